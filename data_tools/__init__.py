@@ -1,0 +1,1 @@
+"""Data sets: readers, the LMDB builder and synthetic hands."""

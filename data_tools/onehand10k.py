@@ -1,0 +1,102 @@
+"""OneHand10K in its original layout: `{Train,Test}/source/N.jpg`, `{Train,Test}/mask/N.png`, `{Train,Test}/label_joint.txt`.
+
+A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no header, a missing keypoint is -1,-1. The
+keypoints are in our order already.
+"""
+import pathlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mcc_caffe.errors import UserError
+from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.samples import Sample, SampleError
+
+SPLITS = ("Train", "Test")
+LABELS = "label_joint.txt"
+FIELDS = 4 + 2 * KEYPOINTS
+
+
+def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> str:
+    """The label line of a picture: keypoints (21, 3) of x, y, v, rounded to whole pixels."""
+    points = [(-1, -1) if v == 0 else (round(float(x)), round(float(y))) for x, y, v in keypoints]
+    return ",".join(map(str, (name, width, height, 1, *np.ravel(points))))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One label line, read when asked: `sample()` loads the files it names."""
+
+    folder: pathlib.Path   # of the split
+    number: int            # of the line, from 1
+    line: str
+
+    @property
+    def where(self) -> str:
+        """`Train/label_joint.txt:12`."""
+        return f"{self.folder.name}/{LABELS}:{self.number}"
+
+    def sample(self) -> Sample:
+        """The sample; SampleError names the line, the field and what was wrong with it."""
+        name, width, height, keypoints = self._parse()
+        image_bytes = self._read(self.folder / "source" / name)
+        mask_folder = self.folder / "mask"
+        mask = None
+        if mask_folder.is_dir():
+            path = mask_folder / f"{pathlib.PurePath(name).stem}.png"
+            mask = binary_mask_png(self._read(path), f"{self.where}: {path.name}")
+        sample = Sample(f"{self.folder.name}_{name}", image_bytes, mask, keypoints)
+        self._check_size("image", sample.image(), (width, height))
+        if mask is not None:
+            self._check_size("mask", sample.mask(), (width, height))
+        return sample
+
+    def _parse(self) -> tuple:
+        fields = self.line.split(",")
+        if len(fields) != FIELDS:
+            raise SampleError(f"{self.where}: {len(fields)} fields, {FIELDS} are needed (name,width,height,hands,21 x x,y)")
+        numbers = []
+        for place, text in enumerate(fields[1:], start=2):
+            try:
+                numbers.append(int(text))
+            except ValueError:
+                raise SampleError(f"{self.where}: field {place} is {text.strip()!r}, an integer is needed") from None
+        width, height = numbers[:2]
+        xy = np.array(numbers[3:], np.float32).reshape(KEYPOINTS, 2)
+        labelled = (xy != -1).all(axis=1)
+        keypoints = np.where(labelled[:, None], np.column_stack([xy, labelled]), (-1, -1, 0)).astype(np.float32)
+        return fields[0].strip(), width, height, keypoints
+
+    def _read(self, path: pathlib.Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise SampleError(f"{self.where}: {path} cannot be read ({error.strerror})") from None
+
+    def _check_size(self, what: str, picture: np.ndarray, labelled: tuple) -> None:
+        found = picture.shape[1::-1]
+        if found != labelled:
+            raise SampleError(f"{self.where}: the {what} is {found[0]} x {found[1]}, the label says {labelled[0]} x {labelled[1]}")
+
+
+def binary_mask_png(data: bytes, where: str) -> bytes:
+    """PNG of {0, 255} from an encoded mask whose values may be {0, 1}, blurred or coloured: above half its maximum is hand."""
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    if mask is None:
+        raise SampleError(f"{where}: the mask ({len(data)} bytes) cannot be decoded")
+    binary = np.where(mask > mask.max() / 2, 255, 0).astype(np.uint8)
+    return cv2.imencode(".png", binary)[1].tobytes()
+
+
+def entries(root, split: str) -> list:
+    """The label lines of `root/split` as Entries; blank lines are passed over."""
+    folder = pathlib.Path(root) / split
+    path = folder / LABELS
+    if not path.is_file():
+        raise UserError(f"{path} was not found: give the folder that holds OneHand10K's Train and Test")
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    found = [Entry(folder, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise UserError(f"{path} is empty")
+    return found

@@ -1,0 +1,33 @@
+"""The reference engine: Caffe itself."""
+from mcc_caffe.files import existing
+from mcc_caffe.paper import DATA_BLOB, MASK_BLOB, STAGES, stage_blob
+from mcc_caffe.pycaffe import import_caffe, require_gpus
+from mcc_caffe.weights import load_weights
+
+
+class CaffeEngine:
+    """A deploy net with its weights, on the CPU or on one GPU."""
+
+    def __init__(self, prototxt, weights, gpu: int = None):
+        if gpu is not None:
+            require_gpus([gpu])
+        caffe = import_caffe()
+        if gpu is None:
+            caffe.set_mode_cpu()
+        else:
+            caffe.set_mode_gpu()
+            caffe.set_device(gpu)
+        self.net = caffe.Net(str(existing(prototxt, "deploy net")), caffe.TEST)
+        load_weights(self.net, weights)
+        self.input_size = self.net.blobs[DATA_BLOB].data.shape[-1]
+
+    def __call__(self, batch):
+        """See the package's docstring."""
+        blobs = self.net.blobs
+        if blobs[DATA_BLOB].data.shape != batch.shape:
+            blobs[DATA_BLOB].reshape(*batch.shape)
+        blobs[DATA_BLOB].data[...] = batch
+        self.net.forward()
+        mask = blobs[MASK_BLOB].data[:, 1].copy() if MASK_BLOB in blobs else None
+        heatmaps = stage_blob(STAGES)
+        return mask, blobs[heatmaps].data.copy() if heatmaps in blobs else None

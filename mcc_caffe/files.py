@@ -1,0 +1,22 @@
+"""Finds the files that come with the project: beside the package in a checkout, inside it when installed."""
+import pathlib
+
+from mcc_caffe.errors import UserError
+
+_PACKAGE = pathlib.Path(__file__).parent
+
+
+def shipped(relative: str) -> pathlib.Path:
+    """Path of a file such as `prototxt/mini/deploy.prototxt` or `solver/paper/solver.prototxt`."""
+    for root in (_PACKAGE.parent, _PACKAGE):
+        if (root / relative).is_file():
+            return root / relative
+    raise UserError(f"{relative} was not found in {_PACKAGE.parent}: run `make prototxt` or install the package again")
+
+
+def existing(path, what: str) -> pathlib.Path:
+    """`path` if it is a file; else a UserError that names it."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"the {what} {path} {'is a folder' if path.is_dir() else 'was not found'}: give the path of a file")
+    return path

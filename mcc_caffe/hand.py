@@ -1,0 +1,31 @@
+"""The 21 keypoints of a hand: order (Fig. 2), names, groups (Fig. 9), skeleton and colours (Fig. 11)."""
+
+FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+
+# Wrist first, then each finger from its base to its tip.
+NAMES = ("wrist",) + tuple(f"{finger}_{joint}" for finger in FINGERS for joint in (1, 2, 3, 4))
+
+# The groups of Fig. 9. The thumb's four points take part as the other fingers' do, by their place in the chain.
+GROUPS = {
+    "wrist": (0,),
+    "knuckles": (1, 5, 9, 13, 17),
+    "PIP": (2, 6, 10, 14, 18),
+    "DIP": (3, 7, 11, 15, 19),
+    "fingertips": (4, 8, 12, 16, 20),
+}
+
+# Bones (from, to, finger): the wrist to every base, then along the finger.
+SKELETON = tuple(
+    (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1, finger)
+    for finger in range(len(FINGERS))
+    for joint in range(4)
+)
+
+# BGR: thumb blue, index cyan, middle green, ring brown, pinky purple.
+FINGER_COLOURS = ((230, 80, 30), (220, 210, 20), (60, 180, 40), (40, 90, 165), (190, 40, 150))
+WRIST_COLOUR = (230, 230, 230)
+
+
+def keypoint_colour(index: int) -> tuple:
+    """BGR colour of keypoint `index` (0..20): its finger's, or the wrist's."""
+    return WRIST_COLOUR if index == 0 else FINGER_COLOURS[(index - 1) // 4]

@@ -1,0 +1,107 @@
+"""Every number of the paper, once, with its section; and the variants of the network built from them.
+
+The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang, Peng, Liu).
+Where it is silent the value is our reading, and the README's "Differences from the paper" gives the reason.
+"""
+from dataclasses import dataclass, field, replace
+
+# 3.1: data representation
+KEYPOINTS = 21                    # K
+HEATMAPS = KEYPOINTS + 1          # one map a keypoint, and the background
+BACKGROUND = KEYPOINTS            # index of the background map
+GREY = 128                        # value of every empty image pixel; also the mean taken off the input
+PIXEL_SCALE = 256.0               # the input is (BGR - GREY) / PIXEL_SCALE, as the network of [9] is fed
+
+# 3.2: network
+STRIDE = 8                        # three poolings
+STAGES = 5                        # T, sub-stages of the pose stage
+MASK_CLASSES = 2                  # background, hand
+IGNORE_LABEL = 255                # mask label of samples that carry no mask
+
+# 3.3: augmentation
+SCALE_RANGE = (0.7, 1.2)
+ROTATION_RANGE = (-40.0, 40.0)    # degrees
+FLIP_PROBABILITY = 0.5
+
+# 3.3: data set
+TRAIN_IMAGES = 10_000
+VALIDATION_IMAGES = 1_703
+
+# 3.3: inference
+PYRAMID_CROP = 0.1                # of the image width, at most, from one level to the next
+PYRAMID_SMALLEST = 50             # pixels, the smallest level
+CONFIDENCE_THRESHOLD = 0.2
+
+# Blob names of the emitted nets
+DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB = "data", "mask_label", "heatmaps"
+MASK_BLOB = "mask"                # softmax of the mask head (deploy nets)
+MASK_LOSS_BLOB = "loss_mask"
+
+
+def stage_blob(stage: int) -> str:
+    """The 22 maps that sub-stage `stage` (1..STAGES) predicts."""
+    return "conv6_2_CPM" if stage == 1 else f"Mconv7_stage{stage}"
+
+
+def stage_loss_blob(stage: int) -> str:
+    """The L2 loss of sub-stage `stage` (1..STAGES)."""
+    return f"loss_stage{stage}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Solver settings (3.3); weight decay is Caffe's usual one, the paper gives none."""
+
+    type: str = "SGD"
+    base_lr: float = 5e-5
+    gamma: float = 0.3
+    step_size: int = 50_000
+    max_iter: int = 200_000
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    snapshot: int = 5_000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One size of the network. The defaults are the paper's."""
+
+    name: str
+    input_size: int = 368             # m, pixels (3.1)
+    width: float = 1.0                # factor on every hidden layer's channels
+    sigma: float = 1.5                # cells of the stride-8 heatmap (3.3)
+    batch_size: int = 13              # per process (3.3)
+    mask_loss_weight: float = 0.05    # 3.3
+    heatmap_loss_weight: float = 1.0  # 3.3
+    background_bias: float = 0.0      # start value of the background map's bias, in every stage
+    schedule: Schedule = field(default_factory=Schedule)
+
+    @property
+    def cells(self) -> int:
+        """Side of the mask and of the heatmaps, m / 8."""
+        return self.input_size // STRIDE
+
+    def channels(self, full: int) -> int:
+        """Channels of a hidden layer that has `full` of them in the paper's network."""
+        return int(full * self.width)
+
+
+PAPER = Variant("paper")
+
+# For CPUs. Its maps are 16 x 16, so that the summed losses, and with them the gradients, are about a tenth of the paper's.
+MINI = replace(
+    PAPER,
+    name="mini",
+    input_size=128,
+    width=0.25,
+    sigma=1.0,                # 1.5 cells of 16 would blur neighbouring fingers into one
+    mask_loss_weight=0.5,     # at 0.05 the few mask cells are drowned by the heatmaps
+    background_bias=1.0,      # starts at the trivial answer (joints 0, background 1)
+    schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
+)
+
+VARIANTS = {variant.name: variant for variant in (PAPER, MINI)}
+
+# The nets of a variant: the whole one and the two ablations of 4.2.
+WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
+ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)

@@ -1,0 +1,150 @@
+"""HandPredictor: an image in, the hand's mask and 21 keypoints out (3.2, 3.3).
+
+    predictor = HandPredictor(weights="runs/mini/snapshots/mcc_iter_40000.caffemodel")
+    pose = predictor.predict(cv2.imread("hand.jpg"))
+    pose.keypoints          # (21, 3): x, y in image pixels, confidence
+"""
+import time
+from dataclasses import dataclass
+from typing import Optional
+
+import cv2
+import numpy as np
+
+from mcc_caffe.errors import UserError
+from mcc_caffe.files import shipped
+from mcc_caffe.geometry import apply, compose, invert, letterbox, pyramid_windows, to_cells, translation, warp
+from mcc_caffe.heatmaps import decode
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD, GREY, HEATMAPS, KEYPOINTS, PIXEL_SCALE
+
+
+@dataclass(frozen=True)
+class HandPose:
+    """What was found in one image of W x H pixels.
+
+    keypoints: (21, 3) float64 of x, y in image pixels and confidence, the heatmap's maximum (about 0 to 1). present: (21,)
+    bool, confidence above the threshold. mask: (H, W) float32, probability of hand, or None (net without mask).
+    heatmaps: (22, m, m) float32, the maximum over the pyramid (background: the minimum), in the letterboxed frame of the
+    whole image; frame_to_image: 2x3 map from that frame to the image. levels: of the pyramid. timings: seconds.
+    """
+
+    keypoints: np.ndarray
+    present: np.ndarray
+    mask: Optional[np.ndarray]
+    heatmaps: np.ndarray
+    frame_to_image: np.ndarray
+    levels: int
+    timings: dict
+
+    def mask_box(self, threshold: float = 0.5) -> Optional[tuple]:
+        """(x, y, width, height) of the mask's bounding box in image pixels; None where there is no mask or it is empty."""
+        if self.mask is None or not (self.mask > threshold).any():
+            return None
+        return tuple(int(side) for side in cv2.boundingRect((self.mask > threshold).astype(np.uint8)))
+
+
+class HandPredictor:
+    """Finds the hand of an image.
+
+    weights: caffemodel. variant: "mini" or "paper", or prototxt: a deploy net of yours. gpu: id, None for the CPU.
+    levels: at most so many pyramid levels, 1 for a single pass, None for the paper's. threshold: confidence that makes
+    a keypoint present. seed: of the pyramid's crops, the same for every image. batch: levels sent through the net at
+    a time. Construct one and use it for many images; it is not thread-safe.
+    """
+
+    def __init__(self, weights, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
+                 threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8):
+        from mcc_caffe.engines.pycaffe_engine import CaffeEngine
+
+        self.engine = CaffeEngine(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu)
+        self.levels, self.threshold, self.seed, self.batch = levels, threshold, seed, batch
+
+    def predict(self, image: np.ndarray) -> HandPose:
+        """The pose of the hand in `image`, HxWx3 uint8 BGR of any size."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise UserError(f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed")
+        start = time.perf_counter()
+        size, (height, width) = self.engine.input_size, image.shape[:2]
+        windows = pyramid_windows(width, height, np.random.default_rng(self.seed), self.levels)
+        to_input = np.stack([window_map(window, size) for window in windows])
+        mask, heatmaps, net_seconds = self._forward(image, to_input)
+        frame_to_image = invert(to_input[0])
+        if heatmaps is None:
+            raise UserError("the net has no pose stage: it finds no keypoints")
+        keypoints = best_keypoints(heatmaps, to_input)
+        pose = HandPose(
+            keypoints=keypoints,
+            present=keypoints[:, 2] > self.threshold,
+            mask=None if mask is None else mask_in_image(mask, to_input[0], (width, height)),
+            heatmaps=aggregate(heatmaps, to_input, size),
+            frame_to_image=frame_to_image,
+            levels=len(windows),
+            timings={"network": net_seconds},
+        )
+        pose.timings["total"] = time.perf_counter() - start
+        return pose
+
+    def _forward(self, image: np.ndarray, to_input: np.ndarray) -> tuple:
+        """(the first level's mask, all levels' heatmaps, seconds spent in the net)."""
+        mask, heatmaps, seconds = None, [], 0.0
+        for first in range(0, len(to_input), self.batch):
+            inputs = np.stack([network_input(image, one, self.engine.input_size) for one in to_input[first : first + self.batch]])
+            start = time.perf_counter()
+            masks, maps = self.engine(inputs)
+            seconds += time.perf_counter() - start
+            heatmaps.append(maps)
+            if first == 0 and masks is not None:
+                mask = masks[0]
+        return mask, None if heatmaps[0] is None else np.concatenate(heatmaps), seconds
+
+
+def window_map(window: np.ndarray, size: int) -> np.ndarray:
+    """Map of image pixels to the network input for a pyramid window (x, y, width, height), letterboxed."""
+    x, y, width, height = window
+    return compose(translation(-x, -y), letterbox(width, height, size))
+
+
+def network_input(image: np.ndarray, to_input: np.ndarray, size: int) -> np.ndarray:
+    """(3, size, size) float32 of (BGR - 128) / 256; outside of the image grey, that is 0."""
+    return (warp(image, to_input, size, GREY).transpose(2, 0, 1).astype(np.float32) - GREY) / PIXEL_SCALE
+
+
+def best_keypoints(heatmaps: np.ndarray, to_input: np.ndarray) -> np.ndarray:
+    """Keypoints (21, 3) in image pixels from the heatmaps (L, 22, S, S) of L levels: each from the level where it is surest.
+
+    The maximum over the levels' maps (3.3) has its maximum where the surest level has its own, so that each level is
+    decoded at its own resolution and only the winners are mapped back.
+    """
+    levels = np.stack([decode(maps) for maps in heatmaps])
+    best = levels[:, :, 2].argmax(axis=0)
+    keypoints = levels[best, np.arange(KEYPOINTS)]
+    back = [invert(one) for one in to_input]
+    for k, level in enumerate(best):
+        keypoints[k, :2] = apply(back[level], keypoints[k, :2])
+    return keypoints
+
+
+def aggregate(heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np.ndarray:
+    """(22, size, size): the levels' maps, each drawn at its place in the first level's frame, by maximum (3.3).
+
+    The background map is the least sure one instead: where some level sees a hand there is no background.
+    """
+    result = None
+    for maps, one in zip(heatmaps, to_input):
+        cells_to_frame = compose(invert(compose(one, to_cells())), to_input[0])
+        drawn = [cv2.warpAffine(channel, cells_to_frame, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT,
+                                borderValue=float(place == HEATMAPS - 1)) for place, channel in enumerate(maps)]
+        drawn = np.stack(drawn)
+        if result is None:
+            result = drawn
+        else:
+            np.maximum(result[:-1], drawn[:-1], out=result[:-1])
+            np.minimum(result[-1], drawn[-1], out=result[-1])
+    return result
+
+
+def mask_in_image(mask: np.ndarray, to_input: np.ndarray, image_size: tuple) -> np.ndarray:
+    """(H, W) float32 probability in the image from the (S, S) mask of the whole image."""
+    cells_to_image = invert(compose(to_input, to_cells()))
+    drawn = cv2.warpAffine(mask, cells_to_image, tuple(map(int, image_size)), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(drawn, 0, 1)

@@ -1,0 +1,50 @@
+"""Real Caffe, imported quietly, with what a command must know of it before Caffe would abort the process."""
+import os
+import subprocess
+import warnings
+
+from mcc_caffe.errors import UserError
+
+
+def import_caffe():
+    """The module `caffe`, its own start-up chatter off; UserError with the remedy where it is missing or broken."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe prints whole nets otherwise
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import caffe
+    except ImportError as error:
+        raise UserError(f"caffe cannot be imported ({error}): run `make caffe`; `python -m mcc_caffe.doctor` says more") from None
+    return caffe
+
+
+def has_cuda() -> bool:
+    """Whether the imported Caffe was built with CUDA: its libraries are mapped into this process."""
+    import_caffe()
+    with open("/proc/self/maps") as maps:
+        return any("libcudart" in line or "libcublas" in line for line in maps)
+
+
+def gpu_ids() -> list:
+    """Ids of the GPUs that the driver lists; empty without a driver. Starts no CUDA."""
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [int(line.split(":")[0].split()[1]) for line in listing.splitlines() if line.startswith("GPU ")]
+
+
+def require_gpus(ids: list) -> None:
+    """UserError that says what is missing where this Caffe or this machine cannot run on the GPUs `ids`."""
+    caffe = import_caffe()
+    if not has_cuda():
+        raise UserError(f"GPU {','.join(map(str, ids))} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU only: "
+                        "give a CUDA build with CAFFE_PREFIX=DIR, or leave the GPUs out")
+    present = gpu_ids()
+    for gpu in ids:
+        if gpu not in present:
+            raise UserError(f"GPU {gpu} does not exist: this machine has {present or 'none (nvidia-smi lists no GPU)'}")
+    if len(set(ids)) < len(ids):
+        raise UserError(f"GPUs {ids} name one GPU twice")
+    if len(ids) > 1 and not caffe.has_nccl():
+        raise UserError(f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: build it with USE_NCCL, or use one GPU")

@@ -1,0 +1,189 @@
+"""A Sample (one image, its hand mask, its 21 keypoints) and its record in LMDB.
+
+A set is a folder of two LMDBs that share their keys, `images` and `annotations`, each record a Caffe `Datum`:
+
+- images: `encoded`, `data` = the image file's bytes as they were on disk, `label` = the sample's place in the set;
+- annotations: `encoded`, `data` = the hand mask as PNG ({0, 255}; empty where the set has none), `float_data` = 21 x
+  (x, y, v), `label` as above;
+
+and `info.json`, which says how the set was made.
+"""
+import json
+import os
+import pathlib
+import shutil
+from dataclasses import dataclass
+from typing import Optional
+
+import cv2
+import lmdb
+import numpy as np
+
+from mcc_caffe.errors import UserError
+from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.protobuf import DecodeError, messages
+
+IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
+
+_FIRST_MAP = 64 << 20  # bytes an LMDB starts with; doubled whenever it is full
+_TRANSACTION = 100     # samples written at a time
+
+
+class SampleError(UserError):
+    """A sample that cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture.
+
+    key: name, unique in its set. image_bytes: the encoded image file. mask_png: PNG of the hand mask, the image's size,
+    {0, 255}, or None. keypoints: (21, 3) float32 of x, y in image pixels and v in {0, 1}; missing is (-1, -1, 0).
+    """
+
+    key: str
+    image_bytes: bytes
+    mask_png: Optional[bytes]
+    keypoints: np.ndarray
+
+    def image(self) -> np.ndarray:
+        """HxWx3 uint8 BGR; an EXIF orientation is ignored, as OneHand10K's labels ignore it."""
+        return self._decoded(self.image_bytes, "image", cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+
+    def mask(self) -> Optional[np.ndarray]:
+        """HxW uint8 of {0, 1}, or None where the sample has no mask."""
+        if self.mask_png is None:
+            return None
+        return (self._decoded(self.mask_png, "mask", cv2.IMREAD_GRAYSCALE) >= 128).astype(np.uint8)
+
+    def _decoded(self, data: bytes, what: str, flags: int) -> np.ndarray:
+        try:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        except cv2.error:
+            picture = None
+        if picture is None:
+            raise SampleError(f"{self.key}: the {what} ({len(data)} bytes) cannot be decoded")
+        return picture
+
+    def to_datums(self, label: int) -> tuple:
+        """The sample's two serialised `Datum`s, (image, annotation)."""
+        image = messages().Datum(data=self.image_bytes, encoded=True, label=label)
+        annotation = messages().Datum(data=self.mask_png or b"", encoded=True, label=label)
+        annotation.float_data.extend(np.asarray(self.keypoints, np.float32).ravel().tolist())
+        return image.SerializeToString(), annotation.SerializeToString()
+
+    @staticmethod
+    def from_datums(key: str, image: bytes, annotation: bytes) -> "Sample":
+        """The sample of two serialised `Datum`s."""
+        try:
+            image, annotation = messages().Datum.FromString(image), messages().Datum.FromString(annotation)
+        except DecodeError:
+            raise SampleError(f"{key}: the record is not a Caffe Datum") from None
+        if len(annotation.float_data) != KEYPOINTS * 3:
+            raise SampleError(
+                f"{key}: the record has {len(annotation.float_data)} keypoint numbers, {KEYPOINTS * 3} are needed"
+            )
+        keypoints = np.array(annotation.float_data, np.float32).reshape(KEYPOINTS, 3)
+        return Sample(key, image.data, annotation.data or None, keypoints)
+
+
+class SampleSet:
+    """Reads the samples of an LMDB set by their place: `len(set)`, `set[i]`, `set.keys`."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self._images, self._annotations = (self._open(name) for name in (IMAGES, ANNOTATIONS))
+        with self._images.begin() as transaction:
+            self.keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+        if not self.keys:
+            raise UserError(f"the set {self.folder} is empty: build it again with `python -m data_tools.build_lmdb`")
+
+    def _open(self, name: str) -> lmdb.Environment:
+        path = self.folder / name
+        if not (path / "data.mdb").is_file():
+            raise UserError(f"{path / 'data.mdb'} was not found: build the set with `make lmdb` or give another folder")
+        try:
+            return lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+        except lmdb.Error as error:
+            raise UserError(f"{path} is not a readable LMDB ({error}): build the set again") from None
+
+    def info(self) -> dict:
+        """What `info.json` says of the set."""
+        return json.loads((self.folder / INFO).read_text())
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        key = self.keys[index]
+        try:
+            with self._images.begin() as images, self._annotations.begin() as annotations:
+                image, annotation = images.get(key), annotations.get(key)
+        except lmdb.Error as error:
+            raise SampleError(f"{key.decode()}: the LMDB record cannot be read ({error})") from None
+        if image is None or annotation is None:
+            raise SampleError(f"{key.decode()}: the record is missing in {self.folder}")
+        return Sample.from_datums(key.decode(), image, annotation)
+
+    def close(self) -> None:
+        """Closes both databases."""
+        self._images.close()
+        self._annotations.close()
+
+
+class SampleWriter:
+    """Writes a set: a context manager that leaves the whole set in `folder`, or, on any error, nothing.
+
+    The databases grow as needed in a temporary folder beside the target, which takes its place at the end. Place i of
+    the set has the key `%08d_<sample key>`, so that LMDB's order is the order of writing.
+    """
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        if self.folder.exists():
+            raise UserError(f"{self.folder} exists already: remove it or give another folder")
+        self._partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
+        self._pending, self._count = [], 0
+
+    def __enter__(self) -> "SampleWriter":
+        self._partial.mkdir(parents=True)
+        self._databases = [lmdb.open(str(self._partial / name), map_size=_FIRST_MAP) for name in (IMAGES, ANNOTATIONS)]
+        return self
+
+    def add(self, sample: Sample) -> None:
+        """Appends one sample."""
+        key = f"{self._count:08d}_{sample.key}".encode()
+        self._pending.append((key, *sample.to_datums(self._count)))
+        self._count += 1
+        if len(self._pending) == _TRANSACTION:
+            self._flush()
+
+    def _flush(self) -> None:
+        for place, database in enumerate(self._databases, start=1):
+            while True:
+                try:
+                    with database.begin(write=True) as transaction:
+                        for record in self._pending:
+                            transaction.put(record[0], record[place])
+                    break
+                except lmdb.MapFullError:
+                    database.set_mapsize(2 * database.info()["map_size"])
+        self._pending.clear()
+
+    def finish(self, **info) -> None:
+        """Completes the set; `info` goes into info.json."""
+        if not self._count:
+            raise UserError(f"no usable sample for {self.folder}: nothing was written")
+        self._flush()
+        for database in self._databases:
+            database.sync(True)
+        info = {"format": 1, "samples": self._count, **info}
+        (self._partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
+        self._partial.rename(self.folder)
+
+    def __exit__(self, kind, error, trace) -> None:
+        for database in self._databases:
+            database.close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+        if isinstance(error, lmdb.Error):
+            raise UserError(f"the set {self.folder} could not be written ({error}): is the disk full?") from None

@@ -1,0 +1,83 @@
+"""Snapshots of a run: pairs `mcc_iter_N.caffemodel` and `.solverstate`, each complete or not there at all."""
+import pathlib
+import shutil
+import tempfile
+
+from mcc_caffe.errors import UserError
+from mcc_caffe.files import existing
+from mcc_caffe.protobuf import messages, read_binary
+from mcc_caffe.weights import file_shapes
+
+# Blobs of history that a solver keeps for each parameter.
+_HISTORIES = {"Adam": 2, "AdaDelta": 2}
+
+
+def partial_prefix(folder) -> str:
+    """The snapshot_prefix to give Caffe: what it writes stands aside until it is complete."""
+    partial = pathlib.Path(folder, ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    return str(partial / "mcc")
+
+
+def save(solver, folder) -> pathlib.Path:
+    """Writes the solver's snapshot into `folder` and returns the path of its weights."""
+    folder = pathlib.Path(folder)
+    needed = sum(4 * blob.count for blobs in solver.net.params.values() for blob in blobs) * 4
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: make room and --resume auto")
+    solver.snapshot()
+    prefix = f"{partial_prefix(folder)}_iter_{solver.iter}"
+    final = folder / f"mcc_iter_{solver.iter}.caffemodel"
+    with open(f"{prefix}.solverstate", "ab") as state:
+        state.write(_learned_net(final))
+    pathlib.Path(f"{prefix}.caffemodel").replace(final)
+    pathlib.Path(f"{prefix}.solverstate").replace(final.with_suffix(".solverstate"))
+    return final
+
+
+def _learned_net(path: pathlib.Path) -> bytes:
+    """Bytes that, appended to a solver state, name its weights file: protobuf takes a field's last value."""
+    return messages().SolverState(learned_net=str(path.absolute())).SerializeToString()
+
+
+def pairs(folder) -> list:
+    """The solver states in `folder` whose weights are there too, the newest first."""
+    states = [path for path in pathlib.Path(folder).glob("*_iter_*.solverstate") if path.with_suffix(".caffemodel").is_file()]
+    return sorted(states, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
+
+
+def newest(folder, warn=print):
+    """The newest solver state in `folder` that is whole, or None; damaged ones are passed over with a word."""
+    for state in pairs(folder):
+        try:
+            iteration(state)
+            return state
+        except UserError as error:
+            warn(f"passed over: {error}")
+    return None
+
+
+def iteration(state) -> int:
+    """The iteration at which a solver state was taken; UserError where it or its weights are damaged or missing."""
+    state = existing(state, "snapshot")
+    file_shapes(state.with_suffix(".caffemodel"))
+    return read_binary("SolverState", state).iter
+
+
+def restore(solver, kind: str, state) -> None:
+    """Brings the solver, of the given type ("SGD", "Adam", ...), back to a snapshot; UserError where it belongs to another net or solver type."""
+    state = pathlib.Path(state)
+    weights = state.with_suffix(".caffemodel")
+    own = {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in solver.net.params.items()}
+    if file_shapes(weights) != own:
+        raise UserError(f"{weights} does not fit the net: resume with the variant and the ablation of the run that wrote it")
+    expected = sum(map(len, own.values())) * _HISTORIES.get(kind, 1)
+    found = len(read_binary("SolverState", state).history)
+    if found != expected:
+        raise UserError(f"{state} holds {found} history blobs, the {kind} solver needs {expected}: resume with the type that wrote it")
+    with tempfile.NamedTemporaryFile(suffix=".solverstate") as copy:  # the run's folder may have moved since
+        copy.write(state.read_bytes() + _learned_net(weights))
+        copy.flush()
+        solver.restore(copy.name)
+

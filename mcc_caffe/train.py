@@ -1,0 +1,156 @@
+"""Trains the network.
+
+    python -m mcc_caffe.train data/lmdb/train                          # the mini variant, on the CPU
+    python -m mcc_caffe.train data/lmdb/train --variant paper --gpus 0,1
+    python -m mcc_caffe.train data/lmdb/train --resume auto            # goes on where it was
+
+Everything of a run lies in its folder: the prototxts it used, log.jsonl (a line an interval) and snapshots/. Ctrl-C
+takes a snapshot and ends.
+"""
+import argparse
+import multiprocessing
+import multiprocessing.connection
+import pathlib
+import signal
+
+from mcc_caffe import snapshots
+from mcc_caffe.errors import UserError, run_command
+from mcc_caffe.files import existing, shipped
+from mcc_caffe.loader import LoaderConfig
+from mcc_caffe.paper import ABLATIONS, VARIANTS
+from mcc_caffe.protobuf import read_text, text_format
+from mcc_caffe.pycaffe import import_caffe, require_gpus
+from mcc_caffe.run import SNAPSHOTS, Run, train
+
+
+def arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("data", type=pathlib.Path, help="LMDB set to train on (made by `make lmdb`)")
+    add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
+    add("--without", choices=[name.removeprefix("without_") for name in ABLATIONS], help="an ablation of the paper's 4.2")
+    add("--solver", type=pathlib.Path, help="solver prototxt (default: solver/VARIANT/solver.prototxt)")
+    add("--out", type=pathlib.Path, help="folder of the run (default: runs/VARIANT)")
+    add("--gpus", type=_ids, default=(), metavar="0,1", help="GPUs, one process each (default: the CPU)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--weights", type=pathlib.Path, help="caffemodel to start from, loaded by layer name")
+    start.add_argument("--resume", metavar="auto|FILE", help="go on from the run's newest snapshot, or from a .solverstate")
+    add("--iterations", type=_positive, help="stop there instead of at the solver's max_iter")
+    add("--batch-size", type=_positive, help="images a process and iteration (default: the net's)")
+    add("--seed", type=int, help="of weights, order and augmentation (default: the solver's)")
+    add("--no-augmentation", action="store_true", help="letterbox only")
+    add("--workers", type=int, default=2, help="loader processes for each training process; 0: none (default: 2)")
+    add("--interval", type=_positive, default=20, help="iterations a log line (default: 20)")
+    add("--snapshot", type=_positive, help="iterations a snapshot (default: the solver's)")
+    return parser.parse_args(argv)
+
+
+def _ids(text: str) -> tuple:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return int(text)
+
+
+def prepare(options: argparse.Namespace) -> Run:
+    """Checks the options, makes the run's folder with the prototxts it will use, and returns the Run."""
+    if options.gpus:
+        require_gpus(list(options.gpus))
+    variant = VARIANTS[options.variant]
+    suffix = f"_without_{options.without}" if options.without else ""
+    folder = options.out or pathlib.Path("runs", variant.name + suffix)
+    resume = _resume_state(options.resume, folder)
+
+    path = options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt")
+    solver = read_text("SolverParameter", existing(path, "solver"))
+    net_path = pathlib.Path(solver.net)
+    net = read_text("NetParameter", net_path if net_path.is_file() else shipped(solver.net))
+    layer = next((layer for layer in net.layer if layer.type == "Python"), None)
+    if layer is None:
+        raise UserError(f"{solver.net} has no Python data layer: this command trains nets that `make prototxt` wrote")
+
+    if options.seed is not None:
+        solver.random_seed = options.seed
+    settings = {"source": str(options.data.absolute()), "seed": max(solver.random_seed, 0), "workers": options.workers,
+                "augment": not options.no_augmentation, "first_iteration": snapshots.iteration(resume) if resume else 0}
+    if options.batch_size:
+        settings["batch_size"] = options.batch_size
+    config = LoaderConfig.from_json(layer.python_param.param_str)
+    config = LoaderConfig.from_json(LoaderConfig(**{**vars(config), **settings}).to_json())
+    layer.python_param.param_str = config.to_json()
+
+    max_iter, snapshot = options.iterations or solver.max_iter, options.snapshot or solver.snapshot
+    if config.first_iteration >= max_iter:
+        raise UserError(f"{resume} is at iteration {config.first_iteration} already, the run ends at {max_iter}: give --iterations N")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    solver.net, solver.max_iter, solver.snapshot = str(folder / "train.prototxt"), max_iter, 0
+    solver.snapshot_prefix = snapshots.partial_prefix(folder / SNAPSHOTS)
+    (folder / "train.prototxt").write_text(text_format.MessageToString(net))
+    (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))
+    weights = existing(options.weights, "weights file") if options.weights else None
+    return Run(folder, folder / "solver.prototxt", solver.type, config, max_iter, options.interval, snapshot,
+               variant.background_bias, weights, resume, options.gpus)
+
+
+def _resume_state(resume: str, folder: pathlib.Path):
+    """The solver state to resume from, or None for a fresh start."""
+    newest = snapshots.newest(folder / SNAPSHOTS)
+    if resume is None:
+        if newest:
+            raise UserError(f"{folder} holds a run, up to {newest.name}: go on with --resume auto, or give another --out")
+        return None
+    if resume != "auto":
+        return existing(resume, "snapshot")
+    if newest is None:
+        print(f"{folder} has no snapshot yet: starting afresh")
+    return newest
+
+
+def launch(target, ranks: int, *args) -> None:
+    """Runs `target(rank, *args)` in `ranks` processes; when one fails all end, with a UserError of its exit code."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=target, args=(rank, *args), name=f"rank {rank}") for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    try:
+        running = list(processes)
+        while running:
+            multiprocessing.connection.wait([process.sentinel for process in running])
+            running = [process for process in running if process.is_alive()]
+            for process in processes:
+                if process.exitcode:
+                    error = UserError(f"{process.name} ended with exit code {process.exitcode}: the other ranks were stopped")
+                    error.code = max(process.exitcode, 1)
+                    raise error
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _rank(rank: int, run: Run, last, uid) -> None:
+    run_command(lambda: train(run, last, rank, uid))
+
+
+def main(argv=None) -> None:
+    options = arguments(argv)
+    run = prepare(options)
+    print(f"run {run.folder}: {run.kind}, iterations {run.loader.first_iteration} to {run.max_iter}, "
+          f"{'GPUs ' + ','.join(map(str, run.gpus)) if run.gpus else 'CPU'}")
+    for name, value in vars(run.loader).items():
+        print(f"  {name}: {value}")
+    last = multiprocessing.get_context("spawn").Value("q", run.max_iter)
+    if len(run.gpus) > 1:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 hears it too and ends the run
+        launch(_rank, len(run.gpus), run, last, import_caffe().NCCL.new_uid())
+    else:
+        train(run, last)
+
+
+if __name__ == "__main__":
+    run_command(main)

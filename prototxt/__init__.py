@@ -1,0 +1,1 @@
+"""The network and the generator of its prototxts."""

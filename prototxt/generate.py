@@ -1,0 +1,77 @@
+"""Writes the train and deploy nets of every variant: `python -m prototxt.generate` (`make prototxt`).
+
+    <variant>/{train,deploy}.prototxt                  the paper's network
+    <variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (4.2)
+    <variant>/{train,deploy}_without_pose.prototxt     the mask stage alone (4.2)
+"""
+import argparse
+import pathlib
+
+import caffe
+from caffe import layers as L
+
+from mcc_caffe.loader import LoaderConfig
+from mcc_caffe.paper import ABLATIONS, DATA_BLOB, HEATMAPS_BLOB, MASK_LABEL_BLOB, VARIANTS, WITHOUT_MASK, WITHOUT_POSE, Variant
+from prototxt.network import body
+
+HEADER = "# Written by `make prototxt` (prototxt/generate.py): change that, not this file.\n"
+SOURCE = "data/lmdb/train"  # the train nets' set; mcc_caffe.train puts the user's in its place
+
+
+def train_net(variant: Variant, without: str = None) -> str:
+    """Prototxt of the training net: the Python data layer, the network, the losses."""
+    net = caffe.NetSpec()
+    tops = [DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB]
+    if without == WITHOUT_MASK:
+        tops.remove(MASK_LABEL_BLOB)
+    config = LoaderConfig(SOURCE, variant.batch_size, variant.input_size, variant.sigma)
+    data = L.Python(module="mcc_caffe.data_layer", layer="HandDataLayer", param_str=config.to_json(), ntop=len(tops))
+    for name, blob in zip(tops, data):
+        net[name] = blob
+    body(net, variant, without, train=True)
+    if without == WITHOUT_POSE:
+        net.silence = L.Silence(net[HEATMAPS_BLOB], ntop=0)
+    return text(net, variant, without, "train")
+
+
+def deploy_net(variant: Variant, without: str = None) -> str:
+    """Prototxt of the net for inference: `data` in; `mask` probabilities and the last stage's heatmaps out."""
+    net = caffe.NetSpec()
+    net[DATA_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))
+    body(net, variant, without)
+    return text(net, variant, without, "deploy")
+
+
+def text(net, variant: Variant, without: str, kind: str) -> str:
+    """The prototxt with its header and the net's name."""
+    name = "_".join(filter(None, ("MCC", variant.name, without, kind)))
+    return f'{HEADER}name: "{name}"\n{net.to_proto()}'
+
+
+def nets() -> dict:
+    """{relative path: prototxt} of every net."""
+    files = {}
+    for variant in VARIANTS.values():
+        for without in (None, *ABLATIONS):
+            suffix = f"_{without}" if without else ""
+            files[f"{variant.name}/train{suffix}.prototxt"] = train_net(variant, without)
+            files[f"{variant.name}/deploy{suffix}.prototxt"] = deploy_net(variant, without)
+    return files
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    write(nets(), pathlib.Path(__file__).parent)
+
+
+def write(files: dict, folder: pathlib.Path) -> None:
+    """Writes {relative path: text} below `folder`."""
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+        print(target)
+
+
+if __name__ == "__main__":
+    main()
