@@ -174,14 +174,11 @@ class Loader:
         self.config, self.rank, self.ranks = config, rank, ranks
         self.iteration, self.wait, self.keys = config.first_iteration, 0.0, []
         self._workers, self._lent = [], None
-        samples = SampleSet(config.source)  # a missing or empty set is told here, before anything starts
-        self.count = len(samples)
-        if not config.workers:
-            self._samples = samples
+        self._samples = SampleSet(config.source)  # a missing or empty set is told here, before anything starts
+        if config.workers:
+            self._start()
+        else:
             self._arrays = {name: np.empty(shape, np.float32) for name, shape in config.shapes().items()}
-            return
-        samples.close()
-        self._start()
 
     def _start(self) -> None:
         config, context = self.config, multiprocessing.get_context("spawn")

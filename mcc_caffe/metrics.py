@@ -4,9 +4,10 @@ import numpy as np
 
 def box_sizes(keypoints: np.ndarray) -> np.ndarray:
     """(N,) larger side of the bounding box of each image's labelled keypoints (N, 21, 3), in pixels; at least 1."""
-    xy = np.where(keypoints[..., 2:] > 0, keypoints[..., :2], np.nan)
-    sides = np.nanmax(xy, axis=1) - np.nanmin(xy, axis=1)
-    return np.maximum(np.nan_to_num(sides).max(axis=1), 1.0)
+    labelled = keypoints[..., 2:] > 0
+    low = np.where(labelled, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(labelled, keypoints[..., :2], -np.inf).max(axis=1)
+    return np.maximum((high - low).max(axis=1), 1.0)
 
 
 def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float) -> float:

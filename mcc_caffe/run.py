@@ -1,4 +1,5 @@
 """One training process: the net, its loader and the solver, stepped, logged and snapshotted."""
+import ctypes
 import dataclasses
 import json
 import os
@@ -126,6 +127,8 @@ def _loop(run: Run, solver, loader: Loader, stop: StopSignal, rank: int, ranks: 
             solver.step(1)
             losses = stage_losses(solver.net)
             if not np.isfinite(list(losses.values())).all():
+                # Caffe's max pooling wrote out of bounds in the backward pass of a NaN: its memory must never be freed.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(solver))
                 raise DivergedError(
                     f"iteration {solver.iter}: the loss is {losses}, batch {', '.join(loader.keys)}; "
                     f"the last snapshot is {saved or snapshots.newest(folder) or 'none'}: lower base_lr and resume from it"

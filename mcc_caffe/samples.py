@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import weakref
 from dataclasses import dataclass
 from typing import Optional
 
@@ -87,6 +88,10 @@ class Sample:
         return Sample(key, image.data, annotation.data or None, keypoints)
 
 
+# LMDB forbids to open a database twice in one process: those that are in use, by path.
+_OPEN = weakref.WeakValueDictionary()
+
+
 class SampleSet:
     """Reads the samples of an LMDB set by their place: `len(set)`, `set[i]`, `set.keys`."""
 
@@ -102,10 +107,14 @@ class SampleSet:
         path = self.folder / name
         if not (path / "data.mdb").is_file():
             raise UserError(f"{path / 'data.mdb'} was not found: build the set with `make lmdb` or give another folder")
-        try:
-            return lmdb.open(str(path), readonly=True, lock=False, readahead=False)
-        except lmdb.Error as error:
-            raise UserError(f"{path} is not a readable LMDB ({error}): build the set again") from None
+        known = str(path.resolve())
+        database = _OPEN.get(known)
+        if database is None:
+            try:
+                database = _OPEN[known] = lmdb.open(known, readonly=True, lock=False, readahead=False)
+            except lmdb.Error as error:
+                raise UserError(f"{path} is not a readable LMDB ({error}): build the set again") from None
+        return database
 
     def info(self) -> dict:
         """What `info.json` says of the set."""
@@ -124,11 +133,6 @@ class SampleSet:
         if image is None or annotation is None:
             raise SampleError(f"{key.decode()}: the record is missing in {self.folder}")
         return Sample.from_datums(key.decode(), image, annotation)
-
-    def close(self) -> None:
-        """Closes both databases."""
-        self._images.close()
-        self._annotations.close()
 
 
 class SampleWriter:

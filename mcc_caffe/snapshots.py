@@ -81,3 +81,9 @@ def restore(solver, kind: str, state) -> None:
         copy.flush()
         solver.restore(copy.name)
 
+
+
+def newest_weights(folder):
+    """The newest weights in `folder`, or None."""
+    state = newest(folder)
+    return state and state.with_suffix(".caffemodel")
