@@ -39,9 +39,13 @@ def peaks(maps: np.ndarray) -> np.ndarray:
     return np.stack([x, y, flat[np.arange(len(maps)), best]], axis=1).astype(np.float64)
 
 
-def decode(maps: np.ndarray) -> np.ndarray:
-    """Keypoints (K, 3) of x, y (input pixels) and confidence from heatmaps (K + 1, S, S): the up-sampled maps' argmax."""
-    return peaks(upsample(maps[:KEYPOINTS]))
+def decode(maps: np.ndarray, content: tuple = (None, None)) -> np.ndarray:
+    """Keypoints (K, 3) of x, y (input pixels) and confidence from heatmaps (K + 1, S, S): the up-sampled maps' argmax (3.2).
+
+    content: (width, height) of the part of the input that holds the picture, where to look; by default all of it.
+    """
+    width, height = content
+    return peaks(upsample(maps[:KEYPOINTS])[:, :height, :width])
 
 
 def trivial_loss(maps: np.ndarray) -> float:

@@ -71,7 +71,7 @@ class HandPredictor:
         frame_to_image = invert(to_input[0])
         if heatmaps is None:
             raise UserError("the net has no pose stage: it finds no keypoints")
-        keypoints = best_keypoints(heatmaps, to_input)
+        keypoints = best_keypoints(heatmaps, windows, size)
         pose = HandPose(
             keypoints=keypoints,
             present=keypoints[:, 2] > self.threshold,
@@ -109,18 +109,19 @@ def network_input(image: np.ndarray, to_input: np.ndarray, size: int) -> np.ndar
     return (warp(image, to_input, size, GREY).transpose(2, 0, 1).astype(np.float32) - GREY) / PIXEL_SCALE
 
 
-def best_keypoints(heatmaps: np.ndarray, to_input: np.ndarray) -> np.ndarray:
-    """Keypoints (21, 3) in image pixels from the heatmaps (L, 22, S, S) of L levels: each from the level where it is surest.
+def best_keypoints(heatmaps: np.ndarray, windows: np.ndarray, size: int) -> np.ndarray:
+    """Keypoints (21, 3) in image pixels from the heatmaps (L, 22, S, S) of the L windows: each from the level where it is surest.
 
     The maximum over the levels' maps (3.3) has its maximum where the surest level has its own, so that each level is
-    decoded at its own resolution and only the winners are mapped back.
+    decoded at its own resolution and only the winners are mapped back. The letterbox's empty part is not looked at.
     """
-    levels = np.stack([decode(maps) for maps in heatmaps])
+    to_input = [window_map(window, size) for window in windows]
+    contents = [tuple(np.floor(apply(one, window[:2] + window[2:] - 1)).astype(int) + 1) for one, window in zip(to_input, windows)]
+    levels = np.stack([decode(maps, content) for maps, content in zip(heatmaps, contents)])
     best = levels[:, :, 2].argmax(axis=0)
     keypoints = levels[best, np.arange(KEYPOINTS)]
-    back = [invert(one) for one in to_input]
     for k, level in enumerate(best):
-        keypoints[k, :2] = apply(back[level], keypoints[k, :2])
+        keypoints[k, :2] = apply(invert(to_input[level]), keypoints[k, :2])
     return keypoints
 
 

@@ -1,0 +1,94 @@
+"""`python -m mcc_caffe.infer`, as a user runs it."""
+import json
+import pathlib
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from mcc_caffe.hand import NAMES
+from mcc_caffe.infer import find_images, result_paths
+from mcc_caffe.errors import UserError
+from tests.conftest import drawn_sample, run
+from tests.test_predictor import weights  # noqa: F401  (a fixture)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Colour, grey, alpha, 16-bit and 1-pixel images, a damaged one and a text file, in folders."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    (folder / "hand.jpg").write_bytes(drawn_sample(rng, "x").image_bytes)
+    (folder / "more/hand.JPG").write_bytes(drawn_sample(rng, "x").image_bytes)
+    cv2.imwrite(str(folder / "hand.png"), rng.integers(0, 255, (60, 80), dtype=np.uint8))
+    cv2.imwrite(str(folder / "alpha.png"), rng.integers(0, 255, (60, 80, 4), dtype=np.uint8))
+    cv2.imwrite(str(folder / "deep.png"), rng.integers(0, 65535, (60, 80, 3), dtype=np.uint16))
+    cv2.imwrite(str(folder / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_path):  # noqa: F811
+    done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 2, "--heatmaps")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    stems = {"hand", "hand_png", "more/hand", "alpha", "deep", "pixel"}
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "json", "h5")}
+    report = json.loads((out / "hand.json").read_text())
+    assert (report["width"], report["height"], report["levels"]) == (160, 120, 2)
+    assert len(report["keypoints"]) == 21 and report["seconds"]["total"] >= report["seconds"]["network"] > 0
+    for name, keypoint in zip(NAMES, report["keypoints"]):
+        assert keypoint is None or (keypoint["name"] == name and keypoint["confidence"] > 0.2
+                                    and 0 <= keypoint["x"] <= 159 and 0 <= keypoint["y"] <= 119)
+    picture = cv2.imread(str(out / "hand.png"))
+    assert picture.shape == (360, 3 * 480 + 8, 3)
+    with h5py.File(out / "hand.h5") as file:
+        assert file["heatmaps"].shape == (22, 128, 128) and file["mask"].shape == (120, 160)
+        assert list(file["heatmaps"].attrs["names"]) == [*NAMES, "background"]
+
+
+def test_a_high_threshold_makes_every_keypoint_null(photos, weights, tmp_path):  # noqa: F811
+    run("mcc_caffe.infer", photos / "hand.jpg", "--weights", weights, "--out", tmp_path, "--levels", 1, "--threshold", 1e6)
+    assert json.loads((tmp_path / "hand.json").read_text())["keypoints"] == [None] * 21
+
+
+def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_path):  # noqa: F811
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8 cut short")
+    (photos / "empty.jpg").write_bytes(b"")
+    done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 1)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "2 of 8 images could not be read" in done.stderr.splitlines()[-1]
+    assert "bad.jpg: not a readable image" in done.stdout + done.stderr
+    assert len(list((tmp_path / "out").rglob("*.json"))) == 6
+
+
+@pytest.mark.parametrize("arguments, message, code", [
+    (["{tmp}/none.jpg", "--weights", "{weights}"], "{tmp}/none.jpg: no such image", 2),
+    (["{photos}/more/*.bmp", "--weights", "{weights}"], "no folder or glob with images", 2),
+    (["{photos}/hand.jpg", "--weights", "{tmp}/none"], "the weights file {tmp}/none was not found", 2),
+    (["{photos}/hand.jpg", "--weights", "{photos}/hand.jpg"], "is not a complete NetParameter file", 2),
+    (["{photos}/hand.jpg", "--weights", "{weights}", "--variant", "paper"], "does not fit the net: layer conv1_1 is", 3),
+    (["{photos}/hand.jpg", "--weights", "{weights}", "--prototxt", "{tmp}/none"], "the deploy net {tmp}/none was not found", 2),
+    (["{photos}/hand.jpg", "--weights", "{weights}", "--levels", "0"], "0 is not above 0", 2),
+])
+def test_wrong_arguments_give_one_line(arguments, message, code, photos, weights, tmp_path):  # noqa: F811
+    places = dict(tmp=tmp_path, photos=photos, weights=weights)
+    done = run("mcc_caffe.infer", *(argument.format(**places) for argument in arguments), "--out", tmp_path / "out")
+    assert done.returncode == code and message.format(**places) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_globs_and_files_together(photos):
+    found = find_images([str(photos / "*.png"), str(photos / "hand.jpg"), str(photos / "hand.png")])
+    assert sorted(image.name for image, _ in found) == ["alpha.png", "deep.png", "hand.jpg", "hand.png", "pixel.png"]
+    with pytest.raises(UserError, match="no such image"):
+        find_images([str(photos / "no*tes")])
+
+
+def test_results_of_one_name_do_not_overwrite_each_other():
+    images = [(pathlib.Path(folder, name), pathlib.Path(name).with_suffix("")) for folder, name in
+              (("a", "x.jpg"), ("a", "x.png"), ("b", "x.jpg"), ("c", "X.jpg"))]
+    paths = result_paths(images, pathlib.Path("out"))
+    assert len({str(path).lower() for path in paths}) == 4 and paths[0] == pathlib.Path("out/x")
