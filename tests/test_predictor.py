@@ -2,7 +2,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from mcc_caffe.drawing import draw_mask, draw_pose, draw_skeleton
 from mcc_caffe.errors import UserError
@@ -80,6 +80,7 @@ def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data
     inside = apply(to_input, [x, y])
     assert np.allclose(apply(invert(to_input), inside), [x, y], atol=1e-6)
     keypoints = np.tile([*inside, 1.0], (21, 1))
+    assume((inside >= 8).all())                                      # a peak on the outermost cells has half of its shape
     found = best_keypoints(encode(keypoints, 16, 1.0)[None], window[None], SIZE)
     assert np.abs(found[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]        # half a cell
 
