@@ -21,19 +21,24 @@ TRUNK = (
 FEATURE = "conv5_3_CPM"  # F, 128 channels
 
 
-def convolution(net, bottom, name: str, channels: int, kernel: int, output: bool = False):
-    """A convolution that keeps the size. Hidden layers start from MSRA's normal, output layers near zero."""
+def convolution(net, bottom: str, name: str, channels: int, kernel: int, filler: dict) -> None:
+    """A convolution that keeps the size; biases start at 0 and learn twice as fast, without decay."""
     net[name] = L.Convolution(
         net[bottom], num_output=channels, kernel_size=kernel, pad=kernel // 2,
         param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)],
-        weight_filler=dict(type="gaussian", std=0.01) if output else dict(type="msra"),
-        bias_filler=dict(type="constant", value=0),
+        weight_filler=filler, bias_filler=dict(type="constant", value=0),
     )
 
 
-def conv_relu(net, bottom, name: str, channels: int, kernel: int) -> str:
-    """A convolution and its ReLU, in place; returns the blob's name."""
-    convolution(net, bottom, name, channels, kernel)
+def output(net, bottom: str, name: str, channels: int) -> str:
+    """A 1x1 output convolution that starts near zero; returns the blob's name."""
+    convolution(net, bottom, name, channels, kernel=1, filler=dict(type="gaussian", std=0.01))
+    return name
+
+
+def conv_relu(net, variant: Variant, bottom: str, name: str, full_channels: int, kernel: int) -> str:
+    """A hidden convolution of the variant's width and its ReLU, in place; returns the blob's name."""
+    convolution(net, bottom, name, variant.channels(full_channels), kernel, dict(type=variant.weight_filler))
     net[f"relu_{name}"] = L.ReLU(net[name], in_place=True)
     return name
 
@@ -49,21 +54,20 @@ def trunk(net, variant: Variant) -> str:
             blob = name
         else:
             name, channels = layer
-            blob = conv_relu(net, blob, name, variant.channels(channels), kernel=3)
+            blob = conv_relu(net, variant, blob, name, channels, kernel=3)
     return blob
 
 
 def mask_stage(net, variant: Variant) -> str:
     """F -> M: the 2-channel mask scores, by two 1x1 convolutions (3.2)."""
-    hidden = conv_relu(net, FEATURE, "conv5_4_mask", variant.channels(128), kernel=1)
-    convolution(net, hidden, "conv5_5_mask", MASK_CLASSES, kernel=1, output=True)
-    return "conv5_5_mask"
+    hidden = conv_relu(net, variant, FEATURE, "conv5_4_mask", 128, kernel=1)
+    return output(net, hidden, "conv5_5_mask", MASK_CLASSES)
 
 
 def first_pose_stage(net, variant: Variant, features: str) -> None:
     """S1: F+ -> 22 heatmaps, by two 1x1 convolutions."""
-    hidden = conv_relu(net, features, "conv6_1_CPM", variant.channels(512), kernel=1)
-    convolution(net, hidden, stage_blob(1), HEATMAPS, kernel=1, output=True)
+    hidden = conv_relu(net, variant, features, "conv6_1_CPM", 512, kernel=1)
+    output(net, hidden, stage_blob(1), HEATMAPS)
 
 
 def pose_stage(net, variant: Variant, features: str, stage: int) -> None:
@@ -74,9 +78,9 @@ def pose_stage(net, variant: Variant, features: str, stage: int) -> None:
     blob = f"concat_stage{stage}"
     net[blob] = L.Concat(net[stage_blob(stage - 1)], net[features])
     for number in range(1, 6):
-        blob = conv_relu(net, blob, f"Mconv{number}_stage{stage}", variant.channels(128), kernel=7)
-    blob = conv_relu(net, blob, f"Mconv6_stage{stage}", variant.channels(128), kernel=1)
-    convolution(net, blob, stage_blob(stage), HEATMAPS, kernel=1, output=True)
+        blob = conv_relu(net, variant, blob, f"Mconv{number}_stage{stage}", 128, kernel=7)
+    blob = conv_relu(net, variant, blob, f"Mconv6_stage{stage}", 128, kernel=1)
+    output(net, blob, stage_blob(stage), HEATMAPS)
 
 
 def mask_loss(net, variant: Variant, scores: str) -> None:

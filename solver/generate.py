@@ -22,7 +22,7 @@ def solver(variant: Variant, without: str = None) -> str:
     suffix = f"_{without}" if without else ""
     schedule = variant.schedule
     lines = [
-        ("net", f'"prototxt/{variant.name}/train{suffix}.prototxt"', f"{variant.batch_size} images a process (3.3)"),
+        ("net", f'"prototxt/{variant.name}/train{suffix}.prototxt"', f"{variant.batch_size} images a process (3.3), {variant.weight_filler} start"),
         ("type", f'"{schedule.type}"', "3.3"),
         ("base_lr", schedule.base_lr, "3.3"),
         ("lr_policy", '"step"', "3.3"),

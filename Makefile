@@ -1,0 +1,61 @@
+# Every target does its own set-up: packages, virtual environment, Caffe. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+PYTHON_VENV := .venv/bin/python
+RUN := $(PYTHON_VENV) -m
+
+N ?= 2000
+SOURCE ?= data/synth
+DATA ?= data/lmdb
+GPUS ?=
+VARIANT ?= $(if $(GPUS),paper,mini)
+RESUME ?= $(if $(WEIGHTS),,auto)
+IMAGES ?=
+# Further options of a target's command, as in `make train ARGS="--iterations 100"`.
+ARGS ?=
+
+.PHONY: help setup caffe prototxt synth lmdb train overfit infer demo doctor test
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup:  ## distribution packages (root or sudo) and the virtual environment .venv
+	@caffe_build/setup.sh
+
+caffe: setup  ## real Caffe, built once and kept in the cache; CAFFE_SOURCE=DIR or CAFFE_PREFIX=DIR for your own
+	@$(RUN) caffe_build
+
+prototxt: caffe  ## write prototxt/ and solver/ again from their generators
+	@$(RUN) prototxt.generate && $(RUN) solver.generate
+
+synth: caffe  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
+	@$(RUN) data_tools.synth --out data/synth --train $(N) --test $$(( $(N) / 10 )) $(ARGS)
+
+lmdb: caffe  ## SOURCE (OneHand10K's layout) to the LMDB sets DATA/train and DATA/validation
+	@[ -d $(SOURCE) ] || [ $(SOURCE) != data/synth ] || $(MAKE) synth
+	@$(RUN) data_tools.build_lmdb $(SOURCE) $(DATA) $(ARGS)
+
+train: caffe  ## train VARIANT (mini, paper) on DATA; GPUS=0,1: one process a GPU; goes on where it was
+	@$(RUN) mcc_caffe.train $(DATA)/train --variant $(VARIANT) $(if $(GPUS),--gpus $(GPUS)) \
+	    $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
+
+overfit: caffe  ## 8 images learnt by heart: the proof that the whole chain learns
+	@[ -d runs/overfit-data/lmdb ] || { \
+	    $(RUN) data_tools.synth --out runs/overfit-data/synth --train 8 --test 1 && \
+	    $(RUN) data_tools.build_lmdb runs/overfit-data/synth runs/overfit-data/lmdb; }
+	@$(RUN) mcc_caffe.overfit runs/overfit-data/lmdb/train $(ARGS)
+
+infer: caffe  ## find the hand in IMAGES="files, folders or globs"
+	@[ -n "$(IMAGES)" ] || { echo 'give images: make infer IMAGES="photo.jpg folder"' >&2; exit 2; }
+	@$(RUN) mcc_caffe.infer $(IMAGES) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+
+demo: caffe  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a short training, inference
+	@$(RUN) mcc_caffe.demo
+
+doctor:  ## what works here, and what to do about the rest
+	@$(PYTHON_VENV) -m mcc_caffe.doctor
+
+test: caffe  ## all tests
+	@$(RUN) pytest -q tests $(ARGS)

@@ -1,0 +1,49 @@
+"""The main job from end to end in a few minutes: `python -m mcc_caffe.demo` (`make demo`).
+
+Renders a small synthetic set, builds its LMDB, trains the mini variant for a short while, draws the learning curve and
+finds the hands in pictures it was not trained on. It shows that everything works; minutes of training do not make an
+accurate net. Everything lies in --out, which is emptied first.
+"""
+import argparse
+import pathlib
+import shutil
+import time
+
+from data_tools import build_lmdb, synth
+from mcc_caffe import infer, plot, train
+from mcc_caffe.errors import run_command
+from mcc_caffe.run import SNAPSHOTS
+
+
+def arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("demo"), help="folder, emptied first (default: demo)")
+    parser.add_argument("--images", type=int, default=400, help="synthetic hands to train on (default: 400)")
+    parser.add_argument("--iterations", type=int, default=150, help="of training (default: 150)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> None:
+    options = arguments(argv)
+    out, start = options.out, time.monotonic()
+    shutil.rmtree(out, ignore_errors=True)
+
+    def step(title: str) -> None:
+        print(f"\n== {title} ({time.monotonic() - start:.0f} s)", flush=True)
+
+    step(f"{options.images} synthetic hands to train on, 12 to look at")
+    synth.main(["--out", str(out / "hands"), "--train", str(options.images), "--test", "12"])
+    step("their LMDB sets")
+    build_lmdb.main([str(out / "hands"), str(out / "lmdb")])
+    step(f"training: {options.iterations} iterations of the mini variant on the CPU")
+    train.main([str(out / "lmdb/train"), "--out", str(out / "run"), "--iterations", str(options.iterations), "--interval", "5"])
+    plot.main([str(out / "run"), "--out", str(out / "curves.png")])
+    step("the hands in 12 pictures it has not seen")
+    weights = out / "run" / SNAPSHOTS / f"mcc_iter_{options.iterations}.caffemodel"
+    infer.main([str(out / "hands/Test/source"), "--weights", str(weights), "--out", str(out / "found")])
+    step("done")
+    print(f"Look at {out / 'found'}/*.png (mask, skeleton, heatmaps) and {out / 'curves.png'} (how it learnt).")
+
+
+if __name__ == "__main__":
+    run_command(main)
