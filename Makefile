@@ -16,7 +16,7 @@ IMAGES ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
 ARGS ?=
 
-.PHONY: help setup caffe prototxt synth lmdb train overfit infer demo doctor test
+.PHONY: help setup caffe prototxt synth lmdb train overfit infer demo bench doctor test
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -30,7 +30,7 @@ caffe: setup  ## real Caffe, built once and kept in the cache; CAFFE_SOURCE=DIR 
 prototxt: caffe  ## write prototxt/ and solver/ again from their generators
 	@$(RUN) prototxt.generate && $(RUN) solver.generate
 
-synth: caffe  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
+synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
 	@$(RUN) data_tools.synth --out data/synth --train $(N) --test $$(( $(N) / 10 )) $(ARGS)
 
 lmdb: caffe  ## SOURCE (OneHand10K's layout) to the LMDB sets DATA/train and DATA/validation
@@ -54,8 +54,12 @@ infer: caffe  ## find the hand in IMAGES="files, folders or globs"
 demo: caffe  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a short training, inference
 	@$(RUN) mcc_caffe.demo
 
+bench: caffe  ## what the CPU takes for loading, training and inference
+	@$(RUN) benchmarks.baseline $(ARGS)
+
 doctor:  ## what works here, and what to do about the rest
-	@$(PYTHON_VENV) -m mcc_caffe.doctor
+	@[ -x $(PYTHON_VENV) ] || $(MAKE) setup
+	@$(RUN) mcc_caffe.doctor
 
 test: caffe  ## all tests
 	@$(RUN) pytest -q tests $(ARGS)

