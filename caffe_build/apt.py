@@ -1,0 +1,76 @@
+"""Reads from apt's configuration where this machine gets its distribution from."""
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Options of an entry that hold for any suite of the same archive.
+_KEPT_OPTIONS = ("signed-by", "trusted", "check-valid-until")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One archive as apt knows it; `options` has the kept options of the entry by their deb822 names, in lower case."""
+
+    uri: str
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+    options: dict[str, str] = field(default_factory=dict)
+
+    def as_source(self, suite: str, component: str) -> str:
+        """A .sources text for the source packages of another suite of the same archive."""
+        fields = {"Types": "deb-src", "URIs": self.uri, "Suites": suite, "Components": component, **self.options}
+        return "".join(f"{name}: {value}\n" for name, value in fields.items())
+
+
+def parse_list(text: str) -> list[Entry]:
+    """Entries of a one-line-style file (sources.list), in their order; cdrom entries are left out."""
+    entries = []
+    for line in text.splitlines():
+        match = re.match(r"\s*deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
+        if match and not match[2].startswith("cdrom:"):
+            given = dict(option.split("=", 1) for option in (match[1] or "").split() if "=" in option)
+            options = {name.lower(): value for name, value in given.items() if name.lower() in _KEPT_OPTIONS}
+            entries.append(Entry(match[2], (match[3],), tuple(match[4].split()), options))
+    return entries
+
+
+def parse_sources(text: str) -> list[Entry]:
+    """Entries of a deb822-style file (*.sources), one for each URI; disabled stanzas are left out."""
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    entries = []
+    for stanza in re.split(r"\n\s*\n", text):
+        # A value may go on in indented lines (a key written out in Signed-By does).
+        fields = {name.lower(): value.rstrip() for name, value in re.findall(r"^(\S+?):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.M)}
+        if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
+            continue
+        options = {name: fields[name] for name in _KEPT_OPTIONS if name in fields}
+        suites, components = (tuple(fields.get(name, "").split()) for name in ("suites", "components"))
+        entries += [Entry(uri, suites, components, options) for uri in fields.get("uris", "").split()]
+    return entries
+
+
+def read_entries(etc: Path = Path("/etc/apt")) -> list[Entry]:
+    """All entries of this machine: sources.list, then sources.list.d in the order of the names."""
+    entries = []
+    for path in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
+        if path.suffix in (".list", ".sources") and path.is_file():
+            parse = parse_list if path.suffix == ".list" else parse_sources
+            entries += parse(path.read_text(encoding="utf-8", errors="replace"))
+    return entries
+
+
+def archives(entries: list[Entry], codename: str) -> list[Entry]:
+    """Those entries that may be the distribution's own archive, the likeliest first, each URI once.
+
+    Anyone may name a suite of his after a release. The archive itself is the one whose updates (bookworm-updates,
+    jammy-updates) are taken from the same place.
+    """
+    own = (codename, "stable", "oldstable", "testing", "unstable", "sid")
+    found = {e.uri.rstrip("/"): e for e in reversed(entries) if "main" in e.components and set(own) & set(e.suites)}
+    updated = {e.uri.rstrip("/") for e in entries for suite in e.suites if suite.endswith("-updates")}
+    return sorted(reversed(found.values()), key=lambda entry: entry.uri.rstrip("/") not in updated)
+
+
+def read_os_release(text: str) -> dict[str, str]:
+    """The fields of /etc/os-release, unquoted."""
+    return {name: value.strip("\"'") for name, value in re.findall(r"^(\w+)=(.*)$", text, re.M)}

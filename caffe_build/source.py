@@ -1,0 +1,148 @@
+"""Caffe's source: the distribution's source package, or a tree the user has.
+
+Debian 11 (bullseye) and Ubuntu 20.04 (focal) were the last to carry Caffe 1.0, both at BVLC 99bd997 and with the same
+patches for Python 3. The archive this machine uses has their source packages still: apt fetches one into a folder of
+ours and checks its signatures, without a change to the machine's own apt configuration.
+"""
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, TextIO, Union
+
+from caffe_build import apt
+from caffe_build.errors import SourceError
+
+_NO_SOURCE = (
+    "Pass an unpacked source tree instead: CAFFE_SOURCE=DIR, from Debian's source package caffe "
+    "1.0.0+git20180821.99bd997-8, or BVLC Caffe at commit 99bd997"
+)
+# What a tree someone has worked in may hold besides the source.
+_NOT_SOURCE = shutil.ignore_patterns(
+    ".git", "build", ".build_*", "build_*", "distribute", "__pycache__", "*.pyc", "*.o", "*.so", "*.caffemodel", "*_lmdb"
+)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A source package; `dsc_sha256` is of its .dsc, which in turn has the checksums of all that belongs to it."""
+
+    suite: str
+    component: str
+    version: str
+    dsc_sha256: str
+
+    @property
+    def id(self) -> str:
+        return self.dsc_sha256
+
+    def unpack(self, destination: Path, log: TextIO) -> None:
+        """Fetches the package with apt and unpacks it as `destination`. Raises SourceError."""
+        release = _os_release()
+        codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "")
+        archives = apt.archives(apt.read_entries(), codename)
+        if not archives:
+            raise SourceError(f"apt's configuration (/etc/apt) names no archive for {codename or 'this release'}. {_NO_SOURCE}")
+        for archive in archives:
+            with tempfile.TemporaryDirectory(prefix="apt-", dir=destination.parent) as folder:
+                if self._fetch(Path(folder), archive, log):
+                    (dsc,) = Path(folder).glob("*.dsc")
+                    _check_sum(dsc, self.dsc_sha256)
+                    if not _run(["dpkg-source", "--no-copy", "-x", dsc.name, destination], log, cwd=folder):
+                        raise SourceError(f"dpkg-source could not unpack {dsc.name}; {log.name} has its words")
+                    return
+        tried = ", ".join(archive.uri for archive in archives)
+        raise SourceError(
+            f"apt could not fetch the source package caffe {self.version} ({self.suite}) from {tried}; "
+            f"{log.name} has apt's words. If the network is down, run it again later. {_NO_SOURCE}"
+        )
+
+    def _fetch(self, folder: Path, archive: apt.Entry, log: TextIO) -> bool:
+        (folder / "parts").mkdir()
+        (folder / "lists" / "partial").mkdir(parents=True)
+        (folder / "cache" / "archives" / "partial").mkdir(parents=True)
+        (folder / "parts" / "caffe.sources").write_text(archive.as_source(self.suite, self.component))
+        places = {
+            "Dir::Etc::SourceList": "/dev/null",
+            "Dir::Etc::SourceParts": folder / "parts",
+            "Dir::State::Lists": folder / "lists",
+            "Dir::Cache": folder / "cache",
+            "APT::Sandbox::User": "root",  # apt's own user may not enter the home directory that our cache is in
+        }
+        options = [word for name, value in places.items() for word in ("-o", f"{name}={value}")]
+        wanted = ["--download-only", "--only-source", f"caffe={self.version}"]
+        return (
+            _run(["apt-get", *options, "-q", "update"], log, cwd=folder)
+            and _run(["apt-get", *options, "-q", "source", *wanted], log, cwd=folder)
+        )
+
+
+DEBIAN = Package(
+    "bullseye", "main", "1.0.0+git20180821.99bd997-8", "c492f4893fc1ba1fb514b2d9b4763bc78dc93571ea24adc6e604eccbb93cdd64"
+)
+UBUNTU = Package(
+    "focal", "universe", "1.0.0+git20180821.99bd997-5build3", "94dff64484850a890a99831ad87e7b05e9b73a0c56c4440f9f2829d21b325e14"
+)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An unpacked source tree of the user's; it is copied and never changed."""
+
+    root: Path
+
+    @property
+    def id(self) -> str:
+        """Hash of the names and contents of all its source files."""
+        digest = hashlib.sha256()
+        for folder, subfolders, files in os.walk(self.root):
+            ignored = _NOT_SOURCE(folder, subfolders + files)
+            subfolders[:] = sorted(set(subfolders) - ignored)
+            for name in sorted(set(files) - ignored):
+                path = Path(folder, name)
+                if path.is_file():
+                    digest.update(f"{path.relative_to(self.root)}\0{_file_sum(path)}\n".encode())
+        return digest.hexdigest()
+
+    def unpack(self, destination: Path, log: TextIO) -> None:
+        """Copies the tree to `destination`."""
+        print(f"copying {self.root}", file=log)
+        shutil.copytree(self.root, destination, ignore=_NOT_SOURCE, ignore_dangling_symlinks=True)
+
+
+def choose_source(tree: Optional[str]) -> Union[Package, Tree]:
+    """The user's `tree` (CAFFE_SOURCE), or without one the source package of this distribution. Raises SourceError."""
+    if tree:
+        root = Path(tree).expanduser().resolve()
+        if not (root / "src" / "caffe" / "proto" / "caffe.proto").is_file():
+            raise SourceError(f"CAFFE_SOURCE={tree} is no Caffe source tree: it has no src/caffe/proto/caffe.proto")
+        return Tree(root)
+    release = _os_release()
+    family = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
+    if "ubuntu" in family:
+        return UBUNTU
+    if "debian" in family:
+        return DEBIAN
+    raise SourceError(f"{release.get('PRETTY_NAME', 'this system')} is neither Debian nor Ubuntu. {_NO_SOURCE}")
+
+
+def _os_release() -> dict[str, str]:
+    return apt.read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+
+
+def _file_sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_sum(path: Path, expected: str) -> None:
+    found = _file_sum(path)
+    if found != expected:
+        raise SourceError(f"{path.name} has SHA-256 {found}, expected was {expected}: the archive does not hold the known package")
+
+
+def _run(command: list, log: TextIO, cwd: Path) -> bool:
+    print("$", *command, file=log, flush=True)
+    return subprocess.run(command, cwd=cwd, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
