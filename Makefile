@@ -57,8 +57,7 @@ demo: caffe  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a sh
 bench: caffe  ## what the CPU takes for loading, training and inference
 	@$(RUN) benchmarks.baseline $(ARGS)
 
-doctor:  ## what works here, and what to do about the rest
-	@[ -x $(PYTHON_VENV) ] || $(MAKE) setup
+doctor: setup  ## what works here, and what to do about the rest
 	@$(RUN) mcc_caffe.doctor
 
 test: caffe  ## all tests

@@ -18,8 +18,8 @@ from mcc_caffe.run import SNAPSHOTS
 def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("demo"), help="folder, emptied first (default: demo)")
-    parser.add_argument("--images", type=int, default=400, help="synthetic hands to train on (default: 400)")
-    parser.add_argument("--iterations", type=int, default=150, help="of training (default: 150)")
+    parser.add_argument("--images", type=int, default=300, help="synthetic hands to train on (default: 300)")
+    parser.add_argument("--iterations", type=int, default=120, help="of training (default: 120)")
     return parser.parse_args(argv)
 
 

@@ -240,7 +240,8 @@ def test_ninja_lines():
 
 def test_failure_lines_are_those_that_tell(tmp_path):
     log = tmp_path / "log"
-    log.write_text("[1/3] Building\n" * 50 + "FAILED: a.o\nc++ " + "-x " * 500 + "\na.cpp:3:1: error: no member\n" + "[2/3] Building\n" * 50)
+    telling = "FAILED: a.o\nc++ " + "-x " * 500 + "\na.cpp:3:1: error: no member\n"
+    log.write_text("[1/3] Building\n" * 50 + telling + "[2/3] Building\n" * 50)
     assert build.failure_lines(log) == "FAILED: a.o\na.cpp:3:1: error: no member"
     log.write_text("".join(f"{i}\n" for i in range(100)))
     assert build.failure_lines(log).splitlines() == [str(i) for i in range(80, 100)]
@@ -328,7 +329,7 @@ def test_missing_tools_and_little_room(caffe_like_tree, tmp_path, fake_tools, mo
 
 def test_the_second_of_two_builds_waits_and_says_so(tmp_path, capfd):
     path = tmp_path / "lock"
-    code = "import sys; from pathlib import Path; from caffe_build.build import _lock\nwith _lock(Path(sys.argv[1])) as waited: print(waited)"
+    code = "import sys, pathlib, caffe_build.build as b\nwith b._lock(pathlib.Path(sys.argv[1])) as waited: print(waited)"
     with build._lock(path) as waited:
         assert not waited
         second = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -431,8 +432,9 @@ def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
     for name in ("bash", "dirname", "sed", "tr", "grep", "tail", "mktemp", "rm", "env", "cat", "sha256sum", "cut"):
         if not (tools / name).exists():
             (tools / name).symlink_to(shutil.which(name))
-    return subprocess.run([tools / "bash", ROOT / "caffe_build" / "setup.sh", *arguments], env={"PATH": str(tools), **variables},
-                          capture_output=True, text=True, check=False)
+    command = [tools / "bash", ROOT / "caffe_build" / "setup.sh", *arguments]
+    environment = {"PATH": str(tools), "TMPDIR": str(tmp_path), **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_setup_without_root_prints_what_to_install(tmp_path):
