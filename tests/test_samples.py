@@ -23,11 +23,12 @@ def test_a_set_gives_back_what_was_written(drawn_samples, drawn_set):
     assert samples.info()["samples"] == len(drawn_samples)
 
 
-def test_records_are_plain_caffe_datums(drawn_set):
+def test_records_are_plain_caffe_datums(drawn_samples, tmp_path):
     """What a stock tool sees: Caffe's own Datum, encoded, with a label."""
     from caffe.proto import caffe_pb2
 
-    with lmdb.open(str(drawn_set / "images"), readonly=True, lock=False).begin() as transaction:
+    folder = write_set(tmp_path / "set", drawn_samples[:1])
+    with lmdb.open(str(folder / "images"), readonly=True, lock=False).begin() as transaction:
         key, value = next(iter(transaction.cursor()))
     datum = caffe_pb2.Datum.FromString(value)
     assert datum.encoded and datum.label == 0
