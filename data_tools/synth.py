@@ -69,12 +69,11 @@ def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, workers
         backgrounds.photos(split)
     done = pictures_there(out, options, counts)
     jobs = [(out, seed, size, split, number) for split in SPLITS for number in range(1, counts[split] + 1) if number not in done[split]]
-    for name, value in ONE_THREAD.items():
-        os.environ.setdefault(name, value)                                  # the workers inherit it
     context = multiprocessing.get_context("spawn")                          # an OpenGL context survives no fork
     pool = concurrent.futures.ProcessPoolExecutor(max(1, min(workers, len(jobs))), context, _start_worker)
     try:
-        device = pool.submit(_device).result()                              # before anything is written: is there an OpenGL?
+        with _environment(ONE_THREAD):                                      # for the workers, all of which start here
+            device = pool.submit(_device).result()                          # before anything is written: is there an OpenGL?
         _begin(out, {"made_by": "data_tools.synth", "layout": "OneHand10K", **options, "counts": counts, "opengl": device})
         with contextlib.ExitStack() as stack:
             partial = {split: stack.enter_context(open(out / split / PARTIAL_LABELS, "a", encoding="utf-8")) for split in SPLITS}
@@ -134,6 +133,18 @@ def _labels(folder: pathlib.Path) -> dict:
                 lines[int(number)] = line
     return {number: line for number, line in lines.items()
             if (folder / "source" / f"{number}.jpg").is_file() and (folder / "mask" / f"{number}.png").is_file()}
+
+
+@contextlib.contextmanager
+def _environment(values: dict):
+    """Environment variables for the processes that are started inside; one that is set already stays as it is."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update((name, values[name]) for name in added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _start_worker() -> None:

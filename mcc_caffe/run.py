@@ -54,17 +54,18 @@ class Run:
 class StopSignal:
     """Ctrl-C or SIGTERM ends the run after the iteration at hand; a second one at once.
 
-    `last` is the iteration to stop at: shared by the ranks, so that all of them do the same number of iterations.
+    `last`, a multiprocessing.Value, is the iteration to stop at: shared by the ranks, so that all of them do the same
+    number of iterations.
     """
 
-    def __init__(self, last):
-        self.last = last  # of multiprocessing.Value
+    def __init__(self, last, ranks: int):
+        self.last, self._ahead = last, 1 if ranks == 1 else 2  # another rank can be one iteration further
 
     def install(self, current) -> None:
         """Takes over SIGINT and SIGTERM; `current()` is the iteration at hand."""
 
         def stop(number, frame):
-            self.last.value = min(self.last.value, current() + 2)  # no other rank can be further ahead than that
+            self.last.value = min(self.last.value, current() + self._ahead)
             signal.signal(number, signal.default_int_handler)
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -93,7 +94,7 @@ def train(run: Run, last, rank: int = 0, uid=None) -> None:
             nccl = caffe.NCCL(solver, uid)
             nccl.bcast()
             solver.add_callback(nccl)
-        stop = StopSignal(last)
+        stop = StopSignal(last, ranks)
         if rank == 0:
             stop.install(lambda: solver.iter)
         else:

@@ -10,6 +10,7 @@ takes a snapshot and ends.
 import argparse
 import multiprocessing
 import multiprocessing.connection
+import os
 import pathlib
 import signal
 
@@ -111,11 +112,16 @@ def _resume_state(resume: str, folder: pathlib.Path):
 
 
 def launch(target, ranks: int, *args) -> None:
-    """Runs `target(rank, *args)` in `ranks` processes; when one fails all end, with a UserError of its exit code."""
+    """Runs `target(rank, *args)` in `ranks` processes; when one fails all end, with a UserError of its exit code.
+
+    Rank 0 ends the run on Ctrl-C, which reaches all processes of a terminal, and on SIGTERM, which is handed on to it.
+    """
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=target, args=(rank, *args), name=f"rank {rank}") for rank in range(ranks)]
     for process in processes:
         process.start()
+    handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: lambda number, frame: os.kill(processes[0].pid, number)}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         running = list(processes)
         while running:
@@ -127,6 +133,8 @@ def launch(target, ranks: int, *args) -> None:
                     error.code = max(process.exitcode, 1)
                     raise error
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for process in processes:
             process.terminate()
         for process in processes:
@@ -146,7 +154,6 @@ def main(argv=None) -> None:
         print(f"  {name}: {value}")
     last = multiprocessing.get_context("spawn").Value("q", run.max_iter)
     if len(run.gpus) > 1:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 hears it too and ends the run
         launch(_rank, len(run.gpus), run, last, import_caffe().NCCL.new_uid())
     else:
         train(run, last)

