@@ -4,6 +4,7 @@ The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Col
 Where it is silent the value is our reading, and the README's "Differences from the paper" gives the reason.
 """
 from dataclasses import dataclass, field, replace
+from typing import Optional
 
 # 3.1: data representation
 KEYPOINTS = 21                    # K
@@ -75,6 +76,7 @@ class Variant:
     heatmap_loss_weight: float = 1.0  # 3.3
     weight_filler: str = "xavier"     # of the hidden layers; Caffe's name
     background_bias: float = 0.0      # start value of the background map's bias, in every stage
+    blas_threads: Optional[int] = None  # on a CPU; None: one a core
     schedule: Schedule = field(default_factory=Schedule)
 
     @property
@@ -98,6 +100,7 @@ MINI = replace(
     sigma=1.0,                # 1.5 cells of 16 would blur neighbouring fingers into one
     mask_loss_weight=0.5,     # at 0.05 the few mask cells are drowned by the heatmaps
     weight_filler="msra",     # learns faster here; at the paper's size and learning rate it diverges at once
+    blas_threads=1,           # its matrices are too small to share: with two threads an iteration takes longer
     background_bias=1.0,      # starts at the trivial answer (joints 0, background 1)
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )

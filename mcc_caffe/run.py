@@ -14,7 +14,7 @@ from mcc_caffe import snapshots
 from mcc_caffe.errors import UserError
 from mcc_caffe.heatmaps import trivial_loss
 from mcc_caffe.loader import Loader, LoaderConfig
-from mcc_caffe.paper import BACKGROUND, HEATMAPS_BLOB, MASK_LOSS_BLOB, STAGES, stage_blob, stage_loss_blob
+from mcc_caffe.paper import BACKGROUND, HEATMAPS_BLOB, MASK_LOSS_BLOB, STAGES, Variant, stage_blob, stage_loss_blob
 from mcc_caffe.pycaffe import import_caffe
 from mcc_caffe.weights import load_weights
 
@@ -32,12 +32,12 @@ class DivergedError(UserError):
 class Run:
     """All that a training process needs to know.
 
-    folder: of the run. solver: its solver prototxt, whose `snapshot` is 0: Caffe itself writes none. kind: solver type.
+    variant: whose net this is. folder: of the run. solver: its solver prototxt, whose `snapshot` is 0: Caffe itself writes none. kind: solver type.
     loader: configuration of the data layer. max_iter: where to stop. interval: iterations a log line. snapshot:
-    iterations a snapshot. background_bias: start value, see Variant. weights: file to start from. resume: solver state.
-    gpus: ids, one process each; empty for the CPU.
+    iterations a snapshot. weights: file to start from. resume: solver state. gpus: ids, one process each; empty for the CPU.
     """
 
+    variant: Variant
     folder: pathlib.Path
     solver: pathlib.Path
     kind: str
@@ -45,7 +45,6 @@ class Run:
     max_iter: int
     interval: int
     snapshot: int
-    background_bias: float
     weights: pathlib.Path = None
     resume: pathlib.Path = None
     gpus: tuple = ()
@@ -76,6 +75,8 @@ def train(run: Run, last, rank: int = 0, uid=None) -> None:
     """Trains until `run.max_iter`, or to `last.value` where a signal lowered it. `uid` joins the ranks of several GPUs."""
     ranks = max(len(run.gpus), 1)
     with Loader(run.loader, rank, ranks) as loader:  # its processes start before any CUDA call
+        if run.variant.blas_threads:
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", str(run.variant.blas_threads))  # read when Caffe is loaded
         caffe = import_caffe()
         from mcc_caffe.data_layer import HandDataLayer
 
@@ -106,7 +107,7 @@ def _initialise(solver, run: Run, rank: int) -> None:
     """Start values: the background bias, given weights, or a snapshot."""
     for stage in range(1, STAGES + 1):
         if stage_blob(stage) in solver.net.params:
-            solver.net.params[stage_blob(stage)][1].data[BACKGROUND] = run.background_bias
+            solver.net.params[stage_blob(stage)][1].data[BACKGROUND] = run.variant.background_bias
     if run.weights:
         loaded = load_weights(solver.net, run.weights, complete=False)
         fresh = [name for name in solver.net.params if name not in loaded]

@@ -93,8 +93,8 @@ def prepare(options: argparse.Namespace) -> Run:
     (folder / "train.prototxt").write_text(text_format.MessageToString(net))
     (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))
     weights = existing(options.weights, "weights file") if options.weights else None
-    return Run(folder, folder / "solver.prototxt", solver.type, config, max_iter, options.interval, snapshot,
-               variant.background_bias, weights, resume, options.gpus)
+    return Run(variant, folder, folder / "solver.prototxt", solver.type, config, max_iter, options.interval, snapshot,
+               weights, resume, options.gpus)
 
 
 def _resume_state(resume: str, folder: pathlib.Path):
