@@ -11,15 +11,15 @@ import time
 
 from data_tools import build_lmdb, synth
 from mcc_caffe import infer, plot, train
-from mcc_caffe.errors import run_command
+from mcc_caffe.errors import positive, run_command
 from mcc_caffe.run import SNAPSHOTS
 
 
 def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("demo"), help="folder, emptied first (default: demo)")
-    parser.add_argument("--images", type=int, default=300, help="synthetic hands to train on (default: 300)")
-    parser.add_argument("--iterations", type=int, default=120, help="of training (default: 120)")
+    parser.add_argument("--images", type=positive, default=300, help="synthetic hands to train on (default: 300)")
+    parser.add_argument("--iterations", type=positive, default=120, help="of training (default: 120)")
     return parser.parse_args(argv)
 
 

@@ -1,5 +1,5 @@
-"""Errors a user can mend: one line says what was wrong, the value found and what to do."""
-import logging
+"""What every command shares: errors a user can mend, in one line with the value found and what to do, and exit codes."""
+import argparse
 import sys
 
 
@@ -9,9 +9,16 @@ class UserError(Exception):
     code = 2
 
 
+def positive(text: str) -> int:
+    """An option's whole number above 0, as argparse's `type`."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
 def run_command(main) -> None:
     """Runs a command's `main()`; a UserError, a full disk or Ctrl-C becomes one line on stderr and an exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         status = main() or 0
     except UserError as error:

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mcc_caffe.drawing import draw_pose
-from mcc_caffe.errors import UserError, run_command
+from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.hand import NAMES
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
@@ -36,17 +36,11 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--prototxt", type=pathlib.Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
-    add("--levels", type=_positive, help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
+    add("--levels", type=positive, help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
     add("--threshold", type=float, default=CONFIDENCE_THRESHOLD, help="confidence of a keypoint (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the pyramid's random crops (default: 0)")
     add("--heatmaps", action="store_true", help="also write the aggregated heatmaps as HDF5")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return int(text)
 
 
 def find_images(patterns: list) -> list:

@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 
 from mcc_caffe import train
-from mcc_caffe.errors import UserError, run_command
+from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.metrics import pck
 from mcc_caffe.paper import STAGES, stage_loss_blob
 from mcc_caffe.plot import read_log
@@ -32,7 +32,7 @@ def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path, help="LMDB set; its first 8 samples are used")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/overfit"), help="folder, emptied first (default: runs/overfit)")
-    parser.add_argument("--iterations", type=int, default=300, help="default: 300")
+    parser.add_argument("--iterations", type=positive, default=300, help="default: 300")
     return parser.parse_args(argv)
 
 

@@ -12,11 +12,18 @@ from mcc_caffe.weights import file_shapes
 _HISTORIES = {"Adam": 2, "AdaDelta": 2}
 
 
-def partial_prefix(folder) -> str:
-    """The snapshot_prefix to give Caffe: what it writes stands aside until it is complete."""
-    partial = pathlib.Path(folder, ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    return str(partial / "mcc")
+def prepare(folder) -> str:
+    """Makes `folder` ready for snapshots and returns the snapshot_prefix to give Caffe.
+
+    What Caffe writes stands aside, in `.partial`, until it is complete; what an interrupted run left there is removed.
+    """
+    shutil.rmtree(_partial(folder), ignore_errors=True)
+    _partial(folder).mkdir(parents=True)
+    return str(_partial(folder) / "mcc")
+
+
+def _partial(folder) -> pathlib.Path:
+    return pathlib.Path(folder, ".partial")
 
 
 def save(solver, folder) -> pathlib.Path:
@@ -27,7 +34,7 @@ def save(solver, folder) -> pathlib.Path:
     if free < needed:
         raise UserError(f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: make room and --resume auto")
     solver.snapshot()
-    prefix = f"{partial_prefix(folder)}_iter_{solver.iter}"
+    prefix = _partial(folder) / f"mcc_iter_{solver.iter}"
     final = folder / f"mcc_iter_{solver.iter}.caffemodel"
     with open(f"{prefix}.solverstate", "ab") as state:
         state.write(_learned_net(final))

@@ -15,13 +15,14 @@ import pathlib
 import signal
 
 from mcc_caffe import snapshots
-from mcc_caffe.errors import UserError, run_command
+from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.files import existing, shipped
 from mcc_caffe.loader import LoaderConfig
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 from mcc_caffe.protobuf import read_text, text_format
 from mcc_caffe.pycaffe import import_caffe, require_gpus
 from mcc_caffe.run import SNAPSHOTS, Run, train
+from mcc_caffe.samples import SampleSet
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -36,24 +37,21 @@ def arguments(argv=None) -> argparse.Namespace:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--weights", type=pathlib.Path, help="caffemodel to start from, loaded by layer name")
     start.add_argument("--resume", metavar="auto|FILE", help="go on from the run's newest snapshot, or from a .solverstate")
-    add("--iterations", type=_positive, help="stop there instead of at the solver's max_iter")
-    add("--batch-size", type=_positive, help="images a process and iteration (default: the net's)")
+    add("--iterations", type=positive, help="stop there instead of at the solver's max_iter")
+    add("--batch-size", type=positive, help="images a process and iteration (default: the net's)")
     add("--seed", type=int, help="of weights, order and augmentation (default: the solver's)")
     add("--no-augmentation", action="store_true", help="letterbox only")
     add("--workers", type=int, default=2, help="loader processes for each training process; 0: none (default: 2)")
-    add("--interval", type=_positive, default=20, help="iterations a log line (default: 20)")
-    add("--snapshot", type=_positive, help="iterations a snapshot (default: the solver's)")
+    add("--interval", type=positive, default=20, help="iterations a log line (default: 20)")
+    add("--snapshot", type=positive, help="iterations a snapshot (default: the solver's)")
     return parser.parse_args(argv)
 
 
 def _ids(text: str) -> tuple:
-    return tuple(int(part) for part in text.split(",") if part)
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return int(text)
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of GPU ids such as 0,1") from None
 
 
 def prepare(options: argparse.Namespace) -> Run:
@@ -87,12 +85,13 @@ def prepare(options: argparse.Namespace) -> Run:
     if config.first_iteration >= max_iter:
         raise UserError(f"{resume} is at iteration {config.first_iteration} already, the run ends at {max_iter}: give --iterations N")
 
+    SampleSet(options.data)  # a missing set is told before anything is written
+    weights = existing(options.weights, "weights file") if options.weights else None
     folder.mkdir(parents=True, exist_ok=True)
     solver.net, solver.max_iter, solver.snapshot = str(folder / "train.prototxt"), max_iter, 0
-    solver.snapshot_prefix = snapshots.partial_prefix(folder / SNAPSHOTS)
+    solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
     (folder / "train.prototxt").write_text(text_format.MessageToString(net))
     (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))
-    weights = existing(options.weights, "weights file") if options.weights else None
     return Run(variant, folder, folder / "solver.prototxt", solver.type, config, max_iter, options.interval, snapshot,
                weights, resume, options.gpus)
 

@@ -112,9 +112,11 @@ def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path)
     newest = folder / "snapshots/mcc_iter_6.solverstate"
     newest.write_bytes(newest.read_bytes()[:1000])
     (folder / "snapshots/mcc_iter_9.solverstate").write_bytes(b"no weights beside it")
+    (folder / "snapshots/.partial/mcc_iter_9.caffemodel").write_bytes(b"cut by a kill")
     done = train(drawn_set, "--out", folder, "--iterations", 4, "--resume", "auto", *FAST)
     assert done.returncode == 0, done.stderr
     assert "passed over:" in done.stdout and "resumed at iteration 3" in done.stdout    # and from its new place
+    assert not list((folder / "snapshots/.partial").iterdir())
 
 
 def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_set, tmp_path):
@@ -183,12 +185,13 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
     (["{set}", "--solver", "{root}/prototxt/mini/train.prototxt"], "is not a SolverParameter prototxt"),
     (["{set}", "--resume", "{tmp}/none.solverstate"], "the snapshot {tmp}/none.solverstate was not found"),
     (["{set}", "--iterations", "0"], "0 is not above 0"),
-    (["{set}", "--gpus", "zero"], "invalid _ids value: 'zero'"),
+    (["{set}", "--gpus", "zero"], "'zero' is no list of GPU ids"),
 ])
 def test_wrong_arguments_give_one_line(arguments, message, drawn_set, tmp_path):
     places = dict(tmp=tmp_path, set=drawn_set, root=ROOT)
     done = train(*(argument.format(**places) for argument in arguments), "--out", tmp_path / "run")
     assert done.returncode == 2 and message.format(**places) in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists() or "NetParameter" in message      # weights are read when the net is there
 
 
 def test_a_run_is_not_overwritten(finished, drawn_set):
