@@ -11,7 +11,7 @@ setup(
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.9",
+    python_requires=">=3.10",
     # A checkout keeps prototxt/ and solver/ at its top; in an installed package they lie inside mcc_caffe.
     packages=["mcc_caffe", "mcc_caffe.engines", "mcc_caffe.prototxt", "mcc_caffe.solver", "data_tools", "caffe_build"],
     package_dir={"mcc_caffe.prototxt": "prototxt", "mcc_caffe.solver": "solver"},

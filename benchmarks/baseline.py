@@ -101,7 +101,8 @@ def main(argv=None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(pathlib.Path(folder), options.quick)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
-    table = ["| what | variant | value |", "| --- | --- | --- |"] + [f"| {what} | {variant} | {value} {unit} |" for what, variant, value, unit in rows]
+    table = ["| what | variant | value |", "| --- | --- | --- |"]
+    table += [f"| {what} | {variant} | {value} {unit} |" for what, variant, value, unit in rows]
     text = "\n".join([machine, "", *table, ""])
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "baseline.md").write_text(text)

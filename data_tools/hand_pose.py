@@ -72,11 +72,14 @@ BASE_POSES = {
 }
 
 
-def random_pose(rng: np.random.Generator, rest: Rest) -> Pose:
-    """A random pose in which no finger runs through another: the first such of a few draws, or else the best of them."""
+def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = tuple(BASE_POSES)) -> Pose:
+    """A random pose in which no finger runs through another: the first such of a few draws, or else the best of them.
+
+    names: the base poses to draw from.
+    """
     best, cost = None, np.inf
     for _ in range(TRIES):
-        pose = _draw(rng)
+        pose = _draw(rng, names)
         found = collision(bone_transforms(pose, rest), rest)
         if found < cost:
             best, cost = pose, found
@@ -85,9 +88,8 @@ def random_pose(rng: np.random.Generator, rest: Rest) -> Pose:
     return best
 
 
-def _draw(rng: np.random.Generator) -> Pose:
+def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> Pose:
     """A base pose, or two blended, or every finger for itself; then perturbed and brought back within the limits."""
-    names = list(BASE_POSES)
     one, two = (BASE_POSES[names[i]] for i in rng.integers(len(names), size=2))
     share = rng.choice([0.0, rng.uniform(0, 0.5), rng.uniform(0, 1)], p=[0.45, 0.3, 0.25])
     blend = np.full(4, share)

@@ -15,15 +15,11 @@ import numpy as np
 
 from data_tools.backgrounds import random_background
 from data_tools.hand_mesh import BONES, HandMesh, IS_HAND, Rest, hand_mesh, posed_keypoints
-from data_tools.hand_pose import THUMB_HINGE, across, bone_transforms, random_pose, rotation
+from data_tools.hand_pose import BASE_POSES, THUMB_HINGE, across, bone_transforms, random_pose, rotation
 from data_tools.render import Camera, HAND_SHARE, Light, Look, Renderer, VERTEX_FLOATS
 
-ASPECTS = (0.6, 1.6)            # width / height
-FILL = (0.35, 0.95)             # of the frame, by the hand's box
 DISTANCE = (2.0, 8.0)           # hand lengths from camera to hand: strong to weak perspective
 LEAST_KEYPOINTS = 14            # inside the picture
-CUT = 0.2                       # of the pictures have the border through the hand
-OCCLUDED = 0.1                  # of them something before the hand
 SHADOW_RADIUS = 0.9             # hand lengths around the hand within which shadows fall
 TRIES = 25
 
@@ -31,6 +27,23 @@ TRIES = 25
 TONES = np.array([(246, 218, 200), (236, 196, 170), (222, 174, 142), (200, 146, 110), (168, 114, 80), (134, 88, 60),
                   (102, 66, 46), (74, 48, 36), (54, 36, 28)]) / 255.0
 PALM_OF_DARK = np.array([196, 146, 120]) / 255.0
+
+
+@dataclass(frozen=True)
+class Repertoire:
+    """What pictures there may be."""
+    poses: tuple[str, ...] = tuple(BASE_POSES)
+    upright: bool = False               # the palm seen from the front, fingers up; else from all sides
+    left: float = 0.5                   # of the pictures show a left hand
+    aspects: tuple = (0.6, 1.6)         # width / height
+    fill: tuple = (0.35, 0.95)          # of the frame, by the hand's box
+    cut: float = 0.2                    # of the pictures have the border through the hand
+    occluded: float = 0.1               # of them something before the hand
+
+
+VARIED = Repertoire()
+# So alike that minutes of training suffice to find them: open right hands in full view.
+EASY = Repertoire(("open", "spread", "relaxed"), upright=True, left=0, aspects=(0.8, 1.25), fill=(0.6, 0.9), cut=0, occluded=0)
 
 
 @dataclass
@@ -57,19 +70,20 @@ class HandScene:
         arm = _arm_place(self.mesh, self.mesh.shape())
         self._arm, self._stump = arm > 0.2, arm > arm.max() - 0.15
 
-    def sample(self, rng: np.random.Generator, size: int, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sample(self, rng: np.random.Generator, size: int, split: str, repertoire: Repertoire) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See `render_sample`."""
-        aspect = np.exp(rng.uniform(*np.log(ASPECTS)))
+        aspect = np.exp(rng.uniform(*np.log(repertoire.aspects)))
         width, height = (size, round(size / aspect)) if aspect >= 1 else (round(size * aspect), size)
-        picture, mask, keypoints = self.draw(rng, width, height, left=rng.random() < 0.5)
+        picture, mask, keypoints = self.draw(rng, width, height, rng.random() < repertoire.left, repertoire)
         image = compose(rng, picture, split)
-        if rng.random() < OCCLUDED:
+        if rng.random() < repertoire.occluded:
             image, mask = occlude(rng, image, mask, split)
         return photograph(rng, image), np.ascontiguousarray(mask), keypoints
 
-    def draw(self, rng: np.random.Generator, width: int, height: int, left: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def draw(self, rng: np.random.Generator, width: int, height: int, left: bool,
+             repertoire: Repertoire = VARIED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A random hand before nothing: picture and mask as `Renderer.draw` gives them, keypoints (21, 3)."""
-        shot, look = self.shot(rng, width, height), random_look(rng)
+        shot, look = self.shot(rng, width, height, repertoire), random_look(rng)
         picture, mask = self.renderer.draw(self.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0), SHADOW_RADIUS)
         keypoints = np.column_stack([shot.camera.project(shot.keypoints), np.ones(21)])
         if left:                                                            # the mesh is a right hand
@@ -78,12 +92,13 @@ class HandScene:
         keypoints[~inside(keypoints, width, height)] = (-1, -1, 0)
         return picture, mask, keypoints
 
-    def shot(self, rng: np.random.Generator, width: int, height: int) -> Shot:
+    def shot(self, rng: np.random.Generator, width: int, height: int, repertoire: Repertoire = VARIED) -> Shot:
         """A random person, pose and view; again while too little of the hand or the end of the arm would be seen."""
         for attempt in range(TRIES):
             rest = self.mesh.random_shape(rng)
-            transforms = bone_transforms(random_pose(rng, rest), rest)
-            shot = self._aim(rng, self.mesh.skin(rest, transforms), posed_keypoints(transforms, rest), width, height)
+            transforms = bone_transforms(random_pose(rng, rest, repertoire.poses), rest)
+            points, keypoints = self.mesh.skin(rest, transforms), posed_keypoints(transforms, rest)
+            shot = self._aim(rng, points, keypoints, width, height, repertoire)
             keypoints = shot.camera.project(shot.keypoints)
             if inside(keypoints, width, height).sum() < LEAST_KEYPOINTS or self._hides(shot, keypoints):
                 continue
@@ -100,19 +115,19 @@ class HandScene:
         nearer = shot.camera.project(arm[arm[:, 2] < shot.keypoints[1:, 2].min()])
         return bool(((nearer > keypoints[1:].min(axis=0)) & (nearer < keypoints[1:].max(axis=0))).all(axis=1).any())
 
-    def _aim(self, rng, points, keypoints, width, height) -> Shot:
+    def _aim(self, rng, points, keypoints, width, height, repertoire) -> Shot:
         """Turns the hand before a camera and places it in the frame."""
-        turn = random_view(rng)
+        turn = upright_view(rng) if repertoire.upright else random_view(rng)
         distance = np.exp(rng.uniform(*np.log(DISTANCE)))
         middle = keypoints.mean(axis=0)
         points, keypoints = ((part - middle) @ turn.T + (0, 0, distance) for part in (points, keypoints))
         flat = points[self.hand, :2] / points[self.hand, 2:]
         low, high = flat.min(axis=0), flat.max(axis=0)
         frame, extent = np.array([width, height]), high - low
-        focal = rng.uniform(*FILL) / (extent / frame).max()
+        focal = rng.uniform(*repertoire.fill) / (extent / frame).max()
         slack = frame - focal * extent
         place = slack * rng.uniform(0.0, 1.0, 2)
-        if rng.random() < CUT:
+        if rng.random() < repertoire.cut:
             axis = rng.integers(2)
             cut = focal * extent[axis] * rng.uniform(0.05, 0.3)
             place[axis] = rng.choice([-cut, slack[axis] + cut])
@@ -138,14 +153,15 @@ def scene() -> HandScene:
     return HandScene()
 
 
-def render_sample(rng: np.random.Generator, size: int, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def render_sample(rng: np.random.Generator, size: int, split: str,
+                  repertoire: Repertoire = VARIED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A random picture whose longer side is `size` pixels; split: "Train" or "Test" chooses the background photographs.
 
     Returns the image, HxWx3 uint8 BGR (JPEG compression is left to the caller), the exact mask of the visible hand, HxW
     uint8 {0, 255}, and the keypoints (21, 3): x, y in pixels, v = 1; a self-occluded or covered joint is given all the same,
     one outside the image is (-1, -1, 0).
     """
-    return scene().sample(rng, size, split)
+    return scene().sample(rng, size, split, repertoire)
 
 
 def inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -159,6 +175,15 @@ def random_view(rng: np.random.Generator) -> np.ndarray:
     azimuth = (rng.normal(0, 35), rng.normal(180, 35), rng.uniform(0, 360))[rng.choice(3, p=(0.35, 0.35, 0.3))]
     elevation = rng.uniform(-80, 80) if rng.random() < 0.15 else np.clip(rng.normal(0, 28), -75, 75)
     roll = rng.normal(0, 30) if rng.random() < 0.7 else rng.uniform(-180, 180)
+    return _view(azimuth, elevation, roll)
+
+
+def upright_view(rng: np.random.Generator) -> np.ndarray:
+    """(3, 3) rotation as random_view's: the palm to the camera and the fingers up, give or take some 15 degrees."""
+    return _view(rng.normal(0, 15), np.clip(rng.normal(0, 12), -30, 30), rng.normal(0, 12))
+
+
+def _view(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     palm_to_camera = np.diag([1.0, -1.0, -1.0])
     return rotation((0, 0, 1), roll) @ rotation((1, 0, 0), elevation) @ palm_to_camera @ rotation((0, 1, 0), azimuth)
 

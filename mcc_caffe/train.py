@@ -88,7 +88,8 @@ def prepare(options: argparse.Namespace) -> Run:
     SampleSet(options.data)  # a missing set is told before anything is written
     weights = existing(options.weights, "weights file") if options.weights else None
     folder.mkdir(parents=True, exist_ok=True)
-    solver.net, solver.max_iter, solver.snapshot = str(folder / "train.prototxt"), max_iter, 0
+    solver.net, solver.max_iter = str(folder / "train.prototxt"), max_iter
+    solver.snapshot = 0  # Caffe itself would write over what is there
     solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
     (folder / "train.prototxt").write_text(text_format.MessageToString(net))
     (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))

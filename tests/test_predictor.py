@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings, strategies as st
 
 from mcc_caffe.drawing import draw_mask, draw_pose, draw_skeleton
 from mcc_caffe.errors import UserError
-from mcc_caffe.geometry import apply, compose, invert, pyramid_windows, to_cells
+from mcc_caffe.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.hand import FINGER_COLOURS
 from mcc_caffe.heatmaps import decode, encode
 from mcc_caffe.paper import MINI

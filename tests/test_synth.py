@@ -210,6 +210,20 @@ def test_refusals_are_one_line(made, options, words):
     assert "\n" not in str(error.value) and contents(made) == before
 
 
+def test_easy_hands_are_open_upright_right_and_whole():
+    for i in range(12):
+        _, _, keypoints = hand_scene.render_sample(np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY)
+        assert keypoints[:, 2].all()
+        wrist, tips = keypoints[0], keypoints[[8, 12, 16]]
+        assert (tips[:, 1] < wrist[1]).all()                                # the fingers point up
+        assert keypoints[5, 0] > keypoints[17, 0]                           # a right palm: the index finger's side is right
+
+
+def test_easy_and_varied_sets_are_not_mixed(made):
+    with pytest.raises(UserError, match="easy False, not True"):
+        synth.main(["--out", str(made), *map(str, COUNTS), "--easy"])
+
+
 def test_foreign_and_unwritable_folders_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     done = make(tmp_path)
