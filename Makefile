@@ -28,13 +28,13 @@ caffe: setup  ## real Caffe, built once and kept in the cache; CAFFE_SOURCE=DIR 
 	@$(RUN) caffe_build
 
 prototxt: caffe  ## write prototxt/ and solver/ again from their generators
-	@$(RUN) prototxt.generate && $(RUN) solver.generate
+	@echo writing prototxt/ and solver/; $(RUN) prototxt.generate >/dev/null && $(RUN) solver.generate >/dev/null
 
 synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
 	@$(RUN) data_tools.synth --out data/synth --train $(N) --test $$(( $(N) / 10 )) $(ARGS)
 
 lmdb: caffe  ## SOURCE (OneHand10K's layout) to the LMDB sets DATA/train and DATA/validation
-	@[ -d $(SOURCE) ] || [ $(SOURCE) != data/synth ] || $(MAKE) synth
+	@[ -d $(SOURCE) ] || [ $(SOURCE) != data/synth ] || $(MAKE) synth ARGS=
 	@$(RUN) data_tools.build_lmdb $(SOURCE) $(DATA) $(ARGS)
 
 train: caffe  ## train VARIANT (mini, paper) on DATA; GPUS=0,1: one process a GPU; goes on where it was
@@ -51,7 +51,7 @@ infer: caffe  ## find the hand in IMAGES="files, folders or globs"
 	@[ -n "$(IMAGES)" ] || { echo 'give images: make infer IMAGES="photo.jpg folder"' >&2; exit 2; }
 	@$(RUN) mcc_caffe.infer $(IMAGES) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
-demo: caffe  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a short training, inference
+demo: prototxt  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a short training, inference
 	@$(RUN) mcc_caffe.demo
 
 bench: caffe  ## what the CPU takes for loading, training and inference

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from data_tools import backgrounds, hand_mesh, hand_scene
 from data_tools.onehand10k import FIELDS, LABELS, SPLITS, format_label
 from mcc_caffe.errors import UserError, run_command
+from mcc_caffe.files import write_whole
 
 PARTIAL_LABELS, MANIFEST = "label_joint.partial.txt", "manifest.json"
 GENERATOR = 1                   # raised whenever the same seed gives other pictures
@@ -88,7 +89,7 @@ def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, easy: b
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     for split, lines in done.items():
-        _write(out / split / LABELS, "".join(f"{lines[number]}\n" for number in sorted(lines)).encode())
+        write_whole(out / split / LABELS, "".join(f"{lines[number]}\n" for number in sorted(lines)).encode())
         (out / split / PARTIAL_LABELS).unlink()
 
 
@@ -118,7 +119,7 @@ def _begin(out: pathlib.Path, manifest: dict) -> None:
     """Makes the folders; the manifest first, so that an interrupted start is known for what it is."""
     out.mkdir(parents=True, exist_ok=True)
     manifest["versions"] = {**{name: importlib.metadata.version(name) for name in LIBRARIES}, "opencv": cv2.__version__}
-    _write(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    write_whole(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     for split in SPLITS:
         for part in ("source", "mask"):
             (out / split / part).mkdir(parents=True, exist_ok=True)
@@ -170,16 +171,9 @@ def _make_picture(job: tuple) -> tuple:
     rng = np.random.default_rng((seed, SPLITS.index(split), number))
     image, mask, keypoints = hand_scene.render_sample(rng, size, split, hand_scene.EASY if easy else hand_scene.VARIED)
     quality = int(rng.integers(*JPEG_QUALITY))
-    _write(out / split / "mask" / f"{number}.png", cv2.imencode(".png", mask)[1].tobytes())
-    _write(out / split / "source" / f"{number}.jpg", cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+    write_whole(out / split / "mask" / f"{number}.png", cv2.imencode(".png", mask)[1].tobytes())
+    write_whole(out / split / "source" / f"{number}.jpg", cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
     return split, number, format_label(f"{number}.jpg", *mask.shape[::-1], keypoints)
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def main(argv=None) -> None:

@@ -1,4 +1,4 @@
-"""Finds the files that come with the project: beside the package in a checkout, inside it when installed."""
+"""Finds the files that come with the project (beside the package in a checkout, inside it when installed); writes files whole."""
 import pathlib
 
 from mcc_caffe.errors import UserError
@@ -20,3 +20,14 @@ def existing(path, what: str) -> pathlib.Path:
     if not path.is_file():
         raise UserError(f"the {what} {path} {'is a folder' if path.is_dir() else 'was not found'}: give the path of a file")
     return path
+
+
+def write_whole(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file whole or not at all; UserError where it cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error.strerror}): make room, or give another folder") from None

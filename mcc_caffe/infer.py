@@ -8,6 +8,7 @@ an HDF5 file too. An image's EXIF orientation is applied: pixels are those of th
 """
 import argparse
 import glob
+import io
 import json
 import pathlib
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from mcc_caffe.drawing import draw_pose
 from mcc_caffe.errors import UserError, positive, run_command
+from mcc_caffe.files import write_whole
 from mcc_caffe.hand import NAMES
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
@@ -105,16 +107,17 @@ def as_json(pose: HandPose, image: pathlib.Path, size: tuple) -> dict:
 def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path: pathlib.Path, heatmaps: bool) -> None:
     """Writes PATH.png, PATH.json and, if asked for, PATH.h5."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(".png", draw_pose(image, pose))[1]
-    path.with_name(path.name + ".png").write_bytes(encoded.tobytes())
+    write_whole(path.with_name(path.name + ".png"), cv2.imencode(".png", draw_pose(image, pose))[1].tobytes())
     report = as_json(pose, source, image.shape[1::-1])
-    path.with_name(path.name + ".json").write_text(json.dumps(report, indent=1) + "\n")
+    write_whole(path.with_name(path.name + ".json"), (json.dumps(report, indent=1) + "\n").encode())
     if heatmaps:
-        with h5py.File(path.with_name(path.name + ".h5"), "w") as file:
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
             file.create_dataset("heatmaps", data=pose.heatmaps, compression="gzip").attrs["names"] = [*NAMES, "background"]
             file["frame_to_image"] = pose.frame_to_image
             if pose.mask is not None:
                 file.create_dataset("mask", data=pose.mask, compression="gzip")
+        write_whole(path.with_name(path.name + ".h5"), content.getvalue())
 
 
 def main(argv=None) -> int:

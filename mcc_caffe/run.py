@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mcc_caffe import snapshots
 from mcc_caffe.errors import UserError
+from mcc_caffe.files import write_whole
 from mcc_caffe.heatmaps import trivial_loss
 from mcc_caffe.loader import Loader, LoaderConfig
 from mcc_caffe.paper import BACKGROUND, HEATMAPS_BLOB, MASK_LOSS_BLOB, STAGES, Variant, stage_blob, stage_loss_blob
@@ -166,9 +167,7 @@ class Log:
         self._rows = []
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if _logged_iteration(line) <= iteration]  # a resumed run writes the rest again
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(partial, self.path)
+        write_whole(self.path, "".join(f"{line}\n" for line in kept).encode())
 
     def add(self, net, losses: dict, seconds: float, wait: float) -> None:
         """Takes note of one iteration."""
