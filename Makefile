@@ -49,7 +49,7 @@ overfit: caffe  ## 8 images learnt by heart: the proof that the whole chain lear
 
 infer: caffe  ## find the hand in IMAGES="files, folders or globs"
 	@[ -n "$(IMAGES)" ] || { echo 'give images: make infer IMAGES="photo.jpg folder"' >&2; exit 2; }
-	@$(RUN) mcc_caffe.infer $(IMAGES) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+	@$(RUN) mcc_caffe.infer $(IMAGES) --variant $(VARIANT) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
 demo: prototxt  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a short training, inference
 	@$(RUN) mcc_caffe.demo

@@ -86,7 +86,7 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None:
-        raise UserError(f"{path}: not a readable image ({data.size} bytes): damaged, or of an unknown format")
+        raise UserError(f"{path}: not a readable image ({data.size} bytes): damaged, of an unknown format, or of more than 2^30 pixels")
     return image
 
 

@@ -8,8 +8,8 @@ from mcc_caffe.files import existing
 from mcc_caffe.protobuf import messages, read_binary
 from mcc_caffe.weights import file_shapes
 
-# Blobs of history that a solver keeps for each parameter.
-_HISTORIES = {"Adam": 2, "AdaDelta": 2}
+# Caffe's solver types, and the blobs of history that each keeps for a parameter.
+SOLVERS = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
 
 
 def prepare(folder) -> str:
@@ -79,7 +79,7 @@ def restore(solver, kind: str, state) -> None:
     own = {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in solver.net.params.items()}
     if file_shapes(weights) != own:
         raise UserError(f"{weights} does not fit the net: resume with the variant and the ablation of the run that wrote it")
-    expected = sum(map(len, own.values())) * _HISTORIES.get(kind, 1)
+    expected = sum(map(len, own.values())) * SOLVERS[kind]
     found = len(read_binary("SolverState", state).history)
     if found != expected:
         raise UserError(f"{state} holds {found} history blobs, the {kind} solver needs {expected}: "

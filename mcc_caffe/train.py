@@ -65,6 +65,8 @@ def prepare(options: argparse.Namespace) -> Run:
 
     path = options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt")
     solver = read_text("SolverParameter", existing(path, "solver"))
+    if solver.type not in snapshots.SOLVERS:
+        raise UserError(f"{path}: the solver type {solver.type!r} is none of Caffe's: {', '.join(snapshots.SOLVERS)}")
     net_path = pathlib.Path(solver.net)
     net = read_text("NetParameter", net_path if net_path.is_file() else shipped(solver.net))
     layer = next((layer for layer in net.layer if layer.type == "Python"), None)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mcc_caffe.hand import NAMES
-from mcc_caffe.infer import find_images, result_paths
+from mcc_caffe.infer import find_images, read_image, result_paths
 from mcc_caffe.errors import UserError
 from tests.conftest import drawn_sample, run
+from tests.test_samples import turned_jpeg
 from tests.test_predictor import weights  # noqa: F401  (a fixture)
 
 
@@ -78,6 +79,11 @@ def test_wrong_arguments_give_one_line(arguments, message, code, photos, weights
     places = dict(tmp=tmp_path, photos=photos, weights=weights)
     done = run("mcc_caffe.infer", *(argument.format(**places) for argument in arguments), "--out", tmp_path / "out")
     assert done.returncode == code and message.format(**places) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_photograph_is_turned_upright(tmp_path):
+    (tmp_path / "turned.jpg").write_bytes(turned_jpeg())
+    assert read_image(tmp_path / "turned.jpg").shape == (40, 20, 3)
 
 
 def test_globs_and_files_together(photos):

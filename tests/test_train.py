@@ -183,12 +183,14 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
     (["{set}", "--weights", "{set}/images/data.mdb"], "is not a complete NetParameter file"),
     (["{set}", "--solver", "{tmp}/none"], "the solver {tmp}/none was not found"),
     (["{set}", "--solver", "{root}/prototxt/mini/train.prototxt"], "is not a SolverParameter prototxt"),
+    (["{set}", "--solver", "{tmp}/wrong.prototxt"], "the solver type 'Adamant' is none of Caffe's: SGD, Nesterov"),
     (["{set}", "--resume", "{tmp}/none.solverstate"], "the snapshot {tmp}/none.solverstate was not found"),
     (["{set}", "--iterations", "0"], "0 is not above 0"),
     (["{set}", "--gpus", "zero"], "'zero' is no list of GPU ids"),
 ])
 def test_wrong_arguments_give_one_line(arguments, message, drawn_set, tmp_path):
     places = dict(tmp=tmp_path, set=drawn_set, root=ROOT)
+    (tmp_path / "wrong.prototxt").write_text('net: "prototxt/mini/train.prototxt" type: "Adamant"')
     done = train(*(argument.format(**places) for argument in arguments), "--out", tmp_path / "run")
     assert done.returncode == 2 and message.format(**places) in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists() or "NetParameter" in message      # weights are read when the net is there
