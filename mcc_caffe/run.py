@@ -96,6 +96,8 @@ def train(run: Run, last, rank: int = 0, uid=None) -> None:
             nccl = caffe.NCCL(solver, uid)
             nccl.bcast()
             solver.add_callback(nccl)
+            if solver.param.layer_wise_reduce:  # Caffe's default: gradients are summed layer by layer, by this callback
+                solver.net.after_backward(nccl)
         stop = StopSignal(last, ranks)
         if rank == 0:
             stop.install(lambda: solver.iter)
