@@ -74,3 +74,8 @@ def archives(entries: list[Entry], codename: str) -> list[Entry]:
 def read_os_release(text: str) -> dict[str, str]:
     """The fields of /etc/os-release, unquoted."""
     return {name: value.strip("\"'") for name, value in re.findall(r"^(\w+)=(.*)$", text, re.M)}
+
+
+def os_release() -> dict[str, str]:
+    """The keys of this machine's /etc/os-release."""
+    return read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))

@@ -6,7 +6,6 @@ import sys
 import sysconfig
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 
 from caffe_build import apt
 from caffe_build.edits import CPU_EDITS, Edit
@@ -47,7 +46,7 @@ CPU = Options(
 
 def machine_facts() -> dict[str, str]:
     """What a built Caffe depends on beside its source: the release's libraries, the interpreter, NumPy's binary interface."""
-    release = apt.read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+    release = apt.os_release()
     return {
         "release": f"{release.get('ID')} {release.get('VERSION_ID', 'rolling')}",
         "machine": platform.machine(),

@@ -41,7 +41,7 @@ class Package:
 
     def unpack(self, destination: Path, log: TextIO) -> None:
         """Fetches the package with apt and unpacks it as `destination`. Raises SourceError."""
-        release = _os_release()
+        release = apt.os_release()
         codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "")
         archives = apt.archives(apt.read_entries(), codename)
         if not archives:
@@ -120,17 +120,13 @@ def choose_source(tree: Optional[str]) -> Union[Package, Tree]:
         if not (root / "src" / "caffe" / "proto" / "caffe.proto").is_file():
             raise SourceError(f"CAFFE_SOURCE={tree} is no Caffe source tree: it has no src/caffe/proto/caffe.proto")
         return Tree(root)
-    release = _os_release()
+    release = apt.os_release()
     family = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
     if "ubuntu" in family:
         return UBUNTU
     if "debian" in family:
         return DEBIAN
     raise SourceError(f"{release.get('PRETTY_NAME', 'this system')} is neither Debian nor Ubuntu. {_NO_SOURCE}")
-
-
-def _os_release() -> dict[str, str]:
-    return apt.read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
 
 
 def _file_sum(path: Path) -> str:

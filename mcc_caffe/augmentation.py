@@ -1,10 +1,10 @@
-"""Training augmentation (3.3): scale, rotation, crop and flip as one affine warp of image, mask and keypoints."""
+"""Training augmentation (3.3): scale, rotation, crop and flip as one affine warp of image, mask and keypoints; the net's input."""
 from dataclasses import dataclass
 
 import numpy as np
 
 from mcc_caffe.geometry import apply, compose, letterbox, to_cells, translation, warp
-from mcc_caffe.paper import FLIP_PROBABILITY, GREY, ROTATION_RANGE, SCALE_RANGE
+from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,16 @@ class Augmentation:
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """HxWx3 uint8 image through `matrix` into size x size x 3, empty pixels grey (3.3)."""
     return warp(image, matrix, size, GREY)
+
+
+def network_input(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray = None) -> np.ndarray:
+    """HxWx3 uint8 image through `matrix` as the net takes it: (3, size, size) float32 of (BGR - 128) / 256, empty pixels 0.
+
+    out: an array to write to instead of a new one.
+    """
+    out = np.subtract(warp_image(image, matrix, size).transpose(2, 0, 1), GREY, out=out, dtype=np.float32)
+    out /= PIXEL_SCALE
+    return out
 
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, cells: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from data_tools import build_lmdb, synth
 from mcc_caffe import infer, plot, train
 from mcc_caffe.errors import positive, run_command
 from mcc_caffe.run import SNAPSHOTS
+from mcc_caffe.snapshots import weights_path
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -41,7 +42,7 @@ def main(argv=None) -> None:
                 "--batch-size", "8", "--no-augmentation", "--interval", "5"])
     plot.main([str(out / "run"), "--out", str(out / "curves.png")])
     step("the hands in 12 pictures it has not seen")
-    weights = out / "run" / SNAPSHOTS / f"mcc_iter_{options.iterations}.caffemodel"
+    weights = weights_path(out / "run" / SNAPSHOTS, options.iterations)
     infer.main([str(out / "hands/Test/source"), "--weights", str(weights), "--out", str(out / "found")])
     step("done")
     print(f"Look at {out / 'found'}/*.png (mask, skeleton, heatmaps) and {out / 'curves.png'} (how it learnt).")

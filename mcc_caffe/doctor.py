@@ -160,7 +160,7 @@ def _wanted(there: bool, found: str, lack: str) -> str:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 9):
+    if sys.version_info < (3, 10):
         raise _Unfit(f"{platform.python_version()} is too old, {sys.executable}")
     return f"{platform.python_version()}, {sys.executable}"
 

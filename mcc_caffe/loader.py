@@ -9,6 +9,7 @@ inherit no CUDA state, and they end as soon as the process that started them doe
 """
 import ctypes
 import dataclasses
+import functools
 import itertools
 import json
 import multiprocessing
@@ -19,10 +20,10 @@ import time
 import cv2
 import numpy as np
 
-from mcc_caffe.augmentation import Augmentation, warp_image, warp_keypoints, warp_mask
+from mcc_caffe.augmentation import Augmentation, network_input, warp_keypoints, warp_mask
 from mcc_caffe.errors import UserError
 from mcc_caffe.heatmaps import encode
-from mcc_caffe.paper import GREY, HEATMAPS, IGNORE_LABEL, PIXEL_SCALE, STRIDE
+from mcc_caffe.paper import HEATMAPS, IGNORE_LABEL, STRIDE
 from mcc_caffe.samples import Sample, SampleSet
 
 
@@ -53,6 +54,16 @@ class LoaderConfig:
     workers: int = 2
     prefetch: int = 2
 
+    def __post_init__(self):
+        for key in ("batch_size", "prefetch", "sigma"):
+            if getattr(self, key) <= 0:
+                raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be above 0")
+        for key in ("seed", "first_iteration", "workers"):
+            if getattr(self, key) < 0:
+                raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be 0 or more")
+        if self.input_size < STRIDE or self.input_size % STRIDE:
+            raise LoaderError(f"param_str: input_size is {self.input_size}, it must be a multiple of {STRIDE}")
+
     @staticmethod
     def from_json(text: str) -> "LoaderConfig":
         """Reads a `param_str`; LoaderError names an unknown, missing or wrong key."""
@@ -72,16 +83,7 @@ class LoaderConfig:
         for field in fields.values():
             if field.default is dataclasses.MISSING and field.name not in values:
                 raise LoaderError(f"param_str lacks the key {field.name!r}")
-        config = LoaderConfig(**values)
-        for key in ("batch_size", "prefetch", "sigma"):
-            if getattr(config, key) <= 0:
-                raise LoaderError(f"param_str: {key} is {getattr(config, key)}, it must be above 0")
-        for key in ("seed", "first_iteration", "workers"):
-            if getattr(config, key) < 0:
-                raise LoaderError(f"param_str: {key} is {getattr(config, key)}, it must be 0 or more")
-        if config.input_size < STRIDE or config.input_size % STRIDE:
-            raise LoaderError(f"param_str: input_size is {config.input_size}, it must be a multiple of {STRIDE}")
-        return config
+        return LoaderConfig(**values)
 
     def to_json(self) -> str:
         """The `param_str` of this configuration."""
@@ -103,8 +105,13 @@ def indices(config: LoaderConfig, count: int, iteration: int, rank: int, ranks: 
     epochs, places = np.divmod(np.arange(first, first + config.batch_size), count)
     if not config.shuffle:
         return places
-    orders = {epoch: np.random.default_rng((config.seed, 0, epoch)).permutation(count) for epoch in set(epochs.tolist())}
-    return np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), places)])
+    return np.array([_order(config.seed, epoch, count)[place] for epoch, place in zip(epochs.tolist(), places)])
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch; a batch may reach into a second one."""
+    return np.random.default_rng((seed, 0, epoch)).permutation(count)
 
 
 def fill(config: LoaderConfig, sample: Sample, rng, data, mask_label, heatmaps) -> None:
@@ -115,8 +122,7 @@ def fill(config: LoaderConfig, sample: Sample, rng, data, mask_label, heatmaps) 
     image, mask, size = sample.image(), sample.mask(), config.input_size
     drawn = Augmentation() if rng is None else Augmentation.draw(rng)
     matrix = drawn.matrix(image.shape[1], image.shape[0], size)
-    np.subtract(warp_image(image, matrix, size).transpose(2, 0, 1), np.float32(GREY), out=data)
-    data /= PIXEL_SCALE
+    network_input(image, matrix, size, out=data)
     mask_label[0] = IGNORE_LABEL if mask is None else warp_mask(mask, matrix, size // STRIDE)
     heatmaps[:] = encode(warp_keypoints(sample.keypoints, matrix, size), size // STRIDE, config.sigma)
 

@@ -110,3 +110,8 @@ VARIANTS = {variant.name: variant for variant in (PAPER, MINI)}
 # The nets of a variant: the whole one and the two ablations of 4.2.
 WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)
+
+
+def file_suffix(without: Optional[str]) -> str:
+    """What an ablation's prototxts, solvers and runs add to their names; empty for the whole network."""
+    return f"_{without}" if without else ""

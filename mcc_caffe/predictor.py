@@ -11,11 +11,12 @@ from typing import Optional
 import cv2
 import numpy as np
 
+from mcc_caffe.augmentation import network_input
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import shipped
-from mcc_caffe.geometry import apply, compose, invert, letterbox, pyramid_windows, to_cells, translation, warp
+from mcc_caffe.geometry import apply, compose, invert, letterbox, pyramid_windows, to_cells, translation
 from mcc_caffe.heatmaps import decode
-from mcc_caffe.paper import CONFIDENCE_THRESHOLD, GREY, HEATMAPS, KEYPOINTS, PIXEL_SCALE
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD, HEATMAPS, KEYPOINTS
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class HandPose:
 
     def mask_box(self, threshold: float = 0.5) -> Optional[tuple]:
         """(x, y, width, height) of the mask's bounding box in image pixels; None where there is no mask or it is empty."""
-        if self.mask is None or not (self.mask > threshold).any():
+        hand = None if self.mask is None else self.mask > threshold
+        if hand is None or not hand.any():
             return None
-        return tuple(int(side) for side in cv2.boundingRect((self.mask > threshold).astype(np.uint8)))
+        return tuple(int(side) for side in cv2.boundingRect(hand.astype(np.uint8)))
 
 
 class HandPredictor:
@@ -102,11 +104,6 @@ def window_map(window: np.ndarray, size: int) -> np.ndarray:
     """Map of image pixels to the network input for a pyramid window (x, y, width, height), letterboxed."""
     x, y, width, height = window
     return compose(translation(-x, -y), letterbox(width, height, size))
-
-
-def network_input(image: np.ndarray, to_input: np.ndarray, size: int) -> np.ndarray:
-    """(3, size, size) float32 of (BGR - 128) / 256; outside of the image grey, that is 0."""
-    return (warp(image, to_input, size, GREY).transpose(2, 0, 1).astype(np.float32) - GREY) / PIXEL_SCALE
 
 
 def best_keypoints(heatmaps: np.ndarray, windows: np.ndarray, size: int) -> np.ndarray:

@@ -35,7 +35,8 @@ class Run:
 
     variant: whose net this is. folder: of the run. solver: its solver prototxt, whose `snapshot` is 0: Caffe itself writes
     none. kind: solver type. loader: configuration of the data layer. max_iter: where to stop. interval: iterations a log
-    line. snapshot: iterations a snapshot. weights: file to start from. resume: solver state. gpus: ids, one process each; empty for the CPU.
+    line. snapshot: iterations a snapshot. weights: file to start from. resume: solver state. gpus: ids, one process each; empty for the
+    CPU.
     """
 
     variant: Variant
@@ -147,7 +148,7 @@ def _loop(run: Run, solver, loader: Loader, stop: StopSignal, rank: int, ranks: 
             if run.snapshot and solver.iter % run.snapshot == 0:
                 saved = snapshots.save(solver, folder)
     if rank == 0:
-        final = folder / f"mcc_iter_{solver.iter}.caffemodel"
+        final = snapshots.weights_path(folder, solver.iter)
         if not final.is_file():
             final = snapshots.save(solver, folder)
         done = "finished" if solver.iter >= run.max_iter else "stopped; go on with --resume auto"
@@ -165,7 +166,6 @@ class Log:
 
     def __init__(self, run: Run, iteration: int):
         self.path = run.folder / LOG
-        self._weights = None
         self._rows = []
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if _logged_iteration(line) <= iteration]  # a resumed run writes the rest again
@@ -173,10 +173,8 @@ class Log:
 
     def add(self, net, losses: dict, seconds: float, wait: float) -> None:
         """Takes note of one iteration."""
-        if self._weights is None:
-            self._weights = {name: float(net.blob_loss_weights[name]) for name in losses}
-        trivial = trivial_loss(net.blobs[HEATMAPS_BLOB].data)
-        self._rows.append([*losses.values(), sum(self._weights[name] * loss for name, loss in losses.items()), trivial, seconds, wait])
+        total = sum(net.blob_loss_weights[name] * loss for name, loss in losses.items())
+        self._rows.append([*losses.values(), total, trivial_loss(net.blobs[HEATMAPS_BLOB].data), seconds, wait])
         self._names = list(losses)
 
     def write(self, iteration: int, images: int) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import existing
 from mcc_caffe.protobuf import messages, read_binary
-from mcc_caffe.weights import file_shapes
+from mcc_caffe.weights import file_shapes, net_shapes
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
 SOLVERS = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
@@ -26,6 +26,11 @@ def _partial(folder) -> pathlib.Path:
     return pathlib.Path(folder, ".partial")
 
 
+def weights_path(folder, iteration: int) -> pathlib.Path:
+    """The weights of the snapshot in `folder` that was taken at `iteration`."""
+    return pathlib.Path(folder, f"mcc_iter_{iteration}.caffemodel")
+
+
 def save(solver, folder) -> pathlib.Path:
     """Writes the solver's snapshot into `folder` and returns the path of its weights."""
     folder = pathlib.Path(folder)
@@ -34,12 +39,11 @@ def save(solver, folder) -> pathlib.Path:
     if free < needed:
         raise UserError(f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: make room and --resume auto")
     solver.snapshot()
-    prefix = _partial(folder) / f"mcc_iter_{solver.iter}"
-    final = folder / f"mcc_iter_{solver.iter}.caffemodel"
-    with open(f"{prefix}.solverstate", "ab") as state:
+    written, final = (weights_path(place, solver.iter) for place in (_partial(folder), folder))
+    with open(written.with_suffix(".solverstate"), "ab") as state:
         state.write(_learned_net(final))
-    pathlib.Path(f"{prefix}.caffemodel").replace(final)
-    pathlib.Path(f"{prefix}.solverstate").replace(final.with_suffix(".solverstate"))
+    written.replace(final)
+    written.with_suffix(".solverstate").replace(final.with_suffix(".solverstate"))
     return final
 
 
@@ -73,10 +77,13 @@ def iteration(state) -> int:
 
 
 def restore(solver, kind: str, state) -> None:
-    """Brings the solver, of the given type ("SGD", "Adam", ...), back to a snapshot; UserError where it belongs to another net or solver type."""
+    """Brings the solver, of the given type ("SGD", "Adam", ...), back to a snapshot.
+
+    UserError where the snapshot belongs to another net or solver type.
+    """
     state = pathlib.Path(state)
     weights = state.with_suffix(".caffemodel")
-    own = {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in solver.net.params.items()}
+    own = net_shapes(solver.net)
     if file_shapes(weights) != own:
         raise UserError(f"{weights} does not fit the net: resume with the variant and the ablation of the run that wrote it")
     expected = sum(map(len, own.values())) * SOLVERS[kind]
@@ -88,7 +95,6 @@ def restore(solver, kind: str, state) -> None:
         copy.write(state.read_bytes() + _learned_net(weights))
         copy.flush()
         solver.restore(copy.name)
-
 
 
 def newest_weights(folder):

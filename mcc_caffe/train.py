@@ -8,6 +8,7 @@ Everything of a run lies in its folder: the prototxts it used, log.jsonl (a line
 takes a snapshot and ends.
 """
 import argparse
+import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,7 +19,7 @@ from mcc_caffe import snapshots
 from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.files import existing, shipped
 from mcc_caffe.loader import LoaderConfig
-from mcc_caffe.paper import ABLATIONS, VARIANTS
+from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.protobuf import read_text, text_format
 from mcc_caffe.pycaffe import import_caffe, require_gpus
 from mcc_caffe.run import SNAPSHOTS, Run, train
@@ -59,7 +60,7 @@ def prepare(options: argparse.Namespace) -> Run:
     if options.gpus:
         require_gpus(list(options.gpus))
     variant = VARIANTS[options.variant]
-    suffix = f"_without_{options.without}" if options.without else ""
+    suffix = file_suffix(options.without and f"without_{options.without}")
     folder = options.out or pathlib.Path("runs", variant.name + suffix)
     resume = _resume_state(options.resume, folder)
 
@@ -79,8 +80,7 @@ def prepare(options: argparse.Namespace) -> Run:
                 "augment": not options.no_augmentation, "first_iteration": snapshots.iteration(resume) if resume else 0}
     if options.batch_size:
         settings["batch_size"] = options.batch_size
-    config = LoaderConfig.from_json(layer.python_param.param_str)
-    config = LoaderConfig.from_json(LoaderConfig(**{**vars(config), **settings}).to_json())
+    config = dataclasses.replace(LoaderConfig.from_json(layer.python_param.param_str), **settings)
     layer.python_param.param_str = config.to_json()
 
     max_iter, snapshot = options.iterations or solver.max_iter, options.snapshot or solver.snapshot

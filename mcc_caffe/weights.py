@@ -19,6 +19,11 @@ def file_shapes(path) -> dict:
     return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
 
 
+def net_shapes(net) -> dict:
+    """{layer: [shape, ...]} of a net's parameters."""
+    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+
+
 def _shape(blob) -> tuple:
     if blob.HasField("shape"):
         return tuple(blob.shape.dim)
@@ -38,7 +43,7 @@ def load_weights(net, path, complete: bool = True) -> list:
     """
     path = pathlib.Path(path)
     found = file_shapes(path)
-    own = {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+    own = net_shapes(net)
     shared = [name for name in own if name in found]
     for name in shared:
         if [_stripped(shape) for shape in own[name]] != [_stripped(shape) for shape in found[name]]:

@@ -11,7 +11,9 @@ import caffe
 from caffe import layers as L
 
 from mcc_caffe.loader import LoaderConfig
-from mcc_caffe.paper import ABLATIONS, DATA_BLOB, HEATMAPS_BLOB, MASK_LABEL_BLOB, VARIANTS, WITHOUT_MASK, WITHOUT_POSE, Variant
+from mcc_caffe.paper import (
+    ABLATIONS, DATA_BLOB, HEATMAPS_BLOB, MASK_LABEL_BLOB, VARIANTS, WITHOUT_MASK, WITHOUT_POSE, Variant, file_suffix,
+)
 from prototxt.network import body
 
 HEADER = "# Written by `make prototxt` (prototxt/generate.py): change that, not this file.\n"
@@ -53,7 +55,7 @@ def nets() -> dict:
     files = {}
     for variant in VARIANTS.values():
         for without in (None, *ABLATIONS):
-            suffix = f"_{without}" if without else ""
+            suffix = file_suffix(without)
             files[f"{variant.name}/train{suffix}.prototxt"] = train_net(variant, without)
             files[f"{variant.name}/deploy{suffix}.prototxt"] = deploy_net(variant, without)
     return files

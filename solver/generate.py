@@ -2,7 +2,7 @@
 import argparse
 import pathlib
 
-from mcc_caffe.paper import ABLATIONS, VARIANTS, Variant
+from mcc_caffe.paper import ABLATIONS, VARIANTS, Variant, file_suffix
 from prototxt.generate import write
 
 HEADER = "# Written by `make prototxt` (solver/generate.py): change that, not this file.\n"
@@ -19,7 +19,7 @@ REASONS = {
 
 def solver(variant: Variant, without: str = None) -> str:
     """Prototxt of the solver, each line with its reason."""
-    suffix = f"_{without}" if without else ""
+    suffix = file_suffix(without)
     schedule = variant.schedule
     lines = [
         ("net", f'"prototxt/{variant.name}/train{suffix}.prototxt"', f"{variant.batch_size} images a process (3.3), {variant.weight_filler} start"),
@@ -48,7 +48,7 @@ def solver(variant: Variant, without: str = None) -> str:
 def solvers() -> dict:
     """{relative path: prototxt} of every solver."""
     return {
-        f"{variant.name}/solver{f'_{without}' if without else ''}.prototxt": solver(variant, without)
+        f"{variant.name}/solver{file_suffix(without)}.prototxt": solver(variant, without)
         for variant in VARIANTS.values()
         for without in (None, *ABLATIONS)
     }

@@ -177,12 +177,12 @@ def test_read_entries_takes_both_kinds_of_files(tmp_path):
     ('ID=linuxmint\nID_LIKE="ubuntu debian"\nUBUNTU_CODENAME=jammy', source.UBUNTU),
 ])
 def test_the_package_of_a_distribution(monkeypatch, release, expected):
-    monkeypatch.setattr(source, "_os_release", lambda: apt.read_os_release(release))
+    monkeypatch.setattr(apt, "os_release", lambda: apt.read_os_release(release))
     assert source.choose_source(None) == expected
 
 
 def test_other_distributions_are_told_where_a_tree_comes_from(monkeypatch):
-    monkeypatch.setattr(source, "_os_release", lambda: {"ID": "fedora", "PRETTY_NAME": "Fedora"})
+    monkeypatch.setattr(apt, "os_release", lambda: {"ID": "fedora", "PRETTY_NAME": "Fedora"})
     with pytest.raises(SourceError, match="Fedora is neither.*CAFFE_SOURCE=DIR.*99bd997"):
         source.choose_source(None)
 
@@ -210,7 +210,7 @@ def test_an_unreachable_archive_is_one_error_with_the_remedy(monkeypatch, tmp_pa
         pytest.skip("needs apt")
     nowhere = apt.Entry(f"file:{tmp_path}/nowhere", ("bookworm",), ("main",))
     monkeypatch.setattr(apt, "read_entries", lambda: [nowhere])
-    monkeypatch.setattr(source, "_os_release", lambda: {"VERSION_CODENAME": "bookworm"})
+    monkeypatch.setattr(apt, "os_release", lambda: {"VERSION_CODENAME": "bookworm"})
     with open(tmp_path / "log", "w") as log, pytest.raises(SourceError, match="could not fetch .*nowhere.*CAFFE_SOURCE=DIR"):
         source.DEBIAN.unpack(tmp_path / "tree", log)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 
+from mcc_caffe.augmentation import network_input
 from mcc_caffe.drawing import draw_mask, draw_pose, draw_skeleton
 from mcc_caffe.errors import UserError
 from mcc_caffe.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.hand import FINGER_COLOURS
 from mcc_caffe.heatmaps import decode, encode
 from mcc_caffe.paper import MINI
-from mcc_caffe.predictor import HandPose, HandPredictor, aggregate, best_keypoints, mask_in_image, network_input, window_map
+from mcc_caffe.predictor import HandPose, HandPredictor, aggregate, best_keypoints, mask_in_image, window_map
 from mcc_caffe.pycaffe import import_caffe
 from tests.conftest import ROOT, drawn_sample
 
