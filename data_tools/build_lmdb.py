@@ -1,9 +1,12 @@
-"""Builds the LMDB sets that training reads, from a data set in OneHand10K's layout.
+"""Builds the LMDB sets that training reads, from a data set in any format of data_tools/readers.py.
 
     python -m data_tools.build_lmdb data/synth data/synth_lmdb                      # Train -> train, Test -> validation
     python -m data_tools.build_lmdb OneHand10K data/onehand10k --split 10000/1703   # the paper's split of all images
+    python -m data_tools.build_lmdb data/synth data/synth_visible --joints visible  # synthetic hands: see data_tools.synth
+    python -m data_tools.build_lmdb hand_labels_synth/synth2 data/syn2 --split 0/3243   # to validate on only
 
-Every image is stored exactly as it was on disk. The samples are shuffled once, by --seed.
+An image is stored exactly as it was on disk, unless the sample is only a part of it. The samples are shuffled once, by
+--seed. Samples without a mask train with the mask loss switched off; info.json counts them as `without_mask`.
 """
 import argparse
 import os
@@ -13,7 +16,8 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from data_tools import onehand10k
+from data_tools import readers, synth
+from data_tools.hand_scene import CONVENTIONS
 from mcc_caffe.errors import UserError, run_command
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 from mcc_caffe.samples import SampleError, SampleWriter
@@ -23,31 +27,36 @@ TRAIN, VALIDATION = "train", "validation"
 
 def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=pathlib.Path, help="folder that holds Train and Test")
+    parser.add_argument("source", type=pathlib.Path, help="folder of the data set, or a COCO-style .json file")
     parser.add_argument("out", type=pathlib.Path, help=f"folder to make: {TRAIN}/ and {VALIDATION}/ will stand in it")
-    parser.add_argument("--split", default="original", metavar="original|paper|N/M", help="original: as the folders are; "
-                        f"N/M: pool them, N samples to train, M to validate; paper: {TRAIN_IMAGES}/{VALIDATION_IMAGES} (default: original)")
+    parser.add_argument("--format", choices=(readers.AUTO, *readers.FORMATS), default=readers.AUTO,
+                        help="of the data set (default: auto, by what lies there)")
+    parser.add_argument("--split", default="original", metavar="original|paper|N/M", help="original: the set's own; N/M: pool "
+                        f"all, N samples to train, M to validate; paper: {TRAIN_IMAGES}/{VALIDATION_IMAGES} (default: original)")
+    parser.add_argument("--joints", choices=CONVENTIONS, help="of synthetic hands: which joints are labelled; paper: all but those that "
+                        "an object hides, visible: not those that the hand hides either, all: all in the image (default: paper)")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle (default: 0)")
     parser.add_argument("--skip-bad", action="store_true", help="leave unusable samples out and still exit with 0")
     parser.add_argument("--overwrite", action="store_true", help="replace a set that is there already")
     return parser.parse_args(argv)
 
 
-def split_entries(source, split: str, seed: int) -> dict:
-    """{set name: shuffled list of entries}."""
+def split_entries(found: dict, split: str, seed: int) -> dict:
+    """{set name: shuffled list of entries} from {split: entries}."""
     rng = np.random.default_rng(seed)
     if split == "original":
-        sets = dict(zip((TRAIN, VALIDATION), (onehand10k.entries(source, name) for name in onehand10k.SPLITS)))
-        return {name: [found[i] for i in rng.permutation(len(found))] for name, found in sets.items()}
+        sets = {name: found[own] for name, own in zip((TRAIN, VALIDATION), readers.own_split(found))}
+        return {name: [entries[i] for i in rng.permutation(len(entries))] for name, entries in sets.items()}
     try:
         train, validation = (TRAIN_IMAGES, VALIDATION_IMAGES) if split == "paper" else map(int, split.split("/"))
     except ValueError:
         raise UserError(f"--split {split}: give original, paper or two numbers such as 900/100") from None
-    pool = [entry for name in onehand10k.SPLITS for entry in onehand10k.entries(source, name)]
-    if min(train, validation) < 1 or train + validation > len(pool):
-        raise UserError(f"--split {split}: {source} has {len(pool)} labelled images, each part needs at least one")
+    pool = [entry for entries in found.values() for entry in entries]
+    if min(train, validation) < 0 or not 1 <= train + validation <= len(pool):
+        raise UserError(f"--split {split}: the set has {len(pool)} samples, take at least one and not more than there are")
     shuffled = [pool[i] for i in rng.permutation(len(pool))]
-    return {TRAIN: shuffled[:train], VALIDATION: shuffled[train : train + validation]}
+    sets = {TRAIN: shuffled[:train], VALIDATION: shuffled[train : train + validation]}
+    return {name: entries for name, entries in sets.items() if entries}
 
 
 def build(sets: dict, out: pathlib.Path, skip_bad: bool, overwrite: bool, **info) -> None:
@@ -58,8 +67,8 @@ def build(sets: dict, out: pathlib.Path, skip_bad: bool, overwrite: bool, **info
     bad = []
     try:
         for name, entries in sets.items():
-            bad_here = build_set(entries, partial / name, info)
-            print(f"{out / name}: {len(entries) - len(bad_here)} samples")
+            bad_here, without_mask = build_set(entries, partial / name, info)
+            print(f"{out / name}: {len(entries) - len(bad_here)} samples" + (f", {without_mask} without mask" if without_mask else ""))
             bad += bad_here
         for line in bad:
             print(f"left out: {line}")
@@ -72,24 +81,34 @@ def build(sets: dict, out: pathlib.Path, skip_bad: bool, overwrite: bool, **info
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def build_set(entries: list, folder: pathlib.Path, info: dict) -> list:
-    """Writes one set and returns what was wrong with the samples that it had to leave out, one line each."""
-    bad = []
+def build_set(entries: list, folder: pathlib.Path, info: dict) -> tuple:
+    """Writes one set and returns (what was wrong with samples that were left out, one line each; samples without mask)."""
+    bad, keys, without_mask = [], set(), 0
     with SampleWriter(folder) as writer:
         for entry in tqdm(entries, desc=f"{folder.name:>10}", unit="img"):
             try:
-                writer.add(entry.sample())
+                sample = entry.sample()
+                if sample.key in keys:
+                    raise SampleError(f"{entry.where}: the set has {sample.key} already")
+                writer.add(sample)
             except SampleError as error:
                 bad.append(str(error))
-        writer.finish(**info, left_out=bad)
-    return bad
+                continue
+            keys.add(sample.key)
+            without_mask += sample.mask_png is None
+        writer.finish(**info, without_mask=without_mask, left_out=bad)
+    return bad, without_mask
 
 
 def main(argv=None) -> None:
     options = arguments(argv)
-    sets = split_entries(options.source, options.split, options.seed)
+    name = readers.find(options.source, options.format)
+    found = readers.read(options.source, name)
+    if options.joints:
+        found = {split: synth.entries(options.source, split, options.joints) for split in found}
+    sets = split_entries(found, options.split, options.seed)
     build(sets, options.out, options.skip_bad, options.overwrite,
-          source=options.source.name, split=options.split, seed=options.seed)
+          source=options.source.name, reader=name, joints=options.joints or "as labelled", split=options.split, seed=options.seed)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from data_tools.splits import held_out
 from mcc_caffe.errors import UserError
 
 # Bones, parents before children. The hand is the root, so that it keeps its frame when the wrist bends the forearm away.
@@ -76,7 +77,8 @@ class HandMesh:
     """
 
     def __init__(self, folder: Path):
-        vertices, quads = _read_obj(folder / "3dobjs" / "base.obj")
+        vertices, groups_quads = read_obj(folder / "3dobjs" / "base.obj")
+        quads = groups_quads["body"]
         groups = json.loads((folder / "mesh_metadata" / "basemesh_vertex_groups.json").read_text())
         rig = json.loads((folder / "rigs" / "standard" / "weights.default.json").read_text())["weights"]
         weights = _bone_weights(rig, len(vertices))
@@ -90,13 +92,13 @@ class HandMesh:
         self._cubes = [slice(a, b) for a, b in zip(corners[:-1], corners[1:])]
         self._base = vertices[kept]
         self._skin = len(skin)
-        self._targets = np.stack([[_read_target(folder, f"{name}-{end}", kept) for end in ("decr", "incr")] for name in DETAILS])
+        self._targets = np.stack([[read_target(folder, f"{name}-{end}", kept) for end in ("decr", "incr")] for name in DETAILS])
         self.weights = weights[skin] / weights[skin].sum(axis=1, keepdims=True)
         # The left hand becomes a right one on the way into the hand's own frame; reversing the corners keeps them outward.
         self._quads = np.searchsorted(skin, quads)[:, ::-1]
         self.subdivision, self.faces = catmull_clark(self._quads, len(skin))
-        self._base_incidence = _incidence(self._quads, len(skin))
-        self._incidence = _incidence(self.faces, self.subdivision.shape[0])
+        self._base_incidence = incidence_of(self._quads, len(skin))
+        self._incidence = incidence_of(self.faces, self.subdivision.shape[0])
 
     def shape(self, details=np.zeros(len(DETAILS)), build=np.zeros(len(BUILD))) -> Rest:
         """A person's hand. details: (len(DETAILS),), build: (len(BUILD),), all in [-1, 1]; zeros are the base mesh."""
@@ -121,9 +123,10 @@ class HandMesh:
                          + [keypoints[1 + 4 * f + j] for f in range(5) for j in range(3)])
         return Rest(points, heads, keypoints)
 
-    def random_shape(self, rng: np.random.Generator) -> Rest:
-        """A random person's hand."""
-        return self.shape(np.clip(rng.normal(0.0, 0.5, len(DETAILS)), -1, 1), np.clip(rng.normal(0.0, 0.5, len(BUILD)), -1, 1))
+    def random_shape(self, rng: np.random.Generator, split: str) -> Rest:
+        """A random person's hand; one of split "Train" is never as broad as one of "Test"."""
+        breadth = 2 * held_out(rng, split) - 1
+        return self.shape(np.clip(rng.normal(0.0, 0.5, len(DETAILS)), -1, 1), np.array([breadth, np.clip(rng.normal(0.0, 0.5), -1, 1)]))
 
     def skin(self, rest: Rest, transforms: np.ndarray) -> np.ndarray:
         """Linear blend skinning of the base vertices, (V, 3). transforms: (B, 4, 4), rest to posed."""
@@ -131,11 +134,11 @@ class HandMesh:
 
     def base_normals(self, points: np.ndarray) -> np.ndarray:
         """Unit outward normals (V, 3) of base vertices (V, 3)."""
-        return _normals(points, self._quads, self._base_incidence)
+        return vertex_normals(points, self._quads, self._base_incidence)
 
     def normals(self, points: np.ndarray) -> np.ndarray:
         """Unit outward normals (S, 3) of subdivided vertices (S, 3)."""
-        return _normals(points, self.faces, self._incidence)
+        return vertex_normals(points, self.faces, self._incidence)
 
 
 def posed_keypoints(transforms: np.ndarray, rest: Rest) -> np.ndarray:
@@ -191,29 +194,29 @@ def _pairs(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> spa
     return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
 
 
-def _incidence(quads: np.ndarray, count: int) -> sparse.csr_matrix:
+def incidence_of(quads: np.ndarray, count: int) -> sparse.csr_matrix:
     return _pairs(quads.ravel(), np.repeat(np.arange(len(quads)), 4), (count, len(quads)))
 
 
-def _normals(points: np.ndarray, quads: np.ndarray, incidence: sparse.csr_matrix) -> np.ndarray:
+def vertex_normals(points: np.ndarray, quads: np.ndarray, incidence: sparse.csr_matrix) -> np.ndarray:
     a, b, c, d = (points[quads[:, i]] for i in range(4))
     normals = incidence @ np.cross(c - a, d - b)                        # area-weighted mean of the faces around
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (N, 3) in decimetres and the quads (F, 4) of the group "body"."""
-    vertices, quads, group = [], [], None
+def read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Vertices (N, 3) in decimetres (x to the body's left, y up, z to the front) and the quads (F, 4) of each group."""
+    vertices, quads, group = [], {}, None
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             kind, _, rest = line.partition(" ")
             if kind == "v":
                 vertices.append([float(value) for value in rest.split()])
             elif kind == "g":
-                group = rest.strip()
-            elif kind == "f" and group == "body":
-                quads.append([int(corner.partition("/")[0]) - 1 for corner in rest.split()])
-    return np.array(vertices), np.array(quads)
+                group = quads.setdefault(rest.strip(), [])
+            elif kind == "f":
+                group.append([int(corner.partition("/")[0]) - 1 for corner in rest.split()])
+    return np.array(vertices), {name: np.array(rows) for name, rows in quads.items()}
 
 
 def _bone_weights(rig: dict, count: int) -> np.ndarray:
@@ -226,10 +229,10 @@ def _bone_weights(rig: dict, count: int) -> np.ndarray:
     return weights
 
 
-def _read_target(folder: Path, name: str, kept: np.ndarray) -> np.ndarray:
+def read_target(folder: Path, name: str, kept: np.ndarray) -> np.ndarray:
     """The vertex offsets (len(kept), 3) of a MakeHuman shape target."""
     with gzip.open(folder / "targets" / f"{name}.target.gz", "rt", encoding="utf-8") as lines:
-        rows = np.array([line.split() for line in lines if line.strip() and not line.startswith("#")], dtype=float)
-    offsets = np.zeros((max(int(rows[:, 0].max()), int(kept.max())) + 1, 3))
+        rows = np.array([line.split() for line in lines if line.strip() and not line.startswith("#")], dtype=float).reshape(-1, 4)
+    offsets = np.zeros((int(max(rows[:, 0].max(initial=0), kept.max())) + 1, 3))
     offsets[rows[:, 0].astype(int)] = rows[:, 1:]
     return offsets[kept]

@@ -72,15 +72,15 @@ BASE_POSES = {
 }
 
 
-def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = tuple(BASE_POSES)) -> Pose:
+def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = tuple(BASE_POSES)) -> tuple[str, Pose]:
     """A random pose in which no finger runs through another: the first such of a few draws, or else the best of them.
 
-    names: the base poses to draw from.
+    names: the base poses to draw from; the name of the one that it is closest to is returned as well.
     """
     best, cost = None, np.inf
     for _ in range(TRIES):
         pose = _draw(rng, names)
-        found = collision(bone_transforms(pose, rest), rest)
+        found = collision(bone_transforms(pose[1], rest), rest)
         if found < cost:
             best, cost = pose, found
         if cost < 0.01:
@@ -88,9 +88,10 @@ def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = t
     return best
 
 
-def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> Pose:
+def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[str, Pose]:
     """A base pose, or two blended, or every finger for itself; then perturbed and brought back within the limits."""
-    one, two = (BASE_POSES[names[i]] for i in rng.integers(len(names), size=2))
+    chosen = [names[i] for i in rng.integers(len(names), size=2)]
+    one, two = (BASE_POSES[name] for name in chosen)
     share = rng.choice([0.0, rng.uniform(0, 0.5), rng.uniform(0, 1)], p=[0.45, 0.3, 0.25])
     blend = np.full(4, share)
     if rng.random() < 0.2:                      # each finger curled for itself
@@ -102,8 +103,9 @@ def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> Pose:
     dip = DIP_OF_PIP * pip + rng.normal(0, 5, 4)
     spread = one.spread + (two.spread - one.spread) * blend + rng.normal(0, 0.12) + rng.normal(0, 0.08, 4)
     thumb = one.thumb + (two.thumb - one.thumb) * share + rng.normal(0, 0.8 * noise, 5)
-    return Pose(np.clip(mcp, *MCP), np.clip(pip, *PIP), np.clip(dip, *DIP), np.clip(spread, *SPREAD), np.clip(thumb, *THUMB),
-                wrist=np.clip(rng.normal(0, (22, 9)), *WRIST), elbow=rng.uniform(-25, 60))
+    return chosen[int(share > 0.5)], Pose(
+        np.clip(mcp, *MCP), np.clip(pip, *PIP), np.clip(dip, *DIP), np.clip(spread, *SPREAD), np.clip(thumb, *THUMB),
+        wrist=np.clip(rng.normal(0, (22, 9)), *WRIST), elbow=rng.uniform(-25, 60))
 
 
 def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:

@@ -1,14 +1,15 @@
 """OneHand10K in its original layout: `{Train,Test}/source/N.jpg`, `{Train,Test}/mask/N.png`, `{Train,Test}/label_joint.txt`.
 
-A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no header, a missing keypoint is -1,-1. The
-keypoints are in our order already.
+A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no header, a missing keypoint is -1,-1 (a
+single -1 makes it missing too). The keypoints are in our order already and speak of the pixels as stored, whatever the
+EXIF orientation. A split without a folder `mask` has no masks; where there is one, every image needs its own.
 """
 import pathlib
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from data_tools.sources import binary_mask_png, keypoints_of, read_file, sample_key
 from mcc_caffe.errors import UserError
 from mcc_caffe.paper import KEYPOINTS
 from mcc_caffe.samples import Sample, SampleError
@@ -16,6 +17,7 @@ from mcc_caffe.samples import Sample, SampleError
 SPLITS = ("Train", "Test")
 LABELS = "label_joint.txt"
 FIELDS = 4 + 2 * KEYPOINTS
+LAYOUT = f"Train/{LABELS} or Test/{LABELS}, with source/ and mask/ beside"
 
 
 def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> str:
@@ -40,13 +42,13 @@ class Entry:
     def sample(self) -> Sample:
         """The sample; SampleError names the line, the field and what was wrong with it."""
         name, width, height, keypoints = self._parse()
-        image_bytes = self._read(self.folder / "source" / name)
+        image_bytes = read_file(self.folder / "source" / name, self.where)
         mask_folder = self.folder / "mask"
         mask = None
         if mask_folder.is_dir():
             path = mask_folder / f"{pathlib.PurePath(name).stem}.png"
-            mask = binary_mask_png(self._read(path), f"{self.where}: {path.name}")
-        sample = Sample(f"{self.folder.name}_{name}", image_bytes, mask, keypoints)
+            mask = binary_mask_png(read_file(path, self.where), f"{self.where}: {path.name}")
+        sample = Sample(sample_key(self.folder.name, name), image_bytes, mask, keypoints)
         self._check_size("image", sample.image(), (width, height))
         if mask is not None:
             self._check_size("mask", sample.mask(), (width, height))
@@ -64,15 +66,7 @@ class Entry:
                 raise SampleError(f"{self.where}: field {place} is {text.strip()!r}, an integer is needed") from None
         width, height = numbers[:2]
         xy = np.array(numbers[3:], np.float32).reshape(KEYPOINTS, 2)
-        labelled = (xy != -1).all(axis=1)
-        keypoints = np.where(labelled[:, None], np.column_stack([xy, labelled]), (-1, -1, 0)).astype(np.float32)
-        return fields[0].strip(), width, height, keypoints
-
-    def _read(self, path: pathlib.Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise SampleError(f"{self.where}: {path} cannot be read ({error.strerror})") from None
+        return fields[0].strip(), width, height, keypoints_of(xy, (xy != -1).all(axis=1), self.where)
 
     def _check_size(self, what: str, picture: np.ndarray, labelled: tuple) -> None:
         found = picture.shape[1::-1]
@@ -80,13 +74,9 @@ class Entry:
             raise SampleError(f"{self.where}: the {what} is {found[0]} x {found[1]}, the label says {labelled[0]} x {labelled[1]}")
 
 
-def binary_mask_png(data: bytes, where: str) -> bytes:
-    """PNG of {0, 255} from an encoded mask whose values may be {0, 1}, blurred or coloured: above half its maximum is hand."""
-    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
-    if mask is None:
-        raise SampleError(f"{where}: the mask ({len(data)} bytes) cannot be decoded")
-    binary = np.where(mask > mask.max() / 2, 255, 0).astype(np.uint8)
-    return cv2.imencode(".png", binary)[1].tobytes()
+def splits(root: pathlib.Path) -> list:
+    """Names of the splits that lie in `root`."""
+    return [split for split in SPLITS if (root / split / LABELS).is_file()]
 
 
 def entries(root, split: str) -> list:

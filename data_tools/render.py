@@ -1,4 +1,4 @@
-"""Off-screen OpenGL renderer of skin: one draw of a shaded, anti-aliased picture with its alpha, one of the exact hand mask.
+"""Off-screen OpenGL renderer: one draw of a shaded, anti-aliased picture with its alpha, one of what each pixel sees and how far.
 
 Uses `moderngl` on a standalone EGL context; Mesa's software rasteriser (llvmpipe) is enough, no display or GPU is needed.
 The camera follows OpenCV: x right, y down, z away from the viewer; pixel centres are integers.
@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from data_tools import shaders
 from data_tools.hand_mesh import SetupError
 
-SAMPLES = 4                 # anti-aliasing of the picture; the mask has none
-SHADOW_SIZE = 384
+SAMPLES = 4                 # anti-aliasing of the picture; the truth has none
+SHADOW_SIZE = 512
+TEXTURE_SIZE = 256
 # The mask holds the skin of which the hand's bones (wrist to fingertips) carry at least this share: it ends 4 % of a hand's length
 # behind the wrist joint, so that the wrist keypoint lies within it.
 HAND_SHARE = 0.35
-# Vertex layout: position, normal, place on the rest hand, (palm, hand, arm, openness), (joint phase, nail across, nail along).
+# Vertex layout. Skin: position, normal, place on the rest hand, (palm, hand, arm, openness), (joint phase, nail across, nail along).
+# Plain surfaces: position, normal, place at rest, (linear RGB, openness), (texture u, v, gloss).
 LAYOUT = ("3f 3f 3f 4f 3f", "position", "normal", "rest", "paint", "detail")
 VERTEX_FLOATS = 16
 
@@ -66,11 +69,22 @@ class Look:
     noise_offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
     mottling: float = 0.1
     creases: float = 0.3
+    veins: float = 0.3
     gloss: float = 0.2
     roughness: float = 0.5
     sleeve: float = 9.0
     cloth_depth: float = 0.03
     exposure: float = 1.0
+
+
+@dataclass
+class Surface:
+    """Something that is not the hand nor its arm. vertices: (N, 16) as LAYOUT for plain surfaces; triangles: (T, 3), outward;
+    texture: TEXTURE_SIZE square uint8 RGB, sRGB-coded, or None; casts: whether it throws a shadow."""
+    vertices: np.ndarray
+    triangles: np.ndarray
+    texture: np.ndarray | None = None
+    casts: bool = True
 
 
 class Renderer:
@@ -90,15 +104,18 @@ class Renderer:
                              "apt-get install libegl1 libgl1 libgl1-mesa-dri") from None
         self.context.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)     # saves half the shading
         self.context.front_face = "cw"
-        self._picture = self.context.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
-        self._mask = self.context.program(vertex_shader=_VERTEX_FLAT, fragment_shader=_FRAGMENT_MASK)
-        self._shadow = self.context.program(vertex_shader=_VERTEX_FLAT, fragment_shader=_FRAGMENT_NONE)
-        self._vertices = self.context.buffer(reserve=1 << 20, dynamic=True)
-        self._faces, self._arrays, self._targets = None, {}, {}
+        program = self.context.program
+        self._programs = {"skin": program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.SKIN),
+                          "plain": program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.PLAIN),
+                          "truth": program(vertex_shader=shaders.TRUTH_VERTEX, fragment_shader=shaders.TRUTH_FRAGMENT),
+                          "shadow": program(vertex_shader=shaders.DEPTH_VERTEX, fragment_shader=shaders.DEPTH_FRAGMENT)}
+        self._hand, self._others, self._targets = None, {}, {}
         self._shadow_map = self.context.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
         self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
         self._shadow_target = self.context.framebuffer(depth_attachment=self._shadow_map)
+        self._texture = self.context.texture((TEXTURE_SIZE, TEXTURE_SIZE), 3)
+        self._texture.repeat_x = self._texture.repeat_y = True
 
     @property
     def device(self) -> str:
@@ -106,48 +123,68 @@ class Renderer:
         return self.context.info["GL_RENDERER"]
 
     def set_faces(self, quads: np.ndarray) -> None:
-        """The (F, 4) quads that `draw` connects its vertices by."""
-        triangles = quads[:, [0, 1, 2, 0, 2, 3]].astype("u4")
-        self._faces = self.context.buffer(triangles.tobytes())
-        self._arrays = {
-            "picture": self.context.vertex_array(self._picture, [(self._vertices, *LAYOUT)], self._faces),
-            "mask": self.context.vertex_array(self._mask, [(self._vertices, "3f 24x 4x 1f 8x 12x", "position", "hand")], self._faces),
-            "shadow": self.context.vertex_array(self._shadow, [(self._vertices, "3f 52x", "position")], self._faces)}
+        """The (F, 4) quads that `draw` connects the hand's vertices by."""
+        self._hand = _Buffers(self.context, self._programs, quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3), "skin")
 
-    def draw(self, vertices: np.ndarray, camera: Camera, look: Look, centre: np.ndarray,
-             radius: float) -> tuple[np.ndarray, np.ndarray]:
-        """Draws vertices (N, 16), laid out as LAYOUT, in camera space.
+    def draw(self, vertices: np.ndarray, camera: Camera, look: Look, centre: np.ndarray, radius: float,
+             surfaces: list[Surface] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws the hand's vertices (N, 16), laid out as LAYOUT, in camera space, and the other surfaces.
 
         centre (3,), radius: the sphere that casts and receives the shadow of the first light. Returns the picture, HxWx4 uint8
-        of sRGB-coded RGB premultiplied by coverage and that coverage, and the mask, HxW uint8 in {0, 255}, of the pixels whose
-        centre sees the hand: skin of which the hand's bones (wrist to fingertips) carry at least HAND_SHARE.
+        of sRGB-coded RGB premultiplied by coverage and that coverage; what every pixel's centre sees, HxW uint8 of
+        shaders.NOTHING, HAND (skin of which the hand's bones, wrist to fingertips, carry at least HAND_SHARE), ARM or OTHER; and
+        how far that is along z, HxW float32.
         """
-        self._vertices.write(np.ascontiguousarray(vertices, "f4").tobytes())
-        matrix = camera.matrix()
-        shadow = _light_matrix(look.lights[0].direction, centre, radius)
+        self._hand.vertices.write(np.ascontiguousarray(vertices, "f4").tobytes())
+        drawn = [(self._hand, None)] + [(self._buffers(place, surface), surface) for place, surface in enumerate(surfaces)]
+        matrix, shadow = camera.matrix(), _light_matrix(look.lights[0].direction, centre, radius)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
-        self._shadow["matrix"].write(_bytes(shadow))
-        self._arrays["shadow"].render()
+        self._programs["shadow"]["matrix"].write(_bytes(shadow))
+        for buffers, surface in drawn:
+            if surface is None or surface.casts:
+                buffers.arrays["shadow"].render()
 
-        picture, resolved, mask = self._target(camera.width, camera.height)
+        picture, resolved, truth = self._target(camera.width, camera.height)
         picture.use()
         picture.clear(0, 0, 0, 0, depth=1.0)
-        self._set_look(look, matrix, shadow)
+        for name in ("skin", "plain"):
+            self._set_light(self._programs[name], look, matrix, shadow)
+        self._set_skin(look)
         self._shadow_map.use(0)
-        self._arrays["picture"].render()
+        self._texture.use(1)
+        self._programs["plain"]["picture"] = 1
+        for buffers, surface in drawn:
+            if surface is not None:
+                white = np.full((TEXTURE_SIZE, TEXTURE_SIZE, 3), 255, np.uint8)
+                self._texture.write((white if surface.texture is None else np.ascontiguousarray(surface.texture)).tobytes())
+            buffers.arrays["picture"].render()
         self.context.copy_framebuffer(resolved, picture)
 
-        mask.use()
-        mask.clear(0, 0, 0, 0, depth=1.0)
-        self._mask["matrix"].write(_bytes(matrix))
-        self._arrays["mask"].render()
+        truth.use()
+        truth.clear(0, 0, 0, 0, depth=1.0)
+        program = self._programs["truth"]
+        program["matrix"].write(_bytes(matrix))
+        for buffers, surface in drawn:
+            program["hand_share"], program["otherwise"] = (HAND_SHARE, shaders.ARM) if surface is None else (2.0**100, shaders.OTHER)
+            buffers.arrays["truth"].render()
         size = camera.height, camera.width
+        seen = np.frombuffer(truth.read(components=2, dtype="f4"), np.float32).reshape(*size, 2)
         return (np.frombuffer(resolved.read(components=4, alignment=1), np.uint8).reshape(*size, 4),
-                np.frombuffer(mask.read(components=1, alignment=1), np.uint8).reshape(size))
+                seen[..., 0].astype(np.uint8), seen[..., 1])
+
+    def _buffers(self, place: int, surface: Surface) -> "_Buffers":
+        """The buffers of the surface at this place in the list, kept as long as the mesh is the same."""
+        kept = self._others.get(place)
+        if kept is None or kept.triangles is not surface.triangles:
+            if kept is not None:
+                kept.release()
+            kept = self._others[place] = _Buffers(self.context, self._programs, surface.triangles, "plain")
+        kept.vertices.write(np.ascontiguousarray(surface.vertices, "f4").tobytes())
+        return kept
 
     def _target(self, width: int, height: int):
-        """Frame buffers of this size: multisampled picture, its resolved copy, mask. Only the last size is kept."""
+        """Frame buffers of this size: multisampled picture, its resolved copy, truth. Only the last size is kept."""
         if (width, height) not in self._targets:
             for target in self._targets.pop(next(iter(self._targets), None), []):
                 for attachment in (*target.color_attachments, target.depth_attachment):
@@ -158,23 +195,44 @@ class Renderer:
             self._targets[size] = (
                 new.framebuffer([new.renderbuffer(size, 4, samples=SAMPLES)], new.depth_renderbuffer(size, samples=SAMPLES)),
                 new.framebuffer([new.renderbuffer(size, 4)]),
-                new.framebuffer([new.renderbuffer(size, 1)], new.depth_renderbuffer(size)))
+                new.framebuffer([new.renderbuffer(size, 2, dtype="f4")], new.depth_renderbuffer(size)))
         return self._targets[width, height]
 
-    def _set_look(self, look: Look, matrix: np.ndarray, shadow: np.ndarray) -> None:
-        program = self._picture
+    @staticmethod
+    def _set_light(program, look: Look, matrix: np.ndarray, shadow: np.ndarray) -> None:
         program["matrix"].write(_bytes(matrix))
         program["shadow_matrix"].write(_bytes(shadow))
         program["texel"] = 1.0 / SHADOW_SIZE
-        for name in ("back", "palm", "nail", "cloth", "ambient", "bounce", "noise_offset"):
-            program[name] = tuple(getattr(look, name))
-        for name in ("mottling", "creases", "gloss", "roughness", "sleeve", "exposure"):
-            program[name] = float(getattr(look, name))
+        program["ambient"], program["bounce"], program["exposure"] = tuple(look.ambient), tuple(look.bounce), float(look.exposure)
         directions, colours = np.zeros((3, 3), "f4"), np.zeros((3, 3), "f4")
         for i, light in enumerate(look.lights[:3]):
             directions[i], colours[i] = light.direction, light.colour
         program["light_direction"].write(directions.tobytes())
         program["light_colour"].write(colours.tobytes())
+
+    def _set_skin(self, look: Look) -> None:
+        program = self._programs["skin"]
+        for name in ("back", "palm", "nail", "cloth", "noise_offset"):
+            program[name] = tuple(getattr(look, name))
+        for name in ("mottling", "creases", "veins", "gloss", "roughness", "sleeve"):
+            program[name] = float(getattr(look, name))
+
+
+class _Buffers:
+    """A mesh on the card: its triangles, room for its vertices, and how each program reads them."""
+
+    def __init__(self, context, programs: dict, triangles: np.ndarray, look: str):
+        self.triangles = triangles
+        self.vertices = context.buffer(reserve=4 * VERTEX_FLOATS * (int(triangles.max()) + 1), dynamic=True)
+        self._faces = context.buffer(triangles.astype("u4").tobytes())
+        layouts = {"picture": (programs[look], LAYOUT), "truth": (programs["truth"], ("3f 24x 4x 1f 8x 12x", "position", "hand")),
+                   "shadow": (programs["shadow"], ("3f 52x", "position"))}
+        self.arrays = {name: context.vertex_array(program, [(self.vertices, *layout)], self._faces)
+                       for name, (program, layout) in layouts.items()}
+
+    def release(self) -> None:
+        for thing in (*self.arrays.values(), self.vertices, self._faces):
+            thing.release()
 
 
 def _bytes(matrix: np.ndarray) -> bytes:
@@ -190,115 +248,3 @@ def _light_matrix(direction: np.ndarray, centre: np.ndarray, radius: float) -> n
     matrix[:3, :3] = axes
     matrix[:3, 3] = -axes @ centre
     return matrix
-
-
-_VERTEX_FLAT = """
-#version 330
-uniform mat4 matrix;
-in vec3 position;
-in float hand;
-out float hand_part;
-void main() { gl_Position = matrix * vec4(position, 1.0); hand_part = hand; }
-"""
-_FRAGMENT_NONE = """
-#version 330
-void main() {}
-"""
-_FRAGMENT_MASK = """
-#version 330
-in float hand_part;
-out float value;
-void main() { value = step(HAND_SHARE, hand_part); }
-""".replace("HAND_SHARE", str(HAND_SHARE))
-_VERTEX = """
-#version 330
-uniform mat4 matrix, shadow_matrix;
-in vec3 position, normal, rest;
-in vec4 paint;
-in vec3 detail;
-out vec3 at, n, on_rest, in_shadow, mark;
-out vec4 coat;
-void main() {
-    gl_Position = matrix * vec4(position, 1.0);
-    at = position; n = normal; on_rest = rest; coat = paint; mark = detail;
-    in_shadow = (shadow_matrix * vec4(position, 1.0)).xyz * 0.5 + 0.5;
-}
-"""
-_FRAGMENT = """
-#version 330
-uniform vec3 back, palm, nail, cloth, ambient, bounce, noise_offset;
-uniform vec3 light_direction[3], light_colour[3];
-uniform float mottling, creases, gloss, roughness, sleeve, exposure, texel;
-uniform sampler2DShadow shadow_map;
-in vec3 at, n, on_rest, in_shadow, mark;
-in vec4 coat;
-out vec4 pixel;
-
-float hash(vec3 cell) {
-    cell = fract(cell * vec3(0.1031, 0.1130, 0.0973));
-    cell += dot(cell, cell.yzx + 33.33);
-    return fract((cell.x + cell.y) * cell.z);
-}
-
-float noise(vec3 place) {                       // value noise in [-1, 1]
-    vec3 cell = floor(place), f = place - cell;
-    f = f * f * (3.0 - 2.0 * f);
-    float near = mix(mix(hash(cell), hash(cell + vec3(1, 0, 0)), f.x),
-                     mix(hash(cell + vec3(0, 1, 0)), hash(cell + vec3(1, 1, 0)), f.x), f.y);
-    float away = mix(mix(hash(cell + vec3(0, 0, 1)), hash(cell + vec3(1, 0, 1)), f.x),
-                     mix(hash(cell + vec3(0, 1, 1)), hash(cell + vec3(1, 1, 1)), f.x), f.y);
-    return 2.0 * mix(near, away, f.z) - 1.0;
-}
-
-float lit() {                                   // share of the first light that arrives, over a 2 x 2 filter
-    float bias = 0.012 + 0.02 * (1.0 - abs(dot(n, light_direction[0]))), sum = 0.0;
-    for (int i = 0; i < 4; ++i)
-        sum += texture(shadow_map, in_shadow + vec3((i & 1) * 2 - 1, (i & 2) - 1, 0) * vec3(texel, texel, 0) - vec3(0, 0, bias));
-    return 0.25 * sum;
-}
-
-void main() {
-    vec3 normal = normalize(n), eye = normalize(-at);
-    bool is_cloth = coat.z > sleeve;
-    vec3 spot = on_rest + noise_offset;
-    float fine = noise(spot * 70.0), broad = noise(spot * 9.0) + 0.5 * noise(spot * 23.0);
-    // A slope of the fine noise roughens the surface.
-    normal = normalize(normal + (is_cloth ? 0.25 : 0.09) * vec3(noise(spot * 90.0 + 7.0), noise(spot * 90.0 + 17.0), fine));
-
-    float back_side = 1.0 - coat.x;
-    vec3 skin = mix(back, palm, smoothstep(0.25, 0.75, coat.x));
-    float redness = broad * mottling;
-    skin *= 1.0 + vec3(0.25, 1.0, 1.1) * redness + 0.35 * mottling * fine;
-    // Knuckles: the skin over a joint is redder on the back and creased on both sides.
-    float from_joint = abs(mark.x - round(mark.x));
-    float at_joint = mark.x > 0.5 ? exp(-pow(from_joint / 0.13, 2.0)) : 0.0;
-    skin *= 1.0 - at_joint * back_side * vec3(0.08, 0.22, 0.22) * creases * 2.0;
-    float wobble = 0.015 * noise(spot * 40.0);
-    float crease = exp(-pow((from_joint + wobble) / 0.018, 2.0)) + 0.6 * exp(-pow((from_joint + wobble - 0.075) / 0.018, 2.0)) * back_side;
-    skin *= 1.0 - (mark.x > 1.5 ? 0.45 * creases * crease : 0.0);
-    float nail_edge = dot(mark.yz * mark.yz, mark.yz * mark.yz);
-    float on_nail = (1.0 - smoothstep(0.8, 1.05, nail_edge)) * smoothstep(0.45, 0.7, back_side);
-    skin = mix(skin, nail * (1.0 - 0.25 * smoothstep(0.5, 1.0, nail_edge)), on_nail);
-    vec3 albedo = is_cloth ? cloth * (1.0 + 0.25 * noise(spot * 30.0) + 0.15 * fine) : skin;
-
-    float openness = coat.w;
-    vec3 light = mix(bounce, ambient, 0.5 - 0.5 * normal.y) * openness;     // y points down: ambient comes from above
-    vec3 shine = vec3(0.0);
-    float power = 2.0 / pow(mix(roughness, 0.25, on_nail), 4.0);
-    for (int i = 0; i < 3; ++i) {
-        vec3 direction = light_direction[i];
-        float visible = i == 0 ? lit() : openness;
-        float facing = dot(normal, direction);
-        // Light that travels under the skin wraps around the terminator and comes out red.
-        vec3 wrap = is_cloth ? vec3(max(facing, 0.0)) : max((facing + vec3(0.3, 0.12, 0.08)) / vec3(1.3, 1.12, 1.08), 0.0);
-        light += light_colour[i] * wrap * mix(visible, 1.0, 0.06);
-        float half_angle = max(dot(normal, normalize(direction + eye)), 0.0);
-        shine += light_colour[i] * step(0.0, facing) * visible * (power + 8.0) / 25.0 * pow(half_angle, power);
-    }
-    float fresnel = 0.04 + 0.3 * pow(1.0 - max(dot(normal, eye), 0.0), 5.0);
-    vec3 colour = albedo * light + (is_cloth ? 0.0 : gloss + 0.5 * on_nail) * fresnel * shine;
-    colour *= exposure;
-    colour /= pow(1.0 + pow(colour, vec3(4.0)), vec3(0.25));                // linear, but for a soft shoulder
-    pixel = vec4(pow(colour, vec3(1.0 / 2.2)), 1.0);
-}
-"""

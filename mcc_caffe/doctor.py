@@ -24,7 +24,7 @@ from caffe_build.locate import cache_folder, importable_folder
 from mcc_caffe.errors import run_command
 from mcc_caffe.files import shipped
 from mcc_caffe.paper import VARIANTS
-from mcc_caffe.pycaffe import gpu_ids, has_cuda
+from mcc_caffe.pycaffe import gpu_ids, has_cuda, set_environment
 
 LAYERS = ("Convolution", "Pooling", "ReLU", "Concat", "EuclideanLoss", "SoftmaxWithLoss", "Softmax", "Python", "Input", "Silence")
 MARKS = {"ok": "✓", "failed": "✗", "absent": "–"}
@@ -108,6 +108,7 @@ def _caffe_facts() -> dict:
 
 def tell_caffe() -> None:
     """Prints as JSON what the imported Caffe is; run in a process of its own."""
+    set_environment()
     import caffe
     types = set(caffe.layer_type_list())
     facts = {

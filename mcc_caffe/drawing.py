@@ -35,14 +35,12 @@ def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray)
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, frame_to_image: np.ndarray) -> np.ndarray:
-    """The image under the keypoints' heatmaps (22, m, m), each in its finger's colour."""
-    height, width = image.shape[:2]
-    drawn = 0.45 * image.astype(np.float32)
-    for k in range(KEYPOINTS):
-        heat = cv2.warpAffine(heatmaps[k], frame_to_image, (width, height), flags=cv2.INTER_LINEAR)
-        heat = np.clip(heat, 0, 1)[..., None]
-        drawn = drawn * (1 - heat) + heat * (0.5 * np.array(keypoint_colour(k), np.float32) + 127)
-    return drawn.astype(np.uint8)
+    """The image under the keypoints' heatmaps (22, m, m): everywhere the strongest one, in its finger's colour."""
+    size = image.shape[1::-1]
+    heat = np.stack([cv2.warpAffine(one, frame_to_image, size, flags=cv2.INTER_LINEAR) for one in heatmaps[:KEYPOINTS]])
+    colours = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)[heat.argmax(axis=0)]
+    heat = np.clip(heat.max(axis=0), 0, 1)[..., None]
+    return ((1 - heat) * 0.45 * image + heat * (0.5 * colours + 127)).astype(np.uint8)
 
 
 def draw_pose(image: np.ndarray, pose) -> np.ndarray:

@@ -24,7 +24,7 @@ from mcc_caffe.augmentation import Augmentation, network_input, warp_keypoints, 
 from mcc_caffe.errors import UserError
 from mcc_caffe.heatmaps import encode
 from mcc_caffe.paper import HEATMAPS, IGNORE_LABEL, STRIDE
-from mcc_caffe.samples import Sample, SampleSet
+from mcc_caffe.samples import Sample, SampleSet, open_set
 
 
 class LoaderError(UserError):
@@ -37,7 +37,7 @@ class LoaderError(UserError):
 class LoaderConfig:
     """What the data layer is told, in its `param_str` as JSON.
 
-    source: LMDB set. batch_size: samples. input_size: m, pixels. sigma: of the heatmaps' Gaussians, cells. augment: draw
+    source: LMDB set, or synth:... (see samples.open_set). batch_size: samples. input_size: m, pixels. sigma: of the heatmaps' Gaussians, cells. augment: draw
     3.3's augmentation, else letterbox only. shuffle: a new order each epoch, else the set's own. seed: of order and
     augmentation. first_iteration: where to begin (a resumed run). workers: processes, 0 works in the caller.
     prefetch: batches ahead, per worker.
@@ -100,8 +100,13 @@ class LoaderConfig:
 
 
 def indices(config: LoaderConfig, count: int, iteration: int, rank: int, ranks: int) -> np.ndarray:
-    """Places in a set of `count` samples of one batch: rank r takes the r-th run of the iteration's batch_size x ranks."""
+    """Places in a set of `count` samples of one batch: rank r takes the r-th run of the iteration's batch_size x ranks.
+
+    An endless set (count None) is taken as it comes.
+    """
     first = (iteration * ranks + rank) * config.batch_size
+    if count is None:
+        return np.arange(first, first + config.batch_size)
     epochs, places = np.divmod(np.arange(first, first + config.batch_size), count)
     if not config.shuffle:
         return places
@@ -130,7 +135,8 @@ def fill(config: LoaderConfig, sample: Sample, rng, data, mask_label, heatmaps) 
 def fill_batch(config: LoaderConfig, samples: SampleSet, iteration: int, rank: int, ranks: int, arrays: dict) -> list:
     """Writes the batch of `iteration` into `arrays` (of config.shapes()); returns its samples' keys."""
     keys = []
-    for place, index in enumerate(indices(config, len(samples), iteration, rank, ranks)):
+    count = None if samples.endless else len(samples)
+    for place, index in enumerate(indices(config, count, iteration, rank, ranks)):
         rng = np.random.default_rng((config.seed, 1, iteration, rank, place)) if config.augment else None
         sample = samples[index]
         fill(config, sample, rng, *(array[place] for array in arrays.values()))
@@ -155,7 +161,7 @@ def _work(config: LoaderConfig, worker: int, rank: int, ranks: int, memory, pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training process's to handle
     cv2.setNumThreads(1)
     try:
-        samples = SampleSet(config.source)
+        samples = open_set(config.source)
         for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):
             pipe.recv()
             iteration = config.first_iteration + worker + turn * config.workers
@@ -180,7 +186,7 @@ class Loader:
         self.config, self.rank, self.ranks = config, rank, ranks
         self.iteration, self.wait, self.keys = config.first_iteration, 0.0, []
         self._workers, self._lent = [], None
-        self._samples = SampleSet(config.source)  # a missing or empty set is told here, before anything starts
+        self._samples = open_set(config.source)  # a missing or empty set is told here, before anything starts
         if config.workers:
             self._start()
         else:
@@ -228,7 +234,7 @@ class Loader:
             process.join(timeout=5)
             raise LoaderError(
                 f"{process.name} died (exit code {process.exitcode}) before iteration {self.iteration}: "
-                "was it killed, or is the memory full? Resume from the last snapshot with --resume auto"
+                "was it killed, or is the memory full? Start again, training with --resume auto"
             ) from None
         if error:
             raise LoaderError(f"{process.name}, iteration {self.iteration}: {error}")

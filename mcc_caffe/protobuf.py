@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import pathlib
 import sys
+import threading
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
@@ -15,11 +16,17 @@ from mcc_caffe.errors import UserError
 
 
 _NAME = "caffe.proto.caffe_pb2"
+_LOADING = threading.Lock()
+
+
+def messages():
+    """The module `caffe_pb2`; UserError where there is no Caffe."""
+    with _LOADING:
+        return _messages()
 
 
 @functools.cache
-def messages():
-    """The module `caffe_pb2`; UserError where there is no Caffe."""
+def _messages():
     if _NAME in sys.modules:
         return sys.modules[_NAME]
     package = importlib.util.find_spec("caffe")

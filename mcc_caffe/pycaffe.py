@@ -8,7 +8,7 @@ from mcc_caffe.errors import UserError
 
 def import_caffe():
     """The module `caffe`, its own start-up chatter off; UserError with the remedy where it is missing or broken."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe prints whole nets otherwise
+    set_environment()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -16,6 +16,25 @@ def import_caffe():
     except ImportError as error:
         raise UserError(f"caffe cannot be imported ({error}): run `make caffe`; `python -m mcc_caffe.doctor` says more") from None
     return caffe
+
+
+def set_environment() -> None:
+    """What Caffe and its BLAS read when they are loaded, where the user has not set it."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe prints whole nets otherwise
+    kernels = blas_kernels(open("/proc/cpuinfo").read())
+    if kernels:
+        os.environ.setdefault("OPENBLAS_CORETYPE", kernels)
+
+
+def blas_kernels(cpuinfo: str) -> str:
+    """OpenBLAS's name of the kernels for the processor that /proc/cpuinfo describes, "" where it may choose itself.
+
+    A distribution's OpenBLAS does not know processors that are younger than it, and falls back to kernels of 2004 for them.
+    """
+    flags = next((set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
+    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
+        return "SkylakeX"
+    return "Haswell" if {"avx2", "fma"} <= flags else ""
 
 
 def has_cuda() -> bool:

@@ -2,7 +2,8 @@
 
 A set is a folder of two LMDBs that share their keys, `images` and `annotations`, each record a Caffe `Datum`:
 
-- images: `encoded`, `data` = the image file's bytes as they were on disk, `label` = the sample's place in the set;
+- images: `encoded`, `data` = the image file's bytes as they were on disk (a PNG where the sample is a part of one), `label` =
+  the sample's place in the set;
 - annotations: `encoded`, `data` = the hand mask as PNG ({0, 255}; empty where the set has none), `float_data` = 21 x
   (x, y, v), `label` as above;
 
@@ -25,6 +26,7 @@ from mcc_caffe.paper import KEYPOINTS
 from mcc_caffe.protobuf import DecodeError, messages
 
 IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
+LIVE = "synth:"        # a source that begins so is no folder: its samples are rendered as they are asked for
 
 _FIRST_MAP = 64 << 20  # bytes an LMDB starts with; doubled whenever it is full
 _TRANSACTION = 100     # samples written at a time
@@ -92,8 +94,18 @@ class Sample:
 _OPEN = weakref.WeakValueDictionary()
 
 
+def open_set(source):
+    """The set that `source` names: the folder of an LMDB set, or `synth:...`, which data_tools.live renders endlessly."""
+    if str(source).startswith(LIVE):
+        from data_tools.live import LiveHands  # needs OpenGL and the mesh, which training on a folder does not
+        return LiveHands(str(source))
+    return SampleSet(source)
+
+
 class SampleSet:
     """Reads the samples of an LMDB set by their place: `len(set)`, `set[i]`, `set.keys`."""
+
+    endless = False
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -135,30 +147,30 @@ class SampleSet:
         return Sample.from_datums(key.decode(), image, annotation)
 
 
-class SampleWriter:
-    """Writes a set: a context manager that leaves the whole set in `folder`, or, on any error, nothing.
+class RecordWriter:
+    """Writes a folder of LMDBs that share their keys: a context manager that leaves the whole `folder`, or, on any error, nothing.
 
-    The databases grow as needed in a temporary folder beside the target, which takes its place at the end. Place i of
-    the set has the key `%08d_<sample key>`, so that LMDB's order is the order of writing.
+    The databases, one a name, grow as needed in a temporary folder beside the target, `partial`, which takes its place at
+    the end. Place i has the key `%08d_<name>`, so that LMDB's order is the order of writing.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, names):
         self.folder = pathlib.Path(folder)
         if self.folder.exists():
             raise UserError(f"{self.folder} exists already: remove it or give another folder")
-        self._partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
-        self._pending, self._count = [], 0
+        self.partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
+        self.count = 0
+        self._names, self._pending = names, []
 
-    def __enter__(self) -> "SampleWriter":
-        self._partial.mkdir(parents=True)
-        self._databases = [lmdb.open(str(self._partial / name), map_size=_FIRST_MAP) for name in (IMAGES, ANNOTATIONS)]
+    def __enter__(self):
+        self.partial.mkdir(parents=True)
+        self._databases = [lmdb.open(str(self.partial / name), map_size=_FIRST_MAP) for name in self._names]
         return self
 
-    def add(self, sample: Sample) -> None:
-        """Appends one sample."""
-        key = f"{self._count:08d}_{sample.key}".encode()
-        self._pending.append((key, *sample.to_datums(self._count)))
-        self._count += 1
+    def put(self, name: str, *records: bytes) -> None:
+        """Appends one record to each database, in the order of the databases' names."""
+        self._pending.append((f"{self.count:08d}_{name}".encode(), *records))
+        self.count += 1
         if len(self._pending) == _TRANSACTION:
             self._flush()
 
@@ -175,19 +187,30 @@ class SampleWriter:
         self._pending.clear()
 
     def finish(self, **info) -> None:
-        """Completes the set; `info` goes into info.json."""
-        if not self._count:
+        """Completes the folder; `info` goes into info.json."""
+        if not self.count:
             raise UserError(f"no usable sample for {self.folder}: nothing was written")
         self._flush()
         for database in self._databases:
             database.sync(True)
-        info = {"format": 1, "samples": self._count, **info}
-        (self._partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
-        self._partial.rename(self.folder)
+        info = {"format": 1, "samples": self.count, **info}
+        (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
+        self.partial.rename(self.folder)
 
     def __exit__(self, kind, error, trace) -> None:
         for database in self._databases:
             database.close()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        shutil.rmtree(self.partial, ignore_errors=True)
         if isinstance(error, lmdb.Error):
             raise UserError(f"the set {self.folder} could not be written ({error}): is the disk full?") from None
+
+
+class SampleWriter(RecordWriter):
+    """Writes a set of samples."""
+
+    def __init__(self, folder):
+        super().__init__(folder, (IMAGES, ANNOTATIONS))
+
+    def add(self, sample: Sample) -> None:
+        """Appends one sample."""
+        self.put(sample.key, *sample.to_datums(self.count))

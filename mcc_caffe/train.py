@@ -3,6 +3,7 @@
     python -m mcc_caffe.train data/lmdb/train                          # the mini variant, on the CPU
     python -m mcc_caffe.train data/lmdb/train --variant paper --gpus 0,1
     python -m mcc_caffe.train data/lmdb/train --resume auto            # goes on where it was
+    python -m mcc_caffe.train "synth:seed=0&size=224"                  # on hands rendered meanwhile, never the same twice
 
 Everything of a run lies in its folder: the prototxts it used, log.jsonl (a line an interval) and snapshots/. Ctrl-C
 takes a snapshot and ends.
@@ -23,13 +24,13 @@ from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.protobuf import read_text, text_format
 from mcc_caffe.pycaffe import import_caffe, require_gpus
 from mcc_caffe.run import SNAPSHOTS, Run, train
-from mcc_caffe.samples import SampleSet
+from mcc_caffe.samples import LIVE, open_set
 
 
 def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("data", type=pathlib.Path, help="LMDB set to train on (made by `make lmdb`)")
+    add("data", help="LMDB set to train on (made by `make lmdb`), or synth:seed=0&size=224: hands rendered as they are needed")
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--without", choices=[name.removeprefix("without_") for name in ABLATIONS], help="an ablation of the paper's 4.2")
     add("--solver", type=pathlib.Path, help="solver prototxt (default: solver/VARIANT/solver.prototxt)")
@@ -76,7 +77,8 @@ def prepare(options: argparse.Namespace) -> Run:
 
     if options.seed is not None:
         solver.random_seed = options.seed
-    settings = {"source": str(options.data.absolute()), "seed": max(solver.random_seed, 0), "workers": options.workers,
+    source = options.data if options.data.startswith(LIVE) else str(pathlib.Path(options.data).absolute())
+    settings = {"source": source, "seed": max(solver.random_seed, 0), "workers": options.workers,
                 "augment": not options.no_augmentation, "first_iteration": snapshots.iteration(resume) if resume else 0}
     if options.batch_size:
         settings["batch_size"] = options.batch_size
@@ -87,7 +89,7 @@ def prepare(options: argparse.Namespace) -> Run:
     if config.first_iteration >= max_iter:
         raise UserError(f"{resume} is at iteration {config.first_iteration} already, the run ends at {max_iter}: give --iterations N")
 
-    SampleSet(options.data)  # a missing set is told before anything is written
+    open_set(source)  # a missing set is told before anything is written
     weights = existing(options.weights, "weights file") if options.weights else None
     folder.mkdir(parents=True, exist_ok=True)
     solver.net, solver.max_iter = str(folder / "train.prototxt"), max_iter

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from caffe_build.locate import importable_folder, prefix_of
 from mcc_caffe.hand import SKELETON, keypoint_colour
 from mcc_caffe.samples import Sample, SampleWriter
 
@@ -57,6 +58,15 @@ def drawn_samples() -> list:
 def drawn_set(drawn_samples, tmp_path_factory) -> pathlib.Path:
     """The ten drawn hands as an LMDB set."""
     return write_set(tmp_path_factory.mktemp("sets") / "drawn", drawn_samples)
+
+
+@pytest.fixture(scope="session")
+def caffe_tool() -> pathlib.Path:
+    """The stock tool `caffe` of the Caffe in use."""
+    tool = prefix_of(importable_folder()) / "bin/caffe"
+    if not tool.is_file():
+        pytest.skip(f"the Caffe in use has no {tool}")
+    return tool
 
 
 def run(*command, **options) -> subprocess.CompletedProcess:

@@ -1,11 +1,15 @@
 """OneHand10K's layout to LMDB, with the faults that real label files have."""
+import shutil
+
 import cv2
 import numpy as np
 import pytest
 
-from data_tools.onehand10k import LABELS, SPLITS, binary_mask_png, entries, format_label
+from data_tools.onehand10k import LABELS, SPLITS, entries, format_label
+from data_tools.sources import binary_mask_png, decoded_mask
 from mcc_caffe.samples import SampleError, SampleSet
 from tests.conftest import drawn_sample, run
+from tests.test_samples import turned_jpeg
 
 
 @pytest.fixture
@@ -53,6 +57,42 @@ def test_one_coordinate_of_minus_one_is_missing(layout):
     replace_line(layout, 1, ",".join(fields))
     keypoints = entries(layout, "Train")[0].sample().keypoints
     assert keypoints[0].tolist() == [-1, -1, 0] and keypoints[1].tolist() == [40, 50, 1]
+
+
+def test_spaces_around_commas_are_read(layout):
+    line = entries(layout, "Train")[0].line
+    expected = entries(layout, "Train")[0].sample()
+    replace_line(layout, 1, line.replace(",", " , "))
+    sample = entries(layout, "Train")[0].sample()
+    assert sample.key == expected.key and np.array_equal(sample.keypoints, expected.keypoints)
+
+
+def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
+    """The label speaks of the 40 x 20 pixels as stored, though the picture says that it be turned by 90 degrees."""
+    shutil.rmtree(layout / "Train/mask")
+    (layout / "Train/source/1.jpg").write_bytes(turned_jpeg())
+    replace_line(layout, 1, format_label("1.jpg", 40, 20, np.tile([39.0, 19.0, 1.0], (21, 1))))
+    sample = entries(layout, "Train")[0].sample()
+    assert sample.image().shape == (20, 40, 3) and sample.keypoints[20].tolist() == [39, 19, 1]
+    assert decoded_mask(turned_jpeg(), "here").shape == (20, 40)
+
+
+def test_a_mask_may_be_any_two_valued_picture_of_the_images_size(layout):
+    path = layout / "Train/mask/1.png"
+    drawn = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    path.write_bytes(cv2.imencode(".png", np.where(drawn[..., None], (3, 200, 120), (9, 0, 0)).astype(np.uint8))[1].tobytes())
+    assert np.array_equal(entries(layout, "Train")[0].sample().mask() > 0, drawn > 0)
+    path.write_bytes(cv2.imencode(".png", drawn[:, :100])[1].tobytes())
+    with pytest.raises(SampleError, match="Train/label_joint.txt:1: the mask is 100 x 120, the label says 160 x 120"):
+        entries(layout, "Train")[0].sample()
+
+
+def test_a_missing_mask_is_an_error_unless_the_split_has_none(layout):
+    (layout / "Train/mask/2.png").unlink()
+    with pytest.raises(SampleError, match="Train/label_joint.txt:2: .*2.png cannot be read"):
+        entries(layout, "Train")[1].sample()
+    shutil.rmtree(layout / "Train/mask")
+    assert entries(layout, "Train")[1].sample().mask_png is None
 
 
 @pytest.mark.parametrize("change, message", [
@@ -115,14 +155,49 @@ def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_pa
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["nowhere", "lmdb"], "nowhere/Train/label_joint.txt was not found"),
+    (["nowhere", "lmdb"], "nowhere was not found: give the folder of a data set"),
     (["{layout}", "lmdb", "--split", "half"], "--split half: give original, paper or two numbers"),
-    (["{layout}", "lmdb", "--split", "9/9"], "has 10 labelled images"),
+    (["{layout}", "lmdb", "--split", "9/9"], "the set has 10 samples"),
+    (["{layout}", "lmdb", "--split", "0/0"], "take at least one"),
+    (["{layout}", "lmdb", "--split=-1/3"], "take at least one"),
+    (["{layout}", "lmdb", "--format", "rhd"], "holds no data set of these layouts: rhd (training/anno_training.pickle"),
     (["{layout}", "{layout}"], "exists already"),
 ])
 def test_wrong_arguments_give_one_line(layout, tmp_path, arguments, message):
     done = run("data_tools.build_lmdb", *(argument.format(layout=layout) for argument in arguments))
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_set_may_be_for_validation_only(layout, tmp_path):
+    done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb", "--split", "0/10")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "lmdb").iterdir()] == ["validation"]
+    assert len(SampleSet(tmp_path / "lmdb/validation")) == 10
+
+
+def test_the_record_says_how_it_was_made_and_how_many_have_no_mask(layout, tmp_path):
+    shutil.rmtree(layout / "Test/mask")
+    done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb", "--split", "9/1")
+    assert done.returncode == 0, done.stderr
+    infos = [SampleSet(tmp_path / "lmdb" / name).info() for name in ("train", "validation")]
+    for info in infos:
+        assert {key: info[key] for key in ("source", "reader", "split", "seed", "left_out")} == {
+            "source": "set", "reader": "onehand10k", "split": "9/1", "seed": 0, "left_out": []}
+    assert sum(info["without_mask"] for info in infos) == 4                     # those of Test
+    assert f"9 samples, {infos[0]['without_mask']} without mask" in done.stdout
+
+
+def test_a_set_without_a_split_of_its_own_is_told_to_pool(layout, tmp_path):
+    shutil.rmtree(layout / "Test")
+    done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
+    assert done.returncode == 2 and "the set has Train, not one split to train on and one to validate" in done.stderr
+    assert "--split N/M" in done.stderr
+
+
+def test_a_line_that_comes_twice_is_a_bad_sample(layout, tmp_path):
+    replace_line(layout, 2, entries(layout, "Train")[2].line)
+    done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
+    assert done.returncode == 2 and "the set has Train_3.jpg already" in done.stdout
 
 
 def test_overwrite_replaces(layout, tmp_path):

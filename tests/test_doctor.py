@@ -1,12 +1,15 @@
 """The doctor: what it says of this machine, of a broken Caffe and of things that are not there."""
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from mcc_caffe import doctor
+from mcc_caffe.pycaffe import blas_kernels
 
-from tests.conftest import run
+from tests.conftest import ROOT, run
 
 
 def rows(answer):
@@ -89,3 +92,25 @@ def test_blas_passes_over_numpys_copy():
     line = "7f00-7f01 r-xp 00000000 08:01 1 {}\n".format
     assert doctor.blas_in_use(line("/venv/lib/python3/site-packages/numpy.libs/libscipy_openblas64_-3.so")) == ""
     assert doctor.blas_in_use(line("/opt/lib/libmkl_rt.so.2")) == "/opt/lib/libmkl_rt.so.2"
+
+
+@pytest.mark.parametrize("flags, kernels", [
+    ("fpu sse2 avx avx2 fma avx512f avx512dq avx512bw avx512vl avx512_fp16", "SkylakeX"),
+    ("fpu sse2 avx avx2 fma avx512f", "Haswell"),
+    ("fpu sse2 avx", ""),
+])
+def test_the_blas_is_told_what_the_processor_can(flags, kernels):
+    assert blas_kernels(f"processor : 0\nflags\t\t: {flags}\nbugs\t: none\n") == kernels
+    assert blas_kernels("processor : 0\nFeatures : fp asimd\n") == ""
+
+
+def test_caffes_blas_uses_no_kernels_of_2004():
+    if not blas_kernels(open("/proc/cpuinfo").read()):
+        pytest.skip("this processor has no AVX2")
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+    told = subprocess.run([sys.executable, "-c", "from mcc_caffe import doctor; doctor.tell_caffe()"], env=environment, cwd=ROOT,
+                          capture_output=True, text=True)
+    blas = json.loads(told.stdout.splitlines()[-1])["blas"]
+    if "OpenBLAS" not in blas:
+        pytest.skip(f"Caffe's BLAS is {blas}")
+    assert "Prescott" not in blas

@@ -110,6 +110,21 @@ def test_train_and_deploy_share_every_parameter(variant, suffix, drawn_set, tmp_
     assert parameters(train(variant, drawn_set, tmp_path, suffix, 1)) == parameters(deploy(variant, suffix))
 
 
+@pytest.mark.parametrize("variant, suffix", VARIANT_NETS)
+def test_a_baked_train_net_differs_in_its_data_layers_alone(variant, suffix):
+    folder = ROOT / "prototxt" / variant.name
+    plain, baked = (read_text("NetParameter", folder / f"{kind}{suffix}.prototxt") for kind in ("train", "train_baked"))
+    network = [layer for layer in plain.layer if layer.type not in ("Python", "Silence")]
+    data = baked.layer[: len(baked.layer) - len(network)]
+    assert list(baked.layer[len(data):]) == network
+    made = {top for layer in network for top in layer.top}
+    assert {layer.top[0] for layer in data} == {bottom for layer in network for bottom in layer.bottom} - made     # none unused
+    for layer in data:
+        assert (layer.type, layer.data_param.batch_size) == ("Data", variant.batch_size)
+        pixels = layer.transform_param
+        assert (list(pixels.mean_value), pixels.scale) == (([128], 1 / 256) if layer.name == "data" else ([], 1))
+
+
 @pytest.mark.parametrize("suffix, outputs", [
     ("", {"mask", "Mconv7_stage5"}), ("_without_mask", {"Mconv7_stage5"}), ("_without_pose", {"mask"}),
 ])

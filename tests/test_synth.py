@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools import backgrounds, hand_mesh, hand_pose, hand_scene, synth
+from data_tools import backgrounds, body, hand_mesh, hand_pose, hand_scene, looks, objects, shaders, splits, synth
 from mcc_caffe.errors import UserError
 from mcc_caffe.hand import SKELETON
+from mcc_caffe.samples import SampleSet
 from tests.conftest import run
 
 COUNTS = ("--train", 5, "--test", 2, "--size", 128)
@@ -39,8 +40,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def samples():
-    """24 samples of 160 pixels."""
-    return [hand_scene.render_sample(np.random.default_rng((7, i)), 160, "Train") for i in range(24)]
+    """24 pictures of at most 160 pixels."""
+    return [hand_scene.render(np.random.default_rng((7, i)), 160, "Train") for i in range(24)]
 
 
 def test_subdivision_of_a_cube():
@@ -64,8 +65,8 @@ def test_subdivision_keeps_the_border_flat():
 def test_posing_keeps_the_bones_lengths():
     mesh, rng = hand_mesh.hand_mesh(), np.random.default_rng(0)
     for _ in range(20):
-        rest = mesh.random_shape(rng)
-        posed = hand_mesh.posed_keypoints(hand_pose.bone_transforms(hand_pose.random_pose(rng, rest), rest), rest)
+        rest = mesh.random_shape(rng, "Train")
+        posed = hand_mesh.posed_keypoints(hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest)
         fingers = [(a, b) for a, b, _ in SKELETON if a > 0]
         lengths = [[np.linalg.norm(points[b] - points[a]) for a, b in fingers] for points in (rest.keypoints, posed)]
         np.testing.assert_allclose(*lengths, rtol=1e-9)
@@ -84,63 +85,148 @@ def test_flexion_bends_towards_the_palm():
 def test_random_poses_do_not_collide():
     mesh, rng = hand_mesh.hand_mesh(), np.random.default_rng(1)
     rest = mesh.shape()
-    depths = [hand_pose.collision(hand_pose.bone_transforms(hand_pose.random_pose(rng, rest), rest), rest) for _ in range(40)]
+    depths = [hand_pose.collision(hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest) for _ in range(40)]
     assert np.mean(np.array(depths) < 0.02) > 0.9
 
 
-def test_same_seed_same_sample():
-    one, two = (hand_scene.render_sample(np.random.default_rng(3), 120, "Test") for _ in range(2))
-    for a, b in zip(one, two):
-        np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(one[2], hand_scene.render_sample(np.random.default_rng(4), 120, "Test")[2])
+def test_same_seed_same_picture():
+    one, two = (hand_scene.render(np.random.default_rng(3), 120, "Test") for _ in range(2))
+    for name in ("image", "mask", "joints", "states"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert one.parameters == two.parameters
+    assert not np.array_equal(one.joints, hand_scene.render(np.random.default_rng(4), 120, "Test").joints)
 
 
-def test_samples_are_well_formed(samples):
-    for image, mask, keypoints in samples:
-        height, width = mask.shape
-        assert image.shape == (height, width, 3) and image.dtype == mask.dtype == np.uint8 and max(height, width) == 160
-        assert 0.59 < width / height < 1.62
-        assert set(np.unique(mask)) == {0, 255} and (mask > 0).mean() > 0.01
-        seen = keypoints[:, 2] == 1
-        assert hand_scene.inside(keypoints[seen], width, height).all() and (keypoints[~seen] == (-1, -1, 0)).all()
-        assert seen.sum() >= hand_scene.LEAST_KEYPOINTS
+def test_pictures_are_well_formed(samples):
+    for shown in samples:
+        height, width = shown.mask.shape
+        assert shown.image.shape == (height, width, 3) and shown.image.dtype == shown.mask.dtype == np.uint8
+        assert 0.7 * 160 - 1 <= max(height, width) <= 160 and 0.54 < width / height < 1.83
+        assert set(np.unique(shown.mask)) == {0, 255} and (shown.mask > 0).mean() > 0.003
+        within = hand_scene.inside(shown.joints, width, height)
+        np.testing.assert_array_equal(within, shown.states != "outside")
+        assert (shown.keypoints()[:, 2] == 1).sum() >= hand_scene.LEAST_KEYPOINTS - 3
+    assert len({shown.parameters["pose"] for shown in samples}) > 8
+    assert {"held", "crossing", "person", "resting"} <= {name.split()[0] for shown in samples for name in shown.parameters["with"]}
 
 
-def test_keypoints_lie_on_the_hand(samples):
+def test_conventions_differ_in_what_they_label():
+    states = np.array(["visible", "self", "object", "outside"] + ["visible"] * 17, dtype=object)
+    joints = np.arange(42, dtype=float).reshape(21, 2)
+    shown = hand_scene.Shown(None, None, joints, states)
+    labelled = {name: shown.keypoints(name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS}
+    assert labelled == {"paper": [1, 1, 0, 0], "visible": [1, 0, 0, 0], "all": [1, 1, 1, 0]}
+    np.testing.assert_array_equal(shown.keypoints()[:4], [(0, 1, 1), (2, 3, 1), (-1, -1, 0), (-1, -1, 0)])
+
+
+def test_what_hides_a_joint_is_told_apart():
+    """By hand: a wall of each kind at depth 4 before joints at depth 5, of hand just over a joint, and of things behind it."""
+    seen, depth = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.float32)
+    for row, (kind, far) in enumerate([(shaders.OTHER, 4), (shaders.ARM, 4), (shaders.HAND, 4.95), (shaders.OTHER, 6), (shaders.NOTHING, 0)]):
+        seen[20 * row:20 * row + 20], depth[20 * row:20 * row + 20] = kind, far
+    joints = np.array([(50, 20 * (place % 5) + 10) for place in range(20)] + [(100.6, 5)], float)
+    states = hand_scene.joint_states(joints, np.full(21, 5.0), seen, depth, focal=400.0)
+    assert states.tolist() == ["object", "self", "visible", "visible", "visible"] * 4 + ["outside"]
+
+
+def test_labelled_joints_lie_on_the_hand(samples):
     near = []
-    for _, mask, keypoints in samples:
-        distance = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, 5)
-        x, y = np.round(keypoints[keypoints[:, 2] == 1, :2]).astype(int).T
+    for shown in samples:
+        labelled = shown.states == "visible"
+        distance = cv2.distanceTransform((shown.mask == 0).astype(np.uint8), cv2.DIST_L2, 5)
+        x, y = np.round(shown.joints[labelled]).astype(int).T
         near += list(distance[y, x] <= 3)
-    assert np.mean(near) > 0.93
+    assert np.mean(near) > 0.97
 
 
 def test_mask_is_the_projected_hand():
     """Drawn alone, the mask agrees with the hand's vertices as OpenCV's own camera sees them."""
     scene, rng = hand_scene.scene(), np.random.default_rng(5)
-    shot = scene.shot(rng, 200, 160)
-    look = hand_scene.random_look(rng)
-    _, mask = scene.renderer.draw(scene.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0), hand_scene.SHADOW_RADIUS)
+    shot = scene.shot(rng, 200, 160, "Train")
+    look = looks.random_look(rng, "Train")
+    _, seen, depth = scene.renderer.draw(scene.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0), hand_scene.SHADOW_RADIUS)
     camera = shot.camera
     matrix = np.array([[camera.focal, 0, camera.cx], [0, camera.focal, camera.cy], [0, 0, 1]])
     pixels = cv2.projectPoints(shot.points[scene.hand], np.zeros(3), np.zeros(3), matrix, None)[0][:, 0]
     pixels = pixels[hand_scene.inside(pixels, 200, 160)]
-    ys, xs = np.nonzero(mask)
+    ys, xs = np.nonzero(seen == shaders.HAND)
     np.testing.assert_allclose([xs.min(), ys.min(), xs.max(), ys.max()], [*pixels.min(axis=0), *pixels.max(axis=0)], atol=2.5)
+    near, far = shot.points[scene.hand, 2].min(), shot.points[scene.hand, 2].max()
+    assert near - 0.05 < depth[ys, xs].min() < depth[ys, xs].max() < far + 0.05
+
+
+def test_a_thing_before_the_hand_is_cut_out_and_hides_joints():
+    scene, rng = hand_scene.scene(), np.random.default_rng(6)
+    shot, look = scene.shot(rng, 200, 200, "Train", hand_scene.EASY), looks.random_look(rng, "Train")
+    nearest = shot.points[scene.hand, 2].min()
+    knuckle = shot.keypoints[9]
+    ball = objects.place(rng, "ball", (0.08,) * 3, np.eye(3), knuckle * (nearest - 0.2) / knuckle[2], "Train")
+    draw = lambda surfaces: scene.renderer.draw(scene.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0),   # noqa: E731
+                                                hand_scene.SHADOW_RADIUS, surfaces)
+    (_, alone, _), (_, covered, depth) = draw([]), draw([ball])
+    joints = shot.camera.project(shot.keypoints)
+    x, y = np.round(joints[9]).astype(int)
+    assert alone[y, x] == shaders.HAND and covered[y, x] == shaders.OTHER and nearest - 0.3 < depth[y, x] < nearest
+    np.testing.assert_array_equal((alone == shaders.HAND) & (covered != shaders.OTHER), covered == shaders.HAND)
+    states = hand_scene.joint_states(joints, shot.keypoints[:, 2], covered, depth, shot.camera.focal)
+    assert states[9] == "object" and (states[[4, 20]] != "object").all()
+
+
+def test_held_things_leave_the_fingers_alone():
+    """No vertex of what is held lies on a finger's axis, and it lies within reach."""
+    scene, rng, found = hand_scene.scene(), np.random.default_rng(9), 0
+    for _ in range(30):
+        shot = scene.shot(rng, 200, 200, "Train")
+        thing = objects.held(rng, shot.keypoints, "Train")
+        if thing is None:
+            continue
+        found += 1
+        chains = shot.keypoints[1:].reshape(5, 4, 3)
+        bones = np.concatenate([chains[:, j] + (chains[:, j + 1] - chains[:, j]) * s for j in range(3) for s in (0, 0.25, 0.5, 0.75, 1)])
+        gap = np.linalg.norm(thing[0].vertices[:, None, :3] - bones, axis=-1).min()
+        assert 0.9 * objects.FLESH < gap < 1.0
+    assert found > 15
+
+
+@pytest.mark.parametrize("kind", objects.KINDS)
+def test_primitives_face_outward(kind):
+    points, normals, _, triangles = objects.primitive(kind)
+    a, b, c = (points[triangles[:, i]] for i in range(3))
+    assert ((np.cross(b - a, c - a) * (a + b + c)).sum(axis=1) > -1e-12).all()
+    np.testing.assert_allclose([points.min(axis=0), points.max(axis=0)], [[-1] * 3, [1] * 3], atol=0.01)
+    assert ((normals * points).sum(axis=1) > -1e-9).all()
+
+
+def test_people_have_no_hands():
+    """What is left of the arms ends at the wrists: nothing reaches as far as the hands of the mesh do."""
+    mesh = body.body_mesh()
+    grey = np.full(3, 0.5)
+    person = mesh.random(np.random.default_rng(2), grey, grey, grey, "Train")
+    wrist = np.array(body.WRIST) / body.HAND_LENGTH
+    assert np.abs(mesh._base[:, 0]).max() / body.HAND_LENGTH < wrist[0] + 0.15
+    assert len(person.cut) > 10 and person.surface.triangles.max() == len(person.surface.vertices) - 1
+    assert np.isfinite(person.surface.vertices).all()
+
+
+def test_train_and_test_share_no_skin_nor_build():
+    rng = np.random.default_rng(0)
+    slices = {split: {int(splits.held_out(rng, split) * splits.SLICES) for _ in range(2000)} for split in ("Train", "Test")}
+    assert not slices["Train"] & slices["Test"] and slices["Train"] | slices["Test"] == set(range(splits.SLICES))
 
 
 def test_left_hands_mirror_right_ones():
-    right, left = (hand_scene.scene().draw(np.random.default_rng(11), 160, 120, left=side) for side in (False, True))
-    np.testing.assert_array_equal(left[0], right[0][:, ::-1])
-    np.testing.assert_array_equal(left[1], right[1][:, ::-1])
-    seen = right[2][:, 2] == 1
-    np.testing.assert_allclose(left[2][seen, 0], 159 - right[2][seen, 0])
-    np.testing.assert_array_equal(left[2][:, 1:], right[2][:, 1:])
+    (right, one), (left, two) = (hand_scene.scene().draw(np.random.default_rng(11), 160, 120, side, "Train") for side in (False, True))
+    np.testing.assert_array_equal(left, right[:, ::-1])
+    np.testing.assert_array_equal(two.mask, one.mask[:, ::-1])
+    np.testing.assert_allclose(two.joints[:, 0], 159 - one.joints[:, 0])
+    np.testing.assert_array_equal(two.joints[:, 1], one.joints[:, 1])
+    np.testing.assert_array_equal(two.states, one.states)
 
 
 def test_train_and_test_have_other_photographs():
-    assert not set(backgrounds.PHOTOS["Train"]) & set(backgrounds.PHOTOS["Test"])
-    for split in backgrounds.PHOTOS:
+    for names in (backgrounds.BUNDLED, backgrounds.WALLPAPERS):
+        assert not set(names["Train"]) & set(names["Test"])
+    for split in backgrounds.BUNDLED:
         picture = backgrounds.random_background(np.random.default_rng(0), 60, 90, split)
         assert picture.shape == (60, 90, 3) and picture.dtype == np.uint8
 
@@ -150,16 +236,26 @@ def test_layout(made):
     for split, count in (("Train", 5), ("Test", 2)):
         rows = labels(made, split)
         assert [row[0] for row in rows] == [f"{n}.jpg" for n in range(1, count + 1)]
-        assert sorted(p.name for p in (made / split).iterdir()) == ["label_joint.txt", "mask", "source"]
+        assert sorted(p.name for p in (made / split).iterdir()) == ["label_joint.txt", "mask", "source", "truth.jsonl"]
         for row in rows:
             width, height, hands, *numbers = map(int, row[1:])
             image = cv2.imread(str(made / split / "source" / row[0]))
             mask = cv2.imread(str(made / split / "mask" / row[0].replace("jpg", "png")), cv2.IMREAD_UNCHANGED)
-            assert image.shape == (height, width, 3) and mask.shape == (height, width) and hands == 1 and max(width, height) == 128
+            assert image.shape == (height, width, 3) and mask.shape == (height, width) and hands == 1 and 89 <= max(width, height) <= 128
             assert set(np.unique(mask)) <= {0, 255}
             points = np.reshape(numbers, (21, 2))
             missing = (points == -1).all(axis=1)
             assert ((points[~missing] >= 0) & (points[~missing] < (width, height))).all()
+
+
+def test_the_record_holds_what_was_drawn(made):
+    for split, count in (("Train", 5), ("Test", 2)):
+        truths = [json.loads(line) for line in (made / split / "truth.jsonl").read_text().splitlines()]
+        assert len(truths) == count
+        for truth, row in zip(truths, labels(made, split)):
+            assert synth.label(truth).split(",") == row and len(truth["joints"]) == 21
+            assert {state for _, _, state in truth["joints"]} <= set(hand_scene.JOINT_STATES)
+            assert {"left", "pose", "azimuth", "elevation", "roll", "fill", "tone", "with", "jpeg_quality"} <= set(truth["parameters"])
 
 
 def test_the_reader_of_onehand10k_reads_it(made):
@@ -173,9 +269,10 @@ def test_bytes_do_not_depend_on_the_workers_nor_on_interruptions(made, tmp_path)
     """A set interrupted after two pictures and finished by two workers equals the one made at once by one worker."""
     out = tmp_path / "set"
     shutil.copytree(made, out)
-    lines = (out / "Train" / "label_joint.txt").read_text().splitlines(keepends=True)
+    lines = (out / "Train" / "truth.jsonl").read_text().splitlines(keepends=True)
+    (out / "Train" / "truth.jsonl").unlink()
     (out / "Train" / "label_joint.txt").unlink()
-    (out / "Train" / "label_joint.partial.txt").write_text("".join(lines[:2]) + lines[2][:40])    # the third was being written
+    (out / "Train" / "truth.partial.jsonl").write_text("".join(lines[:2]) + lines[2][:40])    # the third was being written
     (out / "Train" / "source" / "4.jpg").unlink()
     (out / "Train" / "source" / "5.jpg").write_bytes(b"not named by a line: made again")
     (out / "Test" / "mask" / "2.png").unlink()
@@ -212,7 +309,7 @@ def test_refusals_are_one_line(made, options, words):
 
 def test_easy_hands_are_open_upright_right_and_whole():
     for i in range(12):
-        _, _, keypoints = hand_scene.render_sample(np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY)
+        keypoints = hand_scene.render(np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY).keypoints()
         assert keypoints[:, 2].all()
         wrist, tips = keypoints[0], keypoints[[8, 12, 16]]
         assert (tips[:, 1] < wrist[1]).all()                                # the fingers point up
@@ -222,6 +319,13 @@ def test_easy_hands_are_open_upright_right_and_whole():
 def test_easy_and_varied_sets_are_not_mixed(made):
     with pytest.raises(UserError, match="easy False, not True"):
         synth.main(["--out", str(made), *map(str, COUNTS), "--easy"])
+
+
+def test_sets_with_other_photographs_are_not_mixed(made, monkeypatch, tmp_path):
+    monkeypatch.setattr(backgrounds, "WALLPAPER_FOLDER", tmp_path)
+    monkeypatch.setattr(backgrounds, "BUNDLED", {split: names[:1] for split, names in backgrounds.BUNDLED.items()})
+    with pytest.raises(UserError, match="made with other photographs"):
+        synth.main(["--out", str(made), *map(str, COUNTS)])
 
 
 def test_foreign_and_unwritable_folders_are_refused(tmp_path):
@@ -243,3 +347,23 @@ def test_the_caller_keeps_its_threads(tmp_path):
     before = dict(os.environ)
     synth.main(["--out", str(tmp_path / "set"), "--train", "1", "--test", "0", "--workers", "1"])
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("convention", hand_scene.CONVENTIONS)
+def test_a_set_can_be_built_under_any_convention(made, tmp_path, convention):
+    done = run("data_tools.build_lmdb", made, tmp_path / "lmdb", "--joints", convention)
+    assert done.returncode == 0, done.stderr
+    samples = SampleSet(tmp_path / "lmdb/train")
+    assert samples.info()["joints"] == convention and len(samples) == 5
+    truths = {truth["image"]: truth for truth in map(json.loads, (made / "Train/truth.jsonl").read_text().splitlines())}
+    for i in range(len(samples)):
+        truth = truths[samples[i].key.rpartition("_")[2]]
+        expected = [state in hand_scene.CONVENTIONS[convention] for _, _, state in truth["joints"]]
+        np.testing.assert_array_equal(samples[i].keypoints[:, 2], expected)
+
+
+def test_a_convention_needs_the_truth(made, tmp_path):
+    shutil.copytree(made, tmp_path / "set")
+    (tmp_path / "set/Train/truth.jsonl").unlink()
+    done = run("data_tools.build_lmdb", tmp_path / "set", tmp_path / "lmdb", "--joints", "all")
+    assert done.returncode == 2 and "truth.jsonl was not found" in done.stderr and not (tmp_path / "lmdb").exists()

@@ -13,6 +13,7 @@ import lmdb
 import numpy as np
 import pytest
 
+from caffe_build.locate import importable_folder
 from mcc_caffe import snapshots
 from mcc_caffe.errors import UserError
 from mcc_caffe.train import launch
@@ -229,20 +230,14 @@ def test_losses_are_finite_numbers(finished):
     assert np.isfinite([list(line["losses"].values()) for line in log(finished)]).all()
 
 
-def test_the_stock_caffe_tool_trains_the_same_net(drawn_set, tmp_path):
+def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_path):
     """`caffe train` with our solver, net and Python layer, its embedded interpreter starting the workers."""
-    from caffe_build.locate import importable_folder, prefix_of
-
-    python = importable_folder()
-    tool = prefix_of(python) / "bin/caffe"
-    if not tool.is_file():
-        pytest.skip(f"the Caffe in use has no {tool}")
     net = (ROOT / "prototxt/mini/train.prototxt").read_text().replace("data/lmdb/train", str(drawn_set))
     (tmp_path / "train.prototxt").write_text(net.replace('batch_size\\": 13', 'batch_size\\": 2'))
     solver = (ROOT / "solver/mini/solver.prototxt").read_text().replace("max_iter: 40000", "max_iter: 2")
     solver = solver.replace("prototxt/mini/train.prototxt", str(tmp_path / "train.prototxt")).replace("runs/mini/snapshots", str(tmp_path))
     (tmp_path / "solver.prototxt").write_text(solver)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{python}", "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run([tool, "train", "-solver", tmp_path / "solver.prototxt"], env=environment, capture_output=True, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{importable_folder()}", "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([caffe_tool, "train", "-solver", tmp_path / "solver.prototxt"], env=environment, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert (tmp_path / "mcc_iter_2.caffemodel").is_file()

