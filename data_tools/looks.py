@@ -38,7 +38,8 @@ def random_look(rng: np.random.Generator, split: str) -> Look:
     return Look(back=back, palm=palm, nail=nail, cloth=_linear(cloth), lights=lights, ambient=ambient,
                 bounce=ambient * rng.uniform(0.3, 0.9) * warmth(), noise_offset=rng.uniform(0, 50, 3), mottling=rng.uniform(0.02, 0.16),
                 creases=rng.uniform(0.1, 0.9), veins=rng.choice([0.0, rng.uniform(0.1, 0.9)]), gloss=rng.uniform(0.1, 0.9),
-                roughness=rng.uniform(0.4, 0.75), sleeve=rng.choice([9.0, rng.uniform(0.04, 0.2), rng.uniform(0.05, 1.2)], p=(0.45, 0.3, 0.25)),
+                roughness=rng.uniform(0.4, 0.75),
+                sleeve=rng.choice([9.0, rng.uniform(0.04, 0.2), rng.uniform(0.05, 1.2)], p=(0.45, 0.3, 0.25)),
                 cloth_depth=rng.uniform(0.01, 0.06),
                 exposure=rng.uniform(0.75, 1.5) / level)
 

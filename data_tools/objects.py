@@ -22,8 +22,8 @@ def primitive(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     """Points (N, 3), outward normals (N, 3), texture places (N, 2) and triangles (T, 3) of a body that fills [-1, 1]^3; a cylinder's
     axis is y."""
     if kind == "box":
-        faces = [_grid(lambda u, v, axis=axis, side=side: np.insert(np.stack([u, v] if side > 0 else [v, u]), axis, np.full(u.shape, side), axis=0),
-                       2, 2) for axis in range(3) for side in (-1.0, 1.0)]
+        side = lambda u, v, axis, sign: np.insert(np.stack([u, v]), axis, np.full(u.shape, sign), axis=0)   # noqa: E731
+        faces = [_grid(functools.partial(side, axis=axis, sign=sign), 2, 2) for axis in range(3) for sign in (-1.0, 1.0)]
     elif kind == "cylinder":
         turn = lambda u, r, y: np.stack([r * np.cos(np.pi * u), y, r * np.sin(np.pi * u)])             # noqa: E731
         faces = [_grid(lambda u, v: turn(u, np.ones_like(u), v), 25, 2)] + [
@@ -110,7 +110,8 @@ def crossing(rng: np.random.Generator, keypoints: np.ndarray, nearest: float, sp
     """Something between the camera and the hand, before one of its joints; nearest: the hand's smallest z."""
     kind = KINDS[rng.choice(3, p=(0.45, 0.4, 0.15))]
     thickness, length = np.exp(rng.uniform(np.log(0.02), np.log(0.16))), rng.uniform(0.2, 1.5)
-    half = {"ball": (2 * thickness,) * 3, "cylinder": (thickness, length, thickness), "box": (thickness, length, thickness * rng.uniform(0.1, 1))}[kind]
+    half = {"ball": (2 * thickness,) * 3, "cylinder": (thickness, length, thickness),
+            "box": (thickness, length, thickness * rng.uniform(0.1, 1))}[kind]
     axes = _turned(_unit(rng.normal(size=3) * (1, 1, 0.15)), rng)
     reach = np.abs(np.array(half)[:, None] * axes).sum(axis=0)[2]
     joint = keypoints[rng.integers(21)]

@@ -74,7 +74,7 @@ float lit() {                                   // share of the first light that
     if (any(lessThan(in_shadow.xy, vec2(0.0))) || any(greaterThan(in_shadow.xy, vec2(1.0)))) return 1.0;
     float bias = 0.012 + 0.02 * (1.0 - abs(dot(n, light_direction[0]))), sum = 0.0;
     for (int i = 0; i < 4; ++i)
-        sum += texture(shadow_map, vec3(in_shadow.xy, min(in_shadow.z, 1.0)) + vec3((i & 1) * 2 - 1, (i & 2) - 1, 0) * vec3(texel, texel, 0) - vec3(0, 0, bias));
+        sum += texture(shadow_map, vec3(in_shadow.xy + vec2((i & 1) * 2 - 1, (i & 2) - 1) * texel, min(in_shadow.z, 1.0) - bias));
     return 0.25 * sum;
 }
 
@@ -119,8 +119,8 @@ void main() {
     if (coat.y > 0.5 && mark.x < 1.5) {
         // The palm's three lines, and the tendons and veins of the back, in hand lengths on the rest hand (x radial, y distal).
         vec2 place = on_rest.xy + 0.012 * vec2(noise(spot * 17.0), noise(spot * 17.0 + 5.0));
-        float lines = min(min(line(place, vec2(0.16, 0.34), vec2(0.02, 0.07), 0.28), line(place, vec2(0.16, 0.35), vec2(-0.17, 0.24), -0.06)),
-                          line(place, vec2(0.05, 0.47), vec2(-0.20, 0.36), -0.16));
+        float lines = min(line(place, vec2(0.16, 0.34), vec2(0.02, 0.07), 0.28), line(place, vec2(0.16, 0.35), vec2(-0.17, 0.24), -0.06));
+        lines = min(lines, line(place, vec2(0.05, 0.47), vec2(-0.20, 0.36), -0.16));
         skin *= 1.0 - 0.5 * creases * smoothstep(0.6, 0.9, coat.x) * exp(-pow(lines / 0.007, 2.0)) * vec3(0.7, 1.0, 1.0);
         float vein = abs(noise(vec3(spot.x * 11.0, spot.y * 3.5, spot.z * 2.0)));
         skin *= 1.0 - veins * back_side * (1.0 - smoothstep(0.02, 0.12, vein)) * vec3(0.35, 0.2, 0.12);
@@ -155,7 +155,8 @@ PLAIN = _COMMON + """
 uniform sampler2D picture;
 void main() {
     vec3 normal = normalize(n), eye = normalize(-at);
-    vec3 albedo = coat.rgb * pow(texture(picture, mark.xy).rgb, vec3(2.2)) * (1.0 + 0.08 * noise(on_rest * 40.0) + 0.06 * noise(on_rest * 11.0));
+    float uneven = 1.0 + 0.08 * noise(on_rest * 40.0) + 0.06 * noise(on_rest * 11.0);
+    vec3 albedo = coat.rgb * pow(texture(picture, mark.xy).rgb, vec3(2.2)) * uneven;
     vec3 light = mix(bounce, ambient, 0.5 - 0.5 * normal.y) * coat.w, shine = vec3(0.0);
     for (int i = 0; i < 3; ++i) {
         float visible = i == 0 ? lit() : 1.0;

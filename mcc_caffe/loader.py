@@ -23,7 +23,7 @@ import numpy as np
 from mcc_caffe.augmentation import Augmentation, network_input, warp_keypoints, warp_mask
 from mcc_caffe.errors import UserError
 from mcc_caffe.heatmaps import encode
-from mcc_caffe.paper import HEATMAPS, IGNORE_LABEL, STRIDE
+from mcc_caffe.paper import BACKGROUND_MAX, BACKGROUND_SUM, HEATMAPS, IGNORE_LABEL, STRIDE
 from mcc_caffe.samples import Sample, SampleSet, open_set
 
 
@@ -37,16 +37,17 @@ class LoaderError(UserError):
 class LoaderConfig:
     """What the data layer is told, in its `param_str` as JSON.
 
-    source: LMDB set, or synth:... (see samples.open_set). batch_size: samples. input_size: m, pixels. sigma: of the heatmaps' Gaussians, cells. augment: draw
-    3.3's augmentation, else letterbox only. shuffle: a new order each epoch, else the set's own. seed: of order and
-    augmentation. first_iteration: where to begin (a resumed run). workers: processes, 0 works in the caller.
-    prefetch: batches ahead, per worker.
+    source: LMDB set, or synth:... (see samples.open_set). batch_size: samples. input_size: m, pixels. sigma: of the
+    heatmaps' Gaussians, cells. background: BACKGROUND_SUM or BACKGROUND_MAX. augment: draw 3.3's augmentation, else
+    letterbox only. shuffle: a new order each epoch, else the set's own. seed: of order and augmentation. first_iteration:
+    where to begin (a resumed run). workers: processes, 0 works in the caller. prefetch: batches ahead, per worker.
     """
 
     source: str
     batch_size: int
     input_size: int
     sigma: float
+    background: str = BACKGROUND_SUM
     augment: bool = True
     shuffle: bool = True
     seed: int = 0
@@ -61,6 +62,8 @@ class LoaderConfig:
         for key in ("seed", "first_iteration", "workers"):
             if getattr(self, key) < 0:
                 raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be 0 or more")
+        if self.background not in (BACKGROUND_SUM, BACKGROUND_MAX):
+            raise LoaderError(f"param_str: background is {self.background!r}, it must be {BACKGROUND_SUM!r} or {BACKGROUND_MAX!r}")
         if self.input_size < STRIDE or self.input_size % STRIDE:
             raise LoaderError(f"param_str: input_size is {self.input_size}, it must be a multiple of {STRIDE}")
 
@@ -129,7 +132,7 @@ def fill(config: LoaderConfig, sample: Sample, rng, data, mask_label, heatmaps) 
     matrix = drawn.matrix(image.shape[1], image.shape[0], size)
     network_input(image, matrix, size, out=data)
     mask_label[0] = IGNORE_LABEL if mask is None else warp_mask(mask, matrix, size // STRIDE)
-    heatmaps[:] = encode(warp_keypoints(sample.keypoints, matrix, size), size // STRIDE, config.sigma)
+    heatmaps[:] = encode(warp_keypoints(sample.keypoints, matrix, size), size // STRIDE, config.sigma, config.background)
 
 
 def fill_batch(config: LoaderConfig, samples: SampleSet, iteration: int, rank: int, ranks: int, arrays: dict) -> list:

@@ -49,6 +49,10 @@ def stage_loss_blob(stage: int) -> str:
     return f"loss_stage{stage}"
 
 
+# The background's map: 1 minus the sum of the joints' maps (3.1), or minus their maximum.
+BACKGROUND_SUM, BACKGROUND_MAX = "sum", "max"
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Solver settings (3.3); weight decay is Caffe's usual one, the paper gives none."""
@@ -71,6 +75,7 @@ class Variant:
     input_size: int = 368             # m, pixels (3.1)
     width: float = 1.0                # factor on every hidden layer's channels
     sigma: float = 1.5                # cells of the stride-8 heatmap (3.3)
+    background: str = BACKGROUND_SUM  # 3.1
     batch_size: int = 13              # per process (3.3)
     mask_loss_weight: float = 0.05    # 3.3
     heatmap_loss_weight: float = 1.0  # 3.3
@@ -98,6 +103,8 @@ MINI = replace(
     input_size=128,
     width=0.25,
     sigma=1.0,                # 1.5 cells of 16 would blur neighbouring fingers into one
+    # Of 16 x 16 cells a hand covers so few that its Gaussians pile up: the sum's map would make up 80 to 90 % of the loss.
+    background=BACKGROUND_MAX,
     mask_loss_weight=0.5,     # at 0.05 the few mask cells are drowned by the heatmaps
     weight_filler="msra",     # learns faster here; at the paper's size and learning rate it diverges at once
     blas_threads=1,           # its matrices are too small to share: with two threads an iteration takes longer

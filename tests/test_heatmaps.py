@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mcc_caffe.heatmaps import decode, encode, trivial_loss
-from mcc_caffe.paper import BACKGROUND, MINI, PAPER
+from mcc_caffe.paper import BACKGROUND, BACKGROUND_MAX, MINI, PAPER
 
 
 def keypoints_at(*points):
@@ -29,6 +29,13 @@ def test_background_is_one_minus_the_sum():
     maps = encode(keypoints_at((100, 100), (104, 100)), 46, 1.5)
     assert np.allclose(maps[BACKGROUND], 1 - maps[:BACKGROUND].sum(axis=0), atol=1e-6)
     assert maps[BACKGROUND].min() < 0               # two Gaussians overlap
+
+
+def test_background_can_be_one_minus_the_maximum():
+    keypoints = keypoints_at((100, 100), (104, 100))
+    maps = encode(keypoints, 46, 1.5, BACKGROUND_MAX)
+    assert np.allclose(maps[BACKGROUND], 1 - maps[:BACKGROUND].max(axis=0)) and maps[BACKGROUND].min() >= 0
+    np.testing.assert_array_equal(maps[:BACKGROUND], encode(keypoints, 46, 1.5)[:BACKGROUND])
 
 
 @pytest.mark.parametrize("variant", [PAPER, MINI])

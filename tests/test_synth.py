@@ -122,7 +122,8 @@ def test_conventions_differ_in_what_they_label():
 def test_what_hides_a_joint_is_told_apart():
     """By hand: a wall of each kind at depth 4 before joints at depth 5, of hand just over a joint, and of things behind it."""
     seen, depth = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.float32)
-    for row, (kind, far) in enumerate([(shaders.OTHER, 4), (shaders.ARM, 4), (shaders.HAND, 4.95), (shaders.OTHER, 6), (shaders.NOTHING, 0)]):
+    rows = [(shaders.OTHER, 4), (shaders.ARM, 4), (shaders.HAND, 4.95), (shaders.OTHER, 6), (shaders.NOTHING, 0)]
+    for row, (kind, far) in enumerate(rows):
         seen[20 * row:20 * row + 20], depth[20 * row:20 * row + 20] = kind, far
     joints = np.array([(50, 20 * (place % 5) + 10) for place in range(20)] + [(100.6, 5)], float)
     states = hand_scene.joint_states(joints, np.full(21, 5.0), seen, depth, focal=400.0)
@@ -144,7 +145,8 @@ def test_mask_is_the_projected_hand():
     scene, rng = hand_scene.scene(), np.random.default_rng(5)
     shot = scene.shot(rng, 200, 160, "Train")
     look = looks.random_look(rng, "Train")
-    _, seen, depth = scene.renderer.draw(scene.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0), hand_scene.SHADOW_RADIUS)
+    middle = shot.keypoints.mean(axis=0)
+    _, seen, depth = scene.renderer.draw(scene.vertices(shot, look), shot.camera, look, middle, hand_scene.SHADOW_RADIUS)
     camera = shot.camera
     matrix = np.array([[camera.focal, 0, camera.cx], [0, camera.focal, camera.cy], [0, 0, 1]])
     pixels = cv2.projectPoints(shot.points[scene.hand], np.zeros(3), np.zeros(3), matrix, None)[0][:, 0]
@@ -297,6 +299,8 @@ def test_a_set_grows(made, tmp_path):
     (("--train", 0, "--test", 0), "nothing to make"),
     (("--size", 10), "--size 10"),
     (("--workers", 0), "--workers 0"),
+    (("--min-fill", 1.5), "--min-fill 1.5"),
+    (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
     (("--seed", 1, *COUNTS), "seed 0, not 1"),
     (("--train", 1, "--test", 2, "--size", 128), "holds 5 pictures in Train"),
 ])

@@ -237,7 +237,8 @@ def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_pat
     solver = (ROOT / "solver/mini/solver.prototxt").read_text().replace("max_iter: 40000", "max_iter: 2")
     solver = solver.replace("prototxt/mini/train.prototxt", str(tmp_path / "train.prototxt")).replace("runs/mini/snapshots", str(tmp_path))
     (tmp_path / "solver.prototxt").write_text(solver)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{importable_folder()}", "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{importable_folder()}",
+                   "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run([caffe_tool, "train", "-solver", tmp_path / "solver.prototxt"], env=environment, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert (tmp_path / "mcc_iter_2.caffemodel").is_file()
