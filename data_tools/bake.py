@@ -114,8 +114,8 @@ def main(argv=None) -> None:
     options = arguments(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half-written is removed, too
     variant = VARIANTS[options.variant]
-    config = LoaderConfig(str(options.data), options.batch_size or variant.batch_size, variant.input_size, variant.sigma,
-                          seed=options.seed, workers=options.workers)
+    config = LoaderConfig.of(variant, str(options.data), batch_size=options.batch_size or variant.batch_size, seed=options.seed,
+                             workers=options.workers)
     samples = len(SampleSet(options.data))
     total = options.copies * samples
     needed = total * record_bytes(config)

@@ -43,6 +43,7 @@ class Repertoire:
     """What pictures there may be."""
     poses: tuple[str, ...] = tuple(BASE_POSES)
     upright: bool = False               # the palm seen from the front, fingers up; else from all sides
+    max_roll: float = 180.0             # degrees, of the fingers from up
     left: float = 0.5                   # of the pictures show a left hand
     aspects: tuple = (0.55, 1.8)        # width / height
     sizes: tuple = (0.7, 1.0)           # longer side, as a share of the size asked for
@@ -158,7 +159,7 @@ class HandScene:
 
     def _aim(self, rng, points, keypoints, width, height, repertoire, leave: bool) -> Shot:
         """Turns the hand before a camera and places it in the frame."""
-        angles = upright_view(rng) if repertoire.upright else random_view(rng)
+        angles = upright_view(rng) if repertoire.upright else random_view(rng, repertoire.max_roll)
         turn = _view(*angles)
         distance = np.exp(rng.uniform(*np.log(DISTANCE)))
         middle = keypoints.mean(axis=0)
@@ -269,11 +270,11 @@ def inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
     return ((nearest >= 0) & (nearest < (width, height))).all(axis=1)
 
 
-def random_view(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Azimuth, elevation, roll in degrees: palm, back, sides and tip-on; fingers up or to any side."""
+def random_view(rng: np.random.Generator, max_roll: float = 180.0) -> tuple[float, float, float]:
+    """Azimuth, elevation, roll in degrees: palm, back, sides and tip-on; fingers up or to any side, not further than max_roll."""
     azimuth = (rng.normal(0, 35), rng.normal(180, 35), rng.uniform(0, 360))[rng.choice(3, p=(0.33, 0.37, 0.3))]
     elevation = rng.uniform(-85, 85) if rng.random() < 0.25 else np.clip(rng.normal(0, 28), -75, 75)
-    roll = rng.normal(0, 30) if rng.random() < 0.45 else rng.uniform(-180, 180)
+    roll = np.clip(rng.normal(0, 30), -max_roll, max_roll) if rng.random() < 0.45 else rng.uniform(-max_roll, max_roll)
     return azimuth, elevation, roll
 
 

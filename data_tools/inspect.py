@@ -83,7 +83,7 @@ def main(argv=None) -> None:
     entries = [entry for found in sets.open_sets(options.set).values() for entry in found]
     chosen = np.sort(np.random.default_rng(options.seed).permutation(len(entries))[: options.n]).tolist()
     variant = VARIANTS[options.variant]
-    config = LoaderConfig(str(options.set), batch_size=1, input_size=variant.input_size, sigma=variant.sigma)
+    config = LoaderConfig.of(variant, str(options.set), batch_size=1)
     tiles = []
     for place in tqdm(chosen, unit="img"):
         rng = None if options.no_augment else np.random.default_rng((options.seed, place))

@@ -23,7 +23,7 @@ import numpy as np
 from mcc_caffe.augmentation import Augmentation, network_input, warp_keypoints, warp_mask
 from mcc_caffe.errors import UserError
 from mcc_caffe.heatmaps import encode
-from mcc_caffe.paper import BACKGROUND_MAX, BACKGROUND_SUM, HEATMAPS, IGNORE_LABEL, STRIDE
+from mcc_caffe.paper import BACKGROUND_MAX, BACKGROUND_SUM, HEATMAPS, IGNORE_LABEL, STRIDE, Variant
 from mcc_caffe.samples import Sample, SampleSet, open_set
 
 
@@ -66,6 +66,12 @@ class LoaderConfig:
             raise LoaderError(f"param_str: background is {self.background!r}, it must be {BACKGROUND_SUM!r} or {BACKGROUND_MAX!r}")
         if self.input_size < STRIDE or self.input_size % STRIDE:
             raise LoaderError(f"param_str: input_size is {self.input_size}, it must be a multiple of {STRIDE}")
+
+    @staticmethod
+    def of(variant: Variant, source: str, **settings) -> "LoaderConfig":
+        """The configuration that trains a variant on `source`; settings: other values than the variant's and the defaults."""
+        own = {"batch_size": variant.batch_size, "input_size": variant.input_size, "sigma": variant.sigma, "background": variant.background}
+        return LoaderConfig(source, **{**own, **settings})
 
     @staticmethod
     def from_json(text: str) -> "LoaderConfig":

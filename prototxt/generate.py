@@ -29,7 +29,7 @@ def train_net(variant: Variant, without: str = None) -> str:
     tops = [DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB]
     if without == WITHOUT_MASK:
         tops.remove(MASK_LABEL_BLOB)
-    config = LoaderConfig(SOURCE, variant.batch_size, variant.input_size, variant.sigma, variant.background)
+    config = LoaderConfig.of(variant, SOURCE)
     data = L.Python(module="mcc_caffe.data_layer", layer="HandDataLayer", param_str=config.to_json(), ntop=len(tops))
     for name, blob in zip(tops, data):
         net[name] = blob

@@ -56,7 +56,7 @@ def baked_mini(source, tmp_path_factory):
 
 
 def config(source, variant):
-    return LoaderConfig(str(source), BATCH, variant.input_size, variant.sigma, workers=0)
+    return LoaderConfig.of(variant, str(source), batch_size=BATCH, workers=0)
 
 
 def records(folder):
