@@ -71,15 +71,20 @@ BASE_POSES = {
     "table top": _base((35, 35, 10, 15, 10), 75, 12, 0.3),
 }
 
+# The hand at ease is what most photographs show.
+COMMON = ("open", "spread", "flat", "relaxed")
 
-def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = tuple(BASE_POSES)) -> tuple[str, Pose]:
+
+def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = tuple(BASE_POSES),
+                common: float = 0.4) -> tuple[str, Pose]:
     """A random pose in which no finger runs through another: the first such of a few draws, or else the best of them.
 
-    names: the base poses to draw from; the name of the one that it is closest to is returned as well.
+    names: the base poses to draw from, this share of the time those of COMMON; the name of the one that it is closest to is
+    returned as well.
     """
     best, cost = None, np.inf
     for _ in range(TRIES):
-        pose = _draw(rng, names)
+        pose = _draw(rng, names, common)
         found = collision(bone_transforms(pose[1], rest), rest)
         if found < cost:
             best, cost = pose, found
@@ -88,9 +93,11 @@ def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = t
     return best
 
 
-def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[str, Pose]:
+def _draw(rng: np.random.Generator, names: tuple[str, ...], common: float) -> tuple[str, Pose]:
     """A base pose, or two blended, or every finger for itself; then perturbed and brought back within the limits."""
-    chosen = [names[i] for i in rng.integers(len(names), size=2)]
+    at_ease = [name for name in COMMON if name in names]
+    pools = [at_ease if at_ease and rng.random() < common else names for _ in range(2)]
+    chosen = [pool[rng.integers(len(pool))] for pool in pools]
     one, two = (BASE_POSES[name] for name in chosen)
     share = rng.choice([0.0, rng.uniform(0, 0.5), rng.uniform(0, 1)], p=[0.45, 0.3, 0.25])
     blend = np.full(4, share)

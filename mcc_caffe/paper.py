@@ -80,6 +80,7 @@ class Variant:
     mask_loss_weight: float = 0.05    # 3.3
     heatmap_loss_weight: float = 1.0  # 3.3
     weight_filler: str = "xavier"     # of the hidden layers; Caffe's name
+    negative_slope: float = 0.0       # of the ReLUs
     background_bias: float = 0.0      # start value of the background map's bias, in every stage
     blas_threads: Optional[int] = None  # on a CPU; None: one a core
     schedule: Schedule = field(default_factory=Schedule)
@@ -106,6 +107,7 @@ MINI = replace(
     # Of 16 x 16 cells a hand covers so few that its Gaussians pile up: the sum's map would make up 80 to 90 % of the loss.
     background=BACKGROUND_MAX,
     mask_loss_weight=0.5,     # at 0.05 the few mask cells are drowned by the heatmaps
+    negative_slope=0.1,       # of plain ReLUs of so narrow a net a third to a half die within some thousand iterations
     weight_filler="msra",     # learns faster here; at the paper's size and learning rate it diverges at once
     blas_threads=1,           # its matrices are too small to share: with two threads an iteration takes longer
     background_bias=1.0,      # starts at the trivial answer (joints 0, background 1)

@@ -39,7 +39,8 @@ def output(net, bottom: str, name: str, channels: int) -> str:
 def conv_relu(net, variant: Variant, bottom: str, name: str, full_channels: int, kernel: int) -> str:
     """A hidden convolution of the variant's width and its ReLU, in place; returns the blob's name."""
     convolution(net, bottom, name, variant.channels(full_channels), kernel, dict(type=variant.weight_filler))
-    net[f"relu_{name}"] = L.ReLU(net[name], in_place=True)
+    slope = {"negative_slope": variant.negative_slope} if variant.negative_slope else {}
+    net[f"relu_{name}"] = L.ReLU(net[name], in_place=True, **slope)
     return name
 
 

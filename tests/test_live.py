@@ -15,7 +15,7 @@ SOURCE = "synth:seed=3&size=96"
 
 def test_it_renders_what_synth_would(tmp_path):
     hands = LiveHands(SOURCE)
-    image, mask, truth = synth.picture(3, 96, 0.2, False, "Train", 6)
+    image, mask, truth = synth.picture("Train", 6, seed=3, size=96, min_fill=0.2, max_roll=180.0, common=0.4, easy=False)
     sample = hands[5]
     assert (sample.image_bytes, sample.mask_png) == (image, mask) and sample.key == "Train_6.jpg"
     for (x, y, state), keypoint in zip(truth["joints"], sample.keypoints):
@@ -54,9 +54,9 @@ def test_training_on_it(tmp_path):
 @pytest.mark.parametrize("source, words", [
     ("synth:sede=3", "'sede' is not known"),
     ("synth:seed=three", "whole numbers"),
-    ("synth:size=10", "size from 64"),
-    ("synth:min_fill=2", "min_fill from"),
-    ("synth:split=Validation", "Train or Test"),
+    ("synth:size=10", "size is 10, it must be from 64"),
+    ("synth:min_fill=2", "min_fill is 2.0"),
+    ("synth:split=Validation", "must be Train or Test"),
 ])
 def test_a_wrong_source_is_one_line(source, words):
     with pytest.raises(UserError, match=words) as error:

@@ -311,6 +311,15 @@ def test_refusals_are_one_line(made, options, words):
     assert "\n" not in str(error.value) and contents(made) == before
 
 
+def test_the_beginning_of_a_training_is_simpler():
+    """Near-upright hands point up, and hands at ease are as common as asked for."""
+    upright = hand_scene.Repertoire(max_roll=20, common=1.0)
+    shown = [hand_scene.render(np.random.default_rng((9, i)), 96, "Train", upright).parameters for i in range(12)]
+    assert all(abs(one["roll"]) <= 20 for one in shown) and {one["pose"] for one in shown} <= set(hand_pose.COMMON)
+    rolls = [hand_scene.random_view(np.random.default_rng(i))[2] for i in range(200)]
+    assert min(rolls) < -150 and max(rolls) > 150
+
+
 def test_easy_hands_are_open_upright_right_and_whole():
     for i in range(12):
         keypoints = hand_scene.render(np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY).keypoints()
