@@ -18,7 +18,7 @@ IMAGES ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
 ARGS ?=
 
-.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit infer demo bench doctor test
+.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo bench doctor test
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -56,6 +56,12 @@ overfit: caffe  ## 8 images learnt by heart: the proof that the whole chain lear
 	    $(RUN) data_tools.synth --out runs/overfit-data/synth --train 8 --test 1 && \
 	    $(RUN) data_tools.build_lmdb runs/overfit-data/synth runs/overfit-data/lmdb; }
 	@$(RUN) mcc_caffe.overfit runs/overfit-data/lmdb/train $(ARGS)
+
+eval: caffe  ## measure WEIGHTS (several allowed) on DATA: tables, curves, worst pictures in out/eval
+	@$(RUN) mcc_caffe.evaluate $(DATA) --variant $(VARIANT) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+
+ablation: caffe  ## do mask and pose stage help each other? mini trained whole and without each, report in runs/ablation
+	@$(RUN) mcc_caffe.ablation $(ARGS)
 
 infer: caffe  ## find the hand in IMAGES="files, folders or globs"
 	@[ -n "$(IMAGES)" ] || { echo 'give images: make infer IMAGES="photo.jpg folder"' >&2; exit 2; }

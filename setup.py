@@ -16,6 +16,7 @@ setup(
     packages=["mcc_caffe", "mcc_caffe.engines", "mcc_caffe.prototxt", "mcc_caffe.solver", "data_tools", "caffe_build"],
     package_dir={"mcc_caffe.prototxt": "prototxt", "mcc_caffe.solver": "solver"},
     package_data={
+        "mcc_caffe": ["pretrained/*.npz"],
         "mcc_caffe.prototxt": ["*/*.prototxt"],
         "mcc_caffe.solver": ["*/*.prototxt"],
         "caffe_build": ["*.sh"],

@@ -112,7 +112,8 @@ def write_prototxts(writer: RecordWriter, variant: str, batch_size: int, seed: i
 
 def main(argv=None) -> None:
     options = arguments(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half-written is removed, too
+    for number in (signal.SIGINT, signal.SIGTERM):  # what is half-written is removed, even where a shell had SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     variant = VARIANTS[options.variant]
     config = LoaderConfig.of(variant, str(options.data), batch_size=options.batch_size or variant.batch_size, seed=options.seed,
                              workers=options.workers)

@@ -1,9 +1,9 @@
 """The main job from end to end in a few minutes: `python -m mcc_caffe.demo` (`make demo`).
 
 Renders a small set of easy synthetic hands (open right hands in full view), builds its LMDB, trains the mini variant for
-some minutes, draws the learning curve and finds the hands in pictures it was not trained on. It shows that everything
-works; for hands of all kinds it takes the varied set and some hundred thousand samples. Everything lies in --out, which is
-emptied first.
+some minutes, draws the learning curve and finds the hands in pictures it was not trained on: everything works. What
+hundreds of thousands of varied hands teach it, the weights that come with the package show, on hands of all kinds before
+photographs that their training did not see. Everything lies in --out, which is emptied first.
 """
 import argparse
 import pathlib
@@ -15,6 +15,9 @@ from mcc_caffe import infer, plot, train
 from mcc_caffe.errors import positive, run_command
 from mcc_caffe.run import SNAPSHOTS
 from mcc_caffe.snapshots import weights_path
+
+
+SHOWN = 12  # pictures that are looked at
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -33,19 +36,23 @@ def main(argv=None) -> None:
     def step(title: str) -> None:
         print(f"\n== {title} ({time.monotonic() - start:.0f} s)", flush=True)
 
-    step(f"{options.images} easy synthetic hands to train on, 12 to look at")
-    synth.main(["--out", str(out / "hands"), "--train", str(options.images), "--test", "12", "--easy"])
+    step(f"{options.images} easy synthetic hands to train on, {SHOWN} to look at")
+    synth.main(["--out", str(out / "hands"), "--train", str(options.images), "--test", str(SHOWN), "--easy"])
     step("their LMDB sets")
     build_lmdb.main([str(out / "hands"), str(out / "lmdb")])
     step(f"training: {options.iterations} iterations of the mini variant on the CPU")
     train.main([str(out / "lmdb/train"), "--out", str(out / "run"), "--iterations", str(options.iterations),
                 "--batch-size", "8", "--no-augmentation", "--interval", "5"])
     plot.main([str(out / "run"), "--out", str(out / "curves.png")])
-    step("the hands in 12 pictures it has not seen")
+    step(f"the hands in {SHOWN} pictures it has not seen")
     weights = weights_path(out / "run" / SNAPSHOTS, options.iterations)
     infer.main([str(out / "hands/Test/source"), "--weights", str(weights), "--out", str(out / "found")])
+    step(f"the weights that come with the package: {SHOWN} varied hands")
+    synth.main(["--out", str(out / "varied"), "--train", "0", "--test", str(SHOWN)])
+    infer.main([str(out / "varied/Test/source"), "--out", str(out / "found_shipped")])
     step("done")
-    print(f"Look at {out / 'found'}/*.png (mask, skeleton, heatmaps) and {out / 'curves.png'} (how it learnt).")
+    print(f"Look at {out / 'found_shipped'}/*.png (mask, skeleton, heatmaps: the weights that come with the package), {out / 'found'}/*.png "
+          f"(the same after these minutes) and {out / 'curves.png'} (how it learnt).")
 
 
 if __name__ == "__main__":

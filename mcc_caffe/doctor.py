@@ -25,6 +25,7 @@ from mcc_caffe.errors import run_command
 from mcc_caffe.files import shipped
 from mcc_caffe.paper import VARIANTS
 from mcc_caffe.pycaffe import gpu_ids, has_cuda, set_environment
+from mcc_caffe.weights import describe, shipped_weights
 
 LAYERS = ("Convolution", "Pooling", "ReLU", "Concat", "EuclideanLoss", "SoftmaxWithLoss", "Softmax", "Python", "Input", "Silence")
 MARKS = {"ok": "✓", "failed": "✗", "absent": "–"}
@@ -75,6 +76,7 @@ def look() -> list[Row]:
         _row("h5py", lambda: __import__("h5py").__version__, setup),
         _row("matplotlib", lambda: __import__("matplotlib").__version__, setup),
         _row("prototxts", _prototxts, "run `make prototxt`"),
+        _row("weights", _weights, "install the package again: a file of mcc_caffe/pretrained is damaged"),
         _row("disk", _disk, "make room, or set XDG_CACHE_HOME to a larger disk"),
         _row("cores, memory", _machine, ""),
     ]
@@ -203,6 +205,13 @@ def _protobuf() -> str:
 def _prototxts() -> str:
     paths = [shipped(f"prototxt/{variant}/{name}.prototxt") for variant in VARIANTS for name in ("train", "deploy")]
     return f"{', '.join(VARIANTS)} in {paths[0].parent.parent}"
+
+
+def _weights() -> str:
+    there = {variant: path for variant in VARIANTS if (path := shipped_weights(variant))}
+    for path in there.values():
+        describe(path)
+    return _wanted(bool(there), f"of {', '.join(there)}, packed", "none come with the package")
 
 
 def _disk() -> str:

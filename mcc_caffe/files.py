@@ -1,5 +1,6 @@
 """Finds the files that come with the project (beside the package in a checkout, inside it when installed); writes files whole."""
 import pathlib
+from typing import Optional
 
 from mcc_caffe.errors import UserError
 
@@ -8,10 +9,15 @@ _PACKAGE = pathlib.Path(__file__).parent
 
 def shipped(relative: str) -> pathlib.Path:
     """Path of a file such as `prototxt/mini/deploy.prototxt` or `solver/paper/solver.prototxt`."""
-    for root in (_PACKAGE.parent, _PACKAGE):
-        if (root / relative).is_file():
-            return root / relative
-    raise UserError(f"{relative} was not found in {_PACKAGE.parent}: run `make prototxt` or install the package again")
+    path = find_shipped(relative)
+    if path is None:
+        raise UserError(f"{relative} was not found in {_PACKAGE.parent}: run `make prototxt` or install the package again")
+    return path
+
+
+def find_shipped(relative: str) -> Optional[pathlib.Path]:
+    """As `shipped`, for a file that need not be there, such as `pretrained/mini.npz`: None where it is not."""
+    return next((root / relative for root in (_PACKAGE.parent, _PACKAGE) if (root / relative).is_file()), None)
 
 
 def existing(path, what: str) -> pathlib.Path:

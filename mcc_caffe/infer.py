@@ -2,7 +2,9 @@
 
     python -m mcc_caffe.infer hand.jpg                                # writes hand.png and hand.json to out/
     python -m mcc_caffe.infer photos/ 'more/*.png' --out found --levels 1
+    python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
 
+It runs with the weights that come with the package, unless others are given; the first line and the JSON say which.
 For every image: a picture in the style of the paper's Fig. 5 (mask, skeleton, heatmaps) and a JSON file; with --heatmaps
 an HDF5 file too. An image's EXIF orientation is applied: pixels are those of the upright picture.
 """
@@ -25,6 +27,7 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
 from mcc_caffe.run import SNAPSHOTS
 from mcc_caffe.snapshots import newest_weights
+from mcc_caffe.weights import describe, shipped_weights
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -34,7 +37,8 @@ def arguments(argv=None) -> argparse.Namespace:
     add = parser.add_argument
     add("images", nargs="+", help="image files, folders (searched through) and quoted globs")
     add("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder for the results (default: out)")
-    add("--weights", type=pathlib.Path, help="caffemodel (default: the newest of runs/VARIANT)")
+    add("--weights", type=pathlib.Path, help="caffemodel or packed weights (default: those that come with the package or, "
+        "for a variant without, the newest of runs/VARIANT)")
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--prototxt", type=pathlib.Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
@@ -90,11 +94,11 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     return image
 
 
-def as_json(pose: HandPose, image: pathlib.Path, size: tuple) -> dict:
-    """What the JSON file says: keypoints in image pixels, null where missing."""
+def as_json(pose: HandPose, image: pathlib.Path, size: tuple, weights: dict) -> dict:
+    """What the JSON file says: keypoints in image pixels, null where missing. weights: as `weights.describe` has them."""
     box = pose.mask_box()
     return {
-        "image": str(image), "width": size[0], "height": size[1], "levels": pose.levels,
+        "image": str(image), "width": size[0], "height": size[1], "weights": weights, "levels": pose.levels,
         "keypoints": [
             {"name": name, "x": round(x, 2), "y": round(y, 2), "confidence": round(confidence, 4)} if present else None
             for name, (x, y, confidence), present in zip(NAMES, pose.keypoints.tolist(), pose.present.tolist())
@@ -104,11 +108,11 @@ def as_json(pose: HandPose, image: pathlib.Path, size: tuple) -> dict:
     }
 
 
-def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path: pathlib.Path, heatmaps: bool) -> None:
+def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path: pathlib.Path, weights: dict, heatmaps: bool) -> None:
     """Writes PATH.png, PATH.json and, if asked for, PATH.h5."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path.with_name(path.name + ".png"), cv2.imencode(".png", draw_pose(image, pose))[1].tobytes())
-    report = as_json(pose, source, image.shape[1::-1])
+    report = as_json(pose, source, image.shape[1::-1], weights)
     write_whole(path.with_name(path.name + ".json"), (json.dumps(report, indent=1) + "\n").encode())
     if heatmaps:
         content = io.BytesIO()
@@ -120,15 +124,29 @@ def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path:
         write_whole(path.with_name(path.name + ".h5"), content.getvalue())
 
 
+def trained_weights(variant: str) -> pathlib.Path:
+    """The newest weights of runs/VARIANT, for commands that were given none."""
+    weights = newest_weights(pathlib.Path("runs", variant, SNAPSHOTS))
+    if weights is None:
+        raise UserError(f"no weights: train first (`make train VARIANT={variant}`), or give a caffemodel with --weights FILE; "
+                        f"runs/{variant}/{SNAPSHOTS} holds none")
+    return weights
+
+
+def default_weights(variant: str) -> pathlib.Path:
+    """The weights that come with the package or, of a variant without, the newest of runs/VARIANT."""
+    return shipped_weights(variant) or trained_weights(variant)
+
+
 def main(argv=None) -> int:
     options = arguments(argv)
     images = find_images(options.images)
-    weights = options.weights or newest_weights(pathlib.Path("runs", options.variant, SNAPSHOTS))
-    if weights is None:
-        raise UserError(f"no weights: train first (`make train`), or give a caffemodel with --weights FILE; "
-                        f"runs/{options.variant}/{SNAPSHOTS} holds none")
+    weights = options.weights or default_weights(options.variant)
     predictor = HandPredictor(weights, options.variant, options.prototxt, options.gpu, options.levels, options.threshold, options.seed)
-    unreadable = 0
+    if not predictor.engine.has_pose:
+        raise UserError("the net has no pose stage: it finds no keypoints; give a net that has one (`mcc_caffe.evaluate` takes both)")
+    used, unreadable = describe(weights), 0
+    print("weights: " + ", ".join(f"{name} {value}" for name, value in used.items() if value is not None))
     for (source, _), path in tqdm(list(zip(images, result_paths(images, options.out))), unit="img", disable=len(images) == 1):
         try:
             image = read_image(source)
@@ -137,7 +155,7 @@ def main(argv=None) -> int:
             unreadable += 1
             continue
         pose = predictor.predict(image)
-        write_results(pose, image, source, path, options.heatmaps)
+        write_results(pose, image, source, path, used, options.heatmaps)
         tqdm.write(f"{path}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, {pose.timings['total']:.2f} s")
     if unreadable:
         raise UserError(f"{unreadable} of {len(images)} images could not be read (named above); the others are done")

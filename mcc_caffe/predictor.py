@@ -1,6 +1,6 @@
 """HandPredictor: an image in, the hand's mask and 21 keypoints out (3.2, 3.3).
 
-    predictor = HandPredictor(weights="runs/mini/snapshots/mcc_iter_40000.caffemodel")
+    predictor = HandPredictor()         # with the weights that come with the package
     pose = predictor.predict(cv2.imread("hand.jpg"))
     pose.keypoints          # (21, 3): x, y in image pixels, confidence
 """
@@ -17,6 +17,7 @@ from mcc_caffe.files import shipped
 from mcc_caffe.geometry import apply, compose, invert, letterbox, pyramid_windows, to_cells, translation
 from mcc_caffe.heatmaps import decode
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, HEATMAPS, KEYPOINTS
+from mcc_caffe.weights import shipped_weights
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,16 @@ class HandPose:
     """What was found in one image of W x H pixels.
 
     keypoints: (21, 3) float64 of x, y in image pixels and confidence, the heatmap's maximum (about 0 to 1). present: (21,)
-    bool, confidence above the threshold. mask: (H, W) float32, probability of hand, or None (net without mask).
+    bool, confidence above the threshold. mask: (H, W) float32, probability of hand, or None (net without mask stage).
     heatmaps: (22, m, m) float32, the maximum over the pyramid (background: the minimum), in the letterboxed frame of the
     whole image; frame_to_image: 2x3 map from that frame to the image. levels: of the pyramid. timings: seconds.
+    keypoints, present and heatmaps are None of a net without pose stage, which looks at one level.
     """
 
-    keypoints: np.ndarray
-    present: np.ndarray
+    keypoints: Optional[np.ndarray]
+    present: Optional[np.ndarray]
     mask: Optional[np.ndarray]
-    heatmaps: np.ndarray
+    heatmaps: Optional[np.ndarray]
     frame_to_image: np.ndarray
     levels: int
     timings: dict
@@ -48,16 +50,19 @@ class HandPose:
 class HandPredictor:
     """Finds the hand of an image.
 
-    weights: caffemodel. variant: "mini" or "paper", or prototxt: a deploy net of yours. gpu: id, None for the CPU.
-    levels: at most so many pyramid levels, 1 for a single pass, None for the paper's. threshold: confidence that makes
-    a keypoint present. seed: of the pyramid's crops, the same for every image. batch: levels sent through the net at
-    a time. Construct one and use it for many images; it is not thread-safe.
+    weights: caffemodel or packed weights, None for those that come with the package. variant: "mini" or "paper", or prototxt: a
+    deploy net of yours. gpu: id, None for the CPU. levels: at most so many pyramid levels, 1 for a single pass, None for the
+    paper's. threshold: confidence that makes a keypoint present. seed: of the pyramid's crops, the same for every image. batch:
+    levels sent through the net at a time. Construct one and use it for many images; it is not thread-safe.
     """
 
-    def __init__(self, weights, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
+    def __init__(self, weights=None, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
                  threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8):
         from mcc_caffe.engines.pycaffe_engine import CaffeEngine
 
+        weights = weights or shipped_weights(variant)
+        if weights is None:
+            raise UserError(f"no weights of the variant {variant} come with the package: give a caffemodel, which `make train VARIANT={variant}` makes")
         self.engine = CaffeEngine(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu)
         self.levels, self.threshold, self.seed, self.batch = levels, threshold, seed, batch
 
@@ -67,19 +72,17 @@ class HandPredictor:
             raise UserError(f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed")
         start = time.perf_counter()
         size, (height, width) = self.engine.input_size, image.shape[:2]
-        windows = pyramid_windows(width, height, np.random.default_rng(self.seed), self.levels)
+        levels = self.levels if self.engine.has_pose else 1
+        windows = pyramid_windows(width, height, np.random.default_rng(self.seed), levels)
         to_input = np.stack([window_map(window, size) for window in windows])
         mask, heatmaps, net_seconds = self._forward(image, to_input)
-        frame_to_image = invert(to_input[0])
-        if heatmaps is None:
-            raise UserError("the net has no pose stage: it finds no keypoints")
-        keypoints = best_keypoints(heatmaps, windows, size)
+        keypoints = None if heatmaps is None else best_keypoints(heatmaps, windows, size)
         pose = HandPose(
             keypoints=keypoints,
-            present=keypoints[:, 2] > self.threshold,
+            present=None if keypoints is None else keypoints[:, 2] > self.threshold,
             mask=None if mask is None else mask_in_image(mask, to_input[0], (width, height)),
-            heatmaps=aggregate(heatmaps, to_input, size),
-            frame_to_image=frame_to_image,
+            heatmaps=None if heatmaps is None else aggregate(heatmaps, to_input, size),
+            frame_to_image=invert(to_input[0]),
             levels=len(windows),
             timings={"network": net_seconds},
         )

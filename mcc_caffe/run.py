@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import time
 
 import numpy as np
@@ -13,10 +14,12 @@ from tqdm import tqdm
 from mcc_caffe import snapshots
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import write_whole
+from mcc_caffe.gradients import keep_equal
 from mcc_caffe.heatmaps import trivial_loss
-from mcc_caffe.loader import Loader, LoaderConfig
+from mcc_caffe.loader import Loader, LoaderConfig, LoaderError
 from mcc_caffe.paper import BACKGROUND, HEATMAPS_BLOB, MASK_LOSS_BLOB, STAGES, Variant, stage_blob, stage_loss_blob
 from mcc_caffe.pycaffe import import_caffe
+from mcc_caffe.ranks import RankLost, Ranks, Stopped
 from mcc_caffe.weights import load_weights
 
 LOG = "log.jsonl"
@@ -35,8 +38,8 @@ class Run:
 
     variant: whose net this is. folder: of the run. solver: its solver prototxt, whose `snapshot` is 0: Caffe itself writes
     none. kind: solver type. loader: configuration of the data layer. max_iter: where to stop. interval: iterations a log
-    line. snapshot: iterations a snapshot. weights: file to start from. resume: solver state. gpus: ids, one process each; empty for the
-    CPU.
+    line. snapshot: iterations a snapshot. weights: file to start from. resume: solver state. gpus: ids on each machine,
+    one process each; empty for the CPU.
     """
 
     variant: Variant
@@ -52,59 +55,36 @@ class Run:
     gpus: tuple = ()
 
 
-class StopSignal:
-    """Ctrl-C or SIGTERM ends the run after the iteration at hand; a second one at once.
-
-    `last`, a multiprocessing.Value, is the iteration to stop at: shared by the ranks, so that all of them do the same
-    number of iterations.
-    """
-
-    def __init__(self, last, ranks: int):
-        self.last, self._ahead = last, 1 if ranks == 1 else 2  # another rank can be one iteration further
-
-    def install(self, current) -> None:
-        """Takes over SIGINT and SIGTERM; `current()` is the iteration at hand."""
-
-        def stop(number, frame):
-            self.last.value = min(self.last.value, current() + self._ahead)
-            signal.signal(number, signal.default_int_handler)
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-
-
-def train(run: Run, last, rank: int = 0, uid=None) -> None:
-    """Trains until `run.max_iter`, or to `last.value` where a signal lowered it. `uid` joins the ranks of several GPUs."""
-    ranks = max(len(run.gpus), 1)
-    with Loader(run.loader, rank, ranks) as loader:  # its processes start before any CUDA call
-        if run.variant.blas_threads:
-            os.environ.setdefault("OPENBLAS_NUM_THREADS", str(run.variant.blas_threads))  # read when Caffe is loaded
+def train(run: Run, ranks: Ranks) -> None:
+    """Trains until `run.max_iter`, or until a signal comes, as one of `ranks`."""
+    if not run.solver.is_file():
+        raise UserError(f"{run.solver} is not on {socket.gethostname()}: the machines of an mpirun must share the run's folder and the data")
+    if run.gpus and ranks.local >= len(run.gpus):
+        raise UserError(f"rank {ranks.rank} is number {ranks.local + 1} on {socket.gethostname()}, for which --gpus names {len(run.gpus)}: "
+                        "give as many GPUs as ranks a machine")
+    with Loader(run.loader, ranks.rank, ranks.size) as loader:  # its processes start before any CUDA call
+        threads = min(run.variant.blas_threads or ranks.threads, ranks.threads)
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # read when Caffe is loaded
         caffe = import_caffe()
         from mcc_caffe.data_layer import HandDataLayer
 
         if run.gpus:
             caffe.set_mode_gpu()
-            caffe.set_device(run.gpus[rank])
+            caffe.set_device(run.gpus[ranks.local])
         else:
             caffe.set_mode_cpu()
-        caffe.set_solver_count(ranks)
-        caffe.set_solver_rank(rank)
-        caffe.set_multiprocess(ranks > 1)
+        caffe.set_solver_count(ranks.size)
+        caffe.set_solver_rank(ranks.rank)
+        caffe.set_multiprocess(ranks.size > 1)
         HandDataLayer.started = loader
         solver = caffe.get_solver(str(run.solver))
-        _initialise(solver, run, rank)
-        if ranks > 1:
-            nccl = caffe.NCCL(solver, uid)
-            nccl.bcast()
-            solver.add_callback(nccl)
-            if solver.param.layer_wise_reduce:  # Caffe's default: gradients are summed layer by layer, by this callback
-                solver.net.after_backward(nccl)
-        stop = StopSignal(last, ranks)
-        if rank == 0:
-            stop.install(lambda: solver.iter)
-        else:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _loop(run, solver, loader, stop, rank, ranks)
+        _initialise(solver, run, ranks.rank)
+        kept = keep_equal(solver, ranks, bool(run.gpus))  # noqa: F841 (lives as long as the solver)
+        ranks.listen()
+        if not run.gpus:  # where a layer takes long, a signal is heard before the next one; weights change only after the last
+            solver.net.before_forward(ranks.stop.check)
+            solver.net.before_backward(ranks.stop.check)
+        _loop(run, solver, loader, ranks)
 
 
 def _initialise(solver, run: Run, rank: int) -> None:
@@ -123,36 +103,60 @@ def _initialise(solver, run: Run, rank: int) -> None:
             print(f"resumed at iteration {solver.iter} from {run.resume}")
 
 
-def _loop(run: Run, solver, loader: Loader, stop: StopSignal, rank: int, ranks: int) -> None:
-    log = Log(run, solver.iter) if rank == 0 else None
+def _loop(run: Run, solver, loader: Loader, ranks: Ranks) -> None:
+    first = ranks.rank == 0
+    log = Log(run, solver.iter, ranks.size * run.loader.batch_size) if first else None
     folder = run.folder / SNAPSHOTS
-    saved = None
-    with tqdm(total=run.max_iter, initial=solver.iter, unit="it", disable=rank > 0, dynamic_ncols=True) as bar:
-        while solver.iter < stop.last.value:
+    saved = lost = None
+    with tqdm(total=run.max_iter, initial=solver.iter, unit="it", disable=not first, dynamic_ncols=True) as bar:
+        while solver.iter < run.max_iter and not ranks.stop.asked:
             start = time.perf_counter()
-            solver.step(1)
-            losses = stage_losses(solver.net)
+            try:
+                solver.step(1)
+                losses, trivial = _mean_losses(solver.net, ranks)
+            except (Stopped, RankLost, LoaderError) as error:  # the weights are as the iteration before left them
+                lost = error if isinstance(error, RankLost) else None
+                if first and (lost or ranks.stop.asked):  # a signal to the whole process group ends the loader's workers, too
+                    break
+                raise
             if not np.isfinite(list(losses.values())).all():
                 # Caffe's max pooling wrote out of bounds in the backward pass of a NaN: its memory must never be freed.
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(solver))
+                if not first:
+                    signal.pause()  # rank 0 has the same losses: it says so, and its end is that of all
                 raise DivergedError(
                     f"iteration {solver.iter}: the loss is {losses}, batch {', '.join(loader.keys)}; "
                     f"the last snapshot is {saved or snapshots.newest(folder) or 'none'}: lower base_lr and resume from it"
                 )
-            if rank:
+            if not first:
                 continue
             bar.update()
-            log.add(solver.net, losses, time.perf_counter() - start, loader.wait)
-            if solver.iter % run.interval == 0 or solver.iter == stop.last.value:
-                bar.set_postfix_str(log.write(solver.iter, ranks * run.loader.batch_size))
+            log.add(solver.net, losses, trivial, time.perf_counter() - start, loader.wait)
+            if solver.iter % run.interval == 0 or solver.iter == run.max_iter:
+                bar.set_postfix_str(log.write(solver.iter))
             if run.snapshot and solver.iter % run.snapshot == 0:
                 saved = snapshots.save(solver, folder)
-    if rank == 0:
+        if first and log.pending:
+            log.write(solver.iter)
+    if first:
         final = snapshots.weights_path(folder, solver.iter)
         if not final.is_file():
             final = snapshots.save(solver, folder)
         done = "finished" if solver.iter >= run.max_iter else "stopped; go on with --resume auto"
-        print(f"{done}: iteration {solver.iter} of {run.max_iter}, weights {final}")
+        print(f"{done}: iteration {solver.iter} of {run.max_iter}, weights {final}", flush=True)
+    if lost:
+        raise lost
+    if solver.iter >= run.max_iter:
+        ranks.finish()
+
+
+def _mean_losses(net, ranks: Ranks) -> tuple:
+    """(stage_losses, the trivial answer's loss) of all ranks' batches."""
+    losses = stage_losses(net)
+    values = np.array([*losses.values(), trivial_loss(net.blobs[HEATMAPS_BLOB].data)], np.float32)
+    ranks.average(values)
+    *means, trivial = values.tolist()
+    return dict(zip(losses, means)), trivial
 
 
 def stage_losses(net) -> dict:
@@ -162,29 +166,34 @@ def stage_losses(net) -> dict:
 
 
 class Log:
-    """Means over the interval, written to log.jsonl, one JSON line an interval."""
+    """Means over the interval, written to log.jsonl, one JSON line an interval. `images`: an iteration, of all ranks."""
 
-    def __init__(self, run: Run, iteration: int):
-        self.path = run.folder / LOG
+    def __init__(self, run: Run, iteration: int, images: int):
+        self.path, self._images = run.folder / LOG, images
         self._rows = []
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if _logged_iteration(line) <= iteration]  # a resumed run writes the rest again
         write_whole(self.path, "".join(f"{line}\n" for line in kept).encode())
 
-    def add(self, net, losses: dict, seconds: float, wait: float) -> None:
+    def add(self, net, losses: dict, trivial: float, seconds: float, wait: float) -> None:
         """Takes note of one iteration."""
         total = sum(net.blob_loss_weights[name] * loss for name, loss in losses.items())
-        self._rows.append([*losses.values(), total, trivial_loss(net.blobs[HEATMAPS_BLOB].data), seconds, wait])
+        self._rows.append([*losses.values(), total, trivial, seconds, wait])
         self._names = list(losses)
 
-    def write(self, iteration: int, images: int) -> str:
+    @property
+    def pending(self) -> bool:
+        """Whether iterations were added since the last line."""
+        return bool(self._rows)
+
+    def write(self, iteration: int) -> str:
         """Appends the interval's line; returns what the progress bar shows of it."""
         *losses, total, trivial, seconds, wait = np.mean(self._rows, axis=0).tolist()
         losses = dict(zip(self._names, losses))
         ratios = {name: loss / trivial for name, loss in losses.items() if name != MASK_LOSS_BLOB}
         line = {
             "iteration": iteration, "loss": total, "losses": losses, "ratio_to_trivial": ratios,
-            "images_per_second": images / seconds, "seconds": seconds, "data_wait": wait,
+            "images_per_second": self._images / seconds, "seconds": seconds, "data_wait": wait,
         }
         with open(self.path, "a") as log:
             log.write(json.dumps(line) + "\n")
@@ -195,7 +204,7 @@ class Log:
         if ratios:
             shown.append("stages " + " ".join(f"{losses[name]:.0f}" for name in ratios)
                          + " (of trivial: " + " ".join(f"{ratio:.2f}" for ratio in ratios.values()) + ")")
-        return ", ".join(shown + [f"{images / seconds:.1f} img/s", f"data wait {wait:.2f} s"])
+        return ", ".join(shown + [f"{self._images / seconds:.1f} img/s", f"data wait {wait:.2f} s"])
 
 
 def _logged_iteration(line: str) -> float:

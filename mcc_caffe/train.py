@@ -2,19 +2,23 @@
 
     python -m mcc_caffe.train data/lmdb/train                          # the mini variant, on the CPU
     python -m mcc_caffe.train data/lmdb/train --variant paper --gpus 0,1
+    python -m mcc_caffe.train data/lmdb/train --processes 2            # on the CPU, the batch twice as large
+    mpirun -np 4 --hostfile hosts --bind-to none python -m mcc_caffe.train /shared/lmdb/train --out /shared/run
     python -m mcc_caffe.train data/lmdb/train --resume auto            # goes on where it was
     python -m mcc_caffe.train "synth:seed=0&size=224"                  # on hands rendered meanwhile, never the same twice
 
 Everything of a run lies in its folder: the prototxts it used, log.jsonl (a line an interval) and snapshots/. Ctrl-C
-takes a snapshot and ends.
+takes a snapshot and ends. Several processes, of --processes, --gpus or mpirun, average their gradients: N of them with a
+batch of b each learn as one with N x b would.
 """
 import argparse
+import ctypes
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
-import os
 import pathlib
 import signal
+import time
 
 from mcc_caffe import snapshots
 from mcc_caffe.errors import UserError, positive, run_command
@@ -22,9 +26,13 @@ from mcc_caffe.files import existing, shipped
 from mcc_caffe.loader import LoaderConfig
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.protobuf import read_text, text_format
-from mcc_caffe.pycaffe import import_caffe, require_gpus
+from mcc_caffe.pycaffe import require_gpus
+from mcc_caffe.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
 from mcc_caffe.run import SNAPSHOTS, Run, train
 from mcc_caffe.samples import LIVE, open_set
+
+GRACE = 30.0         # seconds that rank 0 has for a last snapshot when another rank failed
+_DEATH_SIGNAL = 1    # prctl's PR_SET_PDEATHSIG
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -35,9 +43,11 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--without", choices=[name.removeprefix("without_") for name in ABLATIONS], help="an ablation of the paper's 4.2")
     add("--solver", type=pathlib.Path, help="solver prototxt (default: solver/VARIANT/solver.prototxt)")
     add("--out", type=pathlib.Path, help="folder of the run (default: runs/VARIANT)")
-    add("--gpus", type=_ids, default=(), metavar="0,1", help="GPUs, one process each (default: the CPU)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--gpus", type=_ids, default=(), metavar="0,1", help="GPUs, of each machine, one process each (default: the CPU)")
+    where.add_argument("--processes", type=positive, default=1, help="processes on this machine's CPU, which share its cores (default: 1)")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--weights", type=pathlib.Path, help="caffemodel to start from, loaded by layer name")
+    start.add_argument("--weights", type=pathlib.Path, help="caffemodel or packed weights to start from, loaded by layer name")
     start.add_argument("--resume", metavar="auto|FILE", help="go on from the run's newest snapshot, or from a .solverstate")
     add("--iterations", type=positive, help="stop there instead of at the solver's max_iter")
     add("--batch-size", type=positive, help="images a process and iteration (default: the net's)")
@@ -116,51 +126,86 @@ def _resume_state(resume: str, folder: pathlib.Path):
 
 
 def launch(target, ranks: int, *args) -> None:
-    """Runs `target(rank, *args)` in `ranks` processes; when one fails all end, with a UserError of its exit code.
+    """Runs `target(rank, *args)` in `ranks` processes; when rank 0 has ended, or another failed, all end.
 
-    Rank 0 ends the run on Ctrl-C, which reaches all processes of a terminal, and on SIGTERM, which is handed on to it.
+    Ctrl-C and SIGTERM are handed on to rank 0 as SIGTERM. UserError says how a process failed, with its exit code.
     """
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=target, args=(rank, *args), name=f"rank {rank}") for rank in range(ranks)]
+    asked = []
+
+    def ask(number, frame):
+        asked.append(number)
+        processes[0].terminate()
+
     for process in processes:
         process.start()
-    handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: lambda number, frame: os.kill(processes[0].pid, number)}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        running = list(processes)
-        while running:
+        running, failed = list(processes), None
+        while processes[0] in running and not failed:
             multiprocessing.connection.wait([process.sentinel for process in running])
             running = [process for process in running if process.is_alive()]
-            for process in processes:
-                if process.exitcode:
-                    error = UserError(f"{process.name} ended with exit code {process.exitcode}: the other ranks were stopped")
-                    error.code = max(process.exitcode, 1)
-                    raise error
+            failed = next((process for process in processes if process.exitcode), None)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for process in processes:
             process.terminate()
+        until = time.monotonic() + GRACE
         for process in processes:
+            process.join(max(until - time.monotonic(), 0))
+            process.kill()
             process.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked and failed is processes[0] and failed.exitcode == -signal.SIGTERM:
+        raise KeyboardInterrupt  # before it had begun
+    if failed:
+        code = failed.exitcode
+        how = f"ended with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+        error = UserError(f"{failed.name} {how}: the other ranks were stopped")
+        error.code = code if code > 0 else 128 - code
+        raise error
 
 
-def _rank(rank: int, run: Run, last, uid) -> None:
-    run_command(lambda: train(run, last, rank, uid))
+def _rank(rank: int, ranks: int, shared: tuple, run: Run) -> None:
+    """One of the launched processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the launcher's to hand on
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)  # where the launcher is killed, its ranks end as well
+    run_command(lambda: train(run, LocalRanks(rank, ranks, shared)))
+
+
+def _describe(run: Run, ranks: int) -> None:
+    places = [f"GPUs {','.join(map(str, run.gpus))}" if run.gpus else "CPU"] + [f"{ranks} processes"] * (ranks > 1)
+    print(f"run {run.folder}: {run.kind}, iterations {run.loader.first_iteration} to {run.max_iter}, {', '.join(places)}")
+    for name, value in vars(run.loader).items():
+        print(f"  {name}: {value}", flush=True)
 
 
 def main(argv=None) -> None:
+    if started_by_mpirun():
+        return _main_of_mpi(argv)
     options = arguments(argv)
-    run = prepare(options)
-    print(f"run {run.folder}: {run.kind}, iterations {run.loader.first_iteration} to {run.max_iter}, "
-          f"{'GPUs ' + ','.join(map(str, run.gpus)) if run.gpus else 'CPU'}")
-    for name, value in vars(run.loader).items():
-        print(f"  {name}: {value}")
-    last = multiprocessing.get_context("spawn").Value("q", run.max_iter)
-    if len(run.gpus) > 1:
-        launch(_rank, len(run.gpus), run, last, import_caffe().NCCL.new_uid())
+    run, ranks = prepare(options), len(options.gpus) or options.processes
+    _describe(run, ranks)
+    if ranks > 1:
+        launch(_rank, ranks, ranks, LocalRanks.shared(ranks), run)
     else:
-        train(run, last)
+        train(run, Ranks())
+
+
+def _main_of_mpi(argv) -> None:
+    """Rank 0 reads the options and prepares the run; where it fails it ends, and with it the others."""
+    ranks, run = MpiRanks(), None
+    if ranks.rank == 0:
+        options = arguments(argv)
+        if options.processes > 1:
+            raise UserError(f"mpirun starts the processes ({ranks.size}): leave --processes {options.processes} out")
+        run = prepare(options)
+        _describe(run, ranks.size)
+    run = ranks.share(run)
+    if run.gpus:
+        require_gpus(list(run.gpus))
+    train(run, ranks)
 
 
 if __name__ == "__main__":

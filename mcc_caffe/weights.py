@@ -1,8 +1,12 @@
-"""Loads weights into a net, after checking what Caffe itself would abort on."""
+"""Loads weights, from a caffemodel or packed (`mcc_caffe.packed`), into a net, after checking what Caffe itself would abort on."""
 import pathlib
+from typing import Optional
 
+import numpy as np
+
+from mcc_caffe import packed
 from mcc_caffe.errors import UserError
-from mcc_caffe.files import existing
+from mcc_caffe.files import existing, find_shipped
 from mcc_caffe.protobuf import read_binary
 
 
@@ -12,11 +16,35 @@ class WeightsError(UserError):
     code = 3
 
 
+def shipped_weights(variant: str) -> Optional[pathlib.Path]:
+    """The weights of a variant that come with the package; None where there are none."""
+    return find_shipped(f"pretrained/{variant}.npz")
+
+
+def describe(path) -> dict:
+    """What is known of a weights file: "file", its path, and of packed weights their metadata."""
+    return {"file": str(path), **(packed.read(path)[1] if packed.is_packed(path) else {})}
+
+
 def file_shapes(path) -> dict:
-    """{layer: [shape, ...]} of the parameters in a caffemodel, of today's format or of that before 2014."""
-    model = read_binary("NetParameter", existing(path, "weights file"))
-    layers = list(model.layer) + list(model.layers)
-    return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
+    """{layer: [shape, ...]} of the parameters in packed weights or a caffemodel, of today's format or of that before 2014."""
+    if packed.is_packed(existing(path, "weights file")):
+        return {name: [blob.shape for blob in blobs] for name, blobs in packed.read(path)[0].items()}
+    return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in _layers(read_binary("NetParameter", path))}
+
+
+def read_caffemodel(path) -> tuple:
+    """({layer: [float32 array, ...]}, name of the net) of a caffemodel."""
+    if packed.is_packed(existing(path, "weights file")):
+        raise UserError(f"{path} is packed: give a caffemodel")
+    model = read_binary("NetParameter", path)
+    layers = {layer.name: [np.array(blob.data, np.float32).reshape(_shape(blob)) for blob in layer.blobs] for layer in _layers(model)}
+    return layers, model.name
+
+
+def _layers(model) -> list:
+    """The layers with parameters of a NetParameter."""
+    return [layer for layer in (*model.layer, *model.layers) if layer.blobs]
 
 
 def net_shapes(net) -> dict:
@@ -56,5 +84,11 @@ def load_weights(net, path, complete: bool = True) -> list:
     missing = [name for name in own if name not in found]
     if complete and missing:
         raise WeightsError(f"{path} does not fit the net: it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}")
-    net.copy_from(str(path))
+    if packed.is_packed(path):
+        layers, _ = packed.read(path)
+        for name in shared:
+            for blob, values in zip(net.params[name], layers[name]):
+                blob.data[...] = values
+    else:
+        net.copy_from(str(path))
     return shared

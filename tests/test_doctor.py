@@ -29,6 +29,7 @@ def test_this_machine():
     found = rows(answer)
     assert found["Caffe"]["found"].startswith("1.0.0, ") and not found["Caffe"]["remedy"]
     assert found["layer types"]["status"] == found["LMDB"]["status"] == found["OpenCV"]["status"] == "ok"
+    assert found["weights"]["found"] == "of mini, packed"
 
 
 @pytest.mark.parametrize("text, reason", [
@@ -114,3 +115,12 @@ def test_caffes_blas_uses_no_kernels_of_2004():
     if "OpenBLAS" not in blas:
         pytest.skip(f"Caffe's BLAS is {blas}")
     assert "Prescott" not in blas
+
+
+def test_damaged_or_missing_weights_are_a_row(monkeypatch, tmp_path):
+    (tmp_path / "mini.npz").write_bytes(b"PK\x03\x04 cut short")
+    monkeypatch.setattr(doctor, "shipped_weights", lambda variant: tmp_path / "mini.npz" if variant == "mini" else None)
+    row = statuses(monkeypatch)["weights"]
+    assert row.status == "failed" and "mini.npz is no whole file of packed weights" in row.found and "install the package again" in row.remedy
+    monkeypatch.setattr(doctor, "shipped_weights", lambda variant: None)
+    assert statuses(monkeypatch)["weights"].status == "absent"

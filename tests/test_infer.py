@@ -1,6 +1,9 @@
 """`python -m mcc_caffe.infer`, as a user runs it."""
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import cv2
 import h5py
@@ -8,9 +11,11 @@ import numpy as np
 import pytest
 
 from mcc_caffe.hand import NAMES
-from mcc_caffe.infer import find_images, read_image, result_paths
+from mcc_caffe.infer import default_weights, find_images, read_image, result_paths
 from mcc_caffe.errors import UserError
-from tests.conftest import drawn_sample, run
+from mcc_caffe.protobuf import messages
+from mcc_caffe.weights import describe
+from tests.conftest import ROOT, drawn_sample, run
 from tests.test_samples import turned_jpeg
 from tests.test_predictor import weights  # noqa: F401  (a fixture)
 
@@ -39,7 +44,7 @@ def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_
     stems = {"hand", "hand_png", "more/hand", "alpha", "deep", "pixel"}
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "json", "h5")}
     report = json.loads((out / "hand.json").read_text())
-    assert (report["width"], report["height"], report["levels"]) == (160, 120, 2)
+    assert (report["width"], report["height"], report["levels"]) == (160, 120, 2) and report["weights"] == {"file": str(weights)}
     assert len(report["keypoints"]) == 21 and report["seconds"]["total"] >= report["seconds"]["network"] > 0
     for name, keypoint in zip(NAMES, report["keypoints"]):
         assert keypoint is None or (keypoint["name"] == name and keypoint["confidence"] > 0.2
@@ -49,6 +54,38 @@ def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_
     with h5py.File(out / "hand.h5") as file:
         assert file["heatmaps"].shape == (22, 128, 128) and file["mask"].shape == (120, 160)
         assert list(file["heatmaps"].attrs["names"]) == [*NAMES, "background"]
+
+
+def infer_in(folder, *arguments):
+    """`python -m mcc_caffe.infer` as a user runs it in a folder of hers, with the package that is tested."""
+    return subprocess.run([sys.executable, "-m", "mcc_caffe.infer", *map(str, arguments)], cwd=folder, capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"})
+
+
+def test_without_options_it_runs_with_the_weights_that_ship(photos):
+    done = infer_in(photos, "hand.jpg")
+    assert done.returncode == 0, done.stderr
+    path = ROOT / "mcc_caffe/pretrained/mini.npz"
+    assert done.stdout.splitlines()[0].startswith(f"weights: file {path}, variant mini, net MCC_mini, iterations ")
+    assert json.loads((photos / "out/hand.json").read_text())["weights"] == describe(path)
+
+
+def test_where_no_weights_ship_the_newest_of_the_runs_are_taken(weights, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mcc_caffe.infer.shipped_weights", lambda variant: None)
+    with pytest.raises(UserError, match="no weights: train first .`make train VARIANT=mini`., or give a caffemodel with --weights FILE"):
+        default_weights("mini")
+    folder = tmp_path / "runs/mini/snapshots"
+    folder.mkdir(parents=True)
+    (folder / "mcc_iter_3.caffemodel").write_bytes(weights.read_bytes())
+    (folder / "mcc_iter_3.solverstate").write_bytes(messages().SolverState(iter=3).SerializeToString())
+    assert default_weights("mini") == pathlib.Path("runs/mini/snapshots/mcc_iter_3.caffemodel")
+
+
+def test_a_variant_without_weights_says_what_to_do(photos):
+    done = infer_in(photos, "hand.jpg", "--variant", "paper")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "no weights: train first (`make train VARIANT=paper`), or give a caffemodel with --weights FILE" in done.stderr
 
 
 def test_a_high_threshold_makes_every_keypoint_null(photos, weights, tmp_path):  # noqa: F811
@@ -74,6 +111,8 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
     (["{photos}/hand.jpg", "--weights", "{weights}", "--variant", "paper"], "does not fit the net: layer conv1_1 is", 3),
     (["{photos}/hand.jpg", "--weights", "{weights}", "--prototxt", "{tmp}/none"], "the deploy net {tmp}/none was not found", 2),
     (["{photos}/hand.jpg", "--weights", "{weights}", "--levels", "0"], "0 is not above 0", 2),
+    (["{photos}/hand.jpg", "--weights", "{weights}", "--prototxt", "prototxt/mini/deploy_without_pose.prototxt"],
+     "error: the net has no pose stage: it finds no keypoints", 2),
 ])
 def test_wrong_arguments_give_one_line(arguments, message, code, photos, weights, tmp_path):  # noqa: F811
     places = dict(tmp=tmp_path, photos=photos, weights=weights)

@@ -65,6 +65,13 @@ def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):
     assert not np.allclose(pose.keypoints, HandPredictor(weights, seed=1).predict(image).keypoints, atol=1e-4)
 
 
+def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
+    whole = HandPredictor(weights).predict(image)
+    pose = HandPredictor(weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt").predict(image)
+    assert pose.keypoints is pose.present is pose.heatmaps is None and pose.levels == 1
+    assert np.allclose(pose.mask, whole.mask, atol=1e-6)             # the mask stage does not see the pose stages
+
+
 def test_more_levels_are_never_less_sure(weights, image):
     one, all_levels = HandPredictor(weights, levels=1).predict(image), HandPredictor(weights).predict(image)
     assert (all_levels.keypoints[:, 2] >= one.keypoints[:, 2] - 1e-6).all()
@@ -187,3 +194,10 @@ def test_mask_box():
     assert pose_of(image, np.zeros((21, 3)), mask).mask_box() is None
     mask[10:20, 30:70] = 1
     assert pose_of(image, np.zeros((21, 3)), mask).mask_box() == (30, 10, 40, 10)
+
+
+def test_without_weights_those_of_the_package_are_taken(image):
+    shipped = HandPredictor(levels=1).predict(image)
+    assert (shipped.keypoints == HandPredictor(ROOT / "mcc_caffe/pretrained/mini.npz", levels=1).predict(image).keypoints).all()
+    with pytest.raises(UserError, match="no weights of the variant paper come with the package: give a caffemodel"):
+        HandPredictor(variant="paper")

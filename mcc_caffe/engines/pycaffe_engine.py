@@ -20,6 +20,7 @@ class CaffeEngine:
         self.net = caffe.Net(str(existing(prototxt, "deploy net")), caffe.TEST)
         load_weights(self.net, weights)
         self.input_size = self.net.blobs[DATA_BLOB].data.shape[-1]
+        self.has_mask, self.has_pose = (name in self.net.blobs for name in (MASK_BLOB, stage_blob(STAGES)))
 
     def __call__(self, batch):
         """See the package's docstring."""
@@ -28,6 +29,5 @@ class CaffeEngine:
             blobs[DATA_BLOB].reshape(*batch.shape)
         blobs[DATA_BLOB].data[...] = batch
         self.net.forward()
-        mask = blobs[MASK_BLOB].data[:, 1].copy() if MASK_BLOB in blobs else None
-        heatmaps = stage_blob(STAGES)
-        return mask, blobs[heatmaps].data.copy() if heatmaps in blobs else None
+        mask = blobs[MASK_BLOB].data[:, 1].copy() if self.has_mask else None
+        return mask, blobs[stage_blob(STAGES)].data.copy() if self.has_pose else None

@@ -1,0 +1,189 @@
+"""Packed weights: what goes in comes out to float16's precision, in one file or in parts, and what is wrong is said in one line."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mcc_caffe import pack, packed
+from mcc_caffe.errors import UserError
+from mcc_caffe.pycaffe import import_caffe
+from mcc_caffe.weights import describe, file_shapes, load_weights, read_caffemodel
+from tests.conftest import ROOT, run
+from tests.test_predictor import weights  # noqa: F401  (a fixture)
+
+
+def mini_net():
+    caffe = import_caffe()
+    return caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)
+
+
+@pytest.fixture
+def snapshot(weights, tmp_path):  # noqa: F811
+    """The weights as a run's snapshot at iteration 7."""
+    folder = tmp_path / "run"
+    (folder / "snapshots").mkdir(parents=True)
+    shutil.copy(ROOT / "prototxt/mini/train.prototxt", folder)
+    return shutil.copy(weights, folder / "snapshots/mcc_iter_7.caffemodel")
+
+
+@pytest.fixture
+def small(snapshot, tmp_path):
+    """The weights packed into one file."""
+    out = tmp_path / "packed/small.npz"
+    pack.main([str(snapshot), str(out)])
+    return out
+
+
+def outputs(path, images):
+    net = mini_net()
+    load_weights(net, path)
+    net.blobs["data"].reshape(*images.shape)
+    net.blobs["data"].data[...] = images
+    net.forward()
+    return [net.blobs[name].data.copy() for name in ("mask", *(f"Mconv7_stage{stage}" for stage in range(2, 6)))]
+
+
+def test_the_command_writes_one_small_file_that_says_what_it_is(snapshot, tmp_path):
+    out = tmp_path / "out.npz"
+    done = run("mcc_caffe.pack", snapshot, out)
+    assert done.returncode == 0, done.stderr
+    assert f"{out}: 4.2 MiB" in done.stdout and "47 layers" in done.stdout
+    facts = describe(out)
+    assert facts.pop("date").count("-") == 2
+    assert facts == {"file": str(out), "variant": "mini", "net": "MCC_mini", "iterations": 7, "data": "lmdb/train"}
+    assert file_shapes(out) == file_shapes(snapshot) and not packed.is_packed(snapshot)
+    again = tmp_path / "again.npz"
+    pack.main([str(snapshot), str(again), "--data", "hands of mine"])
+    assert describe(again)["data"] == "hands of mine"
+
+
+def test_weights_come_back_as_float16_has_them(snapshot, small):
+    layers, _ = packed.read(small)
+    original, _ = read_caffemodel(snapshot)
+    assert list(layers) == list(original) == list(mini_net().params)
+    for name, blobs in original.items():
+        for blob, back in zip(blobs, layers[name], strict=True):
+            assert back.dtype == np.float32 and np.array_equal(back, blob.astype(np.float16).astype(np.float32))
+            assert np.abs(back - blob).max() <= 2**-11 * np.abs(blob).max()
+
+
+def test_the_net_answers_the_same_within_a_two_hundredth_of_its_range(snapshot, small):
+    """A mask's probability and a trained net's heatmaps range over about 1; up to 0.0018 of the range was seen."""
+    images = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 3, 128, 128)).astype(np.float32)
+    for original, found in zip(outputs(snapshot, images), outputs(small, images)):
+        assert np.abs(found - original).max() < 0.005 * np.ptp(original) and original.std() > 0
+
+
+def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
+    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run2", "--weights", small, "--iterations", 1, "--batch-size", 1)
+    assert done.returncode == 0 and "47 layers loaded by name; random start: none" in done.stdout, done.stderr
+
+
+def test_large_weights_go_into_parts_that_join_to_the_same_bytes(snapshot, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "PART", 1 << 20)
+    out = tmp_path / "large.npz"
+    out.write_bytes(b"of an earlier, smaller net")
+    (tmp_path / "large.npz.part9").write_bytes(b"of an earlier, larger net")
+    pack.main([str(snapshot), str(out)])
+    parts = pack.parts_of(out)
+    assert not out.exists() and [path.name for path in parts] == [f"large.npz.part{number}" for number in range(1, 6)]
+    assert max(path.stat().st_size for path in parts) == 1 << 20
+    pack.main(["--join", str(out)])
+    assert out.read_bytes() == small.read_bytes() == b"".join(path.read_bytes() for path in parts)
+
+
+def test_a_part_that_is_missing_or_damaged_gives_one_line(small, tmp_path, monkeypatch):
+    content, out = small.read_bytes(), tmp_path / "large.npz"
+    monkeypatch.setattr(pack, "PART", 1 << 20)
+    with pytest.raises(UserError, match=r"large.npz.part1 was not found: put the parts of large.npz into"):
+        pack.join(out)
+    parts = pack.write(out, content)
+    kept = {path: path.read_bytes() for path in parts}
+
+    def message(path, data):
+        path.write_bytes(data) if data is not None else path.unlink()
+        with pytest.raises(UserError) as error:
+            pack.join(out)
+        path.write_bytes(kept[path])
+        assert "\n" not in str(error.value) and not out.exists()
+        return str(error.value)
+
+    assert "large.npz.part2 is missing, large.npz.part3 is there" in message(parts[1], None)
+    assert "large.npz.part2 has 1000 bytes instead of 1048576" in message(parts[1], kept[parts[1]][:1000])
+    assert "part1 to large.npz.part4 make is no whole file" in message(parts[4], None)
+    assert "is no whole file" in message(parts[4], kept[parts[4]][:-100])
+    flipped = bytearray(kept[parts[2]])
+    flipped[500_000] ^= 1
+    assert ".npy is damaged" in message(parts[2], bytes(flipped))
+    assert pack.join(out) == content
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda content: content[: len(content) // 2], "is no whole file of packed weights"),
+    (lambda content: content[:100_000] + b"?" + content[100_001:], ".npy is damaged"),
+    (lambda content: content[: 1 << 20], "if it is in parts, `python -m mcc_caffe.pack --join FILE` joins them"),
+])
+def test_damaged_weights_give_one_line(change, message, small, tmp_path):
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes(change(small.read_bytes()))
+    done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", bad, "--out", tmp_path / "out")
+    assert done.returncode == 2 and f"{bad} " in done.stderr and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_another_npz_file_is_told_apart(tmp_path):
+    path = tmp_path / "other.npz"
+    np.savez(path, numbers=np.arange(3))
+    with pytest.raises(UserError, match="other.npz is no whole file of packed weights .*metadata"):
+        packed.read(path)
+
+
+def test_packed_weights_of_another_variant_give_one_line(small, tmp_path):
+    done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", small, "--variant", "paper", "--out", tmp_path)
+    assert done.returncode == 3 and "does not fit the net: layer conv1_1 is [(16, 3, 3, 3), (16,)] in the file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("blob, message", [
+    ([1.0, 70000.0], "layer conv1_1 has the weight 70000, float16 ends at 65504"),
+    ([1.0, -1e30], "has the weight -1e\\+30"), ([1.0, np.nan], "has the weight nan"),
+    ([1e-6, -2.34e-6], "layer conv1_1 has weights of 2.34e-06 at most, float16 loses digits below 6e-05"),
+    ([1e-9, 1e-9], "has weights of 1e-09 at most"),
+])
+def test_what_float16_cannot_hold_is_named(blob, message):
+    with pytest.raises(UserError, match=message):
+        packed.to_bytes({"conv1_1": [np.array(blob, np.float32)]}, {})
+
+
+@pytest.mark.parametrize("blob", [[0.0, 0.0], [1.0, 1e-9], [65504.0, -0.1]])
+def test_small_weights_beside_larger_ones_are_no_fault(blob):
+    layers, _ = packed.from_bytes(packed.to_bytes({"conv1_1": [np.array(blob, np.float32)]}, {}), "it")
+    assert layers["conv1_1"][0] == pytest.approx(blob, rel=1e-3, abs=1e-7)
+
+
+def test_a_foreign_net_and_packed_weights_are_not_packed(small, tmp_path):
+    from mcc_caffe.protobuf import messages
+
+    foreign = tmp_path / "vgg.caffemodel"
+    model = messages().NetParameter(name="VGG_ILSVRC_19_layers")
+    model.layer.add(name="conv1_1").blobs.add(data=[1.0]).shape.dim.append(1)
+    foreign.write_bytes(model.SerializeToString())
+    for path, message in ((foreign, "holds the net 'VGG_ILSVRC_19_layers': only those of prototxt/"), (small, "is packed: give a caffemodel"),
+                          (tmp_path / "none", "was not found")):
+        with pytest.raises(UserError, match=message):
+            pack.main([str(path), str(tmp_path / "out.npz")])
+    assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["a"], ["a", "b", "--join", "c"], ["a", "--join", "c"]])
+def test_the_command_needs_two_files_or_join(arguments):
+    done = run("mcc_caffe.pack", *arguments)
+    assert done.returncode == 2 and "give FILE.caffemodel and OUT.npz, or --join OUT.npz alone" in done.stderr
+
+
+def test_what_ships_is_a_whole_net_below_16_mib():
+    path = ROOT / "mcc_caffe/pretrained/mini.npz"
+    assert path.stat().st_size <= pack.PART
+    assert load_weights(mini_net(), path) == list(mini_net().params)
+    facts = describe(path)
+    assert facts["variant"] == "mini" and facts["net"] == "MCC_mini" and json.dumps(facts)
