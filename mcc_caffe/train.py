@@ -175,10 +175,9 @@ def _rank(rank: int, ranks: int, shared: tuple, run: Run) -> None:
 
 
 def _describe(run: Run, ranks: int) -> None:
-    places = [f"GPUs {','.join(map(str, run.gpus))}" if run.gpus else "CPU"] + [f"{ranks} processes"] * (ranks > 1)
-    print(f"run {run.folder}: {run.kind}, iterations {run.loader.first_iteration} to {run.max_iter}, {', '.join(places)}")
-    for name, value in vars(run.loader).items():
-        print(f"  {name}: {value}", flush=True)
+    print(f"run {run.folder}: {run.kind}, iterations {run.loader.first_iteration} to {run.max_iter}, "
+          f"{'GPUs ' + ','.join(map(str, run.gpus)) if run.gpus else 'CPU'}{f', {ranks} processes' if ranks > 1 else ''}")
+    print("\n".join(f"  {name}: {value}" for name, value in vars(run.loader).items()), flush=True)
 
 
 def main(argv=None) -> None:
