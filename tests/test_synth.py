@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools import backgrounds, body, hand_mesh, hand_pose, hand_scene, looks, objects, shaders, splits, synth
+from data_tools import backgrounds, body, hand_mesh, hand_pose, hand_scene, looks, objects, readers, shaders, splits, synth
 from mcc_caffe.errors import UserError
 from mcc_caffe.hand import SKELETON
 from mcc_caffe.samples import SampleSet
@@ -360,6 +360,7 @@ def test_the_caller_keeps_its_threads(tmp_path):
     before = dict(os.environ)
     synth.main(["--out", str(tmp_path / "set"), "--train", "1", "--test", "0", "--workers", "1"])
     assert dict(os.environ) == before
+    assert list(readers.read(tmp_path / "set")) == ["Train"]                # what was not asked for is not there, nor empty
 
 
 @pytest.mark.parametrize("convention", hand_scene.CONVENTIONS)
