@@ -19,7 +19,7 @@ setup(
         "mcc_caffe": ["pretrained/*.npz"],
         "mcc_caffe.prototxt": ["*/*.prototxt"],
         "mcc_caffe.solver": ["*/*.prototxt"],
-        "caffe_build": ["*.sh"],
+        "caffe_build": ["*.sh", "*.hpp", "*.cpp"],
     },
     install_requires=[
         "numpy>=1.24,<3",

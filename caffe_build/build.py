@@ -14,7 +14,7 @@ from typing import Iterator, Optional, TextIO, Union
 from tqdm import tqdm
 
 from caffe_build import check
-from caffe_build.edits import apply_edits
+from caffe_build.edits import add_files, apply_edits
 from caffe_build.errors import CheckError, CompileError, DiskError, SourceError
 from caffe_build.options import Options, cache_key, machine_facts
 from caffe_build.source import Package, Tree
@@ -91,6 +91,7 @@ def _build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: i
         source.unpack(draft, log)
         draft.rename(tree)
     apply_edits(tree, options.edits)
+    add_files(tree, options.additions)
     _configure(tree, objects, options, log)
     _compile(objects, jobs, log)
 

@@ -14,6 +14,19 @@ class Edit:
     new: str
 
 
+@dataclass(frozen=True)
+class Addition:
+    """A file of ours in the source tree: `text` as `file` (relative to the tree)."""
+
+    file: str
+    text: str
+
+
+def addition(name: str, file: str) -> Addition:
+    """The file `name` beside this module, to stand as `file` in the source tree."""
+    return Addition(file, Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
 CPU_EDITS = (
     # protobuf dropped the second argument, a threshold for warnings, in 3.6.
     Edit(
@@ -31,6 +44,68 @@ CPU_EDITS = (
     Edit("python/caffe/io.py", "arr.tostring()", "arr.tobytes()"),
     Edit("python/caffe/io.py", "np.fromstring(datum.data,", "np.frombuffer(datum.data,"),
     Edit("python/caffe/io.py", "as_grey=", "as_gray="),
+    # Convolutions on the CPU by oneDNN, unless the layer says `engine: CAFFE`: the layer is an addition, below.
+    Edit(
+        "src/caffe/layer_factory.cpp",
+        '#include "caffe/layers/conv_layer.hpp"\n#include "caffe/layers/deconv_layer.hpp"',
+        '#include "caffe/layers/conv_layer.hpp"\n#include "caffe/layers/onednn_conv_layer.hpp"\n#include "caffe/layers/deconv_layer.hpp"',
+    ),
+    Edit(
+        "src/caffe/layer_factory.cpp",
+        "GetConvolutionLayer(\n    const LayerParameter& param) {\n  ConvolutionParameter conv_param = param.convolution_param();",
+        "GetConvolutionLayer(\n    const LayerParameter& param) {\n  const ConvolutionParameter& conv_param = param.convolution_param();\n"
+        "  if (Caffe::mode() == Caffe::CPU && conv_param.engine() == ConvolutionParameter_Engine_DEFAULT) {\n"
+        "    return shared_ptr<Layer<Dtype> >(new OneDNNConvolutionLayer<Dtype>(param));\n"
+        "  }",
+    ),
+    Edit(
+        "cmake/Dependencies.cmake",
+        "list(APPEND Caffe_LINKER_LIBS PRIVATE ${CMAKE_THREAD_LIBS_INIT})",
+        "list(APPEND Caffe_LINKER_LIBS PRIVATE ${CMAKE_THREAD_LIBS_INIT} dnnl)",
+    ),
+    # The maximum stays in a register instead of in memory. Where a NaN comes first it is the maximum, and its place lies in
+    # the window, where Caffe's own backward pass would write in front of the array.
+    Edit(
+        "src/caffe/layers/pooling_layer.cpp",
+        """\
+            for (int h = hstart; h < hend; ++h) {
+              for (int w = wstart; w < wend; ++w) {
+                const int index = h * width_ + w;
+                if (bottom_data[index] > top_data[pool_index]) {
+                  top_data[pool_index] = bottom_data[index];
+                  if (use_top_mask) {
+                    top_mask[pool_index] = static_cast<Dtype>(index);
+                  } else {
+                    mask[pool_index] = index;
+                  }
+                }
+              }
+            }
+""",
+        """\
+            int place = hstart * width_ + wstart;
+            Dtype most = bottom_data[place];
+            for (int h = hstart; h < hend; ++h) {
+              for (int w = wstart; w < wend; ++w) {
+                const int index = h * width_ + w;
+                const bool more = bottom_data[index] > most;
+                most = more ? bottom_data[index] : most;
+                place = more ? index : place;
+              }
+            }
+            top_data[pool_index] = most;
+            if (use_top_mask) {
+              top_mask[pool_index] = static_cast<Dtype>(place);
+            } else {
+              mask[pool_index] = place;
+            }
+""",
+    ),
+)
+
+CPU_ADDITIONS = (
+    addition("onednn_conv_layer.hpp", "include/caffe/layers/onednn_conv_layer.hpp"),
+    addition("onednn_conv_layer.cpp", "src/caffe/layers/onednn_conv_layer.cpp"),
 )
 
 
@@ -60,3 +135,12 @@ def apply_edits(tree: Path, edits: tuple[Edit, ...]) -> None:
         after = edit_text(before, edit)
         if after != before:  # an untouched file keeps its time stamp, and ninja its objects
             path.write_text(after, encoding="utf-8")
+
+
+def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
+    """Puts all `additions` into the source tree; a file that is there and the same stays untouched."""
+    for wanted in additions:
+        path = tree / wanted.file
+        if not path.is_file() or path.read_text(encoding="utf-8") != wanted.text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted.text, encoding="utf-8")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from caffe_build import apt
-from caffe_build.edits import CPU_EDITS, Edit
+from caffe_build.edits import CPU_ADDITIONS, CPU_EDITS, Addition, Edit
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Options:
     definitions: dict[str, str]
     edits: tuple[Edit, ...]
     libraries: tuple[str, ...]  # must link (-lNAME) before it is worth to start
+    additions: tuple[Addition, ...] = ()
 
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -27,6 +28,7 @@ CPU = Options(
     name="CPU",
     definitions={
         "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_CXX_FLAGS": "-fno-trapping-math",  # no result changes; g++ otherwise leaves ReLU's backward loop scalar
         "CMAKE_POLICY_VERSION_MINIMUM": "3.5",  # cmake 4 refuses the age of Caffe's own CMakeLists.txt without it
         "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",  # the built files are copied as they are, cmake --install never runs
         "CPU_ONLY": "ON",
@@ -40,7 +42,8 @@ CPU = Options(
         "python_version": PYTHON_VERSION,
     },
     edits=CPU_EDITS,
-    libraries=(f"boost_python{PYTHON_VERSION.replace('.', '')}", "openblas"),
+    libraries=(f"boost_python{PYTHON_VERSION.replace('.', '')}", "openblas", "dnnl"),
+    additions=CPU_ADDITIONS,
 )
 
 

@@ -20,7 +20,7 @@ extra_packages=(mate-backgrounds lomiri-wallpapers-16.04 openmpi-bin)
 caffe_packages=(
     g++ cmake ninja-build dpkg-dev                        # dpkg-dev unpacks the source package
     libboost-filesystem-dev libboost-python-dev libboost-system-dev libboost-thread-dev
-    libgflags-dev libgoogle-glog-dev libhdf5-dev liblmdb-dev libopenblas-dev libprotobuf-dev protobuf-compiler
+    libgflags-dev libgoogle-glog-dev libhdf5-dev libdnnl-dev liblmdb-dev libopenblas-dev libprotobuf-dev protobuf-compiler
 )
 
 python=${PYTHON:-/usr/bin/python3}

@@ -7,7 +7,6 @@ confidence, NaN where one was not predicted; mask (H, W) bool; each None where t
 import concurrent.futures
 import functools
 import multiprocessing
-import os
 import pathlib
 import signal
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +25,7 @@ from mcc_caffe.paper import ABLATIONS, file_suffix
 from mcc_caffe.predictions import Predictions
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.protobuf import read_text
+from mcc_caffe.pycaffe import set_threads
 from mcc_caffe.samples import Sample, SampleError
 from mcc_caffe.weights import file_shapes
 
@@ -141,7 +141,7 @@ def _opened(job: Job) -> tuple:
 
 def run(job: Job, places: list, processes: int) -> list:
     """[Seen] of the places, in their order, with a progress bar; each process works with one thread."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when Caffe is loaded; a sum's order may depend on it
+    set_threads(1)  # a sum's order may depend on their number
     processes = min(processes, len(places))
     if processes == 1:
         return [job.look(place) for place in tqdm(places, unit="img")]

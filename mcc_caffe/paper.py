@@ -82,7 +82,7 @@ class Variant:
     weight_filler: str = "xavier"     # of the hidden layers; Caffe's name
     negative_slope: float = 0.0       # of the ReLUs
     background_bias: float = 0.0      # start value of the background map's bias, in every stage
-    blas_threads: Optional[int] = None  # on a CPU; None: one a core
+    threads: Optional[int] = None     # that train it on a CPU; None: one a core
     schedule: Schedule = field(default_factory=Schedule)
 
     @property
@@ -109,7 +109,7 @@ MINI = replace(
     mask_loss_weight=0.5,     # at 0.05 the few mask cells are drowned by the heatmaps
     negative_slope=0.1,       # of plain ReLUs of so narrow a net a third to a half die within some thousand iterations
     weight_filler="msra",     # learns faster here; at the paper's size and learning rate it diverges at once
-    blas_threads=1,           # its matrices are too small to share: with two threads an iteration takes longer
+    threads=1,                # its layers are too small to share: processes (--processes) are the better use of cores
     background_bias=1.0,      # starts at the trivial answer (joints 0, background 1)
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )

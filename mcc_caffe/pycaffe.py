@@ -26,6 +26,12 @@ def set_environment() -> None:
         os.environ.setdefault("OPENBLAS_CORETYPE", kernels)
 
 
+def set_threads(count: int) -> None:
+    """How many threads Caffe's BLAS and oneDNN use, where the user has not said it; to be called before Caffe is loaded."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, str(count))
+
+
 def blas_kernels(cpuinfo: str) -> str:
     """OpenBLAS's name of the kernels for the processor that /proc/cpuinfo describes, "" where it may choose itself.
 

@@ -2,7 +2,6 @@
 import ctypes
 import dataclasses
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -18,7 +17,7 @@ from mcc_caffe.gradients import keep_equal
 from mcc_caffe.heatmaps import trivial_loss
 from mcc_caffe.loader import Loader, LoaderConfig, LoaderError
 from mcc_caffe.paper import BACKGROUND, HEATMAPS_BLOB, MASK_LOSS_BLOB, STAGES, Variant, stage_blob, stage_loss_blob
-from mcc_caffe.pycaffe import import_caffe
+from mcc_caffe.pycaffe import import_caffe, set_threads
 from mcc_caffe.ranks import RankLost, Ranks, Stopped
 from mcc_caffe.weights import load_weights
 
@@ -63,8 +62,7 @@ def train(run: Run, ranks: Ranks) -> None:
         raise UserError(f"rank {ranks.rank} is number {ranks.local + 1} on {socket.gethostname()}, for which --gpus names {len(run.gpus)}: "
                         "give as many GPUs as ranks a machine")
     with Loader(run.loader, ranks.rank, ranks.size) as loader:  # its processes start before any CUDA call
-        threads = min(run.variant.blas_threads or ranks.threads, ranks.threads)
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))  # read when Caffe is loaded
+        set_threads(min(run.variant.threads or ranks.threads, ranks.threads))
         caffe = import_caffe()
         from mcc_caffe.data_layer import HandDataLayer
 

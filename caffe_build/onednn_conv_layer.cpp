@@ -1,0 +1,287 @@
+#include "caffe/layers/onednn_conv_layer.hpp"
+
+#include <cstdlib>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <oneapi/dnnl/dnnl_version.h>
+#include <memory>
+#include <type_traits>
+#include <unordered_map>
+#include <vector>
+
+#include "caffe/util/math_functions.hpp"
+
+namespace caffe {
+
+namespace {
+
+using dnnl::memory;
+typedef memory::format_tag Tag;
+
+// The arrays that a pass works on, in the order in which it asks for scratch memory.
+enum Role { SOURCE, WEIGHTS, RESULT, PLAIN, BIAS, ROLES };
+
+const dnnl::engine& Engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::stream& Stream() {
+  static thread_local dnnl::stream stream(Engine());
+  return stream;
+}
+
+// Memory that all layers of a thread share, one array a role: what is in it is used up before the next layer begins.
+float* Scratch(Role role, size_t bytes) {
+  struct Array {
+    float* data;
+    size_t bytes;
+    Array() : data(NULL), bytes(0) {}
+    ~Array() { std::free(data); }
+  };
+  static thread_local Array arrays[ROLES];
+  Array& array = arrays[role];
+  if (array.bytes < bytes) {
+    std::free(array.data);
+    void* data = NULL;
+    CHECK_EQ(posix_memalign(&data, 64, bytes), 0) << "no memory for " << bytes << " bytes of a convolution";
+    array.data = static_cast<float*>(data);
+    array.bytes = bytes;
+  }
+  return array.data;
+}
+
+memory::desc Desc(const memory::dims& dims, Tag tag) { return memory::desc(dims, memory::data_type::f32, tag); }
+
+// An array of Caffe's and the same in the layout that a primitive wants.
+class Operand {
+ public:
+  Operand() : role_(ROLES) {}
+  Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output)
+      : role_(role), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
+    if (plain != inner) {
+      reorder_ = output ? dnnl::reorder(inner_, plain_) : dnnl::reorder(plain_, inner_);
+    }
+  }
+
+  // To be read by the primitive.
+  const memory& Input(const void* data) {
+    plain_.set_data_handle(const_cast<void*>(data));
+    if (!reorder_) return plain_;
+    inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
+    reorder_.execute(Stream(), plain_, inner_);
+    return inner_;
+  }
+
+  // To be written by the primitive; `Finish` brings it to where it belongs.
+  const memory& Output(void* data) {
+    plain_.set_data_handle(data);
+    if (!reorder_) return plain_;
+    inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
+    return inner_;
+  }
+
+  void Finish() {
+    if (reorder_) reorder_.execute(Stream(), inner_, plain_);
+  }
+
+  size_t bytes() const { return plain_.get_desc().get_size(); }
+
+ private:
+  Role role_;
+  memory plain_, inner_;
+  dnnl::reorder reorder_;
+};
+
+// What oneDNN is told of a convolution. Its third version joined the two steps of its second.
+struct Geometry {
+  memory::dims source, weights, bias, result, strides, pads;
+
+  memory::desc Any(const memory::dims& dims) const { return Desc(dims, Tag::any); }
+
+  dnnl::convolution_forward::primitive_desc Forward(dnnl::prop_kind kind) const {
+    const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+    return dnnl::convolution_forward::primitive_desc(Engine(), kind, how, Any(source), Any(weights), Bias(), Any(result),
+        strides, pads, pads);
+#else
+    return dnnl::convolution_forward::primitive_desc(dnnl::convolution_forward::desc(kind, how, Any(source), Any(weights),
+        Bias(), Any(result), strides, pads, pads), Engine());
+#endif
+  }
+
+  dnnl::convolution_backward_data::primitive_desc BackwardData() const {
+    const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+    return dnnl::convolution_backward_data::primitive_desc(Engine(), how, Any(source), Any(weights), Any(result), strides,
+        pads, pads, Forward(dnnl::prop_kind::forward_training));
+#else
+    return dnnl::convolution_backward_data::primitive_desc(dnnl::convolution_backward_data::desc(how, Any(source),
+        Any(weights), Any(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
+#endif
+  }
+
+  dnnl::convolution_backward_weights::primitive_desc BackwardWeights() const {
+    const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+    return dnnl::convolution_backward_weights::primitive_desc(Engine(), how, Any(source), Any(weights), Bias(), Any(result),
+        strides, pads, pads, Forward(dnnl::prop_kind::forward_training));
+#else
+    return dnnl::convolution_backward_weights::primitive_desc(dnnl::convolution_backward_weights::desc(how, Any(source),
+        Any(weights), Bias(), Any(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
+#endif
+  }
+
+  memory::desc Bias() const { return bias.empty() ? memory::desc() : Desc(bias, Tag::x); }
+  memory::desc Plain(const memory::dims& dims) const { return Desc(dims, dims.size() == 5 ? Tag::goihw : Tag::oihw); }
+};
+
+// The three passes, each a primitive and the layouts it works in.
+struct ForwardPass {
+  explicit ForwardPass(const Geometry& shape, dnnl::prop_kind kind) {
+    dnnl::convolution_forward::primitive_desc wanted = shape.Forward(kind);
+    primitive = dnnl::convolution_forward(wanted);
+    source = Operand(shape.Plain(shape.source), wanted.src_desc(), SOURCE, false);
+    weights = Operand(shape.Plain(shape.weights), wanted.weights_desc(), WEIGHTS, false);
+    result = Operand(shape.Plain(shape.result), wanted.dst_desc(), RESULT, true);
+  }
+  dnnl::convolution_forward primitive;
+  Operand source, weights, result;
+};
+
+struct BackwardDataPass {
+  explicit BackwardDataPass(const Geometry& shape) {
+    dnnl::convolution_backward_data::primitive_desc wanted = shape.BackwardData();
+    primitive = dnnl::convolution_backward_data(wanted);
+    source = Operand(shape.Plain(shape.source), wanted.diff_src_desc(), SOURCE, true);
+    weights = Operand(shape.Plain(shape.weights), wanted.weights_desc(), WEIGHTS, false);
+    result = Operand(shape.Plain(shape.result), wanted.diff_dst_desc(), RESULT, false);
+  }
+  dnnl::convolution_backward_data primitive;
+  Operand source, weights, result;
+};
+
+struct BackwardWeightsPass {
+  explicit BackwardWeightsPass(const Geometry& shape) {
+    dnnl::convolution_backward_weights::primitive_desc wanted = shape.BackwardWeights();
+    primitive = dnnl::convolution_backward_weights(wanted);
+    source = Operand(shape.Plain(shape.source), wanted.src_desc(), SOURCE, false);
+    weights = Operand(shape.Plain(shape.weights), wanted.diff_weights_desc(), WEIGHTS, true);
+    result = Operand(shape.Plain(shape.result), wanted.diff_dst_desc(), RESULT, false);
+  }
+  dnnl::convolution_backward_weights primitive;
+  Operand source, weights, result;
+};
+
+}  // namespace
+
+template <typename Dtype>
+struct OneDNNConvolutionLayer<Dtype>::Primitives {
+  Geometry shape;
+  std::unique_ptr<ForwardPass> forward;
+  std::unique_ptr<BackwardDataPass> backward_data;
+  std::unique_ptr<BackwardWeightsPass> backward_weights;
+};
+
+template <typename Dtype>
+OneDNNConvolutionLayer<Dtype>::OneDNNConvolutionLayer(const LayerParameter& param) : ConvolutionLayer<Dtype>(param) {}
+
+template <typename Dtype>
+OneDNNConvolutionLayer<Dtype>::~OneDNNConvolutionLayer() {}
+
+template <typename Dtype>
+bool OneDNNConvolutionLayer<Dtype>::Supported() const {
+  if (!std::is_same<Dtype, float>::value || this->num_spatial_axes_ != 2 || this->channel_axis_ != 1) return false;
+  const int* dilation = this->dilation_.cpu_data();
+  return dilation[0] == 1 && dilation[1] == 1;
+}
+
+template <typename Dtype>
+typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype>::Prepared(const Blob<Dtype>& bottom,
+    const Blob<Dtype>& top) {
+  Geometry shape;
+  shape.source.assign(bottom.shape().begin(), bottom.shape().end());
+  shape.result.assign(top.shape().begin(), top.shape().end());
+  if (primitives_ && primitives_->shape.source == shape.source) return primitives_.get();
+  const vector<int>& weights = this->blobs_[0]->shape();
+  shape.weights.assign(weights.begin(), weights.end());
+  if (this->group_ > 1) {
+    shape.weights[0] /= this->group_;
+    shape.weights.insert(shape.weights.begin(), this->group_);
+  }
+  if (this->bias_term_) shape.bias.assign(1, this->num_output_);
+  const int *stride = this->stride_.cpu_data(), *pad = this->pad_.cpu_data();
+  shape.strides.assign(stride, stride + 2);
+  shape.pads.assign(pad, pad + 2);
+  primitives_.reset(new Primitives());
+  primitives_->shape = shape;
+  return primitives_.get();
+}
+
+template <typename Dtype>
+void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  if (!Supported()) return ConvolutionLayer<Dtype>::Forward_cpu(bottom, top);
+  Primitives* all = Prepared(*bottom[0], *top[0]);
+  if (!all->forward) {
+    all->forward.reset(new ForwardPass(all->shape,
+        this->phase_ == TRAIN ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference));
+  }
+  ForwardPass& pass = *all->forward;
+  for (int i = 0; i < bottom.size(); ++i) {
+    std::unordered_map<int, memory> arguments = {
+      {DNNL_ARG_SRC, pass.source.Input(bottom[i]->cpu_data())},
+      {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data())},
+      {DNNL_ARG_DST, pass.result.Output(top[i]->mutable_cpu_data())},
+    };
+    if (this->bias_term_) {
+      arguments[DNNL_ARG_BIAS] = memory(all->shape.Bias(), Engine(), const_cast<Dtype*>(this->blobs_[1]->cpu_data()));
+    }
+    pass.primitive.execute(Stream(), arguments);
+    pass.result.Finish();
+    Stream().wait();
+  }
+}
+
+template <typename Dtype>
+void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+    const vector<Blob<Dtype>*>& bottom) {
+  if (!Supported()) return ConvolutionLayer<Dtype>::Backward_cpu(top, propagate_down, bottom);
+  Primitives* all = Prepared(*bottom[0], *top[0]);
+  const bool learn_bias = this->bias_term_ && this->param_propagate_down_[1];
+  for (int i = 0; i < top.size(); ++i) {
+    if (this->param_propagate_down_[0] || learn_bias) {
+      if (!all->backward_weights) all->backward_weights.reset(new BackwardWeightsPass(all->shape));
+      BackwardWeightsPass& pass = *all->backward_weights;
+      // Gradients are added to what is there (iter_size, shared weights), so they come into an array of their own first.
+      Dtype* weights = reinterpret_cast<Dtype*>(Scratch(PLAIN, pass.weights.bytes()));
+      Dtype* bias = reinterpret_cast<Dtype*>(Scratch(BIAS, this->num_output_ * sizeof(float)));
+      std::unordered_map<int, memory> arguments = {
+        {DNNL_ARG_SRC, pass.source.Input(bottom[i]->cpu_data())},
+        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->cpu_diff())},
+        {DNNL_ARG_DIFF_WEIGHTS, pass.weights.Output(weights)},
+      };
+      if (this->bias_term_) arguments[DNNL_ARG_DIFF_BIAS] = memory(all->shape.Bias(), Engine(), bias);
+      pass.primitive.execute(Stream(), arguments);
+      pass.weights.Finish();
+      Stream().wait();
+      if (this->param_propagate_down_[0]) {
+        caffe_axpy<Dtype>(this->blobs_[0]->count(), 1, weights, this->blobs_[0]->mutable_cpu_diff());
+      }
+      if (learn_bias) caffe_axpy<Dtype>(this->num_output_, 1, bias, this->blobs_[1]->mutable_cpu_diff());
+    }
+    if (propagate_down[i]) {
+      if (!all->backward_data) all->backward_data.reset(new BackwardDataPass(all->shape));
+      BackwardDataPass& pass = *all->backward_data;
+      pass.primitive.execute(Stream(), {
+        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->cpu_diff())},
+        {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data())},
+        {DNNL_ARG_DIFF_SRC, pass.source.Output(bottom[i]->mutable_cpu_diff())},
+      });
+      pass.source.Finish();
+      Stream().wait();
+    }
+  }
+}
+
+INSTANTIATE_CLASS(OneDNNConvolutionLayer);
+
+}  // namespace caffe

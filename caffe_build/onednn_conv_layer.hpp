@@ -1,0 +1,39 @@
+#ifndef CAFFE_ONEDNN_CONV_LAYER_HPP_
+#define CAFFE_ONEDNN_CONV_LAYER_HPP_
+
+#include <vector>
+
+#include "caffe/layers/conv_layer.hpp"
+
+namespace caffe {
+
+/**
+ * Convolution on the CPU by oneDNN: what CuDNNConvolutionLayer is on a GPU. It takes the same parameters as ConvolutionLayer and
+ * computes the same, without im2col's matrices, which are kernel height x width times as large as the image.
+ *
+ * Of float, two spatial axes and no dilation; everything else is left to ConvolutionLayer. `engine: CAFFE` asks for that one.
+ */
+template <typename Dtype>
+class OneDNNConvolutionLayer : public ConvolutionLayer<Dtype> {
+ public:
+  explicit OneDNNConvolutionLayer(const LayerParameter& param);
+  virtual ~OneDNNConvolutionLayer();
+
+ protected:
+  virtual void Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
+  virtual void Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom);
+
+ private:
+  struct Primitives;
+
+  bool Supported() const;
+  // Those of the present shapes; made anew when the batch or the image has another size.
+  Primitives* Prepared(const Blob<Dtype>& bottom, const Blob<Dtype>& top);
+
+  shared_ptr<Primitives> primitives_;
+};
+
+}  // namespace caffe
+
+#endif  // CAFFE_ONEDNN_CONV_LAYER_HPP_
