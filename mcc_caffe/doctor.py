@@ -24,7 +24,7 @@ from caffe_build.locate import cache_folder, importable_folder
 from mcc_caffe.errors import run_command
 from mcc_caffe.files import shipped
 from mcc_caffe.paper import VARIANTS
-from mcc_caffe.pycaffe import gpu_ids, has_cuda, set_environment
+from mcc_caffe.pycaffe import gpu_ids, has_cuda, has_onednn, set_environment
 from mcc_caffe.weights import describe, shipped_weights
 
 LAYERS = ("Convolution", "Pooling", "ReLU", "Concat", "EuclideanLoss", "SoftmaxWithLoss", "Softmax", "Python", "Input", "Silence")
@@ -67,6 +67,8 @@ def look() -> list[Row]:
              "build Caffe with WITH_PYTHON_LAYER=1 (BUILD_python_layer=ON for cmake), or " + rebuild),
         _row("layer types", lambda: _no_lack(_of(caffe, "lacks"), LAYERS, f"all {len(LAYERS)} that the nets use"), rebuild),
         _row("BLAS", lambda: _of(caffe, "blas"), "a Caffe without a known BLAS is slow: " + rebuild),
+        _row("oneDNN", lambda: _wanted(_of(caffe, "onednn"), "Caffe's convolutions run by it", "convolutions on the CPU take twice as long"),
+             "this Caffe was built elsewhere: `make caffe` builds one that has it"),
         _row("CUDA", lambda: _wanted(_of(caffe, "cuda"), "Caffe is built with it", "Caffe is built for the CPU only"), cuda),
         _row("NCCL", lambda: _wanted(_of(caffe, "nccl"), "Caffe is built with it", "no training on several GPUs"), cuda),
         _row("GPUs", _gpus, "needed for --gpu only: install NVIDIA's driver, so that nvidia-smi -L lists the GPUs"),
@@ -118,6 +120,7 @@ def tell_caffe() -> None:
         "path": os.path.dirname(caffe.__file__),
         "lacks": [name for name in LAYERS if name not in types],
         "blas": blas_in_use(pathlib.Path("/proc/self/maps").read_text()),
+        "onednn": has_onednn(),
         "cuda": has_cuda(),
         "nccl": caffe.has_nccl(),
     }

@@ -19,8 +19,9 @@ def import_caffe():
 
 
 def set_environment() -> None:
-    """What Caffe and its BLAS read when they are loaded, where the user has not set it."""
+    """What Caffe, its BLAS and oneDNN read when they are loaded, where the user has not set it."""
     os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe prints whole nets otherwise
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # oneDNN's threads would spin while another program has their core
     kernels = blas_kernels(open("/proc/cpuinfo").read())
     if kernels:
         os.environ.setdefault("OPENBLAS_CORETYPE", kernels)
@@ -44,10 +45,20 @@ def blas_kernels(cpuinfo: str) -> str:
 
 
 def has_cuda() -> bool:
-    """Whether the imported Caffe was built with CUDA: its libraries are mapped into this process."""
+    """Whether the imported Caffe was built with CUDA."""
+    return _has_loaded("libcudart", "libcublas")
+
+
+def has_onednn() -> bool:
+    """Whether the imported Caffe has our convolutions by oneDNN."""
+    return _has_loaded("libdnnl")
+
+
+def _has_loaded(*libraries: str) -> bool:
+    """Whether Caffe brought one of the libraries into this process."""
     import_caffe()
     with open("/proc/self/maps") as maps:
-        return any("libcudart" in line or "libcublas" in line for line in maps)
+        return any(library in line for line in maps for library in libraries)
 
 
 def gpu_ids() -> list:
