@@ -47,7 +47,7 @@ def sgd(tmp_path_factory):
     """The mini solver with SGD: unlike Adam's, its steps grow with the gradients, so that a sum would not pass for a mean."""
     path = tmp_path_factory.mktemp("solver") / "sgd.prototxt"
     text = (ROOT / "solver/mini/solver.prototxt").read_text()
-    path.write_text(re.sub("(?m)^momentum2.*\n", "", text.replace('"Adam"', '"SGD"')).replace("base_lr: 0.001", "base_lr: 3e-5"))
+    path.write_text(re.sub("(?m)^momentum2.*\n", "", text.replace('"Adam"', '"SGD"')).replace("base_lr: 0.001", "base_lr: 1e-5"))
     return path
 
 
@@ -71,7 +71,7 @@ def test_two_ranks_learn_as_one_process_with_both_batches_also_resumed(launcher,
     done = train(launcher, *options, "--iterations", 5, "--resume", "auto")     # SGD's momentum counts: every rank must have it
     assert done.returncode == 0 and done.stdout.count("resumed at iteration 3") == 1, done.stderr
     np.testing.assert_allclose(weights(tmp_path, 5), weights(alone, 5), atol=1e-5)
-    assert np.abs(weights(alone, 5) - weights(alone, 3)).max() > 1e-3           # else they would agree whatever the ranks do
+    assert np.abs(weights(alone, 5) - weights(alone, 3)).max() > 3e-4           # else they would agree whatever the ranks do
 
     assert list(losses(tmp_path)) == [1, 2, 3, 4, 5]
     for iteration, expected in losses(alone).items():                           # the mean of both ranks' losses
