@@ -157,7 +157,7 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
     (tmp_path / "solver.prototxt").write_text(solver.replace("display: 20", "display: 1").replace("max_iter: 40000", "max_iter: 4"))
     blas = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
     done = subprocess.run([caffe_tool, "train", f"--solver={tmp_path / 'solver.prototxt'}", f"--weights={weights}"], cwd="/",
-                          env={"OPENBLAS_NUM_THREADS": "1", **blas}, capture_output=True, text=True, timeout=120)
+                          env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **blas}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     found = {}
     for iteration, name, loss in re.findall(r"Iteration (\d+) \(|Train net output #\d+: (\w+) = (\S+)", done.stderr):
