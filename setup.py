@@ -26,6 +26,7 @@ setup(
         "opencv-python>=4.8,<5",
         "h5py>=3.8,<4",
         "lmdb>=1.4,<4",
+        "pillow>=9.1,<14",  # a JPEG's size from its header
         "matplotlib>=3.7,<4",
         "tqdm>=4.65,<5",
         # caffe_pb2.py is written by the distribution's protoc, and Ubuntu 22.04's (Python 3.10) needs the old runtime.

@@ -18,27 +18,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.data_layer import our_rate
 from data_tools import build_lmdb, synth
 from mcc_caffe.errors import run_command
 from mcc_caffe.files import shipped
-from mcc_caffe.loader import Loader, LoaderConfig
 from mcc_caffe.paper import MINI, PAPER, VARIANTS
 from mcc_caffe.plot import read_log
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.pycaffe import import_caffe
 from mcc_caffe.samples import SampleSet
-
-
-def loader_rate(source, variant, batches: int) -> float:
-    """Images/s of two loader processes, augmentation and heatmaps included, the consumer only taking them."""
-    config = LoaderConfig(str(source), variant.batch_size, variant.input_size, variant.sigma, workers=2)
-    with Loader(config) as loader:
-        for _ in range(8):                       # past the start and the prefetched ones
-            loader.next_batch()
-        start = time.perf_counter()
-        for _ in range(batches):
-            loader.next_batch()
-        return batches * variant.batch_size / (time.perf_counter() - start)
 
 
 def training(source, variant, batch_size: int, iterations: int) -> tuple:
@@ -75,7 +63,7 @@ def measure(folder: pathlib.Path, quick: bool) -> list:
     jobs = [(MINI, 13, 20), (MINI, 1, 40), (PAPER, 1, 6)] + ([] if quick else [(PAPER, 13, 2)])
     with tqdm(total=len(VARIANTS) * 3 + len(jobs), unit="figure") as bar:
         for variant in VARIANTS.values():
-            rate = loader_rate(source, variant, batches=40)
+            rate = our_rate(source, variant, seconds=2)
             rows.append(("data layer, 2 processes, 640 px JPEGs", variant.name, round(rate, 1), "images/s"))
             bar.update()
         for variant, batch_size, iterations in jobs:

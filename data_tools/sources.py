@@ -17,6 +17,7 @@ KEYPOINT_BOX_FACTOR = 2.2   # side of a hand's crop, by the longer side of its k
 HAND_BOX_FACTOR = 1.5       # the same, by a box that was drawn around the whole hand
 
 _KEY_BYTES = 400            # LMDB takes 511, and SampleWriter puts the place before the key
+_PNG = (cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 6)  # one bit a pixel: read five times as fast as eight
 
 
 def read_file(path: pathlib.Path, where: str) -> bytes:
@@ -77,7 +78,7 @@ def decoded_mask(data: bytes, where: str) -> np.ndarray:
 
 def mask_png(hand: np.ndarray) -> bytes:
     """PNG of {0, 255} from an HxW array that is nonzero on the hand."""
-    return cv2.imencode(".png", np.where(hand, 255, 0).astype(np.uint8))[1].tobytes()
+    return cv2.imencode(".png", np.where(hand, 255, 0).astype(np.uint8), _PNG)[1].tobytes()
 
 
 def binary_mask_png(data: bytes, where: str) -> bytes:

@@ -1,6 +1,7 @@
 """Training augmentation (3.3): scale, rotation, crop and flip as one affine warp of image, mask and keypoints; the net's input."""
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from mcc_caffe.geometry import apply, compose, letterbox, to_cells, translation, warp
@@ -48,18 +49,20 @@ class Augmentation:
         return compose(*steps)
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """HxWx3 uint8 image through `matrix` into size x size x 3, empty pixels grey (3.3)."""
-    return warp(image, matrix, size, GREY)
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, reduced: int = 1) -> np.ndarray:
+    """HxWx3 uint8 image through `matrix` into size x size x 3, empty pixels grey (3.3); `reduced` as geometry.warp takes it."""
+    return warp(image, matrix, size, GREY, reduced=reduced)
 
 
-def network_input(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray = None) -> np.ndarray:
+def network_input(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray = None, reduced: int = 1) -> np.ndarray:
     """HxWx3 uint8 image through `matrix` as the net takes it: (3, size, size) float32 of (BGR - 128) / 256, empty pixels 0.
 
-    out: an array to write to instead of a new one.
+    out: a contiguous float32 array to write to instead of a new one. reduced: `matrix` is of an image that many times larger (geometry.warp).
     """
-    out = np.subtract(warp_image(image, matrix, size).transpose(2, 0, 1), GREY, out=out, dtype=np.float32)
-    out /= PIXEL_SCALE
+    if out is None:
+        out = np.empty((3, size, size), np.float32)
+    for plane, target in zip(cv2.split(warp_image(image, matrix, size, reduced)), out, strict=True):
+        cv2.addWeighted(plane, 1 / PIXEL_SCALE, plane, 0, -GREY / PIXEL_SCALE, dst=target, dtype=cv2.CV_32F)  # the fastest exact way
     return out
 
 

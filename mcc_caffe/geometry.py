@@ -51,17 +51,31 @@ def apply(one: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points, np.float64) @ one[:, :2].T + one[:, 2]
 
 
-def warp(image: np.ndarray, one: np.ndarray, size: int, fill, nearest: bool = False) -> np.ndarray:
+def _whole_shrink(one: np.ndarray) -> int:
+    """The whole part of the factor by which the map shrinks; 0 where it enlarges."""
+    return int(1 / np.sqrt(abs(np.linalg.det(one[:, :2]))))
+
+
+def reduction(one: np.ndarray) -> int:
+    """At what part of its size, 1/1, 1/2, 1/4 or 1/8, an image that goes through the map is large enough."""
+    shrink = _whole_shrink(one)
+    return max((part for part in (2, 4, 8) if part <= shrink), default=1)
+
+
+def warp(image: np.ndarray, one: np.ndarray, size: int, fill, nearest: bool = False, reduced: int = 1) -> np.ndarray:
     """Draws `image` (HxW or HxWxC) through the map into a size x size array; what it does not cover is `fill`.
 
     Where the map shrinks by 2 or more, the image is first averaged down by the whole part of that factor, so that
-    nothing is aliased. `nearest` takes the value of the nearest pixel instead (labels).
+    nothing is aliased. `nearest` takes the value of the nearest pixel instead (labels). `reduced`: the map is of an image
+    that many times larger, of which `image` holds the means of reduced x reduced pixels (1/`reduction` of the map, or larger).
     """
-    shrink = int(1 / np.sqrt(abs(np.linalg.det(one[:, :2]))))
+    shrink = _whole_shrink(one)
     if shrink >= 2 and not nearest:
-        height, width = image.shape[:2]
-        image = cv2.resize(image, (-(-width // shrink), -(-height // shrink)), interpolation=cv2.INTER_AREA)
-        one = compose(invert(resize(image.shape[1] / width, image.shape[0] / height)), one)
+        width, height = image.shape[1] * reduced, image.shape[0] * reduced
+        smaller = -(-width // shrink), -(-height // shrink)
+        if smaller != image.shape[1::-1]:
+            image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+        one = compose(invert(resize(smaller[0] / width, smaller[1] / height)), one)
     if np.ndim(fill) == 0:
         fill = (fill,) * 4
     return cv2.warpAffine(

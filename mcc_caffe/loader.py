@@ -22,6 +22,7 @@ import numpy as np
 
 from mcc_caffe.augmentation import Augmentation, network_input, warp_keypoints, warp_mask
 from mcc_caffe.errors import UserError
+from mcc_caffe.geometry import reduction
 from mcc_caffe.heatmaps import encode
 from mcc_caffe.paper import BACKGROUND_MAX, BACKGROUND_SUM, HEATMAPS, IGNORE_LABEL, STRIDE, Variant
 from mcc_caffe.samples import Sample, SampleSet, open_set
@@ -133,12 +134,22 @@ def fill(config: LoaderConfig, sample: Sample, rng, data, mask_label, heatmaps) 
 
     `rng` draws the augmentation; None only letterboxes.
     """
-    image, mask, size = sample.image(), sample.mask(), config.input_size
+    mask, size = sample.mask(), config.input_size
     drawn = Augmentation() if rng is None else Augmentation.draw(rng)
-    matrix = drawn.matrix(image.shape[1], image.shape[0], size)
-    network_input(image, matrix, size, out=data)
+    image, matrix, reduced = _image_and_map(sample, drawn, size)
+    network_input(image, matrix, size, data, reduced)
     mask_label[0] = IGNORE_LABEL if mask is None else warp_mask(mask, matrix, size // STRIDE)
     heatmaps[:] = encode(warp_keypoints(sample.keypoints, matrix, size), size // STRIDE, config.sigma, config.background)
+
+
+def _image_and_map(sample: Sample, drawn: Augmentation, size: int) -> tuple:
+    """(image, map of the whole image into the size x size input, how often the image was reduced): JPEGs no larger than needed."""
+    known = sample.jpeg_size()
+    if known is None:
+        image = sample.image()
+        return image, drawn.matrix(image.shape[1], image.shape[0], size), 1
+    matrix = drawn.matrix(*known, size)
+    return sample.image(reduction(matrix)), matrix, reduction(matrix)
 
 
 def fill_batch(config: LoaderConfig, samples: SampleSet, iteration: int, rank: int, ranks: int, arrays: dict) -> list:
@@ -165,10 +176,19 @@ def _slots(config: LoaderConfig, memory) -> list:
     return slots
 
 
+def _keep_memory() -> None:
+    """Tells glibc to keep what decoded pictures leave: to give it back and take it anew costs as much as to decode a small one."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most
+        mallopt(-1, 1 << 30)   # M_TRIM_THRESHOLD
+
+
 def _work(config: LoaderConfig, worker: int, rank: int, ranks: int, memory, pipe) -> None:
     """A worker process: fills slot after slot, each after a free one was announced; ends when the pipe does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training process's to handle
     cv2.setNumThreads(1)
+    _keep_memory()
     try:
         samples = open_set(config.source)
         for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):

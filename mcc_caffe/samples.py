@@ -4,11 +4,12 @@ A set is a folder of two LMDBs that share their keys, `images` and `annotations`
 
 - images: `encoded`, `data` = the image file's bytes as they were on disk (a PNG where the sample is a part of one), `label` =
   the sample's place in the set;
-- annotations: `encoded`, `data` = the hand mask as PNG ({0, 255}; empty where the set has none), `float_data` = 21 x
-  (x, y, v), `label` as above;
+- annotations: `encoded`, `data` = the hand mask as PNG ({0, 255}, best of one bit a pixel; empty where the set has none),
+  `float_data` = 21 x (x, y, v), `label` as above;
 
 and `info.json`, which says how the set was made.
 """
+import io
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ from typing import Optional
 import cv2
 import lmdb
 import numpy as np
+import PIL.Image
 
 from mcc_caffe.errors import UserError
 from mcc_caffe.paper import KEYPOINTS
@@ -30,6 +32,7 @@ LIVE = "synth:"        # a source that begins so is no folder: its samples are r
 
 _FIRST_MAP = 64 << 20  # bytes an LMDB starts with; doubled whenever it is full
 _TRANSACTION = 100     # samples written at a time
+_READ = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 class SampleError(UserError):
@@ -49,15 +52,25 @@ class Sample:
     mask_png: Optional[bytes]
     keypoints: np.ndarray
 
-    def image(self) -> np.ndarray:
-        """HxWx3 uint8 BGR; an EXIF orientation is ignored, as OneHand10K's labels ignore it."""
-        return self._decoded(self.image_bytes, "image", cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    def image(self, reduced: int = 1) -> np.ndarray:
+        """HxWx3 uint8 BGR; an EXIF orientation is ignored, as OneHand10K's labels ignore it.
+
+        reduced: 2, 4 or 8 decode a JPEG (see jpeg_size) at that part of its size, rounded up, which costs less.
+        """
+        return self._decoded(self.image_bytes, "image", _READ[reduced] | cv2.IMREAD_IGNORE_ORIENTATION)
+
+    def jpeg_size(self) -> Optional[tuple]:
+        """(width, height) of a JPEG by its header; None for other formats, which only decoding tells."""
+        try:
+            return PIL.Image.open(io.BytesIO(self.image_bytes), formats=("JPEG",)).size
+        except (OSError, PIL.Image.DecompressionBombError):
+            return None
 
     def mask(self) -> Optional[np.ndarray]:
         """HxW uint8 of {0, 1}, or None where the sample has no mask."""
         if self.mask_png is None:
             return None
-        return (self._decoded(self.mask_png, "mask", cv2.IMREAD_GRAYSCALE) >= 128).astype(np.uint8)
+        return (self._decoded(self.mask_png, "mask", cv2.IMREAD_GRAYSCALE) >= 128).view(np.uint8)
 
     def _decoded(self, data: bytes, what: str, flags: int) -> np.ndarray:
         try:

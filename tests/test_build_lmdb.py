@@ -113,6 +113,7 @@ def test_any_two_valued_mask_becomes_binary(values):
     mask = np.array([[values[0], values[1]]], np.uint8)
     png = binary_mask_png(cv2.imencode(".png", mask)[1].tobytes(), "here")
     assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).tolist() == [[0, 255]]
+    assert png[24:26] == b"\1\0"                                  # one bit a pixel, grey
 
 
 def test_an_empty_mask_stays_empty():

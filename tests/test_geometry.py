@@ -1,9 +1,10 @@
 """Letterbox, maps, warps and pyramid windows."""
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from mcc_caffe.geometry import apply, compose, invert, letterbox, pyramid_windows, resize, to_cells, translation, warp
+from mcc_caffe.geometry import apply, compose, invert, letterbox, pyramid_windows, reduction, resize, to_cells, translation, warp
 
 sides = st.integers(1, 5000)
 
@@ -48,6 +49,29 @@ def test_warp_does_not_alias():
     board = np.indices((800, 800)).sum(axis=0) % 2 * 255
     drawn = warp(board.astype(np.uint8), letterbox(800, 800, 100), 100, 0)
     assert np.abs(drawn[2:-2, 2:-2].astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("shrink, expected", [(0.5, 1), (1.9, 1), (2, 2), (3.9, 2), (4, 4), (7.9, 4), (8, 8), (30, 8)])
+def test_an_image_is_reduced_no_further_than_the_map_shrinks(shrink, expected):
+    turn = np.array([[0.8, 0.6, 5], [-0.6, 0.8, 7]])
+    assert reduction(compose(turn, resize(1 / shrink - 1e-9, 1 / shrink - 1e-9))) == expected
+
+
+@pytest.mark.parametrize("size", [(2000, 1500), (1999, 1501), (1205, 1203)])
+@pytest.mark.parametrize("reduced", [2, 4, 8])
+def test_warp_of_a_reduced_image_keeps_places(size, reduced):
+    """A picture of its own coordinates, and the same as means of reduced x reduced pixels, the last ones running over its end."""
+    ramp = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).astype(np.float32)
+    overhang = [-side % reduced for side in size]
+    means = cv2.copyMakeBorder(ramp, 0, overhang[1], 0, overhang[0], cv2.BORDER_REPLICATE)
+    means = means.reshape(means.shape[0] // reduced, reduced, means.shape[1] // reduced, reduced, 2).mean(axis=(1, 3))
+    for shrink in (1, 1.1, 1.5, 1.9):
+        factor = 1 / (shrink * reduced) - 1e-9
+        there = compose(resize(factor, factor), np.array([[0.8, 0.6, -20], [-0.6, 0.8, 40]]))
+        whole, part = (warp(image, there, 128, -1, reduced=part) for image, part in ((ramp, 1), (means, reduced)))
+        source = apply(invert(there), np.stack(np.meshgrid(*map(np.arange, (128, 128))), axis=-1))
+        kept = ((source > 3 * reduced * shrink) & (source < np.array(size) - 3 * reduced * shrink)).all(axis=-1)
+        assert kept.mean() > 0.1 and np.abs(whole - part)[kept].max() < 0.1 * reduced * shrink    # 0.1 pixels of the input
 
 
 @given(st.integers(1, 1500), st.integers(1, 1500), st.integers(0, 5))

@@ -3,13 +3,16 @@ import json
 import os
 import signal
 
+import cv2
 import lmdb
 import numpy as np
 import pytest
+import skimage.data
 
 from mcc_caffe.augmentation import Augmentation, warp_image
+from mcc_caffe.geometry import reduction, warp
 from mcc_caffe.heatmaps import encode
-from mcc_caffe.loader import Loader, LoaderConfig, LoaderError, indices
+from mcc_caffe.loader import Loader, LoaderConfig, LoaderError, fill, indices
 from mcc_caffe.paper import IGNORE_LABEL
 from mcc_caffe.samples import Sample, SampleSet
 from tests.conftest import write_set
@@ -36,18 +39,43 @@ def assert_same(one, other):
 
 
 def test_a_batch_holds_the_letterboxed_sample(drawn_set):
-    with Loader(config(drawn_set, augment=False, shuffle=False, workers=0)) as loader:
+    with Loader(config(drawn_set, input_size=96, augment=False, shuffle=False, workers=0)) as loader:
         (arrays, keys), = copies(loader, 1)
     sample = SampleSet(drawn_set)[1]
     assert keys[1] == sample.key
-    matrix = Augmentation().matrix(160, 120, 64)
-    expected = (warp_image(sample.image(), matrix, 64).astype(np.float32) - 128) / 256
-    assert np.allclose(arrays["data"][1], expected.transpose(2, 0, 1))
+    matrix = Augmentation().matrix(160, 120, 96)
+    expected = (warp_image(sample.image(), matrix, 96).astype(np.float32) - 128) / 256
+    assert np.array_equal(arrays["data"][1], expected.transpose(2, 0, 1))
     assert np.abs(arrays["data"]).max() <= 0.5
-    assert not arrays["data"][1][:, 49:].any()                      # below the letterboxed picture: grey, exactly 0
-    keypoints = sample.keypoints * (0.4, 0.4, 1)
-    assert np.allclose(arrays["heatmaps"][1], encode(keypoints, 8, 1.0), atol=1e-5)
+    assert not arrays["data"][1][:, 73:].any()                      # below the letterboxed picture: grey, exactly 0
+    keypoints = sample.keypoints * (0.6, 0.6, 1)
+    assert np.allclose(arrays["heatmaps"][1], encode(keypoints, 12, 1.0), atol=1e-5)
     assert set(np.unique(arrays["mask_label"])) == {0, 1}
+
+
+@pytest.mark.parametrize("size", [(2000, 1500), (1999, 1501), (641, 479)])
+@pytest.mark.parametrize("input_size", [368, 128])
+def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_size):
+    """A photograph as JPEG and the same pixels as PNG, which is always decoded whole: 3 of 256 levels apart on average at the most."""
+    photograph = cv2.imencode(".jpg", cv2.resize(skimage.data.astronaut()[..., ::-1], size, interpolation=cv2.INTER_AREA))[1].tobytes()
+    keypoints = np.zeros((21, 3), np.float32)
+    jpeg = Sample("x", photograph, None, keypoints)
+    png = Sample("x", cv2.imencode(".png", jpeg.image())[1].tobytes(), None, keypoints)
+    setting, reduced = config("unused", input_size=input_size), 0
+    for seed in range(8):
+        drawn = Augmentation.draw(np.random.default_rng(seed))
+        matrix, (one, other) = drawn.matrix(*size, input_size), (
+            [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()] for _ in range(2))
+        for sample, arrays in ((jpeg, one), (png, other)):
+            fill(setting, sample, np.random.default_rng(seed), *arrays)
+        apart = 256 * np.abs(one[0] - other[0])
+        border = warp(np.ones((size[1], size[0]), np.uint8), matrix, input_size, 0) == 0        # grey; there a pixel may be half covered
+        inside = ~cv2.dilate(border.astype(np.uint8), np.ones((5, 5))).astype(bool)
+        assert apart[:, inside].mean() < 3 and np.percentile(apart[:, inside], 99) < 24
+        assert not apart[:, cv2.erode(border.astype(np.uint8), np.ones((5, 5))) > 0].any()
+        assert np.array_equal(one[1], other[1]) and np.array_equal(one[2], other[2])
+        reduced += reduction(matrix) > 1
+    assert reduced >= 2
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

@@ -39,7 +39,7 @@ def stand_in(tmp_path, monkeypatch):
         (tmp_path / "modules").mkdir(exist_ok=True)
         (tmp_path / "modules/mediapipe.py").write_text(text)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
-        monkeypatch.setattr(mediapipe_hands, "environment", lambda: sys.executable)
+        monkeypatch.setattr(mediapipe_hands, "interpreter", lambda: sys.executable)
 
     return put
 
@@ -94,12 +94,12 @@ def test_the_environment_is_made_once_and_again_when_it_is_not_whole(tmp_path, m
     folder = tmp_path / "mcc-caffe/peers/mediapipe-0.10.21"
     folder.mkdir(parents=True)
     with pytest.raises(UserError, match=r"mediapipe-0.10.21 could not be made \(ERROR: no network\)"):
-        mediapipe_hands.environment()
-    assert mediapipe_hands.environment() == folder / "bin/python"
+        mediapipe_hands.interpreter()
+    assert mediapipe_hands.interpreter() == folder / "bin/python"
     assert commands[3:] == commands[:3] and commands[0][1:] == ["-m", "venv", "--clear", str(folder)]
     assert commands[2][0] == str(folder / "bin/python") and "mediapipe==0.10.21" in commands[2]
-    mediapipe_hands.environment()
+    mediapipe_hands.interpreter()
     assert len(commands) == 6
     (folder / "complete").write_text("mediapipe==0.10.20")
-    mediapipe_hands.environment()
+    mediapipe_hands.interpreter()
     assert len(commands) == 9

@@ -60,10 +60,32 @@ def test_exif_orientation_is_ignored():
     assert Sample("x", turned_jpeg(), None, np.zeros((21, 3))).image().shape == (20, 40, 3)
 
 
+def encoded(ending: str, size: tuple = (83, 45)) -> Sample:
+    picture = np.full((size[1], size[0], 3), (50, 100, 150), np.uint8)
+    return Sample("x", cv2.imencode(ending, picture)[1].tobytes(), None, np.zeros((21, 3)))
+
+
+def test_a_jpeg_tells_its_size_and_is_decoded_at_a_part_of_it():
+    sample = encoded(".jpg")
+    assert sample.jpeg_size() == (83, 45)
+    for reduced, shape in ((1, (45, 83, 3)), (2, (23, 42, 3)), (4, (12, 21, 3)), (8, (6, 11, 3))):
+        image = sample.image(reduced)
+        assert image.shape == shape and np.abs(image.astype(int) - (50, 100, 150)).max() <= 2
+    turned = Sample("x", turned_jpeg(), None, np.zeros((21, 3)))
+    assert turned.jpeg_size() == (40, 20) and turned.image(2).shape == (10, 20, 3)      # EXIF's orientation is ignored by both
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".bmp", ".tiff"])
+def test_other_formats_do_not_tell_their_size(ending):
+    assert encoded(ending).jpeg_size() is None
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
 def test_an_undecodable_image_is_named(data):
+    sample = Sample("seven", data, None, np.zeros((21, 3)))
+    assert sample.jpeg_size() is None
     with pytest.raises(SampleError, match=f"seven: the image \\({len(data)} bytes\\) cannot be decoded"):
-        Sample("seven", data, None, np.zeros((21, 3))).image()
+        sample.image()
 
 
 def test_the_map_grows(tmp_path, monkeypatch):

@@ -12,14 +12,13 @@ import argparse
 import json
 import pathlib
 import subprocess
-import sys
 import tempfile
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from caffe_build.locate import cache_folder
+from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
 from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.evaluation import choose_splits
@@ -41,24 +40,9 @@ def arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def environment() -> pathlib.Path:
-    """The interpreter of MediaPipe's own environment; makes the environment where it is not there, or not whole."""
-    folder = cache_folder() / "peers" / f"mediapipe-{VERSION}"
-    python, stamp, content = folder / "bin/python", folder / "complete", "\n".join((*ALONE, *NEEDED))
-    if not stamp.is_file() or stamp.read_text() != content:
-        print(f"making MediaPipe's environment, {folder}", flush=True)
-        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        for command in ([sys.executable, "-m", "venv", "--clear", folder], [*pip, *NEEDED], [*pip, "--no-deps", *ALONE]):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise UserError(f"{folder} could not be made ({_last_line(done.stderr or done.stdout)}): it needs the network and "
-                                "a Python of 3.9 to 3.12")
-        stamp.write_text(content)
-    return python
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no word of why"])[-1]
+def interpreter() -> pathlib.Path:
+    """The interpreter of MediaPipe's own environment."""
+    return environment(f"mediapipe-{VERSION}", NEEDED, ALONE, "it needs the network and a Python of 3.9 to 3.12")
 
 
 def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list:
@@ -68,7 +52,7 @@ def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list:
             lines = list(tqdm(worker.stdout, total=count, unit="img"))
         if worker.returncode or len(lines) != count:
             chatter.seek(0)
-            raise UserError(f"MediaPipe ended after {len(lines)} of {count} pictures: {_last_line(chatter.read())}")
+            raise UserError(f"MediaPipe ended after {len(lines)} of {count} pictures: {last_line(chatter.read())}")
     return list(map(json.loads, lines))
 
 
@@ -84,7 +68,7 @@ def main(argv=None) -> None:
     entries = sets.open_sets(options.data)
     chosen = [entry for split in choose_splits(options.data, list(entries), options.split) for entry in entries[split][: options.limit]]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    python, pictures = environment(), []
+    python, pictures = interpreter(), []
     with tempfile.TemporaryDirectory() as folder:
         for place, entry in enumerate(chosen):
             sample = entry.sample()
