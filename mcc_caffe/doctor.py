@@ -77,7 +77,7 @@ def look() -> list[Row]:
         _row("OpenCV", _opencv, f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)"),
         _row("protobuf", _protobuf, setup),
         _row("h5py", lambda: __import__("h5py").__version__, setup),
-        _row("MNN", _mnn, "inference runs on Caffe, slower: `make setup` brings MNN where pip has it"),
+        _row("MNN", _mnn, "needed for --engine mnn only: `make setup` brings it where pip has it"),
         _row("matplotlib", lambda: __import__("matplotlib").__version__, setup),
         _row("prototxts", _prototxts, "run `make prototxt`"),
         _row("weights", _weights, "install the package again: a file of mcc_caffe/pretrained is damaged"),

@@ -43,7 +43,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--prototxt", type=pathlib.Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
-    add("--engine", choices=ENGINES, help="what runs the net (default: the faster one that is there and agrees with Caffe; with --gpu caffe)")
+    add("--engine", choices=ENGINES, help="what runs the net (default: the fastest that is there and agrees with Caffe, docs/engines.md)")
     add("--levels", type=positive, help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
     add("--threshold", type=float, default=CONFIDENCE_THRESHOLD, help="confidence of a keypoint (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the pyramid's random crops (default: 0)")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_tools.live import LiveHands
+from mcc_caffe import engines
 from mcc_caffe.engines import choose, mnn_conversion, open_engine
 from mcc_caffe.engines.mnn_conversion import TOLERANCE, checked_input
 from mcc_caffe.engines.mnn_engine import EngineUnavailable, MnnMissing, import_mnn, threads
@@ -23,6 +24,7 @@ from tests.test_predictor import weights  # noqa: F401  (a fixture)
 MINI = ROOT / "prototxt/mini/deploy.prototxt"
 SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
 HERE = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+ONEDNN, NO_ONEDNN = (f"import mcc_caffe.engines; mcc_caffe.engines.has_onednn = lambda: {there}; " for there in (True, False))
 NO_MNN = "import sys; sys.modules['MNN'] = None; "  # makes `import MNN` an ImportError
 
 
@@ -120,16 +122,16 @@ def kept_files(folder):
 
 
 def test_the_conversion_is_made_once(own, monkeypatch):
-    assert choose(MINI, own) == "mnn"
+    assert choose(MINI, own, engine="mnn") == "mnn"
     net, record = kept_files(pathlib.Path(own).parent)
     found = json.loads(record.read_text())
     assert found["agrees"] and found["winograd"] in (3, 1, 0) and found["differences"][str(found["winograd"])] <= TOLERANCE
     assert {path.name for path in pathlib.Path(own).parent.iterdir()} == {"own.npz", net.name, record.name}
     monkeypatch.setattr(mnn_conversion, "CaffeEngine", None)         # a conversion would need it
-    assert open_engine(MINI, own).name == "mnn"
+    assert open_engine(MINI, own, engine="mnn").name == "mnn"
     monkeypatch.undo()
     shutil.copy(ROOT / "prototxt/mini/deploy_without_pose.prototxt", net.parent / "other.prototxt")
-    assert not open_engine(net.parent / "other.prototxt", own).has_pose
+    assert not open_engine(net.parent / "other.prototxt", own, engine="mnn").has_pose
     assert len(kept_files(net.parent)) == 4                          # the other net has another key
 
 
@@ -197,6 +199,7 @@ def test_a_net_that_differs_is_left_to_caffe(own, tmp_path, monkeypatch):
     layer = 'layer {\n  name: "mvn"\n  type: "MVN"\n  bottom: "conv5_5_mask"\n  top: "normalised"\n}\n'
     place = text.index('layer {\n  name: "mask"')
     (tmp_path / "net.prototxt").write_text(text[:place] + layer + text[place:])
+    monkeypatch.setattr(engines, "has_onednn", lambda: False)
     said = "Caffe runs the net: MNN .* differs from Caffe on .*own.npz with .*net.prototxt by .* at best, allowed is 5e-05"
     with pytest.warns(UserWarning, match=said):
         assert open_engine(tmp_path / "net.prototxt", own).name == "caffe"
@@ -207,7 +210,7 @@ def test_a_net_that_differs_is_left_to_caffe(own, tmp_path, monkeypatch):
     with pytest.raises(EngineUnavailable, match="differs from Caffe .* take the engine caffe"):
         open_engine(tmp_path / "net.prototxt", own, engine="mnn")
     (tmp_path / "hand.jpg").write_bytes(drawn_sample(np.random.default_rng(0), "x").image_bytes)
-    done = infer(tmp_path, "--prototxt", "net.prototxt", "--weights", "own.npz")
+    done = infer(tmp_path, "--prototxt", "net.prototxt", "--weights", "own.npz", before=NO_ONEDNN)
     assert done.returncode == 0 and done.stdout.splitlines()[0].endswith("; engine: caffe")
     assert done.stderr.startswith("warning: Caffe runs the net: MNN") and len(done.stderr.splitlines()) == 1
 
@@ -239,17 +242,22 @@ def test_bad_files_are_named_whatever_the_engine(tmp_path, weights):  # noqa: F8
         open_engine(MINI, weights, gpu=0, engine="mnn")
 
 
-def test_on_a_gpu_it_is_caffe(weights):  # noqa: F811
-    assert choose(MINI, weights, gpu=0) == "caffe"
+def test_the_default(own, monkeypatch):
+    """Caffe on a GPU, and where it has oneDNN: then nothing is converted."""
+    monkeypatch.setattr(engines, "has_onednn", lambda: True)
+    assert choose(MINI, own) == "caffe"
+    monkeypatch.setattr(engines, "has_onednn", lambda: False)
+    assert choose(MINI, own, gpu=0) == "caffe" and not kept_files(pathlib.Path(own).parent)
+    assert choose(MINI, own) == "mnn"
 
 
 def test_threads(monkeypatch):
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    assert threads() == len(os.sched_getaffinity(0))
-    for name, value, expected in (("OMP_NUM_THREADS", "3", 3), ("OPENBLAS_NUM_THREADS", "2", 2), ("OPENBLAS_NUM_THREADS", "x", None)):
-        monkeypatch.setenv(name, value)
-        assert threads() == (expected or len(os.sched_getaffinity(0)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    assert threads() == cores
+    for value, expected in (("3", 3), ("0", cores), ("x", cores)):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert threads() == expected
 
 
 def infer(folder, *options, before=""):
@@ -262,7 +270,8 @@ def infer(folder, *options, before=""):
 def test_the_command_says_which_engine_ran(tmp_path):
     (tmp_path / "hand.jpg").write_bytes(drawn_sample(np.random.default_rng(0), "x").image_bytes)
     keypoints = {}
-    for name, options, before in (("mnn", [], ""), ("caffe", ["--engine", "caffe"], ""), ("caffe", [], NO_MNN)):
+    for name, options, before in (("mnn", ["--engine", "mnn"], ""), ("mnn", [], NO_ONEDNN), ("caffe", ["--engine", "caffe"], NO_ONEDNN),
+                                  ("caffe", [], ONEDNN), ("caffe", [], NO_ONEDNN + NO_MNN)):
         done = infer(tmp_path, *options, before=before)
         assert done.returncode == 0 and done.stderr == "", done.stderr
         assert len(done.stdout.splitlines()) == 2 and done.stdout.splitlines()[0].endswith(f"; engine: {name}")
@@ -282,7 +291,7 @@ def test_mnn_asked_for_and_not_there_is_one_line(tmp_path):
 
 def test_nothing_reports_home(tmp_path, own):
     """MNN's own script `mnnconvert` has pip install a package that reports every use; the modules with that in them stay out."""
-    tell = ("import sys; from mcc_caffe.engines import choose; choose(*sys.argv[1:3]); "
+    tell = ("import sys; from mcc_caffe.engines import choose; choose(*sys.argv[1:3], engine='mnn'); "
             "print('MNN' in sys.modules, *(name for name in sys.modules if name.startswith(('MNN.tools', 'aliyun'))))")
     done = subprocess.run([sys.executable, "-c", tell, MINI, own], env=HERE, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.split() == ["True"], done.stderr
@@ -291,8 +300,8 @@ def test_nothing_reports_home(tmp_path, own):
 
 
 def test_evaluate_says_which_engine_ran(drawn_set, tmp_path):
-    for options, name in (([], "mnn"), (["--engine", "caffe"], "caffe")):
-        done = run("mcc_caffe.evaluate", drawn_set, "--levels", 1, "--limit", 3, "--processes", 1, "--out", tmp_path / name, *options)
+    for name in ("mnn", "caffe"):
+        done = run("mcc_caffe.evaluate", drawn_set, "--levels", 1, "--limit", 3, "--processes", 1, "--out", tmp_path / name, "--engine", name)
         assert done.returncode == 0 and f"engine {name}" in done.stdout, done.stderr
         model, = json.loads((tmp_path / name / "results.json").read_text())["models"]
         assert model["engine"] == name

@@ -7,7 +7,8 @@
                                            mask (N, m/8, m/8) float32, probability of hand; None without a mask stage
                                            heatmaps (N, 22, m/8, m/8) float32; None without a pose stage
 
-Caffe is the reference and always there; MNN is faster on CPUs, and runs only nets of which it was seen to find what Caffe finds.
+Caffe is the reference and always there. MNN runs only nets of which it was seen to find what Caffe finds; on CPUs it is faster
+than a Caffe without oneDNN, and about as fast as one with it (docs/engines.md).
 """
 import warnings
 from typing import Optional
@@ -16,6 +17,7 @@ from mcc_caffe.engines.mnn_conversion import converted
 from mcc_caffe.engines.mnn_engine import EngineUnavailable, MnnEngine, MnnMissing
 from mcc_caffe.engines.pycaffe_engine import CaffeEngine
 from mcc_caffe.errors import UserError
+from mcc_caffe.pycaffe import has_onednn
 
 ENGINES = (CaffeEngine.name, MnnEngine.name)
 
@@ -28,8 +30,8 @@ def choose(prototxt, weights, gpu: int = None, engine: str = None) -> str:
 def open_engine(prototxt, weights, gpu: int = None, engine: str = None):
     """The deploy net `prototxt` with its weights (caffemodel or packed) in an engine.
 
-    engine: "caffe", "mnn" or None, which takes MNN where it is installed and agrees with Caffe on this net, else Caffe; on a
-    GPU it is Caffe. UserError where files are missing or do not fit, or where the engine that was asked for cannot run them.
+    engine: "caffe", "mnn" or None, the fastest: Caffe on a GPU and where it has oneDNN, else MNN where that is installed and agrees
+    with Caffe on this net. UserError where files are missing or do not fit, or where the engine that was asked for cannot run them.
     """
     net = _for_mnn(prototxt, weights, gpu, engine)
     return MnnEngine(*net) if net else CaffeEngine(prototxt, weights, gpu)
@@ -41,7 +43,7 @@ def _for_mnn(prototxt, weights, gpu: Optional[int], engine: Optional[str]) -> Op
         raise UserError(f"there is no engine {engine!r}: take one of {', '.join(ENGINES)}")
     if gpu is not None and engine == MnnEngine.name:
         raise UserError(f"the engine mnn runs on the CPU, and GPU {gpu} was asked for: leave one of the two out")
-    if gpu is not None or engine == CaffeEngine.name:
+    if gpu is not None or engine == CaffeEngine.name or engine is None and has_onednn():
         return None
     try:
         return converted(prototxt, weights)

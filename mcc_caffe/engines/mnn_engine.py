@@ -35,8 +35,8 @@ def import_mnn():
 
 
 def threads() -> int:
-    """One a core, unless the variables that Caffe's OpenBLAS reads as well say otherwise."""
-    told = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS", "")
+    """One a core, unless OMP_NUM_THREADS, which Caffe's oneDNN reads as well, says otherwise."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
     return int(told) if told.isdecimal() and int(told) else len(os.sched_getaffinity(0))
 
 
