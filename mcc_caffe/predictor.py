@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mcc_caffe.augmentation import network_input
+from mcc_caffe.engines import open_engine
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import shipped
 from mcc_caffe.geometry import apply, compose, invert, letterbox, pyramid_windows, to_cells, translation
@@ -53,17 +54,16 @@ class HandPredictor:
     weights: caffemodel or packed weights, None for those that come with the package. variant: "mini" or "paper", or prototxt: a
     deploy net of yours. gpu: id, None for the CPU. levels: at most so many pyramid levels, 1 for a single pass, None for the
     paper's. threshold: confidence that makes a keypoint present. seed: of the pyramid's crops, the same for every image. batch:
-    levels sent through the net at a time. Construct one and use it for many images; it is not thread-safe.
+    levels sent through the net at a time. engine: "caffe" or "mnn", None for the fastest that is there and agrees
+    with Caffe (`mcc_caffe.engines`). Construct one and use it for many images; it is not thread-safe.
     """
 
     def __init__(self, weights=None, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
-                 threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8):
-        from mcc_caffe.engines.pycaffe_engine import CaffeEngine
-
+                 threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8, engine: str = None):
         weights = weights or shipped_weights(variant)
         if weights is None:
             raise UserError(f"no weights of the variant {variant} come with the package: give a caffemodel, which `make train VARIANT={variant}` makes")
-        self.engine = CaffeEngine(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu)
+        self.engine = open_engine(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu, engine)
         self.levels, self.threshold, self.seed, self.batch = levels, threshold, seed, batch
 
     def predict(self, image: np.ndarray) -> HandPose:

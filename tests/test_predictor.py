@@ -41,7 +41,7 @@ def image():
 
 def test_one_level_is_a_plain_forward(weights, image):
     caffe = import_caffe()
-    pose = HandPredictor(weights, levels=1).predict(image)
+    pose = HandPredictor(weights, levels=1, engine="caffe").predict(image)
     net = caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), str(weights), caffe.TEST)
     tau = SIZE / 300
     net.blobs["data"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
@@ -66,8 +66,8 @@ def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):
 
 
 def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
-    whole = HandPredictor(weights).predict(image)
-    pose = HandPredictor(weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt").predict(image)
+    whole = HandPredictor(weights, engine="caffe").predict(image)
+    pose = HandPredictor(weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt", engine="caffe").predict(image)
     assert pose.keypoints is pose.present is pose.heatmaps is None and pose.levels == 1
     assert np.allclose(pose.mask, whole.mask, atol=1e-6)             # the mask stage does not see the pose stages
 

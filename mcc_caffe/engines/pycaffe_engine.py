@@ -8,6 +8,8 @@ from mcc_caffe.weights import load_weights
 class CaffeEngine:
     """A deploy net with its weights, on the CPU or on one GPU."""
 
+    name = "caffe"
+
     def __init__(self, prototxt, weights, gpu: int = None):
         if gpu is not None:
             require_gpus([gpu])
