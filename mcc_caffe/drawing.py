@@ -13,10 +13,10 @@ _SHIFT = 4                   # cv2 draws with 4 fractional bits
 
 def draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image with the hand (mask > 0.5) tinted blue and outlined. image HxWx3 BGR uint8, mask (H, W) float."""
-    hand = mask > 0.5
+    hand = (mask > 0.5).view(np.uint8)
     drawn = image.copy()
-    drawn[hand] = (0.45 * image[hand] + 0.55 * np.array(MASK_COLOUR)).astype(np.uint8)
-    contours = cv2.findContours(hand.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    cv2.copyTo(cv2.addWeighted(image, 0.45, np.full_like(image, MASK_COLOUR), 0.55, 0), hand, drawn)
+    contours = cv2.findContours(hand, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
     return cv2.drawContours(drawn, contours, -1, MASK_COLOUR, max(1, round(max(image.shape) / 400)), cv2.LINE_AA)
 
 
@@ -36,11 +36,12 @@ def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray)
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, frame_to_image: np.ndarray) -> np.ndarray:
     """The image under the keypoints' heatmaps (22, m, m): everywhere the strongest one, in its finger's colour."""
-    size = image.shape[1::-1]
-    heat = np.stack([cv2.warpAffine(one, frame_to_image, size, flags=cv2.INTER_LINEAR) for one in heatmaps[:KEYPOINTS]])
-    colours = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)[heat.argmax(axis=0)]
-    heat = np.clip(heat.max(axis=0), 0, 1)[..., None]
-    return ((1 - heat) * 0.45 * image + heat * (0.5 * colours + 127)).astype(np.uint8)
+    joints = heatmaps[:KEYPOINTS]
+    colours = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)[joints.argmax(axis=0)]
+    heat = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
+    drawn = cv2.warpAffine(heat, frame_to_image, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    heat, colours, dim = drawn[..., :1], drawn[..., 1:], image * np.float32(0.45)
+    return (dim + heat * (colours - dim)).astype(np.uint8)
 
 
 def draw_pose(image: np.ndarray, pose) -> np.ndarray:

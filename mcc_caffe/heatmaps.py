@@ -26,27 +26,79 @@ def encode(keypoints: np.ndarray, cells: int, sigma: float, background: str = BA
     return maps
 
 
-def upsample(maps: np.ndarray) -> np.ndarray:
-    """(N, S, S) maps by 8 with bicubic interpolation (3.2): (N, 8 S, 8 S) float32."""
-    side = maps.shape[-1] * STRIDE
-    return np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC) for one in maps])
-
-
-def peaks(maps: np.ndarray) -> np.ndarray:
-    """(N, 3) float64 of x, y (pixels of the maps) and value of each map's maximum."""
-    flat = maps.reshape(len(maps), -1)
-    best = flat.argmax(axis=1)
-    y, x = np.divmod(best, maps.shape[-1])
-    return np.stack([x, y, flat[np.arange(len(maps)), best]], axis=1).astype(np.float64)
-
-
 def decode(maps: np.ndarray, content: tuple = (None, None)) -> np.ndarray:
-    """Keypoints (K, 3) of x, y (input pixels) and confidence from heatmaps (K + 1, S, S): the up-sampled maps' argmax (3.2).
+    """Keypoints (K, 3) of x, y (input pixels) and confidence from heatmaps (K + 1, S, S): the argmax of the maps, up-sampled by 8 (3.2).
 
     content: (width, height) of the part of the input that holds the picture, where to look; by default all of it.
     """
-    width, height = content
-    return peaks(upsample(maps[:KEYPOINTS])[:, :height, :width])
+    return surest(maps[None], [content])[0]
+
+
+def surest(levels: np.ndarray, contents: list) -> tuple:
+    """(keypoints (K, 3), level (K,) of each) from the heatmaps (L, K + 1, S, S) of L inputs: each where it is surest, as `decode` has it.
+
+    contents: of each input. Of equal maxima the first level's counts, and there the first in reading order. The result is that of
+    up-sampling every map bicubically, to the last bit; but only those levels, and of them only those cells, are
+    up-sampled whose bound is not below a maximum already found.
+    """
+    side = levels.shape[-1] * STRIDE
+    contents = [(width or side, height or side) for width, height in contents]
+    bounds = np.stack([_bound(maps.max(axis=(1, 2)), maps.min(axis=(1, 2)))
+                       for maps in (level[:KEYPOINTS, : _cells(height) + 2, : _cells(width) + 2] for level, (width, height) in zip(levels, contents))])
+    keypoints, chosen = np.empty((KEYPOINTS, 3)), np.empty(KEYPOINTS, int)
+    for k, order in enumerate(np.argsort(-bounds, axis=0, kind="stable").T):
+        best = (-np.inf, 0)                                  # value, minus the level
+        for level in order:
+            if bounds[level, k] < best[0]:
+                break
+            x, y, value = _peak(levels[level, k], *contents[level], best[0])
+            if (value, -level) > best:
+                best = value, -level
+                keypoints[k], chosen[k] = (x, y, value), level
+    return keypoints, chosen
+
+
+_NEAR = np.ones((5, 5), np.uint8)   # the cells that the pixels of the middle one are interpolated from
+# The bicubic weights of an axis are positive for the two inner cells and negative for the two outer ones, -n each way at the most.
+_AXIS = cv2.resize(np.eye(5, dtype=np.float32), (5, 5 * STRIDE), interpolation=cv2.INTER_CUBIC)[2 * STRIDE : 3 * STRIDE]
+_NEGATIVE = -_AXIS.clip(max=0).sum(axis=1).min()
+_OVERSHOOT = 2 * _NEGATIVE * (1 + _NEGATIVE)
+_ROUNDING = 1e-5                    # of float32 sums of 16 products, relative to the largest
+_MARGIN = 3                         # 2 cells matter; cv2 adds in another order where fewer than 4 are given
+
+
+def _bound(high, low):
+    """What no pixel exceeds that is interpolated from cells of `low` to `high`: positive weights sum to 1 + overshoot, the others to -overshoot."""
+    return high + _OVERSHOOT * (high - low) + _ROUNDING * np.maximum(np.abs(high), np.abs(low))
+
+
+def _cells(pixels: int) -> int:
+    return -(-pixels // STRIDE)
+
+
+def _peak(one: np.ndarray, width: int, height: int, floor: float) -> tuple:
+    """(x, y, value) of the maximum in the first width x height pixels of a map (S, S) up-sampled by 8; value -inf where it is below `floor`."""
+    rows, columns = _cells(height), _cells(width)
+    near = one[: rows + 2, : columns + 2]
+    bound = _bound(cv2.dilate(near, _NEAR), cv2.erode(near, _NEAR))[:rows, :columns]
+    row, column = divmod(int(one[:rows, :columns].argmax()), columns)
+    floor = max(floor, _upsample(one, row, row + 1, column, column + 1)[: height - STRIDE * row, : width - STRIDE * column].max())
+    possible = bound >= floor
+    where = np.flatnonzero(possible.any(axis=1)), np.flatnonzero(possible.any(axis=0))
+    if not len(where[0]):
+        return 0, 0, -np.inf
+    (top, bottom), (left, right) = ((line[0], line[-1] + 1) for line in where)
+    drawn = _upsample(one, top, bottom, left, right)[: height - STRIDE * top, : width - STRIDE * left]
+    y, x = divmod(int(drawn.argmax()), drawn.shape[1])
+    return STRIDE * left + x, STRIDE * top + y, float(drawn[y, x])
+
+
+def _upsample(one: np.ndarray, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    """The cells [top, bottom) x [left, right) of a map up-sampled by 8 with bicubic interpolation (3.2), as in the whole map up-sampled."""
+    above, before = min(top, _MARGIN), min(left, _MARGIN)
+    patch = one[top - above : bottom + _MARGIN, left - before : right + _MARGIN]
+    drawn = cv2.resize(patch, None, fx=STRIDE, fy=STRIDE, interpolation=cv2.INTER_CUBIC)
+    return drawn[STRIDE * above :, STRIDE * before :][: STRIDE * (bottom - top), : STRIDE * (right - left)]
 
 
 def trivial_loss(maps: np.ndarray) -> float:

@@ -1,9 +1,10 @@
 """Encoding and decoding of keypoints."""
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
-from mcc_caffe.heatmaps import decode, encode, trivial_loss
+from mcc_caffe.heatmaps import decode, encode, surest, trivial_loss
 from mcc_caffe.paper import BACKGROUND, BACKGROUND_MAX, MINI, PAPER
 
 
@@ -46,6 +47,53 @@ def test_decode_finds_what_was_encoded_within_half_a_cell(variant, data):
     found = decode(encode(keypoints_at(point), variant.cells, variant.sigma))[0]
     assert np.abs(found[:2] - point).max() <= 4
     assert 0.8 < found[2] < 1.1
+
+
+def naively(levels, contents):
+    """What `surest` finds, the naive way: every map up-sampled by 8 (3.2), the maximum looked for in all of it, then among the levels."""
+    found = []
+    for maps, (width, height) in zip(levels, contents):
+        for one in maps[:21]:
+            drawn = cv2.resize(one, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[:height, :width]
+            y, x = np.unravel_index(drawn.argmax(), drawn.shape)
+            found.append((x, y, drawn[y, x]))
+    found = np.array(found, np.float64).reshape(len(levels), 21, 3)
+    best = found[:, :, 2].argmax(axis=0)
+    return found[best, np.arange(21)], best
+
+
+@pytest.mark.parametrize("cells", [2, 3, 16, 46])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_the_surest_place_is_that_of_up_sampling_everything(cells, data):
+    """To the last bit, whether the maps are rough or smooth, negative, of few values or constant, and for any part with a picture."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    levels = rng.normal(0, 1, (data.draw(st.integers(1, 4)), 22, cells, cells)).astype(np.float32)
+    sigma = data.draw(st.sampled_from([0, 0.7, 1.5, 4]))
+    if sigma:
+        levels = np.stack([[cv2.GaussianBlur(one, (0, 0), sigma) for one in maps] for maps in levels])
+    kind = data.draw(st.sampled_from(["plain", "plain", "negative", "few values", "constant"]))
+    if kind == "negative":
+        levels = -1 - np.abs(levels)
+    elif kind == "few values":
+        levels = np.round(2 * levels / np.abs(levels).max())
+    elif kind == "constant":
+        levels[:] = levels[0, 0, 0, 0]
+    side = st.integers(1, 8 * cells)
+    contents = [data.draw(st.one_of(st.just((8 * cells, 8 * cells)), st.tuples(side, side))) for _ in levels]
+    keypoints, chosen = surest(levels, contents)
+    expected, level = naively(levels, contents)
+    np.testing.assert_array_equal(chosen, level)
+    np.testing.assert_array_equal(keypoints, expected)
+
+
+def test_peaks_between_cells_and_at_the_edge_are_not_cut_off():
+    """A Gaussian between four cells is higher there than in any cell, by the overshoot; a lower cell elsewhere must not win."""
+    maps = encode(keypoints_at((8 * 5 - 0.5, 8 * 5 - 0.5), (0, 0)), 16, 1.0)
+    other = 0.9 * encode(keypoints_at((8 * 12 + 3.5, 8 * 3 + 3.5), (127, 127)), 16, 1.0)
+    found = surest(np.stack([other, maps]), [(128, 128)] * 2)
+    assert maps[0].max() < 0.8 and found[0][0, 2] > 0.93 and found[1][0] == 1     # cells: exp(-1/4) = 0.78 against 0.9
+    assert (found[0][1, :2] < 4).all() and found[1][1] == 1
 
 
 def test_trivial_loss_is_caffes_euclidean_loss_of_the_trivial_answer():

@@ -11,8 +11,9 @@ from mcc_caffe.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.hand import FINGER_COLOURS
 from mcc_caffe.heatmaps import decode, encode
 from mcc_caffe.paper import MINI
-from mcc_caffe.predictor import HandPose, HandPredictor, aggregate, best_keypoints, mask_in_image, window_map
+from mcc_caffe.predictor import HandPose, HandPredictor, best_keypoints
 from mcc_caffe.pycaffe import import_caffe
+from mcc_caffe.pyramid import Pyramid, window_map
 from tests.conftest import ROOT, drawn_sample
 
 SIZE = MINI.input_size
@@ -37,6 +38,11 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def image():
     return drawn_sample(np.random.default_rng(5), "image", 300, 200).image()
+
+
+def at(windows):
+    """A pyramid of these windows, of an image that does not matter."""
+    return Pyramid(np.zeros((1, 1, 3), np.uint8), np.asarray(windows), SIZE)
 
 
 def test_one_level_is_a_plain_forward(weights, image):
@@ -89,19 +95,19 @@ def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data
     assert np.allclose(apply(invert(to_input), inside), [x, y], atol=1e-6)
     keypoints = np.tile([*inside, 1.0], (21, 1))
     assume((inside >= 8).all())                                      # a peak on the outermost cells has half of its shape
-    found = best_keypoints(encode(keypoints, 16, 1.0)[None], window[None], SIZE)
+    found = best_keypoints(encode(keypoints, 16, 1.0)[None], at(window[None]))
     assert np.abs(found[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]        # half a cell
 
 
 def test_the_surest_level_wins():
     """Level 1 sees joint 3 at full height, level 0 elsewhere at half: the keypoint is level 1's."""
-    windows = np.array([[0, 0, 200, 200], [50, 60, 100, 100]])
+    windows = [[0, 0, 200, 200], [50, 60, 100, 100]]
     keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
     keypoints[3] = 40, 40, 1
     low = 0.5 * encode(keypoints, 16, 1.0)
     keypoints[3] = 80, 72, 1
     high = encode(keypoints, 16, 1.0)
-    found = best_keypoints(np.stack([low, high]), windows, SIZE)[3]
+    found = best_keypoints(np.stack([low, high]), at(windows))[3]
     expected = np.array([50, 60]) + np.array([80, 72]) / SIZE * 100
     assert np.abs(found[:2] - expected).max() < 4 * 100 / SIZE and found[2] > 0.8
 
@@ -112,34 +118,11 @@ def test_no_keypoint_is_found_beside_the_picture():
     maps = encode(keypoints, 16, 1.0)
     keypoints[:, :2] = 50, 30
     maps = np.maximum(maps, 0.6 * encode(keypoints, 16, 1.0))
-    found = best_keypoints(maps[None], np.array([[0, 0, 256, 128]]), SIZE)
+    found = best_keypoints(maps[None], at([[0, 0, 256, 128]]))
     assert np.abs(found[:, :2] - (100, 60)).max() <= 8 and np.allclose(found[:, 2], 0.6, atol=0.1)
 
 
-def test_aggregation_is_the_maximum_at_each_place():
-    """Drawn into the whole image's frame, a deeper level's peak stands where the keypoint is."""
-    windows = np.array([[0, 0, 256, 256], [64, 0, 128, 128]])
-    to_input = np.stack([window_map(window, SIZE) for window in windows])
-    keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
-    nothing = encode(keypoints, 16, 1.0)
-    keypoints[0] = 63.5, 63.5, 1                                     # in level 1's input: image (127.5, 63.5)
-    maps = aggregate(np.stack([nothing, encode(keypoints, 16, 1.0)]), to_input, SIZE)
-    assert maps.shape == (22, SIZE, SIZE)
-    y, x = np.unravel_index(maps[0].argmax(), maps[0].shape)
-    assert abs(x - 63.75) <= 1 and abs(y - 31.75) <= 1
-    assert maps[21].max() <= 1.1 and maps[21][32, 64] < 0.5 and maps[21][120, 5] == pytest.approx(1, abs=0.05)
-
-
-def test_mask_comes_back_to_its_place():
-    to_input = window_map((0, 0, 256, 128), SIZE)
-    mask = np.zeros((16, 16), np.float32)
-    mask[:4, 8:] = 1                                                 # input pixels x >= 64, y < 32
-    drawn = mask_in_image(mask, to_input, (256, 128))
-    assert drawn.shape == (128, 256)
-    assert (drawn[:56, 140:] > 0.5).all() and (drawn[72:] < 0.5).all() and (drawn[:, :116] < 0.5).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (49, 49, 3)])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (49, 49, 3), (3, 4000, 3), (1025, 1027, 3)])
 def test_images_of_any_size_pass(weights, shape):
     pose = HandPredictor(weights).predict(np.zeros(shape, np.uint8))
     assert pose.keypoints.shape == (21, 3) and pose.mask.shape == shape[:2] and np.isfinite(pose.keypoints).all()
@@ -151,9 +134,10 @@ def test_what_is_no_image_is_refused(weights, wrong):
         HandPredictor(weights).predict(wrong)
 
 
-def pose_of(image, keypoints, mask):
-    return HandPose(keypoints, keypoints[:, 2] > 0.2, mask, np.zeros((22, SIZE, SIZE), np.float32),
-                    invert(window_map((0, 0, *image.shape[1::-1]), SIZE)), 1, {})
+def pose_of(image, keypoints, mask_cells):
+    size = image.shape[1::-1]
+    return HandPose(keypoints, keypoints[:, 2] > 0.2, size, SIZE, mask_cells, np.zeros((1, 22, 16, 16), np.float32),
+                    window_map((0, 0, *size), SIZE)[None], {})
 
 
 def test_skeleton_is_drawn_in_finger_colours():
@@ -183,17 +167,26 @@ def test_mask_is_tinted_blue_inside_only():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640)])
 def test_three_panels_for_any_image(shape):
     image = np.zeros((*shape, 3), np.uint8)
-    pose = pose_of(image, np.zeros((21, 3)), np.zeros(shape, np.float32))
+    pose = pose_of(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
     drawn = draw_pose(image, pose)
     assert max(drawn.shape[0], (drawn.shape[1] - 8) // 3) == 480
 
 
 def test_mask_box():
-    mask = np.zeros((50, 80), np.float32)
-    image = np.zeros((50, 80, 3), np.uint8)
-    assert pose_of(image, np.zeros((21, 3)), mask).mask_box() is None
-    mask[10:20, 30:70] = 1
-    assert pose_of(image, np.zeros((21, 3)), mask).mask_box() == (30, 10, 40, 10)
+    """Of cells 2 to 4 across and 1 to 2 down, each 10 pixels of the image."""
+    cells, image = np.zeros((16, 16), np.float32), np.zeros((100, 160, 3), np.uint8)
+    assert pose_of(image, np.zeros((21, 3)), cells).mask_box() is None
+    cells[1:3, 2:5] = 1
+    box = pose_of(image, np.zeros((21, 3)), cells).mask_box()
+    assert np.abs(np.array(box) - (20, 10, 30, 20)).max() <= 2
+
+
+def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):
+    monkeypatch.setattr("mcc_caffe.predictor.aggregate", lambda *_: pytest.fail("aggregated"))
+    monkeypatch.setattr("mcc_caffe.predictor.mask_in_image", lambda *_: pytest.fail("drawn"))
+    pose = HandPredictor(weights).predict(image)
+    monkeypatch.undo()
+    assert pose.heatmaps is pose.heatmaps and pose.heatmaps.shape == (22, SIZE, SIZE) and pose.mask.shape == (200, 300)
 
 
 def test_without_weights_those_of_the_package_are_taken(image):
