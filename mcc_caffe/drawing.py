@@ -58,3 +58,9 @@ def draw_pose(image: np.ndarray, pose) -> np.ndarray:
     ]
     gap = np.full((size[1], 4, 3), 255, np.uint8)
     return np.hstack([panels[0], gap, panels[1], gap, panels[2]])
+
+
+def draw_over(frame: np.ndarray, pose) -> np.ndarray:
+    """Mask and skeleton over the image, at its own size. pose: HandPose."""
+    drawn = frame if pose.mask is None else draw_mask(frame, pose.mask)
+    return draw_skeleton(drawn, pose.keypoints, pose.present)

@@ -1,42 +1,51 @@
-"""Finds the hand in images.
+"""Finds the hand in images and videos.
 
     python -m mcc_caffe.infer hand.jpg                                # writes hand.png and hand.json to out/
     python -m mcc_caffe.infer photos/ 'more/*.png' --out found --levels 1
+    python -m mcc_caffe.infer clip.mp4                                # writes clip.mp4 and clip.json to out/
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
+    python -m mcc_caffe.infer --camera 0                              # in a window, until q is pressed
 
 It runs with the weights that come with the package, unless others are given; the first line and the JSON say which.
 For every image: a picture in the style of the paper's Fig. 5 (mask, skeleton, heatmaps) and a JSON file; with --heatmaps
-an HDF5 file too. An image's EXIF orientation is applied: pixels are those of the upright picture.
+an HDF5 file too. An image's EXIF orientation is applied: pixels are those of the upright picture. For every video: the same
+video with mask and skeleton over it, without sound, and a JSON file of all frames.
 """
 import argparse
-import glob
+import contextlib
 import io
 import json
 import pathlib
+import time
+from collections.abc import Callable
 
 import cv2
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from mcc_caffe.drawing import draw_pose
+from mcc_caffe.drawing import draw_over, draw_pose
 from mcc_caffe.engines import ENGINES
 from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.files import write_whole
 from mcc_caffe.hand import NAMES
+from mcc_caffe.images import UnreadableError, find_files, is_video, read_image, result_paths, with_suffix
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
+from mcc_caffe.pipeline import pipelined
 from mcc_caffe.predictor import HandPose, HandPredictor
 from mcc_caffe.run import SNAPSHOTS
 from mcc_caffe.snapshots import newest_weights
+from mcc_caffe.video import VideoFile, frame_line, open_camera, video_json, video_writer
 from mcc_caffe.weights import describe, shipped_weights
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LIVE_LEVELS = 1   # of videos and the camera: the pyramid takes as many times as long as it has levels
 
 
 def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("images", nargs="+", help="image files, folders (searched through) and quoted globs")
+    add("files", nargs="*", metavar="FILE", help="images, videos, folders (searched through) and quoted globs")
+    add("--camera", type=int, metavar="N", help="show what camera N sees, 0 being the first, in a window until q is pressed")
     add("--out", type=pathlib.Path, default=pathlib.Path("out"), help="folder for the results (default: out)")
     add("--weights", type=pathlib.Path, help="caffemodel or packed weights (default: those that come with the package or, "
         "for a variant without, the newest of runs/VARIANT)")
@@ -44,56 +53,15 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--prototxt", type=pathlib.Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help="what runs the net (default: the fastest that is there and agrees with Caffe, docs/engines.md)")
-    add("--levels", type=positive, help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
+    add("--levels", type=positive, help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid, "
+        "of a video or camera 1, as the pyramid's some 19 levels take 19 times as long)")
     add("--threshold", type=float, default=CONFIDENCE_THRESHOLD, help="confidence of a keypoint (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the pyramid's random crops (default: 0)")
-    add("--heatmaps", action="store_true", help="also write the aggregated heatmaps as HDF5")
-    return parser.parse_args(argv)
-
-
-def find_images(patterns: list) -> list:
-    """[(image, path for its results, without suffix)] of files, folders and globs; UserError for one that names nothing."""
-    found = {}
-    for pattern in patterns:
-        path = pathlib.Path(pattern)
-        if path.is_dir():
-            images = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file())
-            root = path
-        elif path.is_file():
-            images, root = [path], path.parent
-        else:
-            images = sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))
-            images, root = [one for one in images if one.is_file()], None
-        if not images:
-            raise UserError(f"{pattern}: no such image, and no folder or glob with images ({', '.join(SUFFIXES)}) in it")
-        for image in images:
-            found.setdefault(image, image.relative_to(root or image.parent).with_suffix(""))
-    return list(found.items())
-
-
-def result_paths(images: list, out: pathlib.Path) -> list:
-    """Paths below `out`, one an image; images of the same name get their suffix, then a number, so that none is lost."""
-    taken, paths = set(), []
-    for image, relative in images:
-        candidate, number = relative, 1
-        while str(candidate).lower() in taken:
-            candidate = relative.with_name(f"{relative.name}_{image.suffix[1:]}" + (f"_{number}" if number > 1 else ""))
-            number += 1
-        taken.add(str(candidate).lower())
-        paths.append(out / candidate)
-    return paths
-
-
-def read_image(path: pathlib.Path) -> np.ndarray:
-    """HxWx3 uint8 BGR of a colour, grey, alpha or 16-bit image file, upright; UserError where it cannot be decoded."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UserError(f"{path}: not a readable image ({data.size} bytes): damaged, of an unknown format, or of more than 2^30 pixels")
-    return image
+    add("--heatmaps", action="store_true", help="also write the aggregated heatmaps of images as HDF5")
+    options = parser.parse_args(argv)
+    if bool(options.files) == (options.camera is not None):
+        parser.error("give images, videos or folders, or --camera 0")
+    return options
 
 
 def as_json(pose: HandPose, image: pathlib.Path, size: tuple, weights: dict, engine: str) -> dict:
@@ -113,9 +81,9 @@ def as_json(pose: HandPose, image: pathlib.Path, size: tuple, weights: dict, eng
 def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path: pathlib.Path, weights: dict, engine: str, heatmaps: bool) -> None:
     """Writes PATH.png, PATH.json and, if asked for, PATH.h5."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path.with_name(path.name + ".png"), cv2.imencode(".png", draw_pose(image, pose))[1].tobytes())
+    write_whole(with_suffix(path, ".png"), cv2.imencode(".png", draw_pose(image, pose))[1].tobytes())
     report = as_json(pose, source, image.shape[1::-1], weights, engine)
-    write_whole(path.with_name(path.name + ".json"), (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(with_suffix(path, ".json"), (json.dumps(report, indent=1) + "\n").encode())
     if heatmaps:
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
@@ -123,7 +91,7 @@ def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path:
             file["frame_to_image"] = pose.frame_to_image
             if pose.mask is not None:
                 file.create_dataset("mask", data=pose.mask, compression="gzip")
-        write_whole(path.with_name(path.name + ".h5"), content.getvalue())
+        write_whole(with_suffix(path, ".h5"), content.getvalue())
 
 
 def trained_weights(variant: str) -> pathlib.Path:
@@ -140,28 +108,93 @@ def default_weights(variant: str) -> pathlib.Path:
     return shipped_weights(variant) or trained_weights(variant)
 
 
+def infer_images(predictor: HandPredictor, images: list, weights: dict, heatmaps: bool, pass_over: Callable) -> None:
+    """Writes the results of images [(file, path of its results)] while the next are read; pass_over is told why one cannot be."""
+    def read():
+        for source, path in images:
+            try:
+                yield source, path, read_image(source), None
+            except (UnreadableError, OSError) as error:
+                yield source, path, None, error
+
+    def find(item: tuple) -> tuple:
+        return *item, None if item[-1] else predictor.predict(item[2])
+
+    def write(item: tuple) -> str:
+        source, path, image, error, pose = item
+        if error:
+            return pass_over(error)
+        write_results(pose, image, source, path, weights, predictor.engine.name, heatmaps)
+        return f"{path}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, {pose.timings['total']:.2f} s"
+
+    with contextlib.closing(pipelined(read(), find, write)) as done:
+        for line in tqdm(done, total=len(images), unit="img", disable=len(images) < 2):
+            tqdm.write(line)
+
+
+def infer_video(predictor: HandPredictor, source: pathlib.Path, path: pathlib.Path, weights: dict) -> None:
+    """Writes PATH.mp4 and PATH.json of a video, whole or not at all; UnreadableError where it cannot be read."""
+    video, lines, start = VideoFile(source), [], time.perf_counter()
+    with video_writer(with_suffix(path, ".mp4"), video.fps, video.size) as add:
+
+        def write(found: tuple) -> str:
+            frame, pose = found
+            add(draw_over(frame, pose))
+            return frame_line(as_json(pose, source, video.size, weights, predictor.engine.name))
+
+        with contextlib.closing(pipelined(video.frames(), lambda frame: (frame, predictor.predict(frame)), write)) as done:
+            lines.extend(tqdm(done, total=video.announced or None, unit="frame", desc=source.name))
+    head = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3), "weights": weights,
+            "engine": predictor.engine.name, "levels": predictor.levels, "seconds": round(time.perf_counter() - start, 2)}
+    write_whole(with_suffix(path, ".json"), video_json(head, lines))
+    missing = f" of the {video.announced} that the file announces" if len(lines) < video.announced else ""
+    tqdm.write(f"{path}.mp4, .json: {len(lines)} frames{missing}, {len(lines) / (time.perf_counter() - start):.1f} a second")
+
+
+def show_camera(predictor: HandPredictor, number: int) -> None:
+    """Shows what a camera sees, mask and skeleton over it, in a window until q or Escape is pressed or the window closed."""
+    capture, title, start = open_camera(number), f"camera {number}: q ends", time.perf_counter()
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+    while cv2.waitKey(1) not in (ord("q"), 27) and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) > 0:
+        there, frame = capture.read()
+        if not there:
+            raise UserError(f"camera {number} gives no more pictures: was it unplugged?")
+        drawn = draw_over(frame, predictor.predict(frame))
+        start, before = time.perf_counter(), start
+        cv2.putText(drawn, f"{1 / (start - before):.0f} fps", (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2, cv2.LINE_AA)
+        cv2.imshow(title, drawn)
+
+
 def main(argv=None) -> int:
     options = arguments(argv)
-    images = find_images(options.images)
+    files = find_files(options.files)
+    jobs = list(zip([file for file, _ in files], result_paths(files, options.out)))
     weights = options.weights or default_weights(options.variant)
     predictor = HandPredictor(weights, options.variant, options.prototxt, options.gpu, options.levels, options.threshold, options.seed,
                               engine=options.engine)
     if not predictor.engine.has_pose:
         raise UserError("the net has no pose stage: it finds no keypoints; give a net that has one (`mcc_caffe.evaluate` takes both)")
-    used, unreadable = describe(weights), 0
+    used = describe(weights)
     print("weights: " + ", ".join(f"{name} {value}" for name, value in used.items() if value is not None) + f"; engine: {predictor.engine.name}")
-    for (source, _), path in tqdm(list(zip(images, result_paths(images, options.out))), unit="img", disable=len(images) == 1):
+    errors = []
+
+    def pass_over(error: Exception) -> str:
+        if len(jobs) == 1:
+            raise error
+        errors.append(error)
+        return f"passed over: {error}"
+
+    infer_images(predictor, [job for job in jobs if not is_video(job[0])], used, options.heatmaps, pass_over)
+    predictor.levels = options.levels or LIVE_LEVELS
+    for source, path in (job for job in jobs if is_video(job[0])):
         try:
-            image = read_image(source)
-        except (UserError, OSError) as error:
-            tqdm.write(f"passed over: {error}")
-            unreadable += 1
-            continue
-        pose = predictor.predict(image)
-        write_results(pose, image, source, path, used, predictor.engine.name, options.heatmaps)
-        tqdm.write(f"{path}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, {pose.timings['total']:.2f} s")
-    if unreadable:
-        raise UserError(f"{unreadable} of {len(images)} images could not be read (named above); the others are done")
+            infer_video(predictor, source, path, used)
+        except UnreadableError as error:
+            tqdm.write(pass_over(error))
+    if options.camera is not None:
+        show_camera(predictor, options.camera)
+    if errors:
+        raise UserError(f"{len(errors)} of {len(jobs)} files could not be read (named above); the others are done")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -10,9 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from mcc_caffe.hand import NAMES
-from mcc_caffe.infer import default_weights, find_images, read_image, result_paths
 from mcc_caffe.errors import UserError
+from mcc_caffe.hand import NAMES
+from mcc_caffe.images import find_files, read_image, result_paths
+from mcc_caffe.infer import default_weights
 from mcc_caffe.protobuf import messages
 from mcc_caffe.weights import describe
 from tests.conftest import ROOT, drawn_sample, run
@@ -98,14 +100,14 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
     (photos / "empty.jpg").write_bytes(b"")
     done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 1)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "2 of 8 images could not be read" in done.stderr.splitlines()[-1]
+    assert "2 of 8 files could not be read" in done.stderr.splitlines()[-1]
     assert "bad.jpg: not a readable image" in done.stdout + done.stderr
     assert len(list((tmp_path / "out").rglob("*.json"))) == 6
 
 
 @pytest.mark.parametrize("arguments, message, code", [
-    (["{tmp}/none.jpg", "--weights", "{weights}"], "{tmp}/none.jpg: no such image", 2),
-    (["{photos}/more/*.bmp", "--weights", "{weights}"], "no folder or glob with images", 2),
+    (["{tmp}/none.jpg", "--weights", "{weights}"], "{tmp}/none.jpg: no such image or video", 2),
+    (["{photos}/more/*.bmp", "--weights", "{weights}"], "no such image or video, and no folder or glob with any (.jpg", 2),
     (["{photos}/hand.jpg", "--weights", "{tmp}/none"], "the weights file {tmp}/none was not found", 2),
     (["{photos}/hand.jpg", "--weights", "{photos}/hand.jpg"], "is not a complete NetParameter file", 2),
     (["{photos}/hand.jpg", "--weights", "{weights}", "--variant", "paper"], "does not fit the net: layer conv1_1 is", 3),
@@ -113,11 +115,37 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
     (["{photos}/hand.jpg", "--weights", "{weights}", "--levels", "0"], "0 is not above 0", 2),
     (["{photos}/hand.jpg", "--weights", "{weights}", "--prototxt", "prototxt/mini/deploy_without_pose.prototxt"],
      "error: the net has no pose stage: it finds no keypoints", 2),
+    ([], "give images, videos or folders, or --camera 0", 2),
+    (["{photos}/hand.jpg", "--camera", "0"], "give images, videos or folders, or --camera 0", 2),
 ])
 def test_wrong_arguments_give_one_line(arguments, message, code, photos, weights, tmp_path):  # noqa: F811
     places = dict(tmp=tmp_path, photos=photos, weights=weights)
     done = run("mcc_caffe.infer", *(argument.format(**places) for argument in arguments), "--out", tmp_path / "out")
     assert done.returncode == code and message.format(**places) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_only_image_that_is_damaged_is_one_line(tmp_path, weights):  # noqa: F811
+    (tmp_path / "bad.jpg").write_bytes(b"cut short")
+    done = run("mcc_caffe.infer", tmp_path / "bad.jpg", "--weights", weights, "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.splitlines() == [f"error: {tmp_path}/bad.jpg: not a readable image (9 bytes): damaged, of an "
+                                                                 "unknown format, or of more than 2^30 pixels"]
+
+
+def test_an_image_is_not_overwritten_by_its_result(photos, weights):  # noqa: F811
+    before = (photos / "hand.png").read_bytes()
+    done = run("mcc_caffe.infer", photos / "hand.png", "--weights", weights, "--out", photos)
+    assert done.returncode == 2 and "hand.png would be overwritten by its own result: give another folder with --out" in done.stderr
+    assert (photos / "hand.png").read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(photos, weights, tmp_path):  # noqa: F811
+    """No file may become larger than 40,000 bytes: the writing thread's error ends the command."""
+    done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 1,
+               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "cannot be written (File too large): make room" in done.stderr
+    assert all(cv2.imread(str(path)) is not None for path in (tmp_path / "out").rglob("*.png"))
+    assert not list((tmp_path / "out").rglob("*partial*"))
 
 
 def test_a_photograph_is_turned_upright(tmp_path):
@@ -126,10 +154,10 @@ def test_a_photograph_is_turned_upright(tmp_path):
 
 
 def test_globs_and_files_together(photos):
-    found = find_images([str(photos / "*.png"), str(photos / "hand.jpg"), str(photos / "hand.png")])
+    found = find_files([str(photos / "*.png"), str(photos / "hand.jpg"), str(photos / "hand.png")])
     assert sorted(image.name for image, _ in found) == ["alpha.png", "deep.png", "hand.jpg", "hand.png", "pixel.png"]
     with pytest.raises(UserError, match="no such image"):
-        find_images([str(photos / "no*tes")])
+        find_files([str(photos / "no*tes")])
 
 
 def test_results_of_one_name_do_not_overwrite_each_other():
