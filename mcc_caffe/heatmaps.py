@@ -43,8 +43,8 @@ def surest(levels: np.ndarray, contents: list) -> tuple:
     """
     side = levels.shape[-1] * STRIDE
     contents = [(width or side, height or side) for width, height in contents]
-    bounds = np.stack([_bound(maps.max(axis=(1, 2)), maps.min(axis=(1, 2)))
-                       for maps in (level[:KEYPOINTS, : _cells(height) + 2, : _cells(width) + 2] for level, (width, height) in zip(levels, contents))])
+    seen = [maps[:KEYPOINTS, : _cells(height) + 2, : _cells(width) + 2] for maps, (width, height) in zip(levels, contents)]
+    bounds = np.stack([_bound(maps.max(axis=(1, 2)), maps.min(axis=(1, 2))) for maps in seen])
     keypoints, chosen = np.empty((KEYPOINTS, 3)), np.empty(KEYPOINTS, int)
     for k, order in enumerate(np.argsort(-bounds, axis=0, kind="stable").T):
         best = (-np.inf, 0)                                  # value, minus the level

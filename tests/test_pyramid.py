@@ -26,7 +26,7 @@ def panels():
 
 
 def test_keypoints_are_those_of_the_naive_way():
-    """100 pictures with the weights that ship, in a single pass, in some levels and in the whole pyramid: every level's maps up-sampled, to the pixel."""
+    """100 pictures with the weights that ship, in a single pass, some levels or the whole pyramid: every map up-sampled, to the pixel."""
     rng, predictor = np.random.default_rng(3), HandPredictor()
     pictures = panels() + [drawn_sample(rng, "x", *map(int, rng.integers(90, 700, 2))).image() for _ in range(94)]
     for place, image in enumerate(pictures):
@@ -117,7 +117,8 @@ def test_maps_are_drawn_as_opencv_warps_them():
     drawn = []
     for level, one in zip(maps, to_input):
         place = compose(invert(compose(one, to_cells())), to_input[0])
-        drawn.append([cv2.warpAffine(channel, place, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderValue=float(k == 21)) for k, channel in enumerate(level)])
+        drawn.append([cv2.warpAffine(channel, place, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderValue=float(k == 21))
+                      for k, channel in enumerate(level)])
     drawn = np.array(drawn)
     np.testing.assert_allclose(aggregate(maps, to_input, SIZE), np.concatenate([drawn[:, :21].max(axis=0), drawn[:, 21:].min(axis=0)]), atol=1e-5)
     mask = rng.uniform(-0.2, 1.2, (16, 16)).astype(np.float32)
