@@ -63,8 +63,8 @@ eval: caffe  ## measure WEIGHTS (several allowed) on DATA: tables, curves, worst
 ablation: caffe  ## do mask and pose stage help each other? mini trained whole and without each, report in runs/ablation
 	@$(RUN) mcc_caffe.ablation $(ARGS)
 
-infer: caffe  ## find the hand in IMAGES="files, folders or globs"
-	@[ -n "$(IMAGES)" ] || { echo 'give images: make infer IMAGES="photo.jpg folder"' >&2; exit 2; }
+infer: caffe  ## find the hand in IMAGES="images, videos, folders or globs"
+	@[ -n "$(IMAGES)" ] || { echo 'give images: make infer IMAGES="photo.jpg folder clip.mp4"' >&2; exit 2; }
 	@$(RUN) mcc_caffe.infer $(IMAGES) --variant $(VARIANT) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
 demo: prototxt  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a short training, inference

@@ -78,8 +78,9 @@ class HandPredictor:
     weights: caffemodel or packed weights, None for those that come with the package. variant: "mini" or "paper", or prototxt: a
     deploy net of yours. gpu: id, None for the CPU. levels: at most so many pyramid levels, 1 for a single pass, None for the
     paper's. threshold: confidence that makes a keypoint present. seed: of the pyramid's crops, the same for every image. batch:
-    levels sent through the net at a time. engine: "caffe" or "mnn", None for the fastest that is there and agrees
-    with Caffe (`mcc_caffe.engines`). Construct one and use it for many images; it is not thread-safe.
+    levels sent through the net at a time; fewer take less memory (paper variant on Caffe: about 290 MiB each). engine: "caffe" or
+    "mnn", None for the fastest that is there and agrees with Caffe (`mcc_caffe.engines`). Construct one and use it for many images; it
+    is not thread-safe.
     """
 
     def __init__(self, weights=None, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
