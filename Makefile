@@ -10,6 +10,8 @@ N ?= 2000
 SOURCE ?= data/synth
 DATA ?= data/lmdb
 GPUS ?=
+# 1: the Caffe with CUDA, 0: the one for the CPU; empty: as the last time.
+GPU ?=
 VARIANT ?= $(if $(GPUS),paper,mini)
 # Augmented copies of each training sample for Caffe's own Data layers.
 BAKE ?=
@@ -21,13 +23,13 @@ ARGS ?=
 .PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo bench doctor test
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup:  ## distribution packages (root or sudo) and the virtual environment .venv
 	@caffe_build/setup.sh
 
-caffe: setup  ## real Caffe, built once and kept in the cache; CAFFE_SOURCE=DIR or CAFFE_PREFIX=DIR for your own
-	@$(RUN) caffe_build
+caffe: setup  ## real Caffe, built once and kept in the cache; GPU=1: with CUDA; CAFFE_SOURCE=DIR or CAFFE_PREFIX=DIR for your own
+	@$(RUN) caffe_build $(if $(GPU),--gpu $(GPU))
 
 prototxt: caffe  ## write prototxt/ and solver/ again from their generators
 	@echo writing prototxt/ and solver/; $(RUN) prototxt.generate >/dev/null && $(RUN) solver.generate >/dev/null
