@@ -20,7 +20,7 @@ IMAGES ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
 ARGS ?=
 
-.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo bench doctor test
+.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo bench bench-gpu doctor test
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -74,6 +74,9 @@ demo: prototxt  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a
 
 bench: caffe  ## what the CPU takes for loading, training and inference
 	@$(RUN) benchmarks.baseline $(ARGS)
+
+bench-gpu: caffe  ## does the GPU compute as the CPU does, and how fast? for a Caffe with CUDA (make caffe GPU=1)
+	@$(RUN) benchmarks.gpu $(ARGS)
 
 doctor: setup  ## what works here, and what to do about the rest
 	@$(RUN) mcc_caffe.doctor

@@ -14,7 +14,7 @@ those of CUDA_ARCH="80;90"; CUDA_TOOLKIT_ROOT=DIR names another toolkit than nvc
 compiler for nvcc.
 
 Exit codes: 0 done, 1 no Caffe to print, 2 bad arguments, 3 the Caffe named or found does not work, 4 no source, 5 an edit
-did not fit the source, 6 a tool is missing or compiling failed, 7 the built Caffe does not work, 8 disk full or not
+did not fit the source, 6 a tool or a library is missing, or compiling failed, 7 the built Caffe does not work, 8 disk full or not
 writable, 130 interrupted (the next run goes on).
 """
 import argparse

@@ -220,9 +220,11 @@ def _install(wheels: list[str], target: Path) -> None:
 
 
 def _link(name: str, include: Path, libraries: Path, folder: Path) -> None:
-    """Makes links in `folder` to one library, the files that belong to it, and all that stands beside its header."""
-    entries = [] if include == _SYSTEM_INCLUDE else sorted(include.iterdir())  # compilers look into the system's by themselves
-    for target in entries:
+    """Makes links in `folder` to one library, the files that belong to it, and all that stands beside its header.
+
+    Of the system's headers only those of its name: compilers look there by themselves, but cmake is told one folder for all.
+    """
+    for target in sorted(include.glob(f"{name}*" if include == _SYSTEM_INCLUDE else "*")):
         _symlink(target, folder / "include" / target.name)
     versions = sorted(libraries.glob(f"lib{name}*.so*"))
     for target in versions:

@@ -160,6 +160,15 @@ def test_libraries_of_toolkit_and_packages_come_together(tmp_path, no_system, mo
     assert (moved / "lib64/libcublasLt.so.13").is_file()
 
 
+def test_of_the_systems_headers_only_a_librarys_own_are_linked(tmp_path, no_system):
+    make_libraries(cuda._SYSTEM_INCLUDE, tmp_path / "lib", ["cudnn", "nccl"])
+    (cuda._SYSTEM_INCLUDE / "cudnn_version.h").touch()
+    for name in ("include", "lib64"):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+    cuda._link("cudnn", cuda._SYSTEM_INCLUDE, tmp_path / "lib", tmp_path / "folder")
+    assert sorted(os.listdir(tmp_path / "folder/include")) == ["cudnn.h", "cudnn_version.h"]
+
+
 def test_packages_without_a_library_are_named_and_nothing_is_left(tmp_path, no_system, monkeypatch):
     with pytest.raises(CompileError, match="nccl, nvrtc did not come with nvidia-cublas==13"):
         provided(tmp_path, monkeypatch, ["cudart"], ["cublas", "curand", "cudnn"])
