@@ -141,7 +141,8 @@ GPU_EDITS = (
     ),
     Edit(
         "src/caffe/util/math_functions.cu",
-        "for fabs, signbit\n#include <thrust/device_vector.h>\n#include <thrust/functional.h>  // thrust::plus\n#include <thrust/reduce.h>\n\n#include <cmath>",
+        "for fabs, signbit\n#include <thrust/device_vector.h>\n#include <thrust/functional.h>  // thrust::plus\n"
+        "#include <thrust/reduce.h>\n\n#include <cmath>",
         "for fabs, signbit\n\n#include <cmath>",
     ),
     # cuDNN 8 moved its version into a file of its own.

@@ -205,10 +205,10 @@ typedef int cudnnConvolution{name}Algo_t;
 enum {{ CUDNN_CONVOLUTION_{NAME}_ALGO_COUNT = 3 }};
 struct cudnnConvolution{name}AlgoPerf_t {{ int algo; cudnnStatus_t status; std::size_t memory; cudnnMathType_t mathType; }};
 inline cudnnStatus_t cudnnGetConvolution{long_name}Algorithm_v7(int, int, int, int, int, int, int* count, cudnnConvolution{name}AlgoPerf_t* found) {{
-  // 0 fails; 1 is ranked for another math; 2 asks for more than it says; 3 and 4 are right, 4 needs less
-  cudnnConvolution{name}AlgoPerf_t list[] = {{{{0, CUDNN_STATUS_NOT_SUPPORTED, 0, CUDNN_DEFAULT_MATH}}, {{1, CUDNN_STATUS_SUCCESS, 0, CUDNN_FMA_MATH}},
-    {{2, CUDNN_STATUS_SUCCESS, 0, CUDNN_DEFAULT_MATH}}, {{3, CUDNN_STATUS_SUCCESS, 4, CUDNN_DEFAULT_MATH}}, {{4, CUDNN_STATUS_SUCCESS, 2, CUDNN_DEFAULT_MATH}}}};
-  for (*count = 0; *count < 5; ++*count) found[*count] = list[*count];
+  // 0 fails; 1 is ranked for another math; 2 to 4 are right, with less and less workspace
+  for (*count = 0; *count < 5; ++*count) {{
+    found[*count] = {{*count, *count ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED, 0, *count == 1 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH}};
+  }}
   return CUDNN_STATUS_SUCCESS;
 }}
 inline cudnnStatus_t cudnnGetConvolution{long_name}WorkspaceSize(int, int, int, int, int, int algorithm, std::size_t* bytes) {{
