@@ -92,8 +92,8 @@ def _from_cache(tree: Optional[str], cache: Path, linked: Optional[Path], gpu: O
     if linked and not tree and keep and build.is_current(linked) and build.is_usable(linked):
         return linked, in_use.name
     wanted, way = source.choose_source(tree), options.CPU
-    if gpu or gpu is None and in_use.toolkit:
-        toolkit = cuda.find_toolkit(cache)
+    toolkit = cuda.find_toolkit(cache) if gpu else in_use.toolkit if gpu is None else None
+    if toolkit:
         cuda.provide(toolkit)
         way = options.gpu(toolkit)
     prefix = build.cached_prefix(wanted.id, way, cache)

@@ -165,7 +165,7 @@ GPU_EDITS = (
         )
         for name in ("conv", "deconv")
     ),
-    # A cuDNN layer aborts where there is no GPU. In CPU mode Caffe's own layers are the default, as in a build for the CPU.
+    # A cuDNN layer aborts where there is no GPU. In CPU mode the default is what it is in a build for the CPU.
     Edit(_FACTORY, "if (!use_dilation) {", "if (!use_dilation && Caffe::mode() == Caffe::GPU) {"),
     Edit(
         _FACTORY,

@@ -288,7 +288,8 @@ def test_gpu_1_takes_what_the_machine_asks_for(linked_cuda, monkeypatch):
     assert built == ["75"]
 
 
-def test_a_build_with_cuda_that_is_out_of_date_is_followed_by_one_with_cuda(linked_cuda, monkeypatch):
+def test_a_build_with_cuda_that_is_out_of_date_is_followed_by_one_for_the_same_gpus(linked_cuda, monkeypatch):
+    monkeypatch.setattr(cuda, "find_toolkit", lambda cache: pytest.fail("the machine was looked at anew"))
     built = []
     monkeypatch.setattr(build, "build", lambda wanted, way, prefix, jobs: built.append(way.toolkit))
     for module in (build, options):
