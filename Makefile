@@ -10,6 +10,8 @@ N ?= 2000
 SOURCE ?= data/synth
 DATA ?= data/lmdb
 GPUS ?=
+# 1: the Caffe with CUDA, 0: the one for the CPU; empty: as the last time.
+GPU ?=
 VARIANT ?= $(if $(GPUS),paper,mini)
 # Augmented copies of each training sample for Caffe's own Data layers.
 BAKE ?=
@@ -18,16 +20,16 @@ IMAGES ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
 ARGS ?=
 
-.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo bench doctor test
+.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo bench bench-gpu doctor test
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup:  ## distribution packages (root or sudo) and the virtual environment .venv
 	@caffe_build/setup.sh
 
-caffe: setup  ## real Caffe, built once and kept in the cache; CAFFE_SOURCE=DIR or CAFFE_PREFIX=DIR for your own
-	@$(RUN) caffe_build
+caffe: setup  ## real Caffe, built once and kept in the cache; GPU=1: with CUDA; CAFFE_SOURCE=DIR or CAFFE_PREFIX=DIR for your own
+	@$(RUN) caffe_build $(if $(GPU),--gpu $(GPU))
 
 prototxt: caffe  ## write prototxt/ and solver/ again from their generators
 	@echo writing prototxt/ and solver/; $(RUN) prototxt.generate >/dev/null && $(RUN) solver.generate >/dev/null
@@ -72,6 +74,9 @@ demo: prototxt  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a
 
 bench: caffe  ## what the CPU takes for loading, training and inference
 	@$(RUN) benchmarks.baseline $(ARGS)
+
+bench-gpu: caffe  ## does the GPU compute as the CPU does, and how fast? for a Caffe with CUDA (make caffe GPU=1)
+	@$(RUN) benchmarks.gpu $(ARGS)
 
 doctor: setup  ## what works here, and what to do about the rest
 	@$(RUN) mcc_caffe.doctor

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Iterator, Optional, TextIO, Union
 
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from caffe_build import check
 from caffe_build.edits import add_files, apply_edits
 from caffe_build.errors import CheckError, CompileError, DiskError, SourceError
-from caffe_build.options import Options, cache_key, machine_facts
+from caffe_build.options import CPU, Options, Toolkit, cache_key, gpu, machine_facts
 from caffe_build.source import Package, Tree
 
 _TOOLS = ("cmake", "ninja", "c++", "protoc")
@@ -30,13 +31,20 @@ def say(text: str) -> None:
 
 def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
     """The folder in the cache that a build of this source with these options has, or will have."""
-    return cache / f"caffe-{cache_key(source_id, options, machine_facts())}"
+    return cache / f"caffe-{'cuda-' if options.toolkit else ''}{cache_key(source_id, options, machine_facts())}"
 
 
-def is_current(prefix: Path, options: Options) -> bool:
+def options_of(prefix: Path) -> Options:
+    """The options that would today build what is at `prefix` in the cache: with its CUDA toolkit, if it has one."""
+    about = prefix / "about.json"
+    toolkit = json.loads(about.read_text()).get("toolkit") if about.is_file() else None
+    return gpu(Toolkit(**toolkit)) if toolkit else CPU
+
+
+def is_current(prefix: Path) -> bool:
     """Whether the source this build in the cache was made from would be built to the same today."""
     about = prefix / "about.json"
-    return about.is_file() and prefix == cached_prefix(json.loads(about.read_text())["source"], options, prefix.parent)
+    return about.is_file() and prefix == cached_prefix(json.loads(about.read_text())["source"], options_of(prefix), prefix.parent)
 
 
 def is_usable(prefix: Path) -> bool:
@@ -57,7 +65,7 @@ def build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: in
     CheckError, DiskError.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(prefix.with_name(f"{prefix.name}.lock")) as waited:
+    with lock(prefix.with_name(f"{prefix.name}.lock")) as waited:
         if waited and is_usable(prefix):
             return
         started = time.monotonic()
@@ -99,6 +107,8 @@ def _build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: i
     shutil.rmtree(staged, ignore_errors=True)
     _stage(tree, objects, staged)
     facts = {"options": options.name, "cmake": options.definitions, "source": source.id, **machine_facts()}
+    if options.toolkit:
+        facts["toolkit"] = asdict(options.toolkit)
     (staged / "about.json").write_text(json.dumps(facts, indent=2) + "\n")
     fault = check.fault(staged / "python")
     if fault:
@@ -179,7 +189,7 @@ def _stage(tree: Path, objects: Path, staged: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
+def lock(path: Path) -> Iterator[bool]:
     """Holds the file lock `path`; gives whether another process had to be waited for."""
     with open(path, "w", encoding="utf-8") as file:
         waited = False
@@ -187,6 +197,6 @@ def _lock(path: Path) -> Iterator[bool]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = True
-            say("the same Caffe is being built by another process; waiting for it")
+            say("another process is making the same; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield waited

@@ -1,5 +1,6 @@
 """Where a Caffe is: in the cache, in a folder the user names, or on Python's path; and how it gets onto that path."""
 import importlib.util
+import json
 import os
 import sysconfig
 from pathlib import Path
@@ -37,6 +38,12 @@ def prefix_of(python_folder: Path) -> Path:
         if python_folder.as_posix().endswith(f"/{layout}"):
             return python_folder.parents[layout.count("/")]
     return python_folder
+
+
+def build_name(python_folder: Path) -> str:
+    """What a Caffe that we have built is for, such as "CPU"; empty for one of another origin."""
+    about = python_folder.parent / "about.json"
+    return json.loads(about.read_text())["options"] if about.is_file() else ""
 
 
 def link(python_folder: Path) -> None:

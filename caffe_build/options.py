@@ -6,20 +6,34 @@ import sys
 import sysconfig
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from typing import Optional
 
 from caffe_build import apt
-from caffe_build.edits import CPU_ADDITIONS, CPU_EDITS, Addition, Edit
+from caffe_build.edits import CPU_ADDITIONS, CPU_EDITS, GPU_ADDITIONS, GPU_EDITS, Addition, Edit
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """What a build with CUDA is made with, see cuda.py, which finds it."""
+
+    version: str  # nvcc's, as "13.0"
+    nvcc: str
+    root: str  # nvcc's own toolkit
+    host_compiler: str  # nvcc's, for the CPU's part of a .cu file
+    folder: str  # has include/ and lib64/ of all CUDA libraries; builds find them there when they run, too
+    architectures: str  # of GPUs to compile for, as "80;90"
 
 
 @dataclass(frozen=True)
 class Options:
-    """One way to build Caffe. `definitions` go to cmake as -DNAME=VALUE; a build with CUDA is another object of this class."""
+    """One way to build Caffe. `definitions` go to cmake as -DNAME=VALUE; `toolkit` is None in a build for the CPU only."""
 
     name: str
     definitions: dict[str, str]
     edits: tuple[Edit, ...]
     libraries: tuple[str, ...]  # must link (-lNAME) before it is worth to start
     additions: tuple[Addition, ...] = ()
+    toolkit: Optional[Toolkit] = None
 
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -47,6 +61,34 @@ CPU = Options(
 )
 
 
+def gpu(toolkit: Toolkit) -> Options:
+    """The build with CUDA, cuDNN and NCCL. It runs in CPU mode, too, also where there is no GPU."""
+    folder = toolkit.folder
+    return Options(
+        name=f"CUDA {toolkit.version} with cuDNN and NCCL, for GPUs of architecture {toolkit.architectures.replace(';', ', ')}",
+        definitions={
+            **CPU.definitions,
+            "CPU_ONLY": "OFF",
+            "USE_CUDNN": "ON",
+            "USE_NCCL": "ON",
+            "CUDA_TOOLKIT_ROOT_DIR": folder,
+            "CUDA_NVCC_EXECUTABLE": toolkit.nvcc,
+            "CUDA_HOST_COMPILER": toolkit.host_compiler,
+            "CUDNN_INCLUDE": f"{folder}/include",
+            "CUDNN_LIBRARY": f"{folder}/lib64/libcudnn.so",
+            "NCCL_INCLUDE_DIR": f"{folder}/include",
+            "NCCL_LIBRARIES": f"{folder}/lib64/libnccl.so",
+            "CUDA_ARCH_NAME": "Manual",
+            "CUDA_ARCH_BIN": toolkit.architectures,
+            "CUDA_ARCH_PTX": "",  # its default is an architecture that CUDA 13 has dropped
+        },
+        edits=GPU_EDITS,
+        libraries=CPU.libraries,
+        additions=GPU_ADDITIONS,
+        toolkit=toolkit,
+    )
+
+
 def machine_facts() -> dict[str, str]:
     """What a built Caffe depends on beside its source: the release's libraries, the interpreter, NumPy's binary interface."""
     release = apt.os_release()
@@ -60,5 +102,7 @@ def machine_facts() -> dict[str, str]:
 
 def cache_key(source_id: str, options: Options, facts: dict[str, str]) -> str:
     """12 hexadecimal digits that change with the source, the edits, cmake's options and the machine's facts."""
-    text = json.dumps([source_id, asdict(options), facts], sort_keys=True)
+    # Without the empty fields: one that is new and that a build does not use leaves its key, and users their builds.
+    fields = {name: value for name, value in asdict(options).items() if value}
+    text = json.dumps([source_id, fields, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

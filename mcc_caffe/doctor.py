@@ -20,7 +20,7 @@ import tempfile
 from typing import Callable
 
 from caffe_build import check
-from caffe_build.locate import cache_folder, importable_folder
+from caffe_build.locate import build_name, cache_folder, importable_folder
 from mcc_caffe.engines.mnn_engine import MnnMissing, import_mnn
 from mcc_caffe.errors import run_command
 from mcc_caffe.files import shipped
@@ -60,10 +60,10 @@ def look() -> list[Row]:
     caffe = _caffe_facts()
     rebuild = "run `make caffe`; for a Caffe of your own: CAFFE_PREFIX=DIR make caffe"
     setup = "run `make setup`"
-    cuda = "needed for --gpu only: bring a Caffe built with CUDA, CAFFE_PREFIX=DIR make caffe"
+    cuda = "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; or bring one, CAFFE_PREFIX=DIR make caffe"
     return [
         _row("Python", _python, "make .venv anew with the distribution's Python, 3.10 or newer: rm -r .venv; make setup"),
-        _row("Caffe", lambda: f"{_of(caffe, 'version')}, {caffe['path']}", rebuild),
+        _row("Caffe", lambda: ", ".join(filter(None, (_of(caffe, "version"), caffe["built"], caffe["path"]))), rebuild),
         _row("Python layer", lambda: _no_lack(_of(caffe, "lacks"), ["Python"], "the data layer can run"),
              "build Caffe with WITH_PYTHON_LAYER=1 (BUILD_python_layer=ON for cmake), or " + rebuild),
         _row("layer types", lambda: _no_lack(_of(caffe, "lacks"), LAYERS, f"all {len(LAYERS)} that the nets use"), rebuild),
@@ -120,6 +120,7 @@ def tell_caffe() -> None:
     facts = {
         "version": caffe.__version__,
         "path": os.path.dirname(caffe.__file__),
+        "built": build_name(pathlib.Path(caffe.__file__).parent.parent),
         "lacks": [name for name in LAYERS if name not in types],
         "blas": blas_in_use(pathlib.Path("/proc/self/maps").read_text()),
         "onednn": has_onednn(),

@@ -73,14 +73,18 @@ def gpu_ids() -> list:
 def require_gpus(ids: list) -> None:
     """UserError that says what is missing where this Caffe or this machine cannot run on the GPUs `ids`."""
     caffe = import_caffe()
+    asked, present = ",".join(map(str, ids)), gpu_ids()
     if not has_cuda():
-        raise UserError(f"GPU {','.join(map(str, ids))} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU only: "
-                        "give a CUDA build with CAFFE_PREFIX=DIR, or leave the GPUs out")
-    present = gpu_ids()
+        raise UserError(f"GPU {asked} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU only: "
+                        "`make caffe GPU=1` builds one with CUDA, CAFFE_PREFIX=DIR names one of yours; or leave the GPUs out")
+    if not present:
+        raise UserError(f"GPU {asked} was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, "
+                        "or leave the GPUs out to run on the CPU, which this Caffe can as well")
     for gpu in ids:
         if gpu not in present:
-            raise UserError(f"GPU {gpu} does not exist: this machine has {present or 'none (nvidia-smi lists no GPU)'}")
+            raise UserError(f"GPU {gpu} does not exist: nvidia-smi lists {', '.join(map(str, present))}")
     if len(set(ids)) < len(ids):
         raise UserError(f"GPUs {ids} name one GPU twice")
     if len(ids) > 1 and not caffe.has_nccl():
-        raise UserError(f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: build it with USE_NCCL, or use one GPU")
+        raise UserError(f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: `make caffe GPU=1` builds one with it; "
+                        "or use one GPU")

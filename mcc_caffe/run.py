@@ -67,8 +67,8 @@ def train(run: Run, ranks: Ranks) -> None:
         from mcc_caffe.data_layer import HandDataLayer
 
         if run.gpus:
+            caffe.set_device(run.gpus[ranks.local])  # before the mode, which would take memory on GPU 0 as well
             caffe.set_mode_gpu()
-            caffe.set_device(run.gpus[ranks.local])
         else:
             caffe.set_mode_cpu()
         caffe.set_solver_count(ranks.size)

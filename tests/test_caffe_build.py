@@ -44,7 +44,19 @@ def test_apply_edits_leaves_edited_files_untouched(tmp_path):
 
 
 def test_no_edit_makes_its_own_old_text_again():
-    assert all(edit.old not in edit.new for edit in edits.CPU_EDITS)
+    assert all(edit.old not in edit.new for edit in edits.GPU_EDITS)
+    assert set(edits.CPU_EDITS) < set(edits.GPU_EDITS)
+
+
+def test_added_files_are_written_once(tmp_path):
+    added = edits.Addition("include/a.hpp", "text")
+    edits.add_files(tmp_path, (added,))
+    os.utime(tmp_path / added.file, (0, 0))
+    edits.add_files(tmp_path, (added,))
+    assert (tmp_path / added.file).read_text() == "text" and (tmp_path / added.file).stat().st_mtime == 0
+    (tmp_path / added.file).write_text("an older one")
+    edits.add_files(tmp_path, (added,))
+    assert (tmp_path / added.file).read_text() == "text"
 
 
 # --- the key
@@ -59,6 +71,7 @@ def test_the_key_changes_with_everything_it_is_made_of():
         cache_key("s", dataclasses.replace(CPU, definitions={**CPU.definitions, name: "other"}), FACTS) for name in CPU.definitions
     ]
     keys += [cache_key("s", dataclasses.replace(CPU, edits=CPU.edits[1:]), FACTS)]
+    keys += [cache_key("s", dataclasses.replace(CPU, additions=(edits.Addition("a.hpp", text),)), FACTS) for text in ("1", "2")]
     assert len(set(keys)) == len(keys)
     assert cache_key("s", CPU, FACTS) == keys[0]
 
@@ -287,7 +300,9 @@ def test_a_build_ends_in_a_whole_tree_and_nothing_else(caffe_like_tree, tmp_path
         "LICENSE", "about.json", "bin/caffe", "lib/libcaffe.so", "lib/libcaffe.so.1.0.0", "python/caffe/_caffe.so", "python/caffe/io.py"}
     assert not (prefix / "python/caffe/_caffe.so").is_symlink()
     assert sorted(path.suffix for path in prefix.parent.iterdir()) == ["", ".lock", ".log"]
-    assert build.is_current(prefix, CPU) and not build.is_current(prefix, dataclasses.replace(CPU, edits=()))
+    assert build.is_current(prefix) and build.options_of(prefix) == CPU
+    monkeypatch.setattr(build, "CPU", dataclasses.replace(CPU, edits=()))
+    assert not build.is_current(prefix)
 
 
 def test_a_failed_compilation_keeps_its_work_and_takes_no_name(caffe_like_tree, tmp_path, fake_tools):
@@ -329,8 +344,8 @@ def test_missing_tools_and_little_room(caffe_like_tree, tmp_path, fake_tools, mo
 
 def test_the_second_of_two_builds_waits_and_says_so(tmp_path, capfd):
     path = tmp_path / "lock"
-    code = "import sys, pathlib, caffe_build.build as b\nwith b._lock(pathlib.Path(sys.argv[1])) as waited: print(waited)"
-    with build._lock(path) as waited:
+    code = "import sys, pathlib, caffe_build.build as b\nwith b.lock(pathlib.Path(sys.argv[1])) as waited: print(waited)"
+    with build.lock(path) as waited:
         assert not waited
         second = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert "waiting for it" in second.stdout.readline()

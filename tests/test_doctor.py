@@ -52,7 +52,7 @@ def test_the_table_marks_each_row(tmp_path):
     assert "✗ Caffe" in answer.stdout and "-> run `make caffe`" in answer.stdout and "✓ OpenCV" in answer.stdout
 
 
-FACTS = {"version": "1.0.0", "path": "/caffe", "lacks": [], "blas": "OpenBLAS", "cuda": False, "nccl": False}
+FACTS = {"version": "1.0.0", "path": "/caffe", "built": "CPU", "lacks": [], "blas": "OpenBLAS", "cuda": False, "nccl": False}
 
 
 def statuses(monkeypatch, **changes):

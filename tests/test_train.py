@@ -175,7 +175,23 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
         pytest.skip("this machine has a GPU 97")
     done = train(drawn_set, "--gpus", "0,97", "--out", tmp_path / "run")
     assert done.returncode == 2 and not (tmp_path / "run").exists()
-    assert "built for the CPU only" in done.stderr or "GPU 97 does not exist" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert any(words in done.stderr for words in ("built for the CPU only", "nvidia-smi lists no GPU on this machine", "GPU 97 does not exist"))
+
+
+@pytest.mark.parametrize("asked, cuda, there, words", [
+    ([0], False, [], r"GPU 0 was asked for, but this Caffe .* is built for the CPU only: `make caffe GPU=1`"),
+    ([0, 1], True, [], "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, or leave the GPUs out"),
+    ([0, 2], True, [0, 1], "GPU 2 does not exist: nvidia-smi lists 0, 1"),
+    ([1, 1], True, [0, 1], "name one GPU twice"),
+])
+def test_what_is_said_of_gpus(monkeypatch, asked, cuda, there, words):
+    from mcc_caffe import pycaffe
+
+    monkeypatch.setattr(pycaffe, "has_cuda", lambda: cuda)
+    monkeypatch.setattr(pycaffe, "gpu_ids", lambda: there)
+    with pytest.raises(pycaffe.UserError, match=words):
+        pycaffe.require_gpus(asked)
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -17,8 +17,8 @@ class CaffeEngine:
         if gpu is None:
             caffe.set_mode_cpu()
         else:
+            caffe.set_device(gpu)  # before the mode, which would take memory on GPU 0 as well
             caffe.set_mode_gpu()
-            caffe.set_device(gpu)
         self.net = caffe.Net(str(existing(prototxt, "deploy net")), caffe.TEST)
         load_weights(self.net, weights)
         self.input_size = self.net.blobs[DATA_BLOB].data.shape[-1]

@@ -1,0 +1,247 @@
+"""Finds what a build with CUDA needs: the machine's nvcc, the GPUs' architectures, and NVIDIA's libraries.
+
+nvcc comes from a CUDA toolkit of the machine, CUDA_TOOLKIT_ROOT=DIR or the first on PATH. Each library that this toolkit
+(or the system) has is taken from there; what is missing, usually cuDNN and NCCL, comes from NVIDIA's packages on PyPI. Links
+to all of them are put together in one folder in the cache, which the built Caffe has its libraries from when it runs.
+"""
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+from caffe_build.build import lock, say
+from caffe_build.errors import CompileError, DiskError
+from caffe_build.options import Toolkit
+
+# Each with a header of its own. cuDNN loads nvrtc when it runs.
+_LIBRARIES = {
+    "cudart": "cuda_runtime.h",
+    "cublas": "cublas_v2.h",
+    "curand": "curand.h",
+    "cudnn": "cudnn.h",
+    "nccl": "nccl.h",
+    "nvrtc": "nvrtc.h",
+}
+# By nvcc's major version. The runtime's headers must be of nvcc's minor version, the others need not.
+_WHEELS = {
+    12: {
+        "cudart": "nvidia-cuda-runtime-cu12=={version}.*",
+        "cublas": "nvidia-cublas-cu12==12.8.4.1",
+        "curand": "nvidia-curand-cu12==10.3.9.90",
+        "cudnn": "nvidia-cudnn-cu12==9.10.2.21",
+        "nccl": "nvidia-nccl-cu12==2.27.5",
+        "nvrtc": "nvidia-cuda-nvrtc-cu12==12.8.93",
+    },
+    13: {
+        "cudart": "nvidia-cuda-runtime=={version}.*",
+        "cublas": "nvidia-cublas==13.1.0.3",
+        "curand": "nvidia-curand==10.4.0.35",
+        "cudnn": "nvidia-cudnn-cu13==9.19.0.56",
+        "nccl": "nvidia-nccl-cu13==2.28.9",
+        "nvrtc": "nvidia-cuda-nvrtc==13.0.88",
+    },
+}
+_SYSTEM_INCLUDE = Path("/usr/include")
+_OLDEST = min(_WHEELS)
+_ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")  # where no GPU is seen; Turing to Blackwell
+_ROOM = 4000  # MB; PyPI's files and what is in them, for a moment together
+_INSTALL = "install NVIDIA's CUDA toolkit 12 or 13, or name the folder of one: CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
+
+
+def find_toolkit(cache: Path) -> Toolkit:
+    """What this machine and the user's CUDA_TOOLKIT_ROOT, CUDA_ARCH and CUDAHOSTCXX give. Raises CompileError."""
+    nvcc = _find_nvcc(os.environ.get("CUDA_TOOLKIT_ROOT"))
+    version = _nvcc_version(nvcc)
+    if int(version.split(".")[0]) < _OLDEST:
+        raise CompileError(f"{nvcc} is of CUDA {version}, which is too old: {_INSTALL}")
+    # nvcc may be a script or a link that stands elsewhere; it knows itself where its toolkit is.
+    top = re.search(r"^#\$ TOP=(.+)$", _run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]).stderr, re.M)
+    root = os.path.realpath(top[1]) if top else str(Path(nvcc).resolve().parents[1])
+    known = re.findall(r"compute_(\d+)\b", _run([nvcc, "--list-gpu-arch"]).stdout)
+    architectures = choose_architectures(os.environ.get("CUDA_ARCH"), _cards(), known, version)
+    host_name = os.environ.get("CUDAHOSTCXX") or "c++"
+    host_compiler = shutil.which(host_name)
+    if not host_compiler:
+        raise CompileError(f"there is no compiler {host_name}: install it, or name another one, CUDAHOSTCXX=g++ make caffe GPU=1")
+    _try_compiler(nvcc, host_compiler, architectures[0])
+    places = json.dumps([version, _machine_places(root), _wheels(root, version)], default=str)
+    folder = cache / f"cuda-{version}-{hashlib.sha256(places.encode()).hexdigest()[:8]}"
+    return Toolkit(version, nvcc, root, host_compiler, str(folder), ";".join(architectures))
+
+
+def choose_architectures(named: Optional[str], cards: list[str], known: list[str], version: str) -> list[str]:
+    """Architectures to compile for, as "90": those `named` by the user, else those of the `cards`, else all that there are.
+
+    `known` are nvcc's own. Raises CompileError for one that is named, or that a card has, and that nvcc does not know.
+    """
+    wanted = [word.replace(".", "") for word in (re.split(r"[;,\s]+", named.strip()) if named else cards)]
+    for architecture in wanted:
+        if architecture not in known:
+            origin = f"CUDA_ARCH={named}" if named else f"the GPU's architecture, {architecture}"
+            raise CompileError(f"{origin}: nvcc {version} knows only {', '.join(known)}; name one of these, or take another CUDA toolkit")
+    if not wanted:
+        wanted = [architecture for architecture in _ARCHITECTURES if architecture in known]
+        say(f"no GPU is seen (by nvidia-smi): compiling for {', '.join(wanted)}; one alone, as CUDA_ARCH=90, takes a fraction of the time")
+    return sorted(set(wanted), key=int)
+
+
+def provide(toolkit: Toolkit) -> None:
+    """Makes `toolkit.folder`, unless it is there. Raises CompileError, DiskError."""
+    folder = Path(toolkit.folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.with_name(f"{folder.name}.lock")):
+        if folder.is_dir():
+            return
+        draft = folder.with_name(f"{folder.name}.tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        (draft / "include").mkdir(parents=True)
+        (draft / "lib64").mkdir()
+        wheels = _wheels(toolkit.root, toolkit.version)
+        if wheels:
+            _install(wheels, draft / "wheels")
+        packed = draft / "wheels" / "nvidia"
+        places = _machine_places(toolkit.root)
+        for name, place in _places(sorted(packed.glob("*/include")), sorted(packed.glob("*/lib"))).items():
+            places.setdefault(name, place)
+        for name, (include, libraries) in places.items():
+            _link(name, include, libraries, draft)
+        missing = [name for name in _LIBRARIES if name not in places]
+        if missing:
+            raise CompileError(f"{', '.join(missing)} did not come with {', '.join(wheels)}: these packages have another layout than is known")
+        draft.rename(folder)
+
+
+def _find_nvcc(root: Optional[str]) -> str:
+    if root:
+        nvcc = shutil.which("nvcc", path=str(Path(root).expanduser() / "bin"))
+        if not nvcc:
+            raise CompileError(f"CUDA_TOOLKIT_ROOT={root} has no bin/nvcc: {_INSTALL}")
+        return nvcc
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    if not nvcc:
+        raise CompileError(f"there is no nvcc on PATH or in /usr/local/cuda: {_INSTALL}")
+    return nvcc
+
+
+def _nvcc_version(nvcc: str) -> str:
+    answer = _run([nvcc, "--version"])
+    match = re.search(r"release (\d+\.\d+)", answer.stdout)
+    if not match:
+        raise CompileError(f"{nvcc} --version names no release ({_last_line(answer)}): {_INSTALL}")
+    return match[1]
+
+
+def _cards() -> list[str]:
+    """Compute capabilities of the machine's GPUs, as "9.0"; none without a driver."""
+    try:
+        answer = _run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
+    except OSError:
+        return []
+    return re.findall(r"^\d+\.\d+$", answer.stdout, re.M) if answer.returncode == 0 else []
+
+
+def _try_compiler(nvcc: str, host_compiler: str, architecture: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "try.cu")
+        source.write_text("#include <string>\n__global__ void f() {}\n")
+        answer = _run([nvcc, "-ccbin", host_compiler, f"-arch=sm_{architecture}", "-c", str(source), "-o", f"{folder}/try.o"])
+    if answer.returncode:
+        words = answer.stderr + answer.stdout
+        newest = re.search(r"(\w+) versions later than (\d+) are not supported", words)
+        if newest:
+            name = f"{'clang++' if newest[1] == 'clang' else 'g++'}-{newest[2]}"
+            raise CompileError(
+                f"the compiler {host_compiler} is too new for {nvcc}, which takes {newest[1]} up to {newest[2]}: "
+                f"install {name} or an older one and name it, CUDAHOSTCXX={name} make caffe GPU=1"
+            )
+        raise CompileError(f"{nvcc} with {host_compiler} cannot compile ({_last_line(answer)}): {_INSTALL}")
+
+
+def _machine_places(root: str) -> dict[str, tuple[Path, Path]]:
+    """Of each library that the toolkit in `root` or the system has, the folders of its header and of itself."""
+    top, system = Path(root), Path("/usr/lib", sysconfig.get_config_var("MULTIARCH") or "")
+    return _places(
+        [top / "include", *top.glob("targets/*/include"), _SYSTEM_INCLUDE],
+        [top / "lib64", top / "lib", *top.glob("targets/*/lib"), system, Path("/usr/lib64")],
+    )
+
+
+def _places(includes: list[Path], folders: list[Path]) -> dict[str, tuple[Path, Path]]:
+    found = {}
+    for name, header in _LIBRARIES.items():
+        include = next((folder for folder in includes if (folder / header).is_file()), None)
+        libraries = next((folder for folder in folders if any(folder.glob(f"lib{name}.so*"))), None)
+        if include and libraries:
+            found[name] = (include, libraries)
+    return found
+
+
+def _wheels(root: str, version: str) -> list[str]:
+    """What pip must install for the libraries that the machine lacks. Raises CompileError where no packages are known."""
+    lacking = [name for name in _LIBRARIES if name not in _machine_places(root)]
+    wheels = _WHEELS.get(int(version.split(".")[0]))
+    if lacking and not wheels:
+        raise CompileError(
+            f"{root} (CUDA {version}) has no {', '.join(lacking)}, and NVIDIA's packages on PyPI are known for CUDA "
+            f"{' and '.join(map(str, _WHEELS))} only: put them there, or take one of these: {_INSTALL}"
+        )
+    return [wheels[name].format(version=version) for name in lacking]
+
+
+def _install(wheels: list[str], target: Path) -> None:
+    free = shutil.disk_usage(target.parent).free // 2**20
+    if free < _ROOM:
+        raise DiskError(f"{target.parent.parent} has {free} MB free, NVIDIA's libraries need {_ROOM}: make room, or set XDG_CACHE_HOME")
+    say(f"fetching NVIDIA's libraries (about 1 GB): {', '.join(wheels)}")
+    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-compile", "--disable-pip-version-check"]
+    quiet = [] if sys.stdout.isatty() else ["--quiet"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, *quiet, "--target", target, *wheels],
+        env={**os.environ, "TMPDIR": str(target.parent)},  # /tmp may be smaller than the packages
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if answer.returncode:
+        if "No space left on device" in answer.stderr:
+            raise DiskError(f"the disk of {target.parent.parent} is full: make room, or set XDG_CACHE_HOME to a larger one")
+        errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
+        raise CompileError(
+            f"pip could not get NVIDIA's libraries ({(errors or [_last_line(answer)])[-1]}): look at the network, "
+            "or name a CUDA toolkit that has cuDNN and NCCL in it, CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
+        )
+
+
+def _link(name: str, include: Path, libraries: Path, folder: Path) -> None:
+    """Makes links in `folder` to one library, the files that belong to it, and all that stands beside its header.
+
+    Of the system's headers only those of its name: compilers look there by themselves, but cmake is told one folder for all.
+    """
+    for target in sorted(include.glob(f"{name}*" if include == _SYSTEM_INCLUDE else "*")):
+        _symlink(target, folder / "include" / target.name)
+    versions = sorted(libraries.glob(f"lib{name}*.so*"))
+    for target in versions:
+        _symlink(target, folder / "lib64" / target.name)
+    # The packages bring libcublas.so.13 only, and a linker looks for libcublas.so.
+    _symlink(next(target for target in versions if target.name.startswith(f"lib{name}.so")), folder / "lib64" / f"lib{name}.so")
+
+
+def _symlink(target: Path, link: Path) -> None:
+    if not link.is_symlink():  # the first one counts: the toolkit's own before that of a package
+        inside = link.parents[1] in target.parents
+        link.symlink_to(os.path.relpath(target, link.parent) if inside else target)
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+
+
+def _last_line(answer: subprocess.CompletedProcess) -> str:
+    return ((answer.stderr + answer.stdout).strip().splitlines() or [f"status {answer.returncode}"])[-1]
