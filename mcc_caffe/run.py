@@ -118,7 +118,7 @@ def _loop(run: Run, solver, loader: Loader, ranks: Ranks) -> None:
                     break
                 raise
             if not np.isfinite(list(losses.values())).all():
-                # Caffe's max pooling wrote out of bounds in the backward pass of a NaN: its memory must never be freed.
+                # In a Caffe built elsewhere max pooling wrote out of bounds in the backward pass of a NaN: its memory must never be freed.
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(solver))
                 if not first:
                     signal.pause()  # rank 0 has the same losses: it says so, and its end is that of all
