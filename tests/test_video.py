@@ -115,7 +115,8 @@ def test_ctrl_c_leaves_no_half_video_and_the_one_before(tmp_path):
     out.mkdir()
     (out / "clip.mp4").write_bytes(b"of an earlier run")
     process = subprocess.Popen([sys.executable, "-m", "mcc_caffe.infer", source, "--out", out], cwd=ROOT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background jobs ignore it
     end = time.monotonic() + 120
     while not list(out.glob(".*partial*")) and time.monotonic() < end:
         time.sleep(0.05)
