@@ -4,6 +4,7 @@
     python -m data_tools.build_lmdb OneHand10K data/onehand10k --split 10000/1703   # the paper's split of all images
     python -m data_tools.build_lmdb data/synth data/synth_visible --joints visible  # synthetic hands: see data_tools.synth
     python -m data_tools.build_lmdb hand_labels_synth/synth2 data/syn2 --split 0/3243   # to validate on only
+    mpirun -np 8 python -m data_tools.build_lmdb OneHand10K data/onehand10k         # the same set, read by 8 processes
 
 An image is stored exactly as it was on disk, unless the sample is only a part of it. The samples are shuffled once, by
 --seed. Samples without a mask train with the mask loss switched off; info.json counts them as `without_mask`.
@@ -20,9 +21,11 @@ from data_tools import readers, synth
 from data_tools.hand_scene import CONVENTIONS
 from mcc_caffe.errors import UserError, run_command
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
+from mcc_caffe.ranks import Ranks, own_ranks
 from mcc_caffe.samples import SampleError, SampleWriter
 
 TRAIN, VALIDATION = "train", "validation"
+CHUNK = 32   # samples that a rank of an mpirun reads before rank 0 writes them
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -59,15 +62,19 @@ def split_entries(found: dict, split: str, seed: int) -> dict:
     return {name: entries for name, entries in sets.items() if entries}
 
 
-def build(sets: dict, out: pathlib.Path, skip_bad: bool, overwrite: bool, **info) -> None:
-    """Writes {set name: entries} as the LMDB sets `out`/<set name>, all of them or, on an error, none."""
+def build(sets: dict, out: pathlib.Path, skip_bad: bool, overwrite: bool, ranks: Ranks, **info) -> None:
+    """Writes {set name: entries} as the LMDB sets `out`/<set name>, all of them or, on an error, none. Rank 0 writes, all read."""
+    if ranks.rank > 0:
+        for entries in sets.values():
+            next(samples_of(entries, ranks), None)
+        return
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists already: remove it, give another folder or pass --overwrite")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     bad = []
     try:
         for name, entries in sets.items():
-            bad_here, without_mask = build_set(entries, partial / name, info)
+            bad_here, without_mask = build_set(entries, partial / name, ranks, info)
             print(f"{out / name}: {len(entries) - len(bad_here)} samples" + (f", {without_mask} without mask" if without_mask else ""))
             bad += bad_here
         for line in bad:
@@ -81,13 +88,31 @@ def build(sets: dict, out: pathlib.Path, skip_bad: bool, overwrite: bool, **info
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def build_set(entries: list, folder: pathlib.Path, info: dict) -> tuple:
+def samples_of(entries: list, ranks: Ranks):
+    """Yields to rank 0 the entries' samples in their order, or the SampleError of one; to the others, which only read, nothing."""
+    for first in range(0, len(entries), CHUNK * ranks.size):
+        chunk = entries[first : first + CHUNK * ranks.size]
+        found = ranks.gather([_read(entry) for entry in chunk[ranks.rank :: ranks.size]])
+        if ranks.rank == 0:
+            for place in range(len(chunk)):
+                yield found[place % ranks.size][place // ranks.size]
+
+
+def _read(entry):
+    try:
+        return entry.sample()
+    except SampleError as error:
+        return error
+
+
+def build_set(entries: list, folder: pathlib.Path, ranks: Ranks, info: dict) -> tuple:
     """Writes one set and returns (what was wrong with samples that were left out, one line each; samples without mask)."""
     bad, keys, without_mask = [], set(), 0
     with SampleWriter(folder) as writer:
-        for entry in tqdm(entries, desc=f"{folder.name:>10}", unit="img"):
+        for entry, sample in zip(tqdm(entries, desc=f"{folder.name:>10}", unit="img"), samples_of(entries, ranks)):
             try:
-                sample = entry.sample()
+                if isinstance(sample, SampleError):
+                    raise sample
                 if sample.key in keys:
                     raise SampleError(f"{entry.where}: the set has {sample.key} already")
                 writer.add(sample)
@@ -101,14 +126,15 @@ def build_set(entries: list, folder: pathlib.Path, info: dict) -> tuple:
 
 
 def main(argv=None) -> None:
-    options = arguments(argv)
+    options, ranks = arguments(argv), own_ranks()
     name = readers.find(options.source, options.format)
     found = readers.read(options.source, name)
     if options.joints:
         found = {split: synth.entries(options.source, split, options.joints) for split in found}
     sets = split_entries(found, options.split, options.seed)
-    build(sets, options.out, options.skip_bad, options.overwrite,
+    build(sets, options.out, options.skip_bad, options.overwrite, ranks,
           source=options.source.name, reader=name, joints=options.joints or "as labelled", split=options.split, seed=options.seed)
+    ranks.finish()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
     python -m mcc_caffe.infer clip.mp4                                # writes clip.mp4 and clip.json to out/
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
     python -m mcc_caffe.infer --camera 0                              # in a window, until q is pressed
+    mpirun -np 8 python -m mcc_caffe.infer photos/ --out found        # files shared out among 8 processes, on one machine or many
 
 It runs with the weights that come with the package, unless others are given; the first line and the JSON say which.
 For every image: a picture in the style of the paper's Fig. 5 (mask, skeleton, heatmaps) and a JSON file; with --heatmaps
@@ -33,6 +34,8 @@ from mcc_caffe.images import UnreadableError, find_files, is_video, read_image, 
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.pipeline import pipelined
 from mcc_caffe.predictor import HandPose, HandPredictor
+from mcc_caffe.pycaffe import set_threads
+from mcc_caffe.ranks import own_ranks
 from mcc_caffe.run import SNAPSHOTS
 from mcc_caffe.snapshots import newest_weights
 from mcc_caffe.video import VideoFile, frame_line, open_camera, video_json, video_writer
@@ -108,8 +111,11 @@ def default_weights(variant: str) -> pathlib.Path:
     return shipped_weights(variant) or trained_weights(variant)
 
 
-def infer_images(predictor: HandPredictor, images: list, weights: dict, heatmaps: bool, pass_over: Callable) -> None:
-    """Writes the results of images [(file, path of its results)] while the next are read; pass_over is told why one cannot be."""
+def infer_images(predictor: HandPredictor, images: list, weights: dict, heatmaps: bool, pass_over: Callable, bar: bool) -> None:
+    """Writes the results of images [(file, path of its results)] while the next are read; pass_over is told why one cannot be.
+
+    bar: show the progress.
+    """
     def read():
         for source, path in images:
             try:
@@ -128,12 +134,12 @@ def infer_images(predictor: HandPredictor, images: list, weights: dict, heatmaps
         return f"{path}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, {pose.timings['total']:.2f} s"
 
     with contextlib.closing(pipelined(read(), find, write)) as done:
-        for line in tqdm(done, total=len(images), unit="img", disable=len(images) < 2):
+        for line in tqdm(done, total=len(images), unit="img", disable=len(images) < 2 or not bar):
             tqdm.write(line)
 
 
-def infer_video(predictor: HandPredictor, source: pathlib.Path, path: pathlib.Path, weights: dict) -> None:
-    """Writes PATH.mp4 and PATH.json of a video, whole or not at all; UnreadableError where it cannot be read."""
+def infer_video(predictor: HandPredictor, source: pathlib.Path, path: pathlib.Path, weights: dict, bar: bool) -> None:
+    """Writes PATH.mp4 and PATH.json of a video, whole or not at all; UnreadableError where it cannot be read. bar: show the progress."""
     video, lines, start = VideoFile(source), [], time.perf_counter()
     with video_writer(with_suffix(path, ".mp4"), video.fps, video.size) as add:
 
@@ -143,7 +149,7 @@ def infer_video(predictor: HandPredictor, source: pathlib.Path, path: pathlib.Pa
             return frame_line(as_json(pose, source, video.size, weights, predictor.engine.name))
 
         with contextlib.closing(pipelined(video.frames(), lambda frame: (frame, predictor.predict(frame)), write)) as done:
-            lines.extend(tqdm(done, total=video.announced or None, unit="frame", desc=source.name))
+            lines.extend(tqdm(done, total=video.announced or None, unit="frame", desc=source.name, disable=not bar))
     head = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3), "weights": weights,
             "engine": predictor.engine.name, "levels": predictor.levels, "seconds": round(time.perf_counter() - start, 2)}
     write_whole(with_suffix(path, ".json"), video_json(head, lines))
@@ -166,35 +172,42 @@ def show_camera(predictor: HandPredictor, number: int) -> None:
 
 
 def main(argv=None) -> int:
-    options = arguments(argv)
+    options, ranks = arguments(argv), own_ranks()
+    if ranks.size > 1:
+        set_threads(ranks.threads)
     files = find_files(options.files)
-    jobs = list(zip([file for file, _ in files], result_paths(files, options.out)))
+    jobs = list(zip([file for file, _ in files], result_paths(files, options.out)))[ranks.rank :: ranks.size]
     weights = options.weights or default_weights(options.variant)
     predictor = HandPredictor(weights, options.variant, options.prototxt, options.gpu, options.levels, options.threshold, options.seed,
                               engine=options.engine)
     if not predictor.engine.has_pose:
         raise UserError("the net has no pose stage: it finds no keypoints; give a net that has one (`mcc_caffe.evaluate` takes both)")
     used = describe(weights)
-    print("weights: " + ", ".join(f"{name} {value}" for name, value in used.items() if value is not None) + f"; engine: {predictor.engine.name}")
+    if ranks.rank == 0:
+        known = ", ".join(f"{name} {value}" for name, value in used.items() if value is not None)
+        print(f"weights: {known}; engine: {predictor.engine.name}")
     errors = []
 
     def pass_over(error: Exception) -> str:
-        if len(jobs) == 1:
+        if len(files) == 1:
             raise error
         errors.append(error)
         return f"passed over: {error}"
 
-    infer_images(predictor, [job for job in jobs if not is_video(job[0])], used, options.heatmaps, pass_over)
+    infer_images(predictor, [job for job in jobs if not is_video(job[0])], used, options.heatmaps, pass_over,
+                 bar=ranks.rank == 0)
     predictor.levels = options.levels or LIVE_LEVELS
     for source, path in (job for job in jobs if is_video(job[0])):
         try:
-            infer_video(predictor, source, path, used)
+            infer_video(predictor, source, path, used, bar=ranks.rank == 0)
         except UnreadableError as error:
             tqdm.write(pass_over(error))
     if options.camera is not None:
         show_camera(predictor, options.camera)
-    if errors:
-        raise UserError(f"{len(errors)} of {len(jobs)} files could not be read (named above); the others are done")
+    unreadable = ranks.gather(len(errors))
+    ranks.finish()
+    if ranks.rank == 0 and sum(unreadable):
+        raise UserError(f"{sum(unreadable)} of {len(files)} files could not be read (named above); the others are done")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,14 @@ class Ranks:
         if errors:
             raise RankLost(f"rank {self.rank} does not reach the others any more ({errors[0]}): go on with --resume auto")
 
+    def share(self, value):
+        """Rank 0's value (any that can be pickled), whatever the others give."""
+        return value
+
+    def gather(self, value) -> list:
+        """To rank 0 the list of all ranks' values, in their order; to the others None."""
+        return [value]
+
     def finish(self) -> None:
         """Every rank's last call, where all of them came to the run's end."""
 
@@ -164,8 +172,10 @@ class MpiRanks(Ranks):
             signal.signal(signal.SIGTERM, _linger)
 
     def share(self, value):
-        """Rank 0's value, whatever the others give."""
         return self._comm.bcast(value)
+
+    def gather(self, value) -> list:
+        return self._comm.gather(value)
 
     def broadcast(self, array: np.ndarray) -> None:
         self._comm.Bcast(array)
@@ -192,3 +202,8 @@ def _mpi_size() -> int:
 def started_by_mpirun() -> bool:
     """Whether this process is a rank of an mpirun."""
     return _mpi_size() > 0
+
+
+def own_ranks() -> Ranks:
+    """The ranks of the mpirun that started this process; else itself alone."""
+    return MpiRanks() if started_by_mpirun() else Ranks()

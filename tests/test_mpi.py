@@ -1,5 +1,6 @@
 """Several processes train one network: under mpirun, and launched by --processes. Real Caffe, the mini net, drawn hands."""
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -177,3 +178,51 @@ def _exchange(rank, shared, folder):
 def test_ranks_of_one_machine_average_and_broadcast(tmp_path):
     launch(_exchange, 3, LocalRanks.shared(3), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def mpirun(module, *arguments):
+    return subprocess.run([*MPIRUN, sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def results_below(folder):
+    """{file name: its JSON without the times} of what infer wrote."""
+    found = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    return {name: {key: value for key, value in result.items() if key != "seconds"} for name, result in found.items()}
+
+
+@no_mpi
+def test_inference_shares_the_files_out_and_counts_the_unreadable_ones_of_all_ranks(drawn_samples, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for sample in drawn_samples[:5]:
+        (photos / sample.key).write_bytes(sample.image_bytes)
+    (photos / "bad0.jpg").write_bytes(b"no image")
+    (photos / "bad1.jpg").write_bytes(b"no image")
+    alone = run("mcc_caffe.infer", photos, "--levels", 1, "--out", tmp_path / "alone")
+    both = mpirun("mcc_caffe.infer", photos, "--levels", 1, "--out", tmp_path / "both")
+    for done in (alone, both):
+        assert done.returncode == 2 and "error: 2 of 7 files could not be read" in done.stderr, done.stderr
+        assert done.stdout.count("weights:") == 1
+    assert len(results_below(tmp_path / "both")) == len(list((tmp_path / "both").glob("*.png"))) == 5
+    assert results_below(tmp_path / "both") == results_below(tmp_path / "alone")
+
+
+def records(folder):
+    with lmdb.open(str(folder), readonly=True) as environment, environment.begin() as transaction:
+        return dict(transaction.cursor())
+
+
+@no_mpi
+def test_ranks_build_the_same_set_as_one_process(tmp_path):
+    hands = tmp_path / "hands"
+    assert run("data_tools.synth", "--out", hands, "--train", 70, "--test", 3, "--size", 64).returncode == 0
+    (hands / "Train/source/7.jpg").write_bytes(b"no image")
+    arguments = (hands, tmp_path / "alone"), (hands, tmp_path / "both")
+    assert run("data_tools.build_lmdb", *arguments[0], "--skip-bad").returncode == 0
+    done = mpirun("data_tools.build_lmdb", *arguments[1], "--skip-bad")
+    assert done.returncode == 0 and done.stdout.count("left out:") == 1, done.stderr
+    for part in ("train/images", "train/annotations", "validation/images", "validation/annotations"):
+        assert records(tmp_path / "both" / part) == records(tmp_path / "alone" / part)
+    assert (tmp_path / "both/train/info.json").read_text() == (tmp_path / "alone/train/info.json").read_text()
+    refused = mpirun("data_tools.build_lmdb", *arguments[1])
+    assert refused.returncode == 2 and "exists already" in refused.stderr
