@@ -32,7 +32,8 @@ def draw(tables: dict):
     libraries.set(title="forward and backward by BLAS and oneDNN", xlabel="s")
     _lines(levels, rows.get(end_to_end.LEVELS, []), "levels", lambda row: f"{row['variant']}, {row['engine']}")
     levels.set(title="HandPredictor, 640 x 480", xlabel="levels of the pyramid", ylabel="s an image")
-    _lines(sizes, rows.get(end_to_end.SIZES, []), "width", lambda row: f"{row['variant']}, {row['engine']}, {'pyramid' if row['pyramid'] else 'single pass'}")
+    _lines(sizes, rows.get(end_to_end.SIZES, []), "width",
+           lambda row: f"{row['variant']}, {row['engine']}, {'pyramid' if row['pyramid'] else 'single pass'}")
     sizes.set(title="HandPredictor by size of the picture", xlabel="width, pixels (4 : 3)", ylabel="s an image")
     _lines(batches, rows.get(end_to_end.BATCHES, []), "batch", lambda row: f"{row['variant']}, {row['engine']}")
     batches.set(title=f"HandPredictor, {end_to_end.BATCH_LEVELS} levels", xlabel="levels at a time", ylabel="s an image")
@@ -76,7 +77,8 @@ def _lines(axes, rows: list, key: str, name) -> None:
     ticks = np.unique([row[key] for row in rows])
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(ticker.NullLocator())
-    axes.yaxis.set(major_locator=ticker.LogLocator(subs=(1, 2, 5)), major_formatter=lambda value, place: f"{value:g}", minor_locator=ticker.NullLocator())
+    axes.yaxis.set(major_locator=ticker.LogLocator(subs=(1, 2, 5)), major_formatter=lambda value, place: f"{value:g}",
+                   minor_locator=ticker.NullLocator())
     axes.margins(y=0.2)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

@@ -58,7 +58,8 @@ def prepare(variant: str, folder: pathlib.Path) -> None:
 def random_batch(variant: str, samples: int) -> dict:
     """{blob: float32 array} of random samples, some cells of the mask without a label."""
     rng, size, cells = np.random.default_rng(0), VARIANTS[variant].input_size, VARIANTS[variant].cells
-    batch = {DATA_BLOB: rng.uniform(-0.5, 0.5, (samples, 3, size, size)), MASK_LABEL_BLOB: rng.choice([0, 1, IGNORE_LABEL], (samples, 1, cells, cells)),
+    batch = {DATA_BLOB: rng.uniform(-0.5, 0.5, (samples, 3, size, size)),
+             MASK_LABEL_BLOB: rng.choice([0, 1, IGNORE_LABEL], (samples, 1, cells, cells)),
              HEATMAPS_BLOB: rng.uniform(0, 1, (samples, HEATMAPS, cells, cells))}
     return {name: array.astype(np.float32) for name, array in batch.items()}
 

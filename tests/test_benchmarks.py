@@ -100,7 +100,8 @@ def test_what_other_benchmarks_print():
     assert sorted(row["network"] for row in found) == ["mini", "paper"] and all(row["ranks"] == "2" and row["status"] == "" for row in found)
     assert [line[0] for line in cells(tables.plain_table(found))] == ["network", *(row["network"] for row in found)]
     failed = jobs.printed("benchmarks.allreduce", "--repeats", "0")
-    assert failed[0]["status"].startswith("failed: allreduce.py: error: argument --repeats") and tables.plain_table(failed) == failed[0]["status"] + "\n"
+    assert failed[0]["status"].startswith("failed: allreduce.py: error: argument --repeats")
+    assert tables.plain_table(failed) == failed[0]["status"] + "\n"
 
 
 def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
@@ -144,14 +145,16 @@ def test_passes_have_as_many_levels_as_they_say(nets):
 
 
 def test_ratios_by_hand():
-    rows = [{"variant": "mini", "batch": 2, "engine": "caffe", "median": 0.3, "p10": 0.2, "p90": 0.4, "peak_mib": 99.6, "difference": 0.0, "status": ""},
-            {"variant": "mini", "batch": 2, "engine": "mnn", "median": 0.1, "p10": 0.1, "p90": 0.1, "peak_mib": 50.2, "difference": 2e-5, "status": ""},
+    work = {"variant": "mini", "batch": 2}
+    rows = [work | {"engine": "caffe", "median": 0.3, "p10": 0.2, "p90": 0.4, "peak_mib": 99.6, "difference": 0.0, "status": ""},
+            work | {"engine": "mnn", "median": 0.1, "p10": 0.1, "p90": 0.1, "peak_mib": 50.2, "difference": 2e-5, "status": ""},
             {"variant": "mini", "batch": 1, "engine": "torch", "status": "not installed: no network"}, network.PAPER_ROW]
     assert cells(tables.network_table(rows))[1:] == [
         ["mini", "2", "Caffe", "150 (100 to 200)", "1", "100", "0"], ["mini", "2", "MNN", "50 (50 to 50)", "3", "50", "2e-05"],
         ["mini", "1", "PyTorch", "-", "-", "-", "not installed: no network"], ["paper", "1", "Caffe on a GTX 1080 Ti", "30", "-", "-", "the paper's"]]
     step = {"variant": "mini", "processes": 1, "threads": 2, "batch": 13, "p10": 0.5, "p90": 0.5, "status": ""}
-    rows = [{**step, "system": "Caffe", "median": 0.6}, {**step, "system": "PyTorch", "median": 0.5}, {**step, "system": "PyTorch, channels last", "median": 0.4},
+    rows = [{**step, "system": "Caffe", "median": 0.6}, {**step, "system": "PyTorch", "median": 0.5},
+            {**step, "system": "PyTorch, channels last", "median": 0.4},
             {**step, "system": "PyTorch", "median": 0.1, "status": "differs from Caffe"}, {**step, "system": "Caffe", "processes": 2, "median": 0.65}]
     assert [line[5:7] for line in cells(tables.training_table(rows))[1:]] == [["21.7", "1.5"], ["26", ""], ["32.5", ""], ["130", ""], ["40", ""]]
 
@@ -164,7 +167,8 @@ def few_jobs(nets, drawn_set, last=None):
         return end_to_end.measure(function, "mini", "caffe", nets / "mini/weights.caffemodel", picture, *args)
 
     return lambda *args: [
-        *(jobs.Job(network.TABLE, engine, lambda engine=engine: network.measure("mini", engine, nets / "mini", 2, 1, 0)) for engine in ("caffe", "opencv")),
+        *(jobs.Job(network.TABLE, engine, lambda engine=engine: network.measure("mini", engine, nets / "mini", 2, 1, 0))
+          for engine in ("caffe", "opencv")),
         jobs.Job(end_to_end.TABLE, "passes", lambda: predictor(end_to_end.passes, (1, None), 1, 0)),
         jobs.Job(end_to_end.LEVELS, "levels", lambda: predictor(end_to_end.passes, (1, 2), 1, 0)),
         jobs.Job(training.TABLE, "training", last or (lambda: training.caffe_row("mini", drawn_set, 1, 1, 1, 1))),
@@ -175,7 +179,8 @@ def test_a_run_writes_what_can_be_read_again(nets, drawn_set, tmp_path, monkeypa
     monkeypatch.setattr(bench, "jobs", few_jobs(nets, drawn_set))
     bench.main(["--quick", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs/speed.md")])
     results = json.loads((tmp_path / "out/bench.json").read_text())
-    assert list(results["tables"]) == ["network", "end_to_end", "levels", "training"] and results["command"].startswith("python -m benchmarks --quick --out ")
+    assert list(results["tables"]) == ["network", "end_to_end", "levels", "training"]
+    assert results["command"].startswith("python -m benchmarks --quick --out ")
     assert results["machine"]["cores"] >= 1 and results["machine"]["blas"] and results["seconds"] > 0
     report, text = (tmp_path / "docs/speed.md").read_text(), (tmp_path / "out/bench.md").read_text()
     assert report.replace("speed.png", "bench.png") == text and text in capsys.readouterr().out
