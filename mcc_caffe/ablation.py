@@ -142,7 +142,9 @@ def main(argv=None) -> None:
     write_whole(figures["pck"], draw_pck(results))
     write_whole(figures["masks"], draw_masks(results))
     hands = f"samples of {options.data}" if options.data else "easy synthetic hands (`data_tools.synth --easy`)"
-    setting = (f"The `mini` variant, {options.iterations} iterations of {options.batch_size} images, with augmentation, on {counts[TRAIN]} {hands}; "
+    command = f"python -m mcc_caffe.ablation{f' --data {options.data}' if options.data else ''} --iterations {options.iterations}"
+    command += f" --batch-size {options.batch_size} --seeds {' '.join(map(str, options.seeds))}"
+    setting = (f"`{command}`: the `mini` variant, {options.iterations} iterations of {options.batch_size} images, with augmentation, on {counts[TRAIN]} {hands}; "
                f"{counts[VALIDATION]} others to measure on, in a single pass.")
     write_whole(report, text(results, setting, {name: path.name for name, path in figures.items()}).encode())
     print(f"\n{text(results, setting, {})}\n{report}: the same with figures")
