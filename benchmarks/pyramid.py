@@ -99,7 +99,7 @@ def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
             source.write_bytes(jpeg)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             start = time.perf_counter()
-            infer_images(predictor, jobs, {}, heatmaps=False, pass_over=_fail)
+            infer_images(predictor, jobs, {}, heatmaps=False, pass_over=_fail, bar=False)
             return (time.perf_counter() - start) / images
 
 

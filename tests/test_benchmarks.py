@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as bench, blas, end_to_end, jobs, network, tables, training
+from benchmarks import __main__ as bench, blas, end_to_end, jobs, network, pyramid, tables, training
 from benchmarks.timing import peak_mib, spread, timed
 from caffe_build.locate import cache_folder
 from mcc_caffe.errors import UserError
@@ -210,3 +210,7 @@ def test_the_document_says_what_the_generator_does():
     recorded = re.findall(r"^## (.*)\n\n((?:(?!##|\|).*\n)*)", text, re.M)
     prose = dict(tables.SECTIONS.values())
     assert all(said.strip() == prose[heading].strip() for heading, said in recorded if heading != "This run")
+
+
+def test_the_seconds_of_a_folder():
+    assert 0 < pyramid.folder_seconds(HandPredictor(levels=1), pyramid.example_jpeg(), 2) < 60
