@@ -71,7 +71,7 @@ def step_seconds(predictor: HandPredictor, jpeg: bytes, repeats: int) -> tuple:
     for _ in range(repeats):
         image = timed(READ, lambda: cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))
         pose = predictor.predict(image)
-        pyramid = Pyramid(image, pyramid_windows(*SIZE, np.random.default_rng(0), predictor.levels), predictor.engine.input_size)
+        pyramid = Pyramid(image, pyramid_windows(*SIZE, np.random.default_rng(0), predictor.levels), predictor.input_size)
         out = np.empty((3, pyramid.size, pyramid.size), np.float32)
         timed(INPUTS, lambda: [pyramid.network_input(level, out) for level in range(pose.levels)])
         timed(KEYPOINTS, lambda: best_keypoints(pose.level_heatmaps, pyramid))

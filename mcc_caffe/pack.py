@@ -16,7 +16,7 @@ import re
 from mcc_caffe import packed
 from mcc_caffe.errors import UserError, run_command
 from mcc_caffe.files import write_whole
-from mcc_caffe.paper import ABLATIONS, VARIANTS
+from mcc_caffe.paper import ABLATIONS, STRIDE, VARIANTS
 from mcc_caffe.protobuf import read_text
 from mcc_caffe.samples import LIVE
 from mcc_caffe.weights import read_caffemodel
@@ -31,6 +31,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("weights", nargs="?", type=pathlib.Path, metavar="FILE.caffemodel", help="weights of one of our nets")
     add("out", nargs="?", type=pathlib.Path, metavar="OUT.npz", help="file to write, or, where it would be larger than 16 MiB, its parts")
     add("--data", metavar="TEXT", help="what the weights were trained on (default: what the run's train.prototxt names)")
+    add("--input-size", type=int, metavar="PIXELS", help="side of the input with which these weights find most (default: the variant's)")
     add("--join", type=pathlib.Path, metavar="OUT.npz", help="make this file of OUT.npz.part1, OUT.npz.part2, ...")
     options = parser.parse_args(argv)
     if (options.join is None) != (options.out is not None) or options.join and options.weights:
@@ -102,6 +103,10 @@ def main(argv=None) -> None:
         return
     layers, net = read_caffemodel(options.weights)
     facts = metadata(options.weights, net, options.data)
+    if options.input_size is not None:
+        if options.input_size < STRIDE or options.input_size % STRIDE:
+            raise UserError(f"--input-size {options.input_size}: give a multiple of {STRIDE}")
+        facts["input_size"] = options.input_size
     for path in write(options.out, packed.to_bytes(layers, facts)):
         print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
     print(f"{len(layers)} layers, {json.dumps(facts)}")

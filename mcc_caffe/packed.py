@@ -3,9 +3,10 @@
 An .npz file of NumPy's, with a float16 array `layer/place` for each parameter blob, in the order of the net, and `metadata`, a
 JSON text:
 
-    {"variant": "mini", "net": "MCC_mini", "iterations": 40000, "data": "synth:seed=0&size=224", "date": "2026-11-30"}
+    {"variant": "mini", "net": "MCC_mini", "iterations": 40000, "data": "synth:seed=0&size=224", "date": "2026-11-30", "input_size": 160}
 
-`iterations` and `data` are null where they are not known. `mcc_caffe.pack` writes such files.
+`iterations` and `data` are null where they are not known. `input_size`, pixels, is there where hands are found better with another input
+than the variant's; the net is convolutional. `mcc_caffe.pack` writes such files.
 """
 import io
 import json

@@ -19,7 +19,7 @@ from mcc_caffe.geometry import apply, invert, pyramid_windows
 from mcc_caffe.heatmaps import surest
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 from mcc_caffe.pyramid import Pyramid, aggregate, mask_in_image
-from mcc_caffe.weights import shipped_weights
+from mcc_caffe.weights import describe, shipped_weights
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,17 @@ class HandPredictor:
     paper's. threshold: confidence that makes a keypoint present. seed: of the pyramid's crops, the same for every image. batch:
     levels sent through the net at a time; fewer take less memory (paper variant on Caffe: about 290 MiB each). engine: "caffe" or
     "mnn", None for the fastest that is there and agrees with Caffe (`mcc_caffe.engines`). Construct one and use it for many images; it
-    is not thread-safe.
+    is not thread-safe. input_size: m, pixels, of the deploy net or, where packed weights name another at which they find more, theirs.
     """
 
     def __init__(self, weights=None, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
                  threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8, engine: str = None):
         weights = weights or shipped_weights(variant)
         if weights is None:
-            raise UserError(f"no weights of the variant {variant} come with the package: give a caffemodel, which `make train VARIANT={variant}` makes")
+            raise UserError(f"no weights of the variant {variant} come with the package: give a caffemodel, "
+                            f"which `make train VARIANT={variant}` makes")
         self.engine = open_engine(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu, engine)
+        self.input_size = describe(weights).get("input_size") or self.engine.input_size
         self.levels, self.threshold, self.seed, self.batch = levels, threshold, seed, batch
 
     def predict(self, image: np.ndarray) -> HandPose:
@@ -98,7 +100,7 @@ class HandPredictor:
         start = time.perf_counter()
         height, width = image.shape[:2]
         windows = pyramid_windows(width, height, np.random.default_rng(self.seed), self.levels if self.engine.has_pose else 1)
-        pyramid = Pyramid(image, windows, self.engine.input_size)
+        pyramid = Pyramid(image, windows, self.input_size)
         mask, heatmaps, net_seconds = self._forward(pyramid)
         keypoints = None if heatmaps is None else best_keypoints(heatmaps, pyramid)
         return HandPose(

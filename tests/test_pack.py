@@ -7,6 +7,7 @@ import pytest
 
 from mcc_caffe import pack, packed
 from mcc_caffe.errors import UserError
+from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.pycaffe import import_caffe
 from mcc_caffe.weights import describe, file_shapes, load_weights, read_caffemodel
 from tests.conftest import ROOT, run
@@ -73,6 +74,17 @@ def test_the_net_answers_the_same_within_a_two_hundredth_of_its_range(snapshot, 
     images = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 3, 128, 128)).astype(np.float32)
     for original, found in zip(outputs(snapshot, images), outputs(small, images)):
         assert np.abs(found - original).max() < 0.005 * np.ptp(original) and original.std() > 0
+
+
+def test_packed_weights_name_the_input_that_hands_are_found_with(snapshot, small, tmp_path):
+    image, out = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8), tmp_path / "larger.npz"
+    assert run("mcc_caffe.pack", snapshot, out, "--input-size", 160).returncode == 0
+    for weights, cells in ((small, 16), (out, 20)):
+        for engine in ("caffe", "mnn"):
+            pose = HandPredictor(weights, levels=1, engine=engine).predict(image)
+            assert pose.level_heatmaps.shape == (1, 22, cells, cells) and pose.mask.shape == (90, 120) and pose.input_size == 8 * cells
+    done = run("mcc_caffe.pack", snapshot, out, "--input-size", 100)
+    assert done.returncode == 2 and "--input-size 100: give a multiple of 8" in done.stderr
 
 
 def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
