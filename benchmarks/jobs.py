@@ -43,8 +43,7 @@ def ask(python, module: str, *args, setting: dict = {}) -> dict:
                               env={**os.environ, **setting})
         if done.returncode:
             chatter.seek(0)
-            why = f"was killed by signal {-done.returncode}" if done.returncode < 0 else last_line(chatter.read())
-            return {"status": f"failed: {why}"}
+            return {"status": _failed(done.returncode, chatter.read())}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -53,6 +52,10 @@ def printed(module: str, *args) -> list:
     done = subprocess.run([sys.executable, "-m", module, *map(str, args)], cwd=ROOT, capture_output=True, text=True)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("|")]
     if done.returncode or len(lines) < 3:
-        return [{"status": f"failed: {last_line(done.stderr)}"}]
+        return [{"status": _failed(done.returncode, done.stderr)}]
     columns, _, *lines = lines
     return [dict(zip(columns, line)) | {"status": ""} for line in lines]
+
+
+def _failed(code: int, said: str) -> str:
+    return f"failed: was killed by signal {-code}" if code < 0 else f"failed: {last_line(said)}"

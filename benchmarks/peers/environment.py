@@ -1,10 +1,13 @@
 """An environment of its own for each system that we compare with, in the cache's folder `peers`: they need other packages than we do."""
 import pathlib
+import re
 import subprocess
 import sys
 
 from caffe_build.locate import cache_folder
 from mcc_caffe.errors import UserError
+
+_BAR = re.compile(r"\d+%\|.*\| *\d+/\d+ \[")   # tqdm's
 
 
 def environment(name: str, needed: tuple, alone: tuple = (), remedy: str = "it needs the network") -> pathlib.Path:
@@ -28,5 +31,6 @@ def environment(name: str, needed: tuple, alone: tuple = (), remedy: str = "it n
 
 
 def last_line(text: str) -> str:
-    """The last line of what a command said, which is why it failed."""
-    return (text.strip().splitlines() or ["no word of why"])[-1]
+    """The last line of what a command said, which is why it failed; progress bars, which may come after it, are passed over."""
+    lines = [line for line in text.strip().splitlines() if line.strip() and not _BAR.search(line)]
+    return lines[-1] if lines else "no word of why"
