@@ -72,7 +72,7 @@ infer: caffe  ## find the hand in IMAGES="images, videos, folders or globs"
 demo: prototxt  ## from nothing to pictures: prototxts, synthetic hands, LMDB, a short training, inference
 	@$(RUN) mcc_caffe.demo
 
-bench: caffe  ## every figure about speed, beside other engines: tables and pictures in runs/bench; ARGS=--quick in 5 minutes
+bench: caffe  ## every figure about speed, beside other engines: tables and pictures in runs/bench; ARGS=--quick in 10 minutes
 	@$(RUN) benchmarks $(ARGS)
 
 bench-gpu: caffe  ## does the GPU compute as the CPU does, and how fast? for a Caffe with CUDA (make caffe GPU=1)

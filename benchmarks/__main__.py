@@ -1,7 +1,7 @@
 """Measures every figure that the project claims about speed, beside other engines: `python -m benchmarks` (`make bench`).
 
-    python -m benchmarks                                 # all of it, some 25 minutes on 2 cores
-    python -m benchmarks --quick                         # some 5 minutes: fewer repeats, the slowest ones left out
+    python -m benchmarks                                 # all of it, some 40 minutes on 2 cores
+    python -m benchmarks --quick                         # some 10 minutes: fewer repeats, the slowest ones left out
     python -m benchmarks --only training                 # or inference, blas, data, pyramid; several allowed
     python -m benchmarks --report docs/benchmarks.md     # also as a document, with its picture beside it
 

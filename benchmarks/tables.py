@@ -6,7 +6,7 @@ DATA, PYRAMID = "data", "pyramid"   # tables that other benchmarks print
 TITLE = """# Benchmarks
 
 Every figure that this project claims about speed, measured side by side by one command, `make bench` (`python -m benchmarks`; `make bench
-ARGS=--quick` in some 5 minutes). It writes bench.md, which is this text, bench.json with all numbers and bench.png to `runs/bench`;
+ARGS=--quick` in some 10 minutes). It writes bench.md, which is this text, bench.json with all numbers and bench.png to `runs/bench`;
 `ARGS="--report docs/benchmarks.md"` wrote this file. Ratios between rows are what to look at: they hold where the machine is another. Rows
 of one table are measured one after the other, each in a process of its own; neighbours that use the machine meanwhile spoil them, and most
 of all those of PyTorch, whose threads wait for each other.
