@@ -96,7 +96,7 @@ def test_mini_with_the_weights_that_ship(hands):
         assert (one.present == other.present).all() and one.present.sum() > 5
         assert np.abs(one.keypoints[:, 2] - other.keypoints[:, 2]).max() <= TOLERANCE
         # Bicubic: what a cell and its neighbours weigh is more than 1 together.
-        assert one.mask.max() > 0.5 and np.abs(one.mask - other.mask).max() <= 2 * TOLERANCE
+        assert one.mask.max() > 0.1 and np.abs(one.mask - other.mask).max() <= 2 * TOLERANCE
 
 
 @pytest.mark.parametrize("without", ["mask", "pose"])
