@@ -36,7 +36,7 @@ def test_keypoints_are_those_of_the_naive_way():
         contents = [np.floor(apply(one, window[:2] + window[2:] - 1)).astype(int) + 1 for one, window in zip(pose.to_input, windows)]
         expected, levels = naively(pose.level_heatmaps, contents)
         for keypoint, level in zip(expected, levels):
-            keypoint[:2] = apply(invert(window_map(windows[level], SIZE)), keypoint[:2])
+            keypoint[:2] = apply(invert(window_map(windows[level], predictor.input_size)), keypoint[:2])
         np.testing.assert_allclose(pose.keypoints, expected, rtol=0, atol=1e-9)
 
 
@@ -80,16 +80,17 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
     """Pictures of 4000 pixels, a single pass, against the plain warp of all of it: a keypoint stays within one cell, or moves between two places
     of nearly the same height: the plain warp's maximum is not more than 0.1 above what its heatmap has there."""
     predictor, rng, within = HandPredictor(levels=1), np.random.default_rng(5), []
+    size = predictor.input_size
     for image in panels() + [drawn_sample(rng, "x", 400, 300).image() for _ in range(4)]:
         height, width = image.shape[:2]
         large = cv2.resize(image, (4000, 4000 * height // width), interpolation=cv2.INTER_CUBIC)
         pose = predictor.predict(large)
         to_input = pose.to_input[0]
-        heatmaps = predictor.engine(network_input(large, to_input, SIZE)[None])[1]
-        plain, _ = naively(heatmaps, Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), SIZE).contents())
+        heatmaps = predictor.engine(network_input(large, to_input, size)[None])[1]
+        plain, _ = naively(heatmaps, Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents())
         found = np.round(apply(to_input, pose.keypoints[:, :2])).astype(int)
         moved = np.abs(found - plain[:, :2]).max(axis=1)
-        there = [cv2.resize(one, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)[y, x] for one, (x, y) in zip(heatmaps[0], found)]
+        there = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC)[y, x] for one, (x, y) in zip(heatmaps[0], found)]
         assert np.abs(pose.keypoints[:, 2] - plain[:, 2]).max() < 0.1
         assert (plain[:, 2] - there)[moved > 8].max(initial=0) < 0.1
         within.append(moved <= 1)
