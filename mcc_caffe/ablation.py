@@ -144,8 +144,8 @@ def main(argv=None) -> None:
     hands = f"samples of {options.data}" if options.data else "easy synthetic hands (`data_tools.synth --easy`)"
     command = f"python -m mcc_caffe.ablation{f' --data {options.data}' if options.data else ''} --iterations {options.iterations}"
     command += f" --batch-size {options.batch_size} --seeds {' '.join(map(str, options.seeds))}"
-    setting = (f"`{command}`: the `mini` variant, {options.iterations} iterations of {options.batch_size} images, with augmentation, on {counts[TRAIN]} {hands}; "
-               f"{counts[VALIDATION]} others to measure on, in a single pass.")
+    setting = (f"`{command}`: the `mini` variant, {options.iterations} iterations of {options.batch_size} images, with augmentation, "
+               f"on {counts[TRAIN]} {hands}; {counts[VALIDATION]} others to measure on, in a single pass.")
     write_whole(report, text(results, setting, {name: path.name for name, path in figures.items()}).encode())
     print(f"\n{text(results, setting, {})}\n{report}: the same with figures")
 

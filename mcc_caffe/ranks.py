@@ -94,10 +94,6 @@ class Ranks:
         if errors:
             raise RankLost(f"rank {self.rank} does not reach the others any more ({errors[0]}): go on with --resume auto")
 
-    def share(self, value):
-        """Rank 0's value (any that can be pickled), whatever the others give."""
-        return value
-
     def gather(self, value) -> list:
         """To rank 0 the list of all ranks' values, in their order; to the others None."""
         return [value]
@@ -172,6 +168,7 @@ class MpiRanks(Ranks):
             signal.signal(signal.SIGTERM, _linger)
 
     def share(self, value):
+        """Rank 0's value, whatever the others give."""
         return self._comm.bcast(value)
 
     def gather(self, value) -> list:
