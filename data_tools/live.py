@@ -2,8 +2,9 @@
 
     python -m mcc_caffe.train "synth:seed=0&size=224"
 
-The part after `synth:` is a query of options of `data_tools.synth`, seed, size, min_fill, max_roll, common and easy (0 or 1), with its
-defaults, and split (Train); picture i of the set is picture i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render: give them to it with --workers.
+The part after `synth:` is a query of the options of `data_tools.synth` that say what is drawn, with its defaults (easy is 0 or 1), and
+split (Train); picture i of the set is picture i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render:
+give them to it with --workers.
 """
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from mcc_caffe.errors import UserError
 from mcc_caffe.samples import LIVE, Sample
 
 VARIED = hand_scene.VARIED
-DEFAULTS = {"seed": 0, "size": 400, "min_fill": VARIED.fill[0], "max_roll": VARIED.max_roll, "common": VARIED.common, "easy": 0,
-            "split": SPLITS[0]}
+DEFAULTS = {"seed": 0, "size": 400, "min_fill": VARIED.fill[0], "max_roll": VARIED.max_roll, "common": VARIED.common, "held": VARIED.held,
+            "people": VARIED.people, "easy": 0, "split": SPLITS[0]}
 
 
 class LiveHands:

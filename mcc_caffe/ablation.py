@@ -99,17 +99,14 @@ def train(command: list) -> None:
         raise UserError(f"the training ended with exit code {status} (see above): mend that and run the command again, it goes on")
 
 
-def trained(out: pathlib.Path, net: str, seed: int, data: pathlib.Path, iterations: int, batch_size: int) -> pathlib.Path:
-    """The weights of a net trained with a seed, in a run folder of its own; what is finished stays as it is."""
-    folder = out / f"{net.replace(' ', '_')}_seed{seed}"
+def trained(folder: pathlib.Path, what: str, iterations: int, command: list) -> pathlib.Path:
+    """The weights of a training in a run folder of its own, `mcc_caffe.train` with `command`; what is finished stays as it is."""
     weights = snapshots.weights_path(folder / SNAPSHOTS, iterations)
     if weights.with_suffix(".solverstate") in snapshots.pairs(folder / SNAPSHOTS):
         print(f"{folder}: finished before", flush=True)
         return weights
-    print(f"{folder}: {net}, seed {seed}", flush=True)
-    without = ["--without", WITHOUT[net]] if WITHOUT[net] else []
-    train([data / TRAIN, "--out", folder, "--resume", "auto", "--variant", "mini", *without, "--seed", seed, "--iterations", iterations,
-           "--batch-size", batch_size, "--snapshot", max(iterations // 4, 1)])
+    print(f"{folder}: {what}", flush=True)
+    train([*command, "--out", folder, "--resume", "auto", "--iterations", iterations, "--snapshot", max(iterations // 4, 1)])
     return weights
 
 
@@ -131,7 +128,12 @@ def main(argv=None) -> None:
     counts = check_masks(data)
     check_settings(options.out, {"data": str(data.absolute()), "batch_size": options.batch_size})
     runs = [(net, seed) for seed in options.seeds for net in WITHOUT]
-    weights = [trained(options.out, net, seed, data, options.iterations, options.batch_size) for net, seed in runs]
+    weights = [
+        trained(options.out / f"{net.replace(' ', '_')}_seed{seed}", f"{net}, seed {seed}", options.iterations,
+                [data / TRAIN, "--variant", "mini", *(["--without", WITHOUT[net]] if WITHOUT[net] else []), "--seed", seed,
+                 "--batch-size", options.batch_size])
+        for net, seed in runs
+    ]
     evaluation = options.out / "evaluation"
     evaluate.main([str(data / VALIDATION), "--levels", "1", "--out", str(evaluation), "--weights", *map(str, weights)])
     results = read_results(evaluation, runs)

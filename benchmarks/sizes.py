@@ -1,0 +1,193 @@
+"""What a narrower or wider net and a smaller or larger input cost, and what they find: `python -m benchmarks.sizes`.
+
+    python -m benchmarks.sizes                                   # some 50 minutes on one core
+    python -m benchmarks.sizes --data data/lmdb --iterations 20000 --seeds 0 1 2 --report docs/sizes.md
+
+Trains the mini variant at several widths and inputs, with every seed and on the same samples, on easy synthetic hands unless --data names
+others; measures all of them on the validation set; and times each on a picture of 640 x 480, one after the other. Writes a report with a
+table and a figure. Everything lies in --out. Run again, it leaves finished trainings alone and goes on with the one that was interrupted.
+"""
+import argparse
+import io
+import json
+import pathlib
+from dataclasses import dataclass, replace
+
+import cv2
+import matplotlib
+import numpy as np
+
+from benchmarks.jobs import in_process
+from benchmarks.pyramid import example_jpeg
+from benchmarks.timing import spread, timed
+from data_tools.build_lmdb import TRAIN, VALIDATION
+from mcc_caffe import evaluate
+from mcc_caffe.ablation import TEST_HANDS, TRAIN_HANDS, check_masks, check_settings, synthetic_set, trained
+from mcc_caffe.errors import UserError, positive, run_command
+from mcc_caffe.files import write_whole
+from mcc_caffe.paper import MINI
+from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.pycaffe import import_caffe
+from prototxt.generate import deploy_net, train_net
+from solver.generate import solver
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402  (the backend comes first)
+
+MEASURES = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "AUC", "mean IoU")
+DRAWN = ("PCK@0.05", "AUC", "mean IoU")
+REPEATS, SECONDS = 20, 2.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """A net: factor on every hidden layer's channels and side of the input, pixels."""
+
+    width: float
+    input_size: int
+
+    @property
+    def name(self) -> str:
+        return f"width {self.width:g}, input {self.input_size}"
+
+
+SIZES = tuple(Size(width, MINI.input_size) for width in (0.125, MINI.width, 0.375)) + tuple(Size(MINI.width, side) for side in (96, 160, 192))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of a size: multiply-adds of a picture and parameters, `timing.spread` of the seconds a picture, {measure: [value for each seed]}."""
+
+    size: Size
+    multiply_adds: int
+    parameters: int
+    seconds: dict
+    found: dict
+
+
+def arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sizes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", type=pathlib.Path, metavar="DIR",
+        help=f"folder of the LMDB sets {TRAIN} and {VALIDATION} (default: {TRAIN_HANDS} and {TEST_HANDS} easy synthetic hands, in --out)")
+    add("--iterations", type=positive, default=1000, metavar="N", help="of each training (default: %(default)s)")
+    add("--batch-size", type=positive, default=8, metavar="N", help="images an iteration (default: %(default)s)")
+    add("--seeds", type=int, nargs="+", default=[0, 1], metavar="N", help="of each net's trainings (default: 0 1)")
+    add("--out", type=pathlib.Path, default=pathlib.Path("runs/sizes"), metavar="DIR", help="default: runs/sizes")
+    add("--report", type=pathlib.Path, metavar="FILE", help="Markdown file to write, its figure beside it (default: sizes.md in --out)")
+    return parser.parse_args(argv)
+
+
+def write_net(size: Size, folder: pathlib.Path) -> None:
+    """train.prototxt, deploy.prototxt and solver.prototxt of mini at another size."""
+    variant = replace(MINI, width=size.width, input_size=size.input_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    shipped_net = f'"prototxt/{variant.name}/train.prototxt"'
+    for name, text in (("train", train_net(variant)), ("deploy", deploy_net(variant)),
+                       ("solver", solver(variant).replace(shipped_net, json.dumps(str(folder.absolute() / "train.prototxt"))))):
+        write_whole(folder / f"{name}.prototxt", text.encode())
+
+
+def cost(prototxt: pathlib.Path) -> tuple[int, int]:
+    """Multiply-adds of the convolutions for one picture, and all parameters."""
+    net = import_caffe().Net(str(prototxt), 1)
+    cells = {name: np.prod(net.blobs[net.top_names[name][0]].data.shape[2:]) for name in net.params}
+    return (int(sum(kernel.count * cells[name] for name, (kernel, _) in net.params.items())),
+            sum(blob.count for blobs in net.params.values() for blob in blobs))
+
+
+def seconds_a_picture(prototxt: pathlib.Path, weights: pathlib.Path) -> dict:
+    """`timing.spread` of a single pass over the example picture, in the process that calls."""
+    predictor, image = HandPredictor(weights, prototxt=prototxt, levels=1), cv2.imdecode(np.frombuffer(example_jpeg(), np.uint8), cv2.IMREAD_COLOR)
+    predictor.predict(image)
+    return spread(timed(lambda: predictor.predict(image), REPEATS, SECONDS))
+
+
+def measures(numbers: dict) -> dict:
+    """{measure: value} of what results.json says of a net on a set."""
+    pck = {f"PCK@{threshold}": value for threshold, value in numbers["paper"]["PCK"]["values"].items()}
+    return {**pck, "AUC": numbers["paper"]["AUC"]["value"], "mean IoU": numbers["mask"]["mean_IoU"]}
+
+
+def measure(size: Size, folder: pathlib.Path, data: pathlib.Path, weights: list) -> Measured:
+    """What a size found on the validation set, with each of the weights, and what it costs."""
+    evaluate.main([str(data / VALIDATION), "--levels", "1", "--out", str(folder / "evaluation"), "--prototxt", str(folder / "deploy.prototxt"),
+                   "--weights", *map(str, weights)])
+    models = json.loads((folder / "evaluation" / evaluate.RESULTS).read_text())["models"]
+    found = [measures(next(iter(model["sets"].values()))) for model in models]
+    return Measured(size, *in_process(cost, folder / "deploy.prototxt"), in_process(seconds_a_picture, folder / "deploy.prototxt", weights[0]),
+                    {name: [one[name] for one in found] for name in MEASURES})
+
+
+def text(results: list, setting: str, figure: str) -> str:
+    """The report as Markdown. figure: its file name, or empty."""
+    mini = next(one for one in results if (one.size.width, one.size.input_size) == (MINI.width, MINI.input_size))
+    lines = [["width", "input", "parameters", "multiply-adds", "ms a picture", "times mini's", *MEASURES]]
+    lines.append(["---"] * len(lines[0]))
+    for one in results:
+        lines.append([f"{one.size.width:g}", f"{one.size.input_size}", f"{one.parameters / 1e6:.2f} M", f"{one.multiply_adds / 1e9:.2f} G",
+                      f"{1000 * one.seconds['median']:.1f}", f"{one.seconds['median'] / mini.seconds['median']:.2f}",
+                      *(_cell(one.found[name]) for name in MEASURES)])
+    parts = ["# What width and input cost, and what they find", setting, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    return "\n\n".join([*parts, *([f"![What each finds against what it costs]({figure})"] if figure else [])]) + "\n"
+
+
+def _cell(values: list) -> str:
+    mean = f"{np.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
+
+
+def draw(results: list) -> bytes:
+    """PNG of some of the measures against the time of a picture: mean over the seeds, and their range."""
+    figure, panels = pyplot.subplots(1, len(DRAWN), figsize=(5 * len(DRAWN), 4), layout="constrained")
+    for axes, name in zip(panels, DRAWN):
+        for what, kept in (("widths", lambda size: size.input_size == MINI.input_size), ("inputs", lambda size: size.width == MINI.width)):
+            line = sorted((one for one in results if kept(one.size)), key=lambda one: one.multiply_adds)
+            times, values = [1000 * one.seconds["median"] for one in line], [one.found[name] for one in line]
+            means = [np.mean(value) for value in values]
+            axes.errorbar(times, means, [[mean - min(value) for mean, value in zip(means, values)],
+                                         [max(value) - mean for mean, value in zip(means, values)]], marker="o", capsize=3, label=what)
+            for one, x, y in zip(line, times, means):
+                axes.annotate(f"{one.size.width:g}" if what == "widths" else f"{one.size.input_size}", (x, y), xytext=(5, -12 if what == "widths" else 6),
+                              textcoords="offset points", fontsize=9)
+        axes.set(xlabel="ms a picture, single pass", ylabel=name)
+        axes.grid(alpha=0.3)
+    panels[0].legend(frameon=False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=90)
+    pyplot.close(figure)
+    return content.getvalue()
+
+
+def main(argv=None) -> None:
+    options = arguments(argv)
+    if len(set(options.seeds)) < len(options.seeds):
+        raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: give different ones")
+    data = options.data or synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
+    counts = check_masks(data)
+    check_settings(options.out, {"data": str(data.absolute()), "batch_size": options.batch_size})
+    weights = {}
+    for size in SIZES:
+        folder = options.out / size.name.replace(", ", "_").replace(" ", "")
+        write_net(size, folder)
+        weights[size] = [trained(folder / f"seed{seed}", f"{size.name}, seed {seed}", options.iterations,
+                                 [data / TRAIN, "--solver", folder / "solver.prototxt", "--seed", seed, "--batch-size", options.batch_size])
+                         for seed in options.seeds]
+    results = [measure(size, paths[0].parents[2], data, paths) for size, paths in weights.items()]
+
+    report = options.report or options.out / "sizes.md"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    figure = report.with_suffix(".png")
+    write_whole(figure, draw(results))
+    hands = f"samples of {options.data}" if options.data else "easy synthetic hands (`data_tools.synth --easy`)"
+    command = f"python -m benchmarks.sizes{f' --data {options.data}' if options.data else ''} --iterations {options.iterations}"
+    command += f" --batch-size {options.batch_size} --seeds {' '.join(map(str, options.seeds))}"
+    setting = (f"`{command}`: the `mini` variant at other widths and inputs, {options.iterations} iterations of {options.batch_size} images, with "
+               f"augmentation, on {counts[TRAIN]} {hands}; {counts[VALIDATION]} others to measure on, in a single pass. A cell is the mean over "
+               f"the seeds, with the smallest and the largest. Milliseconds: `HandPredictor.predict` of a picture of 640 x 480, median.")
+    write_whole(report, text(results, setting, figure.name).encode())
+    print(f"\n{text(results, setting, '')}\n{report}: the same with its figure")
+
+
+if __name__ == "__main__":
+    run_command(main)
