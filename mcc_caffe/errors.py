@@ -3,6 +3,8 @@ import argparse
 import sys
 import warnings
 
+from mcc_caffe.paper import STRIDE
+
 
 class UserError(Exception):
     """Bad input. Commands print its one line and exit with `code`."""
@@ -16,6 +18,13 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
+
+
+def input_side(text: str) -> int:
+    """An option's side of a network's input, pixels, as argparse's `type`."""
+    if positive(text) % STRIDE:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of {STRIDE}")
+    return int(text)
 
 
 def run_command(main) -> None:

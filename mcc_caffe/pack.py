@@ -5,7 +5,8 @@
     python -m mcc_caffe.pack --join paper.npz                                              # makes paper.npz of its parts
 
 Every command takes packed weights where it takes a caffemodel. What they are is said inside: variant and net from the
-caffemodel, its iterations from its name, its date from the file's, and what it was trained on from its run's prototxt.
+caffemodel, its iterations from its name, its date from the file's, and what it was trained on, with which input, from its
+run's prototxt.
 """
 import argparse
 import datetime
@@ -14,9 +15,9 @@ import pathlib
 import re
 
 from mcc_caffe import packed
-from mcc_caffe.errors import UserError, run_command
+from mcc_caffe.errors import UserError, input_side, run_command
 from mcc_caffe.files import write_whole
-from mcc_caffe.paper import ABLATIONS, STRIDE, VARIANTS
+from mcc_caffe.paper import ABLATIONS, VARIANTS
 from mcc_caffe.protobuf import read_text
 from mcc_caffe.samples import LIVE
 from mcc_caffe.weights import read_caffemodel
@@ -31,7 +32,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("weights", nargs="?", type=pathlib.Path, metavar="FILE.caffemodel", help="weights of one of our nets")
     add("out", nargs="?", type=pathlib.Path, metavar="OUT.npz", help="file to write, or, where it would be larger than 16 MiB, its parts")
     add("--data", metavar="TEXT", help="what the weights were trained on (default: what the run's train.prototxt names)")
-    add("--input-size", type=int, metavar="PIXELS", help="side of the input with which these weights find most (default: the variant's)")
+    add("--input-size", type=input_side, metavar="PIXELS", help="side of the input with which these weights find most (default: the run's)")
     add("--join", type=pathlib.Path, metavar="OUT.npz", help="make this file of OUT.npz.part1, OUT.npz.part2, ...")
     options = parser.parse_args(argv)
     if (options.join is None) != (options.out is not None) or options.join and options.weights:
@@ -39,25 +40,30 @@ def arguments(argv=None) -> argparse.Namespace:
     return options
 
 
-def metadata(path: pathlib.Path, net: str, data: str = None) -> dict:
-    """What packed weights say of themselves; UserError where the net is none of ours."""
+def metadata(path: pathlib.Path, net: str, data: str = None, input_size: int = None) -> dict:
+    """What packed weights say of themselves; UserError where the net is none of ours. data, input_size: where they are not the run's."""
     ours = NET.fullmatch(net)
     if not ours:
         raise UserError(f"{path} holds the net {net!r}: only those of prototxt/ are packed, whose names begin with MCC_")
     iterations = re.search(r"_iter_(\d+)$", path.stem)
-    return {
-        "variant": ours[2], "net": ours[1], "iterations": iterations and int(iterations[1]), "data": data or trained_on(path),
+    run = data_settings(path)
+    facts = {
+        "variant": ours[2], "net": ours[1], "iterations": iterations and int(iterations[1]), "data": data or shortened(run.get("source")),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
     }
+    side = input_size or run.get("input_size", VARIANTS[ours[2]].input_size)
+    return facts if side == VARIANTS[ours[2]].input_size else {**facts, "input_size": side}
 
 
-def trained_on(path: pathlib.Path):
-    """The set of the run whose snapshot `path` is, of a folder its last two names; None where no run is there."""
+def data_settings(path: pathlib.Path) -> dict:
+    """The data layer's settings (see loader.LoaderConfig) in the run whose snapshot `path` is; empty where no run is there."""
     prototxt = path.absolute().parent.parent / "train.prototxt"
-    if not prototxt.is_file():
-        return None
-    layers = read_text("NetParameter", prototxt).layer
-    source = next((json.loads(layer.python_param.param_str)["source"] for layer in layers if layer.type == "Python"), None)
+    layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []
+    return next((json.loads(layer.python_param.param_str) for layer in layers if layer.type == "Python"), {})
+
+
+def shortened(source: str) -> str:
+    """A set's name for others: of a folder its last two names."""
     return source if source is None or source.startswith(LIVE) else "/".join(pathlib.Path(source).parts[-2:])
 
 
@@ -102,11 +108,7 @@ def main(argv=None) -> None:
         print(f"{options.join}: {len(content) / 2**20:.1f} MiB")
         return
     layers, net = read_caffemodel(options.weights)
-    facts = metadata(options.weights, net, options.data)
-    if options.input_size is not None:
-        if options.input_size < STRIDE or options.input_size % STRIDE:
-            raise UserError(f"--input-size {options.input_size}: give a multiple of {STRIDE}")
-        facts["input_size"] = options.input_size
+    facts = metadata(options.weights, net, options.data, options.input_size)
     for path in write(options.out, packed.to_bytes(layers, facts)):
         print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
     print(f"{len(layers)} layers, {json.dumps(facts)}")

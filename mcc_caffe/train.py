@@ -21,7 +21,7 @@ import signal
 import time
 
 from mcc_caffe import snapshots
-from mcc_caffe.errors import UserError, positive, run_command
+from mcc_caffe.errors import UserError, input_side, positive, run_command
 from mcc_caffe.files import existing, shipped
 from mcc_caffe.loader import LoaderConfig
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
@@ -51,6 +51,7 @@ def arguments(argv=None) -> argparse.Namespace:
     start.add_argument("--resume", metavar="auto|FILE", help="go on from the run's newest snapshot, or from a .solverstate")
     add("--iterations", type=positive, help="stop there instead of at the solver's max_iter")
     add("--batch-size", type=positive, help="images a process and iteration (default: the net's)")
+    add("--input-size", type=input_side, metavar="PIXELS", help="side of the network's input, a multiple of 8 (default: the net's)")
     add("--seed", type=int, help="of weights, order and augmentation (default: the solver's)")
     add("--no-augmentation", action="store_true", help="letterbox only")
     add("--workers", type=int, default=2, help="loader processes for each training process; 0: none (default: 2)")
@@ -90,8 +91,7 @@ def prepare(options: argparse.Namespace) -> Run:
     source = options.data if options.data.startswith(LIVE) else str(pathlib.Path(options.data).absolute())
     settings = {"source": source, "seed": max(solver.random_seed, 0), "workers": options.workers,
                 "augment": not options.no_augmentation, "first_iteration": snapshots.iteration(resume) if resume else 0}
-    if options.batch_size:
-        settings["batch_size"] = options.batch_size
+    settings |= {name: value for name in ("batch_size", "input_size") if (value := getattr(options, name))}
     config = dataclasses.replace(LoaderConfig.from_json(layer.python_param.param_str), **settings)
     layer.python_param.param_str = config.to_json()
 

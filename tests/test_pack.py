@@ -84,7 +84,18 @@ def test_packed_weights_name_the_input_that_hands_are_found_with(snapshot, small
             pose = HandPredictor(weights, levels=1, engine=engine).predict(image)
             assert pose.level_heatmaps.shape == (1, 22, cells, cells) and pose.mask.shape == (90, 120) and pose.input_size == 8 * cells
     done = run("mcc_caffe.pack", snapshot, out, "--input-size", 100)
-    assert done.returncode == 2 and "--input-size 100: give a multiple of 8" in done.stderr
+    assert done.returncode == 2 and "--input-size: 100 is not a multiple of 8" in done.stderr
+
+
+def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path):
+    options = "--iterations", 1, "--batch-size", 1, "--workers", 0
+    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run", "--input-size", 64, *options)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "small.npz"
+    pack.main([str(tmp_path / "run/snapshots/mcc_iter_1.caffemodel"), str(out)])
+    assert describe(out)["input_size"] == 64 and HandPredictor(out, levels=1).input_size == 64
+    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "none", "--input-size", 100, *options)
+    assert done.returncode == 2 and "--input-size: 100 is not a multiple of 8" in done.stderr and not (tmp_path / "none").exists()
 
 
 def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
