@@ -5,7 +5,8 @@
 
 Trains the mini variant at several widths and inputs, with every seed and on the same samples, on easy synthetic hands unless --data names
 others; measures all of them on the validation set; and times each on a picture of 640 x 480, one after the other. Writes a report with a
-table and a figure. Everything lies in --out. Run again, it leaves finished trainings alone and goes on with the one that was interrupted.
+table and a figure. A training that diverged is named and counts for nothing. Everything lies in --out. Run again, it leaves finished
+trainings alone and goes on with the one that was interrupted.
 """
 import argparse
 import io
@@ -25,7 +26,8 @@ from mcc_caffe import evaluate
 from mcc_caffe.ablation import TEST_HANDS, TRAIN_HANDS, check_masks, check_settings, synthetic_set, trained
 from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.files import write_whole
-from mcc_caffe.paper import MINI
+from mcc_caffe.paper import MINI, STAGES, stage_loss_blob
+from mcc_caffe.plot import read_log
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.pycaffe import import_caffe
 from prototxt.generate import deploy_net, train_net
@@ -56,13 +58,15 @@ SIZES = tuple(Size(width, MINI.input_size) for width in (0.125, MINI.width, 0.37
 
 @dataclass(frozen=True)
 class Measured:
-    """Of a size: multiply-adds of a picture and parameters, `timing.spread` of the seconds a picture, {measure: [value for each seed]}."""
+    """Of a size: multiply-adds of a picture and parameters, `timing.spread` of the seconds a picture, {measure: [value for each seed]}
+    without the seeds that diverged."""
 
     size: Size
     multiply_adds: int
     parameters: int
     seconds: dict
     found: dict
+    diverged: list
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -76,6 +80,11 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--out", type=pathlib.Path, default=pathlib.Path("runs/sizes"), metavar="DIR", help="default: runs/sizes")
     add("--report", type=pathlib.Path, metavar="FILE", help="Markdown file to write, its figure beside it (default: sizes.md in --out)")
     return parser.parse_args(argv)
+
+
+def folder_of(size: Size) -> str:
+    """The name of a size's folder in --out."""
+    return f"width{size.width:g}_input{size.input_size}"
 
 
 def write_net(size: Size, folder: pathlib.Path) -> None:
@@ -109,14 +118,21 @@ def measures(numbers: dict) -> dict:
     return {**pck, "AUC": numbers["paper"]["AUC"]["value"], "mean IoU": numbers["mask"]["mean_IoU"]}
 
 
-def measure(size: Size, folder: pathlib.Path, data: pathlib.Path, weights: list) -> Measured:
-    """What a size found on the validation set, with each of the weights, and what it costs."""
+def has_diverged(run: pathlib.Path) -> bool:
+    """Whether the last stage of a training ended worse than the trivial answer, by the last line of its log."""
+    return not read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(STAGES)] < 1
+
+
+def measure(size: Size, folder: pathlib.Path, data: pathlib.Path, weights: dict) -> Measured:
+    """What a size found on the validation set, with the weights of each seed, and what it costs."""
     evaluate.main([str(data / VALIDATION), "--levels", "1", "--out", str(folder / "evaluation"), "--prototxt", str(folder / "deploy.prototxt"),
-                   "--weights", *map(str, weights)])
+                   "--weights", *map(str, weights.values())])
     models = json.loads((folder / "evaluation" / evaluate.RESULTS).read_text())["models"]
-    found = [measures(next(iter(model["sets"].values()))) for model in models]
-    return Measured(size, *in_process(cost, folder / "deploy.prototxt"), in_process(seconds_a_picture, folder / "deploy.prototxt", weights[0]),
-                    {name: [one[name] for one in found] for name in MEASURES})
+    diverged = [seed for seed, path in weights.items() if has_diverged(path.parents[1])]
+    found = [measures(next(iter(model["sets"].values()))) for seed, model in zip(weights, models, strict=True) if seed not in diverged]
+    prototxt = folder / "deploy.prototxt"
+    return Measured(size, *in_process(cost, prototxt), in_process(seconds_a_picture, prototxt, next(iter(weights.values()))),
+                    {name: [one[name] for one in found] for name in MEASURES}, diverged)
 
 
 def text(results: list, setting: str, figure: str) -> str:
@@ -129,10 +145,13 @@ def text(results: list, setting: str, figure: str) -> str:
                       f"{1000 * one.seconds['median']:.1f}", f"{one.seconds['median'] / mini.seconds['median']:.2f}",
                       *(_cell(one.found[name]) for name in MEASURES)])
     parts = ["# What width and input cost, and what they find", setting, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts += [f"Diverged and left out: {one.size.name}, seed {', '.join(map(str, one.diverged))}." for one in results if one.diverged]
     return "\n\n".join([*parts, *([f"![What each finds against what it costs]({figure})"] if figure else [])]) + "\n"
 
 
 def _cell(values: list) -> str:
+    if not values:
+        return "-"
     mean = f"{np.mean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
 
@@ -142,7 +161,7 @@ def draw(results: list) -> bytes:
     figure, panels = pyplot.subplots(1, len(DRAWN), figsize=(5 * len(DRAWN), 4), layout="constrained")
     for axes, name in zip(panels, DRAWN):
         for what, kept in (("widths", lambda size: size.input_size == MINI.input_size), ("inputs", lambda size: size.width == MINI.width)):
-            line = sorted((one for one in results if kept(one.size)), key=lambda one: one.multiply_adds)
+            line = sorted((one for one in results if kept(one.size) and one.found[name]), key=lambda one: one.multiply_adds)
             times, values = [1000 * one.seconds["median"] for one in line], [one.found[name] for one in line]
             means = [np.mean(value) for value in values]
             axes.errorbar(times, means, [[mean - min(value) for mean, value in zip(means, values)],
@@ -168,12 +187,12 @@ def main(argv=None) -> None:
     check_settings(options.out, {"data": str(data.absolute()), "batch_size": options.batch_size})
     weights = {}
     for size in SIZES:
-        folder = options.out / size.name.replace(", ", "_").replace(" ", "")
+        folder = options.out / folder_of(size)
         write_net(size, folder)
-        weights[size] = [trained(folder / f"seed{seed}", f"{size.name}, seed {seed}", options.iterations,
-                                 [data / TRAIN, "--solver", folder / "solver.prototxt", "--seed", seed, "--batch-size", options.batch_size])
-                         for seed in options.seeds]
-    results = [measure(size, paths[0].parents[2], data, paths) for size, paths in weights.items()]
+        weights[size] = {seed: trained(folder / f"seed{seed}", f"{size.name}, seed {seed}", options.iterations,
+                                       [data / TRAIN, "--solver", folder / "solver.prototxt", "--seed", seed, "--batch-size", options.batch_size])
+                         for seed in options.seeds}
+    results = [measure(size, options.out / folder_of(size), data, paths) for size, paths in weights.items()]
 
     report = options.report or options.out / "sizes.md"
     report.parent.mkdir(parents=True, exist_ok=True)

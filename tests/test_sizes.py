@@ -1,4 +1,5 @@
 """`python -m benchmarks.sizes` on its two smallest nets and a handful of drawn hands; its costs by hand."""
+import json
 import re
 
 import cv2
@@ -46,12 +47,24 @@ def test_the_cost_by_hand(tmp_path):
 def test_the_table_compares_with_mini():
     seconds = {"median": 0.004}
     found = {name: [0.5, 0.7] for name in sizes.MEASURES}
-    results = [Measured(SMALL[0], 10**8, 500_000, seconds, found),
-               Measured(SMALL[1], 5 * 10**8, 2_000_000, {"median": 0.008}, {name: [0.25] for name in sizes.MEASURES})]
+    results = [Measured(SMALL[0], 10**8, 500_000, seconds, found, []),
+               Measured(SMALL[1], 5 * 10**8, 2_000_000, {"median": 0.008}, {name: [0.25] for name in sizes.MEASURES}, [7]),
+               Measured(Size(0.5, 128), 20 * 10**8, 8_000_000, {"median": 0.03}, {name: [] for name in sizes.MEASURES}, [3, 7])]
     report = sizes.text(results, "Trained somehow.", "a.png")
     assert "| 0.125 | 64 | 0.50 M | 0.10 G | 4.0 | 0.50 | 0.600 (0.500 to 0.700) |" in report
     assert "| 0.25 | 128 | 2.00 M | 0.50 G | 8.0 | 1.00 | 0.250 | 0.250 |" in report
+    assert "| 0.5 | 128 | 8.00 M | 2.00 G | 30.0 | 3.75 | - | - | - | - | - |" in report
+    assert [line for line in report.splitlines() if line.startswith("Diverged")] == [
+        "Diverged and left out: width 0.25, input 128, seed 7.", "Diverged and left out: width 0.5, input 128, seed 3, 7."]
+    assert sizes.draw(results).startswith(b"\x89PNG")
     assert "](a.png)" in report and "](" not in sizes.text(results, "", "")
+
+
+@pytest.mark.parametrize("ratio, diverged", [(0.3, False), (1.0, True), (4e10, True), (float("nan"), True)])
+def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_path):
+    lines = [{"iteration": number, "ratio_to_trivial": {"loss_stage5": value}} for number, value in ((20, 0.9), (40, ratio))]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert sizes.has_diverged(tmp_path) == diverged
 
 
 def test_the_whole_command(data, tmp_path, monkeypatch, capfd):
