@@ -8,7 +8,6 @@ others; measures all of them on the validation set; and times each on a picture 
 table and a figure. A training that diverged is named and counts for nothing. Everything lies in --out. Run again, it leaves finished
 trainings alone and goes on with the one that was interrupted.
 """
-import argparse
 import io
 import json
 import pathlib
@@ -23,8 +22,8 @@ from benchmarks.pyramid import example_jpeg
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
-from mcc_caffe.ablation import TEST_HANDS, TRAIN_HANDS, check_masks, check_settings, synthetic_set, trained
-from mcc_caffe.errors import UserError, positive, run_command
+from mcc_caffe.ablation import TEST_HANDS, TRAIN_HANDS, check_masks, check_settings, parser_of, setting, synthetic_set, trained
+from mcc_caffe.errors import UserError, run_command
 from mcc_caffe.files import write_whole
 from mcc_caffe.paper import MINI, STAGES, stage_loss_blob
 from mcc_caffe.plot import read_log
@@ -36,6 +35,7 @@ from solver.generate import solver
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
+COMMAND = "benchmarks.sizes"
 MEASURES = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "AUC", "mean IoU")
 DRAWN = ("PCK@0.05", "AUC", "mean IoU")
 REPEATS, SECONDS = 20, 2.0
@@ -67,19 +67,6 @@ class Measured:
     seconds: dict
     found: dict
     diverged: list
-
-
-def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sizes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", type=pathlib.Path, metavar="DIR",
-        help=f"folder of the LMDB sets {TRAIN} and {VALIDATION} (default: {TRAIN_HANDS} and {TEST_HANDS} easy synthetic hands, in --out)")
-    add("--iterations", type=positive, default=1000, metavar="N", help="of each training (default: %(default)s)")
-    add("--batch-size", type=positive, default=8, metavar="N", help="images an iteration (default: %(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1], metavar="N", help="of each net's trainings (default: 0 1)")
-    add("--out", type=pathlib.Path, default=pathlib.Path("runs/sizes"), metavar="DIR", help="default: runs/sizes")
-    add("--report", type=pathlib.Path, metavar="FILE", help="Markdown file to write, its figure beside it (default: sizes.md in --out)")
-    return parser.parse_args(argv)
 
 
 def folder_of(size: Size) -> str:
@@ -135,8 +122,8 @@ def measure(size: Size, folder: pathlib.Path, data: pathlib.Path, weights: dict)
                     {name: [one[name] for one in found] for name in MEASURES}, diverged)
 
 
-def text(results: list, setting: str, figure: str) -> str:
-    """The report as Markdown. figure: its file name, or empty."""
+def text(results: list, how: str, figure: str) -> str:
+    """The report as Markdown. how: a sentence on what was trained. figure: its file name, or empty."""
     mini = next(one for one in results if (one.size.width, one.size.input_size) == (MINI.width, MINI.input_size))
     lines = [["width", "input", "parameters", "multiply-adds", "ms a picture", "times mini's", *MEASURES]]
     lines.append(["---"] * len(lines[0]))
@@ -144,7 +131,7 @@ def text(results: list, setting: str, figure: str) -> str:
         lines.append([f"{one.size.width:g}", f"{one.size.input_size}", f"{one.parameters / 1e6:.2f} M", f"{one.multiply_adds / 1e9:.2f} G",
                       f"{1000 * one.seconds['median']:.1f}", f"{one.seconds['median'] / mini.seconds['median']:.2f}",
                       *(_cell(one.found[name]) for name in MEASURES)])
-    parts = ["# What width and input cost, and what they find", setting, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts = ["# What width and input cost, and what they find", how, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     parts += [f"Diverged and left out: {one.size.name}, seed {', '.join(map(str, one.diverged))}." for one in results if one.diverged]
     return "\n\n".join([*parts, *([f"![What each finds against what it costs]({figure})"] if figure else [])]) + "\n"
 
@@ -179,7 +166,7 @@ def draw(results: list) -> bytes:
 
 
 def main(argv=None) -> None:
-    options = arguments(argv)
+    options = parser_of(COMMAND, __doc__, "runs/sizes").parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: give different ones")
     data = options.data or synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
@@ -198,14 +185,10 @@ def main(argv=None) -> None:
     report.parent.mkdir(parents=True, exist_ok=True)
     figure = report.with_suffix(".png")
     write_whole(figure, draw(results))
-    hands = f"samples of {options.data}" if options.data else "easy synthetic hands (`data_tools.synth --easy`)"
-    command = f"python -m benchmarks.sizes{f' --data {options.data}' if options.data else ''} --iterations {options.iterations}"
-    command += f" --batch-size {options.batch_size} --seeds {' '.join(map(str, options.seeds))}"
-    setting = (f"`{command}`: the `mini` variant at other widths and inputs, {options.iterations} iterations of {options.batch_size} images, with "
-               f"augmentation, on {counts[TRAIN]} {hands}; {counts[VALIDATION]} others to measure on, in a single pass. A cell is the mean over "
-               f"the seeds, with the smallest and the largest. Milliseconds: `HandPredictor.predict` of a picture of 640 x 480, median.")
-    write_whole(report, text(results, setting, figure.name).encode())
-    print(f"\n{text(results, setting, '')}\n{report}: the same with its figure")
+    how = (f"{setting(COMMAND, options, counts, 'the `mini` variant at other widths and inputs')} A cell is the mean over the seeds, with the "
+           "smallest and the largest. Milliseconds: `HandPredictor.predict` of a picture of 640 x 480, median.")
+    write_whole(report, text(results, how, figure.name).encode())
+    print(f"\n{text(results, how, '')}\n{report}: the same with its figure")
 
 
 if __name__ == "__main__":

@@ -32,17 +32,32 @@ TRAIN_HANDS, TEST_HANDS = 2000, 300                       # easy ones: a short t
 SETTINGS = "settings.json"
 
 
-def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(command: str, doc: str, out: str) -> argparse.ArgumentParser:
+    """The options of a command that compares trainings with one another. out: the default of --out, after which the report is named."""
+    parser = argparse.ArgumentParser(prog=f"python -m {command}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=pathlib.Path, metavar="DIR",
         help=f"folder of the LMDB sets {TRAIN} and {VALIDATION} (default: {TRAIN_HANDS} and {TEST_HANDS} easy synthetic hands, in --out)")
     add("--iterations", type=positive, default=1000, metavar="N", help="of each training (default: %(default)s)")
     add("--batch-size", type=positive, default=8, metavar="N", help="images an iteration (default: %(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1], metavar="N", help="of each net's trainings, at least two (default: 0 1)")
-    add("--out", type=pathlib.Path, default=pathlib.Path("runs/ablation"), metavar="DIR", help="default: runs/ablation")
-    add("--report", type=pathlib.Path, metavar="FILE", help="Markdown file to write, its figures beside it (default: ablation.md in --out)")
-    options = parser.parse_args(argv)
+    add("--seeds", type=int, nargs="+", default=[0, 1], metavar="N", help="of each net's trainings (default: 0 1)")
+    add("--out", type=pathlib.Path, default=pathlib.Path(out), metavar="DIR", help="default: %(default)s")
+    add("--report", type=pathlib.Path, metavar="FILE",
+        help=f"Markdown file to write, its figures beside it (default: {pathlib.Path(out).name}.md in --out)")
+    return parser
+
+
+def setting(command: str, options: argparse.Namespace, counts: dict, what: str) -> str:
+    """The sentence of a report that says how its trainings were made. what: the nets; counts: as `check_masks` gives them."""
+    hands = f"samples of {options.data}" if options.data else "easy synthetic hands (`data_tools.synth --easy`)"
+    line = f"python -m {command}{f' --data {options.data}' if options.data else ''} --iterations {options.iterations}"
+    line += f" --batch-size {options.batch_size} --seeds {' '.join(map(str, options.seeds))}"
+    return (f"`{line}`: {what}, {options.iterations} iterations of {options.batch_size} images, with augmentation, "
+            f"on {counts[TRAIN]} {hands}; {counts[VALIDATION]} others to measure on, in a single pass.")
+
+
+def arguments(argv=None) -> argparse.Namespace:
+    options = parser_of("mcc_caffe.ablation", __doc__, "runs/ablation").parse_args(argv)
     if len(set(options.seeds)) < max(2, len(options.seeds)):
         raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: give at least two different ones, they show what is chance")
     return options
@@ -143,13 +158,9 @@ def main(argv=None) -> None:
     report.parent.mkdir(parents=True, exist_ok=True)
     write_whole(figures["pck"], draw_pck(results))
     write_whole(figures["masks"], draw_masks(results))
-    hands = f"samples of {options.data}" if options.data else "easy synthetic hands (`data_tools.synth --easy`)"
-    command = f"python -m mcc_caffe.ablation{f' --data {options.data}' if options.data else ''} --iterations {options.iterations}"
-    command += f" --batch-size {options.batch_size} --seeds {' '.join(map(str, options.seeds))}"
-    setting = (f"`{command}`: the `mini` variant, {options.iterations} iterations of {options.batch_size} images, with augmentation, "
-               f"on {counts[TRAIN]} {hands}; {counts[VALIDATION]} others to measure on, in a single pass.")
-    write_whole(report, text(results, setting, {name: path.name for name, path in figures.items()}).encode())
-    print(f"\n{text(results, setting, {})}\n{report}: the same with figures")
+    how = setting("mcc_caffe.ablation", options, counts, "the `mini` variant")
+    write_whole(report, text(results, how, {name: path.name for name, path in figures.items()}).encode())
+    print(f"\n{text(results, how, {})}\n{report}: the same with figures")
 
 
 if __name__ == "__main__":

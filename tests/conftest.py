@@ -61,6 +61,15 @@ def drawn_set(drawn_samples, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def two_sets(drawn_samples, tmp_path_factory) -> pathlib.Path:
+    """A folder of LMDB sets: six drawn hands to train on, four to validate."""
+    folder = tmp_path_factory.mktemp("sets")
+    write_set(folder / "train", drawn_samples[:6])
+    write_set(folder / "validation", drawn_samples[6:])
+    return folder
+
+
+@pytest.fixture(scope="session")
 def caffe_tool() -> pathlib.Path:
     """The stock tool `caffe` of the Caffe in use."""
     tool = prefix_of(importable_folder()) / "bin/caffe"

@@ -69,19 +69,10 @@ def test_the_tables_have_a_verdict_a_measure():
 
 
 @pytest.fixture(scope="module")
-def data(drawn_samples, tmp_path_factory):
-    """Six drawn hands to train on, four to validate."""
-    folder = tmp_path_factory.mktemp("sets")
-    write_set(folder / "train", drawn_samples[:6])
-    write_set(folder / "validation", drawn_samples[6:])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(data, tmp_path_factory):
+def finished(two_sets, tmp_path_factory):
     """(folder, what was printed) of the whole command: 2 iterations, 2 seeds."""
     out = tmp_path_factory.mktemp("ablation") / "out"
-    done = run("mcc_caffe.ablation", *options(data, out), "--report", out.parent / "docs/report.md", timeout=900)
+    done = run("mcc_caffe.ablation", *options(two_sets, out), "--report", out.parent / "docs/report.md", timeout=900)
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -117,28 +108,28 @@ def test_the_report_says_what_the_evaluation_found(finished):
         assert f"**{claim.finding}: " in report and f"**{claim.finding}: " in printed
 
 
-def test_what_is_finished_stays_and_what_was_cut_off_goes_on(finished, data):
+def test_what_is_finished_stays_and_what_was_cut_off_goes_on(finished, two_sets):
     out, _ = finished
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/snapshots/mcc_iter_2.caffemodel")}
     cut = out / "without_pose_seed0/snapshots"
     for kind in ("caffemodel", "solverstate"):
         (cut / f"mcc_iter_2.{kind}").unlink()
-    done = run("mcc_caffe.ablation", *options(data, out), timeout=600)
+    done = run("mcc_caffe.ablation", *options(two_sets, out), timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("finished before") == 5 and "resumed at iteration 1 from" in done.stdout
     assert [path for path, written in before.items() if path.stat().st_mtime_ns != written] == [cut / "mcc_iter_2.caffemodel"]
     assert (out / "ablation.md").is_file()
 
 
-def test_other_settings_are_refused(finished, data):
+def test_other_settings_are_refused(finished, two_sets):
     out, _ = finished
-    done = run("mcc_caffe.ablation", *options(data, out), "--batch-size", 3)
+    done = run("mcc_caffe.ablation", *options(two_sets, out), "--batch-size", 3)
     assert done.returncode == 2 and f"{out} holds trainings with batch_size 2, not 3: give another --out" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_signal_ends_it_with_a_snapshot(data, tmp_path):
-    command = [sys.executable, "-m", "mcc_caffe.ablation", "--data", data, "--out", tmp_path / "out", "--iterations", 500, "--batch-size", 2]
+def test_a_signal_ends_it_with_a_snapshot(two_sets, tmp_path):
+    command = [sys.executable, "-m", "mcc_caffe.ablation", "--data", two_sets, "--out", tmp_path / "out", "--iterations", 500, "--batch-size", 2]
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "out/full_seed0/log.jsonl"
     wait_for(lambda: log.is_file() and (tmp_path / "out/full_seed0/solver.prototxt").is_file(), process)
@@ -154,8 +145,8 @@ def test_one_seed_is_not_enough(seeds):
         ablation.arguments(["--seeds", *seeds])
 
 
-def test_sets_without_masks_are_refused(data, tmp_path):
-    samples = SampleSet(data / "validation")
+def test_sets_without_masks_are_refused(two_sets, tmp_path):
+    samples = SampleSet(two_sets / "validation")
     bare = [Sample(one.key, one.image_bytes, None, one.keypoints) for one in (samples[0], samples[1])]
     for name in ("train", "validation"):
         write_set(tmp_path / name, bare)

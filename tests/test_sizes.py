@@ -11,18 +11,8 @@ from mcc_caffe import snapshots
 from mcc_caffe.errors import UserError
 from mcc_caffe.paper import MINI
 from mcc_caffe.protobuf import read_text
-from tests.conftest import write_set
 
 SMALL = (Size(0.125, 64), Size(MINI.width, MINI.input_size))
-
-
-@pytest.fixture(scope="module")
-def data(drawn_samples, tmp_path_factory):
-    """Six drawn hands to train on, four to validate."""
-    folder = tmp_path_factory.mktemp("sets")
-    write_set(folder / "train", drawn_samples[:6])
-    write_set(folder / "validation", drawn_samples[6:])
-    return folder
 
 
 def test_a_net_of_another_size(tmp_path):
@@ -67,15 +57,15 @@ def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_
     assert sizes.has_diverged(tmp_path) == diverged
 
 
-def test_the_whole_command(data, tmp_path, monkeypatch, capfd):
+def test_the_whole_command(two_sets, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sizes, "SIZES", SMALL)
     monkeypatch.setattr(sizes, "SECONDS", 0.0)
-    options = ["--data", str(data), "--out", str(tmp_path / "out"), "--iterations", "1", "--batch-size", "2", "--seeds", "3"]
+    options = ["--data", str(two_sets), "--out", str(tmp_path / "out"), "--iterations", "1", "--batch-size", "2", "--seeds", "3"]
     sizes.main([*options, "--report", str(tmp_path / "docs/sizes.md")])
     report = (tmp_path / "docs/sizes.md").read_text()
     rows = re.findall(r"^\| (0\.\d+) \| (\d+) \|", report, re.M)
     assert rows == [("0.125", "64"), ("0.25", "128")]
-    assert f"`python -m benchmarks.sizes --data {data} --iterations 1 --batch-size 2 --seeds 3`" in report
+    assert f"`python -m benchmarks.sizes --data {two_sets} --iterations 1 --batch-size 2 --seeds 3`" in report
     assert "on 6 samples of" in report and "4 others to measure on" in report
     assert "](sizes.png)" in report and cv2.imread(str(tmp_path / "docs/sizes.png")).size
     assert snapshots.iteration(snapshots.newest(tmp_path / "out/width0.125_input64/seed3/snapshots")) == 1
