@@ -157,6 +157,7 @@ def draw(results: list) -> bytes:
                 axes.annotate(f"{one.size.width:g}" if what == "widths" else f"{one.size.input_size}", (x, y), xytext=(5, -12 if what == "widths" else 6),
                               textcoords="offset points", fontsize=9)
         axes.set(xlabel="ms a picture, single pass", ylabel=name)
+        axes.margins(x=0.15)
         axes.grid(alpha=0.3)
     panels[0].legend(frameon=False)
     content = io.BytesIO()

@@ -71,7 +71,7 @@ def lively_weights(prototxt: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
 
 
 def assert_engines_agree(prototxt, path, batches):
-    """Within the tolerance on random squares, and not for being near 0 all over."""
+    """Within the tolerance on random squares, in which a trained mask stage sees little, and not for being near 0 all over."""
     reference, engine = open_engine(prototxt, path, engine="caffe"), open_engine(prototxt, path, engine="mnn")
     assert (reference.name, engine.name) == ("caffe", "mnn")
     for name in ("input_size", "has_mask", "has_pose"):
@@ -84,7 +84,7 @@ def assert_engines_agree(prototxt, path, batches):
             if expected is not None:
                 assert found.shape == expected.shape and found.dtype == np.float32
                 assert np.abs(found - expected).max() <= TOLERANCE, name
-                assert np.ptp(expected) > (0.05 if name == "mask" else 0.5) and np.abs(expected).max() < 30, name
+                assert np.ptp(expected) > (0.01 if name == "mask" else 0.5) and np.abs(expected).max() < 30, name
 
 
 def test_mini_with_the_weights_that_ship(hands):

@@ -78,7 +78,8 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
 
 def test_keypoints_of_a_large_image_stay_where_they_are():
     """Pictures of 4000 pixels, a single pass, against the plain warp of all of it: a keypoint stays within one cell, or moves between two places
-    of nearly the same height: the plain warp's maximum is not more than 0.1 above what its heatmap has there."""
+    of nearly the same height: the plain warp's maximum is not more than 0.1 above what its heatmap has there. Most of those that are present
+    stay to the pixel."""
     predictor, rng, within = HandPredictor(levels=1), np.random.default_rng(5), []
     size = predictor.input_size
     for image in panels() + [drawn_sample(rng, "x", 400, 300).image() for _ in range(4)]:
@@ -93,8 +94,8 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
         there = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC)[y, x] for one, (x, y) in zip(heatmaps[0], found)]
         assert np.abs(pose.keypoints[:, 2] - plain[:, 2]).max() < 0.1
         assert (plain[:, 2] - there)[moved > 8].max(initial=0) < 0.1
-        within.append(moved <= 1)
-    assert np.mean(within) >= 0.8, np.mean(within)
+        within += (moved <= 1)[pose.present].tolist()
+    assert np.mean(within) >= 0.8 and len(within) > 60, (np.mean(within), len(within))
 
 
 def test_aggregation_is_the_maximum_at_each_place():
