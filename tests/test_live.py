@@ -15,7 +15,7 @@ SOURCE = "synth:seed=3&size=96"
 
 def test_it_renders_what_synth_would(tmp_path):
     hands = LiveHands(SOURCE)
-    image, mask, truth = synth.picture("Train", 6, seed=3, size=96, min_fill=0.2, max_roll=180.0, common=0.4, easy=False)
+    image, mask, truth = synth.picture("Train", 6, seed=3, size=96, min_fill=0.2, max_roll=180.0, common=0.4, held=0.25, people=0.25, easy=False)
     sample = hands[5]
     assert (sample.image_bytes, sample.mask_png) == (image, mask) and sample.key == "Train_6.jpg"
     for (x, y, state), keypoint in zip(truth["joints"], sample.keypoints):

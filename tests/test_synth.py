@@ -381,3 +381,12 @@ def test_a_convention_needs_the_truth(made, tmp_path):
     (tmp_path / "set/Train/truth.jsonl").unlink()
     done = run("data_tools.build_lmdb", tmp_path / "set", tmp_path / "lmdb", "--joints", "all")
     assert done.returncode == 2 and "truth.jsonl was not found" in done.stderr and not (tmp_path / "lmdb").exists()
+
+
+@pytest.mark.parametrize("held, people", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+def test_the_shares_of_held_things_and_of_people(held, people):
+    drawn = dict(seed=4, size=96, min_fill=0.3, max_roll=180.0, common=0.4, easy=False)
+    around = [synth.picture("Train", number, held=held, people=people, **drawn)[2]["parameters"]["with"] for number in range(1, 7)]
+    for name, share in (("held", held), ("person", people)):
+        found = sum(any(thing.startswith(name) for thing in things) for things in around)
+        assert found == 0 if share == 0 else found >= 3, (name, around)  # where there is no room for a thing it is left out
