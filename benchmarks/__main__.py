@@ -9,7 +9,6 @@ The pictures are synthetic hands. PyTorch and oneMKL come into environments of t
 (pip); what cannot be installed is a row that says so. Writes bench.md, bench.json and bench.png. `paper` at batch 13 takes some 10 GB of memory.
 """
 import argparse
-import io
 import json
 import os
 import pathlib
@@ -31,6 +30,7 @@ from benchmarks.tables import DATA, PYRAMID, document
 from data_tools import build_lmdb, synth
 from mcc_caffe.augmentation import network_input
 from mcc_caffe.errors import run_command
+from mcc_caffe.figures import as_png
 from mcc_caffe.files import write_whole
 from mcc_caffe.geometry import letterbox
 from mcc_caffe.paper import VARIANTS
@@ -92,12 +92,11 @@ def machine() -> dict:
 
 def write(results: dict, out: pathlib.Path, report: pathlib.Path) -> None:
     """bench.md, bench.json and bench.png of a run to the folder `out`; and the document with its picture, as `report` names it."""
-    picture = io.BytesIO()
-    draw(results["tables"]).savefig(picture, format="png", dpi=80)
+    picture = as_png(draw(results["tables"]), dpi=80)
     for path in filter(None, (out / "bench.md", report)):
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn = path.with_suffix(".png")
-        write_whole(drawn, picture.getvalue())
+        write_whole(drawn, picture)
         write_whole(path, document(results, drawn.name).encode())
     write_whole(out / "bench.json", as_json(results))
 

@@ -17,7 +17,7 @@ import numpy as np
 from mcc_caffe.errors import positive, run_command
 from mcc_caffe.files import shipped
 from mcc_caffe.paper import VARIANTS
-from mcc_caffe.pycaffe import import_caffe
+from mcc_caffe.pycaffe import import_caffe, parameter_count
 from mcc_caffe.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
 from mcc_caffe.train import launch
 
@@ -25,7 +25,7 @@ from mcc_caffe.train import launch
 def parameters(variant) -> int:
     """The number of float32 gradients of a variant's network."""
     net = import_caffe().Net(str(shipped(f"prototxt/{variant.name}/deploy.prototxt")), 1)
-    return sum(blob.count for blobs in net.params.values() for blob in blobs)
+    return parameter_count(net)
 
 
 def measure(ranks: Ranks, sizes: dict, repeats: int) -> None:

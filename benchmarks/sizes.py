@@ -8,13 +8,10 @@ others; measures all of them on the validation set; and times each on a picture 
 table and a figure. A training that diverged is named and counts for nothing. Everything lies in --out. Run again, it leaves finished
 trainings alone and goes on with the one that was interrupted.
 """
-import io
-import json
 import pathlib
 from dataclasses import dataclass, replace
 
 import cv2
-import matplotlib
 import numpy as np
 
 from benchmarks.jobs import in_process
@@ -22,18 +19,17 @@ from benchmarks.pyramid import example_jpeg
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
-from mcc_caffe.ablation import TEST_HANDS, TRAIN_HANDS, check_masks, check_settings, parser_of, setting, synthetic_set, trained
+from mcc_caffe.ablation import TEST_HANDS, TRAIN_HANDS, check_masks, check_settings, parser_of, read_results, setting, synthetic_set, trained
+from mcc_caffe.ablation_report import cell
 from mcc_caffe.errors import UserError, run_command
+from mcc_caffe.figures import as_png, pyplot
 from mcc_caffe.files import write_whole
 from mcc_caffe.paper import MINI, STAGES, stage_loss_blob
 from mcc_caffe.plot import read_log
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.pycaffe import import_caffe
+from mcc_caffe.pycaffe import import_caffe, parameter_count
 from prototxt.generate import deploy_net, train_net
 from solver.generate import solver
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
 COMMAND = "benchmarks.sizes"
 MEASURES = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "AUC", "mean IoU")
@@ -52,6 +48,11 @@ class Size:
     def name(self) -> str:
         return f"width {self.width:g}, input {self.input_size}"
 
+    @property
+    def folder(self) -> str:
+        """Its name in --out."""
+        return f"width{self.width:g}_input{self.input_size}"
+
 
 SIZES = tuple(Size(width, MINI.input_size) for width in (0.125, MINI.width, 0.375)) + tuple(Size(MINI.width, side) for side in (96, 160, 192))
 
@@ -69,18 +70,12 @@ class Measured:
     diverged: list
 
 
-def folder_of(size: Size) -> str:
-    """The name of a size's folder in --out."""
-    return f"width{size.width:g}_input{size.input_size}"
-
-
 def write_net(size: Size, folder: pathlib.Path) -> None:
     """train.prototxt, deploy.prototxt and solver.prototxt of mini at another size."""
     variant = replace(MINI, width=size.width, input_size=size.input_size)
     folder.mkdir(parents=True, exist_ok=True)
-    shipped_net = f'"prototxt/{variant.name}/train.prototxt"'
     for name, text in (("train", train_net(variant)), ("deploy", deploy_net(variant)),
-                       ("solver", solver(variant).replace(shipped_net, json.dumps(str(folder.absolute() / "train.prototxt"))))):
+                       ("solver", solver(variant, net=str(folder.absolute() / "train.prototxt")))):
         write_whole(folder / f"{name}.prototxt", text.encode())
 
 
@@ -88,8 +83,7 @@ def cost(prototxt: pathlib.Path) -> tuple[int, int]:
     """Multiply-adds of the convolutions for one picture, and all parameters."""
     net = import_caffe().Net(str(prototxt), 1)
     cells = {name: np.prod(net.blobs[net.top_names[name][0]].data.shape[2:]) for name in net.params}
-    return (int(sum(kernel.count * cells[name] for name, (kernel, _) in net.params.items())),
-            sum(blob.count for blobs in net.params.values() for blob in blobs))
+    return int(sum(kernel.count * cells[name] for name, (kernel, _) in net.params.items())), parameter_count(net)
 
 
 def seconds_a_picture(prototxt: pathlib.Path, weights: pathlib.Path) -> dict:
@@ -99,12 +93,6 @@ def seconds_a_picture(prototxt: pathlib.Path, weights: pathlib.Path) -> dict:
     return spread(timed(lambda: predictor.predict(image), REPEATS, SECONDS))
 
 
-def measures(numbers: dict) -> dict:
-    """{measure: value} of what results.json says of a net on a set."""
-    pck = {f"PCK@{threshold}": value for threshold, value in numbers["paper"]["PCK"]["values"].items()}
-    return {**pck, "AUC": numbers["paper"]["AUC"]["value"], "mean IoU": numbers["mask"]["mean_IoU"]}
-
-
 def has_diverged(run: pathlib.Path) -> bool:
     """Whether the last stage of a training ended worse than the trivial answer, by the last line of its log."""
     return not read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(STAGES)] < 1
@@ -112,12 +100,12 @@ def has_diverged(run: pathlib.Path) -> bool:
 
 def measure(size: Size, folder: pathlib.Path, data: pathlib.Path, weights: dict) -> Measured:
     """What a size found on the validation set, with the weights of each seed, and what it costs."""
-    evaluate.main([str(data / VALIDATION), "--levels", "1", "--out", str(folder / "evaluation"), "--prototxt", str(folder / "deploy.prototxt"),
+    prototxt, evaluation = folder / "deploy.prototxt", folder / "evaluation"
+    evaluate.main([str(data / VALIDATION), "--levels", "1", "--out", str(evaluation), "--prototxt", str(prototxt),
                    "--weights", *map(str, weights.values())])
-    models = json.loads((folder / "evaluation" / evaluate.RESULTS).read_text())["models"]
     diverged = [seed for seed, path in weights.items() if has_diverged(path.parents[1])]
-    found = [measures(next(iter(model["sets"].values()))) for seed, model in zip(weights, models, strict=True) if seed not in diverged]
-    prototxt = folder / "deploy.prototxt"
+    found = [result.keypoints() | result.masks() for result in read_results(evaluation, [(size.name, seed) for seed in weights])
+             if result.seed not in diverged]
     return Measured(size, *in_process(cost, prototxt), in_process(seconds_a_picture, prototxt, next(iter(weights.values()))),
                     {name: [one[name] for one in found] for name in MEASURES}, diverged)
 
@@ -130,17 +118,10 @@ def text(results: list, how: str, figure: str) -> str:
     for one in results:
         lines.append([f"{one.size.width:g}", f"{one.size.input_size}", f"{one.parameters / 1e6:.2f} M", f"{one.multiply_adds / 1e9:.2f} G",
                       f"{1000 * one.seconds['median']:.1f}", f"{one.seconds['median'] / mini.seconds['median']:.2f}",
-                      *(_cell(one.found[name]) for name in MEASURES)])
+                      *(cell(one.found[name]) for name in MEASURES)])
     parts = ["# What width and input cost, and what they find", how, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     parts += [f"Diverged and left out: {one.size.name}, seed {', '.join(map(str, one.diverged))}." for one in results if one.diverged]
     return "\n\n".join([*parts, *([f"![What each finds against what it costs]({figure})"] if figure else [])]) + "\n"
-
-
-def _cell(values: list) -> str:
-    if not values:
-        return "-"
-    mean = f"{np.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
 
 
 def draw(results: list) -> bytes:
@@ -160,10 +141,7 @@ def draw(results: list) -> bytes:
         axes.margins(x=0.15)
         axes.grid(alpha=0.3)
     panels[0].legend(frameon=False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=90)
-    pyplot.close(figure)
-    return content.getvalue()
+    return as_png(figure, dpi=90)
 
 
 def main(argv=None) -> None:
@@ -175,12 +153,12 @@ def main(argv=None) -> None:
     check_settings(options.out, {"data": str(data.absolute()), "batch_size": options.batch_size})
     weights = {}
     for size in SIZES:
-        folder = options.out / folder_of(size)
+        folder = options.out / size.folder
         write_net(size, folder)
         weights[size] = {seed: trained(folder / f"seed{seed}", f"{size.name}, seed {seed}", options.iterations,
                                        [data / TRAIN, "--solver", folder / "solver.prototxt", "--seed", seed, "--batch-size", options.batch_size])
                          for seed in options.seeds}
-    results = [measure(size, options.out / folder_of(size), data, paths) for size, paths in weights.items()]
+    results = [measure(size, options.out / size.folder, data, paths) for size, paths in weights.items()]
 
     report = options.report or options.out / "sizes.md"
     report.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,11 @@
 """What an ablation says: means and spreads over the seeds, the verdict on the paper's two claims (4.2), and the figures."""
-import io
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 
+from mcc_caffe.figures import as_png, pyplot
 from mcc_caffe.metrics import average_precision
 from mcc_caffe.outcome import ALL_JOINTS, AP, CURVE_THRESHOLDS
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
 FULL, NO_MASK, NO_POSE = "full", "without mask", "without pose"  # the nets
 HELD, REVERSED, UNDECIDED = "held", "the other way round", "undecided"
@@ -101,9 +97,15 @@ def text(results: list, setting: str, figures: dict) -> str:
 
 
 def _cells(measures: dict) -> list:
-    digits = {name: _digits(name) for name in measures}
-    return [f"{np.mean(found):.{digits[name]}f} ({min(found):.{digits[name]}f} to {max(found):.{digits[name]}f})"
-            for name, found in measures.items()]
+    return [cell(found, _digits(name)) for name, found in measures.items()]
+
+
+def cell(found: list, digits: int = 3) -> str:
+    """The mean over the seeds, with the smallest and the largest where there are several; a dash without any."""
+    if not found:
+        return "-"
+    spread = f" ({min(found):.{digits}f} to {max(found):.{digits}f})" if len(found) > 1 else ""
+    return f"{np.mean(found):.{digits}f}{spread}"
 
 
 def _digits(measure: str) -> int:
@@ -117,7 +119,7 @@ def draw_pck(results: list) -> bytes:
         _curve(axes, CURVE_THRESHOLDS, [result.numbers["paper"]["curves"][ALL_JOINTS] for result in results if result.net == net], net, place)
     axes.set(xlim=(0, _CLOSE), ylim=(-0.01, 1.01), xlabel="normalised distance", ylabel="PCK (protocol paper)")
     axes.legend(frameon=False)
-    return _png(figure)
+    return as_png(figure)
 
 
 def draw_masks(results: list) -> bytes:
@@ -135,7 +137,7 @@ def draw_masks(results: list) -> bytes:
     bars.set(ylim=(0, 100), ylabel="AP, %")
     bars.legend(frameon=False)
     curves.set(xlim=(0, 1), ylim=(-1, 101), xlabel="IoU threshold", ylabel="AP, %")
-    return _png(figure)
+    return as_png(figure)
 
 
 def _curve(axes, x, lines: list, label: str, place: int) -> None:
@@ -144,10 +146,3 @@ def _curve(axes, x, lines: list, label: str, place: int) -> None:
     axes.plot(x, lines.mean(axis=0), label=label, color=f"C{place}", linewidth=1.8)
     axes.fill_between(x, lines.min(axis=0), lines.max(axis=0), color=f"C{place}", alpha=0.25, linewidth=0)
     axes.grid(alpha=0.3)
-
-
-def _png(figure) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    pyplot.close(figure)
-    return content.getvalue()

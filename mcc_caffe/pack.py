@@ -51,8 +51,9 @@ def metadata(path: pathlib.Path, net: str, data: str = None, input_size: int = N
         "variant": ours[2], "net": ours[1], "iterations": iterations and int(iterations[1]), "data": data or shortened(run.get("source")),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
     }
-    side = input_size or run.get("input_size", VARIANTS[ours[2]].input_size)
-    return facts if side == VARIANTS[ours[2]].input_size else {**facts, "input_size": side}
+    own = VARIANTS[ours[2]].input_size
+    side = input_size or run.get("input_size", own)
+    return facts if side == own else {**facts, "input_size": side}
 
 
 def data_settings(path: pathlib.Path) -> dict:

@@ -1,14 +1,9 @@
 """The PCK curves of Fig. 9 and 10, a line a model, from what results.json of an evaluation says."""
-import io
-
-import matplotlib
 import numpy as np
 
+from mcc_caffe.figures import as_png, pyplot
 from mcc_caffe.hand import GROUPS
 from mcc_caffe.outcome import ALL_JOINTS, CURVE_THRESHOLDS
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
 _CLOSE = 0.5       # normalised distance where the panels of a set or a group end
 _PANEL = 3.2       # inches
@@ -43,7 +38,4 @@ def _draw(panels: list, models: list) -> bytes:
     row[0, 0].set_ylabel("PCK (protocol paper)")
     handles, labels = row[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * len(panels)), frameon=False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    pyplot.close(figure)
-    return content.getvalue()
+    return as_png(figure)

@@ -18,6 +18,11 @@ def import_caffe():
     return caffe
 
 
+def parameter_count(net) -> int:
+    """The number of parameters, all layers' weights and biases, of a Net."""
+    return sum(blob.count for blobs in net.params.values() for blob in blobs)
+
+
 def set_environment() -> None:
     """What Caffe, its BLAS and oneDNN read when they are loaded, where the user has not set it."""
     os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe prints whole nets otherwise

@@ -6,6 +6,7 @@ import tempfile
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import existing
 from mcc_caffe.protobuf import messages, read_binary
+from mcc_caffe.pycaffe import parameter_count
 from mcc_caffe.weights import file_shapes, net_shapes
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
@@ -34,7 +35,7 @@ def weights_path(folder, iteration: int) -> pathlib.Path:
 def save(solver, folder) -> pathlib.Path:
     """Writes the solver's snapshot into `folder` and returns the path of its weights."""
     folder = pathlib.Path(folder)
-    needed = sum(4 * blob.count for blobs in solver.net.params.values() for blob in blobs) * 4
+    needed = 4 * 4 * parameter_count(solver.net)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: make room and --resume auto")

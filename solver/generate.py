@@ -1,5 +1,6 @@
 """Writes the solver of every training net: `python -m solver.generate` (`make prototxt`)."""
 import argparse
+import json
 import pathlib
 
 from mcc_caffe.paper import ABLATIONS, VARIANTS, Variant, file_suffix
@@ -17,12 +18,13 @@ REASONS = {
 }
 
 
-def solver(variant: Variant, without: str = None) -> str:
-    """Prototxt of the solver, each line with its reason."""
+def solver(variant: Variant, without: str = None, net: str = None) -> str:
+    """Prototxt of the solver, each line with its reason. net: path of the training net, where it is not the one that ships."""
     suffix = file_suffix(without)
+    net = net or f"prototxt/{variant.name}/train{suffix}.prototxt"
     schedule = variant.schedule
     lines = [
-        ("net", f'"prototxt/{variant.name}/train{suffix}.prototxt"', f"{variant.batch_size} images a process (3.3), {variant.weight_filler} start"),
+        ("net", json.dumps(net), f"{variant.batch_size} images a process (3.3), {variant.weight_filler} start"),
         ("type", f'"{schedule.type}"', "3.3"),
         ("base_lr", schedule.base_lr, "3.3"),
         ("lr_policy", '"step"', "3.3"),

@@ -11,10 +11,12 @@ import pytest
 
 from data_tools.live import LiveHands
 from mcc_caffe import engines
+from mcc_caffe.augmentation import network_input
 from mcc_caffe.engines import choose, mnn_conversion, open_engine
 from mcc_caffe.engines.mnn_conversion import TOLERANCE, checked_input
 from mcc_caffe.engines.mnn_engine import EngineUnavailable, MnnMissing, import_mnn, threads
 from mcc_caffe.errors import UserError
+from mcc_caffe.geometry import letterbox
 from mcc_caffe.pycaffe import import_caffe
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.weights import load_weights, shipped_weights
@@ -38,10 +40,9 @@ def needs_mnn():
 
 @pytest.fixture(scope="module")
 def hands():
-    """Three rendered hands, two drawn ones."""
+    """Five rendered hands."""
     live = LiveHands("synth:seed=3&size=160")
-    random = np.random.default_rng(0)
-    return [live[place].image() for place in range(3)] + [drawn_sample(random, "x", 300, 200).image() for _ in range(2)]
+    return [live[place].image() for place in range(5)]
 
 
 @pytest.fixture
@@ -70,13 +71,14 @@ def lively_weights(prototxt: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def assert_engines_agree(prototxt, path, batches):
-    """Within the tolerance on random squares, in which a trained mask stage sees little, and not for being near 0 all over."""
+def assert_engines_agree(prototxt, path, batches, pictures=()):
+    """Within the tolerance on pictures and random squares, in which a trained mask stage sees little, and not for being near 0 all over."""
     reference, engine = open_engine(prototxt, path, engine="caffe"), open_engine(prototxt, path, engine="mnn")
     assert (reference.name, engine.name) == ("caffe", "mnn")
     for name in ("input_size", "has_mask", "has_pose"):
         assert getattr(engine, name) == getattr(reference, name), name
-    inputs = checked_input(engine.input_size)[::-1]
+    size = engine.input_size
+    inputs = np.stack([*(network_input(picture, letterbox(*picture.shape[1::-1], size), size) for picture in pictures), *checked_input(size)[::-1]])
     for batch in batches:
         images = np.resize(inputs, (batch, *inputs.shape[1:]))
         for name, expected, found in zip(("mask", "heatmaps"), reference(images), engine(images)):
@@ -84,11 +86,11 @@ def assert_engines_agree(prototxt, path, batches):
             if expected is not None:
                 assert found.shape == expected.shape and found.dtype == np.float32
                 assert np.abs(found - expected).max() <= TOLERANCE, name
-                assert np.ptp(expected) > (0.01 if name == "mask" else 0.5) and np.abs(expected).max() < 30, name
+                assert np.ptp(expected) > (0.05 if name == "mask" else 0.5) and np.abs(expected).max() < 30, name
 
 
 def test_mini_with_the_weights_that_ship(hands):
-    assert_engines_agree(MINI, SHIPPED, [1, 8, 3, 8])
+    assert_engines_agree(MINI, SHIPPED, [1, 8, 3, 8], hands)
     caffe, mnn = (HandPredictor(engine=engine) for engine in ("caffe", "mnn"))
     for image in hands:
         one, other = caffe.predict(image), mnn.predict(image)
@@ -96,7 +98,7 @@ def test_mini_with_the_weights_that_ship(hands):
         assert (one.present == other.present).all() and one.present.sum() > 5
         assert np.abs(one.keypoints[:, 2] - other.keypoints[:, 2]).max() <= TOLERANCE
         # Bicubic: what a cell and its neighbours weigh is more than 1 together.
-        assert one.mask.max() > 0.1 and np.abs(one.mask - other.mask).max() <= 2 * TOLERANCE
+        assert one.mask.max() > 0.5 and np.abs(one.mask - other.mask).max() <= 2 * TOLERANCE
 
 
 @pytest.mark.parametrize("without", ["mask", "pose"])

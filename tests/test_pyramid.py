@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools.live import LiveHands
 from mcc_caffe.augmentation import network_input
 from mcc_caffe.geometry import apply, compose, invert, pyramid_windows, to_cells
 from mcc_caffe.heatmaps import encode
@@ -78,11 +79,15 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
 
 def test_keypoints_of_a_large_image_stay_where_they_are():
     """Pictures of 4000 pixels, a single pass, against the plain warp of all of it: a keypoint stays within one cell, or moves between two places
-    of nearly the same height: the plain warp's maximum is not more than 0.1 above what its heatmap has there. Most of those that are present
+    of nearly the same height: the plain warp's maximum is not more than 0.1 above what its heatmap has there. Of hands most
     stay to the pixel."""
     predictor, rng, within = HandPredictor(levels=1), np.random.default_rng(5), []
     size = predictor.input_size
-    for image in panels() + [drawn_sample(rng, "x", 400, 300).image() for _ in range(4)]:
+    one, skeleton, heatmaps_of_it, other, its_skeleton, its_heatmaps = panels()
+    live = LiveHands("synth:seed=3&size=400")
+    hands = [one, skeleton, other, its_skeleton] + [live[place].image() for place in range(4)]
+    no_hands = [heatmaps_of_it, its_heatmaps] + [drawn_sample(rng, "x", 400, 300).image() for _ in range(4)]
+    for place, image in enumerate(hands + no_hands):
         height, width = image.shape[:2]
         large = cv2.resize(image, (4000, 4000 * height // width), interpolation=cv2.INTER_CUBIC)
         pose = predictor.predict(large)
@@ -94,8 +99,9 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
         there = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC)[y, x] for one, (x, y) in zip(heatmaps[0], found)]
         assert np.abs(pose.keypoints[:, 2] - plain[:, 2]).max() < 0.1
         assert (plain[:, 2] - there)[moved > 8].max(initial=0) < 0.1
-        within += (moved <= 1)[pose.present].tolist()
-    assert np.mean(within) >= 0.8 and len(within) > 60, (np.mean(within), len(within))
+        if place < len(hands):
+            within.append(moved <= 1)
+    assert np.mean(within) >= 0.8, np.mean(within)
 
 
 def test_aggregation_is_the_maximum_at_each_place():

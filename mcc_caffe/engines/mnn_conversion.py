@@ -28,6 +28,7 @@ from caffe_build.locate import cache_folder
 from mcc_caffe.engines.mnn_engine import WINOGRAD_LEVELS, EngineUnavailable, MnnEngine, import_mnn
 from mcc_caffe.engines.pycaffe_engine import CaffeEngine
 from mcc_caffe.files import existing
+from mcc_caffe.pycaffe import parameter_count
 
 TOLERANCE = 1e-4                   # largest absolute difference from Caffe, of the mask's probabilities and of the heatmaps
 CHECKED_TOLERANCE = TOLERANCE / 2  # on the input that they are compared on: photographs were seen to make up to twice the difference
@@ -111,7 +112,7 @@ def _progress(weights: pathlib.Path) -> Callable:
 
 def _require_room(place: pathlib.Path, reference: CaffeEngine) -> None:
     """OSError where the disk has no room for a caffemodel and the converted net: Caffe would abort."""
-    needed = 3 * sum(4 * blob.count for blobs in reference.net.params.values() for blob in blobs)
+    needed = 3 * 4 * parameter_count(reference.net)
     if shutil.disk_usage(place).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
