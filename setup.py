@@ -2,7 +2,7 @@
 
 Caffe itself is no PyPI package: `make caffe` builds it. The ranges below are the ones that were tried.
 """
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="mcc-caffe",
@@ -13,7 +13,10 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     # A checkout keeps prototxt/ and solver/ at its top; in an installed package they lie inside mcc_caffe.
-    packages=["mcc_caffe", "mcc_caffe.engines", "mcc_caffe.prototxt", "mcc_caffe.solver", "data_tools", "caffe_build"],
+    packages=[
+        *find_packages(include=["mcc_caffe*", "data_tools*", "caffe_build*"]),
+        "mcc_caffe.prototxt", "mcc_caffe.solver",
+    ],
     package_dir={"mcc_caffe.prototxt": "prototxt", "mcc_caffe.solver": "solver"},
     package_data={
         "mcc_caffe": ["pretrained/*.npz"],

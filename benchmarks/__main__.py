@@ -28,14 +28,14 @@ from benchmarks.figure import draw
 from benchmarks.jobs import Job, printed
 from benchmarks.tables import DATA, PYRAMID, document
 from data_tools import build_lmdb, synth
-from mcc_caffe.augmentation import network_input
-from mcc_caffe.errors import run_command
-from mcc_caffe.figures import as_png
-from mcc_caffe.files import write_whole
-from mcc_caffe.geometry import letterbox
+from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.figures import as_png
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.geometry import letterbox
+from mcc_caffe.data.augmentation import network_input
+from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.evaluation.report import as_json
 from mcc_caffe.paper import VARIANTS
-from mcc_caffe.report import as_json
-from mcc_caffe.samples import SampleSet
 
 PARTS = ("inference", "training", "data", "pyramid")
 HANDS, HAND_SIZE = 60, 640   # the synthetic set, pixels

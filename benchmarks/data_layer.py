@@ -24,12 +24,20 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.peers.environment import environment, last_line
-from data_tools import onehand10k, synth
-from data_tools.sources import mask_png
-from mcc_caffe.errors import UserError, run_command
-from mcc_caffe.loader import Loader, LoaderConfig
-from mcc_caffe.paper import FLIP_PROBABILITY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE, VARIANTS, Variant
-from mcc_caffe.samples import Sample, SampleWriter
+from data_tools import synth
+from data_tools.readers import onehand10k
+from data_tools.readers.shared import mask_png
+from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.samples import Sample, SampleWriter
+from mcc_caffe.paper import (
+    FLIP_PROBABILITY,
+    PIXEL_SCALE,
+    ROTATION_RANGE,
+    SCALE_RANGE,
+    VARIANTS,
+    Variant,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 SIZES = ((640, 480), (2000, 1500))

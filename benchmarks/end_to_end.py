@@ -7,8 +7,8 @@ import numpy as np
 from benchmarks.jobs import Job, in_process
 from benchmarks.network import ORDER
 from benchmarks.timing import peak_mib, spread, timed
-from mcc_caffe.engines import ENGINES
-from mcc_caffe.errors import UserError
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.engines import ENGINES
 from mcc_caffe.predictor import HandPredictor
 
 TABLE, LEVELS, SIZES, BATCHES = "end_to_end", "levels", "sizes", "batches"

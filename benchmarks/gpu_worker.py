@@ -18,12 +18,12 @@ from typing import Optional
 import numpy as np
 from google.protobuf import text_format
 
-from mcc_caffe.files import shipped
-from mcc_caffe.loader import LoaderConfig
+from mcc_caffe.caffe_io.protobuf import messages, read_text
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.files import shipped
+from mcc_caffe.data.loader import LoaderConfig
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, MASK_CLASSES, MASK_LABEL_BLOB
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.protobuf import messages, read_text
-from mcc_caffe.pycaffe import import_caffe
 
 
 def use(gpu: Optional[int]):

@@ -10,13 +10,13 @@ from google.protobuf import json_format, text_format
 from benchmarks.jobs import Job, ask, in_process
 from benchmarks.peers.environment import environment
 from mcc_caffe import export
-from mcc_caffe.engines.pycaffe_engine import CaffeEngine
-from mcc_caffe.errors import UserError
-from mcc_caffe.files import shipped
+from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import load_weights, read_caffemodel, shipped_weights
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import shipped
+from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import VARIANTS
-from mcc_caffe.protobuf import read_text
-from mcc_caffe.pycaffe import import_caffe
-from mcc_caffe.weights import load_weights, read_caffemodel, shipped_weights
 
 TABLE = "network"
 TOLERANCE = 1e-4   # largest absolute difference of mask and heatmaps from Caffe's

@@ -25,16 +25,16 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mcc_caffe.drawing import draw_pose
-from mcc_caffe.errors import run_command
-from mcc_caffe.files import shipped
-from mcc_caffe.geometry import pyramid_windows
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.core.drawing import draw_pose
+from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.files import shipped
+from mcc_caffe.core.geometry import pyramid_windows
 from mcc_caffe.infer import infer_images
-from mcc_caffe.paper import MINI, PAPER, VARIANTS, Variant
+from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
+from mcc_caffe.paper import MINI, PAPER, Variant
 from mcc_caffe.predictor import HandPredictor, best_keypoints
-from mcc_caffe.pyramid import Pyramid, aggregate, mask_in_image
-from mcc_caffe.pycaffe import import_caffe
-from mcc_caffe.weights import shipped_weights
 
 SIZE = 640, 480
 FASTER = 3        # times as fast as Caffe on a CPU is a network of today's engines
@@ -109,7 +109,7 @@ def _fail(error: Exception) -> str:
 
 def peak_mib(variant: Variant, levels, weights: pathlib.Path, jpeg: bytes) -> float:
     """The most memory, MiB, that a process takes which finds the hand in one image and draws it."""
-    code = ("import cv2, numpy, sys; from mcc_caffe.predictor import HandPredictor; from mcc_caffe.drawing import draw_pose\n"
+    code = ("import cv2, numpy, sys; from mcc_caffe.predictor import HandPredictor; from mcc_caffe.core.drawing import draw_pose\n"
             "image = cv2.imdecode(numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8), 1)\n"
             f"draw_pose(image, HandPredictor({str(weights)!r}, {variant.name!r}, levels={levels}).predict(image))\n"
             "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))")

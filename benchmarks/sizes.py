@@ -19,15 +19,25 @@ from benchmarks.pyramid import example_jpeg
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
-from mcc_caffe.ablation import TEST_HANDS, TRAIN_HANDS, check_masks, check_settings, parser_of, read_results, setting, synthetic_set, trained
-from mcc_caffe.ablation_report import cell
-from mcc_caffe.errors import UserError, run_command
-from mcc_caffe.figures import as_png, pyplot
-from mcc_caffe.files import write_whole
+from mcc_caffe.ablation import (
+    TEST_HANDS,
+    TRAIN_HANDS,
+    check_masks,
+    check_settings,
+    parser_of,
+    read_results,
+    setting,
+    synthetic_set,
+    trained,
+)
+from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
+from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.figures import as_png, pyplot
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.evaluation.ablation_report import cell
 from mcc_caffe.paper import MINI, STAGES, stage_loss_blob
-from mcc_caffe.plot import read_log
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.pycaffe import import_caffe, parameter_count
+from mcc_caffe.training.log import read_log
 from prototxt.generate import deploy_net, train_net
 from solver.generate import solver
 

@@ -13,12 +13,19 @@ from benchmarks import network
 from benchmarks.jobs import CORES, Job, ask, in_process, printed, threads_of
 from benchmarks.peers.environment import environment, last_line
 from benchmarks.timing import spread
-from mcc_caffe.errors import UserError
-from mcc_caffe.files import shipped
-from mcc_caffe.paper import DATA_BLOB, HEATMAPS, HEATMAPS_BLOB, IGNORE_LABEL, MASK_LABEL_BLOB, VARIANTS
-from mcc_caffe.plot import read_log
-from mcc_caffe.protobuf import messages, read_text
-from mcc_caffe.pycaffe import import_caffe
+from mcc_caffe.caffe_io.protobuf import messages, read_text
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import shipped
+from mcc_caffe.paper import (
+    DATA_BLOB,
+    HEATMAPS,
+    HEATMAPS_BLOB,
+    IGNORE_LABEL,
+    MASK_LABEL_BLOB,
+    VARIANTS,
+)
+from mcc_caffe.training.log import read_log
 
 TABLE, ALLREDUCE = "training", "allreduce"
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-2   # relative; a ReLU at 0 that falls to the other side moves a gradient, not the loss

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Optional
 
 from caffe_build import check, locate
-from caffe_build.errors import CompileError, DiskError, PrefixError
-from mcc_caffe.errors import run_command
+from caffe_build.errors import CompileError, DiskError, PrefixError, run_command
 
 
 def main() -> int:

@@ -24,13 +24,13 @@ import signal
 import numpy as np
 from tqdm import tqdm
 
-from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.files import shipped
-from mcc_caffe.loader import Loader, LoaderConfig
+from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.files import shipped
+from mcc_caffe.data.loader import Loader, LoaderConfig
 from mcc_caffe.paper import ABLATIONS, DATA_BLOB, GREY, HEATMAPS_BLOB, MASK_LABEL_BLOB, PIXEL_SCALE, VARIANTS, file_suffix
-from mcc_caffe.protobuf import messages, read_text, text_format
-from mcc_caffe.run import SNAPSHOTS
-from mcc_caffe.samples import RecordWriter, SampleSet
+from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.data.samples import RecordWriter, SampleSet
 
 DISPLAY = 20  # iterations a log line of the stock tool, as mcc_caffe.train's
 

@@ -1,4 +1,4 @@
-"""Builds the LMDB sets that training reads, from a data set in any format of data_tools/readers.py.
+"""Builds the LMDB sets that training reads, from a data set in any format of data_tools/readers/.
 
     python -m data_tools.build_lmdb data/synth data/synth_lmdb                      # Train -> train, Test -> validation
     python -m data_tools.build_lmdb OneHand10K data/onehand10k --split 10000/1703   # the paper's split of all images
@@ -17,12 +17,13 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from data_tools import readers, synth
-from data_tools.hand_scene import CONVENTIONS
-from mcc_caffe.errors import UserError, run_command
+from data_tools import readers
+from data_tools.hands import truth
+from data_tools.hands.hand_scene import CONVENTIONS
+from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.ranks import Ranks, own_ranks
+from mcc_caffe.data.samples import SampleError, SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
-from mcc_caffe.ranks import Ranks, own_ranks
-from mcc_caffe.samples import SampleError, SampleWriter
 
 TRAIN, VALIDATION = "train", "validation"
 CHUNK = 32   # samples that a rank of an mpirun reads before rank 0 writes them
@@ -130,7 +131,7 @@ def main(argv=None) -> None:
     name = readers.find(options.source, options.format)
     found = readers.read(options.source, name)
     if options.joints:
-        found = {split: synth.entries(options.source, split, options.joints) for split in found}
+        found = {split: truth.entries(options.source, split, options.joints) for split in found}
     sets = split_entries(found, options.split, options.seed)
     build(sets, options.out, options.skip_bad, options.overwrite, ranks,
           source=options.source.name, reader=name, joints=options.joints or "as labelled", split=options.split, seed=options.seed)

@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_tools import sets, sheet
+from data_tools import sets
 from data_tools.faults import FAULTS, WARNINGS, Seen, compare, look
-from mcc_caffe.errors import run_command
-from mcc_caffe.files import write_whole
-from mcc_caffe.hand import FINGERS, NAMES
+from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.hand import FINGERS, NAMES
+from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINTS
 
 REPORT, SUSPECTS = "report.json", "suspects.png"

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from data_tools.sets import reason
-from mcc_caffe.errors import UserError
-from mcc_caffe.hand import NAMES, SKELETON
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES, SKELETON
 
 EDGE = 1                 # pixels that a keypoint may lie outside the image: rounding, or counting from 1
 MASK_TOLERANCE = 0.05    # of the keypoint box's longer side, that a keypoint may lie outside the mask

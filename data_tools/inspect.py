@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_tools import sets, sheet
-from mcc_caffe.drawing import draw_heatmaps, draw_mask
-from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.geometry import compose, invert, resize, to_cells
-from mcc_caffe.loader import LoaderConfig, fill
+from data_tools import sets
+from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
+from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.geometry import compose, invert, resize, to_cells
+from mcc_caffe.data import sheet
+from mcc_caffe.data.loader import LoaderConfig, fill
+from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINTS, PIXEL_SCALE, VARIANTS
-from mcc_caffe.samples import Sample, SampleError
 
 PANEL = 208                # pixels, side of each of the three pictures of what the net sees
 PANELS = (PANEL, 3 * PANEL + 2 * sheet.GAP)

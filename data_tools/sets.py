@@ -3,8 +3,8 @@ import pathlib
 from dataclasses import dataclass
 
 from data_tools import readers
-from mcc_caffe.protobuf import messages
-from mcc_caffe.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
+from mcc_caffe.caffe_io.protobuf import messages
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ of every image where all 21 joints are, what hides each, and what was drawn; DIR
 picture depends on the seed, its set and its number alone: the same command gives the same bytes, however many workers make
 them, and an interrupted one goes on where it was.
 
-The same pictures without a disk in between, endlessly: train on the set "synth:seed=0&size=224" (see data_tools.live).
+The same pictures without a disk in between, endlessly: train on the set "synth:seed=0&size=224" (see data_tools.hands.live).
 """
 import argparse
 import concurrent.futures
@@ -23,23 +23,22 @@ import pathlib
 import signal
 import threading
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
-from data_tools import backgrounds, hand_mesh, hand_scene, onehand10k
-from data_tools.onehand10k import LABELS, SPLITS, format_label
-from mcc_caffe.errors import UserError, run_command
-from mcc_caffe.files import write_whole
+from data_tools.hands import backgrounds, hand_mesh, hand_scene
+from data_tools.hands.picture import RANGES, picture
+from data_tools.hands.truth import TRUTH, label
+from data_tools.readers.onehand10k import LABELS, SPLITS
+from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.files import write_whole
 
-TRUTH, PARTIAL_TRUTH, MANIFEST = "truth.jsonl", "truth.partial.jsonl", "manifest.json"
+PARTIAL_TRUTH, MANIFEST = "truth.partial.jsonl", "manifest.json"
 GENERATOR = 2                   # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
-RANGES = {"size": (64, 2048), "min_fill": (0.05, 0.9), "max_roll": (0.0, 180.0),
-          **dict.fromkeys(("common", "held", "people"), (0.0, 1.0))}
-JPEG_QUALITY = (45, 96)
+
+
 CHUNK = 4                       # pictures a worker takes at a time
 # Many small pictures: one thread a process each is faster than threads within, and sums do not depend on their number.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
@@ -111,21 +110,6 @@ def make(out: pathlib.Path, train: int, test: int, workers: int, **drawn) -> Non
         write_whole(out / split / LABELS, "".join(f"{label(json.loads(line))}\n" for line in lines).encode())
         write_whole(out / split / TRUTH, "".join(f"{line}\n" for line in lines).encode())
         (out / split / PARTIAL_TRUTH).unlink()
-
-
-def label(truth: dict, convention: str = "paper") -> str:
-    """OneHand10K's label line of a line of truth.jsonl, under one of hand_scene.CONVENTIONS."""
-    keypoints = [(x, y, state in hand_scene.CONVENTIONS[convention]) for x, y, state in truth["joints"]]
-    return format_label(truth["image"], truth["width"], truth["height"], keypoints)
-
-
-def entries(root, split: str, convention: str) -> list:
-    """The pictures of a split as entries of onehand10k, labelled under one of hand_scene.CONVENTIONS."""
-    folder = pathlib.Path(root) / split
-    if not (folder / TRUTH).is_file():
-        raise UserError(f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint")
-    lines = (folder / TRUTH).read_text(encoding="utf-8").splitlines()
-    return [onehand10k.Entry(folder, number, label(json.loads(line), convention)) for number, line in enumerate(lines, start=1)]
 
 
 def pictures_there(out: pathlib.Path, options: dict, counts: dict) -> dict:
@@ -207,23 +191,6 @@ def _make_picture(job: tuple) -> tuple:
     write_whole(out / split / "mask" / f"{number}.png", mask)
     write_whole(out / split / "source" / f"{number}.jpg", image)
     return split, number, json.dumps(truth)
-
-
-def picture(split: str, number: int, seed: int, size: int, min_fill: float, max_roll: float, common: float, held: float,
-            people: float, easy: bool) -> tuple[bytes, bytes, dict]:
-    """Picture `number` of a split: JPEG, mask as PNG, and its line of truth.jsonl."""
-    varied = replace(hand_scene.VARIED, fill=(min_fill, hand_scene.VARIED.fill[1]), max_roll=max_roll, common=common, held=held,
-                     people=people)
-    repertoire = hand_scene.EASY if easy else varied
-    rng = np.random.default_rng((seed, SPLITS.index(split), number))
-    shown = hand_scene.render(rng, size, split, repertoire)
-    quality = int(rng.integers(*JPEG_QUALITY))
-    height, width = shown.mask.shape
-    joints = [[round(float(x), 2), round(float(y), 2), state] for (x, y), state in zip(shown.joints, shown.states)]
-    truth = {"image": f"{number}.jpg", "width": width, "height": height, "joints": joints,
-             "parameters": {**shown.parameters, "jpeg_quality": quality}}
-    return (cv2.imencode(".jpg", shown.image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes(),
-            cv2.imencode(".png", shown.mask)[1].tobytes(), truth)
 
 
 def main(argv=None) -> None:

@@ -20,12 +20,21 @@ import numpy as np
 
 from data_tools import build_lmdb, synth
 from data_tools.build_lmdb import TRAIN, VALIDATION
-from mcc_caffe import evaluate, snapshots
-from mcc_caffe.ablation_report import FULL, NO_MASK, NO_POSE, Result, draw_masks, draw_pck, text
-from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.files import write_whole
-from mcc_caffe.run import SNAPSHOTS
-from mcc_caffe.samples import SampleSet
+from mcc_caffe import evaluate
+from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.evaluation.ablation_report import (
+    FULL,
+    NO_MASK,
+    NO_POSE,
+    Result,
+    draw_masks,
+    draw_pck,
+    text,
+)
 
 WITHOUT = {FULL: None, NO_MASK: "mask", NO_POSE: "pose"}  # of each net, as mcc_caffe.train takes it
 TRAIN_HANDS, TEST_HANDS = 2000, 300                       # easy ones: a short training tells their fingers apart

@@ -1,4 +1,4 @@
-"""The Caffe Python layer that feeds the train nets: a thin shell over mcc_caffe.loader.
+"""The Caffe Python layer that feeds the train nets: a thin shell over mcc_caffe.data.loader.
 
     layer { type: "Python"  top: "data"  top: "mask_label"  top: "heatmaps"
             python_param { module: "mcc_caffe.data_layer"  layer: "HandDataLayer"  param_str: '{"source": ...}' } }
@@ -7,7 +7,7 @@
 """
 import caffe
 
-from mcc_caffe.loader import Loader, LoaderConfig, LoaderError
+from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, MASK_LABEL_BLOB
 
 TOPS = {

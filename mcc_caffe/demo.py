@@ -12,10 +12,8 @@ import time
 
 from data_tools import build_lmdb, synth
 from mcc_caffe import infer, plot, train
-from mcc_caffe.errors import positive, run_command
-from mcc_caffe.run import SNAPSHOTS
-from mcc_caffe.snapshots import weights_path
-
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
+from mcc_caffe.core.errors import positive, run_command
 
 SHOWN = 12  # pictures that are looked at
 

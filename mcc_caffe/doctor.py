@@ -21,11 +21,11 @@ from typing import Callable
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
-from mcc_caffe.errors import run_command
-from mcc_caffe.files import shipped
+from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda, has_onednn, set_environment
+from mcc_caffe.caffe_io.weights import describe, shipped_weights
+from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import VARIANTS
-from mcc_caffe.pycaffe import gpu_ids, has_cuda, has_onednn, set_environment
-from mcc_caffe.weights import describe, shipped_weights
 
 LAYERS = ("Convolution", "Pooling", "ReLU", "Concat", "EuclideanLoss", "SoftmaxWithLoss", "Softmax", "Python", "Input", "Silence")
 MARKS = {"ok": "✓", "failed": "✗", "absent": "–"}
@@ -113,7 +113,7 @@ def _caffe_facts() -> dict:
 def tell_caffe() -> None:
     """Prints as JSON what the imported Caffe is; run in a process of its own."""
     set_environment()
-    import caffe
+    import caffe  # in this process only: it may be broken
     types = set(caffe.layer_type_list())
     facts = {
         "version": caffe.__version__,
@@ -178,7 +178,7 @@ def _gpus() -> str:
 
 
 def _lmdb() -> str:
-    import lmdb
+    import lmdb  # may be missing, which is a row of the table
     with tempfile.TemporaryDirectory() as folder, lmdb.open(folder) as environment:
         with environment.begin(write=True) as transaction:
             transaction.put(b"key", b"value")
@@ -189,7 +189,7 @@ def _lmdb() -> str:
 
 
 def _opencv() -> str:
-    import cv2
+    import cv2  # may be missing, which is a row of the table
     import numpy as np
     image = np.full((8, 8, 3), 100, np.uint8)
     for suffix in (".jpg", ".png"):
@@ -200,6 +200,7 @@ def _opencv() -> str:
 
 
 def _protobuf() -> str:
+    # May be missing, which is a row of the table.
     import google.protobuf
     from google.protobuf.internal import api_implementation
     implementation = api_implementation.Type()

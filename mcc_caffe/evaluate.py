@@ -17,19 +17,21 @@ import re
 
 import numpy as np
 
-from data_tools import sets, sheet
-from mcc_caffe.engines import DEFAULT_ENGINE, ENGINES
-from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.evaluation import Job, Net, PredictionsFile, choose_splits, deploy_net, run
-from mcc_caffe.files import existing, write_whole
-from mcc_caffe.infer import default_weights
-from mcc_caffe.outcome import CURVE_THRESHOLDS, Outcome, outcome
+from data_tools import sets
+from mcc_caffe.caffe_io.nets import deploy_net
+from mcc_caffe.caffe_io.pycaffe import set_threads
+from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.weights import describe
+from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.files import existing, write_whole
+from mcc_caffe.data import sheet
+from mcc_caffe.evaluation.outcome import CURVE_THRESHOLDS, Outcome, outcome
+from mcc_caffe.evaluation.pck_figures import draw_groups, draw_sets
+from mcc_caffe.evaluation.predictions import Predictions, write_predictions
+from mcc_caffe.evaluation.report import as_json, images_csv, tables, worst_tiles
+from mcc_caffe.evaluation.runner import Job, Net, PredictionsFile, choose_splits, run
+from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
 from mcc_caffe.paper import ABLATIONS, VARIANTS
-from mcc_caffe.pck_figures import draw_groups, draw_sets
-from mcc_caffe.predictions import Predictions, write_predictions
-from mcc_caffe.pycaffe import set_threads
-from mcc_caffe.report import as_json, images_csv, tables, worst_tiles
-from mcc_caffe.weights import describe
 
 RESULTS, IMAGES = "results.json", "images.csv"
 TOTAL = "total"   # several splits, taken together
@@ -45,7 +47,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--weights", nargs="+", type=pathlib.Path, default=[], metavar="FILE",
         help="caffemodels or packed weights (default: none with --predictions, else as mcc_caffe.infer)")
     add("--predictions", nargs="+", type=pathlib.Path, default=[], metavar="FILE",
-        help="JSON files of other systems' predictions; mcc_caffe/predictions.py has the form")
+        help="JSON files of other systems' predictions; mcc_caffe/evaluation/predictions.py has the form")
     add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
     add("--without", choices=[name.removeprefix("without_") for name in ABLATIONS],
         help="an ablation of the paper's 4.2 (default: each weights file shows by its layers which net it is of)")

@@ -16,14 +16,14 @@ from typing import Optional
 import numpy as np
 from tqdm import tqdm
 
-from mcc_caffe.engines.pycaffe_engine import CaffeEngine
-from mcc_caffe.errors import UserError, run_command
-from mcc_caffe.evaluation import deploy_net
-from mcc_caffe.files import write_whole
-from mcc_caffe.hand import NAMES
-from mcc_caffe.infer import default_weights
+from mcc_caffe.caffe_io.nets import deploy_net
+from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import ABLATIONS, DATA_BLOB, STRIDE, VARIANTS
-from mcc_caffe.protobuf import read_text
 
 OPSET, IR_VERSION = 13, 8                                        # as old as Softmax over one axis; runtimes since 2021 read it
 TOLERANCE = 1e-4                                                 # largest absolute difference from Caffe
@@ -44,7 +44,7 @@ def arguments(argv=None) -> argparse.Namespace:
 def import_onnx():
     """The module `onnx`; UserError with the remedy where it is not installed."""
     try:
-        import onnx
+        import onnx  # optional: the extra `onnx`
     except ImportError as error:
         raise UserError(f"onnx cannot be imported ({error}): install it (`pip install onnx onnxruntime`)") from None
     return onnx
@@ -141,7 +141,7 @@ def to_onnx(net, params: dict):
 def differences(model, net) -> Optional[dict]:
     """{(batch, height, width): largest absolute difference between ONNX Runtime and the Caffe net}; None without ONNX Runtime."""
     try:
-        import onnxruntime
+        import onnxruntime  # optional: the extra `onnx`
     except ImportError:
         return None
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -25,21 +25,27 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from mcc_caffe.drawing import draw_over, draw_pose
-from mcc_caffe.engines import DEFAULT_ENGINE, ENGINES
-from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.files import write_whole
-from mcc_caffe.hand import NAMES
-from mcc_caffe.images import UnreadableError, find_files, is_video, read_image, result_paths, with_suffix
+from mcc_caffe.caffe_io.pycaffe import set_threads
+from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.weights import describe
+from mcc_caffe.core.drawing import draw_over, draw_pose
+from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.core.ranks import own_ranks
+from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
+from mcc_caffe.inference.images import (
+    UnreadableError,
+    find_files,
+    is_video,
+    read_image,
+    result_paths,
+    with_suffix,
+)
+from mcc_caffe.inference.pipeline import pipelined
+from mcc_caffe.inference.video import VideoFile, frame_line, open_camera, video_json, video_writer
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
-from mcc_caffe.pipeline import pipelined
 from mcc_caffe.predictor import HandPose, HandPredictor
-from mcc_caffe.pycaffe import set_threads
-from mcc_caffe.ranks import own_ranks
-from mcc_caffe.run import SNAPSHOTS
-from mcc_caffe.snapshots import newest_weights
-from mcc_caffe.video import VideoFile, frame_line, open_camera, video_json, video_writer
-from mcc_caffe.weights import describe, shipped_weights
 
 LIVE_LEVELS = 1   # of videos and the camera: the pyramid takes as many times as long as it has levels
 
@@ -95,20 +101,6 @@ def write_results(pose: HandPose, image: np.ndarray, source: pathlib.Path, path:
             if pose.mask is not None:
                 file.create_dataset("mask", data=pose.mask, compression="gzip")
         write_whole(with_suffix(path, ".h5"), content.getvalue())
-
-
-def trained_weights(variant: str) -> pathlib.Path:
-    """The newest weights of runs/VARIANT, for commands that were given none."""
-    weights = newest_weights(pathlib.Path("runs", variant, SNAPSHOTS))
-    if weights is None:
-        raise UserError(f"no weights: train first (`make train VARIANT={variant}`), or give a caffemodel with --weights FILE; "
-                        f"runs/{variant}/{SNAPSHOTS} holds none")
-    return weights
-
-
-def default_weights(variant: str) -> pathlib.Path:
-    """The weights that come with the package or, of a variant without, the newest of runs/VARIANT."""
-    return shipped_weights(variant) or trained_weights(variant)
 
 
 def infer_images(predictor: HandPredictor, images: list, weights: dict, heatmaps: bool, pass_over: Callable, bar: bool) -> None:

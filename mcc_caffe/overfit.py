@@ -10,14 +10,13 @@ import shutil
 import numpy as np
 
 from mcc_caffe import train
-from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.metrics import pck
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
+from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.data.samples import SampleSet, SampleWriter
+from mcc_caffe.evaluation.metrics import pck
 from mcc_caffe.paper import STAGES, stage_loss_blob
-from mcc_caffe.plot import read_log
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.run import SNAPSHOTS
-from mcc_caffe.samples import SampleSet, SampleWriter
-from mcc_caffe.snapshots import weights_path
+from mcc_caffe.training.log import read_log
 
 IMAGES = 8
 MAX_RATIO, MIN_PCK = 0.2, 0.95

@@ -12,13 +12,13 @@ import json
 import pathlib
 import re
 
-from mcc_caffe import packed
-from mcc_caffe.errors import UserError, input_side, run_command
-from mcc_caffe.files import write_whole
+from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.caffe_io.weights import read_caffemodel
+from mcc_caffe.core.errors import UserError, input_side, run_command
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.data.samples import LIVE
 from mcc_caffe.paper import ABLATIONS, VARIANTS
-from mcc_caffe.protobuf import read_text
-from mcc_caffe.samples import LIVE
-from mcc_caffe.weights import read_caffemodel
 
 NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|train_baked|deploy)")
 
@@ -65,7 +65,7 @@ def main(argv=None) -> None:
     options = arguments(argv)
     layers, net = read_caffemodel(options.weights)
     facts = metadata(options.weights, net, options.data, options.input_size)
-    content = packed.to_bytes(layers, facts)
+    content = packed_weights.to_bytes(layers, facts)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(options.out, content)
     print(f"{options.out}: {len(content) / 2**20:.1f} MiB")

@@ -1,14 +1,12 @@
 """Draws the learning curves of runs: `python -m mcc_caffe.plot runs/mini [more runs] --out curves.png`."""
 import argparse
-import json
 import pathlib
 
 import matplotlib
 
-from mcc_caffe.errors import UserError, run_command
-from mcc_caffe.files import existing
+from mcc_caffe.core.errors import run_command
 from mcc_caffe.paper import MASK_LOSS_BLOB
-from mcc_caffe.run import LOG
+from mcc_caffe.training.log import LOG, read_log
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend comes first)
@@ -19,17 +17,6 @@ def arguments(argv=None) -> argparse.Namespace:
     parser.add_argument("runs", nargs="+", type=pathlib.Path, help=f"folders of runs, each with its {LOG}")
     parser.add_argument("--out", type=pathlib.Path, help="picture to write (default: curves.png in the first run)")
     return parser.parse_args(argv)
-
-
-def read_log(run: pathlib.Path) -> list:
-    """The lines of a run's log as dicts; UserError where there are none."""
-    try:
-        lines = [json.loads(line) for line in existing(run / LOG, "log").read_text().splitlines()]
-    except ValueError as error:
-        raise UserError(f"{run / LOG} is damaged: {error}") from None
-    if not lines:
-        raise UserError(f"{run / LOG} is empty: the run has not reached its first interval")
-    return lines
 
 
 def draw(logs: dict):

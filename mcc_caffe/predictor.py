@@ -12,14 +12,14 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from mcc_caffe.engines import DEFAULT_ENGINE, open_engine
-from mcc_caffe.errors import UserError
-from mcc_caffe.files import shipped
-from mcc_caffe.geometry import apply, invert, pyramid_windows
-from mcc_caffe.heatmaps import surest
+from mcc_caffe.caffe_io.weights import describe, shipped_weights
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import shipped
+from mcc_caffe.core.geometry import apply, invert, pyramid_windows
+from mcc_caffe.core.heatmaps import surest
+from mcc_caffe.inference.engines import DEFAULT_ENGINE, open_engine
+from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
-from mcc_caffe.pyramid import Pyramid, aggregate, mask_in_image
-from mcc_caffe.weights import describe, shipped_weights
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class HandPredictor:
     deploy net of yours. gpu: id, None for the CPU. levels: at most so many pyramid levels, 1 for a single pass, None for the
     paper's. threshold: confidence that makes a keypoint present. seed: of the pyramid's crops, the same for every image. batch:
     levels sent through the net at a time; fewer take less memory (paper variant on Caffe: about 290 MiB each). engine: what
-    runs the net, one of `mcc_caffe.engines.ENGINES`. Construct one and use it for many images; it is not thread-safe. input_size: m, pixels, of the deploy net or, where packed weights name another at which they find more, theirs.
+    runs the net, one of `mcc_caffe.inference.engines.ENGINES`. Construct one and use it for many images; it is not thread-safe. input_size: m, pixels, of the deploy net or, where packed weights name another at which they find more, theirs.
     """
 
     def __init__(self, weights=None, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,

@@ -16,11 +16,11 @@ import pathlib
 
 import numpy as np
 
-from mcc_caffe.errors import run_command
-from mcc_caffe.files import shipped
+from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import MASK_CLASSES, PAPER, STAGES
-from mcc_caffe.pycaffe import import_caffe
-from mcc_caffe.weights import WeightsError, net_shapes, read_caffemodel
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 
 MASK_HEAD = ("conv5_4_mask", "conv5_5_mask")
 SEES_MASK = ("conv6_1_CPM", *(f"Mconv1_stage{stage}" for stage in range(2, STAGES + 1)))  # the mask's are the last input channels

@@ -12,7 +12,7 @@ import caffe
 from caffe import layers as L
 from caffe import params as P
 
-from mcc_caffe.loader import LoaderConfig
+from mcc_caffe.data.loader import LoaderConfig
 from mcc_caffe.paper import (
     ABLATIONS, DATA_BLOB, GREY, HEATMAPS_BLOB, MASK_LABEL_BLOB, PIXEL_SCALE, VARIANTS, WITHOUT_MASK, WITHOUT_POSE, Variant, file_suffix,
 )

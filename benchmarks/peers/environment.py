@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from caffe_build.locate import cache_folder
-from mcc_caffe.errors import UserError
+from mcc_caffe.core.errors import UserError
 
 _BAR = re.compile(r"\d+%\|.*\| *\d+/\d+ \[")   # tqdm's
 

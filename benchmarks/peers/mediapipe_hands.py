@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
-from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.evaluation import choose_splits
+from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.evaluation.runner import choose_splits
 from mcc_caffe.paper import KEYPOINTS
-from mcc_caffe.predictions import write_predictions
+from mcc_caffe.evaluation.predictions import write_predictions
 
 VERSION = "0.10.21"
 ALONE = (f"mediapipe=={VERSION}", "opencv-contrib-python-headless==4.11.0.86")  # installed without what they ask for: JAX, sound, windows

@@ -17,7 +17,7 @@ MASK, HEATMAPS = "mask", "Mconv7_stage5"
 
 
 def caffe(folder: pathlib.Path, prototxt: str = "deploy.prototxt") -> tuple:
-    from mcc_caffe.engines.pycaffe_engine import CaffeEngine
+    from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 
     engine = CaffeEngine(folder / prototxt, folder / "weights.caffemodel")
     import caffe as module

@@ -1,0 +1,66 @@
+"""Pictures in the style of the paper's Fig. 5: mask, skeleton and heatmaps over the image."""
+import cv2
+import numpy as np
+
+from mcc_caffe.core.geometry import apply, compose, resize
+from mcc_caffe.core.hand import FINGER_COLOURS, SKELETON, keypoint_colour
+from mcc_caffe.paper import KEYPOINTS
+
+MASK_COLOUR = (255, 60, 0)   # BGR, blue
+_PANEL = 480                 # pixels, longer side of a panel
+_SHIFT = 4                   # cv2 draws with 4 fractional bits
+
+
+def draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with the hand (mask > 0.5) tinted blue and outlined. image HxWx3 BGR uint8, mask (H, W) float."""
+    hand = (mask > 0.5).view(np.uint8)
+    drawn = image.copy()
+    cv2.copyTo(cv2.addWeighted(image, 0.45, np.full_like(image, MASK_COLOUR), 0.55, 0), hand, drawn)
+    contours = cv2.findContours(hand, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    return cv2.drawContours(drawn, contours, -1, MASK_COLOUR, max(1, round(max(image.shape) / 400)), cv2.LINE_AA)
+
+
+def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The image with the bones between present keypoints, in the paper's finger colours. keypoints (21, 2+), present (21,)."""
+    drawn = image.copy()
+    width = max(1, round(max(image.shape) / 130))
+    points = np.round(keypoints[:, :2] * (1 << _SHIFT)).astype(int).tolist()
+    for start, end, finger in SKELETON:
+        if present[start] and present[end]:
+            cv2.line(drawn, points[start], points[end], FINGER_COLOURS[finger], width, cv2.LINE_AA, _SHIFT)
+    for k in range(KEYPOINTS):
+        if present[k]:
+            cv2.circle(drawn, points[k], int(width * 1.2 * (1 << _SHIFT)), keypoint_colour(k), -1, cv2.LINE_AA, _SHIFT)
+    return drawn
+
+
+def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, frame_to_image: np.ndarray) -> np.ndarray:
+    """The image under the keypoints' heatmaps (22, m, m): everywhere the strongest one, in its finger's colour."""
+    joints = heatmaps[:KEYPOINTS]
+    colours = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)[joints.argmax(axis=0)]
+    heat = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
+    drawn = cv2.warpAffine(heat, frame_to_image, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    heat, colours, dim = drawn[..., :1], drawn[..., 1:], image * np.float32(0.45)
+    return (dim + heat * (colours - dim)).astype(np.uint8)
+
+
+def draw_pose(image: np.ndarray, pose) -> np.ndarray:
+    """Mask, skeleton and heatmaps side by side (Fig. 5), each panel at most 480 pixels long. pose: HandPose."""
+    scale = _PANEL / max(image.shape[:2])
+    size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    to_small = resize(size[0] / image.shape[1], size[1] / image.shape[0])
+    keypoints = apply(to_small, pose.keypoints[:, :2])
+    panels = [
+        small if pose.mask is None else draw_mask(small, cv2.resize(pose.mask, size)),
+        draw_skeleton(small, keypoints, pose.present),
+        draw_heatmaps(small, pose.heatmaps, compose(pose.frame_to_image, to_small)),
+    ]
+    gap = np.full((size[1], 4, 3), 255, np.uint8)
+    return np.hstack([panels[0], gap, panels[1], gap, panels[2]])
+
+
+def draw_over(frame: np.ndarray, pose) -> np.ndarray:
+    """Mask and skeleton over the image, at its own size. pose: HandPose."""
+    drawn = frame if pose.mask is None else draw_mask(frame, pose.mask)
+    return draw_skeleton(drawn, pose.keypoints, pose.present)

@@ -1,0 +1,1 @@
+"""How well nets find hands: measures, and how they are told."""

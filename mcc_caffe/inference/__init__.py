@@ -1,0 +1,1 @@
+"""From a picture or a video to what the net says of it."""

@@ -1,0 +1,68 @@
+"""Keeps the ranks' solvers equal: all start from rank 0's weights, and each update takes the mean of all ranks' gradients.
+
+The losses are means over a batch (the mask's, too: its normalization is BATCH_SIZE), so the mean of the ranks' gradients
+is the gradient of their batches taken as one. Caffe's own NCCL does the same on GPUs.
+"""
+import ctypes
+
+import numpy as np
+
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.ranks import Ranks
+
+_UID_BYTES = 128     # NCCL_UNIQUE_ID_BYTES
+
+
+def keep_equal(solver, ranks: Ranks, gpus: bool):
+    """Sends rank 0's weights to all ranks, and has the solver average the gradients from now on.
+
+    Returns what must live as long as the solver.
+    """
+    if ranks.size == 1:
+        return None
+    return _on_gpus(solver, ranks) if gpus else _on_cpus(solver, ranks)
+
+
+def _on_cpus(solver, ranks: Ranks) -> np.ndarray:
+    """All gradients go as one flat array, in Caffe's gradients-ready callback."""
+    blobs = [blob for layer in solver.net.params.values() for blob in layer]
+    flat = np.empty(sum(blob.count for blob in blobs), np.float32)
+    parts = np.split(flat, np.cumsum([blob.count for blob in blobs[:-1]]))
+
+    def exchange(how, arrays) -> None:
+        for part, array in zip(parts, arrays):
+            part[:] = array.ravel()
+        how(flat)
+        for part, array in zip(parts, arrays):
+            array[...] = part.reshape(array.shape)
+
+    exchange(ranks.broadcast, [blob.data for blob in blobs])
+    solver.add_callback(lambda: None, lambda: exchange(ranks.average, [blob.diff for blob in blobs]))
+    return flat
+
+
+def _on_gpus(solver, ranks: Ranks):
+    """The ranks meet by NCCL's id, which is all that goes through our own hands; Caffe's NCCL does the rest."""
+    caffe = import_caffe()
+    if not caffe.has_nccl():
+        raise UserError(f"{ranks.size} GPUs were asked for, but this Caffe is built without NCCL: build it with USE_NCCL, or use one GPU")
+    uid = np.zeros(_UID_BYTES // 4, np.float32)
+    if ranks.rank == 0:
+        uid[:] = np.frombuffer(_new_uid(), np.float32)
+    ranks.broadcast(uid)
+    nccl = caffe.NCCL(solver, uid.tobytes())
+    nccl.bcast()
+    solver.add_callback(nccl)
+    if solver.param.layer_wise_reduce:  # Caffe's default: gradients are summed layer by layer, by this callback
+        solver.net.after_backward(nccl)
+    return nccl
+
+
+def _new_uid() -> bytes:
+    """A new NCCL id. Under Python 3 caffe.NCCL.new_uid() cuts it at its first zero byte, which it always has."""
+    uid = ctypes.create_string_buffer(_UID_BYTES)
+    status = ctypes.CDLL("libnccl.so.2").ncclGetUniqueId(uid)
+    if status:
+        raise UserError(f"NCCL gives no id for the ranks (status {status}): NCCL_DEBUG=INFO says why")
+    return uid.raw

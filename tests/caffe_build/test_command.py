@@ -1,0 +1,132 @@
+"""The command and setup.sh: which Caffe is used, and what is said where there is none."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffe_build import locate
+from caffe_build.errors import CompileError, DiskError, PrefixError, SourceError
+from tests.support.builds import environment, write_program
+from tests.support.commands import ROOT, run
+
+
+@pytest.mark.parametrize("layout", ["python", "lib/python3/dist-packages", "build/install/python"])
+def test_layouts_of_a_built_caffe(tmp_path, layout):
+    (tmp_path / layout / "caffe").mkdir(parents=True)
+    (tmp_path / layout / "caffe" / "_caffe.so").touch()
+    folder = locate.python_folder(tmp_path)
+    assert folder == tmp_path / layout and locate.prefix_of(folder) == tmp_path
+
+
+def test_a_prefix_that_is_none(tmp_path):
+    with pytest.raises(PrefixError, match="is no built Caffe.*python/caffe/_caffe.so"):
+        locate.python_folder(tmp_path)
+
+
+def test_link_writes_one_line_and_only_when_it_must(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate.sysconfig, "get_path", lambda name: str(tmp_path))
+    locate.link(Path("/a/python"))
+    (file,) = tmp_path.iterdir()
+    os.utime(file, (0, 0))
+    locate.link(Path("/a/python"))
+    assert file.read_text() == "/a/python\n" and file.stat().st_mtime == 0
+    locate.link(Path("/b/python"))
+    assert file.read_text() == "/b/python\n"
+
+
+def test_named_prefixes_that_do_not_work_are_one_line(tmp_path):
+    answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(tmp_path)))
+    assert answer.returncode == PrefixError.code
+    assert answer.stderr.count("\n") == 1 and "is no built Caffe" in answer.stderr
+    package = tmp_path / "python" / "caffe"
+    package.mkdir(parents=True)
+    (package / "_caffe.so").touch()
+    (package / "__init__.py").write_text("raise ImportError('libglog.so.0: cannot open shared object file')")
+    answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(tmp_path)))
+    assert answer.returncode == PrefixError.code
+    assert answer.stderr.count("\n") == 1 and "does not work: ImportError: libglog.so.0" in answer.stderr
+
+
+def test_a_broken_caffe_on_pythons_path_is_named(tmp_path):
+    (tmp_path / "caffe").mkdir()
+    (tmp_path / "caffe" / "__init__.py").write_text("raise ImportError('broken')")
+    answer = run("caffe_build", env=environment(PYTHONPATH=str(tmp_path)))
+    assert answer.returncode == PrefixError.code and f"({tmp_path}) does not work" in answer.stderr
+
+
+def test_a_named_source_that_is_none_and_bad_arguments(tmp_path):
+    answer = run("caffe_build", env=environment(CAFFE_SOURCE=str(tmp_path)))
+    assert answer.returncode == SourceError.code and answer.stderr.count("\n") == 1
+    answer = run("caffe_build", "--jobs", "0")
+    assert answer.returncode == 2 and "at least 1" in answer.stderr
+
+
+def test_an_interpreter_without_the_packages_is_told_which_to_use():
+    bare = subprocess.run([sys.executable, "-S", "-m", "caffe_build"], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert bare.returncode == CompileError.code
+    assert bare.stderr.count("\n") == 1 and "run caffe_build/setup.sh" in bare.stderr
+
+
+def test_print_prefix(tmp_path):
+    package = tmp_path / "python" / "caffe"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    answer = run("caffe_build", "--print-prefix", env=environment(PYTHONPATH=str(package.parent)))
+    assert (answer.returncode, answer.stdout) == (0, f"{tmp_path}\n")
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, caffe_like_tree):
+    (tmp_path / "file").touch()
+    answer = run("caffe_build", env=environment(XDG_CACHE_HOME=str(tmp_path / "file"), CAFFE_SOURCE=str(caffe_like_tree)))
+    assert answer.returncode == DiskError.code
+    assert answer.stderr.count("\n") == 1 and "XDG_CACHE_HOME" in answer.stderr
+
+
+# --- setup.sh
+
+
+def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
+    """Runs setup.sh where `id -u` says 1000, with a dpkg that has all or no packages, and without apt's real programs."""
+    tools = tmp_path / "tools"
+    write_program(tools / "id", "echo 1000")
+    write_program(tools / "dpkg-query", 'shift 2; for name; do echo "installed $name"; done' if installed else "exit 1")
+    write_program(tools / "apt-get", f"echo apt-get $* >> {tmp_path}/calls; echo 'E: Unable to fetch'; exit 100")
+    write_program(tools / "apt-cache", '[ "$2" != libglib2.0-0t64 ]')
+    if sudo:
+        write_program(tools / "sudo", '"$@"')
+    for name in ("bash", "dirname", "sed", "tr", "grep", "tail", "mktemp", "rm", "env", "cat", "sha256sum", "cut"):
+        if not (tools / name).exists():
+            (tools / name).symlink_to(shutil.which(name))
+    command = [tools / "bash", ROOT / "caffe_build" / "setup.sh", *arguments]
+    environment = {"PATH": str(tools), "TMPDIR": str(tmp_path), **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_setup_without_root_prints_what_to_install(tmp_path):
+    answer = setup_sh(tmp_path)
+    assert answer.returncode == 1 and "needs root" in answer.stderr
+    command = answer.stderr.splitlines()[-1]
+    assert command.startswith("  sudo apt-get install")
+    assert {"python3-venv", "libglib2.0-0", "libboost-python-dev", "libopenblas-dev"} <= set(command.split())
+    assert not (tmp_path / "calls").exists()
+
+
+def test_setup_check(tmp_path):
+    answer = setup_sh(tmp_path, "--check", installed=True)
+    assert (answer.returncode, answer.stdout) == (0, "setup: all distribution packages are there\n")
+    assert setup_sh(tmp_path, "--check").returncode == 1
+
+
+def test_setup_with_a_caffe_of_ones_own_asks_for_no_build_packages(tmp_path):
+    answer = setup_sh(tmp_path, "--check", CAFFE_PREFIX="/somewhere")
+    assert "libboost" not in answer.stderr and "libgl1" in answer.stderr
+
+
+def test_setup_says_what_apt_said(tmp_path):
+    answer = setup_sh(tmp_path, sudo=True)
+    assert answer.returncode == 1
+    assert "E: Unable to fetch" in answer.stderr and "could not install" in answer.stderr
+    assert "--no-install-recommends" in (tmp_path / "calls").read_text()

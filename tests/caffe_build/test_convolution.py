@@ -1,0 +1,146 @@
+"""Caffe's layers that we changed for speed: they compute what Caffe's own do."""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
+
+caffe = import_caffe()
+caffe.set_mode_cpu()
+if not has_onednn():
+    pytest.skip(f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True)
+
+TOLERANCE = 1e-5  # of the largest value; rounding alone differs by about 1e-6
+
+# channels in and out, kernel, stride, padding, group, bias, dilation, width and height
+SHAPES = [
+    (3, 16, 3, 1, 1, 1, True, 1, 24, 17),     # the first layer
+    (56, 32, 7, 1, 3, 1, True, 1, 16, 16),    # a stage's first
+    (32, 22, 1, 1, 0, 1, True, 1, 16, 16),    # a stage's output: channels that fill no vector
+    (8, 12, 3, 2, 1, 2, False, 1, 15, 20),    # what these nets do not have, but Caffe does
+    (6, 5, 5, 2, 0, 1, True, 1, 5, 9),
+    (4, 4, 3, 1, 2, 1, True, 2, 12, 12),      # dilated: Caffe's own runs
+]
+
+
+def convolution(tmp_path, engine, shape, images=2, bottoms=1):
+    """A net of one convolution of random weights, the same for every engine."""
+    inside, outside, kernel, stride, pad, group, bias, dilation, width, height = shape
+    tops = [f'layer {{ name: "x{i}" type: "Input" top: "x{i}" input_param {{ shape {{ dim: {images} dim: {inside} dim: {height} dim: {width} }} }} }}'
+            for i in range(bottoms)]
+    wired = " ".join(f'bottom: "x{i}" top: "y{i}"' for i in range(bottoms))
+    path = tmp_path / f"{engine}.prototxt"
+    path.write_text("force_backward: true\n" + "\n".join(tops) + f"""
+        layer {{ name: "y" type: "Convolution" {wired} convolution_param {{ num_output: {outside} kernel_size: {kernel} stride: {stride}
+            pad: {pad} group: {group} bias_term: {str(bias).lower()} dilation: {dilation} engine: {engine} }} }}""")
+    net = caffe.Net(str(path), caffe.TRAIN)
+    rng = np.random.default_rng(0)
+    for blob in net.params["y"]:
+        blob.data[...] = rng.normal(size=blob.data.shape)
+    return net
+
+
+def passes(net, images, seed=1):
+    """Everything that a forward and two backward passes leave, whose gradients add up."""
+    rng = np.random.default_rng(seed)
+    bottoms = [name for name in net.blobs if name.startswith("x")]
+    for name in bottoms:
+        net.blobs[name].reshape(images, *net.blobs[name].shape[1:])
+        net.blobs[name].data[...] = rng.normal(size=net.blobs[name].data.shape)
+    net.forward()
+    net.clear_param_diffs()
+    for name in net.blobs:
+        if name.startswith("y"):
+            net.blobs[name].diff[...] = rng.normal(size=net.blobs[name].data.shape)
+    net.backward()
+    net.backward()
+    arrays = {name: blob.data.copy() for name, blob in net.blobs.items()}
+    arrays |= {f"{name} gradient": net.blobs[name].diff.copy() for name in bottoms}
+    return arrays | {f"parameter {place}": blob.diff.copy() for place, blob in enumerate(net.params["y"])}
+
+
+def assert_equal(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        assert np.abs(values).max() > 0.1, name
+        assert np.abs(found[name] - values).max() <= TOLERANCE * np.abs(values).max(), name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_convolutions_agree_in_forward_and_backward(tmp_path, shape):
+    own, reference = (convolution(tmp_path, engine, shape) for engine in ("DEFAULT", "CAFFE"))
+    assert_equal(passes(own, 2), passes(reference, 2))
+
+
+def test_another_batch_size_and_back(tmp_path):
+    own, reference = (convolution(tmp_path, engine, SHAPES[1]) for engine in ("DEFAULT", "CAFFE"))
+    for images in (2, 5, 1, 2):
+        assert_equal(passes(own, images, seed=images), passes(reference, images, seed=images))
+
+
+def test_several_bottoms_share_the_weights(tmp_path):
+    own, reference = (convolution(tmp_path, engine, SHAPES[0], bottoms=2) for engine in ("DEFAULT", "CAFFE"))
+    assert_equal(passes(own, 2), passes(reference, 2))
+
+
+def test_changed_weights_count_at_once(tmp_path):
+    net = convolution(tmp_path, "DEFAULT", SHAPES[2])
+    before = passes(net, 2)["y0"]
+    net.params["y"][0].data[...] *= 2
+    net.params["y"][1].data[...] *= 2
+    np.testing.assert_allclose(passes(net, 2)["y0"], 2 * before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine, ran", [("DEFAULT", True), ("CAFFE", False)])
+def test_the_layer_says_which_convolution_runs(tmp_path, engine, ran):
+    convolution(tmp_path, engine, SHAPES[0])
+    code = f"import caffe; caffe.Net({str(tmp_path / f'{engine}.prototxt')!r}, caffe.TRAIN).forward()"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ, "DNNL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"}).stdout
+    assert ("convolution" in told) == ran
+
+
+def pooled(tmp_path, values):
+    path = tmp_path / "pool.prototxt"
+    path.write_text(f"""force_backward: true
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 1 dim: 1 dim: {values.shape[0]} dim: {values.shape[1]} }} }} }}
+        layer {{ name: "y" type: "Pooling" bottom: "x" top: "y" pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}""")
+    net = caffe.Net(str(path), caffe.TRAIN)
+    net.blobs["x"].data[0, 0] = values
+    net.forward()
+    net.blobs["y"].diff[...] = 1
+    net.backward()
+    return net.blobs["y"].data[0, 0], net.blobs["x"].diff[0, 0]
+
+
+def test_max_pooling_by_hand(tmp_path):
+    # Odd sides: Caffe's last windows are cut. Of equal values the first one is the maximum.
+    most, gradient = pooled(tmp_path, np.array([[1, 2, -5], [3, 3, -4], [-7, -6, 9]], np.float32))
+    np.testing.assert_array_equal(most, [[3, -4], [-6, 9]])
+    np.testing.assert_array_equal(gradient, [[0, 0, 0], [1, 0, 1], [0, 1, 1]])
+
+
+def test_max_pooling_of_a_nan_stays_within_its_window(tmp_path):
+    most, gradient = pooled(tmp_path, np.array([[np.nan, 2, 1, 5], [3, 3, 0, 0]], np.float32))
+    assert np.isnan(most[0, 0]) and most[0, 1] == 5
+    np.testing.assert_array_equal(gradient, [[1, 0, 0, 1], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_relu_in_place_by_hand(tmp_path, slope):
+    path = tmp_path / "relu.prototxt"
+    path.write_text(f"""force_backward: true
+        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 1 dim: 37 }} }} }}
+        layer {{ name: "y" type: "Power" bottom: "x" top: "y" }}
+        layer {{ name: "relu" type: "ReLU" bottom: "y" top: "y" relu_param {{ negative_slope: {slope} }} }}""")
+    net = caffe.Net(str(path), caffe.TRAIN)
+    values = np.arange(-18, 19, dtype=np.float32)
+    net.blobs["x"].data[0] = values
+    net.forward()
+    net.blobs["y"].diff[0] = np.arange(37) + 1
+    net.backward()
+    np.testing.assert_allclose(net.blobs["y"].data[0], np.where(values > 0, values, slope * values), rtol=1e-6)
+    np.testing.assert_allclose(net.blobs["x"].diff[0], np.where(values > 0, 1, slope) * (np.arange(37) + 1), rtol=1e-6)

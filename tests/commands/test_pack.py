@@ -1,0 +1,165 @@
+"""Packed weights: what goes in comes out to float16's precision, and what is wrong is said in one line."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mcc_caffe import pack
+from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.protobuf import messages
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import describe, file_shapes, load_weights, read_caffemodel
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.predictor import HandPredictor
+from tests.support.commands import ROOT, run
+
+
+def mini_net():
+    caffe = import_caffe()
+    return caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)
+
+
+@pytest.fixture
+def snapshot(weights, tmp_path):
+    """The weights as a run's snapshot at iteration 7."""
+    folder = tmp_path / "run"
+    (folder / "snapshots").mkdir(parents=True)
+    shutil.copy(ROOT / "prototxt/mini/train.prototxt", folder)
+    return shutil.copy(weights, folder / "snapshots/mcc_iter_7.caffemodel")
+
+
+@pytest.fixture
+def small(snapshot, tmp_path):
+    """The weights packed into one file."""
+    out = tmp_path / "packed/small.npz"
+    pack.main([str(snapshot), str(out)])
+    return out
+
+
+def outputs(path, images):
+    net = mini_net()
+    load_weights(net, path)
+    net.blobs["data"].reshape(*images.shape)
+    net.blobs["data"].data[...] = images
+    net.forward()
+    return [net.blobs[name].data.copy() for name in ("mask", *(f"Mconv7_stage{stage}" for stage in range(2, 6)))]
+
+
+def test_the_command_writes_one_small_file_that_says_what_it_is(snapshot, tmp_path):
+    out = tmp_path / "out.npz"
+    done = run("mcc_caffe.pack", snapshot, out)
+    assert done.returncode == 0, done.stderr
+    assert f"{out}: 4.2 MiB" in done.stdout and "47 layers" in done.stdout
+    facts = describe(out)
+    assert facts.pop("date").count("-") == 2
+    assert facts == {"file": str(out), "variant": "mini", "net": "MCC_mini", "iterations": 7, "data": "lmdb/train"}
+    assert file_shapes(out) == file_shapes(snapshot) and not packed_weights.is_packed(snapshot)
+    again = tmp_path / "again.npz"
+    pack.main([str(snapshot), str(again), "--data", "hands of mine"])
+    assert describe(again)["data"] == "hands of mine"
+
+
+def test_weights_come_back_as_float16_has_them(snapshot, small):
+    layers, _ = packed_weights.read(small)
+    original, _ = read_caffemodel(snapshot)
+    assert list(layers) == list(original) == list(mini_net().params)
+    for name, blobs in original.items():
+        for blob, back in zip(blobs, layers[name], strict=True):
+            assert back.dtype == np.float32 and np.array_equal(back, blob.astype(np.float16).astype(np.float32))
+            assert np.abs(back - blob).max() <= 2**-11 * np.abs(blob).max()
+
+
+def test_the_net_answers_the_same_within_a_two_hundredth_of_its_range(snapshot, small):
+    """A mask's probability and a trained net's heatmaps range over about 1; up to 0.0018 of the range was seen."""
+    images = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 3, 128, 128)).astype(np.float32)
+    for original, found in zip(outputs(snapshot, images), outputs(small, images)):
+        assert np.abs(found - original).max() < 0.005 * np.ptp(original) and original.std() > 0
+
+
+def test_packed_weights_name_the_input_that_hands_are_found_with(snapshot, small, tmp_path):
+    image, out = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8), tmp_path / "larger.npz"
+    assert run("mcc_caffe.pack", snapshot, out, "--input-size", 160).returncode == 0
+    for weights, cells in ((small, 16), (out, 20)):
+        pose = HandPredictor(weights, levels=1).predict(image)
+        assert pose.level_heatmaps.shape == (1, 22, cells, cells) and pose.mask.shape == (90, 120)
+        assert pose.input_size == 8 * cells
+    done = run("mcc_caffe.pack", snapshot, out, "--input-size", 100)
+    assert done.returncode == 2 and "--input-size: 100 is not a multiple of 8" in done.stderr
+
+
+def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path):
+    options = "--iterations", 1, "--batch-size", 1, "--workers", 0
+    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run", "--input-size", 64, *options)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "small.npz"
+    pack.main([str(tmp_path / "run/snapshots/mcc_iter_1.caffemodel"), str(out)])
+    assert describe(out)["input_size"] == 64 and HandPredictor(out, levels=1).input_size == 64
+    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "none", "--input-size", 100, *options)
+    assert done.returncode == 2 and "--input-size: 100 is not a multiple of 8" in done.stderr and not (tmp_path / "none").exists()
+
+
+def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
+    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run2", "--weights", small, "--iterations", 1, "--batch-size", 1)
+    assert done.returncode == 0 and "47 layers loaded by name; random start: none" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda content: content[: len(content) // 2], "is no whole file of packed weights"),
+    (lambda content: content[:100_000] + b"?" + content[100_001:], ".npy is damaged"),
+])
+def test_damaged_weights_give_one_line(change, message, small, tmp_path):
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes(change(small.read_bytes()))
+    done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", bad, "--out", tmp_path / "out")
+    assert done.returncode == 2 and f"{bad} " in done.stderr and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_another_npz_file_is_told_apart(tmp_path):
+    path = tmp_path / "other.npz"
+    np.savez(path, numbers=np.arange(3))
+    with pytest.raises(UserError, match="other.npz is no whole file of packed weights .*metadata"):
+        packed_weights.read(path)
+
+
+def test_packed_weights_of_another_variant_give_one_line(small, tmp_path):
+    done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", small, "--variant", "paper", "--out", tmp_path)
+    assert done.returncode == 3 and "does not fit the net: layer conv1_1 is [(16, 3, 3, 3), (16,)] in the file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("blob, message", [
+    ([1.0, 70000.0], "layer conv1_1 has the weight 70000, float16 ends at 65504"),
+    ([1.0, -1e30], "has the weight -1e\\+30"), ([1.0, np.nan], "has the weight nan"),
+    ([1e-6, -2.34e-6], "layer conv1_1 has weights of 2.34e-06 at most, float16 loses digits below 6e-05"),
+    ([1e-9, 1e-9], "has weights of 1e-09 at most"),
+])
+def test_what_float16_cannot_hold_is_named(blob, message):
+    with pytest.raises(UserError, match=message):
+        packed_weights.to_bytes({"conv1_1": [np.array(blob, np.float32)]}, {})
+
+
+@pytest.mark.parametrize("blob", [[0.0, 0.0], [1.0, 1e-9], [65504.0, -0.1]])
+def test_small_weights_beside_larger_ones_are_no_fault(blob):
+    layers, _ = packed_weights.from_bytes(packed_weights.to_bytes({"conv1_1": [np.array(blob, np.float32)]}, {}), "it")
+    assert layers["conv1_1"][0] == pytest.approx(blob, rel=1e-3, abs=1e-7)
+
+
+def test_a_foreign_net_and_packed_weights_are_not_packed(small, tmp_path):
+    foreign = tmp_path / "vgg.caffemodel"
+    model = messages().NetParameter(name="VGG_ILSVRC_19_layers")
+    model.layer.add(name="conv1_1").blobs.add(data=[1.0]).shape.dim.append(1)
+    foreign.write_bytes(model.SerializeToString())
+    for path, message in ((foreign, "holds the net 'VGG_ILSVRC_19_layers': only those of prototxt/"), (small, "is packed: give a caffemodel"),
+                          (tmp_path / "none", "was not found")):
+        with pytest.raises(UserError, match=message):
+            pack.main([str(path), str(tmp_path / "out.npz")])
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_what_ships_is_a_whole_net_below_16_mib():
+    path = ROOT / "mcc_caffe/pretrained/mini.npz"
+    assert path.stat().st_size <= 16 << 20
+    assert load_weights(mini_net(), path) == list(mini_net().params)
+    facts = describe(path)
+    assert facts["variant"] == "mini" and facts["net"] == "MCC_mini" and json.dumps(facts)

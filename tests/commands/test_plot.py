@@ -1,0 +1,33 @@
+"""Learning curves."""
+import json
+
+import cv2
+import pytest
+
+from tests.support.commands import run
+
+
+def write_log(folder, stages=5):
+    folder.mkdir()
+    ratios = {f"loss_stage{stage}": 0.9 for stage in range(1, stages + 1)}
+    lines = [{"iteration": i, "loss": 100.0 / i, "losses": {"loss_mask": 3.0, **ratios}, "ratio_to_trivial": ratios} for i in (1, 2, 3)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_curves_of_one_and_of_several_runs(tmp_path):
+    one, other = write_log(tmp_path / "one"), write_log(tmp_path / "other", stages=0)
+    assert run("mcc_caffe.plot", one).returncode == 0
+    assert run("mcc_caffe.plot", one, other, "--out", tmp_path / "both.png").returncode == 0
+    for path in (one / "curves.png", tmp_path / "both.png"):
+        assert cv2.imread(str(path)).shape == (420, 1500, 3)
+
+
+@pytest.mark.parametrize("content, message", [
+    (None, "the log {run}/log.jsonl was not found"), ("", "is empty"), ("{cut", "is damaged"),
+])
+def test_a_bad_log_gives_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "log.jsonl").write_text(content)
+    done = run("mcc_caffe.plot", tmp_path)
+    assert done.returncode == 2 and message.format(run=tmp_path) in done.stderr and "Traceback" not in done.stderr

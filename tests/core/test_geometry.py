@@ -1,0 +1,105 @@
+"""Letterbox, maps, warps and pyramid windows."""
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcc_caffe.core.geometry import (
+    apply,
+    compose,
+    invert,
+    letterbox,
+    pyramid_windows,
+    reduction,
+    resize,
+    to_cells,
+    translation,
+    warp,
+)
+
+sides = st.integers(1, 5000)
+
+
+def test_letterbox_is_equation_1():
+    assert letterbox(736, 368, 368)[0, 0] == 0.5           # width decides
+    assert letterbox(100, 200, 368)[0, 0] == 368 / 200     # height decides
+    assert np.allclose(apply(letterbox(736, 368, 368), [[10, 20]]), [[5, 10]])
+
+
+def test_cells_share_their_pixels_centres():
+    assert np.allclose(apply(to_cells(), [[3.5, 11.5]]), [[0, 1]])  # the middle of pixels 0..7 and 8..15
+
+
+@given(sides, sides, st.floats(0, 5000), st.floats(0, 5000))
+def test_letterbox_maps_back_exactly(width, height, x, y):
+    there = letterbox(width, height, 368)
+    assert np.allclose(apply(invert(there), apply(there, [[x, y]])), [[x, y]], atol=1e-6)
+
+
+def test_compose_applies_from_first_to_last():
+    one = compose(translation(1, 2), resize(2, 2))
+    assert np.allclose(apply(one, [[0, 0]]), apply(resize(2, 2), [[1, 2]]))
+
+
+@pytest.mark.parametrize("size", [(2000, 1500), (640, 480), (97, 31), (5, 400)])
+def test_warp_keeps_a_smooth_picture_where_the_map_says(size):
+    """A ramp has its own coordinates as values, so that each drawn pixel must tell where it came from."""
+    width, height = size
+    ramp = np.tile(np.arange(width, dtype=np.float32), (height, 1))
+    there = letterbox(width, height, 128)
+    drawn = warp(ramp, there, 128, -1)
+    inside = 1 + np.ceil(1 / there[0, 0])
+    ys, xs = np.mgrid[0:128, 0:128]
+    source = apply(invert(there), np.stack([xs, ys], axis=-1))
+    kept = ((source >= inside) & (source <= np.array([width, height]) - 1 - inside)).all(axis=-1)
+    assert np.abs(drawn - source[..., 0])[kept].max(initial=0) < 0.5 / there[0, 0] ** 0.5 + 0.05
+
+
+def test_warp_does_not_alias():
+    """A fine checkerboard shrunk 8-fold is its mean, grey."""
+    board = np.indices((800, 800)).sum(axis=0) % 2 * 255
+    drawn = warp(board.astype(np.uint8), letterbox(800, 800, 100), 100, 0)
+    assert np.abs(drawn[2:-2, 2:-2].astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("shrink, expected", [(0.5, 1), (1.9, 1), (2, 2), (3.9, 2), (4, 4), (7.9, 4), (8, 8), (30, 8)])
+def test_an_image_is_reduced_no_further_than_the_map_shrinks(shrink, expected):
+    turn = np.array([[0.8, 0.6, 5], [-0.6, 0.8, 7]])
+    assert reduction(compose(turn, resize(1 / shrink - 1e-9, 1 / shrink - 1e-9))) == expected
+
+
+@pytest.mark.parametrize("size", [(2000, 1500), (1999, 1501), (1205, 1203)])
+@pytest.mark.parametrize("reduced", [2, 4, 8])
+def test_warp_of_a_reduced_image_keeps_places(size, reduced):
+    """A picture of its own coordinates, and the same as means of reduced x reduced pixels, the last ones running over its end."""
+    ramp = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).astype(np.float32)
+    overhang = [-side % reduced for side in size]
+    means = cv2.copyMakeBorder(ramp, 0, overhang[1], 0, overhang[0], cv2.BORDER_REPLICATE)
+    means = means.reshape(means.shape[0] // reduced, reduced, means.shape[1] // reduced, reduced, 2).mean(axis=(1, 3))
+    for shrink in (1, 1.1, 1.5, 1.9):
+        factor = 1 / (shrink * reduced) - 1e-9
+        there = compose(resize(factor, factor), np.array([[0.8, 0.6, -20], [-0.6, 0.8, 40]]))
+        whole, part = (warp(image, there, 128, -1, reduced=part) for image, part in ((ramp, 1), (means, reduced)))
+        source = apply(invert(there), np.stack(np.meshgrid(*map(np.arange, (128, 128))), axis=-1))
+        kept = ((source > 3 * reduced * shrink) & (source < np.array(size) - 3 * reduced * shrink)).all(axis=-1)
+        assert kept.mean() > 0.1 and np.abs(whole - part)[kept].max() < 0.1 * reduced * shrink    # 0.1 pixels of the input
+
+
+@given(st.integers(1, 1500), st.integers(1, 1500), st.integers(0, 5))
+def test_pyramid_windows_shrink_inside_one_another(width, height, seed):
+    windows = pyramid_windows(width, height, np.random.default_rng(seed))
+    assert windows[0].tolist() == [0, 0, width, height]
+    for before, after in zip(windows, windows[1:]):
+        assert (after[:2] >= before[:2]).all()
+        assert (after[:2] + after[2:] <= before[:2] + before[2:]).all()
+        assert 1 <= before[2] - after[2] <= max(0.1 * width, 1)
+        assert after[2:].min() >= 50
+
+
+def test_pyramid_goes_down_to_the_smallest_and_obeys_levels():
+    windows = pyramid_windows(400, 300, np.random.default_rng(0))
+    assert windows[-1][2:].min() < 50 + 0.1 * 400
+    assert len(pyramid_windows(400, 300, np.random.default_rng(0), 3)) == 3
+    assert len(pyramid_windows(400, 300, np.random.default_rng(0), 1)) == 1
+    assert (pyramid_windows(400, 300, np.random.default_rng(7)) == pyramid_windows(400, 300, np.random.default_rng(7))).all()

@@ -1,0 +1,124 @@
+"""Samples, their LMDB records, and the writer that leaves a whole set or none."""
+import json
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.samples import Sample, SampleError, SampleSet, SampleWriter
+from tests.support.hands import turned_jpeg, write_set
+
+
+def test_a_set_gives_back_what_was_written(drawn_samples, drawn_set):
+    samples = SampleSet(drawn_set)
+    assert len(samples) == len(drawn_samples)
+    for written, key, place in zip(drawn_samples, samples.keys, range(len(samples))):
+        read = samples[place]
+        assert read.key == key.decode() == f"{place:08d}_{written.key}"
+        assert read.image_bytes == written.image_bytes          # to the byte: never compressed again
+        assert read.mask_png == written.mask_png
+        assert np.array_equal(read.keypoints, written.keypoints)
+    assert samples.info()["samples"] == len(drawn_samples)
+
+
+def test_records_are_plain_caffe_datums(drawn_samples, tmp_path):
+    """What a stock tool sees: Caffe's own Datum, encoded, with a label."""
+    from caffe.proto import caffe_pb2
+
+    folder = write_set(tmp_path / "set", drawn_samples[:1])
+    with lmdb.open(str(folder / "images"), readonly=True, lock=False).begin() as transaction:
+        key, value = next(iter(transaction.cursor()))
+    datum = caffe_pb2.Datum.FromString(value)
+    assert datum.encoded and datum.label == 0
+    assert cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR).shape == (140, 100, 3)
+
+
+def test_mask_is_binary_and_of_the_images_size(drawn_samples):
+    for sample in drawn_samples:
+        assert sample.mask().shape == sample.image().shape[:2]
+        assert set(np.unique(sample.mask())) == {0, 1}
+
+
+def test_a_sample_without_mask(drawn_samples, tmp_path):
+    one = drawn_samples[0]
+    read = SampleSet(write_set(tmp_path / "set", [Sample(one.key, one.image_bytes, None, one.keypoints)]))[0]
+    assert read.mask_png is None and read.mask() is None
+
+
+def test_exif_orientation_is_ignored():
+    """The labels speak of the pixels as stored."""
+    assert Sample("x", turned_jpeg(), None, np.zeros((21, 3))).image().shape == (20, 40, 3)
+
+
+def encoded(ending: str, size: tuple = (83, 45)) -> Sample:
+    picture = np.full((size[1], size[0], 3), (50, 100, 150), np.uint8)
+    return Sample("x", cv2.imencode(ending, picture)[1].tobytes(), None, np.zeros((21, 3)))
+
+
+def test_a_jpeg_tells_its_size_and_is_decoded_at_a_part_of_it():
+    sample = encoded(".jpg")
+    assert sample.jpeg_size() == (83, 45)
+    for reduced, shape in ((1, (45, 83, 3)), (2, (23, 42, 3)), (4, (12, 21, 3)), (8, (6, 11, 3))):
+        image = sample.image(reduced)
+        assert image.shape == shape and np.abs(image.astype(int) - (50, 100, 150)).max() <= 2
+    turned = Sample("x", turned_jpeg(), None, np.zeros((21, 3)))
+    assert turned.jpeg_size() == (40, 20) and turned.image(2).shape == (10, 20, 3)      # EXIF's orientation is ignored by both
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".bmp", ".tiff"])
+def test_other_formats_do_not_tell_their_size(ending):
+    assert encoded(ending).jpeg_size() is None
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
+def test_an_undecodable_image_is_named(data):
+    sample = Sample("seven", data, None, np.zeros((21, 3)))
+    assert sample.jpeg_size() is None
+    with pytest.raises(SampleError, match=f"seven: the image \\({len(data)} bytes\\) cannot be decoded"):
+        sample.image()
+
+
+def test_the_map_grows(tmp_path, monkeypatch):
+    monkeypatch.setattr("mcc_caffe.data.samples._FIRST_MAP", 1 << 16)
+    rng = np.random.default_rng(0)
+    samples = [Sample(f"{i}", rng.bytes(50_000), None, np.zeros((21, 3))) for i in range(120)]
+    read = SampleSet(write_set(tmp_path / "set", samples))
+    assert [read[i].image_bytes for i in range(120)] == [sample.image_bytes for sample in samples]
+
+
+def test_an_error_leaves_nothing(tmp_path, drawn_samples):
+    with pytest.raises(RuntimeError):
+        with SampleWriter(tmp_path / "set") as writer:
+            writer.add(drawn_samples[0])
+            raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_set_is_not_touched(tmp_path, drawn_samples):
+    write_set(tmp_path / "set", drawn_samples[:1])
+    with pytest.raises(UserError, match="exists already"):
+        write_set(tmp_path / "set", drawn_samples)
+    assert len(SampleSet(tmp_path / "set")) == 1
+
+
+def test_a_missing_set_is_named(tmp_path):
+    with pytest.raises(UserError, match="images/data.mdb was not found: build the set with `make lmdb`"):
+        SampleSet(tmp_path / "none")
+
+
+def test_a_damaged_record_is_named(tmp_path, drawn_samples):
+    folder = write_set(tmp_path / "set", drawn_samples[:2])
+    with lmdb.open(str(folder / "annotations")) as database, database.begin(write=True) as transaction:
+        transaction.put(b"00000000_drawn0.jpg", b"\xff\xff\xff")
+        transaction.delete(b"00000001_drawn1.jpg")
+    samples = SampleSet(folder)
+    with pytest.raises(SampleError, match="00000000_drawn0.jpg: the record is not a Caffe Datum"):
+        samples[0]
+    with pytest.raises(SampleError, match="00000001_drawn1.jpg: the record is missing"):
+        samples[1]
+
+
+def test_info_is_json(drawn_set):
+    assert json.loads((drawn_set / "info.json").read_text())["format"] == 1

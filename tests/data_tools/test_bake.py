@@ -1,0 +1,259 @@
+"""Baked sets: Caffe's own Data layers give what the Python layer gives, and the stock tool trains on them as we do."""
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import lmdb
+import numpy as np
+import pytest
+
+from data_tools.bake import record_bytes
+from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.samples import Sample
+from mcc_caffe.paper import ABLATIONS, MINI, VARIANTS, file_suffix
+from tests.support.commands import ROOT, run
+from tests.support.hands import write_set
+
+caffe = import_caffe()
+COPIES, BATCH = 2, 3                      # of ten samples: six whole batches and two samples more
+BLOBS = ("data", "mask_label", "heatmaps")
+
+
+def bake(*arguments, **options):
+    return run("data_tools.bake", *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def source(drawn_samples, tmp_path_factory):
+    """The ten drawn hands, one of them without a mask."""
+    first = drawn_samples[0]
+    bare = Sample(first.key, first.image_bytes, None, first.keypoints)
+    return write_set(tmp_path_factory.mktemp("bake") / "set", [bare, *drawn_samples[1:]])
+
+
+def baked_set(variant, source, folder):
+    done = bake(source, folder, "--copies", COPIES, "--variant", variant.name, "--batch-size", BATCH)
+    assert done.returncode == 0, done.stderr
+    return variant, folder
+
+
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS)
+def baked(request, source, tmp_path_factory):
+    """(variant, folder) of the hands baked for a variant."""
+    return baked_set(request.param, source, tmp_path_factory.mktemp("baked") / "set")
+
+
+@pytest.fixture(scope="module")
+def baked_mini(source, tmp_path_factory):
+    return baked_set(MINI, source, tmp_path_factory.mktemp("baked") / "mini")[1]
+
+
+def config(source, variant):
+    return LoaderConfig.of(variant, str(source), batch_size=BATCH, workers=0)
+
+
+def records(folder):
+    """(keys, {blob: arrays}) of a baked set, read without our package."""
+    keys, arrays = {}, {}
+    for blob in BLOBS:
+        with lmdb.open(str(folder / blob), readonly=True, lock=False) as database, database.begin() as transaction:
+            found = [(key.decode(), messages().Datum.FromString(value)) for key, value in transaction.cursor()]
+        keys[blob] = [key for key, _ in found]
+        arrays[blob] = [
+            (np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32))
+            .reshape(datum.channels, datum.height, datum.width) for _, datum in found
+        ]
+    assert keys["data"] == keys["mask_label"] == keys["heatmaps"]
+    return keys["data"], arrays
+
+
+def net_of(layers, path):
+    path.write_text(text_format.MessageToString(messages().NetParameter(layer=layers)))
+    return caffe.Net(str(path), caffe.TRAIN)
+
+
+def data_net(folder, path):
+    """A net of a baked train net's Data layers alone."""
+    return net_of([layer for layer in read_text("NetParameter", folder / "train.prototxt").layer if layer.type == "Data"], path)
+
+
+def batches(net, count):
+    taken = []
+    for _ in range(count):
+        net.forward()
+        taken.append({blob: net.blobs[blob].data.copy() for blob in BLOBS})
+    return taken
+
+
+def test_the_records_are_the_loaders_first_epochs(baked, source):
+    variant, folder = baked
+    keys, arrays = records(folder)
+    assert len(keys) == 20
+    with Loader(config(source, variant)) as loader:
+        for place, key in enumerate(keys):
+            if place % BATCH == 0:
+                batch, batch_keys = loader.next_batch()
+            assert key == f"{place:08d}_{batch_keys[place % BATCH]}"
+            picture, label, heatmaps = (arrays[blob][place] for blob in BLOBS)
+            assert picture.dtype == label.dtype == np.uint8
+            assert np.array_equal((picture.astype(np.float32) - 128) / 256, batch["data"][place % BATCH])
+            assert np.array_equal(label, batch["mask_label"][place % BATCH])
+            assert np.array_equal(heatmaps, batch["heatmaps"][place % BATCH])
+    assert set(np.unique(arrays["mask_label"])) == {0, 1, 255}
+    for epoch in (keys[:10], keys[10:]):
+        assert len({key[9:] for key in epoch}) == 10
+
+
+def test_data_layers_give_the_blobs_of_the_python_layer(baked, source, tmp_path):
+    """To the bit: a uint8's (x - 128) / 256 is exact in float32."""
+    variant, folder = baked
+    layer = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train.prototxt").layer[0]
+    layer.python_param.param_str = config(source, variant).to_json()
+    expected = batches(net_of([layer], tmp_path / "python.prototxt"), 6)
+    found = batches(data_net(folder, tmp_path / "data.prototxt"), 7)
+    for one, other in zip(found, expected):
+        for blob in BLOBS:
+            assert one[blob].shape == other[blob].shape and np.array_equal(one[blob], other[blob])
+    assert not np.array_equal(expected[0]["data"], expected[1]["data"])
+    assert np.array_equal(found[6]["data"][2], expected[0]["data"][0])          # all used up: from the first one again
+
+
+def test_several_gpus_take_turns_at_the_records(baked_mini, tmp_path):
+    one_device = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 2)
+    caffe.set_solver_count(2)
+    try:
+        for rank in range(2):
+            caffe.set_solver_rank(rank)
+            batch, = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 1)
+            for blob in BLOBS:
+                assert np.array_equal(batch[blob], np.concatenate([taken[blob] for taken in one_device])[rank::2])
+    finally:
+        caffe.set_solver_count(1)
+        caffe.set_solver_rank(0)
+
+
+def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe_tool, tmp_path):
+    """Four iterations from one weights file: `caffe train` on the baked set without any Python, and mcc_caffe.train.
+
+    With one thread and the same BLAS kernels both do the same arithmetic; the tool prints six digits of it.
+    """
+    caffe.set_random_seed(0)
+    weights = tmp_path / "start.caffemodel"
+    caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST).save(str(weights))
+
+    done = run("mcc_caffe.train", source, "--out", tmp_path / "run", "--weights", weights, "--batch-size", BATCH,
+               "--iterations", 4, "--interval", 1, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    expected = {line["iteration"]: line["losses"] for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())}
+
+    solver = (baked_mini / "solver.prototxt").read_text()
+    (tmp_path / "solver.prototxt").write_text(solver.replace("display: 20", "display: 1").replace("max_iter: 40000", "max_iter: 4"))
+    blas = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
+    done = subprocess.run([caffe_tool, "train", f"--solver={tmp_path / 'solver.prototxt'}", f"--weights={weights}"], cwd="/",
+                          env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **blas}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = {}
+    for iteration, name, loss in re.findall(r"Iteration (\d+) \(|Train net output #\d+: (\w+) = (\S+)", done.stderr):
+        if iteration:
+            losses = found[int(iteration) + 1] = {}
+        else:
+            losses[name] = float(loss)
+
+    assert list(found) == list(expected) == [1, 2, 3, 4]
+    for iteration, losses in expected.items():
+        assert found[iteration] == pytest.approx(losses, rel=1e-5)
+    assert (baked_mini / "snapshots/mcc_iter_4.caffemodel").is_file()
+
+
+@pytest.mark.parametrize("suffix", [file_suffix(without) for without in (None, *ABLATIONS)])
+def test_nets_and_solvers_lie_beside_the_records(suffix, baked_mini):
+    solver = read_text("SolverParameter", baked_mini / f"solver{suffix}.prototxt")
+    plain = read_text("SolverParameter", ROOT / f"solver/mini/solver{suffix}.prototxt")
+    assert solver.snapshot_prefix == str(baked_mini / f"snapshots/mcc{suffix}") and solver.display > 0
+    for field in ("type", "base_lr", "max_iter", "snapshot", "random_seed"):
+        assert getattr(solver, field) == getattr(plain, field)
+    assert solver.net == str(baked_mini / f"train{suffix}.prototxt")
+    net, deploy = caffe.Net(solver.net, caffe.TRAIN), caffe.Net(str(ROOT / f"prototxt/mini/deploy{suffix}.prototxt"), caffe.TEST)
+    assert net.blobs["data"].data.shape == (BATCH, 3, 128, 128)
+    assert {name: blobs[0].data.shape for name, blobs in net.params.items()} == {
+        name: blobs[0].data.shape for name, blobs in deploy.params.items()}
+
+
+def test_info_says_how_the_set_was_made(baked, source):
+    variant, folder = baked
+    assert json.loads((folder / "info.json").read_text()) == {
+        "format": 1, "samples": 20, "source": str(source), "copies": COPIES, "variant": variant.name, "batch_size": BATCH,
+        "seed": 0, "input_size": variant.input_size, "sigma": variant.sigma}
+
+
+def test_the_estimate_of_the_size_is_right(baked, source):
+    variant, folder = baked
+    assert 20 * record_bytes(config(source, variant)) == pytest.approx(sum(
+        (folder / blob / "data.mdb").stat().st_size for blob in BLOBS), rel=0.1)
+
+
+def test_the_seed_counts_for_weights_and_samples(source, baked_mini, tmp_path):
+    done = bake(source, tmp_path / "out", "--copies", 1, "--batch-size", BATCH, "--seed", 5, "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    assert read_text("SolverParameter", tmp_path / "out/solver.prototxt").random_seed == 5
+    assert records(tmp_path / "out")[0] != records(baked_mini)[0][:10]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["{tmp}/none", "{tmp}/out", "--copies", "1"], "none/images/data.mdb was not found"),
+    (["{set}", "{tmp}/there", "--copies", "1"], "{tmp}/there exists already"),
+    (["{set}", "{tmp}/out", "--copies", "0"], "0 is not above 0"),
+    (["{set}", "{tmp}/out", "--copies", "1", "--seed", "-1"], "seed is -1, it must be 0 or more"),
+    (["{set}", "{tmp}/new/out", "--copies", "100000000"], "the disk has"),
+])
+def test_wrong_arguments_give_one_line(arguments, message, source, tmp_path):
+    (tmp_path / "there").mkdir()
+    places = dict(tmp=tmp_path, set=source)
+    done = bake(*(argument.format(**places) for argument in arguments), timeout=30)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode != 0 and "error: " in last and message.format(**places) in last and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["there"] and not list((tmp_path / "there").iterdir())
+
+
+def test_an_unreadable_record_leaves_nothing(source, tmp_path):
+    shutil.copytree(source, tmp_path / "set")
+    with lmdb.open(str(tmp_path / "set/images")) as database, database.begin(write=True) as transaction:
+        transaction.put(b"00000007_drawn7.jpg", b"not a Datum")
+    done = bake(tmp_path / "set", tmp_path / "out", "--copies", 1)
+    assert done.returncode == 4 and "00000007_drawn7.jpg: the record is not a Caffe Datum" in done.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_full_disk_gives_one_line_and_leaves_nothing(source, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    done = bake(source, tmp_path / "out", "--copies", 10, "--workers", 0, preexec_fn=limit)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(r"^error: the set .*/out could not be written \(.*\): is the disk full\?$", done.stderr.splitlines()[-1])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_one_that_is_stopped_leaves_nothing_that_looks_complete(number, source, tmp_path):
+    command = [sys.executable, "-m", "data_tools.bake", source, tmp_path / "out", "--copies", 2000, "--workers", 1]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not any(path.stat().st_size > 2e6 for path in tmp_path.glob(".out.*.partial/data/data.mdb")):
+        assert process.poll() is None and time.monotonic() < until, "it wrote nothing"
+        time.sleep(0.02)
+    process.send_signal(number)
+    last = process.communicate(timeout=60)[1].splitlines()[-1]
+    left = [path.name for path in tmp_path.iterdir()]
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL and left == [f".out.{process.pid}.partial"]
+    else:
+        assert process.returncode == 130 and last == "interrupted" and not left

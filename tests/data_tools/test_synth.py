@@ -1,0 +1,178 @@
+"""The synthetic hands: mesh, poses, pictures and the command that makes a data set of them."""
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools import readers, synth
+from data_tools.hands import (
+    backgrounds,
+    hand_scene,
+)
+from data_tools.hands.picture import picture
+from data_tools.hands.truth import label
+from data_tools.readers import onehand10k
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.samples import SampleSet
+from tests.support.commands import run
+
+COUNTS = ("--train", 5, "--test", 2, "--size", 128)
+
+
+def make(out, *options):
+    return run("data_tools.synth", "--out", out, *(options or COUNTS))
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def labels(folder, split):
+    lines = (folder / split / "label_joint.txt").read_text().splitlines()
+    return [line.split(",") for line in lines]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A set made by the command, with one worker."""
+    out = tmp_path_factory.mktemp("synth") / "set"
+    done = make(out, *COUNTS, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_layout(made):
+    assert json.loads((made / "manifest.json").read_text())["counts"] == {"Train": 5, "Test": 2}
+    for split, count in (("Train", 5), ("Test", 2)):
+        rows = labels(made, split)
+        assert [row[0] for row in rows] == [f"{n}.jpg" for n in range(1, count + 1)]
+        assert sorted(p.name for p in (made / split).iterdir()) == ["label_joint.txt", "mask", "source", "truth.jsonl"]
+        for row in rows:
+            width, height, hands, *numbers = map(int, row[1:])
+            image = cv2.imread(str(made / split / "source" / row[0]))
+            mask = cv2.imread(str(made / split / "mask" / row[0].replace("jpg", "png")), cv2.IMREAD_UNCHANGED)
+            assert image.shape == (height, width, 3) and mask.shape == (height, width) and hands == 1 and 89 <= max(width, height) <= 128
+            assert set(np.unique(mask)) <= {0, 255}
+            points = np.reshape(numbers, (21, 2))
+            missing = (points == -1).all(axis=1)
+            assert ((points[~missing] >= 0) & (points[~missing] < (width, height))).all()
+
+
+def test_the_record_holds_what_was_drawn(made):
+    for split, count in (("Train", 5), ("Test", 2)):
+        truths = [json.loads(line) for line in (made / split / "truth.jsonl").read_text().splitlines()]
+        assert len(truths) == count
+        for truth, row in zip(truths, labels(made, split)):
+            assert label(truth).split(",") == row and len(truth["joints"]) == 21
+            assert {state for _, _, state in truth["joints"]} <= set(hand_scene.JOINT_STATES)
+            assert {"left", "pose", "azimuth", "elevation", "roll", "fill", "tone", "with", "jpeg_quality"} <= set(truth["parameters"])
+
+
+def test_the_reader_of_onehand10k_reads_it(made):
+    for split in onehand10k.SPLITS:
+        for entry in onehand10k.entries(made, split):
+            assert entry.sample().keypoints.shape == (21, 3)
+
+
+def test_bytes_do_not_depend_on_the_workers_nor_on_interruptions(made, tmp_path):
+    """A set interrupted after two pictures and finished by two workers equals the one made at once by one worker."""
+    out = tmp_path / "set"
+    shutil.copytree(made, out)
+    lines = (out / "Train" / "truth.jsonl").read_text().splitlines(keepends=True)
+    (out / "Train" / "truth.jsonl").unlink()
+    (out / "Train" / "label_joint.txt").unlink()
+    (out / "Train" / "truth.partial.jsonl").write_text("".join(lines[:2]) + lines[2][:40])    # the third was being written
+    (out / "Train" / "source" / "4.jpg").unlink()
+    (out / "Train" / "source" / "5.jpg").write_bytes(b"not named by a line: made again")
+    (out / "Test" / "mask" / "2.png").unlink()
+    kept = (out / "Train" / "source" / "1.jpg").stat().st_mtime_ns
+    done = make(out, *COUNTS, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(made)
+    assert (out / "Train" / "source" / "1.jpg").stat().st_mtime_ns == kept
+
+
+def test_a_set_grows(made, tmp_path):
+    out = tmp_path / "set"
+    shutil.copytree(made, out)
+    assert make(out, "--train", 6, "--test", 2, "--size", 128).returncode == 0
+    assert len(labels(out, "Train")) == 6
+    assert contents(out / "Train" / "source").items() > contents(made / "Train" / "source").items()
+    assert labels(out, "Train")[:5] == labels(made, "Train")
+
+
+@pytest.mark.parametrize("options, words", [
+    (("--train", -1), "--train -1"),
+    (("--train", 0, "--test", 0), "nothing to make"),
+    (("--size", 10), "--size 10"),
+    (("--workers", 0), "--workers 0"),
+    (("--min-fill", 1.5), "--min-fill 1.5"),
+    (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
+    (("--seed", 1, *COUNTS), "seed 0, not 1"),
+    (("--train", 1, "--test", 2, "--size", 128), "holds 5 pictures in Train"),
+])
+def test_refusals_are_one_line(made, options, words):
+    before = contents(made)
+    with pytest.raises(UserError, match=words) as error:
+        synth.main(["--out", str(made), *map(str, options)])
+    assert "\n" not in str(error.value) and contents(made) == before
+
+
+def test_easy_and_varied_sets_are_not_mixed(made):
+    with pytest.raises(UserError, match="easy False, not True"):
+        synth.main(["--out", str(made), *map(str, COUNTS), "--easy"])
+
+
+def test_sets_with_other_photographs_are_not_mixed(made, monkeypatch, tmp_path):
+    monkeypatch.setattr(backgrounds, "WALLPAPER_FOLDER", tmp_path)
+    monkeypatch.setattr(backgrounds, "BUNDLED", {split: names[:1] for split, names in backgrounds.BUNDLED.items()})
+    with pytest.raises(UserError, match="made with other photographs"):
+        synth.main(["--out", str(made), *map(str, COUNTS)])
+
+
+def test_foreign_and_unwritable_folders_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    done = make(tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr
+    done = make(tmp_path / "notes.txt" / "set")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_the_caller_keeps_its_threads(tmp_path):
+    """One BLAS thread is the workers' setting: what the caller trains afterwards must not inherit it."""
+    before = dict(os.environ)
+    synth.main(["--out", str(tmp_path / "set"), "--train", "1", "--test", "0", "--workers", "1"])
+    assert dict(os.environ) == before
+    assert list(readers.read(tmp_path / "set")) == ["Train"]                # what was not asked for is not there, nor empty
+
+
+@pytest.mark.parametrize("convention", hand_scene.CONVENTIONS)
+def test_a_set_can_be_built_under_any_convention(made, tmp_path, convention):
+    done = run("data_tools.build_lmdb", made, tmp_path / "lmdb", "--joints", convention)
+    assert done.returncode == 0, done.stderr
+    samples = SampleSet(tmp_path / "lmdb/train")
+    assert samples.info()["joints"] == convention and len(samples) == 5
+    truths = {truth["image"]: truth for truth in map(json.loads, (made / "Train/truth.jsonl").read_text().splitlines())}
+    for i in range(len(samples)):
+        truth = truths[samples[i].key.rpartition("_")[2]]
+        expected = [state in hand_scene.CONVENTIONS[convention] for _, _, state in truth["joints"]]
+        np.testing.assert_array_equal(samples[i].keypoints[:, 2], expected)
+
+
+def test_a_convention_needs_the_truth(made, tmp_path):
+    shutil.copytree(made, tmp_path / "set")
+    (tmp_path / "set/Train/truth.jsonl").unlink()
+    done = run("data_tools.build_lmdb", tmp_path / "set", tmp_path / "lmdb", "--joints", "all")
+    assert done.returncode == 2 and "truth.jsonl was not found" in done.stderr and not (tmp_path / "lmdb").exists()
+
+
+@pytest.mark.parametrize("held, people", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+def test_the_shares_of_held_things_and_of_people(held, people):
+    drawn = dict(seed=4, size=96, min_fill=0.3, max_roll=180.0, common=0.4, easy=False)
+    around = [picture("Train", number, held=held, people=people, **drawn)[2]["parameters"]["with"] for number in range(1, 7)]
+    for name, share in (("held", held), ("person", people)):
+        found = sum(any(thing.startswith(name) for thing in things) for things in around)
+        assert found == 0 if share == 0 else found >= 3, (name, around)  # where there is no room for a thing it is left out

@@ -1,0 +1,65 @@
+"""Reading, working and writing at the same time."""
+import threading
+
+import pytest
+
+from mcc_caffe.inference.pipeline import pipelined
+
+
+def test_results_are_in_order_and_work_is_the_callers():
+    threads = {}
+
+    def work(item):
+        threads.setdefault("work", set()).add(threading.current_thread())
+        return 10 * item
+
+    def finish(item):
+        threads.setdefault("finish", set()).add(threading.current_thread())
+        return item + 1
+
+    assert list(pipelined(range(20), work, finish)) == [10 * item + 1 for item in range(20)]
+    assert threads["work"] == {threading.current_thread()} and threading.current_thread() not in threads["finish"]
+    assert list(pipelined([], work, finish)) == []
+
+
+def test_the_three_run_at_the_same_time_and_two_more_are_held():
+    """Item 2 is read and item 0 finished while item 1 is worked on: each waits for the others. Nothing is read further ahead."""
+    met, read = threading.Barrier(3, timeout=20), []
+
+    def source():
+        for item in range(5):
+            if item == 2:
+                met.wait()
+            read.append(item)
+            yield item
+
+    def work(item):
+        if item == 1:
+            met.wait()
+        assert len(read) <= item + 2
+        return item
+
+    def finish(item):
+        if item == 0:
+            met.wait()
+        return item
+
+    assert list(pipelined(source(), work, finish)) == list(range(5))
+
+
+@pytest.mark.parametrize("where", ["source", "work", "finish"])
+def test_an_error_is_the_callers_and_what_came_before_is_finished(where):
+    finished = []
+
+    def step(name):
+        def checked(item):
+            if name == where and item == 3:
+                raise ValueError(name)
+            if name == "finish":
+                finished.append(item)
+            return item
+        return checked
+
+    with pytest.raises(ValueError, match=where):
+        list(pipelined(map(step("source"), range(6)), step("work"), step("finish")))
+    assert finished[:2] == [0, 1] and 3 not in finished and finished == sorted(finished)

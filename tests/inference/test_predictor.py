@@ -1,0 +1,182 @@
+"""Inference: a level is a plain forward, maps come back to their place, pictures show what was found."""
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.drawing import draw_mask, draw_pose, draw_skeleton
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
+from mcc_caffe.core.hand import FINGER_COLOURS
+from mcc_caffe.core.heatmaps import decode, encode
+from mcc_caffe.data.augmentation import network_input
+from mcc_caffe.inference.pyramid import Pyramid, window_map
+from mcc_caffe.paper import MINI
+from mcc_caffe.predictor import HandPose, HandPredictor, best_keypoints
+from tests.support.commands import ROOT
+from tests.support.hands import drawn_sample
+
+SIZE = MINI.input_size
+
+
+@pytest.fixture(scope="module")
+def image():
+    return drawn_sample(np.random.default_rng(5), "image", 300, 200).image()
+
+
+def at(windows):
+    """A pyramid of these windows, of an image that does not matter."""
+    return Pyramid(np.zeros((1, 1, 3), np.uint8), np.asarray(windows), SIZE)
+
+
+def test_one_level_is_a_plain_forward(weights, image):
+    caffe = import_caffe()
+    pose = HandPredictor(weights, levels=1, engine="caffe").predict(image)
+    net = caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), str(weights), caffe.TEST)
+    tau = SIZE / 300
+    net.blobs["data"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
+    net.forward()
+    maps = net.blobs["Mconv7_stage5"].data[0]
+    expected = decode(maps, (128, 85))                               # the picture's 300 x 200 at tau
+    assert np.allclose(pose.keypoints[:, :2], expected[:, :2] / tau)
+    assert np.allclose(pose.keypoints[:, 2], expected[:, 2], atol=1e-5)
+    assert pose.levels == 1 and (pose.present == (pose.keypoints[:, 2] > 0.2)).all()
+    centres = apply(to_cells(), [[3.5, 3.5], [59.5, 43.5]]).round().astype(int)
+    for column, row in centres:                                      # at the cells' centres the mask is the softmax
+        x, y = np.round(((np.array([column, row]) + 0.5) * 8 - 0.5) / tau).astype(int)
+        assert pose.mask[y, x] == pytest.approx(net.blobs["mask"].data[0, 1, row, column], abs=0.05)
+
+
+def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):
+    pose = HandPredictor(weights).predict(image)
+    same = HandPredictor(weights, batch=3).predict(image)
+    assert pose.levels > 3
+    assert np.allclose(pose.keypoints, same.keypoints, atol=1e-4)
+    assert not np.allclose(pose.keypoints, HandPredictor(weights, seed=1).predict(image).keypoints, atol=1e-4)
+
+
+def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
+    whole = HandPredictor(weights, engine="caffe").predict(image)
+    pose = HandPredictor(weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt", engine="caffe").predict(image)
+    assert pose.keypoints is pose.present is pose.heatmaps is None and pose.levels == 1
+    assert np.allclose(pose.mask, whole.mask, atol=1e-6)             # the mask stage does not see the pose stages
+
+
+def test_more_levels_are_never_less_sure(weights, image):
+    one, all_levels = HandPredictor(weights, levels=1).predict(image), HandPredictor(weights).predict(image)
+    assert (all_levels.keypoints[:, 2] >= one.keypoints[:, 2] - 1e-6).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(60, 3000), st.integers(60, 3000), st.integers(0, 9), st.data())
+def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data):
+    """A keypoint drawn into the level's heatmaps comes back to its place in the image."""
+    windows = pyramid_windows(width, height, np.random.default_rng(seed), 6)
+    window = windows[data.draw(st.integers(0, len(windows) - 1))]
+    to_input = window_map(window, SIZE)
+    x, y = window[:2] + data.draw(st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9))) * window[2:]
+    inside = apply(to_input, [x, y])
+    assert np.allclose(apply(invert(to_input), inside), [x, y], atol=1e-6)
+    keypoints = np.tile([*inside, 1.0], (21, 1))
+    assume((inside >= 8).all())                                      # a peak on the outermost cells has half of its shape
+    found = best_keypoints(encode(keypoints, 16, 1.0)[None], at(window[None]))
+    assert np.abs(found[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]        # half a cell
+
+
+def test_the_surest_level_wins():
+    """Level 1 sees joint 3 at full height, level 0 elsewhere at half: the keypoint is level 1's."""
+    windows = [[0, 0, 200, 200], [50, 60, 100, 100]]
+    keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
+    keypoints[3] = 40, 40, 1
+    low = 0.5 * encode(keypoints, 16, 1.0)
+    keypoints[3] = 80, 72, 1
+    high = encode(keypoints, 16, 1.0)
+    found = best_keypoints(np.stack([low, high]), at(windows))[3]
+    expected = np.array([50, 60]) + np.array([80, 72]) / SIZE * 100
+    assert np.abs(found[:2] - expected).max() < 4 * 100 / SIZE and found[2] > 0.8
+
+
+def test_no_keypoint_is_found_beside_the_picture():
+    """A joint's map that peaks in the letterbox's empty part: the best place inside the picture counts."""
+    keypoints = np.tile([20.0, 100.0, 1.0], (21, 1))                 # the picture ends at y = 64
+    maps = encode(keypoints, 16, 1.0)
+    keypoints[:, :2] = 50, 30
+    maps = np.maximum(maps, 0.6 * encode(keypoints, 16, 1.0))
+    found = best_keypoints(maps[None], at([[0, 0, 256, 128]]))
+    assert np.abs(found[:, :2] - (100, 60)).max() <= 8 and np.allclose(found[:, 2], 0.6, atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (49, 49, 3), (3, 4000, 3), (1025, 1027, 3)])
+def test_images_of_any_size_pass(weights, shape):
+    pose = HandPredictor(weights).predict(np.zeros(shape, np.uint8))
+    assert pose.keypoints.shape == (21, 3) and pose.mask.shape == shape[:2] and np.isfinite(pose.keypoints).all()
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
+def test_what_is_no_image_is_refused(weights, wrong):
+    with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
+        HandPredictor(weights).predict(wrong)
+
+
+def pose_of(image, keypoints, mask_cells):
+    size = image.shape[1::-1]
+    return HandPose(keypoints, keypoints[:, 2] > 0.2, size, SIZE, mask_cells, np.zeros((1, 22, 16, 16), np.float32),
+                    window_map((0, 0, *size), SIZE)[None], {})
+
+
+def test_skeleton_is_drawn_in_finger_colours():
+    """The decoded picture has the finger's colour in the middle of its bones, and nothing where a joint is missing."""
+    image = np.zeros((400, 400, 3), np.uint8)
+    keypoints = np.column_stack([np.linspace(20, 380, 21), 200 + 150 * np.sin(np.arange(21)), np.ones(21)])
+    keypoints[20, 2] = 0.1
+    encoded = cv2.imencode(".png", draw_skeleton(image, keypoints, keypoints[:, 2] > 0.2))[1]
+    drawn = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    for finger in range(5):
+        first = 4 * finger + 2
+        x, y = keypoints[first : first + 2, :2].mean(axis=0).round().astype(int)
+        assert np.abs(drawn[y, x].astype(int) - FINGER_COLOURS[finger]).max() <= 16
+    x, y = (0.5 * keypoints[19, :2] + 0.5 * keypoints[20, :2]).round().astype(int)
+    assert not drawn[y, x].any()
+
+
+def test_mask_is_tinted_blue_inside_only():
+    image = np.full((100, 100, 3), 100, np.uint8)
+    mask = np.zeros((100, 100), np.float32)
+    mask[:, 60:] = 0.9
+    drawn = draw_mask(image, mask)
+    assert (drawn[:, :58] == 100).all()
+    assert (drawn[:, 62:, 0] > 150).all() and (drawn[:, 62:, 2] < 60).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640)])
+def test_three_panels_for_any_image(shape):
+    image = np.zeros((*shape, 3), np.uint8)
+    pose = pose_of(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
+    drawn = draw_pose(image, pose)
+    assert max(drawn.shape[0], (drawn.shape[1] - 8) // 3) == 480
+
+
+def test_mask_box():
+    """Of cells 2 to 4 across and 1 to 2 down, each 10 pixels of the image."""
+    cells, image = np.zeros((16, 16), np.float32), np.zeros((100, 160, 3), np.uint8)
+    assert pose_of(image, np.zeros((21, 3)), cells).mask_box() is None
+    cells[1:3, 2:5] = 1
+    box = pose_of(image, np.zeros((21, 3)), cells).mask_box()
+    assert np.abs(np.array(box) - (20, 10, 30, 20)).max() <= 2
+
+
+def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):
+    monkeypatch.setattr("mcc_caffe.predictor.aggregate", lambda *_: pytest.fail("aggregated"))
+    monkeypatch.setattr("mcc_caffe.predictor.mask_in_image", lambda *_: pytest.fail("drawn"))
+    pose = HandPredictor(weights).predict(image)
+    monkeypatch.undo()
+    assert pose.heatmaps is pose.heatmaps and pose.heatmaps.shape == (22, SIZE, SIZE) and pose.mask.shape == (200, 300)
+
+
+def test_without_weights_those_of_the_package_are_taken(image):
+    shipped = HandPredictor(levels=1).predict(image)
+    assert (shipped.keypoints == HandPredictor(ROOT / "mcc_caffe/pretrained/mini.npz", levels=1).predict(image).keypoints).all()
+    with pytest.raises(UserError, match="no weights of the variant paper come with the package: give a caffemodel"):
+        HandPredictor(variant="paper")

@@ -1,0 +1,196 @@
+"""The emitted nets and solvers: what is committed is what the generators write, and real Caffe agrees with it."""
+import json
+
+import numpy as np
+import pytest
+
+from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.heatmaps import trivial_loss
+from mcc_caffe.data.loader import LoaderConfig
+from mcc_caffe.data.samples import Sample
+from mcc_caffe.paper import (
+    ABLATIONS,
+    BACKGROUND,
+    HEATMAPS,
+    MINI,
+    PAPER,
+    STAGES,
+    VARIANTS,
+    stage_blob,
+)
+from mcc_caffe.training.run import stage_losses
+from tests.support.commands import ROOT
+from tests.support.hands import drawn_sample, write_set
+
+caffe = import_caffe()
+from prototxt.generate import nets  # noqa: E402  (imports caffe itself)
+from solver.generate import solvers  # noqa: E402
+
+SUFFIXES = ["", *(f"_{name}" for name in ABLATIONS)]
+VARIANT_NETS = [(variant, suffix) for variant in VARIANTS.values() for suffix in SUFFIXES]
+
+
+def shapes(net):
+    return {name: tuple(blob.data.shape) for name, blob in net.blobs.items()}
+
+
+def parameters(net):
+    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+
+
+def deploy(variant, suffix=""):
+    return caffe.Net(str(ROOT / f"prototxt/{variant.name}/deploy{suffix}.prototxt"), caffe.TEST)
+
+
+def train(variant, source, folder, suffix="", batch_size=2):
+    """The committed train net on another set and batch size."""
+    net = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train{suffix}.prototxt")
+    settings = json.loads(net.layer[0].python_param.param_str)
+    settings.update(source=str(source), batch_size=batch_size, workers=0, augment=False, shuffle=False)
+    net.layer[0].python_param.param_str = json.dumps(settings)
+    path = folder / "train.prototxt"
+    path.write_text(text_format.MessageToString(net))
+    return caffe.Net(str(path), caffe.TRAIN)
+
+
+@pytest.mark.parametrize("folder, files, message", [
+    ("prototxt", nets, "NetParameter"), ("solver", solvers, "SolverParameter"),
+])
+def test_committed_files_are_what_the_generator_writes(folder, files, message):
+    fresh = files()
+    assert set(fresh) == {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).glob("*/*.prototxt")}
+    for path, content in fresh.items():
+        parsed = text_format.Parse(content, getattr(messages(), message)())
+        assert parsed == read_text(message, ROOT / folder / path), f"{path} is out of date: run `make prototxt`"
+
+
+def test_solver_carries_the_papers_values():
+    solver = read_text("SolverParameter", ROOT / "solver/paper/solver.prototxt")
+    assert (solver.type, solver.base_lr, solver.lr_policy) == ("SGD", pytest.approx(5e-5), "step")
+    assert (solver.gamma, solver.stepsize, solver.max_iter, solver.momentum) == (
+        pytest.approx(0.3), 50_000, 200_000, pytest.approx(0.9))
+
+
+def test_train_net_carries_the_papers_values():
+    net = read_text("NetParameter", ROOT / "prototxt/paper/train.prototxt")
+    config = LoaderConfig.from_json(net.layer[0].python_param.param_str)
+    assert (config.batch_size, config.input_size, config.sigma, config.augment) == (13, 368, 1.5, True)
+    weights = {layer.name: list(layer.loss_weight) for layer in net.layer if layer.loss_weight}
+    assert weights.pop("loss_mask") == [pytest.approx(0.05)]
+    assert weights == {f"loss_stage{stage}": [1.0] for stage in range(1, 6)}
+
+
+def test_every_blob_of_the_papers_network():
+    found = shapes(deploy(PAPER))
+    expected = {"data": (3, 368)}
+    for block, layers, side in ((1, 2, 368), (2, 2, 184), (3, 4, 92), (4, 4, 46)):
+        for layer in range(1, layers + 1):
+            expected[f"conv{block}_{layer}"] = (min(64 * 2 ** (block - 1), 512), side)
+        if block < 4:
+            expected[f"pool{block}_stage1"] = (64 * 2 ** (block - 1), side // 2)
+    expected.update(conv5_1=(512, 46), conv5_2=(512, 46), conv5_3_CPM=(128, 46), conv5_4_mask=(128, 46), conv5_5_mask=(2, 46),
+                    mask=(2, 46), features_mask=(130, 46), conv6_1_CPM=(512, 46), conv6_2_CPM=(22, 46))
+    for stage in range(2, 6):
+        expected[f"concat_stage{stage}"] = (152, 46)
+        expected.update({f"Mconv{layer}_stage{stage}": (128, 46) for layer in range(1, 7)})
+        expected[f"Mconv7_stage{stage}"] = (22, 46)
+    found = {name: shape for name, shape in found.items() if "_split_" not in name}   # Caffe's own copies
+    assert found == {name: (1, channels, side, side) for name, (channels, side) in expected.items()}
+
+
+def test_every_blob_of_mini_is_a_quarter_as_wide_at_16_cells():
+    paper, mini = shapes(deploy(PAPER)), shapes(deploy(MINI))
+    assert paper.keys() == mini.keys()
+    for name, (_, channels, side, _) in mini.items():
+        full = paper[name]
+        assert side * 368 == full[2] * 128
+        fixed = {3: 3, 2: 2, HEATMAPS: HEATMAPS, 130: 34, 152: 56}       # F + M = 32 + 2, + 22 heatmaps
+        assert channels == fixed.get(full[1], full[1] // 4)
+
+
+@pytest.mark.parametrize("variant, suffix, count", [
+    (PAPER, "", 32_728_240), (PAPER, "_without_mask", 32_660_270), (PAPER, "_without_pose", 15_911_490),
+    (MINI, "", 2_164_864), (MINI, "_without_mask", 2_150_942), (MINI, "_without_pose", 995_730),
+])
+def test_parameter_counts(variant, suffix, count):
+    assert sum(blob.count for blobs in deploy(variant, suffix).params.values() for blob in blobs) == count
+
+
+@pytest.mark.parametrize("variant, suffix", VARIANT_NETS)
+def test_train_and_deploy_share_every_parameter(variant, suffix, drawn_set, tmp_path):
+    assert parameters(train(variant, drawn_set, tmp_path, suffix, 1)) == parameters(deploy(variant, suffix))
+
+
+@pytest.mark.parametrize("variant, suffix", VARIANT_NETS)
+def test_a_baked_train_net_differs_in_its_data_layers_alone(variant, suffix):
+    folder = ROOT / "prototxt" / variant.name
+    plain, baked = (read_text("NetParameter", folder / f"{kind}{suffix}.prototxt") for kind in ("train", "train_baked"))
+    network = [layer for layer in plain.layer if layer.type not in ("Python", "Silence")]
+    data = baked.layer[: len(baked.layer) - len(network)]
+    assert list(baked.layer[len(data):]) == network
+    made = {top for layer in network for top in layer.top}
+    assert {layer.top[0] for layer in data} == {bottom for layer in network for bottom in layer.bottom} - made     # none unused
+    for layer in data:
+        assert (layer.type, layer.data_param.batch_size) == ("Data", variant.batch_size)
+        pixels = layer.transform_param
+        assert (list(pixels.mean_value), pixels.scale) == (([128], 1 / 256) if layer.name == "data" else ([], 1))
+
+
+@pytest.mark.parametrize("suffix, outputs", [
+    ("", {"mask", "Mconv7_stage5"}), ("_without_mask", {"Mconv7_stage5"}), ("_without_pose", {"mask"}),
+])
+def test_outputs_of_the_ablations(suffix, outputs):
+    assert set(deploy(MINI, suffix).outputs) == outputs
+
+
+def test_without_mask_the_stages_see_f_alone():
+    found = shapes(deploy(PAPER, "_without_mask"))
+    assert found["concat_stage2"][1] == 128 + 22 and "conv5_5_mask" not in found
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_loss_of_zero_output(variant, tmp_path):
+    """The paper's "6K": with zero output each stage's loss is half the heatmaps' energy, the mask's ln 2 a cell."""
+    rng = np.random.default_rng(3)
+    source = write_set(tmp_path / "set", [drawn_sample(rng, "one", 368, 368)])
+    net = train(variant, source, tmp_path, batch_size=1)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = 0
+    net.forward()
+    losses = stage_losses(net)
+    energy = np.square(net.blobs["heatmaps"].data.astype(np.float64)).sum()
+    for stage in range(1, STAGES + 1):
+        assert losses[f"loss_stage{stage}"] == pytest.approx(energy / 2, rel=1e-5)
+    assert losses["loss_mask"] == pytest.approx(variant.cells**2 * np.log(2), rel=1e-5)
+    total = sum(net.blob_loss_weights[name] * loss for name, loss in losses.items())
+    if variant is PAPER:
+        assert 4_600 < total < 5_400                # paper-scale losses: sums, not means
+
+
+def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
+    """Weights zero, the background map's bias 1: every stage answers "joints 0, background 1"."""
+    net = train(MINI, drawn_set, tmp_path)
+    for name, blobs in net.params.items():
+        for blob in blobs:
+            blob.data[...] = 0
+    for stage in range(1, STAGES + 1):
+        net.params[stage_blob(stage)][1].data[BACKGROUND] = 1
+    net.forward()
+    trivial = trivial_loss(net.blobs["heatmaps"].data)
+    for stage in range(1, STAGES + 1):
+        assert stage_losses(net)[f"loss_stage{stage}"] == pytest.approx(trivial, rel=1e-5)
+
+
+def test_samples_without_mask_add_nothing_to_the_mask_loss(drawn_samples, tmp_path):
+    one, other = drawn_samples[:2]
+    bare = Sample(one.key, one.image_bytes, None, one.keypoints)
+    net = train(MINI, write_set(tmp_path / "set", [bare, other]), tmp_path)
+    net.forward()
+    assert (net.blobs["mask_label"].data[0] == 255).all()
+    scores = net.blobs["conv5_5_mask"].data[1].astype(np.float64)
+    label = net.blobs["mask_label"].data[1, 0].astype(int)
+    logs = scores - np.log(np.exp(scores).sum(axis=0))
+    expected = -np.take_along_axis(logs, label[None], axis=0).sum() / 2     # summed over cells, over N = 2 (Eq. 2)
+    assert float(net.blobs["loss_mask"].data) == pytest.approx(expected, rel=1e-4)

@@ -1,0 +1,38 @@
+"""Commands run as a user would run them, and the logs that runs leave."""
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(*command, **options) -> subprocess.CompletedProcess:
+    """Runs `python -m <command>` from the top of the project, as a user would."""
+    return subprocess.run([sys.executable, "-m", *map(str, command)], cwd=ROOT, capture_output=True, text=True,
+                          timeout=options.pop("timeout", 300), **options)
+
+
+def wait_for(condition, process, seconds=120):
+    """Wait until `condition()` holds while the process runs."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if condition():
+                return
+        except FileNotFoundError:
+            pass
+        assert process.poll() is None, "the run ended too early"
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def log(folder):
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    """{iteration: losses} of a run's log."""
+    return {line["iteration"]: line["losses"] for line in log(folder)}

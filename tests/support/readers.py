@@ -1,0 +1,67 @@
+"""Tiny data sets in the layouts of the real ones."""
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+
+from data_tools.readers.onehand10k import LABELS
+from tests.support.hands import drawn_sample
+
+# Typed from RHD's description: wrist, thumb, index, middle, ring, pinky, each from tip to base.
+RHD_ORDER = [0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17]
+CAMERA = [[200.0, 0.0, 80.0], [0.0, 200.0, 60.0], [0.0, 0.0, 1.0]]
+
+
+def drawn(count, seed):
+    """`count` hands in 160 x 120 pixels, their keypoints all inside; 2.2 times their keypoints' box holds the whole picture."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for place in range(count):
+        sample = drawn_sample(rng, str(place))
+        inside = ((sample.keypoints[:, :2] >= 0) & (sample.keypoints[:, :2] <= (159, 119))).all(axis=1, keepdims=True)
+        keypoints = np.where(inside, sample.keypoints, (-1, -1, 0)).astype(np.float32)
+        samples.append(dataclasses.replace(sample, keypoints=keypoints))
+    return samples
+
+
+def encoded(picture, ending=".png"):
+    return cv2.imencode(ending, picture)[1].tobytes()
+
+
+def plain_picture(width=160, height=120, ending=".jpg"):
+    """A picture in which every pixel differs from its neighbours."""
+    x, y = np.meshgrid(np.arange(width) % 256, np.arange(height) % 256)
+    return encoded(np.stack([x, y, (x + y) % 256], axis=-1).astype(np.uint8), ending)
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+
+def coco_content(samples):
+    """MMPose's form: missing keypoints are 0, 0, 0. The mask as polygons, as run lengths, and as the box that is none."""
+    images, annotations = [], []
+    for place, sample in enumerate(samples):
+        x, y, width, height = map(float, cv2.boundingRect(sample.mask()))
+        outlines = cv2.findContours(sample.mask(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+        flat = sample.mask().T.ravel()
+        changes = np.flatnonzero(np.diff(flat)) + 1
+        runs = np.diff([0, *changes, flat.size]).tolist()
+        box = [x, y, x + width, y, x + width, y + height, x, y + height]
+        segmentation = ([outline.ravel().tolist() for outline in outlines], {"size": [120, 160], "counts": runs}, [box])[place % 3]
+        keypoints = np.where(sample.keypoints[:, 2:] > 0, sample.keypoints * (1, 1, 1 + place % 2), 0)
+        images.append({"id": 7 + place, "file_name": f"{sample.key}.jpg", "width": 160, "height": 120})
+        annotations.append({"id": 70 + place, "image_id": 7 + place, "category_id": 1, "bbox": [x, y, width, height],
+                            "keypoints": keypoints.ravel().tolist(), "segmentation": segmentation, "iscrowd": 0})
+    names = ["wrist", *(f"{finger}{joint}" for finger in ("thumb", "forefinger", "middle", "ring", "pinky") for joint in (1, 2, 3, 4))]
+    return {"info": {"description": "OneHand10K"}, "images": images, "annotations": annotations,
+            "categories": [{"id": 1, "name": "hand", "keypoints": names}]}
+
+
+def replace_line(layout, number, line):
+    path = layout / "Train" / LABELS
+    lines = path.read_text().splitlines()
+    lines[number - 1] = line
+    path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,26 @@
+"""Random weights with lively heatmaps."""
+import pathlib
+
+import numpy as np
+
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+
+
+def lively_weights(prototxt: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    """Random weights that keep each layer's output near 1, where xavier's would fade through the stages."""
+    caffe = import_caffe()
+    caffe.set_mode_cpu()
+    net = caffe.Net(str(prototxt), caffe.TEST)
+    random = np.random.default_rng(0)
+    net.blobs["data"].reshape(1, 3, 184, 184)
+    net.blobs["data"].data[...] = random.uniform(-0.5, 0.5, (1, 3, 184, 184))
+    for place, name in enumerate(net._layer_names):
+        if name in net.params:
+            kernel, bias = net.params[name]
+            kernel.data[...] = random.normal(0, 1, kernel.data.shape)
+            net._forward(place, place)
+            kernel.data[...] /= net.blobs[name].data.std()
+            bias.data[...] = random.normal(0, 0.1, bias.data.shape)
+        net._forward(place, place)
+    net.save(str(path))
+    return path

@@ -1,0 +1,235 @@
+"""Training as a user runs it: real Caffe, the mini net, drawn hands."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import lmdb
+import numpy as np
+import pytest
+
+from caffe_build.locate import importable_folder
+from mcc_caffe.caffe_io import pycaffe, snapshots
+from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.training.launch import launch
+from tests.support.commands import ROOT, log, losses, run, wait_for
+
+# Two images an iteration, so that an iteration takes a fraction of a second.
+FAST = ("--batch-size", 2, "--interval", 1, "--workers", 1)
+
+
+def train(*arguments, **options):
+    return run("mcc_caffe.train", *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(drawn_set, tmp_path_factory):
+    """A run of 6 iterations with a snapshot every 3."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = train(drawn_set, "--out", folder, "--iterations", 6, "--snapshot", 3, *FAST)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_leaves_log_snapshots_and_what_it_used(finished):
+    assert [line["iteration"] for line in log(finished)] == [1, 2, 3, 4, 5, 6]
+    line = log(finished)[0]
+    assert set(line["losses"]) == {"loss_mask", *(f"loss_stage{stage}" for stage in range(1, 6))}
+    assert set(line["ratio_to_trivial"]) == {f"loss_stage{stage}" for stage in range(1, 6)}
+    assert line["loss"] == pytest.approx(0.5 * line["losses"]["loss_mask"] + sum(list(line["losses"].values())[1:]), rel=1e-4)
+    assert line["images_per_second"] > 0 and line["data_wait"] >= 0
+    names = {path.name for path in (finished / "snapshots").iterdir()}
+    assert names == {".partial", *(f"mcc_iter_{n}.{kind}" for n in (3, 6) for kind in ("caffemodel", "solverstate"))}
+    assert not list((finished / "snapshots/.partial").iterdir())
+    assert (finished / "train.prototxt").is_file() and (finished / "solver.prototxt").is_file()
+
+
+def test_the_first_answer_is_the_trivial_one(finished):
+    """The mini variant starts with the background's bias at 1: every stage's loss is near the trivial answer's."""
+    for ratio in log(finished)[0]["ratio_to_trivial"].values():
+        assert 0.8 < ratio < 1.5
+
+
+def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(finished, drawn_set, tmp_path):
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", folder, "--iterations", 500, "--snapshot", 3, *FAST]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: snapshots.pairs(folder / "snapshots"), process)
+    wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 5, process)     # lost work
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for pair in snapshots.pairs(folder / "snapshots")[:-1]:                                  # back to iteration 3
+        pair.unlink()
+    done = train(drawn_set, "--out", folder, "--iterations", 6, "--resume", "auto", *FAST)
+    assert done.returncode == 0 and "resumed at iteration 3" in done.stdout, done.stderr
+    whole, resumed = losses(finished), losses(folder)
+    assert list(resumed) == [1, 2, 3, 4, 5, 6]
+    for iteration, expected in whole.items():
+        assert resumed[iteration] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", folder, "--iterations", 500, *FAST]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 2, process)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and "stopped; go on with --resume auto" in output
+    state = snapshots.newest(folder / "snapshots")
+    assert state and f"mcc_iter_{log(folder)[-1]['iteration']}." in state.name
+
+
+def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    newest = folder / "snapshots/mcc_iter_6.solverstate"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    (folder / "snapshots/mcc_iter_9.solverstate").write_bytes(b"no weights beside it")
+    (folder / "snapshots/.partial/mcc_iter_9.caffemodel").write_bytes(b"cut by a kill")
+    done = train(drawn_set, "--out", folder, "--iterations", 4, "--resume", "auto", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "passed over:" in done.stdout and "resumed at iteration 3" in done.stdout    # and from its new place
+    assert not list((folder / "snapshots/.partial").iterdir())
+
+
+def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_set, tmp_path):
+    solver = tmp_path / "sgd.prototxt"
+    text = (ROOT / "solver/mini/solver.prototxt").read_text()
+    solver.write_text(re.sub("(?m)^momentum2.*\n", "", text.replace('"Adam"', '"Nesterov"')).replace("base_lr: 0.001", "base_lr: 1e-5"))
+    done = train(drawn_set, "--solver", solver, "--out", tmp_path / "run", "--iterations", 1, *FAST)
+    assert done.returncode == 0 and "Nesterov" in done.stdout, done.stderr
+    state = finished / "snapshots/mcc_iter_3.solverstate"
+    done = train(drawn_set, "--solver", solver, "--out", tmp_path / "other", "--iterations", 6, "--resume", state, *FAST)
+    assert done.returncode == 2 and "history blobs" in done.stderr
+
+
+@pytest.mark.parametrize("without", ["mask", "pose"])
+def test_ablations_train(without, drawn_set, tmp_path):
+    done = train(drawn_set, "--without", without, "--out", tmp_path, "--iterations", 2, *FAST)
+    assert done.returncode == 0, done.stderr
+    assert ("loss_mask" in log(tmp_path)[0]["losses"]) == (without == "pose")
+    assert ("loss_stage5" in log(tmp_path)[0]["losses"]) == (without == "mask")
+
+
+def test_weights_load_by_name(finished, drawn_set, tmp_path):
+    weights = finished / "snapshots/mcc_iter_6.caffemodel"
+    done = train(drawn_set, "--without", "mask", "--weights", weights, "--out", tmp_path / "a", "--iterations", 1, *FAST)
+    assert done.returncode == 3
+    assert "Mconv1_stage2 is [(32, 56, 7, 7)" in done.stderr or "conv6_1_CPM is [(128, 34, 1, 1)" in done.stderr
+    done = train(drawn_set, "--without", "pose", "--weights", weights, "--out", tmp_path / "b", "--iterations", 1, *FAST)
+    assert done.returncode == 0 and "layers loaded by name; random start: none" in done.stdout
+
+
+def test_nan_stops_with_the_iteration_and_the_keys(drawn_set, tmp_path):
+    solver = tmp_path / "solver.prototxt"
+    text = (ROOT / "solver/mini/solver.prototxt").read_text()
+    solver.write_text(text.replace('"Adam"', '"SGD"').replace("base_lr: 0.001", "base_lr: 1e6"))
+    done = train(drawn_set, "--solver", solver, "--out", tmp_path / "run", "--iterations", 20, *FAST)
+    assert done.returncode == 5
+    assert re.search(r"error: iteration \d+: the loss is .*nan.*, batch 0000\d+_drawn.*lower base_lr", done.stderr)
+    assert not snapshots.pairs(tmp_path / "run/snapshots")
+
+
+def test_an_unreadable_record_ends_the_run(drawn_set, tmp_path):
+    source = tmp_path / "set"
+    shutil.copytree(drawn_set, source)
+    with lmdb.open(str(source / "images")) as database, database.begin(write=True) as transaction:
+        transaction.put(b"00000007_drawn7.jpg", b"not a Datum")
+    done = train(source, "--out", tmp_path / "run", "--iterations", 20, *FAST)
+    assert done.returncode == 4 and "Traceback" not in done.stderr
+    assert re.search(r"error: loader worker 0, iteration \d: 00000007_drawn7.jpg: the record is not a Caffe Datum", done.stderr)
+
+
+def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
+    if has_cuda() and 97 in gpu_ids():
+        pytest.skip("this machine has a GPU 97")
+    done = train(drawn_set, "--gpus", "0,97", "--out", tmp_path / "run")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr.count("\n") == 1
+    assert any(words in done.stderr for words in ("built for the CPU only", "nvidia-smi lists no GPU on this machine", "GPU 97 does not exist"))
+
+
+@pytest.mark.parametrize("asked, cuda, there, words", [
+    ([0], False, [], r"GPU 0 was asked for, but this Caffe .* is built for the CPU only: `make caffe GPU=1`"),
+    ([0, 1], True, [], "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, or leave the GPUs out"),
+    ([0, 2], True, [0, 1], "GPU 2 does not exist: nvidia-smi lists 0, 1"),
+    ([1, 1], True, [0, 1], "name one GPU twice"),
+])
+def test_what_is_said_of_gpus(monkeypatch, asked, cuda, there, words):
+    monkeypatch.setattr(pycaffe, "has_cuda", lambda: cuda)
+    monkeypatch.setattr(pycaffe, "gpu_ids", lambda: there)
+    with pytest.raises(pycaffe.UserError, match=words):
+        pycaffe.require_gpus(asked)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["{tmp}/none"], "none/images/data.mdb was not found"),
+    (["{set}", "--weights", "{tmp}/none.caffemodel"], "the weights file {tmp}/none.caffemodel was not found"),
+    (["{set}", "--weights", "{set}/images/data.mdb"], "is not a complete NetParameter file"),
+    (["{set}", "--solver", "{tmp}/none"], "the solver {tmp}/none was not found"),
+    (["{set}", "--solver", "{root}/prototxt/mini/train.prototxt"], "is not a SolverParameter prototxt"),
+    (["{set}", "--solver", "{tmp}/wrong.prototxt"], "the solver type 'Adamant' is none of Caffe's: SGD, Nesterov"),
+    (["{set}", "--resume", "{tmp}/none.solverstate"], "the snapshot {tmp}/none.solverstate was not found"),
+    (["{set}", "--iterations", "0"], "0 is not above 0"),
+    (["{set}", "--gpus", "zero"], "'zero' is no list of GPU ids"),
+])
+def test_wrong_arguments_give_one_line(arguments, message, drawn_set, tmp_path):
+    places = dict(tmp=tmp_path, set=drawn_set, root=ROOT)
+    (tmp_path / "wrong.prototxt").write_text('net: "prototxt/mini/train.prototxt" type: "Adamant"')
+    done = train(*(argument.format(**places) for argument in arguments), "--out", tmp_path / "run")
+    assert done.returncode == 2 and message.format(**places) in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists() or "NetParameter" in message      # weights are read when the net is there
+
+
+def test_a_run_is_not_overwritten(finished, drawn_set):
+    done = train(drawn_set, "--out", finished, "--iterations", 3, *FAST)
+    assert done.returncode == 2 and "holds a run, up to mcc_iter_6.solverstate" in done.stderr
+    done = train(drawn_set, "--out", finished, "--iterations", 6, "--resume", "auto", *FAST)
+    assert done.returncode == 2 and "is at iteration 6 already" in done.stderr
+
+
+def _rank(rank, folder):
+    (folder / str(rank)).write_text(str(os.getpid()))
+    if rank == 1:
+        sys.exit(7)
+    time.sleep(300)
+
+
+def test_a_failed_rank_ends_the_others(tmp_path):
+    start = time.monotonic()
+    with pytest.raises(UserError, match="rank 1 ended with exit code 7") as caught:
+        launch(_rank, 3, tmp_path)
+    assert time.monotonic() - start < 60 and caught.value.code == 7
+    for path in tmp_path.iterdir():
+        assert not pathlib.Path(f"/proc/{path.read_text()}").exists()
+
+
+def test_snapshot_of_another_net_is_refused(finished, drawn_set, tmp_path):
+    state = finished / "snapshots/mcc_iter_3.solverstate"
+    done = train(drawn_set, "--without", "pose", "--resume", state, "--out", tmp_path, "--iterations", 6, *FAST)
+    assert done.returncode == 2 and "resume with the variant and the ablation" in done.stderr
+
+
+def test_losses_are_finite_numbers(finished):
+    assert np.isfinite([list(line["losses"].values()) for line in log(finished)]).all()
+
+
+def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_path):
+    """`caffe train` with our solver, net and Python layer, its embedded interpreter starting the workers."""
+    net = (ROOT / "prototxt/mini/train.prototxt").read_text().replace("data/lmdb/train", str(drawn_set))
+    (tmp_path / "train.prototxt").write_text(net.replace('batch_size\\": 13', 'batch_size\\": 2'))
+    solver = (ROOT / "solver/mini/solver.prototxt").read_text().replace("max_iter: 40000", "max_iter: 2")
+    solver = solver.replace("prototxt/mini/train.prototxt", str(tmp_path / "train.prototxt")).replace("runs/mini/snapshots", str(tmp_path))
+    (tmp_path / "solver.prototxt").write_text(solver)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{importable_folder()}",
+                   "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([caffe_tool, "train", "-solver", tmp_path / "solver.prototxt"], env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert (tmp_path / "mcc_iter_2.caffemodel").is_file()
