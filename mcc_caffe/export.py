@@ -22,7 +22,7 @@ from mcc_caffe.evaluation import deploy_net
 from mcc_caffe.files import write_whole
 from mcc_caffe.hand import NAMES
 from mcc_caffe.infer import default_weights
-from mcc_caffe.paper import ABLATIONS, DATA_BLOB, STRIDE, VARIANTS
+from mcc_caffe.paper import ABLATIONS, IMAGE_BLOB, STRIDE, VARIANTS
 from mcc_caffe.protobuf import read_text
 
 OPSET, IR_VERSION = 13, 8                                        # as old as Softmax over one axis; runtimes since 2021 read it
@@ -148,10 +148,10 @@ def differences(model, net) -> Optional[dict]:
     names, random, found = [output.name for output in session.get_outputs()], np.random.default_rng(0), {}
     for batch, height, width in tqdm(CHECKED, desc="comparing with Caffe", delay=2, leave=False):
         images = random.uniform(-0.5, 0.5, (batch, 3, height, width)).astype(np.float32)
-        net.blobs[DATA_BLOB].reshape(*images.shape)
-        net.blobs[DATA_BLOB].data[...] = images
+        net.blobs[IMAGE_BLOB].reshape(*images.shape)
+        net.blobs[IMAGE_BLOB].data[...] = images
         net.forward()
-        pairs = zip(names, session.run(names, {DATA_BLOB: images}))
+        pairs = zip(names, session.run(names, {IMAGE_BLOB: images}))
         found[batch, height, width] = float(np.max([np.abs(net.blobs[name].data - other).max() for name, other in pairs]))  # NaN stays
     return found
 

@@ -12,7 +12,7 @@ import numpy as np
 from mcc_caffe import train
 from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.metrics import pck
-from mcc_caffe.paper import STAGES, stage_loss_blob
+from mcc_caffe.paper import LAST_STAGE, stage_loss_blob
 from mcc_caffe.plot import read_log
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.run import SNAPSHOTS
@@ -53,7 +53,7 @@ def main(argv=None) -> None:
     run = options.out / "run"
     train.main([str(options.out / "set"), "--out", str(run), "--variant", "mini", "--no-augmentation",
                 "--batch-size", str(IMAGES), "--iterations", str(options.iterations), "--interval", "10"])
-    ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(STAGES)]
+    ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(LAST_STAGE)]
     predictor = HandPredictor(weights_path(run / SNAPSHOTS, options.iterations), "mini", levels=1, engine="caffe")
     found = np.stack([predictor.predict(sample.image()).keypoints for sample in chosen])
     accuracy = pck(found, np.stack([sample.keypoints for sample in chosen]), 0.2)

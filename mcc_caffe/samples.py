@@ -30,6 +30,8 @@ from mcc_caffe.protobuf import DecodeError, messages
 IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
 LIVE = "synth:"        # a source that begins so is no folder: its samples are rendered as they are asked for
 
+MIXED = "mix:"         # a source that begins so is a mixture of others, `mix:A*0.5+B*0.3+C*0.2`
+
 _FIRST_MAP = 64 << 20  # bytes an LMDB starts with; doubled whenever it is full
 _TRANSACTION = 100     # samples written at a time
 _READ = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -107,8 +109,45 @@ class Sample:
 _OPEN = weakref.WeakValueDictionary()
 
 
+class Mixture:
+    """An endless mixture of sets: sample i comes from a set drawn by the sets' shares, any of its samples alike.
+
+    What sample i is depends on i alone, so that a resumed training sees what an uninterrupted one would have seen.
+
+    Args:
+        shares: {source: share}, the shares being any positive numbers.
+    """
+
+    endless = True
+
+    def __init__(self, shares: dict):
+        self._sets = [open_set(source) for source in shares]
+        self._shares = np.array(list(shares.values()), float) / sum(shares.values())
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng((2, int(index)))
+        chosen = self._sets[rng.choice(len(self._sets), p=self._shares)]
+        return chosen[int(index) if chosen.endless else int(rng.integers(len(chosen)))]
+
+
+def mixture_shares(source: str) -> dict:
+    """Return {source: share} of a mixture's name; UserError where a share is no number above 0."""
+    shares = {}
+    for part in source.removeprefix(MIXED).split("+"):
+        name, _, share = part.rpartition("*")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = 0.0
+        if not name or not 0 < shares[name] < np.inf:
+            raise UserError(f"{part!r} in {source!r} is no source and its share: write mix:A*0.5+B*0.5")
+    return shares
+
+
 def open_set(source):
-    """The set that `source` names: the folder of an LMDB set, or `synth:...`, which data_tools.live renders endlessly."""
+    """The set that `source` names: the folder of an LMDB set, `synth:...`, which data_tools.live renders endlessly, or a mixture."""
+    if str(source).startswith(MIXED):
+        return Mixture(mixture_shares(str(source)))
     if str(source).startswith(LIVE):
         from data_tools.live import LiveHands  # needs OpenGL and the mesh, which training on a folder does not
         return LiveHands(str(source))

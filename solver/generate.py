@@ -24,7 +24,7 @@ def solver(variant: Variant, without: str = None, net: str = None) -> str:
     net = net or f"prototxt/{variant.name}/train{suffix}.prototxt"
     schedule = variant.schedule
     lines = [
-        ("net", json.dumps(net), f"{variant.batch_size} images a process (3.3), {variant.weight_filler} start"),
+        ("net", json.dumps(net), f"{variant.batch_size} images a process (3.3), {variant.trunk_filler} and {variant.stage_filler} start"),
         ("type", f'"{schedule.type}"', "3.3"),
         ("base_lr", schedule.base_lr, "3.3"),
         ("lr_policy", '"step"', "3.3"),

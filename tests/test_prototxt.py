@@ -149,7 +149,7 @@ def test_loss_of_zero_output(variant, tmp_path):
     net.forward()
     losses = stage_losses(net)
     energy = np.square(net.blobs["heatmaps"].data.astype(np.float64)).sum()
-    for stage in range(1, STAGES + 1):
+    for stage in POSE_STAGES:
         assert losses[f"loss_stage{stage}"] == pytest.approx(energy / 2, rel=1e-5)
     assert losses["loss_mask"] == pytest.approx(variant.cells**2 * np.log(2), rel=1e-5)
     total = sum(net.blob_loss_weights[name] * loss for name, loss in losses.items())
@@ -165,11 +165,11 @@ def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
     for name, blobs in net.params.items():
         for blob in blobs:
             blob.data[...] = 0
-    for stage in range(1, STAGES + 1):
+    for stage in POSE_STAGES:
         net.params[stage_blob(stage)][1].data[BACKGROUND] = 1
     net.forward()
     trivial = trivial_loss(net.blobs["heatmaps"].data)
-    for stage in range(1, STAGES + 1):
+    for stage in POSE_STAGES:
         assert stage_losses(net)[f"loss_stage{stage}"] == pytest.approx(trivial, rel=1e-5)
 
 

@@ -58,7 +58,7 @@ class MnnEngine:
         self._input = self._interpreter.getSessionInput(self._session)
         self.input_size = self._input.getShape()[-1]
         outputs = self._interpreter.getSessionOutputAll(self._session)
-        self.has_mask, self.has_pose = (name in outputs for name in (MASK_BLOB, stage_blob(STAGES)))
+        self.has_mask, self.has_pose = (name in outputs for name in (MASK_BLOB, stage_blob(LAST_STAGE)))
 
     def __call__(self, batch):
         """See the package's docstring."""
@@ -70,7 +70,7 @@ class MnnEngine:
         if status:
             raise UserError(f"MNN gave up on a batch of shape {batch.shape} with its code {status}, for lack of memory perhaps: "
                             "take the engine caffe")
-        return self._output(MASK_BLOB)[:, 1].copy() if self.has_mask else None, self._output(stage_blob(STAGES)) if self.has_pose else None
+        return self._output(MASK_BLOB)[:, 1].copy() if self.has_mask else None, self._output(stage_blob(LAST_STAGE)) if self.has_pose else None
 
     def _output(self, name: str) -> np.ndarray:
         """An output blob, NCHW, out of MNN's own layout, in which channels lie in fours."""
