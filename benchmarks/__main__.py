@@ -2,10 +2,10 @@
 
     python -m benchmarks                                 # all of it, some 40 minutes on 2 cores
     python -m benchmarks --quick                         # some 10 minutes: fewer repeats, the slowest ones left out
-    python -m benchmarks --only training                 # or inference, blas, data, pyramid; several allowed
+    python -m benchmarks --only training                 # or inference, data, pyramid; several allowed
     python -m benchmarks --report docs/benchmarks.md     # also as a document, with its picture beside it
 
-The pictures are synthetic hands. PyTorch and oneMKL come into environments of their own in ~/.cache/mcc-caffe/peers at the first run
+The pictures are synthetic hands. PyTorch and Albumentations come into environments of their own in ~/.cache/mcc-caffe/peers at the first run
 (pip); what cannot be installed is a row that says so. Writes bench.md, bench.json and bench.png. `paper` at batch 13 takes some 10 GB of memory.
 """
 import argparse
@@ -23,7 +23,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import blas, end_to_end, network, training
+from benchmarks import end_to_end, network, training
 from benchmarks.figure import draw
 from benchmarks.jobs import Job, printed
 from benchmarks.tables import DATA, PYRAMID, document
@@ -37,7 +37,7 @@ from mcc_caffe.paper import VARIANTS
 from mcc_caffe.report import as_json
 from mcc_caffe.samples import SampleSet
 
-PARTS = ("inference", "training", "blas", "data", "pyramid")
+PARTS = ("inference", "training", "data", "pyramid")
 HANDS, HAND_SIZE = 60, 640   # the synthetic set, pixels
 BUSY = 0.5                   # load above which a warning is printed
 
@@ -61,12 +61,9 @@ def jobs(parts: tuple, folder: pathlib.Path, quick: bool, out: pathlib.Path) -> 
         images = [samples[place].image() for place in range(max(network.BATCHES))]
         found += network.jobs(folder / "network", {variant.name: as_inputs(images, variant.input_size) for variant in VARIANTS.values()}, quick)
         found += end_to_end.jobs(folder / "network", images[0], quick)
-    if "training" in parts or "blas" in parts:
-        found += training.preparations(folder / "training")
     if "training" in parts:
+        found += training.preparations(folder / "training")
         found += training.jobs(folder / "training", source, quick)
-    if "blas" in parts:
-        found += blas.jobs(folder / "training", quick)
     for part, table, module in (("data", DATA, "benchmarks.data_layer"), ("pyramid", PYRAMID, "benchmarks.pyramid")):
         if part in parts:
             found.append(Job(table, module, lambda module=module: printed(module, "--out", out.absolute(), *(["--quick"] if quick else []))))

@@ -2,7 +2,7 @@
 import matplotlib
 import numpy as np
 
-from benchmarks import blas, end_to_end, network, training
+from benchmarks import end_to_end, network, training
 from benchmarks.tables import shown
 
 matplotlib.use("Agg")
@@ -13,7 +13,7 @@ def draw(tables: dict):
     """A figure of {table: rows}; rows that could not be measured are left out, and a panel without rows says so."""
     rows = {name: [row for row in found if "median" in row and not row["status"]] for name, found in tables.items()}
     figure, axes = pyplot.subplots(3, 3, figsize=(20, 15), layout="constrained")
-    (*networks, memory), (*steps, libraries), (levels, sizes, batches) = axes
+    (*networks, memory), (*steps, empty), (levels, sizes, batches) = axes
     for panel, variant in zip(networks, network.ORDER):
         own = [row for row in rows.get(network.TABLE, []) if row["variant"] == variant and "p10" in row]
         _bars(panel, [network.ENGINES[row["engine"]] for row in own], [f"batch {row['batch']}" for row in own],
@@ -26,10 +26,7 @@ def draw(tables: dict):
         own = [row for row in rows.get(training.TABLE, []) if row["variant"] == variant and "p10" in row]
         _bars(panel, [row["system"] for row in own], [_work(row) for row in own], [row["median"] for row in own])
         panel.set(title=f"training, {variant}", xlabel="s an iteration")
-    own = rows.get(blas.TABLE, [])
-    _bars(libraries, [f"{row['variant']}, batch {row['batch']}: {row['library']}" for row in own], [_threads(row) for row in own],
-          [row["median"] for row in own])
-    libraries.set(title="forward and backward by BLAS and oneDNN", xlabel="s")
+    empty.set_axis_off()
     _lines(levels, rows.get(end_to_end.LEVELS, []), "levels", lambda row: f"{row['variant']}, {row['engine']}")
     levels.set(title="HandPredictor, 640 x 480", xlabel="levels of the pyramid", ylabel="s an image")
     _lines(sizes, rows.get(end_to_end.SIZES, []), "width",

@@ -10,7 +10,6 @@ from google.protobuf import json_format, text_format
 from benchmarks.jobs import Job, ask, in_process
 from benchmarks.peers.environment import environment
 from mcc_caffe import export
-from mcc_caffe.engines import choose
 from mcc_caffe.engines.pycaffe_engine import CaffeEngine
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import shipped
@@ -24,11 +23,9 @@ TOLERANCE = 1e-4   # largest absolute difference of mask and heatmaps from Caffe
 BATCHES = (1, 8)
 ORDER = tuple(sorted(VARIANTS))   # of rows and panels
 ENGINES = {
-    "caffe": "Caffe", "caffe_own": "Caffe, its own convolutions (engine: CAFFE)", "mnn": "MNN", "onnxruntime": "ONNX Runtime", "torch": "PyTorch",
+    "caffe": "Caffe", "caffe_own": "Caffe, its own convolutions (engine: CAFFE)", "onnxruntime": "ONNX Runtime", "torch": "PyTorch",
     "torch_channels_last": "PyTorch, channels last", "opencv": "OpenCV dnn",
 }
-PAPER_ROW = {"variant": "paper", "engine": "paper", "batch": 1, "median": 0.030, "status": "the paper's"}
-NAMES = {**ENGINES, "paper": "Caffe on a GTX 1080 Ti"}
 TORCH = ("torch-2.13.0", ("torch==2.13.0", "numpy>=1.24,<3"))   # its environment
 OWN = {"torch": TORCH, "torch_channels_last": TORCH}
 
@@ -75,12 +72,7 @@ def write_onnx(folder: pathlib.Path) -> None:
         (folder / "net.onnx").write_bytes(model.SerializeToString())
 
 
-def convert_for_mnn(folder: pathlib.Path) -> None:
-    """Has MNN's form of the net made, which the engine would otherwise do while it is measured; UserError where that cannot be done."""
-    choose(folder / "deploy.prototxt", folder / "weights.caffemodel", engine="mnn")
-
-
-CONVERTED = {"onnxruntime": write_onnx, "mnn": convert_for_mnn}
+CONVERTED = {"onnxruntime": write_onnx}
 
 
 def describe(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path) -> None:
@@ -128,4 +120,4 @@ def jobs(folder: pathlib.Path, pictures: dict, quick: bool) -> list:
                 found.append(Job(TABLE, f"{variant}, batch {batch}: {ENGINES[engine]}",
                                  lambda variant=variant, engine=engine, batch=batch, settings=settings:
                                  measure(variant, engine, folder / variant, batch, *settings)))
-    return [*found, Job(TABLE, "the paper's figure", lambda: [PAPER_ROW])]
+    return found

@@ -1,5 +1,5 @@
 """The results of a run as a document: prose, and a Markdown table for each kind of figure."""
-from benchmarks import blas, end_to_end, network, training
+from benchmarks import end_to_end, network, training
 
 DATA, PYRAMID = "data", "pyramid"   # tables that other benchmarks print
 
@@ -22,8 +22,7 @@ SECTIONS = {
 The same deploy net, weights and pictures in every engine, which may use all cores. "Caffe" runs convolutions by oneDNN where it was built
 with it; with `engine: CAFFE` in each convolution_param it runs them by its own code, as BVLC wrote it. Before an engine is timed, its mask
 and heatmaps are compared with those of Caffe's own code; where a value differs by more than 1e-4 the row says so. `mini` has the weights
-that ship, `paper` random ones. Memory is the most that the process ever held, the engine's own libraries included. The paper names no batch
-for its 30 ms."""),
+that ship, `paper` random ones. Memory is the most that the process ever held, the engine's own libraries included."""),
     end_to_end.TABLE: ("A picture in, keypoints out", """\
 `HandPredictor` on a picture of 640 x 480, with what it does before and after the network."""),
     end_to_end.LEVELS: ("Cost by levels of the pyramid", """\
@@ -40,11 +39,6 @@ of each layer's gradients). PyTorch does in one process, with the batch twice as
 that of the faster PyTorch row with as many images and threads; below 1 Caffe is faster."""),
     training.ALLREDUCE: ("Averaging gradients", """\
 Two processes in shared memory, `python -m benchmarks.allreduce`; under mpirun and between machines: [scaling.md](scaling.md)."""),
-    blas.TABLE: ("What BLAS and threads give", """\
-Forward and backward of the train net in Caffe, without data layer and optimizer. The convolutions are Caffe's own (`engine: CAFFE`), matrix
-products of another BLAS each time, which LD_PRELOAD puts in the place of the one that Caffe was built with; oneDNN's do without a BLAS.
-"Found" is the file that `cblas_sgemm` came from. Loss and gradients are compared as in training. The ratio is to the first row with as many
-threads."""),
     DATA: ("The data layer", """\
 `python -m benchmarks.data_layer`: images a second of two loader processes, augmentation and heatmaps included, beside the usual loader."""),
     PYRAMID: ("Where an image's time goes", """\
@@ -98,7 +92,7 @@ def network_table(rows: list) -> str:
     lines = []
     for row in rows:
         caffe = [one for one in rows if one["engine"] == "caffe" and (one["variant"], one["batch"]) == (row["variant"], row["batch"])]
-        name = f"{network.NAMES[row['engine']]} {row.get('version', '')}".strip()
+        name = f"{network.ENGINES[row['engine']]} {row.get('version', '')}".strip()
         lines.append([row["variant"], row["batch"], name, _time(row, 1000 / row["batch"]), _ratio(row, caffe), shown(_rounded(row.get("peak_mib"))),
                       row["status"] or shown(row.get("difference"))])
     return _table(["net", "batch", "engine", "ms an image, median (10th to 90th percentile)", "times as fast as Caffe", "memory, MiB",
@@ -150,17 +144,6 @@ def training_table(rows: list) -> str:
                    "Caffe's time / PyTorch's", ""], lines)
 
 
-def blas_table(rows: list) -> str:
-    lines = []
-    for row in rows:
-        first = [one for one in rows if one["library"] == next(iter(blas.LIBRARIES))
-                 and all(one[key] == row[key] for key in ("variant", "batch", "threads"))]
-        lines.append([row["variant"], row["batch"], blas.LIBRARIES[row["library"]], row.get("blas", "-"), row["threads"], _time(row),
-                      _ratio(row, first), shown(_rounded(row.get("peak_mib"))), row["status"]])
-    return _table(["net", "batch", "matrix products by", "found", "threads", "s, median (10th to 90th percentile)",
-                   "times as fast", "memory, MiB", ""], lines)
-
-
 def plain_table(rows: list) -> str:
     """Rows of texts as they are, keys as columns; what could not be measured, in words."""
     columns = list(dict.fromkeys(key for row in rows for key in row if key != "status"))
@@ -176,7 +159,6 @@ TABLES = {
     end_to_end.BATCHES: lambda rows: grid(rows, lambda row: f"batch {row['batch']}"),
     training.TABLE: training_table,
     training.ALLREDUCE: plain_table,
-    blas.TABLE: blas_table,
     DATA: plain_table,
     PYRAMID: plain_table,
 }

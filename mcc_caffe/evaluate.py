@@ -18,15 +18,16 @@ import re
 import numpy as np
 
 from data_tools import sets, sheet
-from mcc_caffe.engines import ENGINES
+from mcc_caffe.engines import DEFAULT_ENGINE, ENGINES
 from mcc_caffe.errors import UserError, positive, run_command
-from mcc_caffe.evaluation import Job, Net, PredictionsFile, choose_splits, deploy_net, run, settle
+from mcc_caffe.evaluation import Job, Net, PredictionsFile, choose_splits, deploy_net, run
 from mcc_caffe.files import existing, write_whole
 from mcc_caffe.infer import default_weights
 from mcc_caffe.outcome import CURVE_THRESHOLDS, Outcome, outcome
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 from mcc_caffe.pck_figures import draw_groups, draw_sets
 from mcc_caffe.predictions import Predictions, write_predictions
+from mcc_caffe.pycaffe import set_threads
 from mcc_caffe.report import as_json, images_csv, tables, worst_tiles
 from mcc_caffe.weights import describe
 
@@ -50,7 +51,7 @@ def arguments(argv=None) -> argparse.Namespace:
         help="an ablation of the paper's 4.2 (default: each weights file shows by its layers which net it is of)")
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
-    add("--engine", choices=ENGINES, help="what runs the nets (default: as mcc_caffe.infer)")
+    add("--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="what runs the nets (default: %(default)s)")
     add("--levels", type=positive, metavar="N", help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
     add("--thresholds", nargs="+", type=_threshold, default=[0.05, 0.1, 0.2], metavar="T", help="of PCK (default: 0.05 0.1 0.2)")
     add("--processes", type=positive, metavar="N", help="of one thread each, with nets of their own (default: one a core; with --gpu one)")
@@ -150,7 +151,7 @@ def main(argv=None) -> None:
     splits = choose_splits(options.data, list(entries), options.split)
     places = [(split, index) for split in splits for index in range(len(entries[split]))[: options.limit]]
     check_keys(models, entries, places)
-    models = settle(models)
+    set_threads(1)  # a sum's order may depend on their number
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
     for model in models:
         shown = facts(model)

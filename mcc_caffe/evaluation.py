@@ -10,7 +10,7 @@ import multiprocessing
 import pathlib
 import signal
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Callable, Optional
 
 import cv2
@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools import sets
-from mcc_caffe.engines import choose
+from mcc_caffe.engines import DEFAULT_ENGINE
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import shipped
 from mcc_caffe.metrics import iou
@@ -26,7 +26,6 @@ from mcc_caffe.paper import ABLATIONS, file_suffix
 from mcc_caffe.predictions import Predictions
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.protobuf import read_text
-from mcc_caffe.pycaffe import set_threads
 from mcc_caffe.samples import Sample, SampleError
 from mcc_caffe.weights import file_shapes
 
@@ -42,7 +41,7 @@ class Net:
     prototxt: pathlib.Path
     gpu: Optional[int]
     levels: Optional[int]
-    engine: Optional[str] = None
+    engine: str = DEFAULT_ENGINE
 
     def open(self) -> Callable:
         """The function that finds the hand of a sample."""
@@ -144,13 +143,6 @@ class Job:
 def _opened(job: Job) -> tuple:
     cv2.setNumThreads(1)
     return sets.open_sets(job.data), [predictor.open() for predictor in job.predictors]
-
-
-def settle(models: tuple) -> tuple:
-    """The predictors, nets with the name of the engine that `run` is to take; what it must have converted is converted, for all processes."""
-    set_threads(1)  # a sum's order may depend on their number
-    return tuple(replace(model, engine=choose(model.prototxt, model.weights, model.gpu, model.engine)) if isinstance(model, Net) else model
-                 for model in models)
 
 
 def run(job: Job, places: list, processes: int) -> list:

@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mcc_caffe.drawing import draw_over, draw_pose
-from mcc_caffe.engines import ENGINES
+from mcc_caffe.engines import DEFAULT_ENGINE, ENGINES
 from mcc_caffe.errors import UserError, positive, run_command
 from mcc_caffe.files import write_whole
 from mcc_caffe.hand import NAMES
@@ -55,7 +55,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--prototxt", type=pathlib.Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
-    add("--engine", choices=ENGINES, help="what runs the net (default: the fastest that is there and agrees with Caffe, docs/engines.md)")
+    add("--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="what runs the net (default: %(default)s)")
     add("--levels", type=positive, help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid, "
         "of a video or camera 1, as the pyramid's some 19 levels take 19 times as long)")
     add("--threshold", type=float, default=CONFIDENCE_THRESHOLD, help="confidence of a keypoint (default: %(default)s)")

@@ -63,8 +63,7 @@ def from_bytes(content: bytes, what) -> tuple:
                 if name != METADATA:
                     layers.setdefault(name.rpartition("/")[0], []).append(file[name].astype(np.float32))
     except (zipfile.BadZipFile, struct.error, ValueError, KeyError, RuntimeError, EOFError) as error:
-        raise UserError(f"{what} is no whole file of packed weights ({error}): get it again; "
-                        "if it is in parts, `python -m mcc_caffe.pack --join FILE` joins them") from None
+        raise UserError(f"{what} is no whole file of packed weights ({error}): get it again") from None
     return layers, metadata
 
 

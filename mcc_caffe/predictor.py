@@ -12,7 +12,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from mcc_caffe.engines import open_engine
+from mcc_caffe.engines import DEFAULT_ENGINE, open_engine
 from mcc_caffe.errors import UserError
 from mcc_caffe.files import shipped
 from mcc_caffe.geometry import apply, invert, pyramid_windows
@@ -78,13 +78,12 @@ class HandPredictor:
     weights: caffemodel or packed weights, None for those that come with the package. variant: "mini" or "paper", or prototxt: a
     deploy net of yours. gpu: id, None for the CPU. levels: at most so many pyramid levels, 1 for a single pass, None for the
     paper's. threshold: confidence that makes a keypoint present. seed: of the pyramid's crops, the same for every image. batch:
-    levels sent through the net at a time; fewer take less memory (paper variant on Caffe: about 290 MiB each). engine: "caffe" or
-    "mnn", None for the fastest that is there and agrees with Caffe (`mcc_caffe.engines`). Construct one and use it for many images; it
-    is not thread-safe. input_size: m, pixels, of the deploy net or, where packed weights name another at which they find more, theirs.
+    levels sent through the net at a time; fewer take less memory (paper variant on Caffe: about 290 MiB each). engine: what
+    runs the net, one of `mcc_caffe.engines.ENGINES`. Construct one and use it for many images; it is not thread-safe. input_size: m, pixels, of the deploy net or, where packed weights name another at which they find more, theirs.
     """
 
     def __init__(self, weights=None, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
-                 threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8, engine: str = None):
+                 threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8, engine: str = DEFAULT_ENGINE):
         weights = weights or shipped_weights(variant)
         if weights is None:
             raise UserError(f"no weights of the variant {variant} come with the package: give a caffemodel, "

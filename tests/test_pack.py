@@ -1,4 +1,4 @@
-"""Packed weights: what goes in comes out to float16's precision, in one file or in parts, and what is wrong is said in one line."""
+"""Packed weights: what goes in comes out to float16's precision, and what is wrong is said in one line."""
 import json
 import shutil
 
@@ -80,9 +80,9 @@ def test_packed_weights_name_the_input_that_hands_are_found_with(snapshot, small
     image, out = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8), tmp_path / "larger.npz"
     assert run("mcc_caffe.pack", snapshot, out, "--input-size", 160).returncode == 0
     for weights, cells in ((small, 16), (out, 20)):
-        for engine in ("caffe", "mnn"):
-            pose = HandPredictor(weights, levels=1, engine=engine).predict(image)
-            assert pose.level_heatmaps.shape == (1, 22, cells, cells) and pose.mask.shape == (90, 120) and pose.input_size == 8 * cells
+        pose = HandPredictor(weights, levels=1).predict(image)
+        assert pose.level_heatmaps.shape == (1, 22, cells, cells) and pose.mask.shape == (90, 120)
+        assert pose.input_size == 8 * cells
     done = run("mcc_caffe.pack", snapshot, out, "--input-size", 100)
     assert done.returncode == 2 and "--input-size: 100 is not a multiple of 8" in done.stderr
 
@@ -103,49 +103,9 @@ def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
     assert done.returncode == 0 and "47 layers loaded by name; random start: none" in done.stdout, done.stderr
 
 
-def test_large_weights_go_into_parts_that_join_to_the_same_bytes(snapshot, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack, "PART", 1 << 20)
-    out = tmp_path / "large.npz"
-    out.write_bytes(b"of an earlier, smaller net")
-    (tmp_path / "large.npz.part9").write_bytes(b"of an earlier, larger net")
-    pack.main([str(snapshot), str(out)])
-    parts = pack.parts_of(out)
-    assert not out.exists() and [path.name for path in parts] == [f"large.npz.part{number}" for number in range(1, 6)]
-    assert max(path.stat().st_size for path in parts) == 1 << 20
-    pack.main(["--join", str(out)])
-    assert out.read_bytes() == small.read_bytes() == b"".join(path.read_bytes() for path in parts)
-
-
-def test_a_part_that_is_missing_or_damaged_gives_one_line(small, tmp_path, monkeypatch):
-    content, out = small.read_bytes(), tmp_path / "large.npz"
-    monkeypatch.setattr(pack, "PART", 1 << 20)
-    with pytest.raises(UserError, match=r"large.npz.part1 was not found: put the parts of large.npz into"):
-        pack.join(out)
-    parts = pack.write(out, content)
-    kept = {path: path.read_bytes() for path in parts}
-
-    def message(path, data):
-        path.write_bytes(data) if data is not None else path.unlink()
-        with pytest.raises(UserError) as error:
-            pack.join(out)
-        path.write_bytes(kept[path])
-        assert "\n" not in str(error.value) and not out.exists()
-        return str(error.value)
-
-    assert "large.npz.part2 is missing, large.npz.part3 is there" in message(parts[1], None)
-    assert "large.npz.part2 has 1000 bytes instead of 1048576" in message(parts[1], kept[parts[1]][:1000])
-    assert "part1 to large.npz.part4 make is no whole file" in message(parts[4], None)
-    assert "is no whole file" in message(parts[4], kept[parts[4]][:-100])
-    flipped = bytearray(kept[parts[2]])
-    flipped[500_000] ^= 1
-    assert ".npy is damaged" in message(parts[2], bytes(flipped))
-    assert pack.join(out) == content
-
-
 @pytest.mark.parametrize("change, message", [
     (lambda content: content[: len(content) // 2], "is no whole file of packed weights"),
     (lambda content: content[:100_000] + b"?" + content[100_001:], ".npy is damaged"),
-    (lambda content: content[: 1 << 20], "if it is in parts, `python -m mcc_caffe.pack --join FILE` joins them"),
 ])
 def test_damaged_weights_give_one_line(change, message, small, tmp_path):
     bad = tmp_path / "bad.npz"
@@ -198,15 +158,9 @@ def test_a_foreign_net_and_packed_weights_are_not_packed(small, tmp_path):
     assert not (tmp_path / "out.npz").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["a"], ["a", "b", "--join", "c"], ["a", "--join", "c"]])
-def test_the_command_needs_two_files_or_join(arguments):
-    done = run("mcc_caffe.pack", *arguments)
-    assert done.returncode == 2 and "give FILE.caffemodel and OUT.npz, or --join OUT.npz alone" in done.stderr
-
-
 def test_what_ships_is_a_whole_net_below_16_mib():
     path = ROOT / "mcc_caffe/pretrained/mini.npz"
-    assert path.stat().st_size <= pack.PART
+    assert path.stat().st_size <= 16 << 20
     assert load_weights(mini_net(), path) == list(mini_net().params)
     facts = describe(path)
     assert facts["variant"] == "mini" and facts["net"] == "MCC_mini" and json.dumps(facts)

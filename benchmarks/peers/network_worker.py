@@ -28,13 +28,6 @@ def caffe_own(folder: pathlib.Path) -> tuple:
     return caffe(folder, "own_convolutions.prototxt")
 
 
-def mnn(folder: pathlib.Path) -> tuple:
-    from mcc_caffe.engines import open_engine
-    from mcc_caffe.engines.mnn_engine import import_mnn
-
-    return open_engine(folder / "deploy.prototxt", folder / "weights.caffemodel", engine="mnn"), import_mnn().version()
-
-
 def onnxruntime(folder: pathlib.Path) -> tuple:
     import onnxruntime as module
 
@@ -86,7 +79,7 @@ def opencv(folder: pathlib.Path) -> tuple:
     return run, cv2.__version__
 
 
-ENGINES = {engine.__name__: engine for engine in (caffe, caffe_own, mnn, onnxruntime, torch, torch_channels_last, opencv)}
+ENGINES = {engine.__name__: engine for engine in (caffe, caffe_own, onnxruntime, torch, torch_channels_last, opencv)}
 
 
 def difference(found: tuple, expected: tuple) -> float:
