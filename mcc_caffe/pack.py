@@ -20,7 +20,7 @@ from mcc_caffe.protobuf import read_text
 from mcc_caffe.samples import LIVE
 from mcc_caffe.weights import read_caffemodel
 
-NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|train_baked|deploy)")
+NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|deploy)")
 
 
 def arguments(argv=None) -> argparse.Namespace:

@@ -7,6 +7,7 @@ import pytest
 
 from mcc_caffe import pack, packed
 from mcc_caffe.errors import UserError
+from mcc_caffe.paper import POSE_STAGES
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.pycaffe import import_caffe
 from mcc_caffe.weights import describe, file_shapes, load_weights, read_caffemodel
@@ -39,10 +40,10 @@ def small(snapshot, tmp_path):
 def outputs(path, images):
     net = mini_net()
     load_weights(net, path)
-    net.blobs["data"].reshape(*images.shape)
-    net.blobs["data"].data[...] = images
+    net.blobs["image"].reshape(*images.shape)
+    net.blobs["image"].data[...] = images
     net.forward()
-    return [net.blobs[name].data.copy() for name in ("mask", *(f"Mconv7_stage{stage}" for stage in range(2, 6)))]
+    return [net.blobs[name].data.copy() for name in ("conv6_2_CPM_prob", *(f"Mconv7_stage{stage}" for stage in POSE_STAGES))]
 
 
 def test_the_command_writes_one_small_file_that_says_what_it_is(snapshot, tmp_path):

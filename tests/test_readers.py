@@ -194,7 +194,7 @@ def test_caffe_trains_on_the_lmdb_set(built, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [1, 2]
     for line in lines:
-        assert np.isfinite(list(line["losses"].values())).all() and line["losses"]["loss_stage5"] > 0
+        assert np.isfinite(list(line["losses"].values())).all() and line["losses"]["loss6"] > 0
         assert (line["losses"]["loss_mask"] == 0) == (format == "cmu")       # the mask loss is switched off without masks
 
 
