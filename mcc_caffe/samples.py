@@ -199,23 +199,62 @@ class SampleSet:
         return Sample.from_datums(key.decode(), image, annotation)
 
 
-class RecordWriter:
-    """Writes a folder of LMDBs that share their keys: a context manager that leaves the whole `folder`, or, on any error, nothing.
+class FolderWriter:
+    """Leaves a whole `folder` or, on any error, nothing: a context manager.
 
-    The databases, one a name, grow as needed in a temporary folder beside the target, `partial`, which takes its place at
-    the end. Place i has the key `%08d_<name>`, so that LMDB's order is the order of writing.
+    Everything is written into a temporary folder beside the target, `partial`, which takes its place at the end.
     """
 
-    def __init__(self, folder, names):
+    disk_errors = ()  # what the storage raises where the disk is full
+
+    def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         if self.folder.exists():
             raise UserError(f"{self.folder} exists already: remove it or give another folder")
         self.partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
         self.count = 0
-        self._names, self._pending = names, []
 
     def __enter__(self):
         self.partial.mkdir(parents=True)
+        return self
+
+    def _complete(self) -> None:
+        """Writes what is still pending."""
+
+    def _close(self) -> None:
+        """Closes what is open."""
+
+    def finish(self, **info) -> None:
+        """Completes the folder; `info` goes into info.json."""
+        if not self.count:
+            raise UserError(f"no usable sample for {self.folder}: nothing was written")
+        self._complete()
+        info = {"format": 1, "samples": self.count, **info}
+        (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
+        self.partial.rename(self.folder)
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._close()
+        shutil.rmtree(self.partial, ignore_errors=True)
+        if isinstance(error, self.disk_errors):
+            reason = str(error).splitlines()[0]
+            raise UserError(f"the set {self.folder} could not be written ({reason}): is the disk full?") from None
+
+
+class RecordWriter(FolderWriter):
+    """Writes a folder of LMDBs that share their keys.
+
+    The databases, one a name, grow as needed. Place i has the key `%08d_<name>`, so that LMDB's order is the order of writing.
+    """
+
+    disk_errors = (lmdb.Error,)
+
+    def __init__(self, folder, names):
+        super().__init__(folder)
+        self._names, self._pending = names, []
+
+    def __enter__(self):
+        super().__enter__()
         self._databases = [lmdb.open(str(self.partial / name), map_size=_FIRST_MAP) for name in self._names]
         return self
 
@@ -238,23 +277,14 @@ class RecordWriter:
                     database.set_mapsize(2 * database.info()["map_size"])
         self._pending.clear()
 
-    def finish(self, **info) -> None:
-        """Completes the folder; `info` goes into info.json."""
-        if not self.count:
-            raise UserError(f"no usable sample for {self.folder}: nothing was written")
+    def _complete(self) -> None:
         self._flush()
         for database in self._databases:
             database.sync(True)
-        info = {"format": 1, "samples": self.count, **info}
-        (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
-        self.partial.rename(self.folder)
 
-    def __exit__(self, kind, error, trace) -> None:
+    def _close(self) -> None:
         for database in self._databases:
             database.close()
-        shutil.rmtree(self.partial, ignore_errors=True)
-        if isinstance(error, lmdb.Error):
-            raise UserError(f"the set {self.folder} could not be written ({error}): is the disk full?") from None
 
 
 class SampleWriter(RecordWriter):
