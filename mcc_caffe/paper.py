@@ -1,7 +1,7 @@
 """Every number of the paper, once, with its section; and the variants of the network built from them.
 
 The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang, Peng, Liu).
-Where it is silent the value is our reading, and the README's "Differences from the paper" gives the reason.
+Where it is silent the authors' release decides ("release" below); docs/differences.md gives the reasons.
 """
 from dataclasses import dataclass, field, replace
 from typing import Optional
@@ -57,7 +57,7 @@ BACKGROUND_SUM, BACKGROUND_MAX = "sum", "max"
 
 @dataclass(frozen=True)
 class Schedule:
-    """Solver settings (3.3); weight decay is Caffe's usual one, the paper gives none."""
+    """Solver settings (3.3); weight decay is the release's, the paper gives none."""
 
     type: str = "SGD"
     base_lr: float = 5e-5
@@ -67,6 +67,10 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     snapshot: int = 5_000
+
+
+# The authors' own solver: its learning rate is the same to the end.
+RELEASED_SCHEDULE = Schedule(max_iter=300_000, snapshot=1_000)
 
 
 @dataclass(frozen=True)
