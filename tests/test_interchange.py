@@ -1,6 +1,7 @@
 """The authors' files and ours are one network: weights of either load whole in the other, and losses agree.
 
-The authors' nets are written here by hand, after what their files say, and use none of prototxt/network.py.
+The authors' nets are written here by hand, after what their files say, and use none of prototxt/network.py. One setting
+is this project's: the mask loss passes over the label 255, which samples without a mask have.
 """
 import os
 import subprocess
