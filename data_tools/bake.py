@@ -1,23 +1,27 @@
-"""Bakes a training set: augments its samples once and for all, into files that Caffe's own data layers read.
+"""Bakes a training set: augments its samples once and for all, into files that stock Caffe reads.
 
-    python -m data_tools.bake data/lmdb/train data/baked --copies 8                    # for the mini variant
+    python -m data_tools.bake data/lmdb/train data/baked --copies 8                # for mini
     python -m data_tools.bake data/lmdb/train data/baked --copies 8 --variant paper --format hdf5
-    $(python -m caffe_build --print-prefix)/bin/caffe train --solver=data/baked/solver.prototxt         # from any folder
+    $(python -m caffe_build --print-prefix)/bin/caffe train --solver=data/baked/solver.prototxt
 
-The stock tool then trains without Python. It takes exactly the samples, in the order, that mcc_caffe.train gives the net in its
-first --copies epochs with the same --seed and --batch-size on one device, and begins anew when they are used up. The folder
-holds the samples, a train net and a solver, the same for both ablations, and snapshots/, where the tool writes. Nets, solvers
-and list files name what they need by absolute paths: bake again rather than move the folder. The samples lie in
+The stock tool then trains without Python, from any folder. It takes exactly the samples, in the
+order, that mcc_caffe.train gives the net in its first --copies epochs with the same --seed and
+--batch-size on one device, and begins anew when they are used up. The folder holds the samples, a
+train net and a solver, the same for both ablations, and snapshots/, where the tool writes. Nets,
+solvers and the list of files name what they need by absolute paths: bake again rather than move the
+folder. The samples lie in
 
     --format lmdb    the LMDBs data (uint8 pictures), mask_label (uint8) and heatmaps (float_data)
-    --format hdf5    HDF5 files data_0000.h5, ... with the datasets data, label (the heatmaps) and mask (its labels), float32,
-                     under the names and in the shapes of the authors' release, and files.txt, which lists the files
+    --format hdf5    HDF5 files data_0000.h5, ... and files.txt, which lists them. Their datasets
+                     are data, label (the heatmaps) and mask (its labels), float32, with the
+                     names and the shapes of the authors' release
 
 HDF5 takes nearly three times the room, and the authors' own train net reads it as it is.
 
-Several GPUs (`--gpu=0,1`): of R, each with its batch_size, number r takes the samples r, r + R, r + 2R, ... One iteration is
-thus trained on the samples of R iterations on one device. With --snapshot=FILE the tool resumes the net, but reads from the
-first sample again. Without --weights=FILE it starts from other random weights than mcc_caffe.train, the background map's bias
+Several GPUs (`--gpu=0,1`): of R, each with its batch_size, number r takes the samples r, r + R,
+r + 2R, ... One iteration is thus trained on the samples of R iterations on one device. With
+--snapshot=FILE the tool resumes the net, but reads from the first sample again. Without
+--weights=FILE it starts from other random weights than mcc_caffe.train, the background map's bias
 at 0 for both variants.
 """
 import argparse
@@ -190,7 +194,8 @@ def put_data_layers(net, writer: FolderWriter, batch_size: int) -> None:
     """
     network = [layer for layer in net.layer if layer.type not in ("Python", "Silence")]
     used = {bottom for layer in network for bottom in layer.bottom}
-    layers, names = writer.data_layers([blob for blob in net.layer[0].top if blob in used], batch_size)
+    blobs = [blob for blob in net.layer[0].top if blob in used]
+    layers, names = writer.data_layers(blobs, batch_size)
     for layer in network:
         layer.bottom[:] = [names.get(bottom, bottom) for bottom in layer.bottom]
     del net.layer[:]
@@ -227,7 +232,8 @@ def main(argv=None) -> None:
     with writer:
         write_samples(writer, config, total)
         write_prototxts(writer, variant.name, config.batch_size, config.seed)
-        writer.finish(source=str(options.data), storage=options.format, copies=options.copies, variant=variant.name, batch_size=config.batch_size,
+        writer.finish(source=str(options.data), storage=options.format, copies=options.copies,
+                      variant=variant.name, batch_size=config.batch_size,
                       seed=config.seed, input_size=config.input_size, sigma=config.sigma)
     print(f"train on it with: caffe train --solver={options.out.absolute() / 'solver.prototxt'}")
 

@@ -4,11 +4,11 @@
     python -m mcc_caffe.export --onnx paper.onnx --variant paper --weights mcc_iter_200000.caffemodel
     python -m mcc_caffe.export --onnx mask.onnx --without pose
 
-Input `image` (batch, 3, height, width) float32, (BGR - 128) / 256, of any batch and of any height and
-width that are multiples of 8. Outputs, as far as the net has the stage: `conv6_2_CPM_prob` (batch, 2,
-height / 8, width / 8), the mask's probabilities of background and hand; `Mconv7_stage6` (batch, 22,
-height / 8, width / 8), the heatmaps of the 21 keypoints and the background. The file is compared with
-Caffe in ONNX Runtime, where that is installed, before it is written.
+Input `image` (batch, 3, height, width) float32, (BGR - 128) / 256, of any batch and of any height
+and width that are multiples of 8. Outputs, as far as the net has the stage: `conv6_2_CPM_prob`
+(batch, 2, height / 8, width / 8), the mask's probabilities of background and hand; `Mconv7_stage6`
+(batch, 22, height / 8, width / 8), the heatmaps of the 21 keypoints and the background. The file is
+compared with Caffe in ONNX Runtime, where that is installed, before it is written.
 """
 import argparse
 import pathlib

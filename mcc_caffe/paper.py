@@ -1,7 +1,7 @@
 """Every number of the paper, once, with its section; and the variants of the network built from them.
 
 The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang, Peng, Liu).
-Where it is silent the authors' release decides ("release" below); docs/differences.md gives the reasons.
+Where it is silent the authors' release decides ("release" below): docs/differences.md says why.
 """
 from dataclasses import dataclass, field, replace
 from typing import Optional

@@ -202,7 +202,8 @@ class SampleSet:
 class FolderWriter:
     """Leaves a whole `folder` or, on any error, nothing: a context manager.
 
-    Everything is written into a temporary folder beside the target, `partial`, which takes its place at the end.
+    Everything is written into a temporary folder beside the target, `partial`, which takes its
+    place at the end.
     """
 
     disk_errors = ()  # what the storage raises where the disk is full
@@ -238,13 +239,16 @@ class FolderWriter:
         shutil.rmtree(self.partial, ignore_errors=True)
         if isinstance(error, self.disk_errors):
             reason = str(error).splitlines()[0]
-            raise UserError(f"the set {self.folder} could not be written ({reason}): is the disk full?") from None
+            raise UserError(
+                f"the set {self.folder} could not be written ({reason}): is the disk full?"
+            ) from None
 
 
 class RecordWriter(FolderWriter):
     """Writes a folder of LMDBs that share their keys.
 
-    The databases, one a name, grow as needed. Place i has the key `%08d_<name>`, so that LMDB's order is the order of writing.
+    The databases, one a name, grow as needed. Place i has the key `%08d_<name>`, so that LMDB's
+    order is the order of writing.
     """
 
     disk_errors = (lmdb.Error,)

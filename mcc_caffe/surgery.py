@@ -3,18 +3,20 @@
     python -m mcc_caffe.surgery --openpose pose_iter_102000.caffemodel --out mcc_from_openpose.caffemodel
     python -m mcc_caffe.train data/lmdb/train --variant paper --weights mcc_from_openpose.caffemodel
 
-[9] (Simon et al. 2017) has our trunk and our stages 2 to 6 under our names, and no mask. What differs is what the
-stages see first. Its stage t sees the 22 maps of the stage before it and the 128 channels of F:
+[9] (Simon et al. 2017) has our trunk and our stages 2 to 6 under our names, and no mask. What
+differs is what the stages see first. Its stage t sees the 22 maps of the stage before it and the
+128 channels of F:
 
-- Stages 3 to 6 see the mask's two channels between these in our net: there they get zeros. Given the same maps before them
-  they find what [9]'s find, until training makes use of the mask.
-- Our stage 2 has no maps before it. It takes the weights of the 128 channels, and its bias takes in what [9]'s adds where
-  no joint is near: the background's map is 1 everywhere, the joints' are 0. Along the picture's border, where the maps end
-  within the kernel, [9] adds less.
+- Stages 3 to 6 of our net see the mask's two channels between these: there they get zeros. Given
+  the same maps before them they find what [9]'s find, until training makes use of the mask.
+- Our stage 2 has no maps before it. It takes the weights of the 128 channels, and its bias takes in
+  what [9]'s adds where no joint is near: the background's map is 1 everywhere, the joints' are 0.
+  Along the picture's border, where the maps end within the kernel, [9] adds less.
 
-The first stage of [9], conv6_1_CPM and conv6_2_CPM, is left out; in our net the latter name is the mask head's, which
-starts at random: the masks mean nothing before training. VGG-19 needs no surgery, since weights are loaded by name:
-`python -m mcc_caffe.train ... --weights VGG_ILSVRC_19_layers.caffemodel` fills conv1_1 to conv5_2.
+The first stage of [9], conv6_1_CPM and conv6_2_CPM, is left out. In our net the latter name is the
+mask head's, which starts at random: the masks mean nothing before training. VGG-19 needs no
+surgery, since weights are loaded by name: `python -m mcc_caffe.train ... --weights
+VGG_ILSVRC_19_layers.caffemodel` fills conv1_1 to conv5_2.
 """
 import argparse
 import pathlib
@@ -39,7 +41,10 @@ def arguments(argv=None) -> argparse.Namespace:
 
 
 def wanted_shapes(own: dict) -> dict:
-    """{layer: [shape, ...]} that [9] must have, of those of our net: no mask head, and each stage sees 22 maps and F."""
+    """Return {layer: [shape, ...]} that [9] must have, of those of our net.
+
+    It has no mask head, and each of its stages sees 22 maps and F.
+    """
     shapes = {name: list(both) for name, both in own.items() if name != MASK_HEAD}
     for name in (FIRST, *LATER):
         channels, _, *kernel = shapes[name][0]
@@ -62,12 +67,12 @@ def check(path: pathlib.Path, layers: dict, wanted: dict) -> None:
 
 
 def with_mask_channels(kernel: np.ndarray, place: int) -> np.ndarray:
-    """Return a kernel (N, C, h, w) that sees the mask's channels, too, at `place`, and makes nothing of them."""
+    """Return a kernel (N, C, h, w) that also sees the mask's channels, at `place`, with zeros."""
     return np.insert(kernel, [place] * MASK_CLASSES, 0, axis=1)
 
 
 def first_stage(kernel: np.ndarray, bias: np.ndarray) -> tuple:
-    """Return (kernel, bias) of stage 2's first layer, which sees [mask, F], of those that see [maps, F].
+    """Return our (kernel, bias) of stage 2's first layer, on [mask, F], of [9]'s, on [maps, F].
 
     The bias takes in the answer "no joint anywhere": background 1, joints 0.
     """

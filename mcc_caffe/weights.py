@@ -10,7 +10,7 @@ from mcc_caffe.files import existing, find_shipped
 from mcc_caffe.protobuf import read_binary
 
 
-# A layer of OpenPose's hand model, which ours has not, and its shape. That model shares names of ours with other shapes.
+# A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
 
 
@@ -77,8 +77,10 @@ def load_weights(net, path, complete: bool = True) -> list:
     found = file_shapes(path)
     own = net_shapes(net)
     if found.get(_OPENPOSE_LAYER, [()])[0] == _OPENPOSE_SHAPE:
-        raise WeightsError(f"{path} is OpenPose's hand model: make weights of our net out of it with "
-                           f"`python -m mcc_caffe.surgery --openpose {path} --out mcc_from_openpose.caffemodel`")
+        raise WeightsError(
+            f"{path} is OpenPose's hand model: make weights of our net out of it with "
+            f"`python -m mcc_caffe.surgery --openpose {path} --out mcc_from_openpose.caffemodel`"
+        )
     shared = [name for name in own if name in found]
     for name in shared:
         if [_stripped(shape) for shape in own[name]] != [_stripped(shape) for shape in found[name]]:

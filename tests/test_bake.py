@@ -1,4 +1,4 @@
-"""Baked sets: Caffe's own data layers give what the Python layer gives, and the stock tool trains on them as we do."""
+"""Baked sets: Caffe's own data layers give what the Python layer gives, and it trains as we do."""
 import json
 import os
 import re
@@ -42,12 +42,25 @@ def source(drawn_samples, tmp_path_factory):
 
 
 def baked_set(variant, source, folder, form="lmdb"):
-    done = bake(source, folder, "--copies", COPIES, "--variant", variant.name, "--batch-size", BATCH, "--format", form)
+    done = bake(
+        source,
+        folder,
+        "--copies",
+        COPIES,
+        "--variant",
+        variant.name,
+        "--batch-size",
+        BATCH,
+        "--format",
+        form,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
 
-@pytest.fixture(scope="module", params=CASES, ids=[f"{variant.name}-{form}" for variant, form in CASES])
+@pytest.fixture(
+    scope="module", params=CASES, ids=[f"{variant.name}-{form}" for variant, form in CASES]
+)
 def baked(request, source, tmp_path_factory):
     """(variant, format, folder) of the hands baked for a variant."""
     variant, form = request.param
@@ -72,15 +85,28 @@ def records(folder):
     """(keys, {blob: arrays}) of a baked set, read without our package; HDF5 files have no keys."""
     if (folder / "files.txt").exists():
         files = [h5py.File(path) for path in (folder / "files.txt").read_text().splitlines()]
-        return None, {blob: np.concatenate([file[dataset] for file in files]) for blob, dataset in names_of(folder).items()}
+        return None, {
+            blob: np.concatenate([file[dataset] for file in files])
+            for blob, dataset in names_of(folder).items()
+        }
     keys, arrays = {}, {}
     for blob in BLOBS:
-        with lmdb.open(str(folder / blob), readonly=True, lock=False) as database, database.begin() as transaction:
-            found = [(key.decode(), messages().Datum.FromString(value)) for key, value in transaction.cursor()]
+        with (
+            lmdb.open(str(folder / blob), readonly=True, lock=False) as database,
+            database.begin() as transaction,
+        ):
+            found = [
+                (key.decode(), messages().Datum.FromString(value))
+                for key, value in transaction.cursor()
+            ]
         keys[blob] = [key for key, _ in found]
         arrays[blob] = [
-            (np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32))
-            .reshape(datum.channels, datum.height, datum.width) for _, datum in found
+            (
+                np.frombuffer(datum.data, np.uint8)
+                if datum.data
+                else np.array(datum.float_data, np.float32)
+            ).reshape(datum.channels, datum.height, datum.width)
+            for _, datum in found
         ]
     assert keys["data"] == keys["mask_label"] == keys["heatmaps"]
     return keys["data"], arrays
@@ -93,7 +119,14 @@ def net_of(layers, path):
 
 def data_net(folder, path):
     """A net of a baked train net's data layers alone."""
-    return net_of([layer for layer in read_text("NetParameter", folder / "train.prototxt").layer if layer.type.endswith("Data")], path)
+    return net_of(
+        [
+            layer
+            for layer in read_text("NetParameter", folder / "train.prototxt").layer
+            if layer.type.endswith("Data")
+        ],
+        path,
+    )
 
 
 def batches(net, count, names=None):
@@ -130,13 +163,15 @@ def test_hdf5_files_have_the_releases_datasets(baked):
     variant, form, folder = baked
     if form == "lmdb":
         return
-    path, = (folder / "files.txt").read_text().splitlines()
+    (path,) = (folder / "files.txt").read_text().splitlines()
     assert path == str(folder / "data_0000.h5")
     cells = variant.input_size // 8
     with h5py.File(path) as file:
         assert {name: (dataset.shape, dataset.dtype) for name, dataset in file.items()} == {
             "data": ((20, 3, variant.input_size, variant.input_size), np.float32),
-            "label": ((20, 22, cells, cells), np.float32), "mask": ((20, 1, cells, cells), np.float32)}
+            "label": ((20, 22, cells, cells), np.float32),
+            "mask": ((20, 1, cells, cells), np.float32),
+        }
 
 
 def test_hdf5_files_are_as_small_as_asked(source, tmp_path, monkeypatch):
@@ -149,7 +184,9 @@ def test_hdf5_files_are_as_small_as_asked(source, tmp_path, monkeypatch):
         writer.finish()
     files = [h5py.File(path) for path in (tmp_path / "out/files.txt").read_text().splitlines()]
     assert [len(file["label"]) for file in files] == [8, 8, 4]
-    found = batches(data_net(tmp_path / "out", tmp_path / "net.prototxt"), 7, names_of(tmp_path / "out"))
+    found = batches(
+        data_net(tmp_path / "out", tmp_path / "net.prototxt"), 7, names_of(tmp_path / "out")
+    )
     with Loader(settings) as loader:
         for batch in found[:6]:
             expected = loader.next_batch()[0]
@@ -233,7 +270,9 @@ def test_nets_and_solvers_lie_beside_the_records(suffix, baked_mini):
         name: blobs[0].data.shape for name, blobs in deploy.params.items()}
 
 
-@pytest.mark.parametrize("suffix, unused", [("", None), ("_without_mask", "mask_label"), ("_without_pose", "heatmaps")])
+@pytest.mark.parametrize(
+    "suffix, unused", [("", None), ("_without_mask", "mask_label"), ("_without_pose", "heatmaps")]
+)
 def test_a_baked_train_net_differs_in_its_data_layers_alone(suffix, unused, baked):
     variant, form, folder = baked
     plain = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train{suffix}.prototxt")
@@ -243,23 +282,38 @@ def test_a_baked_train_net_differs_in_its_data_layers_alone(suffix, unused, bake
     for layer in layers:
         layer.bottom[:] = [names.get(bottom, bottom) for bottom in layer.bottom]
     data = found.layer[: len(found.layer) - len(layers)]
-    assert list(found.layer[len(data):]) == layers
+    assert list(found.layer[len(data) :]) == layers
     assert sorted(top for layer in data for top in layer.top) == sorted(names.values())
     if form == "hdf5":
-        assert [layer.type for layer in data] == ["HDF5Data"] and data[0].hdf5_data_param.batch_size == BATCH
-        assert list(data[0].top) == [name for name in ("data", "label", "mask") if name in names.values()]
+        assert [layer.type for layer in data] == ["HDF5Data"] and data[
+            0
+        ].hdf5_data_param.batch_size == BATCH
+        assert list(data[0].top) == [
+            name for name in ("data", "label", "mask") if name in names.values()
+        ]
         return
     for layer in data:
         assert (layer.type, layer.data_param.batch_size) == ("Data", BATCH)
         pixels = layer.transform_param
-        assert (list(pixels.mean_value), pixels.scale) == (([128], 1 / 256) if layer.name == "data" else ([], 1))
+        assert (list(pixels.mean_value), pixels.scale) == (
+            ([128], 1 / 256) if layer.name == "data" else ([], 1)
+        )
 
 
 def test_info_says_how_the_set_was_made(baked, source):
     variant, form, folder = baked
     assert json.loads((folder / "info.json").read_text()) == {
-        "format": 1, "samples": 20, "source": str(source), "storage": form, "copies": COPIES, "variant": variant.name, "batch_size": BATCH,
-        "seed": 0, "input_size": variant.input_size, "sigma": variant.sigma}
+        "format": 1,
+        "samples": 20,
+        "source": str(source),
+        "storage": form,
+        "copies": COPIES,
+        "variant": variant.name,
+        "batch_size": BATCH,
+        "seed": 0,
+        "input_size": variant.input_size,
+        "sigma": variant.sigma,
+    }
 
 
 def test_the_estimate_of_the_size_is_right(baked, source):
@@ -274,7 +328,8 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
     assert done.returncode == 0, done.stderr
     assert read_text("SolverParameter", tmp_path / "out/solver.prototxt").random_seed == 5
     with Loader(config(source, MINI)) as loader:
-        assert not np.array_equal(records(tmp_path / "out")[1]["heatmaps"][0], loader.next_batch()[0]["heatmaps"][0])
+        first = loader.next_batch()[0]["heatmaps"][0]
+    assert not np.array_equal(records(tmp_path / "out")[1]["heatmaps"][0], first)
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -309,7 +364,8 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(form, source, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
-    done = bake(source, tmp_path / "out", "--copies", 10, "--workers", 0, "--format", form, preexec_fn=limit)
+    done = bake(source, tmp_path / "out", "--copies", 10, "--workers", 0, "--format", form,
+                preexec_fn=limit)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert re.search(r"^error: the set .*/out could not be written \(.*\): is the disk full\?$", done.stderr.splitlines()[-1])
     assert not list(tmp_path.iterdir())

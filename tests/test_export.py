@@ -35,7 +35,8 @@ def run_caffe(prototxt, path, images) -> dict:
 
 
 @pytest.mark.parametrize("variant, without, outputs", [
-    ("mini", "", {MASK_BLOB, "Mconv7_stage6"}), ("mini", "_without_mask", {"Mconv7_stage6"}), ("mini", "_without_pose", {MASK_BLOB}),
+    ("mini", "", {MASK_BLOB, "Mconv7_stage6"}), ("mini", "_without_mask", {"Mconv7_stage6"}),
+    ("mini", "_without_pose", {MASK_BLOB}),
     ("paper", "", {MASK_BLOB, "Mconv7_stage6"}),
 ])
 def test_it_does_what_caffe_does(variant, without, outputs, tmp_path):
@@ -55,7 +56,8 @@ def test_it_does_what_caffe_does(variant, without, outputs, tmp_path):
 def test_the_file_says_what_it_is(tmp_path):
     done = run("mcc_caffe.export", "--onnx", tmp_path / "hand.onnx")
     assert done.returncode == 0, done.stderr
-    assert "mini.npz, opset 13; image [batch, 3, height, width], conv6_2_CPM_prob [batch, 2, height / 8, width / 8]" in done.stdout
+    assert ("mini.npz, opset 13; image [batch, 3, height, width], "
+            "conv6_2_CPM_prob [batch, 2, height / 8, width / 8]") in done.stdout
     assert "as Caffe within " in done.stdout and "at 6 sizes and batches in ONNX Runtime" in done.stdout
     model = onnx.load(str(tmp_path / "hand.onnx"))
     assert model.graph.name == "MCC_mini_deploy" and {prop.key: prop.value for prop in model.metadata_props}["keypoints"].split(", ") == list(NAMES)

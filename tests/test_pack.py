@@ -7,7 +7,7 @@ import pytest
 
 from mcc_caffe import pack, packed
 from mcc_caffe.errors import UserError
-from mcc_caffe.paper import POSE_STAGES
+from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.pycaffe import import_caffe
 from mcc_caffe.weights import describe, file_shapes, load_weights, read_caffemodel
@@ -43,7 +43,7 @@ def outputs(path, images):
     net.blobs["image"].reshape(*images.shape)
     net.blobs["image"].data[...] = images
     net.forward()
-    return [net.blobs[name].data.copy() for name in ("conv6_2_CPM_prob", *(f"Mconv7_stage{stage}" for stage in POSE_STAGES))]
+    return [net.blobs[name].data.copy() for name in (MASK_BLOB, *map(stage_blob, POSE_STAGES))]
 
 
 def test_the_command_writes_one_small_file_that_says_what_it_is(snapshot, tmp_path):

@@ -60,7 +60,8 @@ def test_one_level_is_a_plain_forward(weights, image):
     centres = apply(to_cells(), [[3.5, 3.5], [59.5, 43.5]]).round().astype(int)
     for column, row in centres:                                      # at the cells' centres the mask is the softmax
         x, y = np.round(((np.array([column, row]) + 0.5) * 8 - 0.5) / tau).astype(int)
-        assert pose.mask[y, x] == pytest.approx(net.blobs["conv6_2_CPM_prob"].data[0, 1, row, column], abs=0.05)
+        found = net.blobs["conv6_2_CPM_prob"].data[0, 1, row, column]
+        assert pose.mask[y, x] == pytest.approx(found, abs=0.05)
 
 
 def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):

