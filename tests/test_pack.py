@@ -50,7 +50,7 @@ def test_the_command_writes_one_small_file_that_says_what_it_is(snapshot, tmp_pa
     out = tmp_path / "out.npz"
     done = run("mcc_caffe.pack", snapshot, out)
     assert done.returncode == 0, done.stderr
-    assert f"{out}: 4.2 MiB" in done.stdout and "47 layers" in done.stdout
+    assert f"{out}: 4.6 MiB" in done.stdout and "51 layers" in done.stdout
     facts = describe(out)
     assert facts.pop("date").count("-") == 2
     assert facts == {"file": str(out), "variant": "mini", "net": "MCC_mini", "iterations": 7, "data": "lmdb/train"}
@@ -101,7 +101,7 @@ def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path
 
 def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
     done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run2", "--weights", small, "--iterations", 1, "--batch-size", 1)
-    assert done.returncode == 0 and "47 layers loaded by name; random start: none" in done.stdout, done.stderr
+    assert done.returncode == 0 and "51 layers loaded by name; random start: none" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("change, message", [

@@ -143,7 +143,7 @@ def test_weights_load_by_name(finished, drawn_set, tmp_path):
     weights = finished / "snapshots/mcc_iter_6.caffemodel"
     done = train(drawn_set, "--without", "mask", "--weights", weights, "--out", tmp_path / "a", "--iterations", 1, *FAST)
     assert done.returncode == 3
-    assert "Mconv1_stage2 is [(32, 56, 7, 7)" in done.stderr or "conv6_1_CPM is [(128, 34, 1, 1)" in done.stderr
+    assert "Mconv1_stage2 is [(32, 34, 7, 7)" in done.stderr
     done = train(drawn_set, "--without", "pose", "--weights", weights, "--out", tmp_path / "b", "--iterations", 1, *FAST)
     assert done.returncode == 0 and "layers loaded by name; random start: none" in done.stdout
 
