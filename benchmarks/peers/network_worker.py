@@ -73,7 +73,7 @@ def opencv(folder: pathlib.Path) -> tuple:
 
     def run(batch: np.ndarray) -> tuple:
         net.setInput(batch)
-        mask, heatmaps = net.forward([MASK, HEATMAPS])
+        mask, heatmaps = net.forward(["mask", HEATMAPS])  # OpenCV asks for layers' names, not blobs'
         return mask[:, 1], heatmaps
 
     return run, cv2.__version__
