@@ -15,6 +15,8 @@ GPU ?=
 VARIANT ?= $(if $(GPUS),paper,mini)
 # Augmented copies of each training sample for Caffe's own Data layers.
 BAKE ?=
+# What BAKE writes: lmdb or hdf5.
+FORMAT ?= lmdb
 RESUME ?= $(if $(WEIGHTS),,auto)
 IMAGES ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
@@ -37,11 +39,12 @@ prototxt: caffe  ## write prototxt/ and solver/ again from their generators
 synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
 	@$(RUN) data_tools.synth --out data/synth --train $(N) --test $$(( $(N) / 10 )) $(ARGS)
 
-lmdb: caffe  ## SOURCE (a data set's folder or COCO-style .json) to the LMDB sets DATA/{train,validation}; BAKE=8: and DATA/baked
+lmdb: caffe  ## SOURCE (a data set's folder or COCO-style .json) to the LMDB sets DATA/{train,validation}; BAKE=8: and DATA/baked (FORMAT=hdf5)
 	@[ -n "$(BAKE)" ] && [ -d $(DATA)/train ] || { \
 	    { [ -d $(SOURCE) ] || [ $(SOURCE) != data/synth ] || $(MAKE) synth ARGS=; } && \
 	    $(RUN) data_tools.build_lmdb $(SOURCE) $(DATA) $(ARGS); }
-	@[ -z "$(BAKE)" ] || $(RUN) data_tools.bake $(DATA)/train $(DATA)/baked --copies $(BAKE) --variant $(VARIANT)
+	@[ -z "$(BAKE)" ] || $(RUN) data_tools.bake $(DATA)/train $(DATA)/baked --copies $(BAKE) --format $(FORMAT) \
+	    --variant $(VARIANT)
 
 check: caffe  ## look for faults in SET (a data set or LMDB sets; default DATA): report and suspects in out/check
 	@$(RUN) data_tools.check $(or $(SET),$(DATA)) $(ARGS)

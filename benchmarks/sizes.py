@@ -35,7 +35,7 @@ from mcc_caffe.core.errors import UserError, run_command
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.evaluation.ablation_report import cell
-from mcc_caffe.paper import MINI, STAGES, stage_loss_blob
+from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.training.log import read_log
 from prototxt.generate import deploy_net, train_net
@@ -105,7 +105,7 @@ def seconds_a_picture(prototxt: pathlib.Path, weights: pathlib.Path) -> dict:
 
 def has_diverged(run: pathlib.Path) -> bool:
     """Whether the last stage of a training ended worse than the trivial answer, by the last line of its log."""
-    return not read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(STAGES)] < 1
+    return not read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(LAST_STAGE)] < 1
 
 
 def measure(size: Size, folder: pathlib.Path, data: pathlib.Path, weights: dict) -> Measured:

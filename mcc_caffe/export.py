@@ -4,10 +4,11 @@
     python -m mcc_caffe.export --onnx paper.onnx --variant paper --weights mcc_iter_200000.caffemodel
     python -m mcc_caffe.export --onnx mask.onnx --without pose
 
-Input `data` (batch, 3, height, width) float32, (BGR - 128) / 256, of any batch and of any height and width that are multiples
-of 8. Outputs, as far as the net has the stage: `mask` (batch, 2, height / 8, width / 8), probabilities of background and hand;
-`Mconv7_stage5` (batch, 22, height / 8, width / 8), the heatmaps of the 21 keypoints and the background. The file is compared with
-Caffe in ONNX Runtime, where that is installed, before it is written.
+Input `image` (batch, 3, height, width) float32, (BGR - 128) / 256, of any batch and of any height
+and width that are multiples of 8. Outputs, as far as the net has the stage: `conv6_2_CPM_prob`
+(batch, 2, height / 8, width / 8), the mask's probabilities of background and hand; `Mconv7_stage6`
+(batch, 22, height / 8, width / 8), the heatmaps of the 21 keypoints and the background. The file is
+compared with Caffe in ONNX Runtime, where that is installed, before it is written.
 """
 import argparse
 import pathlib
@@ -23,7 +24,7 @@ from mcc_caffe.core.errors import UserError, run_command
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
-from mcc_caffe.paper import ABLATIONS, DATA_BLOB, STRIDE, VARIANTS
+from mcc_caffe.paper import ABLATIONS, IMAGE_BLOB, STRIDE, VARIANTS
 
 OPSET, IR_VERSION = 13, 8                                        # as old as Softmax over one axis; runtimes since 2021 read it
 TOLERANCE = 1e-4                                                 # largest absolute difference from Caffe
@@ -148,10 +149,10 @@ def differences(model, net) -> Optional[dict]:
     names, random, found = [output.name for output in session.get_outputs()], np.random.default_rng(0), {}
     for batch, height, width in tqdm(CHECKED, desc="comparing with Caffe", delay=2, leave=False):
         images = random.uniform(-0.5, 0.5, (batch, 3, height, width)).astype(np.float32)
-        net.blobs[DATA_BLOB].reshape(*images.shape)
-        net.blobs[DATA_BLOB].data[...] = images
+        net.blobs[IMAGE_BLOB].reshape(*images.shape)
+        net.blobs[IMAGE_BLOB].data[...] = images
         net.forward()
-        pairs = zip(names, session.run(names, {DATA_BLOB: images}))
+        pairs = zip(names, session.run(names, {IMAGE_BLOB: images}))
         found[batch, height, width] = float(np.max([np.abs(net.blobs[name].data - other).max() for name, other in pairs]))  # NaN stays
     return found
 

@@ -14,7 +14,7 @@ from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.errors import UserError, positive, run_command
 from mcc_caffe.data.samples import SampleSet, SampleWriter
 from mcc_caffe.evaluation.metrics import pck
-from mcc_caffe.paper import STAGES, stage_loss_blob
+from mcc_caffe.paper import LAST_STAGE, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.training.log import read_log
 
@@ -52,7 +52,7 @@ def main(argv=None) -> None:
     run = options.out / "run"
     train.main([str(options.out / "set"), "--out", str(run), "--variant", "mini", "--no-augmentation",
                 "--batch-size", str(IMAGES), "--iterations", str(options.iterations), "--interval", "10"])
-    ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(STAGES)]
+    ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(LAST_STAGE)]
     predictor = HandPredictor(weights_path(run / SNAPSHOTS, options.iterations), "mini", levels=1, engine="caffe")
     found = np.stack([predictor.predict(sample.image()).keypoints for sample in chosen])
     accuracy = pck(found, np.stack([sample.keypoints for sample in chosen]), 0.2)

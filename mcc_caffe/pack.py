@@ -20,7 +20,7 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.data.samples import LIVE
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
-NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|train_baked|deploy)")
+NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|deploy)")
 
 
 def arguments(argv=None) -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """Every number of the paper, once, with its section; and the variants of the network built from them.
 
 The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang, Peng, Liu).
-Where it is silent the value is our reading, and the README's "Differences from the paper" gives the reason.
+Where it is silent the authors' release decides ("release" below): docs/differences.md says why.
 """
 from dataclasses import dataclass, field, replace
 from typing import Optional
@@ -15,7 +15,8 @@ PIXEL_SCALE = 256.0               # the input is (BGR - GREY) / PIXEL_SCALE, as 
 
 # 3.2: network
 STRIDE = 8                        # three poolings
-STAGES = 5                        # T, sub-stages of the pose stage
+POSE_STAGES = range(2, 7)         # the T = 5 sub-stages of the pose stage, by their numbers in the authors' release
+LAST_STAGE = POSE_STAGES[-1]
 MASK_CLASSES = 2                  # background, hand
 IGNORE_LABEL = 255                # mask label of samples that carry no mask
 
@@ -33,20 +34,21 @@ PYRAMID_CROP = 0.1                # of the image width, at most, from one level 
 PYRAMID_SMALLEST = 50             # pixels, the smallest level
 CONFIDENCE_THRESHOLD = 0.2
 
-# Blob names of the emitted nets
+# Blob names of the emitted nets: the release's, but for what our own data layer feeds, on which no weights hang
 DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB = "data", "mask_label", "heatmaps"
-MASK_BLOB = "mask"                # softmax of the mask head (deploy nets)
+IMAGE_BLOB = "image"              # input of the deploy nets
+MASK_BLOB = "conv6_2_CPM_prob"    # softmax of the mask head (deploy nets)
 MASK_LOSS_BLOB = "loss_mask"
 
 
 def stage_blob(stage: int) -> str:
-    """The 22 maps that sub-stage `stage` (1..STAGES) predicts."""
-    return "conv6_2_CPM" if stage == 1 else f"Mconv7_stage{stage}"
+    """Return the name of the 22 maps that sub-stage `stage` (of POSE_STAGES) predicts."""
+    return f"Mconv7_stage{stage}"
 
 
 def stage_loss_blob(stage: int) -> str:
-    """The L2 loss of sub-stage `stage` (1..STAGES)."""
-    return f"loss_stage{stage}"
+    """Return the name of the L2 loss of sub-stage `stage` (of POSE_STAGES)."""
+    return f"loss{stage}"
 
 
 # The background's map: 1 minus the sum of the joints' maps (3.1), or minus their maximum.
@@ -55,7 +57,7 @@ BACKGROUND_SUM, BACKGROUND_MAX = "sum", "max"
 
 @dataclass(frozen=True)
 class Schedule:
-    """Solver settings (3.3); weight decay is Caffe's usual one, the paper gives none."""
+    """Solver settings (3.3); weight decay is the release's, the paper gives none."""
 
     type: str = "SGD"
     base_lr: float = 5e-5
@@ -65,6 +67,10 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     snapshot: int = 5_000
+
+
+# The authors' own solver: its learning rate is the same to the end.
+RELEASED_SCHEDULE = Schedule(max_iter=300_000, snapshot=1_000)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,9 @@ class Variant:
     batch_size: int = 13              # per process (3.3)
     mask_loss_weight: float = 0.05    # 3.3
     heatmap_loss_weight: float = 1.0  # 3.3
-    weight_filler: str = "xavier"     # of the hidden layers; Caffe's name
+    trunk_filler: str = "xavier"      # of conv1_1 to conv5_2; Caffe's name (release)
+    stage_filler: str = "gaussian"    # of the hidden layers from conv5_3_CPM on (release)
+    stage_rate: float = 4.0           # learning rate of the pose stages' weights, as a multiple of the trunk's (release)
     negative_slope: float = 0.0       # of the ReLUs
     background_bias: float = 0.0      # start value of the background map's bias, in every stage
     threads: Optional[int] = None     # that train it on a CPU; None: one a core
@@ -108,7 +116,9 @@ MINI = replace(
     background=BACKGROUND_MAX,
     mask_loss_weight=0.5,     # at 0.05 the few mask cells are drowned by the heatmaps
     negative_slope=0.1,       # of plain ReLUs of so narrow a net a third to a half die within some thousand iterations
-    weight_filler="msra",     # learns faster here; at the paper's size and learning rate it diverges at once
+    trunk_filler="msra",      # learns faster here; at the paper's size and learning rate it diverges at once
+    stage_filler="msra",
+    stage_rate=1.0,
     threads=1,                # its layers are too small to share: processes (--processes) are the better use of cores
     background_bias=1.0,      # starts at the trivial answer (joints 0, background 1)
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),

@@ -26,8 +26,9 @@ def draw(logs: dict):
         iterations = [line["iteration"] for line in lines]
         label = f"{run.name} " if len(logs) > 1 else ""
         total.semilogy(iterations, [line["loss"] for line in lines], label=label or None)
-        for place, name in enumerate(lines[0]["ratio_to_trivial"]):
-            stages.plot(iterations, [line["ratio_to_trivial"][name] for line in lines], label=f"{label}stage {place + 1}", alpha=0.8)
+        for name in lines[0]["ratio_to_trivial"]:
+            ratios = [line["ratio_to_trivial"][name] for line in lines]
+            stages.plot(iterations, ratios, label=f"{label}{name}", alpha=0.8)
         if MASK_LOSS_BLOB in lines[0]["losses"]:
             mask.plot(iterations, [line["losses"][MASK_LOSS_BLOB] for line in lines], label=label or None)
     stages.axhline(1, color="grey", linestyle=":", label="trivial answer")

@@ -25,7 +25,7 @@ from mcc_caffe.core.errors import UserError, input_side, positive, run_command
 from mcc_caffe.core.files import existing, shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
 from mcc_caffe.data.loader import LoaderConfig
-from mcc_caffe.data.samples import LIVE, open_set
+from mcc_caffe.data.samples import LIVE, MIXED, mixture_shares, open_set
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.training.launch import launch
 from mcc_caffe.training.run import Run, train
@@ -51,6 +51,9 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--batch-size", type=positive, help="images a process and iteration (default: the net's)")
     add("--input-size", type=input_side, metavar="PIXELS", help="side of the network's input, a multiple of 8 (default: the net's)")
     add("--seed", type=int, help="of weights, order and augmentation (default: the solver's)")
+    add("--windows", type=_windows, metavar="LEAST,MOST", help="see each hand in a square whose side is drawn between these multiples "
+        "of its keypoints' box, as 1.1,2.5 (default: in the whole picture, as the paper)")
+    add("--colours", action="store_true", help="draw other colours and sharpness, too (default: the paper's augmentation)")
     add("--no-augmentation", action="store_true", help="letterbox only")
     add("--workers", type=int, default=2, help="loader processes for each training process; 0: none (default: 2)")
     add("--interval", type=positive, default=20, help="iterations a log line (default: 20)")
@@ -63,6 +66,23 @@ def _ids(text: str) -> tuple:
         return tuple(map(int, text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of GPU ids such as 0,1") from None
+
+
+def _windows(text: str) -> tuple:
+    try:
+        least, most = map(float, text.split(","))
+    except ValueError:
+        least, most = 0.0, 0.0
+    if not 1 <= least <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair such as 1.1,2.5 of numbers from 1 on, the smaller first")
+    return least, most
+
+
+def _absolute(source: str) -> str:
+    """The source with every folder in it as an absolute path."""
+    if source.startswith(MIXED):
+        return MIXED + "+".join(f"{_absolute(name)}*{share}" for name, share in mixture_shares(source).items())
+    return source if source.startswith(LIVE) else str(pathlib.Path(source).absolute())
 
 
 def prepare(options: argparse.Namespace) -> Run:
@@ -86,10 +106,12 @@ def prepare(options: argparse.Namespace) -> Run:
 
     if options.seed is not None:
         solver.random_seed = options.seed
-    source = options.data if options.data.startswith(LIVE) else str(pathlib.Path(options.data).absolute())
+    source = _absolute(options.data)
     settings = {"source": source, "seed": max(solver.random_seed, 0), "workers": options.workers,
-                "augment": not options.no_augmentation, "first_iteration": snapshots.iteration(resume) if resume else 0}
+                "augment": not options.no_augmentation, "colours": options.colours, "first_iteration": snapshots.iteration(resume) if resume else 0}
     settings |= {name: value for name in ("batch_size", "input_size") if (value := getattr(options, name))}
+    if options.windows:
+        settings["smallest_window"], settings["largest_window"] = options.windows
     config = dataclasses.replace(LoaderConfig.from_json(layer.python_param.param_str), **settings)
     layer.python_param.param_str = config.to_json()
 

@@ -3,24 +3,21 @@
     <variant>/{train,deploy}.prototxt                  the paper's network
     <variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (4.2)
     <variant>/{train,deploy}_without_pose.prototxt     the mask stage alone (4.2)
-    <variant>/train_baked[_without_...].prototxt       the train nets on a set that data_tools.bake made, for Caffe without Python
 """
 import argparse
 import pathlib
 
 import caffe
 from caffe import layers as L
-from caffe import params as P
 
 from mcc_caffe.data.loader import LoaderConfig
 from mcc_caffe.paper import (
-    ABLATIONS, DATA_BLOB, GREY, HEATMAPS_BLOB, MASK_LABEL_BLOB, PIXEL_SCALE, VARIANTS, WITHOUT_MASK, WITHOUT_POSE, Variant, file_suffix,
+    ABLATIONS, DATA_BLOB, HEATMAPS_BLOB, IMAGE_BLOB, MASK_LABEL_BLOB, VARIANTS, WITHOUT_MASK, WITHOUT_POSE, Variant, file_suffix,
 )
 from prototxt.network import body
 
 HEADER = "# Written by `make prototxt` (prototxt/generate.py): change that, not this file.\n"
 SOURCE = "data/lmdb/train"  # the train nets' set; mcc_caffe.train puts the user's in its place
-BAKED = "data/baked"        # the baked train nets' set; data_tools.bake puts the user's in its place
 
 
 def train_net(variant: Variant, without: str = None) -> str:
@@ -33,29 +30,17 @@ def train_net(variant: Variant, without: str = None) -> str:
     data = L.Python(module="mcc_caffe.data_layer", layer="HandDataLayer", param_str=config.to_json(), ntop=len(tops))
     for name, blob in zip(tops, data):
         net[name] = blob
-    body(net, variant, without, train=True)
+    body(net, variant, DATA_BLOB, without=without, train=True)
     if without == WITHOUT_POSE:
         net.silence = L.Silence(net[HEATMAPS_BLOB], ntop=0)
     return text(net, variant, without, "train")
 
 
-def baked_train_net(variant: Variant, without: str = None) -> str:
-    """Prototxt of the training net on a baked set: one of Caffe's own Data layers a blob in place of the Python layer."""
-    net = caffe.NetSpec()
-    unused = {WITHOUT_MASK: MASK_LABEL_BLOB, WITHOUT_POSE: HEATMAPS_BLOB}.get(without)
-    for blob in (DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB):
-        if blob != unused:
-            pixels = dict(transform_param=dict(mean_value=GREY, scale=1 / PIXEL_SCALE)) if blob == DATA_BLOB else {}
-            net[blob] = L.Data(source=f"{BAKED}/{blob}", backend=P.Data.LMDB, batch_size=variant.batch_size, **pixels)
-    body(net, variant, without, train=True)
-    return text(net, variant, without, "train_baked")
-
-
 def deploy_net(variant: Variant, without: str = None) -> str:
-    """Prototxt of the net for inference: `data` in; `mask` probabilities and the last stage's heatmaps out."""
+    """Prototxt of the net for inference: `image` in; the mask's probabilities and the last stage's heatmaps out."""
     net = caffe.NetSpec()
-    net[DATA_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))
-    body(net, variant, without)
+    net[IMAGE_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))
+    body(net, variant, IMAGE_BLOB, without=without)
     return text(net, variant, without, "deploy")
 
 
@@ -72,7 +57,6 @@ def nets() -> dict:
         for without in (None, *ABLATIONS):
             suffix = file_suffix(without)
             files[f"{variant.name}/train{suffix}.prototxt"] = train_net(variant, without)
-            files[f"{variant.name}/train_baked{suffix}.prototxt"] = baked_train_net(variant, without)
             files[f"{variant.name}/deploy{suffix}.prototxt"] = deploy_net(variant, without)
     return files
 

@@ -3,13 +3,19 @@ import argparse
 import json
 import pathlib
 
-from mcc_caffe.paper import ABLATIONS, VARIANTS, Variant, file_suffix
+from mcc_caffe.paper import ABLATIONS, PAPER, RELEASED_SCHEDULE, VARIANTS, Variant, file_suffix
 from prototxt.generate import write
 
+RELEASED = "release"  # the solver of the authors' files, beside the paper's own
 HEADER = "# Written by `make prototxt` (solver/generate.py): change that, not this file.\n"
 
 # Why a variant departs from the paper, by field of its Schedule.
 REASONS = {
+    (RELEASED, "base_lr"): "release, as 3.3",
+    (RELEASED, "lr_policy"): "release; the paper steps down every 50,000 iterations",
+    (RELEASED, "max_iter"): "release; the paper stops at 200,000",
+    (RELEASED, "weight_decay"): "release",
+    (RELEASED, "snapshot"): "release",
     ("mini", "type"): "at 5e-5 SGD hardly moves on 16 x 16 maps, whose summed loss is a tenth as large",
     ("mini", "base_lr"): "for Adam",
     ("mini", "stepsize"): "the paper's schedule, five times as short",
@@ -18,42 +24,57 @@ REASONS = {
 }
 
 
-def solver(variant: Variant, without: str = None, net: str = None) -> str:
-    """Prototxt of the solver, each line with its reason. net: path of the training net, where it is not the one that ships."""
+def solver(variant: Variant, without: str = None, net: str = None, released: bool = False) -> str:
+    """Return the prototxt of the solver, each line with its reason.
+
+    Args:
+        variant: size of the network and its settings.
+        without: an ablation of section 4.2 (paper.ABLATIONS) or None.
+        net: path of the training net, where it is not the one that ships.
+        released: take the schedule of the authors' files instead of the paper's.
+    """
     suffix = file_suffix(without)
     net = net or f"prototxt/{variant.name}/train{suffix}.prototxt"
-    schedule = variant.schedule
-    lines = [
-        ("net", json.dumps(net), f"{variant.batch_size} images a process (3.3), {variant.weight_filler} start"),
-        ("type", f'"{schedule.type}"', "3.3"),
-        ("base_lr", schedule.base_lr, "3.3"),
+    schedule = RELEASED_SCHEDULE if released else variant.schedule
+    kind = RELEASED if released else variant.name
+    policy = [("lr_policy", '"fixed"', "")] if released else [
         ("lr_policy", '"step"', "3.3"),
         ("gamma", schedule.gamma, "3.3"),
         ("stepsize", schedule.step_size, "3.3"),
+    ]
+    start = f"{variant.trunk_filler} and {variant.stage_filler} start"
+    lines = [
+        ("net", json.dumps(net), f"{variant.batch_size} images a process (3.3), {start}"),
+        ("type", f'"{schedule.type}"', "3.3"),
+        ("base_lr", schedule.base_lr, "3.3"),
+        *policy,
         ("max_iter", schedule.max_iter, "3.3"),
         ("momentum", schedule.momentum, "3.3"),
-        ("weight_decay", schedule.weight_decay, "not in the paper; Caffe's and [9]'s usual value"),
+        ("weight_decay", schedule.weight_decay, "not in the paper; the release's"),
         ("snapshot", schedule.snapshot, "not in the paper"),
         ("snapshot_prefix", f'"runs/{variant.name}{suffix}/snapshots/mcc"', "mcc_caffe.train sets its own run's"),
         ("random_seed", 0, "the same start every time"),
         ("display", 0, "mcc_caffe.train shows the progress"),
     ]
     if schedule.type == "Adam":
-        lines.insert(8, ("momentum2", 0.999, "Adam's usual value"))
+        place = next(place for place, line in enumerate(lines) if line[0] == "momentum")
+        lines.insert(place + 1, ("momentum2", 0.999, "Adam's usual value"))
     text = HEADER
     for field, value, reason in lines:
-        reason = REASONS.get((variant.name, field), reason)
+        reason = REASONS.get((kind, field), reason)
         text += f"{f'{field}: {value}':<60}# {reason}\n"
     return text
 
 
 def solvers() -> dict:
     """{relative path: prototxt} of every solver."""
-    return {
+    files = {
         f"{variant.name}/solver{file_suffix(without)}.prototxt": solver(variant, without)
         for variant in VARIANTS.values()
         for without in (None, *ABLATIONS)
     }
+    files[f"{PAPER.name}/solver_release.prototxt"] = solver(PAPER, released=True)
+    return files
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.timing import peak_mib, spread, timed
 
 CORES = len(os.sched_getaffinity(0))
-MASK, HEATMAPS = "mask", "Mconv7_stage5"
+INPUT, MASK, HEATMAPS = "image", "conv6_2_CPM_prob", "Mconv7_stage6"
 
 
 def caffe(folder: pathlib.Path, prototxt: str = "deploy.prototxt") -> tuple:
@@ -48,14 +48,14 @@ def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> tuple:
     from benchmarks.peers.torch_net import Net
 
     module.set_num_threads(CORES)
-    net = Net(json.loads((folder / "layers.json").read_text()), {"data": 3})
+    net = Net(json.loads((folder / "layers.json").read_text()), {INPUT: 3})
     net.load(np.load(folder / "weights.npz"))
     layout = getattr(module, layout)
     net = net.eval().to(memory_format=layout)
 
     def run(batch: np.ndarray) -> tuple:
         with module.inference_mode():
-            found = net({"data": module.from_numpy(batch).contiguous(memory_format=layout)})
+            found = net({INPUT: module.from_numpy(batch).contiguous(memory_format=layout)})
             return found[MASK][:, 1].numpy(), found[HEATMAPS].contiguous().numpy()
 
     return run, module.__version__
@@ -73,7 +73,7 @@ def opencv(folder: pathlib.Path) -> tuple:
 
     def run(batch: np.ndarray) -> tuple:
         net.setInput(batch)
-        mask, heatmaps = net.forward([MASK, HEATMAPS])
+        mask, heatmaps = net.forward(["mask", HEATMAPS])  # OpenCV asks for layers' names, not blobs'
         return mask[:, 1], heatmaps
 
     return run, cv2.__version__

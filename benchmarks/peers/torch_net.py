@@ -84,8 +84,8 @@ class Net(nn.Module):
 
     def _softmaxwithloss(self, layer: dict, channels: list):
         ignored = layer["loss_param"]["ignore_label"]
-        if layer["loss_param"]["normalization"] != "BATCH_SIZE":
-            raise ValueError(f"layer {layer['name']} normalizes by {layer['loss_param']['normalization']}, which this net does not know")
+        if layer["loss_param"].get("normalize", True):
+            raise ValueError(f"layer {layer['name']} is normalized by its cells: this net is not")
         return lambda scores, label: functional.cross_entropy(
             scores, label.reshape(label.shape[0], *label.shape[-2:]).long(), ignore_index=ignored, reduction="sum") / len(scores)
 

@@ -10,6 +10,10 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, find_shipped
 
 
+# A layer that OpenPose's hand model has and ours has not, with its shape.
+_OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
+
+
 class WeightsError(UserError):
     """Weights that do not fit the net."""
 
@@ -72,6 +76,11 @@ def load_weights(net, path, complete: bool = True) -> list:
     path = pathlib.Path(path)
     found = file_shapes(path)
     own = net_shapes(net)
+    if found.get(_OPENPOSE_LAYER, [()])[0] == _OPENPOSE_SHAPE:
+        raise WeightsError(
+            f"{path} is OpenPose's hand model: make weights of our net out of it with "
+            f"`python -m mcc_caffe.surgery --openpose {path} --out mcc_from_openpose.caffemodel`"
+        )
     shared = [name for name in own if name in found]
     for name in shared:
         if [_stripped(shape) for shape in own[name]] != [_stripped(shape) for shape in found[name]]:

@@ -23,7 +23,14 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import reduction
 from mcc_caffe.core.heatmaps import encode
-from mcc_caffe.data.augmentation import Augmentation, network_input, warp_keypoints, warp_mask
+from mcc_caffe.data.augmentation import (
+    Augmentation,
+    ColourChange,
+    draw_window,
+    network_input,
+    warp_keypoints,
+    warp_mask,
+)
 from mcc_caffe.data.samples import Sample, SampleSet, open_set
 from mcc_caffe.paper import BACKGROUND_MAX, BACKGROUND_SUM, HEATMAPS, IGNORE_LABEL, STRIDE, Variant
 
@@ -40,7 +47,9 @@ class LoaderConfig:
 
     source: LMDB set, or synth:... (see samples.open_set). batch_size: samples. input_size: m, pixels. sigma: of the
     heatmaps' Gaussians, cells. background: BACKGROUND_SUM or BACKGROUND_MAX. augment: draw 3.3's augmentation, else
-    letterbox only. shuffle: a new order each epoch, else the set's own. seed: of order and augmentation. first_iteration:
+    letterbox only. smallest_window, largest_window: each hand is seen in a square whose side is drawn between these multiples of its
+    keypoints' box, instead of in the whole picture; 0: the whole picture, as the paper has it. colours: draw other colours and
+    sharpness, too. shuffle: a new order each epoch, else the set's own. seed: of order and augmentation. first_iteration:
     where to begin (a resumed run). workers: processes, 0 works in the caller. prefetch: batches ahead, per worker.
     """
 
@@ -50,6 +59,9 @@ class LoaderConfig:
     sigma: float
     background: str = BACKGROUND_SUM
     augment: bool = True
+    smallest_window: float = 0.0
+    largest_window: float = 0.0
+    colours: bool = False
     shuffle: bool = True
     seed: int = 0
     first_iteration: int = 0
@@ -135,11 +147,23 @@ def fill(config: LoaderConfig, sample: Sample, rng, data, mask_label, heatmaps) 
     `rng` draws the augmentation; None only letterboxes.
     """
     mask, size = sample.mask(), config.input_size
-    drawn = Augmentation() if rng is None else Augmentation.draw(rng)
+    drawn = Augmentation() if rng is None else _draw(config, sample, rng)
     image, matrix, reduced = _image_and_map(sample, drawn, size)
+    if rng is not None and config.colours:
+        image = ColourChange.draw(rng).apply(image)
     network_input(image, matrix, size, data, reduced)
     mask_label[0] = IGNORE_LABEL if mask is None else warp_mask(mask, matrix, size // STRIDE)
     heatmaps[:] = encode(warp_keypoints(sample.keypoints, matrix, size), size // STRIDE, config.sigma, config.background)
+
+
+def _draw(config: LoaderConfig, sample: Sample, rng) -> Augmentation:
+    """The augmentation of one sample; where a window is drawn, its side takes the place of 3.3's scale."""
+    drawn = Augmentation.draw(rng)
+    if config.largest_window:
+        window = draw_window(rng, sample.keypoints, config.smallest_window, config.largest_window)
+        if window is not None:
+            drawn = dataclasses.replace(drawn, scale=1.0, window=window)
+    return drawn
 
 
 def _image_and_map(sample: Sample, drawn: Augmentation, size: int) -> tuple:

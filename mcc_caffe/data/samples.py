@@ -34,6 +34,7 @@ LIVE = "synth:"        # a source that begins so is no folder: its samples are r
 # What opens a source that is no folder, by how the source begins: "module:callable", imported when
 # it is first used. So this room needs no data tools, nor training on a folder OpenGL and the mesh.
 SOURCES = {LIVE: "data_tools.hands.live:LiveHands"}
+MIXED = "mix:"         # a source that begins so is a mixture of others, `mix:A*0.5+B*0.3+C*0.2`
 
 _FIRST_MAP = 64 << 20  # bytes an LMDB starts with; doubled whenever it is full
 _TRANSACTION = 100     # samples written at a time
@@ -112,8 +113,45 @@ class Sample:
 _OPEN = weakref.WeakValueDictionary()
 
 
+class Mixture:
+    """An endless mixture of sets: sample i comes from a set drawn by the sets' shares, any of its samples alike.
+
+    What sample i is depends on i alone, so that a resumed training sees what an uninterrupted one would have seen.
+
+    Args:
+        shares: {source: share}, the shares being any positive numbers.
+    """
+
+    endless = True
+
+    def __init__(self, shares: dict):
+        self._sets = [open_set(source) for source in shares]
+        self._shares = np.array(list(shares.values()), float) / sum(shares.values())
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng((2, int(index)))
+        chosen = self._sets[rng.choice(len(self._sets), p=self._shares)]
+        return chosen[int(index) if chosen.endless else int(rng.integers(len(chosen)))]
+
+
+def mixture_shares(source: str) -> dict:
+    """Return {source: share} of a mixture's name; UserError where a share is no number above 0."""
+    shares = {}
+    for part in source.removeprefix(MIXED).split("+"):
+        name, _, share = part.rpartition("*")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = 0.0
+        if not name or not 0 < shares[name] < np.inf:
+            raise UserError(f"{part!r} in {source!r} is no source and its share: write mix:A*0.5+B*0.5")
+    return shares
+
+
 def open_set(source):
-    """The set that `source` names: the folder of an LMDB set, or `synth:...`, which data_tools.hands.live renders endlessly."""
+    """The set that `source` names: the folder of an LMDB set, or `synth:...`, which data_tools.hands.live renders endlessly, or a mixture."""
+    if str(source).startswith(MIXED):
+        return Mixture(mixture_shares(str(source)))
     for scheme, address in SOURCES.items():
         if str(source).startswith(scheme):
             module, _, name = address.partition(":")
@@ -166,23 +204,66 @@ class SampleSet:
         return Sample.from_datums(key.decode(), image, annotation)
 
 
-class RecordWriter:
-    """Writes a folder of LMDBs that share their keys: a context manager that leaves the whole `folder`, or, on any error, nothing.
+class FolderWriter:
+    """Leaves a whole `folder` or, on any error, nothing: a context manager.
 
-    The databases, one a name, grow as needed in a temporary folder beside the target, `partial`, which takes its place at
-    the end. Place i has the key `%08d_<name>`, so that LMDB's order is the order of writing.
+    Everything is written into a temporary folder beside the target, `partial`, which takes its
+    place at the end.
     """
 
-    def __init__(self, folder, names):
+    disk_errors = ()  # what the storage raises where the disk is full
+
+    def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         if self.folder.exists():
             raise UserError(f"{self.folder} exists already: remove it or give another folder")
         self.partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
         self.count = 0
-        self._names, self._pending = names, []
 
     def __enter__(self):
         self.partial.mkdir(parents=True)
+        return self
+
+    def _complete(self) -> None:
+        """Writes what is still pending."""
+
+    def _close(self) -> None:
+        """Closes what is open."""
+
+    def finish(self, **info) -> None:
+        """Completes the folder; `info` goes into info.json."""
+        if not self.count:
+            raise UserError(f"no usable sample for {self.folder}: nothing was written")
+        self._complete()
+        info = {"format": 1, "samples": self.count, **info}
+        (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
+        self.partial.rename(self.folder)
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._close()
+        shutil.rmtree(self.partial, ignore_errors=True)
+        if isinstance(error, self.disk_errors):
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"the set {self.folder} could not be written ({reason}): is the disk full?"
+            ) from None
+
+
+class RecordWriter(FolderWriter):
+    """Writes a folder of LMDBs that share their keys.
+
+    The databases, one a name, grow as needed. Place i has the key `%08d_<name>`, so that LMDB's
+    order is the order of writing.
+    """
+
+    disk_errors = (lmdb.Error,)
+
+    def __init__(self, folder, names):
+        super().__init__(folder)
+        self._names, self._pending = names, []
+
+    def __enter__(self):
+        super().__enter__()
         self._databases = [lmdb.open(str(self.partial / name), map_size=_FIRST_MAP) for name in self._names]
         return self
 
@@ -205,23 +286,14 @@ class RecordWriter:
                     database.set_mapsize(2 * database.info()["map_size"])
         self._pending.clear()
 
-    def finish(self, **info) -> None:
-        """Completes the folder; `info` goes into info.json."""
-        if not self.count:
-            raise UserError(f"no usable sample for {self.folder}: nothing was written")
+    def _complete(self) -> None:
         self._flush()
         for database in self._databases:
             database.sync(True)
-        info = {"format": 1, "samples": self.count, **info}
-        (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
-        self.partial.rename(self.folder)
 
-    def __exit__(self, kind, error, trace) -> None:
+    def _close(self) -> None:
         for database in self._databases:
             database.close()
-        shutil.rmtree(self.partial, ignore_errors=True)
-        if isinstance(error, lmdb.Error):
-            raise UserError(f"the set {self.folder} could not be written ({error}): is the disk full?") from None
 
 
 class SampleWriter(RecordWriter):

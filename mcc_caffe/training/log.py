@@ -48,7 +48,7 @@ class Log:
         if MASK_LOSS_BLOB in losses:
             shown.append(f"mask {losses[MASK_LOSS_BLOB]:.1f}")
         if ratios:
-            shown.append("stages " + " ".join(f"{losses[name]:.0f}" for name in ratios)
+            shown.append(" ".join(f"{name} {losses[name]:.0f}" for name in ratios)
                          + " (of trivial: " + " ".join(f"{ratio:.2f}" for ratio in ratios.values()) + ")")
         return ", ".join(shown + [f"{self._images / seconds:.1f} img/s", f"data wait {wait:.2f} s"])
 

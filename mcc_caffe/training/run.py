@@ -21,7 +21,7 @@ from mcc_caffe.paper import (
     BACKGROUND,
     HEATMAPS_BLOB,
     MASK_LOSS_BLOB,
-    STAGES,
+    POSE_STAGES,
     Variant,
     stage_blob,
     stage_loss_blob,
@@ -93,7 +93,7 @@ def train(run: Run, ranks: Ranks) -> None:
 
 def _initialise(solver, run: Run, rank: int) -> None:
     """Start values: the background bias, given weights, or a snapshot."""
-    for stage in range(1, STAGES + 1):
+    for stage in POSE_STAGES:
         if stage_blob(stage) in solver.net.params:
             solver.net.params[stage_blob(stage)][1].data[BACKGROUND] = run.variant.background_bias
     if run.weights:
@@ -165,5 +165,5 @@ def _mean_losses(net, ranks: Ranks) -> tuple:
 
 def stage_losses(net) -> dict:
     """{loss blob: value} of a train net's losses, unweighted, in the order of the stages."""
-    names = [MASK_LOSS_BLOB] + [stage_loss_blob(stage) for stage in range(1, STAGES + 1)]
+    names = [MASK_LOSS_BLOB] + [stage_loss_blob(stage) for stage in POSE_STAGES]
     return {name: float(net.blobs[name].data) for name in names if name in net.blobs}

@@ -10,7 +10,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import gpu_ids
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
-from mcc_caffe.paper import MINI, STAGES, stage_blob
+from mcc_caffe.paper import LAST_STAGE, MINI, stage_blob
 from tests.support.commands import run
 
 
@@ -58,7 +58,7 @@ def test_the_cpu_agrees_with_itself_and_the_comparison_is_not_blind():
     values, gradients = gpu_worker.computed("mini", None)
     again, gradients_again = gpu_worker.computed("mini", None)
     assert gpu_worker.worst(again, values)["error"] < 1e-6 and gpu_worker.worst(gradients_again, gradients)["error"] < 1e-6
-    last = stage_blob(STAGES)
+    last = stage_blob(LAST_STAGE)
     assert all(np.abs(values[name]).max() > 1e-3 for name in ("conv1_1", "conv5_3_CPM", last))  # nothing died
     assert all(np.abs(gradients[name]).max() > 0 for name in ("conv1_1/0", "conv1_1/1", f"{last}/0"))
     assert gpu_worker.worst({**gradients, "conv1_1/0": gradients["conv1_1/0"] * 1.01}, gradients) == {

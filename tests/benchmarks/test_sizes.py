@@ -52,7 +52,7 @@ def test_the_table_compares_with_mini():
 
 @pytest.mark.parametrize("ratio, diverged", [(0.3, False), (1.0, True), (4e10, True), (float("nan"), True)])
 def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_path):
-    lines = [{"iteration": number, "ratio_to_trivial": {"loss_stage5": value}} for number, value in ((20, 0.9), (40, ratio))]
+    lines = [{"iteration": number, "ratio_to_trivial": {"loss6": value}} for number, value in ((20, 0.9), (40, ratio))]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert sizes.has_diverged(tmp_path) == diverged
 

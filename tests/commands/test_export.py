@@ -11,6 +11,7 @@ from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.paper import MASK_BLOB
 from tests.support.commands import ROOT, run
 from tests.support.weights import lively_weights
 
@@ -21,21 +22,22 @@ onnxruntime = pytest.importorskip("onnxruntime")
 def run_onnx(path, images) -> dict:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"data": images})))
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: images})))
 
 
 def run_caffe(prototxt, path, images) -> dict:
     caffe = import_caffe()
     caffe.set_mode_cpu()
     net = caffe.Net(str(prototxt), str(path), caffe.TEST)
-    net.blobs["data"].reshape(*images.shape)
-    net.blobs["data"].data[...] = images
+    net.blobs["image"].reshape(*images.shape)
+    net.blobs["image"].data[...] = images
     return {name: values.copy() for name, values in net.forward().items()}
 
 
 @pytest.mark.parametrize("variant, without, outputs", [
-    ("mini", "", {"mask", "Mconv7_stage5"}), ("mini", "_without_mask", {"Mconv7_stage5"}), ("mini", "_without_pose", {"mask"}),
-    ("paper", "", {"mask", "Mconv7_stage5"}),
+    ("mini", "", {MASK_BLOB, "Mconv7_stage6"}), ("mini", "_without_mask", {"Mconv7_stage6"}),
+    ("mini", "_without_pose", {MASK_BLOB}),
+    ("paper", "", {MASK_BLOB, "Mconv7_stage6"}),
 ])
 def test_it_does_what_caffe_does(variant, without, outputs, tmp_path):
     prototxt, path, file = ROOT / f"prototxt/{variant}/deploy{without}.prototxt", tmp_path / "net.caffemodel", tmp_path / "new/net.onnx"
@@ -47,19 +49,20 @@ def test_it_does_what_caffe_does(variant, without, outputs, tmp_path):
         expected, found = run_caffe(prototxt, path, images), run_onnx(file, images)
         assert set(found) == set(expected) == outputs
         for name, values in expected.items():
-            assert values.shape == (batch, 2 if name == "mask" else 22, height // 8, width // 8)
+            assert values.shape == (batch, 2 if name == MASK_BLOB else 22, height // 8, width // 8)
             assert np.abs(found[name] - values).max() <= export.TOLERANCE and np.ptp(values) > 0.1
 
 
 def test_the_file_says_what_it_is(tmp_path):
     done = run("mcc_caffe.export", "--onnx", tmp_path / "hand.onnx")
     assert done.returncode == 0, done.stderr
-    assert "mini.npz, opset 13; data [batch, 3, height, width], mask [batch, 2, height / 8, width / 8]" in done.stdout
+    assert ("mini.npz, opset 13; image [batch, 3, height, width], "
+            "conv6_2_CPM_prob [batch, 2, height / 8, width / 8]") in done.stdout
     assert "as Caffe within " in done.stdout and "at 6 sizes and batches in ONNX Runtime" in done.stdout
     model = onnx.load(str(tmp_path / "hand.onnx"))
     assert model.graph.name == "MCC_mini_deploy" and {prop.key: prop.value for prop in model.metadata_props}["keypoints"].split(", ") == list(NAMES)
     assert run("mcc_caffe.export", "--onnx", tmp_path / "mask.onnx", "--without", "pose").returncode == 0
-    assert [output.name for output in onnx.load(str(tmp_path / "mask.onnx")).graph.output] == ["mask"]
+    assert [output.name for output in onnx.load(str(tmp_path / "mask.onnx")).graph.output] == [MASK_BLOB]
 
 
 HEAD = 'name: "n" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 9 dim: 9 } } } '

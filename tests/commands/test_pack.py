@@ -11,6 +11,7 @@ from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import describe, file_shapes, load_weights, read_caffemodel
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, run
 
@@ -40,17 +41,17 @@ def small(snapshot, tmp_path):
 def outputs(path, images):
     net = mini_net()
     load_weights(net, path)
-    net.blobs["data"].reshape(*images.shape)
-    net.blobs["data"].data[...] = images
+    net.blobs["image"].reshape(*images.shape)
+    net.blobs["image"].data[...] = images
     net.forward()
-    return [net.blobs[name].data.copy() for name in ("mask", *(f"Mconv7_stage{stage}" for stage in range(2, 6)))]
+    return [net.blobs[name].data.copy() for name in (MASK_BLOB, *map(stage_blob, POSE_STAGES))]
 
 
 def test_the_command_writes_one_small_file_that_says_what_it_is(snapshot, tmp_path):
     out = tmp_path / "out.npz"
     done = run("mcc_caffe.pack", snapshot, out)
     assert done.returncode == 0, done.stderr
-    assert f"{out}: 4.2 MiB" in done.stdout and "47 layers" in done.stdout
+    assert f"{out}: 4.6 MiB" in done.stdout and "51 layers" in done.stdout
     facts = describe(out)
     assert facts.pop("date").count("-") == 2
     assert facts == {"file": str(out), "variant": "mini", "net": "MCC_mini", "iterations": 7, "data": "lmdb/train"}
@@ -101,7 +102,7 @@ def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path
 
 def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
     done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run2", "--weights", small, "--iterations", 1, "--batch-size", 1)
-    assert done.returncode == 0 and "47 layers loaded by name; random start: none" in done.stdout, done.stderr
+    assert done.returncode == 0 and "51 layers loaded by name; random start: none" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("change, message", [

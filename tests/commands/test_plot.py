@@ -9,7 +9,7 @@ from tests.support.commands import run
 
 def write_log(folder, stages=5):
     folder.mkdir()
-    ratios = {f"loss_stage{stage}": 0.9 for stage in range(1, stages + 1)}
+    ratios = {f"loss{stage}": 0.9 for stage in range(2, stages + 2)}
     lines = [{"iteration": i, "loss": 100.0 / i, "losses": {"loss_mask": 3.0, **ratios}, "ratio_to_trivial": ratios} for i in (1, 2, 3)]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder

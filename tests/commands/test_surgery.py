@@ -1,4 +1,4 @@
-"""Weights of OpenPose's hand model [9] in our net: the same five stages, shown on random weights with real Caffe."""
+"""Weights of OpenPose's hand model [9] in our net: stages that answer alike, in real Caffe."""
 import shutil
 
 import numpy as np
@@ -12,7 +12,7 @@ from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT, run
 
 SIDE = 64          # pixels of the input: 8 x 8 maps are enough to compare
-STAGES = [f"Mconv7_stage{stage}" for stage in range(2, 6)]
+STAGES = [f"Mconv7_stage{stage}" for stage in range(2, 7)]
 TRUNK = ([f"conv1_{n}" for n in (1, 2)], [f"conv2_{n}" for n in (1, 2)], [f"conv3_{n}" for n in (1, 2, 3, 4)],
          [f"conv4_{n}" for n in (1, 2, 3, 4)] + ["conv5_1", "conv5_2"])
 CHANNELS = (64, 128, 256, 512)
@@ -79,43 +79,91 @@ def transplanted(openpose):
     return done.stdout, out
 
 
-def forward(net, blob):
-    net.blobs[blob].reshape(1, 3, SIDE, SIDE)
-    net.blobs[blob].data[...] = np.random.default_rng(1).uniform(-0.5, 0.5, (1, 3, SIDE, SIDE))
-    net.forward()
-    return {name: net.blobs[name].data.copy() for name in ("conv5_3_CPM", "conv6_2_CPM", *STAGES)}
-
-
-@pytest.mark.parametrize("suffix", ["", "_without_mask"])
-def test_our_five_stages_answer_as_the_first_five_of_openpose(suffix, openpose, transplanted):
-    """The net without mask takes [9]'s file as it is."""
-    caffe = import_caffe()
-    net = caffe.Net(str(ROOT / f"prototxt/paper/deploy{suffix}.prototxt"), caffe.TEST)
-    load_weights(net, openpose[1] if suffix else transplanted[1])
-    expected, found = forward(openpose[0], "image"), forward(net, "data")
-    for name, maps in expected.items():
-        assert maps.std() > 0.01 and np.abs(found[name] - maps).max() < 1e-5 * np.abs(maps).max(), name
-    if not suffix:
-        assert net.blobs["conv5_5_mask"].data.std() > 0                      # the mask is there, and is not looked at
-
-
-def test_the_command_says_what_is_left_to_training(transplanted):
-    lines = transplanted[0].splitlines()
-    assert ": 45 layers of " in lines[0] and lines[0].endswith("conv6_1_CPM, Mconv1_stage2, Mconv1_stage3, Mconv1_stage4, Mconv1_stage5")
-    assert lines[1].endswith(": conv5_4_mask, conv5_5_mask")
-    assert lines[2] == "left out: " + ", ".join(f"Mconv{number}_stage6" for number in range(1, 8))
-
-
-def test_the_mask_head_starts_as_the_fillers_start_it(transplanted):
+def transplanted_net(transplanted):
+    """Our net with these weights, fed with random pictures and run."""
     caffe = import_caffe()
     net = caffe.Net(str(ROOT / "prototxt/paper/deploy.prototxt"), caffe.TEST)
     load_weights(net, transplanted[1])
-    for name in surgery.MASK_HEAD:
-        kernel, bias = (blob.data for blob in net.params[name])
-        assert kernel.std() > 0 and not bias.any()
-    for name in surgery.SEES_MASK:
-        kernel = net.params[name][0].data
-        assert not kernel[:, -2:].any() and kernel[:, -3].any()
+    run_on_noise(net)
+    return net
+
+
+def run_on_noise(net):
+    net.blobs["image"].reshape(1, 3, SIDE, SIDE)
+    net.blobs["image"].data[...] = np.random.default_rng(1).uniform(-0.5, 0.5, (1, 3, SIDE, SIDE))
+    net.forward()
+
+
+def assert_same(found, expected):
+    assert expected.std() > 0.01 and np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_our_stages_answer_as_openposes_given_the_same_maps(openpose, transplanted):
+    """F is the same, stage 2 inside, and stages 3 to 6 where the maps before them are the same."""
+    net, other = transplanted_net(transplanted), openpose[0]
+    run_on_noise(other)
+    assert_same(net.blobs["conv5_3_CPM"].data, other.blobs["conv5_3_CPM"].data)
+
+    nothing = other.blobs["conv6_2_CPM"].data
+    nothing[...] = 0
+    nothing[:, 21] = 1
+    other.forward(start="concat_stage2", end="Mconv1_stage2")
+    other.blobs["Mconv1_stage2"].data[...] = np.maximum(other.blobs["Mconv1_stage2"].data, 0)
+    inside = np.s_[:, :, 3:-3, 3:-3]  # a kernel of 7 ends outside the maps elsewhere
+    first = other.blobs["Mconv1_stage2"].data[inside]
+    assert_same(net.blobs["Mconv1_stage2"].data[inside], first)
+
+    other.blobs["Mconv7_stage2"].data[...] = net.blobs["Mconv7_stage2"].data
+    other.forward(start="concat_stage3")
+    for name in STAGES[1:]:
+        assert_same(net.blobs[name].data, other.blobs[name].data)
+    assert net.blobs["conv6_2_CPM"].data.std() > 0  # the mask is there, and is not looked at
+
+
+def test_the_command_says_what_is_left_to_training(transplanted):
+    layers, zeros, first, left, out = transplanted[0].splitlines()
+    assert ": 50 layers of " in layers
+    assert zeros == "with zeros for the mask: " + ", ".join(
+        f"Mconv1_stage{stage}" for stage in range(2, 7)
+    )
+    assert first == 'without maps before it, "no joint anywhere" in its bias: Mconv1_stage2'
+    assert left == "left to training, at its random start: conv6_2_CPM"
+    assert out == "left out: conv6_1_CPM, conv6_2_CPM"
+
+
+def test_the_mask_head_starts_as_the_fillers_start_it(transplanted):
+    net = transplanted_net(transplanted)
+    kernel, bias = (blob.data for blob in net.params["conv6_2_CPM"])
+    assert kernel.std() == pytest.approx(0.01, rel=0.2) and not bias.any()
+    for stage, place in ((2, 0), (3, 22), (4, 22), (5, 22), (6, 22)):
+        kernel = net.params[f"Mconv1_stage{stage}"][0].data
+        assert not kernel[:, place : place + 2].any()
+        assert np.delete(kernel, (place, place + 1), axis=1).all()
+
+
+@pytest.mark.parametrize("suffix", ["", "_without_mask", "_without_pose"])
+def test_openposes_file_is_not_loaded_without_surgery(suffix, openpose):
+    """The name conv6_2_CPM is our mask head's: its weights in there would be nonsense."""
+    caffe = import_caffe()
+    net = caffe.Net(str(ROOT / f"prototxt/mini/deploy{suffix}.prototxt"), caffe.TEST)
+    before = net.params["conv1_1"][0].data.copy()
+    with pytest.raises(UserError) as error:
+        load_weights(net, openpose[1], complete=False)
+    said = str(error.value)
+    assert "is OpenPose's hand model: make weights of our net out of it with `python -m" in said
+    assert "\n" not in said and np.array_equal(net.params["conv1_1"][0].data, before)
+
+
+def test_vgg_19_loads_by_name(openpose):
+    """Its names are our trunk's up to conv5_2; its other layers, such as fc8, find no place."""
+    caffe = import_caffe()
+    path = without_layers(
+        openpose[1], *[name for name in openpose[0].params if name not in sum(TRUNK, [])]
+    )
+    net = caffe.Net(str(ROOT / "prototxt/paper/deploy.prototxt"), caffe.TEST)
+    assert load_weights(net, path, complete=False) == sum(TRUNK, [])
+    for name in ("conv1_1", "conv5_2"):
+        assert np.array_equal(net.params[name][0].data, openpose[0].params[name][0].data)
 
 
 def test_the_same_file_is_made_again(openpose, transplanted):
@@ -148,7 +196,7 @@ def test_weights_of_another_net_give_one_line(openpose, transplanted, tmp_path):
     two = without_layers(openpose[1], "conv5_3_CPM", "Mconv7_stage5")
     assert message(two).endswith("is not OpenPose's hand model: it lacks conv5_3_CPM, Mconv7_stage5; give its pose_iter_102000.caffemodel")
     assert "layer conv1_1 is [(16, 3, 3, 3), (16,)] and should be [(64, 3, 3, 3), (64,)]" in message(mini)
-    assert "layer conv6_1_CPM is [(512, 130, 1, 1), (512,)] and should be [(512, 128, 1, 1), (512,)]" in message(transplanted[1])
+    assert "layer Mconv1_stage2 is [(128, 130, 7, 7), (128,)] and should be [(128, 150, 7, 7), (128,)]" in message(transplanted[1])
     assert "is packed: give a caffemodel" in message(shutil.copy(ROOT / "mcc_caffe/pretrained/mini.npz", tmp_path))
 
 

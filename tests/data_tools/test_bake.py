@@ -1,4 +1,4 @@
-"""Baked sets: Caffe's own Data layers give what the Python layer gives, and the stock tool trains on them as we do."""
+"""Baked sets: Caffe's own data layers give what the Python layer gives, and it trains as we do."""
 import json
 import os
 import re
@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 
+import h5py
 import lmdb
 import numpy as np
 import pytest
 
-from data_tools.bake import record_bytes
+from data_tools import bake as baking
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.data.loader import Loader, LoaderConfig
@@ -25,6 +26,8 @@ from tests.support.hands import write_set
 caffe = import_caffe()
 COPIES, BATCH = 2, 3                      # of ten samples: six whole batches and two samples more
 BLOBS = ("data", "mask_label", "heatmaps")
+DATASETS = ("data", "mask", "label")      # the same in the release's HDF5 files
+CASES = [(variant, form) for variant in VARIANTS.values() for form in baking.FORMATS]
 
 
 def bake(*arguments, **options):
@@ -39,21 +42,40 @@ def source(drawn_samples, tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("bake") / "set", [bare, *drawn_samples[1:]])
 
 
-def baked_set(variant, source, folder):
-    done = bake(source, folder, "--copies", COPIES, "--variant", variant.name, "--batch-size", BATCH)
+def baked_set(variant, source, folder, form="lmdb"):
+    done = bake(
+        source,
+        folder,
+        "--copies",
+        COPIES,
+        "--variant",
+        variant.name,
+        "--batch-size",
+        BATCH,
+        "--format",
+        form,
+    )
     assert done.returncode == 0, done.stderr
-    return variant, folder
+    return folder
 
 
-@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS)
+@pytest.fixture(
+    scope="module", params=CASES, ids=[f"{variant.name}-{form}" for variant, form in CASES]
+)
 def baked(request, source, tmp_path_factory):
-    """(variant, folder) of the hands baked for a variant."""
-    return baked_set(request.param, source, tmp_path_factory.mktemp("baked") / "set")
+    """(variant, format, folder) of the hands baked for a variant."""
+    variant, form = request.param
+    return variant, form, baked_set(variant, source, tmp_path_factory.mktemp("baked") / "set", form)
 
 
-@pytest.fixture(scope="module")
-def baked_mini(source, tmp_path_factory):
-    return baked_set(MINI, source, tmp_path_factory.mktemp("baked") / "mini")[1]
+@pytest.fixture(scope="module", params=baking.FORMATS)
+def baked_mini(request, source, tmp_path_factory):
+    return baked_set(MINI, source, tmp_path_factory.mktemp("baked") / "mini", request.param)
+
+
+def names_of(folder):
+    """{our blob's name: its name in a baked set's train net}."""
+    return dict(zip(BLOBS, DATASETS if (folder / "files.txt").exists() else BLOBS))
 
 
 def config(source, variant):
@@ -61,15 +83,31 @@ def config(source, variant):
 
 
 def records(folder):
-    """(keys, {blob: arrays}) of a baked set, read without our package."""
+    """(keys, {blob: arrays}) of a baked set, read without our package; HDF5 files have no keys."""
+    if (folder / "files.txt").exists():
+        files = [h5py.File(path) for path in (folder / "files.txt").read_text().splitlines()]
+        return None, {
+            blob: np.concatenate([file[dataset] for file in files])
+            for blob, dataset in names_of(folder).items()
+        }
     keys, arrays = {}, {}
     for blob in BLOBS:
-        with lmdb.open(str(folder / blob), readonly=True, lock=False) as database, database.begin() as transaction:
-            found = [(key.decode(), messages().Datum.FromString(value)) for key, value in transaction.cursor()]
+        with (
+            lmdb.open(str(folder / blob), readonly=True, lock=False) as database,
+            database.begin() as transaction,
+        ):
+            found = [
+                (key.decode(), messages().Datum.FromString(value))
+                for key, value in transaction.cursor()
+            ]
         keys[blob] = [key for key, _ in found]
         arrays[blob] = [
-            (np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32))
-            .reshape(datum.channels, datum.height, datum.width) for _, datum in found
+            (
+                np.frombuffer(datum.data, np.uint8)
+                if datum.data
+                else np.array(datum.float_data, np.float32)
+            ).reshape(datum.channels, datum.height, datum.width)
+            for _, datum in found
         ]
     assert keys["data"] == keys["mask_label"] == keys["heatmaps"]
     return keys["data"], arrays
@@ -81,44 +119,89 @@ def net_of(layers, path):
 
 
 def data_net(folder, path):
-    """A net of a baked train net's Data layers alone."""
-    return net_of([layer for layer in read_text("NetParameter", folder / "train.prototxt").layer if layer.type == "Data"], path)
+    """A net of a baked train net's data layers alone."""
+    return net_of(
+        [
+            layer
+            for layer in read_text("NetParameter", folder / "train.prototxt").layer
+            if layer.type.endswith("Data")
+        ],
+        path,
+    )
 
 
-def batches(net, count):
+def batches(net, count, names=None):
     taken = []
     for _ in range(count):
         net.forward()
-        taken.append({blob: net.blobs[blob].data.copy() for blob in BLOBS})
+        taken.append({blob: net.blobs[(names or {}).get(blob, blob)].data.copy() for blob in BLOBS})
     return taken
 
 
 def test_the_records_are_the_loaders_first_epochs(baked, source):
-    variant, folder = baked
+    variant, form, folder = baked
     keys, arrays = records(folder)
-    assert len(keys) == 20
+    assert all(len(array) == 20 for array in arrays.values())
     with Loader(config(source, variant)) as loader:
-        for place, key in enumerate(keys):
+        for place in range(20):
             if place % BATCH == 0:
                 batch, batch_keys = loader.next_batch()
-            assert key == f"{place:08d}_{batch_keys[place % BATCH]}"
             picture, label, heatmaps = (arrays[blob][place] for blob in BLOBS)
-            assert picture.dtype == label.dtype == np.uint8
-            assert np.array_equal((picture.astype(np.float32) - 128) / 256, batch["data"][place % BATCH])
+            if form == "lmdb":
+                assert keys[place] == f"{place:08d}_{batch_keys[place % BATCH]}"
+                assert picture.dtype == label.dtype == np.uint8
+                picture = (picture.astype(np.float32) - 128) / 256
+            assert np.array_equal(picture, batch["data"][place % BATCH])
             assert np.array_equal(label, batch["mask_label"][place % BATCH])
             assert np.array_equal(heatmaps, batch["heatmaps"][place % BATCH])
     assert set(np.unique(arrays["mask_label"])) == {0, 1, 255}
-    for epoch in (keys[:10], keys[10:]):
-        assert len({key[9:] for key in epoch}) == 10
+    if keys:
+        for epoch in (keys[:10], keys[10:]):
+            assert len({key[9:] for key in epoch}) == 10
+
+
+def test_hdf5_files_have_the_releases_datasets(baked):
+    variant, form, folder = baked
+    if form == "lmdb":
+        return
+    (path,) = (folder / "files.txt").read_text().splitlines()
+    assert path == str(folder / "data_0000.h5")
+    cells = variant.input_size // 8
+    with h5py.File(path) as file:
+        assert {name: (dataset.shape, dataset.dtype) for name, dataset in file.items()} == {
+            "data": ((20, 3, variant.input_size, variant.input_size), np.float32),
+            "label": ((20, 22, cells, cells), np.float32),
+            "mask": ((20, 1, cells, cells), np.float32),
+        }
+
+
+def test_hdf5_files_are_as_small_as_asked(source, tmp_path, monkeypatch):
+    """Twenty samples in files of eight: Caffe's layer goes from one to the next."""
+    settings = config(source, MINI)
+    monkeypatch.setattr(baking, "FILE_BYTES", 8 * baking.Hdf5Writer.sample_bytes(settings) + 1)
+    with baking.Hdf5Writer(tmp_path / "out", settings) as writer:
+        baking.write_samples(writer, settings, 20)
+        baking.write_prototxts(writer, "mini", BATCH, 0)
+        writer.finish()
+    files = [h5py.File(path) for path in (tmp_path / "out/files.txt").read_text().splitlines()]
+    assert [len(file["label"]) for file in files] == [8, 8, 4]
+    found = batches(
+        data_net(tmp_path / "out", tmp_path / "net.prototxt"), 7, names_of(tmp_path / "out")
+    )
+    with Loader(settings) as loader:
+        for batch in found[:6]:
+            expected = loader.next_batch()[0]
+            assert all(np.array_equal(batch[blob], expected[blob]) for blob in BLOBS)
+    assert np.array_equal(found[6]["data"][2], found[0]["data"][0])
 
 
 def test_data_layers_give_the_blobs_of_the_python_layer(baked, source, tmp_path):
     """To the bit: a uint8's (x - 128) / 256 is exact in float32."""
-    variant, folder = baked
+    variant, _, folder = baked
     layer = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train.prototxt").layer[0]
     layer.python_param.param_str = config(source, variant).to_json()
     expected = batches(net_of([layer], tmp_path / "python.prototxt"), 6)
-    found = batches(data_net(folder, tmp_path / "data.prototxt"), 7)
+    found = batches(data_net(folder, tmp_path / "data.prototxt"), 7, names_of(folder))
     for one, other in zip(found, expected):
         for blob in BLOBS:
             assert one[blob].shape == other[blob].shape and np.array_equal(one[blob], other[blob])
@@ -127,12 +210,13 @@ def test_data_layers_give_the_blobs_of_the_python_layer(baked, source, tmp_path)
 
 
 def test_several_gpus_take_turns_at_the_records(baked_mini, tmp_path):
-    one_device = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 2)
+    names = names_of(baked_mini)
+    one_device = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 2, names)
     caffe.set_solver_count(2)
     try:
         for rank in range(2):
             caffe.set_solver_rank(rank)
-            batch, = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 1)
+            batch, = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 1, names)
             for blob in BLOBS:
                 assert np.array_equal(batch[blob], np.concatenate([taken[blob] for taken in one_device])[rank::2])
     finally:
@@ -187,24 +271,66 @@ def test_nets_and_solvers_lie_beside_the_records(suffix, baked_mini):
         name: blobs[0].data.shape for name, blobs in deploy.params.items()}
 
 
+@pytest.mark.parametrize(
+    "suffix, unused", [("", None), ("_without_mask", "mask_label"), ("_without_pose", "heatmaps")]
+)
+def test_a_baked_train_net_differs_in_its_data_layers_alone(suffix, unused, baked):
+    variant, form, folder = baked
+    plain = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train{suffix}.prototxt")
+    found = read_text("NetParameter", folder / f"train{suffix}.prototxt")
+    names = {blob: name for blob, name in names_of(folder).items() if blob != unused}
+    layers = [layer for layer in plain.layer if layer.type not in ("Python", "Silence")]
+    for layer in layers:
+        layer.bottom[:] = [names.get(bottom, bottom) for bottom in layer.bottom]
+    data = found.layer[: len(found.layer) - len(layers)]
+    assert list(found.layer[len(data) :]) == layers
+    assert sorted(top for layer in data for top in layer.top) == sorted(names.values())
+    if form == "hdf5":
+        assert [layer.type for layer in data] == ["HDF5Data"] and data[
+            0
+        ].hdf5_data_param.batch_size == BATCH
+        assert list(data[0].top) == [
+            name for name in ("data", "label", "mask") if name in names.values()
+        ]
+        return
+    for layer in data:
+        assert (layer.type, layer.data_param.batch_size) == ("Data", BATCH)
+        pixels = layer.transform_param
+        assert (list(pixels.mean_value), pixels.scale) == (
+            ([128], 1 / 256) if layer.name == "data" else ([], 1)
+        )
+
+
 def test_info_says_how_the_set_was_made(baked, source):
-    variant, folder = baked
+    variant, form, folder = baked
     assert json.loads((folder / "info.json").read_text()) == {
-        "format": 1, "samples": 20, "source": str(source), "copies": COPIES, "variant": variant.name, "batch_size": BATCH,
-        "seed": 0, "input_size": variant.input_size, "sigma": variant.sigma}
+        "format": 1,
+        "samples": 20,
+        "source": str(source),
+        "storage": form,
+        "copies": COPIES,
+        "variant": variant.name,
+        "batch_size": BATCH,
+        "seed": 0,
+        "input_size": variant.input_size,
+        "sigma": variant.sigma,
+    }
 
 
 def test_the_estimate_of_the_size_is_right(baked, source):
-    variant, folder = baked
-    assert 20 * record_bytes(config(source, variant)) == pytest.approx(sum(
-        (folder / blob / "data.mdb").stat().st_size for blob in BLOBS), rel=0.1)
+    variant, form, folder = baked
+    files = folder.glob("*/data.mdb" if form == "lmdb" else "*.h5")
+    assert 20 * baking.FORMATS[form].sample_bytes(config(source, variant)) == pytest.approx(
+        sum(path.stat().st_size for path in files), rel=0.1)
 
 
-def test_the_seed_counts_for_weights_and_samples(source, baked_mini, tmp_path):
+def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
     done = bake(source, tmp_path / "out", "--copies", 1, "--batch-size", BATCH, "--seed", 5, "--workers", 0)
     assert done.returncode == 0, done.stderr
     assert read_text("SolverParameter", tmp_path / "out/solver.prototxt").random_seed == 5
-    assert records(tmp_path / "out")[0] != records(baked_mini)[0][:10]
+    with Loader(config(source, MINI)) as loader:
+        first = loader.next_batch()[0]["heatmaps"][0]
+    assert not np.array_equal(records(tmp_path / "out")[1]["heatmaps"][0], first)
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -213,6 +339,8 @@ def test_the_seed_counts_for_weights_and_samples(source, baked_mini, tmp_path):
     (["{set}", "{tmp}/out", "--copies", "0"], "0 is not above 0"),
     (["{set}", "{tmp}/out", "--copies", "1", "--seed", "-1"], "seed is -1, it must be 0 or more"),
     (["{set}", "{tmp}/new/out", "--copies", "100000000"], "the disk has"),
+    (["{set}", "{tmp}/new/out", "--copies", "100000000", "--format", "hdf5"], "the disk has"),
+    (["{set}", "{tmp}/out", "--copies", "1", "--format", "text"], "invalid choice: 'text'"),
 ])
 def test_wrong_arguments_give_one_line(arguments, message, source, tmp_path):
     (tmp_path / "there").mkdir()
@@ -232,11 +360,13 @@ def test_an_unreadable_record_leaves_nothing(source, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_a_full_disk_gives_one_line_and_leaves_nothing(source, tmp_path):
+@pytest.mark.parametrize("form", baking.FORMATS)
+def test_a_full_disk_gives_one_line_and_leaves_nothing(form, source, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
-    done = bake(source, tmp_path / "out", "--copies", 10, "--workers", 0, preexec_fn=limit)
+    done = bake(source, tmp_path / "out", "--copies", 10, "--workers", 0, "--format", form,
+                preexec_fn=limit)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert re.search(r"^error: the set .*/out could not be written \(.*\): is the disk full\?$", done.stderr.splitlines()[-1])
     assert not list(tmp_path.iterdir())

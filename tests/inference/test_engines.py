@@ -1,5 +1,6 @@
 """Engines: Caffe runs a deploy net with or without a stage, and each command says which engine ran."""
 import json
+import pathlib
 
 import numpy as np
 import pytest

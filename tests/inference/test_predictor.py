@@ -36,9 +36,9 @@ def test_one_level_is_a_plain_forward(weights, image):
     pose = HandPredictor(weights, levels=1, engine="caffe").predict(image)
     net = caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), str(weights), caffe.TEST)
     tau = SIZE / 300
-    net.blobs["data"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
+    net.blobs["image"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
     net.forward()
-    maps = net.blobs["Mconv7_stage5"].data[0]
+    maps = net.blobs["Mconv7_stage6"].data[0]
     expected = decode(maps, (128, 85))                               # the picture's 300 x 200 at tau
     assert np.allclose(pose.keypoints[:, :2], expected[:, :2] / tau)
     assert np.allclose(pose.keypoints[:, 2], expected[:, 2], atol=1e-5)
@@ -46,7 +46,8 @@ def test_one_level_is_a_plain_forward(weights, image):
     centres = apply(to_cells(), [[3.5, 3.5], [59.5, 43.5]]).round().astype(int)
     for column, row in centres:                                      # at the cells' centres the mask is the softmax
         x, y = np.round(((np.array([column, row]) + 0.5) * 8 - 0.5) / tau).astype(int)
-        assert pose.mask[y, x] == pytest.approx(net.blobs["mask"].data[0, 1, row, column], abs=0.05)
+        found = net.blobs["conv6_2_CPM_prob"].data[0, 1, row, column]
+        assert pose.mask[y, x] == pytest.approx(found, abs=0.05)
 
 
 def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):

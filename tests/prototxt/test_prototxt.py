@@ -15,9 +15,10 @@ from mcc_caffe.paper import (
     HEATMAPS,
     MINI,
     PAPER,
-    STAGES,
+    POSE_STAGES,
     VARIANTS,
     stage_blob,
+    stage_loss_blob,
 )
 from mcc_caffe.training.run import stage_losses
 from tests.support.commands import ROOT
@@ -72,31 +73,126 @@ def test_solver_carries_the_papers_values():
         pytest.approx(0.3), 50_000, 200_000, pytest.approx(0.9))
 
 
+def test_the_released_solver():
+    solver, paper = (
+        read_text("SolverParameter", ROOT / f"solver/paper/{name}.prototxt")
+        for name in ("solver_release", "solver")
+    )
+    assert (solver.net, solver.type, solver.base_lr, solver.lr_policy) == (
+        paper.net,
+        "SGD",
+        pytest.approx(5e-5),
+        "fixed",
+    )
+    assert (solver.max_iter, solver.momentum, solver.weight_decay, solver.snapshot) == (
+        300_000,
+        pytest.approx(0.9),
+        pytest.approx(5e-4),
+        1_000,
+    )
+    assert not solver.HasField("gamma") and not solver.HasField("stepsize")
+
+
 def test_train_net_carries_the_papers_values():
     net = read_text("NetParameter", ROOT / "prototxt/paper/train.prototxt")
     config = LoaderConfig.from_json(net.layer[0].python_param.param_str)
-    assert (config.batch_size, config.input_size, config.sigma, config.augment) == (13, 368, 1.5, True)
-    weights = {layer.name: list(layer.loss_weight) for layer in net.layer if layer.loss_weight}
-    assert weights.pop("loss_mask") == [pytest.approx(0.05)]
-    assert weights == {f"loss_stage{stage}": [1.0] for stage in range(1, 6)}
+    assert (config.batch_size, config.input_size, config.sigma, config.augment) == (
+        13,
+        368,
+        1.5,
+        True,
+    )
+    losses = {layer.name: layer for layer in net.layer if layer.loss_weight}
+    mask = losses.pop("conv6_2_CPM_loss_mask")
+    assert list(mask.top) == ["loss_mask"] and list(mask.bottom) == ["conv6_2_CPM", "mask_label"]
+    assert list(mask.loss_weight) == [pytest.approx(0.05)]
+    assert mask.loss_param.HasField("normalize") and not mask.loss_param.normalize
+    assert {
+        name: (layer.type, list(layer.top), list(layer.bottom), list(layer.loss_weight))
+        for name, layer in losses.items()
+    } == {
+        f"Mconv7_stage{stage}_loss": (
+            "EuclideanLoss",
+            [f"loss{stage}"],
+            [f"Mconv7_stage{stage}", "heatmaps"],
+            [1.0],
+        )
+        for stage in range(2, 7)
+    }
+
+
+def test_rates_and_fillers_of_the_papers_network():
+    """Xavier up to conv5_2, then gaussian 0.01; the stages learn four times as fast (release)."""
+    for kind in ("train", "deploy"):
+        net = read_text("NetParameter", ROOT / f"prototxt/paper/{kind}.prototxt")
+        for layer in net.layer:
+            if layer.type != "Convolution":
+                continue
+            rates = [(param.lr_mult, param.decay_mult) for param in layer.param]
+            assert rates == (
+                [(4, 1), (8, 0)] if layer.name.startswith("Mconv") else [(1, 1), (2, 0)]
+            ), layer.name
+            weights, bias = (
+                layer.convolution_param.weight_filler,
+                layer.convolution_param.bias_filler,
+            )
+            if layer.name.endswith("CPM") or layer.name.startswith("Mconv"):
+                assert (weights.type, weights.std) == ("gaussian", pytest.approx(0.01)), layer.name
+            else:
+                assert weights.type == "xavier", layer.name
+            assert (bias.type, bias.value) == ("constant", 0)
 
 
 def test_every_blob_of_the_papers_network():
     found = shapes(deploy(PAPER))
-    expected = {"data": (3, 368)}
+    expected = {"image": (3, 368)}
     for block, layers, side in ((1, 2, 368), (2, 2, 184), (3, 4, 92), (4, 4, 46)):
         for layer in range(1, layers + 1):
             expected[f"conv{block}_{layer}"] = (min(64 * 2 ** (block - 1), 512), side)
         if block < 4:
             expected[f"pool{block}_stage1"] = (64 * 2 ** (block - 1), side // 2)
-    expected.update(conv5_1=(512, 46), conv5_2=(512, 46), conv5_3_CPM=(128, 46), conv5_4_mask=(128, 46), conv5_5_mask=(2, 46),
-                    mask=(2, 46), features_mask=(130, 46), conv6_1_CPM=(512, 46), conv6_2_CPM=(22, 46))
-    for stage in range(2, 6):
-        expected[f"concat_stage{stage}"] = (152, 46)
+    expected.update(
+        conv5_1=(512, 46),
+        conv5_2=(512, 46),
+        conv5_3_CPM=(128, 46),
+        conv6_2_CPM=(2, 46),
+        conv6_2_CPM_prob=(2, 46),
+    )
+    for stage in range(2, 7):
+        expected[f"concat_stage{stage}"] = (130 if stage == 2 else 152, 46)
         expected.update({f"Mconv{layer}_stage{stage}": (128, 46) for layer in range(1, 7)})
         expected[f"Mconv7_stage{stage}"] = (22, 46)
-    found = {name: shape for name, shape in found.items() if "_split_" not in name}   # Caffe's own copies
+    found = {
+        name: shape for name, shape in found.items() if "_split_" not in name
+    }  # Caffe's own copies
     assert found == {name: (1, channels, side, side) for name, (channels, side) in expected.items()}
+
+
+@pytest.mark.parametrize("kind", ["train", "deploy"])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_order_of_the_joined_channels(variant, kind):
+    """The heatmaps first, then the mask's scores, then F (release)."""
+    net = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/{kind}.prototxt")
+    assert {layer.name: list(layer.bottom) for layer in net.layer if layer.type == "Concat"} == {
+        "concat_stage2": ["conv6_2_CPM", "conv5_3_CPM"],
+        **{
+            f"concat_stage{stage}": [f"Mconv7_stage{stage - 1}", "concat_stage2"]
+            for stage in range(3, 7)
+        },
+    }
+
+
+def test_the_mask_of_the_deploy_net():
+    (layer,) = (
+        layer
+        for layer in read_text("NetParameter", ROOT / "prototxt/paper/deploy.prototxt").layer
+        if layer.type == "Softmax"
+    )
+    assert (layer.name, list(layer.bottom), list(layer.top)) == (
+        "mask",
+        ["conv6_2_CPM"],
+        ["conv6_2_CPM_prob"],
+    )
 
 
 def test_every_blob_of_mini_is_a_quarter_as_wide_at_16_cells():
@@ -110,8 +206,9 @@ def test_every_blob_of_mini_is_a_quarter_as_wide_at_16_cells():
 
 
 @pytest.mark.parametrize("variant, suffix, count", [
-    (PAPER, "", 32_728_240), (PAPER, "_without_mask", 32_660_270), (PAPER, "_without_pose", 15_911_490),
-    (MINI, "", 2_164_864), (MINI, "_without_mask", 2_150_942), (MINI, "_without_pose", 995_730),
+    (PAPER, "", 36_679_984), (PAPER, "_without_mask", 36_617_006),
+    (PAPER, "_without_pose", 15_894_978),
+    (MINI, "", 2_412_448), (MINI, "_without_mask", 2_396_702), (MINI, "_without_pose", 994_674),
 ])
 def test_parameter_counts(variant, suffix, count):
     assert sum(blob.count for blobs in deploy(variant, suffix).params.values() for blob in blobs) == count
@@ -122,23 +219,9 @@ def test_train_and_deploy_share_every_parameter(variant, suffix, drawn_set, tmp_
     assert parameters(train(variant, drawn_set, tmp_path, suffix, 1)) == parameters(deploy(variant, suffix))
 
 
-@pytest.mark.parametrize("variant, suffix", VARIANT_NETS)
-def test_a_baked_train_net_differs_in_its_data_layers_alone(variant, suffix):
-    folder = ROOT / "prototxt" / variant.name
-    plain, baked = (read_text("NetParameter", folder / f"{kind}{suffix}.prototxt") for kind in ("train", "train_baked"))
-    network = [layer for layer in plain.layer if layer.type not in ("Python", "Silence")]
-    data = baked.layer[: len(baked.layer) - len(network)]
-    assert list(baked.layer[len(data):]) == network
-    made = {top for layer in network for top in layer.top}
-    assert {layer.top[0] for layer in data} == {bottom for layer in network for bottom in layer.bottom} - made     # none unused
-    for layer in data:
-        assert (layer.type, layer.data_param.batch_size) == ("Data", variant.batch_size)
-        pixels = layer.transform_param
-        assert (list(pixels.mean_value), pixels.scale) == (([128], 1 / 256) if layer.name == "data" else ([], 1))
-
-
 @pytest.mark.parametrize("suffix, outputs", [
-    ("", {"mask", "Mconv7_stage5"}), ("_without_mask", {"Mconv7_stage5"}), ("_without_pose", {"mask"}),
+    ("", {"conv6_2_CPM_prob", "Mconv7_stage6"}), ("_without_mask", {"Mconv7_stage6"}),
+    ("_without_pose", {"conv6_2_CPM_prob"}),
 ])
 def test_outputs_of_the_ablations(suffix, outputs):
     assert set(deploy(MINI, suffix).outputs) == outputs
@@ -146,7 +229,8 @@ def test_outputs_of_the_ablations(suffix, outputs):
 
 def test_without_mask_the_stages_see_f_alone():
     found = shapes(deploy(PAPER, "_without_mask"))
-    assert found["concat_stage2"][1] == 128 + 22 and "conv5_5_mask" not in found
+    assert "concat_stage2" not in found and "conv6_2_CPM" not in found
+    assert found["concat_stage3"][1] == 22 + 128
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -161,12 +245,25 @@ def test_loss_of_zero_output(variant, tmp_path):
     net.forward()
     losses = stage_losses(net)
     energy = np.square(net.blobs["heatmaps"].data.astype(np.float64)).sum()
-    for stage in range(1, STAGES + 1):
-        assert losses[f"loss_stage{stage}"] == pytest.approx(energy / 2, rel=1e-5)
+    for stage in POSE_STAGES:
+        assert losses[stage_loss_blob(stage)] == pytest.approx(energy / 2, rel=1e-5)
     assert losses["loss_mask"] == pytest.approx(variant.cells**2 * np.log(2), rel=1e-5)
     total = sum(net.blob_loss_weights[name] * loss for name, loss in losses.items())
     if variant is PAPER:
         assert 4_600 < total < 5_400                # paper-scale losses: sums, not means
+
+
+def test_first_loss_of_the_paper(tmp_path):
+    """The released fillers' weights answer next to nothing: it starts where zero output does."""
+    rng = np.random.default_rng(3)
+    source = write_set(tmp_path / "set", [drawn_sample(rng, "one", 368, 368)])
+    caffe.set_random_seed(0)
+    net = train(PAPER, source, tmp_path, batch_size=1)
+    net.forward()
+    total = sum(net.blob_loss_weights[name] * loss for name, loss in stage_losses(net).items())
+    energy = np.square(net.blobs["heatmaps"].data.astype(np.float64)).sum()
+    zero = len(POSE_STAGES) * energy / 2 + 0.05 * 46**2 * np.log(2)
+    assert total == pytest.approx(zero, rel=0.01) and 4_600 < total < 5_400
 
 
 def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
@@ -175,12 +272,12 @@ def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
     for name, blobs in net.params.items():
         for blob in blobs:
             blob.data[...] = 0
-    for stage in range(1, STAGES + 1):
+    for stage in POSE_STAGES:
         net.params[stage_blob(stage)][1].data[BACKGROUND] = 1
     net.forward()
     trivial = trivial_loss(net.blobs["heatmaps"].data)
-    for stage in range(1, STAGES + 1):
-        assert stage_losses(net)[f"loss_stage{stage}"] == pytest.approx(trivial, rel=1e-5)
+    for stage in POSE_STAGES:
+        assert stage_losses(net)[stage_loss_blob(stage)] == pytest.approx(trivial, rel=1e-5)
 
 
 def test_samples_without_mask_add_nothing_to_the_mask_loss(drawn_samples, tmp_path):
@@ -189,7 +286,7 @@ def test_samples_without_mask_add_nothing_to_the_mask_loss(drawn_samples, tmp_pa
     net = train(MINI, write_set(tmp_path / "set", [bare, other]), tmp_path)
     net.forward()
     assert (net.blobs["mask_label"].data[0] == 255).all()
-    scores = net.blobs["conv5_5_mask"].data[1].astype(np.float64)
+    scores = net.blobs["conv6_2_CPM"].data[1].astype(np.float64)
     label = net.blobs["mask_label"].data[1, 0].astype(int)
     logs = scores - np.log(np.exp(scores).sum(axis=0))
     expected = -np.take_along_axis(logs, label[None], axis=0).sum() / 2     # summed over cells, over N = 2 (Eq. 2)

@@ -12,8 +12,8 @@ def lively_weights(prototxt: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     caffe.set_mode_cpu()
     net = caffe.Net(str(prototxt), caffe.TEST)
     random = np.random.default_rng(0)
-    net.blobs["data"].reshape(1, 3, 184, 184)
-    net.blobs["data"].data[...] = random.uniform(-0.5, 0.5, (1, 3, 184, 184))
+    net.blobs["image"].reshape(1, 3, 184, 184)
+    net.blobs["image"].data[...] = random.uniform(-0.5, 0.5, (1, 3, 184, 184))
     for place, name in enumerate(net._layer_names):
         if name in net.params:
             kernel, bias = net.params[name]

@@ -2,7 +2,7 @@
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.files import existing
-from mcc_caffe.paper import DATA_BLOB, MASK_BLOB, STAGES, stage_blob
+from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 
 class CaffeEngine:
@@ -21,15 +21,15 @@ class CaffeEngine:
             caffe.set_mode_gpu()
         self.net = caffe.Net(str(existing(prototxt, "deploy net")), caffe.TEST)
         load_weights(self.net, weights)
-        self.input_size = self.net.blobs[DATA_BLOB].data.shape[-1]
-        self.has_mask, self.has_pose = (name in self.net.blobs for name in (MASK_BLOB, stage_blob(STAGES)))
+        self.input_size = self.net.blobs[IMAGE_BLOB].data.shape[-1]
+        self.has_mask, self.has_pose = (name in self.net.blobs for name in (MASK_BLOB, stage_blob(LAST_STAGE)))
 
     def __call__(self, batch):
         """See the package's docstring."""
         blobs = self.net.blobs
-        if blobs[DATA_BLOB].data.shape != batch.shape:
-            blobs[DATA_BLOB].reshape(*batch.shape)
-        blobs[DATA_BLOB].data[...] = batch
+        if blobs[IMAGE_BLOB].data.shape != batch.shape:
+            blobs[IMAGE_BLOB].reshape(*batch.shape)
+        blobs[IMAGE_BLOB].data[...] = batch
         self.net.forward()
         mask = blobs[MASK_BLOB].data[:, 1].copy() if self.has_mask else None
-        return mask, blobs[stage_blob(STAGES)].data.copy() if self.has_pose else None
+        return mask, blobs[stage_blob(LAST_STAGE)].data.copy() if self.has_pose else None
