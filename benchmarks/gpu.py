@@ -10,6 +10,7 @@ Needs a Caffe with CUDA (`make caffe GPU=1`) and a GPU. Prints a Markdown table 
 
 TF32 is what cuDNN does by itself on GPUs since 2020; NVIDIA_TF32_OVERRIDE=0 turns it off, here as anywhere.
 """
+
 import argparse
 import json
 import os
@@ -39,44 +40,121 @@ ITERATIONS = 20
 
 def setting(workspace: int = WORKSPACES[0], tf32: bool = True) -> dict:
     """The environment that asks for a workspace limit, in MiB, and for TF32 or not."""
-    return {"CAFFE_CUDNN_WORKSPACE_MIB": str(workspace), **({} if tf32 else {"NVIDIA_TF32_OVERRIDE": "0"})}
+    return {
+        "CAFFE_CUDNN_WORKSPACE_MIB": str(workspace),
+        **({} if tf32 else {"NVIDIA_TF32_OVERRIDE": "0"}),
+    }
 
 
 def ask(python, module: str, *args, environment: dict = {}) -> dict:
     """The JSON that `python -m module args` prints last, or {"failed": why}."""
-    done = subprocess.run([python, "-m", module, *map(str, args)], env={**os.environ, **environment}, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-m", module, *map(str, args)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
     return {"failed": reason(done)} if done.returncode else json.loads(done.stdout.splitlines()[-1])
 
 
 def with_loader(source: pathlib.Path, gpu: int) -> dict:
     """{"seconds", "wait"}: medians an iteration of mcc_caffe.train on the paper variant, two loader processes."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "mcc_caffe.train", source, "--variant", PAPER.name, "--gpus", str(gpu), "--interval", "1",
-                   "--iterations", str(ITERATIONS), "--out", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "mcc_caffe.train",
+            source,
+            "--variant",
+            PAPER.name,
+            "--gpus",
+            str(gpu),
+            "--interval",
+            "1",
+            "--iterations",
+            str(ITERATIONS),
+            "--out",
+            folder,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             return {"failed": reason(done)}
         lines = read_log(pathlib.Path(folder))[5:]  # past the start and the prefetched batches
-    return {"seconds": statistics.median(line["seconds"] for line in lines), "wait": statistics.median(line["data_wait"] for line in lines)}
+    return {
+        "seconds": statistics.median(line["seconds"] for line in lines),
+        "wait": statistics.median(line["data_wait"] for line in lines),
+    }
 
 
 def jobs(gpu: int, torch: str, folder: pathlib.Path) -> list:
     """(what, variant, setting, function that measures it) of every figure, in the table's order."""
-    def own(what: str, variant, job: str, *numbers, workspace: int = WORKSPACES[0], tf32: bool = True) -> tuple:
-        measure = partial(ask, sys.executable, "benchmarks.gpu_worker", job, variant.name, gpu, *numbers, environment=setting(workspace, tf32))
+
+    def own(
+        what: str, variant, job: str, *numbers, workspace: int = WORKSPACES[0], tf32: bool = True
+    ) -> tuple:
+        measure = partial(
+            ask,
+            sys.executable,
+            "benchmarks.gpu_worker",
+            job,
+            variant.name,
+            gpu,
+            *numbers,
+            environment=setting(workspace, tf32),
+        )
         return what, variant.name, f"{'TF32' if tf32 else 'no TF32'}, {workspace} MiB", measure
 
     batch = PAPER.batch_size
-    found = [own("GPU against CPU", variant, "agreement", tf32=tf32) for variant in VARIANTS.values() for tf32 in (False, True)]
-    found += [own(f"training, batch {batch}", PAPER, "training", batch, ITERATIONS, workspace=workspace) for workspace in WORKSPACES]
+    found = [
+        own("GPU against CPU", variant, "agreement", tf32=tf32)
+        for variant in VARIANTS.values()
+        for tf32 in (False, True)
+    ]
+    found += [
+        own(f"training, batch {batch}", PAPER, "training", batch, ITERATIONS, workspace=workspace)
+        for workspace in WORKSPACES
+    ]
     found += [own(f"training, batch {batch}", PAPER, "training", batch, ITERATIONS, tf32=False)]
     for tf32 in (True, False) if torch else ():
-        measure = partial(ask, torch, "benchmarks.peers.torch_training", folder / "layers.json", f"cuda:{gpu}", batch, ITERATIONS, int(tf32))
-        found.append((f"PyTorch, training, batch {batch}", PAPER.name, "TF32" if tf32 else "no TF32", measure))
-    found.append((f"training with its data layer, batch {batch}", PAPER.name, "as it is", partial(with_loader, folder / "lmdb/train", gpu)))
+        measure = partial(
+            ask,
+            torch,
+            "benchmarks.peers.torch_training",
+            folder / "layers.json",
+            f"cuda:{gpu}",
+            batch,
+            ITERATIONS,
+            int(tf32),
+        )
+        found.append(
+            (
+                f"PyTorch, training, batch {batch}",
+                PAPER.name,
+                "TF32" if tf32 else "no TF32",
+                measure,
+            )
+        )
+    found.append(
+        (
+            f"training with its data layer, batch {batch}",
+            PAPER.name,
+            "as it is",
+            partial(with_loader, folder / "lmdb/train", gpu),
+        )
+    )
     for variant in VARIANTS.values():
         for levels, name in ((1, "single pass"), (0, "full pyramid")):
-            found += [own(f"inference, {name}", variant, "inference", levels, ITERATIONS, workspace=workspace) for workspace in WORKSPACES[:2]]
+            found += [
+                own(
+                    f"inference, {name}",
+                    variant,
+                    "inference",
+                    levels,
+                    ITERATIONS,
+                    workspace=workspace,
+                )
+                for workspace in WORKSPACES[:2]
+            ]
     return found
 
 
@@ -85,7 +163,10 @@ def words(figure: dict) -> str:
     if "failed" in figure:
         return f"failed: {figure['failed']}"
     if "forward" in figure:
-        return ", ".join(f"{way} {figure[way]['error']:.1e} ({figure[way]['blob']})" for way in ("forward", "backward"))
+        return ", ".join(
+            f"{way} {figure[way]['error']:.1e} ({figure[way]['blob']})"
+            for way in ("forward", "backward")
+        )
     if "wait" in figure:
         return f"{figure['seconds']:.3f} s/iteration, {figure['wait']:.3f} s of it waiting for data"
     if "levels" in figure:
@@ -101,14 +182,28 @@ def require_torch(python: str) -> None:
     except OSError as error:
         raise UserError(f"--torch {python}: {error.strerror}") from None
     if done.returncode:
-        raise UserError(f"--torch {python} will not do ({reason(done)}): name a Python with PyTorch for CUDA, or leave it out")
+        raise UserError(
+            f"--torch {python} will not do ({reason(done)}): name a Python with PyTorch for CUDA, or leave it out"
+        )
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--gpu", type=int, default=0, metavar="ID", help="(default: 0)")
-    parser.add_argument("--torch", metavar="PYTHON", help="interpreter that has PyTorch for CUDA, to compare with")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/bench-gpu"), metavar="FOLDER", help="(default: runs/bench-gpu)")
+    parser.add_argument(
+        "--torch", metavar="PYTHON", help="interpreter that has PyTorch for CUDA, to compare with"
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/bench-gpu"),
+        metavar="FOLDER",
+        help="(default: runs/bench-gpu)",
+    )
     options = parser.parse_args(argv)
     require_gpus([options.gpu])
     if options.torch:
@@ -116,9 +211,14 @@ def main(argv=None) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        synth.main(["--out", str(folder / "hands"), "--train", "60", "--test", "2", "--size", "640"])
+        synth.main(
+            ["--out", str(folder / "hands"), "--train", "60", "--test", "2", "--size", "640"]
+        )
         build_lmdb.main([str(folder / "hands"), str(folder / "lmdb")])
-        layers = [json_format.MessageToDict(layer, preserving_proto_field_name=True) for layer in alone(PAPER.name, PAPER.batch_size).layer]
+        layers = [
+            json_format.MessageToDict(layer, preserving_proto_field_name=True)
+            for layer in alone(PAPER.name, PAPER.batch_size).layer
+        ]
         (folder / "layers.json").write_text(json.dumps(layers))
         with tqdm(jobs(options.gpu, options.torch, folder), unit="figure") as bar:
             for what, variant, how, measure in bar:
@@ -126,16 +226,25 @@ def main(argv=None) -> None:
                 rows.append((what, variant, how, measure()))
     machine = f"{_card(options.gpu)}, {platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     table = ["| what | variant | setting | figure |", "| --- | --- | --- | --- |"]
-    table += [f"| {what} | {variant} | {how} | {words(figure)} |" for what, variant, how, figure in rows]
+    table += [
+        f"| {what} | {variant} | {how} | {words(figure)} |" for what, variant, how, figure in rows
+    ]
     options.out.mkdir(parents=True, exist_ok=True)
     text = "\n".join([machine, "", *table, ""])
     (options.out / "gpu.md").write_text(text)
-    (options.out / "gpu.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    (options.out / "gpu.json").write_text(
+        json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n"
+    )
     print(text)
 
 
 def _card(gpu: int) -> str:
-    query = ["nvidia-smi", f"--id={gpu}", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    query = [
+        "nvidia-smi",
+        f"--id={gpu}",
+        "--query-gpu=name,driver_version",
+        "--format=csv,noheader",
+    ]
     return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -1,4 +1,5 @@
 """What a figure is measured by, and how a peer is asked for one."""
+
 import dataclasses
 import json
 import multiprocessing
@@ -7,8 +8,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from typing import Callable
 
 from benchmarks.peers.environment import last_line
 
@@ -27,7 +28,15 @@ class Job:
 
 def threads_of(count: int) -> dict:
     """Environment variables for so many threads of every BLAS and OpenMP library."""
-    return {name: str(count) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS", "MKL_NUM_THREADS")}
+    return {
+        name: str(count)
+        for name in (
+            "OPENBLAS_NUM_THREADS",
+            "OMP_NUM_THREADS",
+            "BLIS_NUM_THREADS",
+            "MKL_NUM_THREADS",
+        )
+    }
 
 
 def in_process(function, *args):
@@ -39,8 +48,14 @@ def in_process(function, *args):
 def ask(python, module: str, *args, setting: dict = {}) -> dict:
     """The JSON that `python -m module args` prints last; {"status": "failed: why"} where it ends otherwise. setting: environment variables."""
     with tempfile.TemporaryFile("w+") as chatter:
-        done = subprocess.run([python, "-m", module, *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=chatter, text=True,
-                              env={**os.environ, **setting})
+        done = subprocess.run(
+            [python, "-m", module, *map(str, args)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=chatter,
+            text=True,
+            env={**os.environ, **setting},
+        )
         if done.returncode:
             chatter.seek(0)
             return {"status": _failed(done.returncode, chatter.read())}
@@ -49,8 +64,14 @@ def ask(python, module: str, *args, setting: dict = {}) -> dict:
 
 def printed(module: str, *args) -> list:
     """The lines of the Markdown table that one of our benchmarks prints, `python -m module args`, as dicts of texts."""
-    done = subprocess.run([sys.executable, "-m", module, *map(str, args)], cwd=ROOT, capture_output=True, text=True)
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("|")]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, args)], cwd=ROOT, capture_output=True, text=True
+    )
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in done.stdout.splitlines()
+        if line.startswith("|")
+    ]
     if done.returncode or len(lines) < 3:
         return [{"status": _failed(done.returncode, done.stderr)}]
     columns, _, *lines = lines

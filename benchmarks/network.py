@@ -1,4 +1,5 @@
 """The network alone: the same deploy net, weights and inputs in Caffe and in other engines, each in a process of its own."""
+
 import json
 import pathlib
 import shutil
@@ -19,14 +20,18 @@ from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import VARIANTS
 
 TABLE = "network"
-TOLERANCE = 1e-4   # largest absolute difference of mask and heatmaps from Caffe's
+TOLERANCE = 1e-4  # largest absolute difference of mask and heatmaps from Caffe's
 BATCHES = (1, 8)
-ORDER = tuple(sorted(VARIANTS))   # of rows and panels
+ORDER = tuple(sorted(VARIANTS))  # of rows and panels
 ENGINES = {
-    "caffe": "Caffe", "caffe_own": "Caffe, its own convolutions (engine: CAFFE)", "onnxruntime": "ONNX Runtime", "torch": "PyTorch",
-    "torch_channels_last": "PyTorch, channels last", "opencv": "OpenCV dnn",
+    "caffe": "Caffe",
+    "caffe_own": "Caffe, its own convolutions (engine: CAFFE)",
+    "onnxruntime": "ONNX Runtime",
+    "torch": "PyTorch",
+    "torch_channels_last": "PyTorch, channels last",
+    "opencv": "OpenCV dnn",
 }
-TORCH = ("torch-2.13.0", ("torch==2.13.0", "numpy>=1.24,<3"))   # its environment
+TORCH = ("torch-2.13.0", ("torch==2.13.0", "numpy>=1.24,<3"))  # its environment
 OWN = {"torch": TORCH, "torch_channels_last": TORCH}
 
 
@@ -41,9 +46,15 @@ def prepare(variant: str, folder: pathlib.Path, pictures: np.ndarray) -> None:
     pictures: (N, 3, m, m) network inputs. The weights are those that ship and, where none do, random ones with lively heatmaps.
     """
     folder.mkdir(parents=True)
-    prototxt, own, weights = folder / "deploy.prototxt", folder / "own_convolutions.prototxt", folder / "weights.caffemodel"
+    prototxt, own, weights = (
+        folder / "deploy.prototxt",
+        folder / "own_convolutions.prototxt",
+        folder / "weights.caffemodel",
+    )
     shutil.copyfile(shipped(f"prototxt/{variant}/deploy.prototxt"), prototxt)
-    own.write_text(text_format.MessageToString(with_own_convolutions(read_text("NetParameter", prototxt))))
+    own.write_text(
+        text_format.MessageToString(with_own_convolutions(read_text("NetParameter", prototxt)))
+    )
     caffe = import_caffe()
     net = caffe.Net(str(prototxt), caffe.TEST)
     if given := shipped_weights(variant):
@@ -68,7 +79,10 @@ def with_own_convolutions(net):
 def write_onnx(folder: pathlib.Path) -> None:
     """Writes net.onnx, unless it is there; UserError where that cannot be done."""
     if not (folder / "net.onnx").is_file():
-        model = export.to_onnx(read_text("NetParameter", folder / "deploy.prototxt"), read_caffemodel(folder / "weights.caffemodel")[0])
+        model = export.to_onnx(
+            read_text("NetParameter", folder / "deploy.prototxt"),
+            read_caffemodel(folder / "weights.caffemodel")[0],
+        )
         (folder / "net.onnx").write_bytes(model.SerializeToString())
 
 
@@ -77,21 +91,35 @@ CONVERTED = {"onnxruntime": write_onnx}
 
 def describe(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path) -> None:
     """Writes the net in the form of `peers.torch_net`: layers.json, and weights.npz with an array `layer/place` for each blob."""
-    layers = [json_format.MessageToDict(layer, preserving_proto_field_name=True) for layer in read_text("NetParameter", prototxt).layer]
+    layers = [
+        json_format.MessageToDict(layer, preserving_proto_field_name=True)
+        for layer in read_text("NetParameter", prototxt).layer
+    ]
     (folder / "layers.json").write_text(json.dumps(layers))
     blobs = read_caffemodel(weights)[0]
-    np.savez(folder / "weights.npz", **{f"{name}/{place}": blob for name, both in blobs.items() for place, blob in enumerate(both)})
+    np.savez(
+        folder / "weights.npz",
+        **{
+            f"{name}/{place}": blob
+            for name, both in blobs.items()
+            for place, blob in enumerate(both)
+        },
+    )
 
 
 def enliven(net) -> None:
     """Random weights under which values grow and die nowhere on their way, as the paper's start values have them do."""
     rng = np.random.default_rng(0)
     for kernel, bias in net.params.values():
-        kernel.data[...] = rng.normal(0, np.sqrt(2 / np.prod(kernel.data.shape[1:])), kernel.data.shape)
+        kernel.data[...] = rng.normal(
+            0, np.sqrt(2 / np.prod(kernel.data.shape[1:])), kernel.data.shape
+        )
         bias.data[...] = rng.normal(0, 0.1, bias.data.shape)
 
 
-def measure(variant: str, engine: str, folder: pathlib.Path, batch: int, least: int, seconds: float) -> list:
+def measure(
+    variant: str, engine: str, folder: pathlib.Path, batch: int, least: int, seconds: float
+) -> list:
     """The row of an engine, in which "status" is empty where it runs and agrees with Caffe."""
     row = {"variant": variant, "engine": engine, "batch": batch, "status": ""}
     try:
@@ -110,14 +138,27 @@ def jobs(folder: pathlib.Path, pictures: dict, quick: bool) -> list:
     """pictures: {variant: network inputs}."""
     found = []
     for variant in ORDER:
-        found.append(Job(TABLE, f"{variant}: the net in each engine's form",
-                         lambda variant=variant: in_process(prepare, variant, folder / variant, pictures[variant]) or []))
+        found.append(
+            Job(
+                TABLE,
+                f"{variant}: the net in each engine's form",
+                lambda variant=variant: (
+                    in_process(prepare, variant, folder / variant, pictures[variant]) or []
+                ),
+            )
+        )
         for batch in BATCHES:
             if quick and variant == "paper" and batch > 1:
                 continue
             for engine in ENGINES:
                 settings = (3 if quick else 5 if batch == 1 else 3, 1.0 if quick else 3.0)
-                found.append(Job(TABLE, f"{variant}, batch {batch}: {ENGINES[engine]}",
-                                 lambda variant=variant, engine=engine, batch=batch, settings=settings:
-                                 measure(variant, engine, folder / variant, batch, *settings)))
+                found.append(
+                    Job(
+                        TABLE,
+                        f"{variant}, batch {batch}: {ENGINES[engine]}",
+                        lambda variant=variant, engine=engine, batch=batch, settings=settings: (
+                            measure(variant, engine, folder / variant, batch, *settings)
+                        ),
+                    )
+                )
     return found

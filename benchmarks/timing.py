@@ -1,4 +1,5 @@
 """Times and memory of repeated calls. Imports nothing but Python's own: peers use it in environments of theirs."""
+
 import statistics
 import time
 
@@ -16,7 +17,12 @@ def timed(call, least: int, seconds: float) -> list:
 def spread(times: list) -> dict:
     """{"median", "p10", "p90", "runs"} of seconds; with few runs the percentiles are the least and the most."""
     tenths = statistics.quantiles(times, n=10, method="inclusive") if len(times) > 1 else times
-    return {"median": statistics.median(times), "p10": tenths[0], "p90": tenths[-1], "runs": len(times)}
+    return {
+        "median": statistics.median(times),
+        "p10": tenths[0],
+        "p90": tenths[-1],
+        "runs": len(times),
+    }
 
 
 def peak_mib() -> float:

@@ -17,12 +17,12 @@ Exit codes: 0 done, 1 no Caffe to print, 2 bad arguments, 3 the Caffe named or f
 did not fit the source, 6 a tool or a library is missing, or compiling failed, 7 the built Caffe does not work, 8 disk full or not
 writable, 130 interrupted (the next run goes on).
 """
+
 import argparse
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Optional
 
 from caffe_build import check, locate
 from caffe_build.errors import CompileError, DiskError, PrefixError, run_command
@@ -30,13 +30,27 @@ from caffe_build.errors import CompileError, DiskError, PrefixError, run_command
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m caffe_build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m caffe_build",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--print-prefix", action="store_true", help="print the folder of the Caffe in use, build nothing")
     parser.add_argument(
-        "--gpu", type=int, choices=(0, 1), help="1: the build with CUDA; 0: the one for the CPU (default: as the last time, at first 0)"
+        "--print-prefix",
+        action="store_true",
+        help="print the folder of the Caffe in use, build nothing",
     )
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="compilers at once (default: one a core)")
+    parser.add_argument(
+        "--gpu",
+        type=int,
+        choices=(0, 1),
+        help="1: the build with CUDA; 0: the one for the CPU (default: as the last time, at first 0)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="compilers at once (default: one a core)",
+    )
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         parser.error(f"--jobs {arguments.jobs}: at least 1 is needed")
@@ -45,11 +59,15 @@ def main() -> int:
         if found:
             print(locate.prefix_of(found))
         return 0 if found else 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the compilers are stopped, too
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # so that the compilers are stopped, too
     try:
         _provide(arguments.gpu, arguments.jobs)
     except ImportError as error:
-        raise CompileError(f"{sys.executable} lacks {error.name}: run caffe_build/setup.sh and use .venv/bin/python") from error
+        raise CompileError(
+            f"{sys.executable} lacks {error.name}: run caffe_build/setup.sh and use .venv/bin/python"
+        ) from error
     except OSError as error:
         raise DiskError(
             f"{error.strerror}: {error.filename}. Builds are kept in {locate.cache_folder()}; XDG_CACHE_HOME names another place"
@@ -57,8 +75,12 @@ def main() -> int:
     return 0
 
 
-def _provide(gpu: Optional[int], jobs: int) -> None:
-    named, tree, cache = os.environ.get("CAFFE_PREFIX"), os.environ.get("CAFFE_SOURCE"), locate.cache_folder()
+def _provide(gpu: int | None, jobs: int) -> None:
+    named, tree, cache = (
+        os.environ.get("CAFFE_PREFIX"),
+        os.environ.get("CAFFE_SOURCE"),
+        locate.cache_folder(),
+    )
     found = locate.importable_folder()
     cached = found is not None and cache.resolve() in found.resolve().parents
     if named:
@@ -72,16 +94,22 @@ def _provide(gpu: Optional[int], jobs: int) -> None:
         print(f"caffe: using {prefix} ({name})")
 
 
-def _use(folder: Path, origin: str, gpu: Optional[int]) -> None:
+def _use(folder: Path, origin: str, gpu: int | None) -> None:
     if gpu is not None:
-        raise PrefixError(f"{origin} ({folder}) is used as it is, and --gpu {gpu} (GPU={gpu}) chooses a build of ours: take one of them away")
+        raise PrefixError(
+            f"{origin} ({folder}) is used as it is, and --gpu {gpu} (GPU={gpu}) chooses a build of ours: take one of them away"
+        )
     fault = check.fault(folder)
     if fault:
-        raise PrefixError(f"{origin} ({folder}) does not work: {fault}. Mend it, or take it away to have one built")
+        raise PrefixError(
+            f"{origin} ({folder}) does not work: {fault}. Mend it, or take it away to have one built"
+        )
     print(f"caffe: using {origin}: {folder}")
 
 
-def _from_cache(tree: Optional[str], cache: Path, linked: Optional[Path], gpu: Optional[int], jobs: int) -> tuple[Path, str]:
+def _from_cache(
+    tree: str | None, cache: Path, linked: Path | None, gpu: int | None, jobs: int
+) -> tuple[Path, str]:
     # Imported only here: these need packages and system files that someone who brings a Caffe may lack.
     from caffe_build import build, cuda, options, source
 

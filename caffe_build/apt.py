@@ -1,4 +1,5 @@
 """Reads from apt's configuration where this machine gets its distribution from."""
+
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,13 @@ class Entry:
 
     def as_source(self, suite: str, component: str) -> str:
         """A .sources text for the source packages of another suite of the same archive."""
-        fields = {"Types": "deb-src", "URIs": self.uri, "Suites": suite, "Components": component, **self.options}
+        fields = {
+            "Types": "deb-src",
+            "URIs": self.uri,
+            "Suites": suite,
+            "Components": component,
+            **self.options,
+        }
         return "".join(f"{name}: {value}\n" for name, value in fields.items())
 
 
@@ -28,8 +35,14 @@ def parse_list(text: str) -> list[Entry]:
     for line in text.splitlines():
         match = re.match(r"\s*deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
         if match and not match[2].startswith("cdrom:"):
-            given = dict(option.split("=", 1) for option in (match[1] or "").split() if "=" in option)
-            options = {name.lower(): value for name, value in given.items() if name.lower() in _KEPT_OPTIONS}
+            given = dict(
+                option.split("=", 1) for option in (match[1] or "").split() if "=" in option
+            )
+            options = {
+                name.lower(): value
+                for name, value in given.items()
+                if name.lower() in _KEPT_OPTIONS
+            }
             entries.append(Entry(match[2], (match[3],), tuple(match[4].split()), options))
     return entries
 
@@ -40,12 +53,19 @@ def parse_sources(text: str) -> list[Entry]:
     entries = []
     for stanza in re.split(r"\n\s*\n", text):
         # A value may go on in indented lines (a key written out in Signed-By does).
-        fields = {name.lower(): value.rstrip() for name, value in re.findall(r"^(\S+?):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.M)}
+        fields = {
+            name.lower(): value.rstrip()
+            for name, value in re.findall(r"^(\S+?):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.M)
+        }
         if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
             continue
         options = {name: fields[name] for name in _KEPT_OPTIONS if name in fields}
-        suites, components = (tuple(fields.get(name, "").split()) for name in ("suites", "components"))
-        entries += [Entry(uri, suites, components, options) for uri in fields.get("uris", "").split()]
+        suites, components = (
+            tuple(fields.get(name, "").split()) for name in ("suites", "components")
+        )
+        entries += [
+            Entry(uri, suites, components, options) for uri in fields.get("uris", "").split()
+        ]
     return entries
 
 
@@ -66,8 +86,14 @@ def archives(entries: list[Entry], codename: str) -> list[Entry]:
     jammy-updates) are taken from the same place.
     """
     own = (codename, "stable", "oldstable", "testing", "unstable", "sid")
-    found = {e.uri.rstrip("/"): e for e in reversed(entries) if "main" in e.components and set(own) & set(e.suites)}
-    updated = {e.uri.rstrip("/") for e in entries for suite in e.suites if suite.endswith("-updates")}
+    found = {
+        e.uri.rstrip("/"): e
+        for e in reversed(entries)
+        if "main" in e.components and set(own) & set(e.suites)
+    }
+    updated = {
+        e.uri.rstrip("/") for e in entries for suite in e.suites if suite.endswith("-updates")
+    }
     return sorted(reversed(found.values()), key=lambda entry: entry.uri.rstrip("/") not in updated)
 
 

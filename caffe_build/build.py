@@ -1,4 +1,5 @@
 """Builds Caffe into the cache: fetch, edit, compile, check, and only then the final name."""
+
 import contextlib
 import fcntl
 import json
@@ -8,9 +9,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Iterator, Optional, TextIO, Union
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -31,7 +33,10 @@ def say(text: str) -> None:
 
 def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
     """The folder in the cache that a build of this source with these options has, or will have."""
-    return cache / f"caffe-{'cuda-' if options.toolkit else ''}{cache_key(source_id, options, machine_facts())}"
+    return (
+        cache
+        / f"caffe-{'cuda-' if options.toolkit else ''}{cache_key(source_id, options, machine_facts())}"
+    )
 
 
 def options_of(prefix: Path) -> Options:
@@ -44,7 +49,9 @@ def options_of(prefix: Path) -> Options:
 def is_current(prefix: Path) -> bool:
     """Whether the source this build in the cache was made from would be built to the same today."""
     about = prefix / "about.json"
-    return about.is_file() and prefix == cached_prefix(json.loads(about.read_text())["source"], options_of(prefix), prefix.parent)
+    return about.is_file() and prefix == cached_prefix(
+        json.loads(about.read_text())["source"], options_of(prefix), prefix.parent
+    )
 
 
 def is_usable(prefix: Path) -> bool:
@@ -57,7 +64,7 @@ def is_usable(prefix: Path) -> bool:
     return not fault
 
 
-def build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: int) -> None:
+def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> None:
     """Builds `source` and leaves it at `prefix`; two that build the same do it once, one waits for the other.
 
     Beside `prefix` stand, while it works, .build (kept after a failure or an interruption, and taken up by the next
@@ -72,7 +79,9 @@ def build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: in
         _look_for_tools(_TOOLS + (_FETCH_TOOLS if isinstance(source, Package) else ()), options)
         free = shutil.disk_usage(prefix.parent).free // 2**20
         if free < _ROOM:
-            raise DiskError(f"{prefix.parent} has {free} MB free, {_ROOM} are needed: make room, or set XDG_CACHE_HOME to a larger disk")
+            raise DiskError(
+                f"{prefix.parent} has {free} MB free, {_ROOM} are needed: make room, or set XDG_CACHE_HOME to a larger disk"
+            )
         log_path = prefix.with_name(f"{prefix.name}.log")
         say(f"building Caffe 1.0 ({options.name}), {jobs} jobs; all output goes to {log_path}")
         with open(log_path, "w", encoding="utf-8") as log:
@@ -80,7 +89,9 @@ def build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: in
                 _build(source, options, prefix, jobs, log)
             except (SourceError, CompileError):
                 if "No space left on device" in log_path.read_text(errors="replace"):
-                    raise DiskError(f"the disk of {prefix.parent} is full: make room, or set XDG_CACHE_HOME to a larger one") from None
+                    raise DiskError(
+                        f"the disk of {prefix.parent} is full: make room, or set XDG_CACHE_HOME to a larger one"
+                    ) from None
                 raise
             except KeyboardInterrupt:
                 say("the next run goes on from here")
@@ -88,12 +99,16 @@ def build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: in
         say(f"built in {time.monotonic() - started:.0f} s")
 
 
-def _build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: int, log: TextIO) -> None:
+def _build(
+    source: Package | Tree, options: Options, prefix: Path, jobs: int, log: TextIO
+) -> None:
     work = prefix.with_name(f"{prefix.name}.build")
     tree, objects = work / "source", work / "objects"
     work.mkdir(exist_ok=True)
     if not tree.is_dir():
-        say(f"source: {source.root if isinstance(source, Tree) else f'package caffe {source.version}, by apt'}")
+        say(
+            f"source: {source.root if isinstance(source, Tree) else f'package caffe {source.version}, by apt'}"
+        )
         draft = work / "source.tmp"
         shutil.rmtree(draft, ignore_errors=True)
         source.unpack(draft, log)
@@ -106,13 +121,20 @@ def _build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: i
     staged = prefix.with_name(f"{prefix.name}.tmp")
     shutil.rmtree(staged, ignore_errors=True)
     _stage(tree, objects, staged)
-    facts = {"options": options.name, "cmake": options.definitions, "source": source.id, **machine_facts()}
+    facts = {
+        "options": options.name,
+        "cmake": options.definitions,
+        "source": source.id,
+        **machine_facts(),
+    }
     if options.toolkit:
         facts["toolkit"] = asdict(options.toolkit)
     (staged / "about.json").write_text(json.dumps(facts, indent=2) + "\n")
     fault = check.fault(staged / "python")
     if fault:
-        raise CheckError(f"Caffe was built but does not work: {fault}. The tree is left at {staged}, the log is {log.name}")
+        raise CheckError(
+            f"Caffe was built but does not work: {fault}. The tree is left at {staged}, the log is {log.name}"
+        )
     shutil.rmtree(prefix, ignore_errors=True)
     staged.rename(prefix)
     shutil.rmtree(work)
@@ -121,33 +143,60 @@ def _build(source: Union[Package, Tree], options: Options, prefix: Path, jobs: i
 def _look_for_tools(tools: tuple[str, ...], options: Options) -> None:
     missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
-        raise CompileError(f"missing: {', '.join(missing)}. `caffe_build/setup.sh` installs what a build needs")
+        raise CompileError(
+            f"missing: {', '.join(missing)}. `caffe_build/setup.sh` installs what a build needs"
+        )
     for library in options.libraries:
         link = ["c++", "-x", "c++", "-", "-x", "none", f"-l{library}", "-o", os.devnull]
-        if subprocess.run(link, input=b"int main() {}", capture_output=True, check=False).returncode:
+        if subprocess.run(
+            link, input=b"int main() {}", capture_output=True, check=False
+        ).returncode:
             hint = "`caffe_build/setup.sh` installs what a build needs"
             if library.startswith("boost_python"):
                 hint += f"; for this Python ({sys.executable}) only if it is the distribution's own version"
-            raise CompileError(f"the library {library} is missing or the compiler does not work: {hint}")
+            raise CompileError(
+                f"the library {library} is missing or the compiler does not work: {hint}"
+            )
 
 
 def _configure(tree: Path, objects: Path, options: Options, log: TextIO) -> None:
     # What cmake remembers of an earlier run may point to a virtual environment that is gone.
     (objects / "CMakeCache.txt").unlink(missing_ok=True)
     definitions = {**options.definitions, "PYTHON_EXECUTABLE": sys.executable}
-    command = ["cmake", "-G", "Ninja", "-S", tree, "-B", objects, *(f"-D{name}={value}" for name, value in definitions.items())]
+    command = [
+        "cmake",
+        "-G",
+        "Ninja",
+        "-S",
+        tree,
+        "-B",
+        objects,
+        *(f"-D{name}={value}" for name, value in definitions.items()),
+    ]
     log.flush()
     if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
-        raise CompileError(f"cmake failed; the log is {log.name}, and the end of it that matters:\n{failure_lines(Path(log.name))}")
+        raise CompileError(
+            f"cmake failed; the log is {log.name}, and the end of it that matters:\n{failure_lines(Path(log.name))}"
+        )
 
 
 def _compile(objects: Path, jobs: int, log: TextIO) -> None:
     command = ["ninja", "-C", objects, "-j", str(jobs), "caffe", "pycaffe", "caffe.bin"]
     environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
-    interval = 0.2 if sys.stderr.isatty() else 30  # seconds; in a log file every redrawn bar is a line
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as ninja, tqdm(desc="compiling", unit="file", mininterval=interval, maxinterval=interval) as bar:
+    interval = (
+        0.2 if sys.stderr.isatty() else 30
+    )  # seconds; in a log file every redrawn bar is a line
+    with (
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as ninja,
+        tqdm(desc="compiling", unit="file", mininterval=interval, maxinterval=interval) as bar,
+    ):
         try:
             for line in ninja.stdout:
                 log.write(line)
@@ -160,10 +209,12 @@ def _compile(objects: Path, jobs: int, log: TextIO) -> None:
             raise
     log.flush()
     if ninja.returncode:
-        raise CompileError(f"the compiler failed; the log is {log.name}, and the end of it that matters:\n{failure_lines(Path(log.name))}")
+        raise CompileError(
+            f"the compiler failed; the log is {log.name}, and the end of it that matters:\n{failure_lines(Path(log.name))}"
+        )
 
 
-def ninja_step(line: str) -> Optional[tuple[int, int]]:
+def ninja_step(line: str) -> tuple[int, int] | None:
     """(done, all) from a line of ninja such as "[12/112] Building CXX object ...", None from any other line."""
     match = re.match(r"\[(\d+)/(\d+)\] ", line)
     return (int(match[1]), int(match[2])) if match else None
@@ -172,13 +223,21 @@ def ninja_step(line: str) -> Optional[tuple[int, int]]:
 def failure_lines(log: Path, count: int = 20) -> str:
     """The last `count` lines of a log that tell of an error, or simply its last ones if none does; long ones cut."""
     lines = log.read_text(errors="replace").splitlines()
-    telling = [line for line in lines if re.search(r"error|fatal|FAILED|undefined reference|Killed|No space left", line, re.I)]
+    telling = [
+        line
+        for line in lines
+        if re.search(r"error|fatal|FAILED|undefined reference|Killed|No space left", line, re.I)
+    ]
     return "\n".join(line[:300] for line in (telling or lines)[-count:])
 
 
 def _stage(tree: Path, objects: Path, staged: Path) -> None:
     # The tree's own _caffe.so is a link into the build folder, which goes.
-    shutil.copytree(tree / "python" / "caffe", staged / "python" / "caffe", ignore=shutil.ignore_patterns("*.so", "*.cpp", "test"))
+    shutil.copytree(
+        tree / "python" / "caffe",
+        staged / "python" / "caffe",
+        ignore=shutil.ignore_patterns("*.so", "*.cpp", "test"),
+    )
     shutil.copy2(objects / "lib" / "_caffe.so", staged / "python" / "caffe")
     (staged / "lib").mkdir()
     for library in (objects / "lib").glob("libcaffe.so*"):

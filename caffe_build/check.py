@@ -1,4 +1,5 @@
 """Tries a Caffe in a process of its own: one that is broken ends that process and not ours."""
+
 import os
 import re
 import subprocess

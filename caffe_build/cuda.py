@@ -4,6 +4,7 @@ nvcc comes from a CUDA toolkit of the machine, CUDA_TOOLKIT_ROOT=DIR or the firs
 (or the system) has is taken from there; what is missing, usually cuDNN and NCCL, comes from NVIDIA's packages on PyPI. Links
 to all of them are put together in one folder in the cache, which the built Caffe has its libraries from when it runs.
 """
+
 import hashlib
 import json
 import os
@@ -14,7 +15,6 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import Optional
 
 from caffe_build.build import lock, say
 from caffe_build.errors import CompileError, DiskError
@@ -50,7 +50,15 @@ _WHEELS = {
 }
 _SYSTEM_INCLUDE = Path("/usr/include")
 _OLDEST = min(_WHEELS)
-_ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")  # where no GPU is seen; Turing to Blackwell
+_ARCHITECTURES = (
+    "75",
+    "80",
+    "86",
+    "89",
+    "90",
+    "100",
+    "120",
+)  # where no GPU is seen; Turing to Blackwell
 _ROOM = 4000  # MB; PyPI's files and what is in them, for a moment together
 _INSTALL = "install NVIDIA's CUDA toolkit 12 or 13, or name the folder of one: CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
 
@@ -62,33 +70,45 @@ def find_toolkit(cache: Path) -> Toolkit:
     if int(version.split(".")[0]) < _OLDEST:
         raise CompileError(f"{nvcc} is of CUDA {version}, which is too old: {_INSTALL}")
     # nvcc may be a script or a link that stands elsewhere; it knows itself where its toolkit is.
-    top = re.search(r"^#\$ TOP=(.+)$", _run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]).stderr, re.M)
+    top = re.search(
+        r"^#\$ TOP=(.+)$", _run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]).stderr, re.M
+    )
     root = os.path.realpath(top[1]) if top else str(Path(nvcc).resolve().parents[1])
     known = re.findall(r"compute_(\d+)\b", _run([nvcc, "--list-gpu-arch"]).stdout)
     architectures = choose_architectures(os.environ.get("CUDA_ARCH"), _cards(), known, version)
     host_name = os.environ.get("CUDAHOSTCXX") or "c++"
     host_compiler = shutil.which(host_name)
     if not host_compiler:
-        raise CompileError(f"there is no compiler {host_name}: install it, or name another one, CUDAHOSTCXX=g++ make caffe GPU=1")
+        raise CompileError(
+            f"there is no compiler {host_name}: install it, or name another one, CUDAHOSTCXX=g++ make caffe GPU=1"
+        )
     _try_compiler(nvcc, host_compiler, architectures[0])
     places = json.dumps([version, _machine_places(root), _wheels(root, version)], default=str)
     folder = cache / f"cuda-{version}-{hashlib.sha256(places.encode()).hexdigest()[:8]}"
     return Toolkit(version, nvcc, root, host_compiler, str(folder), ";".join(architectures))
 
 
-def choose_architectures(named: Optional[str], cards: list[str], known: list[str], version: str) -> list[str]:
+def choose_architectures(
+    named: str | None, cards: list[str], known: list[str], version: str
+) -> list[str]:
     """Architectures to compile for, as "90": those `named` by the user, else those of the `cards`, else all that there are.
 
     `known` are nvcc's own. Raises CompileError for one that is named, or that a card has, and that nvcc does not know.
     """
-    wanted = [word.replace(".", "") for word in (re.split(r"[;,\s]+", named.strip()) if named else cards)]
+    wanted = [
+        word.replace(".", "") for word in (re.split(r"[;,\s]+", named.strip()) if named else cards)
+    ]
     for architecture in wanted:
         if architecture not in known:
             origin = f"CUDA_ARCH={named}" if named else f"the GPU's architecture, {architecture}"
-            raise CompileError(f"{origin}: nvcc {version} knows only {', '.join(known)}; name one of these, or take another CUDA toolkit")
+            raise CompileError(
+                f"{origin}: nvcc {version} knows only {', '.join(known)}; name one of these, or take another CUDA toolkit"
+            )
     if not wanted:
         wanted = [architecture for architecture in _ARCHITECTURES if architecture in known]
-        say(f"no GPU is seen (by nvidia-smi): compiling for {', '.join(wanted)}; one alone, as CUDA_ARCH=90, takes a fraction of the time")
+        say(
+            f"no GPU is seen (by nvidia-smi): compiling for {', '.join(wanted)}; one alone, as CUDA_ARCH=90, takes a fraction of the time"
+        )
     return sorted(set(wanted), key=int)
 
 
@@ -108,17 +128,21 @@ def provide(toolkit: Toolkit) -> None:
             _install(wheels, draft / "wheels")
         packed = draft / "wheels" / "nvidia"
         places = _machine_places(toolkit.root)
-        for name, place in _places(sorted(packed.glob("*/include")), sorted(packed.glob("*/lib"))).items():
+        for name, place in _places(
+            sorted(packed.glob("*/include")), sorted(packed.glob("*/lib"))
+        ).items():
             places.setdefault(name, place)
         for name, (include, libraries) in places.items():
             _link(name, include, libraries, draft)
         missing = [name for name in _LIBRARIES if name not in places]
         if missing:
-            raise CompileError(f"{', '.join(missing)} did not come with {', '.join(wheels)}: these packages have another layout than is known")
+            raise CompileError(
+                f"{', '.join(missing)} did not come with {', '.join(wheels)}: these packages have another layout than is known"
+            )
         draft.rename(folder)
 
 
-def _find_nvcc(root: Optional[str]) -> str:
+def _find_nvcc(root: str | None) -> str:
     if root:
         nvcc = shutil.which("nvcc", path=str(Path(root).expanduser() / "bin"))
         if not nvcc:
@@ -151,7 +175,18 @@ def _try_compiler(nvcc: str, host_compiler: str, architecture: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "try.cu")
         source.write_text("#include <string>\n__global__ void f() {}\n")
-        answer = _run([nvcc, "-ccbin", host_compiler, f"-arch=sm_{architecture}", "-c", str(source), "-o", f"{folder}/try.o"])
+        answer = _run(
+            [
+                nvcc,
+                "-ccbin",
+                host_compiler,
+                f"-arch=sm_{architecture}",
+                "-c",
+                str(source),
+                "-o",
+                f"{folder}/try.o",
+            ]
+        )
     if answer.returncode:
         words = answer.stderr + answer.stdout
         newest = re.search(r"(\w+) versions later than (\d+) are not supported", words)
@@ -161,7 +196,9 @@ def _try_compiler(nvcc: str, host_compiler: str, architecture: str) -> None:
                 f"the compiler {host_compiler} is too new for {nvcc}, which takes {newest[1]} up to {newest[2]}: "
                 f"install {name} or an older one and name it, CUDAHOSTCXX={name} make caffe GPU=1"
             )
-        raise CompileError(f"{nvcc} with {host_compiler} cannot compile ({_last_line(answer)}): {_INSTALL}")
+        raise CompileError(
+            f"{nvcc} with {host_compiler} cannot compile ({_last_line(answer)}): {_INSTALL}"
+        )
 
 
 def _machine_places(root: str) -> dict[str, tuple[Path, Path]]:
@@ -198,9 +235,17 @@ def _wheels(root: str, version: str) -> list[str]:
 def _install(wheels: list[str], target: Path) -> None:
     free = shutil.disk_usage(target.parent).free // 2**20
     if free < _ROOM:
-        raise DiskError(f"{target.parent.parent} has {free} MB free, NVIDIA's libraries need {_ROOM}: make room, or set XDG_CACHE_HOME")
+        raise DiskError(
+            f"{target.parent.parent} has {free} MB free, NVIDIA's libraries need {_ROOM}: make room, or set XDG_CACHE_HOME"
+        )
     say(f"fetching NVIDIA's libraries (about 1 GB): {', '.join(wheels)}")
-    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-compile", "--disable-pip-version-check"]
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+        "--no-compile",
+        "--disable-pip-version-check",
+    ]
     quiet = [] if sys.stdout.isatty() else ["--quiet"]
     answer = subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, *quiet, "--target", target, *wheels],
@@ -211,7 +256,9 @@ def _install(wheels: list[str], target: Path) -> None:
     )
     if answer.returncode:
         if "No space left on device" in answer.stderr:
-            raise DiskError(f"the disk of {target.parent.parent} is full: make room, or set XDG_CACHE_HOME to a larger one")
+            raise DiskError(
+                f"the disk of {target.parent.parent} is full: make room, or set XDG_CACHE_HOME to a larger one"
+            )
         errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
         raise CompileError(
             f"pip could not get NVIDIA's libraries ({(errors or [_last_line(answer)])[-1]}): look at the network, "
@@ -230,7 +277,10 @@ def _link(name: str, include: Path, libraries: Path, folder: Path) -> None:
     for target in versions:
         _symlink(target, folder / "lib64" / target.name)
     # The packages bring libcublas.so.13 only, and a linker looks for libcublas.so.
-    _symlink(next(target for target in versions if target.name.startswith(f"lib{name}.so")), folder / "lib64" / f"lib{name}.so")
+    _symlink(
+        next(target for target in versions if target.name.startswith(f"lib{name}.so")),
+        folder / "lib64" / f"lib{name}.so",
+    )
 
 
 def _symlink(target: Path, link: Path) -> None:
@@ -244,4 +294,6 @@ def _run(command: list[str]) -> subprocess.CompletedProcess:
 
 
 def _last_line(answer: subprocess.CompletedProcess) -> str:
-    return ((answer.stderr + answer.stdout).strip().splitlines() or [f"status {answer.returncode}"])[-1]
+    return (
+        (answer.stderr + answer.stdout).strip().splitlines() or [f"status {answer.returncode}"]
+    )[-1]

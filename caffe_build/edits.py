@@ -1,4 +1,5 @@
 """The edits Caffe 1.0 needs to build with today's libraries. Each one says why, and checks that it took."""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,7 +190,10 @@ GPU_EDITS = (
     ),
 )
 
-GPU_ADDITIONS = (*CPU_ADDITIONS, addition("cudnn_algorithms.hpp", "include/caffe/util/cudnn_algorithms.hpp"))
+GPU_ADDITIONS = (
+    *CPU_ADDITIONS,
+    addition("cudnn_algorithms.hpp", "include/caffe/util/cudnn_algorithms.hpp"),
+)
 
 
 def edit_text(text: str, edit: Edit) -> str:

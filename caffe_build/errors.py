@@ -1,4 +1,5 @@
 """What can go wrong on the way to a built Caffe; each kind has its exit code."""
+
 import sys
 
 

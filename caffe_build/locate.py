@@ -1,10 +1,10 @@
 """Where a Caffe is: in the cache, in a folder the user names, or on Python's path; and how it gets onto that path."""
+
 import importlib.util
 import json
 import os
 import sysconfig
 from pathlib import Path
-from typing import Optional
 
 from caffe_build.errors import PrefixError
 
@@ -26,7 +26,7 @@ def python_folder(prefix: Path) -> Path:
     raise PrefixError(f"{prefix} is no built Caffe with its Python part: none of {places} is there")
 
 
-def importable_folder() -> Optional[Path]:
+def importable_folder() -> Path | None:
     """The folder on Python's path that `import caffe` would take Caffe from, None if there is none."""
     spec = importlib.util.find_spec("caffe")
     return Path(spec.origin).parent.parent if spec and spec.origin else None

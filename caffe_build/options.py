@@ -1,4 +1,5 @@
 """What to build, and the name a build has in the cache."""
+
 import hashlib
 import json
 import platform
@@ -6,7 +7,6 @@ import sys
 import sysconfig
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Optional
 
 from caffe_build import apt
 from caffe_build.edits import CPU_ADDITIONS, CPU_EDITS, GPU_ADDITIONS, GPU_EDITS, Addition, Edit
@@ -33,7 +33,7 @@ class Options:
     edits: tuple[Edit, ...]
     libraries: tuple[str, ...]  # must link (-lNAME) before it is worth to start
     additions: tuple[Addition, ...] = ()
-    toolkit: Optional[Toolkit] = None
+    toolkit: Toolkit | None = None
 
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -4,6 +4,7 @@ Debian 11 (bullseye) and Ubuntu 20.04 (focal) were the last to carry Caffe 1.0, 
 patches for Python 3. The archive this machine uses has their source packages still: apt fetches one into a folder of
 ours and checks its signatures, without a change to the machine's own apt configuration.
 """
+
 import hashlib
 import os
 import shutil
@@ -11,7 +12,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, TextIO, Union
+from typing import TextIO
 
 from caffe_build import apt
 from caffe_build.errors import SourceError
@@ -22,7 +23,17 @@ _NO_SOURCE = (
 )
 # What a tree someone has worked in may hold besides the source.
 _NOT_SOURCE = shutil.ignore_patterns(
-    ".git", "build", ".build_*", "build_*", "distribute", "__pycache__", "*.pyc", "*.o", "*.so", "*.caffemodel", "*_lmdb"
+    ".git",
+    "build",
+    ".build_*",
+    "build_*",
+    "distribute",
+    "__pycache__",
+    "*.pyc",
+    "*.o",
+    "*.so",
+    "*.caffemodel",
+    "*_lmdb",
 )
 
 
@@ -45,14 +56,20 @@ class Package:
         codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "")
         archives = apt.archives(apt.read_entries(), codename)
         if not archives:
-            raise SourceError(f"apt's configuration (/etc/apt) names no archive for {codename or 'this release'}. {_NO_SOURCE}")
+            raise SourceError(
+                f"apt's configuration (/etc/apt) names no archive for {codename or 'this release'}. {_NO_SOURCE}"
+            )
         for archive in archives:
             with tempfile.TemporaryDirectory(prefix="apt-", dir=destination.parent) as folder:
                 if self._fetch(Path(folder), archive, log):
                     (dsc,) = Path(folder).glob("*.dsc")
                     _check_sum(dsc, self.dsc_sha256)
-                    if not _run(["dpkg-source", "--no-copy", "-x", dsc.name, destination], log, cwd=folder):
-                        raise SourceError(f"dpkg-source could not unpack {dsc.name}; {log.name} has its words")
+                    if not _run(
+                        ["dpkg-source", "--no-copy", "-x", dsc.name, destination], log, cwd=folder
+                    ):
+                        raise SourceError(
+                            f"dpkg-source could not unpack {dsc.name}; {log.name} has its words"
+                        )
                     return
         tried = ", ".join(archive.uri for archive in archives)
         raise SourceError(
@@ -64,7 +81,9 @@ class Package:
         (folder / "parts").mkdir()
         (folder / "lists" / "partial").mkdir(parents=True)
         (folder / "cache" / "archives" / "partial").mkdir(parents=True)
-        (folder / "parts" / "caffe.sources").write_text(archive.as_source(self.suite, self.component))
+        (folder / "parts" / "caffe.sources").write_text(
+            archive.as_source(self.suite, self.component)
+        )
         places = {
             "Dir::Etc::SourceList": "/dev/null",
             "Dir::Etc::SourceParts": folder / "parts",
@@ -74,17 +93,22 @@ class Package:
         }
         options = [word for name, value in places.items() for word in ("-o", f"{name}={value}")]
         wanted = ["--download-only", "--only-source", f"caffe={self.version}"]
-        return (
-            _run(["apt-get", *options, "-q", "update"], log, cwd=folder)
-            and _run(["apt-get", *options, "-q", "source", *wanted], log, cwd=folder)
+        return _run(["apt-get", *options, "-q", "update"], log, cwd=folder) and _run(
+            ["apt-get", *options, "-q", "source", *wanted], log, cwd=folder
         )
 
 
 DEBIAN = Package(
-    "bullseye", "main", "1.0.0+git20180821.99bd997-8", "c492f4893fc1ba1fb514b2d9b4763bc78dc93571ea24adc6e604eccbb93cdd64"
+    "bullseye",
+    "main",
+    "1.0.0+git20180821.99bd997-8",
+    "c492f4893fc1ba1fb514b2d9b4763bc78dc93571ea24adc6e604eccbb93cdd64",
 )
 UBUNTU = Package(
-    "focal", "universe", "1.0.0+git20180821.99bd997-5build3", "94dff64484850a890a99831ad87e7b05e9b73a0c56c4440f9f2829d21b325e14"
+    "focal",
+    "universe",
+    "1.0.0+git20180821.99bd997-5build3",
+    "94dff64484850a890a99831ad87e7b05e9b73a0c56c4440f9f2829d21b325e14",
 )
 
 
@@ -113,12 +137,14 @@ class Tree:
         shutil.copytree(self.root, destination, ignore=_NOT_SOURCE, ignore_dangling_symlinks=True)
 
 
-def choose_source(tree: Optional[str]) -> Union[Package, Tree]:
+def choose_source(tree: str | None) -> Package | Tree:
     """The user's `tree` (CAFFE_SOURCE), or without one the source package of this distribution. Raises SourceError."""
     if tree:
         root = Path(tree).expanduser().resolve()
         if not (root / "src" / "caffe" / "proto" / "caffe.proto").is_file():
-            raise SourceError(f"CAFFE_SOURCE={tree} is no Caffe source tree: it has no src/caffe/proto/caffe.proto")
+            raise SourceError(
+                f"CAFFE_SOURCE={tree} is no Caffe source tree: it has no src/caffe/proto/caffe.proto"
+            )
         return Tree(root)
     release = apt.os_release()
     family = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
@@ -126,7 +152,9 @@ def choose_source(tree: Optional[str]) -> Union[Package, Tree]:
         return UBUNTU
     if "debian" in family:
         return DEBIAN
-    raise SourceError(f"{release.get('PRETTY_NAME', 'this system')} is neither Debian nor Ubuntu. {_NO_SOURCE}")
+    raise SourceError(
+        f"{release.get('PRETTY_NAME', 'this system')} is neither Debian nor Ubuntu. {_NO_SOURCE}"
+    )
 
 
 def _file_sum(path: Path) -> str:
@@ -136,9 +164,16 @@ def _file_sum(path: Path) -> str:
 def _check_sum(path: Path, expected: str) -> None:
     found = _file_sum(path)
     if found != expected:
-        raise SourceError(f"{path.name} has SHA-256 {found}, expected was {expected}: the archive does not hold the known package")
+        raise SourceError(
+            f"{path.name} has SHA-256 {found}, expected was {expected}: the archive does not hold the known package"
+        )
 
 
 def _run(command: list, log: TextIO, cwd: Path) -> bool:
     print("$", *command, file=log, flush=True)
-    return subprocess.run(command, cwd=cwd, stdout=log, stderr=subprocess.STDOUT, check=False).returncode == 0
+    return (
+        subprocess.run(
+            command, cwd=cwd, stdout=log, stderr=subprocess.STDOUT, check=False
+        ).returncode
+        == 0
+    )

@@ -24,6 +24,7 @@ r + 2R, ... One iteration is thus trained on the samples of R iterations on one 
 --weights=FILE it starts from other random weights than mcc_caffe.train, the background map's bias
 at 0 for both variants.
 """
+
 import argparse
 import math
 import mmap
@@ -36,29 +37,58 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.errors import UserError, positive, run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.data.loader import Loader, LoaderConfig
-from mcc_caffe.paper import ABLATIONS, DATA_BLOB, GREY, HEATMAPS_BLOB, MASK_LABEL_BLOB, PIXEL_SCALE, VARIANTS, file_suffix
-from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.data.samples import FolderWriter, RecordWriter, SampleSet
+from mcc_caffe.paper import (
+    ABLATIONS,
+    DATA_BLOB,
+    GREY,
+    HEATMAPS_BLOB,
+    MASK_LABEL_BLOB,
+    PIXEL_SCALE,
+    VARIANTS,
+    file_suffix,
+)
 
 DISPLAY = 20  # iterations a log line of the stock tool, as mcc_caffe.train's
 FILE_BYTES = 256 << 20  # of an HDF5 file, about: Caffe's HDF5Data layer keeps one in memory
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("data", type=pathlib.Path, help="LMDB set to bake (made by `make lmdb`)")
     add("out", type=pathlib.Path, help="folder to make")
-    add("--copies", type=positive, required=True, metavar="K", help="augmented copies of each sample: the loader's first K epochs")
+    add(
+        "--copies",
+        type=positive,
+        required=True,
+        metavar="K",
+        help="augmented copies of each sample: the loader's first K epochs",
+    )
     add("--format", choices=FORMATS, default="lmdb", help="of the files (default: lmdb)")
-    add("--variant", choices=VARIANTS, default="mini", help="size of the network to bake for (default: mini)")
-    add("--batch-size", type=positive, help="images a device and iteration (default: the variant's)")
+    add(
+        "--variant",
+        choices=VARIANTS,
+        default="mini",
+        help="size of the network to bake for (default: mini)",
+    )
+    add(
+        "--batch-size", type=positive, help="images a device and iteration (default: the variant's)"
+    )
     add("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
-    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; 0: this one alone (default: one a core)")
+    add(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes; 0: this one alone (default: one a core)",
+    )
     return parser.parse_args(argv)
 
 
@@ -125,8 +155,10 @@ class Hdf5Writer(FolderWriter):
     def __init__(self, folder, config: LoaderConfig):
         super().__init__(folder)
         rows = max(1, FILE_BYTES // self.sample_bytes(config))
-        self._arrays = {blob: np.empty((rows, *shape[1:]), np.float32)
-                        for blob, shape in config.shapes().items()}
+        self._arrays = {
+            blob: np.empty((rows, *shape[1:]), np.float32)
+            for blob, shape in config.shapes().items()
+        }
         self._rows, self._filled, self._files = rows, 0, []
 
     @staticmethod
@@ -170,10 +202,14 @@ FORMATS = {"lmdb": LmdbWriter, "hdf5": Hdf5Writer}
 
 def require_space(folder: pathlib.Path, needed: int) -> None:
     """UserError where the disk that `folder` will lie on has less than `needed` bytes free."""
-    free = shutil.disk_usage(next(parent for parent in folder.absolute().parents if parent.exists())).free
+    free = shutil.disk_usage(
+        next(parent for parent in folder.absolute().parents if parent.exists())
+    ).free
     if free < needed:
-        raise UserError(f"{folder} needs about {needed >> 20} MiB and the disk has {free >> 20} free: "
-                        "make room, give another folder or fewer --copies")
+        raise UserError(
+            f"{folder} needs about {needed >> 20} MiB and the disk has {free >> 20} free: "
+            "make room, give another folder or fewer --copies"
+        )
 
 
 def write_samples(writer: FolderWriter, config: LoaderConfig, total: int) -> None:
@@ -210,19 +246,32 @@ def write_prototxts(writer: FolderWriter, variant: str, batch_size: int, seed: i
         net = read_text("NetParameter", shipped(f"prototxt/{variant}/train{suffix}.prototxt"))
         put_data_layers(net, writer, batch_size)
         solver = read_text("SolverParameter", shipped(f"solver/{variant}/solver{suffix}.prototxt"))
-        solver.net, solver.snapshot_prefix = str(folder / f"train{suffix}.prototxt"), str(folder / SNAPSHOTS / f"mcc{suffix}")
+        solver.net, solver.snapshot_prefix = (
+            str(folder / f"train{suffix}.prototxt"),
+            str(folder / SNAPSHOTS / f"mcc{suffix}"),
+        )
         solver.random_seed, solver.display = seed, DISPLAY
         for name, message in (("train", net), ("solver", solver)):
-            (writer.partial / f"{name}{suffix}.prototxt").write_text(text_format.MessageToString(message))
+            (writer.partial / f"{name}{suffix}.prototxt").write_text(
+                text_format.MessageToString(message)
+            )
 
 
 def main(argv=None) -> None:
     options = arguments(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):  # what is half-written is removed, even where a shell had SIGINT ignored
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # what is half-written is removed, even where a shell had SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     variant = VARIANTS[options.variant]
-    config = LoaderConfig.of(variant, str(options.data), batch_size=options.batch_size or variant.batch_size, seed=options.seed,
-                             workers=options.workers)
+    config = LoaderConfig.of(
+        variant,
+        str(options.data),
+        batch_size=options.batch_size or variant.batch_size,
+        seed=options.seed,
+        workers=options.workers,
+    )
     samples = len(SampleSet(options.data))
     total = options.copies * samples
     writer = FORMATS[options.format](options.out, config)
@@ -232,9 +281,16 @@ def main(argv=None) -> None:
     with writer:
         write_samples(writer, config, total)
         write_prototxts(writer, variant.name, config.batch_size, config.seed)
-        writer.finish(source=str(options.data), storage=options.format, copies=options.copies,
-                      variant=variant.name, batch_size=config.batch_size,
-                      seed=config.seed, input_size=config.input_size, sigma=config.sigma)
+        writer.finish(
+            source=str(options.data),
+            storage=options.format,
+            copies=options.copies,
+            variant=variant.name,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            input_size=config.input_size,
+            sigma=config.sigma,
+        )
     print(f"train on it with: caffe train --solver={options.out.absolute() / 'solver.prototxt'}")
 
 

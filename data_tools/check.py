@@ -9,6 +9,7 @@ same, whole; DIR/suspects.png shows the samples that anything was found with.
 
 Exit codes: 0 no fault (warnings there may be), 2 the set cannot be opened, 3 faults were found.
 """
+
 import argparse
 import concurrent.futures
 import json
@@ -28,18 +29,29 @@ from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINTS
 
 REPORT, SUSPECTS = "report.json", "suspects.png"
-FAULTY = 3                 # exit code
-LISTED = 10                # findings of a kind that the terminal shows
-DRAWN = 200                # suspects on the sheets
+FAULTY = 3  # exit code
+LISTED = 10  # findings of a kind that the terminal shows
+DRAWN = 200  # suspects on the sheets
 CAPTION_LINES = 5
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", type=pathlib.Path, metavar="SET",
-                        help="source in any format that data_tools.readers reads, LMDB set, or folder of LMDB sets")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/check"), metavar="DIR",
-                        help=f"folder for {REPORT} and {SUSPECTS} (default: out/check)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "set",
+        type=pathlib.Path,
+        metavar="SET",
+        help="source in any format that data_tools.readers reads, LMDB set, or folder of LMDB sets",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("out/check"),
+        metavar="DIR",
+        help=f"folder for {REPORT} and {SUSPECTS} (default: out/check)",
+    )
     return parser.parse_args(argv)
 
 
@@ -66,26 +78,46 @@ def statistics(seen: list) -> dict:
     missing = np.array([one.keypoints[:, 2] == 0 for one in usable])
     images = np.bincount(missing.sum(axis=1), minlength=KEYPOINTS + 1)
     return facts | {
-        "width": _spread(width), "height": _spread(height), "aspect_ratio": _spread(width / height),
-        "without_mask": len(usable) - len(shares), "mask_share": _spread(shares) if shares else None,
-        "missing_share": {name: round(float(share), 4) for name, share in zip(NAMES, missing.mean(axis=0))},
-        "images_by_missing": {str(count): int(number) for count, number in enumerate(images) if number},
+        "width": _spread(width),
+        "height": _spread(height),
+        "aspect_ratio": _spread(width / height),
+        "without_mask": len(usable) - len(shares),
+        "mask_share": _spread(shares) if shares else None,
+        "missing_share": {
+            name: round(float(share), 4) for name, share in zip(NAMES, missing.mean(axis=0))
+        },
+        "images_by_missing": {
+            str(count): int(number) for count, number in enumerate(images) if number
+        },
     }
 
 
 def _spread(values) -> dict:
-    return {name: round(float(measure(values)), 4) for name, measure in (("min", np.min), ("median", np.median), ("max", np.max))}
+    return {
+        name: round(float(measure(values)), 4)
+        for name, measure in (("min", np.min), ("median", np.median), ("max", np.max))
+    }
 
 
 def report(folder: pathlib.Path, splits: dict) -> dict:
     """What report.json says of {split: [Seen]}."""
     findings = [
-        {"split": split, "sample": one.entry.where, "kind": found.kind, "fault": found.kind in FAULTS, "message": found.message}
-        for split, seen in splits.items() for one in seen for found in one.findings
+        {
+            "split": split,
+            "sample": one.entry.where,
+            "kind": found.kind,
+            "fault": found.kind in FAULTS,
+            "message": found.message,
+        }
+        for split, seen in splits.items()
+        for one in seen
+        for found in one.findings
     ]
     faults = sum(found["fault"] for found in findings)
     return {
-        "set": str(folder), "faults": faults, "warnings": len(findings) - faults,
+        "set": str(folder),
+        "faults": faults,
+        "warnings": len(findings) - faults,
         "splits": {split: statistics(seen) for split, seen in splits.items()},
         "findings": findings,
         "kinds": {"faults": FAULTS, "warnings": WARNINGS},
@@ -114,7 +146,10 @@ def _statistics_lines(numbers: dict) -> list:
         return f"{low:.{digits}f} to {high:.{digits}f}, median {middle:.{digits}f}"
 
     share = numbers["missing_share"]
-    fingers = [f"{finger} {' '.join(f'{share[name]:.0%}' for name in NAMES if name.startswith(finger))}" for finger in FINGERS]
+    fingers = [
+        f"{finger} {' '.join(f'{share[name]:.0%}' for name in NAMES if name.startswith(finger))}"
+        for finger in FINGERS
+    ]
     masks = f"{spread('mask_share', 100, 1)} % of the picture" if numbers["mask_share"] else "none"
     return [
         f"width     {spread('width')}",
@@ -139,7 +174,10 @@ def draw_suspects(splits: dict, out: pathlib.Path) -> list:
 def suspect_tile(seen: Seen) -> np.ndarray:
     """One suspect with its findings written under it; grey where it cannot be drawn."""
     tile = sheet.empty_tile() if seen.size is None else sheet.sample_tile(seen.entry.sample())
-    texts = [f"{'FAULT' if found.kind in FAULTS else 'warning'} {found.kind}: {found.message}" for found in seen.findings]
+    texts = [
+        f"{'FAULT' if found.kind in FAULTS else 'warning'} {found.kind}: {found.message}"
+        for found in seen.findings
+    ]
     return sheet.captioned(tile, seen.entry.where, *texts, lines=CAPTION_LINES)
 
 

@@ -1,4 +1,5 @@
 """Opens a data set of any kind for the commands that look at one: `{split: entries}`, an entry with `where` and `sample()`."""
+
 import pathlib
 from dataclasses import dataclass
 
@@ -28,7 +29,11 @@ def lmdb_folders(folder: pathlib.Path) -> list:
     """The LMDB sets that `folder` is or, one level down, holds; none where it is a source folder."""
     folder = folder.resolve()
     for found in ([folder], sorted(folder.glob("*/"))):
-        found = [one for one in found if any((one / name / "data.mdb").exists() for name in (IMAGES, ANNOTATIONS))]
+        found = [
+            one
+            for one in found
+            if any((one / name / "data.mdb").exists() for name in (IMAGES, ANNOTATIONS))
+        ]
         if found:
             return found
     return []
@@ -39,9 +44,12 @@ def open_sets(folder: pathlib.Path) -> dict:
     folders = lmdb_folders(folder)
     if not folders:
         return readers.read(folder)
-    messages()                      # a missing Caffe is told once, here, not by every record
+    messages()  # a missing Caffe is told once, here, not by every record
     sets = {one.name: SampleSet(one) for one in folders}
-    return {name: [Record(samples, index) for index in range(len(samples))] for name, samples in sets.items()}
+    return {
+        name: [Record(samples, index) for index in range(len(samples))]
+        for name, samples in sets.items()
+    }
 
 
 def reason(error: Exception, where: str) -> str:

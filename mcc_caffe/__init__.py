@@ -1,9 +1,10 @@
 """Mask-pose cascaded CNN for 2D hand pose estimation (Wang, Peng, Liu; OneHand10K), on real Caffe.
 
-    from mcc_caffe import HandPredictor
+from mcc_caffe import HandPredictor
 
-    pose = HandPredictor().predict(image)
+pose = HandPredictor().predict(image)
 """
+
 import importlib
 
 __version__ = "0.1.0"

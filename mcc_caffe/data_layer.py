@@ -5,6 +5,7 @@
 
 `param_str` is JSON with the keys of loader.LoaderConfig. A net without a mask stage leaves the top `mask_label` out.
 """
+
 import caffe
 
 from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError
@@ -25,13 +26,17 @@ class HandDataLayer(caffe.Layer):
     def setup(self, bottom, top):
         """Reads `param_str` and takes the started loader, or starts one."""
         if len(top) not in TOPS or len(bottom):
-            raise LoaderError(f"HandDataLayer has {len(bottom)} bottoms and {len(top)} tops; it needs none and 2 or 3")
+            raise LoaderError(
+                f"HandDataLayer has {len(bottom)} bottoms and {len(top)} tops; it needs none and 2 or 3"
+            )
         config = LoaderConfig.from_json(self.param_str)
         self.loader, HandDataLayer.started = HandDataLayer.started, None
         if self.loader is None:
             self.loader = Loader(config, caffe.solver_rank(), caffe.solver_count())
         elif self.loader.config != config:
-            raise LoaderError(f"the loader was started with {self.loader.config}, the net says {config}")
+            raise LoaderError(
+                f"the loader was started with {self.loader.config}, the net says {config}"
+            )
         for place, name in enumerate(TOPS[len(top)]):
             top[place].reshape(*config.shapes()[name])
 

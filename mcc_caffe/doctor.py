@@ -5,6 +5,7 @@
 
 Exit codes: 0 all that a CPU needs works, 1 something of it does not. GPUs and what belongs to them may be missing.
 """
+
 import argparse
 import ctypes
 import dataclasses
@@ -17,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import Callable
+from collections.abc import Callable
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
@@ -27,7 +28,18 @@ from mcc_caffe.core.errors import run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import VARIANTS
 
-LAYERS = ("Convolution", "Pooling", "ReLU", "Concat", "EuclideanLoss", "SoftmaxWithLoss", "Softmax", "Python", "Input", "Silence")
+LAYERS = (
+    "Convolution",
+    "Pooling",
+    "ReLU",
+    "Concat",
+    "EuclideanLoss",
+    "SoftmaxWithLoss",
+    "Softmax",
+    "Python",
+    "Input",
+    "Silence",
+)
 MARKS = {"ok": "✓", "failed": "✗", "absent": "–"}
 LITTLE_ROOM = 1.0  # GB in the cache's disk; a build of Caffe needs half of it
 
@@ -61,24 +73,76 @@ def look() -> list[Row]:
     setup = "run `make setup`"
     cuda = "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; or bring one, CAFFE_PREFIX=DIR make caffe"
     return [
-        _row("Python", _python, "make .venv anew with the distribution's Python, 3.10 or newer: rm -r .venv; make setup"),
-        _row("Caffe", lambda: ", ".join(filter(None, (_of(caffe, "version"), caffe["built"], caffe["path"]))), rebuild),
-        _row("Python layer", lambda: _no_lack(_of(caffe, "lacks"), ["Python"], "the data layer can run"),
-             "build Caffe with WITH_PYTHON_LAYER=1 (BUILD_python_layer=ON for cmake), or " + rebuild),
-        _row("layer types", lambda: _no_lack(_of(caffe, "lacks"), LAYERS, f"all {len(LAYERS)} that the nets use"), rebuild),
-        _row("BLAS", lambda: _of(caffe, "blas"), "a Caffe without a known BLAS is slow: " + rebuild),
-        _row("oneDNN", lambda: _wanted(_of(caffe, "onednn"), "Caffe's convolutions run by it", "convolutions on the CPU take twice as long"),
-             "this Caffe was built elsewhere: `make caffe` builds one that has it"),
-        _row("CUDA", lambda: _wanted(_of(caffe, "cuda"), "Caffe is built with it", "Caffe is built for the CPU only"), cuda),
-        _row("NCCL", lambda: _wanted(_of(caffe, "nccl"), "Caffe is built with it", "no training on several GPUs"), cuda),
-        _row("GPUs", _gpus, "needed for --gpu only: install NVIDIA's driver, so that nvidia-smi -L lists the GPUs"),
-        _row("LMDB", _lmdb, f"{setup}; the temporary folder (TMPDIR) must be on a disk that can be written and mapped"),
-        _row("OpenCV", _opencv, f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)"),
+        _row(
+            "Python",
+            _python,
+            "make .venv anew with the distribution's Python, 3.10 or newer: rm -r .venv; make setup",
+        ),
+        _row(
+            "Caffe",
+            lambda: ", ".join(filter(None, (_of(caffe, "version"), caffe["built"], caffe["path"]))),
+            rebuild,
+        ),
+        _row(
+            "Python layer",
+            lambda: _no_lack(_of(caffe, "lacks"), ["Python"], "the data layer can run"),
+            "build Caffe with WITH_PYTHON_LAYER=1 (BUILD_python_layer=ON for cmake), or " + rebuild,
+        ),
+        _row(
+            "layer types",
+            lambda: _no_lack(_of(caffe, "lacks"), LAYERS, f"all {len(LAYERS)} that the nets use"),
+            rebuild,
+        ),
+        _row(
+            "BLAS", lambda: _of(caffe, "blas"), "a Caffe without a known BLAS is slow: " + rebuild
+        ),
+        _row(
+            "oneDNN",
+            lambda: _wanted(
+                _of(caffe, "onednn"),
+                "Caffe's convolutions run by it",
+                "convolutions on the CPU take twice as long",
+            ),
+            "this Caffe was built elsewhere: `make caffe` builds one that has it",
+        ),
+        _row(
+            "CUDA",
+            lambda: _wanted(
+                _of(caffe, "cuda"), "Caffe is built with it", "Caffe is built for the CPU only"
+            ),
+            cuda,
+        ),
+        _row(
+            "NCCL",
+            lambda: _wanted(
+                _of(caffe, "nccl"), "Caffe is built with it", "no training on several GPUs"
+            ),
+            cuda,
+        ),
+        _row(
+            "GPUs",
+            _gpus,
+            "needed for --gpu only: install NVIDIA's driver, so that nvidia-smi -L lists the GPUs",
+        ),
+        _row(
+            "LMDB",
+            _lmdb,
+            f"{setup}; the temporary folder (TMPDIR) must be on a disk that can be written and mapped",
+        ),
+        _row(
+            "OpenCV",
+            _opencv,
+            f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)",
+        ),
         _row("protobuf", _protobuf, setup),
         _row("h5py", lambda: __import__("h5py").__version__, setup),
         _row("matplotlib", lambda: __import__("matplotlib").__version__, setup),
         _row("prototxts", _prototxts, "run `make prototxt`"),
-        _row("weights", _weights, "install the package again: a file of mcc_caffe/pretrained is damaged"),
+        _row(
+            "weights",
+            _weights,
+            "install the package again: a file of mcc_caffe/pretrained is damaged",
+        ),
         _row("disk", _disk, "make room, or set XDG_CACHE_HOME to a larger disk"),
         _row("cores, memory", _machine, ""),
     ]
@@ -99,14 +163,22 @@ def _row(name: str, look_at: Callable[[], str], remedy: str) -> Row:
 
 def _caffe_facts() -> dict:
     """What `tell_caffe` found in a process of its own, or {"fault": why it could not}."""
-    command = [sys.executable, "-W", "ignore", "-c", "from mcc_caffe.doctor import tell_caffe; tell_caffe()"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        "from mcc_caffe.doctor import tell_caffe; tell_caffe()",
+    ]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
         return {"fault": "import caffe did not end within 120 s"}
     if run.returncode:
         folder = importable_folder()
-        return {"fault": f"{check.reason(run)} ({f'the one in {folder}' if folder else 'there is none on the path'})"}
+        return {
+            "fault": f"{check.reason(run)} ({f'the one in {folder}' if folder else 'there is none on the path'})"
+        }
     return json.loads(run.stdout.splitlines()[-1])
 
 
@@ -114,6 +186,7 @@ def tell_caffe() -> None:
     """Prints as JSON what the imported Caffe is; run in a process of its own."""
     set_environment()
     import caffe  # in this process only: it may be broken
+
     types = set(caffe.layer_type_list())
     facts = {
         "version": caffe.__version__,
@@ -133,12 +206,20 @@ def blas_in_use(maps: str) -> str:
 
     NumPy and SciPy from PyPI bring OpenBLAS copies of their own; those are passed over.
     """
-    paths = {line.split()[-1] for line in maps.splitlines() if re.search(r"/lib[^/]*(blas|mkl_rt|atlas)[^/]*\.so", line)}
-    own = sorted(path for path in paths if "site-packages" not in path and "dist-packages" not in path)
+    paths = {
+        line.split()[-1]
+        for line in maps.splitlines()
+        if re.search(r"/lib[^/]*(blas|mkl_rt|atlas)[^/]*\.so", line)
+    }
+    own = sorted(
+        path for path in paths if "site-packages" not in path and "dist-packages" not in path
+    )
     for path in own:
         if "openblas" in path:
             library = ctypes.CDLL(path)
-            library.openblas_get_config.restype = library.openblas_get_corename.restype = ctypes.c_char_p
+            library.openblas_get_config.restype = library.openblas_get_corename.restype = (
+                ctypes.c_char_p
+            )
             version = " ".join(library.openblas_get_config().decode().split()[:2])
             core = library.openblas_get_corename().decode()
             return f"{version}, {library.openblas_get_num_threads()} threads, kernels for {core}, {path}"
@@ -174,11 +255,14 @@ def _python() -> str:
 
 def _gpus() -> str:
     ids = gpu_ids()
-    return _wanted(bool(ids), f"{len(ids)}, with ids {', '.join(map(str, ids))}", "nvidia-smi lists none")
+    return _wanted(
+        bool(ids), f"{len(ids)}, with ids {', '.join(map(str, ids))}", "nvidia-smi lists none"
+    )
 
 
 def _lmdb() -> str:
     import lmdb  # may be missing, which is a row of the table
+
     with tempfile.TemporaryDirectory() as folder, lmdb.open(folder) as environment:
         with environment.begin(write=True) as transaction:
             transaction.put(b"key", b"value")
@@ -191,6 +275,7 @@ def _lmdb() -> str:
 def _opencv() -> str:
     import cv2  # may be missing, which is a row of the table
     import numpy as np
+
     image = np.full((8, 8, 3), 100, np.uint8)
     for suffix in (".jpg", ".png"):
         decoded = cv2.imdecode(cv2.imencode(suffix, image)[1], cv2.IMREAD_COLOR)
@@ -203,12 +288,19 @@ def _protobuf() -> str:
     # May be missing, which is a row of the table.
     import google.protobuf
     from google.protobuf.internal import api_implementation
+
     implementation = api_implementation.Type()
-    return f"{google.protobuf.__version__}, {implementation}" + (" (slow)" if implementation == "python" else "")
+    return f"{google.protobuf.__version__}, {implementation}" + (
+        " (slow)" if implementation == "python" else ""
+    )
 
 
 def _prototxts() -> str:
-    paths = [shipped(f"prototxt/{variant}/{name}.prototxt") for variant in VARIANTS for name in ("train", "deploy")]
+    paths = [
+        shipped(f"prototxt/{variant}/{name}.prototxt")
+        for variant in VARIANTS
+        for name in ("train", "deploy")
+    ]
     return f"{', '.join(VARIANTS)} in {paths[0].parent.parent}"
 
 
@@ -223,29 +315,44 @@ def _disk() -> str:
     folder = cache_folder()
     there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     free = shutil.disk_usage(there).free / 1e9
-    return _wanted(free >= LITTLE_ROOM, f"{free:.1f} GB free for {folder}", f"only {free:.1f} GB free for {folder}")
+    return _wanted(
+        free >= LITTLE_ROOM,
+        f"{free:.1f} GB free for {folder}",
+        f"only {free:.1f} GB free for {folder}",
+    )
 
 
 def _machine() -> str:
     total, available = (
-        int(re.search(rf"^{name}:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.M)[1]) / 2**20
+        int(re.search(rf"^{name}:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.M)[1])
+        / 2**20
         for name in ("MemTotal", "MemAvailable")
     )
-    return f"{len(os.sched_getaffinity(0))} cores, {total:.1f} GiB of memory, {available:.1f} GiB free"
+    return (
+        f"{len(os.sched_getaffinity(0))} cores, {total:.1f} GiB of memory, {available:.1f} GiB free"
+    )
 
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m mcc_caffe.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m mcc_caffe.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print JSON: works, and a list of rows")
     arguments = parser.parse_args(argv)
     rows = look()
     works = all(row.status != "failed" for row in rows)
     if arguments.json:
-        print(json.dumps({"works": works, "rows": [dataclasses.asdict(row) for row in rows]}, indent=2))
+        print(
+            json.dumps(
+                {"works": works, "rows": [dataclasses.asdict(row) for row in rows]}, indent=2
+            )
+        )
     else:
-        sys.stdout.reconfigure(errors="replace")  # a terminal without these marks still shows the table
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # a terminal without these marks still shows the table
         for row in rows:
             print(f"{MARKS[row.status]} {row.name:<14} {row.found}")
             if row.remedy:

@@ -10,6 +10,7 @@ prediction) and predictions_MODEL.json (the keypoints that a net found, in the f
 
 Every keypoint that the truth labels counts, however unsure the net is of it; one that it does not label never does.
 """
+
 import argparse
 import os
 import pathlib
@@ -34,30 +35,84 @@ from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
 RESULTS, IMAGES = "results.json", "images.csv"
-TOTAL = "total"   # several splits, taken together
+TOTAL = "total"  # several splits, taken together
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
-    add("data", type=pathlib.Path, metavar="DATA",
-        help="LMDB set, folder of LMDB sets, or source in any format that data_tools.readers reads")
-    add("--split", nargs="+", metavar="NAME", help="of DATA; several are measured one by one and together (default: validation or test)")
+    add(
+        "data",
+        type=pathlib.Path,
+        metavar="DATA",
+        help="LMDB set, folder of LMDB sets, or source in any format that data_tools.readers reads",
+    )
+    add(
+        "--split",
+        nargs="+",
+        metavar="NAME",
+        help="of DATA; several are measured one by one and together (default: validation or test)",
+    )
     add("--limit", type=positive, metavar="N", help="only the first N samples of a split")
-    add("--weights", nargs="+", type=pathlib.Path, default=[], metavar="FILE",
-        help="caffemodels or packed weights (default: none with --predictions, else as mcc_caffe.infer)")
-    add("--predictions", nargs="+", type=pathlib.Path, default=[], metavar="FILE",
-        help="JSON files of other systems' predictions; mcc_caffe/evaluation/predictions.py has the form")
+    add(
+        "--weights",
+        nargs="+",
+        type=pathlib.Path,
+        default=[],
+        metavar="FILE",
+        help="caffemodels or packed weights (default: none with --predictions, else as mcc_caffe.infer)",
+    )
+    add(
+        "--predictions",
+        nargs="+",
+        type=pathlib.Path,
+        default=[],
+        metavar="FILE",
+        help="JSON files of other systems' predictions; mcc_caffe/evaluation/predictions.py has the form",
+    )
     add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
-    add("--without", choices=[name.removeprefix("without_") for name in ABLATIONS],
-        help="an ablation of the paper's 4.2 (default: each weights file shows by its layers which net it is of)")
+    add(
+        "--without",
+        choices=[name.removeprefix("without_") for name in ABLATIONS],
+        help="an ablation of the paper's 4.2 (default: each weights file shows by its layers which net it is of)",
+    )
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
-    add("--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="what runs the nets (default: %(default)s)")
-    add("--levels", type=positive, metavar="N", help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)")
-    add("--thresholds", nargs="+", type=_threshold, default=[0.05, 0.1, 0.2], metavar="T", help="of PCK (default: 0.05 0.1 0.2)")
-    add("--processes", type=positive, metavar="N", help="of one thread each, with nets of their own (default: one a core; with --gpu one)")
-    add("--out", type=pathlib.Path, default=pathlib.Path("out/eval"), metavar="DIR", help="folder for the results (default: out/eval)")
+    add(
+        "--engine",
+        choices=ENGINES,
+        default=DEFAULT_ENGINE,
+        help="what runs the nets (default: %(default)s)",
+    )
+    add(
+        "--levels",
+        type=positive,
+        metavar="N",
+        help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)",
+    )
+    add(
+        "--thresholds",
+        nargs="+",
+        type=_threshold,
+        default=[0.05, 0.1, 0.2],
+        metavar="T",
+        help="of PCK (default: 0.05 0.1 0.2)",
+    )
+    add(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="of one thread each, with nets of their own (default: one a core; with --gpu one)",
+    )
+    add(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("out/eval"),
+        metavar="DIR",
+        help="folder for the results (default: out/eval)",
+    )
     return parser.parse_args(argv)
 
 
@@ -70,18 +125,26 @@ def _threshold(text: str) -> float:
 def predictors(options: argparse.Namespace) -> tuple:
     """The nets and the predictions files that the options name, each with a name of its own."""
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
-    found = [Net(name, path, _prototxt(options, path), options.gpu, options.levels, options.engine)
-             for name, path in zip(short_names(weights), weights)]
+    found = [
+        Net(name, path, _prototxt(options, path), options.gpu, options.levels, options.engine)
+        for name, path in zip(short_names(weights), weights)
+    ]
     found += [PredictionsFile(Predictions(path).name, path) for path in options.predictions]
     names = [as_file_name(one.name) for one in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise UserError(f"two models are called {twice[0]}: give a weights file once only, and predictions names of their own")
+        raise UserError(
+            f"two models are called {twice[0]}: give a weights file once only, and predictions names of their own"
+        )
     return tuple(found)
 
 
 def _prototxt(options: argparse.Namespace, weights: pathlib.Path) -> pathlib.Path:
-    return existing(options.prototxt, "deploy net") if options.prototxt else deploy_net(weights, options.variant, options.without)
+    return (
+        existing(options.prototxt, "deploy net")
+        if options.prototxt
+        else deploy_net(weights, options.variant, options.without)
+    )
 
 
 def short_names(paths: list) -> list:
@@ -107,8 +170,10 @@ def check_keys(models: tuple, entries: dict, places: list) -> None:
             keys = (entries[split][index].sample().key for split, index in places)
             first = next(keys)
             if first not in images and not any(key in images for key in keys):
-                raise UserError(f"{model.path} has none of the {len(places)} images: they have keys like {first!r}, "
-                                f"the file has keys like {next(iter(images))!r}")
+                raise UserError(
+                    f"{model.path} has none of the {len(places)} images: they have keys like {first!r}, "
+                    f"the file has keys like {next(iter(images))!r}"
+                )
 
 
 def by_set(result: Outcome, seen: list) -> dict:
@@ -122,11 +187,23 @@ def facts(model) -> dict:
     """What results.json says of a predictor."""
     if isinstance(model, PredictionsFile):
         return {"name": model.name, "predictions": str(model.path)}
-    return {"name": model.name, "weights": describe(model.weights), "net": str(model.prototxt), "engine": model.engine,
-            "levels": model.levels or "the paper's pyramid"}
+    return {
+        "name": model.name,
+        "weights": describe(model.weights),
+        "net": str(model.prototxt),
+        "engine": model.engine,
+        "levels": model.levels or "the paper's pyramid",
+    }
 
 
-def write(options: argparse.Namespace, models: tuple, entries: dict, seen: list, outcomes: dict, results: dict) -> None:
+def write(
+    options: argparse.Namespace,
+    models: tuple,
+    entries: dict,
+    seen: list,
+    outcomes: dict,
+    results: dict,
+) -> None:
     """Writes the files that the command's help names."""
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -137,11 +214,17 @@ def write(options: argparse.Namespace, models: tuple, entries: dict, seen: list,
         write_whole(out / "pck_groups.png", draw_groups(results["models"]))
     for place, model in enumerate(models):
         name = as_file_name(model.name)
-        tiles = worst_tiles(seen, outcomes[model.name], place, lambda one: entries[one.split][one.index].sample())
+        tiles = worst_tiles(
+            seen, outcomes[model.name], place, lambda one: entries[one.split][one.index].sample()
+        )
         if tiles:
             sheet.write_pages(tiles, out / f"worst_{name}.png")
         if isinstance(model, Net) and outcomes[model.name].distances is not None:
-            write_predictions(out / f"predictions_{name}.json", model.name, {one.key: one.found[place].keypoints for one in seen})
+            write_predictions(
+                out / f"predictions_{name}.json",
+                model.name,
+                {one.key: one.found[place].keypoints for one in seen},
+            )
 
 
 def main(argv=None) -> None:
@@ -151,22 +234,36 @@ def main(argv=None) -> None:
     models = predictors(options)
     entries = sets.open_sets(options.data)
     splits = choose_splits(options.data, list(entries), options.split)
-    places = [(split, index) for split in splits for index in range(len(entries[split]))[: options.limit]]
+    places = [
+        (split, index) for split in splits for index in range(len(entries[split]))[: options.limit]
+    ]
     check_keys(models, entries, places)
     set_threads(1)  # a sum's order may depend on their number
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
     for model in models:
         shown = facts(model)
         shown = {**shown.pop("weights", {}), **shown}
-        print(f"{shown.pop('name')}: {', '.join(f'{what} {value}' for what, value in shown.items() if value is not None)}")
+        print(
+            f"{shown.pop('name')}: {', '.join(f'{what} {value}' for what, value in shown.items() if value is not None)}"
+        )
 
     seen = run(Job(options.data, models), places, processes)
     outcomes = {model.name: outcome(seen, place) for place, model in enumerate(models)}
-    numbers = {name: {where: part.numbers(options.thresholds) for where, part in by_set(result, seen).items()}
-               for name, result in outcomes.items()}
+    numbers = {
+        name: {
+            where: part.numbers(options.thresholds) for where, part in by_set(result, seen).items()
+        }
+        for name, result in outcomes.items()
+    }
     results = {
         "data": str(options.data),
-        "sets": {split: {"samples": len(entries[split]), "evaluated": sum(one.split == split for one in seen)} for split in splits},
+        "sets": {
+            split: {
+                "samples": len(entries[split]),
+                "evaluated": sum(one.split == split for one in seen),
+            }
+            for split in splits
+        },
         "curve_thresholds": CURVE_THRESHOLDS.tolist(),
         "models": [facts(model) | {"sets": numbers[model.name]} for model in models],
     }

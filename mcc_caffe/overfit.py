@@ -3,6 +3,7 @@
 Trains the mini variant on 8 images of a set without augmentation, then finds their keypoints again. Passed when the
 last stage's loss is below 0.2 of the trivial answer's ("joints 0, background 1") and PCK@0.2 is at least 0.95.
 """
+
 import argparse
 import pathlib
 import shutil
@@ -29,10 +30,16 @@ class NotLearntError(UserError):
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=pathlib.Path, help="LMDB set; its first 8 samples are used")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/overfit"),
-                        help="folder, emptied first (default: runs/overfit)")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/overfit"),
+        help="folder, emptied first (default: runs/overfit)",
+    )
     parser.add_argument("--iterations", type=positive, default=300, help="default: 300")
     return parser.parse_args(argv)
 
@@ -50,14 +57,32 @@ def main(argv=None) -> None:
         writer.finish(source=str(options.data))
 
     run = options.out / "run"
-    train.main([str(options.out / "set"), "--out", str(run), "--variant", "mini", "--no-augmentation",
-                "--batch-size", str(IMAGES), "--iterations", str(options.iterations), "--interval", "10"])
+    train.main(
+        [
+            str(options.out / "set"),
+            "--out",
+            str(run),
+            "--variant",
+            "mini",
+            "--no-augmentation",
+            "--batch-size",
+            str(IMAGES),
+            "--iterations",
+            str(options.iterations),
+            "--interval",
+            "10",
+        ]
+    )
     ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(LAST_STAGE)]
-    predictor = HandPredictor(weights_path(run / SNAPSHOTS, options.iterations), "mini", levels=1, engine="caffe")
+    predictor = HandPredictor(
+        weights_path(run / SNAPSHOTS, options.iterations), "mini", levels=1, engine="caffe"
+    )
     found = np.stack([predictor.predict(sample.image()).keypoints for sample in chosen])
     accuracy = pck(found, np.stack([sample.keypoints for sample in chosen]), 0.2)
-    result = (f"last stage's loss / trivial {ratio:.3f} (at most {MAX_RATIO}), "
-              f"PCK@0.2 on the {IMAGES} images {accuracy:.3f} (at least {MIN_PCK})")
+    result = (
+        f"last stage's loss / trivial {ratio:.3f} (at most {MAX_RATIO}), "
+        f"PCK@0.2 on the {IMAGES} images {accuracy:.3f} (at least {MIN_PCK})"
+    )
     if ratio >= MAX_RATIO or not accuracy >= MIN_PCK:
         raise NotLearntError(f"the chain did not learn: {result}")
     print(f"the chain learns: {result}")

@@ -6,6 +6,7 @@ Every command takes packed weights where it takes a caffemodel. What they are is
 caffemodel, its iterations from its name, its date from the file's, and what it was trained on, with which input, from its
 run's prototxt.
 """
+
 import argparse
 import datetime
 import json
@@ -24,12 +25,23 @@ NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("weights", type=pathlib.Path, metavar="FILE.caffemodel", help="weights of one of our nets")
     add("out", type=pathlib.Path, metavar="OUT.npz", help="file to write")
-    add("--data", metavar="TEXT", help="what the weights were trained on (default: what the run's train.prototxt names)")
-    add("--input-size", type=input_side, metavar="PIXELS", help="side of the input with which these weights find most (default: the run's)")
+    add(
+        "--data",
+        metavar="TEXT",
+        help="what the weights were trained on (default: what the run's train.prototxt names)",
+    )
+    add(
+        "--input-size",
+        type=input_side,
+        metavar="PIXELS",
+        help="side of the input with which these weights find most (default: the run's)",
+    )
     return parser.parse_args(argv)
 
 
@@ -37,11 +49,16 @@ def metadata(path: pathlib.Path, net: str, data: str = None, input_size: int = N
     """What packed weights say of themselves; UserError where the net is none of ours. data, input_size: where they are not the run's."""
     ours = NET.fullmatch(net)
     if not ours:
-        raise UserError(f"{path} holds the net {net!r}: only those of prototxt/ are packed, whose names begin with MCC_")
+        raise UserError(
+            f"{path} holds the net {net!r}: only those of prototxt/ are packed, whose names begin with MCC_"
+        )
     iterations = re.search(r"_iter_(\d+)$", path.stem)
     run = data_settings(path)
     facts = {
-        "variant": ours[2], "net": ours[1], "iterations": iterations and int(iterations[1]), "data": data or shortened(run.get("source")),
+        "variant": ours[2],
+        "net": ours[1],
+        "iterations": iterations and int(iterations[1]),
+        "data": data or shortened(run.get("source")),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
     }
     own = VARIANTS[ours[2]].input_size
@@ -53,12 +70,18 @@ def data_settings(path: pathlib.Path) -> dict:
     """The data layer's settings (see loader.LoaderConfig) in the run whose snapshot `path` is; empty where no run is there."""
     prototxt = path.absolute().parent.parent / "train.prototxt"
     layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []
-    return next((json.loads(layer.python_param.param_str) for layer in layers if layer.type == "Python"), {})
+    return next(
+        (json.loads(layer.python_param.param_str) for layer in layers if layer.type == "Python"), {}
+    )
 
 
 def shortened(source: str) -> str:
     """A set's name for others: of a folder its last two names."""
-    return source if source is None or source.startswith(LIVE) else "/".join(pathlib.Path(source).parts[-2:])
+    return (
+        source
+        if source is None or source.startswith(LIVE)
+        else "/".join(pathlib.Path(source).parts[-2:])
+    )
 
 
 def main(argv=None) -> None:

@@ -3,26 +3,28 @@
 The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang, Peng, Liu).
 Where it is silent the authors' release decides ("release" below): docs/differences.md says why.
 """
+
 from dataclasses import dataclass, field, replace
-from typing import Optional
 
 # 3.1: data representation
-KEYPOINTS = 21                    # K
-HEATMAPS = KEYPOINTS + 1          # one map a keypoint, and the background
-BACKGROUND = KEYPOINTS            # index of the background map
-GREY = 128                        # value of every empty image pixel; also the mean taken off the input
-PIXEL_SCALE = 256.0               # the input is (BGR - GREY) / PIXEL_SCALE, as the network of [9] is fed
+KEYPOINTS = 21  # K
+HEATMAPS = KEYPOINTS + 1  # one map a keypoint, and the background
+BACKGROUND = KEYPOINTS  # index of the background map
+GREY = 128  # value of every empty image pixel; also the mean taken off the input
+PIXEL_SCALE = 256.0  # the input is (BGR - GREY) / PIXEL_SCALE, as the network of [9] is fed
 
 # 3.2: network
-STRIDE = 8                        # three poolings
-POSE_STAGES = range(2, 7)         # the T = 5 sub-stages of the pose stage, by their numbers in the authors' release
+STRIDE = 8  # three poolings
+POSE_STAGES = range(
+    2, 7
+)  # the T = 5 sub-stages of the pose stage, by their numbers in the authors' release
 LAST_STAGE = POSE_STAGES[-1]
-MASK_CLASSES = 2                  # background, hand
-IGNORE_LABEL = 255                # mask label of samples that carry no mask
+MASK_CLASSES = 2  # background, hand
+IGNORE_LABEL = 255  # mask label of samples that carry no mask
 
 # 3.3: augmentation
 SCALE_RANGE = (0.7, 1.2)
-ROTATION_RANGE = (-40.0, 40.0)    # degrees
+ROTATION_RANGE = (-40.0, 40.0)  # degrees
 FLIP_PROBABILITY = 0.5
 
 # 3.3: data set
@@ -30,14 +32,14 @@ TRAIN_IMAGES = 10_000
 VALIDATION_IMAGES = 1_703
 
 # 3.3: inference
-PYRAMID_CROP = 0.1                # of the image width, at most, from one level to the next
-PYRAMID_SMALLEST = 50             # pixels, the smallest level
+PYRAMID_CROP = 0.1  # of the image width, at most, from one level to the next
+PYRAMID_SMALLEST = 50  # pixels, the smallest level
 CONFIDENCE_THRESHOLD = 0.2
 
 # Blob names of the emitted nets: the release's, but for what our own data layer feeds, on which no weights hang
 DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB = "data", "mask_label", "heatmaps"
-IMAGE_BLOB = "image"              # input of the deploy nets
-MASK_BLOB = "conv6_2_CPM_prob"    # softmax of the mask head (deploy nets)
+IMAGE_BLOB = "image"  # input of the deploy nets
+MASK_BLOB = "conv6_2_CPM_prob"  # softmax of the mask head (deploy nets)
 MASK_LOSS_BLOB = "loss_mask"
 
 
@@ -78,19 +80,21 @@ class Variant:
     """One size of the network. The defaults are the paper's."""
 
     name: str
-    input_size: int = 368             # m, pixels (3.1)
-    width: float = 1.0                # factor on every hidden layer's channels
-    sigma: float = 1.5                # cells of the stride-8 heatmap (3.3)
+    input_size: int = 368  # m, pixels (3.1)
+    width: float = 1.0  # factor on every hidden layer's channels
+    sigma: float = 1.5  # cells of the stride-8 heatmap (3.3)
     background: str = BACKGROUND_SUM  # 3.1
-    batch_size: int = 13              # per process (3.3)
-    mask_loss_weight: float = 0.05    # 3.3
+    batch_size: int = 13  # per process (3.3)
+    mask_loss_weight: float = 0.05  # 3.3
     heatmap_loss_weight: float = 1.0  # 3.3
-    trunk_filler: str = "xavier"      # of conv1_1 to conv5_2; Caffe's name (release)
-    stage_filler: str = "gaussian"    # of the hidden layers from conv5_3_CPM on (release)
-    stage_rate: float = 4.0           # learning rate of the pose stages' weights, as a multiple of the trunk's (release)
-    negative_slope: float = 0.0       # of the ReLUs
-    background_bias: float = 0.0      # start value of the background map's bias, in every stage
-    threads: Optional[int] = None     # that train it on a CPU; None: one a core
+    trunk_filler: str = "xavier"  # of conv1_1 to conv5_2; Caffe's name (release)
+    stage_filler: str = "gaussian"  # of the hidden layers from conv5_3_CPM on (release)
+    stage_rate: float = (
+        4.0  # learning rate of the pose stages' weights, as a multiple of the trunk's (release)
+    )
+    negative_slope: float = 0.0  # of the ReLUs
+    background_bias: float = 0.0  # start value of the background map's bias, in every stage
+    threads: int | None = None  # that train it on a CPU; None: one a core
     schedule: Schedule = field(default_factory=Schedule)
 
     @property
@@ -111,16 +115,16 @@ MINI = replace(
     name="mini",
     input_size=128,
     width=0.25,
-    sigma=1.0,                # 1.5 cells of 16 would blur neighbouring fingers into one
+    sigma=1.0,  # 1.5 cells of 16 would blur neighbouring fingers into one
     # Of 16 x 16 cells a hand covers so few that its Gaussians pile up: the sum's map would make up 80 to 90 % of the loss.
     background=BACKGROUND_MAX,
-    mask_loss_weight=0.5,     # at 0.05 the few mask cells are drowned by the heatmaps
-    negative_slope=0.1,       # of plain ReLUs of so narrow a net a third to a half die within some thousand iterations
-    trunk_filler="msra",      # learns faster here; at the paper's size and learning rate it diverges at once
+    mask_loss_weight=0.5,  # at 0.05 the few mask cells are drowned by the heatmaps
+    negative_slope=0.1,  # of plain ReLUs of so narrow a net a third to a half die within some thousand iterations
+    trunk_filler="msra",  # learns faster here; at the paper's size and learning rate it diverges at once
     stage_filler="msra",
     stage_rate=1.0,
-    threads=1,                # its layers are too small to share: processes (--processes) are the better use of cores
-    background_bias=1.0,      # starts at the trivial answer (joints 0, background 1)
+    threads=1,  # its layers are too small to share: processes (--processes) are the better use of cores
+    background_bias=1.0,  # starts at the trivial answer (joints 0, background 1)
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )
 
@@ -131,6 +135,6 @@ WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)
 
 
-def file_suffix(without: Optional[str]) -> str:
+def file_suffix(without: str | None) -> str:
     """What an ablation's prototxts, solvers and runs add to their names; empty for the whole network."""
     return f"_{without}" if without else ""

@@ -1,4 +1,5 @@
 """Draws the learning curves of runs: `python -m mcc_caffe.plot runs/mini [more runs] --out curves.png`."""
+
 import argparse
 import pathlib
 
@@ -14,8 +15,12 @@ from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
 def arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, help=f"folders of runs, each with its {LOG}")
-    parser.add_argument("--out", type=pathlib.Path, help="picture to write (default: curves.png in the first run)")
+    parser.add_argument(
+        "runs", nargs="+", type=pathlib.Path, help=f"folders of runs, each with its {LOG}"
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="picture to write (default: curves.png in the first run)"
+    )
     return parser.parse_args(argv)
 
 
@@ -30,12 +35,18 @@ def draw(logs: dict):
             ratios = [line["ratio_to_trivial"][name] for line in lines]
             stages.plot(iterations, ratios, label=f"{label}{name}", alpha=0.8)
         if MASK_LOSS_BLOB in lines[0]["losses"]:
-            mask.plot(iterations, [line["losses"][MASK_LOSS_BLOB] for line in lines], label=label or None)
+            mask.plot(
+                iterations, [line["losses"][MASK_LOSS_BLOB] for line in lines], label=label or None
+            )
     stages.axhline(1, color="grey", linestyle=":", label="trivial answer")
     stages.legend(fontsize="small")
     if len(logs) > 1:
         total.legend(fontsize="small")
-    for axes, title in ((total, "total loss"), (stages, "heatmap loss / trivial answer's"), (mask, "mask loss")):
+    for axes, title in (
+        (total, "total loss"),
+        (stages, "heatmap loss / trivial answer's"),
+        (mask, "mask loss"),
+    ):
         axes.set(title=title, xlabel="iteration")
         axes.grid(alpha=0.3)
     return figure

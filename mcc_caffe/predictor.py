@@ -1,13 +1,13 @@
 """HandPredictor: an image in, the hand's mask and 21 keypoints out (3.2, 3.3).
 
-    predictor = HandPredictor()         # with the weights that come with the package
-    pose = predictor.predict(cv2.imread("hand.jpg"))
-    pose.keypoints          # (21, 3): x, y in image pixels, confidence
+predictor = HandPredictor()         # with the weights that come with the package
+pose = predictor.predict(cv2.imread("hand.jpg"))
+pose.keypoints          # (21, 3): x, y in image pixels, confidence
 """
+
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -35,24 +35,32 @@ class HandPose:
     present and both heatmaps.
     """
 
-    keypoints: Optional[np.ndarray]
-    present: Optional[np.ndarray]
-    image_size: tuple                          # (W, H)
-    input_size: int                            # m
-    mask_cells: Optional[np.ndarray]
-    level_heatmaps: Optional[np.ndarray]
+    keypoints: np.ndarray | None
+    present: np.ndarray | None
+    image_size: tuple  # (W, H)
+    input_size: int  # m
+    mask_cells: np.ndarray | None
+    level_heatmaps: np.ndarray | None
     to_input: np.ndarray
     timings: dict
 
     @cached_property
-    def mask(self) -> Optional[np.ndarray]:
+    def mask(self) -> np.ndarray | None:
         """(H, W) float32, probability of hand."""
-        return None if self.mask_cells is None else mask_in_image(self.mask_cells, self.to_input[0], self.image_size)
+        return (
+            None
+            if self.mask_cells is None
+            else mask_in_image(self.mask_cells, self.to_input[0], self.image_size)
+        )
 
     @cached_property
-    def heatmaps(self) -> Optional[np.ndarray]:
+    def heatmaps(self) -> np.ndarray | None:
         """(22, m, m) float32, the maximum over the pyramid (background: the minimum), in the letterboxed frame of the whole image."""
-        return None if self.level_heatmaps is None else aggregate(self.level_heatmaps, self.to_input, self.input_size)
+        return (
+            None
+            if self.level_heatmaps is None
+            else aggregate(self.level_heatmaps, self.to_input, self.input_size)
+        )
 
     @property
     def frame_to_image(self) -> np.ndarray:
@@ -64,7 +72,7 @@ class HandPose:
         """Of the pyramid."""
         return len(self.to_input)
 
-    def mask_box(self, threshold: float = 0.5) -> Optional[tuple]:
+    def mask_box(self, threshold: float = 0.5) -> tuple | None:
         """(x, y, width, height) of the mask's bounding box in image pixels; None where there is no mask or it is empty."""
         hand = None if self.mask is None else self.mask > threshold
         if hand is None or not hand.any():
@@ -82,23 +90,44 @@ class HandPredictor:
     runs the net, one of `mcc_caffe.inference.engines.ENGINES`. Construct one and use it for many images; it is not thread-safe. input_size: m, pixels, of the deploy net or, where packed weights name another at which they find more, theirs.
     """
 
-    def __init__(self, weights=None, variant: str = "mini", prototxt=None, gpu: int = None, levels: int = None,
-                 threshold: float = CONFIDENCE_THRESHOLD, seed: int = 0, batch: int = 8, engine: str = DEFAULT_ENGINE):
+    def __init__(
+        self,
+        weights=None,
+        variant: str = "mini",
+        prototxt=None,
+        gpu: int = None,
+        levels: int = None,
+        threshold: float = CONFIDENCE_THRESHOLD,
+        seed: int = 0,
+        batch: int = 8,
+        engine: str = DEFAULT_ENGINE,
+    ):
         weights = weights or shipped_weights(variant)
         if weights is None:
-            raise UserError(f"no weights of the variant {variant} come with the package: give a caffemodel, "
-                            f"which `make train VARIANT={variant}` makes")
-        self.engine = open_engine(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu, engine)
+            raise UserError(
+                f"no weights of the variant {variant} come with the package: give a caffemodel, "
+                f"which `make train VARIANT={variant}` makes"
+            )
+        self.engine = open_engine(
+            prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu, engine
+        )
         self.input_size = describe(weights).get("input_size") or self.engine.input_size
         self.levels, self.threshold, self.seed, self.batch = levels, threshold, seed, batch
 
     def predict(self, image: np.ndarray) -> HandPose:
         """The pose of the hand in `image`, HxWx3 uint8 BGR of any size."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise UserError(f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed")
+            raise UserError(
+                f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
+            )
         start = time.perf_counter()
         height, width = image.shape[:2]
-        windows = pyramid_windows(width, height, np.random.default_rng(self.seed), self.levels if self.engine.has_pose else 1)
+        windows = pyramid_windows(
+            width,
+            height,
+            np.random.default_rng(self.seed),
+            self.levels if self.engine.has_pose else 1,
+        )
         pyramid = Pyramid(image, windows, self.input_size)
         mask, heatmaps, net_seconds = self._forward(pyramid)
         keypoints = None if heatmaps is None else best_keypoints(heatmaps, pyramid)
@@ -125,8 +154,11 @@ class HandPredictor:
             for part, whole in zip(self.engine(batch), (masks, heatmaps)):
                 whole.append(part)
             seconds += time.perf_counter() - start
-        return (None if masks[0] is None else masks[0][0],
-                None if heatmaps[0] is None else np.concatenate(heatmaps), seconds)
+        return (
+            None if masks[0] is None else masks[0][0],
+            None if heatmaps[0] is None else np.concatenate(heatmaps),
+            seconds,
+        )
 
 
 def best_keypoints(heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:

@@ -18,25 +18,36 @@ mask head's, which starts at random: the masks mean nothing before training. VGG
 surgery, since weights are loaded by name: `python -m mcc_caffe.train ... --weights
 VGG_ILSVRC_19_layers.caffemodel` fills conv1_1 to conv5_2.
 """
+
 import argparse
 import pathlib
 
 import numpy as np
 
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 from mcc_caffe.core.errors import run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import BACKGROUND, HEATMAPS, MASK_CLASSES, PAPER, POSE_STAGES
-from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 
 MASK_HEAD = "conv6_2_CPM"
 FIRST, *LATER = (f"Mconv1_stage{stage}" for stage in POSE_STAGES)  # the stages' first layers
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--openpose", type=pathlib.Path, required=True, metavar="FILE", help="caffemodel of OpenPose's hand model")
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="caffemodel to write")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--openpose",
+        type=pathlib.Path,
+        required=True,
+        metavar="FILE",
+        help="caffemodel of OpenPose's hand model",
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, metavar="FILE", help="caffemodel to write"
+    )
     return parser.parse_args(argv)
 
 
@@ -57,13 +68,17 @@ def check(path: pathlib.Path, layers: dict, wanted: dict) -> None:
     """WeightsError where {layer: [array, ...]} are not [9]'s."""
     missing = [name for name in wanted if name not in layers]
     if missing:
-        raise WeightsError(f"{path} is not OpenPose's hand model: it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}; "
-                           "give its pose_iter_102000.caffemodel")
+        raise WeightsError(
+            f"{path} is not OpenPose's hand model: it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}; "
+            "give its pose_iter_102000.caffemodel"
+        )
     for name, shapes in wanted.items():
         found = [blob.shape for blob in layers[name]]
         if found != shapes:
-            raise WeightsError(f"{path} is not OpenPose's hand model: layer {name} is {found} and should be {shapes}; "
-                               "give its pose_iter_102000.caffemodel")
+            raise WeightsError(
+                f"{path} is not OpenPose's hand model: layer {name} is {found} and should be {shapes}; "
+                "give its pose_iter_102000.caffemodel"
+            )
 
 
 def with_mask_channels(kernel: np.ndarray, place: int) -> np.ndarray:
@@ -102,7 +117,7 @@ def main(argv=None) -> None:
     partial.replace(options.out)
     print(f"{options.out}: {len(wanted)} layers of {options.openpose}")
     print(f"with zeros for the mask: {', '.join((FIRST, *LATER))}")
-    print(f"without maps before it, \"no joint anywhere\" in its bias: {FIRST}")
+    print(f'without maps before it, "no joint anywhere" in its bias: {FIRST}')
     print(f"left to training, at its random start: {MASK_HEAD}")
     print(f"left out: {', '.join(name for name in layers if name not in wanted) or 'none'}")
 

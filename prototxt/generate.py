@@ -1,9 +1,10 @@
 """Writes the train and deploy nets of every variant: `python -m prototxt.generate` (`make prototxt`).
 
-    <variant>/{train,deploy}.prototxt                  the paper's network
-    <variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (4.2)
-    <variant>/{train,deploy}_without_pose.prototxt     the mask stage alone (4.2)
+<variant>/{train,deploy}.prototxt                  the paper's network
+<variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (4.2)
+<variant>/{train,deploy}_without_pose.prototxt     the mask stage alone (4.2)
 """
+
 import argparse
 import pathlib
 
@@ -12,7 +13,16 @@ from caffe import layers as L
 
 from mcc_caffe.data.loader import LoaderConfig
 from mcc_caffe.paper import (
-    ABLATIONS, DATA_BLOB, HEATMAPS_BLOB, IMAGE_BLOB, MASK_LABEL_BLOB, VARIANTS, WITHOUT_MASK, WITHOUT_POSE, Variant, file_suffix,
+    ABLATIONS,
+    DATA_BLOB,
+    HEATMAPS_BLOB,
+    IMAGE_BLOB,
+    MASK_LABEL_BLOB,
+    VARIANTS,
+    WITHOUT_MASK,
+    WITHOUT_POSE,
+    Variant,
+    file_suffix,
 )
 from prototxt.network import body
 
@@ -27,7 +37,12 @@ def train_net(variant: Variant, without: str = None) -> str:
     if without == WITHOUT_MASK:
         tops.remove(MASK_LABEL_BLOB)
     config = LoaderConfig.of(variant, SOURCE)
-    data = L.Python(module="mcc_caffe.data_layer", layer="HandDataLayer", param_str=config.to_json(), ntop=len(tops))
+    data = L.Python(
+        module="mcc_caffe.data_layer",
+        layer="HandDataLayer",
+        param_str=config.to_json(),
+        ntop=len(tops),
+    )
     for name, blob in zip(tops, data):
         net[name] = blob
     body(net, variant, DATA_BLOB, without=without, train=True)
@@ -62,7 +77,9 @@ def nets() -> dict:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     write(nets(), pathlib.Path(__file__).parent)
 
 

@@ -4,25 +4,49 @@ Layers and blobs have the names of the authors' released Caffe files, whose trun
 that was trained with either prototxt therefore loads whole into the other by name, and VGG-19's weights and
 most of those of [9] (OpenPose's hand model) load by name as well.
 """
+
 from caffe import layers as L
 from caffe import params as P
 
 from mcc_caffe.paper import (
-    HEATMAPS, HEATMAPS_BLOB, IGNORE_LABEL, MASK_BLOB, MASK_CLASSES, MASK_LABEL_BLOB,
-    MASK_LOSS_BLOB, POSE_STAGES, WITHOUT_MASK, WITHOUT_POSE, Variant, stage_blob, stage_loss_blob,
+    HEATMAPS,
+    HEATMAPS_BLOB,
+    IGNORE_LABEL,
+    MASK_BLOB,
+    MASK_CLASSES,
+    MASK_LABEL_BLOB,
+    MASK_LOSS_BLOB,
+    POSE_STAGES,
+    WITHOUT_MASK,
+    WITHOUT_POSE,
+    Variant,
+    stage_blob,
+    stage_loss_blob,
 )
 
 POOLING = None
 # VGG-19's 3x3 convolutions up to conv5_2: (name, channels).
 TRUNK = (
-    ("conv1_1", 64), ("conv1_2", 64), POOLING,
-    ("conv2_1", 128), ("conv2_2", 128), POOLING,
-    ("conv3_1", 256), ("conv3_2", 256), ("conv3_3", 256), ("conv3_4", 256), POOLING,
-    ("conv4_1", 512), ("conv4_2", 512), ("conv4_3", 512), ("conv4_4", 512),
-    ("conv5_1", 512), ("conv5_2", 512),
+    ("conv1_1", 64),
+    ("conv1_2", 64),
+    POOLING,
+    ("conv2_1", 128),
+    ("conv2_2", 128),
+    POOLING,
+    ("conv3_1", 256),
+    ("conv3_2", 256),
+    ("conv3_3", 256),
+    ("conv3_4", 256),
+    POOLING,
+    ("conv4_1", 512),
+    ("conv4_2", 512),
+    ("conv4_3", 512),
+    ("conv4_4", 512),
+    ("conv5_1", 512),
+    ("conv5_2", 512),
 )
-FEATURE = "conv5_3_CPM"            # F, 128 channels
-MASK_SCORES = "conv6_2_CPM"        # the mask's two scores, before the softmax
+FEATURE = "conv5_3_CPM"  # F, 128 channels
+MASK_SCORES = "conv6_2_CPM"  # the mask's two scores, before the softmax
 FEATURE_AND_MASK = "concat_stage2"  # F+, 130 channels
 OUTPUT_FILLER = dict(type="gaussian", std=0.01)
 
@@ -40,9 +64,13 @@ def convolution(
     Biases start at 0 and learn twice as fast as the weights, without decay.
     """
     net[name] = L.Convolution(
-        net[bottom], num_output=channels, kernel_size=kernel, pad=kernel // 2,
+        net[bottom],
+        num_output=channels,
+        kernel_size=kernel,
+        pad=kernel // 2,
         param=[dict(lr_mult=rate, decay_mult=1), dict(lr_mult=2 * rate, decay_mult=0)],
-        weight_filler=weights, bias_filler=dict(type="constant", value=0),
+        weight_filler=weights,
+        bias_filler=dict(type="constant", value=0),
     )
     return name
 
@@ -65,11 +93,18 @@ def trunk(net, variant: Variant, image: str) -> str:
             blob = name
         else:
             name, channels = layer
-            convolution(net, blob, name, variant.channels(channels), kernel=3,
-                        weights=filler(variant.trunk_filler))
+            convolution(
+                net,
+                blob,
+                name,
+                variant.channels(channels),
+                kernel=3,
+                weights=filler(variant.trunk_filler),
+            )
             blob = relu(net, variant, name)
-    convolution(net, blob, FEATURE, variant.channels(128), kernel=3,
-                weights=filler(variant.stage_filler))
+    convolution(
+        net, blob, FEATURE, variant.channels(128), kernel=3, weights=filler(variant.stage_filler)
+    )
     return relu(net, variant, FEATURE)
 
 
@@ -82,17 +117,33 @@ def pose_stage(net, variant: Variant, stage: int, features: str) -> str:
     """`features` -> 22 heatmaps, by five 7x7 and two 1x1 convolutions (release)."""
     blob, hidden = features, filler(variant.stage_filler)
     for number in range(1, 7):
-        blob = convolution(net, blob, f"Mconv{number}_stage{stage}", variant.channels(128),
-                           kernel=7 if number < 6 else 1, weights=hidden, rate=variant.stage_rate)
+        blob = convolution(
+            net,
+            blob,
+            f"Mconv{number}_stage{stage}",
+            variant.channels(128),
+            kernel=7 if number < 6 else 1,
+            weights=hidden,
+            rate=variant.stage_rate,
+        )
         relu(net, variant, blob)
-    return convolution(net, blob, stage_blob(stage), HEATMAPS, kernel=1, weights=OUTPUT_FILLER,
-                       rate=variant.stage_rate)
+    return convolution(
+        net,
+        blob,
+        stage_blob(stage),
+        HEATMAPS,
+        kernel=1,
+        weights=OUTPUT_FILLER,
+        rate=variant.stage_rate,
+    )
 
 
 def mask_loss(net, variant: Variant, scores: str) -> None:
     """Softmax loss of the mask, summed over the cells and averaged over the images (Eq. 2)."""
     net[MASK_LOSS_BLOB] = L.SoftmaxWithLoss(
-        net[scores], net[MASK_LABEL_BLOB], name="conv6_2_CPM_loss_mask",
+        net[scores],
+        net[MASK_LABEL_BLOB],
+        name="conv6_2_CPM_loss_mask",
         loss_weight=variant.mask_loss_weight,
         loss_param=dict(ignore_label=IGNORE_LABEL, normalize=False),  # in Caffe: by the batch size
     )
@@ -101,7 +152,9 @@ def mask_loss(net, variant: Variant, scores: str) -> None:
 def heatmap_loss(net, variant: Variant, stage: int) -> None:
     """L2 loss of one stage's heatmaps (Eq. 3), Caffe's sum / (2N)."""
     net[stage_loss_blob(stage)] = L.EuclideanLoss(
-        net[stage_blob(stage)], net[HEATMAPS_BLOB], name=f"{stage_blob(stage)}_loss",
+        net[stage_blob(stage)],
+        net[HEATMAPS_BLOB],
+        name=f"{stage_blob(stage)}_loss",
         loss_weight=variant.heatmap_loss_weight,
     )
 

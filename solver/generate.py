@@ -1,4 +1,5 @@
 """Writes the solver of every training net: `python -m solver.generate` (`make prototxt`)."""
+
 import argparse
 import json
 import pathlib
@@ -16,7 +17,10 @@ REASONS = {
     (RELEASED, "max_iter"): "release; the paper stops at 200,000",
     (RELEASED, "weight_decay"): "release",
     (RELEASED, "snapshot"): "release",
-    ("mini", "type"): "at 5e-5 SGD hardly moves on 16 x 16 maps, whose summed loss is a tenth as large",
+    (
+        "mini",
+        "type",
+    ): "at 5e-5 SGD hardly moves on 16 x 16 maps, whose summed loss is a tenth as large",
     ("mini", "base_lr"): "for Adam",
     ("mini", "stepsize"): "the paper's schedule, five times as short",
     ("mini", "max_iter"): "520,000 samples: two hours on 2 cores",
@@ -37,11 +41,15 @@ def solver(variant: Variant, without: str = None, net: str = None, released: boo
     net = net or f"prototxt/{variant.name}/train{suffix}.prototxt"
     schedule = RELEASED_SCHEDULE if released else variant.schedule
     kind = RELEASED if released else variant.name
-    policy = [("lr_policy", '"fixed"', "")] if released else [
-        ("lr_policy", '"step"', "3.3"),
-        ("gamma", schedule.gamma, "3.3"),
-        ("stepsize", schedule.step_size, "3.3"),
-    ]
+    policy = (
+        [("lr_policy", '"fixed"', "")]
+        if released
+        else [
+            ("lr_policy", '"step"', "3.3"),
+            ("gamma", schedule.gamma, "3.3"),
+            ("stepsize", schedule.step_size, "3.3"),
+        ]
+    )
     start = f"{variant.trunk_filler} and {variant.stage_filler} start"
     lines = [
         ("net", json.dumps(net), f"{variant.batch_size} images a process (3.3), {start}"),
@@ -52,7 +60,11 @@ def solver(variant: Variant, without: str = None, net: str = None, released: boo
         ("momentum", schedule.momentum, "3.3"),
         ("weight_decay", schedule.weight_decay, "not in the paper; the release's"),
         ("snapshot", schedule.snapshot, "not in the paper"),
-        ("snapshot_prefix", f'"runs/{variant.name}{suffix}/snapshots/mcc"', "mcc_caffe.train sets its own run's"),
+        (
+            "snapshot_prefix",
+            f'"runs/{variant.name}{suffix}/snapshots/mcc"',
+            "mcc_caffe.train sets its own run's",
+        ),
         ("random_seed", 0, "the same start every time"),
         ("display", 0, "mcc_caffe.train shows the progress"),
     ]

@@ -1,4 +1,5 @@
 """What the tests share: small drawn hands, and sets made of them."""
+
 import os
 import pathlib
 
@@ -17,7 +18,10 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 def drawn_samples() -> list:
     """Ten drawn hands of two sizes."""
     rng = np.random.default_rng(0)
-    return [drawn_sample(rng, f"drawn{i}.jpg", *((160, 120) if i % 2 else (100, 140))) for i in range(10)]
+    return [
+        drawn_sample(rng, f"drawn{i}.jpg", *((160, 120) if i % 2 else (100, 140)))
+        for i in range(10)
+    ]
 
 
 @pytest.fixture(scope="session")

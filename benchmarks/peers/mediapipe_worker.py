@@ -2,6 +2,7 @@
 
 A line is a list of hands, {"score", "points"}: 21 x [x, y], as shares of the picture's width and height from its left-top edge.
 """
+
 import json
 import pathlib
 import sys
@@ -15,8 +16,13 @@ def main(folder: str) -> None:
         for path in sorted(pathlib.Path(folder).iterdir()):
             found = hands.process(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))
             pairs = zip(found.multi_handedness or (), found.multi_hand_landmarks or ())
-            line = [{"score": side.classification[0].score, "points": [[point.x, point.y] for point in hand.landmark]}
-                    for side, hand in pairs]
+            line = [
+                {
+                    "score": side.classification[0].score,
+                    "points": [[point.x, point.y] for point in hand.landmark],
+                }
+                for side, hand in pairs
+            ]
             print(json.dumps(line), flush=True)
 
 

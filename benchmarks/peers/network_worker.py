@@ -3,6 +3,7 @@
 FOLDER is as `benchmarks.network.prepare` leaves it. Prints JSON: "version", "difference" of the outputs from Caffe's, "median",
 "p10", "p90" and "runs" of the seconds a batch, "peak_mib" of this process. Every engine may use all cores.
 """
+
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ def caffe(folder: pathlib.Path, prototxt: str = "deploy.prototxt") -> tuple:
 
     engine = CaffeEngine(folder / prototxt, folder / "weights.caffemodel")
     import caffe as module
+
     return engine, module.__version__
 
 
@@ -33,7 +35,9 @@ def onnxruntime(folder: pathlib.Path) -> tuple:
 
     options = module.SessionOptions()
     options.intra_op_num_threads = CORES
-    session = module.InferenceSession(str(folder / "net.onnx"), options, providers=["CPUExecutionProvider"])
+    session = module.InferenceSession(
+        str(folder / "net.onnx"), options, providers=["CPUExecutionProvider"]
+    )
     name, outputs = session.get_inputs()[0].name, [MASK, HEATMAPS]
 
     def run(batch: np.ndarray) -> tuple:
@@ -45,6 +49,7 @@ def onnxruntime(folder: pathlib.Path) -> tuple:
 
 def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> tuple:
     import torch as module
+
     from benchmarks.peers.torch_net import Net
 
     module.set_num_threads(CORES)
@@ -69,17 +74,24 @@ def opencv(folder: pathlib.Path) -> tuple:
     import cv2
 
     cv2.setNumThreads(CORES)
-    net = cv2.dnn.readNetFromCaffe(str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel"))
+    net = cv2.dnn.readNetFromCaffe(
+        str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel")
+    )
 
     def run(batch: np.ndarray) -> tuple:
         net.setInput(batch)
-        mask, heatmaps = net.forward(["mask", HEATMAPS])  # OpenCV asks for layers' names, not blobs'
+        mask, heatmaps = net.forward(
+            ["mask", HEATMAPS]
+        )  # OpenCV asks for layers' names, not blobs'
         return mask[:, 1], heatmaps
 
     return run, cv2.__version__
 
 
-ENGINES = {engine.__name__: engine for engine in (caffe, caffe_own, onnxruntime, torch, torch_channels_last, opencv)}
+ENGINES = {
+    engine.__name__: engine
+    for engine in (caffe, caffe_own, onnxruntime, torch, torch_channels_last, opencv)
+}
 
 
 def difference(found: tuple, expected: tuple) -> float:
@@ -92,11 +104,20 @@ def difference(found: tuple, expected: tuple) -> float:
 
 def main(engine: str, folder: str, batch: str, least: str, seconds: str) -> None:
     folder = pathlib.Path(folder)
-    inputs, expected = np.load(folder / "inputs.npy")[: int(batch)], np.load(folder / "expected.npz")
+    inputs, expected = (
+        np.load(folder / "inputs.npy")[: int(batch)],
+        np.load(folder / "expected.npz"),
+    )
     run, version = ENGINES[engine](folder)
-    differs = difference(run(inputs), tuple(expected[name][: int(batch)] for name in ("mask", "heatmaps")))
+    differs = difference(
+        run(inputs), tuple(expected[name][: int(batch)] for name in ("mask", "heatmaps"))
+    )
     times = timed(lambda: run(inputs), int(least), float(seconds))
-    print(json.dumps({"version": version, "difference": differs, **spread(times), "peak_mib": peak_mib()}))
+    print(
+        json.dumps(
+            {"version": version, "difference": differs, **spread(times), "peak_mib": peak_mib()}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 A description is a list of Caffe layers as `google.protobuf.json_format` spells a NetParameter's `layer`, field names kept.
 """
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -27,12 +28,18 @@ class Net(nn.Module):
             bottoms, (top, *_) = layer["bottom"], layer.get("top") or [None]
             run = getattr(self, f"_{layer['type'].lower()}", None)
             if run is None:
-                raise ValueError(f"layer {layer['name']} is a {layer['type']}, which this net does not know")
+                raise ValueError(
+                    f"layer {layer['name']} is a {layer['type']}, which this net does not know"
+                )
             self._steps.append((run(layer, [channels[name] for name in bottoms]), bottoms, top))
             if layer["type"] == "Convolution":
                 channels[top] = layer["convolution_param"]["num_output"]
             elif top:
-                channels[top] = sum(channels[name] for name in bottoms) if layer["type"] == "Concat" else channels[bottoms[0]]
+                channels[top] = (
+                    sum(channels[name] for name in bottoms)
+                    if layer["type"] == "Concat"
+                    else channels[bottoms[0]]
+                )
             if layer["type"].endswith("Loss"):
                 self.loss_weights[top] = layer.get("loss_weight", [1.0])[0]
 
@@ -52,7 +59,9 @@ class Net(nn.Module):
         for name, layer in self.convolutions.items():
             for place, parameter in enumerate((layer.weight, layer.bias)):
                 with torch.no_grad():
-                    parameter.copy_(torch.from_numpy(arrays[f"{name}/{place}"]).reshape(parameter.shape))
+                    parameter.copy_(
+                        torch.from_numpy(arrays[f"{name}/{place}"]).reshape(parameter.shape)
+                    )
 
     def _convolution(self, layer: dict, channels: list):
         setting = dict(layer["convolution_param"])
@@ -60,7 +69,9 @@ class Net(nn.Module):
         made = nn.Conv2d(channels[0], setting.pop("num_output"), side, padding=pad)
         setting = {key: value for key, value in setting.items() if not key.endswith("_filler")}
         if setting:
-            raise ValueError(f"layer {layer['name']} has the settings {setting}, which this net does not know")
+            raise ValueError(
+                f"layer {layer['name']} has the settings {setting}, which this net does not know"
+            )
         self.convolutions[layer["name"]] = made
         for parameter, spec in zip((made.weight, made.bias), layer.get("param", [{}, {}])):
             self.rates[parameter] = (spec.get("lr_mult", 1.0), spec.get("decay_mult", 1.0))
@@ -73,8 +84,12 @@ class Net(nn.Module):
     def _pooling(self, layer: dict, channels: list):
         setting = {"pool": "MAX", **layer["pooling_param"]}
         if setting.pop("pool") != "MAX" or set(setting) - {"kernel_size", "stride"}:
-            raise ValueError(f"layer {layer['name']} pools by {layer['pooling_param']}, which this net does not know")
-        return nn.MaxPool2d(setting["kernel_size"], setting["stride"], ceil_mode=True)  # Caffe rounds up
+            raise ValueError(
+                f"layer {layer['name']} pools by {layer['pooling_param']}, which this net does not know"
+            )
+        return nn.MaxPool2d(
+            setting["kernel_size"], setting["stride"], ceil_mode=True
+        )  # Caffe rounds up
 
     def _concat(self, layer: dict, channels: list):
         return lambda *blobs: torch.cat(blobs, 1)
@@ -86,8 +101,17 @@ class Net(nn.Module):
         ignored = layer["loss_param"]["ignore_label"]
         if layer["loss_param"].get("normalize", True):
             raise ValueError(f"layer {layer['name']} is normalized by its cells: this net is not")
-        return lambda scores, label: functional.cross_entropy(
-            scores, label.reshape(label.shape[0], *label.shape[-2:]).long(), ignore_index=ignored, reduction="sum") / len(scores)
+        return lambda scores, label: (
+            functional.cross_entropy(
+                scores,
+                label.reshape(label.shape[0], *label.shape[-2:]).long(),
+                ignore_index=ignored,
+                reduction="sum",
+            )
+            / len(scores)
+        )
 
     def _euclideanloss(self, layer: dict, channels: list):
-        return lambda found, truth: functional.mse_loss(found, truth, reduction="sum") / (2 * len(found))
+        return lambda found, truth: (
+            functional.mse_loss(found, truth, reduction="sum") / (2 * len(found))
+        )

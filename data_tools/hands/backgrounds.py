@@ -5,6 +5,7 @@ wallpapers of mate-backgrounds are GPL-2+, those of lomiri-wallpapers-16.04 CC0,
 those whose note in `skimage.data` says CC0, public domain or no known copyright restrictions are used. The wallpapers are used
 where they are installed (`make setup` does it where the release has them). Every function draws from the generator it is given.
 """
+
 from __future__ import annotations
 
 import functools
@@ -16,42 +17,92 @@ import numpy as np
 
 from data_tools.hands.hand_mesh import SetupError
 
-BUNDLED = {"Train": ("astronaut.png", "brick.png", "clock_motion.png", "coffee.png", "gravel.png", "hubble_deep_field.jpg",
-                     "retina.jpg"),
-           "Test": ("chelsea.png", "coins.png", "grass.png", "rocket.jpg", "text.png")}
+BUNDLED = {
+    "Train": (
+        "astronaut.png",
+        "brick.png",
+        "clock_motion.png",
+        "coffee.png",
+        "gravel.png",
+        "hubble_deep_field.jpg",
+        "retina.jpg",
+    ),
+    "Test": ("chelsea.png", "coins.png", "grass.png", "rocket.jpg", "text.png"),
+}
 WALLPAPERS = {
-    "Train": ("Picture_1A_by_freespace.jpg", "Wine_by_Jakkub_Mede.jpg", "friends_by_Aitzol_Berasategi.jpg",
-              "greentock_by_Peter_Nerlich.jpg", "life_by_Aitzol_Berasategi.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg",
-              "Bridge_by_Sander_Klootwijk.jpg",
-              "free_by_Peter_Nerlich.jpg", "seeding_by_Clements_Engelhardt.jpg", "mate/nature/Blinds.jpg", "mate/nature/Dune.jpg",
-              "mate/nature/FreshFlower.jpg", "mate/nature/Garden.jpg", "mate/nature/GreenMeadow.jpg", "mate/nature/LadyBird.jpg",
-              "mate/nature/Storm.jpg", "mate/nature/Wood.jpg", "mate/abstract/Elephants.jpg"),
-    "Test": ("Picture_0B_by_freespace.jpg", "Dragonfly_by_Bolly.jpg", "aitzgorri_by_Aitzol_Berasategi.jpg", "sunset_by_Aitzol_Berasategi.jpg",
-             "mate/nature/Aqua.jpg", "mate/nature/RainDrops.jpg", "mate/nature/TwoWings.jpg", "mate/nature/YellowFlower.jpg")}
+    "Train": (
+        "Picture_1A_by_freespace.jpg",
+        "Wine_by_Jakkub_Mede.jpg",
+        "friends_by_Aitzol_Berasategi.jpg",
+        "greentock_by_Peter_Nerlich.jpg",
+        "life_by_Aitzol_Berasategi.jpg",
+        "picosdeeuropa_by_Aitzol_Berasategi.jpg",
+        "Bridge_by_Sander_Klootwijk.jpg",
+        "free_by_Peter_Nerlich.jpg",
+        "seeding_by_Clements_Engelhardt.jpg",
+        "mate/nature/Blinds.jpg",
+        "mate/nature/Dune.jpg",
+        "mate/nature/FreshFlower.jpg",
+        "mate/nature/Garden.jpg",
+        "mate/nature/GreenMeadow.jpg",
+        "mate/nature/LadyBird.jpg",
+        "mate/nature/Storm.jpg",
+        "mate/nature/Wood.jpg",
+        "mate/abstract/Elephants.jpg",
+    ),
+    "Test": (
+        "Picture_0B_by_freespace.jpg",
+        "Dragonfly_by_Bolly.jpg",
+        "aitzgorri_by_Aitzol_Berasategi.jpg",
+        "sunset_by_Aitzol_Berasategi.jpg",
+        "mate/nature/Aqua.jpg",
+        "mate/nature/RainDrops.jpg",
+        "mate/nature/TwoWings.jpg",
+        "mate/nature/YellowFlower.jpg",
+    ),
+}
 WALLPAPER_FOLDER = Path("/usr/share/backgrounds")
 PHOTO_SHARE = 0.5
-LARGEST = 1500                  # pixels that a photograph is reduced to
+LARGEST = 1500  # pixels that a photograph is reduced to
 
 
 def photos(split: str) -> tuple[str, ...]:
     """The paths of the photographs of "Train" or "Test" that are installed. Raises SetupError if scikit-image is missing."""
     spec = importlib.util.find_spec("skimage")
-    folder = Path(spec.submodule_search_locations[0]) / "data" if spec and spec.submodule_search_locations else Path("skimage")
+    folder = (
+        Path(spec.submodule_search_locations[0]) / "data"
+        if spec and spec.submodule_search_locations
+        else Path("skimage")
+    )
     for name in BUNDLED[split]:
         if not (folder / name).is_file():
-            raise SetupError(f"the photograph {name} of scikit-image was not found; run: pip install 'scikit-image>=0.20,<0.27'")
+            raise SetupError(
+                f"the photograph {name} of scikit-image was not found; run: pip install 'scikit-image>=0.20,<0.27'"
+            )
     wallpapers = [WALLPAPER_FOLDER / name for name in WALLPAPERS[split]]
-    return tuple(map(str, [folder / name for name in BUNDLED[split]] + [path for path in wallpapers if path.is_file()]))
+    return tuple(
+        map(
+            str,
+            [folder / name for name in BUNDLED[split]]
+            + [path for path in wallpapers if path.is_file()],
+        )
+    )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _picture(path: str) -> np.ndarray:
     """A photograph, HxWx3 uint8 BGR, its longer side at most LARGEST."""
     picture = cv2.imread(path)
     if picture is None:
-        raise SetupError(f"the photograph {path} cannot be decoded: install the package it belongs to again")
+        raise SetupError(
+            f"the photograph {path} cannot be decoded: install the package it belongs to again"
+        )
     scale = LARGEST / max(picture.shape[:2])
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+    return (
+        cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if scale < 1
+        else picture
+    )
 
 
 def random_background(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
@@ -60,10 +111,12 @@ def random_background(rng: np.random.Generator, height: int, width: int, split: 
         picture = _photo(rng, height, width, split)
     else:
         paint = (_gradient, _clouds, _stripes, _checkers, _shapes, _text, _room)
-        picture = paint[rng.choice(len(paint), p=(0.12, 0.16, 0.08, 0.06, 0.2, 0.1, 0.28))](rng, height, width)
+        picture = paint[rng.choice(len(paint), p=(0.12, 0.16, 0.08, 0.06, 0.2, 0.1, 0.28))](
+            rng, height, width
+        )
     if rng.random() < 0.3:
         picture = skin_coloured_shapes(rng, picture)
-    if rng.random() < 0.6:                                                  # out of focus
+    if rng.random() < 0.6:  # out of focus
         picture = cv2.GaussianBlur(picture, (0, 0), max(height, width) * rng.uniform(0.002, 0.02))
     return picture
 
@@ -74,21 +127,35 @@ def skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> np.nd
     layer, cover = picture.copy(), np.zeros((height, width), np.uint8)
     size = max(height, width)
     for _ in range(rng.integers(1, 4)):
-        colour = np.clip(np.array((60, 80, 120)) + np.array((120, 120, 110)) * rng.random() + rng.normal(0, 12, 3), 0, 255)
+        colour = np.clip(
+            np.array((60, 80, 120))
+            + np.array((120, 120, 110)) * rng.random()
+            + rng.normal(0, 12, 3),
+            0,
+            255,
+        )
         centre = rng.uniform((0, 0), (width, height)).astype(int).tolist()
         if rng.random() < 0.5:
-            axes, turn = (size * rng.uniform(0.05, 0.25, 2)).astype(int).tolist(), rng.uniform(0, 180)
+            axes, turn = (
+                (size * rng.uniform(0.05, 0.25, 2)).astype(int).tolist(),
+                rng.uniform(0, 180),
+            )
             for image, value in ((layer, colour.tolist()), (cover, 255)):
                 cv2.ellipse(image, centre, axes, turn, 0, 360, value, -1, cv2.LINE_AA)
         else:
-            end, thickness = rng.uniform((0, 0), (width, height)).astype(int).tolist(), int(size * rng.uniform(0.05, 0.2))
+            end, thickness = (
+                rng.uniform((0, 0), (width, height)).astype(int).tolist(),
+                int(size * rng.uniform(0.05, 0.2)),
+            )
             for image, value in ((layer, colour.tolist()), (cover, 255)):
                 cv2.line(image, centre, end, value, thickness, cv2.LINE_AA)
     # Darker towards the border, as round things are.
     depth = np.minimum(cv2.distanceTransform(cover, cv2.DIST_L2, 3) / (0.06 * size), 1.0) ** 0.5
     light = 0.55 + 0.45 * depth + 0.12 * _field(rng, height, width, rng.uniform(3, 8))
     alpha = cv2.GaussianBlur(cover, (0, 0), 0.8)[..., None] / 255.0
-    return np.clip(picture * (1 - alpha) + layer * light[..., None] * alpha, 0, 255).astype(np.uint8)
+    return np.clip(picture * (1 - alpha) + layer * light[..., None] * alpha, 0, 255).astype(
+        np.uint8
+    )
 
 
 _paths = functools.lru_cache(photos)
@@ -105,8 +172,10 @@ def _photo(rng, height, width, split):
     rows, columns = picture.shape[:2]
     scale = min(rows / height, columns / width) * rng.uniform(0.35, 1.0)
     y, x = rng.uniform(0, rows - scale * height), rng.uniform(0, columns - scale * width)
-    crop = picture[int(y):int(y + scale * height) + 1, int(x):int(x + scale * width) + 1]
-    return recolour(rng, cv2.resize(np.ascontiguousarray(crop), (width, height), interpolation=cv2.INTER_LINEAR))
+    crop = picture[int(y) : int(y + scale * height) + 1, int(x) : int(x + scale * width) + 1]
+    return recolour(
+        rng, cv2.resize(np.ascontiguousarray(crop), (width, height), interpolation=cv2.INTER_LINEAR)
+    )
 
 
 def recolour(rng, picture):
@@ -125,11 +194,13 @@ def recolour(rng, picture):
 def _colour(rng) -> np.ndarray:
     """A colour, mostly muted, as rooms and clothes have them."""
     grey = rng.uniform(15, 240)
-    return np.clip(grey + rng.normal(0, 1, 3) * rng.choice([6, 20, 50], p=(0.5, 0.38, 0.12)), 0, 255)
+    return np.clip(
+        grey + rng.normal(0, 1, 3) * rng.choice([6, 20, 50], p=(0.5, 0.38, 0.12)), 0, 255
+    )
 
 
 def _plain(rng, height, width):
-    return np.full((height, width, 3), _colour(rng), np.uint8)              # OpenCV smooths edges in uint8 only
+    return np.full((height, width, 3), _colour(rng), np.uint8)  # OpenCV smooths edges in uint8 only
 
 
 def _field(rng, height, width, cells) -> np.ndarray:
@@ -160,7 +231,7 @@ def _gradient(rng, height, width):
 def _clouds(rng, height, width):
     cells, total = rng.uniform(1.5, 6), np.zeros((height, width), np.float32)
     for octave in range(5):
-        total += _field(rng, height, width, cells * 2 ** octave) * rng.uniform(0.4, 0.8) ** octave
+        total += _field(rng, height, width, cells * 2**octave) * rng.uniform(0.4, 0.8) ** octave
     share = np.clip(total * rng.uniform(0.4, 1.5) + 0.5, 0, 1)
     return _grain(rng, height, width, _blend(_colour(rng), _colour(rng), share))
 
@@ -168,17 +239,21 @@ def _clouds(rng, height, width):
 def _stripes(rng, height, width):
     angle, period = rng.uniform(0, np.pi), max(height, width) / rng.uniform(3, 40)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    phase = (x * np.cos(angle) + y * np.sin(angle)) / period + rng.uniform(0, 0.5) * _field(rng, height, width, 3)
+    phase = (x * np.cos(angle) + y * np.sin(angle)) / period + rng.uniform(0, 0.5) * _field(
+        rng, height, width, 3
+    )
     share = np.clip(np.sin(2 * np.pi * phase) * rng.uniform(0.5, 6) + 0.5, 0, 1)
     return _grain(rng, height, width, _blend(_colour(rng), _colour(rng), share))
 
 
 def _checkers(rng, height, width):
     cells, tiles = int(rng.integers(2, 16)), np.indices((18, 18)).sum(axis=0) % 2
-    board = np.kron(tiles[:cells + 2, :cells + 2], np.ones((16, 16))).astype(np.float32)
+    board = np.kron(tiles[: cells + 2, : cells + 2], np.ones((16, 16))).astype(np.float32)
     side = board.shape[0] - 1
     corners = np.float32([(0, 0), (side, 0), (side, side), (0, side)])
-    target = np.float32([(0, 0), (width, 0), (width, height), (0, height)]) * 1.6 - np.float32((0.3 * width, 0.3 * height))
+    target = np.float32([(0, 0), (width, 0), (width, height), (0, height)]) * 1.6 - np.float32(
+        (0.3 * width, 0.3 * height)
+    )
     target += rng.normal(0, 0.15, (4, 2)).astype(np.float32) * (width, height)
     view = cv2.getPerspectiveTransform(corners, np.float32(target))
     share = cv2.warpPerspective(board, view, (width, height), borderMode=cv2.BORDER_REFLECT)
@@ -189,12 +264,26 @@ def _shapes(rng, height, width):
     """Boxes, discs and polygons over each other: a cluttered table."""
     picture, size = _plain(rng, height, width), max(height, width)
     for _ in range(rng.integers(4, 30)):
-        corners = rng.uniform(0, 1, 2) * (width, height) + rng.normal(0, size * rng.uniform(0.03, 0.25), (rng.integers(3, 7), 2))
+        corners = rng.uniform(0, 1, 2) * (width, height) + rng.normal(
+            0, size * rng.uniform(0.03, 0.25), (rng.integers(3, 7), 2)
+        )
         if rng.random() < 0.3:
             radius = int(size * rng.uniform(0.01, 0.15))
-            cv2.circle(picture, corners[0].astype(int).tolist(), radius, _colour(rng).tolist(), -1, cv2.LINE_AA)
+            cv2.circle(
+                picture,
+                corners[0].astype(int).tolist(),
+                radius,
+                _colour(rng).tolist(),
+                -1,
+                cv2.LINE_AA,
+            )
         else:
-            cv2.fillPoly(picture, [cv2.convexHull(corners.astype(np.int32))], _colour(rng).tolist(), cv2.LINE_AA)
+            cv2.fillPoly(
+                picture,
+                [cv2.convexHull(corners.astype(np.int32))],
+                _colour(rng).tolist(),
+                cv2.LINE_AA,
+            )
     return _grain(rng, height, width, picture)
 
 
@@ -206,9 +295,23 @@ def _text(rng, height, width):
     letters = list("abcdefghijklmnopqrstuvwxyzABCDE0123456789,.        ")
     for y in range(line, height + line, line):
         words = "".join(rng.choice(letters, size=int(width / (14 * scale)) + 2))
-        cv2.putText(picture, words, (int(rng.integers(-20, 20)), y), font, scale, ink, 1 + int(scale > 0.8), cv2.LINE_AA)
+        cv2.putText(
+            picture,
+            words,
+            (int(rng.integers(-20, 20)), y),
+            font,
+            scale,
+            ink,
+            1 + int(scale > 0.8),
+            cv2.LINE_AA,
+        )
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 15), 1.3)
-    return _grain(rng, height, width, cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT))
+    return _grain(
+        rng,
+        height,
+        width,
+        cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT),
+    )
 
 
 def _room(rng, height, width):
@@ -217,11 +320,22 @@ def _room(rng, height, width):
     picture[horizon:] = _colour(rng)
     for _ in range(rng.integers(2, 12)):
         w, h = width * rng.uniform(0.04, 0.5), height * rng.uniform(0.05, 0.6)
-        x, y, colour = rng.uniform(-0.1, 1.0) * width, horizon + rng.normal(0, 0.15) * height, _colour(rng)
+        x, y, colour = (
+            rng.uniform(-0.1, 1.0) * width,
+            horizon + rng.normal(0, 0.15) * height,
+            _colour(rng),
+        )
         side = w * rng.uniform(0.05, 0.4) * rng.choice([-1, 1])
         edge = x + w if side > 0 else x
         front = np.array([(x, y - h), (x + w, y - h), (x + w, y), (x, y)])
-        flank = np.array([(edge, y - h), (edge + side, y - 0.92 * h), (edge + side, y - 0.08 * h), (edge, y)])
+        flank = np.array(
+            [(edge, y - h), (edge + side, y - 0.92 * h), (edge + side, y - 0.08 * h), (edge, y)]
+        )
         cv2.fillPoly(picture, [front.astype(np.int32)], colour.tolist(), cv2.LINE_AA)
-        cv2.fillPoly(picture, [flank.astype(np.int32)], (colour * rng.uniform(0.4, 0.85)).tolist(), cv2.LINE_AA)
+        cv2.fillPoly(
+            picture,
+            [flank.astype(np.int32)],
+            (colour * rng.uniform(0.4, 0.85)).tolist(),
+            cv2.LINE_AA,
+        )
     return _grain(rng, height, width, picture)

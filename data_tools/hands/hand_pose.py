@@ -4,6 +4,7 @@ Angles are anatomical, in degrees: a straight finger in the plane of the palm ha
 palm, spread turns away from the middle finger. The thumb's base is given by the direction of its metacarpal: `raise_` out
 of the palm's plane and `open_` away from the index finger, within that plane.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ THUMB = np.transpose([(0.0, 65.0), (5.0, 75.0), (-15.0, 45.0), (-15.0, 60.0), (-
 WRIST = np.transpose([(-60.0, 60.0), (-25.0, 20.0)])
 # The thumb's two outer joints bend around the width of its nail, measured on the rest mesh.
 THUMB_HINGE = np.array([-0.05, -0.57, 0.82])
-DIP_OF_PIP = 0.62           # the two outer joints share a tendon
-TOUCH = 0.072               # hand lengths: the axes of two fingers cannot come closer than their thickness
+DIP_OF_PIP = 0.62  # the two outer joints share a tendon
+TOUCH = 0.072  # hand lengths: the axes of two fingers cannot come closer than their thickness
 TRIES = 12
 
 
@@ -28,6 +29,7 @@ TRIES = 12
 class Pose:
     """mcp, pip, dip: flexion of index..pinky (4,); spread: factor of FAN (4,); thumb: (raise_, open_, roll, mcp, ip);
     wrist: (flexion, deviation to the thumb's side); elbow: bend beyond the rest pose. Degrees, but for spread."""
+
     mcp: np.ndarray
     pip: np.ndarray
     dip: np.ndarray
@@ -39,7 +41,9 @@ class Pose:
 
 def _base(thumb, mcp, pip, spread):
     """A base pose; a single number stands for all four fingers."""
-    mcp, pip, spread = (np.broadcast_to(np.asarray(value, float), 4).copy() for value in (mcp, pip, spread))
+    mcp, pip, spread = (
+        np.broadcast_to(np.asarray(value, float), 4).copy() for value in (mcp, pip, spread)
+    )
     return Pose(mcp, pip, DIP_OF_PIP * pip, spread, np.asarray(thumb, float))
 
 
@@ -75,8 +79,12 @@ BASE_POSES = {
 COMMON = ("open", "spread", "flat", "relaxed")
 
 
-def random_pose(rng: np.random.Generator, rest: Rest, names: tuple[str, ...] = tuple(BASE_POSES),
-                common: float = 0.4) -> tuple[str, Pose]:
+def random_pose(
+    rng: np.random.Generator,
+    rest: Rest,
+    names: tuple[str, ...] = tuple(BASE_POSES),
+    common: float = 0.4,
+) -> tuple[str, Pose]:
     """A random pose in which no finger runs through another: the first such of a few draws, or else the best of them.
 
     names: the base poses to draw from, this share of the time those of COMMON; the name of the one that it is closest to is
@@ -101,28 +109,43 @@ def _draw(rng: np.random.Generator, names: tuple[str, ...], common: float) -> tu
     one, two = (BASE_POSES[name] for name in chosen)
     share = rng.choice([0.0, rng.uniform(0, 0.5), rng.uniform(0, 1)], p=[0.45, 0.3, 0.25])
     blend = np.full(4, share)
-    if rng.random() < 0.2:                      # each finger curled for itself
+    if rng.random() < 0.2:  # each finger curled for itself
         blend = np.clip(share + rng.normal(0, 0.5, 4), 0, 1)
     noise = rng.uniform(3, 12)
-    common = rng.normal(0, noise, 2)            # neighbouring fingers move together
+    common = rng.normal(0, noise, 2)  # neighbouring fingers move together
     mcp = one.mcp + (two.mcp - one.mcp) * blend + common[0] + rng.normal(0, 0.7 * noise, 4)
     pip = one.pip + (two.pip - one.pip) * blend + common[1] + rng.normal(0, 0.7 * noise, 4)
     dip = DIP_OF_PIP * pip + rng.normal(0, 5, 4)
-    spread = one.spread + (two.spread - one.spread) * blend + rng.normal(0, 0.12) + rng.normal(0, 0.08, 4)
+    spread = (
+        one.spread
+        + (two.spread - one.spread) * blend
+        + rng.normal(0, 0.12)
+        + rng.normal(0, 0.08, 4)
+    )
     thumb = one.thumb + (two.thumb - one.thumb) * share + rng.normal(0, 0.8 * noise, 5)
     return chosen[int(share > 0.5)], Pose(
-        np.clip(mcp, *MCP), np.clip(pip, *PIP), np.clip(dip, *DIP), np.clip(spread, *SPREAD), np.clip(thumb, *THUMB),
-        wrist=np.clip(rng.normal(0, (22, 9)), *WRIST), elbow=rng.uniform(-25, 60))
+        np.clip(mcp, *MCP),
+        np.clip(pip, *PIP),
+        np.clip(dip, *DIP),
+        np.clip(spread, *SPREAD),
+        np.clip(thumb, *THUMB),
+        wrist=np.clip(rng.normal(0, (22, 9)), *WRIST),
+        elbow=rng.uniform(-25, 60),
+    )
 
 
 def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:
     """(B, 4, 4) transforms of `rest`'s space, rest to posed, in the hand's frame (the forearm moves, not the hand)."""
-    turns = {"forearm": rotation((1, 0, 0), -pose.wrist[0]) @ rotation((0, 0, 1), pose.wrist[1]),
-             "upperarm": rotation(_elbow_axis(rest), pose.elbow)}
-    cupping = np.clip(pose.mcp[2:].mean() / 90, 0, 1) * np.array([4.0, 9.0])        # the palm hollows as the hand closes
+    turns = {
+        "forearm": rotation((1, 0, 0), -pose.wrist[0]) @ rotation((0, 0, 1), pose.wrist[1]),
+        "upperarm": rotation(_elbow_axis(rest), pose.elbow),
+    }
+    cupping = np.clip(pose.mcp[2:].mean() / 90, 0, 1) * np.array(
+        [4.0, 9.0]
+    )  # the palm hollows as the hand closes
     turns["metacarpal3"], turns["metacarpal4"] = (rotation((1, 0, 0), angle) for angle in cupping)
     for finger in range(4):
-        joints = rest.keypoints[5 + 4 * finger:9 + 4 * finger]
+        joints = rest.keypoints[5 + 4 * finger : 9 + 4 * finger]
         bones = np.diff(joints, axis=0)
         axis = across(np.array([1.0, 0, 0]), bones[0])
         lifts = [np.degrees(np.arctan2(bone[2], np.hypot(bone[0], bone[1]))) for bone in bones]
@@ -132,7 +155,9 @@ def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:
         turns[f"{name}-1"] = turn @ rotation(axis, pose.mcp[finger] - lifts[0])
         turns[f"{name}-2"] = rotation(axis, pose.pip[finger] - (lifts[1] - lifts[0]))
         turns[f"{name}-3"] = rotation(axis, pose.dip[finger] - (lifts[2] - lifts[1]))
-    turns["finger1-1"], turns["finger1-2"], turns["finger1-3"] = _thumb(pose.thumb, rest.keypoints[1:5])
+    turns["finger1-1"], turns["finger1-2"], turns["finger1-3"] = _thumb(
+        pose.thumb, rest.keypoints[1:5]
+    )
 
     transforms = np.empty((len(BONES), 4, 4))
     for bone, (name, parent) in enumerate(zip(BONES, PARENTS)):
@@ -150,11 +175,15 @@ def collision(transforms: np.ndarray, rest: Rest) -> float:
     chains = joints[1:].reshape(5, 4, 3)
     steps = np.linspace(0.15, 1.0, 5)[:, None]
     bones = [[chain[j] + (chain[j + 1] - chain[j]) * steps for j in range(3)] for chain in chains]
-    palm = joints[0] + (joints[[5, 9, 13, 17]] - joints[0]) * np.linspace(0.3, 0.95, 6)[:, None, None]
+    palm = (
+        joints[0] + (joints[[5, 9, 13, 17]] - joints[0]) * np.linspace(0.3, 0.95, 6)[:, None, None]
+    )
     # The thumb's first bone lies in the palm, and the fingers' first bones grow out of it: neither can collide with it.
     fingers = [np.concatenate(bones[0][1:])] + [np.concatenate(finger) for finger in bones[1:]]
     outer = [np.concatenate(finger[1:]) for finger in bones]
-    pairs = [(fingers[a], fingers[b]) for a in range(5) for b in range(a + 1, 5)] + [(part, palm.reshape(-1, 3)) for part in outer]
+    pairs = [(fingers[a], fingers[b]) for a in range(5) for b in range(a + 1, 5)] + [
+        (part, palm.reshape(-1, 3)) for part in outer
+    ]
     gaps = [np.sqrt(((one[:, None] - other) ** 2).sum(axis=-1).min()) for one, other in pairs]
     return float(np.maximum(TOUCH - np.array(gaps), 0).sum())
 

@@ -1,4 +1,5 @@
 """From the drawn hand to a photograph: a background behind it, its shadow there, and what a camera does to it all."""
+
 from __future__ import annotations
 
 import cv2
@@ -12,9 +13,13 @@ def compose(rng: np.random.Generator, picture: np.ndarray, split: str) -> np.nda
     height, width = picture.shape[:2]
     background = random_background(rng, height, width, split).astype(np.float32)
     alpha = picture[..., 3:].astype(np.float32) / 255
-    if rng.random() < 0.35:                                                 # the hand's shadow on what is behind
-        shift = np.float32([[1, 0, rng.normal(0, 0.06) * width], [0, 1, rng.uniform(0, 0.1) * height]])
-        shade = cv2.warpAffine(alpha[..., 0], shift, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.35:  # the hand's shadow on what is behind
+        shift = np.float32(
+            [[1, 0, rng.normal(0, 0.06) * width], [0, 1, rng.uniform(0, 0.1) * height]]
+        )
+        shade = cv2.warpAffine(
+            alpha[..., 0], shift, (width, height), borderMode=cv2.BORDER_REPLICATE
+        )
         shade = cv2.GaussianBlur(shade, (0, 0), max(height, width) * rng.uniform(0.005, 0.04))
         background *= 1 - rng.uniform(0.15, 0.6) * shade[..., None]
     return (background * (1 - alpha) + picture[..., 2::-1]).clip(0, 255).astype(np.uint8)
@@ -23,15 +28,29 @@ def compose(rng: np.random.Generator, picture: np.ndarray, split: str) -> np.nda
 def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """What a camera adds: white balance, exposure, defocus, motion, lost resolution, noise."""
     height, width = image.shape[:2]
-    curve = (np.arange(256) / 255.0) ** np.exp(rng.normal(0, 0.17)) * 255 * np.exp(rng.normal(0, 0.08))
-    image = cv2.LUT(image, np.clip(curve[:, None] * np.exp(rng.normal(0, 0.04, 3)), 0, 255).astype(np.uint8).reshape(1, 256, 3))
+    curve = (
+        (np.arange(256) / 255.0) ** np.exp(rng.normal(0, 0.17)) * 255 * np.exp(rng.normal(0, 0.08))
+    )
+    image = cv2.LUT(
+        image,
+        np.clip(curve[:, None] * np.exp(rng.normal(0, 0.04, 3)), 0, 255)
+        .astype(np.uint8)
+        .reshape(1, 256, 3),
+    )
     if rng.random() < 0.35:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.6) * max(height, width) / 400)
     if rng.random() < 0.12:
         reach, angle = rng.uniform(2, 9) * max(height, width) / 400, rng.uniform(0, np.pi)
         kernel = np.zeros((21, 21), np.float32)
         step = np.array([np.cos(angle), np.sin(angle)]) * min(reach, 20) / 2
-        cv2.line(kernel, np.round(10 - step).astype(int).tolist(), np.round(10 + step).astype(int).tolist(), 1.0, 1, cv2.LINE_AA)
+        cv2.line(
+            kernel,
+            np.round(10 - step).astype(int).tolist(),
+            np.round(10 + step).astype(int).tolist(),
+            1.0,
+            1,
+            cv2.LINE_AA,
+        )
         image = cv2.filter2D(image, -1, kernel / kernel.sum())
     if rng.random() < 0.2:
         factor = rng.uniform(0.35, 0.8)
@@ -41,5 +60,7 @@ def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         grain = rng.standard_normal((height, width, 1 if rng.random() < 0.5 else 3), np.float32)
         if rng.random() < 0.4:
             grain = cv2.GaussianBlur(grain, (0, 0), 0.8).reshape(grain.shape) * 2
-        image = np.clip(image + grain * np.float32(np.exp(rng.uniform(0, 2.3))), 0, 255).astype(np.uint8)
+        image = np.clip(image + grain * np.float32(np.exp(rng.uniform(0, 2.3))), 0, 255).astype(
+            np.uint8
+        )
     return image

@@ -2,6 +2,7 @@
 
 All take vertices laid out as `render.LAYOUT`; positions and normals are in camera space (x right, y down, z away).
 """
+
 # What the truth buffer holds in its first channel; in its second, the distance along z.
 NOTHING, HAND, ARM, OTHER = range(4)
 
@@ -84,7 +85,9 @@ vec4 developed(vec3 colour) {
     return vec4(pow(colour, vec3(1.0 / 2.2)), 1.0);
 }
 """
-SKIN = _COMMON + """
+SKIN = (
+    _COMMON
+    + """
 uniform vec3 back, palm, nail, cloth, noise_offset;
 uniform float mottling, creases, veins, gloss, roughness, sleeve;
 
@@ -150,8 +153,11 @@ void main() {
     pixel = developed(albedo * light + (is_cloth ? 0.0 : gloss + 0.5 * on_nail) * fresnel * shine);
 }
 """
+)
 # Colour coat.rgb times the texture at mark.xy; mark.z is the gloss; coat.w the openness.
-PLAIN = _COMMON + """
+PLAIN = (
+    _COMMON
+    + """
 uniform sampler2D picture;
 void main() {
     vec3 normal = normalize(n), eye = normalize(-at);
@@ -166,3 +172,4 @@ void main() {
     pixel = developed(albedo * light + mark.z * shine * (0.1 + 0.9 * pow(1.0 - max(dot(normal, eye), 0.0), 4.0)));
 }
 """
+)

@@ -1,4 +1,5 @@
 """`truth.jsonl` of a rendered set: where all joints of each hand are, and labels made of it."""
+
 import json
 import pathlib
 
@@ -20,6 +21,11 @@ def entries(root, split: str, convention: str) -> list:
     """The pictures of a split as entries of onehand10k, labelled under one of hand_scene.CONVENTIONS."""
     folder = pathlib.Path(root) / split
     if not (folder / TRUTH).is_file():
-        raise UserError(f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint")
+        raise UserError(
+            f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint"
+        )
     lines = (folder / TRUTH).read_text(encoding="utf-8").splitlines()
-    return [onehand10k.Entry(folder, number, label(json.loads(line), convention)) for number, line in enumerate(lines, start=1)]
+    return [
+        onehand10k.Entry(folder, number, label(json.loads(line), convention))
+        for number, line in enumerate(lines, start=1)
+    ]

@@ -9,6 +9,7 @@ An entry is light. Its `where` names file and record for messages; its `sample()
 A format is a module: LAYOUT says what its folder holds, `splits(root)` names the splits that lie there and
 `entries(root, split)` reads the labels of one.
 """
+
 import pathlib
 
 from data_tools.readers import cmu, coco, freihand, onehand10k, rhd
@@ -22,7 +23,9 @@ def find(root, format: str = AUTO) -> str:
     """The name of the format that `root`, a folder or a JSON file, is in; UserError unless exactly one of them fits."""
     root = pathlib.Path(root)
     if not root.exists():
-        raise UserError(f"{root} was not found: give the folder of a data set, or a COCO-style .json file")
+        raise UserError(
+            f"{root} was not found: give the folder of a data set, or a COCO-style .json file"
+        )
     tried = list(FORMATS) if format == AUTO else [format]
     fitting = [name for name in tried if FORMATS[name].splits(root)]
     if len(fitting) == 1:
@@ -47,8 +50,12 @@ def own_split(names) -> tuple:
     """
     training = [name for name in names if "train" in name.lower()]
     others = [name for name in names if name not in training]
-    validation = [name for name in others if "val" in name.lower()] or [name for name in others if "test" in name.lower()]
+    validation = [name for name in others if "val" in name.lower()] or [
+        name for name in others if "test" in name.lower()
+    ]
     if len(training) != 1 or len(validation) != 1:
-        raise UserError(f"--split original: the set has {' and '.join(names)}, not one split to train on and one to validate: "
-                        "pool what it has with --split N/M")
+        raise UserError(
+            f"--split original: the set has {' and '.join(names)}, not one split to train on and one to validate: "
+            "pool what it has with --split N/M"
+        )
     return training[0], validation[0]

@@ -7,6 +7,7 @@ valid where v is 1. There are no masks.
 Most pictures show a whole scene in which the hand is small, and a picture with two hands is there twice. A sample is
 therefore the crop that Simon et al. train and test on: a square of 2.2 times the longer side of the keypoints' box.
 """
+
 import pathlib
 from dataclasses import dataclass
 
@@ -51,8 +52,12 @@ class Entry:
         points = numbers(label.get("hand_pts"), (KEYPOINTS, 3), self.where, "hand_pts")
         keypoints = keypoints_of(points[:, :2], points[:, 2] == 1, self.where)
         picture = self.path.with_suffix(".jpg")
-        sample = Sample(sample_key(self.split, picture.name), read_file(picture, self.where), None, keypoints)
-        return framed(sample, self.where, box=keypoint_box(keypoints, self.where), factor=KEYPOINT_BOX_FACTOR)
+        sample = Sample(
+            sample_key(self.split, picture.name), read_file(picture, self.where), None, keypoints
+        )
+        return framed(
+            sample, self.where, box=keypoint_box(keypoints, self.where), factor=KEYPOINT_BOX_FACTOR
+        )
 
 
 def splits(root: pathlib.Path) -> list:

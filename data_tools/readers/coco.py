@@ -12,11 +12,12 @@ the square of 1.5 times the longer side of its bbox, with this hand's keypoints 
 The mask is the segmentation: polygons or run lengths, compressed or not. A polygon that is its own bounding box, which is
 all that MMPose's files have, is no mask.
 """
+
 import collections
 import pathlib
 import re
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -38,17 +39,17 @@ from mcc_caffe.paper import KEYPOINTS
 LAYOUT = "a .json file with images, annotations and categories, or a folder of such files, or one that has them in annotations/"
 
 _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories)"')
-_LOOKED_FOR = 20   # pictures that tell where file names start from
+_LOOKED_FOR = 20  # pictures that tell where file names start from
 
 
 class Hand(NamedTuple):
     """A hand as the file has it. side: "left" or "right" of a person, "" where the annotation is the hand's own."""
 
-    annotation: object     # id
-    image: object          # id
+    annotation: object  # id
+    image: object  # id
     side: str
     keypoints: object
-    box: object            # x, y, width, height
+    box: object  # x, y, width, height
     segmentation: object
 
 
@@ -56,11 +57,11 @@ class Hand(NamedTuple):
 class Entry:
     """One hand of one image."""
 
-    path: pathlib.Path     # of the JSON file
-    folder: pathlib.Path   # that file_name starts from
-    image: dict            # the record of the image
+    path: pathlib.Path  # of the JSON file
+    folder: pathlib.Path  # that file_name starts from
+    image: dict  # the record of the image
     hand: Hand
-    alone: bool            # no other hand in the picture
+    alone: bool  # no other hand in the picture
 
     @property
     def where(self) -> str:
@@ -76,8 +77,15 @@ class Entry:
         keypoints = keypoints_of(points[:, :2], points[:, 2] > 0, self.where)
         size = tuple(self.image.get(side) for side in ("width", "height"))
         size = size if all(isinstance(side, int) and side > 0 for side in size) else None
-        mask = hand_mask(self.hand.segmentation, size, self.where) if self.hand.segmentation else None
-        key = sample_key(self.path.stem, str(file_name), str(self.hand.annotation), *filter(None, [self.hand.side]))
+        mask = (
+            hand_mask(self.hand.segmentation, size, self.where) if self.hand.segmentation else None
+        )
+        key = sample_key(
+            self.path.stem,
+            str(file_name),
+            str(self.hand.annotation),
+            *filter(None, [self.hand.side]),
+        )
         image_bytes = read_file(self.folder / str(file_name), self.where)
         sample = Sample(key, image_bytes, None if mask is None else mask_png(mask), keypoints)
         if self.alone:
@@ -86,7 +94,7 @@ class Entry:
         return framed(sample, self.where, size, (x, y, x + width, y + height), HAND_BOX_FACTOR)
 
 
-def hand_mask(segmentation, size: tuple, where: str) -> Optional[np.ndarray]:
+def hand_mask(segmentation, size: tuple, where: str) -> np.ndarray | None:
     """HxW of {0, 1} from a segmentation: an object of run lengths, or a list of polygons; None where these are only boxes.
 
     size: (width, height) of the image, which polygons need.
@@ -98,9 +106,13 @@ def hand_mask(segmentation, size: tuple, where: str) -> Optional[np.ndarray]:
         if all(_is_box(polygon) for polygon in polygons):
             return None
     except (KeyError, TypeError, ValueError) as error:
-        raise SampleError(f"{where}: the segmentation cannot be read ({error}): polygons or run lengths are needed") from None
+        raise SampleError(
+            f"{where}: the segmentation cannot be read ({error}): polygons or run lengths are needed"
+        ) from None
     if size is None:
-        raise SampleError(f"{where}: `images` has no width and height, which the segmentation needs")
+        raise SampleError(
+            f"{where}: `images` has no width and height, which the segmentation needs"
+        )
     mask = np.zeros(size[::-1], np.uint8)
     for polygon in polygons:
         cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
@@ -171,38 +183,66 @@ def entries(root: pathlib.Path, split: str) -> list:
     if not any(hand.side for hand in hands):
         _check_categories(path, content)
     records = [images.get(hand.image, {}) for hand in hands]
-    folder = _folder_of_images(path, [str(record["file_name"]) for record in records if record.get("file_name")])
+    folder = _folder_of_images(
+        path, [str(record["file_name"]) for record in records if record.get("file_name")]
+    )
     count = collections.Counter(hand.image for hand in hands)
-    return [Entry(path, folder, record, hand, alone=count[hand.image] == 1 and not hand.side) for record, hand in zip(records, hands)]
+    return [
+        Entry(path, folder, record, hand, alone=count[hand.image] == 1 and not hand.side)
+        for record, hand in zip(records, hands)
+    ]
 
 
 def _hands(annotation: dict) -> list:
     """The Hands of an annotation: its own, or those of a person that COCO-WholeBody calls valid."""
     ids = annotation.get("id"), annotation.get("image_id")
     if "lefthand_kpts" in annotation or "righthand_kpts" in annotation:
-        return [Hand(*ids, side, annotation.get(f"{side}hand_kpts"), annotation.get(f"{side}hand_box"), None)
-                for side in ("left", "right") if annotation.get(f"{side}hand_valid")]
+        return [
+            Hand(
+                *ids,
+                side,
+                annotation.get(f"{side}hand_kpts"),
+                annotation.get(f"{side}hand_box"),
+                None,
+            )
+            for side in ("left", "right")
+            if annotation.get(f"{side}hand_valid")
+        ]
     if annotation.get("iscrowd"):
         return []
-    return [Hand(*ids, "", annotation.get("keypoints"), annotation.get("bbox"), annotation.get("segmentation"))]
+    return [
+        Hand(
+            *ids,
+            "",
+            annotation.get("keypoints"),
+            annotation.get("bbox"),
+            annotation.get("segmentation"),
+        )
+    ]
 
 
 def _check_categories(path: pathlib.Path, content: dict) -> None:
     """UserError where the file's keypoints are no hand's, or in another order than ours."""
     info = content.get("info")
     if isinstance(info, dict) and info.get("description") == "RHD":
-        raise UserError(f"{path} is MMPose's file of RHD, whose fingers run from tip to base whatever its names say: "
-                        "give the folder of RHD itself")
+        raise UserError(
+            f"{path} is MMPose's file of RHD, whose fingers run from tip to base whatever its names say: "
+            "give the folder of RHD itself"
+        )
     for category in content.get("categories", []):
         names = category.get("keypoints") or []
         if names and len(names) != KEYPOINTS:
-            raise UserError(f"{path}: the category {category.get('name')!r} has {len(names)} keypoints, "
-                            f"only hands of {KEYPOINTS} and COCO-WholeBody's are read")
+            raise UserError(
+                f"{path}: the category {category.get('name')!r} has {len(names)} keypoints, "
+                f"only hands of {KEYPOINTS} and COCO-WholeBody's are read"
+            )
         joints = [str(name)[-1:] for name in names]
         of_a_finger = collections.Counter(joint for joint in joints if joint.isdecimal())
         if list(of_a_finger.values()) == [5] * 4 and joints[1:] != 5 * sorted(of_a_finger):
-            raise UserError(f"{path}: the keypoints of the category {category.get('name')!r} are {', '.join(map(str, names[:6]))}, ...: "
-                            "the wrist and then each finger from base to tip is needed")
+            raise UserError(
+                f"{path}: the keypoints of the category {category.get('name')!r} are {', '.join(map(str, names[:6]))}, ...: "
+                "the wrist and then each finger from base to tip is needed"
+            )
 
 
 def _folder_of_images(path: pathlib.Path, names: list) -> pathlib.Path:
@@ -212,12 +252,20 @@ def _folder_of_images(path: pathlib.Path, names: list) -> pathlib.Path:
     for folder in (here, here / "images", here.parent, here.parent / "images"):
         if any((folder / name).is_file() for name in names):
             return folder
-    others = [folder for above in (here, here.parent) for folder in sorted(above.iterdir())
-              if folder.is_dir() and any((folder / name).is_file() for name in names)]
+    others = [
+        folder
+        for above in (here, here.parent)
+        for folder in sorted(above.iterdir())
+        if folder.is_dir() and any((folder / name).is_file() for name in names)
+    ]
     if len(others) == 1:
         return others[0]
     if others:
-        raise UserError(f"{path}: its first pictures lie in several folders ({', '.join(map(str, others))}): "
-                        "put the file into the one that is meant")
-    raise UserError(f"{path}: its first picture, {names[0] if names else 'none'}, was not found: looked in {here}, in "
-                    f"{here.parent} and in the folders of both; put the pictures into {here / 'images'}")
+        raise UserError(
+            f"{path}: its first pictures lie in several folders ({', '.join(map(str, others))}): "
+            "put the file into the one that is meant"
+        )
+    raise UserError(
+        f"{path}: its first picture, {names[0] if names else 'none'}, was not found: looked in {here}, in "
+        f"{here.parent} and in the folders of both; put the pictures into {here / 'images'}"
+    )

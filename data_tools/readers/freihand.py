@@ -7,6 +7,7 @@ labels came out later, without masks.
 
 A keypoint is K xyz, divided by its third coordinate; one that falls outside the picture is missing.
 """
+
 import pathlib
 from dataclasses import dataclass
 
@@ -45,7 +46,9 @@ class Entry:
     def sample(self) -> Sample:
         """The sample; SampleError names the picture and what was wrong with it."""
         if not self.picture.stem.isdecimal():
-            raise SampleError(f"{self.where}: the name is no number, which would say where its label is")
+            raise SampleError(
+                f"{self.where}: the name is no number, which would say where its label is"
+            )
         index = int(self.picture.stem) % len(self.hands)
         camera = numbers(self.cameras[index], (3, 3), self.where, f"K of label {index}")
         hand = numbers(self.hands[index], (KEYPOINTS, 3), self.where, f"xyz of label {index}")
@@ -54,9 +57,16 @@ class Entry:
         mask = None
         if mask_folder.is_dir():
             name = f"{index:08d}.jpg"
-            mask = binary_mask_png(read_file(mask_folder / name, self.where), f"{self.where}: mask/{name}")
+            mask = binary_mask_png(
+                read_file(mask_folder / name, self.where), f"{self.where}: mask/{name}"
+            )
         split = self.picture.parent.parent.name
-        sample = Sample(sample_key(split, self.picture.name), read_file(self.picture, self.where), mask, keypoints)
+        sample = Sample(
+            sample_key(split, self.picture.name),
+            read_file(self.picture, self.where),
+            mask,
+            keypoints,
+        )
         return framed(sample, self.where)
 
 
@@ -69,14 +79,25 @@ def project(camera: np.ndarray, points: np.ndarray) -> tuple:
 
 def splits(root: pathlib.Path) -> list:
     """Names of the splits that lie in `root` with their labels."""
-    return [split for split in SPLITS if all((root / f"{split}_{kind}.json").is_file() for kind in ("K", "xyz"))]
+    return [
+        split
+        for split in SPLITS
+        if all((root / f"{split}_{kind}.json").is_file() for kind in ("K", "xyz"))
+    ]
 
 
 def entries(root: pathlib.Path, split: str) -> list:
     """The pictures of a split, by number."""
     cameras, hands = (read_json(root / f"{split}_{kind}.json") for kind in ("K", "xyz"))
-    if not isinstance(cameras, list) or not isinstance(hands, list) or len(cameras) != len(hands) or not hands:
-        raise UserError(f"{root / f'{split}_K.json'} and {split}_xyz.json are no lists of the same length: are both complete?")
+    if (
+        not isinstance(cameras, list)
+        or not isinstance(hands, list)
+        or len(cameras) != len(hands)
+        or not hands
+    ):
+        raise UserError(
+            f"{root / f'{split}_K.json'} and {split}_xyz.json are no lists of the same length: are both complete?"
+        )
     pictures = sorted((root / split / "rgb").glob("*.jpg"))
     if not pictures:
         raise UserError(f"{root / split / 'rgb'} holds no .jpg: unpack the pictures there")

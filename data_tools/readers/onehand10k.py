@@ -4,6 +4,7 @@ A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no
 single -1 makes it missing too). The keypoints are in our order already and speak of the pixels as stored, whatever the
 EXIF orientation. A split without a folder `mask` has no masks; where there is one, every image needs its own.
 """
+
 import pathlib
 from dataclasses import dataclass
 
@@ -30,8 +31,8 @@ def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> s
 class Entry:
     """One label line, read when asked: `sample()` loads the files it names."""
 
-    folder: pathlib.Path   # of the split
-    number: int            # of the line, from 1
+    folder: pathlib.Path  # of the split
+    number: int  # of the line, from 1
     line: str
 
     @property
@@ -57,21 +58,32 @@ class Entry:
     def _parse(self) -> tuple:
         fields = self.line.split(",")
         if len(fields) != FIELDS:
-            raise SampleError(f"{self.where}: {len(fields)} fields, {FIELDS} are needed (name,width,height,hands,21 x x,y)")
+            raise SampleError(
+                f"{self.where}: {len(fields)} fields, {FIELDS} are needed (name,width,height,hands,21 x x,y)"
+            )
         numbers = []
         for place, text in enumerate(fields[1:], start=2):
             try:
                 numbers.append(int(text))
             except ValueError:
-                raise SampleError(f"{self.where}: field {place} is {text.strip()!r}, an integer is needed") from None
+                raise SampleError(
+                    f"{self.where}: field {place} is {text.strip()!r}, an integer is needed"
+                ) from None
         width, height = numbers[:2]
         xy = np.array(numbers[3:], np.float32).reshape(KEYPOINTS, 2)
-        return fields[0].strip(), width, height, keypoints_of(xy, (xy != -1).all(axis=1), self.where)
+        return (
+            fields[0].strip(),
+            width,
+            height,
+            keypoints_of(xy, (xy != -1).all(axis=1), self.where),
+        )
 
     def _check_size(self, what: str, picture: np.ndarray, labelled: tuple) -> None:
         found = picture.shape[1::-1]
         if found != labelled:
-            raise SampleError(f"{self.where}: the {what} is {found[0]} x {found[1]}, the label says {labelled[0]} x {labelled[1]}")
+            raise SampleError(
+                f"{self.where}: the {what} is {found[0]} x {found[1]}, the label says {labelled[0]} x {labelled[1]}"
+            )
 
 
 def splits(root: pathlib.Path) -> list:
@@ -84,9 +96,13 @@ def entries(root, split: str) -> list:
     folder = pathlib.Path(root) / split
     path = folder / LABELS
     if not path.is_file():
-        raise UserError(f"{path} was not found: give the folder that holds OneHand10K's Train and Test")
+        raise UserError(
+            f"{path} was not found: give the folder that holds OneHand10K's Train and Test"
+        )
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    found = [Entry(folder, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    found = [
+        Entry(folder, number, line) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
     if not found:
         raise UserError(f"{path} is empty")
     return found

@@ -10,6 +10,7 @@ visible keypoints' box, with this hand's keypoints and mask only.
 
 A pickle can run any program while it is read. This one is read with nothing but what numpy arrays are made of.
 """
+
 import pathlib
 import pickle
 from dataclasses import dataclass
@@ -34,9 +35,9 @@ from mcc_caffe.paper import KEYPOINTS
 SPLITS = ("training", "evaluation")
 LAYOUT = "training/anno_training.pickle or evaluation/anno_evaluation.pickle, with color/ and mask/ beside"
 
-MIN_VISIBLE = 11                           # of a hand's 21 keypoints: more than half
-HANDS = ("left", "right")                  # in the order of uv_vis
-MASK_VALUES = ((2, 17), (18, 33))          # first and last, of each hand
+MIN_VISIBLE = 11  # of a hand's 21 keypoints: more than half
+HANDS = ("left", "right")  # in the order of uv_vis
+MASK_VALUES = ((2, 17), (18, 33))  # first and last, of each hand
 # Place in RHD's order of each of our keypoints: the wrist, then 4, 3, 2, 1 of every finger's four.
 ORDER = (0, *(4 * finger + joint for finger in range(5) for joint in (4, 3, 2, 1)))
 
@@ -45,10 +46,10 @@ ORDER = (0, *(4 * finger + joint for finger in range(5) for joint in (4, 3, 2, 1
 class Entry:
     """One hand of one picture."""
 
-    folder: pathlib.Path   # of the split
-    number: int            # of the picture
-    hand: int              # 0 left, 1 right
-    uv_vis: object         # what the pickle has
+    folder: pathlib.Path  # of the split
+    number: int  # of the picture
+    hand: int  # 0 left, 1 right
+    uv_vis: object  # what the pickle has
 
     @property
     def where(self) -> str:
@@ -67,12 +68,16 @@ class Entry:
         mask_folder = self.folder / "mask"
         mask = None
         if mask_folder.is_dir():
-            values = decoded_mask(read_file(mask_folder / name, self.where), f"{self.where}: mask/{name}")
+            values = decoded_mask(
+                read_file(mask_folder / name, self.where), f"{self.where}: mask/{name}"
+            )
             first, last = MASK_VALUES[self.hand]
             mask = mask_png((values >= first) & (values <= last))
         key = sample_key(self.folder.name, f"{self.number:05d}", HANDS[self.hand])
         sample = Sample(key, read_file(self.folder / "color" / name, self.where), mask, keypoints)
-        return framed(sample, self.where, box=keypoint_box(keypoints, self.where), factor=KEYPOINT_BOX_FACTOR)
+        return framed(
+            sample, self.where, box=keypoint_box(keypoints, self.where), factor=KEYPOINT_BOX_FACTOR
+        )
 
 
 def splits(root: pathlib.Path) -> list:
@@ -84,10 +89,17 @@ def entries(root: pathlib.Path, split: str) -> list:
     """The hands of a split that show enough of themselves, by the picture's number."""
     path = root / split / f"anno_{split}.pickle"
     labels = read_pickle(path)
-    if not isinstance(labels, dict) or not all(isinstance(number, int) and isinstance(label, dict) for number, label in labels.items()):
-        raise UserError(f"{path} is no dictionary from pictures' numbers to their labels: is it RHD v2's?")
-    found = [Entry(root / split, number, hand, labels[number].get("uv_vis"))
-             for number in sorted(labels) for hand in range(len(HANDS))]
+    if not isinstance(labels, dict) or not all(
+        isinstance(number, int) and isinstance(label, dict) for number, label in labels.items()
+    ):
+        raise UserError(
+            f"{path} is no dictionary from pictures' numbers to their labels: is it RHD v2's?"
+        )
+    found = [
+        Entry(root / split, number, hand, labels[number].get("uv_vis"))
+        for number in sorted(labels)
+        for hand in range(len(HANDS))
+    ]
     found = [entry for entry in found if _shows_enough(entry)]
     if not found:
         raise UserError(f"{path} has no hand with {MIN_VISIBLE} visible keypoints")
@@ -98,7 +110,7 @@ def _shows_enough(entry: Entry) -> bool:
     try:
         return np.count_nonzero(entry.keypoints()[:, 2]) >= MIN_VISIBLE
     except SampleError:
-        return True   # told when its sample is asked for
+        return True  # told when its sample is asked for
 
 
 def read_pickle(path: pathlib.Path):
@@ -112,7 +124,9 @@ def read_pickle(path: pathlib.Path):
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises whatever it happens to run into
-        raise UserError(f"{path} is no pickle of plain numpy arrays ({type(error).__name__}: {error}): it was not read") from None
+        raise UserError(
+            f"{path} is no pickle of plain numpy arrays ({type(error).__name__}: {error}): it was not read"
+        ) from None
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -120,11 +134,17 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         known = {
-            "numpy.ndarray": "ndarray",            # named only to be handed to _reconstruct
+            "numpy.ndarray": "ndarray",  # named only to be handed to _reconstruct
             "numpy.dtype": np.dtype,
-            "numpy.core.multiarray._reconstruct": lambda kind, shape, typecode: np.empty(0),    # its state comes next
-            "numpy.core.numeric._frombuffer": lambda data, dtype, shape, order: np.frombuffer(data, dtype).reshape(shape, order=order),
-            "_codecs.encode": lambda text, encoding: text.encode("latin1"),                     # how protocol 2 spells bytes
+            "numpy.core.multiarray._reconstruct": lambda kind, shape, typecode: np.empty(
+                0
+            ),  # its state comes next
+            "numpy.core.numeric._frombuffer": lambda data, dtype, shape, order: np.frombuffer(
+                data, dtype
+            ).reshape(shape, order=order),
+            "_codecs.encode": lambda text, encoding: text.encode(
+                "latin1"
+            ),  # how protocol 2 spells bytes
         }
         path = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         if path not in known:

@@ -2,6 +2,7 @@
 
 `where` names a file and its line or record, and begins every message.
 """
+
 import dataclasses
 import hashlib
 import json
@@ -13,11 +14,16 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 
-KEYPOINT_BOX_FACTOR = 2.2   # side of a hand's crop, by the longer side of its keypoints' box: Simon et al. 2017, the paper's [9]
-HAND_BOX_FACTOR = 1.5       # the same, by a box that was drawn around the whole hand
+KEYPOINT_BOX_FACTOR = 2.2  # side of a hand's crop, by the longer side of its keypoints' box: Simon et al. 2017, the paper's [9]
+HAND_BOX_FACTOR = 1.5  # the same, by a box that was drawn around the whole hand
 
-_KEY_BYTES = 400            # LMDB takes 511, and SampleWriter puts the place before the key
-_PNG = (cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 6)  # one bit a pixel: read five times as fast as eight
+_KEY_BYTES = 400  # LMDB takes 511, and SampleWriter puts the place before the key
+_PNG = (
+    cv2.IMWRITE_PNG_BILEVEL,
+    1,
+    cv2.IMWRITE_PNG_COMPRESSION,
+    6,
+)  # one bit a pixel: read five times as fast as eight
 
 
 def read_file(path: pathlib.Path, where: str) -> bytes:
@@ -45,17 +51,29 @@ def numbers(values, shape: tuple, where: str, name: str) -> np.ndarray:
     except (TypeError, ValueError):
         array = None
     if values is None or array is None or array.size != np.prod(shape):
-        found = "missing" if values is None else "no array of numbers" if array is None else f"{array.size} numbers"
-        raise SampleError(f"{where}: {name} is {found}, {' x '.join(map(str, shape))} numbers are needed")
+        found = (
+            "missing"
+            if values is None
+            else "no array of numbers"
+            if array is None
+            else f"{array.size} numbers"
+        )
+        raise SampleError(
+            f"{where}: {name} is {found}, {' x '.join(map(str, shape))} numbers are needed"
+        )
     return array.reshape(shape)
 
 
 def keypoints_of(xy: np.ndarray, labelled: np.ndarray, where: str) -> np.ndarray:
     """(21, 3) float32 of x, y, v from (21, 2) of x, y and (21,) bool; a keypoint that is not labelled is (-1, -1, 0)."""
-    keypoints = np.where(labelled[:, None], np.column_stack([xy, labelled]), (-1, -1, 0)).astype(np.float32)
+    keypoints = np.where(labelled[:, None], np.column_stack([xy, labelled]), (-1, -1, 0)).astype(
+        np.float32
+    )
     if not np.isfinite(keypoints).all():
         index = int(np.flatnonzero(~np.isfinite(keypoints).all(axis=1))[0])
-        raise SampleError(f"{where}: keypoint {index} is labelled but its place is {xy[index].tolist()}")
+        raise SampleError(
+            f"{where}: keypoint {index} is labelled but its place is {xy[index].tolist()}"
+        )
     return keypoints
 
 
@@ -93,10 +111,14 @@ def sample_key(*parts: str) -> str:
     encoded = key.encode("utf-8", "backslashreplace")
     if len(encoded) <= _KEY_BYTES:
         return encoded.decode()
-    return f"{encoded[:_KEY_BYTES - 50].decode(errors='ignore')}_{hashlib.sha1(encoded).hexdigest()}"
+    return (
+        f"{encoded[: _KEY_BYTES - 50].decode(errors='ignore')}_{hashlib.sha1(encoded).hexdigest()}"
+    )
 
 
-def framed(sample: Sample, where: str, size: tuple = None, box: tuple = None, factor: float = 1.0) -> Sample:
+def framed(
+    sample: Sample, where: str, size: tuple = None, box: tuple = None, factor: float = 1.0
+) -> Sample:
     """The sample, checked: image and mask are of one size, and of the labelled `size` (width, height) where there is one.
 
     With a `box` (left, top, right, bottom) the sample is cut to the square of `factor` times the box's longer side around
@@ -106,26 +128,42 @@ def framed(sample: Sample, where: str, size: tuple = None, box: tuple = None, fa
     image, mask = sample.image(), sample.mask()
     width, height = image.shape[1::-1]
     if size is not None and size != (width, height):
-        raise SampleError(f"{where}: the image is {width} x {height}, the label says {size[0]} x {size[1]}")
+        raise SampleError(
+            f"{where}: the image is {width} x {height}, the label says {size[0]} x {size[1]}"
+        )
     if mask is not None and mask.shape != (height, width):
-        raise SampleError(f"{where}: the mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}")
-    left, top, right, bottom = (0, 0, width, height) if box is None else _square(box, factor, width, height)
+        raise SampleError(
+            f"{where}: the mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}"
+        )
+    left, top, right, bottom = (
+        (0, 0, width, height) if box is None else _square(box, factor, width, height)
+    )
     if right <= left or bottom <= top:
-        raise SampleError(f"{where}: the hand's box {box} lies outside the image, {width} x {height}")
+        raise SampleError(
+            f"{where}: the hand's box {box} lies outside the image, {width} x {height}"
+        )
     xy = sample.keypoints[:, :2] - (left, top)
-    inside = ((xy >= -0.5) & (xy < (right - left - 0.5, bottom - top - 0.5))).all(axis=1) & (sample.keypoints[:, 2] > 0)
+    inside = ((xy >= -0.5) & (xy < (right - left - 0.5, bottom - top - 0.5))).all(axis=1) & (
+        sample.keypoints[:, 2] > 0
+    )
     sample = dataclasses.replace(sample, keypoints=keypoints_of(xy, inside, where))
     if (right - left, bottom - top) == (width, height):
         return sample
     window = np.s_[top:bottom, left:right]
-    return dataclasses.replace(sample, image_bytes=cv2.imencode(".png", image[window])[1].tobytes(),
-                               mask_png=None if mask is None else mask_png(mask[window]))
+    return dataclasses.replace(
+        sample,
+        image_bytes=cv2.imencode(".png", image[window])[1].tobytes(),
+        mask_png=None if mask is None else mask_png(mask[window]),
+    )
 
 
 def _square(box: tuple, factor: float, width: int, height: int) -> tuple:
     """The window in whole pixels, left and top in it, right and bottom not, clipped to the picture."""
     left, top, right, bottom = box
-    centre, half = np.array([left + right, top + bottom]) / 2, factor * max(right - left, bottom - top) / 2
+    centre, half = (
+        np.array([left + right, top + bottom]) / 2,
+        factor * max(right - left, bottom - top) / 2,
+    )
     first = np.maximum(np.round(centre - half), 0).astype(int)
     last = np.minimum(np.round(centre + half) + 1, (width, height)).astype(int)
     return (*first.tolist(), *last.tolist())

@@ -1,4 +1,5 @@
 """The deploy nets that come with the project, and which of them a weights file is of."""
+
 import pathlib
 
 from mcc_caffe.caffe_io.protobuf import read_text
@@ -15,8 +16,15 @@ def deploy_net(weights: pathlib.Path, variant: str, without: str = None) -> path
     if without:
         return shipped(f"prototxt/{variant}/deploy{file_suffix(f'without_{without}')}.prototxt")
     held = file_shapes(weights)
-    nets = [shipped(f"prototxt/{variant}/deploy{file_suffix(without)}.prototxt") for without in (None, *ABLATIONS)]
+    nets = [
+        shipped(f"prototxt/{variant}/deploy{file_suffix(without)}.prototxt")
+        for without in (None, *ABLATIONS)
+    ]
     for net in nets:
-        if all(layer.name in held for layer in read_text("NetParameter", net).layer if layer.type == "Convolution"):
+        if all(
+            layer.name in held
+            for layer in read_text("NetParameter", net).layer
+            if layer.type == "Convolution"
+        ):
             return net
     return nets[0]

@@ -3,6 +3,7 @@
 Loader processes and data tools need `Datum` only; importing all of pycaffe would cost each of them seconds, and a GPU
 build would load CUDA.
 """
+
 import functools
 import importlib.util
 import pathlib
@@ -30,14 +31,20 @@ def _messages():
         return sys.modules[_NAME]
     package = importlib.util.find_spec("caffe")
     if package is None or not package.submodule_search_locations:
-        raise UserError("the Python module caffe was not found: run `make caffe` (python -m mcc_caffe.doctor says more)")
+        raise UserError(
+            "the Python module caffe was not found: run `make caffe` (python -m mcc_caffe.doctor says more)"
+        )
     path = pathlib.Path(package.submodule_search_locations[0], "proto", "caffe_pb2.py")
     if not path.is_file():
-        raise UserError(f"{path} is missing: this Caffe was built without its Python part, run `make caffe`")
+        raise UserError(
+            f"{path} is missing: this Caffe was built without its Python part, run `make caffe`"
+        )
     spec = importlib.util.spec_from_file_location(_NAME, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    sys.modules[_NAME] = module  # a later `import caffe` takes it too: protobuf admits a file but once
+    sys.modules[_NAME] = (
+        module  # a later `import caffe` takes it too: protobuf admits a file but once
+    )
     return module
 
 
@@ -47,7 +54,9 @@ def read_binary(name: str, path):
     try:
         return message.FromString(pathlib.Path(path).read_bytes())
     except DecodeError:
-        raise UserError(f"{path} is not a complete {name} file: it is damaged or of another kind") from None
+        raise UserError(
+            f"{path} is not a complete {name} file: it is damaged or of another kind"
+        ) from None
 
 
 def read_text(name: str, path):

@@ -1,4 +1,5 @@
 """Real Caffe, imported quietly, with what a command must know of it before Caffe would abort the process."""
+
 import os
 import subprocess
 import warnings
@@ -14,7 +15,9 @@ def import_caffe():
             warnings.simplefilter("ignore")
             import caffe  # slow, and what it reads of the environment must be set before
     except ImportError as error:
-        raise UserError(f"caffe cannot be imported ({error}): run `make caffe`; `python -m mcc_caffe.doctor` says more") from None
+        raise UserError(
+            f"caffe cannot be imported ({error}): run `make caffe`; `python -m mcc_caffe.doctor` says more"
+        ) from None
     return caffe
 
 
@@ -45,7 +48,9 @@ def blas_kernels(cpuinfo: str) -> str:
 
     A distribution's OpenBLAS does not know processors that are younger than it, and falls back to kernels of 2004 for them.
     """
-    flags = next((set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
+    flags = next(
+        (set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set()
+    )
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
         return "SkylakeX"
     return "Haswell" if {"avx2", "fma"} <= flags else ""
@@ -71,10 +76,16 @@ def _has_loaded(*libraries: str) -> bool:
 def gpu_ids() -> list:
     """Ids of the GPUs that the driver lists; empty without a driver. Starts no CUDA."""
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    return [int(line.split(":")[0].split()[1]) for line in listing.splitlines() if line.startswith("GPU ")]
+    return [
+        int(line.split(":")[0].split()[1])
+        for line in listing.splitlines()
+        if line.startswith("GPU ")
+    ]
 
 
 def require_gpus(ids: list) -> None:
@@ -82,16 +93,24 @@ def require_gpus(ids: list) -> None:
     caffe = import_caffe()
     asked, present = ",".join(map(str, ids)), gpu_ids()
     if not has_cuda():
-        raise UserError(f"GPU {asked} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU only: "
-                        "`make caffe GPU=1` builds one with CUDA, CAFFE_PREFIX=DIR names one of yours; or leave the GPUs out")
+        raise UserError(
+            f"GPU {asked} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU only: "
+            "`make caffe GPU=1` builds one with CUDA, CAFFE_PREFIX=DIR names one of yours; or leave the GPUs out"
+        )
     if not present:
-        raise UserError(f"GPU {asked} was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, "
-                        "or leave the GPUs out to run on the CPU, which this Caffe can as well")
+        raise UserError(
+            f"GPU {asked} was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, "
+            "or leave the GPUs out to run on the CPU, which this Caffe can as well"
+        )
     for gpu in ids:
         if gpu not in present:
-            raise UserError(f"GPU {gpu} does not exist: nvidia-smi lists {', '.join(map(str, present))}")
+            raise UserError(
+                f"GPU {gpu} does not exist: nvidia-smi lists {', '.join(map(str, present))}"
+            )
     if len(set(ids)) < len(ids):
         raise UserError(f"GPUs {ids} name one GPU twice")
     if len(ids) > 1 and not caffe.has_nccl():
-        raise UserError(f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: `make caffe GPU=1` builds one with it; "
-                        "or use one GPU")
+        raise UserError(
+            f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: `make caffe GPU=1` builds one with it; "
+            "or use one GPU"
+        )

@@ -1,4 +1,5 @@
 """Snapshots of a run: pairs `mcc_iter_N.caffemodel` and `.solverstate`, each complete or not there at all."""
+
 import pathlib
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from mcc_caffe.caffe_io.weights import file_shapes, net_shapes, shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
 
-SNAPSHOTS = "snapshots"   # the folder of a run that holds them
+SNAPSHOTS = "snapshots"  # the folder of a run that holds them
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
 SOLVERS = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
@@ -40,7 +41,9 @@ def save(solver, folder) -> pathlib.Path:
     needed = 4 * 4 * parameter_count(solver.net)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: make room and --resume auto")
+        raise UserError(
+            f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: make room and --resume auto"
+        )
     solver.snapshot()
     written, final = (weights_path(place, solver.iter) for place in (_partial(folder), folder))
     with open(written.with_suffix(".solverstate"), "ab") as state:
@@ -57,7 +60,11 @@ def _learned_net(path: pathlib.Path) -> bytes:
 
 def pairs(folder) -> list:
     """The solver states in `folder` whose weights are there too, the newest first."""
-    states = [path for path in pathlib.Path(folder).glob("*_iter_*.solverstate") if path.with_suffix(".caffemodel").is_file()]
+    states = [
+        path
+        for path in pathlib.Path(folder).glob("*_iter_*.solverstate")
+        if path.with_suffix(".caffemodel").is_file()
+    ]
     return sorted(states, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
 
 
@@ -88,13 +95,19 @@ def restore(solver, kind: str, state) -> None:
     weights = state.with_suffix(".caffemodel")
     own = net_shapes(solver.net)
     if file_shapes(weights) != own:
-        raise UserError(f"{weights} does not fit the net: resume with the variant and the ablation of the run that wrote it")
+        raise UserError(
+            f"{weights} does not fit the net: resume with the variant and the ablation of the run that wrote it"
+        )
     expected = sum(map(len, own.values())) * SOLVERS[kind]
     found = len(read_binary("SolverState", state).history)
     if found != expected:
-        raise UserError(f"{state} holds {found} history blobs, the {kind} solver needs {expected}: "
-                        "resume with the type that wrote it")
-    with tempfile.NamedTemporaryFile(suffix=".solverstate") as copy:  # the run's folder may have moved since
+        raise UserError(
+            f"{state} holds {found} history blobs, the {kind} solver needs {expected}: "
+            "resume with the type that wrote it"
+        )
+    with tempfile.NamedTemporaryFile(
+        suffix=".solverstate"
+    ) as copy:  # the run's folder may have moved since
         copy.write(state.read_bytes() + _learned_net(weights))
         copy.flush()
         solver.restore(copy.name)
@@ -110,8 +123,10 @@ def trained_weights(variant: str) -> pathlib.Path:
     """The newest weights of runs/VARIANT, for commands that were given none."""
     weights = newest_weights(pathlib.Path("runs", variant, SNAPSHOTS))
     if weights is None:
-        raise UserError(f"no weights: train first (`make train VARIANT={variant}`), or give a caffemodel with --weights FILE; "
-                        f"runs/{variant}/{SNAPSHOTS} holds none")
+        raise UserError(
+            f"no weights: train first (`make train VARIANT={variant}`), or give a caffemodel with --weights FILE; "
+            f"runs/{variant}/{SNAPSHOTS} holds none"
+        )
     return weights
 
 

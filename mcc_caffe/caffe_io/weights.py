@@ -1,6 +1,6 @@
 """Loads weights, from a caffemodel or packed (`mcc_caffe.caffe_io.packed_weights`), into a net, after checking what Caffe itself would abort on."""
+
 import pathlib
-from typing import Optional
 
 import numpy as np
 
@@ -8,7 +8,6 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import read_binary
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, find_shipped
-
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -20,21 +19,30 @@ class WeightsError(UserError):
     code = 3
 
 
-def shipped_weights(variant: str) -> Optional[pathlib.Path]:
+def shipped_weights(variant: str) -> pathlib.Path | None:
     """The weights of a variant that come with the package; None where there are none."""
     return find_shipped(f"pretrained/{variant}.npz")
 
 
 def describe(path) -> dict:
     """What is known of a weights file: "file", its path, and of packed weights their metadata."""
-    return {"file": str(path), **(packed_weights.read(path)[1] if packed_weights.is_packed(path) else {})}
+    return {
+        "file": str(path),
+        **(packed_weights.read(path)[1] if packed_weights.is_packed(path) else {}),
+    }
 
 
 def file_shapes(path) -> dict:
     """{layer: [shape, ...]} of the parameters in packed weights or a caffemodel, of today's format or of that before 2014."""
     if packed_weights.is_packed(existing(path, "weights file")):
-        return {name: [blob.shape for blob in blobs] for name, blobs in packed_weights.read(path)[0].items()}
-    return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in _layers(read_binary("NetParameter", path))}
+        return {
+            name: [blob.shape for blob in blobs]
+            for name, blobs in packed_weights.read(path)[0].items()
+        }
+    return {
+        layer.name: [_shape(blob) for blob in layer.blobs]
+        for layer in _layers(read_binary("NetParameter", path))
+    }
 
 
 def read_caffemodel(path) -> tuple:
@@ -42,7 +50,10 @@ def read_caffemodel(path) -> tuple:
     if packed_weights.is_packed(existing(path, "weights file")):
         raise UserError(f"{path} is packed: give a caffemodel")
     model = read_binary("NetParameter", path)
-    layers = {layer.name: [np.array(blob.data, np.float32).reshape(_shape(blob)) for blob in layer.blobs] for layer in _layers(model)}
+    layers = {
+        layer.name: [np.array(blob.data, np.float32).reshape(_shape(blob)) for blob in layer.blobs]
+        for layer in _layers(model)
+    }
     return layers, model.name
 
 
@@ -89,10 +100,14 @@ def load_weights(net, path, complete: bool = True) -> list:
                 "give the variant (--variant) that the weights were trained with"
             )
     if not shared:
-        raise WeightsError(f"{path} does not fit the net: none of its {len(found)} layers has a name of the net's")
+        raise WeightsError(
+            f"{path} does not fit the net: none of its {len(found)} layers has a name of the net's"
+        )
     missing = [name for name in own if name not in found]
     if complete and missing:
-        raise WeightsError(f"{path} does not fit the net: it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}")
+        raise WeightsError(
+            f"{path} does not fit the net: it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+        )
     if packed_weights.is_packed(path):
         layers, _ = packed_weights.read(path)
         for name in shared:

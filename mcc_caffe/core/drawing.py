@@ -1,4 +1,5 @@
 """Pictures in the style of the paper's Fig. 5: mask, skeleton and heatmaps over the image."""
+
 import cv2
 import numpy as np
 
@@ -6,9 +7,9 @@ from mcc_caffe.core.geometry import apply, compose, resize
 from mcc_caffe.core.hand import FINGER_COLOURS, SKELETON, keypoint_colour
 from mcc_caffe.paper import KEYPOINTS
 
-MASK_COLOUR = (255, 60, 0)   # BGR, blue
-_PANEL = 480                 # pixels, longer side of a panel
-_SHIFT = 4                   # cv2 draws with 4 fractional bits
+MASK_COLOUR = (255, 60, 0)  # BGR, blue
+_PANEL = 480  # pixels, longer side of a panel
+_SHIFT = 4  # cv2 draws with 4 fractional bits
 
 
 def draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -17,7 +18,9 @@ def draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     drawn = image.copy()
     cv2.copyTo(cv2.addWeighted(image, 0.45, np.full_like(image, MASK_COLOUR), 0.55, 0), hand, drawn)
     contours = cv2.findContours(hand, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    return cv2.drawContours(drawn, contours, -1, MASK_COLOUR, max(1, round(max(image.shape) / 400)), cv2.LINE_AA)
+    return cv2.drawContours(
+        drawn, contours, -1, MASK_COLOUR, max(1, round(max(image.shape) / 400)), cv2.LINE_AA
+    )
 
 
 def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -27,19 +30,45 @@ def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray)
     points = np.round(keypoints[:, :2] * (1 << _SHIFT)).astype(int).tolist()
     for start, end, finger in SKELETON:
         if present[start] and present[end]:
-            cv2.line(drawn, points[start], points[end], FINGER_COLOURS[finger], width, cv2.LINE_AA, _SHIFT)
+            cv2.line(
+                drawn,
+                points[start],
+                points[end],
+                FINGER_COLOURS[finger],
+                width,
+                cv2.LINE_AA,
+                _SHIFT,
+            )
     for k in range(KEYPOINTS):
         if present[k]:
-            cv2.circle(drawn, points[k], int(width * 1.2 * (1 << _SHIFT)), keypoint_colour(k), -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(
+                drawn,
+                points[k],
+                int(width * 1.2 * (1 << _SHIFT)),
+                keypoint_colour(k),
+                -1,
+                cv2.LINE_AA,
+                _SHIFT,
+            )
     return drawn
 
 
-def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray, frame_to_image: np.ndarray) -> np.ndarray:
+def draw_heatmaps(
+    image: np.ndarray, heatmaps: np.ndarray, frame_to_image: np.ndarray
+) -> np.ndarray:
     """The image under the keypoints' heatmaps (22, m, m): everywhere the strongest one, in its finger's colour."""
     joints = heatmaps[:KEYPOINTS]
-    colours = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)[joints.argmax(axis=0)]
+    colours = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)[
+        joints.argmax(axis=0)
+    ]
     heat = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
-    drawn = cv2.warpAffine(heat, frame_to_image, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    drawn = cv2.warpAffine(
+        heat,
+        frame_to_image,
+        image.shape[1::-1],
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     heat, colours, dim = drawn[..., :1], drawn[..., 1:], image * np.float32(0.45)
     return (dim + heat * (colours - dim)).astype(np.uint8)
 

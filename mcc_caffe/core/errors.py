@@ -1,4 +1,5 @@
 """What every command shares: errors a user can mend, in one line with the value found and what to do, and exit codes."""
+
 import argparse
 import sys
 import warnings
@@ -36,7 +37,10 @@ def run_command(main) -> None:
         print(f"error: {error}", file=sys.stderr)
         status = error.code
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        print(
+            f"error: {error.strerror or error}: {error.filename or 'no file named'}",
+            file=sys.stderr,
+        )
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,4 +1,5 @@
 """Matplotlib's pyplot without a display, and a figure as the bytes of a PNG."""
+
 import io
 
 import matplotlib

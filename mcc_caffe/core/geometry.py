@@ -3,6 +3,7 @@
 A map is a 2x3 float64 array that takes (x, y, 1) to (x', y'). Pixel centres are integers: an image of width w covers
 x in [-0.5, w - 0.5].
 """
+
 import cv2
 import numpy as np
 
@@ -62,7 +63,9 @@ def reduction(one: np.ndarray) -> int:
     return max((part for part in (2, 4, 8) if part <= shrink), default=1)
 
 
-def warp(image: np.ndarray, one: np.ndarray, size: int, fill, nearest: bool = False, reduced: int = 1) -> np.ndarray:
+def warp(
+    image: np.ndarray, one: np.ndarray, size: int, fill, nearest: bool = False, reduced: int = 1
+) -> np.ndarray:
     """Draws `image` (HxW or HxWxC) through the map into a size x size array; what it does not cover is `fill`.
 
     Where the map shrinks by 2 or more, the image is first averaged down by the whole part of that factor, so that
@@ -79,12 +82,18 @@ def warp(image: np.ndarray, one: np.ndarray, size: int, fill, nearest: bool = Fa
     if np.ndim(fill) == 0:
         fill = (fill,) * 4
     return cv2.warpAffine(
-        image, one, (size, size), flags=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=fill,
+        image,
+        one,
+        (size, size),
+        flags=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=fill,
     )
 
 
-def pyramid_windows(width: int, height: int, rng: np.random.Generator, levels: int = None) -> np.ndarray:
+def pyramid_windows(
+    width: int, height: int, rng: np.random.Generator, levels: int = None
+) -> np.ndarray:
     """Windows of the image pyramid (3.3): (L, 4) int64 of x, y, width, height in image pixels, the whole image first.
 
     Each window is a random crop of the one before it, narrower by 1 px to PYRAMID_CROP of the image's width and lower in

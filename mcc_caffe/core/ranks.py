@@ -4,6 +4,7 @@ Each has the net, its own share of the samples and the same weights; they averag
 that N ranks with batches of b do what one process with a batch of N x b does. Rank 0 alone writes and shows anything. It
 is also the one that a signal stops: the others end when it does, or when the launcher or mpirun ends them.
 """
+
 import multiprocessing
 import os
 import signal
@@ -14,9 +15,12 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 
-_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # what Open MPI's mpirun, and MPICH's and its kin's, tell each rank
-_CHUNK = 1 << 20     # float32 values that the ranks of one machine exchange at a time
-_LINGER = 10.0       # seconds
+_MPI_SIZES = (
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+)  # what Open MPI's mpirun, and MPICH's and its kin's, tell each rank
+_CHUNK = 1 << 20  # float32 values that the ranks of one machine exchange at a time
+_LINGER = 10.0  # seconds
 
 
 class Stopped(Exception):
@@ -92,7 +96,9 @@ class Ranks:
             if thread.is_alive():
                 self.stop.check()
         if errors:
-            raise RankLost(f"rank {self.rank} does not reach the others any more ({errors[0]}): go on with --resume auto")
+            raise RankLost(
+                f"rank {self.rank} does not reach the others any more ({errors[0]}): go on with --resume auto"
+            )
 
     def gather(self, value) -> list:
         """To rank 0 the list of all ranks' values, in their order; to the others None."""
@@ -131,8 +137,8 @@ class LocalRanks(Ranks):
 
     def _exchange(self, array: np.ndarray, combine) -> None:
         for start in range(0, array.size, _CHUNK):
-            chunk = array[start:start + _CHUNK]
-            slots = self._halves[self._turn, :, :chunk.size]
+            chunk = array[start : start + _CHUNK]
+            slots = self._halves[self._turn, :, : chunk.size]
             slots[self.rank] = chunk
             self._barrier.wait()
             combine(slots, chunk)
@@ -144,22 +150,33 @@ class MpiRanks(Ranks):
 
     def __init__(self):
         super().__init__()
-        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")  # who waits leaves the core to the loader's processes
+        os.environ.setdefault(
+            "OMPI_MCA_mpi_yield_when_idle", "1"
+        )  # who waits leaves the core to the loader's processes
         try:
             import mpi4py  # optional: the extra `mpi`
-            mpi4py.rc.finalize = False  # it waits for all ranks, also when this one ends on an error
+
+            mpi4py.rc.finalize = (
+                False  # it waits for all ranks, also when this one ends on an error
+            )
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
-            raise UserError(f"mpirun started this, but mpi4py does not work here ({error}): "
-                            "`pip install mpi4py` puts it into this Python; `apt-get install openmpi-bin` brings the library") from None
+            raise UserError(
+                f"mpirun started this, but mpi4py does not work here ({error}): "
+                "`pip install mpi4py` puts it into this Python; `apt-get install openmpi-bin` brings the library"
+            ) from None
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._comm.rank, self._comm.size
         if self.size != _mpi_size():
-            raise UserError(f"mpirun started {_mpi_size()} ranks, but mpi4py counts {self.size}: its library ({MPI.get_vendor()[0]}) "
-                            "is another MPI's; start with that one's mpirun")
+            raise UserError(
+                f"mpirun started {_mpi_size()} ranks, but mpi4py counts {self.size}: its library ({MPI.get_vendor()[0]}) "
+                "is another MPI's; start with that one's mpirun"
+            )
         neighbours = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local = neighbours.rank
-        cores = set().union(*neighbours.allgather(os.sched_getaffinity(0)))  # mpirun may have bound each rank to its own
+        cores = set().union(
+            *neighbours.allgather(os.sched_getaffinity(0))
+        )  # mpirun may have bound each rank to its own
         self.threads = max(len(cores) // neighbours.size, 1)
 
     def listen(self) -> None:

@@ -1,6 +1,6 @@
 """Training augmentation (3.3): scale, rotation, crop and flip as one affine warp of image, mask and keypoints; the net's input."""
+
 from dataclasses import dataclass
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -8,12 +8,11 @@ import numpy as np
 from mcc_caffe.core.geometry import apply, compose, letterbox, to_cells, translation, warp
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
-
-GAMMA_RANGE = (-0.5, 0.5)     # of the exponent's logarithm to base 2
+GAMMA_RANGE = (-0.5, 0.5)  # of the exponent's logarithm to base 2
 CHANNEL_GAIN_RANGE = (0.8, 1.25)
 SATURATION_RANGE = (0.0, 1.5)  # 0 is a grey picture
 BLUR_PROBABILITY = 0.25
-BLUR_RANGE = (0.4, 1.6)       # standard deviation, pixels of the picture
+BLUR_RANGE = (0.4, 1.6)  # standard deviation, pixels of the picture
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,9 @@ class ColourChange:
         return cv2.GaussianBlur(image, (0, 0), self.blur) if self.blur else image
 
 
-def draw_window(rng: np.random.Generator, keypoints: np.ndarray, smallest: float, largest: float) -> Optional[tuple]:
+def draw_window(
+    rng: np.random.Generator, keypoints: np.ndarray, smallest: float, largest: float
+) -> tuple | None:
     """Draw a square round the hand, which holds its keypoints' box.
 
     Args:
@@ -80,10 +81,12 @@ class Augmentation:
     """One draw of 3.3. The default changes nothing: the sample is only letterboxed."""
 
     scale: float = 1.0
-    rotation: float = 0.0              # degrees, counter-clockwise as seen in the picture
-    crop: tuple = (0.5, 0.5)           # place of the crop in its range, 0..1 in x and y
+    rotation: float = 0.0  # degrees, counter-clockwise as seen in the picture
+    crop: tuple = (0.5, 0.5)  # place of the crop in its range, 0..1 in x and y
     flip: bool = False
-    window: Optional[tuple] = None     # (x, y, side): the square that is looked at instead of the whole picture
+    window: tuple | None = (
+        None  # (x, y, side): the square that is looked at instead of the whole picture
+    )
 
     @staticmethod
     def draw(rng: np.random.Generator) -> "Augmentation":
@@ -127,7 +130,9 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, reduced: int = 
     return warp(image, matrix, size, GREY, reduced=reduced)
 
 
-def network_input(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray = None, reduced: int = 1) -> np.ndarray:
+def network_input(
+    image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray = None, reduced: int = 1
+) -> np.ndarray:
     """HxWx3 uint8 image through `matrix` as the net takes it: (3, size, size) float32 of (BGR - 128) / 256, empty pixels 0.
 
     out: a contiguous float32 array to write to instead of a new one. reduced: `matrix` is of an image that many times larger (geometry.warp).
@@ -135,7 +140,9 @@ def network_input(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndar
     if out is None:
         out = np.empty((3, size, size), np.float32)
     for plane, target in zip(cv2.split(warp_image(image, matrix, size, reduced)), out, strict=True):
-        cv2.addWeighted(plane, 1 / PIXEL_SCALE, plane, 0, -GREY / PIXEL_SCALE, dst=target, dtype=cv2.CV_32F)  # the fastest exact way
+        cv2.addWeighted(
+            plane, 1 / PIXEL_SCALE, plane, 0, -GREY / PIXEL_SCALE, dst=target, dtype=cv2.CV_32F
+        )  # the fastest exact way
     return out
 
 

@@ -7,6 +7,7 @@ Worker w makes the batches of iterations w, w + workers, ...; each worker owns a
 the next only when told that one is free, which bounds how far it runs ahead. Workers are spawned, not forked, so they
 inherit no CUDA state, and they end as soon as the process that started them does.
 """
+
 import ctypes
 import dataclasses
 import functools
@@ -76,14 +77,23 @@ class LoaderConfig:
             if getattr(self, key) < 0:
                 raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be 0 or more")
         if self.background not in (BACKGROUND_SUM, BACKGROUND_MAX):
-            raise LoaderError(f"param_str: background is {self.background!r}, it must be {BACKGROUND_SUM!r} or {BACKGROUND_MAX!r}")
+            raise LoaderError(
+                f"param_str: background is {self.background!r}, it must be {BACKGROUND_SUM!r} or {BACKGROUND_MAX!r}"
+            )
         if self.input_size < STRIDE or self.input_size % STRIDE:
-            raise LoaderError(f"param_str: input_size is {self.input_size}, it must be a multiple of {STRIDE}")
+            raise LoaderError(
+                f"param_str: input_size is {self.input_size}, it must be a multiple of {STRIDE}"
+            )
 
     @staticmethod
     def of(variant: Variant, source: str, **settings) -> "LoaderConfig":
         """The configuration that trains a variant on `source`; settings: other values than the variant's and the defaults."""
-        own = {"batch_size": variant.batch_size, "input_size": variant.input_size, "sigma": variant.sigma, "background": variant.background}
+        own = {
+            "batch_size": variant.batch_size,
+            "input_size": variant.input_size,
+            "sigma": variant.sigma,
+            "background": variant.background,
+        }
         return LoaderConfig(source, **{**own, **settings})
 
     @staticmethod
@@ -98,9 +108,13 @@ class LoaderConfig:
         fields = {field.name: field for field in dataclasses.fields(LoaderConfig)}
         for key, value in values.items():
             if key not in fields:
-                raise LoaderError(f"param_str has the unknown key {key!r}; allowed: {', '.join(fields)}")
+                raise LoaderError(
+                    f"param_str has the unknown key {key!r}; allowed: {', '.join(fields)}"
+                )
             wanted = fields[key].type
-            if not isinstance(value, (int, float) if wanted is float else wanted) or (isinstance(value, bool) and wanted is not bool):
+            if not isinstance(value, (int, float) if wanted is float else wanted) or (
+                isinstance(value, bool) and wanted is not bool
+            ):
                 raise LoaderError(f"param_str: {key} is {value!r}, a {wanted.__name__} is needed")
         for field in fields.values():
             if field.default is dataclasses.MISSING and field.name not in values:
@@ -132,7 +146,9 @@ def indices(config: LoaderConfig, count: int, iteration: int, rank: int, ranks: 
     epochs, places = np.divmod(np.arange(first, first + config.batch_size), count)
     if not config.shuffle:
         return places
-    return np.array([_order(config.seed, epoch, count)[place] for epoch, place in zip(epochs.tolist(), places)])
+    return np.array(
+        [_order(config.seed, epoch, count)[place] for epoch, place in zip(epochs.tolist(), places)]
+    )
 
 
 @functools.lru_cache(maxsize=2)
@@ -153,7 +169,12 @@ def fill(config: LoaderConfig, sample: Sample, rng, data, mask_label, heatmaps) 
         image = ColourChange.draw(rng).apply(image)
     network_input(image, matrix, size, data, reduced)
     mask_label[0] = IGNORE_LABEL if mask is None else warp_mask(mask, matrix, size // STRIDE)
-    heatmaps[:] = encode(warp_keypoints(sample.keypoints, matrix, size), size // STRIDE, config.sigma, config.background)
+    heatmaps[:] = encode(
+        warp_keypoints(sample.keypoints, matrix, size),
+        size // STRIDE,
+        config.sigma,
+        config.background,
+    )
 
 
 def _draw(config: LoaderConfig, sample: Sample, rng) -> Augmentation:
@@ -176,12 +197,18 @@ def _image_and_map(sample: Sample, drawn: Augmentation, size: int) -> tuple:
     return sample.image(reduction(matrix)), matrix, reduction(matrix)
 
 
-def fill_batch(config: LoaderConfig, samples: SampleSet, iteration: int, rank: int, ranks: int, arrays: dict) -> list:
+def fill_batch(
+    config: LoaderConfig, samples: SampleSet, iteration: int, rank: int, ranks: int, arrays: dict
+) -> list:
     """Writes the batch of `iteration` into `arrays` (of config.shapes()); returns its samples' keys."""
     keys = []
     count = None if samples.endless else len(samples)
     for place, index in enumerate(indices(config, count, iteration, rank, ranks)):
-        rng = np.random.default_rng((config.seed, 1, iteration, rank, place)) if config.augment else None
+        rng = (
+            np.random.default_rng((config.seed, 1, iteration, rank, place))
+            if config.augment
+            else None
+        )
         sample = samples[index]
         fill(config, sample, rng, *(array[place] for array in arrays.values()))
         keys.append(sample.key)
@@ -205,7 +232,7 @@ def _keep_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most
-        mallopt(-1, 1 << 30)   # M_TRIM_THRESHOLD
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 def _work(config: LoaderConfig, worker: int, rank: int, ranks: int, memory, pipe) -> None:
@@ -239,11 +266,15 @@ class Loader:
         self.config, self.rank, self.ranks = config, rank, ranks
         self.iteration, self.wait, self.keys = config.first_iteration, 0.0, []
         self._workers, self._lent = [], None
-        self._samples = open_set(config.source)  # a missing or empty set is told here, before anything starts
+        self._samples = open_set(
+            config.source
+        )  # a missing or empty set is told here, before anything starts
         if config.workers:
             self._start()
         else:
-            self._arrays = {name: np.empty(shape, np.float32) for name, shape in config.shapes().items()}
+            self._arrays = {
+                name: np.empty(shape, np.float32) for name, shape in config.shapes().items()
+            }
 
     def _start(self) -> None:
         config, context = self.config, multiprocessing.get_context("spawn")
@@ -252,8 +283,10 @@ class Loader:
             memory = context.RawArray(ctypes.c_float, size)
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_work, args=(config, worker, self.rank, self.ranks, memory, theirs),
-                name=f"loader worker {worker}", daemon=True,
+                target=_work,
+                args=(config, worker, self.rank, self.ranks, memory, theirs),
+                name=f"loader worker {worker}",
+                daemon=True,
             )
             self._workers.append((process, ours, _slots(config, memory)))
             process.start()
@@ -265,7 +298,9 @@ class Loader:
         """The next iteration's batch; LoaderError when a worker died or met an unreadable record."""
         start = time.perf_counter()
         if not self.config.workers:
-            self.keys = fill_batch(self.config, self._samples, self.iteration, self.rank, self.ranks, self._arrays)
+            self.keys = fill_batch(
+                self.config, self._samples, self.iteration, self.rank, self.ranks, self._arrays
+            )
             arrays = self._arrays
         else:
             arrays = self._receive()

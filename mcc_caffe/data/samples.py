@@ -9,6 +9,7 @@ A set is a folder of two LMDBs that share their keys, `images` and `annotations`
 
 and `info.json`, which says how the set was made.
 """
+
 import importlib
 import io
 import json
@@ -17,7 +18,6 @@ import pathlib
 import shutil
 import weakref
 from dataclasses import dataclass
-from typing import Optional
 
 import cv2
 import lmdb
@@ -29,16 +29,23 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import KEYPOINTS
 
 IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
-LIVE = "synth:"        # a source that begins so is no folder: its samples are rendered as they are asked for
+LIVE = (
+    "synth:"  # a source that begins so is no folder: its samples are rendered as they are asked for
+)
 
 # What opens a source that is no folder, by how the source begins: "module:callable", imported when
 # it is first used. So this room needs no data tools, nor training on a folder OpenGL and the mesh.
 SOURCES = {LIVE: "data_tools.hands.live:LiveHands"}
-MIXED = "mix:"         # a source that begins so is a mixture of others, `mix:A*0.5+B*0.3+C*0.2`
+MIXED = "mix:"  # a source that begins so is a mixture of others, `mix:A*0.5+B*0.3+C*0.2`
 
 _FIRST_MAP = 64 << 20  # bytes an LMDB starts with; doubled whenever it is full
-_TRANSACTION = 100     # samples written at a time
-_READ = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_TRANSACTION = 100  # samples written at a time
+_READ = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 class SampleError(UserError):
@@ -55,7 +62,7 @@ class Sample:
 
     key: str
     image_bytes: bytes
-    mask_png: Optional[bytes]
+    mask_png: bytes | None
     keypoints: np.ndarray
 
     def image(self, reduced: int = 1) -> np.ndarray:
@@ -63,16 +70,18 @@ class Sample:
 
         reduced: 2, 4 or 8 decode a JPEG (see jpeg_size) at that part of its size, rounded up, which costs less.
         """
-        return self._decoded(self.image_bytes, "image", _READ[reduced] | cv2.IMREAD_IGNORE_ORIENTATION)
+        return self._decoded(
+            self.image_bytes, "image", _READ[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
+        )
 
-    def jpeg_size(self) -> Optional[tuple]:
+    def jpeg_size(self) -> tuple | None:
         """(width, height) of a JPEG by its header; None for other formats, which only decoding tells."""
         try:
             return PIL.Image.open(io.BytesIO(self.image_bytes), formats=("JPEG",)).size
         except (OSError, PIL.Image.DecompressionBombError):
             return None
 
-    def mask(self) -> Optional[np.ndarray]:
+    def mask(self) -> np.ndarray | None:
         """HxW uint8 of {0, 1}, or None where the sample has no mask."""
         if self.mask_png is None:
             return None
@@ -98,7 +107,10 @@ class Sample:
     def from_datums(key: str, image: bytes, annotation: bytes) -> "Sample":
         """The sample of two serialised `Datum`s."""
         try:
-            image, annotation = messages().Datum.FromString(image), messages().Datum.FromString(annotation)
+            image, annotation = (
+                messages().Datum.FromString(image),
+                messages().Datum.FromString(annotation),
+            )
         except DecodeError:
             raise SampleError(f"{key}: the record is not a Caffe Datum") from None
         if len(annotation.float_data) != KEYPOINTS * 3:
@@ -144,7 +156,9 @@ def mixture_shares(source: str) -> dict:
         except ValueError:
             shares[name] = 0.0
         if not name or not 0 < shares[name] < np.inf:
-            raise UserError(f"{part!r} in {source!r} is no source and its share: write mix:A*0.5+B*0.5")
+            raise UserError(
+                f"{part!r} in {source!r} is no source and its share: write mix:A*0.5+B*0.5"
+            )
     return shares
 
 
@@ -170,19 +184,27 @@ class SampleSet:
         with self._images.begin() as transaction:
             self.keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
         if not self.keys:
-            raise UserError(f"the set {self.folder} is empty: build it again with `python -m data_tools.build_lmdb`")
+            raise UserError(
+                f"the set {self.folder} is empty: build it again with `python -m data_tools.build_lmdb`"
+            )
 
     def _open(self, name: str) -> lmdb.Environment:
         path = self.folder / name
         if not (path / "data.mdb").is_file():
-            raise UserError(f"{path / 'data.mdb'} was not found: build the set with `make lmdb` or give another folder")
+            raise UserError(
+                f"{path / 'data.mdb'} was not found: build the set with `make lmdb` or give another folder"
+            )
         known = str(path.resolve())
         database = _OPEN.get(known)
         if database is None:
             try:
-                database = _OPEN[known] = lmdb.open(known, readonly=True, lock=False, readahead=False)
+                database = _OPEN[known] = lmdb.open(
+                    known, readonly=True, lock=False, readahead=False
+                )
             except lmdb.Error as error:
-                raise UserError(f"{path} is not a readable LMDB ({error}): build the set again") from None
+                raise UserError(
+                    f"{path} is not a readable LMDB ({error}): build the set again"
+                ) from None
         return database
 
     def info(self) -> dict:
@@ -264,7 +286,9 @@ class RecordWriter(FolderWriter):
 
     def __enter__(self):
         super().__enter__()
-        self._databases = [lmdb.open(str(self.partial / name), map_size=_FIRST_MAP) for name in self._names]
+        self._databases = [
+            lmdb.open(str(self.partial / name), map_size=_FIRST_MAP) for name in self._names
+        ]
         return self
 
     def put(self, name: str, *records: bytes) -> None:

@@ -1,4 +1,5 @@
 """Contact sheets: pictures with their mask's outline and skeleton, a few lines of text under each, many on one PNG."""
+
 import pathlib
 
 import cv2
@@ -10,8 +11,8 @@ from mcc_caffe.core.geometry import apply, resize
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data.samples import Sample
 
-TILE = 240                      # pixels, side of a picture's tile
-OUTLINE = (0, 255, 255)         # BGR, yellow: no finger's colour
+TILE = 240  # pixels, side of a picture's tile
+OUTLINE = (0, 255, 255)  # BGR, yellow: no finger's colour
 PAPER, INK, EMPTY = 255, 30, 225
 PAGE_WIDTH, PAGE_HEIGHT = 1960, 2460
 GAP = 4
@@ -33,10 +34,14 @@ def sample_tile(sample: Sample) -> np.ndarray:
     height, width = image.shape[:2]
     to_tile = fit(width, height)
     size = tuple(np.rint((to_tile[0, 0] * width, to_tile[1, 1] * height)).astype(int).tolist())
-    drawn = cv2.resize(image, size, interpolation=cv2.INTER_AREA if max(width, height) > TILE else cv2.INTER_LINEAR)
+    drawn = cv2.resize(
+        image, size, interpolation=cv2.INTER_AREA if max(width, height) > TILE else cv2.INTER_LINEAR
+    )
     if mask is not None and mask.shape == (height, width):
         small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-        cv2.drawContours(drawn, cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0], -1, OUTLINE, 1)
+        cv2.drawContours(
+            drawn, cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0], -1, OUTLINE, 1
+        )
     present = (keypoints[:, 2] > 0) & np.isfinite(keypoints).all(axis=1)
     tile = empty_tile()
     tile[: size[1], : size[0]] = drawn
@@ -58,7 +63,9 @@ def missing_text(keypoints: np.ndarray) -> str:
         return "no keypoint"
     names = ["wrist"] if missing[0] else []
     for finger in FINGERS:
-        joints = [name[-1] for name, gone in zip(NAMES, missing) if gone and name.startswith(finger)]
+        joints = [
+            name[-1] for name, gone in zip(NAMES, missing) if gone and name.startswith(finger)
+        ]
         names += [f"{finger} {' '.join(joints)}" if len(joints) < 4 else finger] if joints else []
     return f"missing: {', '.join(names)}"
 
@@ -70,7 +77,9 @@ def captioned(tile: np.ndarray, *texts: str, lines: int) -> np.ndarray:
         wrapped = [*wrapped[: lines - 1], wrapped[lines - 1] + " ..."]
     margin = np.full((lines * _LINE + 6, tile.shape[1], 3), PAPER, np.uint8)
     for row, line in enumerate(wrapped, start=1):
-        cv2.putText(margin, line, (1, row * _LINE - 2), _FONT, _FONT_SCALE, (INK,) * 3, 1, cv2.LINE_AA)
+        cv2.putText(
+            margin, line, (1, row * _LINE - 2), _FONT, _FONT_SCALE, (INK,) * 3, 1, cv2.LINE_AA
+        )
     return np.vstack([tile, margin])
 
 
@@ -102,7 +111,9 @@ def pages(tiles: list) -> list:
     found = []
     for first in range(0, len(tiles), page_tiles):
         here = tiles[first : first + page_tiles]
-        page = np.full((-(-len(here) // columns) * height + GAP, columns * width + GAP, 3), PAPER, np.uint8)
+        page = np.full(
+            (-(-len(here) // columns) * height + GAP, columns * width + GAP, 3), PAPER, np.uint8
+        )
         for place, tile in enumerate(here):
             y, x = place // columns * height + GAP, place % columns * width + GAP
             page[y : y + height - GAP, x : x + width - GAP] = tile
@@ -113,7 +124,11 @@ def pages(tiles: list) -> list:
 def write_pages(tiles: list, path: pathlib.Path) -> list:
     """Writes the tiles' pages: `path` or, where there are several, name-1.png, name-2.png ...; returns their paths."""
     found = pages(tiles)
-    paths = [path] if len(found) == 1 else [path.with_name(f"{path.stem}-{number}.png") for number in range(1, len(found) + 1)]
+    paths = (
+        [path]
+        if len(found) == 1
+        else [path.with_name(f"{path.stem}-{number}.png") for number in range(1, len(found) + 1)]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     for page, one in zip(found, paths):
         write_whole(one, cv2.imencode(".png", page)[1].tobytes())

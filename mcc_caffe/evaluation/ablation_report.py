@@ -1,4 +1,5 @@
 """What an ablation says: means and spreads over the seeds, the verdict on the paper's two claims (4.2), and the figures."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from mcc_caffe.evaluation.outcome import ALL_JOINTS, AP, CURVE_THRESHOLDS
 FULL, NO_MASK, NO_POSE = "full", "without mask", "without pose"  # the nets
 HELD, REVERSED, UNDECIDED = "held", "the other way round", "undecided"
 AUC = "AUC"
-_CLOSE = 0.5                        # normalised distance where the PCK figure ends
+_CLOSE = 0.5  # normalised distance where the PCK figure ends
 _IOUS = np.arange(101) / 100
 
 
@@ -28,12 +29,19 @@ class Result:
         if "paper" not in self.numbers:
             return {}
         paper = self.numbers["paper"]
-        return {**{f"PCK@{threshold}": value for threshold, value in paper["PCK"]["values"].items()}, AUC: paper["AUC"]["value"]}
+        return {
+            **{f"PCK@{threshold}": value for threshold, value in paper["PCK"]["values"].items()},
+            AUC: paper["AUC"]["value"],
+        }
 
     def masks(self) -> dict:
         """{measure: value} of the masks, AP in percent; empty of a net without mask stage."""
         mask = self.numbers.get("mask")
-        return {**{name: 100 * mask[name] for name in AP}, "mean IoU": mask["mean_IoU"]} if mask else {}
+        return (
+            {**{name: 100 * mask[name] for name in AP}, "mean IoU": mask["mean_IoU"]}
+            if mask
+            else {}
+        )
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Claim:
     finding: str
     other: str
     what: str
-    decides: str   # the measure
+    decides: str  # the measure
 
 
 # Table 1 compares AP, whose first column is AP50; Fig. 9 compares curves, to which the area under them is the one number.
@@ -75,24 +83,36 @@ def answer(results: list, claim: Claim) -> str:
     full, other = (values(results, net, claim.what)[claim.decides] for net in (FULL, claim.other))
     by, spread = difference(full, other)
     digits = _digits(claim.decides)
-    return (f"**{claim.finding}: {verdict(full, other)} here.** {claim.decides} {np.mean(full):.{digits}f} of the whole net, "
-            f"{np.mean(other):.{digits}f} {claim.other}: a difference of {by:+.{digits}f}, where seeds alone differ by {spread:.{digits}f}.")
+    return (
+        f"**{claim.finding}: {verdict(full, other)} here.** {claim.decides} {np.mean(full):.{digits}f} of the whole net, "
+        f"{np.mean(other):.{digits}f} {claim.other}: a difference of {by:+.{digits}f}, where seeds alone differ by {spread:.{digits}f}."
+    )
 
 
 def text(results: list, setting: str, figures: dict) -> str:
     """The report as Markdown. setting: a sentence on what was trained. figures: {"pck" and "masks": file name}, or empty."""
     seeds = ", ".join(str(result.seed) for result in results if result.net == FULL)
-    parts = ["# Do the two stages help each other?", *(answer(results, claim) for claim in CLAIMS),
-             f"{setting} Seeds {seeds}; a cell is the mean over them, with the smallest and the largest. A claim is decided where the means "
-             f"differ by more than the seeds of one net do; the answers above go by {CLAIMS[0].decides}, Table 1's first column, and by {AUC}, the "
-             "area under Fig. 9's curve up to 0.5, and the last line of each table says the same of its other columns. Protocol `paper`."]
+    parts = [
+        "# Do the two stages help each other?",
+        *(answer(results, claim) for claim in CLAIMS),
+        f"{setting} Seeds {seeds}; a cell is the mean over them, with the smallest and the largest. A claim is decided where the means "
+        f"differ by more than the seeds of one net do; the answers above go by {CLAIMS[0].decides}, Table 1's first column, and by {AUC}, the "
+        "area under Fig. 9's curve up to 0.5, and the last line of each table says the same of its other columns. Protocol `paper`.",
+    ]
     for claim, title in zip(CLAIMS, ("Masks", "Keypoints")):
         full, other = (values(results, net, claim.what) for net in (FULL, claim.other))
-        rows = [["net", *full], ["---"] * (len(full) + 1), [FULL, *_cells(full)], [claim.other, *_cells(other)],
-                ["claim", *(verdict(full[measure], other[measure]) for measure in full)]]
+        rows = [
+            ["net", *full],
+            ["---"] * (len(full) + 1),
+            [FULL, *_cells(full)],
+            [claim.other, *_cells(other)],
+            ["claim", *(verdict(full[measure], other[measure]) for measure in full)],
+        ]
         parts.append("\n".join([f"## {title}", "", *(f"| {' | '.join(row)} |" for row in rows)]))
         if figures:
-            parts.append(f"![{title}]({figures[{'masks': 'masks', 'keypoints': 'pck'}[claim.what]]})")
+            parts.append(
+                f"![{title}]({figures[{'masks': 'masks', 'keypoints': 'pck'}[claim.what]]})"
+            )
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,8 +136,23 @@ def draw_pck(results: list) -> bytes:
     """PNG of the PCK curves over all joints, with and without the mask (Fig. 9 (b)): mean over the seeds, and their range."""
     figure, axes = pyplot.subplots(figsize=(5, 4), layout="constrained")
     for place, net in enumerate((FULL, NO_MASK)):
-        _curve(axes, CURVE_THRESHOLDS, [result.numbers["paper"]["curves"][ALL_JOINTS] for result in results if result.net == net], net, place)
-    axes.set(xlim=(0, _CLOSE), ylim=(-0.01, 1.01), xlabel="normalised distance", ylabel="PCK (protocol paper)")
+        _curve(
+            axes,
+            CURVE_THRESHOLDS,
+            [
+                result.numbers["paper"]["curves"][ALL_JOINTS]
+                for result in results
+                if result.net == net
+            ],
+            net,
+            place,
+        )
+    axes.set(
+        xlim=(0, _CLOSE),
+        ylim=(-0.01, 1.01),
+        xlabel="normalised distance",
+        ylabel="PCK (protocol paper)",
+    )
     axes.legend(frameon=False)
     return as_png(figure)
 
@@ -129,10 +164,26 @@ def draw_masks(results: list) -> bytes:
         of_net = [result for result in results if result.net == net]
         found = values(results, net, "masks")
         where = np.arange(len(AP)) + 0.4 * place
-        bars.bar(where, [np.mean(found[name]) for name in AP], width=0.38, label=net, color=f"C{place}", alpha=0.7)
+        bars.bar(
+            where,
+            [np.mean(found[name]) for name in AP],
+            width=0.38,
+            label=net,
+            color=f"C{place}",
+            alpha=0.7,
+        )
         for x, name in zip(where, AP):
             bars.plot([x] * len(of_net), found[name], "k.", markersize=5)
-        _curve(curves, _IOUS, [[100 * average_precision(result.ious, threshold) for threshold in _IOUS] for result in of_net], net, place)
+        _curve(
+            curves,
+            _IOUS,
+            [
+                [100 * average_precision(result.ious, threshold) for threshold in _IOUS]
+                for result in of_net
+            ],
+            net,
+            place,
+        )
     bars.set_xticks(np.arange(len(AP)) + 0.2, list(AP))
     bars.set(ylim=(0, 100), ylabel="AP, %")
     bars.legend(frameon=False)
@@ -144,5 +195,7 @@ def _curve(axes, x, lines: list, label: str, place: int) -> None:
     """The mean of the seeds' lines, and their range as a band."""
     lines = np.array(lines, float)
     axes.plot(x, lines.mean(axis=0), label=label, color=f"C{place}", linewidth=1.8)
-    axes.fill_between(x, lines.min(axis=0), lines.max(axis=0), color=f"C{place}", alpha=0.25, linewidth=0)
+    axes.fill_between(
+        x, lines.min(axis=0), lines.max(axis=0), color=f"C{place}", alpha=0.25, linewidth=0
+    )
     axes.grid(alpha=0.3)

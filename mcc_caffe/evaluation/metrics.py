@@ -3,8 +3,8 @@
 N images, K = 21 keypoints, T thresholds. A keypoint's distance, in pixels of the image, is NaN where the truth does not label it:
 it is never counted. It is infinite where nothing was predicted for a labelled one: that one is wrong at every threshold.
 """
+
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Protocol:
 
     by_joint: bool
     auc_thresholds: tuple
-    auc_pixels: Optional[float] = None
+    auc_pixels: float | None = None
 
     def pck(self, distances: np.ndarray, sizes: np.ndarray, thresholds) -> np.ndarray:
         """(T,) PCK of distances (N, K) in pixels; sizes (N,) of the boxes."""
@@ -67,11 +67,17 @@ class Protocol:
     def conditions(self) -> dict:
         """{"PCK" and "AUC": what has to be said beside the number}."""
         first, second, *_, last = self.auc_thresholds
-        shared = {"comparison": "<", "average": "by joint, then over joints" if self.by_joint else "all labelled keypoints"}
+        shared = {
+            "comparison": "<",
+            "average": "by joint, then over joints" if self.by_joint else "all labelled keypoints",
+        }
         return {
             "PCK": {"normaliser": BOX, **shared},
-            "AUC": {"normaliser": f"{self.auc_pixels:g} px" if self.auc_pixels else BOX, **shared,
-                    "thresholds": f"{first:g}, {second:g} ... {last:g}"},
+            "AUC": {
+                "normaliser": f"{self.auc_pixels:g} px" if self.auc_pixels else BOX,
+                **shared,
+                "thresholds": f"{first:g}, {second:g} ... {last:g}",
+            },
         }
 
 
@@ -79,13 +85,19 @@ class Protocol:
 # mmpose: keypoint_pck_accuracy and keypoint_auc; MMPose takes the box that its annotation file has, which our sets do not.
 PROTOCOLS = {
     "paper": Protocol(by_joint=False, auc_thresholds=tuple(step / 200 for step in range(1, 101))),
-    "mmpose": Protocol(by_joint=True, auc_thresholds=tuple(step / 20 for step in range(20)), auc_pixels=30.0),
+    "mmpose": Protocol(
+        by_joint=True, auc_thresholds=tuple(step / 20 for step in range(20)), auc_pixels=30.0
+    ),
 }
 
 
 def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float) -> float:
     """PCK of the protocol `paper` (4.2, Eq. 4) at one threshold. predicted (N, K, 2+), truth (N, K, 3) of x, y, v."""
-    return float(PROTOCOLS["paper"].pck(keypoint_distances(predicted, truth), box_sizes(truth), [threshold])[0])
+    return float(
+        PROTOCOLS["paper"].pck(keypoint_distances(predicted, truth), box_sizes(truth), [threshold])[
+            0
+        ]
+    )
 
 
 def epe(distances: np.ndarray) -> float:

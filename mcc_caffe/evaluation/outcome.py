@@ -1,6 +1,6 @@
 """What one model did on the samples of an evaluation, as arrays, and the numbers that follow from them."""
+
 import dataclasses
-from typing import Optional
 
 import numpy as np
 
@@ -14,9 +14,11 @@ from mcc_caffe.evaluation.metrics import (
 )
 from mcc_caffe.paper import KEYPOINTS
 
-AP = {f"AP{100 * threshold:.0f}": threshold for threshold in (0.5, 0.75, 0.8)}  # IoU thresholds of Table 1
-CURVE_THRESHOLDS = np.arange(201) / 200                                         # normalised distances, the width of Fig. 9 (a)
-ALL_JOINTS = "all"                                                              # beside the groups of Fig. 9
+AP = {
+    f"AP{100 * threshold:.0f}": threshold for threshold in (0.5, 0.75, 0.8)
+}  # IoU thresholds of Table 1
+CURVE_THRESHOLDS = np.arange(201) / 200  # normalised distances, the width of Fig. 9 (a)
+ALL_JOINTS = "all"  # beside the groups of Fig. 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Outcome:
 
     missing: np.ndarray
     sizes: np.ndarray
-    distances: Optional[np.ndarray]
-    confidences: Optional[np.ndarray]
-    ious: Optional[np.ndarray]
+    distances: np.ndarray | None
+    confidences: np.ndarray | None
+    ious: np.ndarray | None
 
     def at(self, rows: np.ndarray) -> "Outcome":
         """The outcome of some of the samples. rows: (N,) bool."""
@@ -41,7 +43,10 @@ class Outcome:
     def group_pck(self, thresholds) -> dict:
         """{"all" and each group of Fig. 9: (T,) PCK by the paper's protocol}."""
         groups = {ALL_JOINTS: range(KEYPOINTS), **GROUPS}
-        return {name: PROTOCOLS["paper"].pck(self.distances[:, list(joints)], self.sizes, thresholds) for name, joints in groups.items()}
+        return {
+            name: PROTOCOLS["paper"].pck(self.distances[:, list(joints)], self.sizes, thresholds)
+            for name, joints in groups.items()
+        }
 
     def numbers(self, thresholds) -> dict:
         """What results.json says of it; NaN is None."""
@@ -52,18 +57,35 @@ class Outcome:
             for name, protocol in PROTOCOLS.items():
                 conditions = protocol.conditions()
                 numbers[name] = {
-                    "PCK": conditions["PCK"] | {"values": _table(thresholds, protocol.pck(self.distances, self.sizes, thresholds))},
-                    "AUC": conditions["AUC"] | {"value": or_none(protocol.auc(self.distances, self.sizes))},
+                    "PCK": conditions["PCK"]
+                    | {
+                        "values": _table(
+                            thresholds, protocol.pck(self.distances, self.sizes, thresholds)
+                        )
+                    },
+                    "AUC": conditions["AUC"]
+                    | {"value": or_none(protocol.auc(self.distances, self.sizes))},
                 }
-            numbers["paper"]["groups"] = {name: _table(thresholds, values) for name, values in self.group_pck(thresholds).items()}
-            numbers["paper"]["curves"] = {name: list(map(or_none, values)) for name, values in self.group_pck(CURVE_THRESHOLDS).items()}
-            numbers["mmpose"]["EPE"] = {"unit": "px", "average": "labelled keypoints that were predicted",
-                                        "value": or_none(epe(self.distances))}
+            numbers["paper"]["groups"] = {
+                name: _table(thresholds, values)
+                for name, values in self.group_pck(thresholds).items()
+            }
+            numbers["paper"]["curves"] = {
+                name: list(map(or_none, values))
+                for name, values in self.group_pck(CURVE_THRESHOLDS).items()
+            }
+            numbers["mmpose"]["EPE"] = {
+                "unit": "px",
+                "average": "labelled keypoints that were predicted",
+                "value": or_none(epe(self.distances)),
+            }
         if self.ious is not None:
             ious = self.ious[~np.isnan(self.ious)]
             numbers["mask"] = {"images": len(ious)}
             if len(ious):
-                numbers["mask"] |= {name: average_precision(ious, threshold) for name, threshold in AP.items()}
+                numbers["mask"] |= {
+                    name: average_precision(ious, threshold) for name, threshold in AP.items()
+                }
                 numbers["mask"]["mean_IoU"] = float(ious.mean())
         return numbers
 
@@ -79,12 +101,22 @@ class Outcome:
         if self.distances is None:
             columns = ("box_px", "keypoints", "predicted", *within, "mean_error_px", "confidence")
             return {**dict.fromkeys(columns, nothing), "iou": ious, "error": 1 - ious}
-        scaled, labelled, predicted = self.distances / self.sizes[:, None], ~np.isnan(self.distances), np.isfinite(self.distances)
+        scaled, labelled, predicted = (
+            self.distances / self.sizes[:, None],
+            ~np.isnan(self.distances),
+            np.isfinite(self.distances),
+        )
         return {
             "box_px": np.where(labelled.any(axis=1), self.sizes, np.nan),
-            "keypoints": labelled.sum(axis=1), "predicted": predicted.sum(axis=1),
-            **{name: _mean(scaled < threshold, labelled) for name, threshold in zip(within, thresholds)},
-            "mean_error_px": _mean(self.distances, predicted), "confidence": self.confidences, "iou": ious,
+            "keypoints": labelled.sum(axis=1),
+            "predicted": predicted.sum(axis=1),
+            **{
+                name: _mean(scaled < threshold, labelled)
+                for name, threshold in zip(within, thresholds)
+            },
+            "mean_error_px": _mean(self.distances, predicted),
+            "confidence": self.confidences,
+            "iou": ious,
             "error": _mean(np.minimum(scaled, 1), labelled),
         }
 
@@ -100,7 +132,9 @@ def outcome(seen: list, place: int) -> Outcome:
         distances = keypoint_distances(predicted, truth)
         confidences = _mean(predicted[..., 2], ~np.isnan(predicted[..., 2]))
     if any(one.mask_png is not None for one in found):
-        ious = np.array([(one.iou or 0.0) if sample.has_mask else np.nan for sample, one in zip(seen, found)])
+        ious = np.array(
+            [(one.iou or 0.0) if sample.has_mask else np.nan for sample, one in zip(seen, found)]
+        )
     missing = np.array([one.keypoints is None and one.mask_png is None for one in found])
     return Outcome(missing, box_sizes(truth), distances, confidences, ious)
 
@@ -108,7 +142,9 @@ def outcome(seen: list, place: int) -> Outcome:
 def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """(N,) mean of the values (N, 21) of each row, of those that are meant; NaN without any."""
     counts = where.sum(axis=1)
-    return np.where(counts > 0, np.where(where, values, 0).sum(axis=1) / np.maximum(counts, 1), np.nan)
+    return np.where(
+        counts > 0, np.where(where, values, 0).sum(axis=1) / np.maximum(counts, 1), np.nan
+    )
 
 
 def _table(thresholds, values) -> dict:

@@ -4,14 +4,15 @@ A predictor is a trained net (`Net`) or a file of another system's predictions (
 `open()`, which returns a function from a Sample to (keypoints, mask): keypoints (21, 3) float64 of x, y in image pixels and
 confidence, NaN where one was not predicted; mask (H, W) bool; each None where there is none.
 """
+
 import concurrent.futures
 import functools
 import multiprocessing
 import pathlib
 import signal
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Callable, Optional
 
 import cv2
 import numpy as np
@@ -35,13 +36,19 @@ class Net:
     name: str
     weights: pathlib.Path
     prototxt: pathlib.Path
-    gpu: Optional[int]
-    levels: Optional[int]
+    gpu: int | None
+    levels: int | None
     engine: str = DEFAULT_ENGINE
 
     def open(self) -> Callable:
         """The function that finds the hand of a sample."""
-        predictor = HandPredictor(self.weights, prototxt=self.prototxt, gpu=self.gpu, levels=self.levels, engine=self.engine)
+        predictor = HandPredictor(
+            self.weights,
+            prototxt=self.prototxt,
+            gpu=self.gpu,
+            levels=self.levels,
+            engine=self.engine,
+        )
 
         def find(sample: Sample) -> tuple:
             pose = predictor.predict(sample.image())
@@ -62,12 +69,14 @@ class PredictionsFile:
         return Predictions(self.path).find
 
 
-def choose_splits(data: pathlib.Path, names: list, wanted: Optional[list]) -> list:
+def choose_splits(data: pathlib.Path, names: list, wanted: list | None) -> list:
     """The splits to evaluate on: the wanted ones, or the only one, or that for validation, or that for tests."""
     unknown = [name for name in wanted or () if name not in names]
     if unknown:
         raise UserError(f"--split {unknown[0]}: {data} has {', '.join(names)}")
-    held_out = [name for name in names if "val" in name.lower()] or [name for name in names if "test" in name.lower()]
+    held_out = [name for name in names if "val" in name.lower()] or [
+        name for name in names if "test" in name.lower()
+    ]
     chosen = wanted or (names if len(names) == 1 else held_out)
     if not wanted and len(chosen) != 1:
         raise UserError(f"{data} has the splits {', '.join(names)}: choose with --split")
@@ -78,9 +87,9 @@ def choose_splits(data: pathlib.Path, names: list, wanted: Optional[list]) -> li
 class Found:
     """What a predictor found in a sample. mask_png: its mask as PNG, {0, 255}. iou: with the sample's mask, None without either."""
 
-    keypoints: Optional[np.ndarray]
-    mask_png: Optional[bytes]
-    iou: Optional[float]
+    keypoints: np.ndarray | None
+    mask_png: bytes | None
+    iou: float | None
 
 
 @dataclass(frozen=True)
@@ -109,14 +118,20 @@ class Job:
         sample = entries[split][index].sample()
         size, mask, found = sample.image().shape[:2], sample.mask(), []
         if mask is not None and mask.shape != size:
-            raise SampleError(f"{sample.key}: the mask is {mask.shape[1]} x {mask.shape[0]}, the image {size[1]} x {size[0]}")
+            raise SampleError(
+                f"{sample.key}: the mask is {mask.shape[1]} x {mask.shape[0]}, the image {size[1]} x {size[0]}"
+            )
         for find in finders:
             keypoints, hand = find(sample)
-            found.append(Found(
-                keypoints,
-                None if hand is None else cv2.imencode(".png", 255 * hand.astype(np.uint8))[1].tobytes(),
-                None if hand is None or mask is None else iou(hand, mask > 0),
-            ))
+            found.append(
+                Found(
+                    keypoints,
+                    None
+                    if hand is None
+                    else cv2.imencode(".png", 255 * hand.astype(np.uint8))[1].tobytes(),
+                    None if hand is None or mask is None else iou(hand, mask > 0),
+                )
+            )
         return Seen(split, index, sample.key, sample.keypoints, mask is not None, found)
 
 
@@ -132,12 +147,16 @@ def run(job: Job, places: list, processes: int) -> list:
     if processes == 1:
         return [job.look(place) for place in tqdm(places, unit="img")]
     pool = concurrent.futures.ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"),
-        initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once and without a word
+        processes,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once and without a word
     )
     try:
         return list(tqdm(pool.map(job.look, places), total=len(places), unit="img"))
     except BrokenProcessPool:
-        raise UserError(f"one of {processes} processes ended by itself, for lack of memory perhaps: try fewer --processes") from None
+        raise UserError(
+            f"one of {processes} processes ended by itself, for lack of memory perhaps: try fewer --processes"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,5 @@
 """Files that a command is to look at, images read, and paths for their results."""
+
 import glob
 import pathlib
 
@@ -26,7 +27,11 @@ def find_files(patterns: list) -> list:
     for pattern in patterns:
         path = pathlib.Path(pattern)
         if path.is_dir():
-            files = sorted(one for one in path.rglob("*") if one.suffix.lower() in IMAGES + VIDEOS and one.is_file())
+            files = sorted(
+                one
+                for one in path.rglob("*")
+                if one.suffix.lower() in IMAGES + VIDEOS and one.is_file()
+            )
             root = path
         elif path.is_file():
             files, root = [path], path.parent
@@ -34,7 +39,9 @@ def find_files(patterns: list) -> list:
             files = sorted(map(pathlib.Path, glob.glob(pattern, recursive=True)))
             files, root = [one for one in files if one.is_file()], None
         if not files:
-            raise UserError(f"{pattern}: no such image or video, and no folder or glob with any ({', '.join(IMAGES + VIDEOS)}) in it")
+            raise UserError(
+                f"{pattern}: no such image or video, and no folder or glob with any ({', '.join(IMAGES + VIDEOS)}) in it"
+            )
         for file in files:
             found.setdefault(file, file.relative_to(root or file.parent).with_suffix(""))
     return list(found.items())
@@ -46,12 +53,19 @@ def result_paths(files: list, out: pathlib.Path) -> list:
     for file, relative in files:
         candidate, number = relative, 1
         while str(candidate).lower() in taken:
-            candidate = relative.with_name(f"{relative.name}_{file.suffix[1:]}" + (f"_{number}" if number > 1 else ""))
+            candidate = relative.with_name(
+                f"{relative.name}_{file.suffix[1:]}" + (f"_{number}" if number > 1 else "")
+            )
             number += 1
         taken.add(str(candidate).lower())
         paths.append(out / candidate)
-        if file.resolve() == with_suffix(out / candidate, ".mp4" if is_video(file) else ".png").resolve():
-            raise UserError(f"{file} would be overwritten by its own result: give another folder with --out")
+        if (
+            file.resolve()
+            == with_suffix(out / candidate, ".mp4" if is_video(file) else ".png").resolve()
+        ):
+            raise UserError(
+                f"{file} would be overwritten by its own result: give another folder with --out"
+            )
     return paths
 
 
@@ -68,5 +82,7 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None:
-        raise UnreadableError(f"{path}: not a readable image ({data.size} bytes): damaged, of an unknown format, or of more than 2^30 pixels")
+        raise UnreadableError(
+            f"{path}: not a readable image ({data.size} bytes): damaged, of an unknown format, or of more than 2^30 pixels"
+        )
     return image

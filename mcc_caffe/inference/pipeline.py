@@ -1,4 +1,5 @@
 """Reading, working and writing at the same time, in order, with few things in memory."""
+
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 

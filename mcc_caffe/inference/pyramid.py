@@ -1,8 +1,9 @@
 """The image pyramid of one image (3.3): network inputs into it, the levels' maps back out of it. Pure NumPy and OpenCV.
 
-    pyramid = Pyramid(image, windows, size)
-    pyramid.network_input(level, out)       # (3, size, size) float32
+pyramid = Pyramid(image, windows, size)
+pyramid.network_input(level, out)       # (3, size, size) float32
 """
+
 import cv2
 import numpy as np
 
@@ -10,8 +11,8 @@ from mcc_caffe.core.geometry import apply, compose, invert, letterbox, resize, t
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.paper import BACKGROUND
 
-_FINE = 4      # pixels of a reduced image to one of the input, at least: so fine that the reduction is hardly seen
-_SMALL = 32    # pixels of its smaller side, at least: halving leaves an odd last row out
+_FINE = 4  # pixels of a reduced image to one of the input, at least: so fine that the reduction is hardly seen
+_SMALL = 32  # pixels of its smaller side, at least: halving leaves an odd last row out
 
 
 class Pyramid:
@@ -33,8 +34,13 @@ class Pyramid:
         image, to_input = self._octaves[0], self.to_input[level]
         if self._large:
             halvings = self._halvings(to_input)
-            image, to_input = self._octave(halvings), compose(invert(resize(0.5**halvings, 0.5**halvings)), to_input)
-            shrink = max(int(1 / to_input[0, 0]), 1)          # by which `warp` averages: the part begins where a square of it does
+            image, to_input = (
+                self._octave(halvings),
+                compose(invert(resize(0.5**halvings, 0.5**halvings)), to_input),
+            )
+            shrink = max(
+                int(1 / to_input[0, 0]), 1
+            )  # by which `warp` averages: the part begins where a square of it does
             first, last = apply(invert(to_input), [(-1, -1), (self.size, self.size)])
             x, y = np.maximum(np.floor(first).astype(int) // shrink * shrink, 0).tolist()
             right, bottom = (np.ceil(last).astype(int) // shrink * shrink + 2 * shrink).tolist()
@@ -50,12 +56,21 @@ class Pyramid:
         """The image averaged down so often by 2; an odd last row or column is left out: averaging by exactly 2 is ten times as fast."""
         while len(self._octaves) <= halvings:
             height, width = (side // 2 for side in self._octaves[-1].shape[:2])
-            self._octaves.append(cv2.resize(self._octaves[-1][: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA))
+            self._octaves.append(
+                cv2.resize(
+                    self._octaves[-1][: 2 * height, : 2 * width],
+                    (width, height),
+                    interpolation=cv2.INTER_AREA,
+                )
+            )
         return self._octaves[halvings]
 
     def contents(self) -> list:
         """[(width, height)] of the part of each level's input that holds its window."""
-        last = [apply(one, window[:2] + window[2:] - 1) for one, window in zip(self.to_input, self.windows)]
+        last = [
+            apply(one, window[:2] + window[2:] - 1)
+            for one, window in zip(self.to_input, self.windows)
+        ]
         return [tuple(np.floor(corner).astype(int) + 1) for corner in last]
 
 
@@ -72,20 +87,29 @@ def aggregate(heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np.ndarr
     """
     result = np.empty((heatmaps.shape[1], size, size), np.float32)
     for level, (maps, one) in enumerate(zip(heatmaps, to_input)):
-        draw = _Drawing(compose(invert(compose(one, to_cells())), to_input[0]), maps.shape[-1], (size, size), cv2.BORDER_CONSTANT)
+        draw = _Drawing(
+            compose(invert(compose(one, to_cells())), to_input[0]),
+            maps.shape[-1],
+            (size, size),
+            cv2.BORDER_CONSTANT,
+        )
         for place, channel in enumerate(maps):
-            beside = float(place == BACKGROUND)              # what the level does not see
+            beside = float(place == BACKGROUND)  # what the level does not see
             drawn = draw(channel - beside) + beside
             if level == 0:
                 result[place] = drawn
             else:
-                (np.minimum if place == BACKGROUND else np.maximum)(result[place], drawn, out=result[place])
+                (np.minimum if place == BACKGROUND else np.maximum)(
+                    result[place], drawn, out=result[place]
+                )
     return result
 
 
 def mask_in_image(mask: np.ndarray, to_input: np.ndarray, image_size: tuple) -> np.ndarray:
     """(H, W) float32 probability in the image from the (S, S) mask of the whole image."""
-    drawn = _Drawing(invert(compose(to_input, to_cells())), len(mask), image_size, cv2.BORDER_REPLICATE)(mask)
+    drawn = _Drawing(
+        invert(compose(to_input, to_cells())), len(mask), image_size, cv2.BORDER_REPLICATE
+    )(mask)
     return np.clip(drawn, 0, 1, out=drawn)
 
 
@@ -99,8 +123,12 @@ class _Drawing:
         (fx, _, x), (_, fy, y) = one
         unit, (width, height) = np.eye(cells, dtype=np.float32), map(int, size)
         across, down = np.array([[fx, 0, x], [0, 1.0, 0]]), np.array([[1.0, 0, 0], [0, fy, y]])
-        self._columns = cv2.warpAffine(unit, across, (width, cells), flags=cv2.INTER_CUBIC, borderMode=border)
-        self._rows = cv2.warpAffine(unit, down, (cells, height), flags=cv2.INTER_CUBIC, borderMode=border)
+        self._columns = cv2.warpAffine(
+            unit, across, (width, cells), flags=cv2.INTER_CUBIC, borderMode=border
+        )
+        self._rows = cv2.warpAffine(
+            unit, down, (cells, height), flags=cv2.INTER_CUBIC, borderMode=border
+        )
 
     def __call__(self, cells: np.ndarray) -> np.ndarray:
         """(height, width) float32."""

@@ -1,4 +1,5 @@
 """Video files, read and written by OpenCV, and its windows and cameras."""
+
 import contextlib
 import json
 import os
@@ -16,10 +17,10 @@ from mcc_caffe.core.files import existing
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.images import UnreadableError
 
-_USUAL_FPS = 30.0                 # where the file does not say
-_FPS = (1, 240)                   # what is believed
-_CODEC = "mp4v"                   # MPEG-4; the wheels of opencv-python have no H.264 encoder
-_ROOM = 1 << 20                   # bytes that a disk must have left: the encoder does not say when there are none
+_USUAL_FPS = 30.0  # where the file does not say
+_FPS = (1, 240)  # what is believed
+_CODEC = "mp4v"  # MPEG-4; the wheels of opencv-python have no H.264 encoder
+_ROOM = 1 << 20  # bytes that a disk must have left: the encoder does not say when there are none
 
 
 class VideoFile:
@@ -36,7 +37,9 @@ class VideoFile:
         self.announced = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         there, self._first = self._capture.read()
         if not there:
-            raise UnreadableError(f"{path}: not a readable video ({path.stat().st_size} bytes): damaged, empty, or of an unknown format")
+            raise UnreadableError(
+                f"{path}: not a readable video ({path.stat().st_size} bytes): damaged, empty, or of an unknown format"
+            )
         self.size = self._first.shape[1::-1]
 
     def frames(self) -> Iterator:
@@ -56,8 +59,12 @@ def video_writer(path: pathlib.Path, fps: float, size: tuple) -> Iterator:
     _hush()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, written = path.with_name(f".{path.stem}.partial.mp4"), 0
-    failed = UserError(f"{path}, {size[0]} x {size[1]}, {fps:.3g} frames a second, cannot be written: make room, or give another folder")
-    writer = cv2.VideoWriter(str(partial), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*_CODEC), fps, size)
+    failed = UserError(
+        f"{path}, {size[0]} x {size[1]}, {fps:.3g} frames a second, cannot be written: make room, or give another folder"
+    )
+    writer = cv2.VideoWriter(
+        str(partial), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*_CODEC), fps, size
+    )
 
     def write(frame: np.ndarray) -> None:
         nonlocal written
@@ -79,7 +86,9 @@ def video_writer(path: pathlib.Path, fps: float, size: tuple) -> Iterator:
 
 def frame_line(report: dict) -> str:
     """A frame in a video's JSON, from an image's: keypoints [x, y, confidence] or null, mask_box [x, y, width, height] or null."""
-    keypoints = [point and [point["x"], point["y"], point["confidence"]] for point in report["keypoints"]]
+    keypoints = [
+        point and [point["x"], point["y"], point["confidence"]] for point in report["keypoints"]
+    ]
     box = report["mask_box"] and list(report["mask_box"].values())
     return json.dumps({"keypoints": keypoints, "mask_box": box}, separators=(",", ":"))
 
@@ -99,13 +108,19 @@ def open_camera(number: int) -> cv2.VideoCapture:
     """A camera that gives frames, and a display to show them on; else a UserError that says which is missing."""
     _hush()
     # Where there is no display, OpenCV's window system ends the process: another one tries.
-    if subprocess.run([sys.executable, "-c", "import cv2; cv2.namedWindow('try')"], capture_output=True).returncode:
-        raise UserError("no window can be opened: --camera needs a display (DISPLAY is "
-                        f"{os.environ.get('DISPLAY') or 'not set'}) and an OpenCV with windows, opencv-python, not opencv-python-headless")
+    if subprocess.run(
+        [sys.executable, "-c", "import cv2; cv2.namedWindow('try')"], capture_output=True
+    ).returncode:
+        raise UserError(
+            "no window can be opened: --camera needs a display (DISPLAY is "
+            f"{os.environ.get('DISPLAY') or 'not set'}) and an OpenCV with windows, opencv-python, not opencv-python-headless"
+        )
     capture = cv2.VideoCapture(number)
     if not capture.read()[0]:
-        raise UserError(f"camera {number} gives no picture: is it connected (ls /dev/video*), and free?")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)    # what is shown is what is seen now
+        raise UserError(
+            f"camera {number} gives no picture: is it connected (ls /dev/video*), and free?"
+        )
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what is shown is what is seen now
     return capture
 
 

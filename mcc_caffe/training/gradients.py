@@ -3,6 +3,7 @@
 The losses are means over a batch (the mask's, too: its normalization is BATCH_SIZE), so the mean of the ranks' gradients
 is the gradient of their batches taken as one. Caffe's own NCCL does the same on GPUs.
 """
+
 import ctypes
 
 import numpy as np
@@ -11,7 +12,7 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.ranks import Ranks
 
-_UID_BYTES = 128     # NCCL_UNIQUE_ID_BYTES
+_UID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES
 
 
 def keep_equal(solver, ranks: Ranks, gpus: bool):
@@ -38,7 +39,9 @@ def _on_cpus(solver, ranks: Ranks) -> np.ndarray:
             array[...] = part.reshape(array.shape)
 
     exchange(ranks.broadcast, [blob.data for blob in blobs])
-    solver.add_callback(lambda: None, lambda: exchange(ranks.average, [blob.diff for blob in blobs]))
+    solver.add_callback(
+        lambda: None, lambda: exchange(ranks.average, [blob.diff for blob in blobs])
+    )
     return flat
 
 
@@ -46,7 +49,9 @@ def _on_gpus(solver, ranks: Ranks):
     """The ranks meet by NCCL's id, which is all that goes through our own hands; Caffe's NCCL does the rest."""
     caffe = import_caffe()
     if not caffe.has_nccl():
-        raise UserError(f"{ranks.size} GPUs were asked for, but this Caffe is built without NCCL: build it with USE_NCCL, or use one GPU")
+        raise UserError(
+            f"{ranks.size} GPUs were asked for, but this Caffe is built without NCCL: build it with USE_NCCL, or use one GPU"
+        )
     uid = np.zeros(_UID_BYTES // 4, np.float32)
     if ranks.rank == 0:
         uid[:] = np.frombuffer(_new_uid(), np.float32)
@@ -54,7 +59,9 @@ def _on_gpus(solver, ranks: Ranks):
     nccl = caffe.NCCL(solver, uid.tobytes())
     nccl.bcast()
     solver.add_callback(nccl)
-    if solver.param.layer_wise_reduce:  # Caffe's default: gradients are summed layer by layer, by this callback
+    if (
+        solver.param.layer_wise_reduce
+    ):  # Caffe's default: gradients are summed layer by layer, by this callback
         solver.net.after_backward(nccl)
     return nccl
 
@@ -64,5 +71,7 @@ def _new_uid() -> bytes:
     uid = ctypes.create_string_buffer(_UID_BYTES)
     status = ctypes.CDLL("libnccl.so.2").ncclGetUniqueId(uid)
     if status:
-        raise UserError(f"NCCL gives no id for the ranks (status {status}): NCCL_DEBUG=INFO says why")
+        raise UserError(
+            f"NCCL gives no id for the ranks (status {status}): NCCL_DEBUG=INFO says why"
+        )
     return uid.raw

@@ -1,4 +1,5 @@
 """The processes that train together on one machine, started and ended together."""
+
 import multiprocessing
 import multiprocessing.connection
 import signal
@@ -6,7 +7,7 @@ import time
 
 from mcc_caffe.core.errors import UserError
 
-GRACE = 30.0   # seconds that rank 0 has for a last snapshot when another rank failed
+GRACE = 30.0  # seconds that rank 0 has for a last snapshot when another rank failed
 
 
 def launch(target, ranks: int, *args) -> None:
@@ -15,7 +16,10 @@ def launch(target, ranks: int, *args) -> None:
     Ctrl-C and SIGTERM are handed on to rank 0 as SIGTERM. UserError says how a process failed, with its exit code.
     """
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=target, args=(rank, *args), name=f"rank {rank}") for rank in range(ranks)]
+    processes = [
+        context.Process(target=target, args=(rank, *args), name=f"rank {rank}")
+        for rank in range(ranks)
+    ]
     asked = []
 
     def ask(number, frame):
@@ -45,7 +49,11 @@ def launch(target, ranks: int, *args) -> None:
         raise KeyboardInterrupt  # before it had begun
     if failed:
         code = failed.exitcode
-        how = f"ended with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+        how = (
+            f"ended with exit code {code}"
+            if code > 0
+            else f"was killed by {signal.Signals(-code).name}"
+        )
         error = UserError(f"{failed.name} {how}: the other ranks were stopped")
         error.code = code if code > 0 else 128 - code
         raise error

@@ -1,4 +1,5 @@
 """The log of a run: `log.jsonl`, one JSON line an interval."""
+
 import json
 import pathlib
 
@@ -18,7 +19,9 @@ class Log:
         self.path, self._images = run_folder / LOG, images
         self._rows = []
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _logged_iteration(line) <= iteration]  # a resumed run writes the rest again
+        kept = [
+            line for line in lines if _logged_iteration(line) <= iteration
+        ]  # a resumed run writes the rest again
         write_whole(self.path, "".join(f"{line}\n" for line in kept).encode())
 
     def add(self, net, losses: dict, trivial: float, seconds: float, wait: float) -> None:
@@ -38,8 +41,13 @@ class Log:
         losses = dict(zip(self._names, losses))
         ratios = {name: loss / trivial for name, loss in losses.items() if name != MASK_LOSS_BLOB}
         line = {
-            "iteration": iteration, "loss": total, "losses": losses, "ratio_to_trivial": ratios,
-            "images_per_second": self._images / seconds, "seconds": seconds, "data_wait": wait,
+            "iteration": iteration,
+            "loss": total,
+            "losses": losses,
+            "ratio_to_trivial": ratios,
+            "images_per_second": self._images / seconds,
+            "seconds": seconds,
+            "data_wait": wait,
         }
         with open(self.path, "a") as log:
             log.write(json.dumps(line) + "\n")
@@ -48,8 +56,12 @@ class Log:
         if MASK_LOSS_BLOB in losses:
             shown.append(f"mask {losses[MASK_LOSS_BLOB]:.1f}")
         if ratios:
-            shown.append(" ".join(f"{name} {losses[name]:.0f}" for name in ratios)
-                         + " (of trivial: " + " ".join(f"{ratio:.2f}" for ratio in ratios.values()) + ")")
+            shown.append(
+                " ".join(f"{name} {losses[name]:.0f}" for name in ratios)
+                + " (of trivial: "
+                + " ".join(f"{ratio:.2f}" for ratio in ratios.values())
+                + ")"
+            )
         return ", ".join(shown + [f"{self._images / seconds:.1f} img/s", f"data wait {wait:.2f} s"])
 
 

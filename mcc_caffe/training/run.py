@@ -1,4 +1,5 @@
 """One training process: the net, its loader and the solver, stepped, logged and snapshotted."""
+
 import ctypes
 import dataclasses
 import pathlib
@@ -62,18 +63,26 @@ class Run:
 def train(run: Run, ranks: Ranks) -> None:
     """Trains until `run.max_iter`, or until a signal comes, as one of `ranks`."""
     if not run.solver.is_file():
-        raise UserError(f"{run.solver} is not on {socket.gethostname()}: the machines of an mpirun must share the run's folder and the data")
+        raise UserError(
+            f"{run.solver} is not on {socket.gethostname()}: the machines of an mpirun must share the run's folder and the data"
+        )
     if run.gpus and ranks.local >= len(run.gpus):
-        raise UserError(f"rank {ranks.rank} is number {ranks.local + 1} on {socket.gethostname()}, for which --gpus names {len(run.gpus)}: "
-                        "give as many GPUs as ranks a machine")
-    with Loader(run.loader, ranks.rank, ranks.size) as loader:  # its processes start before any CUDA call
+        raise UserError(
+            f"rank {ranks.rank} is number {ranks.local + 1} on {socket.gethostname()}, for which --gpus names {len(run.gpus)}: "
+            "give as many GPUs as ranks a machine"
+        )
+    with Loader(
+        run.loader, ranks.rank, ranks.size
+    ) as loader:  # its processes start before any CUDA call
         set_threads(min(run.variant.threads or ranks.threads, ranks.threads))
         caffe = import_caffe()
         # Imports Caffe, which must come after the loader's processes and the number of threads.
         from mcc_caffe.data_layer import HandDataLayer
 
         if run.gpus:
-            caffe.set_device(run.gpus[ranks.local])  # before the mode, which would take memory on GPU 0 as well
+            caffe.set_device(
+                run.gpus[ranks.local]
+            )  # before the mode, which would take memory on GPU 0 as well
             caffe.set_mode_gpu()
         else:
             caffe.set_mode_cpu()
@@ -100,7 +109,9 @@ def _initialise(solver, run: Run, rank: int) -> None:
         loaded = load_weights(solver.net, run.weights, complete=False)
         fresh = [name for name in solver.net.params if name not in loaded]
         if rank == 0:
-            print(f"{run.weights}: {len(loaded)} layers loaded by name; random start: {', '.join(fresh) or 'none'}")
+            print(
+                f"{run.weights}: {len(loaded)} layers loaded by name; random start: {', '.join(fresh) or 'none'}"
+            )
     if run.resume:
         snapshots.restore(solver, run.kind, run.resume)
         if rank == 0:
@@ -112,15 +123,23 @@ def _loop(run: Run, solver, loader: Loader, ranks: Ranks) -> None:
     log = Log(run.folder, solver.iter, ranks.size * run.loader.batch_size) if first else None
     folder = run.folder / SNAPSHOTS
     saved = lost = None
-    with tqdm(total=run.max_iter, initial=solver.iter, unit="it", disable=not first, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=run.max_iter, initial=solver.iter, unit="it", disable=not first, dynamic_ncols=True
+    ) as bar:
         while solver.iter < run.max_iter and not ranks.stop.asked:
             start = time.perf_counter()
             try:
                 solver.step(1)
                 losses, trivial = _mean_losses(solver.net, ranks)
-            except (Stopped, RankLost, LoaderError) as error:  # the weights are as the iteration before left them
+            except (
+                Stopped,
+                RankLost,
+                LoaderError,
+            ) as error:  # the weights are as the iteration before left them
                 lost = error if isinstance(error, RankLost) else None
-                if first and (lost or ranks.stop.asked):  # a signal to the whole process group ends the loader's workers, too
+                if first and (
+                    lost or ranks.stop.asked
+                ):  # a signal to the whole process group ends the loader's workers, too
                     break
                 raise
             if not np.isfinite(list(losses.values())).all():

@@ -1,4 +1,5 @@
 """`make bench`: real Caffe, OpenCV and, where its environment is there, PyTorch on tiny settings; what is written is read again."""
+
 import json
 import re
 import sys
@@ -34,11 +35,18 @@ def require_pytorch() -> None:
 def cells(markdown: str) -> list:
     """The lines of a Markdown table as lists of cells, without the ruler."""
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line
+    ]
 
 
 def test_times_by_hand():
-    assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "p10": pytest.approx(1.2), "p90": pytest.approx(2.8), "runs": 3}
+    assert spread([3.0, 1.0, 2.0]) == {
+        "median": 2.0,
+        "p10": pytest.approx(1.2),
+        "p90": pytest.approx(2.8),
+        "runs": 3,
+    }
     assert spread([2.0]) == {"median": 2.0, "p10": 2.0, "p90": 2.0, "runs": 1}
     calls = []
     assert len(timed(lambda: calls.append(1), 3, 0)) == len(calls) == 3
@@ -54,9 +62,17 @@ def test_memory_is_the_new_process_s_own():
 def test_engines_agree_with_caffe_before_they_are_timed(nets):
     for engine in ("caffe", "caffe_own", "opencv"):
         for batch in (1, 2):
-            row, = network.measure("mini", engine, nets / "mini", batch, 2, 0)
-            assert row["status"] == "" and row["difference"] <= 1e-4 and (row["variant"], row["engine"], row["batch"]) == ("mini", engine, batch)
-            assert 0 < row["p10"] <= row["median"] <= row["p90"] < 60 and row["runs"] == 2 and 20 < row["peak_mib"] < 2000
+            (row,) = network.measure("mini", engine, nets / "mini", batch, 2, 0)
+            assert (
+                row["status"] == ""
+                and row["difference"] <= 1e-4
+                and (row["variant"], row["engine"], row["batch"]) == ("mini", engine, batch)
+            )
+            assert (
+                0 < row["p10"] <= row["median"] <= row["p90"] < 60
+                and row["runs"] == 2
+                and 20 < row["peak_mib"] < 2000
+            )
 
 
 def test_an_engine_that_finds_something_else_is_named(nets, tmp_path):
@@ -65,21 +81,21 @@ def test_an_engine_that_finds_something_else_is_named(nets, tmp_path):
     expected = dict(np.load(nets / "mini/expected.npz"))
     expected["heatmaps"][0, 3, 2, 1] += 0.01
     np.savez(tmp_path / "expected.npz", **expected)
-    row, = network.measure("mini", "opencv", tmp_path, 1, 1, 0)
+    (row,) = network.measure("mini", "opencv", tmp_path, 1, 1, 0)
     assert row["status"] == "differs from Caffe by 0.01" and row["median"] > 0
 
 
 def test_onnxruntime_finds_what_caffe_finds(nets):
     for module in ("onnx", "onnxruntime"):
         pytest.importorskip(module)
-    row, = network.measure("mini", "onnxruntime", nets / "mini", 2, 1, 0)
+    (row,) = network.measure("mini", "onnxruntime", nets / "mini", 2, 1, 0)
     assert row["status"] == "" and 0 < row["difference"] <= 1e-4
 
 
 @pytest.mark.parametrize("engine", network.OWN)
 def test_pytorch_finds_what_caffe_finds(nets, engine):
     require_pytorch()
-    row, = network.measure("mini", engine, nets / "mini", 2, 1, 0)
+    (row,) = network.measure("mini", engine, nets / "mini", 2, 1, 0)
     assert row["status"] == "" and 0 < row["difference"] <= 1e-4
 
 
@@ -88,17 +104,32 @@ def test_what_cannot_be_installed_or_run_is_a_row(nets, monkeypatch):
         raise UserError("no network")
 
     monkeypatch.setattr(network, "environment", fail)
-    assert network.measure("mini", "torch", nets / "mini", 1, 1, 0)[0]["status"] == "not installed: no network"
+    assert (
+        network.measure("mini", "torch", nets / "mini", 1, 1, 0)[0]["status"]
+        == "not installed: no network"
+    )
     monkeypatch.setattr(training, "environment", fail)
-    assert training.torch_row("mini", "channels_last", nets / "mini", 1, 1, 1)[0]["status"] == "not installed: no network"
-    assert network.measure("mini", "opencv", nets / "nowhere", 1, 1, 0)[0]["status"].startswith("failed: FileNotFoundError")
-    assert jobs.ask(sys.executable, "antigravity_of_nobody")["status"].endswith("No module named antigravity_of_nobody")
+    assert (
+        training.torch_row("mini", "channels_last", nets / "mini", 1, 1, 1)[0]["status"]
+        == "not installed: no network"
+    )
+    assert network.measure("mini", "opencv", nets / "nowhere", 1, 1, 0)[0]["status"].startswith(
+        "failed: FileNotFoundError"
+    )
+    assert jobs.ask(sys.executable, "antigravity_of_nobody")["status"].endswith(
+        "No module named antigravity_of_nobody"
+    )
 
 
 def test_what_other_benchmarks_print():
     found = jobs.printed("benchmarks.allreduce", "--repeats", "1")
-    assert sorted(row["network"] for row in found) == ["mini", "paper"] and all(row["ranks"] == "2" and row["status"] == "" for row in found)
-    assert [line[0] for line in cells(tables.plain_table(found))] == ["network", *(row["network"] for row in found)]
+    assert sorted(row["network"] for row in found) == ["mini", "paper"] and all(
+        row["ranks"] == "2" and row["status"] == "" for row in found
+    )
+    assert [line[0] for line in cells(tables.plain_table(found))] == [
+        "network",
+        *(row["network"] for row in found),
+    ]
     failed = jobs.printed("benchmarks.allreduce", "--repeats", "0")
     assert failed[0]["status"].startswith("failed: allreduce.py: error: argument --repeats")
     assert tables.plain_table(failed) == failed[0]["status"] + "\n"
@@ -108,44 +139,107 @@ def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
     require_pytorch()
     jobs.in_process(training.prepare, "mini", tmp_path / "mini")
     for layout in training.LAYOUTS:
-        row, = training.torch_row("mini", layout, tmp_path / "mini", 1, 1, 1)
-        assert row["status"] == "" and row["loss_difference"] <= 1e-4 and 0 < row["gradient_difference"] <= 1e-3
+        (row,) = training.torch_row("mini", layout, tmp_path / "mini", 1, 1, 1)
+        assert (
+            row["status"] == ""
+            and row["loss_difference"] <= 1e-4
+            and 0 < row["gradient_difference"] <= 1e-3
+        )
     (tmp_path / "mini/loss.json").write_text("1.0")
-    assert training.torch_row("mini", layout, tmp_path / "mini", 1, 1, 1)[0]["status"].startswith("differs from Caffe: loss by ")
+    assert training.torch_row("mini", layout, tmp_path / "mini", 1, 1, 1)[0]["status"].startswith(
+        "differs from Caffe: loss by "
+    )
 
 
 def test_training_is_that_of_the_command(drawn_set):
-    row, = training.caffe_row("mini", drawn_set, 2, 1, 1, 2)
-    assert row["status"] == "" and row["runs"] == 2 and 0 < row["median"] < 60 and 100 < row["loss_at_start"] < 1000
-    row, = training.caffe_row("mini", drawn_set / "nowhere", 2, 1, 1, 2)
-    assert row["status"].startswith("failed: error: ") and "nowhere" in row["status"] and "median" not in row
+    (row,) = training.caffe_row("mini", drawn_set, 2, 1, 1, 2)
+    assert (
+        row["status"] == ""
+        and row["runs"] == 2
+        and 0 < row["median"] < 60
+        and 100 < row["loss_at_start"] < 1000
+    )
+    (row,) = training.caffe_row("mini", drawn_set / "nowhere", 2, 1, 1, 2)
+    assert (
+        row["status"].startswith("failed: error: ")
+        and "nowhere" in row["status"]
+        and "median" not in row
+    )
 
 
 def test_passes_have_as_many_levels_as_they_say(nets):
     picture = np.full((96, 128, 3), 90, np.uint8)
     weights = nets / "mini/weights.caffemodel"
-    rows = end_to_end.measure(end_to_end.passes, "mini", "caffe", weights, picture, (1, 3, 1000, None), 2, 0)
+    rows = end_to_end.measure(
+        end_to_end.passes, "mini", "caffe", weights, picture, (1, 3, 1000, None), 2, 0
+    )
     whole = HandPredictor(weights, "mini").predict(picture).levels
-    assert [(row["levels"], row["pyramid"]) for row in rows] == [(1, False), (3, False), (whole, True)]
+    assert [(row["levels"], row["pyramid"]) for row in rows] == [
+        (1, False),
+        (3, False),
+        (whole, True),
+    ]
     assert all(0 < row["network"] <= row["p90"] and row["status"] == "" for row in rows)
     rows = end_to_end.measure(end_to_end.batches, "mini", "caffe", weights, picture, 1, 0)
     assert [row["batch"] for row in rows] == [1, 2, 4, 8]
-    assert end_to_end.measure(end_to_end.batches, "mini", "caffe", nets / "nowhere", picture, 1, 0)[0]["status"].startswith("not run: ")
+    assert end_to_end.measure(end_to_end.batches, "mini", "caffe", nets / "nowhere", picture, 1, 0)[
+        0
+    ]["status"].startswith("not run: ")
 
 
 def test_ratios_by_hand():
     work = {"variant": "mini", "batch": 2}
-    rows = [work | {"engine": "caffe", "median": 0.3, "p10": 0.2, "p90": 0.4, "peak_mib": 99.6, "difference": 0.0, "status": ""},
-            work | {"engine": "onnxruntime", "median": 0.1, "p10": 0.1, "p90": 0.1, "peak_mib": 50.2, "difference": 2e-5, "status": ""},
-            {"variant": "mini", "batch": 1, "engine": "torch", "status": "not installed: no network"}]
+    rows = [
+        work
+        | {
+            "engine": "caffe",
+            "median": 0.3,
+            "p10": 0.2,
+            "p90": 0.4,
+            "peak_mib": 99.6,
+            "difference": 0.0,
+            "status": "",
+        },
+        work
+        | {
+            "engine": "onnxruntime",
+            "median": 0.1,
+            "p10": 0.1,
+            "p90": 0.1,
+            "peak_mib": 50.2,
+            "difference": 2e-5,
+            "status": "",
+        },
+        {"variant": "mini", "batch": 1, "engine": "torch", "status": "not installed: no network"},
+    ]
     assert cells(tables.network_table(rows))[1:] == [
-        ["mini", "2", "Caffe", "150 (100 to 200)", "1", "100", "0"], ["mini", "2", "ONNX Runtime", "50 (50 to 50)", "3", "50", "2e-05"],
-        ["mini", "1", "PyTorch", "-", "-", "-", "not installed: no network"]]
-    step = {"variant": "mini", "processes": 1, "threads": 2, "batch": 13, "p10": 0.5, "p90": 0.5, "status": ""}
-    rows = [{**step, "system": "Caffe", "median": 0.6}, {**step, "system": "PyTorch", "median": 0.5},
-            {**step, "system": "PyTorch, channels last", "median": 0.4},
-            {**step, "system": "PyTorch", "median": 0.1, "status": "differs from Caffe"}, {**step, "system": "Caffe", "processes": 2, "median": 0.65}]
-    assert [line[5:7] for line in cells(tables.training_table(rows))[1:]] == [["21.7", "1.5"], ["26", ""], ["32.5", ""], ["130", ""], ["40", ""]]
+        ["mini", "2", "Caffe", "150 (100 to 200)", "1", "100", "0"],
+        ["mini", "2", "ONNX Runtime", "50 (50 to 50)", "3", "50", "2e-05"],
+        ["mini", "1", "PyTorch", "-", "-", "-", "not installed: no network"],
+    ]
+    step = {
+        "variant": "mini",
+        "processes": 1,
+        "threads": 2,
+        "batch": 13,
+        "p10": 0.5,
+        "p90": 0.5,
+        "status": "",
+    }
+    rows = [
+        {**step, "system": "Caffe", "median": 0.6},
+        {**step, "system": "PyTorch", "median": 0.5},
+        {**step, "system": "PyTorch, channels last", "median": 0.4},
+        {**step, "system": "PyTorch", "median": 0.1, "status": "differs from Caffe"},
+        {**step, "system": "Caffe", "processes": 2, "median": 0.65},
+    ]
+    assert [line[5:7] for line in cells(tables.training_table(rows))[1:]] == [
+        ["21.7", "1.5"],
+        ["26", ""],
+        ["32.5", ""],
+        ["130", ""],
+        ["40", ""],
+    ]
 
 
 def few_jobs(nets, drawn_set, last=None):
@@ -153,29 +247,47 @@ def few_jobs(nets, drawn_set, last=None):
     picture = np.full((96, 128, 3), 90, np.uint8)
 
     def predictor(function, *args):
-        return end_to_end.measure(function, "mini", "caffe", nets / "mini/weights.caffemodel", picture, *args)
+        return end_to_end.measure(
+            function, "mini", "caffe", nets / "mini/weights.caffemodel", picture, *args
+        )
 
     return lambda *args: [
-        *(jobs.Job(network.TABLE, engine, lambda engine=engine: network.measure("mini", engine, nets / "mini", 2, 1, 0))
-          for engine in ("caffe", "opencv")),
+        *(
+            jobs.Job(
+                network.TABLE,
+                engine,
+                lambda engine=engine: network.measure("mini", engine, nets / "mini", 2, 1, 0),
+            )
+            for engine in ("caffe", "opencv")
+        ),
         jobs.Job(end_to_end.TABLE, "passes", lambda: predictor(end_to_end.passes, (1, None), 1, 0)),
         jobs.Job(end_to_end.LEVELS, "levels", lambda: predictor(end_to_end.passes, (1, 2), 1, 0)),
-        jobs.Job(training.TABLE, "training", last or (lambda: training.caffe_row("mini", drawn_set, 1, 1, 1, 1))),
+        jobs.Job(
+            training.TABLE,
+            "training",
+            last or (lambda: training.caffe_row("mini", drawn_set, 1, 1, 1, 1)),
+        ),
     ]
 
 
 def test_a_run_writes_what_can_be_read_again(nets, drawn_set, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "jobs", few_jobs(nets, drawn_set))
-    bench.main(["--quick", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs/speed.md")])
+    bench.main(
+        ["--quick", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs/speed.md")]
+    )
     results = json.loads((tmp_path / "out/bench.json").read_text())
     assert list(results["tables"]) == ["network", "end_to_end", "levels", "training"]
     assert results["command"].startswith("python -m benchmarks --quick --out ")
-    assert results["machine"]["cores"] >= 1 and results["machine"]["blas"] and results["seconds"] > 0
+    assert (
+        results["machine"]["cores"] >= 1 and results["machine"]["blas"] and results["seconds"] > 0
+    )
     report, text = (tmp_path / "docs/speed.md").read_text(), (tmp_path / "out/bench.md").read_text()
     assert report.replace("speed.png", "bench.png") == text and text in capsys.readouterr().out
     tables_found = [cells(part) for part in re.split(r"^## ", text, flags=re.M)[2:]]
     assert [len(table) - 1 for table in tables_found] == [2, 2, 1, 1]
-    assert tables_found[0][1][3].startswith(tables.shown(500 * results["tables"]["network"][0]["median"]))
+    assert tables_found[0][1][3].startswith(
+        tables.shown(500 * results["tables"]["network"][0]["median"])
+    )
     assert all(len(line) == len(table[0]) for table in tables_found for line in table)
     for picture in (tmp_path / "docs/speed.png", tmp_path / "out/bench.png"):
         assert cv2.imread(str(picture)).std() > 10
@@ -198,7 +310,11 @@ def test_the_document_says_what_the_generator_does():
     assert text.startswith(tables.TITLE)
     recorded = re.findall(r"^## (.*)\n\n((?:(?!##|\|).*\n)*)", text, re.M)
     prose = dict(tables.SECTIONS.values())
-    assert all(said.strip() == prose[heading].strip() for heading, said in recorded if heading != "This run")
+    assert all(
+        said.strip() == prose[heading].strip()
+        for heading, said in recorded
+        if heading != "This run"
+    )
 
 
 def test_the_seconds_of_a_folder():

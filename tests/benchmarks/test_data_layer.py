@@ -1,4 +1,5 @@
 """The benchmark of the data layer, with a stand-in for the peer's environment: what is compared, and what is written."""
+
 import importlib
 import json
 import sys
@@ -22,7 +23,9 @@ def worker(monkeypatch):
     for name in ("albumentations", "torch", "torch.utils", "torch.utils.data"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     sys.modules["albumentations"].Compose = sys.modules["torch.utils.data"].Dataset = object
-    sys.modules["torch.utils.data"].DataLoader = sys.modules["torch.utils.data"].RandomSampler = None
+    sys.modules["torch.utils.data"].DataLoader = sys.modules["torch.utils.data"].RandomSampler = (
+        None
+    )
     name = "benchmarks.peers.albumentations_worker"
     yield importlib.import_module(name)
     del sys.modules[name]
@@ -31,14 +34,20 @@ def worker(monkeypatch):
 @pytest.mark.parametrize("variant", [PAPER, MINI], ids=lambda variant: variant.name)
 def test_the_peer_writes_our_heatmaps(worker, variant):
     rng = np.random.default_rng(0)
-    keypoints = np.column_stack([rng.uniform(0, variant.input_size - 1, (21, 2)), rng.uniform(size=21) < 0.8])
-    found = worker.heatmaps(keypoints[:, :2], keypoints[:, 2] > 0, variant.cells, variant.sigma, variant.background)
+    keypoints = np.column_stack(
+        [rng.uniform(0, variant.input_size - 1, (21, 2)), rng.uniform(size=21) < 0.8]
+    )
+    found = worker.heatmaps(
+        keypoints[:, :2], keypoints[:, 2] > 0, variant.cells, variant.sigma, variant.background
+    )
     expected = encode(keypoints, variant.cells, variant.sigma, variant.background)
     assert found.dtype == expected.dtype and np.abs(found - expected).max() < 1e-5
 
 
 def letterboxed(source, variant) -> list:
-    with Loader(LoaderConfig.of(variant, str(source), augment=False, shuffle=False, workers=0)) as loader:
+    with Loader(
+        LoaderConfig.of(variant, str(source), augment=False, shuffle=False, workers=0)
+    ) as loader:
         return [array.copy() for array in loader.next_batch()[0].values()]
 
 
@@ -46,7 +55,10 @@ def test_the_same_arrays_agree_and_others_do_not(drawn_set):
     arrays = letterboxed(drawn_set, MINI)
     assert set(data_layer.compare(drawn_set, MINI, arrays).values()) == {0}
     for place, change in ((0, 5 / 256), (1, 0.03), (2, 2e-5)):
-        other = [array + np.float32(change) if one == place else array for one, array in enumerate(arrays)]
+        other = [
+            array + np.float32(change) if one == place else array
+            for one, array in enumerate(arrays)
+        ]
         with pytest.raises(UserError, match="does not make what we make"):
             data_layer.compare(drawn_set, MINI, other)
     with pytest.raises(UserError, match="arrays are"):
@@ -54,15 +66,18 @@ def test_the_same_arrays_agree_and_others_do_not(drawn_set):
 
 
 def test_a_sample_is_stretched_with_its_keypoints(drawn_samples):
-    sample = data_layer.stretched(drawn_samples[1], (320, 60))                 # of 160 x 120
+    sample = data_layer.stretched(drawn_samples[1], (320, 60))  # of 160 x 120
     assert sample.jpeg_size() == (320, 60) and sample.mask().shape == (60, 320)
     labelled = drawn_samples[1].keypoints[:, 2] > 0
-    assert np.allclose(sample.keypoints[labelled], drawn_samples[1].keypoints[labelled] * (2, 0.5, 1))
+    assert np.allclose(
+        sample.keypoints[labelled], drawn_samples[1].keypoints[labelled] * (2, 0.5, 1)
+    )
     assert (sample.keypoints[~labelled] == (-1, -1, 0)).all()
 
 
 def test_the_command_writes_a_table_and_json(drawn_samples, tmp_path, monkeypatch, capsys):
     """The peer's stand-in makes 10 images/s, with masks of 1 bit 20, and in the comparison just what we make."""
+
     def make_pictures(folder):
         for size in data_layer.SIZES:
             write_set(folder / str(size[0]) / "set", drawn_samples[:3])
@@ -79,8 +94,15 @@ def test_the_command_writes_a_table_and_json(drawn_samples, tmp_path, monkeypatc
     monkeypatch.setattr(data_layer, "our_rate", lambda source, variant, seconds: 60.0)
     data_layer.main(["--quick", "--out", str(tmp_path / "new")])
     lines = (tmp_path / "new/data_layer.md").read_text().splitlines()
-    assert lines[-4] == "| 640 x 480 | 368 (`paper`) | 60 images/s | 10 (ours x 6.0) | 20 (ours x 3.0) |"
-    assert len(lines) == 8 and "albumentations 2.0.8" in lines[0] and lines[-1] in capsys.readouterr().out
+    assert (
+        lines[-4]
+        == "| 640 x 480 | 368 (`paper`) | 60 images/s | 10 (ours x 6.0) | 20 (ours x 3.0) |"
+    )
+    assert (
+        len(lines) == 8
+        and "albumentations 2.0.8" in lines[0]
+        and lines[-1] in capsys.readouterr().out
+    )
     content = json.loads((tmp_path / "new/data_layer.json").read_text())
     assert len(content["rows"]) == 12 and len(content["differences_from_peer"]) == 4
     assert {row["ours_is_faster_by"] for row in content["rows"]} == {1.0, 3.0, 6.0}
@@ -110,4 +132,8 @@ def test_the_peers_files_hold_masks_of_eight_bits_and_of_one(drawn_samples, tmp_
             assert png[24] == bits and np.load(files / "keypoints.npy").shape == (2, 21, 3)
             assert cv2.imread(str(files / "1.jpg")).shape == (size[1], size[0], 3)
             masks.append(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE))
-        assert np.array_equal(*masks) and masks[0].shape == (size[1], size[0]) and set(np.unique(masks[0])) == {0, 255}
+        assert (
+            np.array_equal(*masks)
+            and masks[0].shape == (size[1], size[0])
+            and set(np.unique(masks[0])) == {0, 255}
+        )

@@ -1,4 +1,5 @@
 """The benchmark for GPUs, as far as it goes without one: its refusals, its nets and how it compares, on the CPU."""
+
 import json
 import sys
 
@@ -18,15 +19,25 @@ def test_without_a_gpu_it_is_one_line(tmp_path):
     if gpu_ids():
         pytest.skip("this machine has a GPU")
     done = run("benchmarks.gpu", "--out", tmp_path / "out")
-    assert done.returncode == UserError.code and done.stdout == "" and not (tmp_path / "out").exists()
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: GPU 0 was asked for, but ")
+    assert (
+        done.returncode == UserError.code and done.stdout == "" and not (tmp_path / "out").exists()
+    )
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith(
+        "error: GPU 0 was asked for, but "
+    )
     assert "make caffe GPU=1" in done.stderr or "install NVIDIA's driver" in done.stderr
 
 
-@pytest.mark.parametrize("python, words", [
-    ("/nowhere/python", "--torch /nowhere/python: No such file"),
-    ([sys.executable, "-S"], "will not do .*No module named 'torch'.*PyTorch for CUDA, or leave it out"),
-])
+@pytest.mark.parametrize(
+    "python, words",
+    [
+        ("/nowhere/python", "--torch /nowhere/python: No such file"),
+        (
+            [sys.executable, "-S"],
+            "will not do .*No module named 'torch'.*PyTorch for CUDA, or leave it out",
+        ),
+    ],
+)
 def test_an_interpreter_without_torch_is_refused(python, words, tmp_path):
     if isinstance(python, list):
         script = tmp_path / "python"
@@ -38,10 +49,17 @@ def test_an_interpreter_without_torch_is_refused(python, words, tmp_path):
 
 
 def test_the_net_alone_is_the_train_net():
-    train, net = read_text("NetParameter", shipped("prototxt/mini/train.prototxt")), gpu_worker.alone("mini", 3)
+    train, net = (
+        read_text("NetParameter", shipped("prototxt/mini/train.prototxt")),
+        gpu_worker.alone("mini", 3),
+    )
     assert list(net.layer[1:]) == list(train.layer[1:]) and net.layer[0].type == "Input"
     shapes = dict(zip(net.layer[0].top, ([*shape.dim] for shape in net.layer[0].input_param.shape)))
-    assert shapes == {"data": [3, 3, 128, 128], "mask_label": [3, 1, 16, 16], "heatmaps": [3, 22, 16, 16]}
+    assert shapes == {
+        "data": [3, 3, 128, 128],
+        "mask_label": [3, 1, 16, 16],
+        "heatmaps": [3, 22, 16, 16],
+    }
     assert list(net.layer[0].top) == list(train.layer[0].top)
 
 
@@ -50,19 +68,33 @@ def test_what_differs_most():
     assert gpu_worker.worst(expected, expected)["error"] == 0
     found = {**expected, "a": np.array([3.0, 4.5]), "b": np.array([0.9])}
     assert gpu_worker.worst(found, expected) == {"blob": "a", "error": pytest.approx(0.1)}
-    assert gpu_worker.worst({**found, "c": np.array([0, 1e-9])}, expected) == {"blob": "c", "error": 1.0}
-    assert gpu_worker.worst({**found, "b": np.array([np.nan])}, expected) == {"blob": "b", "error": float("inf")}
+    assert gpu_worker.worst({**found, "c": np.array([0, 1e-9])}, expected) == {
+        "blob": "c",
+        "error": 1.0,
+    }
+    assert gpu_worker.worst({**found, "b": np.array([np.nan])}, expected) == {
+        "blob": "b",
+        "error": float("inf"),
+    }
 
 
 def test_the_cpu_agrees_with_itself_and_the_comparison_is_not_blind():
     values, gradients = gpu_worker.computed("mini", None)
     again, gradients_again = gpu_worker.computed("mini", None)
-    assert gpu_worker.worst(again, values)["error"] < 1e-6 and gpu_worker.worst(gradients_again, gradients)["error"] < 1e-6
+    assert (
+        gpu_worker.worst(again, values)["error"] < 1e-6
+        and gpu_worker.worst(gradients_again, gradients)["error"] < 1e-6
+    )
     last = stage_blob(LAST_STAGE)
-    assert all(np.abs(values[name]).max() > 1e-3 for name in ("conv1_1", "conv5_3_CPM", last))  # nothing died
-    assert all(np.abs(gradients[name]).max() > 0 for name in ("conv1_1/0", "conv1_1/1", f"{last}/0"))
-    assert gpu_worker.worst({**gradients, "conv1_1/0": gradients["conv1_1/0"] * 1.01}, gradients) == {
-        "blob": "conv1_1/0", "error": pytest.approx(0.01, rel=1e-3)}
+    assert all(
+        np.abs(values[name]).max() > 1e-3 for name in ("conv1_1", "conv5_3_CPM", last)
+    )  # nothing died
+    assert all(
+        np.abs(gradients[name]).max() > 0 for name in ("conv1_1/0", "conv1_1/1", f"{last}/0")
+    )
+    assert gpu_worker.worst(
+        {**gradients, "conv1_1/0": gradients["conv1_1/0"] * 1.01}, gradients
+    ) == {"blob": "conv1_1/0", "error": pytest.approx(0.01, rel=1e-3)}
 
 
 def test_the_workers_figures_on_the_cpu():
@@ -76,11 +108,18 @@ def test_the_workers_figures_on_the_cpu():
 
 def test_the_table(monkeypatch, tmp_path, capsys):
     """The run whole, each figure taken on the CPU or made to fail."""
+
     def on_cpu(python, module, job, variant, _gpu, *numbers, environment):
         if job == "training":
-            return original(python, module, job, "no such variant", "cpu", *numbers, environment=environment)
-        return {"agreement": {way: {"blob": "conv1_1", "error": 2e-6} for way in ("forward", "backward")},
-                "inference": {"total": 0.012, "network": 0.01, "levels": 19}}[job]
+            return original(
+                python, module, job, "no such variant", "cpu", *numbers, environment=environment
+            )
+        return {
+            "agreement": {
+                way: {"blob": "conv1_1", "error": 2e-6} for way in ("forward", "backward")
+            },
+            "inference": {"total": 0.012, "network": 0.01, "levels": 19},
+        }[job]
 
     original = gpu.ask
     monkeypatch.setattr(gpu, "ask", on_cpu)
@@ -92,10 +131,22 @@ def test_the_table(monkeypatch, tmp_path, capsys):
     gpu.main(["--out", str(tmp_path)])
     table = (tmp_path / "gpu.md").read_text()
     assert table in capsys.readouterr().out and table.startswith("a card, ")
-    assert "| GPU against CPU | mini | no TF32, 8 MiB | forward 2.0e-06 (conv1_1), backward 2.0e-06 (conv1_1) |" in table
-    assert "| training with its data layer, batch 13 | paper | as it is | 0.500 s/iteration, 0.125 s of it waiting for data |" in table
-    assert "| inference, full pyramid | paper | TF32, 64 MiB | 12.0 ms/image, 10.0 of it in the net, 19 levels |" in table
-    assert "| training, batch 13 | paper | TF32, 512 MiB | failed: mcc_caffe.core.errors.UserError: prototxt/no such variant/train" in table
+    assert (
+        "| GPU against CPU | mini | no TF32, 8 MiB | forward 2.0e-06 (conv1_1), backward 2.0e-06 (conv1_1) |"
+        in table
+    )
+    assert (
+        "| training with its data layer, batch 13 | paper | as it is | 0.500 s/iteration, 0.125 s of it waiting for data |"
+        in table
+    )
+    assert (
+        "| inference, full pyramid | paper | TF32, 64 MiB | 12.0 ms/image, 10.0 of it in the net, 19 levels |"
+        in table
+    )
+    assert (
+        "| training, batch 13 | paper | TF32, 512 MiB | failed: mcc_caffe.core.errors.UserError: prototxt/no such variant/train"
+        in table
+    )
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
     assert len({(what, variant, how) for what, variant, how, _ in rows}) == len(rows)
     assert {variant for _, variant, _, _ in rows} == {"paper", MINI.name}
@@ -103,4 +154,7 @@ def test_the_table(monkeypatch, tmp_path, capsys):
 
 def test_settings():
     assert gpu.setting() == {"CAFFE_CUDNN_WORKSPACE_MIB": "8"}
-    assert gpu.setting(64, tf32=False) == {"CAFFE_CUDNN_WORKSPACE_MIB": "64", "NVIDIA_TF32_OVERRIDE": "0"}
+    assert gpu.setting(64, tf32=False) == {
+        "CAFFE_CUDNN_WORKSPACE_MIB": "64",
+        "NVIDIA_TF32_OVERRIDE": "0",
+    }

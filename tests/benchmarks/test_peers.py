@@ -1,4 +1,5 @@
 """MediaPipe as a peer, with a stand-in for the module `mediapipe`: pictures go to another interpreter and come back as predictions."""
+
 import sys
 
 import numpy as np
@@ -12,7 +13,7 @@ from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.predictions import Predictions
 
 # Finds nothing in upright pictures, and otherwise two hands, of which the second is surer: its keypoint k lies at k/20, k/40.
-STAND_IN = '''
+STAND_IN = """
 from types import SimpleNamespace as Of
 
 class Hands:
@@ -30,12 +31,13 @@ class Hands:
         return Of(multi_handedness=[Of(classification=[Of(score=score)]) for score in (0.6, 0.9)], multi_hand_landmarks=hands)
 
 solutions = Of(hands=Of(Hands=Hands))
-'''
+"""
 
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """Puts a module `mediapipe` of the given text into the worker's way, and this interpreter in the place of MediaPipe's."""
+
     def put(text: str) -> None:
         (tmp_path / "modules").mkdir(exist_ok=True)
         (tmp_path / "modules/mediapipe.py").write_text(text)
@@ -47,11 +49,15 @@ def stand_in(tmp_path, monkeypatch):
 
 def test_the_surest_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path):
     stand_in(STAND_IN)
-    mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path / "new/found.json"), "--limit", "9"])
+    mediapipe_hands.main(
+        [str(drawn_set), "--out", str(tmp_path / "new/found.json"), "--limit", "9"]
+    )
     found, samples = Predictions(tmp_path / "new/found.json"), SampleSet(drawn_set)
     assert found.name == "MediaPipe 0.10.21"
     wide = [samples[place] for place in range(9) if samples[place].image().shape[:2] == (120, 160)]
-    assert list(found.images) == [sample.key for sample in wide] and len(wide) == 4       # the upright ones have no hand
+    assert (
+        list(found.images) == [sample.key for sample in wide] and len(wide) == 4
+    )  # the upright ones have no hand
     keypoints, mask = found.images[wide[0].key]
     k = np.arange(21)
     expected = np.column_stack([k / 20 * 160 - 0.5, k / 40 * 120 - 0.5, np.full(21, 0.9)])
@@ -64,21 +70,41 @@ def test_pictures_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
     stand_in(STAND_IN.replace("[Of(x=k / width, y=k / 40) for k in range(21)]", report))
     mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path / "found.json")])
     for key, (keypoints, _) in Predictions(tmp_path / "found.json").images.items():
-        image = next(entry for entry in sets.open_sets(drawn_set)["drawn"] if entry.where.endswith(key)).sample().image()
+        image = (
+            next(entry for entry in sets.open_sets(drawn_set)["drawn"] if entry.where.endswith(key))
+            .sample()
+            .image()
+        )
         height, width = image.shape[:2]
-        assert np.allclose(keypoints[0, :2], (image[0, :, 2].sum() * width - 0.5, image[0, :, 0].sum() * height - 0.5))
+        assert np.allclose(
+            keypoints[0, :2],
+            (image[0, :, 2].sum() * width - 0.5, image[0, :, 0].sum() * height - 0.5),
+        )
 
 
-@pytest.mark.parametrize("text, message", [
-    ("raise ImportError('libGL is missing')", "MediaPipe ended after 0 of 10 pictures: ImportError: libGL is missing"),
-    (STAND_IN.replace("> image", "!= image"), "MediaPipe found no hand in the 10 pictures"),
-    (STAND_IN.replace("            return Of", "            raise SystemExit(3)"), "MediaPipe ended after 0 of 10 pictures"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "raise ImportError('libGL is missing')",
+            "MediaPipe ended after 0 of 10 pictures: ImportError: libGL is missing",
+        ),
+        (STAND_IN.replace("> image", "!= image"), "MediaPipe found no hand in the 10 pictures"),
+        (
+            STAND_IN.replace("            return Of", "            raise SystemExit(3)"),
+            "MediaPipe ended after 0 of 10 pictures",
+        ),
+    ],
+)
 def test_a_fault_is_one_line_and_nothing_is_written(drawn_set, stand_in, tmp_path, text, message):
     stand_in(text)
     with pytest.raises(UserError) as error:
         mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path / "found.json")])
-    assert message in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "found.json").exists()
+    assert (
+        message in str(error.value)
+        and "\n" not in str(error.value)
+        and not (tmp_path / "found.json").exists()
+    )
 
 
 def test_the_environment_is_made_once_and_again_when_it_is_not_whole(tmp_path, monkeypatch):
@@ -88,16 +114,27 @@ def test_the_environment_is_made_once_and_again_when_it_is_not_whole(tmp_path, m
     def made(command, **options):
         commands.append([str(word) for word in command])
         failed = "--no-deps" in commands[-1] and len(commands) == 3
-        return type("Done", (), {"returncode": int(failed), "stderr": "Looking\nERROR: no network\n", "stdout": ""})
+        return type(
+            "Done",
+            (),
+            {"returncode": int(failed), "stderr": "Looking\nERROR: no network\n", "stdout": ""},
+        )
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(mediapipe_hands.subprocess, "run", made)
     folder = tmp_path / "mcc-caffe/peers/mediapipe-0.10.21"
     folder.mkdir(parents=True)
-    with pytest.raises(UserError, match=r"mediapipe-0.10.21 could not be made \(ERROR: no network\)"):
+    with pytest.raises(
+        UserError, match=r"mediapipe-0.10.21 could not be made \(ERROR: no network\)"
+    ):
         mediapipe_hands.interpreter()
     assert mediapipe_hands.interpreter() == folder / "bin/python"
-    assert commands[3:] == commands[:3] and commands[0][1:] == ["-m", "venv", "--clear", str(folder)]
+    assert commands[3:] == commands[:3] and commands[0][1:] == [
+        "-m",
+        "venv",
+        "--clear",
+        str(folder),
+    ]
     assert commands[2][0] == str(folder / "bin/python") and "mediapipe==0.10.21" in commands[2]
     mediapipe_hands.interpreter()
     assert len(commands) == 6
@@ -106,11 +143,17 @@ def test_the_environment_is_made_once_and_again_when_it_is_not_whole(tmp_path, m
     assert len(commands) == 9
 
 
-@pytest.mark.parametrize("said, line", [
-    ("Traceback\nTypeError: no\n\r  0%|          | 0/3 [00:00<?, ?column/s]\n", "TypeError: no"),
-    ("\r 33%|###       | 1/3 [00:04<00:09,  4.90s/column]", "no word of why"),
-    ("wait\nERROR: no network\n", "ERROR: no network"),
-    ("", "no word of why"),
-])
+@pytest.mark.parametrize(
+    "said, line",
+    [
+        (
+            "Traceback\nTypeError: no\n\r  0%|          | 0/3 [00:00<?, ?column/s]\n",
+            "TypeError: no",
+        ),
+        ("\r 33%|###       | 1/3 [00:04<00:09,  4.90s/column]", "no word of why"),
+        ("wait\nERROR: no network\n", "ERROR: no network"),
+        ("", "no word of why"),
+    ],
+)
 def test_why_a_command_failed(said, line):
     assert last_line(said) == line

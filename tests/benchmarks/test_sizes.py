@@ -1,4 +1,5 @@
 """`python -m benchmarks.sizes` on its two smallest nets and a handful of drawn hands; its costs by hand."""
+
 import json
 import re
 
@@ -17,11 +18,21 @@ SMALL = (Size(0.125, 64), Size(MINI.width, MINI.input_size))
 
 def test_a_net_of_another_size(tmp_path):
     sizes.write_net(Size(0.125, 64), tmp_path)
-    deploy, solver = read_text("NetParameter", tmp_path / "deploy.prototxt"), read_text("SolverParameter", tmp_path / "solver.prototxt")
+    deploy, solver = (
+        read_text("NetParameter", tmp_path / "deploy.prototxt"),
+        read_text("SolverParameter", tmp_path / "solver.prototxt"),
+    )
     assert list(deploy.layer[0].input_param.shape[0].dim) == [1, 3, 64, 64]
-    assert next(layer for layer in deploy.layer if layer.name == "conv1_1").convolution_param.num_output == 8
+    assert (
+        next(
+            layer for layer in deploy.layer if layer.name == "conv1_1"
+        ).convolution_param.num_output
+        == 8
+    )
     assert solver.net == str(tmp_path / "train.prototxt") and solver.type == MINI.schedule.type
-    data = next(layer for layer in read_text("NetParameter", solver.net).layer if layer.type == "Python")
+    data = next(
+        layer for layer in read_text("NetParameter", solver.net).layer if layer.type == "Python"
+    )
     assert '"input_size": 64' in data.python_param.param_str
 
 
@@ -31,28 +42,54 @@ def test_the_cost_by_hand(tmp_path):
         layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
         layer { name: "pool" type: "Pooling" bottom: "a" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }
         layer { name: "b" type: "Convolution" bottom: "pool" top: "b" convolution_param { num_output: 2 kernel_size: 1 } }""")
-    assert sizes.cost(tmp_path / "net.prototxt") == (3 * 4 * 9 * 64 + 4 * 2 * 16, 3 * 4 * 9 + 4 + 4 * 2 + 2)
+    assert sizes.cost(tmp_path / "net.prototxt") == (
+        3 * 4 * 9 * 64 + 4 * 2 * 16,
+        3 * 4 * 9 + 4 + 4 * 2 + 2,
+    )
 
 
 def test_the_table_compares_with_mini():
     seconds = {"median": 0.004}
     found = {name: [0.5, 0.7] for name in sizes.MEASURES}
-    results = [Measured(SMALL[0], 10**8, 500_000, seconds, found, []),
-               Measured(SMALL[1], 5 * 10**8, 2_000_000, {"median": 0.008}, {name: [0.25] for name in sizes.MEASURES}, [7]),
-               Measured(Size(0.5, 128), 20 * 10**8, 8_000_000, {"median": 0.03}, {name: [] for name in sizes.MEASURES}, [3, 7])]
+    results = [
+        Measured(SMALL[0], 10**8, 500_000, seconds, found, []),
+        Measured(
+            SMALL[1],
+            5 * 10**8,
+            2_000_000,
+            {"median": 0.008},
+            {name: [0.25] for name in sizes.MEASURES},
+            [7],
+        ),
+        Measured(
+            Size(0.5, 128),
+            20 * 10**8,
+            8_000_000,
+            {"median": 0.03},
+            {name: [] for name in sizes.MEASURES},
+            [3, 7],
+        ),
+    ]
     report = sizes.text(results, "Trained somehow.", "a.png")
     assert "| 0.125 | 64 | 0.50 M | 0.10 G | 4.0 | 0.50 | 0.600 (0.500 to 0.700) |" in report
     assert "| 0.25 | 128 | 2.00 M | 0.50 G | 8.0 | 1.00 | 0.250 | 0.250 |" in report
     assert "| 0.5 | 128 | 8.00 M | 2.00 G | 30.0 | 3.75 | - | - | - | - | - |" in report
     assert [line for line in report.splitlines() if line.startswith("Diverged")] == [
-        "Diverged and left out: width 0.25, input 128, seed 7.", "Diverged and left out: width 0.5, input 128, seed 3, 7."]
+        "Diverged and left out: width 0.25, input 128, seed 7.",
+        "Diverged and left out: width 0.5, input 128, seed 3, 7.",
+    ]
     assert sizes.draw(results).startswith(b"\x89PNG")
     assert "](a.png)" in report and "](" not in sizes.text(results, "", "")
 
 
-@pytest.mark.parametrize("ratio, diverged", [(0.3, False), (1.0, True), (4e10, True), (float("nan"), True)])
+@pytest.mark.parametrize(
+    "ratio, diverged", [(0.3, False), (1.0, True), (4e10, True), (float("nan"), True)]
+)
 def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_path):
-    lines = [{"iteration": number, "ratio_to_trivial": {"loss6": value}} for number, value in ((20, 0.9), (40, ratio))]
+    lines = [
+        {"iteration": number, "ratio_to_trivial": {"loss6": value}}
+        for number, value in ((20, 0.9), (40, ratio))
+    ]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert sizes.has_diverged(tmp_path) == diverged
 
@@ -60,18 +97,38 @@ def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_
 def test_the_whole_command(two_sets, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sizes, "SIZES", SMALL)
     monkeypatch.setattr(sizes, "SECONDS", 0.0)
-    options = ["--data", str(two_sets), "--out", str(tmp_path / "out"), "--iterations", "1", "--batch-size", "2", "--seeds", "3"]
+    options = [
+        "--data",
+        str(two_sets),
+        "--out",
+        str(tmp_path / "out"),
+        "--iterations",
+        "1",
+        "--batch-size",
+        "2",
+        "--seeds",
+        "3",
+    ]
     sizes.main([*options, "--report", str(tmp_path / "docs/sizes.md")])
     report = (tmp_path / "docs/sizes.md").read_text()
     rows = re.findall(r"^\| (0\.\d+) \| (\d+) \|", report, re.M)
     assert rows == [("0.125", "64"), ("0.25", "128")]
-    assert f"`python -m benchmarks.sizes --data {two_sets} --iterations 1 --batch-size 2 --seeds 3`" in report
+    assert (
+        f"`python -m benchmarks.sizes --data {two_sets} --iterations 1 --batch-size 2 --seeds 3`"
+        in report
+    )
     assert "on 6 samples of" in report and "4 others to measure on" in report
     assert "](sizes.png)" in report and cv2.imread(str(tmp_path / "docs/sizes.png")).size
-    assert snapshots.iteration(snapshots.newest(tmp_path / "out/width0.125_input64/seed3/snapshots")) == 1
+    assert (
+        snapshots.iteration(snapshots.newest(tmp_path / "out/width0.125_input64/seed3/snapshots"))
+        == 1
+    )
     capfd.readouterr()
     sizes.main(options)
-    assert capfd.readouterr().out.count("finished before") == 2 and (tmp_path / "out/sizes.md").is_file()
+    assert (
+        capfd.readouterr().out.count("finished before") == 2
+        and (tmp_path / "out/sizes.md").is_file()
+    )
     with pytest.raises(UserError, match="holds trainings with batch_size 2, not 3"):
         sizes.main([*options, "--batch-size", "3"])
     with pytest.raises(UserError, match="--seeds 1 1: give different ones"):

@@ -1,4 +1,5 @@
 """Fixtures of the tests of building Caffe."""
+
 import pytest
 
 from caffe_build import edits

@@ -1,4 +1,5 @@
 """Building Caffe, without compiling it."""
+
 import dataclasses
 import shutil
 import subprocess
@@ -52,19 +53,33 @@ def built(tree, cache):
 
 def make_objects(tools: Path) -> None:
     """Makes the fake ninja leave what the real one leaves."""
-    write_program(tools / "ninja", 'mkdir -p "$2/lib" "$2/tools"; echo "[1/1] Linking"; '
-                                   'for file in lib/_caffe.so lib/libcaffe.so.1.0.0 tools/caffe; do : > "$2/$file"; done; '
-                                   'ln -sf libcaffe.so.1.0.0 "$2/lib/libcaffe.so"')
+    write_program(
+        tools / "ninja",
+        'mkdir -p "$2/lib" "$2/tools"; echo "[1/1] Linking"; '
+        'for file in lib/_caffe.so lib/libcaffe.so.1.0.0 tools/caffe; do : > "$2/$file"; done; '
+        'ln -sf libcaffe.so.1.0.0 "$2/lib/libcaffe.so"',
+    )
 
 
-def test_a_build_ends_in_a_whole_tree_and_nothing_else(caffe_like_tree, tmp_path, fake_tools, monkeypatch):
+def test_a_build_ends_in_a_whole_tree_and_nothing_else(
+    caffe_like_tree, tmp_path, fake_tools, monkeypatch
+):
     make_objects(fake_tools)
     monkeypatch.setattr(check, "fault", lambda folder: "")
     (caffe_like_tree / "LICENSE").write_text("BSD")
     (caffe_like_tree / "python/caffe/_caffe.so").symlink_to("/build/lib/_caffe.so")
     prefix = built(caffe_like_tree, tmp_path / "cache")
-    assert {path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if not path.is_dir()} == {
-        "LICENSE", "about.json", "bin/caffe", "lib/libcaffe.so", "lib/libcaffe.so.1.0.0", "python/caffe/_caffe.so", "python/caffe/io.py"}
+    assert {
+        path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if not path.is_dir()
+    } == {
+        "LICENSE",
+        "about.json",
+        "bin/caffe",
+        "lib/libcaffe.so",
+        "lib/libcaffe.so.1.0.0",
+        "python/caffe/_caffe.so",
+        "python/caffe/io.py",
+    }
     assert not (prefix / "python/caffe/_caffe.so").is_symlink()
     assert sorted(path.suffix for path in prefix.parent.iterdir()) == ["", ".lock", ".log"]
     assert build.is_current(prefix) and build.options_of(prefix) == CPU
@@ -72,11 +87,19 @@ def test_a_build_ends_in_a_whole_tree_and_nothing_else(caffe_like_tree, tmp_path
     assert not build.is_current(prefix)
 
 
-def test_a_failed_compilation_keeps_its_work_and_takes_no_name(caffe_like_tree, tmp_path, fake_tools):
+def test_a_failed_compilation_keeps_its_work_and_takes_no_name(
+    caffe_like_tree, tmp_path, fake_tools
+):
     write_program(fake_tools / "ninja", "echo '[1/2] Building'; echo 'a.cpp:1: error: no'; exit 1")
-    with pytest.raises(CompileError, match=r"(?s)the compiler failed; the log is .*\.log.*a.cpp:1: error: no"):
+    with pytest.raises(
+        CompileError, match=r"(?s)the compiler failed; the log is .*\.log.*a.cpp:1: error: no"
+    ):
         built(caffe_like_tree, tmp_path / "cache")
-    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".build", ".lock", ".log"]
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [
+        ".build",
+        ".lock",
+        ".log",
+    ]
 
 
 def test_a_build_that_does_not_work_takes_no_name(caffe_like_tree, tmp_path, fake_tools):
@@ -88,12 +111,22 @@ def test_a_build_that_does_not_work_takes_no_name(caffe_like_tree, tmp_path, fak
     assert not [path for path in (tmp_path / "cache").iterdir() if not path.suffix]
 
 
-@pytest.mark.parametrize("tool, text, error, words", [
-    ("cmake", "echo 'CMake Error: no Boost'; exit 1", CompileError, "CMake Error: no Boost"),
-    ("cmake", "echo 'cp: x: No space left on device'; exit 1", DiskError, "is full.*XDG_CACHE_HOME"),
-    ("c++", "exit 1", CompileError, "boost_python.*setup.sh.*distribution's own"),
-])
-def test_what_fails_is_named_with_its_remedy(caffe_like_tree, tmp_path, fake_tools, tool, text, error, words):
+@pytest.mark.parametrize(
+    "tool, text, error, words",
+    [
+        ("cmake", "echo 'CMake Error: no Boost'; exit 1", CompileError, "CMake Error: no Boost"),
+        (
+            "cmake",
+            "echo 'cp: x: No space left on device'; exit 1",
+            DiskError,
+            "is full.*XDG_CACHE_HOME",
+        ),
+        ("c++", "exit 1", CompileError, "boost_python.*setup.sh.*distribution's own"),
+    ],
+)
+def test_what_fails_is_named_with_its_remedy(
+    caffe_like_tree, tmp_path, fake_tools, tool, text, error, words
+):
     write_program(fake_tools / tool, text)
     with pytest.raises(error, match=f"(?s){words}"):
         built(caffe_like_tree, tmp_path / "cache")
@@ -101,7 +134,9 @@ def test_what_fails_is_named_with_its_remedy(caffe_like_tree, tmp_path, fake_too
 
 def test_missing_tools_and_little_room(caffe_like_tree, tmp_path, fake_tools, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40, 2**20))
+        patch.setattr(
+            shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40, 2**20)
+        )
         with pytest.raises(DiskError, match="has 1 MB free"):
             built(caffe_like_tree, tmp_path / "cache")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
@@ -114,7 +149,9 @@ def test_the_second_of_two_builds_waits_and_says_so(tmp_path, capfd):
     code = "import sys, pathlib, caffe_build.build as b\nwith b.lock(pathlib.Path(sys.argv[1])) as waited: print(waited)"
     with build.lock(path) as waited:
         assert not waited
-        second = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        second = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         assert "waiting for it" in second.stdout.readline()
         assert second.poll() is None
     assert second.communicate(timeout=10)[0].strip() == "True"

@@ -1,4 +1,5 @@
 """The command and setup.sh: which Caffe is used, and what is said where there is none."""
+
 import os
 import shutil
 import subprocess
@@ -44,10 +45,15 @@ def test_named_prefixes_that_do_not_work_are_one_line(tmp_path):
     package = tmp_path / "python" / "caffe"
     package.mkdir(parents=True)
     (package / "_caffe.so").touch()
-    (package / "__init__.py").write_text("raise ImportError('libglog.so.0: cannot open shared object file')")
+    (package / "__init__.py").write_text(
+        "raise ImportError('libglog.so.0: cannot open shared object file')"
+    )
     answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(tmp_path)))
     assert answer.returncode == PrefixError.code
-    assert answer.stderr.count("\n") == 1 and "does not work: ImportError: libglog.so.0" in answer.stderr
+    assert (
+        answer.stderr.count("\n") == 1
+        and "does not work: ImportError: libglog.so.0" in answer.stderr
+    )
 
 
 def test_a_broken_caffe_on_pythons_path_is_named(tmp_path):
@@ -65,7 +71,13 @@ def test_a_named_source_that_is_none_and_bad_arguments(tmp_path):
 
 
 def test_an_interpreter_without_the_packages_is_told_which_to_use():
-    bare = subprocess.run([sys.executable, "-S", "-m", "caffe_build"], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    bare = subprocess.run(
+        [sys.executable, "-S", "-m", "caffe_build"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     assert bare.returncode == CompileError.code
     assert bare.stderr.count("\n") == 1 and "run caffe_build/setup.sh" in bare.stderr
 
@@ -80,7 +92,10 @@ def test_print_prefix(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, caffe_like_tree):
     (tmp_path / "file").touch()
-    answer = run("caffe_build", env=environment(XDG_CACHE_HOME=str(tmp_path / "file"), CAFFE_SOURCE=str(caffe_like_tree)))
+    answer = run(
+        "caffe_build",
+        env=environment(XDG_CACHE_HOME=str(tmp_path / "file"), CAFFE_SOURCE=str(caffe_like_tree)),
+    )
     assert answer.returncode == DiskError.code
     assert answer.stderr.count("\n") == 1 and "XDG_CACHE_HOME" in answer.stderr
 
@@ -92,12 +107,31 @@ def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
     """Runs setup.sh where `id -u` says 1000, with a dpkg that has all or no packages, and without apt's real programs."""
     tools = tmp_path / "tools"
     write_program(tools / "id", "echo 1000")
-    write_program(tools / "dpkg-query", 'shift 2; for name; do echo "installed $name"; done' if installed else "exit 1")
-    write_program(tools / "apt-get", f"echo apt-get $* >> {tmp_path}/calls; echo 'E: Unable to fetch'; exit 100")
+    write_program(
+        tools / "dpkg-query",
+        'shift 2; for name; do echo "installed $name"; done' if installed else "exit 1",
+    )
+    write_program(
+        tools / "apt-get",
+        f"echo apt-get $* >> {tmp_path}/calls; echo 'E: Unable to fetch'; exit 100",
+    )
     write_program(tools / "apt-cache", '[ "$2" != libglib2.0-0t64 ]')
     if sudo:
         write_program(tools / "sudo", '"$@"')
-    for name in ("bash", "dirname", "sed", "tr", "grep", "tail", "mktemp", "rm", "env", "cat", "sha256sum", "cut"):
+    for name in (
+        "bash",
+        "dirname",
+        "sed",
+        "tr",
+        "grep",
+        "tail",
+        "mktemp",
+        "rm",
+        "env",
+        "cat",
+        "sha256sum",
+        "cut",
+    ):
         if not (tools / name).exists():
             (tools / name).symlink_to(shutil.which(name))
     command = [tools / "bash", ROOT / "caffe_build" / "setup.sh", *arguments]
@@ -110,7 +144,9 @@ def test_setup_without_root_prints_what_to_install(tmp_path):
     assert answer.returncode == 1 and "needs root" in answer.stderr
     command = answer.stderr.splitlines()[-1]
     assert command.startswith("  sudo apt-get install")
-    assert {"python3-venv", "libglib2.0-0", "libboost-python-dev", "libopenblas-dev"} <= set(command.split())
+    assert {"python3-venv", "libglib2.0-0", "libboost-python-dev", "libopenblas-dev"} <= set(
+        command.split()
+    )
     assert not (tmp_path / "calls").exists()
 
 

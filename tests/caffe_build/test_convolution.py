@@ -1,4 +1,5 @@
 """Caffe's layers that we changed for speed: they compute what Caffe's own do."""
+
 import os
 import subprocess
 import sys
@@ -11,31 +12,39 @@ from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
 caffe = import_caffe()
 caffe.set_mode_cpu()
 if not has_onednn():
-    pytest.skip(f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True)
+    pytest.skip(
+        f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True
+    )
 
 TOLERANCE = 1e-5  # of the largest value; rounding alone differs by about 1e-6
 
 # channels in and out, kernel, stride, padding, group, bias, dilation, width and height
 SHAPES = [
-    (3, 16, 3, 1, 1, 1, True, 1, 24, 17),     # the first layer
-    (56, 32, 7, 1, 3, 1, True, 1, 16, 16),    # a stage's first
-    (32, 22, 1, 1, 0, 1, True, 1, 16, 16),    # a stage's output: channels that fill no vector
-    (8, 12, 3, 2, 1, 2, False, 1, 15, 20),    # what these nets do not have, but Caffe does
+    (3, 16, 3, 1, 1, 1, True, 1, 24, 17),  # the first layer
+    (56, 32, 7, 1, 3, 1, True, 1, 16, 16),  # a stage's first
+    (32, 22, 1, 1, 0, 1, True, 1, 16, 16),  # a stage's output: channels that fill no vector
+    (8, 12, 3, 2, 1, 2, False, 1, 15, 20),  # what these nets do not have, but Caffe does
     (6, 5, 5, 2, 0, 1, True, 1, 5, 9),
-    (4, 4, 3, 1, 2, 1, True, 2, 12, 12),      # dilated: Caffe's own runs
+    (4, 4, 3, 1, 2, 1, True, 2, 12, 12),  # dilated: Caffe's own runs
 ]
 
 
 def convolution(tmp_path, engine, shape, images=2, bottoms=1):
     """A net of one convolution of random weights, the same for every engine."""
     inside, outside, kernel, stride, pad, group, bias, dilation, width, height = shape
-    tops = [f'layer {{ name: "x{i}" type: "Input" top: "x{i}" input_param {{ shape {{ dim: {images} dim: {inside} dim: {height} dim: {width} }} }} }}'
-            for i in range(bottoms)]
+    tops = [
+        f'layer {{ name: "x{i}" type: "Input" top: "x{i}" input_param {{ shape {{ dim: {images} dim: {inside} dim: {height} dim: {width} }} }} }}'
+        for i in range(bottoms)
+    ]
     wired = " ".join(f'bottom: "x{i}" top: "y{i}"' for i in range(bottoms))
     path = tmp_path / f"{engine}.prototxt"
-    path.write_text("force_backward: true\n" + "\n".join(tops) + f"""
+    path.write_text(
+        "force_backward: true\n"
+        + "\n".join(tops)
+        + f"""
         layer {{ name: "y" type: "Convolution" {wired} convolution_param {{ num_output: {outside} kernel_size: {kernel} stride: {stride}
-            pad: {pad} group: {group} bias_term: {str(bias).lower()} dilation: {dilation} engine: {engine} }} }}""")
+            pad: {pad} group: {group} bias_term: {str(bias).lower()} dilation: {dilation} engine: {engine} }} }}"""
+    )
     net = caffe.Net(str(path), caffe.TRAIN)
     rng = np.random.default_rng(0)
     for blob in net.params["y"]:
@@ -59,7 +68,9 @@ def passes(net, images, seed=1):
     net.backward()
     arrays = {name: blob.data.copy() for name, blob in net.blobs.items()}
     arrays |= {f"{name} gradient": net.blobs[name].diff.copy() for name in bottoms}
-    return arrays | {f"parameter {place}": blob.diff.copy() for place, blob in enumerate(net.params["y"])}
+    return arrays | {
+        f"parameter {place}": blob.diff.copy() for place, blob in enumerate(net.params["y"])
+    }
 
 
 def assert_equal(found, wanted):
@@ -82,7 +93,9 @@ def test_another_batch_size_and_back(tmp_path):
 
 
 def test_several_bottoms_share_the_weights(tmp_path):
-    own, reference = (convolution(tmp_path, engine, SHAPES[0], bottoms=2) for engine in ("DEFAULT", "CAFFE"))
+    own, reference = (
+        convolution(tmp_path, engine, SHAPES[0], bottoms=2) for engine in ("DEFAULT", "CAFFE")
+    )
     assert_equal(passes(own, 2), passes(reference, 2))
 
 
@@ -97,9 +110,16 @@ def test_changed_weights_count_at_once(tmp_path):
 @pytest.mark.parametrize("engine, ran", [("DEFAULT", True), ("CAFFE", False)])
 def test_the_layer_says_which_convolution_runs(tmp_path, engine, ran):
     convolution(tmp_path, engine, SHAPES[0])
-    code = f"import caffe; caffe.Net({str(tmp_path / f'{engine}.prototxt')!r}, caffe.TRAIN).forward()"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={**os.environ, "DNNL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"}).stdout
+    code = (
+        f"import caffe; caffe.Net({str(tmp_path / f'{engine}.prototxt')!r}, caffe.TRAIN).forward()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "DNNL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"},
+    ).stdout
     assert ("convolution" in told) == ran
 
 
@@ -142,5 +162,9 @@ def test_relu_in_place_by_hand(tmp_path, slope):
     net.forward()
     net.blobs["y"].diff[0] = np.arange(37) + 1
     net.backward()
-    np.testing.assert_allclose(net.blobs["y"].data[0], np.where(values > 0, values, slope * values), rtol=1e-6)
-    np.testing.assert_allclose(net.blobs["x"].diff[0], np.where(values > 0, 1, slope) * (np.arange(37) + 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        net.blobs["y"].data[0], np.where(values > 0, values, slope * values), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        net.blobs["x"].diff[0], np.where(values > 0, 1, slope) * (np.arange(37) + 1), rtol=1e-6
+    )

@@ -1,4 +1,5 @@
 """The build with CUDA: every decision on the way, without CUDA, without a network and without compiling Caffe."""
+
 import dataclasses
 import json
 import os
@@ -29,7 +30,9 @@ def test_the_edits_for_cuda_take_in_the_places_they_were_written_for(tmp_path):
     for _ in range(2):
         edits.apply_edits(tmp_path, edits.GPU_EDITS)
     factory = (tmp_path / "src/caffe/layer_factory.cpp").read_text()
-    assert factory.count("Caffe::mode() == Caffe::GPU") == 7  # convolutions and six more kinds of layers
+    assert (
+        factory.count("Caffe::mode() == Caffe::GPU") == 7
+    )  # convolutions and six more kinds of layers
     assert "thrust" not in "".join(path.read_text() for path in tmp_path.rglob("*.cu"))
 
 
@@ -42,21 +45,33 @@ def test_the_key_of_a_build_with_cuda_changes_with_the_toolkit():
 def test_what_cmake_is_told_of_cuda():
     told = options.gpu(TOOLKIT).definitions
     assert (told["CPU_ONLY"], told["USE_CUDNN"], told["USE_NCCL"]) == ("OFF", "ON", "ON")
-    assert (told["CUDA_ARCH_NAME"], told["CUDA_ARCH_BIN"], told["CUDA_ARCH_PTX"]) == ("Manual", "80;90", "")
-    assert told["CUDNN_LIBRARY"] == "/cache/cuda-13.0-1/lib64/libcudnn.so" and told["BLAS"] == "Open"
+    assert (told["CUDA_ARCH_NAME"], told["CUDA_ARCH_BIN"], told["CUDA_ARCH_PTX"]) == (
+        "Manual",
+        "80;90",
+        "",
+    )
+    assert (
+        told["CUDNN_LIBRARY"] == "/cache/cuda-13.0-1/lib64/libcudnn.so" and told["BLAS"] == "Open"
+    )
 
 
 # --- the machine's toolkit and NVIDIA's libraries
 
 
-def cuda_toolkit(root: Path, version="13.0", known=("75", "80", "90", "120"), libraries=("cudart",), compiling="exit 0") -> Path:
+def cuda_toolkit(
+    root: Path,
+    version="13.0",
+    known=("75", "80", "90", "120"),
+    libraries=("cudart",),
+    compiling="exit 0",
+) -> Path:
     """A toolkit whose nvcc answers what is asked of it before a build; `compiling` is what it does with a source file."""
-    write_nvcc = f'''case "$*" in
+    write_nvcc = f"""case "$*" in
     --version) echo "Cuda compilation tools, release {version}, V{version}.88" ;;
     *--dryrun*) echo "#\\$ TOP={root}/bin/.." >&2 ;;
     --list-gpu-arch) printf "compute_%s\\n" {" ".join(known)} ;;
     *) {compiling} ;;
-    esac'''
+    esac"""
     (root / "bin").mkdir(parents=True)
     write_program(root / "bin" / "nvcc", write_nvcc)
     make_libraries(root / "include", root / "lib64", libraries)
@@ -89,19 +104,41 @@ def test_the_toolkit_that_is_found(tmp_path, no_system, monkeypatch):
     assert (found.version, found.root, found.architectures) == ("13.0", str(root), "90")
     assert found.nvcc == f"{root}/bin/nvcc" and found.host_compiler == shutil.which("c++")
     make_libraries(root / "include", root / "lib64", ["cublas"])
-    assert cuda.find_toolkit(tmp_path / "cache").folder != found.folder  # what lies there is another thing now
+    assert (
+        cuda.find_toolkit(tmp_path / "cache").folder != found.folder
+    )  # what lies there is another thing now
 
 
-@pytest.mark.parametrize("changes, environment, words", [
-    ({"version": "11.8"}, {}, "is of CUDA 11.8, which is too old.*CUDA toolkit 12 or 13.*CUDA_TOOLKIT_ROOT=DIR"),
-    ({"version": "14.1"}, {}, "has no cublas, curand, cudnn, nccl, nvrtc, .* known for CUDA 12 and 13 only"),
-    ({"version": "x"}, {}, "names no release"),
-    ({}, {"CUDA_ARCH": "61"}, "CUDA_ARCH=61: nvcc 13.0 knows only 75, 80, 90, 120"),
-    ({}, {"CUDAHOSTCXX": "g++-99"}, "no compiler g..-99.*CUDAHOSTCXX="),
-    ({"compiling": "echo '#error -- unsupported GNU version! gcc versions later than 11 are not supported!' >&2; exit 1"}, {},
-     "too new for .*nvcc, which takes gcc up to 11: install g..-11.*CUDAHOSTCXX=g..-11 make caffe GPU=1"),
-    ({"compiling": "echo 'nvcc fatal: no ptxas' >&2; exit 1"}, {}, r"cannot compile \(nvcc fatal: no ptxas\)"),
-])
+@pytest.mark.parametrize(
+    "changes, environment, words",
+    [
+        (
+            {"version": "11.8"},
+            {},
+            "is of CUDA 11.8, which is too old.*CUDA toolkit 12 or 13.*CUDA_TOOLKIT_ROOT=DIR",
+        ),
+        (
+            {"version": "14.1"},
+            {},
+            "has no cublas, curand, cudnn, nccl, nvrtc, .* known for CUDA 12 and 13 only",
+        ),
+        ({"version": "x"}, {}, "names no release"),
+        ({}, {"CUDA_ARCH": "61"}, "CUDA_ARCH=61: nvcc 13.0 knows only 75, 80, 90, 120"),
+        ({}, {"CUDAHOSTCXX": "g++-99"}, "no compiler g..-99.*CUDAHOSTCXX="),
+        (
+            {
+                "compiling": "echo '#error -- unsupported GNU version! gcc versions later than 11 are not supported!' >&2; exit 1"
+            },
+            {},
+            "too new for .*nvcc, which takes gcc up to 11: install g..-11.*CUDAHOSTCXX=g..-11 make caffe GPU=1",
+        ),
+        (
+            {"compiling": "echo 'nvcc fatal: no ptxas' >&2; exit 1"},
+            {},
+            r"cannot compile \(nvcc fatal: no ptxas\)",
+        ),
+    ],
+)
 def test_toolkits_that_do_not_do(tmp_path, no_system, monkeypatch, changes, environment, words):
     monkeypatch.setenv("CUDA_TOOLKIT_ROOT", str(cuda_toolkit(tmp_path / "cuda", **changes)))
     for name, value in environment.items():
@@ -112,28 +149,39 @@ def test_toolkits_that_do_not_do(tmp_path, no_system, monkeypatch, changes, envi
 
 def test_no_nvcc_is_one_line_with_the_remedy(tmp_path):
     caffes = [folder for folder in sys.path if Path(folder, "caffe").is_dir()]
-    if any(locate.cache_folder().resolve() not in Path(folder).resolve().parents for folder in caffes):
+    if any(
+        locate.cache_folder().resolve() not in Path(folder).resolve().parents for folder in caffes
+    ):
         pytest.skip("this Python finds a Caffe that is not of the cache")
     answer = run("caffe_build", "--gpu", "1", env=environment(CUDA_TOOLKIT_ROOT=str(tmp_path)))
     assert answer.returncode == CompileError.code
-    assert answer.stderr.count("\n") == 1 and "has no bin/nvcc: install NVIDIA's CUDA toolkit" in answer.stderr
+    assert (
+        answer.stderr.count("\n") == 1
+        and "has no bin/nvcc: install NVIDIA's CUDA toolkit" in answer.stderr
+    )
 
 
 KNOWN = ["75", "80", "86", "90", "120"]
 
 
-@pytest.mark.parametrize("named, cards, expected", [
-    (None, [], ["75", "80", "86", "90", "120"]),
-    (None, ["9.0", "8.6", "9.0"], ["86", "90"]),
-    ("80", ["9.0"], ["80"]),
-    ("12.0; 8.0,75", [], ["75", "80", "120"]),
-])
+@pytest.mark.parametrize(
+    "named, cards, expected",
+    [
+        (None, [], ["75", "80", "86", "90", "120"]),
+        (None, ["9.0", "8.6", "9.0"], ["86", "90"]),
+        ("80", ["9.0"], ["80"]),
+        ("12.0; 8.0,75", [], ["75", "80", "120"]),
+    ],
+)
 def test_architectures(named, cards, expected):
     assert cuda.choose_architectures(named, cards, KNOWN, "13.0") == expected
 
 
 def test_a_card_that_nvcc_does_not_know():
-    with pytest.raises(CompileError, match="the GPU's architecture, 61: nvcc 13.0 knows only 75, .*another CUDA toolkit"):
+    with pytest.raises(
+        CompileError,
+        match="the GPU's architecture, 61: nvcc 13.0 knows only 75, .*another CUDA toolkit",
+    ):
         cuda.choose_architectures(None, ["6.1"], KNOWN, "13.0")
 
 
@@ -141,7 +189,9 @@ def provided(tmp_path, monkeypatch, in_toolkit, in_wheels) -> Path:
     root = cuda_toolkit(tmp_path / "cuda", libraries=in_toolkit)
 
     def install(wheels, target):
-        make_libraries(target / "nvidia/cu13/include", target / "nvidia/cu13/lib", in_wheels, ".so.13")
+        make_libraries(
+            target / "nvidia/cu13/include", target / "nvidia/cu13/lib", in_wheels, ".so.13"
+        )
         (target / "nvidia/cu13/lib/libcublasLt.so.13").write_text("belongs to cublas")
 
     monkeypatch.setattr(cuda, "_install", install)
@@ -151,11 +201,19 @@ def provided(tmp_path, monkeypatch, in_toolkit, in_wheels) -> Path:
 
 
 def test_libraries_of_toolkit_and_packages_come_together(tmp_path, no_system, monkeypatch):
-    folder = provided(tmp_path, monkeypatch, ["cudart", "curand"], ["cublas", "curand", "cudnn", "nccl", "nvrtc"])
-    assert os.readlink(folder / "lib64/libcurand.so") == str(tmp_path / "cuda/lib64/libcurand.so")  # the toolkit's own comes first
+    folder = provided(
+        tmp_path, monkeypatch, ["cudart", "curand"], ["cublas", "curand", "cudnn", "nccl", "nvrtc"]
+    )
+    assert os.readlink(folder / "lib64/libcurand.so") == str(
+        tmp_path / "cuda/lib64/libcurand.so"
+    )  # the toolkit's own comes first
     moved = folder.rename(tmp_path / "elsewhere")  # links to what pip brought are relative
     for name, header in cuda._LIBRARIES.items():
-        assert (moved / f"lib64/lib{name}.so").read_text() == (moved / "include" / header).read_text() == name
+        assert (
+            (moved / f"lib64/lib{name}.so").read_text()
+            == (moved / "include" / header).read_text()
+            == name
+        )
     assert (moved / "lib64/libcublasLt.so.13").is_file()
 
 
@@ -177,15 +235,25 @@ def test_packages_without_a_library_are_named_and_nothing_is_left(tmp_path, no_s
 def test_a_machine_that_has_all_needs_no_packages(tmp_path, no_system):
     root = cuda_toolkit(tmp_path / "cuda", version="14.0", libraries=cuda._LIBRARIES)
     assert cuda._wheels(str(root), "14.0") == []
-    assert cuda._wheels(str(cuda_toolkit(tmp_path / "two")), "12.4")[0].startswith("nvidia-cublas-cu12==12.")
-    assert cuda._wheels(str(cuda_toolkit(tmp_path / "three", libraries=())), "13.1")[0] == "nvidia-cuda-runtime==13.1.*"
+    assert cuda._wheels(str(cuda_toolkit(tmp_path / "two")), "12.4")[0].startswith(
+        "nvidia-cublas-cu12==12."
+    )
+    assert (
+        cuda._wheels(str(cuda_toolkit(tmp_path / "three", libraries=())), "13.1")[0]
+        == "nvidia-cuda-runtime==13.1.*"
+    )
 
 
 def test_pip_that_fails_is_one_error_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(CompileError, match=r"pip could not get .*\(ERROR: No matching distribution.*look at the network, or .*CUDA_TOOLKIT_ROOT"):
+    with pytest.raises(
+        CompileError,
+        match=r"pip could not get .*\(ERROR: No matching distribution.*look at the network, or .*CUDA_TOOLKIT_ROOT",
+    ):
         cuda._install(["nvidia-cublas==13.1.0.3"], tmp_path / "wheels")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40, 2**20))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40, 2**20)
+    )
     with pytest.raises(DiskError, match="has 1 MB free"):
         cuda._install(["nvidia-cublas==13.1.0.3"], tmp_path / "wheels")
 
@@ -235,19 +303,40 @@ int main() {
 def test_how_an_algorithm_is_chosen(tmp_path):
     if not shutil.which("c++") or not Path("/usr/include/glog/logging.h").is_file():
         pytest.skip("needs a compiler and glog")
-    functions = [CUDNN_FUNCTIONS.format(name=name, NAME=upper, long_name=long_name) for name, upper, long_name in (
-        ("Fwd", "FWD", "Forward"), ("BwdFilter", "BWD_FILTER", "BackwardFilter"), ("BwdData", "BWD_DATA", "BackwardData"))]
+    functions = [
+        CUDNN_FUNCTIONS.format(name=name, NAME=upper, long_name=long_name)
+        for name, upper, long_name in (
+            ("Fwd", "FWD", "Forward"),
+            ("BwdFilter", "BWD_FILTER", "BackwardFilter"),
+            ("BwdData", "BWD_DATA", "BackwardData"),
+        )
+    ]
     (tmp_path / "cudnn.h").write_text("#pragma once\n" + CUDNN_H + "".join(functions))
     (tmp_path / "choose.cpp").write_text(CHOOSE)
     include = ["-I", str(tmp_path), "-I", str(ROOT / "caffe_build")]
-    subprocess.run(["c++", *include, str(tmp_path / "choose.cpp"), "-lglog", "-o", str(tmp_path / "choose")], check=True)
-    lines = subprocess.run([tmp_path / "choose"], capture_output=True, text=True, check=True).stdout.splitlines()
+    subprocess.run(
+        ["c++", *include, str(tmp_path / "choose.cpp"), "-lglog", "-o", str(tmp_path / "choose")],
+        check=True,
+    )
+    lines = subprocess.run(
+        [tmp_path / "choose"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     # Within 3 MiB the ranked ones 2 and 3 do not fit; within 1 only the one of the other math does; within 0 none.
     assert lines == ["4 4 4", "1 1 1", "-1 -1 -1", "8"]
     told = {**os.environ, "CAFFE_CUDNN_WORKSPACE_MIB": "64"}
-    assert subprocess.run([tmp_path / "choose"], env=told, capture_output=True, text=True, check=True).stdout.endswith("\n64\n")
-    wrong = subprocess.run([tmp_path / "choose"], env={**told, "CAFFE_CUDNN_WORKSPACE_MIB": "8M"}, capture_output=True, text=True)
-    assert wrong.returncode and "CAFFE_CUDNN_WORKSPACE_MIB=8M must be a whole number of MiB" in wrong.stderr
+    assert subprocess.run(
+        [tmp_path / "choose"], env=told, capture_output=True, text=True, check=True
+    ).stdout.endswith("\n64\n")
+    wrong = subprocess.run(
+        [tmp_path / "choose"],
+        env={**told, "CAFFE_CUDNN_WORKSPACE_MIB": "8M"},
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        wrong.returncode
+        and "CAFFE_CUDNN_WORKSPACE_MIB=8M must be a whole number of MiB" in wrong.stderr
+    )
 
 
 # --- which build, after one with CUDA
@@ -265,9 +354,13 @@ def linked_cuda(tmp_path, monkeypatch):
         prefixes[name] = build.cached_prefix(source.DEBIAN.id, way, tmp_path)
         prefixes[name].mkdir()
         toolkit = {"toolkit": dataclasses.asdict(way.toolkit)} if way.toolkit else {}
-        (prefixes[name] / "about.json").write_text(json.dumps({"options": way.name, "source": source.DEBIAN.id, **toolkit}))
+        (prefixes[name] / "about.json").write_text(
+            json.dumps({"options": way.name, "source": source.DEBIAN.id, **toolkit})
+        )
     names = {prefix: name for name, prefix in prefixes.items()}
-    return lambda gpu, linked="gpu": names[command._from_cache(None, tmp_path, prefixes[linked], gpu, jobs=1)[0]]
+    return lambda gpu, linked="gpu": names[
+        command._from_cache(None, tmp_path, prefixes[linked], gpu, jobs=1)[0]
+    ]
 
 
 def test_a_build_with_cuda_stays_until_it_is_sent_away(linked_cuda, monkeypatch):
@@ -279,20 +372,32 @@ def test_a_build_with_cuda_stays_until_it_is_sent_away(linked_cuda, monkeypatch)
 
 def test_gpu_1_takes_what_the_machine_asks_for(linked_cuda, monkeypatch):
     assert linked_cuda(gpu=1, linked="cpu") == "gpu"
-    monkeypatch.setattr(cuda, "find_toolkit", lambda cache: dataclasses.replace(TOOLKIT, architectures="75"))
+    monkeypatch.setattr(
+        cuda, "find_toolkit", lambda cache: dataclasses.replace(TOOLKIT, architectures="75")
+    )
     built = []
-    monkeypatch.setattr(build, "build", lambda wanted, way, prefix, jobs: built.append(way.toolkit.architectures))
+    monkeypatch.setattr(
+        build, "build", lambda wanted, way, prefix, jobs: built.append(way.toolkit.architectures)
+    )
     with pytest.raises(KeyError):  # the build that it makes is none of the two
         linked_cuda(gpu=1)
     assert built == ["75"]
 
 
-def test_a_build_with_cuda_that_is_out_of_date_is_followed_by_one_for_the_same_gpus(linked_cuda, monkeypatch):
-    monkeypatch.setattr(cuda, "find_toolkit", lambda cache: pytest.fail("the machine was looked at anew"))
+def test_a_build_with_cuda_that_is_out_of_date_is_followed_by_one_for_the_same_gpus(
+    linked_cuda, monkeypatch
+):
+    monkeypatch.setattr(
+        cuda, "find_toolkit", lambda cache: pytest.fail("the machine was looked at anew")
+    )
     built = []
     monkeypatch.setattr(build, "build", lambda wanted, way, prefix, jobs: built.append(way.toolkit))
     for module in (build, options):
-        monkeypatch.setattr(module, "gpu", lambda toolkit: dataclasses.replace(options.CPU, name="newer", toolkit=toolkit))
+        monkeypatch.setattr(
+            module,
+            "gpu",
+            lambda toolkit: dataclasses.replace(options.CPU, name="newer", toolkit=toolkit),
+        )
     with pytest.raises(KeyError):
         linked_cuda(gpu=None)
     assert built == [TOOLKIT]
@@ -303,5 +408,8 @@ def test_gpu_and_a_caffe_of_ones_own_exclude_each_other(tmp_path):
     (tmp_path / "python" / "caffe" / "_caffe.so").touch()
     answer = run("caffe_build", "--gpu", "1", env=environment(CAFFE_PREFIX=str(tmp_path)))
     assert answer.returncode == PrefixError.code
-    assert answer.stderr.count("\n") == 1 and "is used as it is, and --gpu 1 (GPU=1) chooses a build of ours" in answer.stderr
+    assert (
+        answer.stderr.count("\n") == 1
+        and "is used as it is, and --gpu 1 (GPU=1) chooses a build of ours" in answer.stderr
+    )
     assert run("caffe_build", "--gpu", "yes").returncode == 2

@@ -1,4 +1,5 @@
 """Caffe's source: edits, the key of a build, apt's configuration and where a tree comes from."""
+
 import dataclasses
 import os
 import shutil
@@ -52,7 +53,9 @@ def test_added_files_are_written_once(tmp_path):
     edits.add_files(tmp_path, (added,))
     os.utime(tmp_path / added.file, (0, 0))
     edits.add_files(tmp_path, (added,))
-    assert (tmp_path / added.file).read_text() == "text" and (tmp_path / added.file).stat().st_mtime == 0
+    assert (tmp_path / added.file).read_text() == "text" and (
+        tmp_path / added.file
+    ).stat().st_mtime == 0
     (tmp_path / added.file).write_text("an older one")
     edits.add_files(tmp_path, (added,))
     assert (tmp_path / added.file).read_text() == "text"
@@ -65,10 +68,16 @@ def test_the_key_changes_with_everything_it_is_made_of():
     keys = [cache_key("s", CPU, FACTS), cache_key("t", CPU, FACTS)]
     keys += [cache_key("s", CPU, {**FACTS, name: "other"}) for name in FACTS]
     keys += [
-        cache_key("s", dataclasses.replace(CPU, definitions={**CPU.definitions, name: "other"}), FACTS) for name in CPU.definitions
+        cache_key(
+            "s", dataclasses.replace(CPU, definitions={**CPU.definitions, name: "other"}), FACTS
+        )
+        for name in CPU.definitions
     ]
     keys += [cache_key("s", dataclasses.replace(CPU, edits=CPU.edits[1:]), FACTS)]
-    keys += [cache_key("s", dataclasses.replace(CPU, additions=(edits.Addition("a.hpp", text),)), FACTS) for text in ("1", "2")]
+    keys += [
+        cache_key("s", dataclasses.replace(CPU, additions=(edits.Addition("a.hpp", text),)), FACTS)
+        for text in ("1", "2")
+    ]
     assert len(set(keys)) == len(keys)
     assert cache_key("s", CPU, FACTS) == keys[0]
 
@@ -142,17 +151,27 @@ def uris(entries, codename):
 def test_one_line_sources():
     entries = apt.parse_list(ONE_LINE)
     assert entries[0] == apt.Entry(
-        "http://mirror.example/debian", ("bookworm",), ("main", "contrib"), {"signed-by": "/usr/share/keyrings/d.gpg"}
+        "http://mirror.example/debian",
+        ("bookworm",),
+        ("main", "contrib"),
+        {"signed-by": "/usr/share/keyrings/d.gpg"},
     )
     # A vendor may call its suite bookworm too; the archive that also has the updates comes first.
-    assert uris(entries, "bookworm") == ["http://mirror.example/debian", "https://vendor.example/apt"]
+    assert uris(entries, "bookworm") == [
+        "http://mirror.example/debian",
+        "https://vendor.example/apt",
+    ]
     assert uris(list(reversed(entries)), "bookworm")[0] == "http://mirror.example/debian"
     assert uris(entries, "trixie") == []
 
 
 def test_deb822_sources():
     entries = apt.parse_sources(DEB822)
-    assert uris(entries, "trixie") == ["http://mirror.example/debian/", "http://one.example/debian", "http://two.example/debian"]
+    assert uris(entries, "trixie") == [
+        "http://mirror.example/debian/",
+        "http://one.example/debian",
+        "http://two.example/debian",
+    ]
     assert entries[0].components == ("main", "non-free-firmware")
     assert entries[0].as_source("bullseye", "main") == (
         "Types: deb-src\nURIs: http://mirror.example/debian/\nSuites: bullseye\nComponents: main\nsigned-by: \n"
@@ -181,11 +200,14 @@ def test_read_entries_takes_both_kinds_of_files(tmp_path):
 # --- the source
 
 
-@pytest.mark.parametrize("release, expected", [
-    ("ID=debian\nVERSION_CODENAME=trixie", source.DEBIAN),
-    ("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble", source.UBUNTU),
-    ('ID=linuxmint\nID_LIKE="ubuntu debian"\nUBUNTU_CODENAME=jammy', source.UBUNTU),
-])
+@pytest.mark.parametrize(
+    "release, expected",
+    [
+        ("ID=debian\nVERSION_CODENAME=trixie", source.DEBIAN),
+        ("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble", source.UBUNTU),
+        ('ID=linuxmint\nID_LIKE="ubuntu debian"\nUBUNTU_CODENAME=jammy', source.UBUNTU),
+    ],
+)
 def test_the_package_of_a_distribution(monkeypatch, release, expected):
     monkeypatch.setattr(apt, "os_release", lambda: apt.read_os_release(release))
     assert source.choose_source(None) == expected
@@ -206,7 +228,9 @@ def test_a_tree_is_copied_without_what_was_built_in_it(caffe_like_tree, tmp_path
     (caffe_like_tree / "build").mkdir()
     with open(tmp_path / "log", "w") as log:
         source.choose_source(str(caffe_like_tree)).unpack(tmp_path / "copy", log)
-    assert (tmp_path / "copy" / "src/caffe/proto/caffe.proto").is_file() and not (tmp_path / "copy" / "build").exists()
+    assert (tmp_path / "copy" / "src/caffe/proto/caffe.proto").is_file() and not (
+        tmp_path / "copy" / "build"
+    ).exists()
 
 
 def test_a_package_with_a_wrong_checksum_is_refused(tmp_path):
@@ -221,6 +245,9 @@ def test_an_unreachable_archive_is_one_error_with_the_remedy(monkeypatch, tmp_pa
     nowhere = apt.Entry(f"file:{tmp_path}/nowhere", ("bookworm",), ("main",))
     monkeypatch.setattr(apt, "read_entries", lambda: [nowhere])
     monkeypatch.setattr(apt, "os_release", lambda: {"VERSION_CODENAME": "bookworm"})
-    with open(tmp_path / "log", "w") as log, pytest.raises(SourceError, match="could not fetch .*nowhere.*CAFFE_SOURCE=DIR"):
+    with (
+        open(tmp_path / "log", "w") as log,
+        pytest.raises(SourceError, match="could not fetch .*nowhere.*CAFFE_SOURCE=DIR"),
+    ):
         source.DEBIAN.unpack(tmp_path / "tree", log)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]

@@ -1,4 +1,5 @@
 """Weights are checked before Caffe would abort on them."""
+
 import numpy as np
 import pytest
 
@@ -28,7 +29,10 @@ def test_files_of_the_old_format_are_read(net, tmp_path):
     """As the VGG weights of 2014: `layers`, and four numbers instead of a shape, (1, 1, 1, n) for a bias."""
     model = messages().NetParameter()
     layer = model.layers.add(name="conv1_1", type=messages().V1LayerParameter.CONVOLUTION)
-    kernel, bias = layer.blobs.add(num=16, channels=3, height=3, width=3), layer.blobs.add(num=1, channels=1, height=1, width=16)
+    kernel, bias = (
+        layer.blobs.add(num=16, channels=3, height=3, width=3),
+        layer.blobs.add(num=1, channels=1, height=1, width=16),
+    )
     kernel.data.extend(np.arange(432, dtype=float))
     bias.data.extend([5.0] * 16)
     path = tmp_path / "old.caffemodel"

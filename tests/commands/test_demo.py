@@ -1,4 +1,5 @@
 """The demo, whole, at its smallest."""
+
 import json
 
 import cv2
@@ -8,12 +9,14 @@ from tests.support.commands import ROOT, run
 
 def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
     out = tmp_path / "demo"
-    for _ in range(2):                                               # it may be run again
+    for _ in range(2):  # it may be run again
         done = run("mcc_caffe.demo", "--out", out, "--images", 14, "--iterations", 2, timeout=600)
         assert done.returncode == 0, done.stderr
     assert "Look at" in done.stdout.splitlines()[-1]
-    for folder, weights in (("found", out / "run/snapshots/mcc_iter_2.caffemodel"),
-                            ("found_shipped", ROOT / "mcc_caffe/pretrained/mini.npz")):
+    for folder, weights in (
+        ("found", out / "run/snapshots/mcc_iter_2.caffemodel"),
+        ("found_shipped", ROOT / "mcc_caffe/pretrained/mini.npz"),
+    ):
         pictures = sorted((out / folder).glob("*.png"))
         assert len(pictures) == 12 and all(cv2.imread(str(path)).size for path in pictures)
         assert json.loads((out / folder / "1.json").read_text())["weights"]["file"] == str(weights)

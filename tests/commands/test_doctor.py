@@ -1,4 +1,5 @@
 """The doctor: what it says of this machine, of a broken Caffe and of things that are not there."""
+
 import json
 import os
 import subprocess
@@ -27,31 +28,59 @@ def test_this_machine():
     assert answer.returncode == 0 and json.loads(answer.stdout)["works"], answer.stdout
     found = rows(answer)
     assert found["Caffe"]["found"].startswith("1.0.0, ") and not found["Caffe"]["remedy"]
-    assert found["layer types"]["status"] == found["LMDB"]["status"] == found["OpenCV"]["status"] == "ok"
+    assert (
+        found["layer types"]["status"]
+        == found["LMDB"]["status"]
+        == found["OpenCV"]["status"]
+        == "ok"
+    )
     assert found["weights"]["found"] == "of mini, packed"
 
 
-@pytest.mark.parametrize("text, reason", [
-    ("raise ImportError('libfoo.so.1: cannot open shared object file')", "ImportError: libfoo.so.1"),
-    ("import os; os.abort()", "it ended with status -6"),
-])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (
+            "raise ImportError('libfoo.so.1: cannot open shared object file')",
+            "ImportError: libfoo.so.1",
+        ),
+        ("import os; os.abort()", "it ended with status -6"),
+    ],
+)
 def test_a_broken_caffe_is_a_row_with_a_remedy(tmp_path, text, reason):
     answer = run("mcc_caffe.doctor", "--json", env=broken_caffe(tmp_path, text))
     assert answer.returncode == 1 and not json.loads(answer.stdout)["works"]
     found = rows(answer)
     assert found["Caffe"]["status"] == "failed" and "make caffe" in found["Caffe"]["remedy"]
     assert reason in found["Caffe"]["found"] and str(tmp_path) in found["Caffe"]["found"]
-    assert found["BLAS"] == {"name": "BLAS", "status": "absent", "found": "not known without Caffe", "remedy": ""}
+    assert found["BLAS"] == {
+        "name": "BLAS",
+        "status": "absent",
+        "found": "not known without Caffe",
+        "remedy": "",
+    }
     assert found["OpenCV"]["status"] == "ok"
 
 
 def test_the_table_marks_each_row(tmp_path):
     answer = run("mcc_caffe.doctor", env=broken_caffe(tmp_path, "raise ImportError('gone')"))
     assert answer.returncode == 1 and answer.stderr == ""
-    assert "✗ Caffe" in answer.stdout and "-> run `make caffe`" in answer.stdout and "✓ OpenCV" in answer.stdout
+    assert (
+        "✗ Caffe" in answer.stdout
+        and "-> run `make caffe`" in answer.stdout
+        and "✓ OpenCV" in answer.stdout
+    )
 
 
-FACTS = {"version": "1.0.0", "path": "/caffe", "built": "CPU", "lacks": [], "blas": "OpenBLAS", "cuda": False, "nccl": False}
+FACTS = {
+    "version": "1.0.0",
+    "path": "/caffe",
+    "built": "CPU",
+    "lacks": [],
+    "blas": "OpenBLAS",
+    "cuda": False,
+    "nccl": False,
+}
 
 
 def statuses(monkeypatch, **changes):
@@ -66,12 +95,17 @@ def test_gpus_are_optional(monkeypatch):
     assert all(found[name].remedy for name in ("CUDA", "NCCL", "GPUs"))
     monkeypatch.setattr(doctor, "gpu_ids", lambda: [0, 1])
     found = statuses(monkeypatch, cuda=True, nccl=True)
-    assert [found[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["ok"] * 3 and "0, 1" in found["GPUs"].found
+    assert [found[name].status for name in ("CUDA", "NCCL", "GPUs")] == [
+        "ok"
+    ] * 3 and "0, 1" in found["GPUs"].found
 
 
 def test_a_caffe_that_lacks_layers_or_blas(monkeypatch):
     found = statuses(monkeypatch, lacks=["Python"], blas="")
-    assert found["Python layer"].status == "failed" and "WITH_PYTHON_LAYER" in found["Python layer"].remedy
+    assert (
+        found["Python layer"].status == "failed"
+        and "WITH_PYTHON_LAYER" in found["Python layer"].remedy
+    )
     assert found["layer types"].found == "missing: Python" and found["BLAS"].status == "failed"
 
 
@@ -83,6 +117,7 @@ def test_little_room_is_no_failure(monkeypatch):
 
 def test_an_opencv_without_a_codec_is_named(monkeypatch):
     import cv2
+
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
     row = statuses(monkeypatch)["OpenCV"]
     assert row.status == "failed" and "cannot write and read .jpg" in row.found
@@ -90,15 +125,23 @@ def test_an_opencv_without_a_codec_is_named(monkeypatch):
 
 def test_blas_passes_over_numpys_copy():
     line = "7f00-7f01 r-xp 00000000 08:01 1 {}\n".format
-    assert doctor.blas_in_use(line("/venv/lib/python3/site-packages/numpy.libs/libscipy_openblas64_-3.so")) == ""
+    assert (
+        doctor.blas_in_use(
+            line("/venv/lib/python3/site-packages/numpy.libs/libscipy_openblas64_-3.so")
+        )
+        == ""
+    )
     assert doctor.blas_in_use(line("/opt/lib/libmkl_rt.so.2")) == "/opt/lib/libmkl_rt.so.2"
 
 
-@pytest.mark.parametrize("flags, kernels", [
-    ("fpu sse2 avx avx2 fma avx512f avx512dq avx512bw avx512vl avx512_fp16", "SkylakeX"),
-    ("fpu sse2 avx avx2 fma avx512f", "Haswell"),
-    ("fpu sse2 avx", ""),
-])
+@pytest.mark.parametrize(
+    "flags, kernels",
+    [
+        ("fpu sse2 avx avx2 fma avx512f avx512dq avx512bw avx512vl avx512_fp16", "SkylakeX"),
+        ("fpu sse2 avx avx2 fma avx512f", "Haswell"),
+        ("fpu sse2 avx", ""),
+    ],
+)
 def test_the_blas_is_told_what_the_processor_can(flags, kernels):
     assert blas_kernels(f"processor : 0\nflags\t\t: {flags}\nbugs\t: none\n") == kernels
     assert blas_kernels("processor : 0\nFeatures : fp asimd\n") == ""
@@ -108,8 +151,13 @@ def test_caffes_blas_uses_no_kernels_of_2004():
     if not blas_kernels(open("/proc/cpuinfo").read()):
         pytest.skip("this processor has no AVX2")
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
-    told = subprocess.run([sys.executable, "-c", "from mcc_caffe import doctor; doctor.tell_caffe()"], env=environment, cwd=ROOT,
-                          capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, "-c", "from mcc_caffe import doctor; doctor.tell_caffe()"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     blas = json.loads(told.stdout.splitlines()[-1])["blas"]
     if "OpenBLAS" not in blas:
         pytest.skip(f"Caffe's BLAS is {blas}")
@@ -118,8 +166,16 @@ def test_caffes_blas_uses_no_kernels_of_2004():
 
 def test_damaged_or_missing_weights_are_a_row(monkeypatch, tmp_path):
     (tmp_path / "mini.npz").write_bytes(b"PK\x03\x04 cut short")
-    monkeypatch.setattr(doctor, "shipped_weights", lambda variant: tmp_path / "mini.npz" if variant == "mini" else None)
+    monkeypatch.setattr(
+        doctor,
+        "shipped_weights",
+        lambda variant: tmp_path / "mini.npz" if variant == "mini" else None,
+    )
     row = statuses(monkeypatch)["weights"]
-    assert row.status == "failed" and "mini.npz is no whole file of packed weights" in row.found and "install the package again" in row.remedy
+    assert (
+        row.status == "failed"
+        and "mini.npz is no whole file of packed weights" in row.found
+        and "install the package again" in row.remedy
+    )
     monkeypatch.setattr(doctor, "shipped_weights", lambda variant: None)
     assert statuses(monkeypatch)["weights"].status == "absent"

@@ -1,4 +1,5 @@
 """`python -m mcc_caffe.evaluate`: a real run over the drawn set, its numbers computed again from images.csv; what other systems predict."""
+
 import csv
 import json
 import os
@@ -62,14 +63,23 @@ def models(weights, samples, tmp_path_factory):
     some[samples[0].key]["keypoints"][:11] = [None] * 11
     some["no sample of the set"] = perfect_image(samples[0])
     (folder / "partial.json").write_text(json.dumps({"name": "partial", "images": some}))
-    return ["--weights", weights, *ablations, "--predictions", folder / "perfect.json", folder / "partial.json"]
+    return [
+        "--weights",
+        weights,
+        *ablations,
+        "--predictions",
+        folder / "perfect.json",
+        folder / "partial.json",
+    ]
 
 
 @pytest.fixture(scope="module")
 def done(drawn_set, models, tmp_path_factory):
     """(folder of the results, what was printed) of one run in one process."""
     out = tmp_path_factory.mktemp("eval") / "new/out"
-    finished = run("mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 1, "--out", out)
+    finished = run(
+        "mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 1, "--out", out
+    )
     assert finished.returncode == 0, finished.stderr
     return out, finished.stdout
 
@@ -85,24 +95,46 @@ def rows(out, model: str) -> list:
     with open(out / "images.csv") as file:
         found = [row for row in csv.DictReader(file) if row["model"] == model]
     texts = ("set", "key", "model")
-    return [{name: text if name in texts else float(text) if text else None for name, text in row.items()} for row in found]
+    return [
+        {
+            name: text if name in texts else float(text) if text else None
+            for name, text in row.items()
+        }
+        for row in found
+    ]
 
 
 def test_the_files_are_there_and_the_pictures_decode(done, samples, drawn_set):
     out, printed = done
     pictures = {"pck.png", "pck_groups.png"} | {f"worst_{name}.png" for name in MODELS}
-    others = {"results.json", "images.csv", "predictions_random.json", "predictions_without_mask.json"}
+    others = {
+        "results.json",
+        "images.csv",
+        "predictions_random.json",
+        "predictions_without_mask.json",
+    }
     assert {path.name for path in out.iterdir()} == pictures | others
     for name in pictures:
         assert cv2.imread(str(out / name)).size
     results = json.loads((out / "results.json").read_text())
-    assert results["data"] == str(drawn_set) and results["sets"] == {"drawn": {"samples": 10, "evaluated": 10}}
+    assert results["data"] == str(drawn_set) and results["sets"] == {
+        "drawn": {"samples": 10, "evaluated": 10}
+    }
     assert [model["name"] for model in results["models"]] == list(MODELS)
     nets = [model["net"].rpartition("/")[2] for model in results["models"] if "net" in model]
-    assert nets == ["deploy.prototxt", "deploy_without_mask.prototxt", "deploy_without_pose.prototxt"]
-    assert results["models"][0]["levels"] == 1 and results["models"][0]["weights"]["file"].endswith("random.caffemodel")
+    assert nets == [
+        "deploy.prototxt",
+        "deploy_without_mask.prototxt",
+        "deploy_without_pose.prototxt",
+    ]
+    assert results["models"][0]["levels"] == 1 and results["models"][0]["weights"]["file"].endswith(
+        "random.caffemodel"
+    )
     assert [row["key"] for row in rows(out, "perfect")] == [sample.key for sample in samples]
-    assert "| perfect | drawn |" in printed and "partial, drawn: 2 of 10 images have no prediction and count as wrong." in printed
+    assert (
+        "| perfect | drawn |" in printed
+        and "partial, drawn: 2 of 10 images have no prediction and count as wrong." in printed
+    )
 
 
 @pytest.mark.parametrize("model", ["random", "without_mask", "partial"])
@@ -119,10 +151,15 @@ def test_numbers_follow_from_the_images(done, model):
         assert found["paper"]["curves"]["all"][place] == pytest.approx(share)
     predicted = sum(row["predicted"] for row in images)
     assert found["keypoints_not_predicted"] == labelled - predicted
-    error = sum(row["predicted"] * row["mean_error_px"] for row in images if row["predicted"]) / predicted
+    error = (
+        sum(row["predicted"] * row["mean_error_px"] for row in images if row["predicted"])
+        / predicted
+    )
     assert found["mmpose"]["EPE"]["value"] == pytest.approx(error)
     groups = [[found["paper"]["curves"][group][40] for group in GROUPS], [1, 5, 5, 5, 5]]
-    assert np.average(groups[0], weights=groups[1]) == pytest.approx(found["paper"]["curves"]["all"][40], abs=0.05)  # few lack a label
+    assert np.average(groups[0], weights=groups[1]) == pytest.approx(
+        found["paper"]["curves"]["all"][40], abs=0.05
+    )  # few lack a label
 
 
 def test_masks_follow_from_the_images(done):
@@ -141,7 +178,9 @@ def test_the_images_are_what_the_predictor_finds(done, samples, weights):
     for sample, row in list(zip(samples, rows(done[0], "random")))[:3]:
         pose = predictor.predict(sample.image())
         labelled = sample.keypoints[:, 2] > 0
-        distances = np.linalg.norm(pose.keypoints[labelled, :2] - sample.keypoints[labelled, :2], axis=1)
+        distances = np.linalg.norm(
+            pose.keypoints[labelled, :2] - sample.keypoints[labelled, :2], axis=1
+        )
         assert row["mean_error_px"] == pytest.approx(distances.mean(), abs=1e-3)
         assert row["confidence"] == pytest.approx(pose.keypoints[:, 2].mean(), abs=1e-4)
         assert row["iou"] == pytest.approx(iou(pose.mask > 0.5, sample.mask() > 0), abs=1e-3)
@@ -152,37 +191,76 @@ def test_the_images_are_what_the_predictor_finds(done, samples, weights):
 def test_a_perfect_predictor_and_a_partial_one(done, samples):
     found = numbers(done[0])
     perfect = found["perfect"]
-    assert all(perfect[name]["PCK"]["values"][str(threshold)] == 1 for name in ("paper", "mmpose") for threshold in THRESHOLDS)
-    assert perfect["mmpose"]["AUC"]["value"] == pytest.approx(0.95) and perfect["paper"]["AUC"]["value"] == 1
-    assert perfect["mmpose"]["EPE"]["value"] == perfect["keypoints_not_predicted"] == perfect["images_without_prediction"] == 0
+    assert all(
+        perfect[name]["PCK"]["values"][str(threshold)] == 1
+        for name in ("paper", "mmpose")
+        for threshold in THRESHOLDS
+    )
+    assert (
+        perfect["mmpose"]["AUC"]["value"] == pytest.approx(0.95)
+        and perfect["paper"]["AUC"]["value"] == 1
+    )
+    assert (
+        perfect["mmpose"]["EPE"]["value"]
+        == perfect["keypoints_not_predicted"]
+        == perfect["images_without_prediction"]
+        == 0
+    )
     labels = [int(sample.keypoints[:, 2].sum()) for sample in samples]
     lost = int(samples[0].keypoints[:11, 2].sum()) + sum(labels[8:])
     partial = found["partial"]
-    assert partial["images_without_prediction"] == 2 and partial["keypoints_not_predicted"] == lost > 0
+    assert (
+        partial["images_without_prediction"] == 2 and partial["keypoints_not_predicted"] == lost > 0
+    )
     assert partial["paper"]["PCK"]["values"]["0.2"] == pytest.approx(1 - lost / sum(labels))
-    assert rows(done[0], "partial")[9]["pck_0.2"] == 0 and rows(done[0], "partial")[9]["mean_error_px"] is None
+    assert (
+        rows(done[0], "partial")[9]["pck_0.2"] == 0
+        and rows(done[0], "partial")[9]["mean_error_px"] is None
+    )
 
 
 def test_each_ablation_is_measured_for_what_it_finds(done):
     found = numbers(done[0])
-    assert "paper" not in found["without_pose"] and "mmpose" not in found["without_pose"] and "mask" in found["without_pose"]
+    assert (
+        "paper" not in found["without_pose"]
+        and "mmpose" not in found["without_pose"]
+        and "mask" in found["without_pose"]
+    )
     assert "mask" not in found["without_mask"] and "paper" in found["without_mask"]
     assert "mask" not in found["partial"]
-    assert rows(done[0], "without_pose")[0]["pck_0.1"] is None and rows(done[0], "without_mask")[0]["iou"] is None
+    assert (
+        rows(done[0], "without_pose")[0]["pck_0.1"] is None
+        and rows(done[0], "without_mask")[0]["iou"] is None
+    )
 
 
 def test_every_number_stands_beside_its_conditions(done):
     out, printed = done
     titles = [line for line in printed.splitlines() if line.startswith("Keypoints, protocol")]
     box = "larger side of the labelled keypoints' box"
-    assert f"`paper`. PCK: {box}, <, all labelled keypoints. AUC: {box}, <, all labelled keypoints, 0.005, 0.01 ... 0.5." in titles[0]
-    assert f"`mmpose`. PCK: {box}, <, by joint, then over joints. AUC: 30 px, <, by joint" in titles[1] and "EPE: px" in titles[1]
+    assert (
+        f"`paper`. PCK: {box}, <, all labelled keypoints. AUC: {box}, <, all labelled keypoints, 0.005, 0.01 ... 0.5."
+        in titles[0]
+    )
+    assert (
+        f"`mmpose`. PCK: {box}, <, by joint, then over joints. AUC: 30 px, <, by joint" in titles[1]
+        and "EPE: px" in titles[1]
+    )
     assert numbers(out)["random"]["mmpose"]["AUC"]["normaliser"] == "30 px"
     found = numbers(out)["random"]
-    cells = [f"{value:.3f}" for value in (*found["paper"]["PCK"]["values"].values(), found["paper"]["AUC"]["value"])]
-    assert f"| {' | '.join(['random', 'drawn', str(found['keypoints']), str(found['keypoints']), *cells])} |" in printed
+    cells = [
+        f"{value:.3f}"
+        for value in (*found["paper"]["PCK"]["values"].values(), found["paper"]["AUC"]["value"])
+    ]
+    assert (
+        f"| {' | '.join(['random', 'drawn', str(found['keypoints']), str(found['keypoints']), *cells])} |"
+        in printed
+    )
     mask = found["mask"]
-    cells = [*(f"{100 * mask[name]:.1f}" for name in ("AP50", "AP75", "AP80")), f"{mask['mean_IoU']:.3f}"]
+    cells = [
+        *(f"{100 * mask[name]:.1f}" for name in ("AP50", "AP75", "AP80")),
+        f"{mask['mean_IoU']:.3f}",
+    ]
     assert f"| random | drawn | 10 | {' | '.join(cells)} |" in printed
 
 
@@ -190,11 +268,21 @@ def test_the_figures_have_a_line_for_each_model_with_keypoints(done):
     """matplotlib's first colours, without the third, the mask's net; a perfect predictor's line runs along the top."""
     for name in ("pck.png", "pck_groups.png"):
         picture = cv2.imread(str(done[0] / name)).astype(int)
-        colours = {"C0": (180, 119, 31), "C1": (14, 127, 255), "C2": (44, 160, 44), "C3": (40, 39, 214), "C4": (189, 103, 148)}
-        seen = {colour for colour, bgr in colours.items() if (np.abs(picture - bgr).max(axis=2) < 3).sum() > 50}
+        colours = {
+            "C0": (180, 119, 31),
+            "C1": (14, 127, 255),
+            "C2": (44, 160, 44),
+            "C3": (40, 39, 214),
+            "C4": (189, 103, 148),
+        }
+        seen = {
+            colour
+            for colour, bgr in colours.items()
+            if (np.abs(picture - bgr).max(axis=2) < 3).sum() > 50
+        }
         assert seen == {"C0", "C1", "C3", "C4"}
-    red = (np.abs(cv2.imread(str(done[0] / "pck.png")).astype(int) - colours["C3"]).max(axis=2) < 3)
-    assert red.sum(axis=1).max() > 500                               # one row, through both panels
+    red = np.abs(cv2.imread(str(done[0] / "pck.png")).astype(int) - colours["C3"]).max(axis=2) < 3
+    assert red.sum(axis=1).max() > 500  # one row, through both panels
 
 
 def test_the_sheet_begins_with_the_worst(done, samples):
@@ -204,54 +292,105 @@ def test_the_sheet_begins_with_the_worst(done, samples):
         picture = cv2.imread(str(out / f"worst_{model}.png"))
         places = [(column * (2 * TILE + 2 * GAP) + GAP) for column in range(4)]
         for left, place in zip(places, np.argsort(errors)[::-1]):
-            assert (picture[GAP : GAP + TILE, left : left + TILE] == sample_tile(samples[place])).all()
-            assert (picture[GAP : GAP + TILE, left + TILE + GAP :][:, :TILE] != sample_tile(samples[place])).any()
+            assert (
+                picture[GAP : GAP + TILE, left : left + TILE] == sample_tile(samples[place])
+            ).all()
+            assert (
+                picture[GAP : GAP + TILE, left + TILE + GAP :][:, :TILE]
+                != sample_tile(samples[place])
+            ).any()
     perfect = cv2.imread(str(out / "worst_perfect.png"))[GAP : GAP + TILE]
     assert (perfect[:, GAP : GAP + TILE] == perfect[:, TILE + 2 * GAP :][:, :TILE]).all()
 
 
 def test_shards_give_exactly_the_same(done, drawn_set, models, tmp_path):
-    finished = run("mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 2, "--out", tmp_path)
+    finished = run(
+        "mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 2, "--out", tmp_path
+    )
     assert finished.returncode == 0, finished.stderr
-    for name in ("results.json", "images.csv", "predictions_random.json", "predictions_without_mask.json", "worst_random.png"):
+    for name in (
+        "results.json",
+        "images.csv",
+        "predictions_random.json",
+        "predictions_without_mask.json",
+        "worst_random.png",
+    ):
         assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes(), name
 
 
 def test_what_a_net_found_can_be_judged_again(done, drawn_set, tmp_path, capsys):
-    evaluate.main([str(drawn_set), "--predictions", str(done[0] / "predictions_random.json"), "--out", str(tmp_path), "--processes", "1",
-                   "--thresholds", "0.05", "0.1", "0.2"])
+    evaluate.main(
+        [
+            str(drawn_set),
+            "--predictions",
+            str(done[0] / "predictions_random.json"),
+            "--out",
+            str(tmp_path),
+            "--processes",
+            "1",
+            "--thresholds",
+            "0.05",
+            "0.1",
+            "0.2",
+        ]
+    )
     again, first = numbers(tmp_path)["random"], numbers(done[0])["random"]
-    assert again["paper"] == first["paper"] and again["mmpose"] == first["mmpose"] and "mask" not in again
+    assert (
+        again["paper"] == first["paper"]
+        and again["mmpose"] == first["mmpose"]
+        and "mask" not in again
+    )
     assert "PCK@0.2" in capsys.readouterr().out
 
 
 def layout(tmp_path):
     """A source folder of 2 and 3 samples, and the options for a system that is right on the first of each split."""
-    source = write_layout(tmp_path / "set", {"Train": [hand(1), hand(2)], "Test": [hand(3), hand(4), hand(5)]})
-    images = {key: perfect_image(hand(number)) for key, number in (("Train_1.jpg", 1), ("Test_3.jpg", 3))}
+    source = write_layout(
+        tmp_path / "set", {"Train": [hand(1), hand(2)], "Test": [hand(3), hand(4), hand(5)]}
+    )
+    images = {
+        key: perfect_image(hand(number)) for key, number in (("Train_1.jpg", 1), ("Test_3.jpg", 3))
+    }
     (tmp_path / "one.json").write_text(json.dumps({"name": "one", "images": images}))
-    return [str(source), "--predictions", str(tmp_path / "one.json"), "--out", str(tmp_path / "out"), "--processes", "1"]
+    return [
+        str(source),
+        "--predictions",
+        str(tmp_path / "one.json"),
+        "--out",
+        str(tmp_path / "out"),
+        "--processes",
+        "1",
+    ]
 
 
 def test_several_splits_are_measured_one_by_one_and_together(tmp_path):
     evaluate.main([*layout(tmp_path), "--split", "Test", "Train"])
     results = json.loads((tmp_path / "out/results.json").read_text())
-    assert results["sets"] == {"Test": {"samples": 3, "evaluated": 3}, "Train": {"samples": 2, "evaluated": 2}}
+    assert results["sets"] == {
+        "Test": {"samples": 3, "evaluated": 3},
+        "Train": {"samples": 2, "evaluated": 2},
+    }
     found = results["models"][0]["sets"]
     assert list(found) == ["total", "Test", "Train"]
     # labels are whole pixels, the truth of `hand` is not: within 0.05 of the box all the same
-    assert [found[name]["paper"]["PCK"]["values"]["0.05"] for name in found] == pytest.approx([2 / 5, 1 / 3, 1 / 2])
+    assert [found[name]["paper"]["PCK"]["values"]["0.05"] for name in found] == pytest.approx(
+        [2 / 5, 1 / 3, 1 / 2]
+    )
     assert [found[name]["images_without_prediction"] for name in found] == [3, 2, 1]
     assert [row["set"] for row in rows(tmp_path / "out", "one")] == ["Test"] * 3 + ["Train"] * 2
     one = cv2.imread(str(tmp_path / "out/pck.png")).shape[1]
     evaluate.main([*layout(tmp_path / "again"), "--split", "Test"])
-    assert one / cv2.imread(str(tmp_path / "again/out/pck.png")).shape[1] == pytest.approx(1.5, abs=0.1)   # three panels, not two
+    assert one / cv2.imread(str(tmp_path / "again/out/pck.png")).shape[1] == pytest.approx(
+        1.5, abs=0.1
+    )  # three panels, not two
 
 
 def test_the_test_split_is_the_default_and_limit_takes_the_first(tmp_path):
     evaluate.main([*layout(tmp_path), "--limit", "2"])
     assert [row["key"] for row in rows(tmp_path / "out", "one")] == ["Test_3.jpg", "Test_4.jpg"]
-    assert json.loads((tmp_path / "out/results.json").read_text())["sets"] == {"Test": {"samples": 3, "evaluated": 2}}
+    assert json.loads((tmp_path / "out/results.json").read_text())["sets"] == {
+        "Test": {"samples": 3, "evaluated": 2}
+    }
 
 
 def test_splits():
@@ -267,75 +406,179 @@ def test_splits():
 
 
 def test_a_net_can_be_measured_as_an_ablation(drawn_set, weights, tmp_path):
-    evaluate.main([str(drawn_set), "--weights", str(weights), "--without", "pose", "--limit", "1", "--processes", "1",
-                   "--out", str(tmp_path)])
+    evaluate.main(
+        [
+            str(drawn_set),
+            "--weights",
+            str(weights),
+            "--without",
+            "pose",
+            "--limit",
+            "1",
+            "--processes",
+            "1",
+            "--out",
+            str(tmp_path),
+        ]
+    )
     assert "mask" in numbers(tmp_path)["random"] and "paper" not in numbers(tmp_path)["random"]
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "images.csv", "worst_random.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "results.json",
+        "images.csv",
+        "worst_random.png",
+    }
 
 
 def test_weights_show_which_net_they_are_of(models, tmp_path):
-    other = tmp_path / "other.caffemodel"                            # fits none: the whole net will say what it lacks
+    other = tmp_path / "other.caffemodel"  # fits none: the whole net will say what it lacks
     layer = messages().LayerParameter(name="conv1_1", blobs=[messages().BlobProto(data=[1.0])])
     other.write_bytes(messages().NetParameter(layer=[layer]).SerializeToString())
     assert [deploy_net(path, "mini").name for path in (*models[1:4], other)] == [
-        "deploy.prototxt", "deploy_without_mask.prototxt", "deploy_without_pose.prototxt", "deploy.prototxt"]
+        "deploy.prototxt",
+        "deploy_without_mask.prototxt",
+        "deploy_without_pose.prototxt",
+        "deploy.prototxt",
+    ]
 
 
 def test_names_are_as_short_as_tells_them_apart(tmp_path):
-    paths = [tmp_path / name for name in ("a/s/iter_1.caffemodel", "b/s/iter_1.caffemodel", "b/s/iter_2.caffemodel")]
+    paths = [
+        tmp_path / name
+        for name in ("a/s/iter_1.caffemodel", "b/s/iter_1.caffemodel", "b/s/iter_2.caffemodel")
+    ]
     assert evaluate.short_names(paths[1:]) == ["iter_1", "iter_2"]
     assert evaluate.short_names(paths) == ["a/s/iter_1", "b/s/iter_1", "b/s/iter_2"]
     assert evaluate.as_file_name("a/s/iter 1") == "a_s_iter_1"
 
 
-@pytest.mark.parametrize("content, message", [
-    ("{cut", "is no JSON file"),
-    ("[]", "has no images"),
-    ('{"name": "x", "images": {}}', "has no images"),
-    ('{"name": "", "images": {"a": {}}}', "the name is ''"),
-    ('{"images": {"a": {}}}', "the name is None"),
-    ('{"name": "x", "images": {"a": []}}', "image 'a' has list: keypoints and mask are what it may have"),
-    ('{"name": "x", "images": {"a": {"points": 1}}}', "image 'a' has points"),
-    ('{"name": "x", "images": {"a": {"keypoints": [[1, 2, 3]]}}}', "the keypoints of image 'a' are no 21 x"),
-    ('{"name": "x", "images": {"a": {"keypoints": 3}}}', "the keypoints of image 'a' are no 21 x"),
-    (json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, 2]] * 21}}}), "the keypoints of image 'a' are no 21 x"),
-    (json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, 2, None]] * 21}}}), "the keypoints of image 'a' are no 21 x"),
-    (json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, float("inf"), 1]] * 21}}}), "the keypoints of image 'a' are no 21 x"),
-    ('{"name": "x", "images": {"a": {"mask": 3}}}', "the mask of image 'a' is 3"),
-    ('{"name": "x", "images": {"other": {}}}', "has none of the 10 images: they have keys like '00000000_drawn0.jpg', the file has"),
-    ('{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "none.png"}}}', "none.png was not found"),
-    ('{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "small.png"}}}', "is 5 x 4; the image is 100 x 140"),
-    ('{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "x.json"}}}', "is no image; the image is 100 x 140"),
-])
-def test_a_bad_predictions_file_is_named_and_nothing_is_written(drawn_set, tmp_path, content, message):
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{cut", "is no JSON file"),
+        ("[]", "has no images"),
+        ('{"name": "x", "images": {}}', "has no images"),
+        ('{"name": "", "images": {"a": {}}}', "the name is ''"),
+        ('{"images": {"a": {}}}', "the name is None"),
+        (
+            '{"name": "x", "images": {"a": []}}',
+            "image 'a' has list: keypoints and mask are what it may have",
+        ),
+        ('{"name": "x", "images": {"a": {"points": 1}}}', "image 'a' has points"),
+        (
+            '{"name": "x", "images": {"a": {"keypoints": [[1, 2, 3]]}}}',
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            '{"name": "x", "images": {"a": {"keypoints": 3}}}',
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, 2]] * 21}}}),
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, 2, None]] * 21}}}),
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, float("inf"), 1]] * 21}}}),
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        ('{"name": "x", "images": {"a": {"mask": 3}}}', "the mask of image 'a' is 3"),
+        (
+            '{"name": "x", "images": {"other": {}}}',
+            "has none of the 10 images: they have keys like '00000000_drawn0.jpg', the file has",
+        ),
+        (
+            '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "none.png"}}}',
+            "none.png was not found",
+        ),
+        (
+            '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "small.png"}}}',
+            "is 5 x 4; the image is 100 x 140",
+        ),
+        (
+            '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "x.json"}}}',
+            "is no image; the image is 100 x 140",
+        ),
+    ],
+)
+def test_a_bad_predictions_file_is_named_and_nothing_is_written(
+    drawn_set, tmp_path, content, message
+):
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((4, 5), np.uint8))
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(UserError) as error:
-        evaluate.main([str(drawn_set), "--predictions", str(tmp_path / "x.json"), "--out", str(tmp_path / "out"), "--processes", "1"])
-    assert message in str(error.value) and "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+        evaluate.main(
+            [
+                str(drawn_set),
+                "--predictions",
+                str(tmp_path / "x.json"),
+                "--out",
+                str(tmp_path / "out"),
+                "--processes",
+                "1",
+            ]
+        )
+    assert (
+        message in str(error.value)
+        and "\n" not in str(error.value)
+        and str(tmp_path) in str(error.value)
+    )
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["{tmp}/none", "--weights", "{weights}"], "{tmp}/none was not found"),
-    (["{data}", "--weights", "{tmp}/none"], "the weights file {tmp}/none was not found"),
-    (["{data}", "--weights", "{weights}", "{weights}"], "two models are called random"),
-    (["{data}", "--weights", "{weights}", "--prototxt", "{tmp}/none"], "the deploy net {tmp}/none was not found"),
-    (["{data}", "--weights", "{weights}", "--variant", "paper"], "does not fit the net: layer conv1_1 is"),
-    (["{data}", "--weights", "{weights}", "--split", "test"], "--split test: {data} has drawn"),
-    (["{data}", "--predictions", "{tmp}/none"], "the predictions file {tmp}/none was not found"),
-    (["{data}", "--weights", "{weights}", "--out", "{weights}"], "--out {weights} is a file: give a folder"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{tmp}/none", "--weights", "{weights}"], "{tmp}/none was not found"),
+        (["{data}", "--weights", "{tmp}/none"], "the weights file {tmp}/none was not found"),
+        (["{data}", "--weights", "{weights}", "{weights}"], "two models are called random"),
+        (
+            ["{data}", "--weights", "{weights}", "--prototxt", "{tmp}/none"],
+            "the deploy net {tmp}/none was not found",
+        ),
+        (
+            ["{data}", "--weights", "{weights}", "--variant", "paper"],
+            "does not fit the net: layer conv1_1 is",
+        ),
+        (["{data}", "--weights", "{weights}", "--split", "test"], "--split test: {data} has drawn"),
+        (
+            ["{data}", "--predictions", "{tmp}/none"],
+            "the predictions file {tmp}/none was not found",
+        ),
+        (
+            ["{data}", "--weights", "{weights}", "--out", "{weights}"],
+            "--out {weights} is a file: give a folder",
+        ),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, message, drawn_set, weights, tmp_path):
     places = dict(tmp=tmp_path, data=drawn_set, weights=weights)
     with pytest.raises(UserError) as error:
-        evaluate.main(["--out", str(tmp_path / "out"), "--processes", "1", *(argument.format(**places) for argument in arguments)])
+        evaluate.main(
+            [
+                "--out",
+                str(tmp_path / "out"),
+                "--processes",
+                "1",
+                *(argument.format(**places) for argument in arguments),
+            ]
+        )
     assert message.format(**places) in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [
-    ["--thresholds", "0"], ["--thresholds", "nan"], ["--limit", "0"], ["--processes", "0"], ["--levels", "-1"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--thresholds", "0"],
+        ["--thresholds", "nan"],
+        ["--limit", "0"],
+        ["--processes", "0"],
+        ["--levels", "-1"],
+    ],
+)
 def test_numbers_out_of_range_are_refused(options, capsys):
     with pytest.raises(SystemExit, match="2"):
         evaluate.main(["set", *options])
@@ -356,9 +599,28 @@ def test_a_process_that_dies_is_told(drawn_set):
 
 def test_a_fault_in_a_shard_gives_one_line(drawn_samples, weights, tmp_path):
     """The third image cannot be decoded: found out by a worker process."""
-    bad = [type(one)(one.key, b"no image" if place == 2 else one.image_bytes, one.mask_png, one.keypoints)
-           for place, one in enumerate(drawn_samples[:4])]
-    done = run("mcc_caffe.evaluate", write_set(tmp_path / "set", bad), "--weights", weights, "--levels", 1, "--processes", 2,
-               "--out", tmp_path / "out")
-    assert done.returncode == 2 and "Traceback" not in done.stderr and not (tmp_path / "out").exists()
-    assert done.stderr.splitlines()[-1] == "error: 00000002_drawn2.jpg: the image (8 bytes) cannot be decoded"
+    bad = [
+        type(one)(
+            one.key, b"no image" if place == 2 else one.image_bytes, one.mask_png, one.keypoints
+        )
+        for place, one in enumerate(drawn_samples[:4])
+    ]
+    done = run(
+        "mcc_caffe.evaluate",
+        write_set(tmp_path / "set", bad),
+        "--weights",
+        weights,
+        "--levels",
+        1,
+        "--processes",
+        2,
+        "--out",
+        tmp_path / "out",
+    )
+    assert (
+        done.returncode == 2 and "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+    )
+    assert (
+        done.stderr.splitlines()[-1]
+        == "error: 00000002_drawn2.jpg: the image (8 bytes) cannot be decoded"
+    )

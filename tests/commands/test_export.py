@@ -1,4 +1,5 @@
 """`python -m mcc_caffe.export`: the ONNX file does in ONNX Runtime what Caffe does, at any batch and size; what it cannot say is refused."""
+
 import subprocess
 import sys
 
@@ -34,17 +35,32 @@ def run_caffe(prototxt, path, images) -> dict:
     return {name: values.copy() for name, values in net.forward().items()}
 
 
-@pytest.mark.parametrize("variant, without, outputs", [
-    ("mini", "", {MASK_BLOB, "Mconv7_stage6"}), ("mini", "_without_mask", {"Mconv7_stage6"}),
-    ("mini", "_without_pose", {MASK_BLOB}),
-    ("paper", "", {MASK_BLOB, "Mconv7_stage6"}),
-])
+@pytest.mark.parametrize(
+    "variant, without, outputs",
+    [
+        ("mini", "", {MASK_BLOB, "Mconv7_stage6"}),
+        ("mini", "_without_mask", {"Mconv7_stage6"}),
+        ("mini", "_without_pose", {MASK_BLOB}),
+        ("paper", "", {MASK_BLOB, "Mconv7_stage6"}),
+    ],
+)
 def test_it_does_what_caffe_does(variant, without, outputs, tmp_path):
-    prototxt, path, file = ROOT / f"prototxt/{variant}/deploy{without}.prototxt", tmp_path / "net.caffemodel", tmp_path / "new/net.onnx"
+    prototxt, path, file = (
+        ROOT / f"prototxt/{variant}/deploy{without}.prototxt",
+        tmp_path / "net.caffemodel",
+        tmp_path / "new/net.onnx",
+    )
     lively_weights(prototxt, path)
     export.main(["--onnx", str(file), "--variant", variant, "--weights", str(path)])
     random = np.random.default_rng(1)
-    for batch, height, width in [(1, 64, 64), (8, 64, 64), (1, 72, 104), (8, 72, 104), (1, 128, 88), (8, 128, 88)]:
+    for batch, height, width in [
+        (1, 64, 64),
+        (8, 64, 64),
+        (1, 72, 104),
+        (8, 72, 104),
+        (1, 128, 88),
+        (8, 128, 88),
+    ]:
         images = random.uniform(-0.5, 0.5, (batch, 3, height, width)).astype(np.float32)
         expected, found = run_caffe(prototxt, path, images), run_onnx(file, images)
         assert set(found) == set(expected) == outputs
@@ -56,13 +72,25 @@ def test_it_does_what_caffe_does(variant, without, outputs, tmp_path):
 def test_the_file_says_what_it_is(tmp_path):
     done = run("mcc_caffe.export", "--onnx", tmp_path / "hand.onnx")
     assert done.returncode == 0, done.stderr
-    assert ("mini.npz, opset 13; image [batch, 3, height, width], "
-            "conv6_2_CPM_prob [batch, 2, height / 8, width / 8]") in done.stdout
-    assert "as Caffe within " in done.stdout and "at 6 sizes and batches in ONNX Runtime" in done.stdout
+    assert (
+        "mini.npz, opset 13; image [batch, 3, height, width], "
+        "conv6_2_CPM_prob [batch, 2, height / 8, width / 8]"
+    ) in done.stdout
+    assert (
+        "as Caffe within " in done.stdout
+        and "at 6 sizes and batches in ONNX Runtime" in done.stdout
+    )
     model = onnx.load(str(tmp_path / "hand.onnx"))
-    assert model.graph.name == "MCC_mini_deploy" and {prop.key: prop.value for prop in model.metadata_props}["keypoints"].split(", ") == list(NAMES)
-    assert run("mcc_caffe.export", "--onnx", tmp_path / "mask.onnx", "--without", "pose").returncode == 0
-    assert [output.name for output in onnx.load(str(tmp_path / "mask.onnx")).graph.output] == [MASK_BLOB]
+    assert model.graph.name == "MCC_mini_deploy" and {
+        prop.key: prop.value for prop in model.metadata_props
+    }["keypoints"].split(", ") == list(NAMES)
+    assert (
+        run("mcc_caffe.export", "--onnx", tmp_path / "mask.onnx", "--without", "pose").returncode
+        == 0
+    )
+    assert [output.name for output in onnx.load(str(tmp_path / "mask.onnx")).graph.output] == [
+        MASK_BLOB
+    ]
 
 
 HEAD = 'name: "n" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 9 dim: 9 } } } '
@@ -72,16 +100,19 @@ def parsed(text):
     return text_format.Parse(HEAD + text, messages().NetParameter())
 
 
-@pytest.mark.parametrize("layers", [
-    'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { pool: MAX kernel_size: 2 stride: 2 } }',       # 9 to 5: up
-    'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 3 stride: 2 pad: 1 } }',
-    'layer { name: "r" type: "ReLU" bottom: "data" top: "data" } '
-    'layer { name: "s" type: "ReLU" bottom: "data" top: "s" relu_param { negative_slope: 0.3 } }',
-    'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 kernel_size: 1 pad: 2 stride: 2 '
-    'dilation: 2 dilation: 1 group: 2 bias_term: false weight_filler { type: "msra" } } } '
-    'layer { name: "x" type: "Softmax" bottom: "c" top: "x" softmax_param { axis: 2 } }',
-    'layer { name: "o" type: "Concat" bottom: "data" bottom: "data" top: "o" }',
-])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { pool: MAX kernel_size: 2 stride: 2 } }',  # 9 to 5: up
+        'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 3 stride: 2 pad: 1 } }',
+        'layer { name: "r" type: "ReLU" bottom: "data" top: "data" } '
+        'layer { name: "s" type: "ReLU" bottom: "data" top: "s" relu_param { negative_slope: 0.3 } }',
+        'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 kernel_size: 1 pad: 2 stride: 2 '
+        'dilation: 2 dilation: 1 group: 2 bias_term: false weight_filler { type: "msra" } } } '
+        'layer { name: "x" type: "Softmax" bottom: "c" top: "x" softmax_param { axis: 2 } }',
+        'layer { name: "o" type: "Concat" bottom: "data" bottom: "data" top: "o" }',
+    ],
+)
 def test_each_layer_type_with_its_options(layers, tmp_path):
     net = parsed(layers)
     (tmp_path / "net.prototxt").write_text(str(net))
@@ -90,23 +121,44 @@ def test_each_layer_type_with_its_options(layers, tmp_path):
     images = np.random.default_rng(0).normal(size=(3, 2, 9, 9)).astype(np.float32)
     reference.blobs["data"].reshape(*images.shape)
     reference.blobs["data"].data[...] = images
-    (name, expected), = reference.forward().items()
-    model = export.to_onnx(net, {layer: [blob.data for blob in blobs] for layer, blobs in reference.params.items()})
+    ((name, expected),) = reference.forward().items()
+    model = export.to_onnx(
+        net, {layer: [blob.data for blob in blobs] for layer, blobs in reference.params.items()}
+    )
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     found = run_onnx(tmp_path / "net.onnx", images)[name]
     assert found.shape == expected.shape and np.abs(found - expected).max() <= 1e-5
 
 
-@pytest.mark.parametrize("layers, message", [
-    ('layer { name: "s" type: "Sigmoid" bottom: "data" top: "s" }', "layer s is of type Sigmoid and makes 1 blobs: only Convolution, ReLU,"),
-    ('layer { name: "s" type: "Split" bottom: "data" top: "s" top: "t" }', "layer s is of type Split and makes 2 blobs"),
-    ('layer { name: "o" type: "Concat" bottom: "data" bottom: "data" top: "o" concat_param { axis: 2 } }', "layer o joins along axis 2"),
-    ('layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { pool: AVE kernel_size: 2 } }', "layer p pools by AVE: only MAX"),
-    ('layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } }',
-     "layer p sets global_pooling in its pooling_param"),
-    ('layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_h: 3 kernel_w: 1 } }',
-     "layer c sets kernel_h, kernel_w in its convolution_param"),
-])
+@pytest.mark.parametrize(
+    "layers, message",
+    [
+        (
+            'layer { name: "s" type: "Sigmoid" bottom: "data" top: "s" }',
+            "layer s is of type Sigmoid and makes 1 blobs: only Convolution, ReLU,",
+        ),
+        (
+            'layer { name: "s" type: "Split" bottom: "data" top: "s" top: "t" }',
+            "layer s is of type Split and makes 2 blobs",
+        ),
+        (
+            'layer { name: "o" type: "Concat" bottom: "data" bottom: "data" top: "o" concat_param { axis: 2 } }',
+            "layer o joins along axis 2",
+        ),
+        (
+            'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { pool: AVE kernel_size: 2 } }',
+            "layer p pools by AVE: only MAX",
+        ),
+        (
+            'layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { global_pooling: true } }',
+            "layer p sets global_pooling in its pooling_param",
+        ),
+        (
+            'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_h: 3 kernel_w: 1 } }',
+            "layer c sets kernel_h, kernel_w in its convolution_param",
+        ),
+    ],
+)
 def test_what_cannot_be_exported_is_named(layers, message):
     with pytest.raises(UserError) as error:
         export.to_onnx(parsed(layers), {})
@@ -114,31 +166,72 @@ def test_what_cannot_be_exported_is_named(layers, message):
 
 
 def test_a_net_must_begin_with_its_input():
-    net = messages().NetParameter(layer=[messages().LayerParameter(name="d", type="Data", top=["data"])])
-    with pytest.raises(UserError, match="layer d is of type Data: a net whose first layer is an Input"):
+    net = messages().NetParameter(
+        layer=[messages().LayerParameter(name="d", type="Data", top=["data"])]
+    )
+    with pytest.raises(
+        UserError, match="layer d is of type Data: a net whose first layer is an Input"
+    ):
         export.to_onnx(net, {})
 
 
 def test_nothing_is_written_where_it_differs(tmp_path, monkeypatch):
     for found in (2e-4, float("nan")):
-        monkeypatch.setattr(export, "differences", lambda model, net: {(1, 64, 64): 1e-7, (8, 64, 64): found})
-        with pytest.raises(UserError, match="ONNX Runtime makes something else of x.onnx than Caffe, by .*: nothing is written"):
+        monkeypatch.setattr(
+            export, "differences", lambda model, net: {(1, 64, 64): 1e-7, (8, 64, 64): found}
+        )
+        with pytest.raises(
+            UserError,
+            match="ONNX Runtime makes something else of x.onnx than Caffe, by .*: nothing is written",
+        ):
             export.main(["--onnx", str(tmp_path / "x.onnx")])
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing, code, words", [
-    ("onnx", 2, "error: onnx cannot be imported ("), ("onnxruntime", 0, "not compared with Caffe: onnxruntime is not installed")])
+@pytest.mark.parametrize(
+    "missing, code, words",
+    [
+        ("onnx", 2, "error: onnx cannot be imported ("),
+        ("onnxruntime", 0, "not compared with Caffe: onnxruntime is not installed"),
+    ],
+)
 def test_without_the_packages(missing, code, words, tmp_path):
-    call = (f"import sys; sys.modules[{missing!r}] = None; from mcc_caffe.export import main; "
-            "from mcc_caffe.core.errors import run_command; run_command(main)")
-    done = subprocess.run([sys.executable, "-c", call, "--onnx", str(tmp_path / "x.onnx")], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == code and words in done.stdout + done.stderr and "Traceback" not in done.stderr
+    call = (
+        f"import sys; sys.modules[{missing!r}] = None; from mcc_caffe.export import main; "
+        "from mcc_caffe.core.errors import run_command; run_command(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", call, "--onnx", str(tmp_path / "x.onnx")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode == code
+        and words in done.stdout + done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert (tmp_path / "x.onnx").exists() == (code == 0)
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--weights", "none"], "the weights file none was not found"), (["--variant", "paper", "--weights", "{mini}"], "does not fit the net")])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--weights", "none"], "the weights file none was not found"),
+        (["--variant", "paper", "--weights", "{mini}"], "does not fit the net"),
+    ],
+)
 def test_wrong_arguments_give_one_line(options, message, tmp_path):
-    done = run("mcc_caffe.export", "--onnx", tmp_path / "x.onnx", *(one.format(mini=ROOT / "mcc_caffe/pretrained/mini.npz") for one in options))
-    assert done.returncode in (2, 3) and message in done.stderr and len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
+    done = run(
+        "mcc_caffe.export",
+        "--onnx",
+        tmp_path / "x.onnx",
+        *(one.format(mini=ROOT / "mcc_caffe/pretrained/mini.npz") for one in options),
+    )
+    assert (
+        done.returncode in (2, 3)
+        and message in done.stderr
+        and len(done.stderr.splitlines()) == 1
+        and not list(tmp_path.iterdir())
+    )

@@ -1,4 +1,5 @@
 """`python -m mcc_caffe.infer`, as a user runs it."""
+
 import json
 import os
 import pathlib
@@ -38,18 +39,37 @@ def photos(tmp_path):
 
 
 def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_path):
-    done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 2, "--heatmaps")
+    done = run(
+        "mcc_caffe.infer",
+        photos,
+        "--weights",
+        weights,
+        "--out",
+        tmp_path / "out",
+        "--levels",
+        2,
+        "--heatmaps",
+    )
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     stems = {"hand", "hand_png", "more/hand", "alpha", "deep", "pixel"}
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "json", "h5")}
     report = json.loads((out / "hand.json").read_text())
-    assert (report["width"], report["height"], report["levels"]) == (160, 120, 2) and report["weights"] == {"file": str(weights)}
-    assert len(report["keypoints"]) == 21 and report["seconds"]["total"] >= report["seconds"]["network"] > 0
+    assert (report["width"], report["height"], report["levels"]) == (160, 120, 2) and report[
+        "weights"
+    ] == {"file": str(weights)}
+    assert (
+        len(report["keypoints"]) == 21
+        and report["seconds"]["total"] >= report["seconds"]["network"] > 0
+    )
     for name, keypoint in zip(NAMES, report["keypoints"]):
-        assert keypoint is None or (keypoint["name"] == name and keypoint["confidence"] > 0.2
-                                    and 0 <= keypoint["x"] <= 159 and 0 <= keypoint["y"] <= 119)
+        assert keypoint is None or (
+            keypoint["name"] == name
+            and keypoint["confidence"] > 0.2
+            and 0 <= keypoint["x"] <= 159
+            and 0 <= keypoint["y"] <= 119
+        )
     picture = cv2.imread(str(out / "hand.png"))
     assert picture.shape == (360, 3 * 480 + 8, 3)
     with h5py.File(out / "hand.h5") as file:
@@ -59,90 +79,184 @@ def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_
 
 def infer_in(folder, *arguments):
     """`python -m mcc_caffe.infer` as a user runs it in a folder of hers, with the package that is tested."""
-    return subprocess.run([sys.executable, "-m", "mcc_caffe.infer", *map(str, arguments)], cwd=folder, capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"})
+    return subprocess.run(
+        [sys.executable, "-m", "mcc_caffe.infer", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+    )
 
 
 def test_without_options_it_runs_with_the_weights_that_ship(photos):
     done = infer_in(photos, "hand.jpg")
     assert done.returncode == 0, done.stderr
     path = ROOT / "mcc_caffe/pretrained/mini.npz"
-    assert done.stdout.splitlines()[0].startswith(f"weights: file {path}, variant mini, net MCC_mini, iterations ")
+    assert done.stdout.splitlines()[0].startswith(
+        f"weights: file {path}, variant mini, net MCC_mini, iterations "
+    )
     assert json.loads((photos / "out/hand.json").read_text())["weights"] == describe(path)
 
 
 def test_where_no_weights_ship_the_newest_of_the_runs_are_taken(weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mcc_caffe.caffe_io.snapshots.shipped_weights", lambda variant: None)
-    with pytest.raises(UserError, match="no weights: train first .`make train VARIANT=mini`., or give a caffemodel with --weights FILE"):
+    with pytest.raises(
+        UserError,
+        match="no weights: train first .`make train VARIANT=mini`., or give a caffemodel with --weights FILE",
+    ):
         default_weights("mini")
     folder = tmp_path / "runs/mini/snapshots"
     folder.mkdir(parents=True)
     (folder / "mcc_iter_3.caffemodel").write_bytes(weights.read_bytes())
-    (folder / "mcc_iter_3.solverstate").write_bytes(messages().SolverState(iter=3).SerializeToString())
+    (folder / "mcc_iter_3.solverstate").write_bytes(
+        messages().SolverState(iter=3).SerializeToString()
+    )
     assert default_weights("mini") == pathlib.Path("runs/mini/snapshots/mcc_iter_3.caffemodel")
 
 
 def test_a_variant_without_weights_says_what_to_do(photos):
     done = infer_in(photos, "hand.jpg", "--variant", "paper")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "no weights: train first (`make train VARIANT=paper`), or give a caffemodel with --weights FILE" in done.stderr
+    assert (
+        "no weights: train first (`make train VARIANT=paper`), or give a caffemodel with --weights FILE"
+        in done.stderr
+    )
 
 
 def test_a_high_threshold_makes_every_keypoint_null(photos, weights, tmp_path):
-    run("mcc_caffe.infer", photos / "hand.jpg", "--weights", weights, "--out", tmp_path, "--levels", 1, "--threshold", 1e6)
+    run(
+        "mcc_caffe.infer",
+        photos / "hand.jpg",
+        "--weights",
+        weights,
+        "--out",
+        tmp_path,
+        "--levels",
+        1,
+        "--threshold",
+        1e6,
+    )
     assert json.loads((tmp_path / "hand.json").read_text())["keypoints"] == [None] * 21
 
 
 def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_path):
     (photos / "bad.jpg").write_bytes(b"\xff\xd8 cut short")
     (photos / "empty.jpg").write_bytes(b"")
-    done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 1)
+    done = run(
+        "mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 1
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "2 of 8 files could not be read" in done.stderr.splitlines()[-1]
     assert "bad.jpg: not a readable image" in done.stdout + done.stderr
     assert len(list((tmp_path / "out").rglob("*.json"))) == 6
 
 
-@pytest.mark.parametrize("arguments, message, code", [
-    (["{tmp}/none.jpg", "--weights", "{weights}"], "{tmp}/none.jpg: no such image or video", 2),
-    (["{photos}/more/*.bmp", "--weights", "{weights}"], "no such image or video, and no folder or glob with any (.jpg", 2),
-    (["{photos}/hand.jpg", "--weights", "{tmp}/none"], "the weights file {tmp}/none was not found", 2),
-    (["{photos}/hand.jpg", "--weights", "{photos}/hand.jpg"], "is not a complete NetParameter file", 2),
-    (["{photos}/hand.jpg", "--weights", "{weights}", "--variant", "paper"], "does not fit the net: layer conv1_1 is", 3),
-    (["{photos}/hand.jpg", "--weights", "{weights}", "--prototxt", "{tmp}/none"], "the deploy net {tmp}/none was not found", 2),
-    (["{photos}/hand.jpg", "--weights", "{weights}", "--levels", "0"], "0 is not above 0", 2),
-    (["{photos}/hand.jpg", "--weights", "{weights}", "--prototxt", "prototxt/mini/deploy_without_pose.prototxt"],
-     "error: the net has no pose stage: it finds no keypoints", 2),
-    ([], "give images, videos or folders, or --camera 0", 2),
-    (["{photos}/hand.jpg", "--camera", "0"], "give images, videos or folders, or --camera 0", 2),
-])
+@pytest.mark.parametrize(
+    "arguments, message, code",
+    [
+        (["{tmp}/none.jpg", "--weights", "{weights}"], "{tmp}/none.jpg: no such image or video", 2),
+        (
+            ["{photos}/more/*.bmp", "--weights", "{weights}"],
+            "no such image or video, and no folder or glob with any (.jpg",
+            2,
+        ),
+        (
+            ["{photos}/hand.jpg", "--weights", "{tmp}/none"],
+            "the weights file {tmp}/none was not found",
+            2,
+        ),
+        (
+            ["{photos}/hand.jpg", "--weights", "{photos}/hand.jpg"],
+            "is not a complete NetParameter file",
+            2,
+        ),
+        (
+            ["{photos}/hand.jpg", "--weights", "{weights}", "--variant", "paper"],
+            "does not fit the net: layer conv1_1 is",
+            3,
+        ),
+        (
+            ["{photos}/hand.jpg", "--weights", "{weights}", "--prototxt", "{tmp}/none"],
+            "the deploy net {tmp}/none was not found",
+            2,
+        ),
+        (["{photos}/hand.jpg", "--weights", "{weights}", "--levels", "0"], "0 is not above 0", 2),
+        (
+            [
+                "{photos}/hand.jpg",
+                "--weights",
+                "{weights}",
+                "--prototxt",
+                "prototxt/mini/deploy_without_pose.prototxt",
+            ],
+            "error: the net has no pose stage: it finds no keypoints",
+            2,
+        ),
+        ([], "give images, videos or folders, or --camera 0", 2),
+        (
+            ["{photos}/hand.jpg", "--camera", "0"],
+            "give images, videos or folders, or --camera 0",
+            2,
+        ),
+    ],
+)
 def test_wrong_arguments_give_one_line(arguments, message, code, photos, weights, tmp_path):
     places = dict(tmp=tmp_path, photos=photos, weights=weights)
-    done = run("mcc_caffe.infer", *(argument.format(**places) for argument in arguments), "--out", tmp_path / "out")
-    assert done.returncode == code and message.format(**places) in done.stderr and "Traceback" not in done.stderr
+    done = run(
+        "mcc_caffe.infer",
+        *(argument.format(**places) for argument in arguments),
+        "--out",
+        tmp_path / "out",
+    )
+    assert (
+        done.returncode == code
+        and message.format(**places) in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_the_only_image_that_is_damaged_is_one_line(tmp_path, weights):
     (tmp_path / "bad.jpg").write_bytes(b"cut short")
-    done = run("mcc_caffe.infer", tmp_path / "bad.jpg", "--weights", weights, "--out", tmp_path / "out")
-    assert done.returncode == 2 and done.stderr.splitlines() == [f"error: {tmp_path}/bad.jpg: not a readable image (9 bytes): damaged, of an "
-                                                                 "unknown format, or of more than 2^30 pixels"]
+    done = run(
+        "mcc_caffe.infer", tmp_path / "bad.jpg", "--weights", weights, "--out", tmp_path / "out"
+    )
+    assert done.returncode == 2 and done.stderr.splitlines() == [
+        f"error: {tmp_path}/bad.jpg: not a readable image (9 bytes): damaged, of an "
+        "unknown format, or of more than 2^30 pixels"
+    ]
 
 
 def test_an_image_is_not_overwritten_by_its_result(photos, weights):
     before = (photos / "hand.png").read_bytes()
     done = run("mcc_caffe.infer", photos / "hand.png", "--weights", weights, "--out", photos)
-    assert done.returncode == 2 and "hand.png would be overwritten by its own result: give another folder with --out" in done.stderr
+    assert (
+        done.returncode == 2
+        and "hand.png would be overwritten by its own result: give another folder with --out"
+        in done.stderr
+    )
     assert (photos / "hand.png").read_bytes() == before
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(photos, weights, tmp_path):
     """No file may become larger than 40,000 bytes: the writing thread's error ends the command."""
-    done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out", "--levels", 1,
-               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)))
+    done = run(
+        "mcc_caffe.infer",
+        photos,
+        "--weights",
+        weights,
+        "--out",
+        tmp_path / "out",
+        "--levels",
+        1,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: ") and "cannot be written (File too large): make room" in done.stderr
+    assert (
+        done.stderr.splitlines()[-1].startswith("error: ")
+        and "cannot be written (File too large): make room" in done.stderr
+    )
     assert all(cv2.imread(str(path)) is not None for path in (tmp_path / "out").rglob("*.png"))
     assert not list((tmp_path / "out").rglob("*partial*"))
 
@@ -154,13 +268,21 @@ def test_a_photograph_is_turned_upright(tmp_path):
 
 def test_globs_and_files_together(photos):
     found = find_files([str(photos / "*.png"), str(photos / "hand.jpg"), str(photos / "hand.png")])
-    assert sorted(image.name for image, _ in found) == ["alpha.png", "deep.png", "hand.jpg", "hand.png", "pixel.png"]
+    assert sorted(image.name for image, _ in found) == [
+        "alpha.png",
+        "deep.png",
+        "hand.jpg",
+        "hand.png",
+        "pixel.png",
+    ]
     with pytest.raises(UserError, match="no such image"):
         find_files([str(photos / "no*tes")])
 
 
 def test_results_of_one_name_do_not_overwrite_each_other():
-    images = [(pathlib.Path(folder, name), pathlib.Path(name).with_suffix("")) for folder, name in
-              (("a", "x.jpg"), ("a", "x.png"), ("b", "x.jpg"), ("c", "X.jpg"))]
+    images = [
+        (pathlib.Path(folder, name), pathlib.Path(name).with_suffix(""))
+        for folder, name in (("a", "x.jpg"), ("a", "x.png"), ("b", "x.jpg"), ("c", "X.jpg"))
+    ]
     paths = result_paths(images, pathlib.Path("out"))
     assert len({str(path).lower() for path in paths}) == 4 and paths[0] == pathlib.Path("out/x")

@@ -1,4 +1,5 @@
 """Packed weights: what goes in comes out to float16's precision, and what is wrong is said in one line."""
+
 import json
 import shutil
 
@@ -54,7 +55,13 @@ def test_the_command_writes_one_small_file_that_says_what_it_is(snapshot, tmp_pa
     assert f"{out}: 4.6 MiB" in done.stdout and "51 layers" in done.stdout
     facts = describe(out)
     assert facts.pop("date").count("-") == 2
-    assert facts == {"file": str(out), "variant": "mini", "net": "MCC_mini", "iterations": 7, "data": "lmdb/train"}
+    assert facts == {
+        "file": str(out),
+        "variant": "mini",
+        "net": "MCC_mini",
+        "iterations": 7,
+        "data": "lmdb/train",
+    }
     assert file_shapes(out) == file_shapes(snapshot) and not packed_weights.is_packed(snapshot)
     again = tmp_path / "again.npz"
     pack.main([str(snapshot), str(again), "--data", "hands of mine"])
@@ -67,7 +74,9 @@ def test_weights_come_back_as_float16_has_them(snapshot, small):
     assert list(layers) == list(original) == list(mini_net().params)
     for name, blobs in original.items():
         for blob, back in zip(blobs, layers[name], strict=True):
-            assert back.dtype == np.float32 and np.array_equal(back, blob.astype(np.float16).astype(np.float32))
+            assert back.dtype == np.float32 and np.array_equal(
+                back, blob.astype(np.float16).astype(np.float32)
+            )
             assert np.abs(back - blob).max() <= 2**-11 * np.abs(blob).max()
 
 
@@ -79,7 +88,10 @@ def test_the_net_answers_the_same_within_a_two_hundredth_of_its_range(snapshot, 
 
 
 def test_packed_weights_name_the_input_that_hands_are_found_with(snapshot, small, tmp_path):
-    image, out = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8), tmp_path / "larger.npz"
+    image, out = (
+        np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8),
+        tmp_path / "larger.npz",
+    )
     assert run("mcc_caffe.pack", snapshot, out, "--input-size", 160).returncode == 0
     for weights, cells in ((small, 16), (out, 20)):
         pose = HandPredictor(weights, levels=1).predict(image)
@@ -91,29 +103,60 @@ def test_packed_weights_name_the_input_that_hands_are_found_with(snapshot, small
 
 def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path):
     options = "--iterations", 1, "--batch-size", 1, "--workers", 0
-    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run", "--input-size", 64, *options)
+    done = run(
+        "mcc_caffe.train", drawn_set, "--out", tmp_path / "run", "--input-size", 64, *options
+    )
     assert done.returncode == 0, done.stderr
     out = tmp_path / "small.npz"
     pack.main([str(tmp_path / "run/snapshots/mcc_iter_1.caffemodel"), str(out)])
     assert describe(out)["input_size"] == 64 and HandPredictor(out, levels=1).input_size == 64
-    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "none", "--input-size", 100, *options)
-    assert done.returncode == 2 and "--input-size: 100 is not a multiple of 8" in done.stderr and not (tmp_path / "none").exists()
+    done = run(
+        "mcc_caffe.train", drawn_set, "--out", tmp_path / "none", "--input-size", 100, *options
+    )
+    assert (
+        done.returncode == 2
+        and "--input-size: 100 is not a multiple of 8" in done.stderr
+        and not (tmp_path / "none").exists()
+    )
 
 
 def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
-    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run2", "--weights", small, "--iterations", 1, "--batch-size", 1)
-    assert done.returncode == 0 and "51 layers loaded by name; random start: none" in done.stdout, done.stderr
+    done = run(
+        "mcc_caffe.train",
+        drawn_set,
+        "--out",
+        tmp_path / "run2",
+        "--weights",
+        small,
+        "--iterations",
+        1,
+        "--batch-size",
+        1,
+    )
+    assert done.returncode == 0 and "51 layers loaded by name; random start: none" in done.stdout, (
+        done.stderr
+    )
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda content: content[: len(content) // 2], "is no whole file of packed weights"),
-    (lambda content: content[:100_000] + b"?" + content[100_001:], ".npy is damaged"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda content: content[: len(content) // 2], "is no whole file of packed weights"),
+        (lambda content: content[:100_000] + b"?" + content[100_001:], ".npy is damaged"),
+    ],
+)
 def test_damaged_weights_give_one_line(change, message, small, tmp_path):
     bad = tmp_path / "bad.npz"
     bad.write_bytes(change(small.read_bytes()))
-    done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", bad, "--out", tmp_path / "out")
-    assert done.returncode == 2 and f"{bad} " in done.stderr and message in done.stderr and len(done.stderr.splitlines()) == 1
+    done = run(
+        "mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", bad, "--out", tmp_path / "out"
+    )
+    assert (
+        done.returncode == 2
+        and f"{bad} " in done.stderr
+        and message in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_another_npz_file_is_told_apart(tmp_path):
@@ -124,17 +167,37 @@ def test_another_npz_file_is_told_apart(tmp_path):
 
 
 def test_packed_weights_of_another_variant_give_one_line(small, tmp_path):
-    done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", small, "--variant", "paper", "--out", tmp_path)
-    assert done.returncode == 3 and "does not fit the net: layer conv1_1 is [(16, 3, 3, 3), (16,)] in the file" in done.stderr
+    done = run(
+        "mcc_caffe.infer",
+        ROOT / "docs/demo.jpg",
+        "--weights",
+        small,
+        "--variant",
+        "paper",
+        "--out",
+        tmp_path,
+    )
+    assert (
+        done.returncode == 3
+        and "does not fit the net: layer conv1_1 is [(16, 3, 3, 3), (16,)] in the file"
+        in done.stderr
+    )
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("blob, message", [
-    ([1.0, 70000.0], "layer conv1_1 has the weight 70000, float16 ends at 65504"),
-    ([1.0, -1e30], "has the weight -1e\\+30"), ([1.0, np.nan], "has the weight nan"),
-    ([1e-6, -2.34e-6], "layer conv1_1 has weights of 2.34e-06 at most, float16 loses digits below 6e-05"),
-    ([1e-9, 1e-9], "has weights of 1e-09 at most"),
-])
+@pytest.mark.parametrize(
+    "blob, message",
+    [
+        ([1.0, 70000.0], "layer conv1_1 has the weight 70000, float16 ends at 65504"),
+        ([1.0, -1e30], "has the weight -1e\\+30"),
+        ([1.0, np.nan], "has the weight nan"),
+        (
+            [1e-6, -2.34e-6],
+            "layer conv1_1 has weights of 2.34e-06 at most, float16 loses digits below 6e-05",
+        ),
+        ([1e-9, 1e-9], "has weights of 1e-09 at most"),
+    ],
+)
 def test_what_float16_cannot_hold_is_named(blob, message):
     with pytest.raises(UserError, match=message):
         packed_weights.to_bytes({"conv1_1": [np.array(blob, np.float32)]}, {})
@@ -142,7 +205,9 @@ def test_what_float16_cannot_hold_is_named(blob, message):
 
 @pytest.mark.parametrize("blob", [[0.0, 0.0], [1.0, 1e-9], [65504.0, -0.1]])
 def test_small_weights_beside_larger_ones_are_no_fault(blob):
-    layers, _ = packed_weights.from_bytes(packed_weights.to_bytes({"conv1_1": [np.array(blob, np.float32)]}, {}), "it")
+    layers, _ = packed_weights.from_bytes(
+        packed_weights.to_bytes({"conv1_1": [np.array(blob, np.float32)]}, {}), "it"
+    )
     assert layers["conv1_1"][0] == pytest.approx(blob, rel=1e-3, abs=1e-7)
 
 
@@ -151,8 +216,11 @@ def test_a_foreign_net_and_packed_weights_are_not_packed(small, tmp_path):
     model = messages().NetParameter(name="VGG_ILSVRC_19_layers")
     model.layer.add(name="conv1_1").blobs.add(data=[1.0]).shape.dim.append(1)
     foreign.write_bytes(model.SerializeToString())
-    for path, message in ((foreign, "holds the net 'VGG_ILSVRC_19_layers': only those of prototxt/"), (small, "is packed: give a caffemodel"),
-                          (tmp_path / "none", "was not found")):
+    for path, message in (
+        (foreign, "holds the net 'VGG_ILSVRC_19_layers': only those of prototxt/"),
+        (small, "is packed: give a caffemodel"),
+        (tmp_path / "none", "was not found"),
+    ):
         with pytest.raises(UserError, match=message):
             pack.main([str(path), str(tmp_path / "out.npz")])
     assert not (tmp_path / "out.npz").exists()

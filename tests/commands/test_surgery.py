@@ -1,4 +1,5 @@
 """Weights of OpenPose's hand model [9] in our net: stages that answer alike, in real Caffe."""
+
 import shutil
 
 import numpy as np
@@ -11,23 +12,33 @@ from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT, run
 
-SIDE = 64          # pixels of the input: 8 x 8 maps are enough to compare
+SIDE = 64  # pixels of the input: 8 x 8 maps are enough to compare
 STAGES = [f"Mconv7_stage{stage}" for stage in range(2, 7)]
-TRUNK = ([f"conv1_{n}" for n in (1, 2)], [f"conv2_{n}" for n in (1, 2)], [f"conv3_{n}" for n in (1, 2, 3, 4)],
-         [f"conv4_{n}" for n in (1, 2, 3, 4)] + ["conv5_1", "conv5_2"])
+TRUNK = (
+    [f"conv1_{n}" for n in (1, 2)],
+    [f"conv2_{n}" for n in (1, 2)],
+    [f"conv3_{n}" for n in (1, 2, 3, 4)],
+    [f"conv4_{n}" for n in (1, 2, 3, 4)] + ["conv5_1", "conv5_2"],
+)
 CHANNELS = (64, 128, 256, 512)
 
 
 def openpose_prototxt() -> str:
     """[9]'s hand network as its authors describe it: VGG-19 to conv4_4, three convolutions, 6 stages of 22 maps, no mask."""
-    net = messages().NetParameter(name="openpose hand", input=["image"], input_dim=[1, 3, SIDE, SIDE])
+    net = messages().NetParameter(
+        name="openpose hand", input=["image"], input_dim=[1, 3, SIDE, SIDE]
+    )
 
     def add(name, kind, bottoms, top=None):
         return net.layer.add(name=name, type=kind, bottom=bottoms, top=[top or name])
 
     def convolution(bottom, name, channels, kernel, relu=True):
         parameters = add(name, "Convolution", [bottom]).convolution_param
-        parameters.num_output, parameters.kernel_size[:], parameters.pad[:] = channels, [kernel], [kernel // 2]
+        parameters.num_output, parameters.kernel_size[:], parameters.pad[:] = (
+            channels,
+            [kernel],
+            [kernel // 2],
+        )
         if relu:
             add(f"relu_{name}", "ReLU", [name], name)
         return name
@@ -41,7 +52,9 @@ def openpose_prototxt() -> str:
             pooling.kernel_size, pooling.stride = 2, 2
             blob = f"pool{block}"
     features = convolution(blob, "conv5_3_CPM", 128, 3)
-    maps = convolution(convolution(features, "conv6_1_CPM", 512, 1), "conv6_2_CPM", 22, 1, relu=False)
+    maps = convolution(
+        convolution(features, "conv6_1_CPM", 512, 1), "conv6_2_CPM", 22, 1, relu=False
+    )
     for stage in range(2, 7):
         add(f"concat_stage{stage}", "Concat", [maps, features])
         blob = f"concat_stage{stage}"
@@ -62,11 +75,13 @@ def openpose(tmp_path_factory):
     net = caffe.Net(str(folder / "pose_deploy.prototxt"), caffe.TEST)
     rng = np.random.default_rng(0)
     for kernel, bias in net.params.values():
-        kernel.data[...] = rng.normal(0, np.sqrt(2 / np.prod(kernel.data.shape[1:])), kernel.data.shape)
+        kernel.data[...] = rng.normal(
+            0, np.sqrt(2 / np.prod(kernel.data.shape[1:])), kernel.data.shape
+        )
         bias.data[...] = rng.normal(0, 0.1, bias.data.shape)
     net.save(str(folder / "pose_iter_102000.caffemodel"))
     yield net, folder / "pose_iter_102000.caffemodel"
-    shutil.rmtree(folder)                                                    # half a gigabyte that pytest would keep
+    shutil.rmtree(folder)  # half a gigabyte that pytest would keep
 
 
 @pytest.fixture(scope="module")
@@ -194,14 +209,27 @@ def test_weights_of_another_net_give_one_line(openpose, transplanted, tmp_path):
         return str(error.value)
 
     two = without_layers(openpose[1], "conv5_3_CPM", "Mconv7_stage5")
-    assert message(two).endswith("is not OpenPose's hand model: it lacks conv5_3_CPM, Mconv7_stage5; give its pose_iter_102000.caffemodel")
-    assert "layer conv1_1 is [(16, 3, 3, 3), (16,)] and should be [(64, 3, 3, 3), (64,)]" in message(mini)
-    assert "layer Mconv1_stage2 is [(128, 130, 7, 7), (128,)] and should be [(128, 150, 7, 7), (128,)]" in message(transplanted[1])
-    assert "is packed: give a caffemodel" in message(shutil.copy(ROOT / "mcc_caffe/pretrained/mini.npz", tmp_path))
+    assert message(two).endswith(
+        "is not OpenPose's hand model: it lacks conv5_3_CPM, Mconv7_stage5; give its pose_iter_102000.caffemodel"
+    )
+    assert (
+        "layer conv1_1 is [(16, 3, 3, 3), (16,)] and should be [(64, 3, 3, 3), (64,)]"
+        in message(mini)
+    )
+    assert (
+        "layer Mconv1_stage2 is [(128, 130, 7, 7), (128,)] and should be [(128, 150, 7, 7), (128,)]"
+        in message(transplanted[1])
+    )
+    assert "is packed: give a caffemodel" in message(
+        shutil.copy(ROOT / "mcc_caffe/pretrained/mini.npz", tmp_path)
+    )
 
 
 def test_a_file_that_is_no_caffemodel_gives_one_line(tmp_path):
     (tmp_path / "text").write_text("no weights")
-    for path, said in ((tmp_path / "text", "is not a complete NetParameter file"), (tmp_path / "none", "was not found")):
+    for path, said in (
+        (tmp_path / "text", "is not a complete NetParameter file"),
+        (tmp_path / "none", "was not found"),
+    ):
         done = run("mcc_caffe.surgery", "--openpose", path, "--out", tmp_path / "out.caffemodel")
         assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1

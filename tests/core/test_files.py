@@ -1,4 +1,5 @@
 """Files are found, and written whole or not at all."""
+
 import pytest
 
 from mcc_caffe.core.errors import UserError
@@ -22,7 +23,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(UserError, match="file cannot be written .No space left on device.: make room"):
+    with pytest.raises(
+        UserError, match="file cannot be written .No space left on device.: make room"
+    ):
         write_whole(path, b"new")
     monkeypatch.undo()
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

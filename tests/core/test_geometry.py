@@ -1,4 +1,5 @@
 """Letterbox, maps, warps and pyramid windows."""
+
 import cv2
 import numpy as np
 import pytest
@@ -22,13 +23,15 @@ sides = st.integers(1, 5000)
 
 
 def test_letterbox_is_equation_1():
-    assert letterbox(736, 368, 368)[0, 0] == 0.5           # width decides
-    assert letterbox(100, 200, 368)[0, 0] == 368 / 200     # height decides
+    assert letterbox(736, 368, 368)[0, 0] == 0.5  # width decides
+    assert letterbox(100, 200, 368)[0, 0] == 368 / 200  # height decides
     assert np.allclose(apply(letterbox(736, 368, 368), [[10, 20]]), [[5, 10]])
 
 
 def test_cells_share_their_pixels_centres():
-    assert np.allclose(apply(to_cells(), [[3.5, 11.5]]), [[0, 1]])  # the middle of pixels 0..7 and 8..15
+    assert np.allclose(
+        apply(to_cells(), [[3.5, 11.5]]), [[0, 1]]
+    )  # the middle of pixels 0..7 and 8..15
 
 
 @given(sides, sides, st.floats(0, 5000), st.floats(0, 5000))
@@ -63,7 +66,9 @@ def test_warp_does_not_alias():
     assert np.abs(drawn[2:-2, 2:-2].astype(int) - 127).max() <= 2
 
 
-@pytest.mark.parametrize("shrink, expected", [(0.5, 1), (1.9, 1), (2, 2), (3.9, 2), (4, 4), (7.9, 4), (8, 8), (30, 8)])
+@pytest.mark.parametrize(
+    "shrink, expected", [(0.5, 1), (1.9, 1), (2, 2), (3.9, 2), (4, 4), (7.9, 4), (8, 8), (30, 8)]
+)
 def test_an_image_is_reduced_no_further_than_the_map_shrinks(shrink, expected):
     turn = np.array([[0.8, 0.6, 5], [-0.6, 0.8, 7]])
     assert reduction(compose(turn, resize(1 / shrink - 1e-9, 1 / shrink - 1e-9))) == expected
@@ -76,14 +81,23 @@ def test_warp_of_a_reduced_image_keeps_places(size, reduced):
     ramp = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).astype(np.float32)
     overhang = [-side % reduced for side in size]
     means = cv2.copyMakeBorder(ramp, 0, overhang[1], 0, overhang[0], cv2.BORDER_REPLICATE)
-    means = means.reshape(means.shape[0] // reduced, reduced, means.shape[1] // reduced, reduced, 2).mean(axis=(1, 3))
+    means = means.reshape(
+        means.shape[0] // reduced, reduced, means.shape[1] // reduced, reduced, 2
+    ).mean(axis=(1, 3))
     for shrink in (1, 1.1, 1.5, 1.9):
         factor = 1 / (shrink * reduced) - 1e-9
         there = compose(resize(factor, factor), np.array([[0.8, 0.6, -20], [-0.6, 0.8, 40]]))
-        whole, part = (warp(image, there, 128, -1, reduced=part) for image, part in ((ramp, 1), (means, reduced)))
+        whole, part = (
+            warp(image, there, 128, -1, reduced=part)
+            for image, part in ((ramp, 1), (means, reduced))
+        )
         source = apply(invert(there), np.stack(np.meshgrid(*map(np.arange, (128, 128))), axis=-1))
-        kept = ((source > 3 * reduced * shrink) & (source < np.array(size) - 3 * reduced * shrink)).all(axis=-1)
-        assert kept.mean() > 0.1 and np.abs(whole - part)[kept].max() < 0.1 * reduced * shrink    # 0.1 pixels of the input
+        kept = (
+            (source > 3 * reduced * shrink) & (source < np.array(size) - 3 * reduced * shrink)
+        ).all(axis=-1)
+        assert (
+            kept.mean() > 0.1 and np.abs(whole - part)[kept].max() < 0.1 * reduced * shrink
+        )  # 0.1 pixels of the input
 
 
 @given(st.integers(1, 1500), st.integers(1, 1500), st.integers(0, 5))
@@ -102,4 +116,7 @@ def test_pyramid_goes_down_to_the_smallest_and_obeys_levels():
     assert windows[-1][2:].min() < 50 + 0.1 * 400
     assert len(pyramid_windows(400, 300, np.random.default_rng(0), 3)) == 3
     assert len(pyramid_windows(400, 300, np.random.default_rng(0), 1)) == 1
-    assert (pyramid_windows(400, 300, np.random.default_rng(7)) == pyramid_windows(400, 300, np.random.default_rng(7))).all()
+    assert (
+        pyramid_windows(400, 300, np.random.default_rng(7))
+        == pyramid_windows(400, 300, np.random.default_rng(7))
+    ).all()

@@ -1,4 +1,5 @@
 """The one warp of image, mask and keypoints."""
+
 import cv2
 import numpy as np
 import pytest
@@ -21,12 +22,16 @@ def test_flip_mirrors_the_input():
 def test_rotation_turns_about_the_centre():
     quarter = Augmentation(rotation=90).matrix(368, 368, 368)
     assert np.allclose(apply(quarter, [183.5, 183.5]), [183.5, 183.5])
-    assert np.allclose(apply(quarter, [367, 183.5]), [183.5, 0])     # the right edge goes up: counter-clockwise
+    assert np.allclose(
+        apply(quarter, [367, 183.5]), [183.5, 0]
+    )  # the right edge goes up: counter-clockwise
 
 
 @pytest.mark.parametrize("crop, corner", [((0, 0), (0, 0)), ((1, 1), (-73.6, -73.6))])
 def test_crop_moves_a_larger_frame_over_its_whole_range(crop, corner):
-    assert np.allclose(apply(Augmentation(scale=1.2, crop=crop).matrix(368, 368, 368), [0, 0]), corner, atol=1e-9)
+    assert np.allclose(
+        apply(Augmentation(scale=1.2, crop=crop).matrix(368, 368, 368), [0, 0]), corner, atol=1e-9
+    )
 
 
 def test_a_smaller_frame_stays_inside():
@@ -40,8 +45,14 @@ def test_a_smaller_frame_stays_inside():
 def test_draws_stay_in_the_papers_ranges_and_fill_them():
     rng = np.random.default_rng(0)
     drawn = [Augmentation.draw(rng) for _ in range(2000)]
-    for values, (low, high) in (([d.scale for d in drawn], SCALE_RANGE), ([d.rotation for d in drawn], ROTATION_RANGE)):
-        assert low <= min(values) < low + 0.05 * (high - low) and high - 0.05 * (high - low) < max(values) <= high
+    for values, (low, high) in (
+        ([d.scale for d in drawn], SCALE_RANGE),
+        ([d.rotation for d in drawn], ROTATION_RANGE),
+    ):
+        assert (
+            low <= min(values) < low + 0.05 * (high - low)
+            and high - 0.05 * (high - low) < max(values) <= high
+        )
     assert 0.45 < np.mean([d.flip for d in drawn]) < 0.55
 
 
@@ -65,9 +76,14 @@ def test_dots_are_found_again_at_the_warped_keypoints(size):
             if v and 3 * reach < min(x, y) and max(x, y) < 367 - 3 * reach:
                 left, top = (int(round(c - 1.5 * reach)) for c in (x, y))
                 side = int(3 * reach) + 2
-                patch = np.clip(128 - drawn[top : top + side, left : left + side], 0, None)   # darker than the grey fill
+                patch = np.clip(
+                    128 - drawn[top : top + side, left : left + side], 0, None
+                )  # darker than the grey fill
                 ys, xs = np.mgrid[0 : patch.shape[0], 0 : patch.shape[1]]
-                centre = np.array([(xs * patch).sum(), (ys * patch).sum()]) / patch.sum() + (left, top)
+                centre = np.array([(xs * patch).sum(), (ys * patch).sum()]) / patch.sum() + (
+                    left,
+                    top,
+                )
                 assert np.abs(centre - (x, y)).max() < 0.6
 
 
@@ -93,4 +109,6 @@ def test_mask_label_samples_the_mask_at_the_cells_centres():
     mask[:, 100:] = 1
     label = warp_mask(mask, Augmentation().matrix(368, 368, 368), 46)
     assert label.shape == (46, 46) and set(np.unique(label)) == {0, 1}
-    assert not label[:, :12].any() and label[:, 13:].all()        # cell 12 covers 96..103, its centre is 99.5
+    assert (
+        not label[:, :12].any() and label[:, 13:].all()
+    )  # cell 12 covers 96..103, its centre is 99.5

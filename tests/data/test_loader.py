@@ -1,4 +1,5 @@
 """The loader: what a batch holds, its order over ranks and resumes, and its errors."""
+
 import json
 import os
 import signal
@@ -19,7 +20,9 @@ from tests.support.hands import write_set
 
 
 def config(source, **changes):
-    return LoaderConfig(**{**dict(source=str(source), batch_size=2, input_size=64, sigma=1.0), **changes})
+    return LoaderConfig(
+        **{**dict(source=str(source), batch_size=2, input_size=64, sigma=1.0), **changes}
+    )
 
 
 def copies(loader, batches):
@@ -39,15 +42,17 @@ def assert_same(one, other):
 
 
 def test_a_batch_holds_the_letterboxed_sample(drawn_set):
-    with Loader(config(drawn_set, input_size=96, augment=False, shuffle=False, workers=0)) as loader:
-        (arrays, keys), = copies(loader, 1)
+    with Loader(
+        config(drawn_set, input_size=96, augment=False, shuffle=False, workers=0)
+    ) as loader:
+        ((arrays, keys),) = copies(loader, 1)
     sample = SampleSet(drawn_set)[1]
     assert keys[1] == sample.key
     matrix = Augmentation().matrix(160, 120, 96)
     expected = (warp_image(sample.image(), matrix, 96).astype(np.float32) - 128) / 256
     assert np.array_equal(arrays["data"][1], expected.transpose(2, 0, 1))
     assert np.abs(arrays["data"]).max() <= 0.5
-    assert not arrays["data"][1][:, 73:].any()                      # below the letterboxed picture: grey, exactly 0
+    assert not arrays["data"][1][:, 73:].any()  # below the letterboxed picture: grey, exactly 0
     keypoints = sample.keypoints * (0.6, 0.6, 1)
     assert np.allclose(arrays["heatmaps"][1], encode(keypoints, 12, 1.0), atol=1e-5)
     assert set(np.unique(arrays["mask_label"])) == {0, 1}
@@ -57,19 +62,28 @@ def test_a_batch_holds_the_letterboxed_sample(drawn_set):
 @pytest.mark.parametrize("input_size", [368, 128])
 def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_size):
     """A photograph as JPEG and the same pixels as PNG, which is always decoded whole: 3 of 256 levels apart on average at the most."""
-    photograph = cv2.imencode(".jpg", cv2.resize(skimage.data.astronaut()[..., ::-1], size, interpolation=cv2.INTER_AREA))[1].tobytes()
+    photograph = cv2.imencode(
+        ".jpg", cv2.resize(skimage.data.astronaut()[..., ::-1], size, interpolation=cv2.INTER_AREA)
+    )[1].tobytes()
     keypoints = np.zeros((21, 3), np.float32)
     jpeg = Sample("x", photograph, None, keypoints)
     png = Sample("x", cv2.imencode(".png", jpeg.image())[1].tobytes(), None, keypoints)
     setting, reduced = config("unused", input_size=input_size), 0
     for seed in range(8):
         drawn = Augmentation.draw(np.random.default_rng(seed))
-        matrix, (one, other) = drawn.matrix(*size, input_size), (
-            [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()] for _ in range(2))
+        matrix, (one, other) = (
+            drawn.matrix(*size, input_size),
+            (
+                [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
+                for _ in range(2)
+            ),
+        )
         for sample, arrays in ((jpeg, one), (png, other)):
             fill(setting, sample, np.random.default_rng(seed), *arrays)
         apart = 256 * np.abs(one[0] - other[0])
-        border = warp(np.ones((size[1], size[0]), np.uint8), matrix, input_size, 0) == 0        # grey; there a pixel may be half covered
+        border = (
+            warp(np.ones((size[1], size[0]), np.uint8), matrix, input_size, 0) == 0
+        )  # grey; there a pixel may be half covered
         inside = ~cv2.dilate(border.astype(np.uint8), np.ones((5, 5))).astype(bool)
         assert apart[:, inside].mean() < 3 and np.percentile(apart[:, inside], 99) < 24
         assert not apart[:, cv2.erode(border.astype(np.uint8), np.ones((5, 5))) > 0].any()
@@ -80,12 +94,18 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_worker_processes_give_what_the_caller_would(drawn_set, workers):
-    with Loader(config(drawn_set, workers=0)) as own, Loader(config(drawn_set, workers=workers, prefetch=2)) as others:
+    with (
+        Loader(config(drawn_set, workers=0)) as own,
+        Loader(config(drawn_set, workers=workers, prefetch=2)) as others,
+    ):
         assert_same(copies(own, 7), copies(others, 7))
 
 
 def test_a_resumed_loader_goes_on_as_the_uninterrupted_one(drawn_set):
-    with Loader(config(drawn_set, workers=0)) as whole, Loader(config(drawn_set, workers=2, first_iteration=4)) as resumed:
+    with (
+        Loader(config(drawn_set, workers=0)) as whole,
+        Loader(config(drawn_set, workers=2, first_iteration=4)) as resumed,
+    ):
         assert_same(copies(whole, 8)[4:], copies(resumed, 4))
 
 
@@ -109,7 +129,11 @@ def test_ranks_cover_the_set_disjointly(ranks):
     setting = config("unused")
     per_epoch = 12 // (2 * ranks)
     for epoch in range(2):
-        seen = [indices(setting, 12, epoch * per_epoch + i, rank, ranks).tolist() for rank in range(ranks) for i in range(per_epoch)]
+        seen = [
+            indices(setting, 12, epoch * per_epoch + i, rank, ranks).tolist()
+            for rank in range(ranks)
+            for i in range(per_epoch)
+        ]
         assert sorted(sum(seen, [])) == list(range(12))
 
 
@@ -130,7 +154,9 @@ def test_two_ranks_of_real_loaders_take_disjoint_samples(drawn_set):
 
 def test_a_sample_without_mask_gets_the_ignore_label(drawn_samples, tmp_path):
     one = drawn_samples[0]
-    folder = write_set(tmp_path / "set", [Sample(one.key, one.image_bytes, None, one.keypoints), drawn_samples[1]])
+    folder = write_set(
+        tmp_path / "set", [Sample(one.key, one.image_bytes, None, one.keypoints), drawn_samples[1]]
+    )
     with Loader(config(folder, shuffle=False, workers=0)) as loader:
         labels = loader.next_batch()[0]["mask_label"]
     assert (labels[0] == IGNORE_LABEL).all() and set(np.unique(labels[1])) == {0, 1}
@@ -149,9 +175,11 @@ def test_an_unreadable_record_ends_the_run_with_its_key(drawn_samples, tmp_path)
     folder = write_set(tmp_path / "set", drawn_samples[:2])
     with lmdb.open(str(folder / "images")) as database, database.begin(write=True) as transaction:
         transaction.put(b"00000001_drawn1.jpg", b"")
-    with Loader(config(folder, workers=1)) as loader:
-        with pytest.raises(LoaderError, match="iteration 0: 00000001_drawn1.jpg: the image .0 bytes. cannot be decoded"):
-            loader.next_batch()
+    with Loader(config(folder, workers=1)) as loader, pytest.raises(
+        LoaderError,
+        match="iteration 0: 00000001_drawn1.jpg: the image .0 bytes. cannot be decoded",
+    ):
+        loader.next_batch()
 
 
 def test_workers_end_with_the_loader(drawn_set):
@@ -161,15 +189,18 @@ def test_workers_end_with_the_loader(drawn_set):
     assert all(process.exitcode is not None for process in processes)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"sourse": "x"}, "unknown key 'sourse'; allowed: source, batch_size"),
-    ({"batch_size": None}, "lacks the key 'batch_size'"),
-    ({"batch_size": 0}, "batch_size is 0, it must be above 0"),
-    ({"batch_size": "13"}, "batch_size is '13', a int is needed"),
-    ({"augment": 1}, "augment is 1, a bool is needed"),
-    ({"input_size": 100}, "input_size is 100, it must be a multiple of 8"),
-    ({"workers": -1}, "workers is -1, it must be 0 or more"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"sourse": "x"}, "unknown key 'sourse'; allowed: source, batch_size"),
+        ({"batch_size": None}, "lacks the key 'batch_size'"),
+        ({"batch_size": 0}, "batch_size is 0, it must be above 0"),
+        ({"batch_size": "13"}, "batch_size is '13', a int is needed"),
+        ({"augment": 1}, "augment is 1, a bool is needed"),
+        ({"input_size": 100}, "input_size is 100, it must be a multiple of 8"),
+        ({"workers": -1}, "workers is -1, it must be 0 or more"),
+    ],
+)
 def test_a_bad_param_str_is_explained(change, message):
     values = {"source": "x", "batch_size": 2, "input_size": 64, "sigma": 1.0, **change}
     text = json.dumps({key: value for key, value in values.items() if value is not None})

@@ -1,4 +1,5 @@
 """Samples, their LMDB records, and the writer that leaves a whole set or none."""
+
 import json
 
 import cv2
@@ -17,7 +18,7 @@ def test_a_set_gives_back_what_was_written(drawn_samples, drawn_set):
     for written, key, place in zip(drawn_samples, samples.keys, range(len(samples))):
         read = samples[place]
         assert read.key == key.decode() == f"{place:08d}_{written.key}"
-        assert read.image_bytes == written.image_bytes          # to the byte: never compressed again
+        assert read.image_bytes == written.image_bytes  # to the byte: never compressed again
         assert read.mask_png == written.mask_png
         assert np.array_equal(read.keypoints, written.keypoints)
     assert samples.info()["samples"] == len(drawn_samples)
@@ -32,7 +33,11 @@ def test_records_are_plain_caffe_datums(drawn_samples, tmp_path):
         key, value = next(iter(transaction.cursor()))
     datum = caffe_pb2.Datum.FromString(value)
     assert datum.encoded and datum.label == 0
-    assert cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR).shape == (140, 100, 3)
+    assert cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR).shape == (
+        140,
+        100,
+        3,
+    )
 
 
 def test_mask_is_binary_and_of_the_images_size(drawn_samples):
@@ -43,7 +48,9 @@ def test_mask_is_binary_and_of_the_images_size(drawn_samples):
 
 def test_a_sample_without_mask(drawn_samples, tmp_path):
     one = drawn_samples[0]
-    read = SampleSet(write_set(tmp_path / "set", [Sample(one.key, one.image_bytes, None, one.keypoints)]))[0]
+    read = SampleSet(
+        write_set(tmp_path / "set", [Sample(one.key, one.image_bytes, None, one.keypoints)])
+    )[0]
     assert read.mask_png is None and read.mask() is None
 
 
@@ -64,7 +71,11 @@ def test_a_jpeg_tells_its_size_and_is_decoded_at_a_part_of_it():
         image = sample.image(reduced)
         assert image.shape == shape and np.abs(image.astype(int) - (50, 100, 150)).max() <= 2
     turned = Sample("x", turned_jpeg(), None, np.zeros((21, 3)))
-    assert turned.jpeg_size() == (40, 20) and turned.image(2).shape == (10, 20, 3)      # EXIF's orientation is ignored by both
+    assert turned.jpeg_size() == (40, 20) and turned.image(2).shape == (
+        10,
+        20,
+        3,
+    )  # EXIF's orientation is ignored by both
 
 
 @pytest.mark.parametrize("ending", [".png", ".webp", ".bmp", ".tiff"])
@@ -76,7 +87,9 @@ def test_other_formats_do_not_tell_their_size(ending):
 def test_an_undecodable_image_is_named(data):
     sample = Sample("seven", data, None, np.zeros((21, 3)))
     assert sample.jpeg_size() is None
-    with pytest.raises(SampleError, match=f"seven: the image \\({len(data)} bytes\\) cannot be decoded"):
+    with pytest.raises(
+        SampleError, match=f"seven: the image \\({len(data)} bytes\\) cannot be decoded"
+    ):
         sample.image()
 
 
@@ -89,10 +102,9 @@ def test_the_map_grows(tmp_path, monkeypatch):
 
 
 def test_an_error_leaves_nothing(tmp_path, drawn_samples):
-    with pytest.raises(RuntimeError):
-        with SampleWriter(tmp_path / "set") as writer:
-            writer.add(drawn_samples[0])
-            raise RuntimeError
+    with pytest.raises(RuntimeError), SampleWriter(tmp_path / "set") as writer:
+        writer.add(drawn_samples[0])
+        raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
@@ -104,13 +116,18 @@ def test_an_existing_set_is_not_touched(tmp_path, drawn_samples):
 
 
 def test_a_missing_set_is_named(tmp_path):
-    with pytest.raises(UserError, match="images/data.mdb was not found: build the set with `make lmdb`"):
+    with pytest.raises(
+        UserError, match="images/data.mdb was not found: build the set with `make lmdb`"
+    ):
         SampleSet(tmp_path / "none")
 
 
 def test_a_damaged_record_is_named(tmp_path, drawn_samples):
     folder = write_set(tmp_path / "set", drawn_samples[:2])
-    with lmdb.open(str(folder / "annotations")) as database, database.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(folder / "annotations")) as database,
+        database.begin(write=True) as transaction,
+    ):
         transaction.put(b"00000000_drawn0.jpg", b"\xff\xff\xff")
         transaction.delete(b"00000001_drawn1.jpg")
     samples = SampleSet(folder)

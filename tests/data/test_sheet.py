@@ -25,7 +25,10 @@ def test_missing_keypoints_are_named_short():
     keypoints = hand(1).keypoints
     assert missing_text(keypoints) == "all 21 keypoints"
     gone = ("wrist", "index_3", "index_4", "ring_1", "ring_2", "ring_3", "ring_4")
-    assert missing_text(moved(hand(1), **{name: (-1, -1, 0) for name in gone})) == "missing: wrist, index 3 4, ring"
+    assert (
+        missing_text(moved(hand(1), **{name: (-1, -1, 0) for name in gone}))
+        == "missing: wrist, index 3 4, ring"
+    )
     assert missing_text(line_of()) == "no keypoint"
 
 
@@ -33,14 +36,20 @@ def test_a_tile_shows_mask_and_keypoints_in_their_places():
     """A grey picture of 480 x 240 is drawn at half its size; pixel 201 of it is pixel 100 of the tile."""
     mask = np.zeros((240, 480), np.uint8)
     mask[40:200, 100:400] = 255
-    mask[60:80, 300:340] = 0                                                # a hole has an outline, too
+    mask[60:80, 300:340] = 0  # a hole has an outline, too
     keypoints = line_of((141, 101))
     keypoints[NAMES.index("index_4")] = (241, 121, 1)
     image = cv2.imencode(".png", np.full((240, 480, 3), 90, np.uint8))[1].tobytes()
     tile = sample_tile(Sample("x", image, cv2.imencode(".png", mask)[1].tobytes(), keypoints))
-    assert tile[50, 70].tolist() == list(WRIST_COLOUR) and tile[60, 120].tolist() == list(FINGER_COLOURS[1])
-    assert (tile[60, 50] == OUTLINE).all() and (tile[20, 120] == OUTLINE).all() and (tile[99, 120] == OUTLINE).all()
-    assert (tile[35, 149] == OUTLINE).all()                                 # the hole's left edge
+    assert tile[50, 70].tolist() == list(WRIST_COLOUR) and tile[60, 120].tolist() == list(
+        FINGER_COLOURS[1]
+    )
+    assert (
+        (tile[60, 50] == OUTLINE).all()
+        and (tile[20, 120] == OUTLINE).all()
+        and (tile[99, 120] == OUTLINE).all()
+    )
+    assert (tile[35, 149] == OUTLINE).all()  # the hole's left edge
     assert (tile[60, 80] == 90).all() and (tile[10, 10] == 90).all() and (tile[120:] == EMPTY).all()
 
 
@@ -49,13 +58,25 @@ def test_a_caption_is_wrapped_and_cut():
     assert wrap("one two", 10_000) == ["one two"] and len(wrap("word " * 40, TILE)) > 4
     assert "".join(wrap("x" * 100, TILE)) == "x" * 100
     short, long = (captioned(tile, text, lines=2) for text in ("one", "word " * 40))
-    assert short.shape == long.shape and not (short[TILE + 20 :] < 128).any() and (long[TILE + 20 :] < 128).any()
+    assert (
+        short.shape == long.shape
+        and not (short[TILE + 20 :] < 128).any()
+        and (long[TILE + 20 :] < 128).any()
+    )
 
 
 def test_tiles_fill_pages_from_left_to_right():
-    tiles = [np.full((500, 600, 3), number, np.uint8) for number in range(14)]   # 3 x 4 on a page
+    tiles = [np.full((500, 600, 3), number, np.uint8) for number in range(14)]  # 3 x 4 on a page
     first, second = pages(tiles)
-    assert first.shape == (4 * 504 + GAP, 3 * 604 + GAP, 3) and second.shape == (504 + GAP, 3 * 604 + GAP, 3)
+    assert first.shape == (4 * 504 + GAP, 3 * 604 + GAP, 3) and second.shape == (
+        504 + GAP,
+        3 * 604 + GAP,
+        3,
+    )
     assert first.shape[0] <= PAGE_HEIGHT and first.shape[1] <= PAGE_WIDTH
-    assert [int(first[300 + 504 * row, 300 + 604 * column, 0]) for row in range(4) for column in range(3)] == list(range(12))
+    assert [
+        int(first[300 + 504 * row, 300 + 604 * column, 0])
+        for row in range(4)
+        for column in range(3)
+    ] == list(range(12))
     assert [int(second[300, 300 + 604 * column, 0]) for column in range(3)] == [12, 13, 255]

@@ -1,4 +1,5 @@
 """Baked sets: Caffe's own data layers give what the Python layer gives, and it trains as we do."""
+
 import json
 import os
 import re
@@ -24,9 +25,9 @@ from tests.support.commands import ROOT, run
 from tests.support.hands import write_set
 
 caffe = import_caffe()
-COPIES, BATCH = 2, 3                      # of ten samples: six whole batches and two samples more
+COPIES, BATCH = 2, 3  # of ten samples: six whole batches and two samples more
 BLOBS = ("data", "mask_label", "heatmaps")
-DATASETS = ("data", "mask", "label")      # the same in the release's HDF5 files
+DATASETS = ("data", "mask", "label")  # the same in the release's HDF5 files
 CASES = [(variant, form) for variant in VARIANTS.values() for form in baking.FORMATS]
 
 
@@ -206,7 +207,9 @@ def test_data_layers_give_the_blobs_of_the_python_layer(baked, source, tmp_path)
         for blob in BLOBS:
             assert one[blob].shape == other[blob].shape and np.array_equal(one[blob], other[blob])
     assert not np.array_equal(expected[0]["data"], expected[1]["data"])
-    assert np.array_equal(found[6]["data"][2], expected[0]["data"][0])          # all used up: from the first one again
+    assert np.array_equal(
+        found[6]["data"][2], expected[0]["data"][0]
+    )  # all used up: from the first one again
 
 
 def test_several_gpus_take_turns_at_the_records(baked_mini, tmp_path):
@@ -216,9 +219,11 @@ def test_several_gpus_take_turns_at_the_records(baked_mini, tmp_path):
     try:
         for rank in range(2):
             caffe.set_solver_rank(rank)
-            batch, = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 1, names)
+            (batch,) = batches(data_net(baked_mini, tmp_path / "net.prototxt"), 1, names)
             for blob in BLOBS:
-                assert np.array_equal(batch[blob], np.concatenate([taken[blob] for taken in one_device])[rank::2])
+                assert np.array_equal(
+                    batch[blob], np.concatenate([taken[blob] for taken in one_device])[rank::2]
+                )
     finally:
         caffe.set_solver_count(1)
         caffe.set_solver_rank(0)
@@ -233,19 +238,46 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
     weights = tmp_path / "start.caffemodel"
     caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST).save(str(weights))
 
-    done = run("mcc_caffe.train", source, "--out", tmp_path / "run", "--weights", weights, "--batch-size", BATCH,
-               "--iterations", 4, "--interval", 1, "--workers", 1)
+    done = run(
+        "mcc_caffe.train",
+        source,
+        "--out",
+        tmp_path / "run",
+        "--weights",
+        weights,
+        "--batch-size",
+        BATCH,
+        "--iterations",
+        4,
+        "--interval",
+        1,
+        "--workers",
+        1,
+    )
     assert done.returncode == 0, done.stderr
-    expected = {line["iteration"]: line["losses"] for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())}
+    expected = {
+        line["iteration"]: line["losses"]
+        for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
+    }
 
     solver = (baked_mini / "solver.prototxt").read_text()
-    (tmp_path / "solver.prototxt").write_text(solver.replace("display: 20", "display: 1").replace("max_iter: 40000", "max_iter: 4"))
+    (tmp_path / "solver.prototxt").write_text(
+        solver.replace("display: 20", "display: 1").replace("max_iter: 40000", "max_iter: 4")
+    )
     blas = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
-    done = subprocess.run([caffe_tool, "train", f"--solver={tmp_path / 'solver.prototxt'}", f"--weights={weights}"], cwd="/",
-                          env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **blas}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [caffe_tool, "train", f"--solver={tmp_path / 'solver.prototxt'}", f"--weights={weights}"],
+        cwd="/",
+        env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **blas},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = {}
-    for iteration, name, loss in re.findall(r"Iteration (\d+) \(|Train net output #\d+: (\w+) = (\S+)", done.stderr):
+    for iteration, name, loss in re.findall(
+        r"Iteration (\d+) \(|Train net output #\d+: (\w+) = (\S+)", done.stderr
+    ):
         if iteration:
             losses = found[int(iteration) + 1] = {}
         else:
@@ -261,14 +293,20 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
 def test_nets_and_solvers_lie_beside_the_records(suffix, baked_mini):
     solver = read_text("SolverParameter", baked_mini / f"solver{suffix}.prototxt")
     plain = read_text("SolverParameter", ROOT / f"solver/mini/solver{suffix}.prototxt")
-    assert solver.snapshot_prefix == str(baked_mini / f"snapshots/mcc{suffix}") and solver.display > 0
+    assert (
+        solver.snapshot_prefix == str(baked_mini / f"snapshots/mcc{suffix}") and solver.display > 0
+    )
     for field in ("type", "base_lr", "max_iter", "snapshot", "random_seed"):
         assert getattr(solver, field) == getattr(plain, field)
     assert solver.net == str(baked_mini / f"train{suffix}.prototxt")
-    net, deploy = caffe.Net(solver.net, caffe.TRAIN), caffe.Net(str(ROOT / f"prototxt/mini/deploy{suffix}.prototxt"), caffe.TEST)
+    net, deploy = (
+        caffe.Net(solver.net, caffe.TRAIN),
+        caffe.Net(str(ROOT / f"prototxt/mini/deploy{suffix}.prototxt"), caffe.TEST),
+    )
     assert net.blobs["data"].data.shape == (BATCH, 3, 128, 128)
     assert {name: blobs[0].data.shape for name, blobs in net.params.items()} == {
-        name: blobs[0].data.shape for name, blobs in deploy.params.items()}
+        name: blobs[0].data.shape for name, blobs in deploy.params.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -321,11 +359,14 @@ def test_the_estimate_of_the_size_is_right(baked, source):
     variant, form, folder = baked
     files = folder.glob("*/data.mdb" if form == "lmdb" else "*.h5")
     assert 20 * baking.FORMATS[form].sample_bytes(config(source, variant)) == pytest.approx(
-        sum(path.stat().st_size for path in files), rel=0.1)
+        sum(path.stat().st_size for path in files), rel=0.1
+    )
 
 
 def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
-    done = bake(source, tmp_path / "out", "--copies", 1, "--batch-size", BATCH, "--seed", 5, "--workers", 0)
+    done = bake(
+        source, tmp_path / "out", "--copies", 1, "--batch-size", BATCH, "--seed", 5, "--workers", 0
+    )
     assert done.returncode == 0, done.stderr
     assert read_text("SolverParameter", tmp_path / "out/solver.prototxt").random_seed == 5
     with Loader(config(source, MINI)) as loader:
@@ -333,30 +374,49 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
     assert not np.array_equal(records(tmp_path / "out")[1]["heatmaps"][0], first)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["{tmp}/none", "{tmp}/out", "--copies", "1"], "none/images/data.mdb was not found"),
-    (["{set}", "{tmp}/there", "--copies", "1"], "{tmp}/there exists already"),
-    (["{set}", "{tmp}/out", "--copies", "0"], "0 is not above 0"),
-    (["{set}", "{tmp}/out", "--copies", "1", "--seed", "-1"], "seed is -1, it must be 0 or more"),
-    (["{set}", "{tmp}/new/out", "--copies", "100000000"], "the disk has"),
-    (["{set}", "{tmp}/new/out", "--copies", "100000000", "--format", "hdf5"], "the disk has"),
-    (["{set}", "{tmp}/out", "--copies", "1", "--format", "text"], "invalid choice: 'text'"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{tmp}/none", "{tmp}/out", "--copies", "1"], "none/images/data.mdb was not found"),
+        (["{set}", "{tmp}/there", "--copies", "1"], "{tmp}/there exists already"),
+        (["{set}", "{tmp}/out", "--copies", "0"], "0 is not above 0"),
+        (
+            ["{set}", "{tmp}/out", "--copies", "1", "--seed", "-1"],
+            "seed is -1, it must be 0 or more",
+        ),
+        (["{set}", "{tmp}/new/out", "--copies", "100000000"], "the disk has"),
+        (["{set}", "{tmp}/new/out", "--copies", "100000000", "--format", "hdf5"], "the disk has"),
+        (["{set}", "{tmp}/out", "--copies", "1", "--format", "text"], "invalid choice: 'text'"),
+    ],
+)
 def test_wrong_arguments_give_one_line(arguments, message, source, tmp_path):
     (tmp_path / "there").mkdir()
     places = dict(tmp=tmp_path, set=source)
     done = bake(*(argument.format(**places) for argument in arguments), timeout=30)
     last = done.stderr.splitlines()[-1]
-    assert done.returncode != 0 and "error: " in last and message.format(**places) in last and "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["there"] and not list((tmp_path / "there").iterdir())
+    assert (
+        done.returncode != 0
+        and "error: " in last
+        and message.format(**places) in last
+        and "Traceback" not in done.stderr
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["there"] and not list(
+        (tmp_path / "there").iterdir()
+    )
 
 
 def test_an_unreadable_record_leaves_nothing(source, tmp_path):
     shutil.copytree(source, tmp_path / "set")
-    with lmdb.open(str(tmp_path / "set/images")) as database, database.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(tmp_path / "set/images")) as database,
+        database.begin(write=True) as transaction,
+    ):
         transaction.put(b"00000007_drawn7.jpg", b"not a Datum")
     done = bake(tmp_path / "set", tmp_path / "out", "--copies", 1)
-    assert done.returncode == 4 and "00000007_drawn7.jpg: the record is not a Caffe Datum" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 4
+        and "00000007_drawn7.jpg: the record is not a Caffe Datum" in done.stderr.splitlines()[-1]
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
@@ -365,19 +425,41 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(form, source, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
-    done = bake(source, tmp_path / "out", "--copies", 10, "--workers", 0, "--format", form,
-                preexec_fn=limit)
+    done = bake(
+        source, tmp_path / "out", "--copies", 10, "--workers", 0, "--format", form, preexec_fn=limit
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert re.search(r"^error: the set .*/out could not be written \(.*\): is the disk full\?$", done.stderr.splitlines()[-1])
+    assert re.search(
+        r"^error: the set .*/out could not be written \(.*\): is the disk full\?$",
+        done.stderr.splitlines()[-1],
+    )
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_one_that_is_stopped_leaves_nothing_that_looks_complete(number, source, tmp_path):
-    command = [sys.executable, "-m", "data_tools.bake", source, tmp_path / "out", "--copies", 2000, "--workers", 1]
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "data_tools.bake",
+        source,
+        tmp_path / "out",
+        "--copies",
+        2000,
+        "--workers",
+        1,
+    ]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     until = time.monotonic() + 60
-    while not any(path.stat().st_size > 2e6 for path in tmp_path.glob(".out.*.partial/data/data.mdb")):
+    while not any(
+        path.stat().st_size > 2e6 for path in tmp_path.glob(".out.*.partial/data/data.mdb")
+    ):
         assert process.poll() is None and time.monotonic() < until, "it wrote nothing"
         time.sleep(0.02)
     process.send_signal(number)

@@ -1,4 +1,5 @@
 """The check of a data set: sets with one fault of each kind planted."""
+
 import json
 
 import cv2
@@ -23,14 +24,20 @@ def mask_png(value: int, size: tuple = (HEIGHT, WIDTH)) -> bytes:
 
 
 def at_half_size(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", cv2.resize(image, None, fx=0.5, fy=0.5), [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes()
+    return cv2.imencode(
+        ".jpg", cv2.resize(image, None, fx=0.5, fy=0.5), [cv2.IMWRITE_JPEG_QUALITY, 60]
+    )[1].tobytes()
 
 
 def faulty_samples() -> dict:
     """{split: samples}: in Train a clean one, then one with each fault; in Test a clean one and two of Train's pictures."""
     clean = [hand(number) for number in range(14)]
-    corner = cv2.imencode(".png", np.pad(np.full((10, 10), 255, np.uint8), ((0, HEIGHT - 10), (0, WIDTH - 10))))[1].tobytes()
-    collapsed = np.column_stack([clean[7].keypoints[0, :2] + np.arange(21)[:, None] % 2, np.ones(21)])
+    corner = cv2.imencode(
+        ".png", np.pad(np.full((10, 10), 255, np.uint8), ((0, HEIGHT - 10), (0, WIDTH - 10)))
+    )[1].tobytes()
+    collapsed = np.column_stack(
+        [clean[7].keypoints[0, :2] + np.arange(21)[:, None] % 2, np.ones(21)]
+    )
     far = clean[9].keypoints[NAMES.index("pinky_4")]
     train = [
         clean[0],
@@ -48,8 +55,13 @@ def faulty_samples() -> dict:
     test = [
         clean[11],
         hand(0, key="2.jpg", keypoints=moved(clean[0], wrist=(-1, -1, 0))),
-        hand(9, key="3.jpg", image_bytes=at_half_size(clean[9].image()), mask_png=mask_png(0, (60, 80)),
-             keypoints=np.tile(np.float32([-1, -1, 0]), (21, 1))),
+        hand(
+            9,
+            key="3.jpg",
+            image_bytes=at_half_size(clean[9].image()),
+            mask_png=mask_png(0, (60, 80)),
+            keypoints=np.tile(np.float32([-1, -1, 0]), (21, 1)),
+        ),
     ]
     return {"Train": train, "Test": test}
 
@@ -88,7 +100,9 @@ def assert_found(report: dict, expected: set, where: dict) -> None:
         one = found[where[split][place], kind]
         assert message.format(train0=where["Train"][0], train9=where["Train"][9]) in one["message"]
         assert not one["message"].startswith((one["sample"], one["sample"].partition("/")[2]))
-        assert one["fault"] == (kind in faults.FAULTS) and one["sample"].startswith(f"{one['split']}/")
+        assert one["fault"] == (kind in faults.FAULTS) and one["sample"].startswith(
+            f"{one['split']}/"
+        )
     assert report["faults"] == sum(kind in faults.FAULTS for _, _, kind, _ in expected)
     assert report["faults"] + report["warnings"] == len(expected)
 
@@ -99,7 +113,9 @@ def assert_sheet(path, suspects: int, lines: int) -> np.ndarray:
     height, width = TILE + lines * 14 + 6 + GAP, TILE + GAP
     assert sheet.shape == (-(-suspects // 8) * height + GAP, 8 * width + GAP, 3)
     for place in range(suspects):
-        text = sheet[place // 8 * height + GAP + TILE :, place % 8 * width + GAP :][: lines * 14, :TILE]
+        text = sheet[place // 8 * height + GAP + TILE :, place % 8 * width + GAP :][
+            : lines * 14, :TILE
+        ]
         assert (text <= INK + 40).sum() > 200
     return sheet
 
@@ -109,13 +125,18 @@ def test_every_fault_of_a_source_folder_is_found(tmp_path):
     source = write_layout(tmp_path / "set", faulty_samples())
     labels = source / "Train" / LABELS
     lines = labels.read_text().splitlines()
-    for number, (name, size, fields) in enumerate([("20.jpg", "160,120", 5), ("21.jpg", "160,120", 46), ("11.jpg", "120,160", 46)], 11):
+    for number, (name, size, fields) in enumerate(
+        [("20.jpg", "160,120", 5), ("21.jpg", "160,120", 46), ("11.jpg", "120,160", 46)], 11
+    ):
         (source / "Train/source/11.jpg").write_bytes(hand(12).image_bytes)
         (source / "Train/mask/11.png").write_bytes(mask_png(255))
         lines.append(",".join([name, *size.split(","), *lines[0].split(",")[3:]][:fields]))
     labels.write_text("\n".join(lines) + "\n")
     report, text = check(source, tmp_path / "out", code=3)
-    where = {split: [f"{split}/{LABELS}:{number}" for number in range(1, 15)] for split in ("Train", "Test")}
+    where = {
+        split: [f"{split}/{LABELS}:{number}" for number in range(1, 15)]
+        for split in ("Train", "Test")
+    }
     expected = IN_BOTH | {
         ("Train", 11, "unusable", "5 fields, 46 are needed"),
         ("Train", 12, "unusable", "21.jpg cannot be read (No such file or directory)"),
@@ -127,8 +148,16 @@ def test_every_fault_of_a_source_folder_is_found(tmp_path):
     assert "FAULT unusable, 4 x" in text and "warning duplicate, 1 x" in text
     assert "10 faults, 6 warnings" in text.splitlines()[-1]
     sheet = assert_sheet(tmp_path / "out/suspects.png", 15, lines=5)
-    tiles = [sheet[GAP + place // 8 * (TILE + 80) :, GAP + place % 8 * (TILE + GAP) :][:TILE, :TILE] for place in range(15)]
-    assert [place for place, tile in enumerate(tiles) if (tile == EMPTY).all()] == [0, 6, 7, 8]      # unusable; the last 6 are warnings
+    tiles = [
+        sheet[GAP + place // 8 * (TILE + 80) :, GAP + place % 8 * (TILE + GAP) :][:TILE, :TILE]
+        for place in range(15)
+    ]
+    assert [place for place, tile in enumerate(tiles) if (tile == EMPTY).all()] == [
+        0,
+        6,
+        7,
+        8,
+    ]  # unusable; the last 6 are warnings
 
 
 def test_every_fault_of_lmdb_sets_is_found(tmp_path):
@@ -136,14 +165,19 @@ def test_every_fault_of_lmdb_sets_is_found(tmp_path):
     clean = hand(13)
     splits["Train"] += [
         hand(13, key="11.jpg", mask_png=mask_png(255, (WIDTH, HEIGHT))),
-        hand(12, key="12.jpg", keypoints=moved(clean, index_2=(np.nan, 20, 1), index_3=(30, 20, 0.5))),
+        hand(
+            12, key="12.jpg", keypoints=moved(clean, index_2=(np.nan, 20, 1), index_3=(30, 20, 0.5))
+        ),
         hand(13, key="13.jpg", keypoints=clean.keypoints[:20]),
     ]
     names = {"Train": "train", "Test": "validation"}
     for split, name in names.items():
         write_set(tmp_path / "lmdb" / name, splits[split])
     report, _ = check(tmp_path / "lmdb", tmp_path / "out", code=3)
-    where = {split: [f"{name}/{place:08d}_{sample.key}" for place, sample in enumerate(splits[split])] for split, name in names.items()}
+    where = {
+        split: [f"{name}/{place:08d}_{sample.key}" for place, sample in enumerate(splits[split])]
+        for split, name in names.items()
+    }
     expected = IN_BOTH | {
         ("Train", 11, "unusable", "the mask is 120 x 160, the image 160 x 120"),
         ("Train", 12, "bad_number", "index_2 is (nan, 20.0, 1.0), index_3 is (30.0, 20.0, 0.5)"),
@@ -159,28 +193,43 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/suspects.png").write_bytes(b"of a run before")
     report, text = check(write_layout(tmp_path / "set", samples), tmp_path / "out", code=0)
-    assert report["findings"] == [] and [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+    assert report["findings"] == [] and [path.name for path in (tmp_path / "out").iterdir()] == [
+        "report.json"
+    ]
     assert "0 faults, 0 warnings" in text.splitlines()[-1]
     train, test = report["splits"]["Train"], report["splits"]["Test"]
     assert (train["samples"], train["usable"], test["samples"]) == (3, 3, 1)
-    assert train["width"] == {"min": 160, "median": 160, "max": 160} and train["aspect_ratio"]["max"] == pytest.approx(4 / 3, abs=1e-4)
+    assert train["width"] == {"min": 160, "median": 160, "max": 160} and train["aspect_ratio"][
+        "max"
+    ] == pytest.approx(4 / 3, abs=1e-4)
     shares = sorted(float(sample.mask().mean()) for sample in samples["Train"])
     assert list(train["mask_share"].values()) == pytest.approx(shares, abs=1e-4)
     assert train["images_by_missing"] == {"0": 2, "2": 1} and test["images_by_missing"] == {"0": 1}
-    assert {name: share for name, share in train["missing_share"].items() if share} == {"wrist": 0.3333, "index_4": 0.3333}
+    assert {name: share for name, share in train["missing_share"].items() if share} == {
+        "wrist": 0.3333,
+        "index_4": 0.3333,
+    }
     assert "index 0% 0% 0% 33%" in text
 
 
 def test_one_lmdb_set_without_masks(tmp_path):
     folder = write_set(tmp_path / "set", [hand(number, mask_png=None) for number in range(3)])
     report, text = check(folder, tmp_path / "out", code=0)
-    assert report["splits"]["set"]["without_mask"] == 3 and report["splits"]["set"]["mask_share"] is None
+    assert (
+        report["splits"]["set"]["without_mask"] == 3
+        and report["splits"]["set"]["mask_share"] is None
+    )
     assert "mask      none; 3 samples without mask" in text
 
 
-@pytest.mark.parametrize("source, message", [
-    ("nowhere", "was not found"), ("empty", "holds no data set"), ("damaged", "is not a readable LMDB"),
-])
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("nowhere", "was not found"),
+        ("empty", "holds no data set"),
+        ("damaged", "is not a readable LMDB"),
+    ],
+)
 def test_a_set_that_cannot_be_opened_gives_one_line(tmp_path, source, message):
     (tmp_path / "empty").mkdir()
     write_set(tmp_path / "damaged/train", [hand(0)])
@@ -197,7 +246,11 @@ def test_lmdb_without_caffe_gives_one_line(tmp_path, monkeypatch):
     (tmp_path / "caffe/__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = run("data_tools.check", folder, "--out", tmp_path / "out")
-    assert done.returncode == 2 and "built without its Python part" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and "built without its Python part" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_whatever_a_reader_raises_is_a_finding():
@@ -210,35 +263,58 @@ def test_whatever_a_reader_raises_is_a_finding():
     assert faults.look(Entry()).findings == [faults.Finding("unusable", "OverflowError: too large")]
 
 
-@pytest.mark.parametrize("x, y, kinds", [
-    (-1, 0, []), (100, 50, []), (-1.25, 0, ["outside_image"]), (0, 50.25, ["outside_image"]), (100.25, 0, ["outside_image"]),
-])
+@pytest.mark.parametrize(
+    "x, y, kinds",
+    [
+        (-1, 0, []),
+        (100, 50, []),
+        (-1.25, 0, ["outside_image"]),
+        (0, 50.25, ["outside_image"]),
+        (100.25, 0, ["outside_image"]),
+    ],
+)
 def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
     """A picture of 100 x 50: its last pixels are 99 and 49."""
-    assert [kind for kind, _ in faults.wrong_with(100, 50, None, line_of((x, y), (40, 20)))] == kinds
+    assert [
+        kind for kind, _ in faults.wrong_with(100, 50, None, line_of((x, y), (40, 20)))
+    ] == kinds
 
 
-@pytest.mark.parametrize("places, mask_from, kinds", [
-    ([(120, 60), (115, 100), (115, 140), (115, 160)], 120, []),     # box 100: thumbs 5 pixels beside the mask are within 5 %
-    ([(120, 60), (114, 100), (120, 140), (120, 160)], 120, ["outside_mask"]),
-    ([(100, 60), (120, 100), (120, 140), (120, 160)], 120, []),     # the wrist has 20 %
-    ([(99, 60), (120, 100), (120, 140), (120, 160)], 120, ["outside_mask"]),
-    ([(99, 60), (114, 100), (120, 140), (120, 160)], 120, ["outside_mask"]),       # half of them
-    ([(99, 60), (114, 100), (114, 140), (120, 160)], 120, ["mask_elsewhere"]),     # more than half
-])
+@pytest.mark.parametrize(
+    "places, mask_from, kinds",
+    [
+        (
+            [(120, 60), (115, 100), (115, 140), (115, 160)],
+            120,
+            [],
+        ),  # box 100: thumbs 5 pixels beside the mask are within 5 %
+        ([(120, 60), (114, 100), (120, 140), (120, 160)], 120, ["outside_mask"]),
+        ([(100, 60), (120, 100), (120, 140), (120, 160)], 120, []),  # the wrist has 20 %
+        ([(99, 60), (120, 100), (120, 140), (120, 160)], 120, ["outside_mask"]),
+        ([(99, 60), (114, 100), (120, 140), (120, 160)], 120, ["outside_mask"]),  # half of them
+        ([(99, 60), (114, 100), (114, 140), (120, 160)], 120, ["mask_elsewhere"]),  # more than half
+    ],
+)
 def test_how_far_outside_the_mask_is_allowed(places, mask_from, kinds):
     mask = np.zeros((200, 200), np.uint8)
     mask[:, mask_from:] = 1
     assert [kind for kind, _ in faults.wrong_with(200, 200, mask, line_of(*places))] == kinds
 
 
-@pytest.mark.parametrize("places, collapsed", [
-    ([(10, 10), (10, 10), (14, 14)], True), ([(10, 10), (11, 10), (15, 10)], False),
-    ([(10, 10), (10, 10), (10, 10), (30, 10)], True), ([(10, 10), (10, 10), (20, 10), (30, 10)], False),
-    ([(10, 10), (10, 10)], False),
-])
+@pytest.mark.parametrize(
+    "places, collapsed",
+    [
+        ([(10, 10), (10, 10), (14, 14)], True),
+        ([(10, 10), (11, 10), (15, 10)], False),
+        ([(10, 10), (10, 10), (10, 10), (30, 10)], True),
+        ([(10, 10), (10, 10), (20, 10), (30, 10)], False),
+        ([(10, 10), (10, 10)], False),
+    ],
+)
 def test_when_keypoints_are_collapsed(places, collapsed):
-    assert ("collapsed" in [kind for kind, _ in faults.wrong_with(100, 100, None, line_of(*places))]) == collapsed
+    assert (
+        "collapsed" in [kind for kind, _ in faults.wrong_with(100, 100, None, line_of(*places))]
+    ) == collapsed
 
 
 def test_the_same_pixels_in_another_file_are_the_same_picture_and_another_crop_is_not(tmp_path):
@@ -247,4 +323,6 @@ def test_the_same_pixels_in_another_file_are_the_same_picture_and_another_crop_i
     turned = cv2.imencode(".png", np.ascontiguousarray(one.image()[::-1]))[1].tobytes()
     samples = [one, hand(1, key="2", image_bytes=as_png), hand(1, key="3", image_bytes=turned)]
     report, _ = check(write_set(tmp_path / "set", samples), tmp_path / "out", code=0)
-    assert [(one["sample"], one["kind"]) for one in report["findings"] if one["kind"] == "duplicate"] == [("set/00000001_2", "duplicate")]
+    assert [
+        (one["sample"], one["kind"]) for one in report["findings"] if one["kind"] == "duplicate"
+    ] == [("set/00000001_2", "duplicate")]

@@ -1,4 +1,5 @@
 """The synthetic hands: mesh, poses, pictures and the command that makes a data set of them."""
+
 import json
 import os
 import shutil
@@ -27,7 +28,11 @@ def make(out, *options):
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def labels(folder, split):
@@ -49,12 +54,24 @@ def test_layout(made):
     for split, count in (("Train", 5), ("Test", 2)):
         rows = labels(made, split)
         assert [row[0] for row in rows] == [f"{n}.jpg" for n in range(1, count + 1)]
-        assert sorted(p.name for p in (made / split).iterdir()) == ["label_joint.txt", "mask", "source", "truth.jsonl"]
+        assert sorted(p.name for p in (made / split).iterdir()) == [
+            "label_joint.txt",
+            "mask",
+            "source",
+            "truth.jsonl",
+        ]
         for row in rows:
             width, height, hands, *numbers = map(int, row[1:])
             image = cv2.imread(str(made / split / "source" / row[0]))
-            mask = cv2.imread(str(made / split / "mask" / row[0].replace("jpg", "png")), cv2.IMREAD_UNCHANGED)
-            assert image.shape == (height, width, 3) and mask.shape == (height, width) and hands == 1 and 89 <= max(width, height) <= 128
+            mask = cv2.imread(
+                str(made / split / "mask" / row[0].replace("jpg", "png")), cv2.IMREAD_UNCHANGED
+            )
+            assert (
+                image.shape == (height, width, 3)
+                and mask.shape == (height, width)
+                and hands == 1
+                and 89 <= max(width, height) <= 128
+            )
             assert set(np.unique(mask)) <= {0, 255}
             points = np.reshape(numbers, (21, 2))
             missing = (points == -1).all(axis=1)
@@ -63,12 +80,24 @@ def test_layout(made):
 
 def test_the_record_holds_what_was_drawn(made):
     for split, count in (("Train", 5), ("Test", 2)):
-        truths = [json.loads(line) for line in (made / split / "truth.jsonl").read_text().splitlines()]
+        truths = [
+            json.loads(line) for line in (made / split / "truth.jsonl").read_text().splitlines()
+        ]
         assert len(truths) == count
         for truth, row in zip(truths, labels(made, split)):
             assert label(truth).split(",") == row and len(truth["joints"]) == 21
             assert {state for _, _, state in truth["joints"]} <= set(hand_scene.JOINT_STATES)
-            assert {"left", "pose", "azimuth", "elevation", "roll", "fill", "tone", "with", "jpeg_quality"} <= set(truth["parameters"])
+            assert {
+                "left",
+                "pose",
+                "azimuth",
+                "elevation",
+                "roll",
+                "fill",
+                "tone",
+                "with",
+                "jpeg_quality",
+            } <= set(truth["parameters"])
 
 
 def test_the_reader_of_onehand10k_reads_it(made):
@@ -84,7 +113,9 @@ def test_bytes_do_not_depend_on_the_workers_nor_on_interruptions(made, tmp_path)
     lines = (out / "Train" / "truth.jsonl").read_text().splitlines(keepends=True)
     (out / "Train" / "truth.jsonl").unlink()
     (out / "Train" / "label_joint.txt").unlink()
-    (out / "Train" / "truth.partial.jsonl").write_text("".join(lines[:2]) + lines[2][:40])    # the third was being written
+    (out / "Train" / "truth.partial.jsonl").write_text(
+        "".join(lines[:2]) + lines[2][:40]
+    )  # the third was being written
     (out / "Train" / "source" / "4.jpg").unlink()
     (out / "Train" / "source" / "5.jpg").write_bytes(b"not named by a line: made again")
     (out / "Test" / "mask" / "2.png").unlink()
@@ -104,16 +135,19 @@ def test_a_set_grows(made, tmp_path):
     assert labels(out, "Train")[:5] == labels(made, "Train")
 
 
-@pytest.mark.parametrize("options, words", [
-    (("--train", -1), "--train -1"),
-    (("--train", 0, "--test", 0), "nothing to make"),
-    (("--size", 10), "--size 10"),
-    (("--workers", 0), "--workers 0"),
-    (("--min-fill", 1.5), "--min-fill 1.5"),
-    (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
-    (("--seed", 1, *COUNTS), "seed 0, not 1"),
-    (("--train", 1, "--test", 2, "--size", 128), "holds 5 pictures in Train"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--train", -1), "--train -1"),
+        (("--train", 0, "--test", 0), "nothing to make"),
+        (("--size", 10), "--size 10"),
+        (("--workers", 0), "--workers 0"),
+        (("--min-fill", 1.5), "--min-fill 1.5"),
+        (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
+        (("--seed", 1, *COUNTS), "seed 0, not 1"),
+        (("--train", 1, "--test", 2, "--size", 128), "holds 5 pictures in Train"),
+    ],
+)
 def test_refusals_are_one_line(made, options, words):
     before = contents(made)
     with pytest.raises(UserError, match=words) as error:
@@ -128,7 +162,9 @@ def test_easy_and_varied_sets_are_not_mixed(made):
 
 def test_sets_with_other_photographs_are_not_mixed(made, monkeypatch, tmp_path):
     monkeypatch.setattr(backgrounds, "WALLPAPER_FOLDER", tmp_path)
-    monkeypatch.setattr(backgrounds, "BUNDLED", {split: names[:1] for split, names in backgrounds.BUNDLED.items()})
+    monkeypatch.setattr(
+        backgrounds, "BUNDLED", {split: names[:1] for split, names in backgrounds.BUNDLED.items()}
+    )
     with pytest.raises(UserError, match="made with other photographs"):
         synth.main(["--out", str(made), *map(str, COUNTS)])
 
@@ -146,7 +182,9 @@ def test_the_caller_keeps_its_threads(tmp_path):
     before = dict(os.environ)
     synth.main(["--out", str(tmp_path / "set"), "--train", "1", "--test", "0", "--workers", "1"])
     assert dict(os.environ) == before
-    assert list(readers.read(tmp_path / "set")) == ["Train"]                # what was not asked for is not there, nor empty
+    assert list(readers.read(tmp_path / "set")) == [
+        "Train"
+    ]  # what was not asked for is not there, nor empty
 
 
 @pytest.mark.parametrize("convention", hand_scene.CONVENTIONS)
@@ -155,7 +193,10 @@ def test_a_set_can_be_built_under_any_convention(made, tmp_path, convention):
     assert done.returncode == 0, done.stderr
     samples = SampleSet(tmp_path / "lmdb/train")
     assert samples.info()["joints"] == convention and len(samples) == 5
-    truths = {truth["image"]: truth for truth in map(json.loads, (made / "Train/truth.jsonl").read_text().splitlines())}
+    truths = {
+        truth["image"]: truth
+        for truth in map(json.loads, (made / "Train/truth.jsonl").read_text().splitlines())
+    }
     for i in range(len(samples)):
         truth = truths[samples[i].key.rpartition("_")[2]]
         expected = [state in hand_scene.CONVENTIONS[convention] for _, _, state in truth["joints"]]
@@ -166,13 +207,23 @@ def test_a_convention_needs_the_truth(made, tmp_path):
     shutil.copytree(made, tmp_path / "set")
     (tmp_path / "set/Train/truth.jsonl").unlink()
     done = run("data_tools.build_lmdb", tmp_path / "set", tmp_path / "lmdb", "--joints", "all")
-    assert done.returncode == 2 and "truth.jsonl was not found" in done.stderr and not (tmp_path / "lmdb").exists()
+    assert (
+        done.returncode == 2
+        and "truth.jsonl was not found" in done.stderr
+        and not (tmp_path / "lmdb").exists()
+    )
 
 
 @pytest.mark.parametrize("held, people", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
 def test_the_shares_of_held_things_and_of_people(held, people):
     drawn = dict(seed=4, size=96, min_fill=0.3, max_roll=180.0, common=0.4, easy=False)
-    around = [picture("Train", number, held=held, people=people, **drawn)[2]["parameters"]["with"] for number in range(1, 7)]
+    around = [
+        picture("Train", number, held=held, people=people, **drawn)[2]["parameters"]["with"]
+        for number in range(1, 7)
+    ]
     for name, share in (("held", held), ("person", people)):
         found = sum(any(thing.startswith(name) for thing in things) for things in around)
-        assert found == 0 if share == 0 else found >= 3, (name, around)  # where there is no room for a thing it is left out
+        assert found == 0 if share == 0 else found >= 3, (
+            name,
+            around,
+        )  # where there is no room for a thing it is left out

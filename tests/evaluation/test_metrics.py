@@ -1,4 +1,5 @@
 """Metrics, by hand-computed values and against MMPose's own formulas, written down a second time here."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,7 +51,7 @@ def test_pck_counts_strictly_within_the_threshold():
     assert pck(truth(), truth(), 0.01) == 1
     far = truth()
     far[0, 3, 0] += 20
-    assert pck(far, truth(), 0.2) == pytest.approx(20 / 21)      # exactly on the threshold is out
+    assert pck(far, truth(), 0.2) == pytest.approx(20 / 21)  # exactly on the threshold is out
 
 
 def test_missing_joints_are_not_counted():
@@ -66,12 +67,16 @@ def test_missing_joints_are_not_counted():
 def test_what_was_not_predicted_is_wrong_at_every_threshold():
     predicted, keypoints = truth(), truth()
     predicted[0, :7, :2] = np.nan
-    keypoints[0, 6] = -1, -1, 0                                  # neither predicted nor labelled
+    keypoints[0, 6] = -1, -1, 0  # neither predicted nor labelled
     distances = keypoint_distances(predicted, keypoints)
-    assert np.isinf(distances[0, :6]).all() and np.isnan(distances[0, 6]) and (distances[0, 7:] == 0).all()
+    assert (
+        np.isinf(distances[0, :6]).all()
+        and np.isnan(distances[0, 6])
+        and (distances[0, 7:] == 0).all()
+    )
     assert pck(predicted, keypoints, 1e9) == pytest.approx(14 / 20)
     assert MMPOSE.pck(distances, box_sizes(keypoints), [1e9])[0] == pytest.approx(14 / 20)
-    assert epe(distances) == 0                                   # of those that were predicted
+    assert epe(distances) == 0  # of those that were predicted
     assert np.isnan(epe(distances[:, :7]))
 
 
@@ -83,7 +88,10 @@ def test_the_two_averages():
     assert accuracies(scaled, [0.0, 1.0, 1.1], by_joint=False) == pytest.approx([0, 0.5, 0.75])
     assert (PAPER.by_joint, MMPOSE.by_joint) == (False, True)
     for by_joint in (False, True):
-        assert np.isnan(accuracies(np.full((2, 3), np.nan), [0.1, 0.2], by_joint)).tolist() == [True, True]
+        assert np.isnan(accuracies(np.full((2, 3), np.nan), [0.1, 0.2], by_joint)).tolist() == [
+            True,
+            True,
+        ]
 
 
 def test_a_perfect_predictor():
@@ -91,7 +99,9 @@ def test_a_perfect_predictor():
     distances, sizes = keypoint_distances(truth(), truth()), box_sizes(truth())
     assert MMPOSE.auc(distances, sizes) == pytest.approx(0.95)
     assert PAPER.auc(distances, sizes) == 1
-    assert (PAPER.pck(distances, sizes, [0.01, 0.2]) == 1).all() and (MMPOSE.pck(distances, sizes, [0.01, 0.2]) == 1).all()
+    assert (PAPER.pck(distances, sizes, [0.01, 0.2]) == 1).all() and (
+        MMPOSE.pck(distances, sizes, [0.01, 0.2]) == 1
+    ).all()
     assert epe(distances) == 0
 
 
@@ -99,9 +109,13 @@ def test_auc_by_hand():
     """15 px of a box of 100: below i/20 of 30 px for i = 11..19; a quarter of the box: below i/200 for i = 51..100."""
     predicted = truth()
     predicted[..., 1] += 15
-    assert MMPOSE.auc(keypoint_distances(predicted, truth()), box_sizes(truth())) == pytest.approx(9 / 20)
+    assert MMPOSE.auc(keypoint_distances(predicted, truth()), box_sizes(truth())) == pytest.approx(
+        9 / 20
+    )
     predicted[..., 1] += 10
-    assert PAPER.auc(keypoint_distances(predicted, truth()), box_sizes(truth())) == pytest.approx(50 / 100)
+    assert PAPER.auc(keypoint_distances(predicted, truth()), box_sizes(truth())) == pytest.approx(
+        50 / 100
+    )
 
 
 def test_epe_is_the_mean_over_all_labelled_keypoints():
@@ -117,7 +131,10 @@ def mmpose_distances(predicted, keypoints, mask, normalize):
     """MMPose's _calc_distances: (K, N), -1 where the mask is off or the factor is not above 0."""
     mask = mask & (normalize > 0).all(axis=1)[:, None]
     distances = np.full(mask.shape, -1.0)
-    distances[mask] = np.linalg.norm((predicted - keypoints)[mask] / np.repeat(normalize[:, None], mask.shape[1], axis=1)[mask], axis=-1)
+    distances[mask] = np.linalg.norm(
+        (predicted - keypoints)[mask] / np.repeat(normalize[:, None], mask.shape[1], axis=1)[mask],
+        axis=-1,
+    )
     return distances.T
 
 
@@ -133,7 +150,10 @@ def mmpose_pck(predicted, keypoints, mask, threshold, normalize):
 
 def mmpose_auc(predicted, keypoints, mask, normalize=30, steps=20):
     factors = np.tile([[normalize, normalize]], (len(keypoints), 1))
-    return sum(mmpose_pck(predicted, keypoints, mask, 1.0 * step / steps, factors) / steps for step in range(steps))
+    return sum(
+        mmpose_pck(predicted, keypoints, mask, 1.0 * step / steps, factors) / steps
+        for step in range(steps)
+    )
 
 
 def mmpose_epe(predicted, keypoints, mask):
@@ -143,22 +163,38 @@ def mmpose_epe(predicted, keypoints, mask):
 
 
 @settings(deadline=None, max_examples=80)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.floats(0.02, 1), st.floats(0, 80), st.floats(0.01, 1.5))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 12),
+    st.floats(0.02, 1),
+    st.floats(0, 80),
+    st.floats(0.01, 1.5),
+)
 def test_mmpose_formulas(seed, images, share, error, threshold):
     """Random hands, some keypoints and at times whole joints without a label."""
     rng = np.random.default_rng(seed)
-    keypoints = np.concatenate([rng.uniform(0, 300, (images, 21, 2)), rng.uniform(size=(images, 21, 1)) < share], axis=2)
+    keypoints = np.concatenate(
+        [rng.uniform(0, 300, (images, 21, 2)), rng.uniform(size=(images, 21, 1)) < share], axis=2
+    )
     keypoints[:, rng.integers(21), 2] = 0
-    keypoints[0, :2, 2] = 1                                      # at least one has a label, and its box a size
+    keypoints[0, :2, 2] = 1  # at least one has a label, and its box a size
     keypoints[keypoints[..., 2] == 0] = -1, -1, 0
     predicted = keypoints[..., :2] + rng.normal(0, error, (images, 21, 2))
-    distances, sizes, mask = keypoint_distances(predicted, keypoints), box_sizes(keypoints), keypoints[..., 2] > 0
+    distances, sizes, mask = (
+        keypoint_distances(predicted, keypoints),
+        box_sizes(keypoints),
+        keypoints[..., 2] > 0,
+    )
     boxes = np.ones((images, 2))
     for one, (points, labelled) in enumerate(zip(keypoints[..., :2], mask)):
         if labelled.any():
             boxes[one] = max(1, *np.ptp(points[labelled], axis=0))
-    assert MMPOSE.pck(distances, sizes, [threshold])[0] == pytest.approx(mmpose_pck(predicted, keypoints[..., :2], mask, threshold, boxes))
-    assert MMPOSE.auc(distances, sizes) == pytest.approx(mmpose_auc(predicted, keypoints[..., :2], mask))
+    assert MMPOSE.pck(distances, sizes, [threshold])[0] == pytest.approx(
+        mmpose_pck(predicted, keypoints[..., :2], mask, threshold, boxes)
+    )
+    assert MMPOSE.auc(distances, sizes) == pytest.approx(
+        mmpose_auc(predicted, keypoints[..., :2], mask)
+    )
     assert epe(distances) == pytest.approx(mmpose_epe(predicted, keypoints[..., :2], mask))
     pooled = [distance < threshold for distance in (distances / sizes[:, None])[mask]]
     assert PAPER.pck(distances, sizes, [threshold])[0] == pytest.approx(sum(pooled) / len(pooled))
@@ -168,11 +204,21 @@ def test_conditions_say_what_is_computed():
     box = "larger side of the labelled keypoints' box"
     assert PAPER.conditions() == {
         "PCK": {"normaliser": box, "comparison": "<", "average": "all labelled keypoints"},
-        "AUC": {"normaliser": box, "comparison": "<", "average": "all labelled keypoints", "thresholds": "0.005, 0.01 ... 0.5"},
+        "AUC": {
+            "normaliser": box,
+            "comparison": "<",
+            "average": "all labelled keypoints",
+            "thresholds": "0.005, 0.01 ... 0.5",
+        },
     }
     assert MMPOSE.conditions() == {
         "PCK": {"normaliser": box, "comparison": "<", "average": "by joint, then over joints"},
-        "AUC": {"normaliser": "30 px", "comparison": "<", "average": "by joint, then over joints", "thresholds": "0, 0.05 ... 0.95"},
+        "AUC": {
+            "normaliser": "30 px",
+            "comparison": "<",
+            "average": "by joint, then over joints",
+            "thresholds": "0, 0.05 ... 0.95",
+        },
     }
 
 
@@ -185,4 +231,6 @@ def test_iou():
 
 def test_average_precision_counts_the_images_that_reach_the_threshold():
     ious = np.array([0.2, 0.5, 0.74, 0.75, 0.9])
-    assert [average_precision(ious, threshold) for threshold in (0.5, 0.75, 0.8)] == pytest.approx([0.8, 0.4, 0.2])
+    assert [average_precision(ious, threshold) for threshold in (0.5, 0.75, 0.8)] == pytest.approx(
+        [0.8, 0.4, 0.2]
+    )

@@ -1,4 +1,5 @@
 """What follows from what was found, by hand, and how it is told."""
+
 import json
 
 import numpy as np
@@ -22,18 +23,51 @@ def test_an_outcome_by_hand():
     found = np.column_stack([truth[:, 0], np.full(21, 30.0), np.linspace(0, 1, 21)])
     half = found.copy()
     half[10:] = np.nan
-    result = outcome([seen(truth, found), seen(unlabelled, found, has_mask=False), seen(truth, half), seen(truth, None)], 0)
-    assert np.isnan(result.distances[1]).all() and (result.distances[0] == 30).all() and np.isinf(result.distances[3]).all()
-    assert result.confidences[:3] == pytest.approx([0.5, 0.5, np.linspace(0, 1, 21)[:10].mean()]) and np.isnan(result.confidences[3])
+    result = outcome(
+        [
+            seen(truth, found),
+            seen(unlabelled, found, has_mask=False),
+            seen(truth, half),
+            seen(truth, None),
+        ],
+        0,
+    )
+    assert (
+        np.isnan(result.distances[1]).all()
+        and (result.distances[0] == 30).all()
+        and np.isinf(result.distances[3]).all()
+    )
+    assert result.confidences[:3] == pytest.approx(
+        [0.5, 0.5, np.linspace(0, 1, 21)[:10].mean()]
+    ) and np.isnan(result.confidences[3])
     assert result.missing.tolist() == [False, False, False, True] and result.ious is None
     columns = result.by_image([0.2, 0.4])
-    assert columns["pck_0.4"][[0, 2, 3]] == pytest.approx([1, 10 / 21, 0]) and np.isnan(columns["pck_0.4"][1])
-    assert columns["error"][[0, 2, 3]] == pytest.approx([0.3, (10 * 0.3 + 11) / 21, 1]) and np.isnan(columns["error"][1])
+    assert columns["pck_0.4"][[0, 2, 3]] == pytest.approx([1, 10 / 21, 0]) and np.isnan(
+        columns["pck_0.4"][1]
+    )
+    assert columns["error"][[0, 2, 3]] == pytest.approx(
+        [0.3, (10 * 0.3 + 11) / 21, 1]
+    ) and np.isnan(columns["error"][1])
     assert np.isnan(columns["box_px"][1]) and columns["keypoints"].tolist() == [21, 0, 21, 21]
-    masks = outcome([seen(truth, None, b"mask", 0.25), seen(truth, None), seen(truth, None, b"mask", None, has_mask=False)], 0)
-    assert masks.distances is None and masks.ious[:2].tolist() == [0.25, 0] and np.isnan(masks.ious[2])
+    masks = outcome(
+        [
+            seen(truth, None, b"mask", 0.25),
+            seen(truth, None),
+            seen(truth, None, b"mask", None, has_mask=False),
+        ],
+        0,
+    )
+    assert (
+        masks.distances is None and masks.ious[:2].tolist() == [0.25, 0] and np.isnan(masks.ious[2])
+    )
     assert masks.by_image([])["error"][:2].tolist() == [0.75, 1]
-    assert masks.numbers([0.1])["mask"] == {"images": 2, "AP50": 0, "AP75": 0, "AP80": 0, "mean_IoU": 0.125}
+    assert masks.numbers([0.1])["mask"] == {
+        "images": 2,
+        "AP50": 0,
+        "AP75": 0,
+        "AP80": 0,
+        "mean_IoU": 0.125,
+    }
 
 
 def test_groups_are_the_joints_of_fig_9():
@@ -43,7 +77,13 @@ def test_groups_are_the_joints_of_fig_9():
     found[[4, 8, 12, 16, 20], 1] = 99
     shares = outcome([seen(truth, found)], 0).group_pck([0.5])
     assert {name: value.tolist() for name, value in shares.items()} == {
-        "all": [16 / 21], "wrist": [1], "knuckles": [1], "PIP": [1], "DIP": [1], "fingertips": [0]}
+        "all": [16 / 21],
+        "wrist": [1],
+        "knuckles": [1],
+        "PIP": [1],
+        "DIP": [1],
+        "fingertips": [0],
+    }
 
 
 def test_predictions_come_back_as_they_were_written(tmp_path):
@@ -51,7 +91,11 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
     keypoints[4] = np.nan
     write_predictions(tmp_path / "x.json", "a name", {"key": keypoints})
     read = Predictions(tmp_path / "x.json")
-    assert read.name == "a name" and np.array_equal(read.images["key"][0], keypoints, equal_nan=True) and read.images["key"][1] is None
+    assert (
+        read.name == "a name"
+        and np.array_equal(read.images["key"][0], keypoints, equal_nan=True)
+        and read.images["key"][1] is None
+    )
 
 
 def test_results_are_json_with_a_list_of_numbers_in_a_line():

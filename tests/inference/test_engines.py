@@ -1,6 +1,6 @@
 """Engines: Caffe runs a deploy net with or without a stage, and each command says which engine ran."""
+
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -29,7 +29,9 @@ def test_a_batch_of_views_is_taken():
     """Not contiguous, and of doubles."""
     engine = open_engine(MINI, SHIPPED)
     batch = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 3, 128, 128)).astype(np.float32)
-    assert (engine(batch[::-1].astype(float))[1] == engine(np.ascontiguousarray(batch[::-1]))[1]).all()
+    assert (
+        engine(batch[::-1].astype(float))[1] == engine(np.ascontiguousarray(batch[::-1]))[1]
+    ).all()
 
 
 def test_bad_files_and_unknown_engines_are_named(tmp_path, weights):
@@ -44,7 +46,9 @@ def test_bad_files_and_unknown_engines_are_named(tmp_path, weights):
 @pytest.mark.parametrize("options", [[], ["--engine", "caffe"]])
 def test_infer_says_which_engine_ran(options, tmp_path):
     (tmp_path / "hand.jpg").write_bytes(drawn_sample(np.random.default_rng(0), "x").image_bytes)
-    done = run("mcc_caffe.infer", tmp_path / "hand.jpg", "--levels", 1, "--out", tmp_path / "out", *options)
+    done = run(
+        "mcc_caffe.infer", tmp_path / "hand.jpg", "--levels", 1, "--out", tmp_path / "out", *options
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert len(done.stdout.splitlines()) == 2
     assert done.stdout.splitlines()[0].endswith(f"; engine: {DEFAULT_ENGINE}")
@@ -52,7 +56,18 @@ def test_infer_says_which_engine_ran(options, tmp_path):
 
 
 def test_evaluate_says_which_engine_ran(drawn_set, tmp_path):
-    done = run("mcc_caffe.evaluate", drawn_set, "--levels", 1, "--limit", 3, "--processes", 1, "--out", tmp_path)
+    done = run(
+        "mcc_caffe.evaluate",
+        drawn_set,
+        "--levels",
+        1,
+        "--limit",
+        3,
+        "--processes",
+        1,
+        "--out",
+        tmp_path,
+    )
     assert done.returncode == 0 and f"engine {DEFAULT_ENGINE}" in done.stdout, done.stderr
-    model, = json.loads((tmp_path / "results.json").read_text())["models"]
+    (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
     assert model["engine"] == DEFAULT_ENGINE

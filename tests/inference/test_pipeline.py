@@ -1,4 +1,5 @@
 """Reading, working and writing at the same time."""
+
 import threading
 
 import pytest
@@ -18,7 +19,10 @@ def test_results_are_in_order_and_work_is_the_callers():
         return item + 1
 
     assert list(pipelined(range(20), work, finish)) == [10 * item + 1 for item in range(20)]
-    assert threads["work"] == {threading.current_thread()} and threading.current_thread() not in threads["finish"]
+    assert (
+        threads["work"] == {threading.current_thread()}
+        and threading.current_thread() not in threads["finish"]
+    )
     assert list(pipelined([], work, finish)) == []
 
 
@@ -58,6 +62,7 @@ def test_an_error_is_the_callers_and_what_came_before_is_finished(where):
             if name == "finish":
                 finished.append(item)
             return item
+
         return checked
 
     with pytest.raises(ValueError, match=where):

@@ -1,4 +1,5 @@
 """Inference: a level is a plain forward, maps come back to their place, pictures show what was found."""
+
 import cv2
 import numpy as np
 import pytest
@@ -39,12 +40,12 @@ def test_one_level_is_a_plain_forward(weights, image):
     net.blobs["image"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
     net.forward()
     maps = net.blobs["Mconv7_stage6"].data[0]
-    expected = decode(maps, (128, 85))                               # the picture's 300 x 200 at tau
+    expected = decode(maps, (128, 85))  # the picture's 300 x 200 at tau
     assert np.allclose(pose.keypoints[:, :2], expected[:, :2] / tau)
     assert np.allclose(pose.keypoints[:, 2], expected[:, 2], atol=1e-5)
     assert pose.levels == 1 and (pose.present == (pose.keypoints[:, 2] > 0.2)).all()
     centres = apply(to_cells(), [[3.5, 3.5], [59.5, 43.5]]).round().astype(int)
-    for column, row in centres:                                      # at the cells' centres the mask is the softmax
+    for column, row in centres:  # at the cells' centres the mask is the softmax
         x, y = np.round(((np.array([column, row]) + 0.5) * 8 - 0.5) / tau).astype(int)
         found = net.blobs["conv6_2_CPM_prob"].data[0, 1, row, column]
         assert pose.mask[y, x] == pytest.approx(found, abs=0.05)
@@ -55,18 +56,27 @@ def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):
     same = HandPredictor(weights, batch=3).predict(image)
     assert pose.levels > 3
     assert np.allclose(pose.keypoints, same.keypoints, atol=1e-4)
-    assert not np.allclose(pose.keypoints, HandPredictor(weights, seed=1).predict(image).keypoints, atol=1e-4)
+    assert not np.allclose(
+        pose.keypoints, HandPredictor(weights, seed=1).predict(image).keypoints, atol=1e-4
+    )
 
 
 def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
     whole = HandPredictor(weights, engine="caffe").predict(image)
-    pose = HandPredictor(weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt", engine="caffe").predict(image)
+    pose = HandPredictor(
+        weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt", engine="caffe"
+    ).predict(image)
     assert pose.keypoints is pose.present is pose.heatmaps is None and pose.levels == 1
-    assert np.allclose(pose.mask, whole.mask, atol=1e-6)             # the mask stage does not see the pose stages
+    assert np.allclose(
+        pose.mask, whole.mask, atol=1e-6
+    )  # the mask stage does not see the pose stages
 
 
 def test_more_levels_are_never_less_sure(weights, image):
-    one, all_levels = HandPredictor(weights, levels=1).predict(image), HandPredictor(weights).predict(image)
+    one, all_levels = (
+        HandPredictor(weights, levels=1).predict(image),
+        HandPredictor(weights).predict(image),
+    )
     assert (all_levels.keypoints[:, 2] >= one.keypoints[:, 2] - 1e-6).all()
 
 
@@ -81,9 +91,9 @@ def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data
     inside = apply(to_input, [x, y])
     assert np.allclose(apply(invert(to_input), inside), [x, y], atol=1e-6)
     keypoints = np.tile([*inside, 1.0], (21, 1))
-    assume((inside >= 8).all())                                      # a peak on the outermost cells has half of its shape
+    assume((inside >= 8).all())  # a peak on the outermost cells has half of its shape
     found = best_keypoints(encode(keypoints, 16, 1.0)[None], at(window[None]))
-    assert np.abs(found[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]        # half a cell
+    assert np.abs(found[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]  # half a cell
 
 
 def test_the_surest_level_wins():
@@ -101,7 +111,7 @@ def test_the_surest_level_wins():
 
 def test_no_keypoint_is_found_beside_the_picture():
     """A joint's map that peaks in the letterbox's empty part: the best place inside the picture counts."""
-    keypoints = np.tile([20.0, 100.0, 1.0], (21, 1))                 # the picture ends at y = 64
+    keypoints = np.tile([20.0, 100.0, 1.0], (21, 1))  # the picture ends at y = 64
     maps = encode(keypoints, 16, 1.0)
     keypoints[:, :2] = 50, 30
     maps = np.maximum(maps, 0.6 * encode(keypoints, 16, 1.0))
@@ -109,13 +119,27 @@ def test_no_keypoint_is_found_beside_the_picture():
     assert np.abs(found[:, :2] - (100, 60)).max() <= 8 and np.allclose(found[:, 2], 0.6, atol=0.1)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (49, 49, 3), (3, 4000, 3), (1025, 1027, 3)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (49, 49, 3), (3, 4000, 3), (1025, 1027, 3)]
+)
 def test_images_of_any_size_pass(weights, shape):
     pose = HandPredictor(weights).predict(np.zeros(shape, np.uint8))
-    assert pose.keypoints.shape == (21, 3) and pose.mask.shape == shape[:2] and np.isfinite(pose.keypoints).all()
+    assert (
+        pose.keypoints.shape == (21, 3)
+        and pose.mask.shape == shape[:2]
+        and np.isfinite(pose.keypoints).all()
+    )
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((5, 5), np.uint8),
+        np.zeros((5, 5, 4), np.uint8),
+        np.zeros((5, 5, 3)),
+        np.zeros((0, 5, 3), np.uint8),
+    ],
+)
 def test_what_is_no_image_is_refused(weights, wrong):
     with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
         HandPredictor(weights).predict(wrong)
@@ -123,14 +147,24 @@ def test_what_is_no_image_is_refused(weights, wrong):
 
 def pose_of(image, keypoints, mask_cells):
     size = image.shape[1::-1]
-    return HandPose(keypoints, keypoints[:, 2] > 0.2, size, SIZE, mask_cells, np.zeros((1, 22, 16, 16), np.float32),
-                    window_map((0, 0, *size), SIZE)[None], {})
+    return HandPose(
+        keypoints,
+        keypoints[:, 2] > 0.2,
+        size,
+        SIZE,
+        mask_cells,
+        np.zeros((1, 22, 16, 16), np.float32),
+        window_map((0, 0, *size), SIZE)[None],
+        {},
+    )
 
 
 def test_skeleton_is_drawn_in_finger_colours():
     """The decoded picture has the finger's colour in the middle of its bones, and nothing where a joint is missing."""
     image = np.zeros((400, 400, 3), np.uint8)
-    keypoints = np.column_stack([np.linspace(20, 380, 21), 200 + 150 * np.sin(np.arange(21)), np.ones(21)])
+    keypoints = np.column_stack(
+        [np.linspace(20, 380, 21), 200 + 150 * np.sin(np.arange(21)), np.ones(21)]
+    )
     keypoints[20, 2] = 0.1
     encoded = cv2.imencode(".png", draw_skeleton(image, keypoints, keypoints[:, 2] > 0.2))[1]
     drawn = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
@@ -173,11 +207,20 @@ def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):
     monkeypatch.setattr("mcc_caffe.predictor.mask_in_image", lambda *_: pytest.fail("drawn"))
     pose = HandPredictor(weights).predict(image)
     monkeypatch.undo()
-    assert pose.heatmaps is pose.heatmaps and pose.heatmaps.shape == (22, SIZE, SIZE) and pose.mask.shape == (200, 300)
+    assert (
+        pose.heatmaps is pose.heatmaps
+        and pose.heatmaps.shape == (22, SIZE, SIZE)
+        and pose.mask.shape == (200, 300)
+    )
 
 
 def test_without_weights_those_of_the_package_are_taken(image):
     shipped = HandPredictor(levels=1).predict(image)
-    assert (shipped.keypoints == HandPredictor(ROOT / "mcc_caffe/pretrained/mini.npz", levels=1).predict(image).keypoints).all()
-    with pytest.raises(UserError, match="no weights of the variant paper come with the package: give a caffemodel"):
+    assert (
+        shipped.keypoints
+        == HandPredictor(ROOT / "mcc_caffe/pretrained/mini.npz", levels=1).predict(image).keypoints
+    ).all()
+    with pytest.raises(
+        UserError, match="no weights of the variant paper come with the package: give a caffemodel"
+    ):
         HandPredictor(variant="paper")

@@ -1,4 +1,5 @@
 """The pyramid of an image: its inputs, its maps drawn back, and the same keypoints as the naive way finds."""
+
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ SIZE = MINI.input_size
 
 
 def inputs(pyramid):
-    return np.stack([pyramid.network_input(level, np.empty((3, pyramid.size, pyramid.size), np.float32)) for level in range(len(pyramid.windows))])
+    return np.stack(
+        [
+            pyramid.network_input(level, np.empty((3, pyramid.size, pyramid.size), np.float32))
+            for level in range(len(pyramid.windows))
+        ]
+    )
 
 
 def panels():
@@ -30,32 +36,52 @@ def panels():
 def test_keypoints_are_those_of_the_naive_way():
     """100 pictures with the weights that ship, in a single pass, some levels or the whole pyramid: every map up-sampled, to the pixel."""
     rng, predictor = np.random.default_rng(3), HandPredictor()
-    pictures = panels() + [drawn_sample(rng, "x", *map(int, rng.integers(90, 700, 2))).image() for _ in range(94)]
+    pictures = panels() + [
+        drawn_sample(rng, "x", *map(int, rng.integers(90, 700, 2))).image() for _ in range(94)
+    ]
     for place, image in enumerate(pictures):
         predictor.levels = None if place < 5 else 4 if place < 20 else 1
         pose = predictor.predict(image)
         windows = pyramid_windows(*image.shape[1::-1], np.random.default_rng(0), predictor.levels)
-        contents = [np.floor(apply(one, window[:2] + window[2:] - 1)).astype(int) + 1 for one, window in zip(pose.to_input, windows)]
+        contents = [
+            np.floor(apply(one, window[:2] + window[2:] - 1)).astype(int) + 1
+            for one, window in zip(pose.to_input, windows)
+        ]
         expected, levels = naively(pose.level_heatmaps, contents)
         for keypoint, level in zip(expected, levels):
-            keypoint[:2] = apply(invert(window_map(windows[level], predictor.input_size)), keypoint[:2])
+            keypoint[:2] = apply(
+                invert(window_map(windows[level], predictor.input_size)), keypoint[:2]
+            )
         np.testing.assert_allclose(pose.keypoints, expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("width, height, size", [(640, 480, MINI.input_size), (480, 999, MINI.input_size), (1920, 1080, PAPER.input_size),
-                                                 (60, 50, PAPER.input_size)])
+@pytest.mark.parametrize(
+    "width, height, size",
+    [
+        (640, 480, MINI.input_size),
+        (480, 999, MINI.input_size),
+        (1920, 1080, PAPER.input_size),
+        (60, 50, PAPER.input_size),
+    ],
+)
 def test_inputs_of_usual_images_are_plain_warps(width, height, size):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
     pyramid = Pyramid(image, pyramid_windows(width, height, rng, 4), size)
-    np.testing.assert_array_equal(inputs(pyramid), [network_input(image, one, size) for one in pyramid.to_input])
+    np.testing.assert_array_equal(
+        inputs(pyramid), [network_input(image, one, size) for one in pyramid.to_input]
+    )
 
 
 def natural(rng, width, height):
     """A picture with structure of every size, down to single pixels."""
     image = np.zeros((height, width, 3), np.float32)
     for size in (4, 13, 37, 110, 330):
-        image += cv2.resize(rng.normal(0, 25, (size, size, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        image += cv2.resize(
+            rng.normal(0, 25, (size, size, 3)).astype(np.float32),
+            (width, height),
+            interpolation=cv2.INTER_CUBIC,
+        )
     return np.clip(128 + image + rng.normal(0, 10, image.shape), 0, 255).astype(np.uint8)
 
 
@@ -71,7 +97,9 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
         made = pyramid.network_input(level, np.empty((3, SIZE, SIZE), np.float32))
         plain = network_input(image, to_input, SIZE)
         blurred = cv2.GaussianBlur(image, (0, 0), max(0.4 / to_input[0, 0], 0.1))
-        ideal = cv2.warpAffine(blurred, to_input, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderValue=(128,) * 4).transpose(2, 0, 1)
+        ideal = cv2.warpAffine(
+            blurred, to_input, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderValue=(128,) * 4
+        ).transpose(2, 0, 1)
         ideal = (ideal.astype(np.float32) - 128) / 256
         inner = np.s_[:, 2:-2, 2:-2]
         errors = [np.sqrt(np.square(one - ideal)[inner].mean()) for one in (made, plain)]
@@ -87,17 +115,24 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
     one, skeleton, heatmaps_of_it, other, its_skeleton, its_heatmaps = panels()
     live = LiveHands("synth:seed=3&size=400")
     hands = [one, skeleton, other, its_skeleton] + [live[place].image() for place in range(4)]
-    no_hands = [heatmaps_of_it, its_heatmaps] + [drawn_sample(rng, "x", 400, 300).image() for _ in range(4)]
+    no_hands = [heatmaps_of_it, its_heatmaps] + [
+        drawn_sample(rng, "x", 400, 300).image() for _ in range(4)
+    ]
     for place, image in enumerate(hands + no_hands):
         height, width = image.shape[:2]
         large = cv2.resize(image, (4000, 4000 * height // width), interpolation=cv2.INTER_CUBIC)
         pose = predictor.predict(large)
         to_input = pose.to_input[0]
         heatmaps = predictor.engine(network_input(large, to_input, size)[None])[1]
-        plain, _ = naively(heatmaps, Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents())
+        plain, _ = naively(
+            heatmaps, Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents()
+        )
         found = np.round(apply(to_input, pose.keypoints[:, :2])).astype(int)
         moved = np.abs(found - plain[:, :2]).max(axis=1)
-        there = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC)[y, x] for one, (x, y) in zip(heatmaps[0], found)]
+        there = [
+            cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC)[y, x]
+            for one, (x, y) in zip(heatmaps[0], found)
+        ]
         assert np.abs(pose.keypoints[:, 2] - plain[:, 2]).max() < 0.1
         assert (plain[:, 2] - there)[moved > 8].max(initial=0) < 0.1
         if place < len(hands):
@@ -107,15 +142,21 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
 
 def test_aggregation_is_the_maximum_at_each_place():
     """Drawn into the whole image's frame, a deeper level's peak stands where the keypoint is."""
-    to_input = np.stack([window_map(window, SIZE) for window in ([0, 0, 256, 256], [64, 0, 128, 128])])
+    to_input = np.stack(
+        [window_map(window, SIZE) for window in ([0, 0, 256, 256], [64, 0, 128, 128])]
+    )
     keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
     nothing = encode(keypoints, 16, 1.0)
-    keypoints[0] = 63.5, 63.5, 1                                     # in level 1's input: image (127.5, 63.5)
+    keypoints[0] = 63.5, 63.5, 1  # in level 1's input: image (127.5, 63.5)
     maps = aggregate(np.stack([nothing, encode(keypoints, 16, 1.0)]), to_input, SIZE)
     assert maps.shape == (22, SIZE, SIZE)
     y, x = np.unravel_index(maps[0].argmax(), maps[0].shape)
     assert abs(x - 63.75) <= 1 and abs(y - 31.75) <= 1
-    assert maps[21].max() <= 1.1 and maps[21][32, 64] < 0.5 and maps[21][120, 5] == pytest.approx(1, abs=0.05)
+    assert (
+        maps[21].max() <= 1.1
+        and maps[21][32, 64] < 0.5
+        and maps[21][120, 5] == pytest.approx(1, abs=0.05)
+    )
 
 
 def test_maps_are_drawn_as_opencv_warps_them():
@@ -126,19 +167,39 @@ def test_maps_are_drawn_as_opencv_warps_them():
     drawn = []
     for level, one in zip(maps, to_input):
         place = compose(invert(compose(one, to_cells())), to_input[0])
-        drawn.append([cv2.warpAffine(channel, place, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderValue=float(k == 21))
-                      for k, channel in enumerate(level)])
+        drawn.append(
+            [
+                cv2.warpAffine(
+                    channel, place, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderValue=float(k == 21)
+                )
+                for k, channel in enumerate(level)
+            ]
+        )
     drawn = np.array(drawn)
-    np.testing.assert_allclose(aggregate(maps, to_input, SIZE), np.concatenate([drawn[:, :21].max(axis=0), drawn[:, 21:].min(axis=0)]), atol=1e-5)
+    np.testing.assert_allclose(
+        aggregate(maps, to_input, SIZE),
+        np.concatenate([drawn[:, :21].max(axis=0), drawn[:, 21:].min(axis=0)]),
+        atol=1e-5,
+    )
     mask = rng.uniform(-0.2, 1.2, (16, 16)).astype(np.float32)
-    expected = cv2.warpAffine(mask, invert(compose(to_input[0], to_cells())), (333, 217), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    np.testing.assert_allclose(mask_in_image(mask, to_input[0], (333, 217)), np.clip(expected, 0, 1), atol=1e-5)
+    expected = cv2.warpAffine(
+        mask,
+        invert(compose(to_input[0], to_cells())),
+        (333, 217),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    np.testing.assert_allclose(
+        mask_in_image(mask, to_input[0], (333, 217)), np.clip(expected, 0, 1), atol=1e-5
+    )
 
 
 def test_mask_comes_back_to_its_place():
     to_input = window_map((0, 0, 256, 128), SIZE)
     mask = np.zeros((16, 16), np.float32)
-    mask[:4, 8:] = 1                                                 # input pixels x >= 64, y < 32
+    mask[:4, 8:] = 1  # input pixels x >= 64, y < 32
     drawn = mask_in_image(mask, to_input, (256, 128))
     assert drawn.shape == (128, 256)
-    assert (drawn[:56, 140:] > 0.5).all() and (drawn[72:] < 0.5).all() and (drawn[:, :116] < 0.5).all()
+    assert (
+        (drawn[:56, 140:] > 0.5).all() and (drawn[72:] < 0.5).all() and (drawn[:, :116] < 0.5).all()
+    )

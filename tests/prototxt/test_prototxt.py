@@ -1,4 +1,5 @@
 """The emitted nets and solvers: what is committed is what the generators write, and real Caffe agrees with it."""
+
 import json
 
 import numpy as np
@@ -48,29 +49,43 @@ def train(variant, source, folder, suffix="", batch_size=2):
     """The committed train net on another set and batch size."""
     net = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train{suffix}.prototxt")
     settings = json.loads(net.layer[0].python_param.param_str)
-    settings.update(source=str(source), batch_size=batch_size, workers=0, augment=False, shuffle=False)
+    settings.update(
+        source=str(source), batch_size=batch_size, workers=0, augment=False, shuffle=False
+    )
     net.layer[0].python_param.param_str = json.dumps(settings)
     path = folder / "train.prototxt"
     path.write_text(text_format.MessageToString(net))
     return caffe.Net(str(path), caffe.TRAIN)
 
 
-@pytest.mark.parametrize("folder, files, message", [
-    ("prototxt", nets, "NetParameter"), ("solver", solvers, "SolverParameter"),
-])
+@pytest.mark.parametrize(
+    "folder, files, message",
+    [
+        ("prototxt", nets, "NetParameter"),
+        ("solver", solvers, "SolverParameter"),
+    ],
+)
 def test_committed_files_are_what_the_generator_writes(folder, files, message):
     fresh = files()
-    assert set(fresh) == {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).glob("*/*.prototxt")}
+    assert set(fresh) == {
+        str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).glob("*/*.prototxt")
+    }
     for path, content in fresh.items():
         parsed = text_format.Parse(content, getattr(messages(), message)())
-        assert parsed == read_text(message, ROOT / folder / path), f"{path} is out of date: run `make prototxt`"
+        assert parsed == read_text(message, ROOT / folder / path), (
+            f"{path} is out of date: run `make prototxt`"
+        )
 
 
 def test_solver_carries_the_papers_values():
     solver = read_text("SolverParameter", ROOT / "solver/paper/solver.prototxt")
     assert (solver.type, solver.base_lr, solver.lr_policy) == ("SGD", pytest.approx(5e-5), "step")
     assert (solver.gamma, solver.stepsize, solver.max_iter, solver.momentum) == (
-        pytest.approx(0.3), 50_000, 200_000, pytest.approx(0.9))
+        pytest.approx(0.3),
+        50_000,
+        200_000,
+        pytest.approx(0.9),
+    )
 
 
 def test_the_released_solver():
@@ -201,28 +216,43 @@ def test_every_blob_of_mini_is_a_quarter_as_wide_at_16_cells():
     for name, (_, channels, side, _) in mini.items():
         full = paper[name]
         assert side * 368 == full[2] * 128
-        fixed = {3: 3, 2: 2, HEATMAPS: HEATMAPS, 130: 34, 152: 56}       # F + M = 32 + 2, + 22 heatmaps
+        fixed = {3: 3, 2: 2, HEATMAPS: HEATMAPS, 130: 34, 152: 56}  # F + M = 32 + 2, + 22 heatmaps
         assert channels == fixed.get(full[1], full[1] // 4)
 
 
-@pytest.mark.parametrize("variant, suffix, count", [
-    (PAPER, "", 36_679_984), (PAPER, "_without_mask", 36_617_006),
-    (PAPER, "_without_pose", 15_894_978),
-    (MINI, "", 2_412_448), (MINI, "_without_mask", 2_396_702), (MINI, "_without_pose", 994_674),
-])
+@pytest.mark.parametrize(
+    "variant, suffix, count",
+    [
+        (PAPER, "", 36_679_984),
+        (PAPER, "_without_mask", 36_617_006),
+        (PAPER, "_without_pose", 15_894_978),
+        (MINI, "", 2_412_448),
+        (MINI, "_without_mask", 2_396_702),
+        (MINI, "_without_pose", 994_674),
+    ],
+)
 def test_parameter_counts(variant, suffix, count):
-    assert sum(blob.count for blobs in deploy(variant, suffix).params.values() for blob in blobs) == count
+    assert (
+        sum(blob.count for blobs in deploy(variant, suffix).params.values() for blob in blobs)
+        == count
+    )
 
 
 @pytest.mark.parametrize("variant, suffix", VARIANT_NETS)
 def test_train_and_deploy_share_every_parameter(variant, suffix, drawn_set, tmp_path):
-    assert parameters(train(variant, drawn_set, tmp_path, suffix, 1)) == parameters(deploy(variant, suffix))
+    assert parameters(train(variant, drawn_set, tmp_path, suffix, 1)) == parameters(
+        deploy(variant, suffix)
+    )
 
 
-@pytest.mark.parametrize("suffix, outputs", [
-    ("", {"conv6_2_CPM_prob", "Mconv7_stage6"}), ("_without_mask", {"Mconv7_stage6"}),
-    ("_without_pose", {"conv6_2_CPM_prob"}),
-])
+@pytest.mark.parametrize(
+    "suffix, outputs",
+    [
+        ("", {"conv6_2_CPM_prob", "Mconv7_stage6"}),
+        ("_without_mask", {"Mconv7_stage6"}),
+        ("_without_pose", {"conv6_2_CPM_prob"}),
+    ],
+)
 def test_outputs_of_the_ablations(suffix, outputs):
     assert set(deploy(MINI, suffix).outputs) == outputs
 
@@ -250,7 +280,7 @@ def test_loss_of_zero_output(variant, tmp_path):
     assert losses["loss_mask"] == pytest.approx(variant.cells**2 * np.log(2), rel=1e-5)
     total = sum(net.blob_loss_weights[name] * loss for name, loss in losses.items())
     if variant is PAPER:
-        assert 4_600 < total < 5_400                # paper-scale losses: sums, not means
+        assert 4_600 < total < 5_400  # paper-scale losses: sums, not means
 
 
 def test_first_loss_of_the_paper(tmp_path):
@@ -289,5 +319,7 @@ def test_samples_without_mask_add_nothing_to_the_mask_loss(drawn_samples, tmp_pa
     scores = net.blobs["conv6_2_CPM"].data[1].astype(np.float64)
     label = net.blobs["mask_label"].data[1, 0].astype(int)
     logs = scores - np.log(np.exp(scores).sum(axis=0))
-    expected = -np.take_along_axis(logs, label[None], axis=0).sum() / 2     # summed over cells, over N = 2 (Eq. 2)
+    expected = (
+        -np.take_along_axis(logs, label[None], axis=0).sum() / 2
+    )  # summed over cells, over N = 2 (Eq. 2)
     assert float(net.blobs["loss_mask"].data) == pytest.approx(expected, rel=1e-4)

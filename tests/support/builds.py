@@ -1,4 +1,5 @@
 """What the tests of building Caffe share."""
+
 import os
 from pathlib import Path
 
@@ -6,7 +7,10 @@ FACTS = {"release": "debian 12", "machine": "x86_64", "python": "cpython-311", "
 
 
 def environment(**more):
-    return {**{name: value for name, value in os.environ.items() if not name.startswith("CAFFE_")}, **more}
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CAFFE_")},
+        **more,
+    }
 
 
 def write_program(path: Path, text: str) -> None:

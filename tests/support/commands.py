@@ -1,4 +1,5 @@
 """Commands run as a user would run them, and the logs that runs leave."""
+
 import json
 import pathlib
 import subprocess
@@ -10,8 +11,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def run(*command, **options) -> subprocess.CompletedProcess:
     """Runs `python -m <command>` from the top of the project, as a user would."""
-    return subprocess.run([sys.executable, "-m", *map(str, command)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=options.pop("timeout", 300), **options)
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=options.pop("timeout", 300),
+        **options,
+    )
 
 
 def wait_for(condition, process, seconds=120):

@@ -1,4 +1,5 @@
 """Small drawn hands, and sets made of them."""
+
 import dataclasses
 import pathlib
 
@@ -9,7 +10,7 @@ from data_tools.readers.onehand10k import LABELS, format_label
 from mcc_caffe.core.hand import NAMES, SKELETON, keypoint_colour
 from mcc_caffe.data.samples import Sample, SampleWriter
 
-WIDTH, HEIGHT = 160, 120   # of `hand`
+WIDTH, HEIGHT = 160, 120  # of `hand`
 
 
 def drawn_sample(rng: np.random.Generator, key: str, width: int = 160, height: int = 120) -> Sample:
@@ -19,7 +20,9 @@ def drawn_sample(rng: np.random.Generator, key: str, width: int = 160, height: i
     scale = min(width, height)
     wrist = np.array([width / 2, height * 0.95]) + rng.uniform(-0.05, 0.05, 2) * scale
     points = [wrist]
-    for finger, angle in enumerate(np.radians([-150, -115, -95, -75, -55]) + rng.normal(0, 0.08, 5)):
+    for finger, angle in enumerate(
+        np.radians([-150, -115, -95, -75, -55]) + rng.normal(0, 0.08, 5)
+    ):
         reach = np.array([0.3, 0.5, 0.65, 0.8]) * rng.uniform(0.85, 1.1) * scale
         points += [wrist + r * np.array([np.cos(angle), np.sin(angle)]) for r in reach]
     points = np.array(points)
@@ -29,7 +32,9 @@ def drawn_sample(rng: np.random.Generator, key: str, width: int = 160, height: i
         cv2.line(image, *ends, keypoint_colour(end), thickness)
         cv2.line(mask, *ends, 255, thickness)
     present = rng.uniform(size=21) < 0.95
-    keypoints = np.where(present[:, None], np.column_stack([points, present]), (-1, -1, 0)).astype(np.float32)
+    keypoints = np.where(present[:, None], np.column_stack([points, present]), (-1, -1, 0)).astype(
+        np.float32
+    )
     encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     return Sample(key, encoded, cv2.imencode(".png", mask)[1].tobytes(), keypoints)
 
@@ -69,7 +74,9 @@ def write_layout(folder, splits: dict):
         lines = []
         for sample in samples:
             (folder / split / "source" / sample.key).write_bytes(sample.image_bytes)
-            (folder / split / "mask" / sample.key.replace("jpg", "png")).write_bytes(sample.mask_png)
+            (folder / split / "mask" / sample.key.replace("jpg", "png")).write_bytes(
+                sample.mask_png
+            )
             height, width = sample.mask().shape
             lines.append(format_label(sample.key, width, height, sample.keypoints))
         (folder / split / LABELS).write_text("".join(f"{line}\n" for line in lines))

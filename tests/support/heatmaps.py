@@ -1,4 +1,5 @@
 """The slow and simple way to find keypoints in heatmaps."""
+
 import cv2
 import numpy as np
 
@@ -8,7 +9,9 @@ def naively(levels, contents):
     found = []
     for maps, (width, height) in zip(levels, contents):
         for one in maps[:21]:
-            drawn = cv2.resize(one, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[:height, :width]
+            drawn = cv2.resize(one, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[
+                :height, :width
+            ]
             y, x = np.unravel_index(drawn.argmax(), drawn.shape)
             found.append((x, y, drawn[y, x]))
     found = np.array(found, np.float64).reshape(len(levels), 21, 3)

@@ -1,4 +1,5 @@
 """Tiny data sets in the layouts of the real ones."""
+
 import dataclasses
 import json
 
@@ -19,7 +20,9 @@ def drawn(count, seed):
     samples = []
     for place in range(count):
         sample = drawn_sample(rng, str(place))
-        inside = ((sample.keypoints[:, :2] >= 0) & (sample.keypoints[:, :2] <= (159, 119))).all(axis=1, keepdims=True)
+        inside = ((sample.keypoints[:, :2] >= 0) & (sample.keypoints[:, :2] <= (159, 119))).all(
+            axis=1, keepdims=True
+        )
         keypoints = np.where(inside, sample.keypoints, (-1, -1, 0)).astype(np.float32)
         samples.append(dataclasses.replace(sample, keypoints=keypoints))
     return samples
@@ -50,14 +53,42 @@ def coco_content(samples):
         changes = np.flatnonzero(np.diff(flat)) + 1
         runs = np.diff([0, *changes, flat.size]).tolist()
         box = [x, y, x + width, y, x + width, y + height, x, y + height]
-        segmentation = ([outline.ravel().tolist() for outline in outlines], {"size": [120, 160], "counts": runs}, [box])[place % 3]
-        keypoints = np.where(sample.keypoints[:, 2:] > 0, sample.keypoints * (1, 1, 1 + place % 2), 0)
-        images.append({"id": 7 + place, "file_name": f"{sample.key}.jpg", "width": 160, "height": 120})
-        annotations.append({"id": 70 + place, "image_id": 7 + place, "category_id": 1, "bbox": [x, y, width, height],
-                            "keypoints": keypoints.ravel().tolist(), "segmentation": segmentation, "iscrowd": 0})
-    names = ["wrist", *(f"{finger}{joint}" for finger in ("thumb", "forefinger", "middle", "ring", "pinky") for joint in (1, 2, 3, 4))]
-    return {"info": {"description": "OneHand10K"}, "images": images, "annotations": annotations,
-            "categories": [{"id": 1, "name": "hand", "keypoints": names}]}
+        segmentation = (
+            [outline.ravel().tolist() for outline in outlines],
+            {"size": [120, 160], "counts": runs},
+            [box],
+        )[place % 3]
+        keypoints = np.where(
+            sample.keypoints[:, 2:] > 0, sample.keypoints * (1, 1, 1 + place % 2), 0
+        )
+        images.append(
+            {"id": 7 + place, "file_name": f"{sample.key}.jpg", "width": 160, "height": 120}
+        )
+        annotations.append(
+            {
+                "id": 70 + place,
+                "image_id": 7 + place,
+                "category_id": 1,
+                "bbox": [x, y, width, height],
+                "keypoints": keypoints.ravel().tolist(),
+                "segmentation": segmentation,
+                "iscrowd": 0,
+            }
+        )
+    names = [
+        "wrist",
+        *(
+            f"{finger}{joint}"
+            for finger in ("thumb", "forefinger", "middle", "ring", "pinky")
+            for joint in (1, 2, 3, 4)
+        ),
+    ]
+    return {
+        "info": {"description": "OneHand10K"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "hand", "keypoints": names}],
+    }
 
 
 def replace_line(layout, number, line):

@@ -1,4 +1,5 @@
 """Random weights with lively heatmaps."""
+
 import pathlib
 
 import numpy as np

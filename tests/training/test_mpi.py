@@ -1,4 +1,5 @@
 """Several processes train one network: under mpirun, and launched by --processes. Real Caffe, the mini net, drawn hands."""
+
 import importlib.util
 import json
 import os
@@ -22,24 +23,32 @@ from tests.support.commands import ROOT, log, losses, run, wait_for
 
 FAST = ("--no-augmentation", "--interval", 1, "--workers", 0)
 MPIRUN = ("mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", "2")
-no_mpi = pytest.mark.skipif(not shutil.which("mpirun") or not importlib.util.find_spec("mpi4py"),
-                            reason="mpirun (package openmpi-bin) or mpi4py is not installed")
+no_mpi = pytest.mark.skipif(
+    not shutil.which("mpirun") or not importlib.util.find_spec("mpi4py"),
+    reason="mpirun (package openmpi-bin) or mpi4py is not installed",
+)
 both = pytest.mark.parametrize("launcher", ["processes", pytest.param("mpirun", marks=no_mpi)])
 
 
 def command(launcher, *arguments):
     """The words that train with two ranks."""
     before, after = (MPIRUN, ()) if launcher == "mpirun" else ((), ("--processes", 2))
-    return list(map(str, [*before, sys.executable, "-m", "mcc_caffe.train", *arguments, *FAST, *after]))
+    return list(
+        map(str, [*before, sys.executable, "-m", "mcc_caffe.train", *arguments, *FAST, *after])
+    )
 
 
 def train(launcher, *arguments):
-    return subprocess.run(command(launcher, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command(launcher, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
 
 
 def weights(folder, iteration):
     net = read_binary("NetParameter", folder / f"snapshots/mcc_iter_{iteration}.caffemodel")
-    return np.concatenate([np.array(blob.data, np.float32) for layer in net.layer for blob in layer.blobs])
+    return np.concatenate(
+        [np.array(blob.data, np.float32) for layer in net.layer for blob in layer.blobs]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,11 @@ def sgd(tmp_path_factory):
     """The mini solver with SGD: unlike Adam's, its steps grow with the gradients, so that a sum would not pass for a mean."""
     path = tmp_path_factory.mktemp("solver") / "sgd.prototxt"
     text = (ROOT / "solver/mini/solver.prototxt").read_text()
-    path.write_text(re.sub("(?m)^momentum2.*\n", "", text.replace('"Adam"', '"SGD"')).replace("base_lr: 0.001", "base_lr: 1e-5"))
+    path.write_text(
+        re.sub("(?m)^momentum2.*\n", "", text.replace('"Adam"', '"SGD"')).replace(
+            "base_lr: 0.001", "base_lr: 1e-5"
+        )
+    )
     return path
 
 
@@ -55,26 +68,46 @@ def sgd(tmp_path_factory):
 def alone(drawn_set, sgd, tmp_path_factory):
     """Five iterations of one process with a batch of 4."""
     folder = tmp_path_factory.mktemp("runs") / "alone"
-    done = run("mcc_caffe.train", drawn_set, "--solver", sgd, "--out", folder, "--iterations", 5, "--snapshot", 3, "--batch-size", 4, *FAST)
+    done = run(
+        "mcc_caffe.train",
+        drawn_set,
+        "--solver",
+        sgd,
+        "--out",
+        folder,
+        "--iterations",
+        5,
+        "--snapshot",
+        3,
+        "--batch-size",
+        4,
+        *FAST,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
 
 @both
-def test_two_ranks_learn_as_one_process_with_both_batches_also_resumed(launcher, alone, drawn_set, sgd, tmp_path):
+def test_two_ranks_learn_as_one_process_with_both_batches_also_resumed(
+    launcher, alone, drawn_set, sgd, tmp_path
+):
     options = (drawn_set, "--solver", sgd, "--out", tmp_path, "--batch-size", 2)
     done = train(launcher, *options, "--iterations", 3)
     assert done.returncode == 0 and "finished: iteration 3 of 3" in done.stdout, done.stderr
     assert done.stdout.count("finished") == 1 and "2 processes" in done.stdout
     np.testing.assert_allclose(weights(tmp_path, 3), weights(alone, 3), atol=1e-5)
 
-    done = train(launcher, *options, "--iterations", 5, "--resume", "auto")     # SGD's momentum counts: every rank must have it
+    done = train(
+        launcher, *options, "--iterations", 5, "--resume", "auto"
+    )  # SGD's momentum counts: every rank must have it
     assert done.returncode == 0 and done.stdout.count("resumed at iteration 3") == 1, done.stderr
     np.testing.assert_allclose(weights(tmp_path, 5), weights(alone, 5), atol=1e-5)
-    assert np.abs(weights(alone, 5) - weights(alone, 3)).max() > 3e-4           # else they would agree whatever the ranks do
+    assert (
+        np.abs(weights(alone, 5) - weights(alone, 3)).max() > 3e-4
+    )  # else they would agree whatever the ranks do
 
     assert list(losses(tmp_path)) == [1, 2, 3, 4, 5]
-    for iteration, expected in losses(alone).items():                           # the mean of both ranks' losses
+    for iteration, expected in losses(alone).items():  # the mean of both ranks' losses
         assert losses(tmp_path)[iteration] == pytest.approx(expected, rel=1e-4)
     line = log(tmp_path)[-1]
     assert line["images_per_second"] == pytest.approx(4 / line["seconds"])
@@ -83,7 +116,11 @@ def test_two_ranks_learn_as_one_process_with_both_batches_also_resumed(launcher,
 def children(process):
     """Process ids of the ranks, in their order."""
     pids = map(int, open(f"/proc/{process.pid}/task/{process.pid}/children").read().split())
-    return [pid for pid in pids if re.search("mcc_caffe.train|spawn_main", open(f"/proc/{pid}/cmdline").read())]
+    return [
+        pid
+        for pid in pids
+        if re.search("mcc_caffe.train|spawn_main", open(f"/proc/{pid}/cmdline").read())
+    ]
 
 
 def lives(pid):
@@ -97,7 +134,9 @@ def lives(pid):
 def begin(launcher, drawn_set, folder):
     """Starts a long run of two ranks; returns it and the ranks' process ids once two iterations are done."""
     words = command(launcher, drawn_set, "--out", folder, "--iterations", 500, "--batch-size", 1)
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 2, process)
     ranks = children(process)
     assert len(ranks) == 2
@@ -109,7 +148,7 @@ def end(process, ranks, folder):
     start = time.monotonic()
     output = "".join(process.communicate(timeout=60))
     assert time.monotonic() - start < 20
-    while any(map(lives, ranks)):                                               # mpirun does not wait for those it kills
+    while any(map(lives, ranks)):  # mpirun does not wait for those it kills
         assert time.monotonic() - start < 20
         time.sleep(0.05)
     state = snapshots.newest(folder / "snapshots")
@@ -123,9 +162,24 @@ def test_a_killed_rank_ends_the_run_with_a_snapshot_that_resumes(launcher, drawn
     os.kill(ranks[1], signal.SIGKILL)
     output = end(process, ranks, tmp_path)
     assert process.returncode == 137
-    assert re.search(r"error: rank 1 was killed by SIGKILL: the other|process rank 1 .* exited on signal 9", output), output
+    assert re.search(
+        r"error: rank 1 was killed by SIGKILL: the other|process rank 1 .* exited on signal 9",
+        output,
+    ), output
     last = snapshots.iteration(snapshots.newest(tmp_path / "snapshots"))
-    done = run("mcc_caffe.train", drawn_set, "--out", tmp_path, "--batch-size", 1, "--iterations", last + 1, "--resume", "auto", *FAST)
+    done = run(
+        "mcc_caffe.train",
+        drawn_set,
+        "--out",
+        tmp_path,
+        "--batch-size",
+        1,
+        "--iterations",
+        last + 1,
+        "--resume",
+        "auto",
+        *FAST,
+    )
     assert done.returncode == 0 and f"resumed at iteration {last} " in done.stdout, done.stderr
 
 
@@ -134,7 +188,10 @@ def test_ctrl_c_takes_a_snapshot_and_ends_all_ranks(launcher, drawn_set, tmp_pat
     process, ranks = begin(launcher, drawn_set, tmp_path)
     process.send_signal(signal.SIGINT)
     output = end(process, ranks, tmp_path)
-    assert process.returncode == (launcher == "mpirun") and output.count("stopped; go on with --resume auto") == 1, output
+    assert (
+        process.returncode == (launcher == "mpirun")
+        and output.count("stopped; go on with --resume auto") == 1
+    ), output
 
 
 @both
@@ -142,27 +199,41 @@ def test_bad_data_of_one_rank_ends_all_with_one_line(launcher, drawn_set, tmp_pa
     source = tmp_path / "set"
     shutil.copytree(drawn_set, source)
     config = LoaderConfig(str(source), 2, 128, 1.0)
-    place = indices(config, 10, 1, 1, 2)[0]                                     # rank 1 meets it in its second iteration
+    place = indices(config, 10, 1, 1, 2)[0]  # rank 1 meets it in its second iteration
     with lmdb.open(str(source / "images")) as database, database.begin(write=True) as transaction:
         transaction.put(f"{place:08d}_drawn{place}.jpg".encode(), b"not a Datum")
     done = train(launcher, source, "--out", tmp_path / "run", "--batch-size", 2, "--iterations", 20)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.count("the record is not a Caffe Datum") == 1 and f"error: {place:08d}_drawn" in done.stderr
+    assert (
+        done.stderr.count("the record is not a Caffe Datum") == 1
+        and f"error: {place:08d}_drawn" in done.stderr
+    )
     assert [line["iteration"] for line in log(tmp_path / "run")] == [1]
 
 
 def test_without_mpi4py_the_remedy_is_said(drawn_set, tmp_path):
     (tmp_path / "mpi4py.py").write_text("raise ImportError('gone')")
-    environment = {**os.environ, "OMPI_COMM_WORLD_SIZE": "2", "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    environment = {
+        **os.environ,
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
+    }
     done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run", env=environment)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "error: mpirun started this, but mpi4py does not work here (gone): `pip install mpi4py`" in done.stderr
+    assert (
+        "error: mpirun started this, but mpi4py does not work here (gone): `pip install mpi4py`"
+        in done.stderr
+    )
 
 
 def _exchange(rank, shared, folder):
     ranks = LocalRanks(rank, 3, shared)
-    for turn, size in enumerate((7, 1 << 20, (5 << 19) + 3, 7, 7, 7)):          # below, at and above the chunk that goes at once
-        values = np.arange(size, dtype=np.float32) % 1000 + np.float32([[1], [20], [300]]) * (turn + 1)
+    for turn, size in enumerate(
+        (7, 1 << 20, (5 << 19) + 3, 7, 7, 7)
+    ):  # below, at and above the chunk that goes at once
+        values = np.arange(size, dtype=np.float32) % 1000 + np.float32([[1], [20], [300]]) * (
+            turn + 1
+        )
         mine, sent = values[rank].copy(), values[rank].copy()
         time.sleep(0.05 * ((rank + turn) % 3))
         ranks.average(mine)
@@ -170,7 +241,7 @@ def _exchange(rank, shared, folder):
         np.testing.assert_allclose(mine, values.mean(axis=0), rtol=1e-6)
         np.testing.assert_array_equal(sent, values[0])
     (folder / str(rank)).touch()
-    while rank == 0 and len(list(folder.iterdir())) < 3:                        # its end is the end of all
+    while rank == 0 and len(list(folder.iterdir())) < 3:  # its end is the end of all
         time.sleep(0.01)
 
 
@@ -180,17 +251,28 @@ def test_ranks_of_one_machine_average_and_broadcast(tmp_path):
 
 
 def mpirun(module, *arguments):
-    return subprocess.run([*MPIRUN, sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [*MPIRUN, sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def results_below(folder):
     """{file name: its JSON without the times} of what infer wrote."""
     found = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
-    return {name: {key: value for key, value in result.items() if key != "seconds"} for name, result in found.items()}
+    return {
+        name: {key: value for key, value in result.items() if key != "seconds"}
+        for name, result in found.items()
+    }
 
 
 @no_mpi
-def test_inference_shares_the_files_out_and_counts_the_unreadable_ones_of_all_ranks(drawn_samples, tmp_path):
+def test_inference_shares_the_files_out_and_counts_the_unreadable_ones_of_all_ranks(
+    drawn_samples, tmp_path
+):
     photos = tmp_path / "photos"
     photos.mkdir()
     for sample in drawn_samples[:5]:
@@ -200,9 +282,13 @@ def test_inference_shares_the_files_out_and_counts_the_unreadable_ones_of_all_ra
     alone = run("mcc_caffe.infer", photos, "--levels", 1, "--out", tmp_path / "alone")
     both = mpirun("mcc_caffe.infer", photos, "--levels", 1, "--out", tmp_path / "both")
     for done in (alone, both):
-        assert done.returncode == 2 and "error: 2 of 7 files could not be read" in done.stderr, done.stderr
+        assert done.returncode == 2 and "error: 2 of 7 files could not be read" in done.stderr, (
+            done.stderr
+        )
         assert done.stdout.count("weights:") == 1
-    assert len(results_below(tmp_path / "both")) == len(list((tmp_path / "both").glob("*.png"))) == 5
+    assert (
+        len(results_below(tmp_path / "both")) == len(list((tmp_path / "both").glob("*.png"))) == 5
+    )
     assert results_below(tmp_path / "both") == results_below(tmp_path / "alone")
 
 
@@ -214,14 +300,24 @@ def records(folder):
 @no_mpi
 def test_ranks_build_the_same_set_as_one_process(tmp_path):
     hands = tmp_path / "hands"
-    assert run("data_tools.synth", "--out", hands, "--train", 70, "--test", 3, "--size", 64).returncode == 0
+    assert (
+        run("data_tools.synth", "--out", hands, "--train", 70, "--test", 3, "--size", 64).returncode
+        == 0
+    )
     (hands / "Train/source/7.jpg").write_bytes(b"no image")
     arguments = (hands, tmp_path / "alone"), (hands, tmp_path / "both")
     assert run("data_tools.build_lmdb", *arguments[0], "--skip-bad").returncode == 0
     done = mpirun("data_tools.build_lmdb", *arguments[1], "--skip-bad")
     assert done.returncode == 0 and done.stdout.count("left out:") == 1, done.stderr
-    for part in ("train/images", "train/annotations", "validation/images", "validation/annotations"):
+    for part in (
+        "train/images",
+        "train/annotations",
+        "validation/images",
+        "validation/annotations",
+    ):
         assert records(tmp_path / "both" / part) == records(tmp_path / "alone" / part)
-    assert (tmp_path / "both/train/info.json").read_text() == (tmp_path / "alone/train/info.json").read_text()
+    assert (tmp_path / "both/train/info.json").read_text() == (
+        tmp_path / "alone/train/info.json"
+    ).read_text()
     refused = mpirun("data_tools.build_lmdb", *arguments[1])
     assert refused.returncode == 2 and "exists already" in refused.stderr

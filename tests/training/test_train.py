@@ -1,4 +1,5 @@
 """Training as a user runs it: real Caffe, the mini net, drawn hands."""
+
 import os
 import pathlib
 import re
@@ -41,10 +42,15 @@ def test_a_run_leaves_log_snapshots_and_what_it_used(finished):
     line = log(finished)[0]
     assert set(line["losses"]) == {"loss_mask", *(f"loss{stage}" for stage in range(2, 7))}
     assert set(line["ratio_to_trivial"]) == {f"loss{stage}" for stage in range(2, 7)}
-    assert line["loss"] == pytest.approx(0.5 * line["losses"]["loss_mask"] + sum(list(line["losses"].values())[1:]), rel=1e-4)
+    assert line["loss"] == pytest.approx(
+        0.5 * line["losses"]["loss_mask"] + sum(list(line["losses"].values())[1:]), rel=1e-4
+    )
     assert line["images_per_second"] > 0 and line["data_wait"] >= 0
     names = {path.name for path in (finished / "snapshots").iterdir()}
-    assert names == {".partial", *(f"mcc_iter_{n}.{kind}" for n in (3, 6) for kind in ("caffemodel", "solverstate"))}
+    assert names == {
+        ".partial",
+        *(f"mcc_iter_{n}.{kind}" for n in (3, 6) for kind in ("caffemodel", "solverstate")),
+    }
     assert not list((finished / "snapshots/.partial").iterdir())
     assert (finished / "train.prototxt").is_file() and (finished / "solver.prototxt").is_file()
 
@@ -55,15 +61,33 @@ def test_the_first_answer_is_the_trivial_one(finished):
         assert 0.8 < ratio < 1.5
 
 
-def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(finished, drawn_set, tmp_path):
+def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(
+    finished, drawn_set, tmp_path
+):
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", folder, "--iterations", 500, "--snapshot", 3, *FAST]
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "mcc_caffe.train",
+        drawn_set,
+        "--out",
+        folder,
+        "--iterations",
+        500,
+        "--snapshot",
+        3,
+        *FAST,
+    ]
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for(lambda: snapshots.pairs(folder / "snapshots"), process)
-    wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 5, process)     # lost work
+    wait_for(
+        lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 5, process
+    )  # lost work
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for pair in snapshots.pairs(folder / "snapshots")[:-1]:                                  # back to iteration 3
+    for pair in snapshots.pairs(folder / "snapshots")[:-1]:  # back to iteration 3
         pair.unlink()
     done = train(drawn_set, "--out", folder, "--iterations", 6, "--resume", "auto", *FAST)
     assert done.returncode == 0 and "resumed at iteration 3" in done.stdout, done.stderr
@@ -76,8 +100,24 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(finishe
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", folder, "--iterations", 500, *FAST]
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mcc_caffe.train",
+        drawn_set,
+        "--out",
+        folder,
+        "--iterations",
+        500,
+        *FAST,
+    ]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 2, process)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
@@ -95,18 +135,35 @@ def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path)
     (folder / "snapshots/.partial/mcc_iter_9.caffemodel").write_bytes(b"cut by a kill")
     done = train(drawn_set, "--out", folder, "--iterations", 4, "--resume", "auto", *FAST)
     assert done.returncode == 0, done.stderr
-    assert "passed over:" in done.stdout and "resumed at iteration 3" in done.stdout    # and from its new place
+    assert (
+        "passed over:" in done.stdout and "resumed at iteration 3" in done.stdout
+    )  # and from its new place
     assert not list((folder / "snapshots/.partial").iterdir())
 
 
 def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_set, tmp_path):
     solver = tmp_path / "sgd.prototxt"
     text = (ROOT / "solver/mini/solver.prototxt").read_text()
-    solver.write_text(re.sub("(?m)^momentum2.*\n", "", text.replace('"Adam"', '"Nesterov"')).replace("base_lr: 0.001", "base_lr: 1e-5"))
+    solver.write_text(
+        re.sub("(?m)^momentum2.*\n", "", text.replace('"Adam"', '"Nesterov"')).replace(
+            "base_lr: 0.001", "base_lr: 1e-5"
+        )
+    )
     done = train(drawn_set, "--solver", solver, "--out", tmp_path / "run", "--iterations", 1, *FAST)
     assert done.returncode == 0 and "Nesterov" in done.stdout, done.stderr
     state = finished / "snapshots/mcc_iter_3.solverstate"
-    done = train(drawn_set, "--solver", solver, "--out", tmp_path / "other", "--iterations", 6, "--resume", state, *FAST)
+    done = train(
+        drawn_set,
+        "--solver",
+        solver,
+        "--out",
+        tmp_path / "other",
+        "--iterations",
+        6,
+        "--resume",
+        state,
+        *FAST,
+    )
     assert done.returncode == 2 and "history blobs" in done.stderr
 
 
@@ -120,10 +177,32 @@ def test_ablations_train(without, drawn_set, tmp_path):
 
 def test_weights_load_by_name(finished, drawn_set, tmp_path):
     weights = finished / "snapshots/mcc_iter_6.caffemodel"
-    done = train(drawn_set, "--without", "mask", "--weights", weights, "--out", tmp_path / "a", "--iterations", 1, *FAST)
+    done = train(
+        drawn_set,
+        "--without",
+        "mask",
+        "--weights",
+        weights,
+        "--out",
+        tmp_path / "a",
+        "--iterations",
+        1,
+        *FAST,
+    )
     assert done.returncode == 3
     assert "Mconv1_stage2 is [(32, 34, 7, 7)" in done.stderr
-    done = train(drawn_set, "--without", "pose", "--weights", weights, "--out", tmp_path / "b", "--iterations", 1, *FAST)
+    done = train(
+        drawn_set,
+        "--without",
+        "pose",
+        "--weights",
+        weights,
+        "--out",
+        tmp_path / "b",
+        "--iterations",
+        1,
+        *FAST,
+    )
     assert done.returncode == 0 and "layers loaded by name; random start: none" in done.stdout
 
 
@@ -131,9 +210,14 @@ def test_nan_stops_with_the_iteration_and_the_keys(drawn_set, tmp_path):
     solver = tmp_path / "solver.prototxt"
     text = (ROOT / "solver/mini/solver.prototxt").read_text()
     solver.write_text(text.replace('"Adam"', '"SGD"').replace("base_lr: 0.001", "base_lr: 1e6"))
-    done = train(drawn_set, "--solver", solver, "--out", tmp_path / "run", "--iterations", 20, *FAST)
+    done = train(
+        drawn_set, "--solver", solver, "--out", tmp_path / "run", "--iterations", 20, *FAST
+    )
     assert done.returncode == 5
-    assert re.search(r"error: iteration \d+: the loss is .*nan.*, batch 0000\d+_drawn.*lower base_lr", done.stderr)
+    assert re.search(
+        r"error: iteration \d+: the loss is .*nan.*, batch 0000\d+_drawn.*lower base_lr",
+        done.stderr,
+    )
     assert not snapshots.pairs(tmp_path / "run/snapshots")
 
 
@@ -144,7 +228,10 @@ def test_an_unreadable_record_ends_the_run(drawn_set, tmp_path):
         transaction.put(b"00000007_drawn7.jpg", b"not a Datum")
     done = train(source, "--out", tmp_path / "run", "--iterations", 20, *FAST)
     assert done.returncode == 4 and "Traceback" not in done.stderr
-    assert re.search(r"error: loader worker 0, iteration \d: 00000007_drawn7.jpg: the record is not a Caffe Datum", done.stderr)
+    assert re.search(
+        r"error: loader worker 0, iteration \d: 00000007_drawn7.jpg: the record is not a Caffe Datum",
+        done.stderr,
+    )
 
 
 def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
@@ -153,15 +240,35 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
     done = train(drawn_set, "--gpus", "0,97", "--out", tmp_path / "run")
     assert done.returncode == 2 and not (tmp_path / "run").exists()
     assert done.stderr.count("\n") == 1
-    assert any(words in done.stderr for words in ("built for the CPU only", "nvidia-smi lists no GPU on this machine", "GPU 97 does not exist"))
+    assert any(
+        words in done.stderr
+        for words in (
+            "built for the CPU only",
+            "nvidia-smi lists no GPU on this machine",
+            "GPU 97 does not exist",
+        )
+    )
 
 
-@pytest.mark.parametrize("asked, cuda, there, words", [
-    ([0], False, [], r"GPU 0 was asked for, but this Caffe .* is built for the CPU only: `make caffe GPU=1`"),
-    ([0, 1], True, [], "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, or leave the GPUs out"),
-    ([0, 2], True, [0, 1], "GPU 2 does not exist: nvidia-smi lists 0, 1"),
-    ([1, 1], True, [0, 1], "name one GPU twice"),
-])
+@pytest.mark.parametrize(
+    "asked, cuda, there, words",
+    [
+        (
+            [0],
+            False,
+            [],
+            r"GPU 0 was asked for, but this Caffe .* is built for the CPU only: `make caffe GPU=1`",
+        ),
+        (
+            [0, 1],
+            True,
+            [],
+            "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, or leave the GPUs out",
+        ),
+        ([0, 2], True, [0, 1], "GPU 2 does not exist: nvidia-smi lists 0, 1"),
+        ([1, 1], True, [0, 1], "name one GPU twice"),
+    ],
+)
 def test_what_is_said_of_gpus(monkeypatch, asked, cuda, there, words):
     monkeypatch.setattr(pycaffe, "has_cuda", lambda: cuda)
     monkeypatch.setattr(pycaffe, "gpu_ids", lambda: there)
@@ -169,23 +276,44 @@ def test_what_is_said_of_gpus(monkeypatch, asked, cuda, there, words):
         pycaffe.require_gpus(asked)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["{tmp}/none"], "none/images/data.mdb was not found"),
-    (["{set}", "--weights", "{tmp}/none.caffemodel"], "the weights file {tmp}/none.caffemodel was not found"),
-    (["{set}", "--weights", "{set}/images/data.mdb"], "is not a complete NetParameter file"),
-    (["{set}", "--solver", "{tmp}/none"], "the solver {tmp}/none was not found"),
-    (["{set}", "--solver", "{root}/prototxt/mini/train.prototxt"], "is not a SolverParameter prototxt"),
-    (["{set}", "--solver", "{tmp}/wrong.prototxt"], "the solver type 'Adamant' is none of Caffe's: SGD, Nesterov"),
-    (["{set}", "--resume", "{tmp}/none.solverstate"], "the snapshot {tmp}/none.solverstate was not found"),
-    (["{set}", "--iterations", "0"], "0 is not above 0"),
-    (["{set}", "--gpus", "zero"], "'zero' is no list of GPU ids"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{tmp}/none"], "none/images/data.mdb was not found"),
+        (
+            ["{set}", "--weights", "{tmp}/none.caffemodel"],
+            "the weights file {tmp}/none.caffemodel was not found",
+        ),
+        (["{set}", "--weights", "{set}/images/data.mdb"], "is not a complete NetParameter file"),
+        (["{set}", "--solver", "{tmp}/none"], "the solver {tmp}/none was not found"),
+        (
+            ["{set}", "--solver", "{root}/prototxt/mini/train.prototxt"],
+            "is not a SolverParameter prototxt",
+        ),
+        (
+            ["{set}", "--solver", "{tmp}/wrong.prototxt"],
+            "the solver type 'Adamant' is none of Caffe's: SGD, Nesterov",
+        ),
+        (
+            ["{set}", "--resume", "{tmp}/none.solverstate"],
+            "the snapshot {tmp}/none.solverstate was not found",
+        ),
+        (["{set}", "--iterations", "0"], "0 is not above 0"),
+        (["{set}", "--gpus", "zero"], "'zero' is no list of GPU ids"),
+    ],
+)
 def test_wrong_arguments_give_one_line(arguments, message, drawn_set, tmp_path):
     places = dict(tmp=tmp_path, set=drawn_set, root=ROOT)
     (tmp_path / "wrong.prototxt").write_text('net: "prototxt/mini/train.prototxt" type: "Adamant"')
     done = train(*(argument.format(**places) for argument in arguments), "--out", tmp_path / "run")
-    assert done.returncode == 2 and message.format(**places) in done.stderr and "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists() or "NetParameter" in message      # weights are read when the net is there
+    assert (
+        done.returncode == 2
+        and message.format(**places) in done.stderr
+        and "Traceback" not in done.stderr
+    )
+    assert (
+        not (tmp_path / "run").exists() or "NetParameter" in message
+    )  # weights are read when the net is there
 
 
 def test_a_run_is_not_overwritten(finished, drawn_set):
@@ -213,7 +341,18 @@ def test_a_failed_rank_ends_the_others(tmp_path):
 
 def test_snapshot_of_another_net_is_refused(finished, drawn_set, tmp_path):
     state = finished / "snapshots/mcc_iter_3.solverstate"
-    done = train(drawn_set, "--without", "pose", "--resume", state, "--out", tmp_path, "--iterations", 6, *FAST)
+    done = train(
+        drawn_set,
+        "--without",
+        "pose",
+        "--resume",
+        state,
+        "--out",
+        tmp_path,
+        "--iterations",
+        6,
+        *FAST,
+    )
     assert done.returncode == 2 and "resume with the variant and the ablation" in done.stderr
 
 
@@ -223,13 +362,29 @@ def test_losses_are_finite_numbers(finished):
 
 def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_path):
     """`caffe train` with our solver, net and Python layer, its embedded interpreter starting the workers."""
-    net = (ROOT / "prototxt/mini/train.prototxt").read_text().replace("data/lmdb/train", str(drawn_set))
+    net = (
+        (ROOT / "prototxt/mini/train.prototxt")
+        .read_text()
+        .replace("data/lmdb/train", str(drawn_set))
+    )
     (tmp_path / "train.prototxt").write_text(net.replace('batch_size\\": 13', 'batch_size\\": 2'))
-    solver = (ROOT / "solver/mini/solver.prototxt").read_text().replace("max_iter: 40000", "max_iter: 2")
-    solver = solver.replace("prototxt/mini/train.prototxt", str(tmp_path / "train.prototxt")).replace("runs/mini/snapshots", str(tmp_path))
+    solver = (
+        (ROOT / "solver/mini/solver.prototxt").read_text().replace("max_iter: 40000", "max_iter: 2")
+    )
+    solver = solver.replace(
+        "prototxt/mini/train.prototxt", str(tmp_path / "train.prototxt")
+    ).replace("runs/mini/snapshots", str(tmp_path))
     (tmp_path / "solver.prototxt").write_text(solver)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{importable_folder()}",
-                   "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run([caffe_tool, "train", "-solver", tmp_path / "solver.prototxt"], env=environment, capture_output=True, timeout=120)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{importable_folder()}",
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        [caffe_tool, "train", "-solver", tmp_path / "solver.prototxt"],
+        env=environment,
+        capture_output=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert (tmp_path / "mcc_iter_2.caffemodel").is_file()

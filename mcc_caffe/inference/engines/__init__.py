@@ -10,6 +10,7 @@
 
 Caffe is the reference and always there.
 """
+
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 

@@ -1,4 +1,5 @@
 """The reference engine: Caffe itself."""
+
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.files import existing
@@ -22,7 +23,9 @@ class CaffeEngine:
         self.net = caffe.Net(str(existing(prototxt, "deploy net")), caffe.TEST)
         load_weights(self.net, weights)
         self.input_size = self.net.blobs[IMAGE_BLOB].data.shape[-1]
-        self.has_mask, self.has_pose = (name in self.net.blobs for name in (MASK_BLOB, stage_blob(LAST_STAGE)))
+        self.has_mask, self.has_pose = (
+            name in self.net.blobs for name in (MASK_BLOB, stage_blob(LAST_STAGE))
+        )
 
     def __call__(self, batch):
         """See the package's docstring."""

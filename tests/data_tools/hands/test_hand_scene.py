@@ -27,7 +27,9 @@ def samples():
 
 def test_subdivision_of_a_cube():
     corners = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
-    quads = np.array([(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)])
+    quads = np.array(
+        [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    )
     matrix, faces = hand_mesh.catmull_clark(quads, 8)
     points = matrix @ corners
     assert points.shape == (8 + 12 + 6, 3) and faces.shape == (24, 4)
@@ -47,26 +49,42 @@ def test_posing_keeps_the_bones_lengths():
     mesh, rng = hand_mesh.hand_mesh(), np.random.default_rng(0)
     for _ in range(20):
         rest = mesh.random_shape(rng, "Train")
-        posed = hand_mesh.posed_keypoints(hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest)
+        posed = hand_mesh.posed_keypoints(
+            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest
+        )
         fingers = [(a, b) for a, b, _ in SKELETON if a > 0]
-        lengths = [[np.linalg.norm(points[b] - points[a]) for a, b in fingers] for points in (rest.keypoints, posed)]
+        lengths = [
+            [np.linalg.norm(points[b] - points[a]) for a, b in fingers]
+            for points in (rest.keypoints, posed)
+        ]
         np.testing.assert_allclose(*lengths, rtol=1e-9)
 
 
 def test_flexion_bends_towards_the_palm():
     rest = hand_mesh.hand_mesh().shape()
-    posed = {name: hand_mesh.posed_keypoints(hand_pose.bone_transforms(hand_pose.BASE_POSES[name], rest), rest)
-             for name in ("flat", "fist")}
+    posed = {
+        name: hand_mesh.posed_keypoints(
+            hand_pose.bone_transforms(hand_pose.BASE_POSES[name], rest), rest
+        )
+        for name in ("flat", "fist")
+    }
     tips = [8, 12, 16, 20]
     assert (posed["flat"][tips, 1] > 0.7).all() and (np.abs(posed["flat"][tips, 2]) < 0.12).all()
     assert (posed["fist"][tips, 1] < 0.6).all() and (posed["fist"][tips, 2] > 0.02).all()
-    assert posed["flat"][4, 0] > posed["flat"][8, 0] > posed["flat"][20, 0]             # thumb, index, pinky across the hand
+    assert (
+        posed["flat"][4, 0] > posed["flat"][8, 0] > posed["flat"][20, 0]
+    )  # thumb, index, pinky across the hand
 
 
 def test_random_poses_do_not_collide():
     mesh, rng = hand_mesh.hand_mesh(), np.random.default_rng(1)
     rest = mesh.shape()
-    depths = [hand_pose.collision(hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest) for _ in range(40)]
+    depths = [
+        hand_pose.collision(
+            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest
+        )
+        for _ in range(40)
+    ]
     assert np.mean(np.array(depths) < 0.02) > 0.9
 
 
@@ -75,20 +93,27 @@ def test_same_seed_same_picture():
     for name in ("image", "mask", "joints", "states"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert one.parameters == two.parameters
-    assert not np.array_equal(one.joints, hand_scene.render(np.random.default_rng(4), 120, "Test").joints)
+    assert not np.array_equal(
+        one.joints, hand_scene.render(np.random.default_rng(4), 120, "Test").joints
+    )
 
 
 def test_pictures_are_well_formed(samples):
     for shown in samples:
         height, width = shown.mask.shape
-        assert shown.image.shape == (height, width, 3) and shown.image.dtype == shown.mask.dtype == np.uint8
+        assert (
+            shown.image.shape == (height, width, 3)
+            and shown.image.dtype == shown.mask.dtype == np.uint8
+        )
         assert 0.7 * 160 - 1 <= max(height, width) <= 160 and 0.54 < width / height < 1.83
         assert set(np.unique(shown.mask)) == {0, 255} and (shown.mask > 0).mean() > 0.003
         within = hand_scene.inside(shown.joints, width, height)
         np.testing.assert_array_equal(within, shown.states != "outside")
         assert (shown.keypoints()[:, 2] == 1).sum() >= hand_scene.LEAST_KEYPOINTS - 3
     assert len({shown.parameters["pose"] for shown in samples}) > 8
-    assert {"held", "crossing", "person", "resting"} <= {name.split()[0] for shown in samples for name in shown.parameters["with"]}
+    assert {"held", "crossing", "person", "resting"} <= {
+        name.split()[0] for shown in samples for name in shown.parameters["with"]
+    }
 
 
 def test_conventions_differ_in_what_they_label():
@@ -97,15 +122,23 @@ def test_conventions_differ_in_what_they_label():
     shown = hand_scene.Shown(None, None, joints, states)
     labelled = {name: shown.keypoints(name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS}
     assert labelled == {"paper": [1, 1, 0, 0], "visible": [1, 0, 0, 0], "all": [1, 1, 1, 0]}
-    np.testing.assert_array_equal(shown.keypoints()[:4], [(0, 1, 1), (2, 3, 1), (-1, -1, 0), (-1, -1, 0)])
+    np.testing.assert_array_equal(
+        shown.keypoints()[:4], [(0, 1, 1), (2, 3, 1), (-1, -1, 0), (-1, -1, 0)]
+    )
 
 
 def test_what_hides_a_joint_is_told_apart():
     """By hand: a wall of each kind at depth 4 before joints at depth 5, of hand just over a joint, and of things behind it."""
     seen, depth = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.float32)
-    rows = [(shaders.OTHER, 4), (shaders.ARM, 4), (shaders.HAND, 4.95), (shaders.OTHER, 6), (shaders.NOTHING, 0)]
+    rows = [
+        (shaders.OTHER, 4),
+        (shaders.ARM, 4),
+        (shaders.HAND, 4.95),
+        (shaders.OTHER, 6),
+        (shaders.NOTHING, 0),
+    ]
     for row, (kind, far) in enumerate(rows):
-        seen[20 * row:20 * row + 20], depth[20 * row:20 * row + 20] = kind, far
+        seen[20 * row : 20 * row + 20], depth[20 * row : 20 * row + 20] = kind, far
     joints = np.array([(50, 20 * (place % 5) + 10) for place in range(20)] + [(100.6, 5)], float)
     states = hand_scene.joint_states(joints, np.full(21, 5.0), seen, depth, focal=400.0)
     assert states.tolist() == ["object", "self", "visible", "visible", "visible"] * 4 + ["outside"]
@@ -127,31 +160,58 @@ def test_mask_is_the_projected_hand():
     shot = scene.shot(rng, 200, 160, "Train")
     look = looks.random_look(rng, "Train")
     middle = shot.keypoints.mean(axis=0)
-    _, seen, depth = scene.renderer.draw(scene.vertices(shot, look), shot.camera, look, middle, hand_scene.SHADOW_RADIUS)
+    _, seen, depth = scene.renderer.draw(
+        scene.vertices(shot, look), shot.camera, look, middle, hand_scene.SHADOW_RADIUS
+    )
     camera = shot.camera
     matrix = np.array([[camera.focal, 0, camera.cx], [0, camera.focal, camera.cy], [0, 0, 1]])
-    pixels = cv2.projectPoints(shot.points[scene.hand], np.zeros(3), np.zeros(3), matrix, None)[0][:, 0]
+    pixels = cv2.projectPoints(shot.points[scene.hand], np.zeros(3), np.zeros(3), matrix, None)[0][
+        :, 0
+    ]
     pixels = pixels[hand_scene.inside(pixels, 200, 160)]
     ys, xs = np.nonzero(seen == shaders.HAND)
-    np.testing.assert_allclose([xs.min(), ys.min(), xs.max(), ys.max()], [*pixels.min(axis=0), *pixels.max(axis=0)], atol=2.5)
+    np.testing.assert_allclose(
+        [xs.min(), ys.min(), xs.max(), ys.max()],
+        [*pixels.min(axis=0), *pixels.max(axis=0)],
+        atol=2.5,
+    )
     near, far = shot.points[scene.hand, 2].min(), shot.points[scene.hand, 2].max()
     assert near - 0.05 < depth[ys, xs].min() < depth[ys, xs].max() < far + 0.05
 
 
 def test_a_thing_before_the_hand_is_cut_out_and_hides_joints():
     scene, rng = hand_scene.scene(), np.random.default_rng(6)
-    shot, look = scene.shot(rng, 200, 200, "Train", hand_scene.EASY), looks.random_look(rng, "Train")
+    shot, look = (
+        scene.shot(rng, 200, 200, "Train", hand_scene.EASY),
+        looks.random_look(rng, "Train"),
+    )
     nearest = shot.points[scene.hand, 2].min()
     knuckle = shot.keypoints[9]
-    ball = objects.place(rng, "ball", (0.08,) * 3, np.eye(3), knuckle * (nearest - 0.2) / knuckle[2], "Train")
-    draw = lambda surfaces: scene.renderer.draw(scene.vertices(shot, look), shot.camera, look, shot.keypoints.mean(axis=0),   # noqa: E731
-                                                hand_scene.SHADOW_RADIUS, surfaces)
+    ball = objects.place(
+        rng, "ball", (0.08,) * 3, np.eye(3), knuckle * (nearest - 0.2) / knuckle[2], "Train"
+    )
+    draw = lambda surfaces: scene.renderer.draw(
+        scene.vertices(shot, look),
+        shot.camera,
+        look,
+        shot.keypoints.mean(axis=0),  # noqa: E731
+        hand_scene.SHADOW_RADIUS,
+        surfaces,
+    )
     (_, alone, _), (_, covered, depth) = draw([]), draw([ball])
     joints = shot.camera.project(shot.keypoints)
     x, y = np.round(joints[9]).astype(int)
-    assert alone[y, x] == shaders.HAND and covered[y, x] == shaders.OTHER and nearest - 0.3 < depth[y, x] < nearest
-    np.testing.assert_array_equal((alone == shaders.HAND) & (covered != shaders.OTHER), covered == shaders.HAND)
-    states = hand_scene.joint_states(joints, shot.keypoints[:, 2], covered, depth, shot.camera.focal)
+    assert (
+        alone[y, x] == shaders.HAND
+        and covered[y, x] == shaders.OTHER
+        and nearest - 0.3 < depth[y, x] < nearest
+    )
+    np.testing.assert_array_equal(
+        (alone == shaders.HAND) & (covered != shaders.OTHER), covered == shaders.HAND
+    )
+    states = hand_scene.joint_states(
+        joints, shot.keypoints[:, 2], covered, depth, shot.camera.focal
+    )
     assert states[9] == "object" and (states[[4, 20]] != "object").all()
 
 
@@ -165,7 +225,13 @@ def test_held_things_leave_the_fingers_alone():
             continue
         found += 1
         chains = shot.keypoints[1:].reshape(5, 4, 3)
-        bones = np.concatenate([chains[:, j] + (chains[:, j + 1] - chains[:, j]) * s for j in range(3) for s in (0, 0.25, 0.5, 0.75, 1)])
+        bones = np.concatenate(
+            [
+                chains[:, j] + (chains[:, j + 1] - chains[:, j]) * s
+                for j in range(3)
+                for s in (0, 0.25, 0.5, 0.75, 1)
+            ]
+        )
         gap = np.linalg.norm(thing[0].vertices[:, None, :3] - bones, axis=-1).min()
         assert 0.9 * objects.FLESH < gap < 1.0
     assert found > 15
@@ -176,7 +242,9 @@ def test_primitives_face_outward(kind):
     points, normals, _, triangles = objects.primitive(kind)
     a, b, c = (points[triangles[:, i]] for i in range(3))
     assert ((np.cross(b - a, c - a) * (a + b + c)).sum(axis=1) > -1e-12).all()
-    np.testing.assert_allclose([points.min(axis=0), points.max(axis=0)], [[-1] * 3, [1] * 3], atol=0.01)
+    np.testing.assert_allclose(
+        [points.min(axis=0), points.max(axis=0)], [[-1] * 3, [1] * 3], atol=0.01
+    )
     assert ((normals * points).sum(axis=1) > -1e-9).all()
 
 
@@ -187,18 +255,28 @@ def test_people_have_no_hands():
     person = mesh.random(np.random.default_rng(2), grey, grey, grey, "Train")
     wrist = np.array(body.WRIST) / body.HAND_LENGTH
     assert np.abs(mesh._base[:, 0]).max() / body.HAND_LENGTH < wrist[0] + 0.15
-    assert len(person.cut) > 10 and person.surface.triangles.max() == len(person.surface.vertices) - 1
+    assert (
+        len(person.cut) > 10 and person.surface.triangles.max() == len(person.surface.vertices) - 1
+    )
     assert np.isfinite(person.surface.vertices).all()
 
 
 def test_train_and_test_share_no_skin_nor_build():
     rng = np.random.default_rng(0)
-    slices = {split: {int(splits.held_out(rng, split) * splits.SLICES) for _ in range(2000)} for split in ("Train", "Test")}
-    assert not slices["Train"] & slices["Test"] and slices["Train"] | slices["Test"] == set(range(splits.SLICES))
+    slices = {
+        split: {int(splits.held_out(rng, split) * splits.SLICES) for _ in range(2000)}
+        for split in ("Train", "Test")
+    }
+    assert not slices["Train"] & slices["Test"] and slices["Train"] | slices["Test"] == set(
+        range(splits.SLICES)
+    )
 
 
 def test_left_hands_mirror_right_ones():
-    (right, one), (left, two) = (hand_scene.scene().draw(np.random.default_rng(11), 160, 120, side, "Train") for side in (False, True))
+    (right, one), (left, two) = (
+        hand_scene.scene().draw(np.random.default_rng(11), 160, 120, side, "Train")
+        for side in (False, True)
+    )
     np.testing.assert_array_equal(left, right[:, ::-1])
     np.testing.assert_array_equal(two.mask, one.mask[:, ::-1])
     np.testing.assert_allclose(two.joints[:, 0], 159 - one.joints[:, 0])
@@ -217,19 +295,26 @@ def test_train_and_test_have_other_photographs():
 def test_the_beginning_of_a_training_is_simpler():
     """Near-upright hands point up, and hands at ease are as common as asked for."""
     upright = hand_scene.Repertoire(max_roll=20, common=1.0)
-    shown = [hand_scene.render(np.random.default_rng((9, i)), 96, "Train", upright).parameters for i in range(12)]
-    assert all(abs(one["roll"]) <= 20 for one in shown) and {one["pose"] for one in shown} <= set(hand_pose.COMMON)
+    shown = [
+        hand_scene.render(np.random.default_rng((9, i)), 96, "Train", upright).parameters
+        for i in range(12)
+    ]
+    assert all(abs(one["roll"]) <= 20 for one in shown) and {one["pose"] for one in shown} <= set(
+        hand_pose.COMMON
+    )
     rolls = [hand_scene.random_view(np.random.default_rng(i))[2] for i in range(200)]
     assert min(rolls) < -150 and max(rolls) > 150
 
 
 def test_easy_hands_are_open_upright_right_and_whole():
     for i in range(12):
-        keypoints = hand_scene.render(np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY).keypoints()
+        keypoints = hand_scene.render(
+            np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY
+        ).keypoints()
         assert keypoints[:, 2].all()
         wrist, tips = keypoints[0], keypoints[[8, 12, 16]]
-        assert (tips[:, 1] < wrist[1]).all()                                # the fingers point up
-        assert keypoints[5, 0] > keypoints[17, 0]                           # a right palm: the index finger's side is right
+        assert (tips[:, 1] < wrist[1]).all()  # the fingers point up
+        assert keypoints[5, 0] > keypoints[17, 0]  # a right palm: the index finger's side is right
 
 
 def test_missing_mesh_is_named(monkeypatch):

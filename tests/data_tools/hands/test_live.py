@@ -1,4 +1,5 @@
 """Training on hands that are rendered meanwhile."""
+
 import json
 
 import numpy as np
@@ -15,7 +16,18 @@ SOURCE = "synth:seed=3&size=96"
 
 def test_it_renders_what_synth_would(tmp_path):
     hands = LiveHands(SOURCE)
-    image, mask, truth = picture("Train", 6, seed=3, size=96, min_fill=0.2, max_roll=180.0, common=0.4, held=0.25, people=0.25, easy=False)
+    image, mask, truth = picture(
+        "Train",
+        6,
+        seed=3,
+        size=96,
+        min_fill=0.2,
+        max_roll=180.0,
+        common=0.4,
+        held=0.25,
+        people=0.25,
+        easy=False,
+    )
     sample = hands[5]
     assert (sample.image_bytes, sample.mask_png) == (image, mask) and sample.key == "Train_6.jpg"
     for (x, y, state), keypoint in zip(truth["joints"], sample.keypoints):
@@ -28,8 +40,15 @@ def test_the_loader_never_sees_a_picture_twice_and_the_workers_do_not_matter():
     runs = []
     for workers in (0, 2):
         with Loader(LoaderConfig(**config, workers=workers)) as loader:
-            runs.append([(keys, arrays["data"].copy()) for arrays, keys in (loader.next_batch() for _ in range(3))])
-    assert [keys for keys, _ in runs[0]] == [[f"Train_{2 * i + 1}.jpg", f"Train_{2 * i + 2}.jpg"] for i in range(3)]
+            runs.append(
+                [
+                    (keys, arrays["data"].copy())
+                    for arrays, keys in (loader.next_batch() for _ in range(3))
+                ]
+            )
+    assert [keys for keys, _ in runs[0]] == [
+        [f"Train_{2 * i + 1}.jpg", f"Train_{2 * i + 2}.jpg"] for i in range(3)
+    ]
     for (keys_one, one), (keys_two, two) in zip(*runs):
         assert keys_one == keys_two
         np.testing.assert_array_equal(one, two)
@@ -45,19 +64,35 @@ def test_ranks_take_other_pictures():
 
 
 def test_training_on_it(tmp_path):
-    done = run("mcc_caffe.train", SOURCE, "--out", tmp_path / "run", "--iterations", 2, "--batch-size", 2, "--interval", 1)
+    done = run(
+        "mcc_caffe.train",
+        SOURCE,
+        "--out",
+        tmp_path / "run",
+        "--iterations",
+        2,
+        "--batch-size",
+        2,
+        "--interval",
+        1,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == [1, 2] and all(np.isfinite(line["loss"]) for line in lines)
+    assert [line["iteration"] for line in lines] == [1, 2] and all(
+        np.isfinite(line["loss"]) for line in lines
+    )
 
 
-@pytest.mark.parametrize("source, words", [
-    ("synth:sede=3", "'sede' is not known"),
-    ("synth:seed=three", "whole numbers"),
-    ("synth:size=10", "size is 10, it must be from 64"),
-    ("synth:min_fill=2", "min_fill is 2.0"),
-    ("synth:split=Validation", "must be Train or Test"),
-])
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("synth:sede=3", "'sede' is not known"),
+        ("synth:seed=three", "whole numbers"),
+        ("synth:size=10", "size is 10, it must be from 64"),
+        ("synth:min_fill=2", "min_fill is 2.0"),
+        ("synth:split=Validation", "must be Train or Test"),
+    ],
+)
 def test_a_wrong_source_is_one_line(source, words):
     with pytest.raises(UserError, match=words) as error:
         LiveHands(source)

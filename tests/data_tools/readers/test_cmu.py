@@ -17,7 +17,7 @@ def test_cmu_crop_and_visibility(tmp_path):
     """Valid keypoints from (60, 40) to (80, 50): centre (70, 45), half side 2.2 x 20 / 2 = 22: from (48, 23) to (92, 67)."""
     points = [[60, 40, 1], [80, 50, 1.0], [20, 20, 0]] + [[70, 45, 1]] * 18
     cmu_label(tmp_path / "synth2", hand_pts=points)
-    entry, = readers.read(tmp_path)["synth2"]
+    (entry,) = readers.read(tmp_path)["synth2"]
     sample = entry.sample()
     assert (entry.where, sample.key, sample.mask_png) == ("synth2/5_l.json", "synth2_5_l.jpg", None)
     assert sample.image().shape == (45, 45, 3)
@@ -26,17 +26,20 @@ def test_cmu_crop_and_visibility(tmp_path):
 
 def test_cmu_a_splits_own_folder_is_read(tmp_path):
     cmu_label(tmp_path / "synth3", hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
-    entry, = readers.read(tmp_path / "synth3")["synth3"]
+    (entry,) = readers.read(tmp_path / "synth3")["synth3"]
     assert entry.sample().key == "synth3_5_l.jpg"
 
 
-@pytest.mark.parametrize("label, message", [
-    ({"is_left": 1}, "synth1/5_l.json: hand_pts is missing, 21 x 3 numbers are needed"),
-    ({"hand_pts": [[1, 2, 1]] * 20}, "synth1/5_l.json: hand_pts is 60 numbers"),
-    ({"hand_pts": [[1, 2, 0]] * 21}, "synth1/5_l.json: no keypoint is labelled"),
-    ([1], "synth1/5_l.json holds no JSON object"),
-    (b"{", "synth1/5_l.json: .* is not JSON"),
-])
+@pytest.mark.parametrize(
+    "label, message",
+    [
+        ({"is_left": 1}, "synth1/5_l.json: hand_pts is missing, 21 x 3 numbers are needed"),
+        ({"hand_pts": [[1, 2, 1]] * 20}, "synth1/5_l.json: hand_pts is 60 numbers"),
+        ({"hand_pts": [[1, 2, 0]] * 21}, "synth1/5_l.json: no keypoint is labelled"),
+        ([1], "synth1/5_l.json holds no JSON object"),
+        (b"{", "synth1/5_l.json: .* is not JSON"),
+    ],
+)
 def test_cmu_bad_labels_are_named(tmp_path, label, message):
     write(tmp_path / "synth1/5_l.json", label)
     write(tmp_path / "synth1/5_l.jpg", plain_picture())

@@ -1,4 +1,5 @@
 """COCO-style files, with the oddities that the real ones have."""
+
 import json
 
 import numpy as np
@@ -23,34 +24,63 @@ def coco_sample(folder, **annotation):
     """The only sample of a file whose annotation has these changes; None takes a field away."""
     content = coco_content(drawn(1, seed=0))
     content["annotations"][0].update(annotation)
-    content["annotations"][0] = {key: value for key, value in content["annotations"][0].items() if value is not None}
-    (entry,), = readers.read(coco_set(folder, content)).values()
+    content["annotations"][0] = {
+        key: value for key, value in content["annotations"][0].items() if value is not None
+    }
+    ((entry,),) = readers.read(coco_set(folder, content)).values()
     return entry.sample()
 
 
 def test_coco_visibility_0_is_missing_1_and_2_are_labelled(tmp_path):
     points = [[10 + k, 20, k % 3] for k in range(21)]
-    for form in (points, np.ravel(points).tolist()):                      # both forms are about
+    for form in (points, np.ravel(points).tolist()):  # both forms are about
         keypoints = coco_sample(tmp_path, keypoints=form).keypoints
         assert keypoints[:4].tolist() == [[-1, -1, 0], [11, 20, 1], [12, 20, 1], [-1, -1, 0]]
 
 
 def test_coco_fields_that_nobody_asked_for_are_passed_over(tmp_path):
-    assert coco_sample(tmp_path, center=[1, 2], scale=3, head_size=140.0, dataset="mpii").key == "hands_0.jpg_70"
+    assert (
+        coco_sample(tmp_path, center=[1, 2], scale=3, head_size=140.0, dataset="mpii").key
+        == "hands_0.jpg_70"
+    )
     assert coco_sample(tmp_path, segmentation=None, bbox=None, iscrowd=None).mask_png is None
 
 
-@pytest.mark.parametrize("annotation, message", [
-    (dict(keypoints=[1, 2, 2] * 20), "hands.json: annotation 70: keypoints is 60 numbers, 21 x 3 numbers are needed"),
-    (dict(keypoints=None), "hands.json: annotation 70: keypoints is missing"),
-    (dict(keypoints=["x"] * 63), "hands.json: annotation 70: keypoints is no array of numbers"),
-    (dict(keypoints=[float("nan"), 2, 2] * 21), "hands.json: annotation 70: keypoint 0 is labelled but its place is"),
-    (dict(segmentation=[[1, 2, 3]]), "hands.json: annotation 70: the segmentation cannot be read"),
-    (dict(segmentation={"size": [120, 160], "counts": [5, 7]}), "hands.json: annotation 70: the segmentation cannot be read"),
-    (dict(segmentation={"counts": [5, 7]}), "hands.json: annotation 70: the segmentation cannot be read"),
-    (dict(segmentation={"size": [1, 12], "counts": [5, 7]}), "hands.json: annotation 70: the mask is 12 x 1, the image 160 x 120"),
-    (dict(image_id=99), "hands.json: annotation 70: `images` has no file_name for its image_id"),
-])
+@pytest.mark.parametrize(
+    "annotation, message",
+    [
+        (
+            dict(keypoints=[1, 2, 2] * 20),
+            "hands.json: annotation 70: keypoints is 60 numbers, 21 x 3 numbers are needed",
+        ),
+        (dict(keypoints=None), "hands.json: annotation 70: keypoints is missing"),
+        (dict(keypoints=["x"] * 63), "hands.json: annotation 70: keypoints is no array of numbers"),
+        (
+            dict(keypoints=[float("nan"), 2, 2] * 21),
+            "hands.json: annotation 70: keypoint 0 is labelled but its place is",
+        ),
+        (
+            dict(segmentation=[[1, 2, 3]]),
+            "hands.json: annotation 70: the segmentation cannot be read",
+        ),
+        (
+            dict(segmentation={"size": [120, 160], "counts": [5, 7]}),
+            "hands.json: annotation 70: the segmentation cannot be read",
+        ),
+        (
+            dict(segmentation={"counts": [5, 7]}),
+            "hands.json: annotation 70: the segmentation cannot be read",
+        ),
+        (
+            dict(segmentation={"size": [1, 12], "counts": [5, 7]}),
+            "hands.json: annotation 70: the mask is 12 x 1, the image 160 x 120",
+        ),
+        (
+            dict(image_id=99),
+            "hands.json: annotation 70: `images` has no file_name for its image_id",
+        ),
+    ],
+)
 def test_coco_bad_annotations_are_named(tmp_path, annotation, message):
     content = coco_content(drawn(2, seed=0))
     content["annotations"][0].update(annotation)
@@ -63,7 +93,10 @@ def test_coco_images_of_another_size_or_missing_are_named(tmp_path):
     content["images"][0].update(width=120, height=160)
     entries = readers.read(coco_set(tmp_path, content))["hands"]
     (tmp_path / "1.jpg").unlink()
-    with pytest.raises(SampleError, match="hands.json: annotation 70: the image is 160 x 120, the label says 120 x 160"):
+    with pytest.raises(
+        SampleError,
+        match="hands.json: annotation 70: the image is 160 x 120, the label says 120 x 160",
+    ):
         entries[0].sample()
     with pytest.raises(SampleError, match="hands.json: annotation 71: .*1.jpg cannot be read"):
         entries[1].sample()
@@ -83,31 +116,50 @@ def test_coco_several_hands_of_an_image_are_crops(tmp_path):
     """Boxes of 20 x 20 at (30, 40) and (100, 50), half side 1.5 x 20 / 2 = 15: windows from (25, 35) and (95, 45)."""
     content = coco_content(drawn(1, seed=0))
     first = content["annotations"][0]
-    first.update(bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21, segmentation=[[30, 40, 50, 40, 30, 60]])
-    content["annotations"] += [{**first, "id": 71, "bbox": [100, 50, 20, 20], "keypoints": [101, 52, 1] * 20 + [0, 0, 0]},
-                               {"id": 72, "image_id": 7, "iscrowd": 1, "keypoints": [0] * 63, "bbox": [0, 0, 160, 120]}]
+    first.update(
+        bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21, segmentation=[[30, 40, 50, 40, 30, 60]]
+    )
+    content["annotations"] += [
+        {**first, "id": 71, "bbox": [100, 50, 20, 20], "keypoints": [101, 52, 1] * 20 + [0, 0, 0]},
+        {"id": 72, "image_id": 7, "iscrowd": 1, "keypoints": [0] * 63, "bbox": [0, 0, 160, 120]},
+    ]
     one, other = readers.read(coco_set(tmp_path, content))["hands"]
     assert (one.sample().key, other.sample().key) == ("hands_0.jpg_70", "hands_0.jpg_71")
     assert one.sample().image().shape == other.sample().image().shape == (31, 31, 3)
     assert one.sample().keypoints[20].tolist() == [15, 15, 1] and one.sample().mask()[5, 5] == 1
-    assert other.sample().keypoints[0].tolist() == [6, 7, 1] and other.sample().keypoints[20].tolist() == [-1, -1, 0]
-    assert not other.sample().mask().any()                                   # its segmentation is of the first hand's place
+    assert other.sample().keypoints[0].tolist() == [6, 7, 1] and other.sample().keypoints[
+        20
+    ].tolist() == [-1, -1, 0]
+    assert not other.sample().mask().any()  # its segmentation is of the first hand's place
 
 
 def test_coco_segmentations_become_masks(tmp_path):
     expected = np.zeros((4, 6), np.uint8)
-    expected[1:3, 2] = expected[0, 3] = 1                    # down the columns: 9 zeros, 2 ones, 1 zero, 1 one, 11 zeros
-    assert np.array_equal(coco.hand_mask({"size": [4, 6], "counts": [9, 2, 1, 1, 11]}, None, "here"), expected)
+    expected[1:3, 2] = expected[0, 3] = (
+        1  # down the columns: 9 zeros, 2 ones, 1 zero, 1 one, 11 zeros
+    )
+    assert np.array_equal(
+        coco.hand_mask({"size": [4, 6], "counts": [9, 2, 1, 1, 11]}, None, "here"), expected
+    )
     # Compressed: 9 is "9", 2 is "2", 1 is "1"; then differences to the one before the last: 1 - 2 = -1 is "O", 11 - 1 = 10 is ":".
-    assert np.array_equal(coco.hand_mask({"size": [4, 6], "counts": "921O:"}, None, "here"), expected)
+    assert np.array_equal(
+        coco.hand_mask({"size": [4, 6], "counts": "921O:"}, None, "here"), expected
+    )
     polygons = coco.hand_mask([[0, 0, 2, 0, 0, 2], [5, 3, 3, 3, 5, 1]], (6, 4), "here")
-    assert polygons.tolist() == [[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 1], [1, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+    assert polygons.tolist() == [
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 0, 1],
+        [1, 0, 0, 0, 1, 1],
+        [0, 0, 0, 1, 1, 1],
+    ]
     with pytest.raises(SampleError, match="here: `images` has no width and height"):
         coco.hand_mask([[0, 0, 2, 0, 0, 2]], None, "here")
 
 
 def test_coco_compressed_runs_as_pycocotools_writes_them():
-    mask = coco.hand_mask({"size": [400, 500], "counts": "Tdc0X6X600000000000000000lh[5"}, None, "here")
+    mask = coco.hand_mask(
+        {"size": [400, 500], "counts": "Tdc0X6X600000000000000000lh[5"}, None, "here"
+    )
     expected = np.zeros((400, 500), np.uint8)
     expected[100:300, 50:60] = 1
     assert np.array_equal(mask, expected)
@@ -115,33 +167,67 @@ def test_coco_compressed_runs_as_pycocotools_writes_them():
 
 def test_coco_a_box_is_no_mask():
     """MMPose's segmentations: the corners of the box and the middles of its sides."""
-    assert coco.hand_mask([[63, 92, 63, 188.5, 63, 285, 112, 285, 161, 285, 161, 188.5, 161, 92, 112, 92]], (238, 358), "here") is None
-    assert coco.hand_mask([[63, 92, 63, 285, 161, 285, 161, 92, 112, 150]], (238, 358), "here") is not None
+    assert (
+        coco.hand_mask(
+            [[63, 92, 63, 188.5, 63, 285, 112, 285, 161, 285, 161, 188.5, 161, 92, 112, 92]],
+            (238, 358),
+            "here",
+        )
+        is None
+    )
+    assert (
+        coco.hand_mask([[63, 92, 63, 285, 161, 285, 161, 92, 112, 150]], (238, 358), "here")
+        is not None
+    )
 
 
 def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):
     content = coco_content(drawn(2, seed=0))
     content["categories"][0].update(name="person", keypoints=["nose"] * 17)
     for place, annotation in enumerate(content["annotations"]):
-        annotation.update(keypoints=[1, 1, 2] * 17, segmentation=[[0, 0, 9, 0, 0, 9]], bbox=[0, 0, 160, 120],
-                          lefthand_valid=True, lefthand_box=[30, 40, 20, 20], lefthand_kpts=[40, 50, 0.7] * 21,
-                          righthand_valid=place == 0, righthand_box=[100, 50, 20, 20], righthand_kpts=[101, 52, 2] * 21)
+        annotation.update(
+            keypoints=[1, 1, 2] * 17,
+            segmentation=[[0, 0, 9, 0, 0, 9]],
+            bbox=[0, 0, 160, 120],
+            lefthand_valid=True,
+            lefthand_box=[30, 40, 20, 20],
+            lefthand_kpts=[40, 50, 0.7] * 21,
+            righthand_valid=place == 0,
+            righthand_box=[100, 50, 20, 20],
+            righthand_kpts=[101, 52, 2] * 21,
+        )
     samples = [entry.sample() for entry in readers.read(coco_set(tmp_path, content))["hands"]]
-    assert [sample.key for sample in samples] == ["hands_0.jpg_70_left", "hands_0.jpg_70_right", "hands_1.jpg_71_left"]
+    assert [sample.key for sample in samples] == [
+        "hands_0.jpg_70_left",
+        "hands_0.jpg_70_right",
+        "hands_1.jpg_71_left",
+    ]
     for sample, place in zip(samples, ([15, 15, 1], [6, 7, 1], [15, 15, 1])):
         assert sample.image().shape == (31, 31, 3) and sample.keypoints[0].tolist() == place
-        assert sample.mask_png is None                                       # the segmentation is the person's
+        assert sample.mask_png is None  # the segmentation is the person's
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda c: c["categories"][0].update(name="person", keypoints=["nose"] * 17), "the category 'person' has 17 keypoints, only"),
-    (lambda c: c["categories"][0]["keypoints"].reverse(), "the keypoints of the category 'hand' are pinky4, pinky3"),
-    (lambda c: c["info"].update(description="RHD"), "MMPose's file of RHD, whose fingers run from tip to base"),
-    (lambda c: c.update(annotations=[]), "has no annotation of a hand"),
-    (lambda c: c.pop("images"), "has no list of objects `images`"),
-    (lambda c: c.update(annotations={"1": {}}), "has no list of objects `annotations`"),
-    (lambda c: c.update(categories=["hand"]), "has no list of objects `categories`"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda c: c["categories"][0].update(name="person", keypoints=["nose"] * 17),
+            "the category 'person' has 17 keypoints, only",
+        ),
+        (
+            lambda c: c["categories"][0]["keypoints"].reverse(),
+            "the keypoints of the category 'hand' are pinky4, pinky3",
+        ),
+        (
+            lambda c: c["info"].update(description="RHD"),
+            "MMPose's file of RHD, whose fingers run from tip to base",
+        ),
+        (lambda c: c.update(annotations=[]), "has no annotation of a hand"),
+        (lambda c: c.pop("images"), "has no list of objects `images`"),
+        (lambda c: c.update(annotations={"1": {}}), "has no list of objects `annotations`"),
+        (lambda c: c.update(categories=["hand"]), "has no list of objects `categories`"),
+    ],
+)
 def test_coco_files_that_cannot_be_read_are_told(tmp_path, change, message):
     content = coco_content(drawn(1, seed=0))
     change(content)
@@ -157,25 +243,36 @@ def test_coco_a_cut_file_is_told(tmp_path):
         readers.read(tmp_path)
 
 
-@pytest.mark.parametrize("annotations, pictures, file_name", [
-    ("x/annotations", "x", "Train/source/0.jpg"),          # MMPose's OneHand10K
-    ("x/annotations", "x/train2017", "0.jpg"),             # COCO's own
-    ("x", "x/images", "0.jpg"),
-    ("x/annotations", "x/images", "0.jpg"),
-])
+@pytest.mark.parametrize(
+    "annotations, pictures, file_name",
+    [
+        ("x/annotations", "x", "Train/source/0.jpg"),  # MMPose's OneHand10K
+        ("x/annotations", "x/train2017", "0.jpg"),  # COCO's own
+        ("x", "x/images", "0.jpg"),
+        ("x/annotations", "x/images", "0.jpg"),
+    ],
+)
 def test_coco_pictures_are_found(tmp_path, annotations, pictures, file_name):
     content = coco_content(drawn(1, seed=0))
     content["images"][0]["file_name"] = file_name
-    write(tmp_path / annotations / "hands_train.json", b"\xef\xbb\xbf" + json.dumps(content, indent=1).encode())
+    write(
+        tmp_path / annotations / "hands_train.json",
+        b"\xef\xbb\xbf" + json.dumps(content, indent=1).encode(),
+    )
     write(tmp_path / pictures / file_name, plain_picture())
     assert readers.read(tmp_path / "x")["hands_train"][0].sample().image_bytes == plain_picture()
 
 
 def test_coco_pictures_that_are_not_found_or_twice_are_told(tmp_path):
     write(tmp_path / "x/annotations/hands.json", coco_content(drawn(1, seed=0)))
-    with pytest.raises(UserError, match="hands.json: its first picture, 0.jpg, was not found: looked in .*x/annotations, in .*x and in"):
+    with pytest.raises(
+        UserError,
+        match="hands.json: its first picture, 0.jpg, was not found: looked in .*x/annotations, in .*x and in",
+    ):
         readers.read(tmp_path / "x")
     for folder in ("Train", "Test"):
         write(tmp_path / "x" / folder / "0.jpg", plain_picture())
-    with pytest.raises(UserError, match="its first pictures lie in several folders .*Test, .*Train"):
+    with pytest.raises(
+        UserError, match="its first pictures lie in several folders .*Test, .*Train"
+    ):
         readers.read(tmp_path / "x")

@@ -21,11 +21,17 @@ def freihand_set(root, hands, pictures, masks=(), cameras=None):
 
 def test_freihand_projection(tmp_path):
     """f = 200, centre (80, 60): (0.1, -0.05, 0.5) is at 200 x 0.1 / 0.5 + 80 = 120 and -200 x 0.05 / 0.5 + 60 = 40."""
-    hand = [[0.1, -0.05, 0.5], [0.25, 0.1, 1.0], [0.2, 0.0, 0.5], [0.1, -0.05, -0.5]] + [[0, 0, 1.0]] * 17
-    entry, = freihand_set(tmp_path, [hand], [0])
+    hand = [[0.1, -0.05, 0.5], [0.25, 0.1, 1.0], [0.2, 0.0, 0.5], [0.1, -0.05, -0.5]] + [
+        [0, 0, 1.0]
+    ] * 17
+    (entry,) = freihand_set(tmp_path, [hand], [0])
     assert entry.sample().keypoints[:5].round(4).tolist() == [
-        [120, 40, 1], [130, 80, 1], [-1, -1, 0],             # 160 is outside the picture, which is 160 px wide
-        [-1, -1, 0], [80, 60, 1]]                            # behind the camera
+        [120, 40, 1],
+        [130, 80, 1],
+        [-1, -1, 0],  # 160 is outside the picture, which is 160 px wide
+        [-1, -1, 0],
+        [80, 60, 1],
+    ]  # behind the camera
 
 
 def test_freihand_labels_and_masks_repeat(tmp_path):
@@ -33,17 +39,26 @@ def test_freihand_labels_and_masks_repeat(tmp_path):
     hands = [[[0.1 * label, 0, 1.0]] * 21 for label in range(3)]
     masks = [(label, np.full((120, 160), 255 * (label == 1), np.uint8)) for label in range(3)]
     samples = [entry.sample() for entry in freihand_set(tmp_path, hands, [0, 2, 7], masks)]
-    assert [sample.key for sample in samples] == [f"training_0000000{number}.jpg" for number in (0, 2, 7)]
+    assert [sample.key for sample in samples] == [
+        f"training_0000000{number}.jpg" for number in (0, 2, 7)
+    ]
     assert [sample.keypoints[0, 0] for sample in samples] == [80, 120, 100]
     assert [bool(sample.mask().all()) for sample in samples] == [False, False, True]
 
 
 def test_freihand_bad_records_are_named(tmp_path):
     hands = [[[0, 0, 1.0]] * 21, [[0, 0, 1.0]] * 20, [[0, 0, 1.0]] * 21]
-    entries = freihand_set(tmp_path, hands, [3, 4, 5], [(1, np.zeros((120, 160), np.uint8))], [CAMERA, CAMERA, [1, 2]])
-    for entry, message in zip(entries, ("training/rgb/00000003.jpg: .*mask/00000000.jpg cannot be read",
-                                        "training/rgb/00000004.jpg: xyz of label 1 is 60 numbers",
-                                        "training/rgb/00000005.jpg: K of label 2 is 2 numbers")):
+    entries = freihand_set(
+        tmp_path, hands, [3, 4, 5], [(1, np.zeros((120, 160), np.uint8))], [CAMERA, CAMERA, [1, 2]]
+    )
+    for entry, message in zip(
+        entries,
+        (
+            "training/rgb/00000003.jpg: .*mask/00000000.jpg cannot be read",
+            "training/rgb/00000004.jpg: xyz of label 1 is 60 numbers",
+            "training/rgb/00000005.jpg: K of label 2 is 2 numbers",
+        ),
+    ):
         with pytest.raises(SampleError, match=message):
             entry.sample()
     (tmp_path / "training/rgb/00000003.jpg").rename(tmp_path / "training/rgb/hand.jpg")
@@ -52,7 +67,9 @@ def test_freihand_bad_records_are_named(tmp_path):
 
 
 def test_freihand_files_that_do_not_belong_together_are_told(tmp_path):
-    with pytest.raises(UserError, match="training_K.json and training_xyz.json are no lists of the same length"):
+    with pytest.raises(
+        UserError, match="training_K.json and training_xyz.json are no lists of the same length"
+    ):
         freihand_set(tmp_path, [[[0, 0, 1.0]] * 21], [0], cameras=[CAMERA] * 2)
     with pytest.raises(UserError, match="rgb holds no .jpg"):
         freihand_set(tmp_path / "empty", [[[0, 0, 1.0]] * 21], [])

@@ -1,4 +1,5 @@
 """OneHand10K's layout: label lines, pictures and masks."""
+
 import shutil
 
 import cv2
@@ -23,7 +24,9 @@ def test_label_line_round_trip(layout):
 def test_windows_line_ends_blank_lines_and_a_mark_at_the_start_are_read(layout):
     path = layout / "Train" / LABELS
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))
-    assert [entry.sample().key for entry in entries(layout, "Train")] == [f"Train_{n}.jpg" for n in range(1, 7)]
+    assert [entry.sample().key for entry in entries(layout, "Train")] == [
+        f"Train_{n}.jpg" for n in range(1, 7)
+    ]
 
 
 def test_one_coordinate_of_minus_one_is_missing(layout):
@@ -55,10 +58,17 @@ def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
 def test_a_mask_may_be_any_two_valued_picture_of_the_images_size(layout):
     path = layout / "Train/mask/1.png"
     drawn = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    path.write_bytes(cv2.imencode(".png", np.where(drawn[..., None], (3, 200, 120), (9, 0, 0)).astype(np.uint8))[1].tobytes())
+    path.write_bytes(
+        cv2.imencode(".png", np.where(drawn[..., None], (3, 200, 120), (9, 0, 0)).astype(np.uint8))[
+            1
+        ].tobytes()
+    )
     assert np.array_equal(entries(layout, "Train")[0].sample().mask() > 0, drawn > 0)
     path.write_bytes(cv2.imencode(".png", drawn[:, :100])[1].tobytes())
-    with pytest.raises(SampleError, match="Train/label_joint.txt:1: the mask is 100 x 120, the label says 160 x 120"):
+    with pytest.raises(
+        SampleError,
+        match="Train/label_joint.txt:1: the mask is 100 x 120, the label says 160 x 120",
+    ):
         entries(layout, "Train")[0].sample()
 
 
@@ -70,13 +80,22 @@ def test_a_missing_mask_is_an_error_unless_the_split_has_none(layout):
     assert entries(layout, "Train")[1].sample().mask_png is None
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda f: f[:-1], "Train/label_joint.txt:2: 45 fields, 46 are needed"),
-    (lambda f: f + ["7"], "Train/label_joint.txt:2: 47 fields, 46 are needed"),
-    (lambda f: f[:6] + ["12.5"] + f[7:], "Train/label_joint.txt:2: field 7 is '12.5', an integer is needed"),
-    (lambda f: ["77.jpg"] + f[1:], "Train/label_joint.txt:2: .*77.jpg cannot be read"),
-    (lambda f: [f[0], "120", "160"] + f[3:], "Train/label_joint.txt:2: the image is 160 x 120, the label says 120 x 160"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda f: f[:-1], "Train/label_joint.txt:2: 45 fields, 46 are needed"),
+        (lambda f: f + ["7"], "Train/label_joint.txt:2: 47 fields, 46 are needed"),
+        (
+            lambda f: f[:6] + ["12.5"] + f[7:],
+            "Train/label_joint.txt:2: field 7 is '12.5', an integer is needed",
+        ),
+        (lambda f: ["77.jpg"] + f[1:], "Train/label_joint.txt:2: .*77.jpg cannot be read"),
+        (
+            lambda f: [f[0], "120", "160"] + f[3:],
+            "Train/label_joint.txt:2: the image is 160 x 120, the label says 120 x 160",
+        ),
+    ],
+)
 def test_bad_lines_name_line_and_field(layout, change, message):
     replace_line(layout, 2, ",".join(change(entries(layout, "Train")[1].line.split(","))))
     with pytest.raises(SampleError, match=message):
@@ -88,7 +107,7 @@ def test_any_two_valued_mask_becomes_binary(values):
     mask = np.array([[values[0], values[1]]], np.uint8)
     png = binary_mask_png(cv2.imencode(".png", mask)[1].tobytes(), "here")
     assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).tolist() == [[0, 255]]
-    assert png[24:26] == b"\1\0"                                  # one bit a pixel, grey
+    assert png[24:26] == b"\1\0"  # one bit a pixel, grey
 
 
 def test_an_empty_mask_stays_empty():

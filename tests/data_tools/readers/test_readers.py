@@ -1,4 +1,5 @@
 """Every data set's layout, from its files to an LMDB set that real Caffe trains on, with the oddities that the real ones have."""
+
 import dataclasses
 import json
 import pickle
@@ -26,7 +27,9 @@ def make_onehand10k(root, samples):
             write(root / split / "mask" / f"{sample.key}.png", sample.mask_png)
             lines.append(onehand10k.format_label(f"{sample.key}.jpg", 160, 120, sample.keypoints))
         write(root / split / "label_joint.txt", "\n".join(lines).encode())
-        expected[name] = {f"{split}_{sample.key}.jpg": np.round(sample.keypoints) for sample in samples[name]}
+        expected[name] = {
+            f"{split}_{sample.key}.jpg": np.round(sample.keypoints) for sample in samples[name]
+        }
     return expected
 
 
@@ -36,7 +39,10 @@ def make_coco(root, samples):
         for sample in samples[name]:
             write(root / "images" / f"{sample.key}.jpg", sample.image_bytes)
         write(root / "annotations" / f"{split}.json", coco_content(samples[name]))
-        expected[name] = {f"{split}_{sample.key}.jpg_{70 + place}": sample.keypoints for place, sample in enumerate(samples[name])}
+        expected[name] = {
+            f"{split}_{sample.key}.jpg_{70 + place}": sample.keypoints
+            for place, sample in enumerate(samples[name])
+        }
     return expected
 
 
@@ -45,8 +51,13 @@ def make_cmu(root, samples):
     for name, split in ((TRAIN, "manual_train"), (VALIDATION, "manual_test")):
         for sample in samples[name]:
             write(root / split / f"{sample.key}_l.jpg", sample.image_bytes)
-            write(root / split / f"{sample.key}_l.json", {"hand_pts": sample.keypoints.tolist(), "is_left": 1, "hand_box_center": [80, 60]})
-        expected[name] = {f"{split}_{sample.key}_l.jpg": sample.keypoints for sample in samples[name]}
+            write(
+                root / split / f"{sample.key}_l.json",
+                {"hand_pts": sample.keypoints.tolist(), "is_left": 1, "hand_box_center": [80, 60]},
+            )
+        expected[name] = {
+            f"{split}_{sample.key}_l.jpg": sample.keypoints for sample in samples[name]
+        }
     return expected
 
 
@@ -82,14 +93,28 @@ def make_freihand(root, samples):
                 write(root / split / "rgb" / f"{number}.jpg", sample.image_bytes)
                 expected[name][f"{split}_{number}.jpg"] = sample.keypoints
             if name == TRAIN:
-                write(root / split / "mask" / f"{place:08d}.jpg", encoded(sample.mask() * 255, ".jpg"))
+                write(
+                    root / split / "mask" / f"{place:08d}.jpg", encoded(sample.mask() * 255, ".jpg")
+                )
         write(root / f"{split}_K.json", [CAMERA] * len(samples[name]))
         write(root / f"{split}_xyz.json", hands)
     return expected
 
 
-MAKERS = {"onehand10k": make_onehand10k, "coco": make_coco, "cmu": make_cmu, "rhd": make_rhd, "freihand": make_freihand}
-WITHOUT_MASK = {"onehand10k": (0, 0), "coco": (1, 0), "cmu": (4, 2), "rhd": (0, 0), "freihand": (0, 2)}
+MAKERS = {
+    "onehand10k": make_onehand10k,
+    "coco": make_coco,
+    "cmu": make_cmu,
+    "rhd": make_rhd,
+    "freihand": make_freihand,
+}
+WITHOUT_MASK = {
+    "onehand10k": (0, 0),
+    "coco": (1, 0),
+    "cmu": (4, 2),
+    "rhd": (0, 0),
+    "freihand": (0, 2),
+}
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -97,7 +122,10 @@ def built(request, tmp_path_factory):
     """(format, its folder, {set name: {key: keypoints}}, the folder of the LMDB sets that the command made of it)."""
     folder = tmp_path_factory.mktemp(request.param)
     samples = {TRAIN: drawn(4, seed=0), VALIDATION: drawn(2, seed=1)}
-    samples = {name: [dataclasses.replace(sample, key=f"{name}{sample.key}") for sample in found] for name, found in samples.items()}
+    samples = {
+        name: [dataclasses.replace(sample, key=f"{name}{sample.key}") for sample in found]
+        for name, found in samples.items()
+    }
     expected = MAKERS[request.param](folder / "set", samples)
     done = run("data_tools.build_lmdb", folder / "set", folder / "lmdb")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -116,7 +144,11 @@ def test_the_lmdb_sets_hold_the_sources_keypoints(built):
         assert set(read) == set(expected[name])
         for key, keypoints in expected[name].items():
             assert np.allclose(read[key].keypoints, keypoints, atol=1e-3), key
-        assert samples.info()["without_mask"] == without_mask == sum(sample.mask_png is None for sample in read.values())
+        assert (
+            samples.info()["without_mask"]
+            == without_mask
+            == sum(sample.mask_png is None for sample in read.values())
+        )
         assert samples.info()["reader"] == format
 
 
@@ -124,7 +156,7 @@ def test_the_lmdb_sets_hold_the_sources_pictures_and_masks(built):
     """Byte for byte, since each hand fills its picture; the masks are those that were drawn."""
     _, _, _, lmdb = built
     originals = {sample.image_bytes: sample for sample in drawn(4, seed=0)}
-    originals |= {encoded(sample.image()): sample for sample in drawn(4, seed=0)}             # RHD's
+    originals |= {encoded(sample.image()): sample for sample in drawn(4, seed=0)}  # RHD's
     samples = SampleSet(lmdb / TRAIN)
     for place in range(len(samples)):
         original, mask = originals[samples[place].image_bytes], samples[place].mask()
@@ -133,14 +165,32 @@ def test_the_lmdb_sets_hold_the_sources_pictures_and_masks(built):
 
 def test_caffe_trains_on_the_lmdb_set(built, tmp_path):
     format, _, _, lmdb = built
-    done = run("mcc_caffe.train", lmdb / TRAIN, "--out", tmp_path / "run", "--variant", "mini", "--iterations", 2,
-               "--batch-size", 2, "--interval", 1, "--workers", 1)
+    done = run(
+        "mcc_caffe.train",
+        lmdb / TRAIN,
+        "--out",
+        tmp_path / "run",
+        "--variant",
+        "mini",
+        "--iterations",
+        2,
+        "--batch-size",
+        2,
+        "--interval",
+        1,
+        "--workers",
+        1,
+    )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [1, 2]
     for line in lines:
-        assert np.isfinite(list(line["losses"].values())).all() and line["losses"]["loss_stage5"] > 0
-        assert (line["losses"]["loss_mask"] == 0) == (format == "cmu")       # the mask loss is switched off without masks
+        assert (
+            np.isfinite(list(line["losses"].values())).all() and line["losses"]["loss_stage5"] > 0
+        )
+        assert (line["losses"]["loss_mask"] == 0) == (
+            format == "cmu"
+        )  # the mask loss is switched off without masks
 
 
 def test_what_fits_nothing_is_told_all_formats(tmp_path):
@@ -155,23 +205,32 @@ def test_what_fits_two_formats_must_be_chosen(tmp_path):
     samples = {TRAIN: drawn(1, seed=0), VALIDATION: drawn(1, seed=1)}
     make_freihand(tmp_path, samples)
     make_coco(tmp_path, samples)
-    with pytest.raises(UserError, match="fits several formats, choose one with --format: coco .*; freihand "):
+    with pytest.raises(
+        UserError, match="fits several formats, choose one with --format: coco .*; freihand "
+    ):
         readers.read(tmp_path)
     assert list(readers.read(tmp_path, "coco")) == ["hands_test", "hands_train"]
     assert list(readers.read(tmp_path, "freihand")) == ["training", "evaluation"]
 
 
-@pytest.mark.parametrize("names, expected", [
-    (["Train", "Test"], ("Train", "Test")),
-    (["training", "evaluation"], ("training", "evaluation")),
-    (["manual_train", "manual_test"], ("manual_train", "manual_test")),
-    (["freihand_test", "freihand_train", "freihand_val"], ("freihand_train", "freihand_val")),
-])
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["Train", "Test"], ("Train", "Test")),
+        (["training", "evaluation"], ("training", "evaluation")),
+        (["manual_train", "manual_test"], ("manual_train", "manual_test")),
+        (["freihand_test", "freihand_train", "freihand_val"], ("freihand_train", "freihand_val")),
+    ],
+)
 def test_the_sets_own_split_is_found_by_name(names, expected):
     assert readers.own_split(names) == expected
 
 
-@pytest.mark.parametrize("names", [["training"], ["synth1", "synth2"], ["a_train", "b_train", "val"], ["Test"]])
+@pytest.mark.parametrize(
+    "names", [["training"], ["synth1", "synth2"], ["a_train", "b_train", "val"], ["Test"]]
+)
 def test_a_set_without_both_splits_is_told_to_pool(names):
-    with pytest.raises(UserError, match=f"the set has {' and '.join(names)}, not one split .* --split N/M"):
+    with pytest.raises(
+        UserError, match=f"the set has {' and '.join(names)}, not one split .* --split N/M"
+    ):
         readers.own_split(names)

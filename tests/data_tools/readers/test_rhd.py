@@ -1,4 +1,5 @@
 """RHD, with the oddities that the real ones have."""
+
 import os
 import pathlib
 import pickle
@@ -15,9 +16,15 @@ from tests.support.readers import RHD_ORDER, encoded, plain_picture, write
 
 
 def rhd_set(root, labels, mask=None):
-    write(root / "training/anno_training.pickle", labels if isinstance(labels, bytes) else pickle.dumps(labels))
+    write(
+        root / "training/anno_training.pickle",
+        labels if isinstance(labels, bytes) else pickle.dumps(labels),
+    )
     write(root / "training/color/00003.png", plain_picture(320, 320, ".png"))
-    write(root / "training/mask/00003.png", encoded(np.zeros((320, 320), np.uint8) if mask is None else mask))
+    write(
+        root / "training/mask/00003.png",
+        encoded(np.zeros((320, 320), np.uint8) if mask is None else mask),
+    )
     return readers.read(root)["training"]
 
 
@@ -46,9 +53,11 @@ def numpy1_pickle(labels, protocol, path):
 def python2_pickle(array):
     """{3: {"uv_vis": array}} as Python 2 wrote it: protocol 2, all strings and the array's memory as byte strings."""
     data = array.astype("<f8").tobytes()
-    return (b"\x80\x02}K\x03}U\x06uv_viscnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
-            b"(K\x01(K\x2aK\x03tcnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
-            b"T" + struct.pack("<i", len(data)) + data + b"tbss.")
+    return (
+        b"\x80\x02}K\x03}U\x06uv_viscnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+        b"(K\x01(K\x2aK\x03tcnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        b"T" + struct.pack("<i", len(data)) + data + b"tbss."
+    )
 
 
 class Runs:
@@ -70,7 +79,9 @@ def test_rhd_hands_order_masks_and_crops(tmp_path):
     assert (left.key, right.key) == ("training_00003_left", "training_00003_right")
     for sample in (left, right):
         assert sample.image().shape == (45, 45, 3)
-        assert (sample.keypoints[:, 0] - 12).tolist() == RHD_ORDER            # the wrist, then every finger turned round
+        assert (
+            sample.keypoints[:, 0] - 12
+        ).tolist() == RHD_ORDER  # the wrist, then every finger turned round
         assert sample.keypoints[:, 1:].tolist() == [[22, 1]] * 21
     assert left.mask()[12, 2:7].tolist() == [0, 1, 1, 0, 0] and left.mask().sum() == 2
     assert right.mask()[12, 2:7].tolist() == [0, 0, 0, 1, 1] and right.mask().sum() == 2
@@ -78,12 +89,15 @@ def test_rhd_hands_order_masks_and_crops(tmp_path):
 
 def test_rhd_hands_that_show_too_little_are_left_out(tmp_path):
     labels = rhd_labels()
-    labels[3]["uv_vis"][:11, 2] = 0                                            # 10 of the left hand are visible
-    labels[3]["uv_vis"][21:31, 2] = 0                                          # 11 of the right one
-    entry, = rhd_set(tmp_path, labels)
+    labels[3]["uv_vis"][:11, 2] = 0  # 10 of the left hand are visible
+    labels[3]["uv_vis"][21:31, 2] = 0  # 11 of the right one
+    (entry,) = rhd_set(tmp_path, labels)
     sample = entry.sample()
-    assert entry.where == "anno_training.pickle: 3, right hand" and np.count_nonzero(sample.keypoints[:, 2]) == 11
-    assert sample.keypoints[0].tolist() == [-1, -1, 0]                         # the wrist, RHD's 21
+    assert (
+        entry.where == "anno_training.pickle: 3, right hand"
+        and np.count_nonzero(sample.keypoints[:, 2]) == 11
+    )
+    assert sample.keypoints[0].tolist() == [-1, -1, 0]  # the wrist, RHD's 21
 
 
 def test_rhd_missing_files_and_fields_are_named(tmp_path):
@@ -92,9 +106,14 @@ def test_rhd_missing_files_and_fields_are_named(tmp_path):
     labels[5] = {"uv_vis": np.ones((21, 3))}
     entries = rhd_set(tmp_path, labels)
     (tmp_path / "training/mask/00003.png").unlink()
-    for entry, message in ((entries[0], "anno_training.pickle: 3, left hand: .*mask/00003.png cannot be read"),
-                           (entries[2], "anno_training.pickle: 4, left hand: uv_vis is missing"),
-                           (entries[4], "anno_training.pickle: 5, left hand: uv_vis is 63 numbers, 2 x 21 x 3 numbers are needed")):
+    for entry, message in (
+        (entries[0], "anno_training.pickle: 3, left hand: .*mask/00003.png cannot be read"),
+        (entries[2], "anno_training.pickle: 4, left hand: uv_vis is missing"),
+        (
+            entries[4],
+            "anno_training.pickle: 5, left hand: uv_vis is 63 numbers, 2 x 21 x 3 numbers are needed",
+        ),
+    ):
         with pytest.raises(SampleError, match=message):
             entry.sample()
     (tmp_path / "training/mask").rmdir()
@@ -109,33 +128,52 @@ def test_rhd_missing_files_and_fields_are_named(tmp_path):
 def test_rhd_pickles_of_any_numpy_and_protocol_are_read(tmp_path, protocol, numpy_version):
     labels, expected = rhd_labels(), rhd_labels()[3]["uv_vis"]
     labels[3]["K"] = np.asfortranarray(np.arange(9, dtype=np.float32).reshape(3, 3))
-    data = pickle.dumps(labels, protocol) if numpy_version == 2 else numpy1_pickle(labels, protocol, tmp_path / "old")
-    assert (b"numpy._core" in data) == (numpy_version == 2) and (b"numpy.core" in data) == (numpy_version == 1)
+    data = (
+        pickle.dumps(labels, protocol)
+        if numpy_version == 2
+        else numpy1_pickle(labels, protocol, tmp_path / "old")
+    )
+    assert (b"numpy._core" in data) == (numpy_version == 2) and (b"numpy.core" in data) == (
+        numpy_version == 1
+    )
     write(tmp_path / "x.pickle", data)
     read = rhd.read_pickle(tmp_path / "x.pickle")
-    assert np.array_equal(read[3]["uv_vis"], expected) and np.array_equal(read[3]["K"], labels[3]["K"])
+    assert np.array_equal(read[3]["uv_vis"], expected) and np.array_equal(
+        read[3]["K"], labels[3]["K"]
+    )
 
 
 def test_rhd_pickles_of_python_2_are_read(tmp_path):
     write(tmp_path / "x.pickle", python2_pickle(rhd_labels()[3]["uv_vis"]))
-    assert np.array_equal(rhd.read_pickle(tmp_path / "x.pickle")[3]["uv_vis"], rhd_labels()[3]["uv_vis"])
+    assert np.array_equal(
+        rhd.read_pickle(tmp_path / "x.pickle")[3]["uv_vis"], rhd_labels()[3]["uv_vis"]
+    )
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_rhd_a_pickle_that_runs_programs_is_refused(tmp_path, protocol):
     trap = tmp_path / "trap"
     data = pickle.dumps({**rhd_labels(), 4: Runs(os.system, f"touch {trap}")}, protocol)
-    with pytest.raises(UserError, match="anno_training.pickle is no pickle of plain numpy arrays .*it names posix.system.*it was not read"):
+    with pytest.raises(
+        UserError,
+        match="anno_training.pickle is no pickle of plain numpy arrays .*it names posix.system.*it was not read",
+    ):
         rhd_set(tmp_path, data)
     assert not trap.exists()
     pickle.loads(data)
-    assert trap.exists()                                          # the trap is a real one
+    assert trap.exists()  # the trap is a real one
 
 
-@pytest.mark.parametrize("content, name", [
-    (Runs(eval, "1"), "builtins.eval"), (Runs(np.fromfile, "x"), "numpy.fromfile"), (pathlib.PurePosixPath("x"), "pathlib"),
-    (Runs(getattr, "x", "y"), "builtins.getattr"), (Runs(np.load, "x"), "numpy"),
-])
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        (Runs(eval, "1"), "builtins.eval"),
+        (Runs(np.fromfile, "x"), "numpy.fromfile"),
+        (pathlib.PurePosixPath("x"), "pathlib"),
+        (Runs(getattr, "x", "y"), "builtins.getattr"),
+        (Runs(np.load, "x"), "numpy"),
+    ],
+)
 def test_rhd_other_objects_are_refused(tmp_path, content, name):
     with pytest.raises(UserError, match=f"it names {name}"):
         rhd_set(tmp_path, pickle.dumps(content))
@@ -147,13 +185,16 @@ def test_rhd_an_array_may_not_be_built_over_foreign_memory(tmp_path):
         rhd_set(tmp_path, pickle.dumps(Runs(np.ndarray, (1,), "f8", b"8 bytes.")))
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"", "no pickle of plain numpy arrays .EOFError"),
-    (pickle.dumps(rhd_labels())[:200], "no pickle of plain numpy arrays"),
-    (pickle.dumps([1]), "no dictionary from pictures' numbers"),
-    (pickle.dumps({"3": {}}), "no dictionary from pictures' numbers"),
-    (pickle.dumps({}), "has no hand with 11 visible keypoints"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "no pickle of plain numpy arrays .EOFError"),
+        (pickle.dumps(rhd_labels())[:200], "no pickle of plain numpy arrays"),
+        (pickle.dumps([1]), "no dictionary from pictures' numbers"),
+        (pickle.dumps({"3": {}}), "no dictionary from pictures' numbers"),
+        (pickle.dumps({}), "has no hand with 11 visible keypoints"),
+    ],
+)
 def test_rhd_other_pickles_are_told(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         rhd_set(tmp_path, content)

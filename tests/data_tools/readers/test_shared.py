@@ -12,7 +12,7 @@ def test_keys_fit_lmdb():
     assert sample_key("a_train", "b/c.jpg", "7") == "a_train_b_c.jpg_7"
     long = [sample_key("x", "ä" * 300, end) for end in "12"]
     assert long[0] != long[1] and all(len(key.encode()) <= 400 for key in long)
-    assert sample_key("\udcff.jpg") == "\\udcff.jpg"          # a file name that is not UTF-8
+    assert sample_key("\udcff.jpg") == "\\udcff.jpg"  # a file name that is not UTF-8
 
 
 def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
@@ -23,7 +23,9 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
     keypoints[:4] = (100, 10, 1), (90, 0, 1), (150, 50, 1), (151, 20, 1)
     whole = Sample("x", plain_picture(), encoded(mask), keypoints)
     part = framed(whole, "here", box=(100, 10, 140, 30), factor=1.5)
-    assert part.image().shape == (51, 61, 3) and np.array_equal(part.image(), whole.image()[0:51, 90:151])
+    assert part.image().shape == (51, 61, 3) and np.array_equal(
+        part.image(), whole.image()[0:51, 90:151]
+    )
     assert part.mask().shape == (51, 61) and part.mask()[0, 0] == 1 and part.mask().sum() == 1
     assert part.keypoints[:4].tolist() == [[10, 10, 1], [0, 0, 1], [60, 50, 1], [-1, -1, 0]]
     assert (part.keypoints[4:] == (-1, -1, 0)).all()
@@ -31,17 +33,23 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
 
 def test_a_crop_that_holds_the_whole_picture_changes_no_byte_of_it():
     keypoints = np.tile(np.float32([159, 119, 1]), (21, 1))
-    keypoints[0], keypoints[1] = (160, 5, 1), (5, -1, 1)                    # outside the picture
+    keypoints[0], keypoints[1] = (160, 5, 1), (5, -1, 1)  # outside the picture
     whole = Sample("x", plain_picture(), None, keypoints)
     part = framed(whole, "here", box=(0, 0, 159, 119), factor=2.2)
     assert part.image_bytes == whole.image_bytes
     assert part.keypoints[:3].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1]]
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(size=(120, 160)), "here: the image is 160 x 120, the label says 120 x 160"),
-    (dict(box=(300, 10, 320, 30), factor=2.0), r"here: the hand's box \(300, 10, 320, 30\) lies outside the image, 160 x 120"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(size=(120, 160)), "here: the image is 160 x 120, the label says 120 x 160"),
+        (
+            dict(box=(300, 10, 320, 30), factor=2.0),
+            r"here: the hand's box \(300, 10, 320, 30\) lies outside the image, 160 x 120",
+        ),
+    ],
+)
 def test_sizes_and_boxes_that_cannot_be_are_told(changes, message):
     with pytest.raises(SampleError, match=message):
         framed(Sample("x", plain_picture(), None, np.zeros((21, 3))), "here", **changes)
@@ -49,7 +57,10 @@ def test_sizes_and_boxes_that_cannot_be_are_told(changes, message):
 
 def test_a_mask_of_another_size_is_told():
     with pytest.raises(SampleError, match="here: the mask is 10 x 20, the image 160 x 120"):
-        framed(Sample("x", plain_picture(), encoded(np.zeros((20, 10), np.uint8)), np.zeros((21, 3))), "here")
+        framed(
+            Sample("x", plain_picture(), encoded(np.zeros((20, 10), np.uint8)), np.zeros((21, 3))),
+            "here",
+        )
 
 
 def test_a_hand_without_labelled_keypoints_has_no_box():
