@@ -29,13 +29,13 @@ from benchmarks.figure import draw
 from benchmarks.jobs import Job, printed
 from benchmarks.tables import DATA, PYRAMID, document
 from data_tools import build_lmdb, synth
-from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.figures import as_png
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.geometry import letterbox
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.evaluation.report import as_json
+from mcc_caffe.evaluation.evaluation_report import as_json
 from mcc_caffe.paper import VARIANTS
 
 PARTS = ("inference", "training", "data", "pyramid")

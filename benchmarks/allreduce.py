@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
-from mcc_caffe.core.errors import positive, run_command
+from mcc_caffe.core.commands import positive, run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
 from mcc_caffe.paper import VARIANTS

@@ -28,7 +28,8 @@ from benchmarks.peers.environment import environment, last_line
 from data_tools import synth
 from data_tools.readers import onehand10k
 from data_tools.readers.shared import mask_png
-from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader, LoaderConfig
 from mcc_caffe.data.samples import Sample, SampleWriter
 from mcc_caffe.paper import (

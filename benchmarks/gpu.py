@@ -30,7 +30,8 @@ from benchmarks.gpu_worker import alone
 from caffe_build.check import reason
 from data_tools import build_lmdb, synth
 from mcc_caffe.caffe_io.pycaffe import require_gpus
-from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import PAPER, VARIANTS
 from mcc_caffe.training.log import read_log
 

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.drawing import draw_pose
-from mcc_caffe.core.errors import run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.geometry import pyramid_windows
 from mcc_caffe.infer import infer_images

@@ -32,7 +32,8 @@ from mcc_caffe.ablation import (
     trained,
 )
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
-from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.evaluation.ablation_report import cell

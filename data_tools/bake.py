@@ -35,11 +35,11 @@ import signal
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.data.loader import Loader, LoaderConfig
 from mcc_caffe.data.samples import FolderWriter, RecordWriter, SampleSet
@@ -59,9 +59,7 @@ FILE_BYTES = 256 << 20  # of an HDF5 file, about: Caffe's HDF5Data layer keeps o
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("data", type=pathlib.Path, help="LMDB set to bake (made by `make lmdb`)")
     add("out", type=pathlib.Path, help="folder to make")
@@ -214,7 +212,7 @@ def require_space(folder: pathlib.Path, needed: int) -> None:
 
 def write_samples(writer: FolderWriter, config: LoaderConfig, total: int) -> None:
     """Writes the loader's first `total` samples; the last batch's others are left out."""
-    with Loader(config) as loader, tqdm(total=total, unit="img") as bar:
+    with Loader(config) as loader, progress_bar(total=total, unit="img") as bar:
         while writer.count < total:
             batch, keys = loader.next_batch()
             taken = keys[: total - writer.count]

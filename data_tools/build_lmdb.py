@@ -16,12 +16,12 @@ import pathlib
 import shutil
 
 import numpy as np
-from tqdm import tqdm
 
 from data_tools import readers
 from data_tools.hands import truth
 from data_tools.hands.hand_scene import CONVENTIONS
-from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.data.samples import SampleError, SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
@@ -31,9 +31,7 @@ CHUNK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "source", type=pathlib.Path, help="folder of the data set, or a COCO-style .json file"
     )
@@ -155,7 +153,7 @@ def build_set(entries: list, folder: pathlib.Path, ranks: Ranks, info: dict) -> 
     bad, keys, without_mask = [], set(), 0
     with SampleWriter(folder) as writer:
         for entry, sample in zip(
-            tqdm(entries, desc=f"{folder.name:>10}", unit="img"), samples_of(entries, ranks)
+            progress_bar(entries, desc=f"{folder.name:>10}", unit="img"), samples_of(entries, ranks)
         ):
             try:
                 if isinstance(sample, SampleError):

@@ -18,11 +18,10 @@ import pathlib
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data_tools import sets
 from data_tools.faults import FAULTS, WARNINGS, Seen, compare, look
-from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data import sheet
@@ -36,9 +35,7 @@ CAPTION_LINES = 5
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "set",
         type=pathlib.Path,
@@ -61,7 +58,7 @@ def look_at_all(splits: dict) -> dict:
     entries = [entry for found in splits.values() for entry in found]
     pool = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
-        seen = iter(list(tqdm(pool.map(look, entries), total=len(entries), unit="img")))
+        seen = iter(list(progress_bar(pool.map(look, entries), total=len(entries), unit="img")))
     finally:
         pool.shutdown(cancel_futures=True)
     return {split: [next(seen) for _ in found] for split, found in splits.items()}

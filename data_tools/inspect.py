@@ -13,11 +13,11 @@ import pathlib
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data_tools import sets
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
-from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import compose, invert, resize, to_cells
 from mcc_caffe.data import sheet
 from mcc_caffe.data.loader import LoaderConfig, fill
@@ -30,9 +30,7 @@ CAPTION_LINES = 4
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "set",
         type=pathlib.Path,
@@ -127,7 +125,7 @@ def main(argv=None) -> None:
     variant = VARIANTS[options.variant]
     config = LoaderConfig.of(variant, str(options.set), batch_size=1)
     tiles = []
-    for place in tqdm(chosen, unit="img"):
+    for place in progress_bar(chosen, unit="img"):
         rng = None if options.no_augment else np.random.default_rng((options.seed, place))
         tiles.append(tile(entries[place], config, rng))
     print(*sheet.write_pages(tiles, options.out), sep="\n")

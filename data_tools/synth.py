@@ -26,13 +26,13 @@ import threading
 from concurrent.futures.process import BrokenProcessPool
 
 import cv2
-from tqdm import tqdm
 
 from data_tools.hands import backgrounds, hand_mesh, hand_scene
 from data_tools.hands.picture import RANGES, picture
 from data_tools.hands.truth import TRUTH, label
 from data_tools.readers.onehand10k import LABELS, SPLITS
-from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 
 PARTIAL_TRUTH, MANIFEST = "truth.partial.jsonl", "manifest.json"
@@ -46,9 +46,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREA
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--out",
         type=pathlib.Path,
@@ -184,7 +182,7 @@ def make(out: pathlib.Path, train: int, test: int, workers: int, **drawn) -> Non
                 split: stack.enter_context(open(out / split / PARTIAL_TRUTH, "a", encoding="utf-8"))
                 for split in counts
             }
-            for split, number, line in tqdm(
+            for split, number, line in progress_bar(
                 pool.map(_make_picture, jobs, chunksize=CHUNK), total=len(jobs), unit="img"
             ):
                 done[split][number] = line

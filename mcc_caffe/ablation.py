@@ -24,7 +24,8 @@ from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.ablation_report import (
@@ -44,11 +45,7 @@ SETTINGS = "settings.json"
 
 def parser_of(command: str, doc: str, out: str) -> argparse.ArgumentParser:
     """The options of a command that compares trainings with one another. out: the default of --out, after which the report is named."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {command}",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(doc, prog=f"python -m {command}")
     add = parser.add_argument
     add(
         "--data",

@@ -14,15 +14,13 @@ import time
 from data_tools import build_lmdb, synth
 from mcc_caffe import infer, plot, train
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
-from mcc_caffe.core.errors import positive, run_command
+from mcc_caffe.core.commands import command_parser, positive, run_command
 
 SHOWN = 12  # pictures that are looked at
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--out",
         type=pathlib.Path,

@@ -6,7 +6,6 @@
 Exit codes: 0 all that a CPU needs works, 1 something of it does not. GPUs and what belongs to them may be missing.
 """
 
-import argparse
 import ctypes
 import dataclasses
 import json
@@ -24,7 +23,7 @@ from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda, has_onednn, set_environment
 from mcc_caffe.caffe_io.weights import describe, shipped_weights
-from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import VARIANTS
 
@@ -334,11 +333,7 @@ def _machine() -> str:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m mcc_caffe.doctor",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, prog="python -m mcc_caffe.doctor")
     parser.add_argument("--json", action="store_true", help="print JSON: works, and a list of rows")
     arguments = parser.parse_args(argv)
     rows = look()

@@ -23,14 +23,15 @@ from mcc_caffe.caffe_io.nets import deploy_net
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
-from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.data import sheet
-from mcc_caffe.evaluation.outcome import CURVE_THRESHOLDS, Outcome, outcome
+from mcc_caffe.evaluation.evaluation_report import as_json, images_csv, tables, worst_tiles
+from mcc_caffe.evaluation.model_scores import CURVE_THRESHOLDS, Outcome, outcome
 from mcc_caffe.evaluation.pck_figures import draw_groups, draw_sets
-from mcc_caffe.evaluation.predictions import Predictions, write_predictions
-from mcc_caffe.evaluation.report import as_json, images_csv, tables, worst_tiles
-from mcc_caffe.evaluation.runner import Job, Net, PredictionsFile, choose_splits, run
+from mcc_caffe.evaluation.prediction_runner import Job, Net, PredictionsFile, choose_splits, run
+from mcc_caffe.evaluation.predictions_file import Predictions, write_predictions
 from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
@@ -39,9 +40,7 @@ TOTAL = "total"  # several splits, taken together
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add(
         "data",
@@ -70,7 +69,7 @@ def arguments(argv=None) -> argparse.Namespace:
         type=pathlib.Path,
         default=[],
         metavar="FILE",
-        help="JSON files of other systems' predictions; mcc_caffe/evaluation/predictions.py has the form",
+        help="JSON files of other systems' predictions; mcc_caffe/evaluation/predictions_file.py has the form",
     )
     add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
     add(

@@ -15,12 +15,12 @@ import argparse
 import pathlib
 
 import numpy as np
-from tqdm import tqdm
 
 from mcc_caffe.caffe_io.nets import deploy_net
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.snapshots import default_weights
-from mcc_caffe.core.errors import UserError, run_command
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
@@ -34,9 +34,7 @@ CHECKED = [
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--onnx", type=pathlib.Path, required=True, metavar="FILE", help="file to write")
     add(
@@ -228,7 +226,9 @@ def differences(model, net) -> dict | None:
         np.random.default_rng(0),
         {},
     )
-    for batch, height, width in tqdm(CHECKED, desc="comparing with Caffe", delay=2, leave=False):
+    for batch, height, width in progress_bar(
+        CHECKED, desc="comparing with Caffe", delay=2, leave=False
+    ):
         images = random.uniform(-0.5, 0.5, (batch, 3, height, width)).astype(np.float32)
         net.blobs[IMAGE_BLOB].reshape(*images.shape)
         net.blobs[IMAGE_BLOB].data[...] = images

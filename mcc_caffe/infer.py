@@ -29,8 +29,9 @@ from tqdm import tqdm
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_over, draw_pose
-from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.ranks import own_ranks
@@ -54,9 +55,7 @@ LIVE_LEVELS = (
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add(
         "files",
@@ -197,7 +196,9 @@ def infer_images(
         return f"{path}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, {pose.timings['total']:.2f} s"
 
     with contextlib.closing(pipelined(read(), find, write)) as done:
-        for line in tqdm(done, total=len(images), unit="img", disable=len(images) < 2 or not bar):
+        for line in progress_bar(
+            done, total=len(images), unit="img", disable=len(images) < 2 or not bar
+        ):
             tqdm.write(line)
 
 
@@ -217,7 +218,7 @@ def infer_video(
             pipelined(video.frames(), lambda frame: (frame, predictor.predict(frame)), write)
         ) as done:
             lines.extend(
-                tqdm(
+                progress_bar(
                     done,
                     total=video.announced or None,
                     unit="frame",

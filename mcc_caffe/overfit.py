@@ -12,7 +12,8 @@ import numpy as np
 
 from mcc_caffe import train
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
-from mcc_caffe.core.errors import UserError, positive, run_command
+from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet, SampleWriter
 from mcc_caffe.evaluation.metrics import pck
 from mcc_caffe.paper import LAST_STAGE, stage_loss_blob
@@ -30,9 +31,7 @@ class NotLearntError(UserError):
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("data", type=pathlib.Path, help="LMDB set; its first 8 samples are used")
     parser.add_argument(
         "--out",

@@ -16,7 +16,8 @@ import re
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import read_caffemodel
-from mcc_caffe.core.errors import UserError, input_side, run_command
+from mcc_caffe.core.commands import command_parser, input_side, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.data.samples import LIVE
 from mcc_caffe.paper import ABLATIONS, VARIANTS
@@ -25,9 +26,7 @@ NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("weights", type=pathlib.Path, metavar="FILE.caffemodel", help="weights of one of our nets")
     add("out", type=pathlib.Path, metavar="OUT.npz", help="file to write")

@@ -5,7 +5,7 @@ import pathlib
 
 import matplotlib
 
-from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.log import LOG, read_log
 
@@ -14,7 +14,7 @@ from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument(
         "runs", nargs="+", type=pathlib.Path, help=f"folders of runs, each with its {LOG}"
     )

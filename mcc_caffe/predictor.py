@@ -1,4 +1,4 @@
-"""HandPredictor: an image in, the hand's mask and 21 keypoints out (3.2, 3.3).
+"""HandPredictor takes an image and returns the hand's mask and 21 keypoints (3.2, 3.3).
 
 predictor = HandPredictor()         # with the weights that come with the package
 pose = predictor.predict(cv2.imread("hand.jpg"))
@@ -8,6 +8,8 @@ pose.keypoints          # (21, 3): x, y in image pixels, confidence
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,86 +24,131 @@ from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 
+class Box(NamedTuple):
+    """A rectangle in image pixels; x, y is its left-top corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class HandPose:
-    """What was found in one image of W x H pixels.
+    """The hand's pose in one image of W x H pixels, from L pyramid levels with S x S maps each.
 
-    keypoints: (21, 3) float64 of x, y in image pixels and confidence, the heatmap's maximum (about 0 to 1). present: (21,)
-    bool, confidence above the threshold. timings: seconds. What the net said: mask_cells (S, S) float32, the first level's mask,
-    and level_heatmaps (L, 22, S, S) float32 of the L pyramid levels, whose inputs are m x m, to_input (L, 2, 3) being their maps
-    from the image. `mask` and `heatmaps` are drawn from these when first asked for.
+    `mask` and `heatmaps` are computed when they are first read. A net without mask stage leaves
+    `mask_cells` and `mask` None. A net without pose stage looks at one level and leaves
+    `keypoints`, `present`, `level_heatmaps` and `heatmaps` None.
 
-    Of a net without mask stage mask_cells and mask are None; of one without pose stage, which looks at one level, keypoints,
-    present and both heatmaps.
+    Attributes:
+        keypoints: (21, 3) float64 of x, y in image pixels and confidence. The confidence is the
+            maximum of the keypoint's heatmap, about 0 to 1.
+        present: (21,) bool, whether the confidence is above the predictor's threshold.
+        image_size: (W, H), pixels.
+        input_size: m, the side of the network's input in pixels; S = m / 8.
+        mask_cells: (S, S) float32, the mask of the first level as the net gives it: the
+            probability of hand, 0 to 1.
+        level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
+            21 keypoints and the background.
+        to_input: (L, 2, 3) float64, the affine map of each level from image pixels to pixels of
+            its m x m input.
+        timings: seconds; "network" is the time spent in the net, "total" that of `predict`.
     """
 
     keypoints: np.ndarray | None
     present: np.ndarray | None
-    image_size: tuple  # (W, H)
-    input_size: int  # m
+    image_size: tuple[int, int]
+    input_size: int
     mask_cells: np.ndarray | None
     level_heatmaps: np.ndarray | None
     to_input: np.ndarray
-    timings: dict
+    timings: dict[str, float]
 
     @cached_property
     def mask(self) -> np.ndarray | None:
-        """(H, W) float32, probability of hand."""
-        return (
-            None
-            if self.mask_cells is None
-            else mask_in_image(self.mask_cells, self.to_input[0], self.image_size)
-        )
+        """The mask at the image's size, (H, W) float32: the probability of hand, 0 to 1."""
+        if self.mask_cells is None:
+            return None
+        return mask_in_image(self.mask_cells, self.to_input[0], self.image_size)
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
-        """(22, m, m) float32, the maximum over the pyramid (background: the minimum), in the letterboxed frame of the whole image."""
-        return (
-            None
-            if self.level_heatmaps is None
-            else aggregate(self.level_heatmaps, self.to_input, self.input_size)
-        )
+        """The maximum of the heatmaps over the pyramid, (22, m, m) float32 (3.3).
+
+        The background's map is the minimum instead. The frame is the first level's input, the
+        letterboxed image; `frame_to_image` maps it to the image.
+        """
+        if self.level_heatmaps is None:
+            return None
+        return aggregate(self.level_heatmaps, self.to_input, self.input_size)
 
     @property
     def frame_to_image(self) -> np.ndarray:
-        """2x3 map from the heatmaps' frame to the image."""
+        """The affine map (2, 3) from pixels of `heatmaps` to image pixels."""
         return invert(self.to_input[0])
 
     @property
     def levels(self) -> int:
-        """Of the pyramid."""
+        """The number of pyramid levels, L."""
         return len(self.to_input)
 
-    def mask_box(self, threshold: float = 0.5) -> tuple | None:
-        """(x, y, width, height) of the mask's bounding box in image pixels; None where there is no mask or it is empty."""
+    def mask_box(self, threshold: float = 0.5) -> Box | None:
+        """Return the bounding box of the mask above `threshold`.
+
+        Args:
+            threshold: probability of hand, 0 to 1.
+
+        Returns:
+            The box, or None where there is no mask or the mask is empty.
+        """
         hand = None if self.mask is None else self.mask > threshold
         if hand is None or not hand.any():
             return None
-        return tuple(int(side) for side in cv2.boundingRect(hand.view(np.uint8)))
+        return Box(*map(int, cv2.boundingRect(hand.view(np.uint8))))
 
 
 class HandPredictor:
-    """Finds the hand of an image.
+    """Finds the hand of an image. Construct one and use it for many images; not thread-safe.
 
-    weights: caffemodel or packed weights, None for those that come with the package. variant: "mini" or "paper", or prototxt: a
-    deploy net of yours. gpu: id, None for the CPU. levels: at most so many pyramid levels, 1 for a single pass, None for the
-    paper's. threshold: confidence that makes a keypoint present. seed: of the pyramid's crops, the same for every image. batch:
-    levels sent through the net at a time; fewer take less memory (paper variant on Caffe: about 290 MiB each). engine: what
-    runs the net, one of `mcc_caffe.inference.engines.ENGINES`. Construct one and use it for many images; it is not thread-safe. input_size: m, pixels, of the deploy net or, where packed weights name another at which they find more, theirs.
+    Attributes:
+        engine: the engine that runs the net.
+        input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
+            packed weights name an input size of their own, theirs.
+        levels, threshold, seed, batch: the options of the constructor; they may be changed.
     """
 
     def __init__(
         self,
-        weights=None,
+        weights: str | Path | None = None,
         variant: str = "mini",
-        prototxt=None,
-        gpu: int = None,
-        levels: int = None,
+        *,
+        prototxt: str | Path | None = None,
+        gpu: int | None = None,
+        levels: int | None = None,
         threshold: float = CONFIDENCE_THRESHOLD,
         seed: int = 0,
         batch: int = 8,
         engine: str = DEFAULT_ENGINE,
     ):
+        """Open the net with its weights.
+
+        Args:
+            weights: a caffemodel or packed weights; None for those that come with the package.
+            variant: the size of the network, "mini" or "paper".
+            prototxt: a deploy net of your own; None for the variant's.
+            gpu: id of the GPU; None for the CPU.
+            levels: the most pyramid levels to look at; 1 for a single pass, None for as many as
+                the paper's pyramid has (3.3).
+            threshold: the confidence above which a keypoint is present (3.3), about 0 to 1.
+            seed: of the pyramid's random crops; every image gets the same.
+            batch: the number of levels that go through the net at a time; fewer take less memory
+                (the paper variant on Caffe takes about 290 MiB a level).
+            engine: what runs the net, a name of `mcc_caffe.inference.engines.ENGINES`.
+
+        Raises:
+            UserError: a file is missing or does not fit, or no weights come with the variant.
+        """
         weights = weights or shipped_weights(variant)
         if weights is None:
             raise UserError(
@@ -111,11 +158,18 @@ class HandPredictor:
         self.engine = open_engine(
             prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu, engine
         )
-        self.input_size = describe(weights).get("input_size") or self.engine.input_size
+        self.input_size: int = describe(weights).get("input_size") or self.engine.input_size
         self.levels, self.threshold, self.seed, self.batch = levels, threshold, seed, batch
 
     def predict(self, image: np.ndarray) -> HandPose:
-        """The pose of the hand in `image`, HxWx3 uint8 BGR of any size."""
+        """Find the hand in an image.
+
+        Args:
+            image: HxWx3 uint8 BGR of any size.
+
+        Raises:
+            UserError: the array is no such image.
+        """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise UserError(
                 f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
@@ -129,45 +183,55 @@ class HandPredictor:
             self.levels if self.engine.has_pose else 1,
         )
         pyramid = Pyramid(image, windows, self.input_size)
-        mask, heatmaps, net_seconds = self._forward(pyramid)
-        keypoints = None if heatmaps is None else best_keypoints(heatmaps, pyramid)
+        mask_cells, level_heatmaps, network_seconds = self._run_network(pyramid)
+        keypoints = None if level_heatmaps is None else best_keypoints(level_heatmaps, pyramid)
         return HandPose(
             keypoints=keypoints,
             present=None if keypoints is None else keypoints[:, 2] > self.threshold,
             image_size=(width, height),
             input_size=pyramid.size,
-            mask_cells=mask,
-            level_heatmaps=heatmaps,
+            mask_cells=mask_cells,
+            level_heatmaps=level_heatmaps,
             to_input=pyramid.to_input,
-            timings={"network": net_seconds, "total": time.perf_counter() - start},
+            timings={"network": network_seconds, "total": time.perf_counter() - start},
         )
 
-    def _forward(self, pyramid: Pyramid) -> tuple:
-        """(the first level's mask, all levels' heatmaps, seconds spent in the net)."""
-        levels, seconds, masks, heatmaps = len(pyramid.windows), 0.0, [], []
-        inputs = np.empty((min(self.batch, levels), 3, pyramid.size, pyramid.size), np.float32)
-        for first in range(0, levels, len(inputs)):
-            batch = inputs[: levels - first]
-            for place, one in enumerate(batch):
-                pyramid.network_input(first + place, out=one)
+    def _run_network(self, pyramid: Pyramid) -> tuple[np.ndarray | None, np.ndarray | None, float]:
+        """Return the first level's mask, all levels' heatmaps, and the seconds spent in the net."""
+        level_count, seconds = len(pyramid.windows), 0.0
+        inputs = np.empty((min(self.batch, level_count), 3, pyramid.size, pyramid.size), np.float32)
+        answers = []
+        for first in range(0, level_count, len(inputs)):
+            batch = inputs[: level_count - first]
+            for level, network_input in enumerate(batch, start=first):
+                pyramid.network_input(level, out=network_input)
             start = time.perf_counter()
-            for part, whole in zip(self.engine(batch), (masks, heatmaps)):
-                whole.append(part)
+            answers.append(self.engine(batch))
             seconds += time.perf_counter() - start
+        masks = answers[0].masks
+        heatmaps = [answer.heatmaps for answer in answers if answer.heatmaps is not None]
         return (
-            None if masks[0] is None else masks[0][0],
-            None if heatmaps[0] is None else np.concatenate(heatmaps),
+            None if masks is None else masks[0],
+            np.concatenate(heatmaps) if heatmaps else None,
             seconds,
         )
 
 
-def best_keypoints(heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
-    """Keypoints (21, 3) in image pixels from the heatmaps (L, 22, S, S) of the pyramid's levels: each from the level where it is surest.
+def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
+    """Decode the keypoints, each from the level that is surest of it.
 
-    The maximum over the levels' maps (3.3) has its maximum where the surest level has its own, so that each level is
-    decoded at its own resolution and only the winners are mapped back. The letterbox's empty part is not looked at.
+    The maximum over the levels' maps (3.3) has its maximum where the surest level has its own.
+    Therefore each level is decoded at its own resolution, and only the winners are mapped back.
+    The empty part of the letterbox is left out.
+
+    Args:
+        level_heatmaps: (L, 22, S, S) of the pyramid's L levels.
+        pyramid: the pyramid of the image.
+
+    Returns:
+        (21, 3) float64 of x, y in image pixels and confidence.
     """
-    keypoints, levels = surest(heatmaps, pyramid.contents())
+    keypoints, levels = surest(level_heatmaps, pyramid.contents())
     for keypoint, level in zip(keypoints, levels):
         keypoint[:2] = apply(invert(pyramid.to_input[level]), keypoint[:2])
     return keypoints

@@ -26,7 +26,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
-from mcc_caffe.core.errors import run_command
+from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import BACKGROUND, HEATMAPS, MASK_CLASSES, PAPER, POSE_STAGES
 
@@ -35,9 +35,7 @@ FIRST, *LATER = (f"Mconv1_stage{stage}" for stage in POSE_STAGES)  # the stages'
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--openpose",
         type=pathlib.Path,

@@ -22,7 +22,8 @@ from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_gpus
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.errors import UserError, input_side, positive, run_command
+from mcc_caffe.core.commands import command_parser, input_side, positive, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
 from mcc_caffe.data.loader import LoaderConfig
@@ -35,9 +36,7 @@ _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 
 
 def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add(
         "data",

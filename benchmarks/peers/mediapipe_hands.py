@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
-from mcc_caffe.core.errors import UserError, positive, run_command
-from mcc_caffe.evaluation.predictions import write_predictions
-from mcc_caffe.evaluation.runner import choose_splits
+from mcc_caffe.core.commands import positive, run_command
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.prediction_runner import choose_splits
+from mcc_caffe.evaluation.predictions_file import write_predictions
 from mcc_caffe.paper import KEYPOINTS
 
 VERSION = "0.10.21"

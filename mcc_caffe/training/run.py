@@ -8,12 +8,12 @@ import socket
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.pycaffe import import_caffe, set_threads
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.caffe_io.weights import load_weights
+from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.heatmaps import trivial_loss
 from mcc_caffe.core.ranks import RankLost, Ranks, Stopped
@@ -123,7 +123,7 @@ def _loop(run: Run, solver, loader: Loader, ranks: Ranks) -> None:
     log = Log(run.folder, solver.iter, ranks.size * run.loader.batch_size) if first else None
     folder = run.folder / SNAPSHOTS
     saved = lost = None
-    with tqdm(
+    with progress_bar(
         total=run.max_iter, initial=solver.iter, unit="it", disable=not first, dynamic_ncols=True
     ) as bar:
         while solver.iter < run.max_iter and not ranks.stop.asked:

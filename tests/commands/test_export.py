@@ -198,7 +198,7 @@ def test_nothing_is_written_where_it_differs(tmp_path, monkeypatch):
 def test_without_the_packages(missing, code, words, tmp_path):
     call = (
         f"import sys; sys.modules[{missing!r}] = None; from mcc_caffe.export import main; "
-        "from mcc_caffe.core.errors import run_command; run_command(main)"
+        "from mcc_caffe.core.commands import run_command; run_command(main)"
     )
     done = subprocess.run(
         [sys.executable, "-c", call, "--onnx", str(tmp_path / "x.onnx")],

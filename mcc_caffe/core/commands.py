@@ -1,0 +1,179 @@
+"""What every command shares: its parser, its messages, its progress bars and its exit codes.
+
+Results go to stdout. Everything said about the work (`logging.getLogger(__name__)`) goes to
+stderr: INFO as the bare message, DEBUG with -v, and warnings and errors always, with their level
+in front. A command's `main` raises UserError for what its user can mend.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import STRIDE
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+VERBOSITY_VARIABLE = (
+    "MCC_CAFFE_VERBOSITY"  # in the environment, so that worker processes inherit it
+)
+_LEVELS = {
+    "quiet": logging.WARNING,
+    "normal": logging.INFO,
+    "verbose": logging.DEBUG,
+    "debug": logging.DEBUG,
+}
+_OWN_LOGGERS = ("mcc_caffe", "data_tools", "benchmarks", "__main__")  # other libraries: warnings
+
+_log = logging.getLogger(__name__)
+
+
+def positive(text: str) -> int:
+    """Parse an option that is a whole number above 0; an argparse `type`."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def input_side(text: str) -> int:
+    """Parse an option that is the side of a network's input in pixels; an argparse `type`."""
+    if positive(text) % STRIDE:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of {STRIDE}")
+    return int(text)
+
+
+class _SetVerbosity(argparse.Action):
+    """An option without a value that sets the verbosity as soon as it is parsed."""
+
+    def __init__(self, option_strings: list[str], const: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, nargs=0, const=const, **kwargs)
+
+    def __call__(self, *_: Any) -> None:
+        os.environ[VERBOSITY_VARIABLE] = self.const
+        _apply_verbosity()
+
+
+def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentParser:
+    """Make the argument parser of a command, with the options that all commands have.
+
+    Args:
+        description: The text of --help, printed as it stands; usually the module's `__doc__`.
+        **kwargs: Further options of argparse.ArgumentParser.
+
+    Returns:
+        A parser that knows --verbose, --quiet and --debug. They leave nothing in the namespace:
+        they take effect by themselves.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **kwargs,
+    )
+    group = parser.add_argument_group("messages").add_mutually_exclusive_group()
+    for flags, verbosity, text in (
+        (("-v", "--verbose"), "verbose", "say more about the work on stderr"),
+        (("--quiet",), "quiet", "say only warnings and errors on stderr, show no progress"),
+        (("--debug",), "debug", "as --verbose, and show the traceback of an error"),
+    ):
+        group.add_argument(
+            *flags,
+            action=_SetVerbosity,
+            const=verbosity,
+            dest=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+            help=text,
+        )
+    return parser
+
+
+def progress_bar(
+    iterable: Iterable | None = None, *, disable: bool = False, **kwargs: Any
+) -> "tqdm":
+    """Show the progress of an iteration on stderr, unless the command is --quiet.
+
+    Args:
+        iterable: What to iterate over; None for a bar that the caller updates.
+        disable: Whether to show nothing.
+        **kwargs: Further options of tqdm.
+
+    Returns:
+        The tqdm that stands for the iterable.
+    """
+    from tqdm import tqdm  # here, as not every command shows progress: quick start-up
+
+    return tqdm(iterable, disable=disable or _verbosity() == "quiet", **kwargs)
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and exit with its status.
+
+    A UserError, an OSError (a full disk, a missing file) and Ctrl-C end in one line on stderr,
+    with --debug in a traceback as well; a warning becomes one line.
+
+    Args:
+        main: The command. It returns its exit status, None for success.
+
+    Raises:
+        SystemExit: Always, with the exit status.
+    """
+    _set_up_logging()
+    status = 0
+    try:
+        status = main() or 0
+    except UserError as error:
+        _log.error("%s", error, exc_info=_verbosity() == "debug")
+        status = error.code
+    except OSError as error:
+        message = f"{error.strerror or error}: {error.filename or 'no file named'}"
+        _log.error("%s", message, exc_info=_verbosity() == "debug")
+        status = 2
+    except KeyboardInterrupt:
+        _log.info("interrupted", exc_info=_verbosity() == "debug")
+        status = 130
+    sys.exit(status)
+
+
+def _verbosity() -> str:
+    """Return the verbosity in force: quiet, normal, verbose or debug."""
+    verbosity = os.environ.get(VERBOSITY_VARIABLE, "normal")
+    return verbosity if verbosity in _LEVELS else "normal"
+
+
+def _apply_verbosity() -> None:
+    for name in _OWN_LOGGERS:
+        logging.getLogger(name).setLevel(_LEVELS[_verbosity()])
+
+
+def _set_up_logging() -> None:
+    """Send the messages and warnings of this process to stderr, a line each."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _StderrHandler) for handler in root.handlers):
+        handler = _StderrHandler()
+        handler.setFormatter(_LineFormatter())
+        root.addHandler(handler)
+    logging.captureWarnings(True)
+    warnings.formatwarning = lambda message, *_, **__: str(message)
+    _apply_verbosity()
+
+
+class _LineFormatter(logging.Formatter):
+    """The bare message up to INFO, with the level in front above it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        return prefix + record.message
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to the stderr of the moment, above the progress bars where there are any."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm_module = sys.modules.get("tqdm")  # without it there are no bars
+        write = tqdm_module.tqdm.write if tqdm_module else print
+        write(self.format(record), file=sys.stderr)

@@ -1,0 +1,98 @@
+"""The options, messages and exit codes that all commands share."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mcc_caffe.core.commands import command_parser, input_side
+from tests.support.commands import ROOT
+
+COMMAND = """
+import logging, sys, warnings
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.errors import UserError
+
+def main():
+    parser = command_parser("Counts.")
+    parser.add_argument("--fails", action="store_true")
+    options = parser.parse_args(sys.argv[1:])
+    for number in progress_bar(range(3), unit="sheep", mininterval=0):
+        logging.getLogger("mcc_caffe.sheep").info("sheep %d comes", number)
+        logging.getLogger("mcc_caffe.sheep").debug("sheep %d is woolly", number)
+        logging.getLogger("another.library").info("not our business")
+        print(number)
+    logging.getLogger("mcc_caffe.sheep").warning("the wolf is near")
+    warnings.warn("an old name")
+    if options.fails:
+        raise UserError("no sheep is left: buy some")
+
+run_command(main)
+"""
+
+
+def count_sheep(*options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def lines_without_bar(text: str) -> list[str]:
+    lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n")]
+    return [line for line in lines if line.strip() and "sheep/s" not in line]
+
+
+def test_messages_go_to_stderr_above_the_bar_and_results_to_stdout():
+    done = count_sheep()
+    assert done.returncode == 0 and done.stdout == "0\n1\n2\n"
+    assert lines_without_bar(done.stderr) == [
+        "sheep 0 comes",
+        "sheep 1 comes",
+        "sheep 2 comes",
+        "warning: the wolf is near",
+        "warning: an old name",
+    ]
+    assert "3/3" in done.stderr
+
+
+def test_quiet_says_only_warnings_and_shows_no_bar():
+    done = count_sheep("--quiet")
+    assert done.stdout == "0\n1\n2\n"
+    assert done.stderr == "warning: the wolf is near\nwarning: an old name\n"
+
+
+@pytest.mark.parametrize("option", ["-v", "--verbose", "--debug"])
+def test_verbose_says_more(option):
+    done = count_sheep(option)
+    assert "sheep 1 is woolly" in lines_without_bar(done.stderr)
+    assert "not our business" not in done.stderr
+
+
+def test_a_bad_input_gives_one_line_and_with_debug_a_traceback():
+    done = count_sheep("--fails", "--quiet")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[2:] == ["error: no sheep is left: buy some"]
+    done = count_sheep("--fails", "--debug")
+    assert done.returncode == 2
+    assert "error: no sheep is left: buy some\nTraceback (most recent call last):" in done.stderr
+    assert done.stderr.endswith("UserError: no sheep is left: buy some\n")
+
+
+def test_options_of_messages_exclude_each_other_and_leave_nothing_in_the_namespace(capsys):
+    assert vars(command_parser("Counts.").parse_args([])) == {}
+    with pytest.raises(SystemExit):
+        command_parser("Counts.").parse_args(["--quiet", "--verbose"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_the_side_of_a_networks_input_is_a_multiple_of_8(capsys):
+    parser = command_parser("Looks.")
+    parser.add_argument("--input-size", type=input_side)
+    assert parser.parse_args(["--input-size", "48"]).input_size == 48
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--input-size", "50"])
+    assert "50 is not a multiple of 8" in capsys.readouterr().err
