@@ -6,7 +6,7 @@ import numpy as np
 
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.evaluation.metrics import average_precision
-from mcc_caffe.evaluation.outcome import ALL_JOINTS, AP, CURVE_THRESHOLDS
+from mcc_caffe.evaluation.model_scores import ALL_JOINTS, AP, CURVE_THRESHOLDS
 
 FULL, NO_MASK, NO_POSE = "full", "without mask", "without pose"  # the nets
 HELD, REVERSED, UNDECIDED = "held", "the other way round", "undecided"

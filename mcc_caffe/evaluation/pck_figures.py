@@ -4,7 +4,7 @@ import numpy as np
 
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.hand import GROUPS
-from mcc_caffe.evaluation.outcome import ALL_JOINTS, CURVE_THRESHOLDS
+from mcc_caffe.evaluation.model_scores import ALL_JOINTS, CURVE_THRESHOLDS
 
 _CLOSE = 0.5  # normalised distance where the panels of a set or a group end
 _PANEL = 3.2  # inches

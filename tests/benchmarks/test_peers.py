@@ -10,7 +10,7 @@ from benchmarks.peers.environment import last_line
 from data_tools import sets
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.evaluation.predictions import Predictions
+from mcc_caffe.evaluation.predictions_file import Predictions
 
 # Finds nothing in upright pictures, and otherwise two hands, of which the second is surer: its keypoint k lies at k/20, k/40.
 STAND_IN = """

@@ -16,9 +16,9 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sheet import GAP, TILE, sample_tile
-from mcc_caffe.evaluation import runner
+from mcc_caffe.evaluation import prediction_runner as runner
 from mcc_caffe.evaluation.metrics import iou
-from mcc_caffe.evaluation.runner import choose_splits
+from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, run
 from tests.support.hands import hand, write_layout, write_set

@@ -12,8 +12,8 @@ from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import PROTOCOLS
-from mcc_caffe.evaluation.outcome import AP, Outcome, or_none
-from mcc_caffe.evaluation.runner import Found
+from mcc_caffe.evaluation.model_scores import AP, Outcome, or_none
+from mcc_caffe.evaluation.prediction_runner import Found
 
 WORST = 32  # pictures on a sheet: a page of pairs
 _CAPTION_LINES = 3

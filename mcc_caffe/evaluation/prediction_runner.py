@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data_tools import sets
+from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.evaluation.metrics import iou
-from mcc_caffe.evaluation.predictions import Predictions
+from mcc_caffe.evaluation.predictions_file import Predictions
 from mcc_caffe.inference.engines import DEFAULT_ENGINE
 from mcc_caffe.predictor import HandPredictor
 
@@ -59,7 +59,7 @@ class Net:
 
 @dataclass(frozen=True)
 class PredictionsFile:
-    """Predictions of another system, in the form of `mcc_caffe.evaluation.predictions`."""
+    """Predictions of another system, in the form of `mcc_caffe.evaluation.predictions_file`."""
 
     name: str
     path: pathlib.Path
@@ -145,7 +145,7 @@ def run(job: Job, places: list, processes: int) -> list:
     """[Seen] of the places, in their order, with a progress bar; each process works with one thread."""
     processes = min(processes, len(places))
     if processes == 1:
-        return [job.look(place) for place in tqdm(places, unit="img")]
+        return [job.look(place) for place in progress_bar(places, unit="img")]
     pool = concurrent.futures.ProcessPoolExecutor(
         processes,
         multiprocessing.get_context("spawn"),
@@ -153,7 +153,7 @@ def run(job: Job, places: list, processes: int) -> list:
         initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once and without a word
     )
     try:
-        return list(tqdm(pool.map(job.look, places), total=len(places), unit="img"))
+        return list(progress_bar(pool.map(job.look, places), total=len(places), unit="img"))
     except BrokenProcessPool:
         raise UserError(
             f"one of {processes} processes ended by itself, for lack of memory perhaps: try fewer --processes"

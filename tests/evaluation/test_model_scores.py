@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from mcc_caffe.evaluation.evaluation_report import as_json, tables
 from mcc_caffe.evaluation.metrics import keypoint_distances
-from mcc_caffe.evaluation.outcome import outcome
-from mcc_caffe.evaluation.predictions import Predictions, write_predictions
-from mcc_caffe.evaluation.report import as_json, tables
-from mcc_caffe.evaluation.runner import Found, Seen
+from mcc_caffe.evaluation.model_scores import outcome
+from mcc_caffe.evaluation.prediction_runner import Found, Seen
+from mcc_caffe.evaluation.predictions_file import Predictions, write_predictions
 
 
 def seen(truth, keypoints, mask_png=None, overlap=None, has_mask=True) -> Seen:
