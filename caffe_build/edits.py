@@ -166,6 +166,24 @@ GPU_EDITS = (
         )
         for name in ("conv", "deconv")
     ),
+    # Caffe reshapes every layer before every pass, and this one then asks cuDNN again for three
+    # algorithms and their workspaces. They depend on the layer's fixed settings and on the shape
+    # of the inputs, which all have the same one: they are asked for when that shape is a new one.
+    Edit(
+        "include/caffe/layers/cudnn_conv_layer.hpp",
+        "  bool handles_setup_;\n  cudnnHandle_t* handle_;",
+        "  bool handles_setup_;\n"
+        "  vector<int> chosen_shape_;  // of the inputs that the algorithms were chosen for\n"
+        "  cudnnHandle_t* handle_;",
+    ),
+    Edit(
+        "src/caffe/layers/cudnn_conv_layer.cpp",
+        "  const int stride_w = stride_data[1];\n\n  // Specify workspace limit",
+        "  const int stride_w = stride_data[1];\n\n"
+        "  if (bottom[0]->shape() == chosen_shape_) { return; }\n"
+        "  chosen_shape_ = bottom[0]->shape();\n\n"
+        "  // Specify workspace limit",
+    ),
     # A cuDNN layer aborts where there is no GPU. In CPU mode the default is what it is in a build for the CPU.
     Edit(_FACTORY, "if (!use_dilation) {", "if (!use_dilation && Caffe::mode() == Caffe::GPU) {"),
     Edit(
