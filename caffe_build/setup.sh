@@ -106,7 +106,7 @@ fi
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 
 # The folder counts too: an editable installation knows its own path.
-key=$( { pwd; cat setup.py caffe_build/setup.sh; } | sha256sum | cut -c1-16)
+key=$( { pwd; cat pyproject.toml setup.py caffe_build/setup.sh; } | sha256sum | cut -c1-16)
 stamp=.venv/.setup-$key
 if [ -e "$stamp" ] && "$venv_python" -c '' 2>/dev/null; then
     say "all in place"
