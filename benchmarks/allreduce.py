@@ -1,40 +1,46 @@
-"""How long the ranks take to average their gradients: `python -m benchmarks.allreduce`, or under mpirun.
+"""How long the ranks take to average their gradients: `python -m benchmarks.allreduce`.
 
-    python -m benchmarks.allreduce --processes 2                            # shared memory, as train --processes uses it
+    python -m benchmarks.allreduce --processes 2       # shared memory, as train --processes
     mpirun -np 2 --bind-to none python -m benchmarks.allreduce              # MPI's shared memory
     mpirun -np 2 --bind-to none --mca btl tcp,self python -m benchmarks.allreduce
     mpirun -np 4 --hostfile hosts --bind-to none python -m benchmarks.allreduce
 
-Prints a Markdown row for each network: the bytes of its gradients, the median time, and the rate at which a rank's link was
-used, 2 (N - 1) / N x bytes / time, which a ring all-reduce of N ranks sends and receives at the least.
+Prints a Markdown row for each network: the bytes of its gradients, the median time, and the rate
+at which a rank's link was used. That is 2 (N - 1) / N x bytes / time, which a ring all-reduce of
+N ranks sends and receives at the least.
 """
 
-import argparse
 import statistics
 import time
 
 import numpy as np
 
+from benchmarks.output import markdown_table
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
-from mcc_caffe.core.commands import positive, run_command
+from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
-from mcc_caffe.paper import VARIANTS
-from mcc_caffe.training.launch import launch
+from mcc_caffe.paper import VARIANTS, Variant
+from mcc_caffe.training.launcher import launch
+
+COLUMNS = ["network", "ranks", "MB", "ms, median (least, most)", "GB/s a link"]
 
 
-def parameters(variant) -> int:
-    """The number of float32 gradients of a variant's network."""
+def count_gradients(variant: Variant) -> int:
+    """Return the number of float32 gradients of a variant's network."""
     net = import_caffe().Net(str(shipped(f"prototxt/{variant.name}/deploy.prototxt")), 1)
     return parameter_count(net)
 
 
-def measure(ranks: Ranks, sizes: dict, repeats: int) -> None:
-    """Times `repeats` averages of each size, after one that does not count; rank 0 prints."""
-    rows = [
-        "| network | ranks | MB | ms, median (least, most) | GB/s a link |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+def measure(ranks: Ranks, sizes: dict[str, int], repeats: int) -> None:
+    """Time averages of arrays of each size; rank 0 prints the table.
+
+    Args:
+        ranks: the ranks that average.
+        sizes: {network: number of its gradients}.
+        repeats: exchanges that count, after one that does not.
+    """
+    lines = []
     for name, size in sizes.items():
         array, times = np.ones(size, np.float32), []
         for _ in range(repeats + 1):
@@ -42,27 +48,26 @@ def measure(ranks: Ranks, sizes: dict, repeats: int) -> None:
             ranks.average(array)
             times.append(time.perf_counter() - start)
         assert (array == 1).all()
-        median, moved = (
-            statistics.median(times[1:]),
-            2 * (ranks.size - 1) / ranks.size * array.nbytes,
-        )
-        shown = f"{1e3 * median:.1f} ({1e3 * min(times[1:]):.1f}, {1e3 * max(times[1:]):.1f})"
-        rows.append(
-            f"| {name} | {ranks.size} | {array.nbytes / 1e6:.1f} | {shown} | {moved / median / 1e9:.2f} |"
-        )
+        times = times[1:]
+        median = statistics.median(times)
+        ring_bytes = 2 * (ranks.size - 1) / ranks.size * array.nbytes
+        milliseconds = f"{1e3 * median:.1f} ({1e3 * min(times):.1f}, {1e3 * max(times):.1f})"
+        rate = f"{ring_bytes / median / 1e9:.2f}"
+        lines.append([name, ranks.size, f"{array.nbytes / 1e6:.1f}", milliseconds, rate])
     if ranks.rank == 0:
-        print("\n".join(rows))
+        print(markdown_table(COLUMNS, lines))
     ranks.finish()
 
 
-def _rank(rank: int, ranks: int, shared: tuple, sizes: dict, repeats: int) -> None:
+def _measure_rank(
+    rank: int, ranks: int, shared: tuple, sizes: dict[str, int], repeats: int
+) -> None:
     measure(LocalRanks(rank, ranks, shared), sizes, repeats)
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = command_parser(__doc__, prog="python -m benchmarks.allreduce")
     parser.add_argument(
         "--processes",
         type=positive,
@@ -73,18 +78,13 @@ def main(argv=None) -> None:
         "--repeats", type=positive, default=20, help="exchanges that count (default: 20)"
     )
     options = parser.parse_args(argv)
-    sizes = {variant.name: parameters(variant) for variant in VARIANTS.values()}
+    sizes = {variant.name: count_gradients(variant) for variant in VARIANTS.values()}
     if started_by_mpirun():
         measure(MpiRanks(), sizes, options.repeats)
     else:
-        launch(
-            _rank,
-            options.processes,
-            options.processes,
-            LocalRanks.shared(options.processes),
-            sizes,
-            options.repeats,
-        )
+        count = options.processes
+        shared = LocalRanks.shared(count)
+        launch(_measure_rank, count, count, shared, sizes, options.repeats)
 
 
 if __name__ == "__main__":

@@ -1,85 +1,80 @@
-"""Does a GPU compute what the CPU computes, and how fast is it? `python -m benchmarks.gpu` (`make bench-gpu`).
+"""Does a GPU compute what the CPU computes, and how fast is it?
 
-Needs a Caffe with CUDA (`make caffe GPU=1`) and a GPU. Prints a Markdown table and writes it, with a JSON of the same, to --out:
+    python -m benchmarks.gpu            # make bench-gpu
 
-- agreement: the whole train net, forward and backward, of one random image on the GPU and on the CPU, with and without TF32;
-- training: seconds an iteration on inputs that stay on the GPU, for several limits of a layer's cuDNN workspace
-  (CAFFE_CUDNN_WORKSPACE_MIB; Caffe's own is 8 MiB); then by mcc_caffe.train, with the share of it that waits for the loader;
-- PyTorch beside it: the same net in eager mode on the same GPU, in the interpreter that --torch names;
+It needs a Caffe with CUDA (`make caffe GPU=1`) and a GPU. It prints a Markdown table and writes
+it, with a JSON of the same, to --out:
+
+- agreement: the train net, forward and backward, of one random image on the GPU and on the CPU,
+  with and without TF32;
+- training: seconds an iteration on inputs that stay on the GPU, for several limits of a layer's
+  cuDNN workspace (CAFFE_CUDNN_WORKSPACE_MIB; Caffe's own is 8 MiB); then by mcc_caffe.train, with
+  the share of it that waits for the loader;
+- PyTorch beside it: the same net in eager mode on the same GPU, in the interpreter of --torch;
 - inference: a single pass and the whole pyramid of a 640 x 480 image.
 
-TF32 is what cuDNN does by itself on GPUs since 2020; NVIDIA_TF32_OVERRIDE=0 turns it off, here as anywhere.
+cuDNN takes TF32 by itself on GPUs since 2020; NVIDIA_TF32_OVERRIDE=0 turns it off.
 """
 
 import argparse
-import json
-import os
+import functools
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from functools import partial
+from collections.abc import Callable
+from typing import NamedTuple
 
-from google.protobuf import json_format
-from tqdm import tqdm
-
-from benchmarks.gpu_worker import alone
-from caffe_build.check import reason
-from data_tools import build_lmdb, synth
+from benchmarks import nets
+from benchmarks.hands import render_set
+from benchmarks.jobs import Row, ask, describe_failure
+from benchmarks.network import describe_layers
+from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
 from mcc_caffe.caffe_io.pycaffe import require_gpus
-from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.paper import PAPER, VARIANTS
-from mcc_caffe.training.log import read_log
+from mcc_caffe.paper import PAPER, VARIANTS, Variant
+from mcc_caffe.training.run_log import read_log
 
 WORKSPACES = (8, 64, 512)  # MiB
 ITERATIONS = 20
 
 
-def setting(workspace: int = WORKSPACES[0], tf32: bool = True) -> dict:
-    """The environment that asks for a workspace limit, in MiB, and for TF32 or not."""
-    return {
-        "CAFFE_CUDNN_WORKSPACE_MIB": str(workspace),
-        **({} if tf32 else {"NVIDIA_TF32_OVERRIDE": "0"}),
-    }
+class Job(NamedTuple):
+    """A figure that is to be measured."""
+
+    task: str
+    variant: str
+    setting: str
+    measure: Callable[[], Row]
 
 
-def ask(python, module: str, *args, environment: dict = {}) -> dict:
-    """The JSON that `python -m module args` prints last, or {"failed": why}."""
-    done = subprocess.run(
-        [python, "-m", module, *map(str, args)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    return {"failed": reason(done)} if done.returncode else json.loads(done.stdout.splitlines()[-1])
+def environment_for(workspace: int = WORKSPACES[0], tf32: bool = True) -> dict[str, str]:
+    """Return the environment variables for a workspace limit, in MiB, and for TF32 or not."""
+    override = {} if tf32 else {"NVIDIA_TF32_OVERRIDE": "0"}
+    return {"CAFFE_CUDNN_WORKSPACE_MIB": str(workspace), **override}
 
 
-def with_loader(source: pathlib.Path, gpu: int) -> dict:
-    """{"seconds", "wait"}: medians an iteration of mcc_caffe.train on the paper variant, two loader processes."""
+def measure_with_loader(source: pathlib.Path, gpu: int) -> Row:
+    """Train the paper variant with mcc_caffe.train and two loader processes.
+
+    Returns:
+        The medians an iteration: "seconds", and "wait", the seconds of waiting for data.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "mcc_caffe.train",
-            source,
-            "--variant",
-            PAPER.name,
-            "--gpus",
-            str(gpu),
-            "--interval",
-            "1",
-            "--iterations",
-            str(ITERATIONS),
-            "--out",
-            folder,
-        ]
+        options = {
+            "--variant": PAPER.name,
+            "--gpus": gpu,
+            "--interval": 1,
+            "--iterations": ITERATIONS,
+            "--out": folder,
+        }
+        words = [source, *(word for option in options.items() for word in option)]
+        command = [sys.executable, "-m", "mcc_caffe.train", *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            return {"failed": reason(done)}
+            return {"status": describe_failure(done.returncode, done.stderr)}
         lines = read_log(pathlib.Path(folder))[5:]  # past the start and the prefetched batches
     return {
         "seconds": statistics.median(line["seconds"] for line in lines),
@@ -87,66 +82,73 @@ def with_loader(source: pathlib.Path, gpu: int) -> dict:
     }
 
 
-def jobs(gpu: int, torch: str, folder: pathlib.Path) -> list:
-    """(what, variant, setting, function that measures it) of every figure, in the table's order."""
+def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
+    """Return the jobs of every figure, in the table's order.
 
-    def own(
-        what: str, variant, job: str, *numbers, workspace: int = WORKSPACES[0], tf32: bool = True
-    ) -> tuple:
-        measure = partial(
+    Args:
+        gpu: id of the GPU.
+        torch: interpreter that has PyTorch for CUDA, if any.
+        folder: folder that has lmdb/train, and the paper's train net as layers.json.
+    """
+
+    def ask_worker(
+        task: str,
+        variant: Variant,
+        figure: str,
+        *numbers: int,
+        workspace: int = WORKSPACES[0],
+        tf32: bool = True,
+    ) -> Job:
+        measure = functools.partial(
             ask,
             sys.executable,
             "benchmarks.gpu_worker",
-            job,
+            figure,
             variant.name,
             gpu,
             *numbers,
-            environment=setting(workspace, tf32),
+            environment=environment_for(workspace, tf32),
         )
-        return what, variant.name, f"{'TF32' if tf32 else 'no TF32'}, {workspace} MiB", measure
+        setting = f"{'TF32' if tf32 else 'no TF32'}, {workspace} MiB"
+        return Job(task, variant.name, setting, measure)
 
     batch = PAPER.batch_size
-    found = [
-        own("GPU against CPU", variant, "agreement", tf32=tf32)
+    training = f"training, batch {batch}"
+    steps = [
+        ask_worker("GPU against CPU", variant, "agreement", tf32=tf32)
         for variant in VARIANTS.values()
         for tf32 in (False, True)
     ]
-    found += [
-        own(f"training, batch {batch}", PAPER, "training", batch, ITERATIONS, workspace=workspace)
+    steps += [
+        ask_worker(training, PAPER, "training", batch, ITERATIONS, workspace=workspace)
         for workspace in WORKSPACES
     ]
-    found += [own(f"training, batch {batch}", PAPER, "training", batch, ITERATIONS, tf32=False)]
+    steps.append(ask_worker(training, PAPER, "training", batch, ITERATIONS, tf32=False))
     for tf32 in (True, False) if torch else ():
-        measure = partial(
+        measure = functools.partial(
             ask,
             torch,
-            "benchmarks.peers.torch_training",
+            "benchmarks.peers.torch_gpu_training",
             folder / "layers.json",
             f"cuda:{gpu}",
             batch,
             ITERATIONS,
             int(tf32),
         )
-        found.append(
-            (
-                f"PyTorch, training, batch {batch}",
-                PAPER.name,
-                "TF32" if tf32 else "no TF32",
-                measure,
-            )
-        )
-    found.append(
-        (
+        setting = "TF32" if tf32 else "no TF32"
+        steps.append(Job(f"PyTorch, training, batch {batch}", PAPER.name, setting, measure))
+    steps.append(
+        Job(
             f"training with its data layer, batch {batch}",
             PAPER.name,
             "as it is",
-            partial(with_loader, folder / "lmdb/train", gpu),
+            functools.partial(measure_with_loader, folder / "lmdb/train", gpu),
         )
     )
     for variant in VARIANTS.values():
         for levels, name in ((1, "single pass"), (0, "full pyramid")):
-            found += [
-                own(
+            steps += [
+                ask_worker(
                     f"inference, {name}",
                     variant,
                     "inference",
@@ -156,90 +158,86 @@ def jobs(gpu: int, torch: str, folder: pathlib.Path) -> list:
                 )
                 for workspace in WORKSPACES[:2]
             ]
-    return found
+    return steps
 
 
-def words(figure: dict) -> str:
-    """A figure as the table shows it."""
-    if "failed" in figure:
-        return f"failed: {figure['failed']}"
+def describe_figure(figure: Row) -> str:
+    """Return a figure as the table shows it."""
+    if figure.get("status"):
+        return figure["status"]
     if "forward" in figure:
         return ", ".join(
-            f"{way} {figure[way]['error']:.1e} ({figure[way]['blob']})"
-            for way in ("forward", "backward")
+            f"{direction} {figure[direction]['error']:.1e} ({figure[direction]['blob']})"
+            for direction in ("forward", "backward")
         )
     if "wait" in figure:
-        return f"{figure['seconds']:.3f} s/iteration, {figure['wait']:.3f} s of it waiting for data"
+        wait = f"{figure['wait']:.3f} s of it waiting for data"
+        return f"{figure['seconds']:.3f} s/iteration, {wait}"
     if "levels" in figure:
-        return f"{1e3 * figure['total']:.1f} ms/image, {1e3 * figure['network']:.1f} of it in the net, {figure['levels']} levels"
+        network = f"{1e3 * figure['network']:.1f} of it in the net"
+        return f"{1e3 * figure['total']:.1f} ms/image, {network}, {figure['levels']} levels"
     return f"{figure['seconds']:.3f} s/iteration, {figure['mib']} MiB"
 
 
 def require_torch(python: str) -> None:
-    """UserError where that interpreter has no PyTorch that works with CUDA."""
-    test = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'its PyTorch finds no CUDA')"
+    """Check that an interpreter has a PyTorch that works with CUDA.
+
+    Raises:
+        UserError: if it has none.
+    """
+    test = (
+        "import sys, torch; "
+        "sys.exit(0 if torch.cuda.is_available() else 'its PyTorch finds no CUDA')"
+    )
     try:
         done = subprocess.run([python, "-c", test], capture_output=True, text=True)
     except OSError as error:
         raise UserError(f"--torch {python}: {error.strerror}") from None
     if done.returncode:
+        reason = describe_failure(done.returncode, done.stderr).removeprefix("failed: ")
         raise UserError(
-            f"--torch {python} will not do ({reason(done)}): name a Python with PyTorch for CUDA, or leave it out"
+            f"--torch {python} will not do ({reason}): "
+            "name a Python with PyTorch for CUDA, or leave it out"
         )
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command_parser(__doc__, prog="python -m benchmarks.gpu")
     parser.add_argument("--gpu", type=int, default=0, metavar="ID", help="(default: 0)")
     parser.add_argument(
         "--torch", metavar="PYTHON", help="interpreter that has PyTorch for CUDA, to compare with"
     )
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/bench-gpu"),
-        metavar="FOLDER",
-        help="(default: runs/bench-gpu)",
-    )
-    options = parser.parse_args(argv)
+    add_out_option(parser, "runs/bench-gpu")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    options = arguments(argv)
     require_gpus([options.gpu])
     if options.torch:
         require_torch(options.torch)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        synth.main(
-            ["--out", str(folder / "hands"), "--train", "60", "--test", "2", "--size", "640"]
-        )
-        build_lmdb.main([str(folder / "hands"), str(folder / "lmdb")])
-        layers = [
-            json_format.MessageToDict(layer, preserving_proto_field_name=True)
-            for layer in alone(PAPER.name, PAPER.batch_size).layer
-        ]
-        (folder / "layers.json").write_text(json.dumps(layers))
-        with tqdm(jobs(options.gpu, options.torch, folder), unit="figure") as bar:
-            for what, variant, how, measure in bar:
-                bar.set_postfix_str(f"{what}, {variant}, {how}")
-                rows.append((what, variant, how, measure()))
-    machine = f"{_card(options.gpu)}, {platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
-    table = ["| what | variant | setting | figure |", "| --- | --- | --- | --- |"]
-    table += [
-        f"| {what} | {variant} | {how} | {words(figure)} |" for what, variant, how, figure in rows
-    ]
-    options.out.mkdir(parents=True, exist_ok=True)
-    text = "\n".join([machine, "", *table, ""])
-    (options.out / "gpu.md").write_text(text)
-    (options.out / "gpu.json").write_text(
-        json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n"
-    )
-    print(text)
+        render_set(folder)
+        batch = nets.random_batch(PAPER.name, PAPER.batch_size)
+        fed_net = nets.fed_by_hand(nets.read_train_net(PAPER.name), batch)
+        (folder / "layers.json").write_text(describe_layers(fed_net))
+        bar = progress_bar(jobs(options.gpu, options.torch, folder), unit="figure")
+        for job in bar:
+            bar.set_postfix_str(f"{job.task}, {job.variant}, {job.setting}")
+            rows.append((job.task, job.variant, job.setting, job.measure()))
+    machine = describe_machine(_card(options.gpu))
+    lines = [[*labels, describe_figure(figure)] for *labels, figure in rows]
+    table = markdown_table(["task", "variant", "setting", "figure"], lines)
+    content = {"machine": machine, "rows": rows}
+    write_results(options.out, "gpu", f"{machine}\n\n{table}\n", content)
 
 
 def _card(gpu: int) -> str:
+    """Return the name and the driver of a GPU."""
     query = [
         "nvidia-smi",
         f"--id={gpu}",

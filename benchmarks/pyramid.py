@@ -1,44 +1,46 @@
-"""Where an image's time goes in inference, the network and everything else: `python -m benchmarks.pyramid [--quick]`.
+"""Where an image's time goes in inference: `python -m benchmarks.pyramid [--quick]`.
 
-For each variant, in a single pass and in the paper's pyramid: a JPEG of 640 x 480 read, the network's inputs made, the network, the
-keypoints looked for, mask and heatmaps drawn, the picture and its PNG; then, of `predict`, all that is not the network as a share of
-it, the same for a network three times as fast, the time of an image when a folder is worked through as `mcc_caffe.infer`
-does (reading and drawing meanwhile), and the most memory that a process took. Prints a Markdown table and writes it to --out with a JSON of
-the same. mini has the weights that come with the package, paper those that it starts with. The paper's pyramid takes minutes: --quick
-leaves it out.
+For each variant, in a single pass and in the paper's pyramid, it times every step: a JPEG of
+640 x 480 is read, the network's inputs are made, the network runs, the keypoints are looked for,
+mask and heatmaps are drawn, and the picture and its PNG are made. It also gives the share of
+`predict` that is not the network, the same for a network three times as fast, the time of an
+image when a folder is worked through as `mcc_caffe.infer` does (it reads and draws meanwhile), and
+the most memory that a process took. It prints a Markdown table and writes it to --out with a JSON
+of the same.
+
+mini has the weights that come with the package, paper those that it starts with. The paper's
+pyramid takes minutes: --quick leaves it out.
 """
 
-import argparse
 import contextlib
 import io
-import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from benchmarks.hands import HEIGHT, WIDTH, example_jpeg
+from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import shipped_weights
-from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.geometry import pyramid_windows
-from mcc_caffe.infer import infer_images
+from mcc_caffe.infer import Job, ResultWriter
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.paper import MINI, PAPER, Variant
 from mcc_caffe.predictor import HandPredictor, best_keypoints
 
-SIZE = 640, 480
-FASTER = 3  # times as fast as Caffe on a CPU is a network of today's engines
+SIZE = WIDTH, HEIGHT
+FASTER = 3  # today's engines run the network this many times as fast as Caffe on a CPU
 READ, INPUTS, NETWORK, KEYPOINTS, REST = (
     "reading the JPEG",
     "inputs of all levels",
@@ -49,63 +51,106 @@ READ, INPUTS, NETWORK, KEYPOINTS, REST = (
 MASK, HEATMAPS, DRAWING, PNG = "mask in the image", "heatmaps of all levels", "picture", "PNG of it"
 STEPS = (READ, INPUTS, NETWORK, KEYPOINTS, REST, MASK, HEATMAPS, DRAWING, PNG)
 
+Result = TypeVar("Result")
 
-def example_jpeg() -> bytes:
-    """A JPEG of 640 x 480: the hand of docs/demo.jpg, enlarged."""
-    demo = cv2.imread(str(pathlib.Path(__file__).parent.parent / "docs/demo.jpg"))
-    return cv2.imencode(".jpg", cv2.resize(demo[310:610, 335:655], SIZE))[1].tobytes()
+
+class Case(NamedTuple):
+    """What a column of the table is measured on."""
+
+    variant: Variant
+    levels: int | None  # None: the pyramid
+    repeats: int
+    images: int  # of the folder; 0 leaves it out
+
+
+CASES = (
+    Case(MINI, 1, 30, 60),
+    Case(MINI, None, 5, 8),
+    Case(PAPER, 1, 3, 4),
+    Case(PAPER, None, 1, 0),
+)
+QUICK_CASES = (Case(MINI, 1, 10, 20), Case(MINI, None, 2, 3), Case(PAPER, 1, 1, 0))
+
+
+class Column(TypedDict):
+    """The figures of a case."""
+
+    variant: str
+    levels: int
+    seconds: dict[str, float]  # by step
+    rest_share: dict[str, float]  # by network
+    folder_seconds: float | None  # an image
+    peak_mib: float
+
+
+class StepTimer:
+    """Collects the seconds of each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {step: [] for step in STEPS}
+
+    def run(self, step: str, function: Callable[..., Result], *args: Any) -> Result:
+        """Call function(*args) as a step and return its result."""
+        start = time.perf_counter()
+        result = function(*args)
+        self.seconds[step].append(time.perf_counter() - start)
+        return result
+
+    def medians(self) -> dict[str, float]:
+        """Return the median seconds of each step."""
+        return {step: statistics.median(seconds) for step, seconds in self.seconds.items()}
 
 
 def weights_of(variant: Variant, folder: pathlib.Path) -> pathlib.Path:
-    """The weights that come with the package, else a caffemodel as the net starts, written to `folder`."""
+    """Return the weights that come with the package.
+
+    Where there are none, write a caffemodel of the net's start values to `folder` and return it.
+    """
     path = shipped_weights(variant.name) or folder / f"{variant.name}.caffemodel"
     if not path.exists():
         caffe = import_caffe()
-        caffe.Net(str(shipped(f"prototxt/{variant.name}/deploy.prototxt")), caffe.TEST).save(
-            str(path)
-        )
+        deploy = shipped(f"prototxt/{variant.name}/deploy.prototxt")
+        caffe.Net(str(deploy), caffe.TEST).save(str(path))
     return path
 
 
-def step_seconds(predictor: HandPredictor, jpeg: bytes, repeats: int) -> tuple:
-    """({step: median seconds}, levels) of one image, its steps one after the other."""
-    times = {step: [] for step in STEPS}
+def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
+    """Time the steps of one image, one after the other; return its levels."""
+    encoded = np.frombuffer(jpeg, np.uint8)
+    image = timer.run(READ, cv2.imdecode, encoded, cv2.IMREAD_COLOR)
+    pose = predictor.predict(image)
+    assert pose.level_heatmaps is not None and pose.mask_cells is not None
+    windows = pyramid_windows(*SIZE, np.random.default_rng(0), predictor.levels)
+    pyramid = Pyramid(image, windows, predictor.input_size)
+    network_input = np.empty((3, pyramid.size, pyramid.size), np.float32)
 
-    def timed(step: str, call: Callable):
-        start = time.perf_counter()
-        result = call()
-        times[step].append(time.perf_counter() - start)
-        return result
+    def make_inputs() -> None:
+        for level in range(pose.levels):
+            pyramid.network_input(level, network_input)
 
-    for _ in range(repeats):
-        image = timed(READ, lambda: cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))
-        pose = predictor.predict(image)
-        pyramid = Pyramid(
-            image,
-            pyramid_windows(*SIZE, np.random.default_rng(0), predictor.levels),
-            predictor.input_size,
-        )
-        out = np.empty((3, pyramid.size, pyramid.size), np.float32)
-        timed(INPUTS, lambda: [pyramid.network_input(level, out) for level in range(pose.levels)])
-        timed(KEYPOINTS, lambda: best_keypoints(pose.level_heatmaps, pyramid))
-        times[NETWORK].append(pose.timings["network"])
-        times[REST].append(
-            max(
-                pose.timings["total"]
-                - sum(times[step][-1] for step in (INPUTS, NETWORK, KEYPOINTS)),
-                0,
-            )
-        )
-        timed(MASK, lambda: mask_in_image(pose.mask_cells, pose.to_input[0], SIZE))
-        timed(HEATMAPS, lambda: aggregate(pose.level_heatmaps, pose.to_input, pose.input_size))
-        pose.mask, pose.heatmaps  # so that they are there
-        picture = timed(DRAWING, lambda: draw_pose(image, pose))
-        timed(PNG, lambda: cv2.imencode(".png", picture))
-    return {step: statistics.median(seconds) for step, seconds in times.items()}, pose.levels
+    timer.run(INPUTS, make_inputs)
+    timer.run(KEYPOINTS, best_keypoints, pose.level_heatmaps, pyramid)
+    timer.seconds[NETWORK].append(pose.timings["network"])
+    timed_seconds = sum(timer.seconds[step][-1] for step in (INPUTS, NETWORK, KEYPOINTS))
+    timer.seconds[REST].append(max(pose.timings["total"] - timed_seconds, 0))
+    timer.run(MASK, mask_in_image, pose.mask_cells, pose.to_input[0], SIZE)
+    timer.run(HEATMAPS, aggregate, pose.level_heatmaps, pose.to_input, pose.input_size)
+    for name in ("mask", "heatmaps"):
+        getattr(pose, name)  # they are made at the first look, which the drawing shall not pay for
+    picture = timer.run(DRAWING, draw_pose, image, pose)
+    timer.run(PNG, cv2.imencode, ".png", picture)
+    return pose.levels
 
 
-def shares(steps: dict) -> dict:
-    """Everything else that `predict` does, as a share of the network's time, as it is and were the network FASTER."""
+def rest_shares(steps: dict[str, float]) -> dict[str, float]:
+    """Return what else `predict` does as a share of the network's time.
+
+    Args:
+        steps: {step: seconds}.
+
+    Returns:
+        The share for the network as it is, and for one that is FASTER.
+    """
     rest = sum(steps[step] for step in (INPUTS, KEYPOINTS, REST))
     return {
         "network": rest / steps[NETWORK],
@@ -114,117 +159,101 @@ def shares(steps: dict) -> dict:
 
 
 def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
-    """Seconds an image of a folder of so many, read, found and written as pictures and JSON by the pipeline of `mcc_caffe.infer`."""
+    """Return the seconds an image of a folder of `images`, worked through as by mcc_caffe.infer.
+
+    The images are read, looked at, and written as pictures and JSON.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        writer = ResultWriter(predictor, {}, heatmaps=False, skip_unreadable=False, progress=False)
         jobs = [
-            (pathlib.Path(folder, f"{number}.jpg"), pathlib.Path(folder, "out", str(number)))
+            Job(pathlib.Path(folder, f"{number}.jpg"), pathlib.Path(folder, "out", str(number)))
             for number in range(images)
         ]
         for source, _ in jobs:
             source.write_bytes(jpeg)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             start = time.perf_counter()
-            infer_images(predictor, jobs, {}, heatmaps=False, pass_over=_fail, bar=False)
+            writer.write_images(jobs)
             return (time.perf_counter() - start) / images
 
 
-def _fail(error: Exception) -> str:
-    raise error
-
-
-def peak_mib(variant: Variant, levels, weights: pathlib.Path, jpeg: bytes) -> float:
-    """The most memory, MiB, that a process takes which finds the hand in one image and draws it."""
-    code = (
-        "import cv2, numpy, sys; from mcc_caffe.predictor import HandPredictor; from mcc_caffe.core.drawing import draw_pose\n"
-        "image = cv2.imdecode(numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8), 1)\n"
-        f"draw_pose(image, HandPredictor({str(weights)!r}, {variant.name!r}, levels={levels}).predict(image))\n"
-        "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
-    )
+def peak_mib(variant: Variant, levels: int | None, weights: pathlib.Path, jpeg: bytes) -> float:
+    """Return the most memory, MiB, of a process that finds the hand in one image and draws it."""
+    code = f"""
+import cv2, numpy, sys
+from benchmarks.timing import peak_mib
+from mcc_caffe.core.drawing import draw_pose
+from mcc_caffe.predictor import HandPredictor
+image = cv2.imdecode(numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8), 1)
+predictor = HandPredictor({str(weights)!r}, {variant.name!r}, levels={levels})
+draw_pose(image, predictor.predict(image))
+print(peak_mib())
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], input=jpeg, stdout=subprocess.PIPE, check=True
     )
     return float(done.stdout)
 
 
-def measure(variant: Variant, levels, repeats: int, images: int, folder: pathlib.Path) -> dict:
-    """All figures of a variant for `levels` (1, or None for the pyramid); images: of the folder, 0 leaves it out."""
-    weights, jpeg = weights_of(variant, folder), example_jpeg()
-    predictor = HandPredictor(weights, variant.name, levels=levels)
-    if repeats > 1:
-        step_seconds(predictor, jpeg, 1)  # the first image is slower
-    steps, count = step_seconds(predictor, jpeg, repeats)
+def measure(case: Case, folder: pathlib.Path) -> Column:
+    """Measure all figures of a case; files lie in `folder` meanwhile."""
+    weights, jpeg = weights_of(case.variant, folder), example_jpeg()
+    predictor = HandPredictor(weights, case.variant.name, levels=case.levels)
+    if case.repeats > 1:
+        time_steps(predictor, jpeg, StepTimer())  # the first image is slower
+    timer, levels = StepTimer(), 0
+    for _ in range(case.repeats):
+        levels = time_steps(predictor, jpeg, timer)
+    steps = timer.medians()
     return {
-        "variant": variant.name,
-        "levels": count,
+        "variant": case.variant.name,
+        "levels": levels,
         "seconds": steps,
-        "share of": shares(steps),
-        "folder, seconds an image": folder_seconds(predictor, jpeg, images) if images else None,
-        "peak memory, MiB": peak_mib(variant, levels, weights, jpeg),
+        "rest_share": rest_shares(steps),
+        "folder_seconds": folder_seconds(predictor, jpeg, case.images) if case.images else None,
+        "peak_mib": peak_mib(case.variant, case.levels, weights, jpeg),
     }
 
 
-def table(results: list) -> str:
-    """Markdown: a row a step, a column a measurement."""
-    names = [
-        f"{one['variant']}, {one['levels']} level{'s' * (one['levels'] > 1)}" for one in results
+def table(columns: list[Column]) -> str:
+    """Return the table in Markdown: a line for each step, a column for each case."""
+    headings = [
+        f"{column['variant']}, {column['levels']} level{'s' * (column['levels'] > 1)}"
+        for column in columns
     ]
-    rows = [["ms an image", *names], ["---"] * (len(names) + 1)]
-    rows += [[step, *(f"{1e3 * one['seconds'][step]:.1f}" for one in results)] for step in STEPS]
-    for of in results[0]["share of"]:
-        rows.append(
-            [
-                f"predict without the network, of the {of}",
-                *(f"{100 * one['share of'][of]:.1f} %" for one in results),
-            ]
-        )
-    folder = [one["folder, seconds an image"] for one in results]
-    rows.append(
-        [
-            "an image of a folder, all steps",
-            *("" if seconds is None else f"{1e3 * seconds:.1f}" for seconds in folder),
-        ]
-    )
-    rows.append(["most memory, MiB", *(f"{one['peak memory, MiB']:.0f}" for one in results)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    lines = [
+        [step, *(f"{1e3 * column['seconds'][step]:.1f}" for column in columns)] for step in STEPS
+    ]
+    for network in columns[0]["rest_share"]:
+        shares = [f"{100 * column['rest_share'][network]:.1f} %" for column in columns]
+        lines.append([f"predict without the network, of the {network}", *shares])
+    folder = [
+        "" if column["folder_seconds"] is None else f"{1e3 * column['folder_seconds']:.1f}"
+        for column in columns
+    ]
+    lines.append(["an image of a folder, all steps", *folder])
+    lines.append(["most memory, MiB", *(f"{column['peak_mib']:.0f}" for column in columns)])
+    return markdown_table(["ms an image", *headings], lines)
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/bench"),
-        help="folder (default: runs/bench)",
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = command_parser(__doc__, prog="python -m benchmarks.pyramid")
+    add_out_option(parser, "runs/bench")
     parser.add_argument(
         "--quick",
         action="store_true",
         help="leave the paper variant's pyramid out, and fewer repeats",
     )
     options = parser.parse_args(argv)
-    jobs = [
-        (MINI, 1, 30, 60),
-        (MINI, None, 5, 8),
-        (PAPER, 1, 3, 4),
-        (PAPER, None, 1, 0),
-    ]  # variant, levels, repeats, images
-    if options.quick:
-        jobs = [(MINI, 1, 10, 20), (MINI, None, 2, 3), (PAPER, 1, 1, 0)]
+    cases = QUICK_CASES if options.quick else CASES
     with tempfile.TemporaryDirectory() as folder:
-        results = [measure(*job, pathlib.Path(folder)) for job in tqdm(jobs, unit="column")]
-    machine = (
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, OpenCV {cv2.__version__}, "
-        f"{time.strftime('%Y-%m-%d')}"
-    )
-    text = f"{machine}\n\n{table(results)}\n"
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "pyramid.md").write_text(text)
-    (options.out / "pyramid.json").write_text(
-        json.dumps({"machine": machine, "results": results}, indent=1) + "\n"
-    )
-    print(text)
+        columns = [
+            measure(case, pathlib.Path(folder)) for case in progress_bar(cases, unit="column")
+        ]
+    machine = describe_machine(f"OpenCV {cv2.__version__}")
+    text = f"{machine}\n\n{table(columns)}\n"
+    write_results(options.out, "pyramid", text, {"machine": machine, "results": columns})
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.evaluation.ablation_report import cell
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.training.log import read_log
+from mcc_caffe.training.run_log import read_log
 from prototxt.generate import deploy_net, train_net
 from solver.generate import solver
 

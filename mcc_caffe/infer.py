@@ -1,25 +1,28 @@
 """Finds the hand in images and videos.
 
-    python -m mcc_caffe.infer hand.jpg                                # writes hand.png and hand.json to out/
-    python -m mcc_caffe.infer photos/ 'more/*.png' --out found --levels 1
-    python -m mcc_caffe.infer clip.mp4                                # writes clip.mp4 and clip.json to out/
+    python -m mcc_caffe.infer hand.jpg                # writes hand.png and hand.json to out/
+    python -m mcc_caffe.infer photos/ 'more/*.png' --out results --levels 1
+    python -m mcc_caffe.infer clip.mp4                # writes clip.mp4 and clip.json to out/
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
-    python -m mcc_caffe.infer --camera 0                              # in a window, until q is pressed
-    mpirun -np 8 python -m mcc_caffe.infer photos/ --out found        # files shared out among 8 processes, on one machine or many
+    python -m mcc_caffe.infer --camera 0              # shows a window until q is pressed
+    mpirun -np 8 python -m mcc_caffe.infer photos/    # 8 processes share the files
 
-It runs with the weights that come with the package, unless others are given; the first line and the JSON say which.
-For every image: a picture in the style of the paper's Fig. 5 (mask, skeleton, heatmaps) and a JSON file; with --heatmaps
-an HDF5 file too. An image's EXIF orientation is applied: pixels are those of the upright picture. For every video: the same
-video with mask and skeleton over it, without sound, and a JSON file of all frames.
+It runs with the weights that come with the package, unless you give others; the first line and
+the JSON say which. Every image gives a picture in the style of the paper's Fig. 5 (mask, skeleton,
+heatmaps) and a JSON file, with --heatmaps also an HDF5 file. The EXIF orientation of an image is
+applied: pixels are those of the upright picture. Every video gives the same video with mask and
+skeleton over it, without sound, and a JSON file of all frames.
 """
 
 import argparse
 import contextlib
 import io
 import json
-import pathlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
 
 import cv2
 import h5py
@@ -36,7 +39,7 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.ranks import own_ranks
 from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
-from mcc_caffe.inference.images import (
+from mcc_caffe.inference.input_files import (
     UnreadableError,
     find_files,
     is_video,
@@ -44,17 +47,65 @@ from mcc_caffe.inference.images import (
     result_paths,
     with_suffix,
 )
-from mcc_caffe.inference.pipeline import pipelined
+from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.video import VideoFile, frame_line, open_camera, video_json, video_writer
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
-LIVE_LEVELS = (
-    1  # of videos and the camera: the pyramid takes as many times as long as it has levels
-)
+# Of videos and the camera: the pyramid takes as many times as long as it has levels.
+LIVE_LEVELS = 1
+
+_KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
+
+_log = logging.getLogger(__name__)
 
 
-def arguments(argv=None) -> argparse.Namespace:
+class KeypointReport(TypedDict):
+    """A keypoint in the JSON file: x, y in image pixels."""
+
+    name: str
+    x: float
+    y: float
+    confidence: float
+
+
+class ImageReport(TypedDict):
+    """The JSON file of an image.
+
+    width, height: of the image in pixels. weights: as `weights.describe` returns them. engine: its
+    name. levels: of the pyramid. keypoints: 21, null where one is missing. mask_box: x, y, width,
+    height in pixels. seconds: as HandPose.timings.
+    """
+
+    image: str
+    width: int
+    height: int
+    weights: dict[str, Any]
+    engine: str
+    levels: int
+    keypoints: list[KeypointReport | None]
+    mask_box: dict[str, int] | None
+    seconds: dict[str, float]
+
+
+class Job(NamedTuple):
+    """A file to look at, and the path of its results without suffix."""
+
+    source: Path
+    result: Path
+
+
+class _Image(NamedTuple):
+    """An image on its way: read, or with the error that kept it from being read."""
+
+    job: Job
+    pixels: np.ndarray | None
+    error: Exception | None = None
+    pose: HandPose | None = None
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options."""
     parser = command_parser(__doc__)
     add = parser.add_argument
     add(
@@ -69,20 +120,15 @@ def arguments(argv=None) -> argparse.Namespace:
         metavar="N",
         help="show what camera N sees, 0 being the first, in a window until q is pressed",
     )
-    add(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("out"),
-        help="folder for the results (default: out)",
-    )
+    add("--out", type=Path, default=Path("out"), help="folder for the results (default: out)")
     add(
         "--weights",
-        type=pathlib.Path,
+        type=Path,
         help="caffemodel or packed weights (default: those that come with the package or, "
         "for a variant without, the newest of runs/VARIANT)",
     )
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
-    add("--prototxt", type=pathlib.Path, help="deploy net (default: the variant's)")
+    add("--prototxt", type=Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
     add(
         "--engine",
@@ -93,174 +139,212 @@ def arguments(argv=None) -> argparse.Namespace:
     add(
         "--levels",
         type=positive,
-        help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid, "
-        "of a video or camera 1, as the pyramid's some 19 levels take 19 times as long)",
+        help="the most pyramid levels to look at; 1: a single pass (default: the paper's pyramid, "
+        "but 1 for a video or camera, because some 19 levels take 19 times as long)",
     )
     add(
         "--threshold",
         type=float,
         default=CONFIDENCE_THRESHOLD,
-        help="confidence of a keypoint (default: %(default)s)",
+        help="confidence above which a keypoint is present (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="of the pyramid's random crops (default: 0)")
-    add(
-        "--heatmaps",
-        action="store_true",
-        help="also write the aggregated heatmaps of images as HDF5",
-    )
+    add("--seed", type=int, default=0, help="seed of the pyramid's random crops (default: 0)")
+    add("--heatmaps", action="store_true", help="also write the heatmaps of images as HDF5")
     options = parser.parse_args(argv)
     if bool(options.files) == (options.camera is not None):
         parser.error("give images, videos or folders, or --camera 0")
     return options
 
 
-def as_json(pose: HandPose, image: pathlib.Path, size: tuple, weights: dict, engine: str) -> dict:
-    """What the JSON file says: keypoints in image pixels, null where missing. weights: as `weights.describe` has them. engine: its name."""
-    box = pose.mask_box()
-    return {
-        "image": str(image),
-        "width": size[0],
-        "height": size[1],
-        "weights": weights,
-        "engine": engine,
-        "levels": pose.levels,
-        "keypoints": [
-            {"name": name, "x": round(x, 2), "y": round(y, 2), "confidence": round(confidence, 4)}
-            if present
-            else None
-            for name, (x, y, confidence), present in zip(
-                NAMES, pose.keypoints.tolist(), pose.present.tolist()
-            )
-        ],
-        "mask_box": None if box is None else dict(zip(("x", "y", "width", "height"), box)),
-        "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
-    }
+class ResultWriter:
+    """Writes what a predictor says of images and videos, in the files that the user gets.
 
-
-def write_results(
-    pose: HandPose,
-    image: np.ndarray,
-    source: pathlib.Path,
-    path: pathlib.Path,
-    weights: dict,
-    engine: str,
-    heatmaps: bool,
-) -> None:
-    """Writes PATH.png, PATH.json and, if asked for, PATH.h5."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        with_suffix(path, ".png"), cv2.imencode(".png", draw_pose(image, pose))[1].tobytes()
-    )
-    report = as_json(pose, source, image.shape[1::-1], weights, engine)
-    write_whole(with_suffix(path, ".json"), (json.dumps(report, indent=1) + "\n").encode())
-    if heatmaps:
-        content = io.BytesIO()
-        with h5py.File(content, "w") as file:
-            file.create_dataset("heatmaps", data=pose.heatmaps, compression="gzip").attrs[
-                "names"
-            ] = [*NAMES, "background"]
-            file["frame_to_image"] = pose.frame_to_image
-            if pose.mask is not None:
-                file.create_dataset("mask", data=pose.mask, compression="gzip")
-        write_whole(with_suffix(path, ".h5"), content.getvalue())
-
-
-def infer_images(
-    predictor: HandPredictor,
-    images: list,
-    weights: dict,
-    heatmaps: bool,
-    pass_over: Callable,
-    bar: bool,
-) -> None:
-    """Writes the results of images [(file, path of its results)] while the next are read; pass_over is told why one cannot be.
-
-    bar: show the progress.
+    Args:
+        predictor: finds the hands.
+        weights: the predictor's weights, as `weights.describe` returns them.
+        heatmaps: whether to write the heatmaps of images as HDF5, too.
+        skip_unreadable: whether to go on after a file that cannot be read.
+        progress: whether to show the progress.
     """
 
-    def read():
-        for source, path in images:
-            try:
-                yield source, path, read_image(source), None
-            except (UnreadableError, OSError) as error:
-                yield source, path, None, error
+    def __init__(
+        self,
+        predictor: HandPredictor,
+        weights: dict[str, Any],
+        *,
+        heatmaps: bool,
+        skip_unreadable: bool,
+        progress: bool,
+    ):
+        self.predictor, self.weights, self.heatmaps = predictor, weights, heatmaps
+        self.skip_unreadable, self.progress = skip_unreadable, progress
+        self.unreadable_count = 0
 
-    def find(item: tuple) -> tuple:
-        return *item, None if item[-1] else predictor.predict(item[2])
-
-    def write(item: tuple) -> str:
-        source, path, image, error, pose = item
-        if error:
-            return pass_over(error)
-        write_results(pose, image, source, path, weights, predictor.engine.name, heatmaps)
-        return f"{path}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, {pose.timings['total']:.2f} s"
-
-    with contextlib.closing(pipelined(read(), find, write)) as done:
-        for line in progress_bar(
-            done, total=len(images), unit="img", disable=len(images) < 2 or not bar
-        ):
-            tqdm.write(line)
-
-
-def infer_video(
-    predictor: HandPredictor, source: pathlib.Path, path: pathlib.Path, weights: dict, bar: bool
-) -> None:
-    """Writes PATH.mp4 and PATH.json of a video, whole or not at all; UnreadableError where it cannot be read. bar: show the progress."""
-    video, lines, start = VideoFile(source), [], time.perf_counter()
-    with video_writer(with_suffix(path, ".mp4"), video.fps, video.size) as add:
-
-        def write(found: tuple) -> str:
-            frame, pose = found
-            add(draw_over(frame, pose))
-            return frame_line(as_json(pose, source, video.size, weights, predictor.engine.name))
-
-        with contextlib.closing(
-            pipelined(video.frames(), lambda frame: (frame, predictor.predict(frame)), write)
-        ) as done:
-            lines.extend(
-                progress_bar(
-                    done,
-                    total=video.announced or None,
-                    unit="frame",
-                    desc=source.name,
-                    disable=not bar,
+    def report(self, pose: HandPose, source: Path) -> ImageReport:
+        """Return the content of an image's JSON file."""
+        keypoints, present = pose.keypoints, pose.present
+        assert keypoints is not None and present is not None  # main() refuses nets without pose
+        box = pose.mask_box()
+        return {
+            "image": str(source),
+            "width": pose.image_size[0],
+            "height": pose.image_size[1],
+            "weights": self.weights,
+            "engine": self.predictor.engine.name,
+            "levels": pose.levels,
+            "keypoints": [
+                {
+                    "name": name,
+                    "x": round(x, 2),
+                    "y": round(y, 2),
+                    "confidence": round(confidence, 4),
+                }
+                if is_present
+                else None
+                for name, (x, y, confidence), is_present in zip(
+                    NAMES, keypoints.tolist(), present.tolist()
                 )
-            )
-    head = {
-        "video": str(source),
-        "width": video.size[0],
-        "height": video.size[1],
-        "fps": round(video.fps, 3),
-        "weights": weights,
-        "engine": predictor.engine.name,
-        "levels": predictor.levels,
-        "seconds": round(time.perf_counter() - start, 2),
-    }
-    write_whole(with_suffix(path, ".json"), video_json(head, lines))
-    missing = (
-        f" of the {video.announced} that the file announces" if len(lines) < video.announced else ""
-    )
-    tqdm.write(
-        f"{path}.mp4, .json: {len(lines)} frames{missing}, {len(lines) / (time.perf_counter() - start):.1f} a second"
-    )
+            ],
+            "mask_box": None if box is None else box._asdict(),
+            "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
+        }
+
+    def write_images(self, jobs: Sequence[Job]) -> None:
+        """Write RESULT.png, RESULT.json and, if asked for, RESULT.h5 of each image."""
+        show = self.progress and len(jobs) > 1
+        with contextlib.closing(
+            overlapped_map(_read_images(jobs), self._predict, self._write_image)
+        ) as lines:
+            for line in progress_bar(lines, total=len(jobs), unit="img", disable=not show):
+                if line:
+                    tqdm.write(line)
+
+    def _predict(self, image: _Image) -> _Image:
+        if image.pixels is None:
+            return image
+        return image._replace(pose=self.predictor.predict(image.pixels))
+
+    def _write_image(self, image: _Image) -> str | None:
+        """Write the results of one image; return the line that says so."""
+        if image.error:
+            self._skip(image.error)
+            return None
+        source, result = image.job
+        pose, pixels = image.pose, image.pixels
+        assert pose is not None and pose.present is not None and pixels is not None
+        result.parent.mkdir(parents=True, exist_ok=True)
+        picture = cv2.imencode(".png", draw_pose(pixels, pose))[1].tobytes()
+        write_whole(with_suffix(result, ".png"), picture)
+        report = json.dumps(self.report(pose, source), indent=1) + "\n"
+        write_whole(with_suffix(result, ".json"), report.encode())
+        if self.heatmaps:
+            write_whole(with_suffix(result, ".h5"), _heatmaps_file(pose))
+        return (
+            f"{result}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, "
+            f"{pose.timings['total']:.2f} s"
+        )
+
+    def _skip(self, error: Exception) -> None:
+        """Note that a file cannot be read, or raise the error where it is the only file."""
+        if not self.skip_unreadable:
+            raise error
+        self.unreadable_count += 1
+        _log.warning("skipped: %s", error)
+
+    def write_videos(self, jobs: Sequence[Job]) -> None:
+        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all."""
+        for job in jobs:
+            try:
+                self._write_video(job)
+            except UnreadableError as error:
+                self._skip(error)
+
+    def _write_video(self, job: Job) -> None:
+        video, start = VideoFile(job.source), time.perf_counter()
+        with video_writer(with_suffix(job.result, ".mp4"), video.fps, video.size) as add_frame:
+
+            def predict(frame: np.ndarray) -> tuple[np.ndarray, HandPose]:
+                return frame, self.predictor.predict(frame)
+
+            def write(frame_and_pose: tuple[np.ndarray, HandPose]) -> str:
+                frame, pose = frame_and_pose
+                add_frame(draw_over(frame, pose))
+                return frame_line(dict(self.report(pose, job.source)))
+
+            with contextlib.closing(overlapped_map(video.frames(), predict, write)) as lines:
+                frame_lines = list(
+                    progress_bar(
+                        lines,
+                        total=video.announced or None,
+                        unit="frame",
+                        desc=job.source.name,
+                        disable=not self.progress,
+                    )
+                )
+        seconds = time.perf_counter() - start
+        video_report = {
+            "video": str(job.source),
+            "width": video.size[0],
+            "height": video.size[1],
+            "fps": round(video.fps, 3),
+            "weights": self.weights,
+            "engine": self.predictor.engine.name,
+            "levels": self.predictor.levels,
+            "seconds": round(seconds, 2),
+        }
+        write_whole(with_suffix(job.result, ".json"), video_json(video_report, frame_lines))
+        missing = ""
+        if len(frame_lines) < video.announced:
+            missing = f" of the {video.announced} that the file announces"
+        tqdm.write(
+            f"{job.result}.mp4, .json: {len(frame_lines)} frames{missing}, "
+            f"{len(frame_lines) / seconds:.1f} a second"
+        )
+
+
+def _read_images(jobs: Sequence[Job]) -> Iterator[_Image]:
+    """Read the images one after the other."""
+    for job in jobs:
+        try:
+            yield _Image(job, read_image(job.source))
+        except (UnreadableError, OSError) as error:
+            yield _Image(job, None, error)
+
+
+def _heatmaps_file(pose: HandPose) -> bytes:
+    """Return the content of the HDF5 file: heatmaps, frame_to_image and, where it is, the mask."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        heatmaps = file.create_dataset("heatmaps", data=pose.heatmaps, compression="gzip")
+        heatmaps.attrs["names"] = [*NAMES, "background"]
+        file["frame_to_image"] = pose.frame_to_image
+        if pose.mask is not None:
+            file.create_dataset("mask", data=pose.mask, compression="gzip")
+    return content.getvalue()
 
 
 def show_camera(predictor: HandPredictor, number: int) -> None:
-    """Shows what a camera sees, mask and skeleton over it, in a window until q or Escape is pressed or the window closed."""
-    capture, title, start = open_camera(number), f"camera {number}: q ends", time.perf_counter()
+    """Show what a camera sees, with mask and skeleton, until q, Escape or the window's end.
+
+    Args:
+        predictor: finds the hands.
+        number: of the camera, 0 for the first.
+    """
+    capture, title = open_camera(number), f"camera {number}: q ends"
     cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+    last_shown = time.perf_counter()
     while (
-        cv2.waitKey(1) not in (ord("q"), 27)
+        cv2.waitKey(1) not in _KEYS_THAT_END
         and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) > 0
     ):
-        there, frame = capture.read()
-        if not there:
+        received, frame = capture.read()
+        if not received:
             raise UserError(f"camera {number} gives no more pictures: was it unplugged?")
         drawn = draw_over(frame, predictor.predict(frame))
-        start, before = time.perf_counter(), start
+        now = time.perf_counter()
         cv2.putText(
             drawn,
-            f"{1 / (start - before):.0f} fps",
+            f"{1 / (now - last_shown):.0f} fps",
             (8, 24),
             cv2.FONT_HERSHEY_SIMPLEX,
             0.7,
@@ -268,65 +352,59 @@ def show_camera(predictor: HandPredictor, number: int) -> None:
             2,
             cv2.LINE_AA,
         )
+        last_shown = now
         cv2.imshow(title, drawn)
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. The ranks of an mpirun share the files; rank 0 says how it ended."""
     options, ranks = arguments(argv), own_ranks()
     if ranks.size > 1:
         set_threads(ranks.threads)
     files = find_files(options.files)
-    jobs = list(zip([file for file, _ in files], result_paths(files, options.out)))[
-        ranks.rank :: ranks.size
-    ]
-    weights = options.weights or default_weights(options.variant)
+    jobs = [Job(file.path, path) for file, path in zip(files, result_paths(files, options.out))]
+    own_jobs = jobs[ranks.rank :: ranks.size]
+
+    weights_path = options.weights or default_weights(options.variant)
     predictor = HandPredictor(
-        weights,
+        weights_path,
         options.variant,
-        options.prototxt,
-        options.gpu,
-        options.levels,
-        options.threshold,
-        options.seed,
+        prototxt=options.prototxt,
+        gpu=options.gpu,
+        levels=options.levels,
+        threshold=options.threshold,
+        seed=options.seed,
         engine=options.engine,
     )
     if not predictor.engine.has_pose:
         raise UserError(
-            "the net has no pose stage: it finds no keypoints; give a net that has one (`mcc_caffe.evaluate` takes both)"
+            "the net has no pose stage: it finds no keypoints; "
+            "give a net that has one (`mcc_caffe.evaluate` takes both)"
         )
-    used = describe(weights)
+    weights = describe(weights_path)
     if ranks.rank == 0:
-        known = ", ".join(f"{name} {value}" for name, value in used.items() if value is not None)
+        known = ", ".join(f"{name} {value}" for name, value in weights.items() if value is not None)
         print(f"weights: {known}; engine: {predictor.engine.name}")
-    errors = []
 
-    def pass_over(error: Exception) -> str:
-        if len(files) == 1:
-            raise error
-        errors.append(error)
-        return f"passed over: {error}"
-
-    infer_images(
+    writer = ResultWriter(
         predictor,
-        [job for job in jobs if not is_video(job[0])],
-        used,
-        options.heatmaps,
-        pass_over,
-        bar=ranks.rank == 0,
+        weights,
+        heatmaps=options.heatmaps,
+        skip_unreadable=len(files) > 1,
+        progress=ranks.rank == 0,
     )
+    writer.write_images([job for job in own_jobs if not is_video(job.source)])
     predictor.levels = options.levels or LIVE_LEVELS
-    for source, path in (job for job in jobs if is_video(job[0])):
-        try:
-            infer_video(predictor, source, path, used, bar=ranks.rank == 0)
-        except UnreadableError as error:
-            tqdm.write(pass_over(error))
+    writer.write_videos([job for job in own_jobs if is_video(job.source)])
     if options.camera is not None:
         show_camera(predictor, options.camera)
-    unreadable = ranks.gather(len(errors))
+
+    unreadable_counts = ranks.gather(writer.unreadable_count)
     ranks.finish()
-    if ranks.rank == 0 and sum(unreadable):
+    if sum(unreadable_counts):
         raise UserError(
-            f"{sum(unreadable)} of {len(files)} files could not be read (named above); the others are done"
+            f"{sum(unreadable_counts)} of {len(files)} files could not be read (named above); "
+            "the others are done"
         )
 
 

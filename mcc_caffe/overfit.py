@@ -18,7 +18,7 @@ from mcc_caffe.data.samples import SampleSet, SampleWriter
 from mcc_caffe.evaluation.metrics import pck
 from mcc_caffe.paper import LAST_STAGE, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.training.log import read_log
+from mcc_caffe.training.run_log import read_log
 
 IMAGES = 8
 MAX_RATIO, MIN_PCK = 0.2, 0.95

@@ -7,7 +7,7 @@ import matplotlib
 
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.paper import MASK_LOSS_BLOB
-from mcc_caffe.training.log import LOG, read_log
+from mcc_caffe.training.run_log import LOG, read_log
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend comes first)

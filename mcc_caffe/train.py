@@ -1,22 +1,32 @@
 """Trains the network.
 
-    python -m mcc_caffe.train data/lmdb/train                          # the mini variant, on the CPU
+    python -m mcc_caffe.train data/lmdb/train                     # the mini variant, on the CPU
     python -m mcc_caffe.train data/lmdb/train --variant paper --gpus 0,1
-    python -m mcc_caffe.train data/lmdb/train --processes 2            # on the CPU, the batch twice as large
-    mpirun -np 4 --hostfile hosts --bind-to none python -m mcc_caffe.train /shared/lmdb/train --out /shared/run
-    python -m mcc_caffe.train data/lmdb/train --resume auto            # goes on where it was
-    python -m mcc_caffe.train "synth:seed=0&size=224"                  # on hands rendered meanwhile, never the same twice
+    python -m mcc_caffe.train data/lmdb/train --processes 2       # on the CPU, twice the batch
+    mpirun -np 4 --hostfile hosts --bind-to none \\
+        python -m mcc_caffe.train /shared/lmdb/train --out /shared/run
+    python -m mcc_caffe.train data/lmdb/train --resume auto       # goes on where it was
 
-Everything of a run lies in its folder: the prototxts it used, log.jsonl (a line an interval) and snapshots/. Ctrl-C
-takes a snapshot and ends. Several processes, of --processes, --gpus or mpirun, average their gradients: N of them with a
-batch of b each learn as one with N x b would.
+    # hands that are rendered meanwhile, never the same twice
+    python -m mcc_caffe.train "synth:seed=0&size=224"
+    # seven photographs for three rendered hands, seen from nearer and in other colours
+    python -m mcc_caffe.train "mix:data/lmdb/train*0.7+synth:seed=0&size=224*0.3" \\
+        --windows 1.1,2.5 --colours
+
+Everything of a run lies in its folder: the prototxts that it uses, log.jsonl with a line for every
+interval, and snapshots/. Ctrl-C takes a snapshot and ends. Several processes, which --processes,
+--gpus or mpirun start, average their gradients: N of them with a batch of b each learn as one
+process with a batch of N x b would.
 """
 
 import argparse
 import ctypes
 import dataclasses
-import pathlib
+import logging
 import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
@@ -25,42 +35,47 @@ from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, input_side, positive, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, shipped
-from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
+from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.data.loader import LoaderConfig
 from mcc_caffe.data.samples import LIVE, MIXED, mixture_shares, open_set
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
-from mcc_caffe.training.launch import launch
-from mcc_caffe.training.run import Run, train
+from mcc_caffe.training.launcher import launch
+from mcc_caffe.training.loop import TrainingConfig, train
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 
+_log = logging.getLogger(__name__)
 
-def arguments(argv=None) -> argparse.Namespace:
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options."""
     parser = command_parser(__doc__)
     add = parser.add_argument
     add(
         "data",
-        help="LMDB set to train on (made by `make lmdb`), or synth:seed=0&size=224: hands rendered as they are needed",
+        help="what to train on: an LMDB set (`make lmdb` makes one); synth:seed=0&size=224, hands "
+        "that are rendered as they are needed; or mix:A*0.7+B*0.3, a mixture of such sources with "
+        "the share of each",
     )
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add(
         "--without",
         choices=[name.removeprefix("without_") for name in ABLATIONS],
-        help="an ablation of the paper's 4.2",
+        help="leave a stage out: an ablation of the paper's 4.2",
     )
     add(
         "--solver",
-        type=pathlib.Path,
+        type=Path,
         help="solver prototxt (default: solver/VARIANT/solver.prototxt)",
     )
-    add("--out", type=pathlib.Path, help="folder of the run (default: runs/VARIANT)")
+    add("--out", type=Path, help="folder of the run (default: runs/VARIANT)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--gpus",
-        type=_ids,
+        type=_gpu_ids,
         default=(),
         metavar="0,1",
-        help="GPUs, of each machine, one process each (default: the CPU)",
+        help="GPUs of each machine, for one process each (default: the CPU)",
     )
     where.add_argument(
         "--processes",
@@ -71,7 +86,7 @@ def arguments(argv=None) -> argparse.Namespace:
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--weights",
-        type=pathlib.Path,
+        type=Path,
         help="caffemodel or packed weights to start from, loaded by layer name",
     )
     start.add_argument(
@@ -80,197 +95,264 @@ def arguments(argv=None) -> argparse.Namespace:
         help="go on from the run's newest snapshot, or from a .solverstate",
     )
     add("--iterations", type=positive, help="stop there instead of at the solver's max_iter")
-    add("--batch-size", type=positive, help="images a process and iteration (default: the net's)")
+    add(
+        "--batch-size",
+        type=positive,
+        help="images of a process in an iteration (default: the net's)",
+    )
     add(
         "--input-size",
         type=input_side,
         metavar="PIXELS",
         help="side of the network's input, a multiple of 8 (default: the net's)",
     )
-    add("--seed", type=int, help="of weights, order and augmentation (default: the solver's)")
+    add("--seed", type=int, help="seed of weights, order and augmentation (default: the solver's)")
     add(
         "--windows",
         type=_windows,
         metavar="LEAST,MOST",
-        help="see each hand in a square whose side is drawn between these multiples "
-        "of its keypoints' box, as 1.1,2.5 (default: in the whole picture, as the paper)",
+        help="show each hand in a square window of the picture, whose side is drawn between these "
+        "multiples of the side of its keypoints' box, as 1.1,2.5 (default: show the whole "
+        "picture, as the paper does)",
     )
     add(
         "--colours",
         action="store_true",
-        help="draw other colours and sharpness, too (default: the paper's augmentation)",
+        help="also draw brightness, colours and sharpness at random (default: the paper's "
+        "augmentation only)",
     )
-    add("--no-augmentation", action="store_true", help="letterbox only")
+    add("--no-augmentation", action="store_true", help="letterbox the pictures only")
     add(
         "--workers",
         type=int,
         default=2,
         help="loader processes for each training process; 0: none (default: 2)",
     )
-    add("--interval", type=positive, default=20, help="iterations a log line (default: 20)")
-    add("--snapshot", type=positive, help="iterations a snapshot (default: the solver's)")
-    return parser.parse_args(argv)
+    add("--interval", type=positive, default=20, help="iterations in a log line (default: 20)")
+    add(
+        "--snapshot",
+        type=positive,
+        help="iterations between snapshots (default: the solver's)",
+    )
+    options = parser.parse_args(argv)
+    if options.no_augmentation and (options.windows or options.colours):
+        parser.error(
+            "--windows and --colours are augmentation: leave them or --no-augmentation out"
+        )
+    return options
 
 
-def _ids(text: str) -> tuple:
+def _gpu_ids(text: str) -> tuple[int, ...]:
+    """Parse a list of GPU ids; an argparse `type`."""
     try:
         return tuple(map(int, text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of GPU ids such as 0,1") from None
 
 
-def _windows(text: str) -> tuple:
+def _windows(text: str) -> tuple[float, float]:
+    """Parse the range of window sides; an argparse `type`."""
     try:
         least, most = map(float, text.split(","))
     except ValueError:
         least, most = 0.0, 0.0
-    if not 1 <= least <= most:
+    if not 1 <= least <= most < float("inf"):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no pair such as 1.1,2.5 of numbers from 1 on, the smaller first"
         )
     return least, most
 
 
-def _absolute(source: str) -> str:
-    """The source with every folder in it as an absolute path."""
-    if source.startswith(MIXED):
-        return MIXED + "+".join(
-            f"{_absolute(name)}*{share}" for name, share in mixture_shares(source).items()
-        )
-    return source if source.startswith(LIVE) else str(pathlib.Path(source).absolute())
+def prepare_run(options: argparse.Namespace) -> TrainingConfig:
+    """Check the options, and make the run's folder with the prototxts that the run will use.
 
-
-def prepare(options: argparse.Namespace) -> Run:
-    """Checks the options, makes the run's folder with the prototxts it will use, and returns the Run."""
+    Raises:
+        UserError: an option names something that is missing or does not fit. Nothing has been
+            written then.
+    """
     if options.gpus:
         require_gpus(list(options.gpus))
     variant = VARIANTS[options.variant]
     suffix = file_suffix(options.without and f"without_{options.without}")
-    folder = options.out or pathlib.Path("runs", variant.name + suffix)
+    folder = options.out or Path("runs", variant.name + suffix)
     resume = _resume_state(options.resume, folder)
 
-    path = options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt")
-    solver = read_text("SolverParameter", existing(path, "solver"))
-    if solver.type not in snapshots.SOLVERS:
-        raise UserError(
-            f"{path}: the solver type {solver.type!r} is none of Caffe's: {', '.join(snapshots.SOLVERS)}"
-        )
-    net_path = pathlib.Path(solver.net)
-    net = read_text("NetParameter", net_path if net_path.is_file() else shipped(solver.net))
-    layer = next((layer for layer in net.layer if layer.type == "Python"), None)
-    if layer is None:
-        raise UserError(
-            f"{solver.net} has no Python data layer: this command trains nets that `make prototxt` wrote"
-        )
-
+    solver = _read_solver(
+        options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt")
+    )
     if options.seed is not None:
         solver.random_seed = options.seed
-    source = _absolute(options.data)
-    settings = {
-        "source": source,
-        "seed": max(solver.random_seed, 0),
-        "workers": options.workers,
-        "augment": not options.no_augmentation,
-        "colours": options.colours,
-        "first_iteration": snapshots.iteration(resume) if resume else 0,
-    }
-    settings |= {
-        name: value for name in ("batch_size", "input_size") if (value := getattr(options, name))
-    }
-    if options.windows:
-        settings["smallest_window"], settings["largest_window"] = options.windows
-    config = dataclasses.replace(LoaderConfig.from_json(layer.python_param.param_str), **settings)
-    layer.python_param.param_str = config.to_json()
+    solver.max_iter = options.iterations or solver.max_iter
+    snapshot_interval = options.snapshot or solver.snapshot
 
-    max_iter, snapshot = options.iterations or solver.max_iter, options.snapshot or solver.snapshot
-    if config.first_iteration >= max_iter:
+    net_path = Path(solver.net)
+    net = read_text("NetParameter", net_path if net_path.is_file() else shipped(solver.net))
+    first_iteration = snapshots.iteration(resume) if resume else 0
+    if first_iteration >= solver.max_iter:
         raise UserError(
-            f"{resume} is at iteration {config.first_iteration} already, the run ends at {max_iter}: give --iterations N"
+            f"{resume} is at iteration {first_iteration} already, "
+            f"the run ends at {solver.max_iter}: give --iterations N"
         )
-
-    open_set(source)  # a missing set is told before anything is written
+    loader = _configure_data_layer(
+        net,
+        options,
+        net_name=solver.net,
+        seed=max(solver.random_seed, 0),
+        first_iteration=first_iteration,
+    )
+    open_set(loader.source)  # raises where a set is missing, before anything is written
     weights = existing(options.weights, "weights file") if options.weights else None
-    folder.mkdir(parents=True, exist_ok=True)
-    solver.net, solver.max_iter = str(folder / "train.prototxt"), max_iter
-    solver.snapshot = 0  # Caffe itself would write over what is there
-    solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
-    (folder / "train.prototxt").write_text(text_format.MessageToString(net))
-    (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))
-    return Run(
-        variant,
-        folder,
-        folder / "solver.prototxt",
-        solver.type,
-        config,
-        max_iter,
-        options.interval,
-        snapshot,
-        weights,
-        resume,
-        options.gpus,
+    _write_prototxts(folder, solver, net)
+    return TrainingConfig(
+        variant=variant,
+        folder=folder,
+        solver=folder / "solver.prototxt",
+        solver_type=solver.type,
+        loader=loader,
+        max_iter=solver.max_iter,
+        log_interval=options.interval,
+        snapshot_interval=snapshot_interval,
+        weights=weights,
+        resume=resume,
+        gpus=options.gpus,
     )
 
 
-def _resume_state(resume: str, folder: pathlib.Path):
-    """The solver state to resume from, or None for a fresh start."""
+def _resume_state(resume: str | None, folder: Path) -> Path | None:
+    """Return the solver state to resume from, or None for a fresh start."""
     newest = snapshots.newest(folder / SNAPSHOTS)
     if resume is None:
         if newest:
             raise UserError(
-                f"{folder} holds a run, up to {newest.name}: go on with --resume auto, or give another --out"
+                f"{folder} holds a run, up to {newest.name}: "
+                "go on with --resume auto, or give another --out"
             )
         return None
     if resume != "auto":
         return existing(resume, "snapshot")
     if newest is None:
-        print(f"{folder} has no snapshot yet: starting afresh")
+        _log.info("%s has no snapshot yet: starting afresh", folder)
     return newest
 
 
-def _rank(rank: int, ranks: int, shared: tuple, run: Run) -> None:
-    """One of the launched processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the launcher's to hand on
-    ctypes.CDLL(None).prctl(
-        _DEATH_SIGNAL, signal.SIGTERM
-    )  # where the launcher is killed, its ranks end as well
-    run_command(lambda: train(run, LocalRanks(rank, ranks, shared)))
+def _read_solver(path: Path) -> Any:
+    """Read a SolverParameter whose type Caffe has."""
+    solver = read_text("SolverParameter", existing(path, "solver"))
+    if solver.type not in snapshots.SOLVERS:
+        raise UserError(
+            f"{path}: the solver type {solver.type!r} is none of Caffe's: "
+            f"{', '.join(snapshots.SOLVERS)}"
+        )
+    return solver
 
 
-def _describe(run: Run, ranks: int) -> None:
-    print(
-        f"run {run.folder}: {run.kind}, iterations {run.loader.first_iteration} to {run.max_iter}, "
-        f"{'GPUs ' + ','.join(map(str, run.gpus)) if run.gpus else 'CPU'}{f', {ranks} processes' if ranks > 1 else ''}"
-    )
-    print("\n".join(f"  {name}: {value}" for name, value in vars(run.loader).items()), flush=True)
+def _configure_data_layer(
+    net: Any, options: argparse.Namespace, *, net_name: str, seed: int, first_iteration: int
+) -> LoaderConfig:
+    """Write the options into the `param_str` of the net's Python data layer, and return them."""
+    layer = next((layer for layer in net.layer if layer.type == "Python"), None)
+    if layer is None:
+        raise UserError(
+            f"{net_name} has no Python data layer: "
+            "this command trains nets that `make prototxt` wrote"
+        )
+    settings: dict[str, Any] = {
+        "source": _absolute_source(options.data),
+        "seed": seed,
+        "workers": options.workers,
+        "augment": not options.no_augmentation,
+        "colours": options.colours,
+        "first_iteration": first_iteration,
+    }
+    if options.batch_size:
+        settings["batch_size"] = options.batch_size
+    if options.input_size:
+        settings["input_size"] = options.input_size
+    if options.windows:
+        settings["smallest_window"], settings["largest_window"] = options.windows
+    loader = dataclasses.replace(LoaderConfig.from_json(layer.python_param.param_str), **settings)
+    layer.python_param.param_str = loader.to_json()
+    return loader
 
 
-def main(argv=None) -> None:
-    if started_by_mpirun():
-        return _main_of_mpi(argv)
-    options = arguments(argv)
-    run, ranks = prepare(options), len(options.gpus) or options.processes
-    _describe(run, ranks)
+def _absolute_source(source: str) -> str:
+    """Return the source with every folder in it as an absolute path, for use from anywhere."""
+    if source.startswith(MIXED):
+        parts = (
+            f"{_absolute_source(name)}*{share}" for name, share in mixture_shares(source).items()
+        )
+        return MIXED + "+".join(parts)
+    return source if source.startswith(LIVE) else str(Path(source).absolute())
+
+
+def _write_prototxts(folder: Path, solver: Any, net: Any) -> None:
+    """Make the run's folder and write its train.prototxt and solver.prototxt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    solver.net = str(folder / "train.prototxt")
+    solver.snapshot = 0  # Caffe itself would write over what is there; training.loop does it
+    solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
+    (folder / "train.prototxt").write_text(text_format.MessageToString(net))
+    (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))
+
+
+def _train_as_rank(rank: int, ranks: int, shared: SharedMemory, config: TrainingConfig) -> None:
+    """Train in one of the launched processes."""
+    # A terminal sends Ctrl-C to all; the launcher hands it on to rank 0.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where the launcher is killed, its ranks end as well.
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+    run_command(lambda: train(config, LocalRanks(rank, ranks, shared)))
+
+
+def _describe(config: TrainingConfig, ranks: int) -> None:
+    """Log what will be trained on what, and the settings of the loader."""
+    device = f"GPUs {','.join(map(str, config.gpus))}" if config.gpus else "CPU"
     if ranks > 1:
-        launch(_rank, ranks, ranks, LocalRanks.shared(ranks), run)
+        device += f", {ranks} processes"
+    first_iteration, max_iter = config.loader.first_iteration, config.max_iter
+    _log.info(
+        "run %s: %s, iterations %d to %d, %s",
+        config.folder,
+        config.solver_type,
+        first_iteration,
+        max_iter,
+        device,
+    )
+    for name, value in vars(config.loader).items():
+        _log.info("  %s: %s", name, value)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    if started_by_mpirun():
+        _train_under_mpirun(argv)
+        return
+    options = arguments(argv)
+    config = prepare_run(options)
+    ranks = len(options.gpus) or options.processes
+    _describe(config, ranks)
+    if ranks > 1:
+        launch(_train_as_rank, ranks, ranks, LocalRanks.shared(ranks), config)
     else:
-        train(run, Ranks())
+        train(config, Ranks())
 
 
-def _main_of_mpi(argv) -> None:
-    """Rank 0 reads the options and prepares the run; where it fails it ends, and with it the others."""
-    ranks, run = MpiRanks(), None
+def _train_under_mpirun(argv: Sequence[str] | None) -> None:
+    """Train as one rank. Rank 0 prepares the run; where that fails, all ranks end."""
+    ranks, config = MpiRanks(), None
     if ranks.rank == 0:
         options = arguments(argv)
         if options.processes > 1:
             raise UserError(
-                f"mpirun starts the processes ({ranks.size}): leave --processes {options.processes} out"
+                f"mpirun starts the processes ({ranks.size}): "
+                f"leave --processes {options.processes} out"
             )
-        run = prepare(options)
-        _describe(run, ranks.size)
-    run = ranks.share(run)
-    if run.gpus:
-        require_gpus(list(run.gpus))
-    train(run, ranks)
+        config = prepare_run(options)
+        _describe(config, ranks.size)
+    config = ranks.share(config)
+    if config.gpus:
+        require_gpus(list(config.gpus))
+    train(config, ranks)
 
 
 if __name__ == "__main__":

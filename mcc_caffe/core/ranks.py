@@ -1,8 +1,13 @@
-"""The processes that train together: one alone, several of this machine, or the ranks of an mpirun.
+"""The processes that work together: one alone, several of this machine, or the ranks of an mpirun.
 
-Each has the net, its own share of the samples and the same weights; they average their gradients before every update, so
-that N ranks with batches of b do what one process with a batch of N x b does. Rank 0 alone writes and shows anything. It
-is also the one that a signal stops: the others end when it does, or when the launcher or mpirun ends them.
+In a training each has the net, its own share of the samples and the same weights. They average
+their gradients before every update, so that N ranks with batches of b do what one process with a
+batch of N x b does. Only rank 0 writes files and shows anything. It is also the one that a signal
+stops: the others end when it does, or when `training.launcher` or mpirun ends them.
+
+Why LocalRanks, when mpirun can start several ranks on one machine as well: it needs nothing that
+is not installed (mpirun and mpi4py are optional), it names the rank that died and how, and a stop
+by a signal ends with exit code 0 instead of mpirun's 1.
 """
 
 import multiprocessing
@@ -10,17 +15,20 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
 
-_MPI_SIZES = (
-    "OMPI_COMM_WORLD_SIZE",
-    "PMI_SIZE",
-)  # what Open MPI's mpirun, and MPICH's and its kin's, tell each rank
+Value = TypeVar("Value")
+
+# How Open MPI's mpirun, and MPICH's and its relatives', tell each rank how many there are.
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _CHUNK = 1 << 20  # float32 values that the ranks of one machine exchange at a time
-_LINGER = 10.0  # seconds
+_LINGER_SECONDS = 10.0
 
 
 class Stopped(Exception):
@@ -34,56 +42,70 @@ class RankLost(UserError):
 
 
 class StopSignal:
-    """SIGINT or SIGTERM ends the run at the next `check`; a second one at once."""
+    """The first SIGINT or SIGTERM ends the run at the next `check`, a second one at once.
 
-    def __init__(self):
+    Attributes:
+        asked: whether a signal has come.
+    """
+
+    def __init__(self) -> None:
         self.asked = False
 
     def install(self) -> None:
-        """Takes over both signals."""
+        """Take over both signals."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
-    def _ask(self, number, frame) -> None:
+    def _ask(self, number: int, frame: Any) -> None:
         self.asked = True
         signal.signal(number, signal.default_int_handler)
 
-    def check(self, *_) -> None:
-        """Raises Stopped where a signal has come."""
+    def check(self, *_: Any) -> None:
+        """Raise Stopped where a signal has come. Takes any arguments, as a callback of Caffe's."""
         if self.asked:
             raise Stopped
 
 
 class Ranks:
-    """One process alone; the subclasses are one of several.
+    """One process alone; the subclasses are one of several processes.
 
-    rank: its number, of `size`. local: its number among those of this machine. threads: that its BLAS may use.
+    Attributes:
+        rank: the number of this process, 0 to size - 1.
+        size: the number of processes.
+        local: the number of this process among those of this machine.
+        threads: how many threads the BLAS of this process may use.
+        stop: whether a signal asked this process to end.
     """
 
     rank, size, local = 0, 1, 0
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stop = StopSignal()
         self.threads = len(os.sched_getaffinity(0))
 
     def listen(self) -> None:
-        """Takes over the signals: rank 0's stop the run, the others leave it to whoever started them to end them."""
+        """Take over the signals in rank 0; whoever started the other ranks ends them."""
         if self.rank == 0:
             self.stop.install()
 
     def broadcast(self, array: np.ndarray) -> None:
-        """Rank 0's array (1-D, float32) becomes every rank's."""
+        """Overwrite every rank's array (1-D, float32) with rank 0's."""
 
     def average(self, array: np.ndarray) -> None:
-        """The mean over the ranks of an array (1-D, float32) becomes every rank's; raises Stopped, RankLost.
+        """Overwrite every rank's array (1-D, float32) with the mean over the ranks.
 
-        The exchange runs in a thread of its own, so that this one hears a signal even if a rank that died never answers.
+        The exchange runs in a thread of its own, so that this one hears a signal even if a rank
+        that died never answers.
+
+        Raises:
+            Stopped: a signal came meanwhile.
+            RankLost: another rank does not answer.
         """
         if self.size == 1:
             return
         errors = []
 
-        def exchange():
+        def exchange() -> None:
             try:
                 self._average(array)
             except Exception as error:
@@ -97,37 +119,65 @@ class Ranks:
                 self.stop.check()
         if errors:
             raise RankLost(
-                f"rank {self.rank} does not reach the others any more ({errors[0]}): go on with --resume auto"
+                f"rank {self.rank} does not reach the others any more ({errors[0]}): "
+                "go on with --resume auto"
             )
 
-    def gather(self, value) -> list:
-        """To rank 0 the list of all ranks' values, in their order; to the others None."""
+    def _average(self, array: np.ndarray) -> None:
+        """Do the exchange of `average`."""
+        raise NotImplementedError
+
+    def gather(self, value: Value) -> list[Value]:
+        """Collect a value of every rank.
+
+        Returns:
+            In rank 0 the values in the order of the ranks, in the others an empty list.
+        """
         return [value]
 
     def finish(self) -> None:
-        """Every rank's last call, where all of them came to the run's end."""
+        """End the work together. Every rank calls this last, where all reached the end."""
+
+
+class SharedMemory(NamedTuple):
+    """What the processes of one machine share.
+
+    Attributes:
+        barrier: of all ranks.
+        slots: float32 values: two halves, each with a slot of _CHUNK values for every rank.
+    """
+
+    barrier: Barrier
+    slots: Any
 
 
 class LocalRanks(Ranks):
     """One of several processes of this machine, which exchange arrays through shared memory.
 
-    shared: what `LocalRanks.shared` made. The memory has two halves of a slot a rank, used by turns: who writes into one
-    again has passed the other's barrier, which all reach only when they have read the first.
+    The two halves of the memory are used by turns. A rank that writes into a half again has passed
+    the barrier of the other half, and all ranks reach that one only after they read the first.
     """
 
     @staticmethod
-    def shared(size: int) -> tuple:
-        """What `size` spawned processes share: to be made before they start, and given to each."""
+    def shared(size: int) -> SharedMemory:
+        """Make what `size` spawned processes share; each gets it when it is started."""
         context = multiprocessing.get_context("spawn")
-        return context.Barrier(size), context.RawArray("f", 2 * size * _CHUNK)
+        return SharedMemory(context.Barrier(size), context.RawArray("f", 2 * size * _CHUNK))
 
-    def __init__(self, rank: int, size: int, shared: tuple):
+    def __init__(self, rank: int, size: int, shared: SharedMemory):
+        """Join the ranks.
+
+        Args:
+            rank: the number of this process.
+            size: the number of processes.
+            shared: what `LocalRanks.shared` returned before the processes were started.
+        """
         super().__init__()
         self.rank, self.size, self.local = rank, size, rank
         self.threads = max(self.threads // size, 1)
-        self._barrier, memory = shared
-        self._turn = 0
-        self._halves = np.frombuffer(memory, np.float32).reshape(2, size, _CHUNK)
+        self._barrier = shared.barrier
+        self._halves = np.frombuffer(shared.slots, np.float32).reshape(2, size, _CHUNK)
+        self._half = 0
 
     def broadcast(self, array: np.ndarray) -> None:
         self._exchange(array, lambda slots, out: np.copyto(out, slots[0]))
@@ -135,48 +185,54 @@ class LocalRanks(Ranks):
     def _average(self, array: np.ndarray) -> None:
         self._exchange(array, lambda slots, out: slots.mean(axis=0, out=out))
 
-    def _exchange(self, array: np.ndarray, combine) -> None:
+    def _exchange(
+        self, array: np.ndarray, combine: Callable[[np.ndarray, np.ndarray], object]
+    ) -> None:
+        """Share the array chunk by chunk; combine(all ranks' chunks, own chunk) overwrites it."""
         for start in range(0, array.size, _CHUNK):
             chunk = array[start : start + _CHUNK]
-            slots = self._halves[self._turn, :, : chunk.size]
+            slots = self._halves[self._half, :, : chunk.size]
             slots[self.rank] = chunk
             self._barrier.wait()
             combine(slots, chunk)
-            self._turn = 1 - self._turn
+            self._half = 1 - self._half
 
 
 class MpiRanks(Ranks):
     """One of the ranks that mpirun started, on whatever hosts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
+        """Join the ranks.
+
+        Raises:
+            UserError: mpi4py is missing, broken, or belongs to another MPI than mpirun.
+        """
         super().__init__()
-        os.environ.setdefault(
-            "OMPI_MCA_mpi_yield_when_idle", "1"
-        )  # who waits leaves the core to the loader's processes
+        # A rank that waits leaves its core to the loader's processes.
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
         try:
             import mpi4py  # optional: the extra `mpi`
 
-            mpi4py.rc.finalize = (
-                False  # it waits for all ranks, also when this one ends on an error
-            )
+            # Finalize waits for all ranks, also when this one ends on an error.
+            mpi4py.rc.finalize = False
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             raise UserError(
                 f"mpirun started this, but mpi4py does not work here ({error}): "
-                "`pip install mpi4py` puts it into this Python; `apt-get install openmpi-bin` brings the library"
+                "`pip install mpi4py` puts it into this Python; "
+                "`apt-get install openmpi-bin` brings the library"
             ) from None
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._comm.rank, self._comm.size
         if self.size != _mpi_size():
             raise UserError(
-                f"mpirun started {_mpi_size()} ranks, but mpi4py counts {self.size}: its library ({MPI.get_vendor()[0]}) "
-                "is another MPI's; start with that one's mpirun"
+                f"mpirun started {_mpi_size()} ranks, but mpi4py counts {self.size}: its library "
+                f"({MPI.get_vendor()[0]}) is another MPI's; start with that one's mpirun"
             )
         neighbours = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local = neighbours.rank
-        cores = set().union(
-            *neighbours.allgather(os.sched_getaffinity(0))
-        )  # mpirun may have bound each rank to its own
+        # mpirun may have bound each rank to cores of its own.
+        cores = set().union(*neighbours.allgather(os.sched_getaffinity(0)))
         self.threads = max(len(cores) // neighbours.size, 1)
 
     def listen(self) -> None:
@@ -184,12 +240,12 @@ class MpiRanks(Ranks):
         if self.rank > 0:
             signal.signal(signal.SIGTERM, _linger)
 
-    def share(self, value):
-        """Rank 0's value, whatever the others give."""
+    def share(self, value: Value | None) -> Value:
+        """Return rank 0's value in every rank; the others' values do not count."""
         return self._comm.bcast(value)
 
-    def gather(self, value) -> list:
-        return self._comm.gather(value)
+    def gather(self, value: Value) -> list[Value]:
+        return self._comm.gather(value) or []
 
     def broadcast(self, array: np.ndarray) -> None:
         self._comm.Bcast(array)
@@ -202,22 +258,25 @@ class MpiRanks(Ranks):
         self._mpi.Finalize()
 
 
-def _linger(*_) -> None:
-    """What ranks other than 0 do on SIGTERM: each of them that ends shortens the time until mpirun kills rank 0 as well."""
-    time.sleep(_LINGER)
+def _linger(*_: Any) -> None:
+    """Wait before a rank other than 0 ends on SIGTERM.
+
+    Each rank that ends shortens the time until mpirun kills rank 0, which writes the snapshot.
+    """
+    time.sleep(_LINGER_SECONDS)
     os._exit(128 + signal.SIGTERM)
 
 
 def _mpi_size() -> int:
-    """The number of ranks that mpirun started, this process being one; 0 where it is none."""
+    """Return how many ranks the mpirun that started this process has; 0 where none started it."""
     return next((int(os.environ[name]) for name in _MPI_SIZES if name in os.environ), 0)
 
 
 def started_by_mpirun() -> bool:
-    """Whether this process is a rank of an mpirun."""
+    """Tell whether this process is a rank of an mpirun."""
     return _mpi_size() > 0
 
 
 def own_ranks() -> Ranks:
-    """The ranks of the mpirun that started this process; else itself alone."""
+    """Return the ranks of the mpirun that started this process; else this process alone."""
     return MpiRanks() if started_by_mpirun() else Ranks()

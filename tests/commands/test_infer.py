@@ -17,7 +17,7 @@ from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.images import find_files, read_image, result_paths
+from mcc_caffe.inference.input_files import InputFile, find_files, read_image, result_paths
 from tests.support.commands import ROOT, run
 from tests.support.hands import drawn_sample, turned_jpeg
 
@@ -78,7 +78,7 @@ def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_
 
 
 def infer_in(folder, *arguments):
-    """`python -m mcc_caffe.infer` as a user runs it in a folder of hers, with the package that is tested."""
+    """Runs `python -m mcc_caffe.infer` as a user does, in a folder of hers, with this package."""
     return subprocess.run(
         [sys.executable, "-m", "mcc_caffe.infer", *map(str, arguments)],
         cwd=folder,
@@ -149,7 +149,7 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "2 of 8 files could not be read" in done.stderr.splitlines()[-1]
-    assert "bad.jpg: not a readable image" in done.stdout + done.stderr
+    assert "warning: skipped: " in done.stderr and "bad.jpg: not a readable image" in done.stderr
     assert len(list((tmp_path / "out").rglob("*.json"))) == 6
 
 
@@ -203,16 +203,16 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
     ],
 )
 def test_wrong_arguments_give_one_line(arguments, message, code, photos, weights, tmp_path):
-    places = dict(tmp=tmp_path, photos=photos, weights=weights)
+    paths = {"tmp": tmp_path, "photos": photos, "weights": weights}
     done = run(
         "mcc_caffe.infer",
-        *(argument.format(**places) for argument in arguments),
+        *(argument.format(**paths) for argument in arguments),
         "--out",
         tmp_path / "out",
     )
     assert (
         done.returncode == code
-        and message.format(**places) in done.stderr
+        and message.format(**paths) in done.stderr
         and "Traceback" not in done.stderr
     )
 
@@ -240,7 +240,7 @@ def test_an_image_is_not_overwritten_by_its_result(photos, weights):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(photos, weights, tmp_path):
-    """No file may become larger than 40,000 bytes: the writing thread's error ends the command."""
+    """No file may become larger than 40,000 bytes; the error of the writing thread ends the run."""
     done = run(
         "mcc_caffe.infer",
         photos,
@@ -267,8 +267,8 @@ def test_a_photograph_is_turned_upright(tmp_path):
 
 
 def test_globs_and_files_together(photos):
-    found = find_files([str(photos / "*.png"), str(photos / "hand.jpg"), str(photos / "hand.png")])
-    assert sorted(image.name for image, _ in found) == [
+    files = find_files([str(photos / "*.png"), str(photos / "hand.jpg"), str(photos / "hand.png")])
+    assert sorted(file.path.name for file in files) == [
         "alpha.png",
         "deep.png",
         "hand.jpg",
@@ -280,9 +280,9 @@ def test_globs_and_files_together(photos):
 
 
 def test_results_of_one_name_do_not_overwrite_each_other():
-    images = [
-        (pathlib.Path(folder, name), pathlib.Path(name).with_suffix(""))
+    files = [
+        InputFile(pathlib.Path(folder, name), pathlib.Path(name).with_suffix(""))
         for folder, name in (("a", "x.jpg"), ("a", "x.png"), ("b", "x.jpg"), ("c", "X.jpg"))
     ]
-    paths = result_paths(images, pathlib.Path("out"))
+    paths = result_paths(files, pathlib.Path("out"))
     assert len({str(path).lower() for path in paths}) == 4 and paths[0] == pathlib.Path("out/x")

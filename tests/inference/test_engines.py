@@ -68,6 +68,6 @@ def test_evaluate_says_which_engine_ran(drawn_set, tmp_path):
         "--out",
         tmp_path,
     )
-    assert done.returncode == 0 and f"engine {DEFAULT_ENGINE}" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"engine {DEFAULT_ENGINE}" in done.stderr, done.stderr
     (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
     assert model["engine"] == DEFAULT_ENGINE

@@ -115,7 +115,7 @@ def test_a_folder_of_images_and_videos_with_a_damaged_one(tmp_path):
         done.stderr.splitlines()[-1]
         == "error: 1 of 4 files could not be read (named above); the others are done"
     )
-    assert f"passed over: {folder}/cut.mp4: not a readable video (2000 bytes)" in done.stdout
+    assert f"warning: skipped: {folder}/cut.mp4: not a readable video (2000 bytes)" in done.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"a.mp4", "a.json", "a_mp4.mp4", "a_mp4.json", "a_jpg.png", "a_jpg.json"}
     assert json.loads((tmp_path / "out/a.json").read_text())["levels"] == 2
@@ -195,7 +195,7 @@ def test_a_video_is_not_overwritten_by_its_result(tmp_path):
 
 def test_a_frame_rate_that_cannot_be_is_the_usual_one(tmp_path, monkeypatch):
     source = film(tmp_path / "clip.mp4", "mp4v", frames=2)
-    monkeypatch.setattr("mcc_caffe.inference.video._FPS", (100, 240))
+    monkeypatch.setattr("mcc_caffe.inference.video._FPS_RANGE", (100, 240))
     assert VideoFile(source).fps == 30 and VideoFile(source).size == (320, 240)
 
 

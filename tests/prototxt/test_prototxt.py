@@ -21,7 +21,7 @@ from mcc_caffe.paper import (
     stage_blob,
     stage_loss_blob,
 )
-from mcc_caffe.training.run import stage_losses
+from mcc_caffe.training.loop import stage_losses
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, write_set
 

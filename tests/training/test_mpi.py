@@ -18,7 +18,7 @@ from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_binary
 from mcc_caffe.core.ranks import LocalRanks
 from mcc_caffe.data.loader import LoaderConfig, indices
-from mcc_caffe.training.launch import launch
+from mcc_caffe.training.launcher import launch
 from tests.support.commands import ROOT, log, losses, run, wait_for
 
 FAST = ("--no-augmentation", "--interval", 1, "--workers", 0)
@@ -308,7 +308,7 @@ def test_ranks_build_the_same_set_as_one_process(tmp_path):
     arguments = (hands, tmp_path / "alone"), (hands, tmp_path / "both")
     assert run("data_tools.build_lmdb", *arguments[0], "--skip-bad").returncode == 0
     done = mpirun("data_tools.build_lmdb", *arguments[1], "--skip-bad")
-    assert done.returncode == 0 and done.stdout.count("left out:") == 1, done.stderr
+    assert done.returncode == 0 and done.stderr.count("left out:") == 1, done.stderr
     for part in (
         "train/images",
         "train/annotations",

@@ -17,7 +17,7 @@ from caffe_build.locate import importable_folder
 from mcc_caffe.caffe_io import pycaffe, snapshots
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.training.launch import launch
+from mcc_caffe.training.launcher import launch
 from tests.support.commands import ROOT, log, losses, run, wait_for
 
 # Two images an iteration, so that an iteration takes a fraction of a second.

@@ -1,27 +1,35 @@
-"""Engines that run a deploy net: the same call, a batch of network inputs to (mask, heatmaps).
+"""Engines run a deploy net. Caffe is the reference and always there.
 
-    engine.name                        the name that `--engine` takes
-    engine.input_size                  m, pixels
-    engine.has_mask, engine.has_pose   which of the two stages the net has
-    engine(batch) -> (mask, heatmaps)  batch (N, 3, m, m) float32, (BGR - 128) / 256, any N
-                                       mask (N, m/8, m/8) float32, probability of hand;
-                                       None without a mask stage
-                                       heatmaps (N, 22, m/8, m/8) float32; None without a pose stage
-
-Caffe is the reference and always there.
+`base.Engine` says what an engine offers; ENGINES lists those that exist, by the names that
+`--engine` takes.
 """
 
+from pathlib import Path
+
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.engines.base import Engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 
 ENGINES = {CaffeEngine.name: CaffeEngine}
 DEFAULT_ENGINE = CaffeEngine.name
 
 
-def open_engine(prototxt, weights, gpu: int = None, engine: str = DEFAULT_ENGINE):
-    """Return the deploy net `prototxt` with its weights (caffemodel or packed) in an engine.
+def open_engine(
+    prototxt: str | Path,
+    weights: str | Path,
+    gpu: int | None = None,
+    engine: str = DEFAULT_ENGINE,
+) -> Engine:
+    """Open a deploy net in an engine.
 
-    UserError where files are missing or do not fit, or where there is no such engine.
+    Args:
+        prototxt: the deploy net.
+        weights: its weights, a caffemodel or packed weights.
+        gpu: id of the GPU, None for the CPU.
+        engine: a name of ENGINES.
+
+    Raises:
+        UserError: a file is missing, the files do not fit each other, or no engine has this name.
     """
     if engine not in ENGINES:
         raise UserError(f"there is no engine {engine!r}: take one of {', '.join(ENGINES)}")

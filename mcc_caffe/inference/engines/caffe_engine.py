@@ -1,38 +1,46 @@
 """The reference engine: Caffe itself."""
 
+from pathlib import Path
+
+import numpy as np
+
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.files import existing
+from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 
 class CaffeEngine:
-    """A deploy net with its weights, on the CPU or on one GPU."""
+    """A deploy net with its weights, on the CPU or on one GPU; see `base.Engine`."""
 
     name = "caffe"
 
-    def __init__(self, prototxt, weights, gpu: int = None):
+    def __init__(self, prototxt: str | Path, weights: str | Path, gpu: int | None = None):
         if gpu is not None:
             require_gpus([gpu])
         caffe = import_caffe()
         if gpu is None:
             caffe.set_mode_cpu()
         else:
-            caffe.set_device(gpu)  # before the mode, which would take memory on GPU 0 as well
+            # The device comes before the mode, which would take memory on GPU 0 as well.
+            caffe.set_device(gpu)
             caffe.set_mode_gpu()
         self.net = caffe.Net(str(existing(prototxt, "deploy net")), caffe.TEST)
         load_weights(self.net, weights)
-        self.input_size = self.net.blobs[IMAGE_BLOB].data.shape[-1]
-        self.has_mask, self.has_pose = (
-            name in self.net.blobs for name in (MASK_BLOB, stage_blob(LAST_STAGE))
-        )
+        self.input_size: int = self.net.blobs[IMAGE_BLOB].data.shape[-1]
+        self.has_mask = MASK_BLOB in self.net.blobs
+        self.has_pose = stage_blob(LAST_STAGE) in self.net.blobs
 
-    def __call__(self, batch):
-        """See the package's docstring."""
+    def __call__(self, batch: np.ndarray) -> StageMaps:
+        """Run the net on a batch; see `base.Engine`."""
         blobs = self.net.blobs
         if blobs[IMAGE_BLOB].data.shape != batch.shape:
             blobs[IMAGE_BLOB].reshape(*batch.shape)
         blobs[IMAGE_BLOB].data[...] = batch
         self.net.forward()
-        mask = blobs[MASK_BLOB].data[:, 1].copy() if self.has_mask else None
-        return mask, blobs[stage_blob(LAST_STAGE)].data.copy() if self.has_pose else None
+        # Copies, because the next forward pass writes into the same blobs.
+        return StageMaps(
+            masks=blobs[MASK_BLOB].data[:, 1].copy() if self.has_mask else None,
+            heatmaps=blobs[stage_blob(LAST_STAGE)].data.copy() if self.has_pose else None,
+        )

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mcc_caffe.inference.pipeline import pipelined
+from mcc_caffe.inference.overlapped_map import overlapped_map
 
 
 def test_results_are_in_order_and_work_is_the_callers():
@@ -18,12 +18,12 @@ def test_results_are_in_order_and_work_is_the_callers():
         threads.setdefault("finish", set()).add(threading.current_thread())
         return item + 1
 
-    assert list(pipelined(range(20), work, finish)) == [10 * item + 1 for item in range(20)]
+    assert list(overlapped_map(range(20), work, finish)) == [10 * item + 1 for item in range(20)]
     assert (
         threads["work"] == {threading.current_thread()}
         and threading.current_thread() not in threads["finish"]
     )
-    assert list(pipelined([], work, finish)) == []
+    assert list(overlapped_map([], work, finish)) == []
 
 
 def test_the_three_run_at_the_same_time_and_two_more_are_held():
@@ -48,7 +48,7 @@ def test_the_three_run_at_the_same_time_and_two_more_are_held():
             met.wait()
         return item
 
-    assert list(pipelined(source(), work, finish)) == list(range(5))
+    assert list(overlapped_map(source(), work, finish)) == list(range(5))
 
 
 @pytest.mark.parametrize("where", ["source", "work", "finish"])
@@ -66,5 +66,5 @@ def test_an_error_is_the_callers_and_what_came_before_is_finished(where):
         return checked
 
     with pytest.raises(ValueError, match=where):
-        list(pipelined(map(step("source"), range(6)), step("work"), step("finish")))
+        list(overlapped_map(map(step("source"), range(6)), step("work"), step("finish")))
     assert finished[:2] == [0, 1] and 3 not in finished and finished == sorted(finished)

@@ -1,0 +1,89 @@
+"""Starts the processes that train together on one machine, and ends them together."""
+
+import multiprocessing
+import multiprocessing.connection
+import signal
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from mcc_caffe.core.errors import UserError
+
+GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank failed
+
+
+def launch(target: Callable[..., None], ranks: int, *args: Any) -> None:
+    """Run target(rank, *args) in `ranks` processes; when rank 0 ends or another fails, all end.
+
+    Ctrl-C and SIGTERM are handed on to rank 0 as SIGTERM.
+
+    Args:
+        target: a function of a module, which the spawned processes can import.
+        ranks: the number of processes.
+        *args: what every process gets after its rank; they are pickled.
+
+    Raises:
+        UserError: a process failed; the error has its exit code.
+        KeyboardInterrupt: a signal came before rank 0 had begun to listen.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=target, args=(rank, *args), name=f"rank {rank}")
+        for rank in range(ranks)
+    ]
+    signals = []
+
+    def stop_rank_0(number: int, frame: Any) -> None:
+        signals.append(number)
+        processes[0].terminate()
+
+    for process in processes:
+        process.start()
+    old_handlers = {
+        number: signal.signal(number, stop_rank_0) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        failed = _wait_for_the_first(processes)
+    finally:
+        _end(processes)
+        for number, handler in old_handlers.items():
+            signal.signal(number, handler)
+    if signals and failed is processes[0] and failed.exitcode == -signal.SIGTERM:
+        raise KeyboardInterrupt
+    if failed:
+        raise _failure(failed)
+
+
+def _wait_for_the_first(processes: Sequence[SpawnProcess]) -> SpawnProcess | None:
+    """Wait until rank 0 has ended or some rank has failed; return the one that failed."""
+    running, failed = list(processes), None
+    while processes[0] in running and not failed:
+        multiprocessing.connection.wait([process.sentinel for process in running])
+        running = [process for process in running if process.is_alive()]
+        failed = next((process for process in processes if process.exitcode), None)
+    return failed
+
+
+def _end(processes: Sequence[SpawnProcess]) -> None:
+    """Ask all processes to end, and kill those that still run after GRACE_SECONDS."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        process.join(max(until - time.monotonic(), 0))
+        process.kill()
+        process.join()
+
+
+def _failure(process: SpawnProcess) -> UserError:
+    """Return the error that says how a process failed."""
+    code = process.exitcode or 0
+    reason = (
+        f"ended with exit code {code}"
+        if code > 0
+        else f"was killed by {signal.Signals(-code).name}"
+    )
+    error = UserError(f"{process.name} {reason}: the other ranks were stopped")
+    error.code = code if code > 0 else 128 - code
+    return error

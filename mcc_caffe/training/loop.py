@@ -1,0 +1,282 @@
+"""The training loop of one process: net, loader and solver, stepped, logged and snapshotted.
+
+The command `mcc_caffe.train` makes the TrainingConfig and calls `train` in one process, or in
+several, which then work as `ranks`.
+"""
+
+import ctypes
+import dataclasses
+import logging
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.pycaffe import import_caffe, set_threads
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.caffe_io.weights import load_weights
+from mcc_caffe.core.commands import progress_bar
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.heatmaps import trivial_loss
+from mcc_caffe.core.ranks import RankLost, Ranks, Stopped
+from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError
+from mcc_caffe.paper import (
+    BACKGROUND,
+    HEATMAPS_BLOB,
+    MASK_LOSS_BLOB,
+    POSE_STAGES,
+    Variant,
+    stage_blob,
+    stage_loss_blob,
+)
+from mcc_caffe.training.gradient_exchange import exchange_gradients
+from mcc_caffe.training.run_log import IterationStats, RunLog
+
+_log = logging.getLogger(__name__)
+
+
+class DivergedError(UserError):
+    """A loss became infinite or NaN."""
+
+    code = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """All that a training process needs to know.
+
+    Attributes:
+        variant: the size of the network.
+        folder: the folder of the run, for its log and snapshots.
+        solver: the solver prototxt. Its `snapshot` is 0, because Caffe itself would write snapshots
+            that are incomplete for a moment.
+        solver_type: "SGD", "Adam", ...
+        loader: the configuration of the data layer.
+        max_iter: the iteration at which the training ends.
+        log_interval: the number of iterations in a log line.
+        snapshot_interval: the number of iterations between snapshots; 0 for one at the end only.
+        weights: a file of weights to start from, None for a random start.
+        resume: a .solverstate to go on from, None for a fresh start.
+        gpus: ids of the GPUs of each machine, for one process each; empty for the CPU.
+    """
+
+    variant: Variant
+    folder: Path
+    solver: Path
+    solver_type: str
+    loader: LoaderConfig
+    max_iter: int
+    log_interval: int
+    snapshot_interval: int
+    weights: Path | None = None
+    resume: Path | None = None
+    gpus: tuple[int, ...] = ()
+
+
+def train(config: TrainingConfig, ranks: Ranks) -> None:
+    """Train as one of `ranks` until `config.max_iter`, or until a signal comes.
+
+    Raises:
+        UserError: a file is missing or does not fit, or there are too few GPUs.
+        LoaderError: the data cannot be read.
+        DivergedError: the loss is not finite any more.
+        RankLost: another rank died; rank 0 has taken a snapshot.
+    """
+    _check_machine(config, ranks)
+    # The loader's processes start before any CUDA call, because they must not share its state.
+    with Loader(config.loader, ranks.rank, ranks.size) as loader:
+        solver = _make_solver(config, ranks, loader)
+        _set_start_values(solver, config, ranks)
+        # The object that is returned must live as long as the solver works.
+        exchange = exchange_gradients(solver, ranks, on_gpus=bool(config.gpus))
+        _listen_for_signals(solver, config, ranks)
+        _Loop(config, ranks, solver, loader).run()
+        del exchange
+
+
+def _check_machine(config: TrainingConfig, ranks: Ranks) -> None:
+    """Raise UserError where this machine lacks the run's folder or a GPU for this rank."""
+    host = socket.gethostname()
+    if not config.solver.is_file():
+        raise UserError(
+            f"{config.solver} is not on {host}: "
+            "the machines of an mpirun must share the run's folder and the data"
+        )
+    if config.gpus and ranks.local >= len(config.gpus):
+        raise UserError(
+            f"rank {ranks.rank} is number {ranks.local + 1} on {host}, for which --gpus names "
+            f"{len(config.gpus)}: give as many GPUs as ranks a machine"
+        )
+
+
+def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
+    """Load Caffe for this rank and make its solver, whose net takes its batches from `loader`."""
+    set_threads(min(config.variant.threads or ranks.threads, ranks.threads))
+    caffe = import_caffe()
+    # It imports Caffe, which comes after the loader's processes and the number of threads.
+    from mcc_caffe.data_layer import HandDataLayer
+
+    if config.gpus:
+        # The device comes before the mode, which would take memory on GPU 0 as well.
+        caffe.set_device(config.gpus[ranks.local])
+        caffe.set_mode_gpu()
+    else:
+        caffe.set_mode_cpu()
+    caffe.set_solver_count(ranks.size)
+    caffe.set_solver_rank(ranks.rank)
+    caffe.set_multiprocess(ranks.size > 1)
+    # Caffe constructs the layer itself, so that no argument of ours reaches it.
+    HandDataLayer.started = loader
+    return caffe.get_solver(str(config.solver))
+
+
+def _set_start_values(solver: Any, config: TrainingConfig, ranks: Ranks) -> None:
+    """Set the background's bias, then load the given weights or snapshot."""
+    for stage in POSE_STAGES:
+        if stage_blob(stage) in solver.net.params:
+            bias = solver.net.params[stage_blob(stage)][1].data
+            bias[BACKGROUND] = config.variant.background_bias
+    if config.weights:
+        loaded = load_weights(solver.net, config.weights, complete=False)
+        random = [name for name in solver.net.params if name not in loaded]
+        if ranks.rank == 0:
+            _log.info(
+                "%s: %d layers loaded by name; random start: %s",
+                config.weights,
+                len(loaded),
+                ", ".join(random) or "none",
+            )
+    if config.resume:
+        snapshots.restore(solver, config.solver_type, config.resume)
+        if ranks.rank == 0:
+            _log.info("resumed at iteration %d from %s", solver.iter, config.resume)
+
+
+def _listen_for_signals(solver: Any, config: TrainingConfig, ranks: Ranks) -> None:
+    """Make rank 0 stop at a signal: at the end of an iteration or, on the CPU, of a layer.
+
+    A layer may take long on the CPU. Stopping between two layers is safe, because the weights
+    change only after the last one.
+    """
+    ranks.listen()
+    if not config.gpus:
+        solver.net.before_forward(ranks.stop.check)
+        solver.net.before_backward(ranks.stop.check)
+
+
+class _Loop:
+    """Steps the solver; in rank 0 it also writes the log and the snapshots."""
+
+    def __init__(self, config: TrainingConfig, ranks: Ranks, solver: Any, loader: Loader):
+        self.config, self.ranks, self.solver, self.loader = config, ranks, solver, loader
+        self.is_first = ranks.rank == 0
+        self.snapshot_folder = config.folder / SNAPSHOTS
+        self.last_snapshot: Path | None = None
+        self.log: RunLog | None = None
+        if self.is_first:
+            self.log = RunLog(
+                config.folder,
+                iteration=solver.iter,
+                images=ranks.size * config.loader.batch_size,
+                loss_weights=solver.net.blob_loss_weights,
+            )
+
+    def run(self) -> None:
+        """Step until the end of the training, a signal, or the loss of a rank."""
+        config, ranks, solver = self.config, self.ranks, self.solver
+        lost_rank: RankLost | None = None
+        with progress_bar(
+            total=config.max_iter,
+            initial=solver.iter,
+            unit="it",
+            disable=not self.is_first,
+            dynamic_ncols=True,
+        ) as bar:
+            while solver.iter < config.max_iter and not ranks.stop.asked:
+                try:
+                    stats = self._step()
+                except (Stopped, RankLost, LoaderError) as error:
+                    # A signal to the whole process group ends the loader's workers, too, so that
+                    # a LoaderError is no failure then. A snapshot can be taken, because the
+                    # weights are as the iteration before left them.
+                    lost_rank = error if isinstance(error, RankLost) else None
+                    if self.is_first and (lost_rank or ranks.stop.asked):
+                        break
+                    raise
+                self._check_finite(stats.losses)
+                self._record(stats, bar)
+        self._save_last()
+        if lost_rank:
+            raise lost_rank
+        if solver.iter >= config.max_iter:
+            ranks.finish()
+
+    def _step(self) -> IterationStats:
+        """Do one iteration; return its losses as means over all ranks' batches."""
+        start = time.perf_counter()
+        self.solver.step(1)
+        net = self.solver.net
+        losses = stage_losses(net)
+        values = np.array(
+            [*losses.values(), trivial_loss(net.blobs[HEATMAPS_BLOB].data)], np.float32
+        )
+        self.ranks.average(values)
+        *mean_losses, mean_trivial_loss = values.tolist()
+        return IterationStats(
+            losses=dict(zip(losses, mean_losses)),
+            trivial_loss=mean_trivial_loss,
+            seconds=time.perf_counter() - start,
+            data_wait=self.loader.wait,
+        )
+
+    def _check_finite(self, losses: dict[str, float]) -> None:
+        """Raise DivergedError where a loss is infinite or NaN."""
+        if np.isfinite(list(losses.values())).all():
+            return
+        # In a Caffe built elsewhere max pooling wrote out of bounds in the backward pass of a NaN.
+        # The damaged memory must never be freed, so the solver gets a reference that never goes.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.solver))
+        if not self.is_first:
+            signal.pause()  # rank 0 has the same losses: it says so, and its end is that of all
+        last_snapshot = self.last_snapshot or snapshots.newest(self.snapshot_folder) or "none"
+        raise DivergedError(
+            f"iteration {self.solver.iter}: the loss is {losses}, "
+            f"batch {', '.join(self.loader.keys)}; the last snapshot is {last_snapshot}: "
+            "lower base_lr and resume from it"
+        )
+
+    def _record(self, stats: IterationStats, bar: tqdm) -> None:
+        """Show the iteration; write a log line and a snapshot where they are due (rank 0)."""
+        if self.log is None:
+            return
+        iteration, config = self.solver.iter, self.config
+        bar.update()
+        self.log.add(stats)
+        if iteration % config.log_interval == 0 or iteration == config.max_iter:
+            bar.set_postfix_str(self.log.write(iteration))
+        if config.snapshot_interval and iteration % config.snapshot_interval == 0:
+            self.last_snapshot = snapshots.save(self.solver, self.snapshot_folder)
+
+    def _save_last(self) -> None:
+        """Write the rest of the log and the last snapshot, and say how the run ended (rank 0)."""
+        if self.log is None:
+            return
+        iteration, max_iter = self.solver.iter, self.config.max_iter
+        if self.log.pending:
+            self.log.write(iteration)
+        weights = snapshots.weights_path(self.snapshot_folder, iteration)
+        if not weights.is_file():
+            weights = snapshots.save(self.solver, self.snapshot_folder)
+        ending = "finished" if iteration >= max_iter else "stopped; go on with --resume auto"
+        print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)
+
+
+def stage_losses(net: Any) -> dict[str, float]:
+    """Return {loss blob: unweighted loss} of a train net, in the order of the stages."""
+    names = [MASK_LOSS_BLOB] + [stage_loss_blob(stage) for stage in POSE_STAGES]
+    return {name: float(net.blobs[name].data) for name in names if name in net.blobs}

@@ -1,0 +1,153 @@
+"""The log of a run, `log.jsonl`: a JSON line for every interval of iterations."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import existing, write_whole
+from mcc_caffe.paper import MASK_LOSS_BLOB
+
+LOG = "log.jsonl"
+
+
+class IterationStats(NamedTuple):
+    """What one iteration gave.
+
+    Attributes:
+        losses: {loss blob: unweighted loss}, in the order of the stages.
+        trivial_loss: the pose stages' loss of the answer "joints 0, background 1".
+        seconds: the time of the iteration.
+        data_wait: the part of it that was spent waiting for the batch, seconds.
+    """
+
+    losses: dict[str, float]
+    trivial_loss: float
+    seconds: float
+    data_wait: float
+
+
+class LogLine(TypedDict):
+    """A line of the log: means over the interval that ends at `iteration`.
+
+    iteration: the last one. loss: the weighted sum of the losses. losses: {loss blob: unweighted
+    loss}. ratio_to_trivial: {loss blob of a pose stage: loss / trivial answer's loss}.
+    images_per_second: of all ranks. seconds, data_wait: an iteration, see IterationStats.
+    """
+
+    iteration: int
+    loss: float
+    losses: dict[str, float]
+    ratio_to_trivial: dict[str, float]
+    images_per_second: float
+    seconds: float
+    data_wait: float
+
+
+class RunLog:
+    """Writes the log of a run."""
+
+    def __init__(
+        self,
+        run_folder: Path,
+        *,
+        iteration: int,
+        images: int,
+        loss_weights: Mapping[str, float],
+    ):
+        """Open the log; lines after `iteration` go, because a resumed run writes them again.
+
+        Args:
+            run_folder: the folder of the run.
+            iteration: where the run begins.
+            images: the number of images in an iteration, of all ranks.
+            loss_weights: {loss blob: its weight in the total loss}.
+        """
+        self.path, self._images, self._loss_weights = run_folder / LOG, images, loss_weights
+        self._interval: list[IterationStats] = []
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        earlier_lines = [line for line in lines if _logged_iteration(line) <= iteration]
+        write_whole(self.path, "".join(f"{line}\n" for line in earlier_lines).encode())
+
+    def add(self, stats: IterationStats) -> None:
+        """Add an iteration to the interval."""
+        self._interval.append(stats)
+
+    @property
+    def pending(self) -> bool:
+        """Whether iterations were added since the last line."""
+        return bool(self._interval)
+
+    def write(self, iteration: int) -> str:
+        """Append the line of the interval that ends at `iteration`.
+
+        Returns:
+            What the progress bar shows of it.
+        """
+        line = self._line(iteration)
+        with open(self.path, "a") as log:
+            log.write(json.dumps(line) + "\n")
+        self._interval.clear()
+        return _summary(line)
+
+    def _line(self, iteration: int) -> LogLine:
+        """Return the means over the interval."""
+        rows = [
+            [*stats.losses.values(), stats.trivial_loss, stats.seconds, stats.data_wait]
+            for stats in self._interval
+        ]
+        *mean_losses, trivial_loss, seconds, data_wait = np.mean(rows, axis=0).tolist()
+        losses = dict(zip(self._interval[0].losses, mean_losses))
+        return {
+            "iteration": iteration,
+            "loss": sum(self._loss_weights[name] * loss for name, loss in losses.items()),
+            "losses": losses,
+            "ratio_to_trivial": {
+                name: loss / trivial_loss for name, loss in losses.items() if name != MASK_LOSS_BLOB
+            },
+            "images_per_second": self._images / seconds,
+            "seconds": seconds,
+            "data_wait": data_wait,
+        }
+
+
+def _summary(line: LogLine) -> str:
+    """Return the line as the progress bar shows it."""
+    losses, ratios = line["losses"], line["ratio_to_trivial"]
+    parts = [f"loss {line['loss']:.1f}"]
+    if MASK_LOSS_BLOB in losses:
+        parts.append(f"mask {losses[MASK_LOSS_BLOB]:.1f}")
+    if ratios:
+        stage_losses = " ".join(f"{name} {losses[name]:.0f}" for name in ratios)
+        stage_ratios = " ".join(f"{ratio:.2f}" for ratio in ratios.values())
+        parts.append(f"{stage_losses} (of trivial: {stage_ratios})")
+    parts.append(f"{line['images_per_second']:.1f} img/s")
+    parts.append(f"data wait {line['data_wait']:.2f} s")
+    return ", ".join(parts)
+
+
+def read_log(run_folder: Path) -> list[LogLine]:
+    """Read the log of a run.
+
+    Raises:
+        UserError: the log is missing, damaged or empty.
+    """
+    path = run_folder / LOG
+    try:
+        lines = [json.loads(line) for line in existing(path, "log").read_text().splitlines()]
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if not lines:
+        raise UserError(f"{path} is empty: the run has not reached its first interval")
+    return lines
+
+
+def _logged_iteration(line: str) -> float:
+    """Return the iteration of a log line; infinity where a crash cut the line."""
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
