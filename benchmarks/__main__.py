@@ -35,7 +35,7 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.geometry import letterbox
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.evaluation.evaluation_report import as_json
+from mcc_caffe.evaluation.evaluation_report import to_json
 from mcc_caffe.paper import VARIANTS
 
 PARTS = ("inference", "training", "data", "pyramid")
@@ -160,7 +160,7 @@ def write(results: dict, out: pathlib.Path, report: pathlib.Path) -> None:
         drawn = path.with_suffix(".png")
         write_whole(drawn, picture)
         write_whole(path, document(results, drawn.name).encode())
-    write_whole(out / "bench.json", as_json(results))
+    write_whole(out / "bench.json", to_json(results))
 
 
 def main(argv=None) -> None:

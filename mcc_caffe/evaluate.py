@@ -1,20 +1,29 @@
-"""Measures how well nets find hands, by the paper's protocol and by MMPose's.
+"""Measures how well networks find hands, by the paper's protocol and by MMPose's.
 
-    python -m mcc_caffe.evaluate data/lmdb/validation                                  # the weights that come with the package
-    python -m mcc_caffe.evaluate data/lmdb --weights full.caffemodel without_mask.caffemodel without_pose.caffemodel
-    python -m mcc_caffe.evaluate hand_labels_synth --split synth2 synth3 --predictions other_system.json
+    python -m mcc_caffe.evaluate data/lmdb/validation    # the weights that come with the package
+    python -m mcc_caffe.evaluate data/lmdb \\
+        --weights full.caffemodel without_mask.caffemodel without_pose.caffemodel
+    python -m mcc_caffe.evaluate hand_labels_synth --split synth2 synth3 --predictions system.json
 
-Prints Markdown tables and writes to DIR: results.json (every number, with what stands behind it), images.csv (a line an image
-and model), pck.png and pck_groups.png (the paper's Fig. 9 and 10), worst_MODEL.png (its 32 worst pictures, truth beside
-prediction) and predictions_MODEL.json (the keypoints that a net found, in the form that --predictions reads).
+Prints Markdown tables, and writes to the folder DIR:
 
-Every keypoint that the truth labels counts, however unsure the net is of it; one that it does not label never does.
+    results.json              every number, with the settings that it holds for
+    images.csv                a line for each image and model
+    pck.png, pck_groups.png   the PCK curves of the paper's Fig. 9 and 10
+    worst_MODEL.png           the model's 32 worst pictures, truth beside prediction
+    predictions_MODEL.json    a network's keypoints, in the form that --predictions reads
+
+Every keypoint that has a label counts, however unsure the network is of it. A keypoint without a
+label never counts.
 """
 
 import argparse
+import logging
 import os
 import pathlib
 import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -27,19 +36,53 @@ from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.data import sheet
-from mcc_caffe.evaluation.evaluation_report import as_json, images_csv, tables, worst_tiles
-from mcc_caffe.evaluation.model_scores import CURVE_THRESHOLDS, Outcome, outcome
+from mcc_caffe.data.samples import Sample
+from mcc_caffe.evaluation.evaluation_report import (
+    ModelResults,
+    images_csv,
+    markdown_tables,
+    to_json,
+    worst_tiles,
+)
+from mcc_caffe.evaluation.model_scores import CURVE_THRESHOLDS, ModelScores, score_model
 from mcc_caffe.evaluation.pck_figures import draw_groups, draw_sets
-from mcc_caffe.evaluation.prediction_runner import Job, Net, PredictionsFile, choose_splits, run
-from mcc_caffe.evaluation.predictions_file import Predictions, write_predictions
+from mcc_caffe.evaluation.prediction_runner import (
+    EvaluatedSample,
+    EvaluationJob,
+    FilePredictor,
+    NetPredictor,
+    SampleId,
+    choose_splits,
+    run_predictors,
+)
+from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
 RESULTS, IMAGES = "results.json", "images.csv"
-TOTAL = "total"  # several splits, taken together
+TOTAL = "total"  # name of all splits together, where there are several
+
+_log = logging.getLogger(__name__)
 
 
-def arguments(argv=None) -> argparse.Namespace:
+class SplitSize(TypedDict):
+    """How many samples a split has, and how many of them were evaluated."""
+
+    samples: int
+    evaluated: int
+
+
+class Results(TypedDict):
+    """The content of results.json."""
+
+    data: str
+    sets: dict[str, SplitSize]
+    curve_thresholds: list[float]
+    models: list[ModelResults]
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     add = parser.add_argument
     add(
@@ -52,7 +95,8 @@ def arguments(argv=None) -> argparse.Namespace:
         "--split",
         nargs="+",
         metavar="NAME",
-        help="of DATA; several are measured one by one and together (default: validation or test)",
+        help="splits of DATA; several are measured one by one and together "
+        "(default: validation or test)",
     )
     add("--limit", type=positive, metavar="N", help="only the first N samples of a split")
     add(
@@ -61,7 +105,8 @@ def arguments(argv=None) -> argparse.Namespace:
         type=pathlib.Path,
         default=[],
         metavar="FILE",
-        help="caffemodels or packed weights (default: none with --predictions, else as mcc_caffe.infer)",
+        help="caffemodels or packed weights "
+        "(default: none with --predictions, else as mcc_caffe.infer)",
     )
     add(
         "--predictions",
@@ -69,13 +114,14 @@ def arguments(argv=None) -> argparse.Namespace:
         type=pathlib.Path,
         default=[],
         metavar="FILE",
-        help="JSON files of other systems' predictions; mcc_caffe/evaluation/predictions_file.py has the form",
+        help="JSON files of other systems' predictions; docs/evaluation.md has the form",
     )
     add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
     add(
         "--without",
         choices=[name.removeprefix("without_") for name in ABLATIONS],
-        help="an ablation of the paper's 4.2 (default: each weights file shows by its layers which net it is of)",
+        help="stage that an ablated network of the paper's 4.2 lacks "
+        "(default: as the layers in each weights file show)",
     )
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
@@ -83,13 +129,13 @@ def arguments(argv=None) -> argparse.Namespace:
         "--engine",
         choices=ENGINES,
         default=DEFAULT_ENGINE,
-        help="what runs the nets (default: %(default)s)",
+        help="program that runs the networks (default: %(default)s)",
     )
     add(
         "--levels",
         type=positive,
         metavar="N",
-        help="at most so many pyramid levels; 1: a single pass (default: the paper's pyramid)",
+        help="pyramid levels at most; 1 is a single pass (default: the paper's pyramid)",
     )
     add(
         "--thresholds",
@@ -97,177 +143,236 @@ def arguments(argv=None) -> argparse.Namespace:
         type=_threshold,
         default=[0.05, 0.1, 0.2],
         metavar="T",
-        help="of PCK (default: 0.05 0.1 0.2)",
+        help="thresholds of PCK (default: 0.05 0.1 0.2)",
     )
     add(
         "--processes",
         type=positive,
         metavar="N",
-        help="of one thread each, with nets of their own (default: one a core; with --gpu one)",
+        help="processes, of one thread each and with networks of their own "
+        "(default: one for each core; with --gpu one)",
     )
     add(
         "--out",
         type=pathlib.Path,
         default=pathlib.Path("out/eval"),
         metavar="DIR",
-        help="folder for the results (default: out/eval)",
+        help="folder for the results (default: %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def _threshold(text: str) -> float:
+    """Parse a threshold of PCK; an argparse `type`."""
     if not 0 < float(text) < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return float(text)
 
 
-def predictors(options: argparse.Namespace) -> tuple:
-    """The nets and the predictions files that the options name, each with a name of its own."""
+def make_predictors(options: argparse.Namespace) -> tuple[NetPredictor | FilePredictor, ...]:
+    """Return the networks and the predictions files that the options name.
+
+    Raises:
+        UserError: If a file is missing, or if two predictors have one name.
+    """
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
-    found = [
-        Net(name, path, _prototxt(options, path), options.gpu, options.levels, options.engine)
+    predictors: list[NetPredictor | FilePredictor] = [
+        NetPredictor(
+            name,
+            path,
+            prototxt=_choose_prototxt(options, path),
+            gpu=options.gpu,
+            levels=options.levels,
+            engine=options.engine,
+        )
         for name, path in zip(short_names(weights), weights)
     ]
-    found += [PredictionsFile(Predictions(path).name, path) for path in options.predictions]
-    names = [as_file_name(one.name) for one in found]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
+    predictors += [FilePredictor(PredictionsFile(path).name, path) for path in options.predictions]
+    names = [as_file_name(predictor.name) for predictor in predictors]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
         raise UserError(
-            f"two models are called {twice[0]}: give a weights file once only, and predictions names of their own"
+            f"two models are called {repeated[0]}: "
+            "give a weights file once only, and predictions names of their own"
         )
-    return tuple(found)
+    return tuple(predictors)
 
 
-def _prototxt(options: argparse.Namespace, weights: pathlib.Path) -> pathlib.Path:
-    return (
-        existing(options.prototxt, "deploy net")
-        if options.prototxt
-        else deploy_net(weights, options.variant, options.without)
-    )
+def _choose_prototxt(options: argparse.Namespace, weights: pathlib.Path) -> pathlib.Path:
+    if options.prototxt:
+        return existing(options.prototxt, "deploy net")
+    return deploy_net(weights, options.variant, options.without)
 
 
-def short_names(paths: list) -> list:
-    """The ends of the paths, without suffix, as short as tells them apart."""
-    parts = [path.absolute().with_suffix("").parts for path in paths]
-    for length in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(one[-length:]) for one in parts]
-        if len(set(names)) == len(set(parts)):
+def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
+    """Return the ends of the paths, without suffix, as short as tells them apart."""
+    path_parts = [path.absolute().with_suffix("").parts for path in paths]
+    for length in range(1, max(map(len, path_parts), default=0) + 1):
+        names = ["/".join(parts[-length:]) for parts in path_parts]
+        if len(set(names)) == len(set(path_parts)):
             return names
     return []
 
 
 def as_file_name(name: str) -> str:
-    """A model's name as part of a file's."""
+    """Return a model's name in the form in which it can be a part of a file's name."""
     return re.sub(r"[^\w.-]+", "_", name)
 
 
-def check_keys(models: tuple, entries: dict, places: list) -> None:
-    """UserError where a predictions file knows none of the samples."""
-    for model in models:
-        if isinstance(model, PredictionsFile):
-            images = Predictions(model.path).images
-            keys = (entries[split][index].sample().key for split, index in places)
+def check_predictions_fit(
+    predictors: Sequence[NetPredictor | FilePredictor],
+    records: dict[str, Any],
+    sample_ids: Sequence[SampleId],
+) -> None:
+    """Check that each predictions file has at least one of the images.
+
+    Args:
+        predictors: The predictors to compare.
+        records: {split: its records}, as `data_tools.sets.open_sets` returns them.
+        sample_ids: The samples to evaluate.
+
+    Raises:
+        UserError: If a predictions file has none of them: its keys are of another set.
+    """
+    for predictor in predictors:
+        if isinstance(predictor, FilePredictor):
+            images = PredictionsFile(predictor.path).images
+            keys = (records[each.split][each.index].sample().key for each in sample_ids)
             first = next(keys)
             if first not in images and not any(key in images for key in keys):
                 raise UserError(
-                    f"{model.path} has none of the {len(places)} images: they have keys like {first!r}, "
+                    f"{predictor.path} has none of the {len(sample_ids)} images: "
+                    f"they have keys like {first!r}, "
                     f"the file has keys like {next(iter(images))!r}"
                 )
 
 
-def by_set(result: Outcome, seen: list) -> dict:
-    """{split: its part of the outcome}; where there are several, all of them together first."""
-    splits = np.array([one.split for one in seen])
-    parts = {split: result.at(splits == split) for split in dict.fromkeys(splits.tolist())}
-    return parts if len(parts) == 1 else {TOTAL: result, **parts}
+def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dict[str, ModelScores]:
+    """Return a model's scores split by split; of several splits, those of all together first.
+
+    Args:
+        scores: The model's scores of the N samples.
+        samples: The N evaluated samples.
+    """
+    splits = np.array([sample.id.split for sample in samples])
+    of_splits = {split: scores.select(splits == split) for split in dict.fromkeys(splits.tolist())}
+    return of_splits if len(of_splits) == 1 else {TOTAL: scores, **of_splits}
 
 
-def facts(model) -> dict:
-    """What results.json says of a predictor."""
-    if isinstance(model, PredictionsFile):
-        return {"name": model.name, "predictions": str(model.path)}
+def describe_predictor(predictor: NetPredictor | FilePredictor) -> ModelResults:
+    """Return what results.json says of a predictor, without its numbers."""
+    if isinstance(predictor, FilePredictor):
+        return {"name": predictor.name, "predictions": str(predictor.path)}
     return {
-        "name": model.name,
-        "weights": describe(model.weights),
-        "net": str(model.prototxt),
-        "engine": model.engine,
-        "levels": model.levels or "the paper's pyramid",
+        "name": predictor.name,
+        "weights": describe(predictor.weights),
+        "net": str(predictor.prototxt),
+        "engine": predictor.engine,
+        "levels": predictor.levels or "the paper's pyramid",
     }
 
 
-def write(
+def _log_predictor(predictor: NetPredictor | FilePredictor) -> None:
+    """Say in one line which predictor is measured, with all that is known of its weights."""
+    facts: dict[str, Any] = {**describe_predictor(predictor)}
+    facts = {**facts.pop("weights", {}), **facts}
+    name = facts.pop("name")
+    known = ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
+    _log.info("%s: %s", name, known)
+
+
+def write_results(
     options: argparse.Namespace,
-    models: tuple,
-    entries: dict,
-    seen: list,
-    outcomes: dict,
-    results: dict,
+    predictors: Sequence[NetPredictor | FilePredictor],
+    samples: list[EvaluatedSample],
+    *,
+    scores: dict[str, ModelScores],
+    results: Results,
+    load_sample: Callable[[EvaluatedSample], Sample],
 ) -> None:
-    """Writes the files that the command's help names."""
+    """Write the files that the command's help names.
+
+    Args:
+        options: The command's options.
+        predictors: The compared predictors.
+        samples: The N evaluated samples.
+        scores: {name of the predictor: its scores of the N samples}.
+        results: The content of results.json.
+        load_sample: Loads a sample with its picture.
+    """
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / RESULTS, as_json(results))
-    write_whole(out / IMAGES, images_csv(seen, outcomes, options.thresholds))
-    if any(one.distances is not None for one in outcomes.values()):
+    write_whole(out / RESULTS, to_json(results))
+    write_whole(out / IMAGES, images_csv(samples, scores, options.thresholds))
+    if any(result.distances is not None for result in scores.values()):
         write_whole(out / "pck.png", draw_sets(results["models"]))
         write_whole(out / "pck_groups.png", draw_groups(results["models"]))
-    for place, model in enumerate(models):
-        name = as_file_name(model.name)
-        tiles = worst_tiles(
-            seen, outcomes[model.name], place, lambda one: entries[one.split][one.index].sample()
-        )
+    for index, predictor in enumerate(predictors):
+        file_name = as_file_name(predictor.name)
+        tiles = worst_tiles(samples, scores[predictor.name], index, load_sample)
         if tiles:
-            sheet.write_pages(tiles, out / f"worst_{name}.png")
-        if isinstance(model, Net) and outcomes[model.name].distances is not None:
-            write_predictions(
-                out / f"predictions_{name}.json",
-                model.name,
-                {one.key: one.found[place].keypoints for one in seen},
-            )
+            sheet.write_pages(tiles, out / f"worst_{file_name}.png")
+        if isinstance(predictor, NetPredictor) and scores[predictor.name].distances is not None:
+            keypoints = {
+                sample.key: points
+                for sample in samples
+                if (points := sample.predictions[index].keypoints) is not None
+            }
+            write_predictions(out / f"predictions_{file_name}.json", predictor.name, keypoints)
 
 
-def main(argv=None) -> None:
-    options = arguments(argv)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate the predictors that the options name; print the tables and write the files."""
+    options = parse_arguments(argv)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: give a folder")
-    models = predictors(options)
-    entries = sets.open_sets(options.data)
-    splits = choose_splits(options.data, list(entries), options.split)
-    places = [
-        (split, index) for split in splits for index in range(len(entries[split]))[: options.limit]
+    predictors = make_predictors(options)
+    records = sets.open_sets(options.data)
+    splits = choose_splits(options.data, list(records), options.split)
+    sample_ids = [
+        SampleId(split, index)
+        for split in splits
+        for index in range(len(records[split]))[: options.limit]
     ]
-    check_keys(models, entries, places)
-    set_threads(1)  # a sum's order may depend on their number
+    check_predictions_fit(predictors, records, sample_ids)
+    set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
-    for model in models:
-        shown = facts(model)
-        shown = {**shown.pop("weights", {}), **shown}
-        print(
-            f"{shown.pop('name')}: {', '.join(f'{what} {value}' for what, value in shown.items() if value is not None)}"
-        )
+    for predictor in predictors:
+        _log_predictor(predictor)
 
-    seen = run(Job(options.data, models), places, processes)
-    outcomes = {model.name: outcome(seen, place) for place, model in enumerate(models)}
-    numbers = {
-        name: {
-            where: part.numbers(options.thresholds) for where, part in by_set(result, seen).items()
-        }
-        for name, result in outcomes.items()
+    samples = run_predictors(EvaluationJob(options.data, predictors), sample_ids, processes)
+    scores = {
+        predictor.name: score_model(samples, index) for index, predictor in enumerate(predictors)
     }
-    results = {
+    models: list[ModelResults] = []
+    for predictor in predictors:
+        numbers = {
+            split: part.summarise(options.thresholds)
+            for split, part in split_scores(scores[predictor.name], samples).items()
+        }
+        models.append({**describe_predictor(predictor), "sets": numbers})
+    results: Results = {
         "data": str(options.data),
         "sets": {
             split: {
-                "samples": len(entries[split]),
-                "evaluated": sum(one.split == split for one in seen),
+                "samples": len(records[split]),
+                "evaluated": sum(sample.id.split == split for sample in samples),
             }
             for split in splits
         },
         "curve_thresholds": CURVE_THRESHOLDS.tolist(),
-        "models": [facts(model) | {"sets": numbers[model.name]} for model in models],
+        "models": models,
     }
-    write(options, models, entries, seen, outcomes, results)
-    print(f"\n{tables(results['models'])}\n{options.out}: {RESULTS}, {IMAGES} and pictures")
+    write_results(
+        options,
+        predictors,
+        samples,
+        scores=scores,
+        results=results,
+        load_sample=lambda sample: records[sample.id.split][sample.id.index].sample(),
+    )
+    print(markdown_tables(models))
+    _log.info("%s: %s, %s and pictures", options.out, RESULTS, IMAGES)
 
 
 if __name__ == "__main__":

@@ -1,181 +1,230 @@
-"""How an evaluation is told: JSON, Markdown tables, a CSV line for every image, and a sheet of the worst pictures."""
+"""Writes an evaluation as JSON, Markdown tables, CSV and a sheet of the worst pictures."""
 
 import csv
 import dataclasses
 import io
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
-from mcc_caffe.evaluation.metrics import PROTOCOLS
-from mcc_caffe.evaluation.model_scores import AP, Outcome, or_none
-from mcc_caffe.evaluation.prediction_runner import Found
+from mcc_caffe.evaluation.metrics import PROTOCOLS, ProtocolName
+from mcc_caffe.evaluation.model_scores import (
+    AP_THRESHOLDS,
+    ModelScores,
+    ProtocolNumbers,
+    SetNumbers,
+    none_if_nan,
+)
+from mcc_caffe.evaluation.prediction_runner import EvaluatedSample, ScoredPrediction
 
 WORST = 32  # pictures on a sheet: a page of pairs
 _CAPTION_LINES = 3
 
 
-def as_json(results: dict) -> bytes:
-    """The results as indented JSON, a list of numbers in one line."""
+class ModelResults(TypedDict, total=False):
+    """What results.json says of one model. A network has weights, net, engine and levels.
+
+    predictions: path of the file of another system's predictions. weights: as
+    `caffe_io.weights.describe` returns it. sets: {name of the set: its numbers}.
+    """
+
+    name: str
+    predictions: str
+    weights: dict[str, Any]
+    net: str
+    engine: str
+    levels: int | str
+    sets: dict[str, SetNumbers]
+
+
+# One line of a table: (names of model and set, numbers of the model on that set).
+_Row = tuple[list[str], SetNumbers]
+
+
+def to_json(results: Mapping[str, Any]) -> bytes:
+    """Return the results as indented JSON, with each list of numbers on one line."""
     text = json.dumps(results, indent=1)
-    return (
-        re.sub(r'\[\n[^][{}"]*\]', lambda numbers: " ".join(numbers[0].split()), text).encode()
-        + b"\n"
-    )
+    text = re.sub(r'\[\n[^][{}"]*\]', lambda numbers: " ".join(numbers[0].split()), text)
+    return text.encode() + b"\n"
 
 
-def tables(models: list) -> str:
-    """Markdown tables of results.json's models, a line for each model and set; a model stands in those it has numbers for."""
-    rows = [
-        ([model["name"], where], numbers)
+def markdown_tables(models: Sequence[ModelResults]) -> str:
+    """Return the models' numbers as Markdown tables, with a line for each model and set.
+
+    A model is left out of the tables for which it has no numbers.
+    """
+    rows: list[_Row] = [
+        ([model["name"], set_name], numbers)
         for model in models
-        for where, numbers in model["sets"].items()
+        for set_name, numbers in model["sets"].items()
     ]
-    posed = [row for row in rows if "paper" in row[1]]
-    masked = [row for row in rows if row[1].get("mask", {}).get("images")]
-    found = [_keypoint_table(protocol, posed) for protocol in PROTOCOLS if posed]
-    found += ([_group_table(posed)] if posed else []) + ([_mask_table(masked)] if masked else [])
-    lacks = [
-        f"{', '.join(names)}: {lacking} of {numbers['images']} images have no prediction and count as wrong."
+    keypoint_rows = [row for row in rows if "paper" in row[1]]
+    mask_rows = [row for row in rows if "mask" in row[1] and row[1]["mask"]["images"]]
+    parts = []
+    if keypoint_rows:
+        parts += [_keypoint_table(protocol, keypoint_rows) for protocol in PROTOCOLS]
+        parts.append(_group_table(keypoint_rows))
+    if mask_rows:
+        parts.append(_mask_table(mask_rows))
+    parts += [
+        f"{', '.join(names)}: {numbers['images_without_prediction']} of {numbers['images']} "
+        "images have no prediction and count as wrong."
         for names, numbers in rows
-        if (lacking := numbers["images_without_prediction"])
+        if numbers["images_without_prediction"]
     ]
-    return "\n".join(found + lacks)
+    return "\n".join(parts)
 
 
-def _keypoint_table(protocol: str, rows: list) -> str:
+def _keypoint_table(protocol: ProtocolName, rows: list[_Row]) -> str:
     first = rows[0][1][protocol]
-    kinds = [kind for kind in ("PCK", "AUC", "EPE") if kind in first]
-    notes = [
-        f"{kind}: {', '.join(text for what, text in first[kind].items() if 'value' not in what)}."
-        for kind in kinds
-    ]
-    lines = [
-        [
+    columns = ["keypoints", "predicted"]
+    columns += [f"PCK@{threshold}" for threshold in first["PCK"]["values"]]
+    columns += ["AUC", "EPE"] if "EPE" in first else ["AUC"]
+    lines = []
+    for names, numbers in rows:
+        under_protocol = numbers[protocol]
+        line = [
             *names,
-            numbers["keypoints"],
-            numbers["keypoints"] - numbers["keypoints_not_predicted"],
-            *(_shown(value, 3) for value in numbers[protocol]["PCK"]["values"].values()),
-            *(
-                _shown(numbers[protocol][kind]["value"], 2 if kind == "EPE" else 3)
-                for kind in kinds[1:]
-            ),
+            str(numbers["keypoints"]),
+            str(numbers["keypoints"] - numbers["keypoints_not_predicted"]),
+            *(_format(share, 3) for share in under_protocol["PCK"]["values"].values()),
+            _format(under_protocol["AUC"]["value"], 3),
         ]
-        for names, numbers in rows
-    ]
-    columns = [
-        "keypoints",
-        "predicted",
-        *(f"PCK@{threshold}" for threshold in first["PCK"]["values"]),
-        *kinds[1:],
-    ]
-    return _table(f"Keypoints, protocol `{protocol}`. {' '.join(notes)}", columns, lines)
-
-
-def _group_table(rows: list) -> str:
-    threshold = list(rows[0][1]["paper"]["PCK"]["values"])[-1]
-    lines = [
-        [*names, *(_shown(numbers["paper"]["groups"][group][threshold], 3) for group in GROUPS)]
-        for names, numbers in rows
-    ]
+        if "EPE" in under_protocol:
+            line.append(_format(under_protocol["EPE"]["value"], 2))
+        lines.append(line)
     return _table(
-        f"PCK@{threshold} of the groups of Fig. 9, protocol `paper`.", list(GROUPS), lines
-    )
-
-
-def _mask_table(rows: list) -> str:
-    lines = [
-        [
-            *names,
-            numbers["mask"]["images"],
-            *(_shown(100 * numbers["mask"][name], 1) for name in AP),
-            _shown(numbers["mask"]["mean_IoU"], 3),
-        ]
-        for names, numbers in rows
-    ]
-    return _table(
-        "Masks. AP: the images, in percent, whose IoU reaches the threshold (Table 1).",
-        ["images", *AP, "mean IoU"],
+        f"Keypoints, protocol `{protocol}`. {_conditions_text(first)}",
+        columns,
         lines,
     )
 
 
-def _table(title: str, columns: list, lines: list) -> str:
+def _conditions_text(numbers: ProtocolNumbers) -> str:
+    """Return the conditions of PCK, AUC and EPE as sentences."""
+    measures: dict[str, Any] = {
+        "PCK": numbers["PCK"],
+        "AUC": numbers["AUC"],
+        "EPE": numbers.get("EPE"),
+    }
+    return " ".join(
+        f"{name}: {', '.join(text for key, text in entry.items() if 'value' not in key)}."
+        for name, entry in measures.items()
+        if entry
+    )
+
+
+def _group_table(rows: list[_Row]) -> str:
+    threshold = list(rows[0][1]["paper"]["PCK"]["values"])[-1]
+    lines = [
+        [*names, *(_format(numbers["paper"]["groups"][group][threshold], 3) for group in GROUPS)]
+        for names, numbers in rows
+    ]
+    title = f"PCK@{threshold} of the groups of Fig. 9, protocol `paper`."
+    return _table(title, list(GROUPS), lines)
+
+
+def _mask_table(rows: list[_Row]) -> str:
+    lines = [
+        [
+            *names,
+            str(numbers["mask"]["images"]),
+            *(_format(100 * numbers["mask"][name], 1) for name in AP_THRESHOLDS),
+            _format(numbers["mask"]["mean_IoU"], 3),
+        ]
+        for names, numbers in rows
+    ]
+    title = "Masks. AP: the images, in percent, whose IoU reaches the threshold (Table 1)."
+    return _table(title, ["images", *AP_THRESHOLDS, "mean IoU"], lines)
+
+
+def _table(title: str, columns: list[str], lines: list[list[str]]) -> str:
     rows = [["model", "set", *columns], ["---"] * (len(columns) + 2), *lines]
-    return "\n".join([title, "", *(f"| {' | '.join(map(str, row))} |" for row in rows), ""])
+    return "\n".join([title, "", *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
-def _shown(value, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _format(number: float | None, digits: int) -> str:
+    return "-" if number is None else f"{number:.{digits}f}"
 
 
-def images_csv(seen: list, outcomes: dict, thresholds: list) -> bytes:
-    """A CSV file with a line for each of [runner.Seen] and each model of {name: Outcome}; what does not apply is empty."""
-    columns = {name: result.by_image(thresholds) for name, result in outcomes.items()}
+def images_csv(
+    samples: list[EvaluatedSample], scores: dict[str, ModelScores], thresholds: Sequence[float]
+) -> bytes:
+    """Return a CSV file with a line for each sample and model; undefined values are empty.
+
+    Args:
+        samples: The N evaluated samples.
+        scores: {name of the model: its scores of the N samples}.
+        thresholds: Shares of the box, for the columns of PCK.
+    """
+    columns = {model: result.image_columns(thresholds) for model, result in scores.items()}
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["set", "key", "model", *next(iter(columns.values()))])
-    for row, sample in enumerate(seen):
-        for name, values in columns.items():
-            table.writerow(
-                [
-                    sample.split,
-                    sample.key,
-                    name,
-                    *(or_none(column[row]) for column in values.values()),
-                ]
-            )
+    for row, sample in enumerate(samples):
+        for model, model_columns in columns.items():
+            values = [none_if_nan(column[row]) for column in model_columns.values()]
+            table.writerow([sample.id.split, sample.key, model, *values])
     return text.getvalue().encode()
 
 
-def worst_tiles(seen: list, result: Outcome, place: int, load) -> list:
-    """Tiles of the pictures with the largest error, the worst first: truth beside prediction. load(Seen): its Sample."""
-    facts = result.by_image([])
+def worst_tiles(
+    samples: list[EvaluatedSample],
+    scores: ModelScores,
+    predictor_index: int,
+    load_sample: Callable[[EvaluatedSample], Sample],
+) -> list[np.ndarray]:
+    """Draw the samples with the largest error, the worst first: truth beside prediction.
+
+    Args:
+        samples: The N evaluated samples.
+        scores: One model's scores of the N samples.
+        predictor_index: Index of the model in each sample's predictions.
+        load_sample: Loads the sample with its picture.
+
+    Returns:
+        At most WORST tiles, as `sheet.write_pages` takes them.
+    """
+    columns = scores.image_columns([])
     order = [
         row
-        for row in np.argsort(-facts["error"], kind="stable")
-        if not np.isnan(facts["error"][row])
+        for row in np.argsort(-columns["error"], kind="stable")
+        if not np.isnan(columns["error"][row])
     ]
     tiles = []
     for row in order[:WORST]:
-        sample, found = load(seen[row]), seen[row].found[place]
-        pair = np.hstack(
-            [
-                sheet.sample_tile(sample),
-                sheet.empty_tile(width=sheet.GAP),
-                sheet.sample_tile(as_sample(sample, found)),
-            ]
-        )
-        pixels, lacking = (
-            facts["mean_error_px"][row],
-            facts["keypoints"][row] - facts["predicted"][row],
-        )
-        texts = (
-            []
-            if np.isnan(pixels)
-            else [f"error {facts['error'][row]:.2f} of the box ({pixels:.0f} px)"]
-        )
-        texts += [f"{lacking} keypoints not predicted"] if lacking > 0 and texts else []
-        texts += [] if np.isnan(facts["iou"][row]) else [f"IoU {facts['iou'][row]:.2f}"]
-        tiles.append(
-            sheet.captioned(
-                pair,
-                seen[row].key,
-                f"truth | prediction: {', '.join(texts) or 'none'}",
-                lines=_CAPTION_LINES,
-            )
-        )
+        sample = load_sample(samples[row])
+        predicted = replace_truth(sample, samples[row].predictions[predictor_index])
+        gap = sheet.empty_tile(width=sheet.GAP)
+        pair = np.hstack([sheet.sample_tile(sample), gap, sheet.sample_tile(predicted)])
+        caption = f"truth | prediction: {_error_text(columns, row)}"
+        tiles.append(sheet.captioned(pair, samples[row].key, caption, lines=_CAPTION_LINES))
     return tiles
 
 
-def as_sample(sample: Sample, found: Found) -> Sample:
-    """The sample with what was found in it in the place of its truth."""
-    keypoints = np.tile(np.float32([-1, -1, 0]), (len(sample.keypoints), 1))
-    if found.keypoints is not None:
-        given = ~np.isnan(found.keypoints[:, 0])
-        keypoints[given] = np.column_stack([found.keypoints[given, :2], np.ones(given.sum())])
-    return dataclasses.replace(sample, mask_png=found.mask_png, keypoints=keypoints)
+def _error_text(columns: dict[str, np.ndarray], row: int) -> str:
+    """Say how wrong one prediction is. columns: as `ModelScores.image_columns` returns them."""
+    texts = []
+    pixels = columns["mean_error_px"][row]
+    if not np.isnan(pixels):
+        texts.append(f"error {columns['error'][row]:.2f} of the box ({pixels:.0f} px)")
+        lacking = columns["keypoints"][row] - columns["predicted"][row]
+        texts += [f"{lacking} keypoints not predicted"] if lacking > 0 else []
+    if not np.isnan(columns["iou"][row]):
+        texts.append(f"IoU {columns['iou'][row]:.2f}")
+    return ", ".join(texts) or "none"
+
+
+def replace_truth(sample: Sample, prediction: ScoredPrediction) -> Sample:
+    """Return the sample with the predicted keypoints and mask in the place of the true ones."""
+    keypoints = np.tile(np.array([-1, -1, 0], np.float32), (len(sample.keypoints), 1))
+    if prediction.keypoints is not None:
+        given = ~np.isnan(prediction.keypoints[:, 0])
+        keypoints[given] = np.column_stack([prediction.keypoints[given, :2], np.ones(given.sum())])
+    return dataclasses.replace(sample, mask_png=prediction.mask_png, keypoints=keypoints)

@@ -1,18 +1,52 @@
 """Accuracy of predicted keypoints and masks, under two named protocols.
 
-N images, K = 21 keypoints, T thresholds. A keypoint's distance, in pixels of the image, is NaN where the truth does not label it:
-it is never counted. It is infinite where nothing was predicted for a labelled one: that one is wrong at every threshold.
+The shapes below use N images, K = 21 keypoints and T thresholds. A distance is in pixels of the
+image. It is NaN where the truth has no label for the keypoint: such a keypoint is never counted.
+It is infinite where the truth has a label but nothing was predicted: such a keypoint is wrong at
+every threshold.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import numpy as np
 
 BOX = "larger side of the labelled keypoints' box"
 
+ProtocolName = Literal["paper", "mmpose"]
+
+
+class PckConditions(TypedDict):
+    """What has to be said beside a PCK, in words."""
+
+    normaliser: str
+    comparison: str
+    average: str
+
+
+class AucConditions(PckConditions):
+    """What has to be said beside an AUC, in words."""
+
+    thresholds: str
+
+
+class Conditions(TypedDict):
+    """What has to be said beside the numbers of a protocol."""
+
+    PCK: PckConditions
+    AUC: AucConditions
+
 
 def box_sizes(keypoints: np.ndarray) -> np.ndarray:
-    """(N,) larger side of the bounding box of each image's labelled keypoints (N, K, 3), in pixels; at least 1."""
+    """Return the larger side of the box around each image's labelled keypoints.
+
+    Args:
+        keypoints: (N, K, 3) of x, y, v.
+
+    Returns:
+        (N,) sides in pixels, each at least 1.
+    """
     labelled = keypoints[..., 2:] > 0
     low = np.where(labelled, keypoints[..., :2], np.inf).min(axis=1)
     high = np.where(labelled, keypoints[..., :2], -np.inf).max(axis=1)
@@ -20,70 +54,93 @@ def box_sizes(keypoints: np.ndarray) -> np.ndarray:
 
 
 def keypoint_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N, K) float64 distances in pixels: NaN where the truth has no label, infinite where nothing was predicted.
+    """Return the distance of each predicted keypoint from its label.
 
-    predicted (N, K, 2+) of x, y, NaN where nothing was predicted; truth (N, K, 3) of x, y, v.
+    Args:
+        predicted: (N, K, 2 or more) of x, y; x is NaN where nothing was predicted.
+        truth: (N, K, 3) of x, y, v.
+
+    Returns:
+        (N, K) float64 in pixels: NaN without a label, infinite without a prediction.
     """
     distances = np.linalg.norm(np.asarray(predicted, np.float64)[..., :2] - truth[..., :2], axis=-1)
     return np.where(truth[..., 2] > 0, np.where(np.isnan(distances), np.inf, distances), np.nan)
 
 
-def accuracies(scaled: np.ndarray, thresholds, by_joint: bool) -> np.ndarray:
-    """(T,) share of the labelled keypoints whose scaled distance (N, K) is strictly below each threshold; NaN without any.
+def accuracies(
+    scaled_distances: np.ndarray, thresholds: Sequence[float] | np.ndarray, by_joint: bool
+) -> np.ndarray:
+    """Return the share of the labelled keypoints that are strictly within each threshold.
 
-    by_joint: each joint's share of its images first, then the mean over the joints that are labelled somewhere.
+    Args:
+        scaled_distances: (N, K) distances, divided by a normaliser.
+        thresholds: (T,) of the same unit.
+        by_joint: Whether to take each joint's share of its images first and then the mean over
+            the joints that are labelled somewhere; else all labelled keypoints count at once.
+
+    Returns:
+        (T,) shares; NaN where nothing is labelled.
     """
-    labelled = (~np.isnan(scaled)).sum(axis=0)
-    within = np.stack([(scaled < threshold).sum(axis=0) for threshold in thresholds])
+    labelled = (~np.isnan(scaled_distances)).sum(axis=0)
+    within = np.stack([(scaled_distances < threshold).sum(axis=0) for threshold in thresholds])
     if not labelled.any():
         return np.full(len(within), np.nan)
     if by_joint:
-        seen = labelled > 0
-        return (within[:, seen] / labelled[seen]).mean(axis=1)
+        measured = labelled > 0
+        return (within[:, measured] / labelled[measured]).mean(axis=1)
     return within.sum(axis=1) / labelled.sum()
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How distances become PCK and AUC.
+    """The way in which distances become PCK and AUC.
 
-    PCK divides them by the box (BOX) and averages over all labelled keypoints at once, or `by_joint`. AUC is the mean of PCK over
-    `auc_thresholds`, of distances divided by `auc_pixels`, or by the box where that is None.
+    PCK divides each distance by the image's box (see `box_sizes`). AUC is the mean of PCK over
+    several thresholds.
+
+    Attributes:
+        by_joint: As `accuracies` takes it.
+        auc_thresholds: The thresholds of the AUC.
+        auc_pixels: What the AUC divides distances by, in pixels; None for the image's box.
     """
 
     by_joint: bool
-    auc_thresholds: tuple
+    auc_thresholds: tuple[float, ...]
     auc_pixels: float | None = None
 
-    def pck(self, distances: np.ndarray, sizes: np.ndarray, thresholds) -> np.ndarray:
-        """(T,) PCK of distances (N, K) in pixels; sizes (N,) of the boxes."""
+    def pck(
+        self,
+        distances: np.ndarray,
+        sizes: np.ndarray,
+        thresholds: Sequence[float] | np.ndarray,
+    ) -> np.ndarray:
+        """Return the (T,) PCK of distances (N, K), given the sizes (N,) of the boxes, in pixels."""
         return accuracies(distances / sizes[:, None], thresholds, self.by_joint)
 
     def auc(self, distances: np.ndarray, sizes: np.ndarray) -> float:
-        """Area under the curve of PCK."""
-        scaled = distances / (self.auc_pixels or sizes[:, None])
-        return float(accuracies(scaled, self.auc_thresholds, self.by_joint).mean())
+        """Return the area under the curve of PCK; arguments as `pck` takes them."""
+        scaled_distances = distances / (self.auc_pixels or sizes[:, None])
+        return float(accuracies(scaled_distances, self.auc_thresholds, self.by_joint).mean())
 
-    def conditions(self) -> dict:
-        """{"PCK" and "AUC": what has to be said beside the number}."""
+    def conditions(self) -> Conditions:
+        """Return what has to be said beside the numbers of this protocol."""
+        average = "by joint, then over joints" if self.by_joint else "all labelled keypoints"
         first, second, *_, last = self.auc_thresholds
-        shared = {
-            "comparison": "<",
-            "average": "by joint, then over joints" if self.by_joint else "all labelled keypoints",
-        }
         return {
-            "PCK": {"normaliser": BOX, **shared},
+            "PCK": {"normaliser": BOX, "comparison": "<", "average": average},
             "AUC": {
                 "normaliser": f"{self.auc_pixels:g} px" if self.auc_pixels else BOX,
-                **shared,
+                "comparison": "<",
+                "average": average,
                 "thresholds": f"{first:g}, {second:g} ... {last:g}",
             },
         }
 
 
-# paper: Eq. 4. It gives no AUC; ours is the area under its curves from 0 to 0.5, the width of Fig. 9 (b).
-# mmpose: keypoint_pck_accuracy and keypoint_auc; MMPose takes the box that its annotation file has, which our sets do not.
-PROTOCOLS = {
+# paper: Eq. 4. The paper gives no AUC; ours is the area under its curves from 0 to 0.5, the width
+# of Fig. 9 (b). mmpose: keypoint_pck_accuracy and keypoint_auc; MMPose divides by the box that its
+# annotation files have, which our sets have not.
+PROTOCOLS: dict[ProtocolName, Protocol] = {
     "paper": Protocol(by_joint=False, auc_thresholds=tuple(step / 200 for step in range(1, 101))),
     "mmpose": Protocol(
         by_joint=True, auc_thresholds=tuple(step / 20 for step in range(20)), auc_pixels=30.0
@@ -92,26 +149,41 @@ PROTOCOLS = {
 
 
 def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float) -> float:
-    """PCK of the protocol `paper` (4.2, Eq. 4) at one threshold. predicted (N, K, 2+), truth (N, K, 3) of x, y, v."""
-    return float(
-        PROTOCOLS["paper"].pck(keypoint_distances(predicted, truth), box_sizes(truth), [threshold])[
-            0
-        ]
-    )
+    """Return the PCK of the protocol `paper` (4.2, Eq. 4) at one threshold.
+
+    Args:
+        predicted: As `keypoint_distances` takes it.
+        truth: As `keypoint_distances` takes it.
+        threshold: Share of the box's larger side.
+    """
+    distances = keypoint_distances(predicted, truth)
+    return float(PROTOCOLS["paper"].pck(distances, box_sizes(truth), [threshold])[0])
 
 
 def epe(distances: np.ndarray) -> float:
-    """End-point error: mean distance (pixels) of the labelled keypoints that were predicted; NaN without any."""
+    """Return the end-point error of distances (N, K).
+
+    It is the mean distance, in pixels, of the labelled keypoints that were predicted; NaN without
+    any.
+    """
     finite = distances[np.isfinite(distances)]
     return float(finite.mean()) if finite.size else float("nan")
 
 
 def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two boolean masks; 1 where both are empty."""
+    """Return the intersection over union of two (H, W) bool masks; 1 where both are empty."""
     union = np.logical_or(predicted, truth).sum()
     return float(np.logical_and(predicted, truth).sum() / union) if union else 1.0
 
 
 def average_precision(ious: np.ndarray, threshold: float) -> float:
-    """AP at an IoU threshold (Table 1): the share of the images whose mask reaches it, one hand an image. ious (N,), N > 0."""
+    """Return the AP at an IoU threshold (Table 1), with one hand in each image.
+
+    Args:
+        ious: (N,) IoU of each image's mask, N > 0.
+        threshold: IoU that a mask has to reach.
+
+    Returns:
+        The share of the images whose mask reaches the threshold.
+    """
     return float((ious >= threshold).mean())

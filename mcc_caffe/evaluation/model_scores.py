@@ -1,156 +1,270 @@
-"""What one model did on the samples of an evaluation, as arrays, and the numbers that follow from them."""
+"""Turns the predictions of one model into the numbers and columns that an evaluation reports."""
 
-import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.evaluation.metrics import (
     PROTOCOLS,
+    AucConditions,
+    PckConditions,
     average_precision,
     box_sizes,
     epe,
     keypoint_distances,
 )
+from mcc_caffe.evaluation.prediction_runner import EvaluatedSample
 from mcc_caffe.paper import KEYPOINTS
 
-AP = {
-    f"AP{100 * threshold:.0f}": threshold for threshold in (0.5, 0.75, 0.8)
-}  # IoU thresholds of Table 1
+# IoU thresholds of Table 1
+AP_THRESHOLDS: dict[Literal["AP50", "AP75", "AP80"], float] = {
+    "AP50": 0.5,
+    "AP75": 0.75,
+    "AP80": 0.8,
+}
 CURVE_THRESHOLDS = np.arange(201) / 200  # normalised distances, the width of Fig. 9 (a)
-ALL_JOINTS = "all"  # beside the groups of Fig. 9
+ALL_JOINTS = "all"  # the name of all keypoints together, beside the groups of Fig. 9
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """Of N samples. What a model that predicts such things did not predict for a sample counts as wrong.
+class PckNumbers(PckConditions):
+    """PCK at each threshold, with its conditions."""
 
-    missing: (N,) bool, nothing at all was predicted. sizes: (N,) of the truth's boxes, pixels. distances: (N, 21), as
-    `mcc_caffe.evaluation.metrics` has them, and confidences: (N,), the mean over the predicted keypoints, NaN without any; or both None: the
-    model predicts no keypoints. ious: (N,), NaN where the sample has no mask; or None: the model predicts no masks.
+    values: dict[str, float | None]
+
+
+class AucNumbers(AucConditions):
+    """AUC, with its conditions."""
+
+    value: float | None
+
+
+class EpeNumbers(TypedDict):
+    """End-point error, with its conditions."""
+
+    unit: str
+    average: str
+    value: float | None
+
+
+class ProtocolNumbers(TypedDict, total=False):
+    """The keypoints' numbers under one protocol. `paper` has groups and curves, `mmpose` EPE.
+
+    groups: {"all" or a group of Fig. 9: {threshold: PCK}}. curves: {the same: PCK at each of
+    CURVE_THRESHOLDS}.
     """
 
-    missing: np.ndarray
-    sizes: np.ndarray
+    PCK: PckNumbers
+    AUC: AucNumbers
+    EPE: EpeNumbers
+    groups: dict[str, dict[str, float | None]]
+    curves: dict[str, list[float | None]]
+
+
+class MaskNumbers(TypedDict, total=False):
+    """The masks' numbers; the number of images alone where no sample has a mask."""
+
+    images: int
+    AP50: float
+    AP75: float
+    AP80: float
+    mean_IoU: float
+
+
+class SetNumbers(TypedDict, total=False):
+    """The numbers of one model on one set, as they stand in results.json.
+
+    The keypoints' numbers are missing of a model without keypoints, `mask` of one without masks.
+    """
+
+    images: int
+    images_without_prediction: int
+    keypoints: int
+    keypoints_not_predicted: int
+    paper: ProtocolNumbers
+    mmpose: ProtocolNumbers
+    mask: MaskNumbers
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """How well one model did on each of N samples.
+
+    A keypoint or a mask that a model leaves out in one sample counts as wrong, if it predicts
+    such things in any sample. If it never does, their arrays are None.
+
+    Attributes:
+        has_no_prediction: (N,) bool, True where nothing at all was predicted.
+        box_sizes: (N,) larger side of the box around the true keypoints, in pixels.
+        distances: (N, 21) as `metrics.keypoint_distances` returns them, or None.
+        confidences: (N,) mean over the predicted keypoints, NaN without any; or None.
+        ious: (N,) IoU of the masks, 0 without a prediction, NaN where the sample has no mask; or
+            None.
+    """
+
+    has_no_prediction: np.ndarray
+    box_sizes: np.ndarray
     distances: np.ndarray | None
     confidences: np.ndarray | None
     ious: np.ndarray | None
 
-    def at(self, rows: np.ndarray) -> "Outcome":
-        """The outcome of some of the samples. rows: (N,) bool."""
-        return Outcome(*(None if one is None else one[rows] for one in vars(self).values()))
+    def select(self, is_selected: np.ndarray) -> "ModelScores":
+        """Return the scores of those samples for which `is_selected` (N,) is True."""
+        return ModelScores(
+            self.has_no_prediction[is_selected],
+            self.box_sizes[is_selected],
+            None if self.distances is None else self.distances[is_selected],
+            None if self.confidences is None else self.confidences[is_selected],
+            None if self.ious is None else self.ious[is_selected],
+        )
 
-    def group_pck(self, thresholds) -> dict:
-        """{"all" and each group of Fig. 9: (T,) PCK by the paper's protocol}."""
+    def group_pck(self, thresholds: Sequence[float] | np.ndarray) -> dict[str, np.ndarray]:
+        """Return the PCK of all keypoints and of each group of Fig. 9, protocol `paper`.
+
+        Args:
+            thresholds: (T,) shares of the box.
+
+        Returns:
+            {"all" or the group's name: (T,) PCK}.
+        """
+        assert self.distances is not None, "the model predicts no keypoints"
         groups = {ALL_JOINTS: range(KEYPOINTS), **GROUPS}
         return {
-            name: PROTOCOLS["paper"].pck(self.distances[:, list(joints)], self.sizes, thresholds)
+            name: PROTOCOLS["paper"].pck(
+                self.distances[:, list(joints)], self.box_sizes, thresholds
+            )
             for name, joints in groups.items()
         }
 
-    def numbers(self, thresholds) -> dict:
-        """What results.json says of it; NaN is None."""
-        numbers = {"images": len(self.sizes), "images_without_prediction": int(self.missing.sum())}
+    def summarise(self, thresholds: Sequence[float]) -> SetNumbers:
+        """Return the numbers over all samples, with PCK at the given shares of the box.
+
+        Numbers that are not defined, such as the PCK of samples without labels, are None.
+        """
+        numbers: SetNumbers = {
+            "images": len(self.box_sizes),
+            "images_without_prediction": int(self.has_no_prediction.sum()),
+        }
         if self.distances is not None:
             numbers["keypoints"] = int((~np.isnan(self.distances)).sum())
             numbers["keypoints_not_predicted"] = int(np.isinf(self.distances).sum())
             for name, protocol in PROTOCOLS.items():
                 conditions = protocol.conditions()
+                pck = protocol.pck(self.distances, self.box_sizes, thresholds)
+                auc = protocol.auc(self.distances, self.box_sizes)
                 numbers[name] = {
-                    "PCK": conditions["PCK"]
-                    | {
-                        "values": _table(
-                            thresholds, protocol.pck(self.distances, self.sizes, thresholds)
-                        )
-                    },
-                    "AUC": conditions["AUC"]
-                    | {"value": or_none(protocol.auc(self.distances, self.sizes))},
+                    "PCK": {**conditions["PCK"], "values": _by_threshold(thresholds, pck)},
+                    "AUC": {**conditions["AUC"], "value": none_if_nan(auc)},
                 }
             numbers["paper"]["groups"] = {
-                name: _table(thresholds, values)
-                for name, values in self.group_pck(thresholds).items()
+                name: _by_threshold(thresholds, pck)
+                for name, pck in self.group_pck(thresholds).items()
             }
             numbers["paper"]["curves"] = {
-                name: list(map(or_none, values))
-                for name, values in self.group_pck(CURVE_THRESHOLDS).items()
+                name: [none_if_nan(share) for share in pck]
+                for name, pck in self.group_pck(CURVE_THRESHOLDS).items()
             }
             numbers["mmpose"]["EPE"] = {
                 "unit": "px",
                 "average": "labelled keypoints that were predicted",
-                "value": or_none(epe(self.distances)),
+                "value": none_if_nan(epe(self.distances)),
             }
         if self.ious is not None:
-            ious = self.ious[~np.isnan(self.ious)]
-            numbers["mask"] = {"images": len(ious)}
-            if len(ious):
-                numbers["mask"] |= {
-                    name: average_precision(ious, threshold) for name, threshold in AP.items()
-                }
-                numbers["mask"]["mean_IoU"] = float(ious.mean())
+            numbers["mask"] = _summarise_masks(self.ious[~np.isnan(self.ious)])
         return numbers
 
-    def by_image(self, thresholds) -> dict:
-        """{column of images.csv: (N,)}, NaN where there is none.
+    def image_columns(self, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
+        """Return the columns of images.csv: {name: (N,)}, NaN where a value is not defined.
 
-        `error`, by which the worst are found, lies between 0 and 1: the mean of distance over box, each at most 1, or, of a model
-        without keypoints, 1 - IoU.
+        The column `error`, by which the worst images are chosen, lies between 0 and 1. It is the
+        mean of distance / box, each at most 1; of a model without keypoints it is 1 - IoU.
         """
-        nothing = np.full(len(self.sizes), np.nan)
-        ious = nothing if self.ious is None else self.ious
-        within = [f"pck_{threshold:g}" for threshold in thresholds]
-        if self.distances is None:
-            columns = ("box_px", "keypoints", "predicted", *within, "mean_error_px", "confidence")
-            return {**dict.fromkeys(columns, nothing), "iou": ious, "error": 1 - ious}
-        scaled, labelled, predicted = (
-            self.distances / self.sizes[:, None],
-            ~np.isnan(self.distances),
-            np.isfinite(self.distances),
-        )
+        undefined = np.full(len(self.box_sizes), np.nan)
+        ious = undefined if self.ious is None else self.ious
+        pck_columns = [f"pck_{threshold:g}" for threshold in thresholds]
+        if self.distances is None or self.confidences is None:
+            empty = (
+                "box_px",
+                "keypoints",
+                "predicted",
+                *pck_columns,
+                "mean_error_px",
+                "confidence",
+            )
+            return {**dict.fromkeys(empty, undefined), "iou": ious, "error": 1 - ious}
+        scaled_distances = self.distances / self.box_sizes[:, None]
+        labelled, predicted = ~np.isnan(self.distances), np.isfinite(self.distances)
         return {
-            "box_px": np.where(labelled.any(axis=1), self.sizes, np.nan),
+            "box_px": np.where(labelled.any(axis=1), self.box_sizes, np.nan),
             "keypoints": labelled.sum(axis=1),
             "predicted": predicted.sum(axis=1),
             **{
-                name: _mean(scaled < threshold, labelled)
-                for name, threshold in zip(within, thresholds)
+                column: _row_means(scaled_distances < threshold, labelled)
+                for column, threshold in zip(pck_columns, thresholds)
             },
-            "mean_error_px": _mean(self.distances, predicted),
+            "mean_error_px": _row_means(self.distances, predicted),
             "confidence": self.confidences,
             "iou": ious,
-            "error": _mean(np.minimum(scaled, 1), labelled),
+            "error": _row_means(np.minimum(scaled_distances, 1), labelled),
         }
 
 
-def outcome(seen: list, place: int) -> Outcome:
-    """What the predictor at `place` did on [runner.Seen]."""
-    found = [one.found[place] for one in seen]
-    truth = np.stack([one.truth for one in seen]).astype(np.float64)
+def score_model(samples: list[EvaluatedSample], predictor_index: int) -> ModelScores:
+    """Compare one predictor's predictions with the truth.
+
+    Args:
+        samples: The evaluated samples.
+        predictor_index: Index of the predictor in each sample's predictions.
+    """
+    predictions = [sample.predictions[predictor_index] for sample in samples]
+    truth = np.stack([sample.true_keypoints for sample in samples]).astype(np.float64)
     distances = confidences = ious = None
-    if any(one.keypoints is not None for one in found):
+    if any(prediction.keypoints is not None for prediction in predictions):
         nothing = np.full((KEYPOINTS, 3), np.nan)
-        predicted = np.stack([nothing if one.keypoints is None else one.keypoints for one in found])
-        distances = keypoint_distances(predicted, truth)
-        confidences = _mean(predicted[..., 2], ~np.isnan(predicted[..., 2]))
-    if any(one.mask_png is not None for one in found):
-        ious = np.array(
-            [(one.iou or 0.0) if sample.has_mask else np.nan for sample, one in zip(seen, found)]
+        predicted = np.stack(
+            [
+                nothing if prediction.keypoints is None else prediction.keypoints
+                for prediction in predictions
+            ]
         )
-    missing = np.array([one.keypoints is None and one.mask_png is None for one in found])
-    return Outcome(missing, box_sizes(truth), distances, confidences, ious)
-
-
-def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(N,) mean of the values (N, 21) of each row, of those that are meant; NaN without any."""
-    counts = where.sum(axis=1)
-    return np.where(
-        counts > 0, np.where(where, values, 0).sum(axis=1) / np.maximum(counts, 1), np.nan
+        distances = keypoint_distances(predicted, truth)
+        confidences = _row_means(predicted[..., 2], ~np.isnan(predicted[..., 2]))
+    if any(prediction.mask_png is not None for prediction in predictions):
+        ious = np.array(
+            [
+                (prediction.iou or 0.0) if sample.has_mask else np.nan
+                for sample, prediction in zip(samples, predictions)
+            ]
+        )
+    has_no_prediction = np.array(
+        [prediction.keypoints is None and prediction.mask_png is None for prediction in predictions]
     )
+    return ModelScores(has_no_prediction, box_sizes(truth), distances, confidences, ious)
 
 
-def _table(thresholds, values) -> dict:
-    return {f"{threshold:g}": or_none(value) for threshold, value in zip(thresholds, values)}
+def none_if_nan(number: Any) -> Any:
+    """Return a NumPy number as Python's own, and None for NaN: JSON and CSV have no NaN."""
+    return None if np.isnan(number) else np.asarray(number).item()
 
 
-def or_none(value):
-    """A number as Python's own, None for NaN: JSON and CSV have no NaN."""
-    return None if np.isnan(value) else np.asarray(value).item()
+def _summarise_masks(ious: np.ndarray) -> MaskNumbers:
+    """Return the numbers of masks with these IoUs, none of them NaN."""
+    numbers: MaskNumbers = {"images": len(ious)}
+    if len(ious):
+        for name, threshold in AP_THRESHOLDS.items():
+            numbers[name] = average_precision(ious, threshold)
+        numbers["mean_IoU"] = float(ious.mean())
+    return numbers
+
+
+def _row_means(values: np.ndarray, is_counted: np.ndarray) -> np.ndarray:
+    """Return the mean of the counted values of each row, (N, 21) -> (N,); NaN without any."""
+    counts = is_counted.sum(axis=1)
+    sums = np.where(is_counted, values, 0).sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _by_threshold(thresholds: Sequence[float], pck: np.ndarray) -> dict[str, float | None]:
+    return {f"{threshold:g}": none_if_nan(share) for threshold, share in zip(thresholds, pck)}

@@ -1,8 +1,7 @@
-"""Runs predictors over the samples of a data set, in any number of processes: what is found does not depend on how many.
+"""Runs predictors over the samples of a set, in any number of processes.
 
-A predictor is a trained net (`Net`) or a file of another system's predictions (`PredictionsFile`). It has a `name` and
-`open()`, which returns a function from a Sample to (keypoints, mask): keypoints (21, 3) float64 of x, y in image pixels and
-confidence, NaN where one was not predicted; mask (H, W) bool; each None where there is none.
+A predictor is a trained network (`NetPredictor`) or a file with another system's predictions
+(`FilePredictor`). The predictions do not depend on the number of processes.
 """
 
 import concurrent.futures
@@ -13,6 +12,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -22,16 +22,36 @@ from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.evaluation.metrics import iou
-from mcc_caffe.evaluation.predictions_file import Predictions
+from mcc_caffe.evaluation.predictions_file import HandPrediction, PredictionsFile
 from mcc_caffe.inference.engines import DEFAULT_ENGINE
 from mcc_caffe.predictor import HandPredictor
 
 MASK_THRESHOLD = 0.5
 
 
+class Predictor(Protocol):
+    """What an evaluation compares.
+
+    It is sent to other processes: it must be small, hashable and picklable, and opens its files
+    in `load` only.
+    """
+
+    def load(self) -> Callable[[Sample], HandPrediction]:
+        """Open the predictor's files; return the function that predicts the hand of a sample."""
+
+
 @dataclass(frozen=True)
-class Net:
-    """A net with its weights. levels and engine: as HandPredictor takes them."""
+class NetPredictor:
+    """A network with its weights.
+
+    Attributes:
+        name: Name in the reports.
+        weights: Caffemodel or packed weights.
+        prototxt: Deploy net.
+        gpu: Id of the GPU; None for the CPU.
+        levels: Pyramid levels at most, as HandPredictor takes them.
+        engine: Name of the engine, as HandPredictor takes it.
+    """
 
     name: str
     weights: pathlib.Path
@@ -40,8 +60,8 @@ class Net:
     levels: int | None
     engine: str = DEFAULT_ENGINE
 
-    def open(self) -> Callable:
-        """The function that finds the hand of a sample."""
+    def load(self) -> Callable[[Sample], HandPrediction]:
+        """Load the network; return the function that predicts the hand of a sample."""
         predictor = HandPredictor(
             self.weights,
             prototxt=self.prototxt,
@@ -50,42 +70,49 @@ class Net:
             engine=self.engine,
         )
 
-        def find(sample: Sample) -> tuple:
+        def predict(sample: Sample) -> HandPrediction:
             pose = predictor.predict(sample.image())
-            return pose.keypoints, None if pose.mask is None else pose.mask > MASK_THRESHOLD
+            return HandPrediction(
+                pose.keypoints, None if pose.mask is None else pose.mask > MASK_THRESHOLD
+            )
 
-        return find
+        return predict
 
 
 @dataclass(frozen=True)
-class PredictionsFile:
-    """Predictions of another system, in the form of `mcc_caffe.evaluation.predictions_file`."""
+class FilePredictor:
+    """The predictions of another system.
+
+    Attributes:
+        name: Name in the reports.
+        path: File of the form that `mcc_caffe.evaluation.predictions_file` describes.
+    """
 
     name: str
     path: pathlib.Path
 
-    def open(self) -> Callable:
-        """The function that looks a sample up."""
-        return Predictions(self.path).find
-
-
-def choose_splits(data: pathlib.Path, names: list, wanted: list | None) -> list:
-    """The splits to evaluate on: the wanted ones, or the only one, or that for validation, or that for tests."""
-    unknown = [name for name in wanted or () if name not in names]
-    if unknown:
-        raise UserError(f"--split {unknown[0]}: {data} has {', '.join(names)}")
-    held_out = [name for name in names if "val" in name.lower()] or [
-        name for name in names if "test" in name.lower()
-    ]
-    chosen = wanted or (names if len(names) == 1 else held_out)
-    if not wanted and len(chosen) != 1:
-        raise UserError(f"{data} has the splits {', '.join(names)}: choose with --split")
-    return list(dict.fromkeys(chosen))
+    def load(self) -> Callable[[Sample], HandPrediction]:
+        """Read the file; return the function that looks up the hand of a sample."""
+        return PredictionsFile(self.path).predict
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a predictor found in a sample. mask_png: its mask as PNG, {0, 255}. iou: with the sample's mask, None without either."""
+class SampleId:
+    """Name of a sample: its split of the set, and its index in that split."""
+
+    split: str
+    index: int
+
+
+@dataclass(frozen=True)
+class ScoredPrediction:
+    """The prediction of one predictor for one sample.
+
+    Attributes:
+        keypoints: (21, 3), as `HandPrediction` has them, or None.
+        mask_png: The predicted mask, 0 and 255, as PNG; None without a mask.
+        iou: IoU of the predicted mask with the sample's; None if either has no mask.
+    """
 
     keypoints: np.ndarray | None
     mask_png: bytes | None
@@ -93,59 +120,122 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A sample of a set and what each predictor found in it, in the predictors' order. truth: (21, 3) of x, y, v."""
+class EvaluatedSample:
+    """A sample of a set, with the predictions for it.
 
-    split: str
-    index: int
+    Attributes:
+        id: Split and index of the sample.
+        key: Key of the sample.
+        true_keypoints: (21, 3) of x, y, v, in pixels of the image.
+        has_mask: Whether the sample has a true mask.
+        predictions: The predictions, in the order of the job's predictors.
+    """
+
+    id: SampleId
     key: str
-    truth: np.ndarray
+    true_keypoints: np.ndarray
     has_mask: bool
-    found: list
+    predictions: list[ScoredPrediction]
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every process needs to know: where the samples are, and who looks at them."""
+class EvaluationJob:
+    """What every process of an evaluation has to know.
 
-    data: pathlib.Path
-    predictors: tuple
+    Attributes:
+        data_path: Path of the set, as `data_tools.sets.open_sets` takes it.
+        predictors: The predictors to compare.
+    """
 
-    def look(self, place: tuple) -> Seen:
-        """What the predictors find in the sample at `place`, (split, index)."""
-        entries, finders = _opened(self)
-        split, index = place
-        sample = entries[split][index].sample()
-        size, mask, found = sample.image().shape[:2], sample.mask(), []
-        if mask is not None and mask.shape != size:
+    data_path: pathlib.Path
+    predictors: tuple[Predictor, ...]
+
+    def evaluate_sample(self, sample_id: SampleId) -> EvaluatedSample:
+        """Let all predictors predict the hand of one sample.
+
+        Raises:
+            SampleError: If the sample cannot be decoded or its mask has another size.
+        """
+        records_of_split, predict_functions = _load(self)
+        sample = records_of_split[sample_id.split][sample_id.index].sample()
+        height, width = sample.image().shape[:2]
+        true_mask = sample.mask()
+        if true_mask is not None and true_mask.shape != (height, width):
             raise SampleError(
-                f"{sample.key}: the mask is {mask.shape[1]} x {mask.shape[0]}, the image {size[1]} x {size[0]}"
+                f"{sample.key}: the mask is {true_mask.shape[1]} x {true_mask.shape[0]}, "
+                f"the image {width} x {height}"
             )
-        for find in finders:
-            keypoints, hand = find(sample)
-            found.append(
-                Found(
-                    keypoints,
-                    None
-                    if hand is None
-                    else cv2.imencode(".png", 255 * hand.astype(np.uint8))[1].tobytes(),
-                    None if hand is None or mask is None else iou(hand, mask > 0),
-                )
-            )
-        return Seen(split, index, sample.key, sample.keypoints, mask is not None, found)
+        predictions = [_score(predict(sample), true_mask) for predict in predict_functions]
+        return EvaluatedSample(
+            sample_id, sample.key, sample.keypoints, true_mask is not None, predictions
+        )
 
 
-@functools.cache
-def _opened(job: Job) -> tuple:
+def _score(prediction: HandPrediction, true_mask: np.ndarray | None) -> ScoredPrediction:
+    """Compress the predicted mask and compare it with the true one."""
+    keypoints, mask = prediction
+    if mask is None:
+        return ScoredPrediction(keypoints, None, None)
+    return ScoredPrediction(
+        keypoints,
+        cv2.imencode(".png", 255 * mask.astype(np.uint8))[1].tobytes(),
+        None if true_mask is None else iou(mask, true_mask > 0),
+    )
+
+
+@functools.cache  # once in each process
+def _load(job: EvaluationJob) -> tuple[dict, list[Callable[[Sample], HandPrediction]]]:
+    """Open the set and the predictors of a job: ({split: records}, predict functions)."""
     cv2.setNumThreads(1)
-    return sets.open_sets(job.data), [predictor.open() for predictor in job.predictors]
+    return sets.open_sets(job.data_path), [predictor.load() for predictor in job.predictors]
 
 
-def run(job: Job, places: list, processes: int) -> list:
-    """[Seen] of the places, in their order, with a progress bar; each process works with one thread."""
-    processes = min(processes, len(places))
+def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] | None) -> list[str]:
+    """Choose the splits to evaluate on.
+
+    Args:
+        data_path: Path of the set, for messages.
+        names: Names of the set's splits.
+        wanted: Names that the user gave, or None.
+
+    Returns:
+        The wanted splits, each once. Without any: the only split, or else the only one whose name
+        says validation, or else the only one whose name says test.
+
+    Raises:
+        UserError: If a wanted split is unknown, or none is wanted and the choice is not clear.
+    """
+    unknown = [name for name in wanted or () if name not in names]
+    if unknown:
+        raise UserError(f"--split {unknown[0]}: {data_path} has {', '.join(names)}")
+    held_out = [name for name in names if "val" in name.lower()] or [
+        name for name in names if "test" in name.lower()
+    ]
+    chosen = wanted or (names if len(names) == 1 else held_out)
+    if not wanted and len(chosen) != 1:
+        raise UserError(f"{data_path} has the splits {', '.join(names)}: choose with --split")
+    return list(dict.fromkeys(chosen))
+
+
+def run_predictors(
+    job: EvaluationJob, sample_ids: list[SampleId], processes: int
+) -> list[EvaluatedSample]:
+    """Evaluate samples, with a progress bar.
+
+    Args:
+        job: The set and the predictors.
+        sample_ids: The samples to evaluate.
+        processes: Number of processes at most; each works with one thread.
+
+    Returns:
+        The evaluated samples, in the order of `sample_ids`.
+
+    Raises:
+        UserError: If a process ends by itself, as one that lacks memory does.
+    """
+    processes = min(processes, len(sample_ids))
     if processes == 1:
-        return [job.look(place) for place in progress_bar(places, unit="img")]
+        return list(map(job.evaluate_sample, progress_bar(sample_ids, unit="img")))
     pool = concurrent.futures.ProcessPoolExecutor(
         processes,
         multiprocessing.get_context("spawn"),
@@ -153,10 +243,12 @@ def run(job: Job, places: list, processes: int) -> list:
         initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once and without a word
     )
     try:
-        return list(progress_bar(pool.map(job.look, places), total=len(places), unit="img"))
+        evaluated = pool.map(job.evaluate_sample, sample_ids)
+        return list(progress_bar(evaluated, total=len(sample_ids), unit="img"))
     except BrokenProcessPool:
         raise UserError(
-            f"one of {processes} processes ended by itself, for lack of memory perhaps: try fewer --processes"
+            f"one of {processes} processes ended by itself, for lack of memory perhaps: "
+            "try fewer --processes"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

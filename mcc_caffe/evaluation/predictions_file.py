@@ -1,15 +1,19 @@
-"""Predictions of any system as a JSON file, which `mcc_caffe.evaluate --predictions` judges beside our nets.
+"""Predictions of any system as a JSON file, which `mcc_caffe.evaluate --predictions` measures.
 
     {"name": "another system",
-     "images": {"Test_17.jpg": {"keypoints": [[x, y, confidence] or null, ...], "mask": "masks/17.png"}, ...}}
+     "images": {"Test_17.jpg": {"keypoints": [[x, y, confidence] or null, ...],
+                                "mask": "masks/17.png"}, ...}}
 
-An image's key is the sample's, as images.csv of an evaluation lists it (an LMDB set has other keys than its source). The 21
-keypoints are in our order, in pixels of the image, pixel centres being integers; null is a keypoint that was not predicted. The
-mask is an image file of the image's size, bright where the hand is, named from the JSON's folder. Each of the two may be left out.
+The key of an image is the sample's, as images.csv of an evaluation lists it. An LMDB set has other
+keys than its source. The 21 keypoints are in our order and in pixels of the image; the centres of
+pixels are integers. A null stands for a keypoint that was not predicted. The mask is an image file
+of the image's size that is bright where the hand is; its path begins at the folder of the JSON
+file. Keypoints and mask may each be left out.
 """
 
 import json
 import pathlib
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,52 +23,93 @@ from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINTS
 
-FORM = '{"name": text, "images": {key: {"keypoints": 21 x ([x, y, confidence] or null), "mask": file name}}}'
+FORM = (
+    '{"name": text, "images": '
+    '{key: {"keypoints": 21 x ([x, y, confidence] or null), "mask": file name}}}'
+)
 
 
-class Predictions:
-    """A predictions file, read and checked: `name`, and `images`, {key: (keypoints, mask's path)}.
+class HandPrediction(NamedTuple):
+    """What a predictor answers for one sample.
 
-    keypoints: (21, 3) float64 of x, y, confidence, NaN where one was not predicted, or None; the path may be None, too.
+    Attributes:
+        keypoints: (21, 3) float64 of x, y in image pixels and confidence, NaN where one was not
+            predicted; None if there are no keypoints at all.
+        mask: (H, W) bool, True where the hand is; None if there is no mask.
     """
 
-    def __init__(self, path):
+    keypoints: np.ndarray | None
+    mask: np.ndarray | None
+
+
+class ImageEntry(NamedTuple):
+    """What a predictions file says of one image; each is None where the file has none.
+
+    Attributes:
+        keypoints: As `HandPrediction` has them.
+        mask_path: Path of the mask's image file.
+    """
+
+    keypoints: np.ndarray | None
+    mask_path: pathlib.Path | None
+
+
+class PredictionsFile:
+    """A predictions file, read and checked.
+
+    Attributes:
+        path: Path of the file.
+        name: Name of the system that made the predictions.
+        images: {key of the image: its entry}.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        UserError: If the file is missing or does not have the form of this module.
+    """
+
+    def __init__(self, path: str | pathlib.Path) -> None:
         self.path = existing(path, "predictions file")
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{path} is no JSON file: {error}") from None
-        if (
-            not isinstance(content, dict)
-            or not isinstance(content.get("images"), dict)
-            or not content["images"]
-        ):
+            raise UserError(f"{path} is no JSON file ({error}): {FORM} is needed") from None
+        images = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(images, dict) or not images:
             raise UserError(f"{path} has no images: {FORM} is needed")
         self.name = content.get("name")
         if not isinstance(self.name, str) or not self.name:
             raise UserError(f"{path}: the name is {self.name!r}: {FORM} is needed")
-        self.images = {key: self._image(key, found) for key, found in content["images"].items()}
+        self.images: dict[str, ImageEntry] = {
+            key: self._parse_image(key, entry) for key, entry in images.items()
+        }
 
-    def _image(self, key: str, found) -> tuple:
+    def _parse_image(self, key: str, entry: Any) -> ImageEntry:
+        """Check the JSON value of one image."""
         unknown = (
-            set(found) - {"keypoints", "mask"}
-            if isinstance(found, dict)
-            else {type(found).__name__}
+            set(entry) - {"keypoints", "mask"}
+            if isinstance(entry, dict)
+            else {type(entry).__name__}
         )
         if unknown:
             raise UserError(
-                f"{self.path}: image {key!r} has {', '.join(sorted(unknown))}: keypoints and mask are what it may have"
+                f"{self.path}: image {key!r} has {', '.join(sorted(unknown))}: "
+                "keypoints and mask are what it may have"
             )
-        points, mask = found.get("keypoints"), found.get("mask")
-        if mask is not None and not isinstance(mask, str):
+        points, mask_name = entry.get("keypoints"), entry.get("mask")
+        if mask_name is not None and not isinstance(mask_name, str):
             raise UserError(
-                f"{self.path}: the mask of image {key!r} is {mask!r}: the name of an image file is needed"
+                f"{self.path}: the mask of image {key!r} is {mask_name!r}: "
+                "the name of an image file is needed"
             )
-        return None if points is None else self._keypoints(
-            key, points
-        ), None if mask is None else self.path.parent / mask
+        return ImageEntry(
+            None if points is None else self._parse_keypoints(key, points),
+            None if mask_name is None else self.path.parent / mask_name,
+        )
 
-    def _keypoints(self, key: str, points) -> np.ndarray:
+    def _parse_keypoints(self, key: str, points: Any) -> np.ndarray:
+        """Turn the JSON value of one image's keypoints into an array."""
         try:
             keypoints = np.array(
                 [[np.nan] * 3 if point is None else point for point in points], np.float64
@@ -74,31 +119,44 @@ class Predictions:
         given = [point is not None for point in points] if keypoints.shape == (KEYPOINTS, 3) else []
         if not given or not np.isfinite(keypoints[given]).all():
             raise UserError(
-                f"{self.path}: the keypoints of image {key!r} are no {KEYPOINTS} x ([x, y, confidence] or null)"
+                f"{self.path}: the keypoints of image {key!r} are no {KEYPOINTS} x "
+                "([x, y, confidence] or null)"
             )
         return keypoints
 
-    def find(self, sample: Sample) -> tuple:
-        """(keypoints, HxW bool mask) of a sample, each None where the file has none."""
-        keypoints, path = self.images.get(sample.key, (None, None))
-        if path is None:
-            return keypoints, None
+    def predict(self, sample: Sample) -> HandPrediction:
+        """Look up the prediction for a sample and load its mask.
+
+        Raises:
+            UserError: If the file of the mask is missing, or is not an image of the sample's size.
+        """
+        entry = self.images.get(sample.key, ImageEntry(None, None))
+        if entry.mask_path is None:
+            return HandPrediction(entry.keypoints, None)
         mask = cv2.imdecode(
-            np.fromfile(existing(path, "predicted mask"), np.uint8), cv2.IMREAD_GRAYSCALE
+            np.fromfile(existing(entry.mask_path, "predicted mask"), np.uint8), cv2.IMREAD_GRAYSCALE
         )
         height, width = sample.image().shape[:2]
         if mask is None or mask.shape != (height, width):
-            found = "no image" if mask is None else f"{mask.shape[1]} x {mask.shape[0]}"
+            actual = "no image" if mask is None else f"{mask.shape[1]} x {mask.shape[0]}"
             raise UserError(
-                f"{path}, the predicted mask of {sample.key}, is {found}; the image is {width} x {height}"
+                f"{entry.mask_path}, the predicted mask of {sample.key}, is {actual}; "
+                f"the image is {width} x {height}"
             )
-        return keypoints, mask >= 128
+        return HandPrediction(entry.keypoints, mask >= 128)
 
 
-def write_predictions(path: pathlib.Path, name: str, images: dict) -> None:
-    """Writes {key: keypoints (21, 3) of x, y, confidence, x NaN where one was not predicted} as a predictions file."""
-    content = {
-        key: {"keypoints": [None if np.isnan(point[0]) else point.tolist() for point in keypoints]}
-        for key, keypoints in images.items()
+def write_predictions(path: pathlib.Path, name: str, keypoints: dict[str, np.ndarray]) -> None:
+    """Write keypoints as a predictions file.
+
+    Args:
+        path: File to write.
+        name: Name of the system that made the predictions.
+        keypoints: {key of the image: (21, 3) of x, y, confidence, x NaN where one was not
+            predicted}.
+    """
+    images = {
+        key: {"keypoints": [None if np.isnan(point[0]) else point.tolist() for point in points]}
+        for key, points in keypoints.items()
     }
-    write_whole(path, (json.dumps({"name": name, "images": content}) + "\n").encode())
+    write_whole(path, (json.dumps({"name": name, "images": images}) + "\n").encode())

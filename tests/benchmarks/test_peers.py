@@ -10,7 +10,7 @@ from benchmarks.peers.environment import last_line
 from data_tools import sets
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.evaluation.predictions_file import Predictions
+from mcc_caffe.evaluation.predictions_file import PredictionsFile
 
 # Finds nothing in upright pictures, and otherwise two hands, of which the second is surer: its keypoint k lies at k/20, k/40.
 STAND_IN = """
@@ -52,7 +52,7 @@ def test_the_surest_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path
     mediapipe_hands.main(
         [str(drawn_set), "--out", str(tmp_path / "new/found.json"), "--limit", "9"]
     )
-    found, samples = Predictions(tmp_path / "new/found.json"), SampleSet(drawn_set)
+    found, samples = PredictionsFile(tmp_path / "new/found.json"), SampleSet(drawn_set)
     assert found.name == "MediaPipe 0.10.21"
     wide = [samples[place] for place in range(9) if samples[place].image().shape[:2] == (120, 160)]
     assert (
@@ -69,9 +69,9 @@ def test_pictures_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
     report = "[Of(x=int(image[0, :, 0].sum()), y=int(image[0, :, 2].sum())) for k in range(21)]"
     stand_in(STAND_IN.replace("[Of(x=k / width, y=k / 40) for k in range(21)]", report))
     mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path / "found.json")])
-    for key, (keypoints, _) in Predictions(tmp_path / "found.json").images.items():
+    for key, (keypoints, _) in PredictionsFile(tmp_path / "found.json").images.items():
         image = (
-            next(entry for entry in sets.open_sets(drawn_set)["drawn"] if entry.where.endswith(key))
+            next(entry for entry in sets.open_sets(drawn_set)["drawn"] if entry.location.endswith(key))
             .sample()
             .image()
         )

@@ -1,6 +1,7 @@
-"""`python -m mcc_caffe.evaluate`: a real run over the drawn set, its numbers computed again from images.csv; what other systems predict."""
+"""`python -m mcc_caffe.evaluate`: a real run, its numbers computed again, and bad input."""
 
 import csv
+import dataclasses
 import json
 import os
 
@@ -16,9 +17,13 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sheet import GAP, TILE, sample_tile
-from mcc_caffe.evaluation import prediction_runner as runner
 from mcc_caffe.evaluation.metrics import iou
-from mcc_caffe.evaluation.prediction_runner import choose_splits
+from mcc_caffe.evaluation.prediction_runner import (
+    EvaluationJob,
+    SampleId,
+    choose_splits,
+    run_predictors,
+)
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, run
 from tests.support.hands import hand, write_layout, write_set
@@ -38,19 +43,22 @@ def random_net(name: str, folder):
 
 
 def perfect_image(sample) -> dict:
-    """What a predictions file says of a sample when all is right."""
+    """Return the entry of a predictions file for a sample in which all keypoints are right."""
     return {"keypoints": [[float(x), float(y), 0.5] if v else None for x, y, v in sample.keypoints]}
 
 
 @pytest.fixture(scope="module")
 def samples(drawn_set):
     drawn = SampleSet(drawn_set)
-    return [drawn[place] for place in range(len(drawn))]
+    return [drawn[index] for index in range(len(drawn))]
 
 
 @pytest.fixture(scope="module")
 def models(weights, samples, tmp_path_factory):
-    """The options that name a net, its two ablations, a perfect system and one that knows 8 of the 10 images, half of one of them."""
+    """The options that name a net, its two ablations, a perfect system and a partial one.
+
+    The partial one knows 8 of the 10 images, and of the first one 10 of the 21 keypoints.
+    """
     folder = tmp_path_factory.mktemp("models")
     ablations = [random_net(name, folder) for name in ("without_mask", "without_pose")]
     (folder / "masks").mkdir()
@@ -59,10 +67,10 @@ def models(weights, samples, tmp_path_factory):
         (folder / f"masks/{sample.key}.png").write_bytes(sample.mask_png)
         images[sample.key] = perfect_image(sample) | {"mask": f"masks/{sample.key}.png"}
     (folder / "perfect.json").write_text(json.dumps({"name": "perfect", "images": images}))
-    some = {sample.key: perfect_image(sample) for sample in samples[:8]}
-    some[samples[0].key]["keypoints"][:11] = [None] * 11
-    some["no sample of the set"] = perfect_image(samples[0])
-    (folder / "partial.json").write_text(json.dumps({"name": "partial", "images": some}))
+    partial = {sample.key: perfect_image(sample) for sample in samples[:8]}
+    partial[samples[0].key]["keypoints"][:11] = [None] * 11
+    partial["no sample of the set"] = perfect_image(samples[0])
+    (folder / "partial.json").write_text(json.dumps({"name": "partial", "images": partial}))
     return [
         "--weights",
         weights,
@@ -75,7 +83,7 @@ def models(weights, samples, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(drawn_set, models, tmp_path_factory):
-    """(folder of the results, what was printed) of one run in one process."""
+    """(folder of the results, stdout) of one run in one process."""
     out = tmp_path_factory.mktemp("eval") / "new/out"
     finished = run(
         "mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 1, "--out", out
@@ -86,34 +94,34 @@ def done(drawn_set, models, tmp_path_factory):
 
 def numbers(out) -> dict:
     """{model: its numbers} of the only set of an evaluation."""
-    found = json.loads((out / "results.json").read_text())["models"]
-    return {model["name"]: next(iter(model["sets"].values())) for model in found}
+    models = json.loads((out / "results.json").read_text())["models"]
+    return {model["name"]: next(iter(model["sets"].values())) for model in models}
 
 
 def rows(out, model: str) -> list:
     """The lines of images.csv of one model, numbers as numbers, None where empty."""
     with open(out / "images.csv") as file:
-        found = [row for row in csv.DictReader(file) if row["model"] == model]
+        of_model = [row for row in csv.DictReader(file) if row["model"] == model]
     texts = ("set", "key", "model")
     return [
         {
             name: text if name in texts else float(text) if text else None
             for name, text in row.items()
         }
-        for row in found
+        for row in of_model
     ]
 
 
 def test_the_files_are_there_and_the_pictures_decode(done, samples, drawn_set):
     out, printed = done
     pictures = {"pck.png", "pck_groups.png"} | {f"worst_{name}.png" for name in MODELS}
-    others = {
+    other_files = {
         "results.json",
         "images.csv",
         "predictions_random.json",
         "predictions_without_mask.json",
     }
-    assert {path.name for path in out.iterdir()} == pictures | others
+    assert {path.name for path in out.iterdir()} == pictures | other_files
     for name in pictures:
         assert cv2.imread(str(out / name)).size
     results = json.loads((out / "results.json").read_text())
@@ -140,40 +148,40 @@ def test_the_files_are_there_and_the_pictures_decode(done, samples, drawn_set):
 @pytest.mark.parametrize("model", ["random", "without_mask", "partial"])
 def test_numbers_follow_from_the_images(done, model):
     out, _ = done
-    found, images = numbers(out)[model], rows(out, model)
+    reported, images = numbers(out)[model], rows(out, model)
     labelled = sum(row["keypoints"] for row in images)
-    assert found["keypoints"] == labelled > 150
+    assert reported["keypoints"] == labelled > 150
     for threshold in THRESHOLDS:
         share = sum(row["keypoints"] * row[f"pck_{threshold}"] for row in images) / labelled
-        assert found["paper"]["PCK"]["values"][str(threshold)] == pytest.approx(share)
-        assert found["paper"]["groups"]["all"][str(threshold)] == pytest.approx(share)
-        place = round(threshold * 200)
-        assert found["paper"]["curves"]["all"][place] == pytest.approx(share)
+        assert reported["paper"]["PCK"]["values"][str(threshold)] == pytest.approx(share)
+        assert reported["paper"]["groups"]["all"][str(threshold)] == pytest.approx(share)
+        index = round(threshold * 200)
+        assert reported["paper"]["curves"]["all"][index] == pytest.approx(share)
     predicted = sum(row["predicted"] for row in images)
-    assert found["keypoints_not_predicted"] == labelled - predicted
+    assert reported["keypoints_not_predicted"] == labelled - predicted
     error = (
         sum(row["predicted"] * row["mean_error_px"] for row in images if row["predicted"])
         / predicted
     )
-    assert found["mmpose"]["EPE"]["value"] == pytest.approx(error)
-    groups = [[found["paper"]["curves"][group][40] for group in GROUPS], [1, 5, 5, 5, 5]]
-    assert np.average(groups[0], weights=groups[1]) == pytest.approx(
-        found["paper"]["curves"]["all"][40], abs=0.05
-    )  # few lack a label
+    assert reported["mmpose"]["EPE"]["value"] == pytest.approx(error)
+    of_groups = [reported["paper"]["curves"][group][40] for group in GROUPS]
+    assert np.average(of_groups, weights=[1, 5, 5, 5, 5]) == pytest.approx(
+        reported["paper"]["curves"]["all"][40], abs=0.05
+    )  # few keypoints lack a label
 
 
 def test_masks_follow_from_the_images(done):
     out, _ = done
     for model in ("random", "without_pose", "perfect"):
         ious = np.array([row["iou"] for row in rows(out, model)])
-        found = numbers(out)[model]["mask"]
-        assert found["images"] == 10 and found["mean_IoU"] == pytest.approx(ious.mean())
+        reported = numbers(out)[model]["mask"]
+        assert reported["images"] == 10 and reported["mean_IoU"] == pytest.approx(ious.mean())
         for name, threshold in (("AP50", 0.5), ("AP75", 0.75), ("AP80", 0.8)):
-            assert found[name] == pytest.approx((ious >= threshold).mean())
+            assert reported[name] == pytest.approx((ious >= threshold).mean())
     assert numbers(out)["perfect"]["mask"]["AP80"] == 1
 
 
-def test_the_images_are_what_the_predictor_finds(done, samples, weights):
+def test_images_csv_agrees_with_the_predictor(done, samples, weights):
     predictor = HandPredictor(weights, levels=1)
     for sample, row in list(zip(samples, rows(done[0], "random")))[:3]:
         pose = predictor.predict(sample.image())
@@ -189,8 +197,8 @@ def test_the_images_are_what_the_predictor_finds(done, samples, weights):
 
 
 def test_a_perfect_predictor_and_a_partial_one(done, samples):
-    found = numbers(done[0])
-    perfect = found["perfect"]
+    reported = numbers(done[0])
+    perfect = reported["perfect"]
     assert all(
         perfect[name]["PCK"]["values"][str(threshold)] == 1
         for name in ("paper", "mmpose")
@@ -208,7 +216,7 @@ def test_a_perfect_predictor_and_a_partial_one(done, samples):
     )
     labels = [int(sample.keypoints[:, 2].sum()) for sample in samples]
     lost = int(samples[0].keypoints[:11, 2].sum()) + sum(labels[8:])
-    partial = found["partial"]
+    partial = reported["partial"]
     assert (
         partial["images_without_prediction"] == 2 and partial["keypoints_not_predicted"] == lost > 0
     )
@@ -219,15 +227,12 @@ def test_a_perfect_predictor_and_a_partial_one(done, samples):
     )
 
 
-def test_each_ablation_is_measured_for_what_it_finds(done):
-    found = numbers(done[0])
-    assert (
-        "paper" not in found["without_pose"]
-        and "mmpose" not in found["without_pose"]
-        and "mask" in found["without_pose"]
-    )
-    assert "mask" not in found["without_mask"] and "paper" in found["without_mask"]
-    assert "mask" not in found["partial"]
+def test_each_ablation_is_measured_for_what_it_predicts(done):
+    reported = numbers(done[0])
+    assert "paper" not in reported["without_pose"] and "mmpose" not in reported["without_pose"]
+    assert "mask" in reported["without_pose"]
+    assert "mask" not in reported["without_mask"] and "paper" in reported["without_mask"]
+    assert "mask" not in reported["partial"]
     assert (
         rows(done[0], "without_pose")[0]["pck_0.1"] is None
         and rows(done[0], "without_mask")[0]["iou"] is None
@@ -239,24 +244,19 @@ def test_every_number_stands_beside_its_conditions(done):
     titles = [line for line in printed.splitlines() if line.startswith("Keypoints, protocol")]
     box = "larger side of the labelled keypoints' box"
     assert (
-        f"`paper`. PCK: {box}, <, all labelled keypoints. AUC: {box}, <, all labelled keypoints, 0.005, 0.01 ... 0.5."
-        in titles[0]
-    )
+        f"`paper`. PCK: {box}, <, all labelled keypoints. "
+        f"AUC: {box}, <, all labelled keypoints, 0.005, 0.01 ... 0.5."
+    ) in titles[0]
     assert (
         f"`mmpose`. PCK: {box}, <, by joint, then over joints. AUC: 30 px, <, by joint" in titles[1]
         and "EPE: px" in titles[1]
     )
     assert numbers(out)["random"]["mmpose"]["AUC"]["normaliser"] == "30 px"
-    found = numbers(out)["random"]
-    cells = [
-        f"{value:.3f}"
-        for value in (*found["paper"]["PCK"]["values"].values(), found["paper"]["AUC"]["value"])
-    ]
-    assert (
-        f"| {' | '.join(['random', 'drawn', str(found['keypoints']), str(found['keypoints']), *cells])} |"
-        in printed
-    )
-    mask = found["mask"]
+    reported = numbers(out)["random"]
+    paper, count = reported["paper"], str(reported["keypoints"])
+    cells = [f"{value:.3f}" for value in (*paper["PCK"]["values"].values(), paper["AUC"]["value"])]
+    assert f"| {' | '.join(['random', 'drawn', count, count, *cells])} |" in printed
+    mask = reported["mask"]
     cells = [
         *(f"{100 * mask[name]:.1f}" for name in ("AP50", "AP75", "AP80")),
         f"{mask['mean_IoU']:.3f}",
@@ -265,7 +265,10 @@ def test_every_number_stands_beside_its_conditions(done):
 
 
 def test_the_figures_have_a_line_for_each_model_with_keypoints(done):
-    """matplotlib's first colours, without the third, the mask's net; a perfect predictor's line runs along the top."""
+    """The lines have matplotlib's first colours; the third model has no keypoints.
+
+    The line of the perfect predictor runs along the top.
+    """
     for name in ("pck.png", "pck_groups.png"):
         picture = cv2.imread(str(done[0] / name)).astype(int)
         colours = {
@@ -275,12 +278,12 @@ def test_the_figures_have_a_line_for_each_model_with_keypoints(done):
             "C3": (40, 39, 214),
             "C4": (189, 103, 148),
         }
-        seen = {
+        drawn = {
             colour
             for colour, bgr in colours.items()
             if (np.abs(picture - bgr).max(axis=2) < 3).sum() > 50
         }
-        assert seen == {"C0", "C1", "C3", "C4"}
+        assert drawn == {"C0", "C1", "C3", "C4"}
     red = np.abs(cv2.imread(str(done[0] / "pck.png")).astype(int) - colours["C3"]).max(axis=2) < 3
     assert red.sum(axis=1).max() > 500  # one row, through both panels
 
@@ -290,20 +293,17 @@ def test_the_sheet_begins_with_the_worst(done, samples):
     for model in ("random", "without_pose"):
         errors = [row["error"] for row in rows(out, model)]
         picture = cv2.imread(str(out / f"worst_{model}.png"))
-        places = [(column * (2 * TILE + 2 * GAP) + GAP) for column in range(4)]
-        for left, place in zip(places, np.argsort(errors)[::-1]):
-            assert (
-                picture[GAP : GAP + TILE, left : left + TILE] == sample_tile(samples[place])
-            ).all()
-            assert (
-                picture[GAP : GAP + TILE, left + TILE + GAP :][:, :TILE]
-                != sample_tile(samples[place])
-            ).any()
+        lefts = [(column * (2 * TILE + 2 * GAP) + GAP) for column in range(4)]
+        for left, index in zip(lefts, np.argsort(errors)[::-1]):
+            truth = sample_tile(samples[index])
+            assert (picture[GAP : GAP + TILE, left : left + TILE] == truth).all()
+            predicted = picture[GAP : GAP + TILE, left + TILE + GAP :][:, :TILE]
+            assert (predicted != truth).any()
     perfect = cv2.imread(str(out / "worst_perfect.png"))[GAP : GAP + TILE]
     assert (perfect[:, GAP : GAP + TILE] == perfect[:, TILE + 2 * GAP :][:, :TILE]).all()
 
 
-def test_shards_give_exactly_the_same(done, drawn_set, models, tmp_path):
+def test_several_processes_give_exactly_the_same(done, drawn_set, models, tmp_path):
     finished = run(
         "mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 2, "--out", tmp_path
     )
@@ -318,7 +318,7 @@ def test_shards_give_exactly_the_same(done, drawn_set, models, tmp_path):
         assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes(), name
 
 
-def test_what_a_net_found_can_be_judged_again(done, drawn_set, tmp_path, capsys):
+def test_the_predictions_of_a_net_can_be_measured_again(done, drawn_set, tmp_path, capsys):
     evaluate.main(
         [
             str(drawn_set),
@@ -344,18 +344,21 @@ def test_what_a_net_found_can_be_judged_again(done, drawn_set, tmp_path, capsys)
 
 
 def layout(tmp_path):
-    """A source folder of 2 and 3 samples, and the options for a system that is right on the first of each split."""
+    """Write a source of 2 and 3 samples, and predictions for the first one of each split.
+
+    Returns the options that evaluate these predictions, which are right.
+    """
     source = write_layout(
         tmp_path / "set", {"Train": [hand(1), hand(2)], "Test": [hand(3), hand(4), hand(5)]}
     )
     images = {
         key: perfect_image(hand(number)) for key, number in (("Train_1.jpg", 1), ("Test_3.jpg", 3))
     }
-    (tmp_path / "one.json").write_text(json.dumps({"name": "one", "images": images}))
+    (tmp_path / "system.json").write_text(json.dumps({"name": "system", "images": images}))
     return [
         str(source),
         "--predictions",
-        str(tmp_path / "one.json"),
+        str(tmp_path / "system.json"),
         "--out",
         str(tmp_path / "out"),
         "--processes",
@@ -370,24 +373,22 @@ def test_several_splits_are_measured_one_by_one_and_together(tmp_path):
         "Test": {"samples": 3, "evaluated": 3},
         "Train": {"samples": 2, "evaluated": 2},
     }
-    found = results["models"][0]["sets"]
-    assert list(found) == ["total", "Test", "Train"]
-    # labels are whole pixels, the truth of `hand` is not: within 0.05 of the box all the same
-    assert [found[name]["paper"]["PCK"]["values"]["0.05"] for name in found] == pytest.approx(
-        [2 / 5, 1 / 3, 1 / 2]
-    )
-    assert [found[name]["images_without_prediction"] for name in found] == [3, 2, 1]
-    assert [row["set"] for row in rows(tmp_path / "out", "one")] == ["Test"] * 3 + ["Train"] * 2
-    one = cv2.imread(str(tmp_path / "out/pck.png")).shape[1]
+    of_sets = results["models"][0]["sets"]
+    assert list(of_sets) == ["total", "Test", "Train"]
+    # The labels are whole pixels and the truth of `hand` is not: they agree within 0.05 of the box.
+    pck = [of_set["paper"]["PCK"]["values"]["0.05"] for of_set in of_sets.values()]
+    assert pck == pytest.approx([2 / 5, 1 / 3, 1 / 2])
+    assert [of_set["images_without_prediction"] for of_set in of_sets.values()] == [3, 2, 1]
+    assert [row["set"] for row in rows(tmp_path / "out", "system")] == ["Test"] * 3 + ["Train"] * 2
+    width = cv2.imread(str(tmp_path / "out/pck.png")).shape[1]
     evaluate.main([*layout(tmp_path / "again"), "--split", "Test"])
-    assert one / cv2.imread(str(tmp_path / "again/out/pck.png")).shape[1] == pytest.approx(
-        1.5, abs=0.1
-    )  # three panels, not two
+    width_of_one_split = cv2.imread(str(tmp_path / "again/out/pck.png")).shape[1]
+    assert width / width_of_one_split == pytest.approx(1.5, abs=0.1)  # three panels, not two
 
 
 def test_the_test_split_is_the_default_and_limit_takes_the_first(tmp_path):
     evaluate.main([*layout(tmp_path), "--limit", "2"])
-    assert [row["key"] for row in rows(tmp_path / "out", "one")] == ["Test_3.jpg", "Test_4.jpg"]
+    assert [row["key"] for row in rows(tmp_path / "out", "system")] == ["Test_3.jpg", "Test_4.jpg"]
     assert json.loads((tmp_path / "out/results.json").read_text())["sets"] == {
         "Test": {"samples": 3, "evaluated": 2}
     }
@@ -430,7 +431,7 @@ def test_a_net_can_be_measured_as_an_ablation(drawn_set, weights, tmp_path):
 
 
 def test_weights_show_which_net_they_are_of(models, tmp_path):
-    other = tmp_path / "other.caffemodel"  # fits none: the whole net will say what it lacks
+    other = tmp_path / "other.caffemodel"  # fits no net: the full net will say what it lacks
     layer = messages().LayerParameter(name="conv1_1", blobs=[messages().BlobProto(data=[1.0])])
     other.write_bytes(messages().NetParameter(layer=[layer]).SerializeToString())
     assert [deploy_net(path, "mini").name for path in (*models[1:4], other)] == [
@@ -554,7 +555,7 @@ def test_a_bad_predictions_file_is_named_and_nothing_is_written(
     ],
 )
 def test_wrong_arguments_are_named(arguments, message, drawn_set, weights, tmp_path):
-    places = dict(tmp=tmp_path, data=drawn_set, weights=weights)
+    paths = dict(tmp=tmp_path, data=drawn_set, weights=weights)
     with pytest.raises(UserError) as error:
         evaluate.main(
             [
@@ -562,10 +563,10 @@ def test_wrong_arguments_are_named(arguments, message, drawn_set, weights, tmp_p
                 str(tmp_path / "out"),
                 "--processes",
                 "1",
-                *(argument.format(**places) for argument in arguments),
+                *(argument.format(**paths) for argument in arguments),
             ]
         )
-    assert message.format(**places) in str(error.value) and "\n" not in str(error.value)
+    assert message.format(**paths) in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -586,28 +587,26 @@ def test_numbers_out_of_range_are_refused(options, capsys):
 
 
 class Killed:
-    """A predictor whose process ends, as one without memory does."""
+    """A predictor whose process ends, as one that lacks memory does."""
 
-    def open(self):
+    def load(self):
         return lambda sample: os._exit(9)
 
 
-def test_a_process_that_dies_is_told(drawn_set):
+def test_a_process_that_dies_is_named(drawn_set):
+    job = EvaluationJob(drawn_set, (Killed(),))
+    sample_ids = [SampleId("drawn", 0), SampleId("drawn", 1)]
     with pytest.raises(UserError, match="one of 2 processes ended by itself.*fewer --processes"):
-        runner.run(runner.Job(drawn_set, (Killed(),)), [("drawn", 0), ("drawn", 1)], 2)
+        run_predictors(job, sample_ids, 2)
 
 
-def test_a_fault_in_a_shard_gives_one_line(drawn_samples, weights, tmp_path):
-    """The third image cannot be decoded: found out by a worker process."""
-    bad = [
-        type(one)(
-            one.key, b"no image" if place == 2 else one.image_bytes, one.mask_png, one.keypoints
-        )
-        for place, one in enumerate(drawn_samples[:4])
-    ]
+def test_a_bad_sample_in_a_worker_process_gives_one_line(drawn_samples, weights, tmp_path):
+    """The third image cannot be decoded."""
+    samples = list(drawn_samples[:4])
+    samples[2] = dataclasses.replace(samples[2], image_bytes=b"no image")
     done = run(
         "mcc_caffe.evaluate",
-        write_set(tmp_path / "set", bad),
+        write_set(tmp_path / "set", samples),
         "--weights",
         weights,
         "--levels",

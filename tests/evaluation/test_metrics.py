@@ -1,4 +1,4 @@
-"""Metrics, by hand-computed values and against MMPose's own formulas, written down a second time here."""
+"""Metrics, by hand-computed values and against MMPose's formulas, written down once more here."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,10 @@ def test_what_was_not_predicted_is_wrong_at_every_threshold():
 
 
 def test_the_two_averages():
-    """Joint 0 is right in 1 of 1 images, joint 1 in 1 of 3, joint 2 is never labelled: 2 of 4 at once, (1 + 1/3) / 2 by joint."""
+    """Joint 0 is right in 1 of 1 images, joint 1 in 1 of 3, and joint 2 is never labelled.
+
+    That is 2 of 4 at once, and (1 + 1/3) / 2 by joint.
+    """
     scaled = np.array([[0.0, 0.0, np.nan], [np.nan, 1.0, np.nan], [np.nan, np.inf, np.nan]])
     assert accuracies(scaled, [0.5], by_joint=False) == pytest.approx([0.5])
     assert accuracies(scaled, [0.5], by_joint=True) == pytest.approx([2 / 3])
@@ -106,7 +109,7 @@ def test_a_perfect_predictor():
 
 
 def test_auc_by_hand():
-    """15 px of a box of 100: below i/20 of 30 px for i = 11..19; a quarter of the box: below i/200 for i = 51..100."""
+    """15 px are below i/20 of 30 px for i = 11..19; 25 of 100 px below i/200 for i = 51..100."""
     predicted = truth()
     predicted[..., 1] += 15
     assert MMPOSE.auc(keypoint_distances(predicted, truth()), box_sizes(truth())) == pytest.approx(
@@ -139,12 +142,12 @@ def mmpose_distances(predicted, keypoints, mask, normalize):
 
 
 def mmpose_pck(predicted, keypoints, mask, threshold, normalize):
-    """MMPose's keypoint_pck_accuracy: the mean of the joints' accuracies, those of joints without data, -1, left out."""
+    """MMPose's keypoint_pck_accuracy: the mean accuracy of the joints that have data."""
     accuracy = []
     for of_joint in mmpose_distances(predicted, keypoints, mask, normalize):
         valid = of_joint[of_joint != -1]
         accuracy.append((valid < threshold).sum() / len(valid) if len(valid) else -1)
-    accuracy = [one for one in accuracy if one >= 0]
+    accuracy = [share for share in accuracy if share >= 0]
     return sum(accuracy) / len(accuracy) if accuracy else 0
 
 
@@ -186,9 +189,9 @@ def test_mmpose_formulas(seed, images, share, error, threshold):
         keypoints[..., 2] > 0,
     )
     boxes = np.ones((images, 2))
-    for one, (points, labelled) in enumerate(zip(keypoints[..., :2], mask)):
+    for image, (points, labelled) in enumerate(zip(keypoints[..., :2], mask)):
         if labelled.any():
-            boxes[one] = max(1, *np.ptp(points[labelled], axis=0))
+            boxes[image] = max(1, *np.ptp(points[labelled], axis=0))
     assert MMPOSE.pck(distances, sizes, [threshold])[0] == pytest.approx(
         mmpose_pck(predicted, keypoints[..., :2], mask, threshold, boxes)
     )
@@ -223,10 +226,10 @@ def test_conditions_say_what_is_computed():
 
 
 def test_iou():
-    one, other = np.zeros((2, 10, 10), bool)
-    assert iou(one, other) == 1
-    one[:5], other[3:7] = True, True
-    assert iou(one, other) == pytest.approx(2 / 7)
+    predicted, true = np.zeros((2, 10, 10), bool)
+    assert iou(predicted, true) == 1
+    predicted[:5], true[3:7] = True, True
+    assert iou(predicted, true) == pytest.approx(2 / 7)
 
 
 def test_average_precision_counts_the_images_that_reach_the_threshold():

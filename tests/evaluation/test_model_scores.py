@@ -1,67 +1,61 @@
-"""What follows from what was found, by hand, and how it is told."""
-
-import json
+"""The scores of one model, computed by hand."""
 
 import numpy as np
 import pytest
 
-from mcc_caffe.evaluation.evaluation_report import as_json, tables
-from mcc_caffe.evaluation.metrics import keypoint_distances
-from mcc_caffe.evaluation.model_scores import outcome
-from mcc_caffe.evaluation.prediction_runner import Found, Seen
-from mcc_caffe.evaluation.predictions_file import Predictions, write_predictions
+from mcc_caffe.evaluation.model_scores import score_model
+from mcc_caffe.evaluation.prediction_runner import ScoredPrediction
+from tests.support.evaluation import LINE, UNLABELLED, evaluated_sample
 
 
-def seen(truth, keypoints, mask_png=None, overlap=None, has_mask=True) -> Seen:
-    return Seen("set", 0, "key", truth, has_mask, [Found(keypoints, mask_png, overlap)])
+def test_scores_by_hand():
+    """The keypoints are 30 px off in a box of 100; one sample lacks labels and mask.
 
-
-def test_an_outcome_by_hand():
-    """Two samples of a box of 100: one 30 px off in all joints, one without labels and mask; and what the worst are sorted by."""
-    truth = np.column_stack([np.linspace(0, 100, 21), np.zeros(21), np.ones(21)])
-    unlabelled = np.tile([-1.0, -1.0, 0.0], (21, 1))
-    found = np.column_stack([truth[:, 0], np.full(21, 30.0), np.linspace(0, 1, 21)])
-    half = found.copy()
-    half[10:] = np.nan
-    result = outcome(
+    In the third sample the model predicts 10 keypoints, in the fourth none.
+    """
+    predicted = np.column_stack([LINE[:, 0], np.full(21, 30.0), np.linspace(0, 1, 21)])
+    ten_predicted = predicted.copy()
+    ten_predicted[10:] = np.nan
+    scores = score_model(
         [
-            seen(truth, found),
-            seen(unlabelled, found, has_mask=False),
-            seen(truth, half),
-            seen(truth, None),
+            evaluated_sample(LINE, predicted),
+            evaluated_sample(UNLABELLED, predicted, has_mask=False),
+            evaluated_sample(LINE, ten_predicted),
+            evaluated_sample(LINE, None),
         ],
         0,
     )
-    assert (
-        np.isnan(result.distances[1]).all()
-        and (result.distances[0] == 30).all()
-        and np.isinf(result.distances[3]).all()
-    )
-    assert result.confidences[:3] == pytest.approx(
-        [0.5, 0.5, np.linspace(0, 1, 21)[:10].mean()]
-    ) and np.isnan(result.confidences[3])
-    assert result.missing.tolist() == [False, False, False, True] and result.ious is None
-    columns = result.by_image([0.2, 0.4])
-    assert columns["pck_0.4"][[0, 2, 3]] == pytest.approx([1, 10 / 21, 0]) and np.isnan(
-        columns["pck_0.4"][1]
-    )
-    assert columns["error"][[0, 2, 3]] == pytest.approx(
-        [0.3, (10 * 0.3 + 11) / 21, 1]
-    ) and np.isnan(columns["error"][1])
-    assert np.isnan(columns["box_px"][1]) and columns["keypoints"].tolist() == [21, 0, 21, 21]
-    masks = outcome(
+    assert (scores.distances[0] == 30).all()
+    assert np.isnan(scores.distances[1]).all()
+    assert np.isinf(scores.distances[3]).all()
+    confidences = [0.5, 0.5, np.linspace(0, 1, 21)[:10].mean()]
+    assert scores.confidences[:3] == pytest.approx(confidences)
+    assert np.isnan(scores.confidences[3])
+    assert scores.has_no_prediction.tolist() == [False, False, False, True]
+    assert scores.ious is None
+    columns = scores.image_columns([0.2, 0.4])
+    assert columns["pck_0.4"][[0, 2, 3]] == pytest.approx([1, 10 / 21, 0])
+    assert np.isnan(columns["pck_0.4"][1])
+    assert columns["error"][[0, 2, 3]] == pytest.approx([0.3, (10 * 0.3 + 11) / 21, 1])
+    assert np.isnan(columns["error"][1])
+    assert np.isnan(columns["box_px"][1])
+    assert columns["keypoints"].tolist() == [21, 0, 21, 21]
+
+
+def test_scores_of_masks_by_hand():
+    """The model has a mask for the first and the third sample; the third has no true mask."""
+    scores = score_model(
         [
-            seen(truth, None, b"mask", 0.25),
-            seen(truth, None),
-            seen(truth, None, b"mask", None, has_mask=False),
+            evaluated_sample(LINE, None, b"mask", 0.25),
+            evaluated_sample(LINE, None),
+            evaluated_sample(LINE, None, b"mask", None, has_mask=False),
         ],
         0,
     )
-    assert (
-        masks.distances is None and masks.ious[:2].tolist() == [0.25, 0] and np.isnan(masks.ious[2])
-    )
-    assert masks.by_image([])["error"][:2].tolist() == [0.75, 1]
-    assert masks.numbers([0.1])["mask"] == {
+    assert scores.distances is None
+    assert scores.ious[:2].tolist() == [0.25, 0] and np.isnan(scores.ious[2])
+    assert scores.image_columns([])["error"][:2].tolist() == [0.75, 1]
+    assert scores.summarise([0.1])["mask"] == {
         "images": 2,
         "AP50": 0,
         "AP75": 0,
@@ -70,12 +64,23 @@ def test_an_outcome_by_hand():
     }
 
 
+def test_each_predictor_has_its_own_scores_and_parts_can_be_selected():
+    samples = [evaluated_sample(LINE, LINE), evaluated_sample(LINE, None)]
+    for sample in samples:
+        sample.predictions.append(ScoredPrediction(LINE, b"mask", 0.75))
+    first, second = score_model(samples, 0), score_model(samples, 1)
+    assert first.has_no_prediction.tolist() == [False, True] and first.ious is None
+    assert (second.distances == 0).all() and second.ious.tolist() == [0.75, 0.75]
+    selected = first.select(np.array([False, True]))
+    assert selected.has_no_prediction.tolist() == [True] and selected.ious is None
+    assert np.isinf(selected.distances).all() and selected.box_sizes.tolist() == [100]
+
+
 def test_groups_are_the_joints_of_fig_9():
     """Only the fingertips are wrong."""
-    truth = np.column_stack([np.linspace(0, 100, 21), np.zeros(21), np.ones(21)])
-    found = truth.copy()
-    found[[4, 8, 12, 16, 20], 1] = 99
-    shares = outcome([seen(truth, found)], 0).group_pck([0.5])
+    predicted = LINE.copy()
+    predicted[[4, 8, 12, 16, 20], 1] = 99
+    shares = score_model([evaluated_sample(LINE, predicted)], 0).group_pck([0.5])
     assert {name: value.tolist() for name, value in shares.items()} == {
         "all": [16 / 21],
         "wrist": [1],
@@ -84,29 +89,3 @@ def test_groups_are_the_joints_of_fig_9():
         "DIP": [1],
         "fingertips": [0],
     }
-
-
-def test_predictions_come_back_as_they_were_written(tmp_path):
-    keypoints = np.random.default_rng(0).uniform(0, 500, (21, 3))
-    keypoints[4] = np.nan
-    write_predictions(tmp_path / "x.json", "a name", {"key": keypoints})
-    read = Predictions(tmp_path / "x.json")
-    assert (
-        read.name == "a name"
-        and np.array_equal(read.images["key"][0], keypoints, equal_nan=True)
-        and read.images["key"][1] is None
-    )
-
-
-def test_results_are_json_with_a_list_of_numbers_in_a_line():
-    content = {"name": "a [b\n  c]", "values": [0.5, None, 1.0], "models": [{"x": 1}], "none": []}
-    text = as_json(content).decode()
-    assert json.loads(text) == content and '"values": [ 0.5, null, 1.0 ]' in text
-
-
-def test_tables_of_no_labels_have_dashes():
-    unlabelled = np.tile([-1.0, -1.0, 0.0], (21, 1))
-    result = outcome([seen(unlabelled, np.ones((21, 3)), has_mask=False)], 0)
-    printed = tables([{"name": "net", "sets": {"set": result.numbers([0.2])}}])
-    assert "| net | set | 0 | 0 | - | - | - |" in printed and "nan" not in printed
-    assert not np.isfinite(keypoint_distances(np.ones((1, 21, 3)), unlabelled[None])).any()

@@ -1,0 +1,23 @@
+"""The forms in which an evaluation is written down."""
+
+import json
+
+import numpy as np
+
+from mcc_caffe.evaluation.evaluation_report import markdown_tables, to_json
+from mcc_caffe.evaluation.metrics import keypoint_distances
+from mcc_caffe.evaluation.model_scores import score_model
+from tests.support.evaluation import UNLABELLED, evaluated_sample
+
+
+def test_results_are_json_with_a_list_of_numbers_on_one_line():
+    content = {"name": "a [b\n  c]", "values": [0.5, None, 1.0], "models": [{"x": 1}], "none": []}
+    text = to_json(content).decode()
+    assert json.loads(text) == content and '"values": [ 0.5, null, 1.0 ]' in text
+
+
+def test_tables_of_samples_without_labels_have_dashes():
+    scores = score_model([evaluated_sample(UNLABELLED, np.ones((21, 3)), has_mask=False)], 0)
+    printed = markdown_tables([{"name": "net", "sets": {"set": scores.summarise([0.2])}}])
+    assert "| net | set | 0 | 0 | - | - | - |" in printed and "nan" not in printed
+    assert not np.isfinite(keypoint_distances(np.ones((1, 21, 3)), UNLABELLED[None])).any()
