@@ -1,1 +1,1 @@
-"""Measurements; what they found stands in docs/measurements.md."""
+"""Measurements of speed and size; docs/measurements.md and docs/benchmarks.md record results."""

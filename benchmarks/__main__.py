@@ -1,16 +1,19 @@
-"""Measures every figure that the project claims about speed, beside other engines: `python -m benchmarks` (`make bench`).
+"""Measures every figure that the project claims about speed, beside other engines.
 
-    python -m benchmarks                                 # all of it, some 40 minutes on 2 cores
-    python -m benchmarks --quick                         # some 10 minutes: fewer repeats, the slowest ones left out
-    python -m benchmarks --only training                 # or inference, data, pyramid; several allowed
-    python -m benchmarks --report docs/benchmarks.md     # also as a document, with its picture beside it
+    python -m benchmarks                     # make bench: some 40 minutes on 2 cores
+    python -m benchmarks --quick             # some 10 minutes: fewer repeats, without the slowest
+    python -m benchmarks --only training     # or inference, data, pyramid; several allowed
+    python -m benchmarks --report docs/benchmarks.md     # also as a document with its picture
 
-The pictures are synthetic hands. PyTorch and Albumentations come into environments of their own in ~/.cache/mcc-caffe/peers at the first run
-(pip); what cannot be installed is a row that says so. Writes bench.md, bench.json and bench.png. `paper` at batch 13 takes some 10 GB of memory.
+The pictures are synthetic hands. PyTorch and Albumentations come into environments of their own in
+~/.cache/mcc-caffe/peers at the first run (pip); what cannot be installed is a row that says so. It
+writes bench.md, bench.json and bench.png. `paper` at batch 13 takes some 10 GB of memory.
 """
 
 import argparse
+import functools
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -20,35 +23,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks import end_to_end, network, training
 from benchmarks.figure import draw
-from benchmarks.jobs import Job, printed
-from benchmarks.tables import DATA, PYRAMID, document
-from data_tools import build_lmdb, synth
-from mcc_caffe.core.commands import run_command
+from benchmarks.hands import render_set
+from benchmarks.jobs import CORES, Job, read_printed_table
+from benchmarks.output import add_out_option
+from benchmarks.tables import DATA, PYRAMID, Machine, Results, document
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.figures import as_png
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.geometry import letterbox
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.evaluation.evaluation_report import to_json
+from mcc_caffe.evaluation.evaluation_report import as_json
 from mcc_caffe.paper import VARIANTS
 
 PARTS = ("inference", "training", "data", "pyramid")
-HANDS, HAND_SIZE = 60, 640  # the synthetic set, pixels
-BUSY = 0.5  # load above which a warning is printed
+BUSY = 0.5  # load above which a warning is given
+
+_log = logging.getLogger(__name__)
 
 
-def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command_parser(__doc__, prog="python -m benchmarks")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -62,13 +64,7 @@ def arguments(argv=None) -> argparse.Namespace:
         action="store_true",
         help="fewer repeats; without paper at batch 13 and 8, and without its pyramid",
     )
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/bench"),
-        metavar="FOLDER",
-        help="(default: runs/bench)",
-    )
+    add_out_option(parser, "runs/bench")
     parser.add_argument(
         "--report",
         type=pathlib.Path,
@@ -78,53 +74,41 @@ def arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def jobs(parts: tuple, folder: pathlib.Path, quick: bool, out: pathlib.Path) -> list:
-    """The jobs of the parts, which work in the folder; renders the hands that they need first. out: for what other benchmarks write."""
-    synth.main(
-        [
-            "--out",
-            str(folder / "hands"),
-            "--train",
-            str(HANDS),
-            "--test",
-            "2",
-            "--size",
-            str(HAND_SIZE),
-        ]
-    )
-    build_lmdb.main([str(folder / "hands"), str(folder / "lmdb")])
-    source, found = folder / "lmdb/train", []
+def jobs(parts: Sequence[str], folder: pathlib.Path, quick: bool, out: pathlib.Path) -> list[Job]:
+    """Render the hands that the parts need, and return the parts' jobs.
+
+    Args:
+        parts: some of PARTS.
+        folder: folder that the jobs work in.
+        quick: measure less.
+        out: folder that other benchmarks write to.
+    """
+    source = render_set(folder)
     samples = SampleSet(source)
+    steps = []
     if "inference" in parts:
-        images = [samples[place].image() for place in range(max(network.BATCHES))]
-        found += network.jobs(
-            folder / "network",
-            {variant.name: as_inputs(images, variant.input_size) for variant in VARIANTS.values()},
-            quick,
-        )
-        found += end_to_end.jobs(folder / "network", images[0], quick)
+        images = [samples[index].image() for index in range(max(network.BATCHES))]
+        inputs = {
+            variant.name: as_inputs(images, variant.input_size) for variant in VARIANTS.values()
+        }
+        steps += network.jobs(folder / "network", inputs, quick)
+        steps += end_to_end.jobs(folder / "network", images[0], quick)
     if "training" in parts:
-        found += training.preparations(folder / "training")
-        found += training.jobs(folder / "training", source, quick)
+        steps += training.preparations(folder / "training")
+        steps += training.jobs(folder / "training", source, quick)
+    words = ["--out", out.absolute(), *(["--quick"] if quick else [])]
     for part, table, module in (
         ("data", DATA, "benchmarks.data_layer"),
         ("pyramid", PYRAMID, "benchmarks.pyramid"),
     ):
         if part in parts:
-            found.append(
-                Job(
-                    table,
-                    module,
-                    lambda module=module: printed(
-                        module, "--out", out.absolute(), *(["--quick"] if quick else [])
-                    ),
-                )
-            )
-    return found
+            run = functools.partial(read_printed_table, module, *words)
+            steps.append(Job(table, module, run))
+    return steps
 
 
-def as_inputs(images: list, size: int) -> np.ndarray:
-    """(N, 3, size, size) network inputs of BGR pictures."""
+def as_inputs(images: list[np.ndarray], size: int) -> np.ndarray:
+    """Return the (N, 3, size, size) network inputs of BGR pictures."""
     return np.stack(
         [
             network_input(image, letterbox(image.shape[1], image.shape[0], size), size)
@@ -133,66 +117,68 @@ def as_inputs(images: list, size: int) -> np.ndarray:
     )
 
 
-def machine() -> dict:
-    """What the figures depend on."""
+def describe_machine() -> Machine:
+    """Return what the figures depend on."""
     doctor = subprocess.run(
         [sys.executable, "-m", "mcc_caffe.doctor", "--json"], capture_output=True, text=True
     )
-    found = {row["name"]: row["found"] for row in json.loads(doctor.stdout)["rows"]}
+    facts = {row["name"]: row["found"] for row in json.loads(doctor.stdout)["rows"]}
     model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     return {
         "processor": model[1] if model else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": CORES,
         "memory_gib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30,
-        "blas": found["BLAS"].rpartition(", ")[0],
-        "onednn": found["oneDNN"],
+        "blas": facts["BLAS"].rpartition(", ")[0],
+        "onednn": facts["oneDNN"],
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "load": os.getloadavg()[0],
     }
 
 
-def write(results: dict, out: pathlib.Path, report: pathlib.Path) -> None:
-    """bench.md, bench.json and bench.png of a run to the folder `out`; and the document with its picture, as `report` names it."""
+def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> None:
+    """Write bench.md, bench.json and bench.png to `out`, and the document with its picture.
+
+    Args:
+        results: the run.
+        out: folder.
+        report: path of the document, if one is asked for.
+    """
     picture = as_png(draw(results["tables"]), dpi=80)
     for path in filter(None, (out / "bench.md", report)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn = path.with_suffix(".png")
-        write_whole(drawn, picture)
-        write_whole(path, document(results, drawn.name).encode())
-    write_whole(out / "bench.json", to_json(results))
+        picture_path = path.with_suffix(".png")
+        write_whole(picture_path, picture)
+        write_whole(path, document(results, picture_path.name).encode())
+    write_whole(out / "bench.json", as_json(results))
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     argv = sys.argv[1:] if argv is None else argv
     options, start = arguments(argv), time.perf_counter()
-    results = {
+    results: Results = {
         "command": f"python -m benchmarks {shlex.join(argv)}".strip(),
-        "machine": machine(),
+        "machine": describe_machine(),
         "seconds": 0.0,
         "tables": {},
     }
-    if results["machine"]["load"] > BUSY:
-        print(
-            f"the machine is busy (load {results['machine']['load']:.1f}): its neighbours will spoil the figures",
-            flush=True,
-        )
+    load = results["machine"]["load"]
+    if load > BUSY:
+        _log.warning("other programs use the machine (load %.1f) and spoil the figures", load)
     with tempfile.TemporaryDirectory() as folder:
         steps = jobs(options.only, pathlib.Path(folder), options.quick, options.out)
         try:
-            with tqdm(steps, unit="figure", dynamic_ncols=True) as bar:
+            with progress_bar(steps, unit="figure", dynamic_ncols=True) as bar:
                 for job in bar:
                     bar.set_description(job.label)
-                    rows = job.run()
-                    results["tables"].setdefault(job.table, []).extend(rows)
+                    results["tables"].setdefault(job.table, []).extend(job.run())
         finally:  # an interrupted run leaves what it has measured
             results["seconds"] = time.perf_counter() - start
             write(results, options.out, options.report)
     print(document(results, "bench.png"))
-    print(
-        f"{options.out}: bench.md, bench.json, bench.png"
-        + (f"; {options.report}" if options.report else "")
-    )
+    written = f"{options.out}: bench.md, bench.json, bench.png"
+    print(f"{written}; {options.report}" if options.report else written)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,36 @@
-"""How many images a second the data layer makes, beside the usual loader: `python -m benchmarks.data_layer`.
+"""How many images a second the data layer makes: `python -m benchmarks.data_layer`.
 
-JPEGs of 640 x 480 and of 2000 x 1500 become the input, mask label and heatmaps of either variant, in two processes: by ours
-from an LMDB set, and by Albumentations under PyTorch's DataLoader from files. The peer is measured with masks as data sets carry them (8
-bits a pixel) and with those that our sets hold (1 bit): the second ratio is what the loader alone is worth. They take
-turns, and the median counts. Before that, what either makes of the same letterboxed pictures is compared.
+JPEGs of 640 x 480 and of 2000 x 1500 become the input, mask label and heatmaps of either variant,
+in two processes: by ours from an LMDB set, and by the usual loader, Albumentations under PyTorch's
+DataLoader, from files. The peer is measured with masks as data sets carry them (8 bits a pixel)
+and with those that our sets hold (1 bit); the second ratio is what the loader alone is worth. They
+take turns, and the median counts. Before that, both load the same letterboxed pictures, and the
+results are compared.
 
-Prints a Markdown table and writes it, with a JSON of the same, to --out. The first call makes the peer's environment in ~/.cache/mcc-caffe/peers by
-pip (1.3 GB with a PyTorch for the CPU; which PyTorch pip takes is for its settings to say).
+It prints a Markdown table and writes it to --out with a JSON of the same. The first call makes the
+peer's environment in ~/.cache/mcc-caffe/peers by pip. It has 1.3 GB with a PyTorch for the CPU;
+pip's settings decide which PyTorch it takes.
 """
 
-import argparse
 import itertools
 import json
-import os
 import pathlib
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from benchmarks.peers.environment import environment, last_line
+from benchmarks.jobs import ask
+from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.peers.environment import environment
 from data_tools import synth
 from data_tools.readers import onehand10k
-from data_tools.readers.shared import mask_png
-from mcc_caffe.core.commands import run_command
+from data_tools.readers.shared import encode_mask
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader, LoaderConfig
 from mcc_caffe.data.samples import Sample, SampleWriter
@@ -41,36 +43,41 @@ from mcc_caffe.paper import (
     Variant,
 )
 
-ROOT = pathlib.Path(__file__).parent.parent
-SIZES = ((640, 480), (2000, 1500))
+SIZES = ((640, 480), (2000, 1500))  # of the pictures, pixels
 PICTURES, QUALITY, WORKERS, WARM_UP = 24, 92, 2, 8
 OURS, PEER, PEER_1_BIT = "ours", "Albumentations, DataLoader", "the same, masks of 1 bit"
-PEERS = {PEER: "files", PEER_1_BIT: "files_1_bit"}
+PEERS = {PEER: "files", PEER_1_BIT: "files_1_bit"}  # and the folders of their files
 REQUIRED = (
     "torch==2.13.0",
-    "albumentations==2.0.8",
+    "albumentations==2.0.8",  # its last under MIT
     "opencv-python-headless>=4.9,<5",
     "numpy>=1.24,<3",
-)  # albumentations: its last under MIT
+)
+# Largest differences at which the peer still makes what we make.
+IMAGE_LIMIT, MASK_LIMIT, HEATMAP_LIMIT = 4.0, 0.02, 1e-5
+
+Size = tuple[int, int]
+
+
+class Comparison(NamedTuple):
+    """What `measure` measured."""
+
+    rows: list[dict[str, Any]]  # one for each size, variant and system
+    differences: dict[str, dict[str, float]]  # by size and variant, see `compare`
+    versions: dict[str, str]  # of the peer's packages
 
 
 def make_pictures(folder: pathlib.Path) -> None:
-    """Renders hands; leaves for each size the LMDB set folder/WIDTH/set and the peer's folder/WIDTH/{files,files_1_bit}."""
-    synth.main(
-        [
-            "--out",
-            str(folder / "hands"),
-            "--train",
-            str(PICTURES),
-            "--test",
-            "0",
-            "--size",
-            str(max(map(max, SIZES))),
-        ]
-    )
-    entries = onehand10k.entries(folder / "hands", "Train")
+    """Render hands, as an LMDB set and as the peer's files of each size.
+
+    For each size there are folder/WIDTH/set and folder/WIDTH/{files,files_1_bit}.
+    """
+    side = max(map(max, SIZES))
+    numbers = ["--train", str(PICTURES), "--test", "0", "--size", str(side)]
+    synth.main(["--out", str(folder / "hands"), *numbers])
+    entries = onehand10k.read_entries(folder / "hands", "Train")
     for size in SIZES:
-        samples = [stretched(entry.sample(), size) for entry in entries]
+        samples = [resize_sample(entry.sample(), size) for entry in entries]
         with SampleWriter(folder / str(size[0]) / "set") as writer:
             for sample in samples:
                 writer.add(sample)
@@ -79,34 +86,36 @@ def make_pictures(folder: pathlib.Path) -> None:
             files = folder / str(size[0]) / name
             files.mkdir()
             np.save(files / "keypoints.npy", np.stack([sample.keypoints for sample in samples]))
-            for place, sample in enumerate(samples):
-                mask = (
-                    cv2.imencode(".png", 255 * sample.mask())[1].tobytes()
-                    if name == PEERS[PEER]
-                    else sample.mask_png
-                )
-                (files / f"{place}.jpg").write_bytes(sample.image_bytes)
-                (files / f"{place}.png").write_bytes(mask)
+            for index, sample in enumerate(samples):
+                (files / f"{index}.jpg").write_bytes(sample.image_bytes)
+                (files / f"{index}.png").write_bytes(_peer_mask(sample, name == PEERS[PEER]))
 
 
-def stretched(sample: Sample, size: tuple) -> Sample:
-    """The sample at exactly (width, height), as JPEG."""
-    image, mask = sample.image(), cv2.resize(sample.mask(), size, interpolation=cv2.INTER_NEAREST)
-    keypoints = sample.keypoints * np.float32(
-        [size[0] / image.shape[1], size[1] / image.shape[0], 1]
-    )
+def _peer_mask(sample: Sample, eight_bits: bool) -> bytes:
+    """Return the PNG of a sample's mask, of 8 bits a pixel or of 1."""
+    mask = sample.mask()
+    assert mask is not None and sample.mask_png is not None
+    return cv2.imencode(".png", 255 * mask)[1].tobytes() if eight_bits else sample.mask_png
+
+
+def resize_sample(sample: Sample, size: Size) -> Sample:
+    """Return the sample stretched to exactly (width, height) pixels, as a JPEG."""
+    image, mask = sample.image(), sample.mask()
+    assert mask is not None
+    factors = np.array([size[0] / image.shape[1], size[1] / image.shape[0], 1], np.float32)
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
     jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    return Sample(
-        sample.key,
-        jpeg,
-        mask_png(mask),
-        np.where(sample.keypoints[:, 2:] > 0, keypoints, sample.keypoints),
-    )
+    is_present = sample.keypoints[:, 2:] > 0
+    keypoints = np.where(is_present, sample.keypoints * factors, sample.keypoints)
+    return Sample(sample.key, jpeg, encode_mask(mask), keypoints)
 
 
-def our_rate(source, variant: Variant, seconds: float) -> float:
-    """Images/s of two loader processes, augmentation and heatmaps included, the consumer only taking them."""
+def our_rate(source: pathlib.Path, variant: Variant, seconds: float) -> float:
+    """Return the images/s of two loader processes, whose consumer only takes the batches.
+
+    Augmentation and heatmaps are included.
+    """
     with Loader(LoaderConfig.of(variant, str(source), workers=WORKERS)) as loader:
         for _ in range(WARM_UP):
             loader.next_batch()
@@ -118,7 +127,7 @@ def our_rate(source, variant: Variant, seconds: float) -> float:
 
 
 def interpreter() -> pathlib.Path:
-    """The peer's own."""
+    """Return the interpreter of the peer's own environment."""
     return environment("albumentations-2.0.8", REQUIRED)
 
 
@@ -126,15 +135,30 @@ def ask_peer(
     python: pathlib.Path,
     files: pathlib.Path,
     variant: Variant,
+    *,
     seconds: float = 0,
-    check: pathlib.Path = None,
-) -> dict:
-    """{"rate": images/s} of the peer, or {"versions"} with check: where to write what it makes of the first batch, letterboxed only."""
-    own = {
-        key: getattr(variant, key) for key in ("input_size", "sigma", "background", "batch_size")
-    }
-    setting = {
-        **own,
+    check: pathlib.Path | None = None,
+) -> dict[str, Any]:
+    """Ask the peer for its rate, or for its first batch.
+
+    Args:
+        python: the interpreter of its environment.
+        files: folder that `make_pictures` wrote.
+        variant: variant whose batches it makes.
+        seconds: how long it loads.
+        check: .npz file that it writes its first batch to, letterboxed only.
+
+    Returns:
+        {"rate": images/s}, or with `check` {"versions": {package: version}}.
+
+    Raises:
+        UserError: if the peer fails.
+    """
+    settings = {
+        "input_size": variant.input_size,
+        "sigma": variant.sigma,
+        "background": variant.background,
+        "batch_size": variant.batch_size,
         "scale": SCALE_RANGE,
         "rotation": ROTATION_RANGE,
         "flip": FLIP_PROBABILITY,
@@ -143,140 +167,137 @@ def ask_peer(
         "seconds": seconds,
         "check": str(check or ""),
     }
-    done = subprocess.run(
-        [python, "-m", "benchmarks.peers.albumentations_worker", files, json.dumps(setting)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"},
+    answer = ask(
+        python,
+        "benchmarks.peers.albumentations_worker",
+        files,
+        json.dumps(settings),
+        environment={"NO_ALBUMENTATIONS_UPDATE": "1"},
     )
-    if done.returncode:
-        raise UserError(f"the peer ended with {done.returncode}: {last_line(done.stderr)}")
-    return json.loads(done.stdout)
+    if "status" in answer:
+        raise UserError(f"the peer {answer['status']}")
+    return answer
 
 
-def compare(source, variant: Variant, peers: tuple) -> dict:
-    """How far the peer's letterboxed (data, mask label, heatmaps) are from ours; UserError where they are not the same thing."""
-    with Loader(
-        LoaderConfig.of(variant, str(source), augment=False, shuffle=False, workers=0)
-    ) as loader:
-        ours = list(loader.next_batch()[0].values())
-    if [(part.shape, part.dtype) for part in ours] != [(part.shape, part.dtype) for part in peers]:
+def compare(
+    source: pathlib.Path, variant: Variant, peer_arrays: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """Compare the peer's letterboxed (data, mask label, heatmaps) of a set with ours.
+
+    Returns:
+        The mean difference of the images in levels of 256, the share of the mask's cells that
+        differ, and the largest difference of the heatmaps.
+
+    Raises:
+        UserError: if the two do not make the same thing.
+    """
+    config = LoaderConfig.of(variant, str(source), augment=False, shuffle=False, workers=0)
+    with Loader(config) as loader:
+        our_arrays = list(loader.next_batch()[0].values())
+    our_forms = [(array.shape, array.dtype) for array in our_arrays]
+    peer_forms = [(array.shape, array.dtype) for array in peer_arrays]
+    if our_forms != peer_forms:
         raise UserError(
-            f"the peer's arrays are {[part.shape for part in peers]}, ours {[part.shape for part in ours]}"
+            f"the peer's arrays are {[array.shape for array in peer_arrays]}, "
+            f"ours {[array.shape for array in our_arrays]}"
         )
-    image, mask, heatmaps = (np.abs(one - other) for one, other in zip(ours, peers))
-    found = {
-        "image, mean, of 256": float(PIXEL_SCALE * image.mean()),
-        "mask, share": float(mask.mean()),
-        "heatmaps, largest": float(heatmaps.max()),
+    image, mask, heatmaps = (np.abs(ours - theirs) for ours, theirs in zip(our_arrays, peer_arrays))
+    image_mean = float(PIXEL_SCALE * image.mean())
+    mask_share, heatmap_most = float(mask.mean()), float(heatmaps.max())
+    differences = {
+        "image, mean, of 256": image_mean,
+        "mask, share": mask_share,
+        "heatmaps, largest": heatmap_most,
     }
-    if (
-        found["image, mean, of 256"] > 4
-        or found["mask, share"] > 0.02
-        or found["heatmaps, largest"] > 1e-5
-    ):
-        raise UserError(f"the peer does not make what we make: {found}")
-    return found
+    if image_mean > IMAGE_LIMIT or mask_share > MASK_LIMIT or heatmap_most > HEATMAP_LIMIT:
+        raise UserError(f"the peer does not make what we make: {differences}")
+    return differences
 
 
-def rows(rounds: int, seconds: float) -> tuple:
-    """(rows, differences, versions): a dict for each size, variant and system, with images/s and how many times ours is as fast."""
-    cases, rates, differences = (
-        [(size, variant) for size in SIZES for variant in VARIANTS.values()],
-        {},
-        {},
-    )
+def measure(rounds: int, seconds: float) -> Comparison:
+    """Measure both loaders on each size and variant, `rounds` times for `seconds` each."""
+    cases = [(size, variant) for size in SIZES for variant in VARIANTS.values()]
+    rates: dict[tuple[Size, Variant, str], list[float]] = {}
+    differences, versions = {}, {}
     python = interpreter()
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
         make_pictures(folder)
-        for size, variant in tqdm(cases, unit="comparison"):
-            place, check = folder / str(size[0]), folder / "check.npz"
-            versions = ask_peer(python, place / PEERS[PEER], variant, check=check)["versions"]
+        check = folder / "check.npz"
+        for size, variant in progress_bar(cases, unit="comparison"):
+            files = folder / str(size[0])
+            versions = ask_peer(python, files / PEERS[PEER], variant, check=check)["versions"]
             with np.load(check) as arrays:
                 differences[f"{size[0]} x {size[1]}, {variant.name}"] = compare(
-                    place / "set", variant, list(arrays.values())
+                    files / "set", variant, list(arrays.values())
                 )
-        for _, (size, variant), system in tqdm(
-            [*itertools.product(range(rounds), cases, (OURS, *PEERS))], unit="figure"
-        ):
-            place = folder / str(size[0])
-            rate = (
-                our_rate(place / "set", variant, seconds)
-                if system == OURS
-                else ask_peer(python, place / PEERS[system], variant, seconds)["rate"]
-            )
+        turns = list(itertools.product(range(rounds), cases, (OURS, *PEERS)))
+        for _, (size, variant), system in progress_bar(turns, unit="figure"):
+            files = folder / str(size[0])
+            if system == OURS:
+                rate = our_rate(files / "set", variant, seconds)
+            else:
+                answer = ask_peer(python, files / PEERS[system], variant, seconds=seconds)
+                rate = answer["rate"]
             rates.setdefault((size, variant, system), []).append(rate)
-    medians = {key: statistics.median(values) for key, values in rates.items()}
-    return (
-        [
-            {
-                "picture": f"{size[0]} x {size[1]}",
-                "variant": variant.name,
-                "input_size": variant.input_size,
-                "system": system,
-                "images_per_second": round(medians[size, variant, system], 1),
-                "of_rounds": [round(value, 1) for value in values],
-                "ours_is_faster_by": round(
-                    medians[size, variant, OURS] / medians[size, variant, system], 2
-                ),
-            }
-            for (size, variant, system), values in rates.items()
-        ],
-        differences,
-        versions,
-    )
-
-
-def table(found: list) -> str:
-    """The rows in Markdown, a line for each size and variant."""
-    lines = [
-        f"| JPEG | input | {OURS} | {' | '.join(PEERS)} |",
-        "| --- | --- | --- |" + " --- |" * len(PEERS),
-    ]
-    for own in (row for row in found if row["system"] == OURS):
-        same = {
-            row["system"]: row
-            for row in found
-            if (row["picture"], row["variant"]) == (own["picture"], own["variant"])
+    medians = {case: statistics.median(values) for case, values in rates.items()}
+    rows = [
+        {
+            "picture": f"{size[0]} x {size[1]}",
+            "variant": variant.name,
+            "input_size": variant.input_size,
+            "system": system,
+            "images_per_second": round(medians[size, variant, system], 1),
+            "of_rounds": [round(value, 1) for value in values],
+            "ours_is_faster_by": round(
+                medians[size, variant, OURS] / medians[size, variant, system], 2
+            ),
         }
-        cells = [
-            f"{same[peer]['images_per_second']:.0f} (ours x {same[peer]['ours_is_faster_by']:.1f})"
-            for peer in PEERS
+        for (size, variant, system), values in rates.items()
+    ]
+    return Comparison(rows, differences, versions)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table with a line for each size and variant."""
+    lines = []
+    for our_row in (row for row in rows if row["system"] == OURS):
+        case = our_row["picture"], our_row["variant"]
+        by_system = {row["system"]: row for row in rows if (row["picture"], row["variant"]) == case}
+        peers = [
+            f"{row['images_per_second']:.0f} (ours x {row['ours_is_faster_by']:.1f})"
+            for row in map(by_system.__getitem__, PEERS)
         ]
-        what = f"{own['picture']} | {own['input_size']} (`{own['variant']}`)"
-        lines.append(f"| {what} | {own['images_per_second']:.0f} images/s | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(
+            [
+                our_row["picture"],
+                f"{our_row['input_size']} (`{our_row['variant']}`)",
+                f"{our_row['images_per_second']:.0f} images/s",
+                *peers,
+            ]
+        )
+    return markdown_table(["JPEG", "input", OURS, *PEERS], lines)
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/bench"),
-        help="folder (default: runs/bench)",
-    )
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = command_parser(__doc__, prog="python -m benchmarks.data_layer")
+    add_out_option(parser, "runs/bench")
     parser.add_argument(
         "--quick", action="store_true", help="one turn of one second instead of three of two"
     )
     options = parser.parse_args(argv)
-    found, differences, versions = rows(*((1, 1.0) if options.quick else (3, 2.0)))
-    machine = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
-    text = f"{machine}; {', '.join(f'{name} {version}' for name, version in versions.items())}\n\n{table(found)}\n"
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "data_layer.md").write_text(text)
+    comparison = measure(1, 1.0) if options.quick else measure(3, 2.0)
+    machine = describe_machine()
+    versions = ", ".join(f"{name} {version}" for name, version in comparison.versions.items())
     content = {
         "machine": machine,
-        "versions": versions,
-        "rows": found,
-        "differences_from_peer": differences,
+        "versions": comparison.versions,
+        "rows": comparison.rows,
+        "differences_from_peer": comparison.differences,
     }
-    (options.out / "data_layer.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(text)
+    text = f"{machine}; {versions}\n\n{table(comparison.rows)}\n"
+    write_results(options.out, "data_layer", text, content)
 
 
 if __name__ == "__main__":

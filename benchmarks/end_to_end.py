@@ -1,11 +1,18 @@
-"""HandPredictor, a picture in and keypoints out: single pass and pyramid, and how the cost grows with levels, picture and batch."""
+"""HandPredictor, a picture in and keypoints out: single pass and pyramid.
 
+Other rows show how the cost grows with the levels, the picture and the batch.
+"""
+
+import functools
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 
-from benchmarks.jobs import Job, in_process
+from benchmarks.hands import HEIGHT, WIDTH
+from benchmarks.jobs import Job, Row, in_process
 from benchmarks.network import ORDER
 from benchmarks.timing import peak_mib, spread, timed
 from mcc_caffe.core.errors import UserError
@@ -13,31 +20,39 @@ from mcc_caffe.inference.engines import ENGINES
 from mcc_caffe.predictor import HandPredictor
 
 TABLE, LEVELS, SIZES, BATCHES = "end_to_end", "levels", "sizes", "batches"
-WIDTH, HEIGHT = 640, 480
-COUNTS = (1, 2, 4, 8, 16)  # levels
+LEVEL_COUNTS = (1, 2, 4, 8, 16)
 WIDTHS = (320, 640, 1280, 2560)  # pixels, of pictures 4 : 3
 BATCH_LEVELS = 8  # levels that the batches divide
 
 
-def passes(
+def measure_levels(
     variant: str,
     engine: str,
-    weights,
+    weights: pathlib.Path,
     picture: np.ndarray,
-    counts: tuple,
+    *,
+    level_counts: tuple[int | None, ...],
     least: int,
     seconds: float,
-) -> list:
-    """A row for each number of levels (None: the paper's pyramid) of one picture."""
+) -> list[Row]:
+    """Return a row for each number of levels, in which None is the paper's pyramid.
+
+    A number that the picture's pyramid does not have gives no row.
+    """
     rows = []
-    for count in counts:
+    for count in level_counts:
         predictor = HandPredictor(weights, variant, levels=count, engine=engine)
         pose = predictor.predict(picture)
         if count and pose.levels < count:
             continue
-        poses = []
-        times = timed(lambda: poses.append(predictor.predict(picture)), least, seconds)
-        network = float(np.median([one.timings["network"] for one in poses]))
+        network_seconds: list[float] = []
+
+        def predict(
+            predictor: HandPredictor = predictor, network_seconds: list[float] = network_seconds
+        ) -> None:
+            network_seconds.append(predictor.predict(picture).timings["network"])
+
+        times = timed(predict, least, seconds)
         rows.append(
             {
                 "variant": variant,
@@ -47,7 +62,7 @@ def passes(
                 "levels": pose.levels,
                 "pyramid": count is None,
                 **spread(times),
-                "network": network,
+                "network": float(np.median(network_seconds)),
                 "peak_mib": peak_mib(),
                 "status": "",
             }
@@ -55,88 +70,115 @@ def passes(
     return rows
 
 
-def sizes(
-    variant: str, engine: str, weights, picture: np.ndarray, least: int, seconds: float
-) -> list:
-    """Rows for single pass and pyramid of the picture in each of WIDTHS."""
-    drawn = [
-        cv2.resize(picture, (width, width * 3 // 4), interpolation=cv2.INTER_LINEAR)
-        for width in WIDTHS
-    ]
-    return [
-        row
-        for one in drawn
-        for row in passes(variant, engine, weights, one, (1, None), least, seconds)
-    ]
+def measure_sizes(
+    variant: str,
+    engine: str,
+    weights: pathlib.Path,
+    picture: np.ndarray,
+    *,
+    least: int,
+    seconds: float,
+) -> list[Row]:
+    """Return the rows of a single pass and of the pyramid, for the picture in each of WIDTHS."""
+    rows = []
+    for width in WIDTHS:
+        resized = cv2.resize(picture, (width, width * 3 // 4), interpolation=cv2.INTER_LINEAR)
+        rows += measure_levels(
+            variant,
+            engine,
+            weights,
+            resized,
+            level_counts=(1, None),
+            least=least,
+            seconds=seconds,
+        )
+    return rows
 
 
-def batches(
-    variant: str, engine: str, weights, picture: np.ndarray, least: int, seconds: float
-) -> list:
-    """Rows for BATCH_LEVELS levels, so many at a time through the net."""
+def measure_batches(
+    variant: str,
+    engine: str,
+    weights: pathlib.Path,
+    picture: np.ndarray,
+    *,
+    least: int,
+    seconds: float,
+) -> list[Row]:
+    """Return a row for each number of levels that go through the net at a time."""
     rows = []
     for batch in (1, 2, 4, 8):
         predictor = HandPredictor(weights, variant, levels=BATCH_LEVELS, batch=batch, engine=engine)
         predictor.predict(picture)
+        times = timed(functools.partial(predictor.predict, picture), least, seconds)
         rows.append(
             {
                 "variant": variant,
                 "engine": engine,
                 "batch": batch,
                 "levels": BATCH_LEVELS,
-                **spread(timed(lambda: predictor.predict(picture), least, seconds)),
+                **spread(times),
                 "status": "",
             }
         )
     return rows
 
 
-def measure(function, variant: str, engine: str, *args) -> list:
-    """The rows of one of the functions above, in a process of its own; one that says why where the engine cannot run."""
+def measure(
+    function: Callable[..., list[Row]], variant: str, engine: str, *args: Any, **options: Any
+) -> list[Row]:
+    """Return the rows of one of the functions above, called in a process of its own.
+
+    Where the engine cannot run, the only row says why.
+    """
     try:
-        return in_process(function, variant, engine, *args)
+        return in_process(functools.partial(function, variant, engine, *args, **options))
     except UserError as error:
         return [{"variant": variant, "engine": engine, "status": f"not run: {error}"}]
 
 
-def jobs(folder: pathlib.Path, picture: np.ndarray, quick: bool) -> list:
-    """picture: BGR. folder: where `benchmarks.network.prepare` puts a variant's weights."""
-    picture = cv2.resize(picture, (WIDTH, HEIGHT))
-    found = []
+def jobs(folder: pathlib.Path, picture: np.ndarray, quick: bool) -> list[Job]:
+    """Return the jobs that measure HandPredictor.
 
-    def add(table: str, function, variant: str, engine: str, *args) -> None:
+    Args:
+        folder: folder that `benchmarks.network.prepare` puts a variant's weights in.
+        picture: BGR uint8; it is resized to 640 x 480.
+        quick: leave out most of the paper variant's rows.
+    """
+    picture = cv2.resize(picture, (WIDTH, HEIGHT))
+    steps = []
+
+    def add(
+        table: str, function: Callable[..., list[Row]], variant: str, engine: str, **options: Any
+    ) -> None:
         weights = folder / variant / "weights.caffemodel"
-        found.append(
-            Job(
-                table,
-                f"{variant}, {engine}: {table.replace('_', ' ')}",
-                lambda: measure(function, variant, engine, weights, picture, *args),
-            )
-        )
+        label = f"{variant}, {engine}: {table.replace('_', ' ')}"
+        run = functools.partial(measure, function, variant, engine, weights, picture, **options)
+        steps.append(Job(table, label, run))
 
     for variant in ORDER:
-        small = variant == "mini"
+        is_mini = variant == "mini"
+        least = 3 if is_mini else 1
         for engine in ENGINES:
             add(
                 TABLE,
-                passes,
+                measure_levels,
                 variant,
                 engine,
-                (1, None) if small or not quick else (1,),
-                5 if small else 1,
-                1.0,
+                level_counts=(1, None) if is_mini or not quick else (1,),
+                least=5 if is_mini else 1,
+                seconds=1.0,
             )
-            if small or not quick:
+            if is_mini or not quick:
                 add(
                     LEVELS,
-                    passes,
+                    measure_levels,
                     variant,
                     engine,
-                    COUNTS if small else COUNTS[:4],
-                    3 if small else 1,
-                    0.5,
+                    level_counts=LEVEL_COUNTS if is_mini else LEVEL_COUNTS[:4],
+                    least=least,
+                    seconds=0.5,
                 )
-                add(BATCHES, batches, variant, engine, 3 if small else 1, 0.5)
-            if small:
-                add(SIZES, sizes, variant, engine, 3, 0.5)
-    return found
+                add(BATCHES, measure_batches, variant, engine, least=least, seconds=0.5)
+            if is_mini:
+                add(SIZES, measure_sizes, variant, engine, least=least, seconds=0.5)
+    return steps

@@ -1,84 +1,73 @@
 """The results of a run as one picture."""
 
+from collections.abc import Callable
+
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks import end_to_end, network, training
-from benchmarks.tables import shown
+from benchmarks.jobs import Row
+from benchmarks.tables import format_value
 
 matplotlib.use("Agg")
 from matplotlib import pyplot, ticker  # noqa: E402  (the backend comes first)
 
 
-def draw(tables: dict):
-    """A figure of {table: rows}; rows that could not be measured are left out, and a panel without rows says so."""
-    rows = {
-        name: [row for row in found if "median" in row and not row["status"]]
-        for name, found in tables.items()
+def draw(tables: dict[str, list[Row]]) -> Figure:
+    """Draw {table: rows}.
+
+    Rows that could not be measured are left out, and a panel without rows says so.
+    """
+    measured = {
+        name: [row for row in rows if "median" in row and not row["status"]]
+        for name, rows in tables.items()
     }
     figure, axes = pyplot.subplots(3, 3, figsize=(20, 15), layout="constrained")
-    (*networks, memory), (*steps, empty), (levels, sizes, batches) = axes
-    for panel, variant in zip(networks, network.ORDER):
-        own = [
-            row for row in rows.get(network.TABLE, []) if row["variant"] == variant and "p10" in row
-        ]
-        _bars(
+    (*network_panels, memory), (*training_panels, empty), (levels, sizes, batches) = axes
+    network_rows = [row for row in measured.get(network.TABLE, []) if "p10" in row]
+    for panel, variant in zip(network_panels, network.ORDER):
+        rows = [row for row in network_rows if row["variant"] == variant]
+        _draw_bars(
             panel,
-            [network.ENGINES[row["engine"]] for row in own],
-            [f"batch {row['batch']}" for row in own],
-            [1000 * row["median"] / row["batch"] for row in own],
+            [network.ENGINES[row["engine"]] for row in rows],
+            [f"batch {row['batch']}" for row in rows],
+            [1000 * row["median"] / row["batch"] for row in rows],
         )
         panel.set(title=f"the network alone, {variant}", xlabel="ms an image")
-    own = [row for row in rows.get(network.TABLE, []) if "peak_mib" in row and row["batch"] == 1]
-    _bars(
+    rows = [
+        row for row in measured.get(network.TABLE, []) if "peak_mib" in row and row["batch"] == 1
+    ]
+    _draw_bars(
         memory,
-        [network.ENGINES[row["engine"]] for row in own],
-        [row["variant"] for row in own],
-        [round(row["peak_mib"]) for row in own],
+        [network.ENGINES[row["engine"]] for row in rows],
+        [row["variant"] for row in rows],
+        [round(row["peak_mib"]) for row in rows],
     )
     memory.set(title="memory of the process, batch 1", xlabel="MiB")
-    for panel, variant in zip(steps, network.ORDER):
-        own = [
-            row
-            for row in rows.get(training.TABLE, [])
-            if row["variant"] == variant and "p10" in row
-        ]
-        _bars(
+    training_rows = [row for row in measured.get(training.TABLE, []) if "p10" in row]
+    for panel, variant in zip(training_panels, network.ORDER):
+        rows = [row for row in training_rows if row["variant"] == variant]
+        _draw_bars(
             panel,
-            [row["system"] for row in own],
-            [_work(row) for row in own],
-            [row["median"] for row in own],
+            [row["system"] for row in rows],
+            [_describe_work(row) for row in rows],
+            [row["median"] for row in rows],
         )
         panel.set(title=f"training, {variant}", xlabel="s an iteration")
     empty.set_axis_off()
-    _lines(
-        levels,
-        rows.get(end_to_end.LEVELS, []),
-        "levels",
-        lambda row: f"{row['variant']}, {row['engine']}",
-    )
+    _draw_lines(levels, measured.get(end_to_end.LEVELS, []), "levels", _describe_net)
     levels.set(
         title="HandPredictor, 640 x 480", xlabel="levels of the pyramid", ylabel="s an image"
     )
-    _lines(
-        sizes,
-        rows.get(end_to_end.SIZES, []),
-        "width",
-        lambda row: (
-            f"{row['variant']}, {row['engine']}, {'pyramid' if row['pyramid'] else 'single pass'}"
-        ),
-    )
+    _draw_lines(sizes, measured.get(end_to_end.SIZES, []), "width", _describe_passes)
     sizes.set(
         title="HandPredictor by size of the picture",
         xlabel="width, pixels (4 : 3)",
         ylabel="s an image",
     )
-    _lines(
-        batches,
-        rows.get(end_to_end.BATCHES, []),
-        "batch",
-        lambda row: f"{row['variant']}, {row['engine']}",
-    )
+    _draw_lines(batches, measured.get(end_to_end.BATCHES, []), "batch", _describe_net)
     batches.set(
         title=f"HandPredictor, {end_to_end.BATCH_LEVELS} levels",
         xlabel="levels at a time",
@@ -87,47 +76,57 @@ def draw(tables: dict):
     return figure
 
 
-def _work(row: dict) -> str:
-    _, images, _ = training.same_work(row)
-    return f"{images} image{'s' * (images > 1)}, {_threads(row)}"
+def _describe_net(row: Row) -> str:
+    return f"{row['variant']}, {row['engine']}"
 
 
-def _threads(row: dict) -> str:
-    return f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+def _describe_passes(row: Row) -> str:
+    return f"{_describe_net(row)}, {'pyramid' if row['pyramid'] else 'single pass'}"
 
 
-def _bars(axes, names: list, series: list, values: list) -> None:
-    """Horizontal bars, one of each series beside the name, the first name on top."""
+def _describe_work(row: Row) -> str:
+    work = training.work_of(row)
+    images = f"{work.images} image{'s' * (work.images > 1)}"
+    return f"{images}, {work.threads} thread{'s' * (work.threads > 1)}"
+
+
+def _draw_bars(axes: Axes, names: list[str], series: list[str], values: list) -> None:
+    """Draw horizontal bars, one of each series beside the name, the first name on top."""
     if not values:
-        return _nothing(axes)
-    places, kinds = (
-        {name: place for place, name in enumerate(dict.fromkeys(names))},
-        list(dict.fromkeys(series)),
-    )
-    height = 0.8 / len(kinds)
-    for number, kind in enumerate(kinds):
+        _say_not_measured(axes)
+        return
+    positions = {name: position for position, name in enumerate(dict.fromkeys(names))}
+    labels = list(dict.fromkeys(series))
+    height = 0.8 / len(labels)
+    for number, label in enumerate(labels):
         chosen = [
-            (places[name], value) for name, one, value in zip(names, series, values) if one == kind
+            (positions[name], value)
+            for name, value_label, value in zip(names, series, values)
+            if value_label == label
         ]
         bars = axes.barh(
-            [place - 0.4 + (number + 0.5) * height for place, _ in chosen],
+            [position - 0.4 + (number + 0.5) * height for position, _ in chosen],
             [value for _, value in chosen],
             height,
-            label=kind,
+            label=label,
         )
-        axes.bar_label(bars, fmt=lambda value: f" {shown(value)}", fontsize="small")
-    axes.set_yticks(list(places.values()), list(places))
+        axes.bar_label(bars, fmt=lambda value: f" {format_value(value)}", fontsize="small")
+    axes.set_yticks(list(positions.values()), list(positions))
     axes.invert_yaxis()
     axes.margins(x=0.18)
     axes.legend(fontsize="small")
 
 
-def _lines(axes, rows: list, key: str, name) -> None:
-    """Medians by row[key] on logarithmic axes, a line for each name(row); the 10th to 90th percentile as a band."""
+def _draw_lines(axes: Axes, rows: list[Row], key: str, label_of: Callable[[Row], str]) -> None:
+    """Draw medians by row[key] on logarithmic axes, a line for each label_of(row).
+
+    A band shows the 10th to 90th percentile.
+    """
     if not rows:
-        return _nothing(axes)
-    for label in dict.fromkeys(map(name, rows)):
-        chosen = sorted((row for row in rows if name(row) == label), key=lambda row: row[key])
+        _say_not_measured(axes)
+        return
+    for label in dict.fromkeys(map(label_of, rows)):
+        chosen = sorted((row for row in rows if label_of(row) == label), key=lambda row: row[key])
         x = [row[key] for row in chosen]
         (line,) = axes.loglog(x, [row["median"] for row in chosen], marker="o", label=label)
         axes.fill_between(
@@ -142,7 +141,7 @@ def _lines(axes, rows: list, key: str, name) -> None:
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.yaxis.set(
         major_locator=ticker.LogLocator(subs=(1, 2, 5)),
-        major_formatter=lambda value, place: f"{value:g}",
+        major_formatter=lambda value, _: f"{value:g}",
         minor_locator=ticker.NullLocator(),
     )
     axes.margins(y=0.2)
@@ -150,7 +149,7 @@ def _lines(axes, rows: list, key: str, name) -> None:
     axes.legend(fontsize="small")
 
 
-def _nothing(axes) -> None:
+def _say_not_measured(axes: Axes) -> None:
     axes.text(
         0.5,
         0.5,

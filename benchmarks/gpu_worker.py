@@ -1,10 +1,11 @@
-"""One figure of `benchmarks.gpu`, in a process of its own, since CUDA's libraries read their settings when they start.
+"""One figure of `benchmarks.gpu`, printed as JSON.
 
     python -m benchmarks.gpu_worker agreement VARIANT GPU
     python -m benchmarks.gpu_worker training VARIANT GPU BATCH ITERATIONS
     python -m benchmarks.gpu_worker inference VARIANT GPU LEVELS REPEATS
 
-prints it as JSON. GPU is an id, or "cpu"; LEVELS 0 is the whole pyramid.
+GPU is an id, or "cpu"; LEVELS 0 is the whole pyramid. Each figure has a process of its own, since
+CUDA's libraries read their settings when they start.
 """
 
 import json
@@ -14,20 +15,59 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from google.protobuf import text_format
 
-from mcc_caffe.caffe_io.protobuf import messages, read_text
+from benchmarks import nets
+from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.files import shipped
-from mcc_caffe.data.loader import LoaderConfig
-from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, MASK_CLASSES, MASK_LABEL_BLOB
 from mcc_caffe.predictor import HandPredictor
 
+Arrays = dict[str, np.ndarray]
 
-def use(gpu: int | None):
-    """The module caffe, on that GPU or on the CPU."""
+
+class Difference(TypedDict):
+    """The array that differs most, and the norm of the difference by the expected array's norm."""
+
+    blob: str
+    error: float
+
+
+class Agreement(TypedDict):
+    """How far a GPU is from the CPU: the worst blob and the worst gradient."""
+
+    forward: Difference
+    backward: Difference
+
+
+class TrainingFigure(TypedDict):
+    """Seconds an iteration, and MiB of the GPU's memory that are taken meanwhile."""
+
+    seconds: float
+    mib: int | None
+
+
+class InferenceFigure(TypedDict):
+    """Medians of the seconds an image, whole and in the network, and the pyramid's levels."""
+
+    total: float
+    network: float
+    levels: int
+
+
+class Passes(NamedTuple):
+    """What a forward and a backward pass computed."""
+
+    values: Arrays  # by blob
+    gradients: Arrays  # by blob, and by "layer/index" of a parameter
+
+
+def caffe_on(gpu: int | None) -> Any:
+    """Return the module caffe, set to that GPU or (None) to the CPU."""
     caffe = import_caffe()
     if gpu is None:
         caffe.set_mode_cpu()
@@ -37,118 +77,83 @@ def use(gpu: int | None):
     return caffe
 
 
-def alone(variant: str, batch: int):
-    """The train net (NetParameter) with Input layers where the data layer was: what the net takes, without what loading does."""
-    net = read_text("NetParameter", shipped(f"prototxt/{variant}/train.prototxt"))
-    shapes = LoaderConfig.from_json(net.layer[0].python_param.param_str).shapes()
-    inputs = net.layer[0]
-    inputs.Clear()
-    inputs.name, inputs.type = "data", "Input"
-    for name, shape in shapes.items():
-        inputs.top.append(name)
-        inputs.input_param.shape.add().dim.extend((batch, *shape[1:]))
-    return net
+def compare(arrays: Arrays, expected: Arrays) -> Difference:
+    """Return the array that differs most from the expected one of the same name."""
+
+    def relative_error(name: str) -> float:
+        norm = np.linalg.norm(expected[name].astype(np.float64))
+        distance = np.linalg.norm(arrays[name].astype(np.float64) - expected[name])
+        if not np.isfinite(distance):
+            return float("inf")
+        return float(distance / norm) if norm else float(distance > 0)
+
+    errors = {name: relative_error(name) for name in expected}
+    worst = max(errors, key=lambda name: errors[name])
+    return {"blob": worst, "error": errors[worst]}
 
 
-def fill(net, seed: int = 0) -> None:
-    """Puts random inputs and labels into a net, and random weights under which no layer's values die."""
-    rng = np.random.default_rng(seed)
-    for kernel, bias in net.params.values():
-        kernel.data[...] = rng.normal(
-            0, np.sqrt(2 / np.prod(kernel.data.shape[1:])), kernel.data.shape
-        )
-        bias.data[...] = rng.normal(0, 0.1, bias.data.shape)
-    blobs = net.blobs
-    blobs[DATA_BLOB].data[...] = rng.uniform(-0.5, 0.5, blobs[DATA_BLOB].data.shape)
-    blobs[MASK_LABEL_BLOB].data[...] = rng.integers(
-        0, MASK_CLASSES, blobs[MASK_LABEL_BLOB].data.shape
-    )
-    blobs[HEATMAPS_BLOB].data[...] = rng.uniform(0, 1, blobs[HEATMAPS_BLOB].data.shape)
-
-
-def worst(found: dict, expected: dict) -> dict:
-    """{"blob", "error"} of the array that differs most: the norm of the difference by the norm of what is expected."""
-
-    def error(name: str) -> float:
-        size = np.linalg.norm(expected[name].astype(np.float64))
-        apart = np.linalg.norm(found[name].astype(np.float64) - expected[name])
-        return (
-            float("inf")
-            if not np.isfinite(apart)
-            else float(apart / size)
-            if size
-            else float(apart > 0)
-        )
-
-    errors = {name: error(name) for name in expected}
-    name = max(errors, key=errors.get)
-    return {"blob": name, "error": errors[name]}
-
-
-def computed(variant: str, gpu: int | None) -> tuple:
-    """({blob: values after the forward pass}, {blob or parameter: gradients after the backward pass}) of one random image."""
-    caffe = use(gpu)
+def compute(variant: str, gpu: int | None) -> Passes:
+    """Run the train net of a variant forward and backward on one random image."""
+    caffe = caffe_on(gpu)
+    batch = nets.random_batch(variant, 1)
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(alone(variant, 1)))
+        fed_net = nets.fed_by_hand(nets.read_train_net(variant), batch)
+        file.write(text_format.MessageToString(fed_net))
         file.flush()
         net = caffe.Net(file.name, caffe.TRAIN)
-    fill(net)
+    nets.fill_weights(net)
+    nets.fill_inputs(net, batch)
     net.forward()
     net.backward()
     values = {name: blob.data.copy() for name, blob in net.blobs.items()}
-    gradients = {
-        name: blob.diff.copy()
-        for name, blob in net.blobs.items()
-        if name not in alone(variant, 1).layer[0].top
-    }
+    gradients = {name: blob.diff.copy() for name, blob in net.blobs.items() if name not in batch}
     for name, parameters in net.params.items():
-        gradients.update(
-            {f"{name}/{place}": blob.diff.copy() for place, blob in enumerate(parameters)}
-        )
-    return values, gradients
+        for index, blob in enumerate(parameters):
+            gradients[f"{name}/{index}"] = blob.diff.copy()
+    return Passes(values, gradients)
 
 
-def agreement(variant: str, gpu: int | None) -> dict:
-    """How far a GPU is from the CPU: {"forward": worst blob, "backward": worst gradient}, see `worst`."""
-    (values, gradients), (expected_values, expected_gradients) = (
-        computed(variant, gpu),
-        computed(variant, None),
-    )
+def agreement(variant: str, gpu: int | None) -> Agreement:
+    """Compare what a GPU computes with what the CPU computes."""
+    passes, expected = compute(variant, gpu), compute(variant, None)
     return {
-        "forward": worst(values, expected_values),
-        "backward": worst(gradients, expected_gradients),
+        "forward": compare(passes.values, expected.values),
+        "backward": compare(passes.gradients, expected.gradients),
     }
 
 
-def training(variant: str, gpu: int | None, batch: int, iterations: int) -> dict:
-    """{"seconds" an iteration of the paper's solver on inputs that stay where they are, "mib" of the GPU's memory that is taken then}."""
-    caffe = use(gpu)
+def training(variant: str, gpu: int | None, batch_size: int, iterations: int) -> TrainingFigure:
+    """Time iterations of the paper's solver on inputs that stay where they are."""
+    caffe = caffe_on(gpu)
+    batch = nets.random_batch(variant, batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        net, solver = pathlib.Path(folder, "net.prototxt"), pathlib.Path(folder, "solver.prototxt")
-        net.write_text(text_format.MessageToString(alone(variant, batch)))
+        net_path = pathlib.Path(folder, "net.prototxt")
+        solver_path = pathlib.Path(folder, "solver.prototxt")
+        fed_net = nets.fed_by_hand(nets.read_train_net(variant), batch)
+        net_path.write_text(text_format.MessageToString(fed_net))
         settings = messages().SolverParameter(
-            net=str(net),
+            net=str(net_path),
             type="SGD",
             base_lr=1e-9,
             momentum=0.9,
             weight_decay=5e-4,
             lr_policy="fixed",
         )
-        solver.write_text(text_format.MessageToString(settings))
-        stepper = caffe.get_solver(str(solver))
-    fill(stepper.net)
-    stepper.step(2)  # what is chosen and allocated once
+        solver_path.write_text(text_format.MessageToString(settings))
+        solver = caffe.get_solver(str(solver_path))
+    nets.fill_weights(solver.net)
+    nets.fill_inputs(solver.net, batch)
+    solver.step(2)  # some things are chosen and allocated once
     start = time.perf_counter()
-    stepper.step(iterations)
-    for parameters in (
-        stepper.net.params.values()
-    ):  # a GPU works on while Python goes on: wait for the last update
+    solver.step(iterations)
+    # A GPU works on while Python goes on: reading the parameters waits for their last update.
+    for parameters in solver.net.params.values():
         parameters[0].data.item(0)
-    return {"seconds": (time.perf_counter() - start) / iterations, "mib": memory(gpu)}
+    return {"seconds": (time.perf_counter() - start) / iterations, "mib": memory_in_use(gpu)}
 
 
-def memory(gpu: int | None) -> int | None:
-    """MiB of a GPU's memory in use, by whatever runs on it."""
+def memory_in_use(gpu: int | None) -> int | None:
+    """Return the MiB of a GPU's memory that all its processes use; None for the CPU."""
     if gpu is None:
         return None
     query = [
@@ -160,9 +165,9 @@ def memory(gpu: int | None) -> int | None:
     return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout)
 
 
-def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> dict:
-    """Medians of the seconds an image of 640 x 480: {"total", "network"}, and the pyramid's "levels"."""
-    caffe = use(gpu)
+def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> InferenceFigure:
+    """Time HandPredictor on an image of 640 x 480; levels 0: the whole pyramid."""
+    caffe = caffe_on(gpu)
     deploy = shipped(f"prototxt/{variant}/deploy.prototxt")
     with tempfile.TemporaryDirectory() as folder:
         weights = pathlib.Path(folder, "start.caffemodel")
@@ -172,18 +177,19 @@ def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> dict:
     predictor.predict(image)
     poses = [predictor.predict(image) for _ in range(repeats)]
     return {
-        **{
-            name: statistics.median(pose.timings[name] for pose in poses)
-            for name in ("total", "network")
-        },
+        "total": statistics.median(pose.timings["total"] for pose in poses),
+        "network": statistics.median(pose.timings["network"] for pose in poses),
         "levels": poses[0].levels,
     }
 
 
-JOBS = {function.__name__: function for function in (agreement, training, inference)}
+JOBS: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (agreement, training, inference)
+}
 
 
 def main(job: str, variant: str, gpu: str, *numbers: str) -> None:
+    """Run the command."""
     print(json.dumps(JOBS[job](variant, None if gpu == "cpu" else int(gpu), *map(int, numbers))))
 
 

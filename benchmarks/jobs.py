@@ -1,69 +1,88 @@
-"""What a figure is measured by, and how a peer is asked for one."""
+"""The steps of a run, and how other processes are asked for a figure."""
 
 import dataclasses
 import json
 import multiprocessing
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
 
 from benchmarks.peers.environment import last_line
 
 ROOT = pathlib.Path(__file__).parent.parent
 CORES = len(os.sched_getaffinity(0))
 
+Row = dict[str, Any]  # of a table; its "status" is empty, or says why there is no figure
+Result = TypeVar("Result")
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A step of a run. table: the one that its rows belong to. label: for the progress bar. run: returns the rows, dicts."""
+    """A step of a run.
+
+    Attributes:
+        table: name of the table that its rows belong to.
+        label: description for the progress bar.
+        run: function that measures and returns the rows.
+    """
 
     table: str
     label: str
-    run: Callable
+    run: Callable[[], list[Row]]
 
 
-def threads_of(count: int) -> dict:
-    """Environment variables for so many threads of every BLAS and OpenMP library."""
-    return {
-        name: str(count)
-        for name in (
-            "OPENBLAS_NUM_THREADS",
-            "OMP_NUM_THREADS",
-            "BLIS_NUM_THREADS",
-            "MKL_NUM_THREADS",
-        )
-    }
+def threads_of(count: int) -> dict[str, str]:
+    """Return the environment variables that give every BLAS and OpenMP library `count` threads."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {name: str(count) for name in names}
 
 
-def in_process(function, *args):
-    """function(*args) in a new process, which leaves no memory and no thread behind."""
+def in_process(function: Callable[..., Result], *args: Any) -> Result:
+    """Call the function in a new process, which leaves no memory and no thread behind."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 
 
-def ask(python, module: str, *args, setting: dict = {}) -> dict:
-    """The JSON that `python -m module args` prints last; {"status": "failed: why"} where it ends otherwise. setting: environment variables."""
-    with tempfile.TemporaryFile("w+") as chatter:
+def ask(
+    python: str | pathlib.Path,
+    module: str,
+    *args: object,
+    environment: Mapping[str, str] | None = None,
+) -> Row:
+    """Run `python -m module args` and return the JSON of its last line.
+
+    Args:
+        python: the interpreter.
+        module: the module to run.
+        args: its arguments.
+        environment: variables to set beside those of this process.
+
+    Returns:
+        The printed JSON, or {"status": "failed: reason"} where the process fails.
+    """
+    with tempfile.TemporaryFile("w+") as stderr:
         done = subprocess.run(
             [python, "-m", module, *map(str, args)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
-            stderr=chatter,
+            stderr=stderr,
             text=True,
-            env={**os.environ, **setting},
+            env={**os.environ, **(environment or {})},
         )
         if done.returncode:
-            chatter.seek(0)
-            return {"status": _failed(done.returncode, chatter.read())}
+            stderr.seek(0)
+            return {"status": describe_failure(done.returncode, stderr.read())}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def printed(module: str, *args) -> list:
-    """The lines of the Markdown table that one of our benchmarks prints, `python -m module args`, as dicts of texts."""
+def read_printed_table(module: str, *args: object) -> list[Row]:
+    """Run one of our benchmarks and return the lines of the Markdown table that it prints."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, args)], cwd=ROOT, capture_output=True, text=True
     )
@@ -73,10 +92,15 @@ def printed(module: str, *args) -> list:
         if line.startswith("|")
     ]
     if done.returncode or len(lines) < 3:
-        return [{"status": _failed(done.returncode, done.stderr)}]
+        return [{"status": describe_failure(done.returncode, done.stderr)}]
     columns, _, *lines = lines
     return [dict(zip(columns, line)) | {"status": ""} for line in lines]
 
 
-def _failed(code: int, said: str) -> str:
-    return f"failed: was killed by signal {-code}" if code < 0 else f"failed: {last_line(said)}"
+def describe_failure(code: int, stderr: str) -> str:
+    """Say in one line why a process ended with the exit code `code`."""
+    if code < 0:
+        return f"failed: was killed by signal {-code}"
+    # Where Caffe aborts, the line that glog marks as fatal has the reason.
+    fatal = re.search(r"^F\d{4}.*$", stderr, re.M)
+    return f"failed: {fatal[0] if fatal else last_line(stderr)}"

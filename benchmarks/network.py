@@ -1,14 +1,21 @@
-"""The network alone: the same deploy net, weights and inputs in Caffe and in other engines, each in a process of its own."""
+"""The network alone: one deploy net, weights and inputs in Caffe and in other engines.
 
+Each engine runs in a process of its own.
+"""
+
+import functools
 import json
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from google.protobuf import json_format, text_format
 
-from benchmarks.jobs import Job, ask, in_process
+from benchmarks import nets
+from benchmarks.jobs import Job, Row, ask, in_process
 from benchmarks.peers.environment import environment
 from mcc_caffe import export
 from mcc_caffe.caffe_io.protobuf import read_text
@@ -32,44 +39,49 @@ ENGINES = {
     "opencv": "OpenCV dnn",
 }
 TORCH = ("torch-2.13.0", ("torch==2.13.0", "numpy>=1.24,<3"))  # its environment
-OWN = {"torch": TORCH, "torch_channels_last": TORCH}
+OWN = {"torch": TORCH, "torch_channels_last": TORCH}  # engines with an environment of their own
 
 
 def interpreter(engine: str) -> pathlib.Path:
-    """The interpreter that an engine runs in; UserError where its environment cannot be made."""
+    """Return the interpreter that an engine runs in.
+
+    Raises:
+        UserError: if the engine's environment cannot be made.
+    """
     return environment(*OWN[engine]) if engine in OWN else pathlib.Path(sys.executable)
 
 
-def prepare(variant: str, folder: pathlib.Path, pictures: np.ndarray) -> None:
-    """Writes what the engines need: the net in each one's form, the inputs, and what Caffe's own code finds in them.
+def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
+    """Write the net in each engine's form, the inputs, and the outputs of Caffe's own code.
 
-    pictures: (N, 3, m, m) network inputs. The weights are those that ship and, where none do, random ones with lively heatmaps.
+    The weights are those that ship with the package. Where none do, they are random.
+
+    Args:
+        variant: name of the variant.
+        folder: folder to make.
+        inputs: (N, 3, m, m) network inputs.
     """
     folder.mkdir(parents=True)
-    prototxt, own, weights = (
-        folder / "deploy.prototxt",
-        folder / "own_convolutions.prototxt",
-        folder / "weights.caffemodel",
-    )
+    prototxt, weights = folder / "deploy.prototxt", folder / "weights.caffemodel"
+    own_prototxt = folder / "own_convolutions.prototxt"
     shutil.copyfile(shipped(f"prototxt/{variant}/deploy.prototxt"), prototxt)
-    own.write_text(
-        text_format.MessageToString(with_own_convolutions(read_text("NetParameter", prototxt)))
-    )
+    own_net = with_own_convolutions(read_text("NetParameter", prototxt))
+    own_prototxt.write_text(text_format.MessageToString(own_net))
     caffe = import_caffe()
     net = caffe.Net(str(prototxt), caffe.TEST)
-    if given := shipped_weights(variant):
-        load_weights(net, given)
+    if weights_path := shipped_weights(variant):
+        load_weights(net, weights_path)
     else:
-        enliven(net)
+        nets.fill_weights(net)
     net.save(str(weights))
-    mask, heatmaps = CaffeEngine(own, weights)(pictures)
+    mask, heatmaps = CaffeEngine(own_prototxt, weights)(inputs)
     np.savez(folder / "expected.npz", mask=mask, heatmaps=heatmaps)
-    np.save(folder / "inputs.npy", pictures)
+    np.save(folder / "inputs.npy", inputs)
     describe(prototxt, weights, folder)
 
 
-def with_own_convolutions(net):
-    """The net with convolutions by Caffe's own code, as BVLC wrote it, where oneDNN would run them."""
+def with_own_convolutions(net: Any) -> Any:
+    """Make a net (NetParameter) take Caffe's own convolutions instead of oneDNN's; return it."""
     for layer in net.layer:
         if layer.type == "Convolution":
             layer.convolution_param.engine = layer.convolution_param.CAFFE
@@ -77,7 +89,11 @@ def with_own_convolutions(net):
 
 
 def write_onnx(folder: pathlib.Path) -> None:
-    """Writes net.onnx, unless it is there; UserError where that cannot be done."""
+    """Write net.onnx, unless it is there.
+
+    Raises:
+        UserError: if the package onnx is missing.
+    """
     if not (folder / "net.onnx").is_file():
         model = export.to_onnx(
             read_text("NetParameter", folder / "deploy.prototxt"),
@@ -86,46 +102,51 @@ def write_onnx(folder: pathlib.Path) -> None:
         (folder / "net.onnx").write_bytes(model.SerializeToString())
 
 
-CONVERTED = {"onnxruntime": write_onnx}
+CONVERTERS: dict[str, Callable[[pathlib.Path], None]] = {"onnxruntime": write_onnx}
 
 
-def describe(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path) -> None:
-    """Writes the net in the form of `peers.torch_net`: layers.json, and weights.npz with an array `layer/place` for each blob."""
-    layers = [
-        json_format.MessageToDict(layer, preserving_proto_field_name=True)
-        for layer in read_text("NetParameter", prototxt).layer
-    ]
-    (folder / "layers.json").write_text(json.dumps(layers))
-    blobs = read_caffemodel(weights)[0]
-    np.savez(
-        folder / "weights.npz",
-        **{
-            f"{name}/{place}": blob
-            for name, both in blobs.items()
-            for place, blob in enumerate(both)
-        },
+def describe_layers(net: Any) -> str:
+    """Return the layers of a net (NetParameter) as JSON, in the form of `peers.torch_net`."""
+    return json.dumps(
+        [json_format.MessageToDict(layer, preserving_proto_field_name=True) for layer in net.layer]
     )
 
 
-def enliven(net) -> None:
-    """Random weights under which values grow and die nowhere on their way, as the paper's start values have them do."""
-    rng = np.random.default_rng(0)
-    for kernel, bias in net.params.values():
-        kernel.data[...] = rng.normal(
-            0, np.sqrt(2 / np.prod(kernel.data.shape[1:])), kernel.data.shape
-        )
-        bias.data[...] = rng.normal(0, 0.1, bias.data.shape)
+def describe(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path) -> None:
+    """Write layers.json and weights.npz, which `peers.torch_net` builds a net from.
+
+    weights.npz has an array `layer/0` for each kernel and `layer/1` for each bias.
+    """
+    (folder / "layers.json").write_text(describe_layers(read_text("NetParameter", prototxt)))
+    arrays = {
+        f"{layer}/{index}": blob
+        for layer, blobs in read_caffemodel(weights)[0].items()
+        for index, blob in enumerate(blobs)
+    }
+    np.savez(folder / "weights.npz", **arrays)  # type: ignore[arg-type]  # mypy sees allow_pickle
 
 
 def measure(
-    variant: str, engine: str, folder: pathlib.Path, batch: int, least: int, seconds: float
-) -> list:
-    """The row of an engine, in which "status" is empty where it runs and agrees with Caffe."""
-    row = {"variant": variant, "engine": engine, "batch": batch, "status": ""}
+    variant: str, engine: str, folder: pathlib.Path, *, batch: int, least: int, seconds: float
+) -> list[Row]:
+    """Time an engine and compare its outputs with Caffe's.
+
+    Args:
+        variant: name of the variant.
+        engine: one of ENGINES.
+        folder: what `prepare` wrote.
+        batch: images that go through the net at a time.
+        least: number of passes to time.
+        seconds: time until which more passes are timed.
+
+    Returns:
+        One row. Its status is empty where the engine runs and agrees with Caffe.
+    """
+    row: Row = {"variant": variant, "engine": engine, "batch": batch, "status": ""}
     try:
         python = interpreter(engine)
-        if engine in CONVERTED:
-            in_process(CONVERTED[engine], folder)
+        if engine in CONVERTERS:
+            in_process(CONVERTERS[engine], folder)
     except UserError as error:
         return [row | {"status": f"not installed: {error}"}]
     row |= ask(python, "benchmarks.peers.network_worker", engine, folder, batch, least, seconds)
@@ -134,31 +155,40 @@ def measure(
     return [row]
 
 
-def jobs(folder: pathlib.Path, pictures: dict, quick: bool) -> list:
-    """pictures: {variant: network inputs}."""
-    found = []
+def preparation(prepare_variant: Callable[..., None], *args: Any) -> list[Row]:
+    """Call a function that only writes files, in a process of its own; return no rows."""
+    in_process(prepare_variant, *args)
+    return []
+
+
+def jobs(folder: pathlib.Path, inputs: Mapping[str, np.ndarray], quick: bool) -> list[Job]:
+    """Return the jobs that measure the network alone.
+
+    Args:
+        folder: folder to work in.
+        inputs: {variant: (N, 3, m, m) network inputs}.
+        quick: measure fewer passes, and leave out the paper variant's larger batch.
+    """
+    steps = []
     for variant in ORDER:
-        found.append(
-            Job(
-                TABLE,
-                f"{variant}: the net in each engine's form",
-                lambda variant=variant: (
-                    in_process(prepare, variant, folder / variant, pictures[variant]) or []
-                ),
-            )
+        prepare_variant = functools.partial(
+            preparation, prepare, variant, folder / variant, inputs[variant]
         )
+        steps.append(Job(TABLE, f"{variant}: the net in each engine's form", prepare_variant))
         for batch in BATCHES:
             if quick and variant == "paper" and batch > 1:
                 continue
+            least, seconds = (3, 1.0) if quick else (5 if batch == 1 else 3, 3.0)
             for engine in ENGINES:
-                settings = (3 if quick else 5 if batch == 1 else 3, 1.0 if quick else 3.0)
-                found.append(
-                    Job(
-                        TABLE,
-                        f"{variant}, batch {batch}: {ENGINES[engine]}",
-                        lambda variant=variant, engine=engine, batch=batch, settings=settings: (
-                            measure(variant, engine, folder / variant, batch, *settings)
-                        ),
-                    )
+                measure_engine = functools.partial(
+                    measure,
+                    variant,
+                    engine,
+                    folder / variant,
+                    batch=batch,
+                    least=least,
+                    seconds=seconds,
                 )
-    return found
+                label = f"{variant}, batch {batch}: {ENGINES[engine]}"
+                steps.append(Job(TABLE, label, measure_engine))
+    return steps

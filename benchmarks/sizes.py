@@ -23,20 +23,20 @@ from mcc_caffe import evaluate
 from mcc_caffe.ablation import (
     TEST_HANDS,
     TRAIN_HANDS,
-    check_masks,
     check_settings,
-    parser_of,
+    comparison_parser,
+    count_samples,
+    describe_setting,
+    make_synthetic_set,
     read_results,
-    setting,
-    synthetic_set,
-    trained,
+    train_once,
 )
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.evaluation.ablation_report import cell
+from mcc_caffe.evaluation.ablation_report import format_mean
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.training.run_log import read_log
@@ -138,7 +138,7 @@ def measure(size: Size, folder: pathlib.Path, data: pathlib.Path, weights: dict)
     )
     diverged = [seed for seed, path in weights.items() if has_diverged(path.parents[1])]
     found = [
-        result.keypoints() | result.masks()
+        result.keypoint_measures() | result.mask_measures()
         for result in read_results(evaluation, [(size.name, seed) for seed in weights])
         if result.seed not in diverged
     ]
@@ -171,7 +171,7 @@ def text(results: list, how: str, figure: str) -> str:
                 f"{one.multiply_adds / 1e9:.2f} G",
                 f"{1000 * one.seconds['median']:.1f}",
                 f"{one.seconds['median'] / mini.seconds['median']:.2f}",
-                *(cell(one.found[name]) for name in MEASURES),
+                *(format_mean(one.found[name]) for name in MEASURES),
             ]
         )
     parts = [
@@ -238,18 +238,18 @@ def draw(results: list) -> bytes:
 
 
 def main(argv=None) -> None:
-    options = parser_of(COMMAND, __doc__, "runs/sizes").parse_args(argv)
+    options = comparison_parser(COMMAND, __doc__, "runs/sizes").parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: give different ones")
-    data = options.data or synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
-    counts = check_masks(data)
+    data = options.data or make_synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
+    counts = count_samples(data)
     check_settings(options.out, {"data": str(data.absolute()), "batch_size": options.batch_size})
     weights = {}
     for size in SIZES:
         folder = options.out / size.folder
         write_net(size, folder)
         weights[size] = {
-            seed: trained(
+            seed: train_once(
                 folder / f"seed{seed}",
                 f"{size.name}, seed {seed}",
                 options.iterations,
@@ -274,7 +274,7 @@ def main(argv=None) -> None:
     figure = report.with_suffix(".png")
     write_whole(figure, draw(results))
     how = (
-        f"{setting(COMMAND, options, counts, 'the `mini` variant at other widths and inputs')} A cell is the mean over the seeds, with the "
+        f"{describe_setting(COMMAND, options, counts, 'the `mini` variant at other widths and inputs')} A cell is the mean over the seeds, with the "
         "smallest and the largest. Milliseconds: `HandPredictor.predict` of a picture of 640 x 480, median."
     )
     write_whole(report, text(results, how, figure.name).encode())

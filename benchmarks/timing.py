@@ -1,21 +1,29 @@
-"""Times and memory of repeated calls. Imports nothing but Python's own: peers use it in environments of theirs."""
+"""Times and memory of repeated calls.
+
+This module imports only Python's own modules, since the peers use it in their own environments.
+"""
 
 import statistics
 import time
+from collections.abc import Callable
 
 
-def timed(call, least: int, seconds: float) -> list:
-    """Seconds of each call, `least` of them and more until `seconds` have passed."""
-    times, start = [], time.perf_counter()
+def timed(call: Callable[[], object], least: int, seconds: float) -> list[float]:
+    """Return the seconds of each call: `least` calls, and more until `seconds` have passed."""
+    times: list[float] = []
+    start = time.perf_counter()
     while len(times) < least or time.perf_counter() - start < seconds:
-        begun = time.perf_counter()
+        call_start = time.perf_counter()
         call()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - call_start)
     return times
 
 
-def spread(times: list) -> dict:
-    """{"median", "p10", "p90", "runs"} of seconds; with few runs the percentiles are the least and the most."""
+def spread(times: list[float]) -> dict[str, float]:
+    """Summarize seconds as {"median", "p10", "p90", "runs"}.
+
+    With few runs the two percentiles are the least and the most.
+    """
     tenths = statistics.quantiles(times, n=10, method="inclusive") if len(times) > 1 else times
     return {
         "median": statistics.median(times),
@@ -26,6 +34,7 @@ def spread(times: list) -> dict:
 
 
 def peak_mib() -> float:
-    """The most memory that this process ever held, MiB. (ru_maxrss would begin with what its parent held.)"""
+    """Return the most memory that this process ever held, in MiB."""
+    # resource's ru_maxrss would begin with what the parent process held.
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))

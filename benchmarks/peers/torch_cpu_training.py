@@ -1,8 +1,12 @@
-"""Trains a net in PyTorch, in its own interpreter: `python -m benchmarks.peers.torch_cpu_training FOLDER LAYOUT BATCH THREADS LEAST SECONDS`.
+"""Trains a net in PyTorch on the CPU, in PyTorch's own environment:
 
-FOLDER is as `benchmarks.training.prepare` leaves it. LAYOUT is contiguous_format or channels_last, PyTorch's names. Prints JSON:
-"version", "loss_difference" and "gradient_difference" from Caffe's on the same weights and samples, relative, then "median", "p10",
-"p90" and "runs" of the seconds an iteration of BATCH random samples, "peak_mib".
+    python -m benchmarks.peers.torch_cpu_training FOLDER LAYOUT BATCH THREADS LEAST
+
+FOLDER is as `benchmarks.training.prepare` leaves it. LAYOUT is contiguous_format or channels_last,
+which are PyTorch's names. At least LEAST iterations of BATCH random samples are timed, after one
+that does not count. Prints JSON: "version"; "loss_difference" and "gradient_difference" from
+Caffe's on the same weights and samples, relative; "median", "p10", "p90" and "runs" of the seconds
+an iteration; and "peak_mib".
 """
 
 import json
@@ -13,96 +17,56 @@ import numpy as np
 import torch
 
 from benchmarks.peers.torch_net import Net
+from benchmarks.peers.torch_steps import make_optimizer, random_batch, train_step
 from benchmarks.timing import peak_mib, spread, timed
 
 
-def optimizer(net: Net, solver: dict) -> torch.optim.Optimizer:
-    """The optimizer of a solver {"type", "base_lr", "weight_decay", "momentum", "momentum2"}, with the layers' own rates."""
-    groups = {}
-    for parameter, rate in net.rates.items():
-        groups.setdefault(rate, []).append(parameter)
-    groups = [
-        {
-            "params": members,
-            "lr": lr * solver["base_lr"],
-            "weight_decay": decay * solver["weight_decay"],
-        }
-        for (lr, decay), members in groups.items()
-    ]
-    if solver["type"] == "Adam":
-        return torch.optim.Adam(groups, betas=(solver["momentum"], solver["momentum2"]))
-    return torch.optim.SGD(groups, momentum=solver["momentum"])
+def differences(net: Net, batch: dict, loss: float, gradients: dict) -> dict[str, float]:
+    """Compare the net's loss and gradients on a batch with Caffe's.
 
+    Args:
+        net: the net, with Caffe's weights.
+        batch: {blob: tensor}.
+        loss: Caffe's loss.
+        gradients: {"layer/index": array} of Caffe.
 
-def differences(net: Net, batch: dict, loss: float, gradients: dict) -> dict:
-    """How the net's loss and gradients on a batch differ from Caffe's, as shares of Caffe's; of the gradients the worst layer's."""
-    found = net.loss(batch)
-    found.backward()
+    Returns:
+        The differences as shares of Caffe's; of the gradients that of the worst layer.
+    """
+    net_loss = net.loss(batch)
+    net_loss.backward()
     worst = 0.0
     for name, layer in net.convolutions.items():
-        for place, parameter in enumerate((layer.weight, layer.bias)):
-            expected = gradients[f"{name}/{place}"].ravel()
-            worst = max(
-                worst,
-                float(
-                    np.linalg.norm(parameter.grad.numpy().ravel() - expected)
-                    / np.linalg.norm(expected)
-                ),
-            )
+        for index, parameter in enumerate((layer.weight, layer.bias)):
+            expected = gradients[f"{name}/{index}"].ravel()
+            difference = np.linalg.norm(parameter.grad.numpy().ravel() - expected)
+            worst = max(worst, float(difference / np.linalg.norm(expected)))
     return {
-        "loss_difference": abs(float(found.detach()) - loss) / abs(loss),
+        "loss_difference": abs(float(net_loss.detach()) - loss) / abs(loss),
         "gradient_difference": worst,
     }
 
 
-def random_batch(samples: int, like: dict) -> dict:
-    """A batch of random samples, its tensors shaped like those of another."""
-    shapes = {name: (samples, *tensor.shape[1:]) for name, tensor in like.items()}
-    return {
-        "data": torch.rand(shapes["data"]) - 0.5,
-        "mask_label": torch.randint(0, 2, shapes["mask_label"]).float(),
-        "heatmaps": torch.rand(shapes["heatmaps"]),
-    }
-
-
-def main(folder: str, layout: str, samples: str, threads: str, least: str, seconds: str) -> None:
+def main(folder_name: str, layout: str, samples: str, threads: str, least: str) -> None:
+    """Run the command."""
     torch.set_num_threads(int(threads))
-    folder, layout = pathlib.Path(folder), getattr(torch, layout)
+    folder, memory_format = pathlib.Path(folder_name), getattr(torch, layout)
     batch = {name: torch.from_numpy(array) for name, array in np.load(folder / "batch.npz").items()}
-    net = Net(
-        json.loads((folder / "layers.json").read_text()),
-        {name: tensor.shape[1] for name, tensor in batch.items()},
-    )
+    layers = json.loads((folder / "layers.json").read_text())
+    net = Net(layers, {name: tensor.shape[1] for name, tensor in batch.items()})
     net.load(np.load(folder / "weights.npz"))
-    facts = differences(
-        net,
-        batch,
-        json.loads((folder / "loss.json").read_text()),
-        np.load(folder / "gradients.npz"),
+    loss = json.loads((folder / "loss.json").read_text())
+    facts = differences(net, batch, loss, np.load(folder / "gradients.npz"))
+    net = net.to(memory_format=memory_format)
+    optimizer = make_optimizer(net, json.loads((folder / "solver.json").read_text()))
+    batch = random_batch(
+        {name: (int(samples), *tensor.shape[1:]) for name, tensor in batch.items()}
     )
-    net = net.to(memory_format=layout)
-    steps = optimizer(net, json.loads((folder / "solver.json").read_text()))
-    batch = random_batch(int(samples), batch)
-    batch["data"] = batch["data"].contiguous(memory_format=layout)
-
-    def step() -> None:
-        steps.zero_grad()
-        loss = net.loss(batch)
-        loss.backward()
-        steps.step()
-        loss.item()
-
-    step()
-    print(
-        json.dumps(
-            {
-                "version": torch.__version__,
-                **facts,
-                **spread(timed(step, int(least), float(seconds))),
-                "peak_mib": peak_mib(),
-            }
-        )
-    )
+    batch["data"] = batch["data"].contiguous(memory_format=memory_format)
+    train_step(net, optimizer, batch)
+    times = timed(lambda: train_step(net, optimizer, batch), int(least), 0)
+    result = {"version": torch.__version__, **facts, **spread(times), "peak_mib": peak_mib()}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

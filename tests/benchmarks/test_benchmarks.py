@@ -131,7 +131,9 @@ def test_what_other_benchmarks_print():
         *(row["network"] for row in found),
     ]
     failed = jobs.printed("benchmarks.allreduce", "--repeats", "0")
-    assert failed[0]["status"].startswith("failed: allreduce.py: error: argument --repeats")
+    assert failed[0]["status"].startswith(
+        "failed: python -m benchmarks.allreduce: error: argument --repeats"
+    )
     assert tables.plain_table(failed) == failed[0]["status"] + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of the data layer, with a stand-in for the peer's environment: what is compared, and what is written."""
+"""The benchmark of the data layer, with a stand-in for the peer's environment."""
 
 import importlib
 import json
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import data_layer
+from benchmarks import data_layer, jobs
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.loader import Loader, LoaderConfig
@@ -37,11 +37,11 @@ def test_the_peer_writes_our_heatmaps(worker, variant):
     keypoints = np.column_stack(
         [rng.uniform(0, variant.input_size - 1, (21, 2)), rng.uniform(size=21) < 0.8]
     )
-    found = worker.heatmaps(
+    peer_heatmaps = worker.heatmaps(
         keypoints[:, :2], keypoints[:, 2] > 0, variant.cells, variant.sigma, variant.background
     )
     expected = encode(keypoints, variant.cells, variant.sigma, variant.background)
-    assert found.dtype == expected.dtype and np.abs(found - expected).max() < 1e-5
+    assert peer_heatmaps.dtype == expected.dtype and np.abs(peer_heatmaps - expected).max() < 1e-5
 
 
 def letterboxed(source, variant) -> list:
@@ -54,10 +54,10 @@ def letterboxed(source, variant) -> list:
 def test_the_same_arrays_agree_and_others_do_not(drawn_set):
     arrays = letterboxed(drawn_set, MINI)
     assert set(data_layer.compare(drawn_set, MINI, arrays).values()) == {0}
-    for place, change in ((0, 5 / 256), (1, 0.03), (2, 2e-5)):
+    for changed, change in ((0, 5 / 256), (1, 0.03), (2, 2e-5)):
         other = [
-            array + np.float32(change) if one == place else array
-            for one, array in enumerate(arrays)
+            array + np.float32(change) if index == changed else array
+            for index, array in enumerate(arrays)
         ]
         with pytest.raises(UserError, match="does not make what we make"):
             data_layer.compare(drawn_set, MINI, other)
@@ -66,7 +66,7 @@ def test_the_same_arrays_agree_and_others_do_not(drawn_set):
 
 
 def test_a_sample_is_stretched_with_its_keypoints(drawn_samples):
-    sample = data_layer.stretched(drawn_samples[1], (320, 60))  # of 160 x 120
+    sample = data_layer.resize_sample(drawn_samples[1], (320, 60))  # of 160 x 120
     assert sample.jpeg_size() == (320, 60) and sample.mask().shape == (60, 320)
     labelled = drawn_samples[1].keypoints[:, 2] > 0
     assert np.allclose(
@@ -76,20 +76,20 @@ def test_a_sample_is_stretched_with_its_keypoints(drawn_samples):
 
 
 def test_the_command_writes_a_table_and_json(drawn_samples, tmp_path, monkeypatch, capsys):
-    """The peer's stand-in makes 10 images/s, with masks of 1 bit 20, and in the comparison just what we make."""
+    """The peer's stand-in makes 10 images/s, 20 with masks of 1 bit, and the same arrays as we."""
 
     def make_pictures(folder):
         for size in data_layer.SIZES:
             write_set(folder / str(size[0]) / "set", drawn_samples[:3])
 
-    def ask_peer(python, files, variant, seconds=0, check=None):
+    def ask_peer(python, files, variant, *, seconds=0, check=None):
         if check is not None:
             np.savez(check, *letterboxed(files.parent / "set", variant))
             return {"versions": {"albumentations": "2.0.8"}}
         return {"rate": 20.0 if files.name == "files_1_bit" else 10.0}
 
-    for one in (make_pictures, ask_peer):
-        monkeypatch.setattr(data_layer, one.__name__, one)
+    for function in (make_pictures, ask_peer):
+        monkeypatch.setattr(data_layer, function.__name__, function)
     monkeypatch.setattr(data_layer, "interpreter", lambda: sys.executable)
     monkeypatch.setattr(data_layer, "our_rate", lambda source, variant, seconds: 60.0)
     data_layer.main(["--quick", "--out", str(tmp_path / "new")])
@@ -113,16 +113,19 @@ def test_our_rate_counts_images(drawn_set):
 
 
 def test_a_peer_that_fails_is_one_line(tmp_path, monkeypatch):
-    done = SimpleNamespace(returncode=1, stderr="Traceback\nImportError: no torch\n")
-    monkeypatch.setattr(data_layer.subprocess, "run", lambda *args, **options: done)
-    with pytest.raises(UserError, match="the peer ended with 1: ImportError: no torch"):
+    def run(command, *, stderr, **options):
+        stderr.write("Traceback\nImportError: no torch\n")
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(jobs.subprocess, "run", run)
+    with pytest.raises(UserError, match="^the peer failed: ImportError: no torch$"):
         data_layer.ask_peer(sys.executable, tmp_path, MINI)
 
 
 def test_the_peers_files_hold_masks_of_eight_bits_and_of_one(drawn_samples, tmp_path, monkeypatch):
     monkeypatch.setattr(data_layer.synth, "main", lambda arguments: None)
-    entries = [SimpleNamespace(sample=lambda one=one: one) for one in drawn_samples[:2]]
-    monkeypatch.setattr(data_layer.onehand10k, "entries", lambda folder, split: entries)
+    entries = [SimpleNamespace(sample=lambda sample=sample: sample) for sample in drawn_samples[:2]]
+    monkeypatch.setattr(data_layer.onehand10k, "read_entries", lambda folder, split: entries)
     data_layer.make_pictures(tmp_path)
     for size in data_layer.SIZES:
         masks = []

@@ -1,4 +1,4 @@
-"""The benchmark for GPUs, as far as it goes without one: its refusals, its nets and how it compares, on the CPU."""
+"""The benchmark for GPUs without a GPU: its refusals, its nets, and its comparison on the CPU."""
 
 import json
 import sys
@@ -6,11 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import gpu, gpu_worker
-from mcc_caffe.caffe_io.protobuf import read_text
+from benchmarks import gpu, gpu_worker, nets
 from mcc_caffe.caffe_io.pycaffe import gpu_ids
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_blob
 from tests.support.commands import run
 
@@ -48,42 +46,40 @@ def test_an_interpreter_without_torch_is_refused(python, words, tmp_path):
         gpu.require_torch(python)
 
 
-def test_the_net_alone_is_the_train_net():
-    train, net = (
-        read_text("NetParameter", shipped("prototxt/mini/train.prototxt")),
-        gpu_worker.alone("mini", 3),
-    )
-    assert list(net.layer[1:]) == list(train.layer[1:]) and net.layer[0].type == "Input"
-    shapes = dict(zip(net.layer[0].top, ([*shape.dim] for shape in net.layer[0].input_param.shape)))
-    assert shapes == {
+def test_the_net_fed_by_hand_is_the_train_net():
+    train = nets.read_train_net("mini")
+    net = nets.fed_by_hand(train, nets.random_batch("mini", 3))
+    inputs = [layer for layer in net.layer if layer.type == "Input"]
+    assert list(net.layer[len(inputs) :]) == list(train.layer[1:])
+    assert {layer.top[0]: [*layer.input_param.shape[0].dim] for layer in inputs} == {
         "data": [3, 3, 128, 128],
         "mask_label": [3, 1, 16, 16],
         "heatmaps": [3, 22, 16, 16],
     }
-    assert list(net.layer[0].top) == list(train.layer[0].top)
+    assert [layer.top[0] for layer in inputs] == list(train.layer[0].top)
 
 
 def test_what_differs_most():
     expected = {"a": np.array([3.0, 4.0]), "b": np.array([1.0]), "c": np.zeros(2)}
-    assert gpu_worker.worst(expected, expected)["error"] == 0
-    found = {**expected, "a": np.array([3.0, 4.5]), "b": np.array([0.9])}
-    assert gpu_worker.worst(found, expected) == {"blob": "a", "error": pytest.approx(0.1)}
-    assert gpu_worker.worst({**found, "c": np.array([0, 1e-9])}, expected) == {
+    assert gpu_worker.compare(expected, expected)["error"] == 0
+    arrays = {**expected, "a": np.array([3.0, 4.5]), "b": np.array([0.9])}
+    assert gpu_worker.compare(arrays, expected) == {"blob": "a", "error": pytest.approx(0.1)}
+    assert gpu_worker.compare({**arrays, "c": np.array([0, 1e-9])}, expected) == {
         "blob": "c",
         "error": 1.0,
     }
-    assert gpu_worker.worst({**found, "b": np.array([np.nan])}, expected) == {
+    assert gpu_worker.compare({**arrays, "b": np.array([np.nan])}, expected) == {
         "blob": "b",
         "error": float("inf"),
     }
 
 
 def test_the_cpu_agrees_with_itself_and_the_comparison_is_not_blind():
-    values, gradients = gpu_worker.computed("mini", None)
-    again, gradients_again = gpu_worker.computed("mini", None)
+    values, gradients = gpu_worker.compute("mini", None)
+    again, gradients_again = gpu_worker.compute("mini", None)
     assert (
-        gpu_worker.worst(again, values)["error"] < 1e-6
-        and gpu_worker.worst(gradients_again, gradients)["error"] < 1e-6
+        gpu_worker.compare(again, values)["error"] < 1e-6
+        and gpu_worker.compare(gradients_again, gradients)["error"] < 1e-6
     )
     last = stage_blob(LAST_STAGE)
     assert all(
@@ -92,7 +88,7 @@ def test_the_cpu_agrees_with_itself_and_the_comparison_is_not_blind():
     assert all(
         np.abs(gradients[name]).max() > 0 for name in ("conv1_1/0", "conv1_1/1", f"{last}/0")
     )
-    assert gpu_worker.worst(
+    assert gpu_worker.compare(
         {**gradients, "conv1_1/0": gradients["conv1_1/0"] * 1.01}, gradients
     ) == {"blob": "conv1_1/0", "error": pytest.approx(0.01, rel=1e-3)}
 
@@ -107,7 +103,7 @@ def test_the_workers_figures_on_the_cpu():
 
 
 def test_the_table(monkeypatch, tmp_path, capsys):
-    """The run whole, each figure taken on the CPU or made to fail."""
+    """A whole run, in which each figure is taken on the CPU or made to fail."""
 
     def on_cpu(python, module, job, variant, _gpu, *numbers, environment):
         if job == "training":
@@ -123,38 +119,33 @@ def test_the_table(monkeypatch, tmp_path, capsys):
 
     original = gpu.ask
     monkeypatch.setattr(gpu, "ask", on_cpu)
-    monkeypatch.setattr(gpu, "with_loader", lambda source, card: {"seconds": 0.5, "wait": 0.125})
+    monkeypatch.setattr(
+        gpu, "measure_with_loader", lambda source, card: {"seconds": 0.5, "wait": 0.125}
+    )
     monkeypatch.setattr(gpu, "require_gpus", lambda ids: None)
     monkeypatch.setattr(gpu, "_card", lambda card: "a card")
-    monkeypatch.setattr(gpu.synth, "main", lambda argv: None)
-    monkeypatch.setattr(gpu.build_lmdb, "main", lambda argv: None)
+    monkeypatch.setattr(gpu, "render_set", lambda folder: None)
     gpu.main(["--out", str(tmp_path)])
     table = (tmp_path / "gpu.md").read_text()
-    assert table in capsys.readouterr().out and table.startswith("a card, ")
-    assert (
-        "| GPU against CPU | mini | no TF32, 8 MiB | forward 2.0e-06 (conv1_1), backward 2.0e-06 (conv1_1) |"
-        in table
-    )
-    assert (
-        "| training with its data layer, batch 13 | paper | as it is | 0.500 s/iteration, 0.125 s of it waiting for data |"
-        in table
-    )
-    assert (
-        "| inference, full pyramid | paper | TF32, 64 MiB | 12.0 ms/image, 10.0 of it in the net, 19 levels |"
-        in table
-    )
-    assert (
-        "| training, batch 13 | paper | TF32, 512 MiB | failed: mcc_caffe.core.errors.UserError: prototxt/no such variant/train"
-        in table
-    )
+    assert table in capsys.readouterr().out and ", a card, " in table.splitlines()[0]
+    for line in (
+        "| GPU against CPU | mini | no TF32, 8 MiB "
+        "| forward 2.0e-06 (conv1_1), backward 2.0e-06 (conv1_1) |",
+        "| training with its data layer, batch 13 | paper | as it is "
+        "| 0.500 s/iteration, 0.125 s of it waiting for data |",
+        "| inference, full pyramid | paper | TF32, 64 MiB "
+        "| 12.0 ms/image, 10.0 of it in the net, 19 levels |",
+        "| training, batch 13 | paper | TF32, 512 MiB | failed: KeyError: 'no such variant' |",
+    ):
+        assert line in table
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
-    assert len({(what, variant, how) for what, variant, how, _ in rows}) == len(rows)
+    assert len({(task, variant, setting) for task, variant, setting, _ in rows}) == len(rows)
     assert {variant for _, variant, _, _ in rows} == {"paper", MINI.name}
 
 
 def test_settings():
-    assert gpu.setting() == {"CAFFE_CUDNN_WORKSPACE_MIB": "8"}
-    assert gpu.setting(64, tf32=False) == {
+    assert gpu.environment_for() == {"CAFFE_CUDNN_WORKSPACE_MIB": "8"}
+    assert gpu.environment_for(64, tf32=False) == {
         "CAFFE_CUDNN_WORKSPACE_MIB": "64",
         "NVIDIA_TF32_OVERRIDE": "0",
     }

@@ -71,7 +71,11 @@ def test_pictures_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
     mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path / "found.json")])
     for key, (keypoints, _) in PredictionsFile(tmp_path / "found.json").images.items():
         image = (
-            next(entry for entry in sets.open_sets(drawn_set)["drawn"] if entry.location.endswith(key))
+            next(
+                entry
+                for entry in sets.open_sets(drawn_set)["drawn"]
+                if entry.location.endswith(key)
+            )
             .sample()
             .image()
         )

@@ -1,0 +1,26 @@
+"""The synthetic hands that several benchmarks train on and look at."""
+
+import pathlib
+
+import cv2
+
+from data_tools import build_lmdb, synth
+
+COUNT, SIDE = 60, 640  # pictures, pixels
+WIDTH, HEIGHT = 640, 480  # pixels of the example picture
+
+
+def render_set(folder: pathlib.Path) -> pathlib.Path:
+    """Render hands to `folder` and return the LMDB set made of them."""
+    pictures, sets = folder / "hands", folder / "lmdb"
+    numbers = ["--train", str(COUNT), "--test", "2", "--size", str(SIDE)]
+    synth.main(["--out", str(pictures), *numbers])
+    build_lmdb.main([str(pictures), str(sets)])
+    return sets / build_lmdb.TRAIN
+
+
+def example_jpeg() -> bytes:
+    """Return a JPEG of 640 x 480: the hand of docs/demo.jpg, enlarged."""
+    demo = cv2.imread(str(pathlib.Path(__file__).parent.parent / "docs/demo.jpg"))
+    assert demo is not None, "docs/demo.jpg cannot be read"
+    return cv2.imencode(".jpg", cv2.resize(demo[310:610, 335:655], (WIDTH, HEIGHT)))[1].tobytes()

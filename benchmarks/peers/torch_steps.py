@@ -1,0 +1,54 @@
+"""What both PyTorch trainings do: Caffe's optimizer, random batches, one iteration.
+
+This module runs in PyTorch's environment.
+"""
+
+import torch
+
+from benchmarks.peers.torch_net import Net
+
+
+def make_optimizer(net: Net, solver: dict) -> torch.optim.Optimizer:
+    """Make the optimizer of a Caffe solver, with the rates that each layer has of its own.
+
+    Args:
+        net: the net to train.
+        solver: {"type", "base_lr", "weight_decay", "momentum", "momentum2"} of the solver.
+    """
+    members: dict = {}
+    for parameter, rates in net.rates.items():
+        members.setdefault(rates, []).append(parameter)
+    groups = [
+        {
+            "params": parameters,
+            "lr": rate * solver["base_lr"],
+            "weight_decay": decay * solver["weight_decay"],
+        }
+        for (rate, decay), parameters in members.items()
+    ]
+    if solver["type"] == "Adam":
+        return torch.optim.Adam(groups, betas=(solver["momentum"], solver["momentum2"]))
+    return torch.optim.SGD(groups, momentum=solver["momentum"])
+
+
+def random_batch(shapes: dict[str, tuple], device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Return a batch of random samples.
+
+    Args:
+        shapes: {"data", "mask_label", "heatmaps": shape}.
+        device: where the tensors lie.
+    """
+    return {
+        "data": torch.rand(shapes["data"], device=device) - 0.5,
+        "mask_label": torch.randint(0, 2, shapes["mask_label"], device=device).float(),
+        "heatmaps": torch.rand(shapes["heatmaps"], device=device),
+    }
+
+
+def train_step(net: Net, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> float:
+    """Do one iteration and return the loss."""
+    optimizer.zero_grad()
+    loss = net.loss(batch)
+    loss.backward()
+    optimizer.step()
+    return loss.item()  # as Caffe's solver does, this waits for the forward pass
