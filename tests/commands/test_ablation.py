@@ -1,4 +1,4 @@
-"""The ablation: verdicts by hand, and the whole command at its smallest, interrupted and run again."""
+"""The ablation: verdicts by hand, and the command at its smallest, interrupted and run again."""
 
 import json
 import os
@@ -22,11 +22,12 @@ from mcc_caffe.evaluation.ablation_report import (
     NO_POSE,
     REVERSED,
     UNDECIDED,
-    Result,
-    answer,
-    difference,
-    text,
-    verdict,
+    FigureNames,
+    TrainingResult,
+    answer_claim,
+    compare,
+    decide,
+    format_report,
 )
 from tests.support.commands import ROOT, run, wait_for
 from tests.support.hands import write_set
@@ -35,7 +36,7 @@ NETS = ("full", "without_mask", "without_pose")
 
 
 @pytest.mark.parametrize(
-    "full, other, expected",
+    "full, ablated, expected",
     [
         ([0.60, 0.62], [0.50, 0.53], HELD),  # 0.61 - 0.515 = 0.095 > 0.03
         ([0.50, 0.53], [0.60, 0.62], REVERSED),
@@ -44,7 +45,7 @@ NETS = ("full", "without_mask", "without_pose")
             [0.60, 0.70],
             [0.50, 0.61],
             UNDECIDED,
-        ),  # 0.095 < 0.11, though every seed of the one is not above every one of the other
+        ),  # 0.095 < 0.11
         ([0.5, 0.5], [0.5, 0.5], UNDECIDED),  # no difference, no spread
         ([0.0, 0.0], [0.0, 0.0], UNDECIDED),  # nothing was learnt
         ([0.6, 0.7], [0.5, 0.5], HELD),  # 0.15 > 0.1
@@ -52,15 +53,16 @@ NETS = ("full", "without_mask", "without_pose")
         ([0.5, 0.6, 0.7], [0.3, 0.3, 0.4], HELD),  # 0.6 - 0.333 = 0.267 > 0.2
     ],
 )
-def test_a_claim_is_decided_where_the_difference_exceeds_the_spread(full, other, expected):
-    assert verdict(full, other) == expected
+def test_a_claim_is_decided_where_the_difference_exceeds_the_spread(full, ablated, expected):
+    assert decide(full, ablated) == expected
 
 
 def test_the_difference_is_of_means_and_the_spread_the_larger():
-    assert difference([0.6, 0.7], [0.4, 0.42]) == (pytest.approx(0.24), pytest.approx(0.1))
+    assert compare([0.6, 0.7], [0.4, 0.42]) == (pytest.approx(0.24), pytest.approx(0.1))
 
 
-def result(net, seed, auc=None, ap=None):
+def result(network, seed, auc=None, ap=None):
+    """Return a training's result, its numbers all derived from one AUC and one AP."""
     numbers = {}
     if auc is not None:
         numbers["paper"] = {
@@ -70,7 +72,7 @@ def result(net, seed, auc=None, ap=None):
         }
     if ap is not None:
         numbers["mask"] = {"images": 2, "AP50": ap, "AP75": ap / 2, "AP80": 0.0, "mean_IoU": ap}
-    return Result(net, seed, numbers, np.array([] if ap is None else [ap, 0.5]))
+    return TrainingResult(network, seed, numbers, np.array([] if ap is None else [ap, 0.5]))
 
 
 RESULTS = [
@@ -84,41 +86,37 @@ RESULTS = [
 
 
 def test_the_answers_follow_from_the_numbers():
-    masks, keypoints = (answer(RESULTS, claim) for claim in CLAIMS)
+    masks, keypoints = (answer_claim(RESULTS, claim) for claim in CLAIMS)
     assert masks == (
-        "**The pose stage makes the masks better (Table 1): undecided here.** AP50 60.0 of the whole net, 70.0 without pose: "
+        "**The pose stage makes the masks better (Table 1): undecided here.** "
+        "AP50 60.0 of the full net, 70.0 without pose: "
         "a difference of -10.0, where seeds alone differ by 20.0."
     )
     assert keypoints.startswith(
-        "**The mask makes the keypoints better (Fig. 9): held here.** AUC 0.610 of the whole net, 0.515 without mask"
+        "**The mask makes the keypoints better (Fig. 9): held here.** "
+        "AUC 0.610 of the full net, 0.515 without mask"
     )
 
 
-def test_the_tables_have_a_verdict_a_measure():
-    lines = text(RESULTS, "Trained somehow.", {"pck": "a.png", "masks": "b.png"}).splitlines()
-    assert (
-        "| net | AP50 | AP75 | AP80 | mean IoU |" in lines
-        and "| net | PCK@0.1 | PCK@0.2 | AUC |" in lines
-    )
-    assert (
-        "| full | 60.0 (50.0 to 70.0) | 30.0 (25.0 to 35.0) | 0.0 (0.0 to 0.0) | 0.600 (0.500 to 0.700) |"
-        in lines
-    )
-    assert (
-        "| full | 0.305 (0.300 to 0.310) | 0.610 (0.600 to 0.620) | 0.610 (0.600 to 0.620) |"
-        in lines
-    )
-    assert (
-        f"| claim | {UNDECIDED} | {UNDECIDED} | {UNDECIDED} | {UNDECIDED} |" in lines
-        and f"| claim | {HELD} | {HELD} | {HELD} |" in lines
-    )
+def test_the_tables_have_a_verdict_for_each_measure():
+    figures = FigureNames(pck="a.png", masks="b.png")
+    lines = format_report(RESULTS, "Trained somehow.", figures).splitlines()
+    assert "| net | AP50 | AP75 | AP80 | mean IoU |" in lines
+    assert "| net | PCK@0.1 | PCK@0.2 | AUC |" in lines
+    cells = "60.0 (50.0 to 70.0) | 30.0 (25.0 to 35.0) | 0.0 (0.0 to 0.0) | 0.600 (0.500 to 0.700)"
+    assert f"| full | {cells} |" in lines
+    cells = "0.305 (0.300 to 0.310) | 0.610 (0.600 to 0.620) | 0.610 (0.600 to 0.620)"
+    assert f"| full | {cells} |" in lines
+    assert f"| claim | {UNDECIDED} | {UNDECIDED} | {UNDECIDED} | {UNDECIDED} |" in lines
+    assert f"| claim | {HELD} | {HELD} | {HELD} |" in lines
     assert "![Masks](b.png)" in lines and "![Keypoints](a.png)" in lines
-    assert any("Seeds 0, 3;" in line for line in lines) and "](" not in text(RESULTS, "", {})
+    assert any("Seeds 0, 3;" in line for line in lines)
+    assert "](" not in format_report(RESULTS, "", None)
 
 
 @pytest.fixture(scope="module")
 def finished(two_sets, tmp_path_factory):
-    """(folder, what was printed) of the whole command: 2 iterations, 2 seeds."""
+    """(folder, stdout) of the whole command: 2 iterations, 2 seeds."""
     out = tmp_path_factory.mktemp("ablation") / "out"
     done = run(
         "mcc_caffe.ablation",
@@ -153,17 +151,14 @@ def test_the_report_says_what_the_evaluation_found(finished):
     out, printed = finished
     report = (out.parent / "docs/report.md").read_text()
     models = json.loads((out / "evaluation/results.json").read_text())["models"]
-    assert len(models) == 6 and [
-        ("paper" in one["sets"]["validation"], "mask" in one["sets"]["validation"])
-        for one in models
-    ] == 2 * [(True, True), (True, False), (False, True)]
-    full = [models[place]["sets"]["validation"] for place in (0, 3)]
-    areas, ious = (
-        [found(one) for one in full]
-        for found in (lambda one: one["paper"]["AUC"]["value"], lambda one: one["mask"]["mean_IoU"])
-    )
-    for two in (areas, ious):
-        assert f"{np.mean(two):.3f} ({min(two):.3f} to {max(two):.3f}) |" in report
+    numbers = [model["sets"]["validation"] for model in models]
+    outputs = [("paper" in of_model, "mask" in of_model) for of_model in numbers]
+    assert outputs == 2 * [(True, True), (True, False), (False, True)]
+    full = [numbers[0], numbers[3]]
+    areas = [of_model["paper"]["AUC"]["value"] for of_model in full]
+    ious = [of_model["mask"]["mean_IoU"] for of_model in full]
+    for values in (areas, ious):
+        assert f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f}) |" in report
     assert (
         "2 iterations of 2 images, with augmentation, on 6 samples of" in report
         and "4 others to measure on" in report
@@ -171,10 +166,10 @@ def test_the_report_says_what_the_evaluation_found(finished):
     for name in ("report_pck.png", "report_masks.png"):
         assert f"]({name})" in report and cv2.imread(str(out.parent / "docs" / name)).size
     for claim in CLAIMS:
-        assert f"**{claim.finding}: " in report and f"**{claim.finding}: " in printed
+        assert f"**{claim.sentence}: " in report and f"**{claim.sentence}: " in printed
 
 
-def test_what_is_finished_stays_and_what_was_cut_off_goes_on(finished, two_sets):
+def test_finished_trainings_stay_and_an_interrupted_one_goes_on(finished, two_sets):
     out, _ = finished
     before = {
         path: path.stat().st_mtime_ns for path in out.glob("*/snapshots/mcc_iter_2.caffemodel")
@@ -185,7 +180,7 @@ def test_what_is_finished_stays_and_what_was_cut_off_goes_on(finished, two_sets)
     done = run("mcc_caffe.ablation", *options(two_sets, out), timeout=600)
     assert done.returncode == 0, done.stderr
     assert (
-        done.stdout.count("finished before") == 5 and "resumed at iteration 1 from" in done.stdout
+        done.stderr.count("finished before") == 5 and "resumed at iteration 1 from" in done.stdout
     )
     assert [path for path, written in before.items() if path.stat().st_mtime_ns != written] == [
         cut / "mcc_iter_2.caffemodel"
@@ -235,29 +230,30 @@ def test_a_signal_ends_it_with_a_snapshot(two_sets, tmp_path):
 @pytest.mark.parametrize("seeds", [["0"], ["1", "1"], ["0", "1", "1"]])
 def test_one_seed_is_not_enough(seeds):
     with pytest.raises(UserError, match="give at least two different ones"):
-        ablation.arguments(["--seeds", *seeds])
+        ablation.parse_arguments(["--seeds", *seeds])
 
 
 def test_sets_without_masks_are_refused(two_sets, tmp_path):
     samples = SampleSet(two_sets / "validation")
     bare = [
-        Sample(one.key, one.image_bytes, None, one.keypoints) for one in (samples[0], samples[1])
+        Sample(sample.key, sample.image_bytes, None, sample.keypoints)
+        for sample in (samples[0], samples[1])
     ]
     for name in ("train", "validation"):
         write_set(tmp_path / name, bare)
     with pytest.raises(
         UserError, match="train has no masks: the ablation needs a set that has them"
     ):
-        ablation.check_masks(tmp_path)
+        ablation.count_samples(tmp_path)
     with pytest.raises(UserError, match="none/train/images/data.mdb was not found"):
-        ablation.check_masks(tmp_path / "none")
+        ablation.count_samples(tmp_path / "none")
 
 
 def test_its_own_set_is_made_once(tmp_path):
-    data = ablation.synthetic_set(tmp_path, train=3, test=2)
-    assert ablation.check_masks(data) == {"train": 3, "validation": 2}
+    data = ablation.make_synthetic_set(tmp_path, train_count=3, test_count=2)
+    assert ablation.count_samples(data) == {"train": 3, "validation": 2}
     before = (data / "train/info.json").stat().st_mtime_ns
     assert (
-        ablation.synthetic_set(tmp_path, train=3, test=2) == data
+        ablation.make_synthetic_set(tmp_path, train_count=3, test_count=2) == data
         and (data / "train/info.json").stat().st_mtime_ns == before
     )
