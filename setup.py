@@ -1,8 +1,8 @@
 """Say which folders are installed, and where; everything else stands in pyproject.toml.
 
-A checkout has prototxt/ and solver/ at its top, an installed package has them inside mcc_caffe. Only
-the folders of prototxts are installed, not the generators beside them. pyproject.toml cannot say this
-in addition to searching for packages.
+A checkout has prototxt/ and solver/ at its top, an installed package has them inside mcc_caffe.
+Only the folders of prototxts are installed, not the generators beside them. pyproject.toml cannot
+say this in addition to searching for packages.
 """
 
 from setuptools import find_namespace_packages, find_packages, setup

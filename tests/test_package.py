@@ -1,64 +1,126 @@
-"""The installed package stands without the checkout, and the public names come when they are asked for."""
+"""The installed package stands without the checkout, and the documents say what is there."""
 
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
 import mcc_caffe
 from tests.support.commands import ROOT
 
+PACKAGES = ("mcc_caffe", "data_tools", "caffe_build")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FOLDERS = (*PACKAGES, "prototxt", "solver", "benchmarks", "tests", "docs")
+# A file or folder of the checkout in backticks, without placeholders such as NAME or {a,b}.
+NAMED_PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[a-z0-9_./-]*)`")
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
-def test_the_wheel_carries_prototxts_solvers_and_weights_and_finds_them(tmp_path):
-    copy = tmp_path / "source"
-    working = shutil.ignore_patterns(".*", "runs", "data", "demo", "out", "build", "*.egg-info")
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """A folder with the contents of the wheel that is built from the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(".*", "runs", "data", "demo", "out", "build", "*.egg-info")
     shutil.copytree(
         ROOT,
-        copy,
-        ignore=lambda folder, names: working(folder, names) if folder == str(ROOT) else (),
+        folder / "source",
+        ignore=lambda path, names: ignored(path, names) if path == str(ROOT) else (),
     )
-    build = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
-    done = subprocess.run([sys.executable, "-c", build], cwd=copy, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(copy.glob("*.whl"))) as wheel:
-        wheel.extractall(tmp_path / "site")
-    for package in ("mcc_caffe", "data_tools", "caffe_build"):
+    build = "import setuptools.build_meta as backend; backend.build_wheel('.')"
+    process = subprocess.run(
+        [sys.executable, "-c", build], cwd=folder / "source", capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    with zipfile.ZipFile(next((folder / "source").glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
+    return folder / "site"
+
+
+def run_installed(site: Path, code: str) -> subprocess.CompletedProcess:
+    """Run code that imports from `site`, without the checkout on its path."""
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); {code}"
+    return subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd="/", capture_output=True, text=True
+    )
+
+
+def test_the_wheel_holds_all_modules_and_no_generators(site):
+    for package in PACKAGES:
         for module in (ROOT / package).rglob("*.py"):
-            assert (tmp_path / "site" / module.relative_to(ROOT)).is_file(), module
-    find = (
-        "from mcc_caffe.core.files import shipped as s; print(s('prototxt/paper/deploy.prototxt'), s('solver/mini/solver.prototxt')); "
-        "from mcc_caffe.caffe_io.weights import shipped_weights; print(shipped_weights('mini'), shipped_weights('paper'))"
+            assert (site / module.relative_to(ROOT)).is_file(), module
+    assert (site / "mcc_caffe/py.typed").is_file()
+    for folder in ("prototxt", "solver"):
+        shipped = {
+            path.relative_to(site / "mcc_caffe")
+            for path in (site / "mcc_caffe" / folder).rglob("*")
+            if path.is_file()
+        }
+        assert shipped == {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.prototxt")}
+
+
+def test_the_wheel_carries_prototxts_solvers_and_weights_and_finds_them(site):
+    code = (
+        "from mcc_caffe.core.files import shipped; "
+        "from mcc_caffe.caffe_io.weights import shipped_weights; "
+        "print(shipped('prototxt/paper/deploy.prototxt'), shipped('solver/mini/solver.prototxt'), "
+        "shipped_weights('mini'), shipped_weights('paper'))"
     )
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-c",
-            f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {find}",
-        ],
-        cwd="/",
-        capture_output=True,
-        text=True,
+    process = run_installed(site, code)
+    files = ("prototxt/paper/deploy.prototxt", "solver/mini/solver.prototxt", "pretrained/mini.npz")
+    expected = [*(str(site / "mcc_caffe" / file) for file in files), "None"]
+    assert process.stdout.split() == expected, process.stderr
+    weights = "mcc_caffe/pretrained/mini.npz"
+    assert (site / weights).read_bytes() == (ROOT / weights).read_bytes()
+
+
+@pytest.mark.parametrize("command", ["train", "infer", "evaluate", "export", "data"])
+def test_each_installed_command_says_how_it_is_used(site, command):
+    entry_points = next(site.glob("*.dist-info/entry_points.txt")).read_text()
+    assert f"mcc-{command} = mcc_caffe.entry_points:{command}\n" in entry_points
+    code = (
+        f"sys.argv = ['mcc-{command}', '--help']; "
+        f"from mcc_caffe.entry_points import {command}; {command}()"
     )
-    paths = ("prototxt/paper/deploy.prototxt", "solver/mini/solver.prototxt", "pretrained/mini.npz")
-    assert done.stdout.split() == [
-        *(str(tmp_path / "site/mcc_caffe" / path) for path in paths),
-        "None",
-    ], done.stderr
-    assert (tmp_path / "site/mcc_caffe/pretrained/mini.npz").read_bytes() == (
-        ROOT / "mcc_caffe/pretrained/mini.npz"
-    ).read_bytes()
+    process = run_installed(site, code)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith(f"usage: mcc-{command} ")
 
 
 def test_public_names_are_imported_when_first_used():
     code = (
         "import sys, mcc_caffe; assert not {'numpy', 'cv2', 'caffe'} & set(sys.modules); "
         "assert all(getattr(mcc_caffe, name) is not None for name in mcc_caffe.__all__); "
-        "assert set(mcc_caffe.__all__) <= set(dir(mcc_caffe)); print(mcc_caffe.HandPredictor.__module__)"
+        "assert set(mcc_caffe.__all__) <= set(dir(mcc_caffe)); "
+        "print(mcc_caffe.HandPredictor.__module__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "mcc_caffe.predictor\n", done.stderr
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert process.stdout == "mcc_caffe.predictor\n", process.stderr
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        mcc_caffe.nothing
+        mcc_caffe.nothing  # noqa: B018 (the access itself is tested)
+
+
+def test_the_version_is_the_same_everywhere(site):
+    (info,) = site.glob("*.dist-info")
+    assert info.name == f"mcc_caffe-{mcc_caffe.__version__}.dist-info"
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {mcc_caffe.__version__}\n" in citation
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_names_and_links_only_what_is_there(document):
+    text = document.read_text()
+    for path in NAMED_PATH.findall(text):
+        assert (ROOT / path).exists(), f"{document.name} names {path}"
+    for path in LINK.findall(text):
+        assert (document.parent / path).exists(), f"{document.name} links to {path}"
+
+
+def test_the_readme_lists_all_targets_of_the_makefile():
+    makefile, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)) - {"help"}
+    commands = readme.partition("## Commands")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`make ([a-z-]+)", commands)) == targets
