@@ -39,7 +39,7 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.geometry import letterbox
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.evaluation.evaluation_report import as_json
+from mcc_caffe.evaluation.evaluation_report import to_json
 from mcc_caffe.paper import VARIANTS
 
 PARTS = ("inference", "training", "data", "pyramid")
@@ -150,7 +150,7 @@ def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> N
         picture_path = path.with_suffix(".png")
         write_whole(picture_path, picture)
         write_whole(path, document(results, picture_path.name).encode())
-    write_whole(out / "bench.json", as_json(results))
+    write_whole(out / "bench.json", to_json(results))
 
 
 def main(argv: list[str] | None = None) -> None:
