@@ -1,30 +1,34 @@
 """The main job from end to end in a few minutes: `python -m mcc_caffe.demo` (`make demo`).
 
-Renders a small set of easy synthetic hands (open right hands in full view), builds its LMDB, trains the mini variant for
-some minutes, draws the learning curve and finds the hands in pictures it was not trained on: everything works. What
-hundreds of thousands of varied hands teach it, the weights that come with the package show, on hands of all kinds before
-photographs that their training did not see. Everything lies in --out, which is emptied first.
+Renders a small set of easy synthetic hands (open right hands in full view), builds its LMDB,
+trains the mini variant for some minutes, draws the learning curve and finds the hands in pictures
+it was not trained on: so everything works. The weights that come with the package have learnt from
+many more pictures: the demo also runs them on rendered hands of all kinds before photographs.
+Everything lies in --out, which is emptied first.
 """
 
 import argparse
-import pathlib
 import shutil
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 
 from data_tools import build_lmdb, synth
 from mcc_caffe import infer, plot, train
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 
-SHOWN = 12  # pictures that are looked at
+TEST_IMAGES = 12
 
 
-def arguments(argv=None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options."""
     parser = command_parser(__doc__)
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("demo"),
+        type=Path,
+        default=Path("demo"),
         help="folder, emptied first (default: demo)",
     )
     parser.add_argument(
@@ -36,57 +40,45 @@ def arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
     options = arguments(argv)
     out, start = options.out, time.monotonic()
     shutil.rmtree(out, ignore_errors=True)
 
-    def step(title: str) -> None:
+    def announce(title: str) -> None:
         print(f"\n== {title} ({time.monotonic() - start:.0f} s)", flush=True)
 
-    step(f"{options.images} easy synthetic hands to train on, {SHOWN} to look at")
-    synth.main(
-        [
-            "--out",
-            str(out / "hands"),
-            "--train",
-            str(options.images),
-            "--test",
-            str(SHOWN),
-            "--easy",
-        ]
-    )
-    step("their LMDB sets")
-    build_lmdb.main([str(out / "hands"), str(out / "lmdb")])
-    step(f"training: {options.iterations} iterations of the mini variant on the CPU")
-    train.main(
-        [
-            str(out / "lmdb/train"),
-            "--out",
-            str(out / "run"),
-            "--iterations",
-            str(options.iterations),
-            "--batch-size",
-            "8",
-            "--no-augmentation",
-            "--interval",
-            "5",
-        ]
-    )
-    plot.main([str(out / "run"), "--out", str(out / "curves.png")])
-    step(f"the hands in {SHOWN} pictures it has not seen")
+    announce(f"{options.images} easy synthetic hands to train on, {TEST_IMAGES} to look at")
+    _run(synth, "--out", out / "hands", "--train", options.images, "--test", TEST_IMAGES, "--easy")
+
+    announce("their LMDB sets")
+    _run(build_lmdb, out / "hands", out / "lmdb")
+
+    announce(f"training: {options.iterations} iterations of the mini variant on the CPU")
+    length = ("--iterations", options.iterations, "--batch-size", 8, "--interval", 5)
+    _run(train, out / "lmdb/train", "--out", out / "run", "--no-augmentation", *length)
+    _run(plot, out / "run", "--out", out / "curves.png")
+
+    announce(f"the hands in {TEST_IMAGES} pictures it has not seen")
     weights = weights_path(out / "run" / SNAPSHOTS, options.iterations)
-    infer.main(
-        [str(out / "hands/Test/source"), "--weights", str(weights), "--out", str(out / "found")]
-    )
-    step(f"the weights that come with the package: {SHOWN} varied hands")
-    synth.main(["--out", str(out / "varied"), "--train", "0", "--test", str(SHOWN)])
-    infer.main([str(out / "varied/Test/source"), "--out", str(out / "found_shipped")])
-    step("done")
+    _run(infer, out / "hands/Test/source", "--weights", weights, "--out", out / "found")
+
+    announce(f"the weights that come with the package: {TEST_IMAGES} varied hands")
+    _run(synth, "--out", out / "varied", "--train", 0, "--test", TEST_IMAGES)
+    _run(infer, out / "varied/Test/source", "--out", out / "found_shipped")
+
+    announce("done")
     print(
-        f"Look at {out / 'found_shipped'}/*.png (mask, skeleton, heatmaps: the weights that come with the package), {out / 'found'}/*.png "
-        f"(the same after these minutes) and {out / 'curves.png'} (how it learnt)."
+        f"Look at {out / 'found_shipped'}/*.png (mask, skeleton, heatmaps: the weights that come "
+        f"with the package), {out / 'found'}/*.png (the same after these minutes) and "
+        f"{out / 'curves.png'} (how it learnt)."
     )
+
+
+def _run(command: ModuleType, *words: object) -> None:
+    """Run another command of the project in this process."""
+    command.main([str(word) for word in words])
 
 
 if __name__ == "__main__":

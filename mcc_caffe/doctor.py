@@ -1,23 +1,27 @@
-"""Looks at everything the project stands on, and says what to do about each thing that is missing.
+"""Looks at all that the project needs, and says what to do about each thing that is missing.
 
     python -m mcc_caffe.doctor           a table
     python -m mcc_caffe.doctor --json    the same as JSON
 
-Exit codes: 0 all that a CPU needs works, 1 something of it does not. GPUs and what belongs to them may be missing.
+The exit code is 0 where all that a CPU needs works, else 1. GPUs and what belongs to them may be
+missing.
 """
 
 import ctypes
 import dataclasses
+import importlib
+import io
 import json
 import os
-import pathlib
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypedDict
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
@@ -40,12 +44,19 @@ LAYERS = (
     "Silence",
 )
 MARKS = {"ok": "✓", "failed": "✗", "absent": "–"}
-LITTLE_ROOM = 1.0  # GB in the cache's disk; a build of Caffe needs half of it
+LEAST_FREE_GB = 1.0  # of the cache's disk; a build of Caffe needs half of it
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One thing looked at; `status` is "ok", "failed" or, where a CPU can do without it, "absent". An empty `remedy`: nothing to do."""
+    """One line of the table, and one object of the JSON.
+
+    Attributes:
+        name: the thing that was looked at.
+        status: "ok", "failed" or, where a CPU can do without it, "absent".
+        found: the state that the thing is in.
+        remedy: what to do about it; empty where there is nothing to do.
+    """
 
     name: str
     status: str
@@ -53,52 +64,68 @@ class Row:
     remedy: str
 
 
+class CaffeFacts(TypedDict):
+    """What a working Caffe is.
+
+    version: its own. path: folder of the module. built: how `caffe_build` built it, empty for a
+    Caffe of the user's. missing_layers: those of LAYERS that it lacks. blas: as `blas_in_use`
+    describes it, empty where it is not known. onednn, cuda, nccl: whether it was built with them.
+    """
+
+    version: str
+    path: str
+    built: str
+    missing_layers: list[str]
+    blas: str
+    onednn: bool
+    cuda: bool
+    nccl: bool
+
+
 class _Absent(Exception):
-    """Not there, and not needed on a CPU."""
+    """A thing is missing that a CPU can do without."""
 
 
 class _Unknown(Exception):
-    """Something else must be mended first."""
+    """A thing cannot be looked at before another one is mended."""
 
 
 class _Unfit(Exception):
-    """There, but not as it must be."""
+    """A thing that is needed is missing, or not as it must be."""
 
 
-def look() -> list[Row]:
-    """All rows. Never raises for what it finds, a Caffe that aborts the process included."""
-    caffe = _caffe_facts()
+def examine() -> list[Row]:
+    """Look at everything. Nothing that is broken raises, not even a Caffe that aborts."""
+    python = Row("Python", "ok", f"{platform.python_version()}, {sys.executable}", "")
+    return [python, *_caffe_rows(_caffe_facts()), *_other_rows()]
+
+
+def _caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
+    """Return the rows about Caffe, from its facts or the reason why it cannot be imported."""
     rebuild = "run `make caffe`; for a Caffe of your own: CAFFE_PREFIX=DIR make caffe"
-    setup = "run `make setup`"
-    cuda = "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; or bring one, CAFFE_PREFIX=DIR make caffe"
+    cuda = (
+        "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; "
+        "or bring one, CAFFE_PREFIX=DIR make caffe"
+    )
     return [
-        _row(
-            "Python",
-            _python,
-            "make .venv anew with the distribution's Python, 3.10 or newer: rm -r .venv; make setup",
-        ),
-        _row(
-            "Caffe",
-            lambda: ", ".join(filter(None, (_of(caffe, "version"), caffe["built"], caffe["path"]))),
-            rebuild,
-        ),
+        _row("Caffe", lambda: _caffe_version(caffe), rebuild),
         _row(
             "Python layer",
-            lambda: _no_lack(_of(caffe, "lacks"), ["Python"], "the data layer can run"),
+            lambda: _check_layers(caffe, ["Python"], "the data layer can run"),
             "build Caffe with WITH_PYTHON_LAYER=1 (BUILD_python_layer=ON for cmake), or " + rebuild,
         ),
         _row(
             "layer types",
-            lambda: _no_lack(_of(caffe, "lacks"), LAYERS, f"all {len(LAYERS)} that the nets use"),
+            lambda: _check_layers(caffe, LAYERS, f"all {len(LAYERS)} that the nets use"),
             rebuild,
         ),
         _row(
-            "BLAS", lambda: _of(caffe, "blas"), "a Caffe without a known BLAS is slow: " + rebuild
+            "BLAS", lambda: _caffe_blas(caffe), "a Caffe without a known BLAS is slow: " + rebuild
         ),
         _row(
             "oneDNN",
-            lambda: _wanted(
-                _of(caffe, "onednn"),
+            lambda: _optional(
+                _known(caffe)["onednn"],
                 "Caffe's convolutions run by it",
                 "convolutions on the CPU take twice as long",
             ),
@@ -106,18 +133,25 @@ def look() -> list[Row]:
         ),
         _row(
             "CUDA",
-            lambda: _wanted(
-                _of(caffe, "cuda"), "Caffe is built with it", "Caffe is built for the CPU only"
+            lambda: _optional(
+                _known(caffe)["cuda"], "Caffe is built with it", "Caffe is built for the CPU only"
             ),
             cuda,
         ),
         _row(
             "NCCL",
-            lambda: _wanted(
-                _of(caffe, "nccl"), "Caffe is built with it", "no training on several GPUs"
+            lambda: _optional(
+                _known(caffe)["nccl"], "Caffe is built with it", "no training on several GPUs"
             ),
             cuda,
         ),
+    ]
+
+
+def _other_rows() -> list[Row]:
+    """Return the rows about everything but Python and Caffe."""
+    setup = "run `make setup`"
+    return [
         _row(
             "GPUs",
             _gpus,
@@ -126,7 +160,8 @@ def look() -> list[Row]:
         _row(
             "LMDB",
             _lmdb,
-            f"{setup}; the temporary folder (TMPDIR) must be on a disk that can be written and mapped",
+            f"{setup}; the temporary folder (TMPDIR) must be on a disk that can be written and "
+            "mapped",
         ),
         _row(
             "OpenCV",
@@ -134,8 +169,8 @@ def look() -> list[Row]:
             f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)",
         ),
         _row("protobuf", _protobuf, setup),
-        _row("h5py", lambda: __import__("h5py").__version__, setup),
-        _row("matplotlib", lambda: __import__("matplotlib").__version__, setup),
+        _row("h5py", lambda: importlib.import_module("h5py").__version__, setup),
+        _row("matplotlib", lambda: importlib.import_module("matplotlib").__version__, setup),
         _row("prototxts", _prototxts, "run `make prototxt`"),
         _row(
             "weights",
@@ -147,52 +182,52 @@ def look() -> list[Row]:
     ]
 
 
-def _row(name: str, look_at: Callable[[], str], remedy: str) -> Row:
+def _row(name: str, look: Callable[[], str], remedy: str) -> Row:
+    """Look at one thing; what `look` raises decides the row's status."""
     try:
-        return Row(name, "ok", look_at(), "")
+        return Row(name, "ok", look(), "")
     except _Absent as lack:
         return Row(name, "absent", str(lack), remedy)
     except _Unknown as lack:
         return Row(name, "absent", str(lack), "")
     except _Unfit as fault:
         return Row(name, "failed", str(fault), remedy)
-    except Exception as error:  # whatever is broken here: it is what the table is for
+    except Exception as error:  # the table is there to show whatever is broken
         return Row(name, "failed", f"{type(error).__name__}: {error}", remedy)
 
 
-def _caffe_facts() -> dict:
-    """What `tell_caffe` found in a process of its own, or {"fault": why it could not}."""
+def _caffe_facts() -> CaffeFacts | str:
+    """Return what another process says of Caffe, or the reason why it cannot be imported."""
     command = [
         sys.executable,
         "-W",
         "ignore",
         "-c",
-        "from mcc_caffe.doctor import tell_caffe; tell_caffe()",
+        "from mcc_caffe.doctor import print_caffe_facts; print_caffe_facts()",
     ]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
-        return {"fault": "import caffe did not end within 120 s"}
-    if run.returncode:
+        return "import caffe did not end within 120 s"
+    if process.returncode:
         folder = importable_folder()
-        return {
-            "fault": f"{check.reason(run)} ({f'the one in {folder}' if folder else 'there is none on the path'})"
-        }
-    return json.loads(run.stdout.splitlines()[-1])
+        where = f"the one in {folder}" if folder else "there is none on the path"
+        return f"{check.reason(process)} ({where})"
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def tell_caffe() -> None:
-    """Prints as JSON what the imported Caffe is; run in a process of its own."""
+def print_caffe_facts() -> None:
+    """Print CaffeFacts as JSON. This runs in a process of its own, which a bad Caffe may abort."""
     set_environment()
-    import caffe  # in this process only: it may be broken
+    import caffe  # here, because it may be broken or missing
 
-    types = set(caffe.layer_type_list())
-    facts = {
+    layer_types = set(caffe.layer_type_list())
+    facts: CaffeFacts = {
         "version": caffe.__version__,
         "path": os.path.dirname(caffe.__file__),
-        "built": build_name(pathlib.Path(caffe.__file__).parent.parent),
-        "lacks": [name for name in LAYERS if name not in types],
-        "blas": blas_in_use(pathlib.Path("/proc/self/maps").read_text()),
+        "built": build_name(Path(caffe.__file__).parent.parent),
+        "missing_layers": [name for name in LAYERS if name not in layer_types],
+        "blas": blas_in_use(Path("/proc/self/maps").read_text()),
         "onednn": has_onednn(),
         "cuda": has_cuda(),
         "nccl": caffe.has_nccl(),
@@ -201,19 +236,22 @@ def tell_caffe() -> None:
 
 
 def blas_in_use(maps: str) -> str:
-    """Name, threads and processor kernels of the BLAS that Caffe loaded into this process, whose /proc/self/maps is given.
+    """Return name, threads and processor kernels of the BLAS that Caffe loaded.
 
-    NumPy and SciPy from PyPI bring OpenBLAS copies of their own; those are passed over.
+    NumPy and SciPy from PyPI bring OpenBLAS copies of their own; those are left out.
+
+    Args:
+        maps: the content of /proc/self/maps, after Caffe was imported.
     """
     paths = {
         line.split()[-1]
         for line in maps.splitlines()
         if re.search(r"/lib[^/]*(blas|mkl_rt|atlas)[^/]*\.so", line)
     }
-    own = sorted(
+    caffes = sorted(
         path for path in paths if "site-packages" not in path and "dist-packages" not in path
     )
-    for path in own:
+    for path in caffes:
         if "openblas" in path:
             library = ctypes.CDLL(path)
             library.openblas_get_config.restype = library.openblas_get_corename.restype = (
@@ -221,40 +259,50 @@ def blas_in_use(maps: str) -> str:
             )
             version = " ".join(library.openblas_get_config().decode().split()[:2])
             core = library.openblas_get_corename().decode()
-            return f"{version}, {library.openblas_get_num_threads()} threads, kernels for {core}, {path}"
-    return ", ".join(own)
+            threads = library.openblas_get_num_threads()
+            return f"{version}, {threads} threads, kernels for {core}, {path}"
+    return ", ".join(caffes)
 
 
-def _of(caffe: dict, name: str):
-    if "fault" in caffe:
-        raise _Unfit(caffe["fault"]) if name == "version" else _Unknown("not known without Caffe")
-    if caffe[name] == "":
+def _known(caffe: CaffeFacts | str) -> CaffeFacts:
+    """Return the facts about Caffe; raise _Unknown where it cannot be imported."""
+    if isinstance(caffe, str):
+        raise _Unknown("not known without Caffe")
+    return caffe
+
+
+def _caffe_version(caffe: CaffeFacts | str) -> str:
+    if isinstance(caffe, str):
+        raise _Unfit(caffe)
+    return ", ".join(filter(None, (caffe["version"], caffe["built"], caffe["path"])))
+
+
+def _caffe_blas(caffe: CaffeFacts | str) -> str:
+    blas = _known(caffe)["blas"]
+    if not blas:
         raise _Unfit("none found")
-    return caffe[name]
+    return blas
 
 
-def _no_lack(lacks: list, needed, found: str) -> str:
-    missing = [name for name in needed if name in lacks]
+def _check_layers(caffe: CaffeFacts | str, needed: Iterable[str], finding: str) -> str:
+    """Return `finding` where Caffe has all the needed layer types."""
+    missing_layers = _known(caffe)["missing_layers"]
+    missing = [name for name in needed if name in missing_layers]
     if missing:
         raise _Unfit(f"missing: {', '.join(missing)}")
-    return found
+    return finding
 
 
-def _wanted(there: bool, found: str, lack: str) -> str:
-    if not there:
+def _optional(present: bool, finding: str, lack: str) -> str:
+    """Return `finding`; raise _Absent with `lack` where the thing is not present."""
+    if not present:
         raise _Absent(lack)
-    return found
-
-
-def _python() -> str:
-    if sys.version_info < (3, 10):
-        raise _Unfit(f"{platform.python_version()} is too old, {sys.executable}")
-    return f"{platform.python_version()}, {sys.executable}"
+    return finding
 
 
 def _gpus() -> str:
     ids = gpu_ids()
-    return _wanted(
+    return _optional(
         bool(ids), f"{len(ids)}, with ids {', '.join(map(str, ids))}", "nvidia-smi lists none"
     )
 
@@ -304,50 +352,50 @@ def _prototxts() -> str:
 
 
 def _weights() -> str:
-    there = {variant: path for variant in VARIANTS if (path := shipped_weights(variant))}
-    for path in there.values():
-        describe(path)
-    return _wanted(bool(there), f"of {', '.join(there)}, packed", "none come with the package")
+    paths = {variant: path for variant in VARIANTS if (path := shipped_weights(variant))}
+    for path in paths.values():
+        describe(path)  # raises where the file is damaged
+    return _optional(bool(paths), f"of {', '.join(paths)}, packed", "none come with the package")
 
 
 def _disk() -> str:
     folder = cache_folder()
-    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    free = shutil.disk_usage(there).free / 1e9
-    return _wanted(
-        free >= LITTLE_ROOM,
+    existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    free = shutil.disk_usage(existing).free / 1e9
+    return _optional(
+        free >= LEAST_FREE_GB,
         f"{free:.1f} GB free for {folder}",
         f"only {free:.1f} GB free for {folder}",
     )
 
 
 def _machine() -> str:
-    total, available = (
-        int(re.search(rf"^{name}:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.M)[1])
-        / 2**20
-        for name in ("MemTotal", "MemAvailable")
-    )
+    meminfo = Path("/proc/meminfo").read_text()
+
+    def gibibytes(name: str) -> float:
+        match = re.search(rf"^{name}:\s+(\d+)", meminfo, re.M)
+        return int(match[1]) / 2**20 if match else float("nan")
+
     return (
-        f"{len(os.sched_getaffinity(0))} cores, {total:.1f} GiB of memory, {available:.1f} GiB free"
+        f"{len(os.sched_getaffinity(0))} cores, {gibibytes('MemTotal'):.1f} GiB of memory, "
+        f"{gibibytes('MemAvailable'):.1f} GiB free"
     )
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
     parser = command_parser(__doc__, prog="python -m mcc_caffe.doctor")
     parser.add_argument("--json", action="store_true", help="print JSON: works, and a list of rows")
-    arguments = parser.parse_args(argv)
-    rows = look()
+    options = parser.parse_args(argv)
+    rows = examine()
     works = all(row.status != "failed" for row in rows)
-    if arguments.json:
-        print(
-            json.dumps(
-                {"works": works, "rows": [dataclasses.asdict(row) for row in rows]}, indent=2
-            )
-        )
+    if options.json:
+        answer = {"works": works, "rows": [dataclasses.asdict(row) for row in rows]}
+        print(json.dumps(answer, indent=2))
     else:
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # a terminal without these marks still shows the table
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that cannot show the marks still shows the table.
+            sys.stdout.reconfigure(errors="replace")
         for row in rows:
             print(f"{MARKS[row.status]} {row.name:<14} {row.found}")
             if row.remedy:

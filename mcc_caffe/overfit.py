@@ -1,12 +1,14 @@
-"""Shows that the whole chain learns: `python -m mcc_caffe.overfit data/lmdb/train` (`make overfit`).
+"""Shows that the whole chain learns: `python -m mcc_caffe.overfit data/lmdb/train`.
 
-Trains the mini variant on 8 images of a set without augmentation, then finds their keypoints again. Passed when the
-last stage's loss is below 0.2 of the trivial answer's ("joints 0, background 1") and PCK@0.2 is at least 0.95.
+Trains the mini variant on 8 images of a set without augmentation, then finds their keypoints
+again. The chain passes when the last stage's loss is below 0.2 of the trivial answer's ("joints 0,
+background 1") and PCK@0.2 is at least 0.95. `make overfit` runs it on rendered hands.
 """
 
 import argparse
-import pathlib
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +16,8 @@ from mcc_caffe import train
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import SampleSet, SampleWriter
+from mcc_caffe.data.samples import Sample, SampleSet
+from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.evaluation.metrics import pck
 from mcc_caffe.paper import LAST_STAGE, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
@@ -30,61 +33,77 @@ class NotLearntError(UserError):
     code = 1
 
 
-def arguments(argv=None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options."""
     parser = command_parser(__doc__)
-    parser.add_argument("data", type=pathlib.Path, help="LMDB set; its first 8 samples are used")
+    parser.add_argument("data", type=Path, help="LMDB set; its first 8 samples are used")
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/overfit"),
+        type=Path,
+        default=Path("runs/overfit"),
         help="folder, emptied first (default: runs/overfit)",
     )
     parser.add_argument("--iterations", type=positive, default=300, help="default: 300")
     return parser.parse_args(argv)
 
 
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        NotLearntError: the loss stayed too high, or the keypoints are too far off.
+    """
     options = arguments(argv)
-    samples = SampleSet(options.data)
-    if len(samples) < IMAGES:
-        raise UserError(f"{options.data} has {len(samples)} samples, {IMAGES} are needed")
-    chosen = [samples[i] for i in range(IMAGES)]
+    samples = _first_samples(options.data)
     shutil.rmtree(options.out, ignore_errors=True)
-    with SampleWriter(options.out / "set") as writer:
-        for sample in chosen:
+    set_folder, run_folder = options.out / "set", options.out / "run"
+    with SampleWriter(set_folder) as writer:
+        for sample in samples:
             writer.add(sample)
         writer.finish(source=str(options.data))
 
-    run = options.out / "run"
-    train.main(
-        [
-            str(options.out / "set"),
-            "--out",
-            str(run),
-            "--variant",
-            "mini",
-            "--no-augmentation",
-            "--batch-size",
-            str(IMAGES),
-            "--iterations",
-            str(options.iterations),
-            "--interval",
-            "10",
-        ]
-    )
-    ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(LAST_STAGE)]
-    predictor = HandPredictor(
-        weights_path(run / SNAPSHOTS, options.iterations), "mini", levels=1, engine="caffe"
-    )
-    found = np.stack([predictor.predict(sample.image()).keypoints for sample in chosen])
-    accuracy = pck(found, np.stack([sample.keypoints for sample in chosen]), 0.2)
+    _train(set_folder, run_folder, options.iterations)
+    ratio = read_log(run_folder)[-1]["ratio_to_trivial"][stage_loss_blob(LAST_STAGE)]
+    weights = weights_path(run_folder / SNAPSHOTS, options.iterations)
+    accuracy = _accuracy(HandPredictor(weights, "mini", levels=1, engine="caffe"), samples)
+
     result = (
         f"last stage's loss / trivial {ratio:.3f} (at most {MAX_RATIO}), "
         f"PCK@0.2 on the {IMAGES} images {accuracy:.3f} (at least {MIN_PCK})"
     )
+    # "not >=" because an accuracy of NaN is a failure, too.
     if ratio >= MAX_RATIO or not accuracy >= MIN_PCK:
         raise NotLearntError(f"the chain did not learn: {result}")
     print(f"the chain learns: {result}")
+
+
+def _first_samples(folder: Path) -> list[Sample]:
+    """Return the first IMAGES samples of a set."""
+    samples = SampleSet(folder)
+    if len(samples) < IMAGES:
+        raise UserError(f"{folder} has {len(samples)} samples, {IMAGES} are needed")
+    return [samples[index] for index in range(IMAGES)]
+
+
+def _train(set_folder: Path, run_folder: Path, iterations: int) -> None:
+    """Train the mini variant, all images in every batch, as they are."""
+    options = {
+        "--out": run_folder,
+        "--variant": "mini",
+        "--batch-size": IMAGES,
+        "--iterations": iterations,
+        "--interval": 10,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    train.main([str(set_folder), "--no-augmentation", *words])
+
+
+def _accuracy(predictor: HandPredictor, samples: Sequence[Sample]) -> float:
+    """Return PCK@0.2 of the predictor on the samples."""
+    predicted = [predictor.predict(sample.image()).keypoints for sample in samples]
+    return pck(
+        np.array(predicted, np.float64), np.stack([sample.keypoints for sample in samples]), 0.2
+    )
 
 
 if __name__ == "__main__":

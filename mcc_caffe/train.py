@@ -37,7 +37,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.data.loader import LoaderConfig
-from mcc_caffe.data.samples import LIVE, MIXED, mixture_shares, open_set
+from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
@@ -200,7 +200,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         seed=max(solver.random_seed, 0),
         first_iteration=first_iteration,
     )
-    open_set(loader.source)  # raises where a set is missing, before anything is written
+    open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = existing(options.weights, "weights file") if options.weights else None
     _write_prototxts(folder, solver, net)
     return TrainingConfig(

@@ -1,7 +1,8 @@
-"""The doctor: what it says of this machine, of a broken Caffe and of things that are not there."""
+"""The doctor: its rows for this machine, for a broken Caffe and for missing things."""
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -26,15 +27,10 @@ def test_this_machine():
     pytest.importorskip("caffe", exc_type=ImportError)
     answer = run("mcc_caffe.doctor", "--json")
     assert answer.returncode == 0 and json.loads(answer.stdout)["works"], answer.stdout
-    found = rows(answer)
-    assert found["Caffe"]["found"].startswith("1.0.0, ") and not found["Caffe"]["remedy"]
-    assert (
-        found["layer types"]["status"]
-        == found["LMDB"]["status"]
-        == found["OpenCV"]["status"]
-        == "ok"
-    )
-    assert found["weights"]["found"] == "of mini, packed"
+    row = rows(answer)
+    assert row["Caffe"]["found"].startswith("1.0.0, ") and not row["Caffe"]["remedy"]
+    assert row["layer types"]["status"] == row["LMDB"]["status"] == row["OpenCV"]["status"] == "ok"
+    assert row["weights"]["found"] == "of mini, packed"
 
 
 @pytest.mark.parametrize(
@@ -50,16 +46,16 @@ def test_this_machine():
 def test_a_broken_caffe_is_a_row_with_a_remedy(tmp_path, text, reason):
     answer = run("mcc_caffe.doctor", "--json", env=broken_caffe(tmp_path, text))
     assert answer.returncode == 1 and not json.loads(answer.stdout)["works"]
-    found = rows(answer)
-    assert found["Caffe"]["status"] == "failed" and "make caffe" in found["Caffe"]["remedy"]
-    assert reason in found["Caffe"]["found"] and str(tmp_path) in found["Caffe"]["found"]
-    assert found["BLAS"] == {
+    row = rows(answer)
+    assert row["Caffe"]["status"] == "failed" and "make caffe" in row["Caffe"]["remedy"]
+    assert reason in row["Caffe"]["found"] and str(tmp_path) in row["Caffe"]["found"]
+    assert row["BLAS"] == {
         "name": "BLAS",
         "status": "absent",
         "found": "not known without Caffe",
         "remedy": "",
     }
-    assert found["OpenCV"]["status"] == "ok"
+    assert row["OpenCV"]["status"] == "ok"
 
 
 def test_the_table_marks_each_row(tmp_path):
@@ -76,42 +72,42 @@ FACTS = {
     "version": "1.0.0",
     "path": "/caffe",
     "built": "CPU",
-    "lacks": [],
+    "missing_layers": [],
     "blas": "OpenBLAS",
+    "onednn": True,
     "cuda": False,
     "nccl": False,
 }
 
 
-def statuses(monkeypatch, **changes):
+def rows_of(monkeypatch, **changes):
     monkeypatch.setattr(doctor, "_caffe_facts", lambda: {**FACTS, **changes})
-    return {row.name: row for row in doctor.look()}
+    return {row.name: row for row in doctor.examine()}
 
 
 def test_gpus_are_optional(monkeypatch):
     monkeypatch.setattr(doctor, "gpu_ids", lambda: [])
-    found = statuses(monkeypatch)
-    assert [found[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["absent"] * 3
-    assert all(found[name].remedy for name in ("CUDA", "NCCL", "GPUs"))
+    row = rows_of(monkeypatch)
+    assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["absent"] * 3
+    assert all(row[name].remedy for name in ("CUDA", "NCCL", "GPUs"))
     monkeypatch.setattr(doctor, "gpu_ids", lambda: [0, 1])
-    found = statuses(monkeypatch, cuda=True, nccl=True)
-    assert [found[name].status for name in ("CUDA", "NCCL", "GPUs")] == [
-        "ok"
-    ] * 3 and "0, 1" in found["GPUs"].found
+    row = rows_of(monkeypatch, cuda=True, nccl=True)
+    assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["ok"] * 3 and "0, 1" in row[
+        "GPUs"
+    ].found
 
 
 def test_a_caffe_that_lacks_layers_or_blas(monkeypatch):
-    found = statuses(monkeypatch, lacks=["Python"], blas="")
+    row = rows_of(monkeypatch, missing_layers=["Python"], blas="")
     assert (
-        found["Python layer"].status == "failed"
-        and "WITH_PYTHON_LAYER" in found["Python layer"].remedy
+        row["Python layer"].status == "failed" and "WITH_PYTHON_LAYER" in row["Python layer"].remedy
     )
-    assert found["layer types"].found == "missing: Python" and found["BLAS"].status == "failed"
+    assert row["layer types"].found == "missing: Python" and row["BLAS"].status == "failed"
 
 
 def test_little_room_is_no_failure(monkeypatch):
-    monkeypatch.setattr(doctor, "LITTLE_ROOM", float("inf"))
-    row = statuses(monkeypatch)["disk"]
+    monkeypatch.setattr(doctor, "LEAST_FREE_GB", float("inf"))
+    row = rows_of(monkeypatch)["disk"]
     assert row.status == "absent" and "XDG_CACHE_HOME" in row.remedy
 
 
@@ -119,7 +115,7 @@ def test_an_opencv_without_a_codec_is_named(monkeypatch):
     import cv2
 
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
-    row = statuses(monkeypatch)["OpenCV"]
+    row = rows_of(monkeypatch)["OpenCV"]
     assert row.status == "failed" and "cannot write and read .jpg" in row.found
 
 
@@ -148,17 +144,17 @@ def test_the_blas_is_told_what_the_processor_can(flags, kernels):
 
 
 def test_caffes_blas_uses_no_kernels_of_2004():
-    if not blas_kernels(open("/proc/cpuinfo").read()):
+    if not blas_kernels(pathlib.Path("/proc/cpuinfo").read_text()):
         pytest.skip("this processor has no AVX2")
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
-    told = subprocess.run(
-        [sys.executable, "-c", "from mcc_caffe import doctor; doctor.tell_caffe()"],
+    done = subprocess.run(
+        [sys.executable, "-c", "from mcc_caffe import doctor; doctor.print_caffe_facts()"],
         env=environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    blas = json.loads(told.stdout.splitlines()[-1])["blas"]
+    blas = json.loads(done.stdout.splitlines()[-1])["blas"]
     if "OpenBLAS" not in blas:
         pytest.skip(f"Caffe's BLAS is {blas}")
     assert "Prescott" not in blas
@@ -171,11 +167,11 @@ def test_damaged_or_missing_weights_are_a_row(monkeypatch, tmp_path):
         "shipped_weights",
         lambda variant: tmp_path / "mini.npz" if variant == "mini" else None,
     )
-    row = statuses(monkeypatch)["weights"]
+    row = rows_of(monkeypatch)["weights"]
     assert (
         row.status == "failed"
         and "mini.npz is no whole file of packed weights" in row.found
         and "install the package again" in row.remedy
     )
     monkeypatch.setattr(doctor, "shipped_weights", lambda variant: None)
-    assert statuses(monkeypatch)["weights"].status == "absent"
+    assert rows_of(monkeypatch)["weights"].status == "absent"

@@ -149,9 +149,12 @@ def test_a_full_disk_leaves_no_half_video(tmp_path):
 
 def test_a_disk_that_becomes_full_ends_it_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=5))
-    with pytest.raises(
-        UserError, match="clip.mp4, 32 x 32, 30 frames a second, cannot be written: make room"
-    ), video_writer(tmp_path / "clip.mp4", 30, (32, 32)) as add:
+    with (
+        pytest.raises(
+            UserError, match="clip.mp4, 32 x 32, 30 frames a second, cannot be written: make room"
+        ),
+        video_writer(tmp_path / "clip.mp4", 30, (32, 32)) as add,
+    ):
         add(np.zeros((32, 32, 3), np.uint8))
     assert not list(tmp_path.iterdir())
 

@@ -15,8 +15,10 @@ import pytest
 
 from caffe_build.locate import importable_folder
 from mcc_caffe.caffe_io import pycaffe, snapshots
+from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.loader import LoaderConfig
 from mcc_caffe.training.launcher import launch
 from tests.support.commands import ROOT, log, losses, run, wait_for
 
@@ -31,7 +33,7 @@ def train(*arguments, **options):
 @pytest.fixture(scope="module")
 def finished(drawn_set, tmp_path_factory):
     """A run of 6 iterations with a snapshot every 3."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
+    folder = tmp_path_factory.mktemp("runs") / "finished"
     done = train(drawn_set, "--out", folder, "--iterations", 6, "--snapshot", 3, *FAST)
     assert done.returncode == 0, done.stderr
     return folder
@@ -56,7 +58,7 @@ def test_a_run_leaves_log_snapshots_and_what_it_used(finished):
 
 
 def test_the_first_answer_is_the_trivial_one(finished):
-    """The mini variant starts with the background's bias at 1: every stage's loss is near the trivial answer's."""
+    """The background's bias starts at 1, so that each stage starts near the trivial answer."""
     for ratio in log(finished)[0]["ratio_to_trivial"].values():
         assert 0.8 < ratio < 1.5
 
@@ -90,10 +92,10 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(
     for pair in snapshots.pairs(folder / "snapshots")[:-1]:  # back to iteration 3
         pair.unlink()
     done = train(drawn_set, "--out", folder, "--iterations", 6, "--resume", "auto", *FAST)
-    assert done.returncode == 0 and "resumed at iteration 3" in done.stdout, done.stderr
-    whole, resumed = losses(finished), losses(folder)
+    assert done.returncode == 0 and "resumed at iteration 3" in done.stderr, done.stderr
+    uninterrupted, resumed = losses(finished), losses(folder)
     assert list(resumed) == [1, 2, 3, 4, 5, 6]
-    for iteration, expected in whole.items():
+    for iteration, expected in uninterrupted.items():
         assert resumed[iteration] == pytest.approx(expected, rel=1e-4)
 
 
@@ -135,9 +137,8 @@ def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path)
     (folder / "snapshots/.partial/mcc_iter_9.caffemodel").write_bytes(b"cut by a kill")
     done = train(drawn_set, "--out", folder, "--iterations", 4, "--resume", "auto", *FAST)
     assert done.returncode == 0, done.stderr
-    assert (
-        "passed over:" in done.stdout and "resumed at iteration 3" in done.stdout
-    )  # and from its new place
+    assert "mcc_iter_6.solverstate" in done.stdout + done.stderr  # it names the damaged one
+    assert f"resumed at iteration 3 from {folder}" in done.stderr
     assert not list((folder / "snapshots/.partial").iterdir())
 
 
@@ -150,7 +151,7 @@ def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_
         )
     )
     done = train(drawn_set, "--solver", solver, "--out", tmp_path / "run", "--iterations", 1, *FAST)
-    assert done.returncode == 0 and "Nesterov" in done.stdout, done.stderr
+    assert done.returncode == 0 and "Nesterov" in done.stderr, done.stderr
     state = finished / "snapshots/mcc_iter_3.solverstate"
     done = train(
         drawn_set,
@@ -165,6 +166,28 @@ def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_
         *FAST,
     )
     assert done.returncode == 2 and "history blobs" in done.stderr
+
+
+def test_a_mixture_trains_on_windows_and_in_other_colours(drawn_set, tmp_path):
+    source = f"mix:{drawn_set}*0.5+synth:seed=0&size=64*0.5"
+    options = ("--windows", "1.1,2.5", "--colours")
+    done = train(source, *options, "--out", tmp_path, "--iterations", 2, *FAST)
+    assert done.returncode == 0, done.stderr
+    assert list(losses(tmp_path)) == [1, 2]
+    (layer,) = (
+        layer
+        for layer in read_text("NetParameter", tmp_path / "train.prototxt").layer
+        if layer.type == "Python"
+    )
+    config = LoaderConfig.from_json(layer.python_param.param_str)
+    assert config.source == source and config.colours
+    assert (config.smallest_window, config.largest_window) == (1.1, 2.5)
+
+
+def test_quiet_says_nothing_but_the_result(drawn_set, tmp_path):
+    done = train(drawn_set, "--quiet", "--out", tmp_path, "--iterations", 1, *FAST)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.startswith("finished: iteration 1 of 1, weights ")
 
 
 @pytest.mark.parametrize("without", ["mask", "pose"])
@@ -203,7 +226,7 @@ def test_weights_load_by_name(finished, drawn_set, tmp_path):
         1,
         *FAST,
     )
-    assert done.returncode == 0 and "layers loaded by name; random start: none" in done.stdout
+    assert done.returncode == 0 and "layers loaded by name; random start: none" in done.stderr
 
 
 def test_nan_stops_with_the_iteration_and_the_keys(drawn_set, tmp_path):
@@ -229,7 +252,8 @@ def test_an_unreadable_record_ends_the_run(drawn_set, tmp_path):
     done = train(source, "--out", tmp_path / "run", "--iterations", 20, *FAST)
     assert done.returncode == 4 and "Traceback" not in done.stderr
     assert re.search(
-        r"error: loader worker 0, iteration \d: 00000007_drawn7.jpg: the record is not a Caffe Datum",
+        r"error: loader worker 0, iteration \d: 00000007_drawn7.jpg: "
+        "the record is not a Caffe Datum",
         done.stderr,
     )
 
@@ -251,7 +275,7 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked, cuda, there, words",
+    "asked, cuda, present, words",
     [
         (
             [0],
@@ -263,15 +287,16 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
             [0, 1],
             True,
             [],
-            "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, or leave the GPUs out",
+            "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: "
+            "install NVIDIA's driver, or leave the GPUs out",
         ),
         ([0, 2], True, [0, 1], "GPU 2 does not exist: nvidia-smi lists 0, 1"),
         ([1, 1], True, [0, 1], "name one GPU twice"),
     ],
 )
-def test_what_is_said_of_gpus(monkeypatch, asked, cuda, there, words):
+def test_the_error_says_why_gpus_cannot_be_used(monkeypatch, asked, cuda, present, words):
     monkeypatch.setattr(pycaffe, "has_cuda", lambda: cuda)
-    monkeypatch.setattr(pycaffe, "gpu_ids", lambda: there)
+    monkeypatch.setattr(pycaffe, "gpu_ids", lambda: present)
     with pytest.raises(pycaffe.UserError, match=words):
         pycaffe.require_gpus(asked)
 
@@ -300,15 +325,25 @@ def test_what_is_said_of_gpus(monkeypatch, asked, cuda, there, words):
         ),
         (["{set}", "--iterations", "0"], "0 is not above 0"),
         (["{set}", "--gpus", "zero"], "'zero' is no list of GPU ids"),
+        (["mix:{set}"], "'{set}' in 'mix:{set}' is no source and its share: write mix:A*0.5+B*0.5"),
+        (["mix:{set}*-1"], "'{set}*-1' in 'mix:{set}*-1' is no source and its share"),
+        (["mix:{set}*0.5+{tmp}/none*0.5"], "none/images/data.mdb was not found"),
+        (["{set}", "--windows", "2.5"], "'2.5' is no pair such as 1.1,2.5"),
+        (["{set}", "--windows", "2.5,1.1"], "'2.5,1.1' is no pair such as 1.1,2.5"),
+        (["{set}", "--windows", "1.1,inf"], "'1.1,inf' is no pair such as 1.1,2.5"),
+        (
+            ["{set}", "--colours", "--no-augmentation"],
+            "--windows and --colours are augmentation: leave them or --no-augmentation out",
+        ),
     ],
 )
 def test_wrong_arguments_give_one_line(arguments, message, drawn_set, tmp_path):
-    places = dict(tmp=tmp_path, set=drawn_set, root=ROOT)
+    paths = {"tmp": tmp_path, "set": drawn_set, "root": ROOT}
     (tmp_path / "wrong.prototxt").write_text('net: "prototxt/mini/train.prototxt" type: "Adamant"')
-    done = train(*(argument.format(**places) for argument in arguments), "--out", tmp_path / "run")
+    done = train(*(argument.format(**paths) for argument in arguments), "--out", tmp_path / "run")
     assert (
         done.returncode == 2
-        and message.format(**places) in done.stderr
+        and message.format(**paths) in done.stderr
         and "Traceback" not in done.stderr
     )
     assert (
@@ -323,7 +358,7 @@ def test_a_run_is_not_overwritten(finished, drawn_set):
     assert done.returncode == 2 and "is at iteration 6 already" in done.stderr
 
 
-def _rank(rank, folder):
+def _fail_in_rank_1(rank, folder):
     (folder / str(rank)).write_text(str(os.getpid()))
     if rank == 1:
         sys.exit(7)
@@ -333,7 +368,7 @@ def _rank(rank, folder):
 def test_a_failed_rank_ends_the_others(tmp_path):
     start = time.monotonic()
     with pytest.raises(UserError, match="rank 1 ended with exit code 7") as caught:
-        launch(_rank, 3, tmp_path)
+        launch(_fail_in_rank_1, 3, tmp_path)
     assert time.monotonic() - start < 60 and caught.value.code == 7
     for path in tmp_path.iterdir():
         assert not pathlib.Path(f"/proc/{path.read_text()}").exists()
@@ -361,7 +396,7 @@ def test_losses_are_finite_numbers(finished):
 
 
 def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_path):
-    """`caffe train` with our solver, net and Python layer, its embedded interpreter starting the workers."""
+    """`caffe train` takes our solver, net and layer; its embedded Python starts the workers."""
     net = (
         (ROOT / "prototxt/mini/train.prototxt")
         .read_text()

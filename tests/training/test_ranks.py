@@ -1,8 +1,9 @@
-"""Several processes train one network: under mpirun, and launched by --processes. Real Caffe, the mini net, drawn hands."""
+"""Several processes work together: under mpirun, and launched by --processes."""
 
 import importlib.util
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -53,7 +54,10 @@ def weights(folder, iteration):
 
 @pytest.fixture(scope="module")
 def sgd(tmp_path_factory):
-    """The mini solver with SGD: unlike Adam's, its steps grow with the gradients, so that a sum would not pass for a mean."""
+    """The mini solver with SGD.
+
+    Unlike Adam's, its steps grow with the gradients, so that a sum would not pass for a mean.
+    """
     path = tmp_path_factory.mktemp("solver") / "sgd.prototxt"
     text = (ROOT / "solver/mini/solver.prototxt").read_text()
     path.write_text(
@@ -94,13 +98,13 @@ def test_two_ranks_learn_as_one_process_with_both_batches_also_resumed(
     options = (drawn_set, "--solver", sgd, "--out", tmp_path, "--batch-size", 2)
     done = train(launcher, *options, "--iterations", 3)
     assert done.returncode == 0 and "finished: iteration 3 of 3" in done.stdout, done.stderr
-    assert done.stdout.count("finished") == 1 and "2 processes" in done.stdout
+    assert done.stdout.count("finished") == 1 and "2 processes" in done.stderr
     np.testing.assert_allclose(weights(tmp_path, 3), weights(alone, 3), atol=1e-5)
 
     done = train(
         launcher, *options, "--iterations", 5, "--resume", "auto"
     )  # SGD's momentum counts: every rank must have it
-    assert done.returncode == 0 and done.stdout.count("resumed at iteration 3") == 1, done.stderr
+    assert done.returncode == 0 and done.stderr.count("resumed at iteration 3") == 1, done.stderr
     np.testing.assert_allclose(weights(tmp_path, 5), weights(alone, 5), atol=1e-5)
     assert (
         np.abs(weights(alone, 5) - weights(alone, 3)).max() > 3e-4
@@ -113,26 +117,33 @@ def test_two_ranks_learn_as_one_process_with_both_batches_also_resumed(
     assert line["images_per_second"] == pytest.approx(4 / line["seconds"])
 
 
+def _proc(pid, name):
+    return pathlib.Path(f"/proc/{pid}/{name}").read_text()
+
+
 def children(process):
     """Process ids of the ranks, in their order."""
-    pids = map(int, open(f"/proc/{process.pid}/task/{process.pid}/children").read().split())
+    pids = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [
         pid
-        for pid in pids
-        if re.search("mcc_caffe.train|spawn_main", open(f"/proc/{pid}/cmdline").read())
+        for pid in map(int, pids)
+        if re.search("mcc_caffe.train|spawn_main", _proc(pid, "cmdline"))
     ]
 
 
 def lives(pid):
-    """Whether a process is there and no zombie that nobody fetched yet."""
+    """Whether a process exists and is no zombie that nobody fetched yet."""
     try:
-        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+        return _proc(pid, "stat").rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
 def begin(launcher, drawn_set, folder):
-    """Starts a long run of two ranks; returns it and the ranks' process ids once two iterations are done."""
+    """Starts a long run of two ranks and waits until it has done two iterations.
+
+    Returns its process and the process ids of the ranks.
+    """
     words = command(launcher, drawn_set, "--out", folder, "--iterations", 500, "--batch-size", 1)
     process = subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -144,7 +155,10 @@ def begin(launcher, drawn_set, folder):
 
 
 def end(process, ranks, folder):
-    """Waits for the end, which must come soon, leave no rank behind, and leave a snapshot of the last iteration; returns the output."""
+    """Waits for the end of the run and returns its output.
+
+    The end must come soon, leave no rank behind, and leave a snapshot of the last iteration.
+    """
     start = time.monotonic()
     output = "".join(process.communicate(timeout=60))
     assert time.monotonic() - start < 20
@@ -180,7 +194,7 @@ def test_a_killed_rank_ends_the_run_with_a_snapshot_that_resumes(launcher, drawn
         "auto",
         *FAST,
     )
-    assert done.returncode == 0 and f"resumed at iteration {last} " in done.stdout, done.stderr
+    assert done.returncode == 0 and f"resumed at iteration {last} " in done.stderr, done.stderr
 
 
 @both
@@ -199,14 +213,14 @@ def test_bad_data_of_one_rank_ends_all_with_one_line(launcher, drawn_set, tmp_pa
     source = tmp_path / "set"
     shutil.copytree(drawn_set, source)
     config = LoaderConfig(str(source), 2, 128, 1.0)
-    place = indices(config, 10, 1, 1, 2)[0]  # rank 1 meets it in its second iteration
+    index = indices(config, 10, 1, 1, 2)[0]  # rank 1 meets it in its second iteration
     with lmdb.open(str(source / "images")) as database, database.begin(write=True) as transaction:
-        transaction.put(f"{place:08d}_drawn{place}.jpg".encode(), b"not a Datum")
+        transaction.put(f"{index:08d}_drawn{index}.jpg".encode(), b"not a Datum")
     done = train(launcher, source, "--out", tmp_path / "run", "--batch-size", 2, "--iterations", 20)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert (
         done.stderr.count("the record is not a Caffe Datum") == 1
-        and f"error: {place:08d}_drawn" in done.stderr
+        and f"error: {index:08d}_drawn" in done.stderr
     )
     assert [line["iteration"] for line in log(tmp_path / "run")] == [1]
 
@@ -228,18 +242,17 @@ def test_without_mpi4py_the_remedy_is_said(drawn_set, tmp_path):
 
 def _exchange(rank, shared, folder):
     ranks = LocalRanks(rank, 3, shared)
-    for turn, size in enumerate(
-        (7, 1 << 20, (5 << 19) + 3, 7, 7, 7)
-    ):  # below, at and above the chunk that goes at once
+    # Sizes below, at and above the chunk that goes at once.
+    for turn, size in enumerate((7, 1 << 20, (5 << 19) + 3, 7, 7, 7)):
         values = np.arange(size, dtype=np.float32) % 1000 + np.float32([[1], [20], [300]]) * (
             turn + 1
         )
-        mine, sent = values[rank].copy(), values[rank].copy()
+        averaged, received = values[rank].copy(), values[rank].copy()
         time.sleep(0.05 * ((rank + turn) % 3))
-        ranks.average(mine)
-        ranks.broadcast(sent)
-        np.testing.assert_allclose(mine, values.mean(axis=0), rtol=1e-6)
-        np.testing.assert_array_equal(sent, values[0])
+        ranks.average(averaged)
+        ranks.broadcast(received)
+        np.testing.assert_allclose(averaged, values.mean(axis=0), rtol=1e-6)
+        np.testing.assert_array_equal(received, values[0])
     (folder / str(rank)).touch()
     while rank == 0 and len(list(folder.iterdir())) < 3:  # its end is the end of all
         time.sleep(0.01)
@@ -262,10 +275,10 @@ def mpirun(module, *arguments):
 
 def results_below(folder):
     """{file name: its JSON without the times} of what infer wrote."""
-    found = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    reports = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
     return {
-        name: {key: value for key, value in result.items() if key != "seconds"}
-        for name, result in found.items()
+        name: {key: value for key, value in report.items() if key != "seconds"}
+        for name, report in reports.items()
     }
 
 
