@@ -1,17 +1,21 @@
-"""Packs weights to ship them: float16, half as large.
+"""Packs weights as float16, half as large, so that they can ship with the package.
 
-    python -m mcc_caffe.pack runs/mini/snapshots/mcc_iter_40000.caffemodel mcc_caffe/pretrained/mini.npz
+    python -m mcc_caffe.pack runs/mini/snapshots/mcc_iter_40000.caffemodel \\
+        mcc_caffe/pretrained/mini.npz
 
-Every command takes packed weights where it takes a caffemodel. What they are is said inside: variant and net from the
-caffemodel, its iterations from its name, its date from the file's, and what it was trained on, with which input, from its
-run's prototxt.
+Every command takes packed weights where it takes a caffemodel. The file says what it holds: the
+variant and the net (from the caffemodel), the iterations (from its name), the date (of its file),
+and the training data and the input size (from the run's prototxt).
 """
 
 import argparse
 import datetime
 import json
+import logging
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import read_text
@@ -22,10 +26,14 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.data.samples import LIVE
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
+# The names of our nets, as caffemodels have them: group 1 is the net, group 2 the variant.
 NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|deploy)")
 
+_log = logging.getLogger(__name__)
 
-def arguments(argv=None) -> argparse.Namespace:
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("weights", type=pathlib.Path, metavar="FILE.caffemodel", help="weights of one of our nets")
@@ -33,40 +41,58 @@ def arguments(argv=None) -> argparse.Namespace:
     add(
         "--data",
         metavar="TEXT",
-        help="what the weights were trained on (default: what the run's train.prototxt names)",
+        help="what the weights were trained on (default: the set that the run names)",
     )
     add(
         "--input-size",
         type=input_side,
         metavar="PIXELS",
-        help="side of the input with which these weights find most (default: the run's)",
+        help="side of the input with which these weights are the most accurate "
+        "(default: that of the run)",
     )
     return parser.parse_args(argv)
 
 
-def metadata(path: pathlib.Path, net: str, data: str = None, input_size: int = None) -> dict:
-    """What packed weights say of themselves; UserError where the net is none of ours. data, input_size: where they are not the run's."""
-    ours = NET.fullmatch(net)
-    if not ours:
+def make_metadata(
+    path: pathlib.Path, net: str, *, data: str | None = None, input_size: int | None = None
+) -> dict[str, Any]:
+    """Return what packed weights say of themselves (see `mcc_caffe.caffe_io.packed_weights`).
+
+    Args:
+        path: Caffemodel, a snapshot of a run if it lies where runs have them.
+        net: Name of the net in the caffemodel.
+        data: What the weights were trained on; None for the set that the run names.
+        input_size: Side of the input in pixels; None for that of the run.
+
+    Raises:
+        UserError: If the net is none of ours.
+    """
+    match = NET.fullmatch(net)
+    if not match:
         raise UserError(
-            f"{path} holds the net {net!r}: only those of prototxt/ are packed, whose names begin with MCC_"
+            f"{path} holds the net {net!r}: "
+            "only those of prototxt/ are packed, whose names begin with MCC_"
         )
+    net_name, variant = match.groups()
     iterations = re.search(r"_iter_(\d+)$", path.stem)
-    run = data_settings(path)
-    facts = {
-        "variant": ours[2],
-        "net": ours[1],
+    run_settings = read_data_settings(path)
+    metadata = {
+        "variant": variant,
+        "net": net_name,
         "iterations": iterations and int(iterations[1]),
-        "data": data or shortened(run.get("source")),
+        "data": data or shorten_source(run_settings.get("source")),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
     }
-    own = VARIANTS[ours[2]].input_size
-    side = input_size or run.get("input_size", own)
-    return facts if side == own else {**facts, "input_size": side}
+    default_size = VARIANTS[variant].input_size
+    size = input_size or run_settings.get("input_size", default_size)
+    return metadata if size == default_size else {**metadata, "input_size": size}
 
 
-def data_settings(path: pathlib.Path) -> dict:
-    """The data layer's settings (see loader.LoaderConfig) in the run whose snapshot `path` is; empty where no run is there."""
+def read_data_settings(path: pathlib.Path) -> dict[str, Any]:
+    """Return the settings of the data layer in the run whose snapshot `path` is.
+
+    They are those of `mcc_caffe.data.loader.LoaderConfig`; empty if `path` belongs to no run.
+    """
     prototxt = path.absolute().parent.parent / "train.prototxt"
     layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []
     return next(
@@ -74,24 +100,23 @@ def data_settings(path: pathlib.Path) -> dict:
     )
 
 
-def shortened(source: str) -> str:
-    """A set's name for others: of a folder its last two names."""
-    return (
-        source
-        if source is None or source.startswith(LIVE)
-        else "/".join(pathlib.Path(source).parts[-2:])
-    )
+def shorten_source(source: str | None) -> str | None:
+    """Return a set's name without the folders of this machine: the last two parts of a path."""
+    if source is None or source.startswith(LIVE):
+        return source
+    return "/".join(pathlib.Path(source).parts[-2:])
 
 
-def main(argv=None) -> None:
-    options = arguments(argv)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Pack the weights that the options name."""
+    options = parse_arguments(argv)
     layers, net = read_caffemodel(options.weights)
-    facts = metadata(options.weights, net, options.data, options.input_size)
-    content = packed_weights.to_bytes(layers, facts)
+    metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
+    content = packed_weights.to_bytes(layers, metadata)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(options.out, content)
     print(f"{options.out}: {len(content) / 2**20:.1f} MiB")
-    print(f"{len(layers)} layers, {json.dumps(facts)}")
+    _log.info("%d layers, %s", len(layers), json.dumps(metadata))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,49 @@
-"""Draws the learning curves of runs: `python -m mcc_caffe.plot runs/mini [more runs] --out curves.png`."""
+"""Draws the learning curves of trainings.
+
+    python -m mcc_caffe.plot runs/mini
+    python -m mcc_caffe.plot runs/mini runs/other --out curves.png
+
+The three panels show the total loss, each stage's loss as a share of the trivial answer's, and the
+mask's loss. The trivial answer are heatmaps of zeros.
+"""
 
 import argparse
 import pathlib
+from collections.abc import Sequence
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from mcc_caffe.core.commands import command_parser, run_command
+from mcc_caffe.core.figures import as_png, pyplot
+from mcc_caffe.core.files import write_whole
 from mcc_caffe.paper import MASK_LOSS_BLOB
-from mcc_caffe.training.run_log import LOG, read_log
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (the backend comes first)
+from mcc_caffe.training.run_log import LOG, LogLine, read_log
 
 
-def arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     parser.add_argument(
         "runs", nargs="+", type=pathlib.Path, help=f"folders of runs, each with its {LOG}"
     )
     parser.add_argument(
-        "--out", type=pathlib.Path, help="picture to write (default: curves.png in the first run)"
+        "--out",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="picture to write (default: curves.png in the first run)",
     )
     return parser.parse_args(argv)
 
 
-def draw(logs: dict):
-    """A figure of {run: log lines}: total loss, each stage's ratio to the trivial answer, mask loss."""
+def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
+    """Draw the curves of some runs.
+
+    Args:
+        logs: {run folder: lines of its log}.
+
+    Returns:
+        The figure, of three panels.
+    """
     figure, (total, stages, mask) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     for run, lines in logs.items():
         iterations = [line["iteration"] for line in lines]
@@ -35,28 +53,25 @@ def draw(logs: dict):
             ratios = [line["ratio_to_trivial"][name] for line in lines]
             stages.plot(iterations, ratios, label=f"{label}{name}", alpha=0.8)
         if MASK_LOSS_BLOB in lines[0]["losses"]:
-            mask.plot(
-                iterations, [line["losses"][MASK_LOSS_BLOB] for line in lines], label=label or None
-            )
+            mask_losses = [line["losses"][MASK_LOSS_BLOB] for line in lines]
+            mask.plot(iterations, mask_losses, label=label or None)
     stages.axhline(1, color="grey", linestyle=":", label="trivial answer")
     stages.legend(fontsize="small")
     if len(logs) > 1:
         total.legend(fontsize="small")
-    for axes, title in (
-        (total, "total loss"),
-        (stages, "heatmap loss / trivial answer's"),
-        (mask, "mask loss"),
-    ):
+    titles = ("total loss", "heatmap loss / trivial answer's", "mask loss")
+    for axes, title in zip((total, stages, mask), titles):
         axes.set(title=title, xlabel="iteration")
         axes.grid(alpha=0.3)
     return figure
 
 
-def main(argv=None) -> None:
-    options = arguments(argv)
-    figure = draw({run: read_log(run) for run in options.runs})
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw the curves of the runs and write the picture."""
+    options = parse_arguments(argv)
+    figure = draw_curves({run: read_log(run) for run in options.runs})
     out = options.out or options.runs[0] / "curves.png"
-    figure.savefig(out, dpi=100)
+    write_whole(out, as_png(figure, dpi=100))
     print(out)
 
 

@@ -1,26 +1,34 @@
-"""Makes weights of our net, variant paper, out of those of the network that the paper modified: OpenPose's hand model [9].
+"""Makes weights for our network out of those of OpenPose's hand model.
 
-    python -m mcc_caffe.surgery --openpose pose_iter_102000.caffemodel --out mcc_from_openpose.caffemodel
-    python -m mcc_caffe.train data/lmdb/train --variant paper --weights mcc_from_openpose.caffemodel
+    python -m mcc_caffe.surgery --openpose pose_iter_102000.caffemodel \\
+        --out mcc_from_openpose.caffemodel
+    python -m mcc_caffe.train data/lmdb/train --variant paper \\
+        --weights mcc_from_openpose.caffemodel
 
-[9] (Simon et al. 2017) has our trunk and our stages 2 to 6 under our names, and no mask. What
-differs is what the stages see first. Its stage t sees the 22 maps of the stage before it and the
-128 channels of F:
+OpenPose's hand model (Simon et al. 2017, [9] in the paper) is the network that the paper modified.
+It has our trunk and our stages 2 to 6 under our names, and no mask. The stages differ in their
+first layers. Stage t of [9] sees the 22 heatmaps of the stage before it and the 128 channels of F.
 
-- Stages 3 to 6 of our net see the mask's two channels between these: there they get zeros. Given
-  the same maps before them they find what [9]'s find, until training makes use of the mask.
-- Our stage 2 has no maps before it. It takes the weights of the 128 channels, and its bias takes in
-  what [9]'s adds where no joint is near: the background's map is 1 everywhere, the joints' are 0.
-  Along the picture's border, where the maps end within the kernel, [9] adds less.
+- Stages 3 to 6 of our network see the mask's two channels between these. The new weights are zero
+  there. Given the same heatmaps, our stages answer as [9]'s do, until training makes use of the
+  mask.
+- Stage 2 of our network has no heatmaps before it. It takes the weights of the 128 channels. Its
+  bias takes in what [9]'s layer adds where no joint is near: there the background's heatmap is 1
+  and those of the joints are 0. Along the border of the picture, where the kernel reaches beyond
+  the heatmaps, [9] adds less.
 
-The first stage of [9], conv6_1_CPM and conv6_2_CPM, is left out. In our net the latter name is the
-mask head's, which starts at random: the masks mean nothing before training. VGG-19 needs no
-surgery, since weights are loaded by name: `python -m mcc_caffe.train ... --weights
-VGG_ILSVRC_19_layers.caffemodel` fills conv1_1 to conv5_2.
+The first stage of [9], conv6_1_CPM and conv6_2_CPM, is left out. Our mask head has the name
+conv6_2_CPM; it starts at random, and so the masks mean nothing before training.
+
+VGG-19 needs no surgery, because weights are loaded by name: `python -m mcc_caffe.train ...
+--weights VGG_ILSVRC_19_layers.caffemodel` fills conv1_1 to conv5_2.
 """
 
 import argparse
+import logging
 import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,10 +39,23 @@ from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import BACKGROUND, HEATMAPS, MASK_CLASSES, PAPER, POSE_STAGES
 
 MASK_HEAD = "conv6_2_CPM"
-FIRST, *LATER = (f"Mconv1_stage{stage}" for stage in POSE_STAGES)  # the stages' first layers
+# The first layers of the stages: of stage 2, and of stages 3 to 6.
+FIRST, *LATER = (f"Mconv1_stage{stage}" for stage in POSE_STAGES)
+
+Shapes = dict[str, list[tuple[int, ...]]]  # {layer: [shape of its kernel, of its bias]}
+
+_log = logging.getLogger(__name__)
 
 
-def arguments(argv=None) -> argparse.Namespace:
+class Layer(NamedTuple):
+    """The parameters of a convolution: kernel (N, C, h, w) and bias (N,)."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     parser.add_argument(
         "--openpose",
@@ -49,75 +70,96 @@ def arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def wanted_shapes(own: dict) -> dict:
-    """Return {layer: [shape, ...]} that [9] must have, of those of our net.
+def openpose_shapes(our_shapes: Shapes) -> Shapes:
+    """Return the shapes that the parameters of OpenPose's hand model must have.
 
-    It has no mask head, and each of its stages sees 22 maps and F.
+    They are those of our network, but for the mask head, which is left out, and the first layers
+    of the stages, which see 22 heatmaps and F.
+
+    Args:
+        our_shapes: Shapes of our network, variant paper.
     """
-    shapes = {name: list(both) for name, both in own.items() if name != MASK_HEAD}
+    shapes = {name: list(of_layer) for name, of_layer in our_shapes.items() if name != MASK_HEAD}
+    features = our_shapes[MASK_HEAD][0][1]
     for name in (FIRST, *LATER):
         channels, _, *kernel = shapes[name][0]
-        features = own[MASK_HEAD][0][1]
         shapes[name][0] = (channels, HEATMAPS + features, *kernel)
     return shapes
 
 
-def check(path: pathlib.Path, layers: dict, wanted: dict) -> None:
-    """WeightsError where {layer: [array, ...]} are not [9]'s."""
-    missing = [name for name in wanted if name not in layers]
+def check_layers(path: pathlib.Path, layers: dict[str, list[np.ndarray]], expected: Shapes) -> None:
+    """Check that a caffemodel has all layers of OpenPose's hand model.
+
+    Args:
+        path: Path of the caffemodel, for messages.
+        layers: {layer: [kernel, bias]} of the caffemodel.
+        expected: The shapes that they must have.
+
+    Raises:
+        WeightsError: If a layer is missing or has another shape.
+    """
+    missing = [name for name in expected if name not in layers]
     if missing:
         raise WeightsError(
-            f"{path} is not OpenPose's hand model: it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}; "
+            f"{path} is not OpenPose's hand model: "
+            f"it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}; "
             "give its pose_iter_102000.caffemodel"
         )
-    for name, shapes in wanted.items():
-        found = [blob.shape for blob in layers[name]]
-        if found != shapes:
+    for name, shapes in expected.items():
+        actual = [blob.shape for blob in layers[name]]
+        if actual != shapes:
             raise WeightsError(
-                f"{path} is not OpenPose's hand model: layer {name} is {found} and should be {shapes}; "
+                f"{path} is not OpenPose's hand model: "
+                f"layer {name} is {actual} and should be {shapes}; "
                 "give its pose_iter_102000.caffemodel"
             )
 
 
-def with_mask_channels(kernel: np.ndarray, place: int) -> np.ndarray:
-    """Return a kernel (N, C, h, w) that also sees the mask's channels, at `place`, with zeros."""
-    return np.insert(kernel, [place] * MASK_CLASSES, 0, axis=1)
+def insert_mask_channels(kernel: np.ndarray, index: int) -> np.ndarray:
+    """Return a kernel (N, C, h, w) with zeros for the mask's two channels, inserted at `index`."""
+    return np.insert(kernel, [index] * MASK_CLASSES, 0, axis=1)
 
 
-def first_stage(kernel: np.ndarray, bias: np.ndarray) -> tuple:
-    """Return our (kernel, bias) of stage 2's first layer, on [mask, F], of [9]'s, on [maps, F].
+def transplant_first(layer: Layer) -> Layer:
+    """Turn [9]'s first layer of stage 2, on [heatmaps, F], into ours, which sees [mask, F].
 
     The bias takes in the answer "no joint anywhere": background 1, joints 0.
     """
-    nothing = kernel[:, BACKGROUND].sum(axis=(1, 2))
-    return with_mask_channels(kernel[:, HEATMAPS:], 0), bias + nothing
+    no_joint = layer.kernel[:, BACKGROUND].sum(axis=(1, 2))
+    return Layer(insert_mask_channels(layer.kernel[:, HEATMAPS:], 0), layer.bias + no_joint)
 
 
-def main(argv=None) -> None:
-    options = arguments(argv)
+def transplant_later(layer: Layer) -> Layer:
+    """Turn [9]'s first layer of a later stage into ours, which sees [heatmaps, mask, F]."""
+    return Layer(insert_mask_channels(layer.kernel, HEATMAPS), layer.bias)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write our network's weights made of OpenPose's."""
+    options = parse_arguments(argv)
     layers, _ = read_caffemodel(options.openpose)
     caffe = import_caffe()
     caffe.set_random_seed(0)
     net = caffe.Net(str(shipped(f"prototxt/{PAPER.name}/deploy.prototxt")), caffe.TEST)
-    wanted = wanted_shapes(net_shapes(net))
-    check(options.openpose, layers, wanted)
-    for name in wanted:
-        kernel, bias = layers[name]
+    expected = openpose_shapes(net_shapes(net))
+    check_layers(options.openpose, layers, expected)
+    for name in expected:
+        layer = Layer(*layers[name])
         if name == FIRST:
-            kernel, bias = first_stage(kernel, bias)
+            layer = transplant_first(layer)
         elif name in LATER:
-            kernel = with_mask_channels(kernel, HEATMAPS)
-        net.params[name][0].data[...] = kernel
-        net.params[name][1].data[...] = bias
+            layer = transplant_later(layer)
+        net.params[name][0].data[...] = layer.kernel
+        net.params[name][1].data[...] = layer.bias
     options.out.parent.mkdir(parents=True, exist_ok=True)
     partial = options.out.with_name(f".{options.out.name}.partial")
     net.save(str(partial))
     partial.replace(options.out)
-    print(f"{options.out}: {len(wanted)} layers of {options.openpose}")
-    print(f"with zeros for the mask: {', '.join((FIRST, *LATER))}")
-    print(f'without maps before it, "no joint anywhere" in its bias: {FIRST}')
-    print(f"left to training, at its random start: {MASK_HEAD}")
-    print(f"left out: {', '.join(name for name in layers if name not in wanted) or 'none'}")
+    print(f"{options.out}: {len(expected)} layers of {options.openpose}")
+    _log.info("with zeros for the mask: %s", ", ".join((FIRST, *LATER)))
+    _log.info('without heatmaps before it, "no joint anywhere" in its bias: %s', FIRST)
+    _log.info("left to training, at its random start: %s", MASK_HEAD)
+    _log.info("left out: %s", ", ".join(name for name in layers if name not in expected) or "none")
 
 
 if __name__ == "__main__":

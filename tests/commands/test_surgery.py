@@ -1,4 +1,4 @@
-"""Weights of OpenPose's hand model [9] in our net: stages that answer alike, in real Caffe."""
+"""Weights of OpenPose's hand model [9] in our net: real Caffe shows that the stages agree."""
 
 import shutil
 
@@ -24,7 +24,10 @@ CHANNELS = (64, 128, 256, 512)
 
 
 def openpose_prototxt() -> str:
-    """[9]'s hand network as its authors describe it: VGG-19 to conv4_4, three convolutions, 6 stages of 22 maps, no mask."""
+    """[9]'s hand network as its authors describe it.
+
+    It has VGG-19 up to conv4_4, three convolutions, and 6 stages of 22 maps; it has no mask.
+    """
     net = messages().NetParameter(
         name="openpose hand", input=["image"], input_dim=[1, 3, SIDE, SIDE]
     )
@@ -86,16 +89,17 @@ def openpose(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def transplanted(openpose):
-    """What the command made of it: (standard output, caffemodel)."""
+    """(messages of the command, caffemodel that it wrote)."""
     out = openpose[1].with_name("mcc_from_openpose.caffemodel")
     done = run("mcc_caffe.surgery", "--openpose", openpose[1], "--out", out)
     assert done.returncode == 0, done.stderr
     assert not list(out.parent.glob(".*"))
-    return done.stdout, out
+    assert done.stdout == f"{out}: 50 layers of {openpose[1]}\n"
+    return done.stderr, out
 
 
 def transplanted_net(transplanted):
-    """Our net with these weights, fed with random pictures and run."""
+    """Return our net with these weights, after a forward pass on a random picture."""
     caffe = import_caffe()
     net = caffe.Net(str(ROOT / "prototxt/paper/deploy.prototxt"), caffe.TEST)
     load_weights(net, transplanted[1])
@@ -109,39 +113,38 @@ def run_on_noise(net):
     net.forward()
 
 
-def assert_same(found, expected):
-    assert expected.std() > 0.01 and np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+def assert_same(actual, expected):
+    assert expected.std() > 0.01 and np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_our_stages_answer_as_openposes_given_the_same_maps(openpose, transplanted):
-    """F is the same, stage 2 inside, and stages 3 to 6 where the maps before them are the same."""
-    net, other = transplanted_net(transplanted), openpose[0]
-    run_on_noise(other)
-    assert_same(net.blobs["conv5_3_CPM"].data, other.blobs["conv5_3_CPM"].data)
+    """F agrees, stage 2 agrees away from the border, stages 3 to 6 on equal maps before them."""
+    ours, theirs = transplanted_net(transplanted), openpose[0]
+    run_on_noise(theirs)
+    assert_same(ours.blobs["conv5_3_CPM"].data, theirs.blobs["conv5_3_CPM"].data)
 
-    nothing = other.blobs["conv6_2_CPM"].data
-    nothing[...] = 0
-    nothing[:, 21] = 1
-    other.forward(start="concat_stage2", end="Mconv1_stage2")
-    other.blobs["Mconv1_stage2"].data[...] = np.maximum(other.blobs["Mconv1_stage2"].data, 0)
-    inside = np.s_[:, :, 3:-3, 3:-3]  # a kernel of 7 ends outside the maps elsewhere
-    first = other.blobs["Mconv1_stage2"].data[inside]
-    assert_same(net.blobs["Mconv1_stage2"].data[inside], first)
+    no_joint = theirs.blobs["conv6_2_CPM"].data
+    no_joint[...] = 0
+    no_joint[:, 21] = 1
+    theirs.forward(start="concat_stage2", end="Mconv1_stage2")
+    theirs.blobs["Mconv1_stage2"].data[...] = np.maximum(theirs.blobs["Mconv1_stage2"].data, 0)
+    inside = np.s_[:, :, 3:-3, 3:-3]  # elsewhere a kernel of 7 reaches beyond the maps
+    first = theirs.blobs["Mconv1_stage2"].data[inside]
+    assert_same(ours.blobs["Mconv1_stage2"].data[inside], first)
 
-    other.blobs["Mconv7_stage2"].data[...] = net.blobs["Mconv7_stage2"].data
-    other.forward(start="concat_stage3")
+    theirs.blobs["Mconv7_stage2"].data[...] = ours.blobs["Mconv7_stage2"].data
+    theirs.forward(start="concat_stage3")
     for name in STAGES[1:]:
-        assert_same(net.blobs[name].data, other.blobs[name].data)
-    assert net.blobs["conv6_2_CPM"].data.std() > 0  # the mask is there, and is not looked at
+        assert_same(ours.blobs[name].data, theirs.blobs[name].data)
+    assert ours.blobs["conv6_2_CPM"].data.std() > 0  # there is a mask, but it has no effect
 
 
 def test_the_command_says_what_is_left_to_training(transplanted):
-    layers, zeros, first, left, out = transplanted[0].splitlines()
-    assert ": 50 layers of " in layers
+    zeros, first, left, out = transplanted[0].splitlines()
     assert zeros == "with zeros for the mask: " + ", ".join(
         f"Mconv1_stage{stage}" for stage in range(2, 7)
     )
-    assert first == 'without maps before it, "no joint anywhere" in its bias: Mconv1_stage2'
+    assert first == 'without heatmaps before it, "no joint anywhere" in its bias: Mconv1_stage2'
     assert left == "left to training, at its random start: conv6_2_CPM"
     assert out == "left out: conv6_1_CPM, conv6_2_CPM"
 
@@ -150,27 +153,28 @@ def test_the_mask_head_starts_as_the_fillers_start_it(transplanted):
     net = transplanted_net(transplanted)
     kernel, bias = (blob.data for blob in net.params["conv6_2_CPM"])
     assert kernel.std() == pytest.approx(0.01, rel=0.2) and not bias.any()
-    for stage, place in ((2, 0), (3, 22), (4, 22), (5, 22), (6, 22)):
+    for stage, mask_channel in ((2, 0), (3, 22), (4, 22), (5, 22), (6, 22)):
         kernel = net.params[f"Mconv1_stage{stage}"][0].data
-        assert not kernel[:, place : place + 2].any()
-        assert np.delete(kernel, (place, place + 1), axis=1).all()
+        mask_channels = (mask_channel, mask_channel + 1)
+        assert not kernel[:, mask_channels].any()
+        assert np.delete(kernel, mask_channels, axis=1).all()
 
 
 @pytest.mark.parametrize("suffix", ["", "_without_mask", "_without_pose"])
 def test_openposes_file_is_not_loaded_without_surgery(suffix, openpose):
-    """The name conv6_2_CPM is our mask head's: its weights in there would be nonsense."""
+    """Its conv6_2_CPM is another layer than our mask head of that name."""
     caffe = import_caffe()
     net = caffe.Net(str(ROOT / f"prototxt/mini/deploy{suffix}.prototxt"), caffe.TEST)
     before = net.params["conv1_1"][0].data.copy()
     with pytest.raises(UserError) as error:
         load_weights(net, openpose[1], complete=False)
-    said = str(error.value)
-    assert "is OpenPose's hand model: make weights of our net out of it with `python -m" in said
-    assert "\n" not in said and np.array_equal(net.params["conv1_1"][0].data, before)
+    message = str(error.value)
+    assert "is OpenPose's hand model: make weights of our net out of it with `python -m" in message
+    assert "\n" not in message and np.array_equal(net.params["conv1_1"][0].data, before)
 
 
 def test_vgg_19_loads_by_name(openpose):
-    """Its names are our trunk's up to conv5_2; its other layers, such as fc8, find no place."""
+    """Its layers up to conv5_2 have the names of our trunk; the others are ignored."""
     caffe = import_caffe()
     path = without_layers(
         openpose[1], *[name for name in openpose[0].params if name not in sum(TRUNK, [])]
@@ -188,7 +192,7 @@ def test_the_same_file_is_made_again(openpose, transplanted):
 
 
 def without_layers(path, *names):
-    """A copy of a caffemodel that lacks these layers."""
+    """Write a copy of a caffemodel that lacks these layers; return its path."""
     model = messages().NetParameter.FromString(path.read_bytes())
     for layer in [layer for layer in model.layer if layer.name in names]:
         model.layer.remove(layer)
@@ -208,18 +212,17 @@ def test_weights_of_another_net_give_one_line(openpose, transplanted, tmp_path):
         assert "\n" not in str(error.value) and not (tmp_path / "out.caffemodel").exists()
         return str(error.value)
 
-    two = without_layers(openpose[1], "conv5_3_CPM", "Mconv7_stage5")
-    assert message(two).endswith(
-        "is not OpenPose's hand model: it lacks conv5_3_CPM, Mconv7_stage5; give its pose_iter_102000.caffemodel"
+    incomplete = without_layers(openpose[1], "conv5_3_CPM", "Mconv7_stage5")
+    assert message(incomplete).endswith(
+        "is not OpenPose's hand model: it lacks conv5_3_CPM, Mconv7_stage5; "
+        "give its pose_iter_102000.caffemodel"
     )
     assert (
         "layer conv1_1 is [(16, 3, 3, 3), (16,)] and should be [(64, 3, 3, 3), (64,)]"
         in message(mini)
     )
-    assert (
-        "layer Mconv1_stage2 is [(128, 130, 7, 7), (128,)] and should be [(128, 150, 7, 7), (128,)]"
-        in message(transplanted[1])
-    )
+    shapes = "is [(128, 130, 7, 7), (128,)] and should be [(128, 150, 7, 7), (128,)]"
+    assert f"layer Mconv1_stage2 {shapes}" in message(transplanted[1])
     assert "is packed: give a caffemodel" in message(
         shutil.copy(ROOT / "mcc_caffe/pretrained/mini.npz", tmp_path)
     )
@@ -227,9 +230,11 @@ def test_weights_of_another_net_give_one_line(openpose, transplanted, tmp_path):
 
 def test_a_file_that_is_no_caffemodel_gives_one_line(tmp_path):
     (tmp_path / "text").write_text("no weights")
-    for path, said in (
+    for path, message in (
         (tmp_path / "text", "is not a complete NetParameter file"),
         (tmp_path / "none", "was not found"),
     ):
         done = run("mcc_caffe.surgery", "--openpose", path, "--out", tmp_path / "out.caffemodel")
-        assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+        assert (
+            done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+        )
