@@ -6,7 +6,7 @@
 
 The stock tool then trains without Python, from any folder. It takes exactly the samples, in the
 order, that mcc_caffe.train gives the net in its first --copies epochs with the same --seed and
---batch-size on one device, and begins anew when they are used up. The folder holds the samples, a
+--batch-size on one device, and starts again when they are used up. The folder holds the samples, a
 train net and a solver, the same for both ablations, and snapshots/, where the tool writes. Nets,
 solvers and the list of files name what they need by absolute paths: bake again rather than move the
 folder. The samples lie in
@@ -25,13 +25,17 @@ r + 2R, ... One iteration is thus trained on the samples of R iterations on one 
 at 0 for both variants.
 """
 
+import abc
 import argparse
+import logging
 import math
 import mmap
 import os
-import pathlib
 import shutil
 import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -42,7 +46,8 @@ from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.data.loader import Loader, LoaderConfig
-from mcc_caffe.data.samples import FolderWriter, RecordWriter, SampleSet
+from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.data.writers import FolderWriter, RecordWriter
 from mcc_caffe.paper import (
     ABLATIONS,
     DATA_BLOB,
@@ -57,61 +62,65 @@ from mcc_caffe.paper import (
 DISPLAY = 20  # iterations a log line of the stock tool, as mcc_caffe.train's
 FILE_BYTES = 256 << 20  # of an HDF5 file, about: Caffe's HDF5Data layer keeps one in memory
 
-
-def arguments(argv=None) -> argparse.Namespace:
-    parser = command_parser(__doc__)
-    add = parser.add_argument
-    add("data", type=pathlib.Path, help="LMDB set to bake (made by `make lmdb`)")
-    add("out", type=pathlib.Path, help="folder to make")
-    add(
-        "--copies",
-        type=positive,
-        required=True,
-        metavar="K",
-        help="augmented copies of each sample: the loader's first K epochs",
-    )
-    add("--format", choices=FORMATS, default="lmdb", help="of the files (default: lmdb)")
-    add(
-        "--variant",
-        choices=VARIANTS,
-        default="mini",
-        help="size of the network to bake for (default: mini)",
-    )
-    add(
-        "--batch-size", type=positive, help="images a device and iteration (default: the variant's)"
-    )
-    add("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
-    add(
-        "--workers",
-        type=int,
-        default=len(os.sched_getaffinity(0)),
-        help="processes; 0: this one alone (default: one a core)",
-    )
-    return parser.parse_args(argv)
+_log = logging.getLogger(__name__)
 
 
-class LmdbWriter(RecordWriter):
-    """Bakes into one LMDB of `Datum`s a blob, each read by a Data layer.
+class DataLayers(NamedTuple):
+    """The layers that read a baked set.
+
+    Attributes:
+        layers: LayerParameter messages.
+        names: {blob of our train nets: its name in these layers}.
+    """
+
+    layers: list[Any]
+    names: dict[str, str]
+
+
+class BakedSetWriter(FolderWriter, abc.ABC):
+    """Writes the samples of a baked set in one storage format."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def sample_bytes(config: LoaderConfig) -> int:
+        """Return how many bytes one sample takes on disk."""
+
+    @abc.abstractmethod
+    def add(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Append one sample.
+
+        Args:
+            key: The sample's key in the source set.
+            arrays: {blob: its array for this sample}, as the loader fills them.
+        """
+
+    @abc.abstractmethod
+    def make_data_layers(self, blobs: Sequence[str], batch_size: int) -> DataLayers:
+        """Make the layers that read these blobs of the finished set."""
+
+
+class LmdbWriter(RecordWriter, BakedSetWriter):
+    """Writes one LMDB of `Datum`s for each blob, which a Data layer reads.
 
     Picture and mask label are stored as uint8, which holds their values exactly.
     """
 
-    def __init__(self, folder, config: LoaderConfig):
+    def __init__(self, folder: str | os.PathLike, config: LoaderConfig):
         super().__init__(folder, tuple(config.shapes()))
 
     @staticmethod
     def sample_bytes(config: LoaderConfig) -> int:
-        """Return what one sample takes on disk: LMDB gives each of its records whole pages."""
+        """Return how many bytes one sample takes: LMDB gives each of its records whole pages."""
         empty = {name: np.zeros(shape[1:], np.float32) for name, shape in config.shapes().items()}
-        pages = sum(-(-len(record) // mmap.PAGESIZE) for record in _records(empty))
+        pages = sum(-(-len(record) // mmap.PAGESIZE) for record in _make_records(empty))
         return pages * mmap.PAGESIZE
 
-    def add(self, key: str, arrays: dict) -> None:
-        """Append a sample, {blob: its array}."""
-        self.put(key, *_records(arrays))
+    def add(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Append one sample; see `BakedSetWriter.add`."""
+        self.put(key, *_make_records(arrays))
 
-    def data_layers(self, blobs: list, batch_size: int) -> list:
-        """Return the layers that make these blobs, and {blob: its name there}."""
+    def make_data_layers(self, blobs: Sequence[str], batch_size: int) -> DataLayers:
+        """Make one Data layer for each blob."""
         layers = []
         for blob in blobs:
             layer = messages().LayerParameter(name=blob, type="Data", top=[blob])
@@ -122,87 +131,125 @@ class LmdbWriter(RecordWriter):
                 layer.transform_param.mean_value.append(GREY)
                 layer.transform_param.scale = 1 / PIXEL_SCALE
             layers.append(layer)
-        return layers, {blob: blob for blob in blobs}
+        return DataLayers(layers, {blob: blob for blob in blobs})
 
 
-def _records(arrays: dict) -> list:
-    """The serialised `Datum`s of a sample, {blob: its array}."""
+def _make_records(arrays: Mapping[str, np.ndarray]) -> list[bytes]:
+    """The serialised `Datum`s of picture, mask label and heatmaps of one sample."""
     picture = (arrays[DATA_BLOB] * PIXEL_SCALE + GREY).astype(np.uint8)
     mask_label = arrays[MASK_LABEL_BLOB].astype(np.uint8)
-    return [datum(array) for array in (picture, mask_label, arrays[HEATMAPS_BLOB])]
+    return [serialize_datum(array) for array in (picture, mask_label, arrays[HEATMAPS_BLOB])]
 
 
-def datum(array: np.ndarray) -> bytes:
-    """A (channels, height, width) array, uint8 or float32, as a serialised `Datum`."""
+def serialize_datum(array: np.ndarray) -> bytes:
+    """Return a (channels, height, width) array, uint8 or float32, as a serialised `Datum`."""
     channels, height, width = array.shape
-    record = messages().Datum(channels=channels, height=height, width=width)
+    datum = messages().Datum(channels=channels, height=height, width=width)
     if array.dtype == np.uint8:
-        record.data = array.tobytes()
+        datum.data = array.tobytes()
     else:
-        record.float_data.extend(array.ravel().tolist())
-    return record.SerializeToString()
+        datum.float_data.extend(array.ravel().tolist())
+    return datum.SerializeToString()
 
 
-class Hdf5Writer(FolderWriter):
-    """Bakes into HDF5 files as the authors' release trains on, read by one HDF5Data layer."""
+class Hdf5Writer(BakedSetWriter):
+    """Writes HDF5 files such as the authors' release trains on, which an HDF5Data layer reads."""
 
     names = {DATA_BLOB: "data", HEATMAPS_BLOB: "label", MASK_LABEL_BLOB: "mask"}  # in the release
     list_file = "files.txt"
     disk_errors = (OSError,)
 
-    def __init__(self, folder, config: LoaderConfig):
+    def __init__(self, folder: str | os.PathLike, config: LoaderConfig):
         super().__init__(folder)
-        rows = max(1, FILE_BYTES // self.sample_bytes(config))
+        self._capacity = max(1, FILE_BYTES // self.sample_bytes(config))  # samples in a file
+        self._pending_samples = 0
         self._arrays = {
-            blob: np.empty((rows, *shape[1:]), np.float32)
+            blob: np.empty((self._capacity, *shape[1:]), np.float32)
             for blob, shape in config.shapes().items()
         }
-        self._rows, self._filled, self._files = rows, 0, []
+        self._files: list[str] = []
 
     @staticmethod
     def sample_bytes(config: LoaderConfig) -> int:
-        """Return what one sample takes on disk, four bytes a number."""
+        """Return how many bytes one sample takes, four a number."""
         return sum(4 * math.prod(shape[1:]) for shape in config.shapes().values())
 
-    def add(self, key: str, arrays: dict) -> None:
-        """Append a sample, {blob: its array}; the release's files have no keys."""
+    def add(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Append one sample; the release's files have no keys. See `BakedSetWriter.add`."""
         for blob, array in arrays.items():
-            self._arrays[blob][self._filled] = array
-        self._filled += 1
+            self._arrays[blob][self._pending_samples] = array
+        self._pending_samples += 1
         self.count += 1
-        if self._filled == self._rows:
-            self._flush()
+        if self._pending_samples == self._capacity:
+            self._write_file()
 
-    def _flush(self) -> None:
+    def _write_file(self) -> None:
+        """Write the pending samples to the next file."""
         name = f"data_{len(self._files):04d}.h5"
         with h5py.File(self.partial / name, "w") as file:
             for blob, dataset in self.names.items():
-                file[dataset] = self._arrays[blob][: self._filled]
+                file[dataset] = self._arrays[blob][: self._pending_samples]
         self._files.append(str(self.folder.absolute() / name))
-        self._filled = 0
+        self._pending_samples = 0
 
     def _complete(self) -> None:
-        if self._filled:
-            self._flush()
+        """Write what is pending, and the list of all files."""
+        if self._pending_samples:
+            self._write_file()
         (self.partial / self.list_file).write_text("\n".join(self._files) + "\n")
 
-    def data_layers(self, blobs: list, batch_size: int) -> list:
-        """Return the layers that make these blobs, and {blob: its name there}."""
+    def make_data_layers(self, blobs: Sequence[str], batch_size: int) -> DataLayers:
+        """Make one HDF5Data layer for all blobs."""
         names = {blob: name for blob, name in self.names.items() if blob in blobs}
         layer = messages().LayerParameter(name=DATA_BLOB, type="HDF5Data", top=names.values())
         layer.hdf5_data_param.source = str(self.folder.absolute() / self.list_file)
         layer.hdf5_data_param.batch_size = batch_size
-        return [layer], names
+        return DataLayers([layer], names)
 
 
-FORMATS = {"lmdb": LmdbWriter, "hdf5": Hdf5Writer}
+WRITERS = {"lmdb": LmdbWriter, "hdf5": Hdf5Writer}
 
 
-def require_space(folder: pathlib.Path, needed: int) -> None:
-    """UserError where the disk that `folder` will lie on has less than `needed` bytes free."""
-    free = shutil.disk_usage(
-        next(parent for parent in folder.absolute().parents if parent.exists())
-    ).free
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command_parser(__doc__)
+    parser.add_argument("data", type=Path, help="LMDB set to bake (made by `make lmdb`)")
+    parser.add_argument("out", type=Path, help="folder to make")
+    parser.add_argument(
+        "--copies",
+        type=positive,
+        required=True,
+        metavar="K",
+        help="augmented copies of each sample: the loader's first K epochs",
+    )
+    parser.add_argument(
+        "--format", choices=WRITERS, default="lmdb", help="of the files (default: lmdb)"
+    )
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default="mini",
+        help="size of the network to bake for (default: mini)",
+    )
+    parser.add_argument(
+        "--batch-size", type=positive, help="images a device and iteration (default: the variant's)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes; 0: this one alone (default: one a core)",
+    )
+    return parser.parse_args(argv)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise UserError where the disk of a folder to make has less than `needed` bytes free."""
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    free = shutil.disk_usage(parent).free
     if free < needed:
         raise UserError(
             f"{folder} needs about {needed >> 20} MiB and the disk has {free >> 20} free: "
@@ -210,44 +257,56 @@ def require_space(folder: pathlib.Path, needed: int) -> None:
         )
 
 
-def write_samples(writer: FolderWriter, config: LoaderConfig, total: int) -> None:
-    """Writes the loader's first `total` samples; the last batch's others are left out."""
+def write_samples(writer: BakedSetWriter, config: LoaderConfig, total: int) -> None:
+    """Write the loader's first `total` samples; the rest of the last batch is left out."""
     with Loader(config) as loader, progress_bar(total=total, unit="img") as bar:
         while writer.count < total:
             batch, keys = loader.next_batch()
-            taken = keys[: total - writer.count]
-            for place, key in enumerate(taken):
-                writer.add(key, {blob: array[place] for blob, array in batch.items()})
-            bar.update(len(taken))
+            wanted_keys = keys[: total - writer.count]
+            for index, key in enumerate(wanted_keys):
+                writer.add(key, {blob: array[index] for blob, array in batch.items()})
+            bar.update(len(wanted_keys))
 
 
-def put_data_layers(net, writer: FolderWriter, batch_size: int) -> None:
-    """Put the writer's data layers in the place of a train net's Python layer.
+def swap_data_layers(net: Any, writer: BakedSetWriter, batch_size: int) -> None:
+    """Replace the Python layer of a train net by the layers that read a baked set.
 
     Without a pose stage the net's Silence layer, which takes the heatmaps, goes as well.
+
+    Args:
+        net: NetParameter message, which is changed.
+        writer: Of the baked set.
+        batch_size: Images of an iteration.
     """
     network = [layer for layer in net.layer if layer.type not in ("Python", "Silence")]
-    used = {bottom for layer in network for bottom in layer.bottom}
-    blobs = [blob for blob in net.layer[0].top if blob in used]
-    layers, names = writer.data_layers(blobs, batch_size)
+    used_blobs = {bottom for layer in network for bottom in layer.bottom}
+    blobs = [blob for blob in net.layer[0].top if blob in used_blobs]
+    data = writer.make_data_layers(blobs, batch_size)
     for layer in network:
-        layer.bottom[:] = [names.get(bottom, bottom) for bottom in layer.bottom]
+        layer.bottom[:] = [data.names.get(bottom, bottom) for bottom in layer.bottom]
     del net.layer[:]
-    net.layer.extend(layers + network)
+    net.layer.extend(data.layers + network)
 
 
-def write_prototxts(writer: FolderWriter, variant: str, batch_size: int, seed: int) -> None:
-    """Writes train nets and solvers, the whole network's and the ablations', that name what will stand in the writer's folder."""
+def write_prototxts(writer: BakedSetWriter, variant: str, batch_size: int, seed: int) -> None:
+    """Write train nets and solvers, of the whole network and of its ablations, into a baked set.
+
+    They name the files by the paths that these have once the writer has finished.
+
+    Args:
+        writer: Of the baked set.
+        variant: Name of the network's size, a key of VARIANTS.
+        batch_size: Images of an iteration.
+        seed: Of the initial weights.
+    """
     folder = writer.folder.absolute()
     (writer.partial / SNAPSHOTS).mkdir()
     for suffix in map(file_suffix, (None, *ABLATIONS)):
         net = read_text("NetParameter", shipped(f"prototxt/{variant}/train{suffix}.prototxt"))
-        put_data_layers(net, writer, batch_size)
+        swap_data_layers(net, writer, batch_size)
         solver = read_text("SolverParameter", shipped(f"solver/{variant}/solver{suffix}.prototxt"))
-        solver.net, solver.snapshot_prefix = (
-            str(folder / f"train{suffix}.prototxt"),
-            str(folder / SNAPSHOTS / f"mcc{suffix}"),
-        )
+        solver.net = str(folder / f"train{suffix}.prototxt")
+        solver.snapshot_prefix = str(folder / SNAPSHOTS / f"mcc{suffix}")
         solver.random_seed, solver.display = seed, DISPLAY
         for name, message in (("train", net), ("solver", solver)):
             (writer.partial / f"{name}{suffix}.prototxt").write_text(
@@ -255,12 +314,11 @@ def write_prototxts(writer: FolderWriter, variant: str, batch_size: int, seed: i
             )
 
 
-def main(argv=None) -> None:
-    options = arguments(argv)
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # what is half-written is removed, even where a shell had SIGINT ignored
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options = parse_arguments(argv)
+    # What is half-written is removed on both signals, even where a shell had SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     variant = VARIANTS[options.variant]
     config = LoaderConfig.of(
@@ -272,10 +330,12 @@ def main(argv=None) -> None:
     )
     samples = len(SampleSet(options.data))
     total = options.copies * samples
-    writer = FORMATS[options.format](options.out, config)
+    writer: BakedSetWriter = WRITERS[options.format](options.out, config)
     needed = total * writer.sample_bytes(config)
     require_space(options.out, needed)
-    print(f"{options.out}: {options.copies} x {samples} samples, about {needed >> 20} MiB")
+    _log.info(
+        "%s: %d x %d samples, about %d MiB", options.out, options.copies, samples, needed >> 20
+    )
     with writer:
         write_samples(writer, config, total)
         write_prototxts(writer, variant.name, config.batch_size, config.seed)

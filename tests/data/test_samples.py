@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import Sample, SampleError, SampleSet, SampleWriter
+from mcc_caffe.data.samples import Sample, SampleError, SampleSet
+from mcc_caffe.data.writers import SampleWriter
 from tests.support.hands import turned_jpeg, write_set
 
 
@@ -94,7 +95,7 @@ def test_an_undecodable_image_is_named(data):
 
 
 def test_the_map_grows(tmp_path, monkeypatch):
-    monkeypatch.setattr("mcc_caffe.data.samples._FIRST_MAP", 1 << 16)
+    monkeypatch.setattr("mcc_caffe.data.writers._FIRST_MAP_SIZE", 1 << 16)
     rng = np.random.default_rng(0)
     samples = [Sample(f"{i}", rng.bytes(50_000), None, np.zeros((21, 3))) for i in range(120)]
     read = SampleSet(write_set(tmp_path / "set", samples))

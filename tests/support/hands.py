@@ -8,7 +8,8 @@ import numpy as np
 
 from data_tools.readers.onehand10k import LABELS, format_label
 from mcc_caffe.core.hand import NAMES, SKELETON, keypoint_colour
-from mcc_caffe.data.samples import Sample, SampleWriter
+from mcc_caffe.data.samples import Sample
+from mcc_caffe.data.writers import SampleWriter
 
 WIDTH, HEIGHT = 160, 120  # of `hand`
 

@@ -1,0 +1,105 @@
+"""Where a training takes its samples from: an LMDB set, hands rendered live, or a mixture."""
+
+import importlib
+from typing import Protocol
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.samples import Sample, SampleSet
+
+LIVE = "synth:"  # hands that are rendered as they are asked for, such as `synth:seed=0&size=224`
+MIXED = "mix:"  # a mixture of other sources, such as `mix:A*0.5+B*0.3+C*0.2`
+
+# What opens a source that is no folder, by how the source begins: "module:callable", imported when
+# it is first used. So this room needs no data tools, nor training on a folder OpenGL and the mesh.
+OPENERS = {LIVE: "data_tools.hands.live:LiveHands"}
+
+
+class SampleSource(Protocol):
+    """Samples by their index.
+
+    Attributes:
+        endless: Whether there is a sample for every index from 0 on. Otherwise the source has a
+            length.
+    """
+
+    endless: bool
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return the sample of an index."""
+
+
+def open_source(source: str) -> SampleSource:
+    """Open the samples that a source names.
+
+    Args:
+        source: The folder of an LMDB set, `synth:...` for rendered hands, or `mix:...`.
+
+    Raises:
+        UserError: The source does not exist or is damaged.
+    """
+    if source.startswith(MIXED):
+        return Mixture(mixture_shares(source))
+    for scheme, address in OPENERS.items():
+        if source.startswith(scheme):
+            module, _, name = address.partition(":")
+            return getattr(importlib.import_module(module), name)(source)
+    return SampleSet(source)
+
+
+def mixture_shares(source: str) -> dict[str, float]:
+    """Parse the name of a mixture.
+
+    Args:
+        source: `mix:A*0.5+B*0.3`, where A and B are sources.
+
+    Returns:
+        The share of each source.
+
+    Raises:
+        UserError: A part has no source, its share is no number above 0, or a source comes twice.
+    """
+    shares: dict[str, float] = {}
+    for part in source.removeprefix(MIXED).split("+"):
+        name, _, share_text = part.rpartition("*")
+        try:
+            share = float(share_text)
+        except ValueError:
+            share = 0.0
+        if not name or not 0 < share < np.inf:
+            raise UserError(
+                f"{part!r} in {source!r} is no source with a share above 0: write mix:A*0.5+B*0.5"
+            )
+        if name in shares:
+            raise UserError(f"{source!r} names {name!r} twice: add its shares up")
+        shares[name] = share
+    return shares
+
+
+class Mixture:
+    """An endless mixture of sources.
+
+    Sample i comes from a source that is drawn by the shares; of a set, every sample is equally
+    likely. The draw depends on i alone, so that a resumed training sees the samples that an
+    uninterrupted one would have seen.
+    """
+
+    endless = True
+
+    def __init__(self, shares: dict[str, float]):
+        """Open the sources.
+
+        Args:
+            shares: The share of each source, any positive numbers.
+        """
+        self._sources = [open_source(source) for source in shares]
+        self._shares = np.array(list(shares.values()), float) / sum(shares.values())
+
+    def __getitem__(self, index: int) -> Sample:
+        index = int(index)
+        rng = np.random.default_rng((2, index))
+        source = self._sources[rng.choice(len(self._sources), p=self._shares)]
+        if isinstance(source, SampleSet):
+            return source[int(rng.integers(len(source)))]
+        return source[index]

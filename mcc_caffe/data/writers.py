@@ -1,0 +1,168 @@
+"""Writes sets: a folder that is complete or not there at all, the LMDBs in it, and samples."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import lmdb
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
+
+_FIRST_MAP_SIZE = 64 << 20  # bytes that an LMDB starts with; doubled whenever it is full
+_TRANSACTION = 100  # samples written at a time
+_Writer = TypeVar("_Writer", bound="FolderWriter")
+
+
+class FolderWriter:
+    """A context manager that leaves a complete folder or, on any error, none.
+
+    Everything is written into a temporary folder beside the target, which takes the target's
+    place at the end.
+
+    Attributes:
+        folder: The target.
+        partial: The temporary folder.
+        count: The number of samples written so far.
+        disk_errors: The exceptions that the storage raises where the disk is full.
+    """
+
+    disk_errors: tuple[type[Exception], ...] = ()
+
+    def __init__(self, folder: str | Path):
+        """Choose the target.
+
+        Args:
+            folder: The folder to make.
+
+        Raises:
+            UserError: The folder exists.
+        """
+        self.folder = Path(folder)
+        if self.folder.exists():
+            raise UserError(f"{self.folder} exists already: remove it or give another folder")
+        self.partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
+        self.count = 0
+
+    def __enter__(self: _Writer) -> _Writer:
+        self.partial.mkdir(parents=True)
+        return self
+
+    def _complete(self) -> None:
+        """Write what is still pending."""
+
+    def _close(self) -> None:
+        """Close what is open."""
+
+    def finish(self, **info: Any) -> None:
+        """Complete the folder.
+
+        Args:
+            **info: What info.json says beside the format and the number of samples.
+
+        Raises:
+            UserError: There is no sample.
+        """
+        if not self.count:
+            raise UserError(f"no usable sample for {self.folder}: nothing was written")
+        self._complete()
+        info = {"format": 1, "samples": self.count, **info}
+        (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")
+        self.partial.rename(self.folder)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+        shutil.rmtree(self.partial, ignore_errors=True)
+        if isinstance(error, self.disk_errors):
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"the set {self.folder} could not be written ({reason}): is the disk full?"
+            ) from None
+
+
+class RecordWriter(FolderWriter):
+    """Writes a folder of LMDBs that share their keys.
+
+    The databases grow as needed. Record i has the key `%08d_<name>`, so that LMDB's order is the
+    order of writing.
+    """
+
+    disk_errors = (lmdb.Error,)
+
+    def __init__(self, folder: str | Path, names: Sequence[str]):
+        """Choose the target.
+
+        Args:
+            folder: The folder to make.
+            names: The databases' names.
+        """
+        super().__init__(folder)
+        self._names = names
+        self._pending: list[tuple[bytes, ...]] = []  # key, then a record for each database
+        self._databases: list[lmdb.Environment] = []
+
+    def __enter__(self: _Writer) -> _Writer:
+        super().__enter__()
+        self._databases = [
+            lmdb.open(str(self.partial / name), map_size=_FIRST_MAP_SIZE) for name in self._names
+        ]
+        return self
+
+    def put(self, name: str, *records: bytes) -> None:
+        """Append one record to each database.
+
+        Args:
+            name: The end of the records' key.
+            *records: The records, in the order of the databases' names.
+        """
+        self._pending.append((f"{self.count:08d}_{name}".encode(), *records))
+        self.count += 1
+        if len(self._pending) == _TRANSACTION:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the pending records; a database that is full grows first."""
+        for position, database in enumerate(self._databases, start=1):
+            while True:
+                try:
+                    with database.begin(write=True) as transaction:
+                        for key_and_records in self._pending:
+                            transaction.put(key_and_records[0], key_and_records[position])
+                    break
+                except lmdb.MapFullError:
+                    database.set_mapsize(2 * database.info()["map_size"])
+        self._pending.clear()
+
+    def _complete(self) -> None:
+        self._flush()
+        for database in self._databases:
+            database.sync(True)
+
+    def _close(self) -> None:
+        for database in self._databases:
+            database.close()
+
+
+class SampleWriter(RecordWriter):
+    """Writes a set of samples, as `mcc_caffe.data.samples` describes it."""
+
+    def __init__(self, folder: str | Path):
+        """Choose the target.
+
+        Args:
+            folder: The folder to make.
+        """
+        super().__init__(folder, (IMAGES, ANNOTATIONS))
+
+    def add(self, sample: Sample) -> None:
+        """Append one sample."""
+        self.put(sample.key, *sample.to_datums(self.count))
