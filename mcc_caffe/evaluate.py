@@ -38,6 +38,8 @@ from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.evaluation_report import (
+    IMAGES,
+    RESULTS,
     ModelResults,
     images_csv,
     markdown_tables,
@@ -59,7 +61,6 @@ from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predict
 from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
-RESULTS, IMAGES = "results.json", "images.csv"
 TOTAL = "total"  # name of all splits together, where there are several
 
 _log = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from mcc_caffe.evaluation.model_scores import (
 )
 from mcc_caffe.evaluation.prediction_runner import EvaluatedSample, ScoredPrediction
 
+RESULTS, IMAGES = "results.json", "images.csv"  # files of an evaluation
 WORST = 32  # pictures on a sheet: a page of pairs
 _CAPTION_LINES = 3
 

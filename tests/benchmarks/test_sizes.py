@@ -1,13 +1,14 @@
-"""`python -m benchmarks.sizes` on its two smallest nets and a handful of drawn hands; its costs by hand."""
+"""`python -m benchmarks.sizes` on its two smallest nets and a handful of drawn hands."""
 
 import json
+import logging
 import re
 
 import cv2
 import pytest
 
 from benchmarks import sizes
-from benchmarks.sizes import Measured, Size
+from benchmarks.sizes import Cost, Measured, Size
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.core.errors import UserError
@@ -38,11 +39,15 @@ def test_a_net_of_another_size(tmp_path):
 
 def test_the_cost_by_hand(tmp_path):
     (tmp_path / "net.prototxt").write_text("""
-        layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
-        layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
-        layer { name: "pool" type: "Pooling" bottom: "a" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }
-        layer { name: "b" type: "Convolution" bottom: "pool" top: "b" convolution_param { num_output: 2 kernel_size: 1 } }""")
-    assert sizes.cost(tmp_path / "net.prototxt") == (
+        layer { name: "data" type: "Input" top: "data"
+                input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+        layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+                convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+        layer { name: "pool" type: "Pooling" bottom: "a" top: "pool"
+                pooling_param { kernel_size: 2 stride: 2 } }
+        layer { name: "b" type: "Convolution" bottom: "pool" top: "b"
+                convolution_param { num_output: 2 kernel_size: 1 } }""")
+    assert sizes.compute_cost(tmp_path / "net.prototxt") == (
         3 * 4 * 9 * 64 + 4 * 2 * 16,
         3 * 4 * 9 + 4 + 4 * 2 + 2,
     )
@@ -50,27 +55,30 @@ def test_the_cost_by_hand(tmp_path):
 
 def test_the_table_compares_with_mini():
     seconds = {"median": 0.004}
-    found = {name: [0.5, 0.7] for name in sizes.MEASURES}
     results = [
-        Measured(SMALL[0], 10**8, 500_000, seconds, found, []),
         Measured(
-            SMALL[1],
-            5 * 10**8,
-            2_000_000,
-            {"median": 0.008},
-            {name: [0.25] for name in sizes.MEASURES},
-            [7],
+            size=SMALL[0],
+            cost=Cost(10**8, 500_000),
+            seconds=seconds,
+            scores={name: [0.5, 0.7] for name in sizes.MEASURES},
+            diverged=[],
         ),
         Measured(
-            Size(0.5, 128),
-            20 * 10**8,
-            8_000_000,
-            {"median": 0.03},
-            {name: [] for name in sizes.MEASURES},
-            [3, 7],
+            size=SMALL[1],
+            cost=Cost(5 * 10**8, 2_000_000),
+            seconds={"median": 0.008},
+            scores={name: [0.25] for name in sizes.MEASURES},
+            diverged=[7],
+        ),
+        Measured(
+            size=Size(0.5, 128),
+            cost=Cost(20 * 10**8, 8_000_000),
+            seconds={"median": 0.03},
+            scores={name: [] for name in sizes.MEASURES},
+            diverged=[3, 7],
         ),
     ]
-    report = sizes.text(results, "Trained somehow.", "a.png")
+    report = sizes.format_report(results, "Trained somehow.", "a.png")
     assert "| 0.125 | 64 | 0.50 M | 0.10 G | 4.0 | 0.50 | 0.600 (0.500 to 0.700) |" in report
     assert "| 0.25 | 128 | 2.00 M | 0.50 G | 8.0 | 1.00 | 0.250 | 0.250 |" in report
     assert "| 0.5 | 128 | 8.00 M | 2.00 G | 30.0 | 3.75 | - | - | - | - | - |" in report
@@ -79,7 +87,7 @@ def test_the_table_compares_with_mini():
         "Diverged and left out: width 0.5, input 128, seed 3, 7.",
     ]
     assert sizes.draw(results).startswith(b"\x89PNG")
-    assert "](a.png)" in report and "](" not in sizes.text(results, "", "")
+    assert "](a.png)" in report and "](" not in sizes.format_report(results, "", None)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_
     assert sizes.has_diverged(tmp_path) == diverged
 
 
-def test_the_whole_command(two_sets, tmp_path, monkeypatch, capfd):
+def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(sizes, "SIZES", SMALL)
     monkeypatch.setattr(sizes, "SECONDS", 0.0)
     options = [
@@ -123,12 +131,9 @@ def test_the_whole_command(two_sets, tmp_path, monkeypatch, capfd):
         snapshots.iteration(snapshots.newest(tmp_path / "out/width0.125_input64/seed3/snapshots"))
         == 1
     )
-    capfd.readouterr()
-    sizes.main(options)
-    assert (
-        capfd.readouterr().out.count("finished before") == 2
-        and (tmp_path / "out/sizes.md").is_file()
-    )
+    with caplog.at_level(logging.INFO, logger="mcc_caffe.evaluation.training_comparison"):
+        sizes.main(options)
+    assert caplog.text.count("finished before") == 2 and (tmp_path / "out/sizes.md").is_file()
     with pytest.raises(UserError, match="holds trainings with batch_size 2, not 3"):
         sizes.main([*options, "--batch-size", "3"])
     with pytest.raises(UserError, match="--seeds 1 1: give different ones"):

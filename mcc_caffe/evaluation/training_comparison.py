@@ -1,0 +1,262 @@
+"""What the commands share that compare trainings with one another.
+
+They take the same options, train on the same samples with every seed, leave finished trainings
+alone, and read the evaluation of all of them.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from data_tools import build_lmdb, synth
+from data_tools.build_lmdb import TRAIN, VALIDATION
+from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.core.commands import command_parser, positive
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.evaluation.ablation_report import TrainingResult
+from mcc_caffe.evaluation.evaluation_report import IMAGES, RESULTS
+
+TRAIN_HANDS, TEST_HANDS = 2000, 300  # easy ones: a short training tells their fingers apart
+SETTINGS = "settings.json"
+
+_log = logging.getLogger(__name__)
+
+
+def comparison_parser(
+    command: str, description: str | None, default_out: str
+) -> argparse.ArgumentParser:
+    """Make the parser of a command that compares trainings with one another.
+
+    Args:
+        command: Name of the command's module.
+        description: Text of --help.
+        default_out: Default of --out; the report has its name.
+    """
+    parser = command_parser(description, prog=f"python -m {command}")
+    add = parser.add_argument
+    add(
+        "--data",
+        type=pathlib.Path,
+        metavar="DIR",
+        help=f"folder of the LMDB sets {TRAIN} and {VALIDATION} "
+        f"(default: {TRAIN_HANDS} and {TEST_HANDS} easy synthetic hands, made in --out)",
+    )
+    add(
+        "--iterations",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="iterations of each training (default: %(default)s)",
+    )
+    add(
+        "--batch-size",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="images in each iteration (default: %(default)s)",
+    )
+    add(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1],
+        metavar="N",
+        help="seeds, one for each training of a network (default: 0 1)",
+    )
+    add(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path(default_out),
+        metavar="DIR",
+        help="folder for all files (default: %(default)s)",
+    )
+    add(
+        "--report",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="Markdown file to write, with its figures beside it "
+        f"(default: {pathlib.Path(default_out).name}.md in --out)",
+    )
+    return parser
+
+
+def describe_setting(
+    command: str, options: argparse.Namespace, sample_counts: dict[str, int], networks: str
+) -> str:
+    """Return the sentence of a report that says how its trainings were made.
+
+    Args:
+        command: Name of the command's module.
+        options: Its options.
+        sample_counts: {set: number of samples}, as `count_samples` returns it.
+        networks: The trained networks, in words.
+    """
+    samples = (
+        f"samples of {options.data}"
+        if options.data
+        else "easy synthetic hands (`data_tools.synth --easy`)"
+    )
+    data_option = f" --data {options.data}" if options.data else ""
+    seeds = " ".join(map(str, options.seeds))
+    return (
+        f"`python -m {command}{data_option} --iterations {options.iterations} "
+        f"--batch-size {options.batch_size} --seeds {seeds}`: {networks}, "
+        f"{options.iterations} iterations of {options.batch_size} images, with augmentation, "
+        f"on {sample_counts[TRAIN]} {samples}; "
+        f"{sample_counts[VALIDATION]} others to measure on, in a single pass."
+    )
+
+
+def make_synthetic_set(out: pathlib.Path, train_count: int, test_count: int) -> pathlib.Path:
+    """Make the sets of easy synthetic hands, unless they are there.
+
+    Args:
+        out: Folder of the comparison.
+        train_count: Hands to train on.
+        test_count: Hands to measure on.
+
+    Returns:
+        The folder of the LMDB sets, `out`/lmdb.
+    """
+    if not (out / "lmdb").is_dir():
+        counts = ["--train", str(train_count), "--test", str(test_count)]
+        synth.main(["--out", str(out / "hands"), *counts, "--easy"])
+        build_lmdb.main([str(out / "hands"), str(out / "lmdb")])
+    return out / "lmdb"
+
+
+def count_samples(data: pathlib.Path) -> dict[str, int]:
+    """Return the number of samples of the sets for training and for validation.
+
+    Args:
+        data: Folder of the LMDB sets.
+
+    Raises:
+        UserError: If a set is missing or has no masks.
+    """
+    counts = {}
+    for name in (TRAIN, VALIDATION):
+        samples = SampleSet(data / name)
+        if all(samples[index].mask_png is None for index in range(len(samples))):
+            raise UserError(f"{data / name} has no masks: the ablation needs a set that has them")
+        counts[name] = len(samples)
+    return counts
+
+
+def check_settings(out: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Check that the trainings in a folder have the settings of those before, and record them.
+
+    Args:
+        out: Folder of the comparison.
+        settings: What all its trainings have in common; JSON values.
+
+    Raises:
+        UserError: If the folder holds trainings with another setting.
+    """
+    path = out / SETTINGS
+    recorded = json.loads(path.read_text()) if path.is_file() else settings
+    for name, value in settings.items():
+        if recorded.get(name) != value:
+            raise UserError(
+                f"{out} holds trainings with {name} {recorded.get(name)}, not {value}: "
+                "give another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(settings).encode())
+
+
+def run_training(arguments: Sequence[Any]) -> None:
+    """Run `mcc_caffe.train` in a process of its own.
+
+    Ctrl-C and SIGTERM are passed on to it, so that it takes a snapshot and ends. Then this command
+    ends too.
+
+    Args:
+        arguments: Arguments of mcc_caffe.train.
+
+    Raises:
+        KeyboardInterrupt: If a signal ended the training.
+        UserError: If the training failed.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True
+    )
+    signals = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        process.terminate()
+
+    handlers = {
+        number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if signals:
+        raise KeyboardInterrupt
+    if status:
+        raise UserError(
+            f"the training ended with exit code {status} (see above): "
+            "mend that and run the command again, it goes on"
+        )
+
+
+def train_once(
+    folder: pathlib.Path, title: str, iterations: int, arguments: Sequence[Any]
+) -> pathlib.Path:
+    """Train a network, or finish its training, in a run folder of its own.
+
+    Args:
+        folder: Run folder. If its training is finished, nothing is done.
+        title: Name of the training, for messages.
+        iterations: Iterations of the whole training.
+        arguments: The other arguments of mcc_caffe.train.
+
+    Returns:
+        Path of the trained weights.
+    """
+    weights = snapshots.weights_path(folder / SNAPSHOTS, iterations)
+    if weights.with_suffix(".solverstate") in snapshots.pairs(folder / SNAPSHOTS):
+        _log.info("%s: finished before", folder)
+        return weights
+    _log.info("%s: %s", folder, title)
+    budget = ["--iterations", iterations, "--snapshot", max(iterations // 4, 1)]
+    run_training([*arguments, "--out", folder, "--resume", "auto", *budget])
+    return weights
+
+
+def read_results(
+    folder: pathlib.Path, trainings: Sequence[tuple[str, int]]
+) -> list[TrainingResult]:
+    """Read what an evaluation wrote of several trainings on one set.
+
+    Args:
+        folder: Folder of the evaluation.
+        trainings: (network, seed) of each training, in the order in which the evaluation was given
+            their weights.
+    """
+    models = json.loads((folder / RESULTS).read_text())["models"]
+    with open(folder / IMAGES, newline="") as file:
+        rows = list(csv.DictReader(file))
+    results = []
+    for (network, seed), model in zip(trainings, models, strict=True):
+        ious = [float(row["iou"]) for row in rows if row["model"] == model["name"] and row["iou"]]
+        numbers = next(iter(model["sets"].values()))
+        results.append(TrainingResult(network, seed, numbers, np.array(ious)))
+    return results
