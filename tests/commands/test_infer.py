@@ -104,7 +104,8 @@ def test_where_no_weights_ship_the_newest_of_the_runs_are_taken(weights, tmp_pat
     monkeypatch.setattr("mcc_caffe.caffe_io.snapshots.shipped_weights", lambda variant: None)
     with pytest.raises(
         UserError,
-        match="no weights: train first .`make train VARIANT=mini`., or give a caffemodel with --weights FILE",
+        match="no weights: train first .`make train VARIANT=mini`., "
+        "or give a caffemodel with --weights FILE",
     ):
         default_weights("mini")
     folder = tmp_path / "runs/mini/snapshots"
@@ -120,8 +121,8 @@ def test_a_variant_without_weights_says_what_to_do(photos):
     done = infer_in(photos, "hand.jpg", "--variant", "paper")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert (
-        "no weights: train first (`make train VARIANT=paper`), or give a caffemodel with --weights FILE"
-        in done.stderr
+        "no weights: train first (`make train VARIANT=paper`), "
+        "or give a caffemodel with --weights FILE" in done.stderr
     )
 
 

@@ -1,4 +1,4 @@
-"""Engines: Caffe runs a deploy net with or without a stage, and each command says which engine ran."""
+"""Engines run a deploy net with or without a stage; commands say which engine ran."""
 
 import json
 

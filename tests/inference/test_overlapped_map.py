@@ -1,4 +1,4 @@
-"""Reading, working and writing at the same time."""
+"""The map that reads, works and writes at the same time."""
 
 import threading
 
@@ -27,7 +27,10 @@ def test_results_are_in_order_and_work_is_the_callers():
 
 
 def test_the_three_run_at_the_same_time_and_two_more_are_held():
-    """Item 2 is read and item 0 finished while item 1 is worked on: each waits for the others. Nothing is read further ahead."""
+    """While item 1 is in work, item 2 is read and item 0 finished: each waits for the others.
+
+    Nothing is read further ahead.
+    """
     met, read = threading.Barrier(3, timeout=20), []
 
     def source():

@@ -1,4 +1,4 @@
-"""Inference: a level is a plain forward, maps come back to their place, pictures show what was found."""
+"""HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
 import cv2
 import numpy as np
@@ -47,8 +47,8 @@ def test_one_level_is_a_plain_forward(weights, image):
     centres = apply(to_cells(), [[3.5, 3.5], [59.5, 43.5]]).round().astype(int)
     for column, row in centres:  # at the cells' centres the mask is the softmax
         x, y = np.round(((np.array([column, row]) + 0.5) * 8 - 0.5) / tau).astype(int)
-        found = net.blobs["conv6_2_CPM_prob"].data[0, 1, row, column]
-        assert pose.mask[y, x] == pytest.approx(found, abs=0.05)
+        probability = net.blobs["conv6_2_CPM_prob"].data[0, 1, row, column]
+        assert pose.mask[y, x] == pytest.approx(probability, abs=0.05)
 
 
 def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):
@@ -62,28 +62,28 @@ def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):
 
 
 def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
-    whole = HandPredictor(weights, engine="caffe").predict(image)
+    full_pose = HandPredictor(weights, engine="caffe").predict(image)
     pose = HandPredictor(
         weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt", engine="caffe"
     ).predict(image)
     assert pose.keypoints is pose.present is pose.heatmaps is None and pose.levels == 1
     assert np.allclose(
-        pose.mask, whole.mask, atol=1e-6
+        pose.mask, full_pose.mask, atol=1e-6
     )  # the mask stage does not see the pose stages
 
 
 def test_more_levels_are_never_less_sure(weights, image):
-    one, all_levels = (
+    first_level, all_levels = (
         HandPredictor(weights, levels=1).predict(image),
         HandPredictor(weights).predict(image),
     )
-    assert (all_levels.keypoints[:, 2] >= one.keypoints[:, 2] - 1e-6).all()
+    assert (all_levels.keypoints[:, 2] >= first_level.keypoints[:, 2] - 1e-6).all()
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(60, 3000), st.integers(60, 3000), st.integers(0, 9), st.data())
 def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data):
-    """A keypoint drawn into the level's heatmaps comes back to its place in the image."""
+    """A keypoint drawn into the level's heatmaps comes back to where it is in the image."""
     windows = pyramid_windows(width, height, np.random.default_rng(seed), 6)
     window = windows[data.draw(st.integers(0, len(windows) - 1))]
     to_input = window_map(window, SIZE)
@@ -92,8 +92,8 @@ def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data
     assert np.allclose(apply(invert(to_input), inside), [x, y], atol=1e-6)
     keypoints = np.tile([*inside, 1.0], (21, 1))
     assume((inside >= 8).all())  # a peak on the outermost cells has half of its shape
-    found = best_keypoints(encode(keypoints, 16, 1.0)[None], at(window[None]))
-    assert np.abs(found[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]  # half a cell
+    decoded = best_keypoints(encode(keypoints, 16, 1.0)[None], at(window[None]))
+    assert np.abs(decoded[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]  # half a cell
 
 
 def test_the_surest_level_wins():
@@ -104,19 +104,20 @@ def test_the_surest_level_wins():
     low = 0.5 * encode(keypoints, 16, 1.0)
     keypoints[3] = 80, 72, 1
     high = encode(keypoints, 16, 1.0)
-    found = best_keypoints(np.stack([low, high]), at(windows))[3]
+    decoded = best_keypoints(np.stack([low, high]), at(windows))[3]
     expected = np.array([50, 60]) + np.array([80, 72]) / SIZE * 100
-    assert np.abs(found[:2] - expected).max() < 4 * 100 / SIZE and found[2] > 0.8
+    assert np.abs(decoded[:2] - expected).max() < 4 * 100 / SIZE and decoded[2] > 0.8
 
 
 def test_no_keypoint_is_found_beside_the_picture():
-    """A joint's map that peaks in the letterbox's empty part: the best place inside the picture counts."""
+    """A map peaks in the empty part: its best pixel inside the picture counts."""
     keypoints = np.tile([20.0, 100.0, 1.0], (21, 1))  # the picture ends at y = 64
     maps = encode(keypoints, 16, 1.0)
     keypoints[:, :2] = 50, 30
     maps = np.maximum(maps, 0.6 * encode(keypoints, 16, 1.0))
-    found = best_keypoints(maps[None], at([[0, 0, 256, 128]]))
-    assert np.abs(found[:, :2] - (100, 60)).max() <= 8 and np.allclose(found[:, 2], 0.6, atol=0.1)
+    decoded = best_keypoints(maps[None], at([[0, 0, 256, 128]]))
+    assert np.abs(decoded[:, :2] - (100, 60)).max() <= 8
+    assert np.allclose(decoded[:, 2], 0.6, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def pose_of(image, keypoints, mask_cells):
 
 
 def test_skeleton_is_drawn_in_finger_colours():
-    """The decoded picture has the finger's colour in the middle of its bones, and nothing where a joint is missing."""
+    """A bone has its finger's colour in its middle; a missing joint leaves its bone out."""
     image = np.zeros((400, 400, 3), np.uint8)
     keypoints = np.column_stack(
         [np.linspace(20, 380, 21), 200 + 150 * np.sin(np.arange(21)), np.ones(21)]

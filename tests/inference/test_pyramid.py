@@ -1,4 +1,4 @@
-"""The pyramid of an image: its inputs, its maps drawn back, and the same keypoints as the naive way finds."""
+"""The pyramid of an image: its inputs, its maps drawn back, and keypoints as computed naively."""
 
 import cv2
 import numpy as np
@@ -34,18 +34,22 @@ def panels():
 
 
 def test_keypoints_are_those_of_the_naive_way():
-    """100 pictures with the weights that ship, in a single pass, some levels or the whole pyramid: every map up-sampled, to the pixel."""
+    """The reference up-samples every map.
+
+    100 pictures with the weights that ship, in a single pass, in some levels or in the whole
+    pyramid.
+    """
     rng, predictor = np.random.default_rng(3), HandPredictor()
     pictures = panels() + [
         drawn_sample(rng, "x", *map(int, rng.integers(90, 700, 2))).image() for _ in range(94)
     ]
-    for place, image in enumerate(pictures):
-        predictor.levels = None if place < 5 else 4 if place < 20 else 1
+    for index, image in enumerate(pictures):
+        predictor.levels = None if index < 5 else 4 if index < 20 else 1
         pose = predictor.predict(image)
         windows = pyramid_windows(*image.shape[1::-1], np.random.default_rng(0), predictor.levels)
         contents = [
-            np.floor(apply(one, window[:2] + window[2:] - 1)).astype(int) + 1
-            for one, window in zip(pose.to_input, windows)
+            np.floor(apply(to_input, window[:2] + window[2:] - 1)).astype(int) + 1
+            for to_input, window in zip(pose.to_input, windows)
         ]
         expected, levels = naively(pose.level_heatmaps, contents)
         for keypoint, level in zip(expected, levels):
@@ -69,7 +73,7 @@ def test_inputs_of_usual_images_are_plain_warps(width, height, size):
     image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
     pyramid = Pyramid(image, pyramid_windows(width, height, rng, 4), size)
     np.testing.assert_array_equal(
-        inputs(pyramid), [network_input(image, one, size) for one in pyramid.to_input]
+        inputs(pyramid), [network_input(image, to_input, size) for to_input in pyramid.to_input]
     )
 
 
@@ -87,14 +91,17 @@ def natural(rng, width, height):
 
 @pytest.mark.parametrize("width, height", [(4000, 3000), (1501, 2307), (3001, 1100)])
 def test_large_images_are_reduced_first_without_being_seen(width, height):
-    """Against a Gaussian as wide as an input's pixel at full resolution: not further from it than the plain warp is."""
+    """The ideal is a Gaussian as wide as an input's pixel, applied at full resolution.
+
+    The input from the reduced image is not further from it than the plain warp is.
+    """
     rng = np.random.default_rng(1)
     image = natural(rng, width, height)
     pyramid = Pyramid(image, pyramid_windows(width, height, rng), SIZE)
     assert pyramid._large and len(pyramid.windows) > 10
     for level in (0, 3, 8, len(pyramid.windows) - 1):
         to_input = pyramid.to_input[level]
-        made = pyramid.network_input(level, np.empty((3, SIZE, SIZE), np.float32))
+        reduced = pyramid.network_input(level, np.empty((3, SIZE, SIZE), np.float32))
         plain = network_input(image, to_input, SIZE)
         blurred = cv2.GaussianBlur(image, (0, 0), max(0.4 / to_input[0, 0], 0.1))
         ideal = cv2.warpAffine(
@@ -102,23 +109,26 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
         ).transpose(2, 0, 1)
         ideal = (ideal.astype(np.float32) - 128) / 256
         inner = np.s_[:, 2:-2, 2:-2]
-        errors = [np.sqrt(np.square(one - ideal)[inner].mean()) for one in (made, plain)]
+        errors = [np.sqrt(np.square(made - ideal)[inner].mean()) for made in (reduced, plain)]
         assert errors[0] <= 1.1 * errors[1] + 0.004, (level, errors)
 
 
 def test_keypoints_of_a_large_image_stay_where_they_are():
-    """Pictures of 4000 pixels, a single pass, against the plain warp of all of it: a keypoint stays within one cell, or moves between two places
-    of nearly the same height: the plain warp's maximum is not more than 0.1 above what its heatmap has there. Of hands most
-    stay to the pixel."""
+    """Pictures of 4000 pixels in a single pass, against the plain warp of all pixels.
+
+    A keypoint stays within one cell, or it moves between two maxima of nearly the same height:
+    the plain warp's maximum is at most 0.1 above its heatmap at the keypoint. Of hands most
+    keypoints stay to the pixel.
+    """
     predictor, rng, within = HandPredictor(levels=1), np.random.default_rng(5), []
     size = predictor.input_size
-    one, skeleton, heatmaps_of_it, other, its_skeleton, its_heatmaps = panels()
+    mask_1, skeleton_1, heatmaps_1, mask_2, skeleton_2, heatmaps_2 = panels()
     live = LiveHands("synth:seed=3&size=400")
-    hands = [one, skeleton, other, its_skeleton] + [live[place].image() for place in range(4)]
-    no_hands = [heatmaps_of_it, its_heatmaps] + [
+    hands = [mask_1, skeleton_1, mask_2, skeleton_2] + [live[i].image() for i in range(4)]
+    no_hands = [heatmaps_1, heatmaps_2] + [
         drawn_sample(rng, "x", 400, 300).image() for _ in range(4)
     ]
-    for place, image in enumerate(hands + no_hands):
+    for index, image in enumerate(hands + no_hands):
         height, width = image.shape[:2]
         large = cv2.resize(image, (4000, 4000 * height // width), interpolation=cv2.INTER_CUBIC)
         pose = predictor.predict(large)
@@ -127,21 +137,21 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
         plain, _ = naively(
             heatmaps, Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents()
         )
-        found = np.round(apply(to_input, pose.keypoints[:, :2])).astype(int)
-        moved = np.abs(found - plain[:, :2]).max(axis=1)
-        there = [
-            cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC)[y, x]
-            for one, (x, y) in zip(heatmaps[0], found)
+        pixels = np.round(apply(to_input, pose.keypoints[:, :2])).astype(int)
+        moved = np.abs(pixels - plain[:, :2]).max(axis=1)
+        plain_heights = [
+            cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_CUBIC)[y, x]
+            for heatmap, (x, y) in zip(heatmaps[0], pixels)
         ]
         assert np.abs(pose.keypoints[:, 2] - plain[:, 2]).max() < 0.1
-        assert (plain[:, 2] - there)[moved > 8].max(initial=0) < 0.1
-        if place < len(hands):
+        assert (plain[:, 2] - plain_heights)[moved > 8].max(initial=0) < 0.1
+        if index < len(hands):
             within.append(moved <= 1)
     assert np.mean(within) >= 0.8, np.mean(within)
 
 
-def test_aggregation_is_the_maximum_at_each_place():
-    """Drawn into the whole image's frame, a deeper level's peak stands where the keypoint is."""
+def test_aggregation_is_the_maximum_at_each_pixel():
+    """Drawn into the first level's frame, a deeper level's peak is where the keypoint is."""
     to_input = np.stack(
         [window_map(window, SIZE) for window in ([0, 0, 256, 256], [64, 0, 128, 128])]
     )
@@ -160,17 +170,21 @@ def test_aggregation_is_the_maximum_at_each_place():
 
 
 def test_maps_are_drawn_as_opencv_warps_them():
-    """Aggregation and mask against cv2.warpAffine of every map, with windows at odd places."""
+    """Aggregation and mask against cv2.warpAffine of every map, with random windows."""
     rng = np.random.default_rng(0)
     to_input = np.stack([window_map(window, SIZE) for window in pyramid_windows(333, 217, rng, 6)])
     maps = rng.normal(0, 1, (6, 22, 16, 16)).astype(np.float32)
     drawn = []
-    for level, one in zip(maps, to_input):
-        place = compose(invert(compose(one, to_cells())), to_input[0])
+    for level, level_to_input in zip(maps, to_input):
+        cells_to_frame = compose(invert(compose(level_to_input, to_cells())), to_input[0])
         drawn.append(
             [
                 cv2.warpAffine(
-                    channel, place, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderValue=float(k == 21)
+                    channel,
+                    cells_to_frame,
+                    (SIZE, SIZE),
+                    flags=cv2.INTER_CUBIC,
+                    borderValue=float(k == 21),
                 )
                 for k, channel in enumerate(level)
             ]
@@ -194,7 +208,7 @@ def test_maps_are_drawn_as_opencv_warps_them():
     )
 
 
-def test_mask_comes_back_to_its_place():
+def test_the_mask_is_drawn_where_it_lies_in_the_image():
     to_input = window_map((0, 0, 256, 128), SIZE)
     mask = np.zeros((16, 16), np.float32)
     mask[:4, 8:] = 1  # input pixels x >= 64, y < 32

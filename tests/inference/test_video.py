@@ -33,10 +33,10 @@ def film(path, codec, size=(320, 240), frames=FRAMES):
     """A hand that moves to the right, 4 pixels a frame."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), FPS, size)
     assert writer.isOpened()
-    for place in range(frames):
+    for index in range(frames):
         writer.write(
             cv2.warpAffine(
-                cv2.resize(hand(), size), np.array([[1.0, 0, 4 * place], [0, 1, 0]]), size
+                cv2.resize(hand(), size), np.array([[1.0, 0, 4 * index], [0, 1, 0]]), size
             )
         )
     writer.release()
@@ -80,14 +80,14 @@ def test_a_video_gives_a_video_and_a_json_of_all_frames(name, codec, tmp_path):
         and frames[0].shape == (240, 320, 3)
     )
     predictor = HandPredictor(levels=1)
-    for frame, drawn, found in zip(decoded(source)[0], frames, report["frames"]):
+    for frame, drawn, line in zip(decoded(source)[0], frames, report["frames"]):
         pose = predictor.predict(frame)
-        assert len(found["keypoints"]) == len(NAMES)
-        for keypoint, expected, present in zip(found["keypoints"], pose.keypoints, pose.present):
+        assert len(line["keypoints"]) == len(NAMES)
+        for keypoint, expected, present in zip(line["keypoints"], pose.keypoints, pose.present):
             assert (keypoint is not None) == present and (
                 not present or np.allclose(keypoint, expected, atol=0.006)
             )
-        assert tuple(found["mask_box"]) == pose.mask_box()
+        assert tuple(line["mask_box"]) == pose.mask_box()
         hand = cv2.erode((pose.mask > 0.5).astype(np.uint8), np.ones((9, 9))) > 0
         assert (
             np.abs(
@@ -127,12 +127,13 @@ def test_the_only_video_that_is_damaged_is_one_line(content, tmp_path):
     done = run("mcc_caffe.infer", tmp_path / "bad.mp4", "--out", tmp_path / "out")
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     assert done.stderr == (
-        f"error: {tmp_path}/bad.mp4: not a readable video ({len(content)} bytes): damaged, empty, or of an unknown format\n"
+        f"error: {tmp_path}/bad.mp4: not a readable video ({len(content)} bytes): "
+        "damaged, empty, or of an unknown format\n"
     )
 
 
 def test_a_full_disk_leaves_no_half_video(tmp_path):
-    """The encoder says nothing of a disk that takes no more; the file, read again, does."""
+    """The encoder does not say that the disk is full; only the written file shows it."""
     source = film(tmp_path / "clip.mp4", "mp4v", frames=30)
     done = run(
         "mcc_caffe.infer",
@@ -221,7 +222,7 @@ def test_without_display_or_camera_it_says_so(tmp_path, monkeypatch):
 
 
 def test_the_camera_is_shown_until_q_is_pressed(tmp_path, monkeypatch):
-    """A video takes the camera's place, and a list the window's."""
+    """A video stands for the camera, and a list for the window."""
     source, shown, keys = film(tmp_path / "clip.mp4", "mp4v"), [], iter([-1, -1, -1, ord("q")])
     monkeypatch.setattr("mcc_caffe.infer.open_camera", lambda number: cv2.VideoCapture(str(source)))
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
