@@ -22,7 +22,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import cv2
 import h5py
@@ -48,7 +48,8 @@ from mcc_caffe.inference.input_files import (
     with_suffix,
 )
 from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.video import VideoFile, frame_line, open_camera, video_json, video_writer
+from mcc_caffe.inference.reports import ImageReport, VideoReport, frame_line, video_json
+from mcc_caffe.inference.video import VideoFile, open_camera, video_writer
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
@@ -58,34 +59,6 @@ LIVE_LEVELS = 1
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
 
 _log = logging.getLogger(__name__)
-
-
-class KeypointReport(TypedDict):
-    """A keypoint in the JSON file: x, y in image pixels."""
-
-    name: str
-    x: float
-    y: float
-    confidence: float
-
-
-class ImageReport(TypedDict):
-    """The JSON file of an image.
-
-    width, height: of the image in pixels. weights: as `weights.describe` returns them. engine: its
-    name. levels: of the pyramid. keypoints: 21, null where one is missing. mask_box: x, y, width,
-    height in pixels. seconds: as HandPose.timings.
-    """
-
-    image: str
-    width: int
-    height: int
-    weights: dict[str, Any]
-    engine: str
-    levels: int
-    keypoints: list[KeypointReport | None]
-    mask_box: dict[str, int] | None
-    seconds: dict[str, float]
 
 
 class Job(NamedTuple):
@@ -269,7 +242,7 @@ class ResultWriter:
             def write(frame_and_pose: tuple[np.ndarray, HandPose]) -> str:
                 frame, pose = frame_and_pose
                 add_frame(draw_over(frame, pose))
-                return frame_line(dict(self.report(pose, job.source)))
+                return frame_line(self.report(pose, job.source))
 
             with contextlib.closing(overlapped_map(video.frames(), predict, write)) as lines:
                 frame_lines = list(
@@ -282,7 +255,7 @@ class ResultWriter:
                     )
                 )
         seconds = time.perf_counter() - start
-        video_report = {
+        video_report: VideoReport = {
             "video": str(job.source),
             "width": video.size[0],
             "height": video.size[1],

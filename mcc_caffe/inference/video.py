@@ -1,21 +1,18 @@
 """Video files, read and written by OpenCV, and cameras with a window."""
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
-from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.input_files import UnreadableError
 
 _USUAL_FPS = 30.0  # assumed where the file does not say
@@ -109,39 +106,6 @@ def video_writer(
     finally:
         writer.release()
         partial.unlink(missing_ok=True)
-
-
-def frame_line(image_report: dict[str, Any]) -> str:
-    """Return a frame's line of a video's JSON.
-
-    Args:
-        image_report: what `infer.image_report` says of the frame.
-
-    Returns:
-        A JSON object: "keypoints", each [x, y, confidence] or null, and "mask_box",
-        [x, y, width, height] or null.
-    """
-    keypoints = [
-        point and [point["x"], point["y"], point["confidence"]]
-        for point in image_report["keypoints"]
-    ]
-    box = image_report["mask_box"] and list(image_report["mask_box"].values())
-    return json.dumps({"keypoints": keypoints, "mask_box": box}, separators=(",", ":"))
-
-
-def video_json(video_report: dict[str, Any], frame_lines: Sequence[str]) -> bytes:
-    """Return the content of a video's JSON file.
-
-    Args:
-        video_report: what holds for the whole video.
-        frame_lines: a `frame_line` for every frame.
-
-    Returns:
-        A JSON object: the entries of `video_report`, then "names" of the keypoints and "frames",
-        one a line.
-    """
-    start = json.dumps({**video_report, "names": NAMES})[:-1]
-    return (start + ', "frames": [\n' + ",\n".join(frame_lines) + "\n]}\n").encode()
 
 
 def count_frames(path: Path) -> int:

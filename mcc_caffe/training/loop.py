@@ -92,11 +92,7 @@ def train(config: TrainingConfig, ranks: Ranks) -> None:
     with Loader(config.loader, ranks.rank, ranks.size) as loader:
         solver = _make_solver(config, ranks, loader)
         _set_start_values(solver, config, ranks)
-        # The object that is returned must live as long as the solver works.
-        exchange = exchange_gradients(solver, ranks, on_gpus=bool(config.gpus))
-        _listen_for_signals(solver, config, ranks)
         _Loop(config, ranks, solver, loader).run()
-        del exchange
 
 
 def _check_machine(config: TrainingConfig, ranks: Ranks) -> None:
@@ -170,11 +166,13 @@ def _listen_for_signals(solver: Any, config: TrainingConfig, ranks: Ranks) -> No
 
 
 class _Loop:
-    """Steps the solver; in rank 0 it also writes the log and the snapshots."""
+    """Steps the solver of this rank; in rank 0 it also writes the log and the snapshots."""
 
     def __init__(self, config: TrainingConfig, ranks: Ranks, solver: Any, loader: Loader):
         self.config, self.ranks, self.solver, self.loader = config, ranks, solver, loader
         self.is_first = ranks.rank == 0
+        # Kept here, because it must live as long as the solver works.
+        self.exchange = exchange_gradients(solver, ranks, on_gpus=bool(config.gpus))
         self.snapshot_folder = config.folder / SNAPSHOTS
         self.last_snapshot: Path | None = None
         self.log: RunLog | None = None
@@ -189,6 +187,7 @@ class _Loop:
     def run(self) -> None:
         """Step until the end of the training, a signal, or the loss of a rank."""
         config, ranks, solver = self.config, self.ranks, self.solver
+        _listen_for_signals(solver, config, ranks)
         lost_rank: RankLost | None = None
         with progress_bar(
             total=config.max_iter,
