@@ -18,7 +18,7 @@ from mcc_caffe.caffe_io.weights import describe, shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
-from mcc_caffe.core.heatmaps import surest
+from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import DEFAULT_ENGINE, open_engine
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
@@ -231,7 +231,7 @@ def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
     Returns:
         (21, 3) float64 of x, y in image pixels and confidence.
     """
-    keypoints, levels = surest(level_heatmaps, pyramid.contents())
+    keypoints, levels = decode_levels(level_heatmaps, pyramid.contents())
     for keypoint, level in zip(keypoints, levels):
         keypoint[:2] = apply(invert(pyramid.to_input[level]), keypoint[:2])
     return keypoints

@@ -1,5 +1,7 @@
 """Pictures in the style of the paper's Fig. 5: mask, skeleton and heatmaps over the image."""
 
+from typing import Protocol
+
 import cv2
 import numpy as np
 
@@ -12,58 +14,94 @@ _PANEL = 480  # pixels, longer side of a panel
 _SHIFT = 4  # cv2 draws with 4 fractional bits
 
 
+class DrawablePose(Protocol):
+    """What the drawings need of a `mcc_caffe.predictor.HandPose`, which describes the arrays."""
+
+    @property
+    def keypoints(self) -> np.ndarray | None:
+        """The keypoints in image pixels."""
+
+    @property
+    def present(self) -> np.ndarray | None:
+        """Whether each keypoint is present."""
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """The mask at the image's size."""
+
+    @property
+    def heatmaps(self) -> np.ndarray | None:
+        """The maximum of the heatmaps over the pyramid."""
+
+    @property
+    def frame_to_image(self) -> np.ndarray:
+        """The affine map from pixels of `heatmaps` to image pixels."""
+
+
 def draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image with the hand (mask > 0.5) tinted blue and outlined. image HxWx3 BGR uint8, mask (H, W) float."""
+    """Tint the hand blue and outline it.
+
+    Args:
+        image: HxWx3 BGR uint8.
+        mask: (H, W) float, the probability of hand; the hand is where it is above 0.5.
+
+    Returns:
+        A new image.
+    """
     hand = (mask > 0.5).view(np.uint8)
     drawn = image.copy()
     cv2.copyTo(cv2.addWeighted(image, 0.45, np.full_like(image, MASK_COLOUR), 0.55, 0), hand, drawn)
     contours = cv2.findContours(hand, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    return cv2.drawContours(
-        drawn, contours, -1, MASK_COLOUR, max(1, round(max(image.shape) / 400)), cv2.LINE_AA
-    )
+    width = max(1, round(max(image.shape) / 400))
+    return cv2.drawContours(drawn, contours, -1, MASK_COLOUR, width, cv2.LINE_AA)
 
 
 def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The image with the bones between present keypoints, in the paper's finger colours. keypoints (21, 2+), present (21,)."""
+    """Draw the keypoints that are present and the bones between them, in the paper's colours.
+
+    Args:
+        image: HxWx3 BGR uint8.
+        keypoints: (21, 2 or more) of x, y in image pixels.
+        present: (21,) bool.
+
+    Returns:
+        A new image.
+    """
     drawn = image.copy()
     width = max(1, round(max(image.shape) / 130))
     points = np.round(keypoints[:, :2] * (1 << _SHIFT)).astype(int).tolist()
     for start, end, finger in SKELETON:
         if present[start] and present[end]:
-            cv2.line(
-                drawn,
-                points[start],
-                points[end],
-                FINGER_COLOURS[finger],
-                width,
-                cv2.LINE_AA,
-                _SHIFT,
-            )
+            colour = FINGER_COLOURS[finger]
+            cv2.line(drawn, points[start], points[end], colour, width, cv2.LINE_AA, _SHIFT)
+    radius = int(width * 1.2 * (1 << _SHIFT))
     for k in range(KEYPOINTS):
         if present[k]:
-            cv2.circle(
-                drawn,
-                points[k],
-                int(width * 1.2 * (1 << _SHIFT)),
-                keypoint_colour(k),
-                -1,
-                cv2.LINE_AA,
-                _SHIFT,
-            )
+            cv2.circle(drawn, points[k], radius, keypoint_colour(k), -1, cv2.LINE_AA, _SHIFT)
     return drawn
 
 
 def draw_heatmaps(
     image: np.ndarray, heatmaps: np.ndarray, frame_to_image: np.ndarray
 ) -> np.ndarray:
-    """The image under the keypoints' heatmaps (22, m, m): everywhere the strongest one, in its finger's colour."""
+    """Draw the keypoints' heatmaps over the darkened image.
+
+    Every pixel shows the strongest map, in the colour of its finger.
+
+    Args:
+        image: HxWx3 BGR uint8.
+        heatmaps: (22, m, m) float32.
+        frame_to_image: The affine map of pixels of the heatmaps to image pixels.
+
+    Returns:
+        A new image.
+    """
     joints = heatmaps[:KEYPOINTS]
-    colours = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)[
-        joints.argmax(axis=0)
-    ]
-    heat = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
+    palette = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)
+    colours = palette[joints.argmax(axis=0)]
+    heat_and_colour = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
     drawn = cv2.warpAffine(
-        heat,
+        heat_and_colour,
         frame_to_image,
         image.shape[1::-1],
         flags=cv2.INTER_LINEAR,
@@ -73,8 +111,17 @@ def draw_heatmaps(
     return (dim + heat * (colours - dim)).astype(np.uint8)
 
 
-def draw_pose(image: np.ndarray, pose) -> np.ndarray:
-    """Mask, skeleton and heatmaps side by side (Fig. 5), each panel at most 480 pixels long. pose: HandPose."""
+def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
+    """Draw mask, skeleton and heatmaps side by side (Fig. 5).
+
+    Args:
+        image: HxWx3 BGR uint8.
+        pose: The HandPose of the image, with keypoints.
+
+    Returns:
+        A picture of three panels, the longer side of each 480 pixels.
+    """
+    assert pose.keypoints is not None and pose.present is not None and pose.heatmaps is not None
     scale = _PANEL / max(image.shape[:2])
     size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -89,7 +136,16 @@ def draw_pose(image: np.ndarray, pose) -> np.ndarray:
     return np.hstack([panels[0], gap, panels[1], gap, panels[2]])
 
 
-def draw_over(frame: np.ndarray, pose) -> np.ndarray:
-    """Mask and skeleton over the image, at its own size. pose: HandPose."""
-    drawn = frame if pose.mask is None else draw_mask(frame, pose.mask)
+def draw_over(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
+    """Draw mask and skeleton over an image, at its own size.
+
+    Args:
+        image: HxWx3 BGR uint8.
+        pose: The HandPose of the image, with keypoints.
+
+    Returns:
+        A new image.
+    """
+    assert pose.keypoints is not None and pose.present is not None
+    drawn = image if pose.mask is None else draw_mask(image, pose.mask)
     return draw_skeleton(drawn, pose.keypoints, pose.present)

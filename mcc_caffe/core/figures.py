@@ -1,15 +1,21 @@
 """Matplotlib's pyplot without a display, and a figure as the bytes of a PNG."""
 
 import io
+from typing import TYPE_CHECKING
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def as_png(figure, dpi: int = 110) -> bytes:
-    """The figure as PNG; it is closed."""
+__all__ = ["as_png", "pyplot"]
+
+
+def as_png(figure: "Figure", dpi: int = 110) -> bytes:
+    """Encode a figure as PNG and close it."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
     pyplot.close(figure)

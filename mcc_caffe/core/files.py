@@ -1,45 +1,69 @@
-"""Finds the files that come with the project (beside the package in a checkout, inside it when installed); writes files whole."""
+"""Finds the files that come with the project, and writes files completely or not at all.
 
-import pathlib
+What comes with the project stands beside the package in a checkout, inside it when installed.
+"""
+
+from pathlib import Path
 
 from mcc_caffe.core.errors import UserError
 
-_PACKAGE = pathlib.Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[1]
 
 
-def shipped(relative: str) -> pathlib.Path:
-    """Path of a file such as `prototxt/mini/deploy.prototxt` or `solver/paper/solver.prototxt`."""
+def shipped(relative: str) -> Path:
+    """Find a file that comes with the project.
+
+    Args:
+        relative: Its path, such as `prototxt/mini/deploy.prototxt`.
+
+    Raises:
+        UserError: It is not there.
+    """
     path = find_shipped(relative)
     if path is None:
         raise UserError(
-            f"{relative} was not found in {_PACKAGE.parent}: run `make prototxt` or install the package again"
+            f"{relative} was not found in {_PACKAGE.parent}: "
+            "run `make prototxt` or install the package again"
         )
     return path
 
 
-def find_shipped(relative: str) -> pathlib.Path | None:
-    """As `shipped`, for a file that need not be there, such as `pretrained/mini.npz`: None where it is not."""
-    return next(
-        (root / relative for root in (_PACKAGE.parent, _PACKAGE) if (root / relative).is_file()),
-        None,
-    )
+def find_shipped(relative: str) -> Path | None:
+    """Find a file that may come with the project, such as `pretrained/mini.npz`.
+
+    Returns:
+        Its path; None where it is not there.
+    """
+    paths = (root / relative for root in (_PACKAGE.parent, _PACKAGE))
+    return next((path for path in paths if path.is_file()), None)
 
 
-def existing(path, what: str) -> pathlib.Path:
-    """`path` if it is a file; else a UserError that names it."""
-    path = pathlib.Path(path)
+def existing(path: str | Path, kind: str) -> Path:
+    """Check that a file is there.
+
+    Args:
+        path: The file.
+        kind: What the error calls it, such as "solver".
+
+    Raises:
+        UserError: There is no such file.
+    """
+    path = Path(path)
     if not path.is_file():
-        raise UserError(
-            f"the {what} {path} {'is a folder' if path.is_dir() else 'was not found'}: give the path of a file"
-        )
+        reason = "is a folder" if path.is_dir() else "was not found"
+        raise UserError(f"the {kind} {path} {reason}: give the path of a file")
     return path
 
 
-def write_whole(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file whole or not at all; UserError where it cannot be written."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(data)
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

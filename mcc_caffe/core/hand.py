@@ -1,11 +1,12 @@
-"""The 21 keypoints of a hand: order (Fig. 2), names, groups (Fig. 9), skeleton and colours (Fig. 11)."""
+"""The 21 keypoints of a hand: order (Fig. 2), names, groups (Fig. 9), bones, colours (Fig. 11)."""
 
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 # Wrist first, then each finger from its base to its tip.
 NAMES = ("wrist",) + tuple(f"{finger}_{joint}" for finger in FINGERS for joint in (1, 2, 3, 4))
 
-# The groups of Fig. 9. The thumb's four points take part as the other fingers' do, by their place in the chain.
+# The groups of Fig. 9. The thumb's four points take part as the other fingers' do, by their
+# position in the chain.
 GROUPS = {
     "wrist": (0,),
     "knuckles": (1, 5, 9, 13, 17),
@@ -26,6 +27,6 @@ FINGER_COLOURS = ((230, 80, 30), (220, 210, 20), (60, 180, 40), (40, 90, 165), (
 WRIST_COLOUR = (230, 230, 230)
 
 
-def keypoint_colour(index: int) -> tuple:
-    """BGR colour of keypoint `index` (0..20): its finger's, or the wrist's."""
+def keypoint_colour(index: int) -> tuple[int, int, int]:
+    """Return the BGR colour of keypoint `index` (0..20): its finger's, or the wrist's."""
     return WRIST_COLOUR if index == 0 else FINGER_COLOURS[(index - 1) // 4]

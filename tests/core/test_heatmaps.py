@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcc_caffe.core.heatmaps import decode, encode, surest, trivial_loss
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.heatmaps import (
+    _interpolation_bound,
+    decode,
+    decode_levels,
+    encode,
+    trivial_loss,
+)
 from mcc_caffe.paper import BACKGROUND, BACKGROUND_MAX, MINI, PAPER
-from tests.support.heatmaps import naively
+from tests.support.heatmaps import decode_all_upsampled
 
 
 def keypoints_at(*points):
@@ -52,22 +59,22 @@ def test_background_can_be_one_minus_the_maximum():
 def test_decode_finds_what_was_encoded_within_half_a_cell(variant, data):
     inside = st.floats(8, variant.input_size - 9)
     point = data.draw(inside), data.draw(inside)
-    found = decode(encode(keypoints_at(point), variant.cells, variant.sigma))[0]
-    assert np.abs(found[:2] - point).max() <= 4
-    assert 0.8 < found[2] < 1.1
+    keypoint = decode(encode(keypoints_at(point), variant.cells, variant.sigma))[0]
+    assert np.abs(keypoint[:2] - point).max() <= 4
+    assert 0.8 < keypoint[2] < 1.1
 
 
 @pytest.mark.parametrize("cells", [2, 3, 16, 46])
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
-def test_the_surest_place_is_that_of_up_sampling_everything(cells, data):
-    """To the last bit, whether the maps are rough or smooth, negative, of few values or constant, and for any part with a picture."""
+def test_the_surest_level_is_that_of_up_sampling_everything(cells, data):
+    """To the last bit, for rough, smooth, negative, few-valued and constant maps and any content."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     levels = rng.normal(0, 1, (data.draw(st.integers(1, 4)), 22, cells, cells)).astype(np.float32)
     sigma = data.draw(st.sampled_from([0, 0.7, 1.5, 4]))
     if sigma:
         levels = np.stack(
-            [[cv2.GaussianBlur(one, (0, 0), sigma) for one in maps] for maps in levels]
+            [[cv2.GaussianBlur(channel, (0, 0), sigma) for channel in maps] for maps in levels]
         )
     kind = data.draw(st.sampled_from(["plain", "plain", "negative", "few values", "constant"]))
     if kind == "negative":
@@ -80,21 +87,40 @@ def test_the_surest_place_is_that_of_up_sampling_everything(cells, data):
     contents = [
         data.draw(st.one_of(st.just((8 * cells, 8 * cells)), st.tuples(side, side))) for _ in levels
     ]
-    keypoints, chosen = surest(levels, contents)
-    expected, level = naively(levels, contents)
-    np.testing.assert_array_equal(chosen, level)
-    np.testing.assert_array_equal(keypoints, expected)
+    decoded = decode_levels(levels, contents)
+    expected = decode_all_upsampled(levels, contents)
+    np.testing.assert_array_equal(decoded.levels, expected.levels)
+    np.testing.assert_array_equal(decoded.keypoints, expected.keypoints)
+
+
+@pytest.mark.parametrize("phase", range(8))
+def test_no_interpolated_pixel_exceeds_the_bound(phase):
+    """The worst case: 1 in the cells with positive weights, 0 in those with negative ones."""
+    axis = cv2.resize(np.eye(5, dtype=np.float32), (5, 40), interpolation=cv2.INTER_CUBIC)
+    weights = np.outer(axis[16 + phase], axis[16 + phase])
+    highest = weights.clip(min=0).sum()
+    assert 1 < highest <= _interpolation_bound(np.float32(0), np.float32(1)) < 1.45
 
 
 def test_peaks_between_cells_and_at_the_edge_are_not_cut_off():
-    """A Gaussian between four cells is higher there than in any cell, by the overshoot; a lower cell elsewhere must not win."""
-    maps = encode(keypoints_at((8 * 5 - 0.5, 8 * 5 - 0.5), (0, 0)), 16, 1.0)
-    other = 0.9 * encode(keypoints_at((8 * 12 + 3.5, 8 * 3 + 3.5), (127, 127)), 16, 1.0)
-    found = surest(np.stack([other, maps]), [(128, 128)] * 2)
-    assert (
-        maps[0].max() < 0.8 and found[0][0, 2] > 0.93 and found[1][0] == 1
-    )  # cells: exp(-1/4) = 0.78 against 0.9
-    assert (found[0][1, :2] < 4).all() and found[1][1] == 1
+    """A Gaussian between four cells is higher there than in any cell, by the overshoot.
+
+    A peak that is higher in its cell, but not between the cells, must not win.
+    """
+    between = encode(keypoints_at((8 * 5 - 0.5, 8 * 5 - 0.5), (0, 0)), 16, 1.0)
+    on_a_cell = 0.9 * encode(keypoints_at((8 * 12 + 3.5, 8 * 3 + 3.5), (127, 127)), 16, 1.0)
+    keypoints, levels = decode_levels(np.stack([on_a_cell, between]), [(128, 128)] * 2)
+    assert between[0].max() < 0.8  # exp(-1/4) = 0.78, against 0.9
+    assert keypoints[0, 2] > 0.93 and levels[0] == 1
+    assert (keypoints[1, :2] < 4).all() and levels[1] == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_heatmaps_that_are_not_finite_are_explained(value):
+    maps = encode(keypoints_at((50, 50)), 16, 1.0)
+    maps[3, 2, 1] = value
+    with pytest.raises(UserError, match="heatmaps are not finite: the weights hold NaN"):
+        decode(maps)
 
 
 def test_trivial_loss_is_caffes_euclidean_loss_of_the_trivial_answer():

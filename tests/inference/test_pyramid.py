@@ -1,4 +1,4 @@
-"""The pyramid of an image: its inputs, its maps drawn back, and keypoints as computed naively."""
+"""The pyramid of an image: its inputs, its maps drawn back, and keypoints as computed decode_all_upsampled."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from mcc_caffe.paper import MINI, PAPER
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
-from tests.support.heatmaps import naively
+from tests.support.heatmaps import decode_all_upsampled
 
 SIZE = MINI.input_size
 
@@ -51,7 +51,7 @@ def test_keypoints_are_those_of_the_naive_way():
             np.floor(apply(to_input, window[:2] + window[2:] - 1)).astype(int) + 1
             for to_input, window in zip(pose.to_input, windows)
         ]
-        expected, levels = naively(pose.level_heatmaps, contents)
+        expected, levels = decode_all_upsampled(pose.level_heatmaps, contents)
         for keypoint, level in zip(expected, levels):
             keypoint[:2] = apply(
                 invert(window_map(windows[level], predictor.input_size)), keypoint[:2]
@@ -134,7 +134,7 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
         pose = predictor.predict(large)
         to_input = pose.to_input[0]
         heatmaps = predictor.engine(network_input(large, to_input, size)[None])[1]
-        plain, _ = naively(
+        plain, _ = decode_all_upsampled(
             heatmaps, Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents()
         )
         pixels = np.round(apply(to_input, pose.keypoints[:, :2])).astype(int)

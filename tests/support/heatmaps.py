@@ -1,19 +1,21 @@
-"""The slow and simple way to find keypoints in heatmaps."""
+"""The slow and simple way to decode heatmaps."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from mcc_caffe.core.heatmaps import LevelKeypoints
 
-def naively(levels, contents):
-    """What `surest` finds, the naive way: every map up-sampled by 8 (3.2), the maximum looked for in all of it, then among the levels."""
-    found = []
-    for maps, (width, height) in zip(levels, contents):
-        for one in maps[:21]:
-            drawn = cv2.resize(one, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)[
-                :height, :width
-            ]
-            y, x = np.unravel_index(drawn.argmax(), drawn.shape)
-            found.append((x, y, drawn[y, x]))
-    found = np.array(found, np.float64).reshape(len(levels), 21, 3)
-    best = found[:, :, 2].argmax(axis=0)
-    return found[best, np.arange(21)], best
+
+def decode_all_upsampled(levels: np.ndarray, contents: Sequence[tuple[int, int]]) -> LevelKeypoints:
+    """Decode as `decode_levels` does, with every map up-sampled by 8 (3.2) and searched through."""
+    peaks = np.empty((len(levels), 21, 3))
+    for level_peaks, maps, (width, height) in zip(peaks, levels, contents):
+        for peak, cells in zip(level_peaks, maps):
+            pixels = cv2.resize(cells, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+            pixels = pixels[:height, :width]
+            y, x = np.unravel_index(pixels.argmax(), pixels.shape)
+            peak[:] = x, y, pixels[y, x]
+    best_levels = peaks[:, :, 2].argmax(axis=0)
+    return LevelKeypoints(peaks[best_levels, np.arange(21)], best_levels)
