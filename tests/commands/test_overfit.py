@@ -1,24 +1,16 @@
-"""`make overfit`'s judgement: a run that is too short is told apart from one that learnt."""
+"""`mcc_caffe.overfit` tells a run that is too short from one that learnt."""
 
 from tests.support.commands import run
+from tests.support.hands import write_set
 
 
 def test_two_iterations_are_not_enough(drawn_set, tmp_path):
     done = run("mcc_caffe.overfit", drawn_set, "--out", tmp_path / "run", "--iterations", 2)
-    assert done.returncode == 1
-    assert (
-        "the chain did not learn: last stage's loss / trivial" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "the chain did not learn: last stage's loss / trivial" in done.stderr
 
 
 def test_too_few_samples_are_refused(drawn_samples, tmp_path):
-    from tests.support.hands import write_set
-
-    done = run(
-        "mcc_caffe.overfit",
-        write_set(tmp_path / "set", drawn_samples[:3]),
-        "--out",
-        tmp_path / "run",
-    )
+    small_set = write_set(tmp_path / "set", drawn_samples[:3])
+    done = run("mcc_caffe.overfit", small_set, "--out", tmp_path / "run")
     assert done.returncode == 2 and "has 3 samples, 8 are needed" in done.stderr
