@@ -19,7 +19,7 @@ from benchmarks.output import markdown_table
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.files import shipped
-from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, started_by_mpirun
+from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.paper import VARIANTS, Variant
 from mcc_caffe.training.launcher import launch
 
@@ -60,7 +60,7 @@ def measure(ranks: Ranks, sizes: dict[str, int], repeats: int) -> None:
 
 
 def _measure_rank(
-    rank: int, ranks: int, shared: tuple, sizes: dict[str, int], repeats: int
+    rank: int, ranks: int, shared: SharedMemory, sizes: dict[str, int], repeats: int
 ) -> None:
     measure(LocalRanks(rank, ranks, shared), sizes, repeats)
 

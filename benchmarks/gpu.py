@@ -124,10 +124,12 @@ def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
         for workspace in WORKSPACES
     ]
     steps.append(ask_worker(training, PAPER, "training", batch, ITERATIONS, tf32=False))
-    for tf32 in (True, False) if torch else ():
+    for interpreter, tf32 in ((torch, True), (torch, False)):
+        if not interpreter:
+            continue
         measure = functools.partial(
             ask,
-            torch,
+            interpreter,
             "benchmarks.peers.torch_gpu_training",
             folder / "layers.json",
             f"cuda:{gpu}",

@@ -75,6 +75,7 @@ def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
         nets.fill_weights(net)
     net.save(str(weights))
     mask, heatmaps = CaffeEngine(own_prototxt, weights)(inputs)
+    assert mask is not None and heatmaps is not None
     np.savez(folder / "expected.npz", mask=mask, heatmaps=heatmaps)
     np.save(folder / "inputs.npy", inputs)
     describe(prototxt, weights, folder)
@@ -123,7 +124,7 @@ def describe(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path
         for layer, blobs in read_caffemodel(weights)[0].items()
         for index, blob in enumerate(blobs)
     }
-    np.savez(folder / "weights.npz", **arrays)  # type: ignore[arg-type]  # mypy sees allow_pickle
+    np.savez(folder / "weights.npz", **arrays)
 
 
 def measure(

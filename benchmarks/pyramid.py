@@ -118,6 +118,7 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     """Time the steps of one image, one after the other; return its levels."""
     encoded = np.frombuffer(jpeg, np.uint8)
     image = timer.run(READ, cv2.imdecode, encoded, cv2.IMREAD_COLOR)
+    assert image is not None
     pose = predictor.predict(image)
     assert pose.level_heatmaps is not None and pose.mask_cells is not None
     windows = pyramid_windows(*SIZE, np.random.default_rng(0), predictor.levels)

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from mcc_caffe.training.log import read_log
 
 from benchmarks.hands import example_jpeg
 from benchmarks.jobs import in_process
@@ -38,6 +37,7 @@ from mcc_caffe.evaluation import training_comparison
 from mcc_caffe.evaluation.ablation_report import format_mean
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.training.run_log import read_log
 from prototxt.generate import deploy_net, train_net
 from solver.generate import solver
 
@@ -130,6 +130,7 @@ def seconds_a_picture(prototxt: pathlib.Path, weights: pathlib.Path) -> dict[str
     """Return `timing.spread` of a single pass over the example picture, in this process."""
     predictor = HandPredictor(weights, prototxt=prototxt, levels=1)
     image = cv2.imdecode(np.frombuffer(example_jpeg(), np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
     predict = functools.partial(predictor.predict, image)
     predict()
     return spread(timed(predict, REPEATS, SECONDS))

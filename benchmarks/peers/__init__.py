@@ -1,1 +1,1 @@
-"""Other systems on the same data: each writes predictions that `mcc_caffe.evaluate --predictions` judges beside our nets."""
+"""Other systems on the same data, beside which our nets and loaders are measured."""

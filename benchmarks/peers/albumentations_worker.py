@@ -2,17 +2,18 @@
 
     python -m benchmarks.peers.albumentations_worker FOLDER SETTINGS
 
-FOLDER: 0.jpg, 0.png (mask, above 127 is hand), 1.jpg ..., keypoints.npy (N, 21, 3). SETTINGS: JSON of input_size,
-sigma, background ("sum" or "max"), scale, rotation, flip (the augmentation's ranges and probability), batch_size, workers,
-warm_up (batches that do not count), seconds, and check. Prints JSON, "rate" (images/s); with check, the name of a file, it writes the
-first batch, letterboxed only, to it as .npz and prints "versions".
+FOLDER has 0.jpg, 0.png (mask, above 127 is hand), 1.jpg ..., and keypoints.npy (N, 21, 3). SETTINGS
+is JSON: input_size, sigma, background ("sum" or "max"), scale, rotation and flip (the
+augmentation's ranges and probability), batch_size, workers, warm_up (batches that do not count),
+seconds, and check. Prints JSON: "rate", images/s. With check, the name of a file, it writes the
+first batch, letterboxed only, to that file as .npz and prints "versions" instead.
 """
 
-import itertools
 import json
 import pathlib
 import sys
 import time
+from typing import Any
 
 import albumentations
 import cv2
@@ -22,41 +23,63 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 GREY, LEVELS, STRIDE = 128, 256, 8
 
+Settings = dict[str, Any]
 
-def augmentation(setting: dict) -> albumentations.Compose:
-    """Letterbox, then scale and rotation on a canvas that holds the largest frame, a random crop of it, and a flip."""
-    m, (low, high) = setting["input_size"], setting["scale"]
-    canvas = round(m * high)
-    return composed(
+
+def augmentation(settings: Settings) -> albumentations.Compose:
+    """Make the augmentation of the settings.
+
+    The picture is letterboxed, then scaled and rotated on a canvas that holds the largest frame,
+    of which a random part is cropped and flipped.
+    """
+    side, (smallest, largest) = settings["input_size"], settings["scale"]
+    return compose(
         [
-            *letterbox(canvas),
+            *letterbox(round(side * largest)),
             albumentations.Affine(
-                scale=(low / high, 1.0), rotate=setting["rotation"], fill=GREY, fill_mask=0, p=1.0
+                scale=(smallest / largest, 1.0),
+                rotate=settings["rotation"],
+                fill=GREY,
+                fill_mask=0,
+                p=1.0,
             ),
-            albumentations.RandomCrop(m, m),
-            albumentations.HorizontalFlip(p=setting["flip"]),
+            albumentations.RandomCrop(side, side),
+            albumentations.HorizontalFlip(p=settings["flip"]),
         ]
     )
 
 
 def letterbox(size: int) -> list:
+    """Return the transforms that fit a picture into a square at its left and top edge."""
     return [
         albumentations.LongestMaxSize(size, area_for_downscale="image"),
         albumentations.PadIfNeeded(size, size, position="top_left", fill=GREY, fill_mask=0),
     ]
 
 
-def composed(steps: list) -> albumentations.Compose:
+def compose(transforms: list) -> albumentations.Compose:
+    """Join transforms into one that takes keypoints along, also those outside the picture."""
     keypoints = albumentations.KeypointParams(
         "xy", remove_invisible=False, check_each_transform=False
     )
-    return albumentations.Compose(steps, keypoint_params=keypoints)
+    return albumentations.Compose(transforms, keypoint_params=keypoints)
 
 
 def heatmaps(
     keypoints: np.ndarray, visible: np.ndarray, cells: int, sigma: float, background: str
 ) -> np.ndarray:
-    """(22, cells, cells) float32: a Gaussian at each visible one of (21, 2) keypoints, pixels of the input, and the background."""
+    """Return the heatmaps of a hand.
+
+    Args:
+        keypoints: (21, 2) of x, y in pixels of the input.
+        visible: (21,) bool.
+        cells: side of a map.
+        sigma: of the Gaussian at each visible keypoint, cells.
+        background: "sum" or "max": the last map is 1 minus that of the others.
+
+    Returns:
+        (22, cells, cells) float32.
+    """
     centres = ((keypoints + 0.5) / STRIDE - 0.5).astype(np.float32)
     y, x = np.mgrid[:cells, :cells].astype(np.float32)
     distances = (x - centres[:, 0, None, None]) ** 2 + (y - centres[:, 1, None, None]) ** 2
@@ -66,77 +89,78 @@ def heatmaps(
 
 
 class Hands(Dataset):
-    """(data, mask label, heatmaps) of the pictures of a folder, augmented anew at each call, or letterboxed only."""
+    """The pictures of a folder, augmented anew at each call, or letterboxed only."""
 
-    def __init__(self, folder: pathlib.Path, setting: dict, augment: bool):
-        self.folder, self.setting = folder, setting
+    def __init__(self, folder: pathlib.Path, settings: Settings, augment: bool):
+        self.folder, self.settings = folder, settings
         self.keypoints = np.load(folder / "keypoints.npy")
         self.transform = (
-            augmentation(setting) if augment else composed(letterbox(setting["input_size"]))
+            augmentation(settings) if augment else compose(letterbox(settings["input_size"]))
         )
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
-    def __getitem__(self, place: int) -> tuple:
-        m, (image, mask) = (
-            self.setting["input_size"],
-            (
-                cv2.imdecode(np.fromfile(self.folder / f"{place}{ending}", np.uint8), flags)
-                for ending, flags in ((".jpg", cv2.IMREAD_COLOR), (".png", cv2.IMREAD_GRAYSCALE))
-            ),
+    def __getitem__(self, index: int) -> tuple:
+        """Return the tensors of a sample as the net takes it: data, mask label, heatmaps."""
+        side = self.settings["input_size"]
+        image = self._decode(f"{index}.jpg", cv2.IMREAD_COLOR)
+        mask = self._decode(f"{index}.png", cv2.IMREAD_GRAYSCALE)
+        keypoints = self.keypoints[index]
+        transformed = self.transform(image=image, mask=mask, keypoints=keypoints[:, :2])
+        xy = np.asarray(transformed["keypoints"])
+        visible = (keypoints[:, 2] > 0) & ((xy >= -0.5) & (xy < side - 0.5)).all(axis=1)
+        data = (transformed["image"].astype(np.float32) - GREY) / LEVELS
+        cell_centres = transformed["mask"][STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+        label = (cell_centres >= 128).astype(np.float32)
+        maps = heatmaps(
+            xy, visible, side // STRIDE, self.settings["sigma"], self.settings["background"]
         )
-        keypoints = self.keypoints[place]
-        found = self.transform(image=image, mask=mask, keypoints=keypoints[:, :2])
-        xy = np.asarray(found["keypoints"])
-        visible = (keypoints[:, 2] > 0) & ((xy >= -0.5) & (xy < m - 0.5)).all(axis=1)
-        data = (found["image"].astype(np.float32) - GREY) / LEVELS
-        label = (found["mask"][STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] >= 128).astype(
-            np.float32
-        )
-        maps = heatmaps(xy, visible, m // STRIDE, self.setting["sigma"], self.setting["background"])
         return (
             torch.from_numpy(data.transpose(2, 0, 1)),
             torch.from_numpy(label[None]),
             torch.from_numpy(maps),
         )
 
+    def _decode(self, name: str, flags: int) -> np.ndarray:
+        image = cv2.imdecode(np.fromfile(self.folder / name, np.uint8), flags)
+        assert image is not None, name
+        return image
 
-def rate(dataset: Dataset, setting: dict) -> float:
-    """Images/s that the loader's processes hand over, the consumer only taking them."""
+
+def measure_rate(dataset: Dataset, settings: Settings) -> float:
+    """Return the images/s of the loader's processes, whose consumer only takes the batches."""
     endless = RandomSampler(dataset, replacement=True, num_samples=10**7)
     loader = iter(
         DataLoader(
             dataset,
-            setting["batch_size"],
+            settings["batch_size"],
             sampler=endless,
-            num_workers=setting["workers"],
+            num_workers=settings["workers"],
             prefetch_factor=2,
             worker_init_fn=lambda worker: cv2.setNumThreads(1),
         )
     )
-    for _ in range(setting["warm_up"]):
+    for _ in range(settings["warm_up"]):
         next(loader)
-    start = time.perf_counter()
-    for count in itertools.count(1):
+    start, count, seconds = time.perf_counter(), 0, 0.0
+    while seconds < settings["seconds"]:
         next(loader)
-        if time.perf_counter() - start >= setting["seconds"]:
-            return count * setting["batch_size"] / (time.perf_counter() - start)
+        count += 1
+        seconds = time.perf_counter() - start
+    return count * settings["batch_size"] / seconds
 
 
-def main(folder: str, settings: str) -> None:
-    folder, setting = pathlib.Path(folder), json.loads(settings)
-    if setting["check"]:
-        plain = DataLoader(Hands(folder, setting, augment=False), setting["batch_size"])
-        np.savez(setting["check"], *(part.numpy() for part in next(iter(plain))))
-        found = {
-            "versions": {
-                module.__name__: module.__version__ for module in (albumentations, torch, cv2)
-            }
-        }
+def main(folder_name: str, settings_json: str) -> None:
+    """Run the command."""
+    folder, settings = pathlib.Path(folder_name), json.loads(settings_json)
+    if settings["check"]:
+        plain = DataLoader(Hands(folder, settings, augment=False), settings["batch_size"])
+        np.savez(settings["check"], *(array.numpy() for array in next(iter(plain))))
+        modules = (albumentations, torch, cv2)
+        print(json.dumps({"versions": {module.__name__: module.__version__ for module in modules}}))
     else:
-        found = {"rate": rate(Hands(folder, setting, augment=True), setting)}
-    print(json.dumps(found))
+        print(json.dumps({"rate": measure_rate(Hands(folder, settings, augment=True), settings)}))
 
 
 if __name__ == "__main__":

@@ -1,47 +1,66 @@
-"""An environment of its own for each system that we compare with, in the cache's folder `peers`: they need other packages than we do."""
+"""An environment of its own for each system that we compare with, in the cache's folder `peers`.
 
+The systems need other packages than we do.
+"""
+
+import logging
 import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from caffe_build.locate import cache_folder
 from mcc_caffe.core.errors import UserError
 
 _BAR = re.compile(r"\d+%\|.*\| *\d+/\d+ \[")  # tqdm's
 
+_log = logging.getLogger(__name__)
+
 
 def environment(
-    name: str, needed: tuple, alone: tuple = (), remedy: str = "it needs the network"
+    name: str,
+    packages: Sequence[str],
+    bare_packages: Sequence[str] = (),
+    remedy: str = "it needs the network",
 ) -> pathlib.Path:
-    """The interpreter of the environment `name`; makes the environment where it is not there, or not whole.
+    """Return the interpreter of an environment; make the environment where it is not complete.
 
-    needed: packages, as pip takes them. alone: those that are installed without what they ask for. UserError with the last line of
-    what pip said, and the remedy, where it cannot be made.
+    Args:
+        name: name of the environment.
+        packages: packages to install, in pip's words.
+        bare_packages: packages to install without those that they depend on.
+        remedy: end of the message where that fails.
+
+    Raises:
+        UserError: if the environment cannot be made. The message has the last line of pip's output.
     """
     folder = cache_folder() / "peers" / name
-    python, stamp, content = (
-        folder / "bin/python",
-        folder / "complete",
-        "\n".join((*alone, *needed)),
-    )
-    if not stamp.is_file() or stamp.read_text() != content:
-        print(f"making an environment, {folder}", flush=True)
-        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        commands = [[sys.executable, "-m", "venv", "--clear", folder], [*pip, *needed]] + (
-            [[*pip, "--no-deps", *alone]] if alone else []
-        )
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise UserError(
-                    f"{folder} could not be made ({last_line(done.stderr or done.stdout)}): {remedy}"
-                )
-        stamp.write_text(content)
+    python, stamp = folder / "bin/python", folder / "complete"
+    content = "\n".join((*bare_packages, *packages))
+    if stamp.is_file() and stamp.read_text() == content:
+        return python
+    _log.info("making an environment, %s", folder)
+    pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    commands = [
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [*pip, *packages],
+    ]
+    if bare_packages:
+        commands.append([*pip, "--no-deps", *bare_packages])
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            reason = last_line(done.stderr or done.stdout)
+            raise UserError(f"{folder} could not be made ({reason}): {remedy}")
+    stamp.write_text(content)
     return python
 
 
 def last_line(text: str) -> str:
-    """The last line of what a command said, which is why it failed; progress bars, which may come after it, are passed over."""
+    """Return the last line of a command's output, which says why it failed.
+
+    Progress bars, which may come after that line, do not count.
+    """
     lines = [line for line in text.strip().splitlines() if line.strip() and not _BAR.search(line)]
     return lines[-1] if lines else "no word of why"

@@ -1,45 +1,53 @@
-"""MediaPipe's hands as a peer: what it finds in a data set's pictures, as a predictions file.
+"""MediaPipe's hands as a peer: it looks at a data set's pictures and writes a predictions file.
 
     python -m benchmarks.peers.mediapipe_hands data/synth --out out/mediapipe.json
     python -m mcc_caffe.evaluate data/synth --weights FILE --predictions out/mediapipe.json
 
-MediaPipe 0.10.21 is the last release that carries its hand models, and it needs other versions of packages than we do: the first
-call makes an environment for it in ~/.cache/mcc-caffe/peers (pip, 450 MB). Its settings are its own defaults for single
-pictures. Of several hands the one with the highest score is taken, and its score is the confidence of all its keypoints; a picture
-without a hand is left out of the file. There are no masks.
+MediaPipe 0.10.21 is the last release that carries its hand models, and it needs other versions of
+packages than we do: the first call makes an environment for it in ~/.cache/mcc-caffe/peers (pip,
+450 MB). Its settings are its own defaults for single pictures. Of several hands the one with the
+highest score is taken, and its score is the confidence of all its keypoints. The file leaves out a
+picture without a hand. There are no masks.
 """
 
 import argparse
 import json
+import logging
 import pathlib
 import subprocess
 import tempfile
+from typing import TypedDict
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
-from mcc_caffe.core.commands import positive, run_command
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.predictions_file import write_predictions
 from mcc_caffe.paper import KEYPOINTS
 
 VERSION = "0.10.21"
-ALONE = (
-    f"mediapipe=={VERSION}",
-    "opencv-contrib-python-headless==4.11.0.86",
-)  # installed without what they ask for: JAX, sound, windows
-NEEDED = ("numpy<2", "protobuf>=4.25.3,<5", "matplotlib<4", "absl-py", "attrs", "flatbuffers")
+# Installed without the packages that they depend on: JAX, sound, windows.
+BARE_PACKAGES = (f"mediapipe=={VERSION}", "opencv-contrib-python-headless==4.11.0.86")
+PACKAGES = ("numpy<2", "protobuf>=4.25.3,<5", "matplotlib<4", "absl-py", "attrs", "flatbuffers")
 WORKER = pathlib.Path(__file__).with_name("mediapipe_worker.py")
 
+_log = logging.getLogger(__name__)
 
-def arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+
+class Hand(TypedDict):
+    """A hand as MediaPipe sees it."""
+
+    score: float
+    points: list[list[float]]  # 21 x [x, y], as shares of the picture's width and height
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command_parser(__doc__, prog="python -m benchmarks.peers.mediapipe_hands")
     parser.add_argument(
         "data", type=pathlib.Path, metavar="DATA", help="set, as mcc_caffe.evaluate takes it"
     )
@@ -60,35 +68,56 @@ def arguments(argv=None) -> argparse.Namespace:
 
 
 def interpreter() -> pathlib.Path:
-    """The interpreter of MediaPipe's own environment."""
-    return environment(
-        f"mediapipe-{VERSION}", NEEDED, ALONE, "it needs the network and a Python of 3.9 to 3.12"
-    )
+    """Return the interpreter of MediaPipe's own environment."""
+    remedy = "it needs the network and a Python of 3.9 to 3.12"
+    return environment(f"mediapipe-{VERSION}", PACKAGES, BARE_PACKAGES, remedy)
 
 
-def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list:
-    """What MediaPipe finds in each of the `count` pictures of a folder, by name: lists of hands, as the worker prints them."""
-    with tempfile.TemporaryFile("w+") as chatter:
+def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list[list[Hand]]:
+    """Return the hands in each of the `count` pictures of a folder, in the order of the names.
+
+    Args:
+        python: interpreter that has MediaPipe.
+        folder: folder of the pictures.
+        count: number of pictures.
+
+    Raises:
+        UserError: if MediaPipe fails.
+    """
+    with tempfile.TemporaryFile("w+") as stderr:
         with subprocess.Popen(
-            [python, WORKER, folder], stdout=subprocess.PIPE, stderr=chatter, text=True
+            [python, WORKER, folder], stdout=subprocess.PIPE, stderr=stderr, text=True
         ) as worker:
-            lines = list(tqdm(worker.stdout, total=count, unit="img"))
+            lines = list(progress_bar(worker.stdout, total=count, unit="img"))
         if worker.returncode or len(lines) != count:
-            chatter.seek(0)
+            stderr.seek(0)
             raise UserError(
-                f"MediaPipe ended after {len(lines)} of {count} pictures: {last_line(chatter.read())}"
+                f"MediaPipe ended after {len(lines)} of {count} pictures: "
+                f"{last_line(stderr.read())}"
             )
     return list(map(json.loads, lines))
 
 
-def best_hand(hands: list, width: int, height: int) -> np.ndarray:
-    """(21, 3) of x, y in pixels and confidence: the hand with the highest score. MediaPipe's order of keypoints is ours."""
-    hand = max(hands, key=lambda one: one["score"])
+def best_hand(hands: list[Hand], width: int, height: int) -> np.ndarray:
+    """Return the keypoints of the hand with the highest score.
+
+    MediaPipe's order of keypoints is ours.
+
+    Args:
+        hands: the hands in a picture, at least one.
+        width: the picture's, pixels.
+        height: the picture's, pixels.
+
+    Returns:
+        (21, 3) of x, y in pixels and confidence.
+    """
+    hand = max(hands, key=lambda hand: hand["score"])
     xy = np.array(hand["points"]) * (width, height) - 0.5
     return np.column_stack([xy, np.full(KEYPOINTS, hand["score"])])
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     options = arguments(argv)
     entries = sets.open_sets(options.data)
     chosen = [
@@ -99,23 +128,24 @@ def main(argv=None) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     python, pictures = interpreter(), []
     with tempfile.TemporaryDirectory() as folder:
-        for place, entry in enumerate(chosen):
+        for index, entry in enumerate(chosen):
             sample = entry.sample()
             image = sample.image()
             pictures.append((sample.key, image.shape[1], image.shape[0]))
-            cv2.imwrite(f"{folder}/{place:08d}.png", image)
-        hands = find_hands(python, pathlib.Path(folder), len(chosen))
-    found = {
-        key: best_hand(one, width, height)
-        for (key, width, height), one in zip(pictures, hands)
-        if one
+            cv2.imwrite(f"{folder}/{index:08d}.png", image)
+        picture_hands = find_hands(python, pathlib.Path(folder), len(chosen))
+    keypoints = {
+        key: best_hand(hands, width, height)
+        for (key, width, height), hands in zip(pictures, picture_hands)
+        if hands
     }
-    if not found:
+    if not keypoints:
         raise UserError(
-            f"MediaPipe found no hand in the {len(chosen)} pictures of {options.data}: nothing was written"
+            f"MediaPipe found no hand in the {len(chosen)} pictures of {options.data}: "
+            "nothing was written"
         )
-    write_predictions(options.out, f"MediaPipe {VERSION}", found)
-    print(f"{options.out}: a hand in {len(found)} of {len(chosen)} pictures")
+    write_predictions(options.out, f"MediaPipe {VERSION}", keypoints)
+    _log.info("%s: a hand in %d of %d pictures", options.out, len(keypoints), len(chosen))
 
 
 if __name__ == "__main__":

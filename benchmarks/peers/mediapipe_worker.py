@@ -1,6 +1,10 @@
-"""Runs in MediaPipe's own environment: `python mediapipe_worker.py FOLDER` prints a JSON line for each picture of FOLDER, by name.
+"""Looks for hands with MediaPipe, in MediaPipe's own environment:
 
-A line is a list of hands, {"score", "points"}: 21 x [x, y], as shares of the picture's width and height from its left-top edge.
+    python mediapipe_worker.py FOLDER
+
+prints a JSON line for each picture of FOLDER, in the order of the names. A line is a list of hands,
+{"score", "points"}: 21 x [x, y], as shares of the picture's width and height from its left-top
+corner.
 """
 
 import json
@@ -12,16 +16,19 @@ import mediapipe
 
 
 def main(folder: str) -> None:
-    with mediapipe.solutions.hands.Hands(static_image_mode=True) as hands:
+    """Run the command."""
+    with mediapipe.solutions.hands.Hands(static_image_mode=True) as detector:
         for path in sorted(pathlib.Path(folder).iterdir()):
-            found = hands.process(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))
-            pairs = zip(found.multi_handedness or (), found.multi_hand_landmarks or ())
+            image = cv2.imread(str(path))
+            assert image is not None, path
+            result = detector.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            sides, hands = result.multi_handedness or (), result.multi_hand_landmarks or ()
             line = [
                 {
                     "score": side.classification[0].score,
                     "points": [[point.x, point.y] for point in hand.landmark],
                 }
-                for side, hand in pairs
+                for side, hand in zip(sides, hands)
             ]
             print(json.dumps(line), flush=True)
 

@@ -1,36 +1,61 @@
-"""One engine on one net, in the engine's own interpreter: `python -m benchmarks.peers.network_worker ENGINE FOLDER BATCH LEAST SECONDS`.
+"""One engine on one net, in the engine's own interpreter:
 
-FOLDER is as `benchmarks.network.prepare` leaves it. Prints JSON: "version", "difference" of the outputs from Caffe's, "median",
-"p10", "p90" and "runs" of the seconds a batch, "peak_mib" of this process. Every engine may use all cores.
+    python -m benchmarks.peers.network_worker ENGINE FOLDER BATCH LEAST SECONDS
+
+FOLDER is as `benchmarks.network.prepare` leaves it. Prints JSON: "version"; "difference" of the
+outputs from Caffe's; "median", "p10", "p90" and "runs" of the seconds a batch; and "peak_mib" of
+this process. At least LEAST passes are timed, and more until SECONDS have passed. Every engine may
+use all cores.
 """
 
 import json
 import os
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.timing import peak_mib, spread, timed
 
+# Each engine is imported where it is opened: an environment has only its own.
+
 CORES = len(os.sched_getaffinity(0))
 INPUT, MASK, HEATMAPS = "image", "conv6_2_CPM_prob", "Mconv7_stage6"
 
+Outputs = tuple[np.ndarray, np.ndarray]  # the mask, (N, h, w), and the heatmaps, (N, 22, h, w)
 
-def caffe(folder: pathlib.Path, prototxt: str = "deploy.prototxt") -> tuple:
+
+class Engine(NamedTuple):
+    """An engine that has opened the net."""
+
+    run: Callable[[np.ndarray], Outputs]
+    version: str
+
+
+def caffe(folder: pathlib.Path, prototxt: str = "deploy.prototxt") -> Engine:
+    """Open the net in Caffe."""
     from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 
     engine = CaffeEngine(folder / prototxt, folder / "weights.caffemodel")
-    import caffe as module
+    import caffe as module  # after CaffeEngine, which sets Caffe up before its first import
 
-    return engine, module.__version__
+    def run(batch: np.ndarray) -> Outputs:
+        maps = engine(batch)
+        assert maps.masks is not None and maps.heatmaps is not None
+        return maps.masks, maps.heatmaps
+
+    return Engine(run, module.__version__)
 
 
-def caffe_own(folder: pathlib.Path) -> tuple:
+def caffe_own(folder: pathlib.Path) -> Engine:
+    """Open the net in Caffe, with Caffe's own convolutions."""
     return caffe(folder, "own_convolutions.prototxt")
 
 
-def onnxruntime(folder: pathlib.Path) -> tuple:
+def onnxruntime(folder: pathlib.Path) -> Engine:
+    """Open the net in ONNX Runtime."""
     import onnxruntime as module
 
     options = module.SessionOptions()
@@ -38,16 +63,17 @@ def onnxruntime(folder: pathlib.Path) -> tuple:
     session = module.InferenceSession(
         str(folder / "net.onnx"), options, providers=["CPUExecutionProvider"]
     )
-    name, outputs = session.get_inputs()[0].name, [MASK, HEATMAPS]
+    name = session.get_inputs()[0].name
 
-    def run(batch: np.ndarray) -> tuple:
-        mask, heatmaps = session.run(outputs, {name: batch})
+    def run(batch: np.ndarray) -> Outputs:
+        mask, heatmaps = session.run([MASK, HEATMAPS], {name: batch})
         return mask[:, 1], heatmaps
 
-    return run, module.__version__
+    return Engine(run, module.__version__)
 
 
-def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> tuple:
+def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> Engine:
+    """Open the net in PyTorch, with a memory layout of PyTorch's."""
     import torch as module
 
     from benchmarks.peers.torch_net import Net
@@ -55,69 +81,68 @@ def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> tuple:
     module.set_num_threads(CORES)
     net = Net(json.loads((folder / "layers.json").read_text()), {INPUT: 3})
     net.load(np.load(folder / "weights.npz"))
-    layout = getattr(module, layout)
-    net = net.eval().to(memory_format=layout)
+    memory_format = getattr(module, layout)
+    net = net.eval().to(memory_format=memory_format)
 
-    def run(batch: np.ndarray) -> tuple:
+    def run(batch: np.ndarray) -> Outputs:
         with module.inference_mode():
-            found = net({INPUT: module.from_numpy(batch).contiguous(memory_format=layout)})
-            return found[MASK][:, 1].numpy(), found[HEATMAPS].contiguous().numpy()
+            image = module.from_numpy(batch).contiguous(memory_format=memory_format)
+            blobs = net({INPUT: image})
+            return blobs[MASK][:, 1].numpy(), blobs[HEATMAPS].contiguous().numpy()
 
-    return run, module.__version__
+    return Engine(run, module.__version__)
 
 
-def torch_channels_last(folder: pathlib.Path) -> tuple:
+def torch_channels_last(folder: pathlib.Path) -> Engine:
+    """Open the net in PyTorch, channels last."""
     return torch(folder, "channels_last")
 
 
-def opencv(folder: pathlib.Path) -> tuple:
+def opencv(folder: pathlib.Path) -> Engine:
+    """Open the net in OpenCV's module dnn."""
     import cv2
 
     cv2.setNumThreads(CORES)
-    net = cv2.dnn.readNetFromCaffe(
-        str(folder / "deploy.prototxt"), str(folder / "weights.caffemodel")
-    )
+    prototxt, weights = folder / "deploy.prototxt", folder / "weights.caffemodel"
+    net = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
 
-    def run(batch: np.ndarray) -> tuple:
+    def run(batch: np.ndarray) -> Outputs:
         net.setInput(batch)
-        mask, heatmaps = net.forward(
-            ["mask", HEATMAPS]
-        )  # OpenCV asks for layers' names, not blobs'
+        # OpenCV takes the names of layers, not of blobs.
+        mask, heatmaps = net.forward(["mask", HEATMAPS])
         return mask[:, 1], heatmaps
 
-    return run, cv2.__version__
+    return Engine(run, cv2.__version__)
 
 
-ENGINES = {
-    engine.__name__: engine
-    for engine in (caffe, caffe_own, onnxruntime, torch, torch_channels_last, opencv)
+ENGINES: dict[str, Callable[[pathlib.Path], Engine]] = {
+    opener.__name__: opener
+    for opener in (caffe, caffe_own, onnxruntime, torch, torch_channels_last, opencv)
 }
 
 
-def difference(found: tuple, expected: tuple) -> float:
-    """The largest absolute difference of two (mask, heatmaps); infinite where a shape differs or a number is none."""
-    if [one.shape for one in found] != [one.shape for one in expected]:
+def largest_difference(outputs: Outputs, expected: Outputs) -> float:
+    """Return the largest absolute difference of two outputs.
+
+    It is infinite where a shape differs or a value is no finite number.
+    """
+    if [array.shape for array in outputs] != [array.shape for array in expected]:
         return float("inf")
-    worst = max(float(np.abs(one - other).max()) for one, other in zip(found, expected))
-    return worst if np.isfinite(worst) else float("inf")
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(outputs, expected))
+    return largest if np.isfinite(largest) else float("inf")
 
 
-def main(engine: str, folder: str, batch: str, least: str, seconds: str) -> None:
-    folder = pathlib.Path(folder)
-    inputs, expected = (
-        np.load(folder / "inputs.npy")[: int(batch)],
-        np.load(folder / "expected.npz"),
-    )
-    run, version = ENGINES[engine](folder)
-    differs = difference(
-        run(inputs), tuple(expected[name][: int(batch)] for name in ("mask", "heatmaps"))
-    )
-    times = timed(lambda: run(inputs), int(least), float(seconds))
-    print(
-        json.dumps(
-            {"version": version, "difference": differs, **spread(times), "peak_mib": peak_mib()}
-        )
-    )
+def main(engine_name: str, folder_name: str, batch: str, least: str, seconds: str) -> None:
+    """Run the command."""
+    folder, count = pathlib.Path(folder_name), int(batch)
+    inputs = np.load(folder / "inputs.npy")[:count]
+    with np.load(folder / "expected.npz") as arrays:
+        expected = arrays["mask"][:count], arrays["heatmaps"][:count]
+    engine = ENGINES[engine_name](folder)
+    difference = largest_difference(engine.run(inputs), expected)
+    times = timed(lambda: engine.run(inputs), int(least), float(seconds))
+    result = {"version": engine.version, "difference": difference, **spread(times)}
+    print(json.dumps(result | {"peak_mib": peak_mib()}))
 
 
 if __name__ == "__main__":

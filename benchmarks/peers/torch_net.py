@@ -35,7 +35,9 @@ class Net(nn.Module):
             ValueError: for a layer or a setting that these nets do not have.
         """
         super().__init__()
-        self.convolutions, self.rates, self.loss_weights = nn.ModuleDict(), {}, {}
+        self.convolutions = nn.ModuleDict()
+        self.rates: dict[nn.Parameter, tuple[float, float]] = {}
+        self.loss_weights: dict[str, float] = {}
         self._steps, channels = [], dict(channels)
         for layer in layers:
             kind = layer["type"]
