@@ -1,4 +1,4 @@
-"""`make bench`: real Caffe, OpenCV and, where its environment is there, PyTorch on tiny settings; what is written is read again."""
+"""`make bench` with tiny settings: Caffe, OpenCV and, where its environment is there, PyTorch."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import end_to_end, jobs, network, pyramid, tables, training
+from benchmarks import end_to_end, hands, jobs, network, pyramid, tables, training
 from benchmarks.timing import peak_mib, spread, timed
 from caffe_build.locate import cache_folder
 from mcc_caffe.core.errors import UserError
@@ -19,11 +19,25 @@ from tests.support.commands import ROOT
 
 @pytest.fixture(scope="module")
 def nets(tmp_path_factory):
-    """mini in each engine's form, with two inputs."""
+    """Return a folder with mini in each engine's form, and two inputs."""
     folder = tmp_path_factory.mktemp("nets")
     pictures = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 128, 128)).astype(np.float32)
     jobs.in_process(network.prepare, "mini", folder / "mini", pictures)
     return folder
+
+
+def measure_mini(engine, folder, *, batch, least=1):
+    return network.measure("mini", engine, folder, batch=batch, least=least, seconds=0)
+
+
+def measure_torch(folder, layout="channels_last"):
+    return training.torch_row("mini", layout, folder, batch=1, threads=1, least=1)
+
+
+def measure_caffe_training(source, *, batch=2, iterations=2):
+    return training.caffe_row(
+        "mini", source, batch=batch, processes=1, threads=1, iterations=iterations
+    )
 
 
 def require_pytorch() -> None:
@@ -33,7 +47,7 @@ def require_pytorch() -> None:
 
 
 def cells(markdown: str) -> list:
-    """The lines of a Markdown table as lists of cells, without the ruler."""
+    """Return the lines of a Markdown table as lists of cells, without the ruler."""
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     return [
         [cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line
@@ -54,15 +68,15 @@ def test_times_by_hand():
 
 
 def test_memory_is_the_new_process_s_own():
-    held = np.ones(64 << 20, np.uint8)
+    array = np.ones(64 << 20, np.uint8)
     assert peak_mib() > 64
-    assert jobs.in_process(peak_mib) < peak_mib() and len(held)
+    assert jobs.in_process(peak_mib) < peak_mib() and len(array)
 
 
 def test_engines_agree_with_caffe_before_they_are_timed(nets):
     for engine in ("caffe", "caffe_own", "opencv"):
         for batch in (1, 2):
-            (row,) = network.measure("mini", engine, nets / "mini", batch, 2, 0)
+            (row,) = measure_mini(engine, nets / "mini", batch=batch, least=2)
             assert (
                 row["status"] == ""
                 and row["difference"] <= 1e-4
@@ -81,21 +95,21 @@ def test_an_engine_that_finds_something_else_is_named(nets, tmp_path):
     expected = dict(np.load(nets / "mini/expected.npz"))
     expected["heatmaps"][0, 3, 2, 1] += 0.01
     np.savez(tmp_path / "expected.npz", **expected)
-    (row,) = network.measure("mini", "opencv", tmp_path, 1, 1, 0)
+    (row,) = measure_mini("opencv", tmp_path, batch=1)
     assert row["status"] == "differs from Caffe by 0.01" and row["median"] > 0
 
 
 def test_onnxruntime_finds_what_caffe_finds(nets):
     for module in ("onnx", "onnxruntime"):
         pytest.importorskip(module)
-    (row,) = network.measure("mini", "onnxruntime", nets / "mini", 2, 1, 0)
+    (row,) = measure_mini("onnxruntime", nets / "mini", batch=2)
     assert row["status"] == "" and 0 < row["difference"] <= 1e-4
 
 
 @pytest.mark.parametrize("engine", network.OWN)
 def test_pytorch_finds_what_caffe_finds(nets, engine):
     require_pytorch()
-    (row,) = network.measure("mini", engine, nets / "mini", 2, 1, 0)
+    (row,) = measure_mini(engine, nets / "mini", batch=2)
     assert row["status"] == "" and 0 < row["difference"] <= 1e-4
 
 
@@ -104,16 +118,10 @@ def test_what_cannot_be_installed_or_run_is_a_row(nets, monkeypatch):
         raise UserError("no network")
 
     monkeypatch.setattr(network, "environment", fail)
-    assert (
-        network.measure("mini", "torch", nets / "mini", 1, 1, 0)[0]["status"]
-        == "not installed: no network"
-    )
+    assert measure_mini("torch", nets / "mini", batch=1)[0]["status"] == "not installed: no network"
     monkeypatch.setattr(training, "environment", fail)
-    assert (
-        training.torch_row("mini", "channels_last", nets / "mini", 1, 1, 1)[0]["status"]
-        == "not installed: no network"
-    )
-    assert network.measure("mini", "opencv", nets / "nowhere", 1, 1, 0)[0]["status"].startswith(
+    assert measure_torch(nets / "mini")[0]["status"] == "not installed: no network"
+    assert measure_mini("opencv", nets / "nowhere", batch=1)[0]["status"].startswith(
         "failed: FileNotFoundError"
     )
     assert jobs.ask(sys.executable, "antigravity_of_nobody")["status"].endswith(
@@ -122,15 +130,15 @@ def test_what_cannot_be_installed_or_run_is_a_row(nets, monkeypatch):
 
 
 def test_what_other_benchmarks_print():
-    found = jobs.printed("benchmarks.allreduce", "--repeats", "1")
-    assert sorted(row["network"] for row in found) == ["mini", "paper"] and all(
-        row["ranks"] == "2" and row["status"] == "" for row in found
+    rows = jobs.read_printed_table("benchmarks.allreduce", "--repeats", "1")
+    assert sorted(row["network"] for row in rows) == ["mini", "paper"] and all(
+        row["ranks"] == "2" and row["status"] == "" for row in rows
     )
-    assert [line[0] for line in cells(tables.plain_table(found))] == [
+    assert [line[0] for line in cells(tables.plain_table(rows))] == [
         "network",
-        *(row["network"] for row in found),
+        *(row["network"] for row in rows),
     ]
-    failed = jobs.printed("benchmarks.allreduce", "--repeats", "0")
+    failed = jobs.read_printed_table("benchmarks.allreduce", "--repeats", "0")
     assert failed[0]["status"].startswith(
         "failed: python -m benchmarks.allreduce: error: argument --repeats"
     )
@@ -141,27 +149,27 @@ def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
     require_pytorch()
     jobs.in_process(training.prepare, "mini", tmp_path / "mini")
     for layout in training.LAYOUTS:
-        (row,) = training.torch_row("mini", layout, tmp_path / "mini", 1, 1, 1)
+        (row,) = measure_torch(tmp_path / "mini", layout)
         assert (
             row["status"] == ""
             and row["loss_difference"] <= 1e-4
             and 0 < row["gradient_difference"] <= 1e-3
         )
     (tmp_path / "mini/loss.json").write_text("1.0")
-    assert training.torch_row("mini", layout, tmp_path / "mini", 1, 1, 1)[0]["status"].startswith(
+    assert measure_torch(tmp_path / "mini", layout)[0]["status"].startswith(
         "differs from Caffe: loss by "
     )
 
 
 def test_training_is_that_of_the_command(drawn_set):
-    (row,) = training.caffe_row("mini", drawn_set, 2, 1, 1, 2)
+    (row,) = measure_caffe_training(drawn_set)
     assert (
         row["status"] == ""
         and row["runs"] == 2
         and 0 < row["median"] < 60
         and 100 < row["loss_at_start"] < 1000
     )
-    (row,) = training.caffe_row("mini", drawn_set / "nowhere", 2, 1, 1, 2)
+    (row,) = measure_caffe_training(drawn_set / "nowhere")
     assert (
         row["status"].startswith("failed: error: ")
         and "nowhere" in row["status"]
@@ -173,20 +181,30 @@ def test_passes_have_as_many_levels_as_they_say(nets):
     picture = np.full((96, 128, 3), 90, np.uint8)
     weights = nets / "mini/weights.caffemodel"
     rows = end_to_end.measure(
-        end_to_end.passes, "mini", "caffe", weights, picture, (1, 3, 1000, None), 2, 0
+        end_to_end.measure_levels,
+        "mini",
+        "caffe",
+        weights,
+        picture,
+        level_counts=(1, 3, 1000, None),
+        least=2,
+        seconds=0,
     )
-    whole = HandPredictor(weights, "mini").predict(picture).levels
+    pyramid_levels = HandPredictor(weights, "mini").predict(picture).levels
     assert [(row["levels"], row["pyramid"]) for row in rows] == [
         (1, False),
         (3, False),
-        (whole, True),
+        (pyramid_levels, True),
     ]
     assert all(0 < row["network"] <= row["p90"] and row["status"] == "" for row in rows)
-    rows = end_to_end.measure(end_to_end.batches, "mini", "caffe", weights, picture, 1, 0)
+
+    def measure_batches(weights):
+        function = end_to_end.measure_batches
+        return end_to_end.measure(function, "mini", "caffe", weights, picture, least=1, seconds=0)
+
+    rows = measure_batches(weights)
     assert [row["batch"] for row in rows] == [1, 2, 4, 8]
-    assert end_to_end.measure(end_to_end.batches, "mini", "caffe", nets / "nowhere", picture, 1, 0)[
-        0
-    ]["status"].startswith("not run: ")
+    assert measure_batches(nets / "nowhere")[0]["status"].startswith("not run: ")
 
 
 def test_ratios_by_hand():
@@ -245,12 +263,19 @@ def test_ratios_by_hand():
 
 
 def few_jobs(nets, drawn_set, last=None):
-    """The jobs of a run that takes seconds."""
+    """Return the jobs of a run that takes seconds."""
     picture = np.full((96, 128, 3), 90, np.uint8)
 
-    def predictor(function, *args):
+    def measure_levels(*level_counts):
         return end_to_end.measure(
-            function, "mini", "caffe", nets / "mini/weights.caffemodel", picture, *args
+            end_to_end.measure_levels,
+            "mini",
+            "caffe",
+            nets / "mini/weights.caffemodel",
+            picture,
+            level_counts=level_counts,
+            least=1,
+            seconds=0,
         )
 
     return lambda *args: [
@@ -258,16 +283,16 @@ def few_jobs(nets, drawn_set, last=None):
             jobs.Job(
                 network.TABLE,
                 engine,
-                lambda engine=engine: network.measure("mini", engine, nets / "mini", 2, 1, 0),
+                lambda engine=engine: measure_mini(engine, nets / "mini", batch=2),
             )
             for engine in ("caffe", "opencv")
         ),
-        jobs.Job(end_to_end.TABLE, "passes", lambda: predictor(end_to_end.passes, (1, None), 1, 0)),
-        jobs.Job(end_to_end.LEVELS, "levels", lambda: predictor(end_to_end.passes, (1, 2), 1, 0)),
+        jobs.Job(end_to_end.TABLE, "passes", lambda: measure_levels(1, None)),
+        jobs.Job(end_to_end.LEVELS, "levels", lambda: measure_levels(1, 2)),
         jobs.Job(
             training.TABLE,
             "training",
-            last or (lambda: training.caffe_row("mini", drawn_set, 1, 1, 1, 1)),
+            last or (lambda: measure_caffe_training(drawn_set, batch=1, iterations=1)),
         ),
     ]
 
@@ -285,12 +310,12 @@ def test_a_run_writes_what_can_be_read_again(nets, drawn_set, tmp_path, monkeypa
     )
     report, text = (tmp_path / "docs/speed.md").read_text(), (tmp_path / "out/bench.md").read_text()
     assert report.replace("speed.png", "bench.png") == text and text in capsys.readouterr().out
-    tables_found = [cells(part) for part in re.split(r"^## ", text, flags=re.M)[2:]]
-    assert [len(table) - 1 for table in tables_found] == [2, 2, 1, 1]
-    assert tables_found[0][1][3].startswith(
-        tables.shown(500 * results["tables"]["network"][0]["median"])
+    printed_tables = [cells(part) for part in re.split(r"^## ", text, flags=re.M)[2:]]
+    assert [len(table) - 1 for table in printed_tables] == [2, 2, 1, 1]
+    assert printed_tables[0][1][3].startswith(
+        tables.format_value(500 * results["tables"]["network"][0]["median"])
     )
-    assert all(len(line) == len(table[0]) for table in tables_found for line in table)
+    assert all(len(line) == len(table[0]) for table in printed_tables for line in table)
     for picture in (tmp_path / "docs/speed.png", tmp_path / "out/bench.png"):
         assert cv2.imread(str(picture)).std() > 10
     assert not list(tmp_path.rglob(".*"))
@@ -303,21 +328,22 @@ def test_an_interrupted_run_leaves_what_it_has(nets, drawn_set, tmp_path, monkey
     monkeypatch.setattr(bench, "jobs", few_jobs(nets, drawn_set, interrupt))
     with pytest.raises(KeyboardInterrupt):
         bench.main(["--out", str(tmp_path)])
-    found = json.loads((tmp_path / "bench.json").read_text())["tables"]
-    assert len(found["network"]) == 2 and len(found["end_to_end"]) == 2 and "training" not in found
+    tables_so_far = json.loads((tmp_path / "bench.json").read_text())["tables"]
+    assert len(tables_so_far["network"]) == 2 and len(tables_so_far["end_to_end"]) == 2
+    assert "training" not in tables_so_far
 
 
 def test_the_document_says_what_the_generator_does():
     text = (ROOT / "docs/benchmarks.md").read_text()
-    assert text.startswith(tables.TITLE)
+    assert text.startswith(tables.TITLE) and tables.INTRODUCTION in text
     recorded = re.findall(r"^## (.*)\n\n((?:(?!##|\|).*\n)*)", text, re.M)
-    prose = dict(tables.SECTIONS.values())
+    prose_by_heading = {section.heading: section.prose for section in tables.SECTIONS.values()}
     assert all(
-        said.strip() == prose[heading].strip()
-        for heading, said in recorded
+        prose.strip() == prose_by_heading[heading].strip()
+        for heading, prose in recorded
         if heading != "This run"
     )
 
 
 def test_the_seconds_of_a_folder():
-    assert 0 < pyramid.folder_seconds(HandPredictor(levels=1), pyramid.example_jpeg(), 2) < 60
+    assert 0 < pyramid.folder_seconds(HandPredictor(levels=1), hands.example_jpeg(), 2) < 60

@@ -1,4 +1,7 @@
-"""MediaPipe as a peer, with a stand-in for the module `mediapipe`: pictures go to another interpreter and come back as predictions."""
+"""MediaPipe as a peer, with a stand-in for the module `mediapipe`.
+
+Pictures go to another interpreter and come back as predictions.
+"""
 
 import sys
 
@@ -12,7 +15,8 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 
-# Finds nothing in upright pictures, and otherwise two hands, of which the second is surer: its keypoint k lies at k/20, k/40.
+# It finds nothing in upright pictures and two hands in others. The second one has the higher score,
+# and its keypoint k lies at k/20, k/40.
 STAND_IN = """
 from types import SimpleNamespace as Of
 
@@ -28,7 +32,8 @@ class Hands:
         if image.shape[0] > image.shape[1]:
             return Of(multi_handedness=None, multi_hand_landmarks=None)
         hands = [Of(landmark=[Of(x=k / width, y=k / 40) for k in range(21)]) for width in (30, 20)]
-        return Of(multi_handedness=[Of(classification=[Of(score=score)]) for score in (0.6, 0.9)], multi_hand_landmarks=hands)
+        sides = [Of(classification=[Of(score=score)]) for score in (0.6, 0.9)]
+        return Of(multi_handedness=sides, multi_hand_landmarks=hands)
 
 solutions = Of(hands=Of(Hands=Hands))
 """
@@ -36,7 +41,7 @@ solutions = Of(hands=Of(Hands=Hands))
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """Puts a module `mediapipe` of the given text into the worker's way, and this interpreter in the place of MediaPipe's."""
+    """Return a function that makes the worker import a module `mediapipe` of the given text."""
 
     def put(text: str) -> None:
         (tmp_path / "modules").mkdir(exist_ok=True)
@@ -54,7 +59,7 @@ def test_the_surest_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path
     )
     found, samples = PredictionsFile(tmp_path / "new/found.json"), SampleSet(drawn_set)
     assert found.name == "MediaPipe 0.10.21"
-    wide = [samples[place] for place in range(9) if samples[place].image().shape[:2] == (120, 160)]
+    wide = [samples[index] for index in range(9) if samples[index].image().shape[:2] == (120, 160)]
     assert (
         list(found.images) == [sample.key for sample in wide] and len(wide) == 4
     )  # the upright ones have no hand
