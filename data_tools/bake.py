@@ -105,7 +105,7 @@ class LmdbWriter(RecordWriter, BakedSetWriter):
     Picture and mask label are stored as uint8, which holds their values exactly.
     """
 
-    def __init__(self, folder: str | os.PathLike, config: LoaderConfig):
+    def __init__(self, folder: str | Path, config: LoaderConfig):
         super().__init__(folder, tuple(config.shapes()))
 
     @staticmethod
@@ -159,7 +159,7 @@ class Hdf5Writer(BakedSetWriter):
     list_file = "files.txt"
     disk_errors = (OSError,)
 
-    def __init__(self, folder: str | os.PathLike, config: LoaderConfig):
+    def __init__(self, folder: str | Path, config: LoaderConfig):
         super().__init__(folder)
         self._capacity = max(1, FILE_BYTES // self.sample_bytes(config))  # samples in a file
         self._pending_samples = 0

@@ -1,26 +1,31 @@
 """Checks a data set before anyone trains on it.
 
-    python -m data_tools.check data/synth                       # a source in any format that data_tools.readers reads
-    python -m data_tools.check data/lmdb --out out/check        # LMDB sets: one, or a folder that holds several
+    python -m data_tools.check data/synth                 # a source that data_tools.readers reads
+    python -m data_tools.check data/lmdb --out out/check  # an LMDB set, or a folder of several
 
-Counts, sizes, masks and missing keypoints of every split go to the terminal, with all that is wrong: faults, which teach
-the net something false or stop its training, and warnings, which a person should look at. DIR/report.json holds the
-same, whole; DIR/suspects.png shows the samples that anything was found with.
+The terminal shows the counts, sizes, masks and missing keypoints of every split, and everything
+that is wrong: faults, which teach the net something false or stop its training, and warnings, which
+a person should look at. DIR/report.json holds the same without cuts; DIR/suspects.png shows the
+samples that have a fault or a warning.
 
-Exit codes: 0 no fault (warnings there may be), 2 the set cannot be opened, 3 faults were found.
+Exit codes: 0 there is no fault (there may be warnings), 2 the set cannot be opened, 3 there are
+faults.
 """
 
 import argparse
 import concurrent.futures
 import json
 import os
-import pathlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
 
 import cv2
 import numpy as np
 
 from data_tools import sets
-from data_tools.faults import FAULTS, WARNINGS, Seen, compare, look
+from data_tools.faults import FAULTS, WARNINGS, CheckedSample, check_sample, find_duplicates
+from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import FINGERS, NAMES
@@ -28,167 +33,246 @@ from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINTS
 
 REPORT, SUSPECTS = "report.json", "suspects.png"
-FAULTY = 3  # exit code
+EXIT_FAULTS = 3  # exit code
 LISTED = 10  # findings of a kind that the terminal shows
 DRAWN = 200  # suspects on the sheets
 CAPTION_LINES = 5
 
 
-def arguments(argv=None) -> argparse.Namespace:
+class Spread(TypedDict):
+    """How a quantity is spread over the samples of a split."""
+
+    min: float
+    median: float
+    max: float
+
+
+class Statistics(TypedDict, total=False):
+    """The numbers of one split. Only the first two are there where no sample is usable.
+
+    Attributes:
+        samples: Number of samples.
+        usable: Number of those that can be loaded.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+        aspect_ratio: Width / height of the images.
+        without_mask: Number of usable samples without a mask.
+        mask_share: Of the image that the mask covers; None where no sample has a mask.
+        missing_share: {keypoint's name: share of the usable samples in which it is missing}.
+        images_by_missing: {number of missing keypoints: number of images}.
+    """
+
+    samples: int
+    usable: int
+    width: Spread
+    height: Spread
+    aspect_ratio: Spread
+    without_mask: int
+    mask_share: Spread | None
+    missing_share: dict[str, float]
+    images_by_missing: dict[str, int]
+
+
+class ReportedFinding(TypedDict):
+    """One fault or warning, as report.json lists it."""
+
+    split: str
+    sample: str
+    kind: str
+    fault: bool
+    message: str
+
+
+class Report(TypedDict):
+    """What report.json holds; `kinds` explains every kind of fault and warning."""
+
+    set: str
+    faults: int
+    warnings: int
+    splits: dict[str, Statistics]
+    findings: list[ReportedFinding]
+    kinds: dict[str, dict[str, str]]
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = command_parser(__doc__)
-    parser.add_argument(
-        "set",
-        type=pathlib.Path,
-        metavar="SET",
-        help="source in any format that data_tools.readers reads, LMDB set, or folder of LMDB sets",
-    )
+    sets.add_set_argument(parser)
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("out/check"),
+        type=Path,
+        default=Path("out/check"),
         metavar="DIR",
         help=f"folder for {REPORT} and {SUSPECTS} (default: out/check)",
     )
     return parser.parse_args(argv)
 
 
-def look_at_all(splits: dict) -> dict:
-    """{split: [Seen]} of {split: entries}, by one thread a core: decoding and hashing need no interpreter."""
+def check_splits(splits: Mapping[str, Sequence[Entry]]) -> dict[str, list[CheckedSample]]:
+    """Check all samples of {split: its entries} and compare them with each other.
+
+    One thread for each core does it: decoding and hashing release Python's global lock.
+    """
     cv2.setNumThreads(1)
-    entries = [entry for found in splits.values() for entry in found]
+    entries = [entry for split_entries in splits.values() for entry in split_entries]
     pool = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
-        seen = iter(list(progress_bar(pool.map(look, entries), total=len(entries), unit="img")))
+        outcomes = pool.map(check_sample, entries)
+        samples = iter(list(progress_bar(outcomes, total=len(entries), unit="img")))
     finally:
         pool.shutdown(cancel_futures=True)
-    return {split: [next(seen) for _ in found] for split, found in splits.items()}
+    checked = {split: [next(samples) for _ in entries] for split, entries in splits.items()}
+    find_duplicates(checked)
+    return checked
 
 
-def statistics(seen: list) -> dict:
-    """Counts, sizes, mask shares and missing keypoints of one split."""
-    usable = [one for one in seen if one.size is not None]
-    facts = {"samples": len(seen), "usable": len(usable)}
-    if not usable:
-        return facts
-    width, height = np.array([one.size for one in usable]).T
-    shares = [one.mask_share for one in usable if one.mask_share is not None]
-    missing = np.array([one.keypoints[:, 2] == 0 for one in usable])
-    images = np.bincount(missing.sum(axis=1), minlength=KEYPOINTS + 1)
-    return facts | {
-        "width": _spread(width),
-        "height": _spread(height),
-        "aspect_ratio": _spread(width / height),
-        "without_mask": len(usable) - len(shares),
-        "mask_share": _spread(shares) if shares else None,
-        "missing_share": {
+def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
+    """Return the counts, sizes, mask shares and missing keypoints of one split."""
+    pictures = [sample.picture for sample in samples if sample.picture is not None]
+    if not pictures:
+        return Statistics(samples=len(samples), usable=0)
+    width, height = np.array([picture.size for picture in pictures]).T
+    mask_shares = [picture.mask_share for picture in pictures if picture.mask_share is not None]
+    missing = np.array([picture.keypoints[:, 2] == 0 for picture in pictures])
+    image_counts = np.bincount(missing.sum(axis=1), minlength=KEYPOINTS + 1)
+    return Statistics(
+        samples=len(samples),
+        usable=len(pictures),
+        width=_spread(width),
+        height=_spread(height),
+        aspect_ratio=_spread(width / height),
+        without_mask=len(pictures) - len(mask_shares),
+        mask_share=_spread(np.array(mask_shares)) if mask_shares else None,
+        missing_share={
             name: round(float(share), 4) for name, share in zip(NAMES, missing.mean(axis=0))
         },
-        "images_by_missing": {
-            str(count): int(number) for count, number in enumerate(images) if number
+        images_by_missing={
+            str(count): int(images) for count, images in enumerate(image_counts) if images
         },
-    }
+    )
 
 
-def _spread(values) -> dict:
-    return {
-        name: round(float(measure(values)), 4)
-        for name, measure in (("min", np.min), ("median", np.median), ("max", np.max))
-    }
+def _spread(values: np.ndarray) -> Spread:
+    """The least, the median and the greatest value, to four digits."""
+    low, middle, high = (
+        round(float(measure(values)), 4) for measure in (np.min, np.median, np.max)
+    )
+    return Spread(min=low, median=middle, max=high)
 
 
-def report(folder: pathlib.Path, splits: dict) -> dict:
-    """What report.json says of {split: [Seen]}."""
+def make_report(folder: Path, splits: Mapping[str, Sequence[CheckedSample]]) -> Report:
+    """Return what report.json says of {split: its checked samples}."""
     findings = [
-        {
-            "split": split,
-            "sample": one.entry.where,
-            "kind": found.kind,
-            "fault": found.kind in FAULTS,
-            "message": found.message,
-        }
-        for split, seen in splits.items()
-        for one in seen
-        for found in one.findings
+        ReportedFinding(
+            split=split,
+            sample=sample.entry.location,
+            kind=finding.kind,
+            fault=finding.is_fault,
+            message=finding.message,
+        )
+        for split, samples in splits.items()
+        for sample in samples
+        for finding in sample.findings
     ]
-    faults = sum(found["fault"] for found in findings)
-    return {
-        "set": str(folder),
-        "faults": faults,
-        "warnings": len(findings) - faults,
-        "splits": {split: statistics(seen) for split, seen in splits.items()},
-        "findings": findings,
-        "kinds": {"faults": FAULTS, "warnings": WARNINGS},
-    }
+    fault_count = sum(finding["fault"] for finding in findings)
+    return Report(
+        set=str(folder),
+        faults=fault_count,
+        warnings=len(findings) - fault_count,
+        splits={split: compute_statistics(samples) for split, samples in splits.items()},
+        findings=findings,
+        kinds={"faults": FAULTS, "warnings": WARNINGS},
+    )
 
 
-def as_text(facts: dict) -> str:
-    """The report for the terminal, with the first findings of each kind."""
+def format_report(report: Report) -> str:
+    """Return the report as text for the terminal, with the first findings of each kind."""
     lines = []
-    for split, numbers in facts["splits"].items():
-        lines.append(f"{split}: {numbers['samples']} samples, {numbers['usable']} of them usable")
-        lines += [f"  {line}" for line in _statistics_lines(numbers)] if numbers["usable"] else []
+    for split, statistics in report["splits"].items():
+        usable = statistics["usable"]
+        lines.append(f"{split}: {statistics['samples']} samples, {usable} of them usable")
+        lines += [f"  {line}" for line in _format_statistics(statistics)] if usable else []
     for title, kinds in (("FAULT", FAULTS), ("warning", WARNINGS)):
         for kind, meaning in kinds.items():
-            found = [one for one in facts["findings"] if one["kind"] == kind]
-            if found:
-                lines += ["", f"{title} {kind}, {len(found)} x: {meaning}"]
-                lines += [f"  {one['sample']}: {one['message']}" for one in found[:LISTED]]
-                lines += [f"  and {len(found) - LISTED} more"] if len(found) > LISTED else []
+            findings = [finding for finding in report["findings"] if finding["kind"] == kind]
+            if findings:
+                lines += ["", f"{title} {kind}, {len(findings)} x: {meaning}"]
+                lines += [f"  {item['sample']}: {item['message']}" for item in findings[:LISTED]]
+            if len(findings) > LISTED:
+                lines.append(f"  and {len(findings) - LISTED} more")
     return "\n".join(lines)
 
 
-def _statistics_lines(numbers: dict) -> list:
-    def spread(name: str, factor: int = 1, digits: int = 0) -> str:
-        low, middle, high = (factor * numbers[name][key] for key in ("min", "median", "max"))
+def _format_statistics(statistics: Statistics) -> list[str]:
+    """The lines for one split that has usable samples."""
+
+    def spread(values: Spread, factor: int = 1, digits: int = 0) -> str:
+        low, middle, high = (factor * values[name] for name in ("min", "median", "max"))
         return f"{low:.{digits}f} to {high:.{digits}f}, median {middle:.{digits}f}"
 
-    share = numbers["missing_share"]
-    fingers = [
-        f"{finger} {' '.join(f'{share[name]:.0%}' for name in NAMES if name.startswith(finger))}"
+    shares = statistics["missing_share"]
+    finger_shares = [
+        f"{finger} {' '.join(f'{shares[name]:.0%}' for name in NAMES if name.startswith(finger))}"
         for finger in FINGERS
     ]
-    masks = f"{spread('mask_share', 100, 1)} % of the picture" if numbers["mask_share"] else "none"
+    mask_share = statistics["mask_share"]
+    masks = f"{spread(mask_share, 100, 1)} % of the picture" if mask_share else "none"
+    image_counts = ", ".join(
+        f"{count}: {images}" for count, images in statistics["images_by_missing"].items()
+    )
     return [
-        f"width     {spread('width')}",
-        f"height    {spread('height')}",
-        f"w / h     {spread('aspect_ratio', digits=2)}",
-        f"mask      {masks}; {numbers['without_mask']} samples without mask",
-        f"missing   keypoints: images  {', '.join(f'{count}: {images}' for count, images in numbers['images_by_missing'].items())}",
-        f"          share by keypoint  wrist {share['wrist']:.0%}; {'; '.join(fingers)}",
+        f"width     {spread(statistics['width'])}",
+        f"height    {spread(statistics['height'])}",
+        f"w / h     {spread(statistics['aspect_ratio'], digits=2)}",
+        f"mask      {masks}; {statistics['without_mask']} samples without mask",
+        f"missing   keypoints: images  {image_counts}",
+        f"          share by keypoint  wrist {shares['wrist']:.0%}; {'; '.join(finger_shares)}",
     ]
 
 
-def draw_suspects(splits: dict, out: pathlib.Path) -> list:
-    """Draws the samples with findings, those with faults first, with what was found; returns the sheets' paths."""
-    for old in (out / SUSPECTS, *out.glob("suspects-[0-9].png")):
-        old.unlink(missing_ok=True)
-    suspects = [one for seen in splits.values() for one in seen if one.findings]
-    suspects.sort(key=lambda one: not any(found.kind in FAULTS for found in one.findings))
-    tiles = [suspect_tile(one) for one in suspects[:DRAWN]]
+def draw_suspects(splits: Mapping[str, Sequence[CheckedSample]], out: Path) -> list[Path]:
+    """Draw the samples that have findings, those with faults first.
+
+    Sheets of an earlier run are removed.
+
+    Args:
+        splits: {split: its checked samples}.
+        out: Folder for the sheets.
+
+    Returns:
+        The sheets' paths; none where no sample has a finding.
+    """
+    for old_sheet in (out / SUSPECTS, *out.glob("suspects-[0-9].png")):
+        old_sheet.unlink(missing_ok=True)
+    suspects = [sample for samples in splits.values() for sample in samples if sample.findings]
+    suspects.sort(key=lambda sample: not any(finding.is_fault for finding in sample.findings))
+    tiles = [draw_suspect(sample) for sample in suspects[:DRAWN]]
     return sheet.write_pages(tiles, out / SUSPECTS) if tiles else []
 
 
-def suspect_tile(seen: Seen) -> np.ndarray:
-    """One suspect with its findings written under it; grey where it cannot be drawn."""
-    tile = sheet.empty_tile() if seen.size is None else sheet.sample_tile(seen.entry.sample())
+def draw_suspect(sample: CheckedSample) -> np.ndarray:
+    """Draw one sample with its findings written under it; grey where it cannot be drawn."""
+    usable = sample.picture is not None
+    tile = sheet.sample_tile(sample.entry.sample()) if usable else sheet.empty_tile()
     texts = [
-        f"{'FAULT' if found.kind in FAULTS else 'warning'} {found.kind}: {found.message}"
-        for found in seen.findings
+        f"{'FAULT' if finding.is_fault else 'warning'} {finding.kind}: {finding.message}"
+        for finding in sample.findings
     ]
-    return sheet.captioned(tile, seen.entry.where, *texts, lines=CAPTION_LINES)
+    return sheet.captioned(tile, sample.entry.location, *texts, lines=CAPTION_LINES)
 
 
-def main(argv=None) -> int:
-    options = arguments(argv)
-    splits = look_at_all(sets.open_sets(options.set))
-    compare(splits)
-    facts = report(options.set, splits)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = parse_arguments(argv)
+    splits = check_splits(sets.open_sets(options.set))
+    report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)
     paths = [options.out / REPORT, *draw_suspects(splits, options.out)]
-    write_whole(paths[0], (json.dumps(facts, indent=1) + "\n").encode())
-    print(as_text(facts))
-    print(f"\n{facts['faults']} faults, {facts['warnings']} warnings: {', '.join(map(str, paths))}")
-    return FAULTY if facts["faults"] else 0
+    write_whole(paths[0], (json.dumps(report, indent=1) + "\n").encode())
+    print(format_report(report))
+    counts = f"{report['faults']} faults, {report['warnings']} warnings"
+    print(f"\n{counts}: {', '.join(map(str, paths))}")
+    return EXIT_FAULTS if report["faults"] else 0
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
-"""What can be wrong with the samples of a data set, and how each is found.
+"""Finds the faults of a data set's samples.
 
-A fault teaches the net something false, or stops the training; a warning is what a person should look at. Pixels are
-the image's; a keypoint is labelled where its v is 1.
+A fault teaches the net something false, or stops the training; a warning is what a person should
+look at. FAULTS and WARNINGS list all kinds. Pixels are the image's; a keypoint is labelled where
+its v is 1.
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from data_tools.sets import reason
+from data_tools.readers.base import Entry
+from data_tools.sets import strip_location
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, SKELETON
 
@@ -20,15 +24,18 @@ WRIST_TOLERANCE = 0.2  # of the same, for the wrist: many a mask ends before it
 MASK_TOLERANCE_MIN = 3  # pixels, for both
 COLLAPSED = 5  # pixels, the keypoint box's longer side
 LONG_BONE = 5  # medians of the hand's bones; real and rendered hands stay below 4
-SAME_PICTURE = 0.99  # correlation of two thumbnails; other pictures stay below 0.97, re-encoded ones above 0.99
+# Correlation of two thumbnails. Different pictures stay below 0.97, re-encoded ones above 0.99.
+SAME_PICTURE = 0.99
 THUMBNAIL = 16  # pixels
 _BLOCK = 1024  # thumbnails compared at a time
+_NAMED_KEYPOINTS = 4  # that a message names, before it only counts them
 
 FAULTS = {
     "unusable": "label, files or sizes are wrong, the sample cannot be used",
     "bad_number": "a keypoint holds no finite number, or a v other than 0 and 1",
     "outside_image": f"a labelled keypoint lies more than {EDGE} pixel outside the image",
-    "collapsed": f"the keypoint box's longer side is below {COLLAPSED} pixels, or at most half of the keypoints differ in place",
+    "collapsed": f"the keypoint box's longer side is below {COLLAPSED} pixels, "
+    "or at most half of the keypoints differ in place",
     "empty_mask": "the mask has no hand, the keypoints say there is one",
     "full_mask": "the mask covers the whole image",
     "mask_elsewhere": "more than half of the keypoints lie outside the mask",
@@ -36,198 +43,262 @@ FAULTS = {
 }
 WARNINGS = {
     "no_keypoint": "not one keypoint is labelled",
-    "outside_mask": f"a keypoint is farther from the mask than {MASK_TOLERANCE:.0%} (the wrist {WRIST_TOLERANCE:.0%}) of the keypoint "
-    f"box's longer side, and than {MASK_TOLERANCE_MIN} pixels: wrong, or hidden by an object",
+    "outside_mask": f"a keypoint is farther from the mask than {MASK_TOLERANCE:.0%} "
+    f"(the wrist {WRIST_TOLERANCE:.0%}) of the keypoint box's longer side, "
+    f"and than {MASK_TOLERANCE_MIN} pixels: wrong, or hidden by an object",
     "long_bone": f"a finger's bone is longer than {LONG_BONE} times the median of the hand's",
     "duplicate": "the same pixels stand twice in one split",
-    "near_leak": f"two splits hold nearly the same picture (correlation of {THUMBNAIL} x {THUMBNAIL} thumbnails from {SAME_PICTURE}): "
+    "near_leak": "two splits hold nearly the same picture (correlation of "
+    f"{THUMBNAIL} x {THUMBNAIL} thumbnails from {SAME_PICTURE}): "
     "another size or quality of it, or the next frame of a film",
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing found: `kind` is a key of FAULTS or WARNINGS, `message` says what was found in this sample."""
+class Finding(NamedTuple):
+    """One fault or warning of one sample.
+
+    Attributes:
+        kind: A key of FAULTS or WARNINGS.
+        message: What is wrong with this sample.
+    """
 
     kind: str
     message: str
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether the kind is one of FAULTS."""
+        return self.kind in FAULTS
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """A sample that was looked at. An unusable one has its entry and finding only.
 
-    size: width, height. mask_share: of the image, None without mask. digest: of the decoded pixels. thumbnail: (256,)
-    float32, grey, of mean 0 and length 1; zero where the image is uniform.
+class PictureFacts(NamedTuple):
+    """What the check keeps of a usable sample.
+
+    Attributes:
+        size: Width, height in pixels.
+        keypoints: (21, 3) x, y, v.
+        mask_share: Share of the image that the mask covers, None without a mask.
+        digest: Hash of the decoded pixels.
+        thumbnail: (256,) float32, grey, of mean 0 and length 1; zero where the image is uniform.
     """
 
-    entry: object
-    findings: list
-    size: tuple | None = None
-    keypoints: np.ndarray | None = None
-    mask_share: float | None = None
-    digest: bytes | None = None
-    thumbnail: np.ndarray | None = None
+    size: tuple[int, int]
+    keypoints: np.ndarray
+    mask_share: float | None
+    digest: bytes
+    thumbnail: np.ndarray
 
 
-def look(entry) -> Seen:
-    """Loads one entry's sample and looks for what is wrong with it alone. Never raises for what it finds."""
+@dataclass(frozen=True, eq=False)
+class CheckedSample:
+    """A sample after its check.
+
+    Attributes:
+        entry: Where the sample comes from.
+        findings: All faults and warnings; `find_duplicates` adds to them.
+        picture: None where the sample is unusable.
+    """
+
+    entry: Entry
+    findings: list[Finding]
+    picture: PictureFacts | None = None
+
+
+def check_sample(entry: Entry) -> CheckedSample:
+    """Load one entry's sample and find what is wrong with it alone.
+
+    Whatever the entry raises becomes a finding, so that one sample cannot end the check.
+    """
     try:
         sample = entry.sample()
         image, mask = sample.image(), sample.mask()
-    except Exception as error:  # whatever a reader stumbles over: one sample must not end the check
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        return Seen(entry, [Finding("unusable", kind + reason(error, entry.where))])
+    except Exception as error:  # whatever a reader stumbles over
+        prefix = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return _unusable(entry, prefix + strip_location(error, entry.location))
     height, width = image.shape[:2]
     if mask is not None and mask.shape != (height, width):
-        return Seen(
-            entry,
-            [
-                Finding(
-                    "unusable",
-                    f"the mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}",
-                )
-            ],
+        return _unusable(
+            entry, f"the mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}"
         )
-    return Seen(
-        entry=entry,
-        findings=[Finding(*found) for found in wrong_with(width, height, mask, sample.keypoints)],
+    digest = hashlib.blake2b(
+        np.ascontiguousarray(image).data, digest_size=16, salt=b"%dx%d" % (width, height)
+    )
+    picture = PictureFacts(
         size=(width, height),
         keypoints=sample.keypoints,
         mask_share=None if mask is None else cv2.countNonZero(mask) / mask.size,
-        digest=hashlib.blake2b(
-            np.ascontiguousarray(image), digest_size=16, salt=b"%dx%d" % (width, height)
-        ).digest(),
-        thumbnail=thumbnail(image),
+        digest=digest.digest(),
+        thumbnail=make_thumbnail(image),
     )
+    return CheckedSample(entry, list(find_faults(width, height, mask, sample.keypoints)), picture)
 
 
-def wrong_with(width: int, height: int, mask: np.ndarray | None, keypoints: np.ndarray):
-    """Yields (kind, message) of what is wrong with a width x height picture, its mask (H, W) of {0, 1} and keypoints (21, 3)."""
+def _unusable(entry: Entry, message: str) -> CheckedSample:
+    """The outcome for a sample that cannot be loaded."""
+    return CheckedSample(entry, [Finding("unusable", message)])
+
+
+def find_faults(
+    width: int, height: int, mask: np.ndarray | None, keypoints: np.ndarray
+) -> Iterator[Finding]:
+    """Find what is wrong with one labelled picture.
+
+    Args:
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+        mask: (H, W) of {0, 1}, or None.
+        keypoints: (21, 3) x, y, v.
+
+    Yields:
+        One finding for each kind that applies.
+    """
     broken = ~np.isfinite(keypoints).all(axis=1) | ~np.isin(keypoints[:, 2], (0, 1))
     if broken.any():
-        yield (
-            "bad_number",
-            ", ".join(
-                f"{NAMES[k]} is {tuple(keypoints[k].tolist())}" for k in np.flatnonzero(broken)
-            ),
-        )
+        values = (f"{NAMES[k]} is {tuple(keypoints[k].tolist())}" for k in np.flatnonzero(broken))
+        yield Finding("bad_number", ", ".join(values))
         return
     xy, labelled = keypoints[:, :2], keypoints[:, 2] == 1
     outside = labelled & ((xy < -EDGE) | (xy > (width - 1 + EDGE, height - 1 + EDGE))).any(axis=1)
     if outside.any():
-        yield "outside_image", f"{_places(outside, xy)}; the image is {width} x {height}"
+        yield Finding(
+            "outside_image", f"{_name_keypoints(outside, xy)}; the image is {width} x {height}"
+        )
     if mask is not None and mask.all():
-        yield "full_mask", "all of its pixels are hand"
+        yield Finding("full_mask", "all of its pixels are hand")
     if not labelled.any():
-        yield "no_keypoint", "all 21 are missing"
+        yield Finding("no_keypoint", "all 21 are missing")
         return
-    box = float(np.ptp(xy[labelled], axis=0).max())
-    places = len(np.unique(np.rint(xy[labelled]), axis=0))
-    if labelled.sum() > 2 and (box < COLLAPSED or 2 * places <= labelled.sum()):
-        yield (
+    box_side = float(np.ptp(xy[labelled], axis=0).max())
+    distinct = len(np.unique(np.rint(xy[labelled]), axis=0))
+    if labelled.sum() > 2 and (box_side < COLLAPSED or 2 * distinct <= labelled.sum()):
+        yield Finding(
             "collapsed",
-            f"{labelled.sum()} keypoints in {places} places, {box:.0f} pixels apart at most",
+            f"{labelled.sum()} keypoints in {distinct} places, {box_side:.0f} pixels apart at most",
         )
         return
-    yield from _long_bones(xy, labelled)
+    yield from _find_long_bones(xy, labelled)
     if mask is not None and not mask.any():
-        yield "empty_mask", f"{labelled.sum()} keypoints are labelled"
+        yield Finding("empty_mask", f"{labelled.sum()} keypoints are labelled")
     elif mask is not None:
-        yield from _off_the_mask(mask, xy, labelled & ~outside, box)
+        yield from _find_keypoints_off_mask(mask, xy, labelled & ~outside, box_side)
 
 
-def _long_bones(xy: np.ndarray, labelled: np.ndarray):
-    """The palm's bones are left out: they are far longer than the fingers' where those point at the camera."""
-    bones = {
+def _find_long_bones(xy: np.ndarray, labelled: np.ndarray) -> Iterator[Finding]:
+    """Compare the fingers' bones with their median.
+
+    The palm's bones are left out: they are far longer where the fingers point at the camera.
+    """
+    lengths = {
         f"{NAMES[start]} to {NAMES[end]}": float(np.hypot(*(xy[start] - xy[end])))
         for start, end, _ in SKELETON
         if start > 0 and labelled[start] and labelled[end]
     }
-    median = float(np.median(list(bones.values()))) if bones else 0.0
-    long = [
+    median = float(np.median(list(lengths.values()))) if lengths else 0.0
+    too_long = [
         f"{name} is {length:.0f} pixels long"
-        for name, length in bones.items()
+        for name, length in lengths.items()
         if length > LONG_BONE * max(median, 1)
     ]
-    if long:
-        yield "long_bone", f"{', '.join(long)}; the median is {median:.0f}"
+    if too_long:
+        yield Finding("long_bone", f"{', '.join(too_long)}; the median is {median:.0f}")
 
 
-def _off_the_mask(mask: np.ndarray, xy: np.ndarray, inside: np.ndarray, box: float):
-    """`inside`: (21,) the labelled keypoints that lie in the image. `box`: the keypoint box's longer side."""
+def _find_keypoints_off_mask(
+    mask: np.ndarray, xy: np.ndarray, inside: np.ndarray, box_side: float
+) -> Iterator[Finding]:
+    """Compare keypoints with a mask.
+
+    Args:
+        mask: (H, W) of {0, 1}.
+        xy: (21, 2) pixels.
+        inside: (21,) bool, the labelled keypoints that lie in the image.
+        box_side: Longer side of the keypoints' box, pixels.
+    """
+    is_wrist = np.arange(len(xy)) == NAMES.index("wrist")
     tolerance = np.maximum(
-        MASK_TOLERANCE_MIN, box * np.where(np.arange(len(xy)) == 0, WRIST_TOLERANCE, MASK_TOLERANCE)
+        MASK_TOLERANCE_MIN, box_side * np.where(is_wrist, WRIST_TOLERANCE, MASK_TOLERANCE)
     )
     x, y = np.rint(xy.clip(0, (mask.shape[1] - 1, mask.shape[0] - 1))).astype(int).T
     if mask[y, x][inside].all():
         return  # the common case, and the distances are slow
     distances = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5)[y, x]
-    off = inside & (distances > tolerance)
-    if off.any():
-        kind = "mask_elsewhere" if 2 * off.sum() > inside.sum() else "outside_mask"
-        yield kind, f"{_places(off, xy)}; up to {distances[off].max():.0f} pixels from the mask"
+    off_mask = inside & (distances > tolerance)
+    if off_mask.any():
+        kind = "mask_elsewhere" if 2 * off_mask.sum() > inside.sum() else "outside_mask"
+        yield Finding(
+            kind,
+            f"{_name_keypoints(off_mask, xy)}; "
+            f"up to {distances[off_mask].max():.0f} pixels from the mask",
+        )
 
 
-def _places(chosen: np.ndarray, xy: np.ndarray, most: int = 4) -> str:
-    """`index_4 (12, 30), ...` of the chosen keypoints."""
-    named = [f"{NAMES[k]} ({xy[k, 0]:.0f}, {xy[k, 1]:.0f})" for k in np.flatnonzero(chosen)]
-    return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
+def _name_keypoints(chosen: np.ndarray, xy: np.ndarray) -> str:
+    """The chosen keypoints with their coordinates: `index_4 (12, 30), ...`."""
+    texts = [f"{NAMES[k]} ({xy[k, 0]:.0f}, {xy[k, 1]:.0f})" for k in np.flatnonzero(chosen)]
+    hidden = len(texts) - _NAMED_KEYPOINTS
+    return ", ".join(texts[:_NAMED_KEYPOINTS]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """See Seen."""
-    small = cv2.resize(
-        cv2.cvtColor(image, cv2.COLOR_BGR2GRAY),
-        (THUMBNAIL, THUMBNAIL),
-        interpolation=cv2.INTER_AREA,
-    )
+def make_thumbnail(image: np.ndarray) -> np.ndarray:
+    """Return the `thumbnail` of PictureFacts for an HxWx3 uint8 BGR image."""
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     values = small.astype(np.float32).ravel() - small.mean(dtype=np.float32)
     length = np.linalg.norm(values)
-    return (
-        values / length if length > THUMBNAIL else np.zeros_like(values)
-    )  # less than 1 grey level of contrast
+    # A shorter one has less than 1 grey level of contrast: it would look like any other.
+    return values / length if length > THUMBNAIL else np.zeros_like(values)
 
 
-def compare(splits: dict) -> None:
-    """Adds to the findings of {split: [Seen]}: pictures that stand twice, in one split or in two, exactly or nearly."""
-    first = {}
-    for split, seen in splits.items():
-        for one in seen:
-            if one.digest is None:
-                continue
-            original_split, original = first.setdefault(one.digest, (split, one))
-            if original is not one:
-                labels = (
-                    "the same" if np.array_equal(original.keypoints, one.keypoints) else "other"
+def find_duplicates(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
+    """Find pictures that stand twice, in one split or in two, exactly or nearly.
+
+    Args:
+        splits: {split: its checked samples}; their findings are added to.
+    """
+    originals: dict[bytes, tuple[str, CheckedSample]] = {}
+    for split, samples in splits.items():
+        for sample in samples:
+            if sample.picture is not None:
+                original_split, original = originals.setdefault(
+                    sample.picture.digest, (split, sample)
                 )
-                kind = "duplicate" if original_split == split else "leak"
-                one.findings.append(
-                    Finding(
-                        kind, f"the same picture as {original.entry.where}, with {labels} keypoints"
-                    )
-                )
+                if original is not sample:
+                    kind = "duplicate" if original_split == split else "leak"
+                    sample.findings.append(_describe_copy(kind, original, sample))
     names = list(splits)
-    for place, name in enumerate(names):
-        for earlier in names[:place]:
-            _compare_thumbnails(splits[earlier], splits[name])
+    for position, name in enumerate(names):
+        for earlier_name in names[:position]:
+            _find_near_leaks(splits[earlier_name], splits[name])
 
 
-def _compare_thumbnails(these: list, those: list) -> None:
-    """Adds near_leak to those of `those` that look like one of `these` and are no exact copy of it."""
-    these, those = ([one for one in seen if one.digest is not None] for seen in (these, those))
-    if not these or not those:
+def _describe_copy(kind: str, original: CheckedSample, copy: CheckedSample) -> Finding:
+    """The finding of a copy of an earlier picture."""
+    assert original.picture is not None and copy.picture is not None
+    same_labels = np.array_equal(original.picture.keypoints, copy.picture.keypoints)
+    return Finding(
+        kind,
+        f"the same picture as {original.entry.location}, "
+        f"with {'the same' if same_labels else 'other'} keypoints",
+    )
+
+
+def _find_near_leaks(
+    earlier_split: Sequence[CheckedSample], later_split: Sequence[CheckedSample]
+) -> None:
+    """Add a finding to the later split's pictures that look like, but are not, an earlier one's."""
+    earlier = [(sample, sample.picture) for sample in earlier_split if sample.picture is not None]
+    later = [(sample, sample.picture) for sample in later_split if sample.picture is not None]
+    if not earlier or not later:
         return
-    digests, thumbnails = {one.digest for one in these}, np.stack([one.thumbnail for one in these])
-    for start in range(0, len(those), _BLOCK):
-        block = those[start : start + _BLOCK]
-        alike = np.stack([one.thumbnail for one in block]) @ thumbnails.T
-        for one, row in zip(block, alike):
-            best = int(row.argmax())
-            if row[best] >= SAME_PICTURE and one.digest not in digests:
-                one.findings.append(
-                    Finding(
-                        "near_leak",
-                        f"looks like {these[best].entry.where} (correlation {row[best]:.3f})",
-                    )
+    digests = {picture.digest for _, picture in earlier}
+    thumbnails = np.stack([picture.thumbnail for _, picture in earlier])
+    for start in range(0, len(later), _BLOCK):
+        block = later[start : start + _BLOCK]
+        correlations = np.stack([picture.thumbnail for _, picture in block]) @ thumbnails.T
+        for (sample, picture), row in zip(block, correlations):
+            nearest = int(row.argmax())
+            if row[nearest] >= SAME_PICTURE and picture.digest not in digests:
+                location = earlier[nearest][0].entry.location
+                sample.findings.append(
+                    Finding("near_leak", f"looks like {location} (correlation {row[nearest]:.3f})")
                 )

@@ -1,60 +1,89 @@
-"""Opens a data set of any kind for the commands that look at one: `{split: entries}`, an entry with `where` and `sample()`."""
+"""Opens a data set of any kind, for the commands that look at its samples.
 
-import pathlib
+A set is a source that `data_tools.readers` reads, an LMDB set, or a folder of LMDB sets. All give
+{split: entries}, where an entry has a `location` and a `sample()`.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from data_tools import readers
+from data_tools.readers.base import Entry
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
 
 
 @dataclass(frozen=True)
-class Record:
-    """One record of an LMDB set, read when asked."""
+class Record(Entry):
+    """One record of an LMDB set."""
 
     samples: SampleSet
     index: int
 
     @property
-    def where(self) -> str:
-        """`train/00000042_Train_17.jpg`."""
+    def location(self) -> str:
+        """The set and the record's key, such as `train/00000042_Train_17.jpg`."""
         return f"{self.samples.folder.name}/{self.samples.keys[self.index].decode()}"
 
     def sample(self) -> Sample:
-        """The sample; SampleError where the record cannot be read."""
+        """Read the record; SampleError where it cannot be read."""
         return self.samples[self.index]
 
 
-def lmdb_folders(folder: pathlib.Path) -> list:
-    """The LMDB sets that `folder` is or, one level down, holds; none where it is a source folder."""
+def add_set_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the positional argument `set`, which `open_sets` takes, to a command's parser."""
+    parser.add_argument(
+        "set",
+        type=Path,
+        metavar="SET",
+        help="source in any format that data_tools.readers reads, LMDB set, or folder of LMDB sets",
+    )
+
+
+def find_lmdb_folders(folder: Path) -> list[Path]:
+    """Return the LMDB sets that `folder` is or that it holds one level down; [] for a source."""
     folder = folder.resolve()
-    for found in ([folder], sorted(folder.glob("*/"))):
-        found = [
-            one
-            for one in found
-            if any((one / name / "data.mdb").exists() for name in (IMAGES, ANNOTATIONS))
+    for candidates in ([folder], sorted(folder.glob("*/"))):
+        lmdb_folders = [
+            candidate
+            for candidate in candidates
+            if any((candidate / name / "data.mdb").exists() for name in (IMAGES, ANNOTATIONS))
         ]
-        if found:
-            return found
+        if lmdb_folders:
+            return lmdb_folders
     return []
 
 
-def open_sets(folder: pathlib.Path) -> dict:
-    """{split: entries} of an LMDB set, of a folder of such sets, or of a source that `readers` knows, folder or JSON file."""
-    folders = lmdb_folders(folder)
-    if not folders:
-        return readers.read(folder)
-    messages()  # a missing Caffe is told once, here, not by every record
-    sets = {one.name: SampleSet(one) for one in folders}
+def open_sets(folder: str | os.PathLike) -> dict[str, Sequence[Entry]]:
+    """Open a data set of any kind.
+
+    Args:
+        folder: LMDB set, folder of LMDB sets, or a source that `data_tools.readers` reads.
+
+    Returns:
+        {split: its entries}; an LMDB set's split has the name of its folder.
+
+    Raises:
+        UserError: There is no data set, or it cannot be opened.
+    """
+    folder = Path(folder)
+    lmdb_folders = find_lmdb_folders(folder)
+    if not lmdb_folders:
+        return readers.read_dataset(folder)
+    messages()  # so that a missing Caffe is reported once, here, and not by every record
+    sample_sets = {path.name: SampleSet(path) for path in lmdb_folders}
     return {
         name: [Record(samples, index) for index in range(len(samples))]
-        for name, samples in sets.items()
+        for name, samples in sample_sets.items()
     }
 
 
-def reason(error: Exception, where: str) -> str:
-    """What an entry's error says, without the name that it begins with: `where`, or a record's key alone."""
+def strip_location(error: Exception, location: str) -> str:
+    """Return an error's text without the entry's location, or the record's key, at its start."""
     text = str(error)
-    for name in (where, where.rpartition("/")[2]):
-        text = text.removeprefix(f"{name}: ")
+    for prefix in (location, location.rpartition("/")[2]):
+        text = text.removeprefix(f"{prefix}: ")
     return text

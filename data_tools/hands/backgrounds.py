@@ -1,9 +1,11 @@
-"""What lies behind the hand: free photographs that Debian's wallpaper packages and scikit-image carry, and procedural pictures.
+"""Draws what lies behind the hand: crops of free photographs, and procedural pictures.
 
-No photograph shows a bare hand; those of Train and Test differ. Licences (docs/data.md lists them with their authors): the
-wallpapers of mate-backgrounds are GPL-2+, those of lomiri-wallpapers-16.04 CC0, CC-BY or CC-BY-SA 4.0; of scikit-image's, only
-those whose note in `skimage.data` says CC0, public domain or no known copyright restrictions are used. The wallpapers are used
-where they are installed (`make setup` does it where the release has them). Every function draws from the generator it is given.
+The photographs come from Debian's wallpaper packages and from scikit-image. None shows a bare hand;
+those of Train and Test differ. Licences (docs/data.md lists them with their authors): the
+wallpapers of mate-backgrounds are GPL-2+, those of lomiri-wallpapers-16.04 CC0, CC-BY or CC-BY-SA
+4.0; of scikit-image's, only those whose note in `skimage.data` says CC0, public domain or no known
+copyright restrictions are used. The wallpapers are used where they are installed (`make setup` does
+it where the release has them). Every function draws from the generator that it is given.
 """
 
 from __future__ import annotations
@@ -66,8 +68,12 @@ PHOTO_SHARE = 0.5
 LARGEST = 1500  # pixels that a photograph is reduced to
 
 
-def photos(split: str) -> tuple[str, ...]:
-    """The paths of the photographs of "Train" or "Test" that are installed. Raises SetupError if scikit-image is missing."""
+def list_photographs(split: str) -> tuple[str, ...]:
+    """Return the paths of the installed photographs of "Train" or "Test".
+
+    Raises:
+        SetupError: scikit-image is missing.
+    """
     spec = importlib.util.find_spec("skimage")
     folder = (
         Path(spec.submodule_search_locations[0]) / "data"
@@ -77,20 +83,16 @@ def photos(split: str) -> tuple[str, ...]:
     for name in BUNDLED[split]:
         if not (folder / name).is_file():
             raise SetupError(
-                f"the photograph {name} of scikit-image was not found; run: pip install 'scikit-image>=0.20,<0.27'"
+                f"the photograph {name} of scikit-image was not found; "
+                "run: pip install 'scikit-image>=0.20,<0.27'"
             )
+    bundled = [folder / name for name in BUNDLED[split]]
     wallpapers = [WALLPAPER_FOLDER / name for name in WALLPAPERS[split]]
-    return tuple(
-        map(
-            str,
-            [folder / name for name in BUNDLED[split]]
-            + [path for path in wallpapers if path.is_file()],
-        )
-    )
+    return tuple(map(str, bundled + [path for path in wallpapers if path.is_file()]))
 
 
 @functools.cache
-def _picture(path: str) -> np.ndarray:
+def _load_photograph(path: str) -> np.ndarray:
     """A photograph, HxWx3 uint8 BGR, its longer side at most LARGEST."""
     picture = cv2.imread(path)
     if picture is None:
@@ -98,31 +100,49 @@ def _picture(path: str) -> np.ndarray:
             f"the photograph {path} cannot be decoded: install the package it belongs to again"
         )
     scale = LARGEST / max(picture.shape[:2])
-    return (
-        cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        if scale < 1
-        else picture
-    )
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def random_background(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
-    """A background, height x width x 3 uint8 BGR."""
+    """Draw a background.
+
+    Args:
+        rng: Draws everything.
+        height: Pixels.
+        width: Pixels.
+        split: "Train" or "Test", which share no photograph.
+
+    Returns:
+        height x width x 3 uint8 BGR.
+    """
     if rng.random() < PHOTO_SHARE:
-        picture = _photo(rng, height, width, split)
+        picture = _crop_photograph(rng, height, width, split)
     else:
-        paint = (_gradient, _clouds, _stripes, _checkers, _shapes, _text, _room)
-        picture = paint[rng.choice(len(paint), p=(0.12, 0.16, 0.08, 0.06, 0.2, 0.1, 0.28))](
-            rng, height, width
+        painters = (
+            _paint_gradient,
+            _paint_clouds,
+            _paint_stripes,
+            _paint_checkers,
+            _paint_shapes,
+            _paint_text,
+            _paint_room,
         )
+        shares = (0.12, 0.16, 0.08, 0.06, 0.2, 0.1, 0.28)
+        picture = painters[rng.choice(len(painters), p=shares)](rng, height, width)
     if rng.random() < 0.3:
-        picture = skin_coloured_shapes(rng, picture)
+        picture = add_skin_coloured_shapes(rng, picture)
     if rng.random() < 0.6:  # out of focus
         picture = cv2.GaussianBlur(picture, (0, 0), max(height, width) * rng.uniform(0.002, 0.02))
     return picture
 
 
-def skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """`picture` with one to three rounded, shaded shapes in the colours of skin: not every such thing is a hand."""
+def add_skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """Return the picture with one to three rounded, shaded shapes in the colours of skin.
+
+    They teach the net that not everything of that colour is a hand.
+    """
     height, width = picture.shape[:2]
     layer, cover = picture.copy(), np.zeros((height, width), np.uint8)
     size = max(height, width)
@@ -136,39 +156,35 @@ def skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> np.nd
         )
         centre = rng.uniform((0, 0), (width, height)).astype(int).tolist()
         if rng.random() < 0.5:
-            axes, turn = (
-                (size * rng.uniform(0.05, 0.25, 2)).astype(int).tolist(),
-                rng.uniform(0, 180),
-            )
+            axes = (size * rng.uniform(0.05, 0.25, 2)).astype(int).tolist()
+            turn = rng.uniform(0, 180)
             for image, value in ((layer, colour.tolist()), (cover, 255)):
                 cv2.ellipse(image, centre, axes, turn, 0, 360, value, -1, cv2.LINE_AA)
         else:
-            end, thickness = (
-                rng.uniform((0, 0), (width, height)).astype(int).tolist(),
-                int(size * rng.uniform(0.05, 0.2)),
-            )
+            end = rng.uniform((0, 0), (width, height)).astype(int).tolist()
+            thickness = int(size * rng.uniform(0.05, 0.2))
             for image, value in ((layer, colour.tolist()), (cover, 255)):
                 cv2.line(image, centre, end, value, thickness, cv2.LINE_AA)
     # Darker towards the border, as round things are.
     depth = np.minimum(cv2.distanceTransform(cover, cv2.DIST_L2, 3) / (0.06 * size), 1.0) ** 0.5
-    light = 0.55 + 0.45 * depth + 0.12 * _field(rng, height, width, rng.uniform(3, 8))
+    light = 0.55 + 0.45 * depth + 0.12 * _smooth_noise(rng, height, width, rng.uniform(3, 8))
     alpha = cv2.GaussianBlur(cover, (0, 0), 0.8)[..., None] / 255.0
     return np.clip(picture * (1 - alpha) + layer * light[..., None] * alpha, 0, 255).astype(
         np.uint8
     )
 
 
-_paths = functools.lru_cache(photos)
+_cached_paths = functools.lru_cache(list_photographs)
 
 
-def _photo(rng, height, width, split):
+def _crop_photograph(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
     """A random crop of a photograph, turned, flipped, recoloured."""
-    paths = _paths(split)
-    picture = _picture(paths[rng.integers(len(paths))])
+    paths = _cached_paths(split)
+    picture = _load_photograph(paths[rng.integers(len(paths))])
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
     if rng.random() < 0.25:
-        picture = np.rot90(picture, rng.integers(1, 4))
+        picture = np.rot90(picture, int(rng.integers(1, 4)))
     rows, columns = picture.shape[:2]
     scale = min(rows / height, columns / width) * rng.uniform(0.35, 1.0)
     y, x = rng.uniform(0, rows - scale * height), rng.uniform(0, columns - scale * width)
@@ -178,8 +194,11 @@ def _photo(rng, height, width, split):
     )
 
 
-def recolour(rng, picture):
-    """Random hue, saturation, brightness and contrast; now and then the colours of the channels change places."""
+def recolour(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """Return the picture with random hue, saturation, brightness and contrast.
+
+    Now and then the colour channels change places.
+    """
     if rng.random() < 0.08:
         picture = np.ascontiguousarray(picture[..., rng.permutation(3)])
     hsv = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV).astype(np.float32)
@@ -191,78 +210,87 @@ def recolour(rng, picture):
     return np.clip((plain * tint - 128) * contrast + level, 0, 255).astype(np.uint8)
 
 
-def _colour(rng) -> np.ndarray:
-    """A colour, mostly muted, as rooms and clothes have them."""
+def _random_colour(rng: np.random.Generator) -> np.ndarray:
+    """A colour (3,), mostly muted, as rooms and clothes have them."""
     grey = rng.uniform(15, 240)
     return np.clip(
         grey + rng.normal(0, 1, 3) * rng.choice([6, 20, 50], p=(0.5, 0.38, 0.12)), 0, 255
     )
 
 
-def _plain(rng, height, width):
-    return np.full((height, width, 3), _colour(rng), np.uint8)  # OpenCV smooths edges in uint8 only
+def _paint_plain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A picture of one colour; uint8, since OpenCV smooths edges in no other type."""
+    return np.full((height, width, 3), _random_colour(rng), np.uint8)
 
 
-def _field(rng, height, width, cells) -> np.ndarray:
+def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: float) -> np.ndarray:
     """Smooth noise (height, width) in about [-1, 1], with `cells` cells along the longer side."""
     step = max(height, width) / cells
     grid = rng.uniform(-1, 1, (int(height / step) + 3, int(width / step) + 3)).astype(np.float32)
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _grain(rng, height, width, picture):
-    """`picture` (float) with uneven light and a fine texture, as uint8."""
-    light = 1 + rng.uniform(0, 0.3) * _field(rng, height, width, rng.uniform(1, 3))
-    texture = rng.uniform(0, 14) * _field(rng, height, width, rng.uniform(60, 200))
+def _add_grain(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """The picture (HxWx3) with uneven light and a fine texture, as uint8."""
+    height, width = picture.shape[:2]
+    light = 1 + rng.uniform(0, 0.3) * _smooth_noise(rng, height, width, rng.uniform(1, 3))
+    texture = rng.uniform(0, 14) * _smooth_noise(rng, height, width, rng.uniform(60, 200))
     return np.clip(picture * light[..., None] + texture[..., None], 0, 255).astype(np.uint8)
 
 
-def _blend(one, two, share):
-    return one + (two - one) * share[..., None]
+def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Two colours (3,) mixed by the share (HxW) of the second one."""
+    return first + (second - first) * share[..., None]
 
 
-def _gradient(rng, height, width):
+def _paint_gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A ramp from one colour to another."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     ramp = (x / width - 0.5) * np.cos(angle) + (y / height - 0.5) * np.sin(angle) + 0.5
-    return _grain(rng, height, width, _blend(_colour(rng), _colour(rng), np.clip(ramp, 0, 1)))
+    return _add_grain(rng, _blend(_random_colour(rng), _random_colour(rng), np.clip(ramp, 0, 1)))
 
 
-def _clouds(rng, height, width):
+def _paint_clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Two colours in clouds of several sizes."""
     cells, total = rng.uniform(1.5, 6), np.zeros((height, width), np.float32)
     for octave in range(5):
-        total += _field(rng, height, width, cells * 2**octave) * rng.uniform(0.4, 0.8) ** octave
+        total += (
+            _smooth_noise(rng, height, width, cells * 2**octave) * rng.uniform(0.4, 0.8) ** octave
+        )
     share = np.clip(total * rng.uniform(0.4, 1.5) + 0.5, 0, 1)
-    return _grain(rng, height, width, _blend(_colour(rng), _colour(rng), share))
+    return _add_grain(rng, _blend(_random_colour(rng), _random_colour(rng), share))
 
 
-def _stripes(rng, height, width):
+def _paint_stripes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Bent stripes of two colours."""
     angle, period = rng.uniform(0, np.pi), max(height, width) / rng.uniform(3, 40)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    phase = (x * np.cos(angle) + y * np.sin(angle)) / period + rng.uniform(0, 0.5) * _field(
+    phase = (x * np.cos(angle) + y * np.sin(angle)) / period + rng.uniform(0, 0.5) * _smooth_noise(
         rng, height, width, 3
     )
     share = np.clip(np.sin(2 * np.pi * phase) * rng.uniform(0.5, 6) + 0.5, 0, 1)
-    return _grain(rng, height, width, _blend(_colour(rng), _colour(rng), share))
+    return _add_grain(rng, _blend(_random_colour(rng), _random_colour(rng), share))
 
 
-def _checkers(rng, height, width):
+def _paint_checkers(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A board of two colours in perspective."""
     cells, tiles = int(rng.integers(2, 16)), np.indices((18, 18)).sum(axis=0) % 2
     board = np.kron(tiles[: cells + 2, : cells + 2], np.ones((16, 16))).astype(np.float32)
     side = board.shape[0] - 1
-    corners = np.float32([(0, 0), (side, 0), (side, side), (0, side)])
-    target = np.float32([(0, 0), (width, 0), (width, height), (0, height)]) * 1.6 - np.float32(
-        (0.3 * width, 0.3 * height)
-    )
+    corners = np.array([(0, 0), (side, 0), (side, side), (0, side)], np.float32)
+    target = np.array(
+        [(0, 0), (width, 0), (width, height), (0, height)], np.float32
+    ) * 1.6 - np.array((0.3 * width, 0.3 * height), np.float32)
     target += rng.normal(0, 0.15, (4, 2)).astype(np.float32) * (width, height)
     view = cv2.getPerspectiveTransform(corners, np.float32(target))
     share = cv2.warpPerspective(board, view, (width, height), borderMode=cv2.BORDER_REFLECT)
-    return _grain(rng, height, width, _blend(_colour(rng), _colour(rng), share))
+    return _add_grain(rng, _blend(_random_colour(rng), _random_colour(rng), share))
 
 
-def _shapes(rng, height, width):
+def _paint_shapes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Boxes, discs and polygons over each other: a cluttered table."""
-    picture, size = _plain(rng, height, width), max(height, width)
+    picture, size = _paint_plain(rng, height, width), max(height, width)
     for _ in range(rng.integers(4, 30)):
         corners = rng.uniform(0, 1, 2) * (width, height) + rng.normal(
             0, size * rng.uniform(0.03, 0.25), (rng.integers(3, 7), 2)
@@ -273,7 +301,7 @@ def _shapes(rng, height, width):
                 picture,
                 corners[0].astype(int).tolist(),
                 radius,
-                _colour(rng).tolist(),
+                _random_colour(rng).tolist(),
                 -1,
                 cv2.LINE_AA,
             )
@@ -281,15 +309,15 @@ def _shapes(rng, height, width):
             cv2.fillPoly(
                 picture,
                 [cv2.convexHull(corners.astype(np.int32))],
-                _colour(rng).tolist(),
+                _random_colour(rng).tolist(),
                 cv2.LINE_AA,
             )
-    return _grain(rng, height, width, picture)
+    return _add_grain(rng, picture)
 
 
-def _text(rng, height, width):
+def _paint_text(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A page or a screen: lines of random letters."""
-    picture, ink = _plain(rng, height, width), _colour(rng).tolist()
+    picture, ink = _paint_plain(rng, height, width), _random_colour(rng).tolist()
     scale, font = rng.uniform(0.3, 1.2), int(rng.integers(0, 8))
     line = int(30 * scale) + int(rng.integers(2, 14))
     letters = list("abcdefghijklmnopqrstuvwxyzABCDE0123456789,.        ")
@@ -306,24 +334,22 @@ def _text(rng, height, width):
             cv2.LINE_AA,
         )
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 15), 1.3)
-    return _grain(
+    return _add_grain(
         rng,
-        height,
-        width,
         cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT),
     )
 
 
-def _room(rng, height, width):
+def _paint_room(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A wall, a floor or a table, and box-like furniture with lit and shaded sides."""
-    picture, horizon = _plain(rng, height, width), int(height * rng.uniform(0.3, 0.95))
-    picture[horizon:] = _colour(rng)
+    picture, horizon = _paint_plain(rng, height, width), int(height * rng.uniform(0.3, 0.95))
+    picture[horizon:] = _random_colour(rng)
     for _ in range(rng.integers(2, 12)):
         w, h = width * rng.uniform(0.04, 0.5), height * rng.uniform(0.05, 0.6)
         x, y, colour = (
             rng.uniform(-0.1, 1.0) * width,
             horizon + rng.normal(0, 0.15) * height,
-            _colour(rng),
+            _random_colour(rng),
         )
         side = w * rng.uniform(0.05, 0.4) * rng.choice([-1, 1])
         edge = x + w if side > 0 else x
@@ -338,4 +364,4 @@ def _room(rng, height, width):
             (colour * rng.uniform(0.4, 0.85)).tolist(),
             cv2.LINE_AA,
         )
-    return _grain(rng, height, width, picture)
+    return _add_grain(rng, picture)

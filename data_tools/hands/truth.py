@@ -1,31 +1,69 @@
-"""`truth.jsonl` of a rendered set: where all joints of each hand are, and labels made of it."""
+"""Reads and formats `truth.jsonl`, which says where all joints of each rendered hand are."""
 
 import json
-import pathlib
+import os
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
 
 from data_tools.hands.hand_scene import CONVENTIONS
-from data_tools.readers import onehand10k
-from data_tools.readers.onehand10k import format_label
+from data_tools.readers.onehand10k import OneHand10KEntry, format_label
 from mcc_caffe.core.errors import UserError
 
 TRUTH = "truth.jsonl"
 
 
-def label(truth: dict, convention: str = "paper") -> str:
-    """OneHand10K's label line of a line of truth.jsonl, under one of hand_scene.CONVENTIONS."""
+class Truth(TypedDict):
+    """One line of truth.jsonl.
+
+    Attributes:
+        image: File name of the picture.
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+        joints: 21 x [x, y, state]: pixels, and one of `hand_scene.JOINT_STATES`.
+        parameters: What was drawn.
+    """
+
+    image: str
+    width: int
+    height: int
+    joints: list[list[Any]]
+    parameters: dict[str, Any]
+
+
+def format_truth(truth: Truth, convention: str = "paper") -> str:
+    """Return OneHand10K's label line of a picture.
+
+    Args:
+        truth: What is known of the picture.
+        convention: Which joints are labelled, a key of `hand_scene.CONVENTIONS`.
+    """
     keypoints = [(x, y, state in CONVENTIONS[convention]) for x, y, state in truth["joints"]]
-    return format_label(truth["image"], truth["width"], truth["height"], keypoints)
+    return format_label(truth["image"], truth["width"], truth["height"], np.array(keypoints))
 
 
-def entries(root, split: str, convention: str) -> list:
-    """The pictures of a split as entries of onehand10k, labelled under one of hand_scene.CONVENTIONS."""
-    folder = pathlib.Path(root) / split
+def read_entries(root: str | os.PathLike, split: str, convention: str) -> list[OneHand10KEntry]:
+    """Read the pictures of a rendered set, labelled under a convention of one's choice.
+
+    Args:
+        root: Folder of the data set.
+        split: "Train" or "Test".
+        convention: Which joints are labelled, a key of `hand_scene.CONVENTIONS`.
+
+    Returns:
+        OneHand10K's entries, as if its label file had been written so.
+
+    Raises:
+        UserError: The set has no truth.jsonl.
+    """
+    folder = Path(root) / split
     if not (folder / TRUTH).is_file():
         raise UserError(
             f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint"
         )
     lines = (folder / TRUTH).read_text(encoding="utf-8").splitlines()
     return [
-        onehand10k.Entry(folder, number, label(json.loads(line), convention))
+        OneHand10KEntry(folder, number, format_truth(json.loads(line), convention))
         for number, line in enumerate(lines, start=1)
     ]

@@ -1,53 +1,96 @@
-"""All data sets that can be read, and the one way to read them.
+"""The data sets that can be read, and the functions that read any of them.
 
-    readers.read("OneHand10K")             # {"Train": entries, "Test": entries}: the splits as the set names them
-    readers.read("hands_train.json")       # the format is known by what lies there
+    readers.read_dataset("OneHand10K")        # {"Train": entries, "Test": entries}
+    readers.read_dataset("hands_train.json")  # the files themselves tell the format
 
-An entry is light. Its `where` names file and record for messages; its `sample()` loads what they name and returns a
-`mcc_caffe.data.samples.Sample`, or raises SampleError.
-
-A format is a module: LAYOUT says what its folder holds, `splits(root)` names the splits that lie there and
-`entries(root, split)` reads the labels of one.
+`base.py` says what a reader provides; `READERS` is the table of all readers.
 """
 
-import pathlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from data_tools.readers import cmu, coco, freihand, onehand10k, rhd
+from data_tools.readers.base import Entry, Reader
 from mcc_caffe.core.errors import UserError
 
-FORMATS = {"onehand10k": onehand10k, "coco": coco, "cmu": cmu, "rhd": rhd, "freihand": freihand}
+# A new reader is added here, under the name that `--format` takes.
+READERS: dict[str, Reader] = {
+    "onehand10k": onehand10k,
+    "coco": coco,
+    "cmu": cmu,
+    "rhd": rhd,
+    "freihand": freihand,
+}
 AUTO = "auto"
 
 
-def find(root, format: str = AUTO) -> str:
-    """The name of the format that `root`, a folder or a JSON file, is in; UserError unless exactly one of them fits."""
-    root = pathlib.Path(root)
+class OriginalSplits(NamedTuple):
+    """The names of a data set's own splits for training and for validation."""
+
+    training: str
+    validation: str
+
+
+def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
+    """Return the name of the format that a data set is in.
+
+    Args:
+        root: Folder of the data set, or a JSON file.
+        format: A key of READERS, to check for this format only, or AUTO.
+
+    Returns:
+        A key of READERS.
+
+    Raises:
+        UserError: `root` does not exist, or not exactly one format fits.
+    """
+    root = Path(root)
     if not root.exists():
         raise UserError(
             f"{root} was not found: give the folder of a data set, or a COCO-style .json file"
         )
-    tried = list(FORMATS) if format == AUTO else [format]
-    fitting = [name for name in tried if FORMATS[name].splits(root)]
-    if len(fitting) == 1:
-        return fitting[0]
-    layouts = "; ".join(f"{name} ({FORMATS[name].LAYOUT})" for name in fitting or tried)
-    if fitting:
+    candidates = list(READERS) if format == AUTO else [format]
+    matches = [name for name in candidates if READERS[name].find_splits(root)]
+    if len(matches) == 1:
+        return matches[0]
+    layouts = "; ".join(f"{name} ({READERS[name].LAYOUT})" for name in matches or candidates)
+    if matches:
         raise UserError(f"{root} fits several formats, choose one with --format: {layouts}")
     raise UserError(f"{root} holds no data set of these layouts: {layouts}")
 
 
-def read(root, format: str = AUTO) -> dict:
-    """{split: entries} of the data set in `root`, a folder or a JSON file."""
-    module = FORMATS[find(root, format)]
-    root = pathlib.Path(root)
-    return {split: module.entries(root, split) for split in module.splits(root)}
+def read_dataset(root: str | os.PathLike, format: str = AUTO) -> dict[str, Sequence[Entry]]:
+    """Read the labels of all splits of a data set.
 
+    Args:
+        root: Folder of the data set, or a JSON file.
+        format: A key of READERS, or AUTO.
 
-def own_split(names) -> tuple:
-    """(training, validation) of a set's splits, by their names; UserError unless there is one of each.
+    Returns:
+        {split's name: its entries}.
 
-    Where a set has both a validation and a test split, the validation split is taken.
+    Raises:
+        UserError: No reader fits, or the labels cannot be read.
     """
+    reader = READERS[detect_format(root, format)]
+    root = Path(root)
+    return {split: reader.read_entries(root, split) for split in reader.find_splits(root)}
+
+
+def choose_original_splits(names: Iterable[str]) -> OriginalSplits:
+    """Choose a data set's own splits for training and for validation by their names.
+
+    Where a data set has both a validation and a test split, the validation split is taken.
+
+    Args:
+        names: The names of all splits.
+
+    Raises:
+        UserError: There is not exactly one split of each kind.
+    """
+    names = list(names)
     training = [name for name in names if "train" in name.lower()]
     others = [name for name in names if name not in training]
     validation = [name for name in others if "val" in name.lower()] or [
@@ -55,7 +98,7 @@ def own_split(names) -> tuple:
     ]
     if len(training) != 1 or len(validation) != 1:
         raise UserError(
-            f"--split original: the set has {' and '.join(names)}, not one split to train on and one to validate: "
-            "pool what it has with --split N/M"
+            f"--split original: the set has {' and '.join(names)}, not one split to train on and "
+            "one to validate: pool what it has with --split N/M"
         )
-    return training[0], validation[0]
+    return OriginalSplits(training[0], validation[0])

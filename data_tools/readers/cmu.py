@@ -1,25 +1,28 @@
-"""The hands of CMU's Panoptic hand database (Simon et al. 2017, the paper's [43]), drawn by hand or synthetic.
+"""Reads the hands of CMU's Panoptic hand database (Simon et al. 2017, the paper's [43]).
 
-`hand_labels/{manual_train,manual_test}` and `hand_labels_synth/{synth1,...,synth4}` hold pairs of `X.jpg` and `X.json`;
-either of those two folders is read, or one split's folder by itself. A label has `hand_pts`, 21 x [x, y, v], in our order,
-valid where v is 1. There are no masks.
+`hand_labels/{manual_train,manual_test}` and `hand_labels_synth/{synth1,...,synth4}` hold pairs of
+`X.jpg` and `X.json`. Either of those two folders is read, or the folder of one split by itself. A
+label has `hand_pts`: 21 x [x, y, v] in our order; a keypoint is valid where v is 1. There are no
+masks.
 
-Most pictures show a whole scene in which the hand is small, and a picture with two hands is there twice. A sample is
-therefore the crop that Simon et al. train and test on: a square of 2.2 times the longer side of the keypoints' box.
+Most pictures show a whole scene in which the hand is small, and a picture with two hands is there
+twice. A sample is therefore the crop that Simon et al. train and test on: a square whose side is
+2.2 times the longer side of the keypoints' box.
 """
 
-import pathlib
 from dataclasses import dataclass
+from pathlib import Path
 
+from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     KEYPOINT_BOX_FACTOR,
-    framed,
-    keypoint_box,
-    keypoints_of,
-    numbers,
+    bound_keypoints,
+    frame_sample,
+    make_key,
+    make_keypoints,
+    parse_numbers,
     read_file,
     read_json,
-    sample_key,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
@@ -30,47 +33,53 @@ LAYOUT = f"some of {', '.join(SPLITS)}, or what is in one of them: X.jpg and X.j
 
 
 @dataclass(frozen=True)
-class Entry:
+class CmuEntry(Entry):
     """One label file; the picture lies beside it."""
 
     split: str
-    path: pathlib.Path
+    path: Path
 
     @property
-    def where(self) -> str:
-        """`manual_train/X.json`."""
+    def location(self) -> str:
+        """The label file, such as `manual_train/X.json`."""
         return f"{self.split}/{self.path.name}"
 
     def sample(self) -> Sample:
-        """The hand's crop; SampleError names the file and what was wrong with it."""
+        """Read the label and crop the hand out of its picture; see `Entry.sample`."""
         try:
             label = read_json(self.path)
         except UserError as error:
-            raise SampleError(f"{self.where}: {error}") from None
+            raise SampleError(f"{self.location}: {error}") from None
         if not isinstance(label, dict):
-            raise SampleError(f"{self.where} holds no JSON object: a label with hand_pts is needed")
-        points = numbers(label.get("hand_pts"), (KEYPOINTS, 3), self.where, "hand_pts")
-        keypoints = keypoints_of(points[:, :2], points[:, 2] == 1, self.where)
-        picture = self.path.with_suffix(".jpg")
+            raise SampleError(
+                f"{self.location} holds no JSON object: a label with hand_pts is needed"
+            )
+        points = parse_numbers(
+            label.get("hand_pts"), (KEYPOINTS, 3), location=self.location, field="hand_pts"
+        )
+        keypoints = make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
+        picture_path = self.path.with_suffix(".jpg")
         sample = Sample(
-            sample_key(self.split, picture.name), read_file(picture, self.where), None, keypoints
+            make_key(self.split, picture_path.name),
+            read_file(picture_path, self.location),
+            None,
+            keypoints,
         )
-        return framed(
-            sample, self.where, box=keypoint_box(keypoints, self.where), factor=KEYPOINT_BOX_FACTOR
-        )
+        box = bound_keypoints(keypoints, self.location)
+        return frame_sample(sample, self.location, box=box, factor=KEYPOINT_BOX_FACTOR)
 
 
-def splits(root: pathlib.Path) -> list:
-    """Names of the splits that lie in `root`, or its own name where it is a split's folder."""
+def find_splits(root: Path) -> list[str]:
+    """Return the splits in `root`, or its own name where it is the folder of one split."""
     if any(path.with_suffix(".jpg").is_file() for path in root.glob("*.json")):
         return [root.resolve().name]
     return [split for split in SPLITS if (root / split).is_dir()]
 
 
-def entries(root: pathlib.Path, split: str) -> list:
-    """The label files of a split, by name."""
+def read_entries(root: Path, split: str) -> list[CmuEntry]:
+    """Return one entry for each label file of a split, sorted by name."""
     folder = root / split if (root / split).is_dir() else root
-    found = [Entry(split, path) for path in sorted(folder.glob("*.json"))]
-    if not found:
+    entries = [CmuEntry(split, path) for path in sorted(folder.glob("*.json"))]
+    if not entries:
         raise UserError(f"{folder} holds no label file: X.json beside X.jpg is needed")
-    return found
+    return entries

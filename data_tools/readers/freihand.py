@@ -1,84 +1,112 @@
-"""FreiHAND (Zimmermann et al. 2019).
+"""Reads FreiHAND (Zimmermann et al. 2019).
 
-`{training,evaluation}/rgb/%08d.jpg`, `{training,evaluation}/mask/%08d.jpg`, `{training,evaluation}_K.json` (3 x 3 cameras) and
-`{training,evaluation}_xyz.json` (21 x [x, y, z], in our order, no visibility). The pictures of `training` are four versions of
-the same hands one after another: picture i has label and mask i modulo the number of labels, 32,560. The evaluation's
-labels came out later, without masks.
+`{training,evaluation}/rgb/%08d.jpg` are the pictures, `{training,evaluation}/mask/%08d.jpg` the
+masks, `{training,evaluation}_K.json` the 3 x 3 cameras and `{training,evaluation}_xyz.json` the
+labels: 21 x [x, y, z] in our order, without visibility. The pictures of `training` are four
+versions of the same hands one after another: picture i has label and mask i modulo the number of
+labels, 32,560. The labels of the evaluation came out later, without masks.
 
-A keypoint is K xyz, divided by its third coordinate; one that falls outside the picture is missing.
+A keypoint is K xyz, divided by its third coordinate. One that falls outside the picture is missing.
 """
 
-import pathlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
-    binary_mask_png,
-    framed,
-    keypoints_of,
-    numbers,
+    binarize_mask,
+    frame_sample,
+    make_key,
+    make_keypoints,
+    parse_numbers,
     read_file,
     read_json,
-    sample_key,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import KEYPOINTS
 
 SPLITS = ("training", "evaluation")
-LAYOUT = "training_K.json and training_xyz.json (or the evaluation's), with training/rgb and training/mask"
+LAYOUT = (
+    "training_K.json and training_xyz.json (or the evaluation's), with training/rgb and "
+    "training/mask"
+)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One picture, and the labels of its split, one a hand."""
+class FreihandEntry(Entry):
+    """One picture, and the labels of its whole split, one for each hand."""
 
-    picture: pathlib.Path
+    picture_path: Path
     cameras: list
     hands: list
 
     @property
-    def where(self) -> str:
-        """`training/rgb/00000012.jpg`."""
-        return "/".join(self.picture.parts[-3:])
+    def location(self) -> str:
+        """The picture, such as `training/rgb/00000012.jpg`."""
+        return "/".join(self.picture_path.parts[-3:])
 
     def sample(self) -> Sample:
-        """The sample; SampleError names the picture and what was wrong with it."""
-        if not self.picture.stem.isdecimal():
+        """Read the picture and its mask, and project its label; see `Entry.sample`."""
+        if not self.picture_path.stem.isdecimal():
             raise SampleError(
-                f"{self.where}: the name is no number, which would say where its label is"
+                f"{self.location}: the name is no number, which would say where its label is"
             )
-        index = int(self.picture.stem) % len(self.hands)
-        camera = numbers(self.cameras[index], (3, 3), self.where, f"K of label {index}")
-        hand = numbers(self.hands[index], (KEYPOINTS, 3), self.where, f"xyz of label {index}")
-        keypoints = keypoints_of(*project(camera, hand), self.where)
-        mask_folder = self.picture.parent.parent / "mask"
-        mask = None
-        if mask_folder.is_dir():
-            name = f"{index:08d}.jpg"
-            mask = binary_mask_png(
-                read_file(mask_folder / name, self.where), f"{self.where}: mask/{name}"
-            )
-        split = self.picture.parent.parent.name
-        sample = Sample(
-            sample_key(split, self.picture.name),
-            read_file(self.picture, self.where),
-            mask,
-            keypoints,
+        index = int(self.picture_path.stem) % len(self.hands)
+        camera = parse_numbers(
+            self.cameras[index], (3, 3), location=self.location, field=f"K of label {index}"
         )
-        return framed(sample, self.where)
+        hand = parse_numbers(
+            self.hands[index],
+            (KEYPOINTS, 3),
+            location=self.location,
+            field=f"xyz of label {index}",
+        )
+        projection = project(camera, hand)
+        split_folder = self.picture_path.parent.parent
+        mask_png = None
+        if (split_folder / "mask").is_dir():
+            name = f"{index:08d}.jpg"
+            mask_bytes = read_file(split_folder / "mask" / name, self.location)
+            mask_png = binarize_mask(mask_bytes, f"{self.location}: mask/{name}")
+        sample = Sample(
+            make_key(split_folder.name, self.picture_path.name),
+            read_file(self.picture_path, self.location),
+            mask_png,
+            make_keypoints(projection.xy, projection.in_front, self.location),
+        )
+        return frame_sample(sample, self.location)
 
 
-def project(camera: np.ndarray, points: np.ndarray) -> tuple:
-    """(N, 2) pixels of (N, 3) points, and (N,) bool: which lie in front of the camera."""
+class Projection(NamedTuple):
+    """Points in a picture.
+
+    Attributes:
+        xy: (N, 2) pixels.
+        in_front: (N,) bool, which points lie in front of the camera; only their xy mean something.
+    """
+
+    xy: np.ndarray
+    in_front: np.ndarray
+
+
+def project(camera: np.ndarray, points: np.ndarray) -> Projection:
+    """Project points of camera space into the picture.
+
+    Args:
+        camera: (3, 3) intrinsic matrix K.
+        points: (N, 3) x, y, z.
+    """
     projected = points @ camera.T
-    ahead = projected[:, 2] > 0
-    return projected[:, :2] / np.where(ahead, projected[:, 2], 1)[:, None], ahead
+    in_front = projected[:, 2] > 0
+    return Projection(projected[:, :2] / np.where(in_front, projected[:, 2], 1)[:, None], in_front)
 
 
-def splits(root: pathlib.Path) -> list:
-    """Names of the splits that lie in `root` with their labels."""
+def find_splits(root: Path) -> list[str]:
+    """Return the splits in `root` whose labels are there."""
     return [
         split
         for split in SPLITS
@@ -86,8 +114,8 @@ def splits(root: pathlib.Path) -> list:
     ]
 
 
-def entries(root: pathlib.Path, split: str) -> list:
-    """The pictures of a split, by number."""
+def read_entries(root: Path, split: str) -> list[FreihandEntry]:
+    """Return one entry for each picture of a split, sorted by its number."""
     cameras, hands = (read_json(root / f"{split}_{kind}.json") for kind in ("K", "xyz"))
     if (
         not isinstance(cameras, list)
@@ -96,9 +124,10 @@ def entries(root: pathlib.Path, split: str) -> list:
         or not hands
     ):
         raise UserError(
-            f"{root / f'{split}_K.json'} and {split}_xyz.json are no lists of the same length: are both complete?"
+            f"{root / f'{split}_K.json'} and {split}_xyz.json are no lists of the same length: "
+            "are both complete?"
         )
-    pictures = sorted((root / split / "rgb").glob("*.jpg"))
-    if not pictures:
+    picture_paths = sorted((root / split / "rgb").glob("*.jpg"))
+    if not picture_paths:
         raise UserError(f"{root / split / 'rgb'} holds no .jpg: unpack the pictures there")
-    return [Entry(picture, cameras, hands) for picture in pictures]
+    return [FreihandEntry(path, cameras, hands) for path in picture_paths]

@@ -1,92 +1,102 @@
-"""RHD, the Rendered Hand Pose Dataset v2 (Zimmermann and Brox 2017).
+"""Reads RHD, the Rendered Hand Pose Dataset v2 (Zimmermann and Brox 2017).
 
-`{training,evaluation}/color/%05d.png`, `.../mask/%05d.png` and `.../anno_{training,evaluation}.pickle`, a dictionary from the
-picture's number to its labels. `uv_vis`, 42 x (x, y, visible), has the left hand's 21 keypoints first: the wrist, then each
-finger from TIP TO BASE, which is turned round here. A mask's values are 1 for the person, 2 to 17 for the left hand's parts
-and 18 to 33 for the right one's.
+`{training,evaluation}/color/%05d.png` are the pictures, `{training,evaluation}/mask/%05d.png` the
+masks, and `{training,evaluation}/anno_{training,evaluation}.pickle` is a dictionary from a
+picture's number to its labels. `uv_vis`, 42 x (x, y, visible), has the left hand's 21 keypoints
+first: the wrist, then each finger from TIP TO BASE, which is reversed here. A mask's values are 1
+for the person, 2 to 17 for the parts of the left hand and 18 to 33 for those of the right one.
 
-Every hand with at least MIN_VISIBLE visible keypoints makes a sample: the square of 2.2 times the longer side of the
-visible keypoints' box, with this hand's keypoints and mask only.
+Every hand with at least MIN_VISIBLE visible keypoints makes a sample: a square whose side is 2.2
+times the longer side of the visible keypoints' box, with this hand's keypoints and mask only.
 
-A pickle can run any program while it is read. This one is read with nothing but what numpy arrays are made of.
+A pickle can run any program while it is read. This one is read with nothing but what numpy arrays
+are made of.
 """
 
-import pathlib
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     KEYPOINT_BOX_FACTOR,
-    decoded_mask,
-    framed,
-    keypoint_box,
-    keypoints_of,
-    mask_png,
-    numbers,
+    bound_keypoints,
+    decode_mask,
+    encode_mask,
+    frame_sample,
+    make_key,
+    make_keypoints,
+    parse_numbers,
     read_file,
-    sample_key,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import KEYPOINTS
 
 SPLITS = ("training", "evaluation")
-LAYOUT = "training/anno_training.pickle or evaluation/anno_evaluation.pickle, with color/ and mask/ beside"
+LAYOUT = (
+    "training/anno_training.pickle or evaluation/anno_evaluation.pickle, with color/ and mask/ "
+    "beside"
+)
 
 MIN_VISIBLE = 11  # of a hand's 21 keypoints: more than half
 HANDS = ("left", "right")  # in the order of uv_vis
 MASK_VALUES = ((2, 17), (18, 33))  # first and last, of each hand
-# Place in RHD's order of each of our keypoints: the wrist, then 4, 3, 2, 1 of every finger's four.
+# Index in RHD of each of our keypoints: the wrist, then 4, 3, 2, 1 of every finger's four.
 ORDER = (0, *(4 * finger + joint for finger in range(5) for joint in (4, 3, 2, 1)))
 
 
 @dataclass(frozen=True)
-class Entry:
+class RhdEntry(Entry):
     """One hand of one picture."""
 
-    folder: pathlib.Path  # of the split
+    folder: Path  # of the split
     number: int  # of the picture
-    hand: int  # 0 left, 1 right
-    uv_vis: object  # what the pickle has
+    hand: int  # index in HANDS
+    uv_vis: Any  # what the pickle has, unchecked
 
     @property
-    def where(self) -> str:
-        """`anno_training.pickle: 12, left hand`."""
+    def location(self) -> str:
+        """The file, the picture and the hand, such as `anno_training.pickle: 12, left hand`."""
         return f"anno_{self.folder.name}.pickle: {self.number}, {HANDS[self.hand]} hand"
 
     def keypoints(self) -> np.ndarray:
-        """(21, 3) in our order; SampleError where the pickle has something else."""
-        hands = numbers(self.uv_vis, (len(HANDS), KEYPOINTS, 3), self.where, "uv_vis")
+        """Return (21, 3) x, y, v in our order; SampleError where the pickle has something else."""
+        hands = parse_numbers(
+            self.uv_vis, (len(HANDS), KEYPOINTS, 3), location=self.location, field="uv_vis"
+        )
         points = hands[self.hand][list(ORDER)]
-        return keypoints_of(points[:, :2], points[:, 2] == 1, self.where)
+        return make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
 
     def sample(self) -> Sample:
-        """The hand's crop; SampleError names the record and what was wrong with it."""
+        """Read the picture and the mask, and crop this hand; see `Entry.sample`."""
         keypoints, name = self.keypoints(), f"{self.number:05d}.png"
-        mask_folder = self.folder / "mask"
-        mask = None
-        if mask_folder.is_dir():
-            values = decoded_mask(
-                read_file(mask_folder / name, self.where), f"{self.where}: mask/{name}"
-            )
+        mask_png = None
+        if (self.folder / "mask").is_dir():
+            mask_bytes = read_file(self.folder / "mask" / name, self.location)
+            parts = decode_mask(mask_bytes, f"{self.location}: mask/{name}")
             first, last = MASK_VALUES[self.hand]
-            mask = mask_png((values >= first) & (values <= last))
-        key = sample_key(self.folder.name, f"{self.number:05d}", HANDS[self.hand])
-        sample = Sample(key, read_file(self.folder / "color" / name, self.where), mask, keypoints)
-        return framed(
-            sample, self.where, box=keypoint_box(keypoints, self.where), factor=KEYPOINT_BOX_FACTOR
+            mask_png = encode_mask((parts >= first) & (parts <= last))
+        sample = Sample(
+            make_key(self.folder.name, f"{self.number:05d}", HANDS[self.hand]),
+            read_file(self.folder / "color" / name, self.location),
+            mask_png,
+            keypoints,
         )
+        box = bound_keypoints(keypoints, self.location)
+        return frame_sample(sample, self.location, box=box, factor=KEYPOINT_BOX_FACTOR)
 
 
-def splits(root: pathlib.Path) -> list:
-    """Names of the splits that lie in `root`."""
+def find_splits(root: Path) -> list[str]:
+    """Return the splits in `root` that have a label file."""
     return [split for split in SPLITS if (root / split / f"anno_{split}.pickle").is_file()]
 
 
-def entries(root: pathlib.Path, split: str) -> list:
-    """The hands of a split that show enough of themselves, by the picture's number."""
+def read_entries(root: Path, split: str) -> list[RhdEntry]:
+    """Return the hands of a split with MIN_VISIBLE visible keypoints, by the picture's number."""
     path = root / split / f"anno_{split}.pickle"
     labels = read_pickle(path)
     if not isinstance(labels, dict) or not all(
@@ -95,28 +105,34 @@ def entries(root: pathlib.Path, split: str) -> list:
         raise UserError(
             f"{path} is no dictionary from pictures' numbers to their labels: is it RHD v2's?"
         )
-    found = [
-        Entry(root / split, number, hand, labels[number].get("uv_vis"))
+    hands = [
+        RhdEntry(root / split, number, hand, labels[number].get("uv_vis"))
         for number in sorted(labels)
         for hand in range(len(HANDS))
     ]
-    found = [entry for entry in found if _shows_enough(entry)]
-    if not found:
-        raise UserError(f"{path} has no hand with {MIN_VISIBLE} visible keypoints")
-    return found
+    entries = [entry for entry in hands if _shows_enough(entry)]
+    if not entries:
+        raise UserError(
+            f"{path} has no hand with {MIN_VISIBLE} visible keypoints: is the file complete?"
+        )
+    return entries
 
 
-def _shows_enough(entry: Entry) -> bool:
+def _shows_enough(entry: RhdEntry) -> bool:
+    """Tell whether enough keypoints are visible; a broken label is kept, `sample` reports it."""
     try:
-        return np.count_nonzero(entry.keypoints()[:, 2]) >= MIN_VISIBLE
+        return int(np.count_nonzero(entry.keypoints()[:, 2])) >= MIN_VISIBLE
     except SampleError:
-        return True  # told when its sample is asked for
+        return True
 
 
-def read_pickle(path: pathlib.Path):
-    """What a pickle of plain containers, numbers, strings and numpy arrays holds; UserError where it names anything else.
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of plain containers, numbers, strings and numpy arrays.
 
     Pickles of Python 2 and 3 and of numpy 1 and 2 are read.
+
+    Raises:
+        UserError: The pickle is damaged, or it names anything else; nothing of it was run.
     """
     try:
         with open(path, "rb") as file:
@@ -125,26 +141,25 @@ def read_pickle(path: pathlib.Path):
         raise
     except Exception as error:  # a damaged pickle raises whatever it happens to run into
         raise UserError(
-            f"{path} is no pickle of plain numpy arrays ({type(error).__name__}: {error}): it was not read"
+            f"{path} is no pickle of plain numpy arrays ({type(error).__name__}: {error}): "
+            "it was not read"
         ) from None
 
 
 class _ArraysOnly(pickle.Unpickler):
     """Knows the few names that pickled arrays use, and has its own harmless function for each."""
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         known = {
             "numpy.ndarray": "ndarray",  # named only to be handed to _reconstruct
             "numpy.dtype": np.dtype,
-            "numpy.core.multiarray._reconstruct": lambda kind, shape, typecode: np.empty(
-                0
-            ),  # its state comes next
+            # The array's state comes next in the pickle.
+            "numpy.core.multiarray._reconstruct": lambda kind, shape, typecode: np.empty(0),
             "numpy.core.numeric._frombuffer": lambda data, dtype, shape, order: np.frombuffer(
                 data, dtype
             ).reshape(shape, order=order),
-            "_codecs.encode": lambda text, encoding: text.encode(
-                "latin1"
-            ),  # how protocol 2 spells bytes
+            # This is how protocol 2 spells bytes.
+            "_codecs.encode": lambda text, encoding: text.encode("latin1"),
         }
         path = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         if path not in known:

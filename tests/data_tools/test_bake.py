@@ -28,7 +28,7 @@ caffe = import_caffe()
 COPIES, BATCH = 2, 3  # of ten samples: six whole batches and two samples more
 BLOBS = ("data", "mask_label", "heatmaps")
 DATASETS = ("data", "mask", "label")  # the same in the release's HDF5 files
-CASES = [(variant, form) for variant in VARIANTS.values() for form in baking.FORMATS]
+CASES = [(variant, form) for variant in VARIANTS.values() for form in baking.WRITERS]
 
 
 def bake(*arguments, **options):
@@ -69,7 +69,7 @@ def baked(request, source, tmp_path_factory):
     return variant, form, baked_set(variant, source, tmp_path_factory.mktemp("baked") / "set", form)
 
 
-@pytest.fixture(scope="module", params=baking.FORMATS)
+@pytest.fixture(scope="module", params=baking.WRITERS)
 def baked_mini(request, source, tmp_path_factory):
     return baked_set(MINI, source, tmp_path_factory.mktemp("baked") / "mini", request.param)
 
@@ -358,7 +358,7 @@ def test_info_says_how_the_set_was_made(baked, source):
 def test_the_estimate_of_the_size_is_right(baked, source):
     variant, form, folder = baked
     files = folder.glob("*/data.mdb" if form == "lmdb" else "*.h5")
-    assert 20 * baking.FORMATS[form].sample_bytes(config(source, variant)) == pytest.approx(
+    assert 20 * baking.WRITERS[form].sample_bytes(config(source, variant)) == pytest.approx(
         sum(path.stat().st_size for path in files), rel=0.1
     )
 
@@ -420,7 +420,7 @@ def test_an_unreadable_record_leaves_nothing(source, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-@pytest.mark.parametrize("form", baking.FORMATS)
+@pytest.mark.parametrize("form", baking.WRITERS)
 def test_a_full_disk_gives_one_line_and_leaves_nothing(form, source, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from data_tools.readers.onehand10k import entries
+from data_tools.readers.onehand10k import read_entries
 from mcc_caffe.data.samples import SampleSet
 from tests.support.commands import run
 from tests.support.readers import replace_line
@@ -17,7 +17,7 @@ def test_the_command_builds_both_sets(layout, tmp_path):
     assert (len(train), len(validation)) == (6, 4)
     assert sorted(key[9:] for key in train.keys) == [b"Train_%d.jpg" % n for n in range(1, 7)]
     assert [key[9:] for key in train.keys] != sorted(key[9:] for key in train.keys)  # shuffled
-    first = next(i for i, key in enumerate(train.keys) if key.endswith(b"_1.jpg"))
+    first = next(index for index, key in enumerate(train.keys) if key.endswith(b"_1.jpg"))
     assert train[first].image_bytes == (layout / "Train/source/1.jpg").read_bytes()
 
 
@@ -44,10 +44,8 @@ def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_pa
     (layout / "Train/source/4.jpg").write_bytes(b"no jpeg")
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
     assert done.returncode == 2
-    assert (
-        "Train/label_joint.txt:2: 5 fields" in done.stdout
-        and "Train_4.jpg: the image (7 bytes)" in done.stdout
-    )
+    assert "left out: Train/label_joint.txt:2: 5 fields" in done.stderr
+    assert "left out: Train_4.jpg: the image (7 bytes)" in done.stderr
     assert "2 bad samples" in done.stderr.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]  # nothing half-written
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb", "--skip-bad")
@@ -113,9 +111,9 @@ def test_a_set_without_a_split_of_its_own_is_told_to_pool(layout, tmp_path):
 
 
 def test_a_line_that_comes_twice_is_a_bad_sample(layout, tmp_path):
-    replace_line(layout, 2, entries(layout, "Train")[2].line)
+    replace_line(layout, 2, read_entries(layout, "Train")[2].line)
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
-    assert done.returncode == 2 and "the set has Train_3.jpg already" in done.stdout
+    assert done.returncode == 2 and "the set has Train_3.jpg already" in done.stderr
 
 
 def test_overwrite_replaces(layout, tmp_path):

@@ -255,12 +255,14 @@ def test_lmdb_without_caffe_gives_one_line(tmp_path, monkeypatch):
 
 def test_whatever_a_reader_raises_is_a_finding():
     class Entry:
-        where = "here"
+        location = "here"
 
         def sample(self):
             raise OverflowError("too large")
 
-    assert faults.look(Entry()).findings == [faults.Finding("unusable", "OverflowError: too large")]
+    assert faults.check_sample(Entry()).findings == [
+        faults.Finding("unusable", "OverflowError: too large")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_whatever_a_reader_raises_is_a_finding():
 def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
     """A picture of 100 x 50: its last pixels are 99 and 49."""
     assert [
-        kind for kind, _ in faults.wrong_with(100, 50, None, line_of((x, y), (40, 20)))
+        kind for kind, _ in faults.find_faults(100, 50, None, line_of((x, y), (40, 20)))
     ] == kinds
 
 
@@ -298,7 +300,7 @@ def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
 def test_how_far_outside_the_mask_is_allowed(places, mask_from, kinds):
     mask = np.zeros((200, 200), np.uint8)
     mask[:, mask_from:] = 1
-    assert [kind for kind, _ in faults.wrong_with(200, 200, mask, line_of(*places))] == kinds
+    assert [kind for kind, _ in faults.find_faults(200, 200, mask, line_of(*places))] == kinds
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_how_far_outside_the_mask_is_allowed(places, mask_from, kinds):
 )
 def test_when_keypoints_are_collapsed(places, collapsed):
     assert (
-        "collapsed" in [kind for kind, _ in faults.wrong_with(100, 100, None, line_of(*places))]
+        "collapsed" in [kind for kind, _ in faults.find_faults(100, 100, None, line_of(*places))]
     ) == collapsed
 
 

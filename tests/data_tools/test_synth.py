@@ -13,8 +13,8 @@ from data_tools.hands import (
     backgrounds,
     hand_scene,
 )
-from data_tools.hands.picture import picture
-from data_tools.hands.truth import label
+from data_tools.hands.picture import PictureOptions, render_picture
+from data_tools.hands.truth import format_truth
 from data_tools.readers import onehand10k
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
@@ -85,7 +85,7 @@ def test_the_record_holds_what_was_drawn(made):
         ]
         assert len(truths) == count
         for truth, row in zip(truths, labels(made, split)):
-            assert label(truth).split(",") == row and len(truth["joints"]) == 21
+            assert format_truth(truth).split(",") == row and len(truth["joints"]) == 21
             assert {state for _, _, state in truth["joints"]} <= set(hand_scene.JOINT_STATES)
             assert {
                 "left",
@@ -102,7 +102,7 @@ def test_the_record_holds_what_was_drawn(made):
 
 def test_the_reader_of_onehand10k_reads_it(made):
     for split in onehand10k.SPLITS:
-        for entry in onehand10k.entries(made, split):
+        for entry in onehand10k.read_entries(made, split):
             assert entry.sample().keypoints.shape == (21, 3)
 
 
@@ -182,7 +182,7 @@ def test_the_caller_keeps_its_threads(tmp_path):
     before = dict(os.environ)
     synth.main(["--out", str(tmp_path / "set"), "--train", "1", "--test", "0", "--workers", "1"])
     assert dict(os.environ) == before
-    assert list(readers.read(tmp_path / "set")) == [
+    assert list(readers.read_dataset(tmp_path / "set")) == [
         "Train"
     ]  # what was not asked for is not there, nor empty
 
@@ -216,14 +216,14 @@ def test_a_convention_needs_the_truth(made, tmp_path):
 
 @pytest.mark.parametrize("held, people", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
 def test_the_shares_of_held_things_and_of_people(held, people):
-    drawn = dict(seed=4, size=96, min_fill=0.3, max_roll=180.0, common=0.4, easy=False)
-    around = [
-        picture("Train", number, held=held, people=people, **drawn)[2]["parameters"]["with"]
+    options = PictureOptions(
+        seed=4, size=96, min_fill=0.3, max_roll=180.0, common=0.4, held=held, people=people
+    )
+    drawn_objects = [
+        render_picture("Train", number, options).truth["parameters"]["with"]
         for number in range(1, 7)
     ]
     for name, share in (("held", held), ("person", people)):
-        found = sum(any(thing.startswith(name) for thing in things) for things in around)
-        assert found == 0 if share == 0 else found >= 3, (
-            name,
-            around,
-        )  # where there is no room for a thing it is left out
+        count = sum(any(text.startswith(name) for text in names) for names in drawn_objects)
+        # An object is left out where there is no room for it.
+        assert count == 0 if share == 0 else count >= 3, (name, drawn_objects)

@@ -25,6 +25,18 @@ def samples():
     return [hand_scene.render(np.random.default_rng((7, i)), 160, "Train") for i in range(24)]
 
 
+def draw(scene, shot, look, surfaces=()):
+    """What the renderer draws of a shot: picture, labels and depth."""
+    return scene.renderer.draw(
+        scene.make_vertices(shot, look),
+        shot.camera,
+        look,
+        centre=shot.keypoints.mean(axis=0),
+        radius=hand_scene.SHADOW_RADIUS,
+        surfaces=surfaces,
+    )
+
+
 def test_subdivision_of_a_cube():
     corners = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
     quads = np.array(
@@ -50,7 +62,7 @@ def test_posing_keeps_the_bones_lengths():
     for _ in range(20):
         rest = mesh.random_shape(rng, "Train")
         posed = hand_mesh.posed_keypoints(
-            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest
+            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest).pose, rest), rest
         )
         fingers = [(a, b) for a, b, _ in SKELETON if a > 0]
         lengths = [
@@ -80,8 +92,8 @@ def test_random_poses_do_not_collide():
     mesh, rng = hand_mesh.hand_mesh(), np.random.default_rng(1)
     rest = mesh.shape()
     depths = [
-        hand_pose.collision(
-            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest)[1], rest), rest
+        hand_pose.collision_depth(
+            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest).pose, rest), rest
         )
         for _ in range(40)
     ]
@@ -89,47 +101,47 @@ def test_random_poses_do_not_collide():
 
 
 def test_same_seed_same_picture():
-    one, two = (hand_scene.render(np.random.default_rng(3), 120, "Test") for _ in range(2))
-    for name in ("image", "mask", "joints", "states"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-    assert one.parameters == two.parameters
-    assert not np.array_equal(
-        one.joints, hand_scene.render(np.random.default_rng(4), 120, "Test").joints
+    first, again, other = (
+        hand_scene.render(np.random.default_rng(seed), 120, "Test") for seed in (3, 3, 4)
     )
+    for name in ("image", "mask", "joints", "states"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert first.parameters == again.parameters
+    assert not np.array_equal(first.joints, other.joints)
 
 
 def test_pictures_are_well_formed(samples):
-    for shown in samples:
-        height, width = shown.mask.shape
+    for rendered in samples:
+        height, width = rendered.mask.shape
         assert (
-            shown.image.shape == (height, width, 3)
-            and shown.image.dtype == shown.mask.dtype == np.uint8
+            rendered.image.shape == (height, width, 3)
+            and rendered.image.dtype == rendered.mask.dtype == np.uint8
         )
         assert 0.7 * 160 - 1 <= max(height, width) <= 160 and 0.54 < width / height < 1.83
-        assert set(np.unique(shown.mask)) == {0, 255} and (shown.mask > 0).mean() > 0.003
-        within = hand_scene.inside(shown.joints, width, height)
-        np.testing.assert_array_equal(within, shown.states != "outside")
-        assert (shown.keypoints()[:, 2] == 1).sum() >= hand_scene.LEAST_KEYPOINTS - 3
-    assert len({shown.parameters["pose"] for shown in samples}) > 8
+        assert set(np.unique(rendered.mask)) == {0, 255} and (rendered.mask > 0).mean() > 0.003
+        within = hand_scene.inside(rendered.joints, width, height)
+        np.testing.assert_array_equal(within, rendered.states != "outside")
+        assert (rendered.keypoints()[:, 2] == 1).sum() >= hand_scene.LEAST_KEYPOINTS - 3
+    assert len({rendered.parameters["pose"] for rendered in samples}) > 8
     assert {"held", "crossing", "person", "resting"} <= {
-        name.split()[0] for shown in samples for name in shown.parameters["with"]
+        name.split()[0] for rendered in samples for name in rendered.parameters["with"]
     }
 
 
 def test_conventions_differ_in_what_they_label():
     states = np.array(["visible", "self", "object", "outside"] + ["visible"] * 17, dtype=object)
     joints = np.arange(42, dtype=float).reshape(21, 2)
-    shown = hand_scene.Shown(None, None, joints, states)
-    labelled = {name: shown.keypoints(name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS}
+    truth = hand_scene.HandTruth(np.zeros((1, 1), np.uint8), joints, states)
+    labelled = {name: truth.keypoints(name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS}
     assert labelled == {"paper": [1, 1, 0, 0], "visible": [1, 0, 0, 0], "all": [1, 1, 1, 0]}
     np.testing.assert_array_equal(
-        shown.keypoints()[:4], [(0, 1, 1), (2, 3, 1), (-1, -1, 0), (-1, -1, 0)]
+        truth.keypoints()[:4], [(0, 1, 1), (2, 3, 1), (-1, -1, 0), (-1, -1, 0)]
     )
 
 
 def test_what_hides_a_joint_is_told_apart():
-    """By hand: a wall of each kind at depth 4 before joints at depth 5, of hand just over a joint, and of things behind it."""
-    seen, depth = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.float32)
+    """Joints at depth 5 with a surface of each kind before, just over or behind them."""
+    labels, depth = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.float32)
     rows = [
         (shaders.OTHER, 4),
         (shaders.ARM, 4),
@@ -137,39 +149,39 @@ def test_what_hides_a_joint_is_told_apart():
         (shaders.OTHER, 6),
         (shaders.NOTHING, 0),
     ]
-    for row, (kind, far) in enumerate(rows):
-        seen[20 * row : 20 * row + 20], depth[20 * row : 20 * row + 20] = kind, far
-    joints = np.array([(50, 20 * (place % 5) + 10) for place in range(20)] + [(100.6, 5)], float)
-    states = hand_scene.joint_states(joints, np.full(21, 5.0), seen, depth, focal=400.0)
+    for row, (kind, distance) in enumerate(rows):
+        labels[20 * row : 20 * row + 20] = kind
+        depth[20 * row : 20 * row + 20] = distance
+    joints = np.array([(50, 20 * (index % 5) + 10) for index in range(20)] + [(100.6, 5)], float)
+    states = hand_scene.judge_joints(
+        joints, np.full(21, 5.0), labels=labels, depth=depth, focal=400.0
+    )
     assert states.tolist() == ["object", "self", "visible", "visible", "visible"] * 4 + ["outside"]
 
 
 def test_labelled_joints_lie_on_the_hand(samples):
     near = []
-    for shown in samples:
-        labelled = shown.states == "visible"
-        distance = cv2.distanceTransform((shown.mask == 0).astype(np.uint8), cv2.DIST_L2, 5)
-        x, y = np.round(shown.joints[labelled]).astype(int).T
+    for rendered in samples:
+        labelled = rendered.states == "visible"
+        distance = cv2.distanceTransform((rendered.mask == 0).astype(np.uint8), cv2.DIST_L2, 5)
+        x, y = np.round(rendered.joints[labelled]).astype(int).T
         near += list(distance[y, x] <= 3)
     assert np.mean(near) > 0.97
 
 
 def test_mask_is_the_projected_hand():
     """Drawn alone, the mask agrees with the hand's vertices as OpenCV's own camera sees them."""
-    scene, rng = hand_scene.scene(), np.random.default_rng(5)
-    shot = scene.shot(rng, 200, 160, "Train")
+    scene, rng = hand_scene.process_scene(), np.random.default_rng(5)
+    shot = scene.choose_shot(rng, 200, 160, "Train")
     look = looks.random_look(rng, "Train")
-    middle = shot.keypoints.mean(axis=0)
-    _, seen, depth = scene.renderer.draw(
-        scene.vertices(shot, look), shot.camera, look, middle, hand_scene.SHADOW_RADIUS
-    )
+    _, labels, depth = draw(scene, shot, look)
     camera = shot.camera
     matrix = np.array([[camera.focal, 0, camera.cx], [0, camera.focal, camera.cy], [0, 0, 1]])
     pixels = cv2.projectPoints(shot.points[scene.hand], np.zeros(3), np.zeros(3), matrix, None)[0][
         :, 0
     ]
     pixels = pixels[hand_scene.inside(pixels, 200, 160)]
-    ys, xs = np.nonzero(seen == shaders.HAND)
+    ys, xs = np.nonzero(labels == shaders.HAND)
     np.testing.assert_allclose(
         [xs.min(), ys.min(), xs.max(), ys.max()],
         [*pixels.min(axis=0), *pixels.max(axis=0)],
@@ -179,26 +191,22 @@ def test_mask_is_the_projected_hand():
     assert near - 0.05 < depth[ys, xs].min() < depth[ys, xs].max() < far + 0.05
 
 
-def test_a_thing_before_the_hand_is_cut_out_and_hides_joints():
-    scene, rng = hand_scene.scene(), np.random.default_rng(6)
-    shot, look = (
-        scene.shot(rng, 200, 200, "Train", hand_scene.EASY),
-        looks.random_look(rng, "Train"),
-    )
+def test_an_object_before_the_hand_is_cut_out_and_hides_joints():
+    scene, rng = hand_scene.process_scene(), np.random.default_rng(6)
+    shot = scene.choose_shot(rng, 200, 200, "Train", hand_scene.EASY)
+    look = looks.random_look(rng, "Train")
     nearest = shot.points[scene.hand, 2].min()
     knuckle = shot.keypoints[9]
-    ball = objects.place(
-        rng, "ball", (0.08,) * 3, np.eye(3), knuckle * (nearest - 0.2) / knuckle[2], "Train"
+    ball = objects.place_primitive(
+        rng,
+        "ball",
+        half_sizes=(0.08,) * 3,
+        axes=np.eye(3),
+        centre=knuckle * (nearest - 0.2) / knuckle[2],
+        split="Train",
     )
-    draw = lambda surfaces: scene.renderer.draw(
-        scene.vertices(shot, look),
-        shot.camera,
-        look,
-        shot.keypoints.mean(axis=0),  # noqa: E731
-        hand_scene.SHADOW_RADIUS,
-        surfaces,
-    )
-    (_, alone, _), (_, covered, depth) = draw([]), draw([ball])
+    _, alone, _ = draw(scene, shot, look)
+    _, covered, depth = draw(scene, shot, look, [ball])
     joints = shot.camera.project(shot.keypoints)
     x, y = np.round(joints[9]).astype(int)
     assert (
@@ -209,21 +217,21 @@ def test_a_thing_before_the_hand_is_cut_out_and_hides_joints():
     np.testing.assert_array_equal(
         (alone == shaders.HAND) & (covered != shaders.OTHER), covered == shaders.HAND
     )
-    states = hand_scene.joint_states(
-        joints, shot.keypoints[:, 2], covered, depth, shot.camera.focal
+    states = hand_scene.judge_joints(
+        joints, shot.keypoints[:, 2], labels=covered, depth=depth, focal=shot.camera.focal
     )
     assert states[9] == "object" and (states[[4, 20]] != "object").all()
 
 
-def test_held_things_leave_the_fingers_alone():
-    """No vertex of what is held lies on a finger's axis, and it lies within reach."""
-    scene, rng, found = hand_scene.scene(), np.random.default_rng(9), 0
+def test_held_objects_leave_the_fingers_alone():
+    """No vertex of a held object lies on a finger's axis, and all lie within reach."""
+    scene, rng, count = hand_scene.process_scene(), np.random.default_rng(9), 0
     for _ in range(30):
-        shot = scene.shot(rng, 200, 200, "Train")
-        thing = objects.held(rng, shot.keypoints, "Train")
-        if thing is None:
+        shot = scene.choose_shot(rng, 200, 200, "Train")
+        held = objects.make_held_object(rng, shot.keypoints, "Train")
+        if held is None:
             continue
-        found += 1
+        count += 1
         chains = shot.keypoints[1:].reshape(5, 4, 3)
         bones = np.concatenate(
             [
@@ -232,14 +240,14 @@ def test_held_things_leave_the_fingers_alone():
                 for s in (0, 0.25, 0.5, 0.75, 1)
             ]
         )
-        gap = np.linalg.norm(thing[0].vertices[:, None, :3] - bones, axis=-1).min()
+        gap = np.linalg.norm(held.surface.vertices[:, None, :3] - bones, axis=-1).min()
         assert 0.9 * objects.FLESH < gap < 1.0
-    assert found > 15
+    assert count > 15
 
 
 @pytest.mark.parametrize("kind", objects.KINDS)
 def test_primitives_face_outward(kind):
-    points, normals, _, triangles = objects.primitive(kind)
+    points, normals, _, triangles = objects.make_primitive(kind)
     a, b, c = (points[triangles[:, i]] for i in range(3))
     assert ((np.cross(b - a, c - a) * (a + b + c)).sum(axis=1) > -1e-12).all()
     np.testing.assert_allclose(
@@ -249,10 +257,10 @@ def test_primitives_face_outward(kind):
 
 
 def test_people_have_no_hands():
-    """What is left of the arms ends at the wrists: nothing reaches as far as the hands of the mesh do."""
+    """The arms end at the wrists: nothing reaches as far as the hands of the mesh do."""
     mesh = body.body_mesh()
     grey = np.full(3, 0.5)
-    person = mesh.random(np.random.default_rng(2), grey, grey, grey, "Train")
+    person = mesh.random_body(np.random.default_rng(2), "Train", skin=grey, palm=grey, cloth=grey)
     wrist = np.array(body.WRIST) / body.HAND_LENGTH
     assert np.abs(mesh._base[:, 0]).max() / body.HAND_LENGTH < wrist[0] + 0.15
     assert (
@@ -264,7 +272,7 @@ def test_people_have_no_hands():
 def test_train_and_test_share_no_skin_nor_build():
     rng = np.random.default_rng(0)
     slices = {
-        split: {int(splits.held_out(rng, split) * splits.SLICES) for _ in range(2000)}
+        split: {int(splits.draw_for_split(rng, split) * splits.SLICES) for _ in range(2000)}
         for split in ("Train", "Test")
     }
     assert not slices["Train"] & slices["Test"] and slices["Train"] | slices["Test"] == set(
@@ -273,15 +281,15 @@ def test_train_and_test_share_no_skin_nor_build():
 
 
 def test_left_hands_mirror_right_ones():
-    (right, one), (left, two) = (
-        hand_scene.scene().draw(np.random.default_rng(11), 160, 120, side, "Train")
-        for side in (False, True)
+    (right_picture, right), (left_picture, left) = (
+        hand_scene.process_scene().draw(np.random.default_rng(11), 160, 120, "Train", left=is_left)
+        for is_left in (False, True)
     )
-    np.testing.assert_array_equal(left, right[:, ::-1])
-    np.testing.assert_array_equal(two.mask, one.mask[:, ::-1])
-    np.testing.assert_allclose(two.joints[:, 0], 159 - one.joints[:, 0])
-    np.testing.assert_array_equal(two.joints[:, 1], one.joints[:, 1])
-    np.testing.assert_array_equal(two.states, one.states)
+    np.testing.assert_array_equal(left_picture, right_picture[:, ::-1])
+    np.testing.assert_array_equal(left.mask, right.mask[:, ::-1])
+    np.testing.assert_allclose(left.joints[:, 0], 159 - right.joints[:, 0])
+    np.testing.assert_array_equal(left.joints[:, 1], right.joints[:, 1])
+    np.testing.assert_array_equal(left.states, right.states)
 
 
 def test_train_and_test_have_other_photographs():
@@ -295,13 +303,12 @@ def test_train_and_test_have_other_photographs():
 def test_the_beginning_of_a_training_is_simpler():
     """Near-upright hands point up, and hands at ease are as common as asked for."""
     upright = hand_scene.Repertoire(max_roll=20, common=1.0)
-    shown = [
+    parameters = [
         hand_scene.render(np.random.default_rng((9, i)), 96, "Train", upright).parameters
         for i in range(12)
     ]
-    assert all(abs(one["roll"]) <= 20 for one in shown) and {one["pose"] for one in shown} <= set(
-        hand_pose.COMMON
-    )
+    assert all(abs(drawn["roll"]) <= 20 for drawn in parameters)
+    assert {drawn["pose"] for drawn in parameters} <= set(hand_pose.COMMON)
     rolls = [hand_scene.random_view(np.random.default_rng(i))[2] for i in range(200)]
     assert min(rolls) < -150 and max(rolls) > 150
 

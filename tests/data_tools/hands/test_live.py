@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools.hands.live import LiveHands
-from data_tools.hands.picture import picture
+from data_tools.hands.picture import PictureOptions, render_picture
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader, LoaderConfig
 from tests.support.commands import run
@@ -15,10 +15,7 @@ SOURCE = "synth:seed=3&size=96"
 
 
 def test_it_renders_what_synth_would(tmp_path):
-    hands = LiveHands(SOURCE)
-    image, mask, truth = picture(
-        "Train",
-        6,
+    options = PictureOptions(
         seed=3,
         size=96,
         min_fill=0.2,
@@ -28,8 +25,10 @@ def test_it_renders_what_synth_would(tmp_path):
         people=0.25,
         easy=False,
     )
-    sample = hands[5]
-    assert (sample.image_bytes, sample.mask_png) == (image, mask) and sample.key == "Train_6.jpg"
+    jpeg, mask_png, truth = render_picture("Train", 6, options)
+    sample = LiveHands(SOURCE)[5]
+    assert (sample.image_bytes, sample.mask_png) == (jpeg, mask_png)
+    assert sample.key == "Train_6.jpg"
     for (x, y, state), keypoint in zip(truth["joints"], sample.keypoints):
         expected = (x, y, 1) if state in ("visible", "self") else (-1, -1, 0)
         np.testing.assert_allclose(keypoint, expected, atol=1e-3)

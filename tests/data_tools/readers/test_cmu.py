@@ -17,16 +17,20 @@ def test_cmu_crop_and_visibility(tmp_path):
     """Valid keypoints from (60, 40) to (80, 50): centre (70, 45), half side 2.2 x 20 / 2 = 22: from (48, 23) to (92, 67)."""
     points = [[60, 40, 1], [80, 50, 1.0], [20, 20, 0]] + [[70, 45, 1]] * 18
     cmu_label(tmp_path / "synth2", hand_pts=points)
-    (entry,) = readers.read(tmp_path)["synth2"]
+    (entry,) = readers.read_dataset(tmp_path)["synth2"]
     sample = entry.sample()
-    assert (entry.where, sample.key, sample.mask_png) == ("synth2/5_l.json", "synth2_5_l.jpg", None)
+    assert (entry.location, sample.key, sample.mask_png) == (
+        "synth2/5_l.json",
+        "synth2_5_l.jpg",
+        None,
+    )
     assert sample.image().shape == (45, 45, 3)
     assert sample.keypoints[:4].tolist() == [[12, 17, 1], [32, 27, 1], [-1, -1, 0], [22, 22, 1]]
 
 
 def test_cmu_a_splits_own_folder_is_read(tmp_path):
     cmu_label(tmp_path / "synth3", hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
-    (entry,) = readers.read(tmp_path / "synth3")["synth3"]
+    (entry,) = readers.read_dataset(tmp_path / "synth3")["synth3"]
     assert entry.sample().key == "synth3_5_l.jpg"
 
 
@@ -44,14 +48,14 @@ def test_cmu_bad_labels_are_named(tmp_path, label, message):
     write(tmp_path / "synth1/5_l.json", label)
     write(tmp_path / "synth1/5_l.jpg", plain_picture())
     with pytest.raises(SampleError, match=message):
-        readers.read(tmp_path)["synth1"][0].sample()
+        readers.read_dataset(tmp_path)["synth1"][0].sample()
 
 
 def test_cmu_missing_pictures_and_empty_folders_are_named(tmp_path):
     cmu_label(tmp_path / "synth1", hand_pts=[[60, 40, 1]] * 21)
     (tmp_path / "synth1/5_l.jpg").unlink()
     with pytest.raises(SampleError, match="synth1/5_l.json: .*5_l.jpg cannot be read"):
-        readers.read(tmp_path)["synth1"][0].sample()
+        readers.read_dataset(tmp_path)["synth1"][0].sample()
     (tmp_path / "synth1/5_l.json").unlink()
     with pytest.raises(UserError, match="synth1 holds no label file"):
-        readers.read(tmp_path)
+        readers.read_dataset(tmp_path)

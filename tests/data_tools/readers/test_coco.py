@@ -27,7 +27,7 @@ def coco_sample(folder, **annotation):
     content["annotations"][0] = {
         key: value for key, value in content["annotations"][0].items() if value is not None
     }
-    ((entry,),) = readers.read(coco_set(folder, content)).values()
+    ((entry,),) = readers.read_dataset(coco_set(folder, content)).values()
     return entry.sample()
 
 
@@ -85,13 +85,13 @@ def test_coco_bad_annotations_are_named(tmp_path, annotation, message):
     content = coco_content(drawn(2, seed=0))
     content["annotations"][0].update(annotation)
     with pytest.raises(SampleError, match=message):
-        readers.read(coco_set(tmp_path, content))["hands"][0].sample()
+        readers.read_dataset(coco_set(tmp_path, content))["hands"][0].sample()
 
 
 def test_coco_images_of_another_size_or_missing_are_named(tmp_path):
     content = coco_content(drawn(2, seed=0))
     content["images"][0].update(width=120, height=160)
-    entries = readers.read(coco_set(tmp_path, content))["hands"]
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
     (tmp_path / "1.jpg").unlink()
     with pytest.raises(
         SampleError,
@@ -108,7 +108,7 @@ def test_coco_exif_orientation_is_ignored(tmp_path):
     content["annotations"][0].update(segmentation=[], keypoints=[39, 19, 2] * 21)
     path = coco_set(tmp_path, content)
     write(tmp_path / "0.jpg", turned_jpeg())
-    sample = readers.read(path)["hands"][0].sample()
+    sample = readers.read_dataset(path)["hands"][0].sample()
     assert sample.image().shape == (20, 40, 3) and sample.keypoints[0].tolist() == [39, 19, 1]
 
 
@@ -123,7 +123,7 @@ def test_coco_several_hands_of_an_image_are_crops(tmp_path):
         {**first, "id": 71, "bbox": [100, 50, 20, 20], "keypoints": [101, 52, 1] * 20 + [0, 0, 0]},
         {"id": 72, "image_id": 7, "iscrowd": 1, "keypoints": [0] * 63, "bbox": [0, 0, 160, 120]},
     ]
-    one, other = readers.read(coco_set(tmp_path, content))["hands"]
+    one, other = readers.read_dataset(coco_set(tmp_path, content))["hands"]
     assert (one.sample().key, other.sample().key) == ("hands_0.jpg_70", "hands_0.jpg_71")
     assert one.sample().image().shape == other.sample().image().shape == (31, 31, 3)
     assert one.sample().keypoints[20].tolist() == [15, 15, 1] and one.sample().mask()[5, 5] == 1
@@ -139,13 +139,13 @@ def test_coco_segmentations_become_masks(tmp_path):
         1  # down the columns: 9 zeros, 2 ones, 1 zero, 1 one, 11 zeros
     )
     assert np.array_equal(
-        coco.hand_mask({"size": [4, 6], "counts": [9, 2, 1, 1, 11]}, None, "here"), expected
+        coco.draw_mask({"size": [4, 6], "counts": [9, 2, 1, 1, 11]}, None, "here"), expected
     )
     # Compressed: 9 is "9", 2 is "2", 1 is "1"; then differences to the one before the last: 1 - 2 = -1 is "O", 11 - 1 = 10 is ":".
     assert np.array_equal(
-        coco.hand_mask({"size": [4, 6], "counts": "921O:"}, None, "here"), expected
+        coco.draw_mask({"size": [4, 6], "counts": "921O:"}, None, "here"), expected
     )
-    polygons = coco.hand_mask([[0, 0, 2, 0, 0, 2], [5, 3, 3, 3, 5, 1]], (6, 4), "here")
+    polygons = coco.draw_mask([[0, 0, 2, 0, 0, 2], [5, 3, 3, 3, 5, 1]], (6, 4), "here")
     assert polygons.tolist() == [
         [1, 1, 1, 0, 0, 0],
         [1, 1, 0, 0, 0, 1],
@@ -153,11 +153,11 @@ def test_coco_segmentations_become_masks(tmp_path):
         [0, 0, 0, 1, 1, 1],
     ]
     with pytest.raises(SampleError, match="here: `images` has no width and height"):
-        coco.hand_mask([[0, 0, 2, 0, 0, 2]], None, "here")
+        coco.draw_mask([[0, 0, 2, 0, 0, 2]], None, "here")
 
 
 def test_coco_compressed_runs_as_pycocotools_writes_them():
-    mask = coco.hand_mask(
+    mask = coco.draw_mask(
         {"size": [400, 500], "counts": "Tdc0X6X600000000000000000lh[5"}, None, "here"
     )
     expected = np.zeros((400, 500), np.uint8)
@@ -168,7 +168,7 @@ def test_coco_compressed_runs_as_pycocotools_writes_them():
 def test_coco_a_box_is_no_mask():
     """MMPose's segmentations: the corners of the box and the middles of its sides."""
     assert (
-        coco.hand_mask(
+        coco.draw_mask(
             [[63, 92, 63, 188.5, 63, 285, 112, 285, 161, 285, 161, 188.5, 161, 92, 112, 92]],
             (238, 358),
             "here",
@@ -176,7 +176,7 @@ def test_coco_a_box_is_no_mask():
         is None
     )
     assert (
-        coco.hand_mask([[63, 92, 63, 285, 161, 285, 161, 92, 112, 150]], (238, 358), "here")
+        coco.draw_mask([[63, 92, 63, 285, 161, 285, 161, 92, 112, 150]], (238, 358), "here")
         is not None
     )
 
@@ -196,7 +196,9 @@ def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):
             righthand_box=[100, 50, 20, 20],
             righthand_kpts=[101, 52, 2] * 21,
         )
-    samples = [entry.sample() for entry in readers.read(coco_set(tmp_path, content))["hands"]]
+    samples = [
+        entry.sample() for entry in readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    ]
     assert [sample.key for sample in samples] == [
         "hands_0.jpg_70_left",
         "hands_0.jpg_70_right",
@@ -234,13 +236,13 @@ def test_coco_files_that_cannot_be_read_are_told(tmp_path, change, message):
     write(tmp_path / "0.jpg", plain_picture())
     write(tmp_path / "hands.json", content)
     with pytest.raises(UserError, match=f"hands.json.*{message}"):
-        readers.read(tmp_path / "hands.json")
+        readers.read_dataset(tmp_path / "hands.json")
 
 
 def test_coco_a_cut_file_is_told(tmp_path):
     write(tmp_path / "hands.json", json.dumps(coco_content(drawn(1, seed=0))).encode()[:-40])
     with pytest.raises(UserError, match="hands.json is not JSON"):
-        readers.read(tmp_path)
+        readers.read_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,10 @@ def test_coco_pictures_are_found(tmp_path, annotations, pictures, file_name):
         b"\xef\xbb\xbf" + json.dumps(content, indent=1).encode(),
     )
     write(tmp_path / pictures / file_name, plain_picture())
-    assert readers.read(tmp_path / "x")["hands_train"][0].sample().image_bytes == plain_picture()
+    assert (
+        readers.read_dataset(tmp_path / "x")["hands_train"][0].sample().image_bytes
+        == plain_picture()
+    )
 
 
 def test_coco_pictures_that_are_not_found_or_twice_are_told(tmp_path):
@@ -269,10 +274,10 @@ def test_coco_pictures_that_are_not_found_or_twice_are_told(tmp_path):
         UserError,
         match="hands.json: its first picture, 0.jpg, was not found: looked in .*x/annotations, in .*x and in",
     ):
-        readers.read(tmp_path / "x")
+        readers.read_dataset(tmp_path / "x")
     for folder in ("Train", "Test"):
         write(tmp_path / "x" / folder / "0.jpg", plain_picture())
     with pytest.raises(
         UserError, match="its first pictures lie in several folders .*Test, .*Train"
     ):
-        readers.read(tmp_path / "x")
+        readers.read_dataset(tmp_path / "x")

@@ -16,7 +16,7 @@ def freihand_set(root, hands, pictures, masks=(), cameras=None):
         write(root / "training/rgb" / f"{number:08d}.jpg", plain_picture())
     for number, mask in masks:
         write(root / "training/mask" / f"{number:08d}.jpg", encoded(mask, ".jpg"))
-    return readers.read(root)["training"]
+    return readers.read_dataset(root)["training"]
 
 
 def test_freihand_projection(tmp_path):
@@ -63,7 +63,7 @@ def test_freihand_bad_records_are_named(tmp_path):
             entry.sample()
     (tmp_path / "training/rgb/00000003.jpg").rename(tmp_path / "training/rgb/hand.jpg")
     with pytest.raises(SampleError, match="training/rgb/hand.jpg: the name is no number"):
-        readers.read(tmp_path)["training"][-1].sample()
+        readers.read_dataset(tmp_path)["training"][-1].sample()
 
 
 def test_freihand_files_that_do_not_belong_together_are_told(tmp_path):
@@ -79,6 +79,6 @@ def test_freihand_the_evaluation_is_read_where_its_labels_are(tmp_path):
     freihand_set(tmp_path, [[[0, 0, 1.0]] * 21], [0])
     write(tmp_path / "evaluation_K.json", [CAMERA])
     write(tmp_path / "evaluation/rgb/00000000.jpg", plain_picture())
-    assert list(readers.read(tmp_path)) == ["training"]
+    assert list(readers.read_dataset(tmp_path)) == ["training"]
     write(tmp_path / "evaluation_xyz.json", [[[0, 0, 1.0]] * 21])
-    assert readers.read(tmp_path)["evaluation"][0].sample().key == "evaluation_00000000.jpg"
+    assert readers.read_dataset(tmp_path)["evaluation"][0].sample().key == "evaluation_00000000.jpg"

@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.readers.onehand10k import LABELS, entries, format_label
-from data_tools.readers.shared import binary_mask_png, decoded_mask
+from data_tools.readers.onehand10k import LABELS, format_label, read_entries
+from data_tools.readers.shared import binarize_mask, decode_mask
 from mcc_caffe.data.samples import SampleError
 from tests.support.hands import turned_jpeg
 from tests.support.readers import replace_line
 
 
 def test_label_line_round_trip(layout):
-    entry = entries(layout, "Train")[2]
+    entry = read_entries(layout, "Train")[2]
     sample = entry.sample()
     assert entry.line == format_label("3.jpg", 160, 120, sample.keypoints)
     assert sample.key == "Train_3.jpg"
@@ -24,24 +24,24 @@ def test_label_line_round_trip(layout):
 def test_windows_line_ends_blank_lines_and_a_mark_at_the_start_are_read(layout):
     path = layout / "Train" / LABELS
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))
-    assert [entry.sample().key for entry in entries(layout, "Train")] == [
+    assert [entry.sample().key for entry in read_entries(layout, "Train")] == [
         f"Train_{n}.jpg" for n in range(1, 7)
     ]
 
 
 def test_one_coordinate_of_minus_one_is_missing(layout):
-    fields = entries(layout, "Train")[0].line.split(",")
+    fields = read_entries(layout, "Train")[0].line.split(",")
     fields[4:8] = ["-1", "30", "40", "50"]
     replace_line(layout, 1, ",".join(fields))
-    keypoints = entries(layout, "Train")[0].sample().keypoints
+    keypoints = read_entries(layout, "Train")[0].sample().keypoints
     assert keypoints[0].tolist() == [-1, -1, 0] and keypoints[1].tolist() == [40, 50, 1]
 
 
 def test_spaces_around_commas_are_read(layout):
-    line = entries(layout, "Train")[0].line
-    expected = entries(layout, "Train")[0].sample()
+    line = read_entries(layout, "Train")[0].line
+    expected = read_entries(layout, "Train")[0].sample()
     replace_line(layout, 1, line.replace(",", " , "))
-    sample = entries(layout, "Train")[0].sample()
+    sample = read_entries(layout, "Train")[0].sample()
     assert sample.key == expected.key and np.array_equal(sample.keypoints, expected.keypoints)
 
 
@@ -50,9 +50,9 @@ def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
     shutil.rmtree(layout / "Train/mask")
     (layout / "Train/source/1.jpg").write_bytes(turned_jpeg())
     replace_line(layout, 1, format_label("1.jpg", 40, 20, np.tile([39.0, 19.0, 1.0], (21, 1))))
-    sample = entries(layout, "Train")[0].sample()
+    sample = read_entries(layout, "Train")[0].sample()
     assert sample.image().shape == (20, 40, 3) and sample.keypoints[20].tolist() == [39, 19, 1]
-    assert decoded_mask(turned_jpeg(), "here").shape == (20, 40)
+    assert decode_mask(turned_jpeg(), "here").shape == (20, 40)
 
 
 def test_a_mask_may_be_any_two_valued_picture_of_the_images_size(layout):
@@ -63,21 +63,21 @@ def test_a_mask_may_be_any_two_valued_picture_of_the_images_size(layout):
             1
         ].tobytes()
     )
-    assert np.array_equal(entries(layout, "Train")[0].sample().mask() > 0, drawn > 0)
+    assert np.array_equal(read_entries(layout, "Train")[0].sample().mask() > 0, drawn > 0)
     path.write_bytes(cv2.imencode(".png", drawn[:, :100])[1].tobytes())
     with pytest.raises(
         SampleError,
         match="Train/label_joint.txt:1: the mask is 100 x 120, the label says 160 x 120",
     ):
-        entries(layout, "Train")[0].sample()
+        read_entries(layout, "Train")[0].sample()
 
 
 def test_a_missing_mask_is_an_error_unless_the_split_has_none(layout):
     (layout / "Train/mask/2.png").unlink()
     with pytest.raises(SampleError, match="Train/label_joint.txt:2: .*2.png cannot be read"):
-        entries(layout, "Train")[1].sample()
+        read_entries(layout, "Train")[1].sample()
     shutil.rmtree(layout / "Train/mask")
-    assert entries(layout, "Train")[1].sample().mask_png is None
+    assert read_entries(layout, "Train")[1].sample().mask_png is None
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,19 @@ def test_a_missing_mask_is_an_error_unless_the_split_has_none(layout):
     ],
 )
 def test_bad_lines_name_line_and_field(layout, change, message):
-    replace_line(layout, 2, ",".join(change(entries(layout, "Train")[1].line.split(","))))
+    replace_line(layout, 2, ",".join(change(read_entries(layout, "Train")[1].line.split(","))))
     with pytest.raises(SampleError, match=message):
-        entries(layout, "Train")[1].sample()
+        read_entries(layout, "Train")[1].sample()
 
 
 @pytest.mark.parametrize("values", [(0, 255), (0, 1), (3, 250)])
 def test_any_two_valued_mask_becomes_binary(values):
     mask = np.array([[values[0], values[1]]], np.uint8)
-    png = binary_mask_png(cv2.imencode(".png", mask)[1].tobytes(), "here")
+    png = binarize_mask(cv2.imencode(".png", mask)[1].tobytes(), "here")
     assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).tolist() == [[0, 255]]
     assert png[24:26] == b"\1\0"  # one bit a pixel, grey
 
 
 def test_an_empty_mask_stays_empty():
-    png = binary_mask_png(cv2.imencode(".png", np.zeros((3, 3), np.uint8))[1].tobytes(), "here")
+    png = binarize_mask(cv2.imencode(".png", np.zeros((3, 3), np.uint8))[1].tobytes(), "here")
     assert not cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).any()

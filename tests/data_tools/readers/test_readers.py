@@ -12,6 +12,7 @@ from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.readers import onehand10k
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.paper import LAST_STAGE, MASK_LOSS_BLOB, stage_loss_blob
 from tests.support.commands import run
 from tests.support.readers import CAMERA, RHD_ORDER, coco_content, drawn, encoded, write
 
@@ -133,7 +134,7 @@ def built(request, tmp_path_factory):
 
 
 def test_the_format_is_known_by_what_lies_there(built):
-    assert readers.find(built[1]) == built[0]
+    assert readers.detect_format(built[1]) == built[0]
 
 
 def test_the_lmdb_sets_hold_the_sources_keypoints(built):
@@ -185,18 +186,16 @@ def test_caffe_trains_on_the_lmdb_set(built, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [1, 2]
     for line in lines:
-        assert (
-            np.isfinite(list(line["losses"].values())).all() and line["losses"]["loss_stage5"] > 0
-        )
-        assert (line["losses"]["loss_mask"] == 0) == (
-            format == "cmu"
-        )  # the mask loss is switched off without masks
+        assert np.isfinite(list(line["losses"].values())).all()
+        assert line["losses"][stage_loss_blob(LAST_STAGE)] > 0
+        # The mask loss is switched off without masks.
+        assert (line["losses"][MASK_LOSS_BLOB] == 0) == (format == "cmu")
 
 
 def test_what_fits_nothing_is_told_all_formats(tmp_path):
     with pytest.raises(UserError) as error:
-        readers.read(tmp_path)
-    for name, module in readers.FORMATS.items():
+        readers.read_dataset(tmp_path)
+    for name, module in readers.READERS.items():
         assert f"{name} ({module.LAYOUT})" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -208,9 +207,9 @@ def test_what_fits_two_formats_must_be_chosen(tmp_path):
     with pytest.raises(
         UserError, match="fits several formats, choose one with --format: coco .*; freihand "
     ):
-        readers.read(tmp_path)
-    assert list(readers.read(tmp_path, "coco")) == ["hands_test", "hands_train"]
-    assert list(readers.read(tmp_path, "freihand")) == ["training", "evaluation"]
+        readers.read_dataset(tmp_path)
+    assert list(readers.read_dataset(tmp_path, "coco")) == ["hands_test", "hands_train"]
+    assert list(readers.read_dataset(tmp_path, "freihand")) == ["training", "evaluation"]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +222,7 @@ def test_what_fits_two_formats_must_be_chosen(tmp_path):
     ],
 )
 def test_the_sets_own_split_is_found_by_name(names, expected):
-    assert readers.own_split(names) == expected
+    assert readers.choose_original_splits(names) == expected
 
 
 @pytest.mark.parametrize(
@@ -233,4 +232,4 @@ def test_a_set_without_both_splits_is_told_to_pool(names):
     with pytest.raises(
         UserError, match=f"the set has {' and '.join(names)}, not one split .* --split N/M"
     ):
-        readers.own_split(names)
+        readers.choose_original_splits(names)

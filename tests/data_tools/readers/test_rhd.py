@@ -25,7 +25,7 @@ def rhd_set(root, labels, mask=None):
         root / "training/mask/00003.png",
         encoded(np.zeros((320, 320), np.uint8) if mask is None else mask),
     )
-    return readers.read(root)["training"]
+    return readers.read_dataset(root)["training"]
 
 
 def rhd_labels():
@@ -94,7 +94,7 @@ def test_rhd_hands_that_show_too_little_are_left_out(tmp_path):
     (entry,) = rhd_set(tmp_path, labels)
     sample = entry.sample()
     assert (
-        entry.where == "anno_training.pickle: 3, right hand"
+        entry.location == "anno_training.pickle: 3, right hand"
         and np.count_nonzero(sample.keypoints[:, 2]) == 11
     )
     assert sample.keypoints[0].tolist() == [-1, -1, 0]  # the wrist, RHD's 21

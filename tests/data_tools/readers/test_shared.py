@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from data_tools.readers.shared import framed, keypoint_box, sample_key
+from data_tools.readers.shared import frame_sample, bound_keypoints, make_key
 from mcc_caffe.data.samples import Sample, SampleError
 from tests.support.readers import encoded, plain_picture
 
 
 def test_keys_fit_lmdb():
-    assert sample_key("a_train", "b/c.jpg", "7") == "a_train_b_c.jpg_7"
-    long = [sample_key("x", "ä" * 300, end) for end in "12"]
+    assert make_key("a_train", "b/c.jpg", "7") == "a_train_b_c.jpg_7"
+    long = [make_key("x", "ä" * 300, end) for end in "12"]
     assert long[0] != long[1] and all(len(key.encode()) <= 400 for key in long)
-    assert sample_key("\udcff.jpg") == "\\udcff.jpg"  # a file name that is not UTF-8
+    assert make_key("\udcff.jpg") == "\\udcff.jpg"  # a file name that is not UTF-8
 
 
 def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
@@ -22,7 +22,7 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
     keypoints = np.full((21, 3), (-1, -1, 0), np.float32)
     keypoints[:4] = (100, 10, 1), (90, 0, 1), (150, 50, 1), (151, 20, 1)
     whole = Sample("x", plain_picture(), encoded(mask), keypoints)
-    part = framed(whole, "here", box=(100, 10, 140, 30), factor=1.5)
+    part = frame_sample(whole, "here", box=(100, 10, 140, 30), factor=1.5)
     assert part.image().shape == (51, 61, 3) and np.array_equal(
         part.image(), whole.image()[0:51, 90:151]
     )
@@ -35,7 +35,7 @@ def test_a_crop_that_holds_the_whole_picture_changes_no_byte_of_it():
     keypoints = np.tile(np.float32([159, 119, 1]), (21, 1))
     keypoints[0], keypoints[1] = (160, 5, 1), (5, -1, 1)  # outside the picture
     whole = Sample("x", plain_picture(), None, keypoints)
-    part = framed(whole, "here", box=(0, 0, 159, 119), factor=2.2)
+    part = frame_sample(whole, "here", box=(0, 0, 159, 119), factor=2.2)
     assert part.image_bytes == whole.image_bytes
     assert part.keypoints[:3].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1]]
 
@@ -52,18 +52,23 @@ def test_a_crop_that_holds_the_whole_picture_changes_no_byte_of_it():
 )
 def test_sizes_and_boxes_that_cannot_be_are_told(changes, message):
     with pytest.raises(SampleError, match=message):
-        framed(Sample("x", plain_picture(), None, np.zeros((21, 3))), "here", **changes)
+        frame_sample(Sample("x", plain_picture(), None, np.zeros((21, 3))), "here", **changes)
 
 
 def test_a_mask_of_another_size_is_told():
     with pytest.raises(SampleError, match="here: the mask is 10 x 20, the image 160 x 120"):
-        framed(
+        frame_sample(
             Sample("x", plain_picture(), encoded(np.zeros((20, 10), np.uint8)), np.zeros((21, 3))),
             "here",
         )
 
 
 def test_a_hand_without_labelled_keypoints_has_no_box():
-    assert keypoint_box(np.float32([[5, 9, 1], [-1, -1, 0], [3, 20, 1]]), "here") == (3, 9, 5, 20)
+    assert bound_keypoints(np.float32([[5, 9, 1], [-1, -1, 0], [3, 20, 1]]), "here") == (
+        3,
+        9,
+        5,
+        20,
+    )
     with pytest.raises(SampleError, match="here: no keypoint is labelled"):
-        keypoint_box(np.full((21, 3), (-1, -1, 0), np.float32), "here")
+        bound_keypoints(np.full((21, 3), (-1, -1, 0), np.float32), "here")

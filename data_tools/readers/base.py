@@ -1,0 +1,84 @@
+"""The interface of a reader: what it has to provide, and what it may rely on.
+
+A reader is a module of this package that understands one data set's files. It provides the three
+names of `Reader` at its top level and a subclass of `Entry`. `onehand10k.py` is the shortest
+complete example; docs/data.md, "Add a reader", lists the steps.
+
+A reader may rely on this:
+
+- `find_splits` gets a path that exists: a folder, or a single JSON file.
+- `read_entries` gets a split that `find_splits` returned for the same path.
+- An entry's `sample()` may run in any process or thread, in any order and more than once. Entries
+  are therefore immutable and can be pickled.
+- The functions of `shared.py` turn file contents into what a `Sample` needs. They already raise
+  the right error.
+
+A reader has to keep to this:
+
+- Reading the entries reads the label files only. Images and masks are read in `sample()`, so that
+  listing a data set of a million images stays quick.
+- A fault of the whole data set, such as a damaged label file, raises UserError. A fault of one
+  sample raises SampleError from `sample()`, so that the other samples stay usable. Both messages
+  begin with the file and the record.
+- Keypoints have the order of `mcc_caffe.core.hand.NAMES` and speak of the pixels as they are
+  stored, whatever an EXIF orientation says. A missing keypoint is (-1, -1, 0).
+"""
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from mcc_caffe.data.samples import Sample
+
+
+class Entry(abc.ABC):
+    """One labelled hand of a data set. It is light: its files are only read by `sample()`."""
+
+    @property
+    @abc.abstractmethod
+    def location(self) -> str:
+        """The file and the record of the label, which begin every message about this entry."""
+
+    @abc.abstractmethod
+    def sample(self) -> Sample:
+        """Read the files that the entry names.
+
+        Returns:
+            The image, the mask (or None) and the keypoints of one hand.
+
+        Raises:
+            SampleError: A file or the label is wrong; the message begins with `location`.
+        """
+
+
+class Reader(Protocol):
+    """What a reader's module provides."""
+
+    LAYOUT: str
+    """What the data set's folder holds, in a few words, for messages."""
+
+    def find_splits(self, root: Path, /) -> list[str]:
+        """Return the names of the splits below `root`.
+
+        Args:
+            root: Folder or JSON file that exists.
+
+        Returns:
+            The splits' names in the data set's own words. An empty list says that `root` is not
+            of this format, so the check has to be specific and quick.
+        """
+
+    def read_entries(self, root: Path, split: str, /) -> Sequence[Entry]:
+        """Read the labels of one split.
+
+        Args:
+            root: The path that `find_splits` got.
+            split: One of the names that `find_splits` returned.
+
+        Returns:
+            The split's entries, at least one, in an order that is the same every time.
+
+        Raises:
+            UserError: The labels cannot be read at all, or there are none.
+        """
