@@ -1,6 +1,11 @@
-"""Training augmentation (3.3): scale, rotation, crop and flip as one affine warp of image, mask and keypoints; the net's input."""
+"""Training augmentation (3.3) and the network's input.
+
+Scale, rotation, crop and flip are one affine map, through which image, mask and keypoints go. Two
+changes are not the paper's: a window round the hand, and other colours.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,14 +25,14 @@ class ColourChange:
     """A change of a picture's colours and sharpness, as other cameras and lights would bring.
 
     Attributes:
-        gamma: exponent of all channels.
-        gains: factor on each channel (B, G, R).
+        gamma: The exponent of all channels, whose values are taken from 0 to 1.
+        gains: The factor on each channel (B, G, R).
         saturation: 1 leaves the colours, 0 makes the picture grey.
-        blur: standard deviation of a Gaussian in pixels; 0 leaves the picture sharp.
+        blur: The standard deviation of a Gaussian in pixels; 0 leaves the picture sharp.
     """
 
     gamma: float
-    gains: tuple
+    gains: tuple[float, float, float]
     saturation: float
     blur: float
 
@@ -36,13 +41,20 @@ class ColourChange:
         """Draw a change; every second picture keeps its saturation, most keep their sharpness."""
         return ColourChange(
             gamma=2 ** rng.uniform(*GAMMA_RANGE),
-            gains=tuple(rng.uniform(*CHANNEL_GAIN_RANGE, size=3)),
+            gains=tuple(rng.uniform(*CHANNEL_GAIN_RANGE, size=3).tolist()),
             saturation=rng.uniform(*SATURATION_RANGE) if rng.uniform() < 0.5 else 1.0,
             blur=rng.uniform(*BLUR_RANGE) if rng.uniform() < BLUR_PROBABILITY else 0.0,
         )
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Return the changed picture, HxWx3 BGR uint8."""
+        """Change a picture.
+
+        Args:
+            image: HxWx3 BGR uint8.
+
+        Returns:
+            A picture of the same shape.
+        """
         if self.saturation != 1:
             grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
             image = cv2.addWeighted(image, self.saturation, grey, 1 - self.saturation, 0)
@@ -51,19 +63,28 @@ class ColourChange:
         return cv2.GaussianBlur(image, (0, 0), self.blur) if self.blur else image
 
 
+class Window(NamedTuple):
+    """A square of an image, in its pixels; (x, y) is its left-top corner."""
+
+    x: float
+    y: float
+    side: float
+
+
 def draw_window(
     rng: np.random.Generator, keypoints: np.ndarray, smallest: float, largest: float
-) -> tuple | None:
-    """Draw a square round the hand, which holds its keypoints' box.
+) -> Window | None:
+    """Draw a square round the hand, which holds the box of its keypoints.
 
     Args:
-        rng: source of the draw.
+        rng: The source of the draw.
         keypoints: (21, 3) of x, y in image pixels and v.
-        smallest: least side, as a multiple of the larger side of the keypoints' box.
-        largest: greatest side, likewise; sides are uniform on a logarithmic scale.
+        smallest: The least side, as a multiple of the larger side of the keypoints' box; 1 or more.
+        largest: The greatest side, likewise. Sides are uniform on a logarithmic scale.
 
     Returns:
-        (x, y, side) in image pixels, or None where fewer than two keypoints are labelled.
+        The square, which may reach beyond the image; None where fewer than two keypoints are
+        labelled.
     """
     points = keypoints[keypoints[:, 2] > 0, :2]
     if len(points) < 2:
@@ -73,36 +94,48 @@ def draw_window(
     side = box * np.exp(rng.uniform(np.log(smallest), np.log(largest)))
     margin = (side - (high - low)) / 2
     x, y = (low + high) / 2 - side / 2 + rng.uniform(-0.8, 0.8, 2) * margin
-    return float(x), float(y), float(side)
+    return Window(float(x), float(y), float(side))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One draw of 3.3. The default changes nothing: the sample is only letterboxed."""
+    """One draw of 3.3. The default changes nothing: the sample is only letterboxed.
+
+    Attributes:
+        scale: The factor on the letterboxed frame.
+        rotation: Degrees, counter-clockwise as seen in the picture.
+        crop: The position of the crop in its range, 0 to 1 in x and y.
+        flip: Whether the input is mirrored in x.
+        window: The square that is looked at instead of the picture; None for the picture.
+    """
 
     scale: float = 1.0
-    rotation: float = 0.0  # degrees, counter-clockwise as seen in the picture
-    crop: tuple = (0.5, 0.5)  # place of the crop in its range, 0..1 in x and y
+    rotation: float = 0.0
+    crop: tuple[float, float] = (0.5, 0.5)
     flip: bool = False
-    window: tuple | None = (
-        None  # (x, y, side): the square that is looked at instead of the whole picture
-    )
+    window: Window | None = None
 
     @staticmethod
     def draw(rng: np.random.Generator) -> "Augmentation":
-        """Scale and rotation uniform in the paper's ranges, any crop, a flip half of the time."""
+        """Draw scale and rotation from the paper's ranges, any crop, a flip half of the time."""
         return Augmentation(
             scale=rng.uniform(*SCALE_RANGE),
             rotation=rng.uniform(*ROTATION_RANGE),
-            crop=tuple(rng.uniform(size=2)),
+            crop=tuple(rng.uniform(size=2).tolist()),
             flip=bool(rng.uniform() < FLIP_PROBABILITY),
         )
 
     def matrix(self, width: int, height: int, size: int) -> np.ndarray:
-        """Map of a width x height image into the size x size input.
+        """Return the map of an image into the network's input.
 
-        The letterboxed frame is scaled, rotated about its centre, cut (or, where it became smaller, placed) at random
-        into size x size, and mirrored in x.
+        The letterboxed frame is scaled and rotated about its centre. Then a square of the input's
+        size is cut out of it or, where it became smaller, it is put into that square. At last the
+        square is mirrored.
+
+        Args:
+            width: Of the image, pixels.
+            height: Of the image, pixels.
+            size: The side of the input, pixels.
         """
         frame = self.scale * size
         centre = (frame - 1) / 2
@@ -112,7 +145,8 @@ class Augmentation:
             framed = letterbox(width, height, size)
         else:
             x, y, side = self.window
-            framed = compose(translation(-x, -y), letterbox(side, side, size))
+            to_window = translation(-x, -y)
+            framed = compose(to_window, letterbox(side, side, size))
         steps = [
             framed,
             np.array([[self.scale, 0, 0], [0, self.scale, 0]]),
@@ -126,33 +160,76 @@ class Augmentation:
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, reduced: int = 1) -> np.ndarray:
-    """HxWx3 uint8 image through `matrix` into size x size x 3, empty pixels grey (3.3); `reduced` as geometry.warp takes it."""
+    """Draw an image through a map; empty pixels are grey (3.3).
+
+    Args:
+        image: HxWx3 BGR uint8.
+        matrix: The map of image pixels to the result.
+        size: The side of the result, pixels.
+        reduced: As `geometry.warp` takes it.
+
+    Returns:
+        size x size x 3 BGR uint8.
+    """
     return warp(image, matrix, size, GREY, reduced=reduced)
 
 
 def network_input(
-    image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray = None, reduced: int = 1
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: int,
+    out: np.ndarray | None = None,
+    *,
+    reduced: int = 1,
 ) -> np.ndarray:
-    """HxWx3 uint8 image through `matrix` as the net takes it: (3, size, size) float32 of (BGR - 128) / 256, empty pixels 0.
+    """Draw an image through a map, as the net takes it.
 
-    out: a contiguous float32 array to write to instead of a new one. reduced: `matrix` is of an image that many times larger (geometry.warp).
+    Args:
+        image: HxWx3 BGR uint8.
+        matrix: The map of image pixels to the input.
+        size: The side of the input, pixels.
+        out: A contiguous (3, size, size) float32 array to write to; None for a new one.
+        reduced: As `geometry.warp` takes it.
+
+    Returns:
+        (3, size, size) float32 of (BGR - 128) / 256; empty pixels are 0.
     """
     if out is None:
         out = np.empty((3, size, size), np.float32)
     for plane, target in zip(cv2.split(warp_image(image, matrix, size, reduced)), out, strict=True):
+        # The fastest exact way to scale, shift and convert.
         cv2.addWeighted(
             plane, 1 / PIXEL_SCALE, plane, 0, -GREY / PIXEL_SCALE, dst=target, dtype=cv2.CV_32F
-        )  # the fastest exact way
+        )
     return out
 
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, cells: int) -> np.ndarray:
-    """HxW mask of {0, 1} through `matrix` into the label at stride 8, cells x cells, empty cells 0 (3.1)."""
+    """Draw a mask through a map as the label at stride 8 (3.1).
+
+    Args:
+        mask: HxW of {0, 1}.
+        matrix: The map of image pixels to the network's input.
+        cells: The side of the label, the input's / 8.
+
+    Returns:
+        cells x cells of {0, 1}; empty cells are 0.
+    """
     return warp(mask, compose(matrix, to_cells()), cells, 0, nearest=True)
 
 
 def warp_keypoints(keypoints: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """(21, 3) keypoints through `matrix`; one that leaves the size x size input becomes missing: (-1, -1, 0)."""
+    """Map keypoints into the network's input.
+
+    Args:
+        keypoints: (21, 3) of x, y in image pixels and v.
+        matrix: The map of image pixels to the input.
+        size: The side of the input, pixels.
+
+    Returns:
+        (21, 3) of x, y in input pixels and v; a keypoint that leaves the input is missing:
+        (-1, -1, 0).
+    """
     xy = apply(matrix, keypoints[:, :2])
     inside = ((xy >= -0.5) & (xy < size - 0.5)).all(axis=1) & (keypoints[:, 2] > 0)
     return np.where(inside[:, None], np.column_stack([xy, inside]), (-1.0, -1.0, 0.0))

@@ -1,6 +1,7 @@
-"""Contact sheets: pictures with their mask's outline and skeleton, a few lines of text under each, many on one PNG."""
+"""Contact sheets: many pictures on one PNG, each with mask outline, skeleton and a caption."""
 
-import pathlib
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,15 +21,21 @@ _FONT, _FONT_SCALE, _LINE, _MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 14, 18
 
 
 def fit(width: int, height: int) -> np.ndarray:
-    """Map of a picture of width x height pixels into a TILE x TILE square, its longer side filling it, from the left-top corner."""
+    """Return the map of a picture into the left-top of a tile, whose side its longer side fills."""
     scale = TILE / max(width, height)
     return resize(max(1, round(width * scale)) / width, max(1, round(height * scale)) / height)
 
 
 def sample_tile(sample: Sample) -> np.ndarray:
-    """TILE x TILE picture of a sample: the mask's outline (holes too) and the labelled keypoints over its image.
+    """Draw a sample: its image, the mask's outline (holes too) and the labelled keypoints.
 
-    The mask is not drawn where its size is not the image's. Raises SampleError where the image or mask cannot be decoded.
+    The mask is not drawn where its size is not the image's.
+
+    Returns:
+        TILE x TILE x 3 BGR uint8.
+
+    Raises:
+        SampleError: The image or the mask cannot be decoded.
     """
     image, mask, keypoints = sample.image(), sample.mask(), sample.keypoints
     height, width = image.shape[:2]
@@ -50,12 +57,18 @@ def sample_tile(sample: Sample) -> np.ndarray:
 
 
 def empty_tile(height: int = TILE, width: int = TILE) -> np.ndarray:
-    """A light grey tile: nothing is there, or nothing can be drawn."""
+    """Return a light grey tile, for where nothing is there or can be drawn."""
     return np.full((height, width, 3), EMPTY, np.uint8)
 
 
 def missing_text(keypoints: np.ndarray) -> str:
-    """Which of the keypoints (21, 3) are missing, short: `missing: wrist, thumb, index 3 4`; a finger's name stands for all of it."""
+    """Say in short which keypoints are missing, such as `missing: wrist, thumb, index 3 4`.
+
+    A finger's name alone stands for its four keypoints.
+
+    Args:
+        keypoints: (21, 3) of x, y and v.
+    """
     missing = keypoints[:, 2] == 0
     if not missing.any():
         return "all 21 keypoints"
@@ -71,7 +84,17 @@ def missing_text(keypoints: np.ndarray) -> str:
 
 
 def captioned(tile: np.ndarray, *texts: str, lines: int) -> np.ndarray:
-    """The tile with room for so many lines under it, which hold the texts, wrapped; each text starts a new line."""
+    """Put a caption under a tile.
+
+    Args:
+        tile: HxWx3 BGR uint8.
+        *texts: The caption; each text is wrapped and starts a new line.
+        lines: The number of lines that there is room for; the last one ends in " ..." if there
+            are more.
+
+    Returns:
+        The tile with the room under it.
+    """
     wrapped = [line for text in texts for line in wrap(text, tile.shape[1] - _MARGIN)]
     if len(wrapped) > lines:
         wrapped = [*wrapped[: lines - 1], wrapped[lines - 1] + " ..."]
@@ -83,8 +106,8 @@ def captioned(tile: np.ndarray, *texts: str, lines: int) -> np.ndarray:
     return np.vstack([tile, margin])
 
 
-def wrap(text: str, width: int) -> list:
-    """The text in lines that are at most `width` pixels wide; a word that is longer is cut."""
+def wrap(text: str, width: int) -> list[str]:
+    """Break a text into lines of at most `width` pixels; a word that is longer is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()
@@ -103,33 +126,48 @@ def _width(text: str) -> int:
     return cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0]
 
 
-def pages(tiles: list) -> list:
-    """The tiles, all of one size, in rows from left to right, on as few pictures of at most PAGE_WIDTH x PAGE_HEIGHT as hold them."""
+def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Lay tiles out in rows, from left to right, on as few pages as hold them.
+
+    Args:
+        tiles: Pictures of one size.
+
+    Returns:
+        The pages, of PAGE_WIDTH x PAGE_HEIGHT at the most.
+    """
     height, width = np.add(tiles[0].shape[:2], GAP)
     columns = min((PAGE_WIDTH - GAP) // width, len(tiles))
     page_tiles = columns * ((PAGE_HEIGHT - GAP) // height)
-    found = []
+    sheets = []
     for first in range(0, len(tiles), page_tiles):
-        here = tiles[first : first + page_tiles]
+        on_page = tiles[first : first + page_tiles]
         page = np.full(
-            (-(-len(here) // columns) * height + GAP, columns * width + GAP, 3), PAPER, np.uint8
+            (-(-len(on_page) // columns) * height + GAP, columns * width + GAP, 3), PAPER, np.uint8
         )
-        for place, tile in enumerate(here):
-            y, x = place // columns * height + GAP, place % columns * width + GAP
+        for position, tile in enumerate(on_page):
+            row, column = divmod(position, columns)
+            y, x = row * height + GAP, column * width + GAP
             page[y : y + height - GAP, x : x + width - GAP] = tile
-        found.append(page)
-    return found
+        sheets.append(page)
+    return sheets
 
 
-def write_pages(tiles: list, path: pathlib.Path) -> list:
-    """Writes the tiles' pages: `path` or, where there are several, name-1.png, name-2.png ...; returns their paths."""
-    found = pages(tiles)
-    paths = (
-        [path]
-        if len(found) == 1
-        else [path.with_name(f"{path.stem}-{number}.png") for number in range(1, len(found) + 1)]
-    )
+def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
+    """Write tiles as pages.
+
+    Args:
+        tiles: Pictures of one size.
+        path: The PNG to write; where there are several pages they are name-1.png, name-2.png, ...
+
+    Returns:
+        The paths of the pages.
+    """
+    sheets = pages(tiles)
+    if len(sheets) == 1:
+        paths = [path]
+    else:
+        paths = [path.with_name(f"{path.stem}-{n}.png") for n in range(1, len(sheets) + 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    for page, one in zip(found, paths):
-        write_whole(one, cv2.imencode(".png", page)[1].tobytes())
+    for page, page_path in zip(sheets, paths):
+        write_whole(page_path, cv2.imencode(".png", page)[1].tobytes())
     return paths

@@ -15,7 +15,9 @@ from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
 
 _FIRST_MAP_SIZE = 64 << 20  # bytes that an LMDB starts with; doubled whenever it is full
 _TRANSACTION = 100  # samples written at a time
-_Writer = TypeVar("_Writer", bound="FolderWriter")
+
+_Folder = TypeVar("_Folder", bound="FolderWriter")
+_Record = TypeVar("_Record", bound="RecordWriter")
 
 
 class FolderWriter:
@@ -48,7 +50,7 @@ class FolderWriter:
         self.partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
         self.count = 0
 
-    def __enter__(self: _Writer) -> _Writer:
+    def __enter__(self: _Folder) -> _Folder:
         self.partial.mkdir(parents=True)
         return self
 
@@ -110,7 +112,7 @@ class RecordWriter(FolderWriter):
         self._pending: list[tuple[bytes, ...]] = []  # key, then a record for each database
         self._databases: list[lmdb.Environment] = []
 
-    def __enter__(self: _Writer) -> _Writer:
+    def __enter__(self: _Record) -> _Record:
         super().__enter__()
         self._databases = [
             lmdb.open(str(self.partial / name), map_size=_FIRST_MAP_SIZE) for name in self._names

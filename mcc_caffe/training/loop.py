@@ -24,7 +24,7 @@ from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.heatmaps import trivial_loss
 from mcc_caffe.core.ranks import RankLost, Ranks, Stopped
-from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError
+from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError, lend_loader
 from mcc_caffe.paper import (
     BACKGROUND,
     HEATMAPS_BLOB,
@@ -114,9 +114,6 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     """Load Caffe for this rank and make its solver, whose net takes its batches from `loader`."""
     set_threads(min(config.variant.threads or ranks.threads, ranks.threads))
     caffe = import_caffe()
-    # It imports Caffe, which comes after the loader's processes and the number of threads.
-    from mcc_caffe.data_layer import HandDataLayer
-
     if config.gpus:
         # The device comes before the mode, which would take memory on GPU 0 as well.
         caffe.set_device(config.gpus[ranks.local])
@@ -126,8 +123,7 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     caffe.set_solver_count(ranks.size)
     caffe.set_solver_rank(ranks.rank)
     caffe.set_multiprocess(ranks.size > 1)
-    # Caffe constructs the layer itself, so that no argument of ours reaches it.
-    HandDataLayer.started = loader
+    lend_loader(loader)
     return caffe.get_solver(str(config.solver))
 
 

@@ -13,7 +13,7 @@ import skimage.data
 from mcc_caffe.core.geometry import reduction, warp
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import Augmentation, warp_image
-from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError, fill, indices
+from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError, batch_indices, fill
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import IGNORE_LABEL
 from tests.support.hands import write_set
@@ -130,7 +130,7 @@ def test_ranks_cover_the_set_disjointly(ranks):
     per_epoch = 12 // (2 * ranks)
     for epoch in range(2):
         seen = [
-            indices(setting, 12, epoch * per_epoch + i, rank, ranks).tolist()
+            batch_indices(setting, 12, epoch * per_epoch + i, rank, ranks).tolist()
             for rank in range(ranks)
             for i in range(per_epoch)
         ]
@@ -139,7 +139,7 @@ def test_ranks_cover_the_set_disjointly(ranks):
 
 def test_batches_run_across_the_ends_of_epochs():
     setting = config("unused", batch_size=4)
-    order = np.concatenate([indices(setting, 10, i, 0, 1) for i in range(5)])
+    order = np.concatenate([batch_indices(setting, 10, i, 0, 1) for i in range(5)])
     assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
     assert order[:10].tolist() != order[10:].tolist()
 

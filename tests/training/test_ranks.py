@@ -18,7 +18,7 @@ import pytest
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_binary
 from mcc_caffe.core.ranks import LocalRanks
-from mcc_caffe.data.loader import LoaderConfig, indices
+from mcc_caffe.data.loader import LoaderConfig, batch_indices
 from mcc_caffe.training.launcher import launch
 from tests.support.commands import ROOT, log, losses, run, wait_for
 
@@ -213,7 +213,7 @@ def test_bad_data_of_one_rank_ends_all_with_one_line(launcher, drawn_set, tmp_pa
     source = tmp_path / "set"
     shutil.copytree(drawn_set, source)
     config = LoaderConfig(str(source), 2, 128, 1.0)
-    index = indices(config, 10, 1, 1, 2)[0]  # rank 1 meets it in its second iteration
+    index = batch_indices(config, 10, 1, 1, 2)[0]  # rank 1 meets it in its second iteration
     with lmdb.open(str(source / "images")) as database, database.begin(write=True) as transaction:
         transaction.put(f"{index:08d}_drawn{index}.jpg".encode(), b"not a Datum")
     done = train(launcher, source, "--out", tmp_path / "run", "--batch-size", 2, "--iterations", 20)
