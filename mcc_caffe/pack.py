@@ -23,7 +23,7 @@ from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.data.samples import LIVE
+from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
 # The names of our nets, as caffemodels have them: group 1 is the net, group 2 the variant.
@@ -101,9 +101,20 @@ def read_data_settings(path: pathlib.Path) -> dict[str, Any]:
 
 
 def shorten_source(source: str | None) -> str | None:
-    """Return a set's name without the folders of this machine: the last two parts of a path."""
+    """Return a source's name without the folders of this machine.
+
+    Args:
+        source: As `mcc_caffe.data.sources.open_source` takes it, or None.
+
+    Returns:
+        The last two parts of a set's path; a mixture with its sets so shortened; rendered hands
+        and None as they are.
+    """
     if source is None or source.startswith(LIVE):
         return source
+    if source.startswith(MIXED):
+        shares = mixture_shares(source).items()
+        return MIXED + "+".join(f"{shorten_source(name)}*{share:g}" for name, share in shares)
     return "/".join(pathlib.Path(source).parts[-2:])
 
 

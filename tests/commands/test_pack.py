@@ -69,6 +69,19 @@ def test_the_command_writes_a_small_file_that_says_what_it_holds(snapshot, tmp_p
     assert describe(again)["data"] == "hands of mine"
 
 
+@pytest.mark.parametrize(
+    "source, short",
+    [
+        ("/home/someone/data/lmdb/train", "lmdb/train"),
+        ("synth:seed=0&size=224", "synth:seed=0&size=224"),
+        ("mix:/a/b/photos*0.25+/a/b/renderings*0.75", "mix:b/photos*0.25+b/renderings*0.75"),
+        (None, None),
+    ],
+)
+def test_sources_lose_the_folders_of_the_machine(source, short):
+    assert pack.shorten_source(source) == short
+
+
 def test_weights_come_back_as_float16_has_them(snapshot, small):
     layers, _ = packed_weights.read(small)
     original, _ = read_caffemodel(snapshot)
