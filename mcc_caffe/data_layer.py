@@ -39,8 +39,9 @@ class HandDataLayer(caffe.Layer):
         self.loader = take_loader(config) or Loader(
             config, caffe.solver_rank(), caffe.solver_count()
         )
-        for blob, name in zip(top, TOPS[len(top)]):
-            blob.reshape(*config.shapes()[name])
+        # By index: Caffe's vector of blobs cannot be iterated over.
+        for index, name in enumerate(TOPS[len(top)]):
+            top[index].reshape(*config.shapes()[name])
 
     def reshape(self, bottom: Any, top: Any) -> None:
         """Do nothing: shapes never change."""
@@ -48,8 +49,8 @@ class HandDataLayer(caffe.Layer):
     def forward(self, bottom: Any, top: Any) -> None:
         """Copy the next batch into the tops."""
         arrays = self.loader.next_batch().arrays
-        for blob, name in zip(top, TOPS[len(top)]):
-            blob.data[...] = arrays[name]
+        for index, name in enumerate(TOPS[len(top)]):
+            top[index].data[...] = arrays[name]
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
         """Do nothing: data has no gradient."""
