@@ -1,6 +1,6 @@
-"""The deploy nets that come with the project, and which of them a weights file is of."""
+"""Finds the deploy net that a weights file belongs to."""
 
-import pathlib
+from pathlib import Path
 
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import file_shapes
@@ -8,21 +8,29 @@ from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import ABLATIONS, file_suffix
 
 
-def deploy_net(weights: pathlib.Path, variant: str, without: str = None) -> pathlib.Path:
-    """The variant's deploy net without a stage ("mask", "pose") or, where none is named, that of the weights.
+def deploy_net(weights: Path, variant: str, without: str | None = None) -> Path:
+    """Find the deploy net of the project that weights belong to.
 
-    That is the whole net or, where the weights lack its layers, the ablation that they fill.
+    Args:
+        weights: Caffemodel or packed weights.
+        variant: The name of the network's size.
+        without: The stage that an ablation leaves out, "mask" or "pose"; None to look at the
+            layers of the weights.
+
+    Returns:
+        The prototxt of the full net or, where the weights lack layers of it, of the ablation that
+        they fill. Where they fill none, the full net, so that loading says what they lack.
     """
     if without:
         return shipped(f"prototxt/{variant}/deploy{file_suffix(f'without_{without}')}.prototxt")
-    held = file_shapes(weights)
+    shapes = file_shapes(weights)
     nets = [
         shipped(f"prototxt/{variant}/deploy{file_suffix(without)}.prototxt")
         for without in (None, *ABLATIONS)
     ]
     for net in nets:
         if all(
-            layer.name in held
+            layer.name in shapes
             for layer in read_text("NetParameter", net).layer
             if layer.type == "Convolution"
         ):

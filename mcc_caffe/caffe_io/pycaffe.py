@@ -1,52 +1,90 @@
-"""Real Caffe, imported quietly, with what a command must know of it before Caffe would abort the process."""
+"""Imports real Caffe quietly, and finds out what it can do before Caffe would abort the process.
 
+Caffe, its BLAS and oneDNN read a few environment variables once, when they are loaded. Therefore
+`import_caffe` first sets those that the user has not set (`set_environment`), and the number of
+threads must be set before it (`set_threads`).
+"""
+
+import logging
 import os
 import subprocess
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from mcc_caffe.core.errors import UserError
 
+_log = logging.getLogger(__name__)
 
-def import_caffe():
-    """The module `caffe`, its own start-up chatter off; UserError with the remedy where it is missing or broken."""
+
+def import_caffe() -> ModuleType:
+    """Import Caffe without its start-up messages.
+
+    Returns:
+        The module `caffe`.
+
+    Raises:
+        UserError: It is missing or broken; the message says the remedy.
+    """
     set_environment()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import caffe  # slow, and what it reads of the environment must be set before
+            import caffe  # slow, and the variables that it reads must be set before
     except ImportError as error:
         raise UserError(
-            f"caffe cannot be imported ({error}): run `make caffe`; `python -m mcc_caffe.doctor` says more"
+            f"caffe cannot be imported ({error}): run `make caffe`; "
+            "`python -m mcc_caffe.doctor` says more"
         ) from None
+    _log.debug("Caffe: %s", caffe.__file__)
     return caffe
 
 
-def parameter_count(net) -> int:
-    """The number of parameters, all layers' weights and biases, of a Net."""
+def parameter_count(net: Any) -> int:
+    """Count the parameters of a Caffe net: the weights and biases of all layers."""
     return sum(blob.count for blobs in net.params.values() for blob in blobs)
 
 
 def set_environment() -> None:
-    """What Caffe, its BLAS and oneDNN read when they are loaded, where the user has not set it."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe prints whole nets otherwise
-    # oneDNN's threads spin for this short while and then sleep: without, half of a small net's time goes into waking them; by default
-    # they spin for as long as another program has their core.
+    """Set three variables that Caffe's libraries read when they are loaded.
+
+    A variable that the user has set stays as it is.
+
+    - GLOG_minloglevel=2: Caffe logs only errors; by default it prints every net at length.
+    - GOMP_SPINCOUNT=10000: oneDNN's threads that wait for work spin for a short while, then sleep.
+      By default they spin for as long as another program has their core. If they slept at once,
+      waking them would take half of a small net's time.
+    - OPENBLAS_CORETYPE: OpenBLAS uses the kernels for this processor (see `blas_kernels`).
+    """
+    os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    kernels = blas_kernels(open("/proc/cpuinfo").read())
+    kernels = blas_kernels(Path("/proc/cpuinfo").read_text())
     if kernels:
         os.environ.setdefault("OPENBLAS_CORETYPE", kernels)
 
 
 def set_threads(count: int) -> None:
-    """How many threads Caffe's BLAS and oneDNN use, where the user has not said it; to be called before Caffe is loaded."""
+    """Set the number of threads of Caffe's BLAS and oneDNN, before Caffe is imported.
+
+    It sets OPENBLAS_NUM_THREADS and OMP_NUM_THREADS, unless the user has set them.
+    """
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, str(count))
 
 
 def blas_kernels(cpuinfo: str) -> str:
-    """OpenBLAS's name of the kernels for the processor that /proc/cpuinfo describes, "" where it may choose itself.
+    """Choose OpenBLAS's kernels for a processor.
 
-    A distribution's OpenBLAS does not know processors that are younger than it, and falls back to kernels of 2004 for them.
+    A distribution's OpenBLAS does not know processors that are younger than it, and falls back to
+    kernels of 2004 for them.
+
+    Args:
+        cpuinfo: The text of /proc/cpuinfo.
+
+    Returns:
+        OpenBLAS's name of the kernels; "" where it may choose them itself.
     """
     flags = next(
         (set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set()
@@ -57,24 +95,28 @@ def blas_kernels(cpuinfo: str) -> str:
 
 
 def has_cuda() -> bool:
-    """Whether the imported Caffe was built with CUDA."""
+    """Return whether the imported Caffe was built with CUDA."""
     return _has_loaded("libcudart", "libcublas")
 
 
 def has_onednn() -> bool:
-    """Whether the imported Caffe has our convolutions by oneDNN."""
+    """Return whether the imported Caffe has our convolutions by oneDNN."""
     return _has_loaded("libdnnl")
 
 
 def _has_loaded(*libraries: str) -> bool:
-    """Whether Caffe brought one of the libraries into this process."""
+    """Return whether Caffe brought one of the libraries into this process."""
     import_caffe()
     with open("/proc/self/maps") as maps:
         return any(library in line for line in maps for library in libraries)
 
 
-def gpu_ids() -> list:
-    """Ids of the GPUs that the driver lists; empty without a driver. Starts no CUDA."""
+def gpu_ids() -> list[int]:
+    """List the ids of the GPUs that the driver knows, without starting CUDA.
+
+    Returns:
+        The ids; none where there is no driver.
+    """
     try:
         listing = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
@@ -88,19 +130,28 @@ def gpu_ids() -> list:
     ]
 
 
-def require_gpus(ids: list) -> None:
-    """UserError that says what is missing where this Caffe or this machine cannot run on the GPUs `ids`."""
+def require_gpus(ids: Sequence[int]) -> None:
+    """Check that this Caffe can run on the GPUs of this machine.
+
+    Args:
+        ids: Of the GPUs.
+
+    Raises:
+        UserError: It cannot; the message says what is missing.
+    """
     caffe = import_caffe()
     asked, present = ",".join(map(str, ids)), gpu_ids()
     if not has_cuda():
         raise UserError(
-            f"GPU {asked} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU only: "
-            "`make caffe GPU=1` builds one with CUDA, CAFFE_PREFIX=DIR names one of yours; or leave the GPUs out"
+            f"GPU {asked} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU "
+            "only: `make caffe GPU=1` builds one with CUDA, CAFFE_PREFIX=DIR names one of yours; "
+            "or leave the GPUs out"
         )
     if not present:
         raise UserError(
-            f"GPU {asked} was asked for, but nvidia-smi lists no GPU on this machine: install NVIDIA's driver, "
-            "or leave the GPUs out to run on the CPU, which this Caffe can as well"
+            f"GPU {asked} was asked for, but nvidia-smi lists no GPU on this machine: "
+            "install NVIDIA's driver, or leave the GPUs out to run on the CPU, "
+            "which this Caffe can as well"
         )
     for gpu in ids:
         if gpu not in present:
@@ -108,9 +159,9 @@ def require_gpus(ids: list) -> None:
                 f"GPU {gpu} does not exist: nvidia-smi lists {', '.join(map(str, present))}"
             )
     if len(set(ids)) < len(ids):
-        raise UserError(f"GPUs {ids} name one GPU twice")
+        raise UserError(f"GPUs {asked} name one GPU twice: give each GPU once")
     if len(ids) > 1 and not caffe.has_nccl():
         raise UserError(
-            f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: `make caffe GPU=1` builds one with it; "
-            "or use one GPU"
+            f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: "
+            "`make caffe GPU=1` builds one with it; or use one GPU"
         )

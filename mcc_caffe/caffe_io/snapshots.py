@@ -1,8 +1,13 @@
-"""Snapshots of a run: pairs `mcc_iter_N.caffemodel` and `.solverstate`, each complete or not there at all."""
+"""Snapshots of a run: pairs of `mcc_iter_N.caffemodel` and `.solverstate`.
 
-import pathlib
+Each pair is complete or not there at all.
+"""
+
+import logging
 import shutil
 import tempfile
+from pathlib import Path
+from typing import Any
 
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
 from mcc_caffe.caffe_io.pycaffe import parameter_count
@@ -10,42 +15,62 @@ from mcc_caffe.caffe_io.weights import file_shapes, net_shapes, shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
 
+_log = logging.getLogger(__name__)
+
 SNAPSHOTS = "snapshots"  # the folder of a run that holds them
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
 SOLVERS = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
 
 
-def prepare(folder) -> str:
-    """Makes `folder` ready for snapshots and returns the snapshot_prefix to give Caffe.
+def prepare(folder: str | Path) -> str:
+    """Make a folder ready for snapshots.
 
-    What Caffe writes stands aside, in `.partial`, until it is complete; what an interrupted run left there is removed.
+    Caffe writes aside, into `.partial`, until a snapshot is complete. The rest of an interrupted
+    run is removed.
+
+    Returns:
+        The snapshot_prefix to give Caffe.
     """
     shutil.rmtree(_partial(folder), ignore_errors=True)
     _partial(folder).mkdir(parents=True)
     return str(_partial(folder) / "mcc")
 
 
-def _partial(folder) -> pathlib.Path:
-    return pathlib.Path(folder, ".partial")
+def _partial(folder: str | Path) -> Path:
+    """Return the folder that Caffe writes into."""
+    return Path(folder, ".partial")
 
 
-def weights_path(folder, iteration: int) -> pathlib.Path:
-    """The weights of the snapshot in `folder` that was taken at `iteration`."""
-    return pathlib.Path(folder, f"mcc_iter_{iteration}.caffemodel")
+def weights_path(folder: str | Path, iteration: int) -> Path:
+    """Return the path of the weights in `folder` that were taken at `iteration`."""
+    return Path(folder, f"mcc_iter_{iteration}.caffemodel")
 
 
-def save(solver, folder) -> pathlib.Path:
-    """Writes the solver's snapshot into `folder` and returns the path of its weights."""
-    folder = pathlib.Path(folder)
-    needed = 4 * 4 * parameter_count(solver.net)
+def save(solver: Any, folder: str | Path) -> Path:
+    """Write a snapshot.
+
+    Args:
+        solver: Caffe's solver, whose snapshot_prefix `prepare` made.
+        folder: The folder of the snapshots.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        UserError: There is no room.
+    """
+    folder = Path(folder)
+    needed = 4 * 4 * parameter_count(solver.net)  # weights and up to two histories, with some room
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: make room and --resume auto"
+            f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: "
+            "make room and --resume auto"
         )
     solver.snapshot()
-    written, final = (weights_path(place, solver.iter) for place in (_partial(folder), folder))
+    written = weights_path(_partial(folder), solver.iter)
+    final = weights_path(folder, solver.iter)
     with open(written.with_suffix(".solverstate"), "ab") as state:
         state.write(_learned_net(final))
     written.replace(final)
@@ -53,83 +78,101 @@ def save(solver, folder) -> pathlib.Path:
     return final
 
 
-def _learned_net(path: pathlib.Path) -> bytes:
-    """Bytes that, appended to a solver state, name its weights file: protobuf takes a field's last value."""
+def _learned_net(path: Path) -> bytes:
+    """Return bytes that, appended to a solver state, name its weights.
+
+    Of a field that comes twice, protobuf takes the last value.
+    """
     return messages().SolverState(learned_net=str(path.absolute())).SerializeToString()
 
 
-def pairs(folder) -> list:
-    """The solver states in `folder` whose weights are there too, the newest first."""
+def pairs(folder: str | Path) -> list[Path]:
+    """List the solver states in `folder` whose weights are there too, the newest first."""
     states = [
         path
-        for path in pathlib.Path(folder).glob("*_iter_*.solverstate")
+        for path in Path(folder).glob("*_iter_*.solverstate")
         if path.with_suffix(".caffemodel").is_file()
     ]
     return sorted(states, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
 
 
-def newest(folder, warn=print):
-    """The newest solver state in `folder` that is whole, or None; damaged ones are passed over with a word."""
+def newest(folder: str | Path) -> Path | None:
+    """Find the newest solver state in `folder` that is complete; damaged ones give a warning.
+
+    Returns:
+        Its path, or None where there is none.
+    """
     for state in pairs(folder):
         try:
             iteration(state)
             return state
         except UserError as error:
-            warn(f"passed over: {error}")
+            _log.warning("passed over: %s", error)
     return None
 
 
-def iteration(state) -> int:
-    """The iteration at which a solver state was taken; UserError where it or its weights are damaged or missing."""
+def iteration(state: str | Path) -> int:
+    """Read the iteration at which a solver state was taken.
+
+    Raises:
+        UserError: The state or its weights are damaged or missing.
+    """
     state = existing(state, "snapshot")
     file_shapes(state.with_suffix(".caffemodel"))
     return read_binary("SolverState", state).iter
 
 
-def restore(solver, kind: str, state) -> None:
-    """Brings the solver, of the given type ("SGD", "Adam", ...), back to a snapshot.
+def restore(solver: Any, solver_type: str, state: str | Path) -> None:
+    """Bring a solver back to a snapshot.
 
-    UserError where the snapshot belongs to another net or solver type.
+    Args:
+        solver: Caffe's solver.
+        solver_type: Its type, a key of SOLVERS.
+        state: The solver state.
+
+    Raises:
+        UserError: The snapshot belongs to another net or type.
     """
-    state = pathlib.Path(state)
+    state = Path(state)
     weights = state.with_suffix(".caffemodel")
     own = net_shapes(solver.net)
     if file_shapes(weights) != own:
         raise UserError(
-            f"{weights} does not fit the net: resume with the variant and the ablation of the run that wrote it"
+            f"{weights} does not fit the net: "
+            "resume with the variant and the ablation of the run that wrote it"
         )
-    expected = sum(map(len, own.values())) * SOLVERS[kind]
-    found = len(read_binary("SolverState", state).history)
-    if found != expected:
+    expected = sum(map(len, own.values())) * SOLVERS[solver_type]
+    count = len(read_binary("SolverState", state).history)
+    if count != expected:
         raise UserError(
-            f"{state} holds {found} history blobs, the {kind} solver needs {expected}: "
+            f"{state} holds {count} history blobs, the {solver_type} solver needs {expected}: "
             "resume with the type that wrote it"
         )
-    with tempfile.NamedTemporaryFile(
-        suffix=".solverstate"
-    ) as copy:  # the run's folder may have moved since
+    # A copy that names the weights beside it: the run's folder may have moved since.
+    with tempfile.NamedTemporaryFile(suffix=".solverstate") as copy:
         copy.write(state.read_bytes() + _learned_net(weights))
         copy.flush()
         solver.restore(copy.name)
 
 
-def newest_weights(folder):
-    """The newest weights in `folder`, or None."""
+def newest_weights(folder: str | Path) -> Path | None:
+    """Find the newest weights in `folder`; None where there are none."""
     state = newest(folder)
     return state and state.with_suffix(".caffemodel")
 
 
-def trained_weights(variant: str) -> pathlib.Path:
-    """The newest weights of runs/VARIANT, for commands that were given none."""
-    weights = newest_weights(pathlib.Path("runs", variant, SNAPSHOTS))
+def trained_weights(variant: str) -> Path:
+    """Find the newest weights of runs/VARIANT, for commands that were given none."""
+    weights = newest_weights(Path("runs", variant, SNAPSHOTS))
     if weights is None:
         raise UserError(
-            f"no weights: train first (`make train VARIANT={variant}`), or give a caffemodel with --weights FILE; "
+            f"no weights: train first (`make train VARIANT={variant}`), "
+            "or give a caffemodel with --weights FILE; "
             f"runs/{variant}/{SNAPSHOTS} holds none"
         )
     return weights
 
 
-def default_weights(variant: str) -> pathlib.Path:
-    """The weights that come with the package or, of a variant without, the newest of runs/VARIANT."""
+def default_weights(variant: str) -> Path:
+    """Find the weights that come with the package or, for lack of them, those of runs/VARIANT."""
     return shipped_weights(variant) or trained_weights(variant)
