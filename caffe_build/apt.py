@@ -1,16 +1,24 @@
-"""Reads from apt's configuration where this machine gets its distribution from."""
+"""Reads apt's configuration for the archives that this machine gets its distribution from."""
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 # Options of an entry that hold for any suite of the same archive.
-_KEPT_OPTIONS = ("signed-by", "trusted", "check-valid-until")
+_ARCHIVE_OPTIONS = ("signed-by", "trusted", "check-valid-until")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One archive as apt knows it; `options` has the kept options of the entry by their deb822 names, in lower case."""
+    """One archive as apt knows it.
+
+    Attributes:
+        uri: the archive's address.
+        suites: releases in it, such as "bookworm".
+        components: parts of a release, such as "main".
+        options: those options of the entry that hold for other suites, too, by their deb822 names
+            in lower case.
+    """
 
     uri: str
     suites: tuple[str, ...]
@@ -18,7 +26,7 @@ class Entry:
     options: dict[str, str] = field(default_factory=dict)
 
     def as_source(self, suite: str, component: str) -> str:
-        """A .sources text for the source packages of another suite of the same archive."""
+        """Return a .sources text for the source packages of another suite of the archive."""
         fields = {
             "Types": "deb-src",
             "URIs": self.uri,
@@ -30,25 +38,28 @@ class Entry:
 
 
 def parse_list(text: str) -> list[Entry]:
-    """Entries of a one-line-style file (sources.list), in their order; cdrom entries are left out."""
+    """Return the entries of a one-line-style file (sources.list), without cdrom entries."""
     entries = []
     for line in text.splitlines():
         match = re.match(r"\s*deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
         if match and not match[2].startswith("cdrom:"):
-            given = dict(
+            written = dict(
                 option.split("=", 1) for option in (match[1] or "").split() if "=" in option
             )
             options = {
                 name.lower(): value
-                for name, value in given.items()
-                if name.lower() in _KEPT_OPTIONS
+                for name, value in written.items()
+                if name.lower() in _ARCHIVE_OPTIONS
             }
             entries.append(Entry(match[2], (match[3],), tuple(match[4].split()), options))
     return entries
 
 
 def parse_sources(text: str) -> list[Entry]:
-    """Entries of a deb822-style file (*.sources), one for each URI; disabled stanzas are left out."""
+    """Return the entries of a deb822-style file (*.sources), one for each URI.
+
+    Disabled stanzas are left out.
+    """
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     entries = []
     for stanza in re.split(r"\n\s*\n", text):
@@ -59,7 +70,7 @@ def parse_sources(text: str) -> list[Entry]:
         }
         if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
             continue
-        options = {name: fields[name] for name in _KEPT_OPTIONS if name in fields}
+        options = {name: fields[name] for name in _ARCHIVE_OPTIONS if name in fields}
         suites, components = (
             tuple(fields.get(name, "").split()) for name in ("suites", "components")
         )
@@ -70,7 +81,7 @@ def parse_sources(text: str) -> list[Entry]:
 
 
 def read_entries(etc: Path = Path("/etc/apt")) -> list[Entry]:
-    """All entries of this machine: sources.list, then sources.list.d in the order of the names."""
+    """Return all entries of this machine: sources.list, then sources.list.d by name."""
     entries = []
     for path in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
         if path.suffix in (".list", ".sources") and path.is_file():
@@ -80,28 +91,34 @@ def read_entries(etc: Path = Path("/etc/apt")) -> list[Entry]:
 
 
 def archives(entries: list[Entry], codename: str) -> list[Entry]:
-    """Those entries that may be the distribution's own archive, the likeliest first, each URI once.
+    """Return the entries that may be the distribution's own archive, each URI once.
 
-    Anyone may name a suite of his after a release. The archive itself is the one whose updates (bookworm-updates,
-    jammy-updates) are taken from the same place.
+    The likeliest comes first. Anyone may name a suite of his own after a release; the archive
+    itself is the one whose updates (bookworm-updates, jammy-updates) come from the same address.
+
+    Args:
+        entries: the machine's entries.
+        codename: of its release, such as "bookworm".
     """
     own = (codename, "stable", "oldstable", "testing", "unstable", "sid")
-    found = {
-        e.uri.rstrip("/"): e
-        for e in reversed(entries)
-        if "main" in e.components and set(own) & set(e.suites)
+    by_uri = {
+        entry.uri.rstrip("/"): entry
+        for entry in reversed(entries)
+        if "main" in entry.components and set(own) & set(entry.suites)
     }
     updated = {
-        e.uri.rstrip("/") for e in entries for suite in e.suites if suite.endswith("-updates")
+        entry.uri.rstrip("/")
+        for entry in entries
+        if any(suite.endswith("-updates") for suite in entry.suites)
     }
-    return sorted(reversed(found.values()), key=lambda entry: entry.uri.rstrip("/") not in updated)
+    return sorted(reversed(by_uri.values()), key=lambda entry: entry.uri.rstrip("/") not in updated)
 
 
 def read_os_release(text: str) -> dict[str, str]:
-    """The fields of /etc/os-release, unquoted."""
+    """Return the fields of an /etc/os-release, unquoted."""
     return {name: value.strip("\"'") for name, value in re.findall(r"^(\w+)=(.*)$", text, re.M)}
 
 
 def os_release() -> dict[str, str]:
-    """The keys of this machine's /etc/os-release."""
+    """Return the fields of this machine's /etc/os-release."""
     return read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))

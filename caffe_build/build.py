@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from tqdm import tqdm
 
@@ -24,38 +24,48 @@ from caffe_build.source import Package, Tree
 
 _TOOLS = ("cmake", "ninja", "c++", "protoc")
 _FETCH_TOOLS = ("apt-get", "dpkg-source")
-_ROOM = 500  # MB; a CPU build needs some 50, apt's lists up to 150 for a moment
+_NEEDED_MB = 500  # a CPU build needs some 50, apt's lists up to 150 for a moment
+
+
+class Step(NamedTuple):
+    """How far ninja is."""
+
+    done: int
+    total: int
 
 
 def say(text: str) -> None:
+    """Print a line about the work."""
     print(f"caffe: {text}", flush=True)
 
 
 def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
-    """The folder in the cache that a build of this source with these options has, or will have."""
-    return (
-        cache
-        / f"caffe-{'cuda-' if options.toolkit else ''}{cache_key(source_id, options, machine_facts())}"
-    )
+    """Return the folder in the cache of the build of a source with these options."""
+    key = cache_key(source_id, options, machine_facts())
+    return cache / (f"caffe-cuda-{key}" if options.toolkit else f"caffe-{key}")
 
 
 def options_of(prefix: Path) -> Options:
-    """The options that would today build what is at `prefix` in the cache: with its CUDA toolkit, if it has one."""
+    """Return the options that would today build what is at `prefix` in the cache."""
     about = prefix / "about.json"
     toolkit = json.loads(about.read_text()).get("toolkit") if about.is_file() else None
     return gpu(Toolkit(**toolkit)) if toolkit else CPU
 
 
 def is_current(prefix: Path) -> bool:
-    """Whether the source this build in the cache was made from would be built to the same today."""
+    """Return whether the source of the build at `prefix` would give the same build today."""
     about = prefix / "about.json"
-    return about.is_file() and prefix == cached_prefix(
-        json.loads(about.read_text())["source"], options_of(prefix), prefix.parent
-    )
+    if not about.is_file():
+        return False
+    source_id = json.loads(about.read_text())["source"]
+    return prefix == cached_prefix(source_id, options_of(prefix), prefix.parent)
 
 
 def is_usable(prefix: Path) -> bool:
-    """Whether a finished build is there and its libraries still load (an upgrade may have removed one)."""
+    """Return whether a finished build is at `prefix` and its libraries still load.
+
+    An upgrade of the system may have removed one.
+    """
     if not prefix.is_dir():
         return False
     fault = check.load_fault(prefix)
@@ -65,11 +75,20 @@ def is_usable(prefix: Path) -> bool:
 
 
 def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> None:
-    """Builds `source` and leaves it at `prefix`; two that build the same do it once, one waits for the other.
+    """Build Caffe.
 
-    Beside `prefix` stand, while it works, .build (kept after a failure or an interruption, and taken up by the next
-    run), .tmp (the tree before it has its name), .lock and .log. Raises SourceError, EditError, CompileError,
-    CheckError, DiskError.
+    Of two processes that build the same, one builds and the other waits for it. While this works,
+    there are beside `prefix` .build (kept after a failure or an interruption, so that the next run
+    goes on with it), .tmp (the tree before it has its name), .lock and .log.
+
+    Args:
+        source: what to build.
+        options: how to build it.
+        prefix: the folder of the finished build.
+        jobs: number of compilers at once.
+
+    Raises:
+        BuildError: SourceError, EditError, CompileError, CheckError or DiskError.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with lock(prefix.with_name(f"{prefix.name}.lock")) as waited:
@@ -78,9 +97,10 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
         started = time.monotonic()
         _look_for_tools(_TOOLS + (_FETCH_TOOLS if isinstance(source, Package) else ()), options)
         free = shutil.disk_usage(prefix.parent).free // 2**20
-        if free < _ROOM:
+        if free < _NEEDED_MB:
             raise DiskError(
-                f"{prefix.parent} has {free} MB free, {_ROOM} are needed: make room, or set XDG_CACHE_HOME to a larger disk"
+                f"{prefix.parent} has {free} MB free, {_NEEDED_MB} are needed: "
+                "make room, or set XDG_CACHE_HOME to a larger disk"
             )
         log_path = prefix.with_name(f"{prefix.name}.log")
         say(f"building Caffe 1.0 ({options.name}), {jobs} jobs; all output goes to {log_path}")
@@ -90,7 +110,8 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
             except (SourceError, CompileError):
                 if "No space left on device" in log_path.read_text(errors="replace"):
                     raise DiskError(
-                        f"the disk of {prefix.parent} is full: make room, or set XDG_CACHE_HOME to a larger one"
+                        f"the disk of {prefix.parent} is full: "
+                        "make room, or set XDG_CACHE_HOME to a larger one"
                     ) from None
                 raise
             except KeyboardInterrupt:
@@ -99,16 +120,14 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
         say(f"built in {time.monotonic() - started:.0f} s")
 
 
-def _build(
-    source: Package | Tree, options: Options, prefix: Path, jobs: int, log: TextIO
-) -> None:
+def _build(source: Package | Tree, options: Options, prefix: Path, jobs: int, log: TextIO) -> None:
+    """Build Caffe, see `build`, whose lock is held and whose log is open."""
     work = prefix.with_name(f"{prefix.name}.build")
     tree, objects = work / "source", work / "objects"
     work.mkdir(exist_ok=True)
     if not tree.is_dir():
-        say(
-            f"source: {source.root if isinstance(source, Tree) else f'package caffe {source.version}, by apt'}"
-        )
+        is_tree = isinstance(source, Tree)
+        say(f"source: {source.root if is_tree else f'package caffe {source.version}, by apt'}")
         draft = work / "source.tmp"
         shutil.rmtree(draft, ignore_errors=True)
         source.unpack(draft, log)
@@ -133,7 +152,8 @@ def _build(
     fault = check.fault(staged / "python")
     if fault:
         raise CheckError(
-            f"Caffe was built but does not work: {fault}. The tree is left at {staged}, the log is {log.name}"
+            f"Caffe was built but does not work: {fault}. "
+            f"The tree is left at {staged}, the log is {log.name}"
         )
     shutil.rmtree(prefix, ignore_errors=True)
     staged.rename(prefix)
@@ -141,6 +161,7 @@ def _build(
 
 
 def _look_for_tools(tools: tuple[str, ...], options: Options) -> None:
+    """Raise CompileError where a tool or a library is missing."""
     missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
         raise CompileError(
@@ -153,14 +174,18 @@ def _look_for_tools(tools: tuple[str, ...], options: Options) -> None:
         ).returncode:
             hint = "`caffe_build/setup.sh` installs what a build needs"
             if library.startswith("boost_python"):
-                hint += f"; for this Python ({sys.executable}) only if it is the distribution's own version"
+                hint += (
+                    f"; for this Python ({sys.executable}) only if it is the distribution's own "
+                    "version"
+                )
             raise CompileError(
                 f"the library {library} is missing or the compiler does not work: {hint}"
             )
 
 
 def _configure(tree: Path, objects: Path, options: Options, log: TextIO) -> None:
-    # What cmake remembers of an earlier run may point to a virtual environment that is gone.
+    """Run cmake."""
+    # The cache of an earlier run may point to a virtual environment that is gone.
     (objects / "CMakeCache.txt").unlink(missing_ok=True)
     definitions = {**options.definitions, "PYTHON_EXECUTABLE": sys.executable}
     command = [
@@ -168,24 +193,25 @@ def _configure(tree: Path, objects: Path, options: Options, log: TextIO) -> None
         "-G",
         "Ninja",
         "-S",
-        tree,
+        str(tree),
         "-B",
-        objects,
+        str(objects),
         *(f"-D{name}={value}" for name, value in definitions.items()),
     ]
     log.flush()
     if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
         raise CompileError(
-            f"cmake failed; the log is {log.name}, and the end of it that matters:\n{failure_lines(Path(log.name))}"
+            f"cmake failed; the log is {log.name}, and the end of it that matters:\n"
+            f"{failure_lines(Path(log.name))}"
         )
 
 
 def _compile(objects: Path, jobs: int, log: TextIO) -> None:
-    command = ["ninja", "-C", objects, "-j", str(jobs), "caffe", "pycaffe", "caffe.bin"]
+    """Run ninja, with a progress bar."""
+    command = ["ninja", "-C", str(objects), "-j", str(jobs), "caffe", "pycaffe", "caffe.bin"]
     environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
-    interval = (
-        0.2 if sys.stderr.isatty() else 30
-    )  # seconds; in a log file every redrawn bar is a line
+    # Seconds between two drawings of the bar: in a log file each of them is a line.
+    interval = 0.2 if sys.stderr.isatty() else 30
     with (
         subprocess.Popen(
             command,
@@ -197,31 +223,36 @@ def _compile(objects: Path, jobs: int, log: TextIO) -> None:
         ) as ninja,
         tqdm(desc="compiling", unit="file", mininterval=interval, maxinterval=interval) as bar,
     ):
+        assert ninja.stdout is not None
         try:
             for line in ninja.stdout:
                 log.write(line)
                 step = ninja_step(line)
                 if step:
-                    bar.total = step[1]
-                    bar.update(step[0] - bar.n)
+                    bar.total = step.total
+                    bar.update(step.done - bar.n)
         except BaseException:
             ninja.terminate()
             raise
     log.flush()
     if ninja.returncode:
         raise CompileError(
-            f"the compiler failed; the log is {log.name}, and the end of it that matters:\n{failure_lines(Path(log.name))}"
+            f"the compiler failed; the log is {log.name}, and the end of it that matters:\n"
+            f"{failure_lines(Path(log.name))}"
         )
 
 
-def ninja_step(line: str) -> tuple[int, int] | None:
-    """(done, all) from a line of ninja such as "[12/112] Building CXX object ...", None from any other line."""
+def ninja_step(line: str) -> Step | None:
+    """Parse a line of ninja such as "[12/112] Building ..."; return None for any other line."""
     match = re.match(r"\[(\d+)/(\d+)\] ", line)
-    return (int(match[1]), int(match[2])) if match else None
+    return Step(int(match[1]), int(match[2])) if match else None
 
 
 def failure_lines(log: Path, count: int = 20) -> str:
-    """The last `count` lines of a log that tell of an error, or simply its last ones if none does; long ones cut."""
+    """Return the last `count` lines of a log that tell of an error, long ones cut.
+
+    If none tells of an error, these are the log's last lines.
+    """
     lines = log.read_text(errors="replace").splitlines()
     telling = [
         line
@@ -232,6 +263,7 @@ def failure_lines(log: Path, count: int = 20) -> str:
 
 
 def _stage(tree: Path, objects: Path, staged: Path) -> None:
+    """Copy the finished build to `staged`."""
     # The tree's own _caffe.so is a link into the build folder, which goes.
     shutil.copytree(
         tree / "python" / "caffe",
@@ -249,7 +281,7 @@ def _stage(tree: Path, objects: Path, staged: Path) -> None:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[bool]:
-    """Holds the file lock `path`; gives whether another process had to be waited for."""
+    """Hold a file lock; yield whether it had to wait for another process."""
     with open(path, "w", encoding="utf-8") as file:
         waited = False
         try:

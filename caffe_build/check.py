@@ -1,4 +1,4 @@
-"""Tries a Caffe in a process of its own: one that is broken ends that process and not ours."""
+"""Tries a Caffe in a process of its own, so that a broken one does not end ours."""
 
 import os
 import re
@@ -6,16 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-# engine: CAFFE, since a cuDNN layer aborts on a machine without a GPU.
+# The net says engine: CAFFE, since a cuDNN layer aborts on a machine without a GPU.
 _TRY = """
 import tempfile
 import numpy
 import caffe
-assert "Python" in caffe.layer_type_list(), "it was built without the Python layer (WITH_PYTHON_LAYER)"
+no_python_layer = "it was built without the Python layer (WITH_PYTHON_LAYER)"
+assert "Python" in caffe.layer_type_list(), no_python_layer
 net_text = '''
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 2 dim: 2 } } }
-layer { name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param { num_output: 1 kernel_size: 1
-        engine: CAFFE weight_filler { type: "constant" value: 1 } bias_filler { type: "constant" value: 0.5 } } }
+layer { name: "y" type: "Convolution" bottom: "x" top: "y"
+        convolution_param { num_output: 1 kernel_size: 1 engine: CAFFE
+                            weight_filler { type: "constant" value: 1 }
+                            bias_filler { type: "constant" value: 0.5 } } }
 '''
 with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
     file.write(net_text)
@@ -27,20 +30,29 @@ assert numpy.allclose(net.forward()["y"], 3.5), "a convolution gave a wrong resu
 
 
 def fault(python_folder: Path) -> str:
-    """What is wrong with the pycaffe in `python_folder` (the one that holds caffe/), in one line; empty if it works.
+    """Return what is wrong with a pycaffe, in one line; an empty text if it works.
 
-    Works means: it imports, has the Python layer, and a convolution on the CPU gives the right result.
+    It works if it imports, has the Python layer, and a convolution on the CPU gives the right
+    result.
+
+    Args:
+        python_folder: the folder that holds caffe/.
     """
     path = os.pathsep.join(filter(None, [str(python_folder), os.environ.get("PYTHONPATH")]))
     return _complaint(_TRY, {"PYTHONPATH": path})
 
 
 def load_fault(prefix: Path) -> str:
-    """As fault, but only loads libcaffe.so (a twentieth of the time): finds system libraries that have gone."""
-    return _complaint(f"import ctypes; ctypes.CDLL({str(prefix / 'lib' / 'libcaffe.so')!r})", {})
+    """Return what is wrong with libcaffe.so, in one line; an empty text if it loads.
+
+    This takes a twentieth of the time of `fault`, and notices system libraries that are gone.
+    """
+    library = prefix / "lib" / "libcaffe.so"
+    return _complaint(f"import ctypes; ctypes.CDLL({str(library)!r})", {})
 
 
 def _complaint(code: str, environment: dict[str, str]) -> str:
+    """Run Python code in a process of its own; return why it failed, or an empty text."""
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env={**os.environ, "GLOG_minloglevel": "2", **environment},
@@ -53,8 +65,9 @@ def _complaint(code: str, environment: dict[str, str]) -> str:
 
 
 def reason(run: subprocess.CompletedProcess) -> str:
-    """The line of a failed process's stderr that says why it failed."""
+    """Return the line of a failed process's stderr that says why it failed."""
     lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
-    # Of an abort inside Caffe the first line that glog marks as fatal has the reason, of a Python error the last line.
+    # Of an abort inside Caffe the first line that glog marks as fatal has the reason, of a Python
+    # error the last line.
     fatal = [line for line in lines if re.match(r"F\d{4}", line)]
     return (fatal + lines[-1:] + [f"it ended with status {run.returncode}"])[0]

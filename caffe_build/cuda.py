@@ -1,8 +1,9 @@
-"""Finds what a build with CUDA needs: the machine's nvcc, the GPUs' architectures, and NVIDIA's libraries.
+"""Finds what a build with CUDA needs: nvcc, the GPUs' architectures, and NVIDIA's libraries.
 
-nvcc comes from a CUDA toolkit of the machine, CUDA_TOOLKIT_ROOT=DIR or the first on PATH. Each library that this toolkit
-(or the system) has is taken from there; what is missing, usually cuDNN and NCCL, comes from NVIDIA's packages on PyPI. Links
-to all of them are put together in one folder in the cache, which the built Caffe has its libraries from when it runs.
+nvcc comes from a CUDA toolkit of the machine, CUDA_TOOLKIT_ROOT=DIR or the first on PATH. Each
+library that this toolkit (or the system) has is taken from there. The others, usually cuDNN and
+NCCL, come from NVIDIA's packages on PyPI. Links to all of them are put together in one folder in
+the cache, where the built Caffe finds its libraries when it runs.
 """
 
 import hashlib
@@ -15,12 +16,13 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from caffe_build.build import lock, say
 from caffe_build.errors import CompileError, DiskError
 from caffe_build.options import Toolkit
 
-# Each with a header of its own. cuDNN loads nvrtc when it runs.
+# Each library with a header of its own. cuDNN loads nvrtc when it runs.
 _LIBRARIES = {
     "cudart": "cuda_runtime.h",
     "cublas": "cublas_v2.h",
@@ -29,7 +31,7 @@ _LIBRARIES = {
     "nccl": "nccl.h",
     "nvrtc": "nvrtc.h",
 }
-# By nvcc's major version. The runtime's headers must be of nvcc's minor version, the others need not.
+# By nvcc's major version. Only the runtime's headers must be of nvcc's minor version, too.
 _WHEELS = {
     12: {
         "cudart": "nvidia-cuda-runtime-cu12=={version}.*",
@@ -50,26 +52,38 @@ _WHEELS = {
 }
 _SYSTEM_INCLUDE = Path("/usr/include")
 _OLDEST = min(_WHEELS)
-_ARCHITECTURES = (
-    "75",
-    "80",
-    "86",
-    "89",
-    "90",
-    "100",
-    "120",
-)  # where no GPU is seen; Turing to Blackwell
-_ROOM = 4000  # MB; PyPI's files and what is in them, for a moment together
-_INSTALL = "install NVIDIA's CUDA toolkit 12 or 13, or name the folder of one: CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
+# Compiled for where no GPU is seen: Turing to Blackwell.
+_ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
+_NEEDED_MB = 4000  # PyPI's files and their contents lie side by side for a moment
+_INSTALL = (
+    "install NVIDIA's CUDA toolkit 12 or 13, or name the folder of one: "
+    "CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
+)
+
+
+class LibraryFolders(NamedTuple):
+    """Where a library lies."""
+
+    include: Path  # has its header
+    libraries: Path  # has its file
 
 
 def find_toolkit(cache: Path) -> Toolkit:
-    """What this machine and the user's CUDA_TOOLKIT_ROOT, CUDA_ARCH and CUDAHOSTCXX give. Raises CompileError."""
+    """Find the toolkit of this machine.
+
+    The user's CUDA_TOOLKIT_ROOT, CUDA_ARCH and CUDAHOSTCXX in the environment choose.
+
+    Args:
+        cache: folder of the builds, where the toolkit's folder of libraries has its place.
+
+    Raises:
+        CompileError: if a tool is missing or does not fit.
+    """
     nvcc = _find_nvcc(os.environ.get("CUDA_TOOLKIT_ROOT"))
     version = _nvcc_version(nvcc)
     if int(version.split(".")[0]) < _OLDEST:
         raise CompileError(f"{nvcc} is of CUDA {version}, which is too old: {_INSTALL}")
-    # nvcc may be a script or a link that stands elsewhere; it knows itself where its toolkit is.
+    # nvcc may be a script, or a link from elsewhere, but it knows where its toolkit is.
     top = re.search(
         r"^#\$ TOP=(.+)$", _run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]).stderr, re.M
     )
@@ -80,20 +94,30 @@ def find_toolkit(cache: Path) -> Toolkit:
     host_compiler = shutil.which(host_name)
     if not host_compiler:
         raise CompileError(
-            f"there is no compiler {host_name}: install it, or name another one, CUDAHOSTCXX=g++ make caffe GPU=1"
+            f"there is no compiler {host_name}: "
+            "install it, or name another one, CUDAHOSTCXX=g++ make caffe GPU=1"
         )
     _try_compiler(nvcc, host_compiler, architectures[0])
-    places = json.dumps([version, _machine_places(root), _wheels(root, version)], default=str)
-    folder = cache / f"cuda-{version}-{hashlib.sha256(places.encode()).hexdigest()[:8]}"
+    origins = json.dumps([version, _machine_folders(root), _wheels(root, version)], default=str)
+    folder = cache / f"cuda-{version}-{hashlib.sha256(origins.encode()).hexdigest()[:8]}"
     return Toolkit(version, nvcc, root, host_compiler, str(folder), ";".join(architectures))
 
 
 def choose_architectures(
     named: str | None, cards: list[str], known: list[str], version: str
 ) -> list[str]:
-    """Architectures to compile for, as "90": those `named` by the user, else those of the `cards`, else all that there are.
+    """Return the architectures to compile for, as "90".
 
-    `known` are nvcc's own. Raises CompileError for one that is named, or that a card has, and that nvcc does not know.
+    These are the named ones, else those of the cards, else all of _ARCHITECTURES that nvcc knows.
+
+    Args:
+        named: what the user names (CUDA_ARCH), None for nothing.
+        cards: compute capabilities of the machine's GPUs, as "9.0".
+        known: architectures that nvcc knows.
+        version: nvcc's, for messages.
+
+    Raises:
+        CompileError: if nvcc does not know one that is named or that a card has.
     """
     wanted = [
         word.replace(".", "") for word in (re.split(r"[;,\s]+", named.strip()) if named else cards)
@@ -102,18 +126,25 @@ def choose_architectures(
         if architecture not in known:
             origin = f"CUDA_ARCH={named}" if named else f"the GPU's architecture, {architecture}"
             raise CompileError(
-                f"{origin}: nvcc {version} knows only {', '.join(known)}; name one of these, or take another CUDA toolkit"
+                f"{origin}: nvcc {version} knows only {', '.join(known)}; "
+                "name one of these, or take another CUDA toolkit"
             )
     if not wanted:
         wanted = [architecture for architecture in _ARCHITECTURES if architecture in known]
         say(
-            f"no GPU is seen (by nvidia-smi): compiling for {', '.join(wanted)}; one alone, as CUDA_ARCH=90, takes a fraction of the time"
+            f"no GPU is seen (by nvidia-smi): compiling for {', '.join(wanted)}; "
+            "one alone, as CUDA_ARCH=90, takes a fraction of the time"
         )
     return sorted(set(wanted), key=int)
 
 
 def provide(toolkit: Toolkit) -> None:
-    """Makes `toolkit.folder`, unless it is there. Raises CompileError, DiskError."""
+    """Make the toolkit's folder of libraries, unless it is there.
+
+    Raises:
+        CompileError: if a library cannot be had.
+        DiskError: if the disk is full.
+    """
     folder = Path(toolkit.folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock(folder.with_name(f"{folder.name}.lock")):
@@ -126,23 +157,24 @@ def provide(toolkit: Toolkit) -> None:
         wheels = _wheels(toolkit.root, toolkit.version)
         if wheels:
             _install(wheels, draft / "wheels")
-        packed = draft / "wheels" / "nvidia"
-        places = _machine_places(toolkit.root)
-        for name, place in _places(
-            sorted(packed.glob("*/include")), sorted(packed.glob("*/lib"))
-        ).items():
-            places.setdefault(name, place)
-        for name, (include, libraries) in places.items():
+        packages = draft / "wheels" / "nvidia"
+        of_packages = _library_folders(
+            sorted(packages.glob("*/include")), sorted(packages.glob("*/lib"))
+        )
+        library_folders = {**of_packages, **_machine_folders(toolkit.root)}
+        for name, (include, libraries) in library_folders.items():
             _link(name, include, libraries, draft)
-        missing = [name for name in _LIBRARIES if name not in places]
+        missing = [name for name in _LIBRARIES if name not in library_folders]
         if missing:
             raise CompileError(
-                f"{', '.join(missing)} did not come with {', '.join(wheels)}: these packages have another layout than is known"
+                f"{', '.join(missing)} did not come with {', '.join(wheels)}: "
+                "these packages have another layout than is known"
             )
         draft.rename(folder)
 
 
 def _find_nvcc(root: str | None) -> str:
+    """Return the path of nvcc, of the toolkit `root` if one is named."""
     if root:
         nvcc = shutil.which("nvcc", path=str(Path(root).expanduser() / "bin"))
         if not nvcc:
@@ -155,6 +187,7 @@ def _find_nvcc(root: str | None) -> str:
 
 
 def _nvcc_version(nvcc: str) -> str:
+    """Return the release of nvcc, as "13.0"."""
     answer = _run([nvcc, "--version"])
     match = re.search(r"release (\d+\.\d+)", answer.stdout)
     if not match:
@@ -163,7 +196,7 @@ def _nvcc_version(nvcc: str) -> str:
 
 
 def _cards() -> list[str]:
-    """Compute capabilities of the machine's GPUs, as "9.0"; none without a driver."""
+    """Return the compute capabilities of the machine's GPUs, as "9.0"; none without a driver."""
     try:
         answer = _run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
     except OSError:
@@ -172,6 +205,7 @@ def _cards() -> list[str]:
 
 
 def _try_compiler(nvcc: str, host_compiler: str, architecture: str) -> None:
+    """Raise CompileError where nvcc cannot compile with that compiler."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "try.cu")
         source.write_text("#include <string>\n__global__ void f() {}\n")
@@ -193,50 +227,60 @@ def _try_compiler(nvcc: str, host_compiler: str, architecture: str) -> None:
         if newest:
             name = f"{'clang++' if newest[1] == 'clang' else 'g++'}-{newest[2]}"
             raise CompileError(
-                f"the compiler {host_compiler} is too new for {nvcc}, which takes {newest[1]} up to {newest[2]}: "
-                f"install {name} or an older one and name it, CUDAHOSTCXX={name} make caffe GPU=1"
+                f"the compiler {host_compiler} is too new for {nvcc}, which takes "
+                f"{newest[1]} up to {newest[2]}: install {name} or an older one and name it, "
+                f"CUDAHOSTCXX={name} make caffe GPU=1"
             )
         raise CompileError(
             f"{nvcc} with {host_compiler} cannot compile ({_last_line(answer)}): {_INSTALL}"
         )
 
 
-def _machine_places(root: str) -> dict[str, tuple[Path, Path]]:
-    """Of each library that the toolkit in `root` or the system has, the folders of its header and of itself."""
+def _machine_folders(root: str) -> dict[str, LibraryFolders]:
+    """Return the folders of each library that the toolkit in `root` or the system has."""
     top, system = Path(root), Path("/usr/lib", sysconfig.get_config_var("MULTIARCH") or "")
-    return _places(
+    return _library_folders(
         [top / "include", *top.glob("targets/*/include"), _SYSTEM_INCLUDE],
         [top / "lib64", top / "lib", *top.glob("targets/*/lib"), system, Path("/usr/lib64")],
     )
 
 
-def _places(includes: list[Path], folders: list[Path]) -> dict[str, tuple[Path, Path]]:
-    found = {}
+def _library_folders(includes: list[Path], folders: list[Path]) -> dict[str, LibraryFolders]:
+    """Return the first folders that have the header and the file of each library."""
+    library_folders = {}
     for name, header in _LIBRARIES.items():
         include = next((folder for folder in includes if (folder / header).is_file()), None)
         libraries = next((folder for folder in folders if any(folder.glob(f"lib{name}.so*"))), None)
         if include and libraries:
-            found[name] = (include, libraries)
-    return found
+            library_folders[name] = LibraryFolders(include, libraries)
+    return library_folders
 
 
 def _wheels(root: str, version: str) -> list[str]:
-    """What pip must install for the libraries that the machine lacks. Raises CompileError where no packages are known."""
-    lacking = [name for name in _LIBRARIES if name not in _machine_places(root)]
-    wheels = _WHEELS.get(int(version.split(".")[0]))
+    """Return the packages that pip must install for the libraries that the machine lacks.
+
+    Raises:
+        CompileError: if no packages are known for this version of CUDA.
+    """
+    present = _machine_folders(root)
+    lacking = [name for name in _LIBRARIES if name not in present]
+    wheels = _WHEELS.get(int(version.split(".")[0]), {})
     if lacking and not wheels:
         raise CompileError(
-            f"{root} (CUDA {version}) has no {', '.join(lacking)}, and NVIDIA's packages on PyPI are known for CUDA "
-            f"{' and '.join(map(str, _WHEELS))} only: put them there, or take one of these: {_INSTALL}"
+            f"{root} (CUDA {version}) has no {', '.join(lacking)}, and NVIDIA's packages on PyPI are "
+            f"known for CUDA {' and '.join(map(str, _WHEELS))} only: "
+            f"put them there, or take one of these: {_INSTALL}"
         )
     return [wheels[name].format(version=version) for name in lacking]
 
 
 def _install(wheels: list[str], target: Path) -> None:
+    """Install packages into the folder `target` by pip."""
     free = shutil.disk_usage(target.parent).free // 2**20
-    if free < _ROOM:
+    if free < _NEEDED_MB:
         raise DiskError(
-            f"{target.parent.parent} has {free} MB free, NVIDIA's libraries need {_ROOM}: make room, or set XDG_CACHE_HOME"
+            f"{target.parent.parent} has {free} MB free, NVIDIA's libraries need {_NEEDED_MB}: "
+            "make room, or set XDG_CACHE_HOME"
         )
     say(f"fetching NVIDIA's libraries (about 1 GB): {', '.join(wheels)}")
     options = [
@@ -257,19 +301,21 @@ def _install(wheels: list[str], target: Path) -> None:
     if answer.returncode:
         if "No space left on device" in answer.stderr:
             raise DiskError(
-                f"the disk of {target.parent.parent} is full: make room, or set XDG_CACHE_HOME to a larger one"
+                f"the disk of {target.parent.parent} is full: "
+                "make room, or set XDG_CACHE_HOME to a larger one"
             )
         errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
         raise CompileError(
-            f"pip could not get NVIDIA's libraries ({(errors or [_last_line(answer)])[-1]}): look at the network, "
-            "or name a CUDA toolkit that has cuDNN and NCCL in it, CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
+            f"pip could not get NVIDIA's libraries ({(errors or [_last_line(answer)])[-1]}): "
+            "look at the network, or name a CUDA toolkit that has cuDNN and NCCL in it, CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
         )
 
 
 def _link(name: str, include: Path, libraries: Path, folder: Path) -> None:
-    """Makes links in `folder` to one library, the files that belong to it, and all that stands beside its header.
+    """Make links in a folder to a library, the files that belong to it, and its headers.
 
-    Of the system's headers only those of its name: compilers look there by themselves, but cmake is told one folder for all.
+    All headers beside its own are linked, but of the system's only those of its name: compilers
+    look there by themselves, and cmake is told one folder for all libraries.
     """
     for target in sorted(include.glob(f"{name}*" if include == _SYSTEM_INCLUDE else "*")):
         _symlink(target, folder / "include" / target.name)
@@ -284,7 +330,8 @@ def _link(name: str, include: Path, libraries: Path, folder: Path) -> None:
 
 
 def _symlink(target: Path, link: Path) -> None:
-    if not link.is_symlink():  # the first one counts: the toolkit's own before that of a package
+    """Make a link, unless it is there; it is relative where it leads to a pip package."""
+    if not link.is_symlink():  # the first target counts
         inside = link.parents[1] in target.parents
         link.symlink_to(os.path.relpath(target, link.parent) if inside else target)
 
@@ -294,6 +341,6 @@ def _run(command: list[str]) -> subprocess.CompletedProcess:
 
 
 def _last_line(answer: subprocess.CompletedProcess) -> str:
-    return (
-        (answer.stderr + answer.stdout).strip().splitlines() or [f"status {answer.returncode}"]
-    )[-1]
+    """Return the last line that a process printed, or else its status."""
+    lines = (answer.stderr + answer.stdout).strip().splitlines()
+    return lines[-1] if lines else f"status {answer.returncode}"

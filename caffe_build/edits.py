@@ -1,4 +1,8 @@
-"""The edits Caffe 1.0 needs to build with today's libraries. Each one says why, and checks that it took."""
+"""The edits that Caffe 1.0 needs to build with today's libraries, and to be fast on a CPU.
+
+The text of the edits and additions is part of a build's name in the cache: a change to it makes
+every user build Caffe again.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +12,7 @@ from caffe_build.errors import EditError
 
 @dataclass(frozen=True)
 class Edit:
-    """In `file` (relative to the source tree), `old` becomes `new`, everywhere it stands."""
+    """In `file` (relative to the source tree), `old` becomes `new`, wherever it stands."""
 
     file: str
     old: str
@@ -24,7 +28,7 @@ class Addition:
 
 
 def addition(name: str, file: str) -> Addition:
-    """The file `name` beside this module, to stand as `file` in the source tree."""
+    """Return the addition of the file `name` beside this module as `file` in the source tree."""
     return Addition(file, Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
@@ -35,7 +39,8 @@ CPU_EDITS = (
         "SetTotalBytesLimit(kProtoReadBytesLimit, 536870912)",
         "SetTotalBytesLimit(kProtoReadBytesLimit)",
     ),
-    # bin/caffe and python/caffe/_caffe.so find lib/libcaffe.so from where they stand, so that the built tree can be moved.
+    # bin/caffe and python/caffe/_caffe.so find lib/libcaffe.so relative to themselves, so that the
+    # built tree can be moved.
     Edit(
         "cmake/Misc.cmake",
         "set(CMAKE_INSTALL_RPATH ${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR})",
@@ -53,8 +58,12 @@ CPU_EDITS = (
     ),
     Edit(
         "src/caffe/layer_factory.cpp",
-        "GetConvolutionLayer(\n    const LayerParameter& param) {\n  ConvolutionParameter conv_param = param.convolution_param();",
-        "GetConvolutionLayer(\n    const LayerParameter& param) {\n  const ConvolutionParameter& conv_param = param.convolution_param();\n"
+        "GetConvolutionLayer(\n"
+        "    const LayerParameter& param) {\n"
+        "  ConvolutionParameter conv_param = param.convolution_param();",
+        "GetConvolutionLayer(\n"
+        "    const LayerParameter& param) {\n"
+        "  const ConvolutionParameter& conv_param = param.convolution_param();\n"
         "  if (Caffe::mode() == Caffe::CPU && conv_param.engine() == ConvolutionParameter_Engine_DEFAULT) {\n"
         "    return shared_ptr<Layer<Dtype> >(new OneDNNConvolutionLayer<Dtype>(param));\n"
         "  }",
@@ -64,8 +73,9 @@ CPU_EDITS = (
         "list(APPEND Caffe_LINKER_LIBS PRIVATE ${CMAKE_THREAD_LIBS_INIT})",
         "list(APPEND Caffe_LINKER_LIBS PRIVATE ${CMAKE_THREAD_LIBS_INIT} dnnl)",
     ),
-    # The maximum stays in a register instead of in memory. Where a NaN comes first it is the maximum, and its place lies in
-    # the window, where Caffe's own backward pass would write in front of the array.
+    # The maximum stays in a register instead of in memory. Where a NaN comes first it is the
+    # maximum, and its index lies in the window; Caffe's own backward pass would write in front of
+    # the array.
     Edit(
         "src/caffe/layers/pooling_layer.cpp",
         """\
@@ -142,7 +152,9 @@ GPU_EDITS = (
     ),
     Edit(
         "src/caffe/util/math_functions.cu",
-        "for fabs, signbit\n#include <thrust/device_vector.h>\n#include <thrust/functional.h>  // thrust::plus\n"
+        "for fabs, signbit\n"
+        "#include <thrust/device_vector.h>\n"
+        "#include <thrust/functional.h>  // thrust::plus\n"
         "#include <thrust/reduce.h>\n\n#include <cmath>",
         "for fabs, signbit\n\n#include <cmath>",
     ),
@@ -215,23 +227,28 @@ GPU_ADDITIONS = (
 
 
 def edit_text(text: str, edit: Edit) -> str:
-    """`text` with the edit made; unchanged where it was made before.
+    """Return a text with the edit made, or unchanged where it was made before.
 
-    Raises EditError where neither the old nor the new wording is there: then this is another Caffe than the one the
-    edit was written for.
+    Raises:
+        EditError: if the text has neither the old nor the new wording, so that this is another
+            Caffe than the one that the edit was written for.
     """
     if edit.old in text:
         return text.replace(edit.old, edit.new)
     if edit.new in text:
         return text
     raise EditError(
-        f"{edit.file} has neither {edit.old!r} nor {edit.new!r}: this source is not Caffe 1.0 (BVLC 99bd997), "
-        "and the edits in caffe_build/edits.py do not fit it"
+        f"{edit.file} has neither {edit.old!r} nor {edit.new!r}: this source is not Caffe 1.0 "
+        "(BVLC 99bd997), and the edits in caffe_build/edits.py do not fit it"
     )
 
 
 def apply_edits(tree: Path, edits: tuple[Edit, ...]) -> None:
-    """Makes all `edits` in the source tree. Raises EditError as edit_text does, and for a file that is missing."""
+    """Make all edits in a source tree.
+
+    Raises:
+        EditError: as `edit_text` does, and if a file is missing.
+    """
     for edit in edits:
         path = tree / edit.file
         if not path.is_file():
@@ -243,9 +260,9 @@ def apply_edits(tree: Path, edits: tuple[Edit, ...]) -> None:
 
 
 def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
-    """Puts all `additions` into the source tree; a file that is there and the same stays untouched."""
-    for wanted in additions:
-        path = tree / wanted.file
-        if not path.is_file() or path.read_text(encoding="utf-8") != wanted.text:
+    """Write all additions into a source tree; a file that is the same stays untouched."""
+    for added in additions:
+        path = tree / added.file
+        if not path.is_file() or path.read_text(encoding="utf-8") != added.text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted.text, encoding="utf-8")
+            path.write_text(added.text, encoding="utf-8")

@@ -1,16 +1,17 @@
-"""What can go wrong on the way to a built Caffe; each kind has its exit code."""
+"""The errors on the way to a built Caffe; each kind has its exit code."""
 
 import sys
+from collections.abc import Callable
 
 
 class BuildError(Exception):
-    """What the user can mend. The command prints its one line and exits with `code`."""
+    """An error that the user can mend. The command prints its line and exits with `code`."""
 
     code = 2
 
 
-def run_command(main) -> None:
-    """Run the command's `main()`; an error or Ctrl-C becomes one line on stderr and an exit code."""
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command; an error or Ctrl-C becomes one line on stderr and an exit code."""
     try:
         status = main() or 0
     except BuildError as error:
@@ -23,19 +24,19 @@ def run_command(main) -> None:
 
 
 class PrefixError(BuildError):
-    """The Caffe the user pointed to is none, or does not work."""
+    """The folder that the user named is no Caffe, or the Caffe does not work."""
 
     code = 3
 
 
 class SourceError(BuildError):
-    """Caffe's source could not be had, or is not what it should be."""
+    """Caffe's source could not be fetched, or is another one than expected."""
 
     code = 4
 
 
 class EditError(BuildError):
-    """An edit of ours found no place in the source."""
+    """An edit of ours does not fit the source."""
 
     code = 5
 
@@ -53,6 +54,6 @@ class CheckError(BuildError):
 
 
 class DiskError(BuildError):
-    """No room left, or no right to write."""
+    """The disk is full, or may not be written to."""
 
     code = 8

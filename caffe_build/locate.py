@@ -1,4 +1,7 @@
-"""Where a Caffe is: in the cache, in a folder the user names, or on Python's path; and how it gets onto that path."""
+"""Finds a Caffe in the cache, in a folder that the user names, or on Python's path.
+
+It also puts a Caffe onto that path.
+"""
 
 import importlib.util
 import json
@@ -12,28 +15,37 @@ _LAYOUTS = ("python", "lib/python3/dist-packages", "build/install/python", "dist
 
 
 def cache_folder() -> Path:
-    """Where builds are kept: $XDG_CACHE_HOME/mcc-caffe, ~/.cache/mcc-caffe without one."""
+    """Return the folder of the builds: $XDG_CACHE_HOME/mcc-caffe, by default ~/.cache/mcc-caffe."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcc-caffe"
 
 
 def python_folder(prefix: Path) -> Path:
-    """The folder of a built Caffe that belongs on Python's path. Raises PrefixError where `prefix` is no built Caffe."""
+    """Return the folder of a built Caffe that belongs on Python's path.
+
+    Args:
+        prefix: top folder of a build, or of an installation.
+
+    Raises:
+        PrefixError: if `prefix` is no built Caffe.
+    """
     prefix = prefix.expanduser().resolve()
     for layout in _LAYOUTS:
         if any((prefix / layout / "caffe").glob("_caffe*.so")):
             return prefix / layout
-    places = ", ".join(f"{layout}/caffe/_caffe.so" for layout in _LAYOUTS)
-    raise PrefixError(f"{prefix} is no built Caffe with its Python part: none of {places} is there")
+    libraries = ", ".join(f"{layout}/caffe/_caffe.so" for layout in _LAYOUTS)
+    raise PrefixError(
+        f"{prefix} is no built Caffe with its Python part: it has none of {libraries}"
+    )
 
 
 def importable_folder() -> Path | None:
-    """The folder on Python's path that `import caffe` would take Caffe from, None if there is none."""
+    """Return the folder that `import caffe` would take Caffe from, None if there is none."""
     spec = importlib.util.find_spec("caffe")
     return Path(spec.origin).parent.parent if spec and spec.origin else None
 
 
 def prefix_of(python_folder: Path) -> Path:
-    """The top folder of the Caffe whose Python folder this is."""
+    """Return the top folder of the Caffe whose Python folder this is."""
     for layout in sorted(_LAYOUTS, key=len, reverse=True):  # "python" is the end of others
         if python_folder.as_posix().endswith(f"/{layout}"):
             return python_folder.parents[layout.count("/")]
@@ -41,13 +53,13 @@ def prefix_of(python_folder: Path) -> Path:
 
 
 def build_name(python_folder: Path) -> str:
-    """What a Caffe that we have built is for, such as "CPU"; empty for one of another origin."""
+    """Return the name of our build, such as "CPU"; an empty text for a Caffe of another origin."""
     about = python_folder.parent / "about.json"
     return json.loads(about.read_text())["options"] if about.is_file() else ""
 
 
 def link(python_folder: Path) -> None:
-    """Makes this interpreter import caffe from `python_folder`, through a .pth file among its packages."""
+    """Make this interpreter import caffe from a folder, by a .pth file among its packages."""
     path = Path(sysconfig.get_path("purelib")) / "mcc_caffe_caffe.pth"
     if not path.is_file() or path.read_text() != f"{python_folder}\n":
         draft = path.with_suffix(".tmp")

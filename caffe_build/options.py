@@ -1,4 +1,4 @@
-"""What to build, and the name a build has in the cache."""
+"""The ways to build Caffe, and the name of a build in the cache."""
 
 import hashlib
 import json
@@ -14,24 +14,33 @@ from caffe_build.edits import CPU_ADDITIONS, CPU_EDITS, GPU_ADDITIONS, GPU_EDITS
 
 @dataclass(frozen=True)
 class Toolkit:
-    """What a build with CUDA is made with, see cuda.py, which finds it."""
+    """The CUDA toolkit of a build; `cuda.find_toolkit` finds it."""
 
     version: str  # nvcc's, as "13.0"
     nvcc: str
     root: str  # nvcc's own toolkit
     host_compiler: str  # nvcc's, for the CPU's part of a .cu file
-    folder: str  # has include/ and lib64/ of all CUDA libraries; builds find them there when they run, too
+    folder: str  # has include/ and lib64/ of all CUDA libraries, also when the build runs
     architectures: str  # of GPUs to compile for, as "80;90"
 
 
 @dataclass(frozen=True)
 class Options:
-    """One way to build Caffe. `definitions` go to cmake as -DNAME=VALUE; `toolkit` is None in a build for the CPU only."""
+    """One way to build Caffe.
+
+    Attributes:
+        name: its name for users.
+        definitions: for cmake, as -DNAME=VALUE.
+        edits: to the source.
+        libraries: which must link (-lNAME) before a build is worth to start.
+        additions: our files in the source tree.
+        toolkit: of a build with CUDA, None for the CPU only.
+    """
 
     name: str
     definitions: dict[str, str]
     edits: tuple[Edit, ...]
-    libraries: tuple[str, ...]  # must link (-lNAME) before it is worth to start
+    libraries: tuple[str, ...]
     additions: tuple[Addition, ...] = ()
     toolkit: Toolkit | None = None
 
@@ -42,9 +51,12 @@ CPU = Options(
     name="CPU",
     definitions={
         "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_CXX_FLAGS": "-fno-trapping-math",  # no result changes; g++ otherwise leaves ReLU's backward loop scalar
-        "CMAKE_POLICY_VERSION_MINIMUM": "3.5",  # cmake 4 refuses the age of Caffe's own CMakeLists.txt without it
-        "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",  # the built files are copied as they are, cmake --install never runs
+        # No result changes. Without it g++ leaves ReLU's backward loop scalar.
+        "CMAKE_CXX_FLAGS": "-fno-trapping-math",
+        # Without it cmake 4 refuses Caffe's own CMakeLists.txt, which asks for an older cmake.
+        "CMAKE_POLICY_VERSION_MINIMUM": "3.5",
+        # The built files are copied as they are; cmake --install never runs.
+        "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
         "CPU_ONLY": "ON",
         "BLAS": "Open",
         "USE_LMDB": "ON",
@@ -62,10 +74,12 @@ CPU = Options(
 
 
 def gpu(toolkit: Toolkit) -> Options:
-    """The build with CUDA, cuDNN and NCCL. It runs in CPU mode, too, also where there is no GPU."""
+    """Return the build with CUDA, cuDNN and NCCL. It runs in CPU mode, too, also without a GPU."""
     folder = toolkit.folder
+    architectures = toolkit.architectures.replace(";", ", ")
     return Options(
-        name=f"CUDA {toolkit.version} with cuDNN and NCCL, for GPUs of architecture {toolkit.architectures.replace(';', ', ')}",
+        name=f"CUDA {toolkit.version} with cuDNN and NCCL, for GPUs of architecture "
+        f"{architectures}",
         definitions={
             **CPU.definitions,
             "CPU_ONLY": "OFF",
@@ -90,7 +104,10 @@ def gpu(toolkit: Toolkit) -> Options:
 
 
 def machine_facts() -> dict[str, str]:
-    """What a built Caffe depends on beside its source: the release's libraries, the interpreter, NumPy's binary interface."""
+    """Return what a built Caffe depends on beside its source.
+
+    This is the release with its libraries, the interpreter, and NumPy's binary interface.
+    """
     release = apt.os_release()
     return {
         "release": f"{release.get('ID')} {release.get('VERSION_ID', 'rolling')}",
@@ -101,8 +118,15 @@ def machine_facts() -> dict[str, str]:
 
 
 def cache_key(source_id: str, options: Options, facts: dict[str, str]) -> str:
-    """12 hexadecimal digits that change with the source, the edits, cmake's options and the machine's facts."""
-    # Without the empty fields: one that is new and that a build does not use leaves its key, and users their builds.
+    """Return the name of a build: 12 hexadecimal digits that change with all that it depends on.
+
+    Args:
+        source_id: the source's hash.
+        options: the way to build it.
+        facts: as `machine_facts` returns them.
+    """
+    # Empty fields are left out, so that a new field that a build does not use leaves its key as it
+    # is, and users keep their builds.
     fields = {name: value for name, value in asdict(options).items() if value}
     text = json.dumps([source_id, fields, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

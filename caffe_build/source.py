@@ -1,8 +1,9 @@
-"""Caffe's source: the distribution's source package, or a tree the user has.
+"""Caffe's source: the distribution's source package, or a tree that the user has.
 
-Debian 11 (bullseye) and Ubuntu 20.04 (focal) were the last to carry Caffe 1.0, both at BVLC 99bd997 and with the same
-patches for Python 3. The archive this machine uses has their source packages still: apt fetches one into a folder of
-ours and checks its signatures, without a change to the machine's own apt configuration.
+Debian 11 (bullseye) and Ubuntu 20.04 (focal) were the last releases with Caffe 1.0, both at BVLC
+99bd997 and with the same patches for Python 3. The archive that this machine uses still has their
+source packages: apt fetches one into a folder of ours and checks its signatures, without a change
+to the machine's own apt configuration.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ _NO_SOURCE = (
     "Pass an unpacked source tree instead: CAFFE_SOURCE=DIR, from Debian's source package caffe "
     "1.0.0+git20180821.99bd997-8, or BVLC Caffe at commit 99bd997"
 )
-# What a tree someone has worked in may hold besides the source.
+# Files that a tree in which someone has worked may hold besides the source.
 _NOT_SOURCE = shutil.ignore_patterns(
     ".git",
     "build",
@@ -39,7 +40,14 @@ _NOT_SOURCE = shutil.ignore_patterns(
 
 @dataclass(frozen=True)
 class Package:
-    """A source package; `dsc_sha256` is of its .dsc, which in turn has the checksums of all that belongs to it."""
+    """A source package.
+
+    Attributes:
+        suite: release that has it.
+        component: part of the release.
+        version: its version.
+        dsc_sha256: checksum of its .dsc, which has the checksums of its other files.
+    """
 
     suite: str
     component: str
@@ -48,50 +56,58 @@ class Package:
 
     @property
     def id(self) -> str:
+        """Its hash."""
         return self.dsc_sha256
 
     def unpack(self, destination: Path, log: TextIO) -> None:
-        """Fetches the package with apt and unpacks it as `destination`. Raises SourceError."""
+        """Fetch the package with apt and unpack it as `destination`.
+
+        Raises:
+            SourceError: if apt cannot fetch it, or it is another one than expected.
+        """
         release = apt.os_release()
         codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "")
         archives = apt.archives(apt.read_entries(), codename)
         if not archives:
             raise SourceError(
-                f"apt's configuration (/etc/apt) names no archive for {codename or 'this release'}. {_NO_SOURCE}"
+                f"apt's configuration (/etc/apt) names no archive for "
+                f"{codename or 'this release'}. {_NO_SOURCE}"
             )
         for archive in archives:
             with tempfile.TemporaryDirectory(prefix="apt-", dir=destination.parent) as folder:
                 if self._fetch(Path(folder), archive, log):
                     (dsc,) = Path(folder).glob("*.dsc")
                     _check_sum(dsc, self.dsc_sha256)
-                    if not _run(
-                        ["dpkg-source", "--no-copy", "-x", dsc.name, destination], log, cwd=folder
-                    ):
+                    unpack = ["dpkg-source", "--no-copy", "-x", dsc.name, str(destination)]
+                    if not _run(unpack, log, cwd=folder):
                         raise SourceError(
-                            f"dpkg-source could not unpack {dsc.name}; {log.name} has its words"
+                            f"dpkg-source could not unpack {dsc.name}; {log.name} has its output"
                         )
                     return
         tried = ", ".join(archive.uri for archive in archives)
         raise SourceError(
-            f"apt could not fetch the source package caffe {self.version} ({self.suite}) from {tried}; "
-            f"{log.name} has apt's words. If the network is down, run it again later. {_NO_SOURCE}"
+            f"apt could not fetch the source package caffe {self.version} ({self.suite}) "
+            f"from {tried}; {log.name} has apt's output. If the network is down, run it again "
+            f"later. {_NO_SOURCE}"
         )
 
     def _fetch(self, folder: Path, archive: apt.Entry, log: TextIO) -> bool:
+        """Fetch the package's files from an archive into a folder; return whether that worked."""
         (folder / "parts").mkdir()
         (folder / "lists" / "partial").mkdir(parents=True)
         (folder / "cache" / "archives" / "partial").mkdir(parents=True)
         (folder / "parts" / "caffe.sources").write_text(
             archive.as_source(self.suite, self.component)
         )
-        places = {
+        settings = {
             "Dir::Etc::SourceList": "/dev/null",
             "Dir::Etc::SourceParts": folder / "parts",
             "Dir::State::Lists": folder / "lists",
             "Dir::Cache": folder / "cache",
-            "APT::Sandbox::User": "root",  # apt's own user may not enter the home directory that our cache is in
+            # apt's own user may not enter the home directory that our cache is in.
+            "APT::Sandbox::User": "root",
         }
-        options = [word for name, value in places.items() for word in ("-o", f"{name}={value}")]
+        options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         wanted = ["--download-only", "--only-source", f"caffe={self.version}"]
         return _run(["apt-get", *options, "-q", "update"], log, cwd=folder) and _run(
             ["apt-get", *options, "-q", "source", *wanted], log, cwd=folder
@@ -114,13 +130,13 @@ UBUNTU = Package(
 
 @dataclass(frozen=True)
 class Tree:
-    """An unpacked source tree of the user's; it is copied and never changed."""
+    """An unpacked source tree of the user; it is copied and never changed."""
 
     root: Path
 
     @property
     def id(self) -> str:
-        """Hash of the names and contents of all its source files."""
+        """The hash of the names and contents of all its source files."""
         digest = hashlib.sha256()
         for folder, subfolders, files in os.walk(self.root):
             ignored = _NOT_SOURCE(folder, subfolders + files)
@@ -132,18 +148,26 @@ class Tree:
         return digest.hexdigest()
 
     def unpack(self, destination: Path, log: TextIO) -> None:
-        """Copies the tree to `destination`."""
+        """Copy the tree to `destination`."""
         print(f"copying {self.root}", file=log)
         shutil.copytree(self.root, destination, ignore=_NOT_SOURCE, ignore_dangling_symlinks=True)
 
 
 def choose_source(tree: str | None) -> Package | Tree:
-    """The user's `tree` (CAFFE_SOURCE), or without one the source package of this distribution. Raises SourceError."""
+    """Return the source to build.
+
+    Args:
+        tree: the user's tree (CAFFE_SOURCE), None for this distribution's source package.
+
+    Raises:
+        SourceError: if the tree is none of Caffe, or the distribution has no package.
+    """
     if tree:
         root = Path(tree).expanduser().resolve()
         if not (root / "src" / "caffe" / "proto" / "caffe.proto").is_file():
             raise SourceError(
-                f"CAFFE_SOURCE={tree} is no Caffe source tree: it has no src/caffe/proto/caffe.proto"
+                f"CAFFE_SOURCE={tree} is no Caffe source tree: "
+                "it has no src/caffe/proto/caffe.proto"
             )
         return Tree(root)
     release = apt.os_release()
@@ -162,14 +186,16 @@ def _file_sum(path: Path) -> str:
 
 
 def _check_sum(path: Path, expected: str) -> None:
-    found = _file_sum(path)
-    if found != expected:
+    actual = _file_sum(path)
+    if actual != expected:
         raise SourceError(
-            f"{path.name} has SHA-256 {found}, expected was {expected}: the archive does not hold the known package"
+            f"{path.name} has SHA-256 {actual}, expected was {expected}: "
+            "the archive does not hold the known package"
         )
 
 
-def _run(command: list, log: TextIO, cwd: Path) -> bool:
+def _run(command: list[str], log: TextIO, cwd: str | Path) -> bool:
+    """Run a command, all output to the log; return whether it succeeded."""
     print("$", *command, file=log, flush=True)
     return (
         subprocess.run(
