@@ -25,8 +25,8 @@ FPS, FRAMES = 12, 9
 
 
 def hand():
-    """The picture of a hand, without drawings over its lower part."""
-    return cv2.imread(str(ROOT / "docs/demo.jpg"))[310:610, 335:655]
+    """The lower hand of docs/demo.jpg, with its skeleton."""
+    return cv2.imread(str(ROOT / "docs/demo.jpg"))[300:540, 340:660]
 
 
 def film(path, codec, size=(320, 240), frames=FRAMES):
