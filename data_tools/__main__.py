@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     """Run the tool that the first argument names; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = command_parser(__doc__, prog="mcc-data", usage="%(prog)s TOOL ...")
-    parser.add_argument("tool", choices=TOOLS, metavar="TOOL", help="; ".join(TOOLS))
+    parser.add_argument("tool", choices=TOOLS, metavar="TOOL", help="one of the tools above")
     # The tool parses what follows its name. Options before it, such as --quiet, hold for the tool.
     position = next((i for i, text in enumerate(arguments) if not text.startswith("-")), None)
     before = arguments if position is None else arguments[: position + 1]

@@ -83,7 +83,7 @@ def config(source, variant):
     return LoaderConfig.of(variant, str(source), batch_size=BATCH, workers=0)
 
 
-def records(folder):
+def read_records(folder):
     """(keys, {blob: arrays}) of a baked set, read without our package; HDF5 files have no keys."""
     if (folder / "files.txt").exists():
         files = [h5py.File(path) for path in (folder / "files.txt").read_text().splitlines()]
@@ -97,18 +97,18 @@ def records(folder):
             lmdb.open(str(folder / blob), readonly=True, lock=False) as database,
             database.begin() as transaction,
         ):
-            found = [
+            records = [
                 (key.decode(), messages().Datum.FromString(value))
                 for key, value in transaction.cursor()
             ]
-        keys[blob] = [key for key, _ in found]
+        keys[blob] = [key for key, _ in records]
         arrays[blob] = [
             (
                 np.frombuffer(datum.data, np.uint8)
                 if datum.data
                 else np.array(datum.float_data, np.float32)
             ).reshape(datum.channels, datum.height, datum.width)
-            for _, datum in found
+            for _, datum in records
         ]
     assert keys["data"] == keys["mask_label"] == keys["heatmaps"]
     return keys["data"], arrays
@@ -141,20 +141,20 @@ def batches(net, count, names=None):
 
 def test_the_records_are_the_loaders_first_epochs(baked, source):
     variant, form, folder = baked
-    keys, arrays = records(folder)
+    keys, arrays = read_records(folder)
     assert all(len(array) == 20 for array in arrays.values())
     with Loader(config(source, variant)) as loader:
-        for place in range(20):
-            if place % BATCH == 0:
+        for index in range(20):
+            if index % BATCH == 0:
                 batch, batch_keys = loader.next_batch()
-            picture, label, heatmaps = (arrays[blob][place] for blob in BLOBS)
+            picture, label, heatmaps = (arrays[blob][index] for blob in BLOBS)
             if form == "lmdb":
-                assert keys[place] == f"{place:08d}_{batch_keys[place % BATCH]}"
+                assert keys[index] == f"{index:08d}_{batch_keys[index % BATCH]}"
                 assert picture.dtype == label.dtype == np.uint8
                 picture = (picture.astype(np.float32) - 128) / 256
-            assert np.array_equal(picture, batch["data"][place % BATCH])
-            assert np.array_equal(label, batch["mask_label"][place % BATCH])
-            assert np.array_equal(heatmaps, batch["heatmaps"][place % BATCH])
+            assert np.array_equal(picture, batch["data"][index % BATCH])
+            assert np.array_equal(label, batch["mask_label"][index % BATCH])
+            assert np.array_equal(heatmaps, batch["heatmaps"][index % BATCH])
     assert set(np.unique(arrays["mask_label"])) == {0, 1, 255}
     if keys:
         for epoch in (keys[:10], keys[10:]):
@@ -186,14 +186,14 @@ def test_hdf5_files_are_as_small_as_asked(source, tmp_path, monkeypatch):
         writer.finish()
     files = [h5py.File(path) for path in (tmp_path / "out/files.txt").read_text().splitlines()]
     assert [len(file["label"]) for file in files] == [8, 8, 4]
-    found = batches(
+    baked_batches = batches(
         data_net(tmp_path / "out", tmp_path / "net.prototxt"), 7, names_of(tmp_path / "out")
     )
     with Loader(settings) as loader:
-        for batch in found[:6]:
+        for batch in baked_batches[:6]:
             expected = loader.next_batch()[0]
             assert all(np.array_equal(batch[blob], expected[blob]) for blob in BLOBS)
-    assert np.array_equal(found[6]["data"][2], found[0]["data"][0])
+    assert np.array_equal(baked_batches[6]["data"][2], baked_batches[0]["data"][0])
 
 
 def test_data_layers_give_the_blobs_of_the_python_layer(baked, source, tmp_path):
@@ -202,13 +202,14 @@ def test_data_layers_give_the_blobs_of_the_python_layer(baked, source, tmp_path)
     layer = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train.prototxt").layer[0]
     layer.python_param.param_str = config(source, variant).to_json()
     expected = batches(net_of([layer], tmp_path / "python.prototxt"), 6)
-    found = batches(data_net(folder, tmp_path / "data.prototxt"), 7, names_of(folder))
-    for one, other in zip(found, expected):
+    baked_batches = batches(data_net(folder, tmp_path / "data.prototxt"), 7, names_of(folder))
+    for batch, expected_batch in zip(baked_batches, expected):
         for blob in BLOBS:
-            assert one[blob].shape == other[blob].shape and np.array_equal(one[blob], other[blob])
+            assert batch[blob].shape == expected_batch[blob].shape
+            assert np.array_equal(batch[blob], expected_batch[blob])
     assert not np.array_equal(expected[0]["data"], expected[1]["data"])
     assert np.array_equal(
-        found[6]["data"][2], expected[0]["data"][0]
+        baked_batches[6]["data"][2], expected[0]["data"][0]
     )  # all used up: from the first one again
 
 
@@ -230,9 +231,10 @@ def test_several_gpus_take_turns_at_the_records(baked_mini, tmp_path):
 
 
 def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe_tool, tmp_path):
-    """Four iterations from one weights file: `caffe train` on the baked set without any Python, and mcc_caffe.train.
+    """`caffe train` on the baked set, and mcc_caffe.train, four iterations from the same weights.
 
-    With one thread and the same BLAS kernels both do the same arithmetic; the tool prints six digits of it.
+    With one thread and the same BLAS kernels both do the same arithmetic; the tool prints six
+    digits of it.
     """
     caffe.set_random_seed(0)
     weights = tmp_path / "start.caffemodel"
@@ -274,18 +276,18 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = {}
+    printed: dict[int, dict[str, float]] = {}
     for iteration, name, loss in re.findall(
         r"Iteration (\d+) \(|Train net output #\d+: (\w+) = (\S+)", done.stderr
     ):
         if iteration:
-            losses = found[int(iteration) + 1] = {}
+            losses = printed[int(iteration) + 1] = {}
         else:
             losses[name] = float(loss)
 
-    assert list(found) == list(expected) == [1, 2, 3, 4]
+    assert list(printed) == list(expected) == [1, 2, 3, 4]
     for iteration, losses in expected.items():
-        assert found[iteration] == pytest.approx(losses, rel=1e-5)
+        assert printed[iteration] == pytest.approx(losses, rel=1e-5)
     assert (baked_mini / "snapshots/mcc_iter_4.caffemodel").is_file()
 
 
@@ -315,13 +317,13 @@ def test_nets_and_solvers_lie_beside_the_records(suffix, baked_mini):
 def test_a_baked_train_net_differs_in_its_data_layers_alone(suffix, unused, baked):
     variant, form, folder = baked
     plain = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train{suffix}.prototxt")
-    found = read_text("NetParameter", folder / f"train{suffix}.prototxt")
+    baked_net = read_text("NetParameter", folder / f"train{suffix}.prototxt")
     names = {blob: name for blob, name in names_of(folder).items() if blob != unused}
     layers = [layer for layer in plain.layer if layer.type not in ("Python", "Silence")]
     for layer in layers:
         layer.bottom[:] = [names.get(bottom, bottom) for bottom in layer.bottom]
-    data = found.layer[: len(found.layer) - len(layers)]
-    assert list(found.layer[len(data) :]) == layers
+    data = baked_net.layer[: len(baked_net.layer) - len(layers)]
+    assert list(baked_net.layer[len(data) :]) == layers
     assert sorted(top for layer in data for top in layer.top) == sorted(names.values())
     if form == "hdf5":
         assert [layer.type for layer in data] == ["HDF5Data"] and data[
@@ -371,7 +373,7 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
     assert read_text("SolverParameter", tmp_path / "out/solver.prototxt").random_seed == 5
     with Loader(config(source, MINI)) as loader:
         first = loader.next_batch()[0]["heatmaps"][0]
-    assert not np.array_equal(records(tmp_path / "out")[1]["heatmaps"][0], first)
+    assert not np.array_equal(read_records(tmp_path / "out")[1]["heatmaps"][0], first)
 
 
 @pytest.mark.parametrize(
@@ -391,13 +393,13 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
 )
 def test_wrong_arguments_give_one_line(arguments, message, source, tmp_path):
     (tmp_path / "there").mkdir()
-    places = dict(tmp=tmp_path, set=source)
-    done = bake(*(argument.format(**places) for argument in arguments), timeout=30)
+    paths = dict(tmp=tmp_path, set=source)
+    done = bake(*(argument.format(**paths) for argument in arguments), timeout=30)
     last = done.stderr.splitlines()[-1]
     assert (
         done.returncode != 0
         and "error: " in last
-        and message.format(**places) in last
+        and message.format(**paths) in last
         and "Traceback" not in done.stderr
     )
     assert [path.name for path in tmp_path.iterdir()] == ["there"] and not list(

@@ -30,7 +30,10 @@ def at_half_size(image: np.ndarray) -> bytes:
 
 
 def faulty_samples() -> dict:
-    """{split: samples}: in Train a clean one, then one with each fault; in Test a clean one and two of Train's pictures."""
+    """{split: samples}.
+
+    Train has a clean one, then one with each fault; Test a clean one and two of Train's pictures.
+    """
     clean = [hand(number) for number in range(14)]
     corner = cv2.imencode(
         ".png", np.pad(np.full((10, 10), 255, np.uint8), ((0, HEIGHT - 10), (0, WIDTH - 10)))
@@ -66,7 +69,7 @@ def faulty_samples() -> dict:
     return {"Train": train, "Test": test}
 
 
-# What is to be found: place in the split (from 0), kind, part of the message.
+# The expected findings: split, index in it, kind, part of the message.
 IN_BOTH = {
     ("Train", 1, "unusable", "the image (7 bytes) cannot be decoded"),
     ("Train", 2, "outside_image", "pinky_4 (161, 30); the image is 160 x 120"),
@@ -91,17 +94,22 @@ def check(source, out, code: int) -> tuple:
     return json.loads((out / "report.json").read_text()), done.stdout
 
 
-def assert_found(report: dict, expected: set, where: dict) -> None:
-    """The report's findings are `expected`, no more; `where`: {split: the samples' names in messages}."""
-    found = {(one["sample"], one["kind"]): one for one in report["findings"]}
-    assert len(found) == len(report["findings"])
-    assert set(found) == {(where[split][place], kind) for split, place, kind, _ in expected}
-    for split, place, kind, message in expected:
-        one = found[where[split][place], kind]
-        assert message.format(train0=where["Train"][0], train9=where["Train"][9]) in one["message"]
-        assert not one["message"].startswith((one["sample"], one["sample"].partition("/")[2]))
-        assert one["fault"] == (kind in faults.FAULTS) and one["sample"].startswith(
-            f"{one['split']}/"
+def assert_findings(report: dict, expected: set, locations: dict) -> None:
+    """The report has the expected findings only; locations: {split: its samples' locations}."""
+    findings = {(finding["sample"], finding["kind"]): finding for finding in report["findings"]}
+    assert len(findings) == len(report["findings"])
+    assert set(findings) == {(locations[split][index], kind) for split, index, kind, _ in expected}
+    for split, index, kind, message in expected:
+        finding = findings[locations[split][index], kind]
+        assert (
+            message.format(train0=locations["Train"][0], train9=locations["Train"][9])
+            in finding["message"]
+        )
+        assert not finding["message"].startswith(
+            (finding["sample"], finding["sample"].partition("/")[2])
+        )
+        assert finding["fault"] == (kind in faults.FAULTS) and finding["sample"].startswith(
+            f"{finding['split']}/"
         )
     assert report["faults"] == sum(kind in faults.FAULTS for _, _, kind, _ in expected)
     assert report["faults"] + report["warnings"] == len(expected)
@@ -112,8 +120,8 @@ def assert_sheet(path, suspects: int, lines: int) -> np.ndarray:
     sheet = cv2.imread(str(path))
     height, width = TILE + lines * 14 + 6 + GAP, TILE + GAP
     assert sheet.shape == (-(-suspects // 8) * height + GAP, 8 * width + GAP, 3)
-    for place in range(suspects):
-        text = sheet[place // 8 * height + GAP + TILE :, place % 8 * width + GAP :][
+    for index in range(suspects):
+        text = sheet[index // 8 * height + GAP + TILE :, index % 8 * width + GAP :][
             : lines * 14, :TILE
         ]
         assert (text <= INK + 40).sum() > 200
@@ -121,19 +129,21 @@ def assert_sheet(path, suspects: int, lines: int) -> np.ndarray:
 
 
 def test_every_fault_of_a_source_folder_is_found(tmp_path):
-    """Also those that only label files have: a cut line, a missing file, sizes that the label tells otherwise."""
+    """Also those that only label files have: a cut line, a missing file, another size."""
     source = write_layout(tmp_path / "set", faulty_samples())
     labels = source / "Train" / LABELS
     lines = labels.read_text().splitlines()
-    for number, (name, size, fields) in enumerate(
-        [("20.jpg", "160,120", 5), ("21.jpg", "160,120", 46), ("11.jpg", "120,160", 46)], 11
+    for name, size, fields in (
+        ("20.jpg", "160,120", 5),
+        ("21.jpg", "160,120", 46),
+        ("11.jpg", "120,160", 46),
     ):
         (source / "Train/source/11.jpg").write_bytes(hand(12).image_bytes)
         (source / "Train/mask/11.png").write_bytes(mask_png(255))
         lines.append(",".join([name, *size.split(","), *lines[0].split(",")[3:]][:fields]))
     labels.write_text("\n".join(lines) + "\n")
     report, text = check(source, tmp_path / "out", code=3)
-    where = {
+    locations = {
         split: [f"{split}/{LABELS}:{number}" for number in range(1, 15)]
         for split in ("Train", "Test")
     }
@@ -142,17 +152,17 @@ def test_every_fault_of_a_source_folder_is_found(tmp_path):
         ("Train", 12, "unusable", "21.jpg cannot be read (No such file or directory)"),
         ("Train", 13, "unusable", "the image is 160 x 120, the label says 120 x 160"),
     }
-    assert_found(report, expected, where)
-    for one in report["findings"]:
-        assert f"  {one['sample']}: {one['message']}\n" in text
+    assert_findings(report, expected, locations)
+    for finding in report["findings"]:
+        assert f"  {finding['sample']}: {finding['message']}\n" in text
     assert "FAULT unusable, 4 x" in text and "warning duplicate, 1 x" in text
     assert "10 faults, 6 warnings" in text.splitlines()[-1]
     sheet = assert_sheet(tmp_path / "out/suspects.png", 15, lines=5)
     tiles = [
-        sheet[GAP + place // 8 * (TILE + 80) :, GAP + place % 8 * (TILE + GAP) :][:TILE, :TILE]
-        for place in range(15)
+        sheet[GAP + index // 8 * (TILE + 80) :, GAP + index % 8 * (TILE + GAP) :][:TILE, :TILE]
+        for index in range(15)
     ]
-    assert [place for place, tile in enumerate(tiles) if (tile == EMPTY).all()] == [
+    assert [index for index, tile in enumerate(tiles) if (tile == EMPTY).all()] == [
         0,
         6,
         7,
@@ -174,8 +184,8 @@ def test_every_fault_of_lmdb_sets_is_found(tmp_path):
     for split, name in names.items():
         write_set(tmp_path / "lmdb" / name, splits[split])
     report, _ = check(tmp_path / "lmdb", tmp_path / "out", code=3)
-    where = {
-        split: [f"{name}/{place:08d}_{sample.key}" for place, sample in enumerate(splits[split])]
+    locations = {
+        split: [f"{name}/{index:08d}_{sample.key}" for index, sample in enumerate(splits[split])]
         for split, name in names.items()
     }
     expected = IN_BOTH | {
@@ -183,7 +193,7 @@ def test_every_fault_of_lmdb_sets_is_found(tmp_path):
         ("Train", 12, "bad_number", "index_2 is (nan, 20.0, 1.0), index_3 is (30.0, 20.0, 0.5)"),
         ("Train", 13, "unusable", "the record has 60 keypoint numbers, 63 are needed"),
     }
-    assert_found(report, expected, where)
+    assert_findings(report, expected, locations)
     assert_sheet(tmp_path / "out/suspects.png", 15, lines=5)
 
 
@@ -283,7 +293,7 @@ def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
 
 
 @pytest.mark.parametrize(
-    "places, mask_from, kinds",
+    "points, mask_from, kinds",
     [
         (
             [(120, 60), (115, 100), (115, 140), (115, 160)],
@@ -297,14 +307,14 @@ def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
         ([(99, 60), (114, 100), (114, 140), (120, 160)], 120, ["mask_elsewhere"]),  # more than half
     ],
 )
-def test_how_far_outside_the_mask_is_allowed(places, mask_from, kinds):
+def test_how_far_outside_the_mask_is_allowed(points, mask_from, kinds):
     mask = np.zeros((200, 200), np.uint8)
     mask[:, mask_from:] = 1
-    assert [kind for kind, _ in faults.find_faults(200, 200, mask, line_of(*places))] == kinds
+    assert [kind for kind, _ in faults.find_faults(200, 200, mask, line_of(*points))] == kinds
 
 
 @pytest.mark.parametrize(
-    "places, collapsed",
+    "points, collapsed",
     [
         ([(10, 10), (10, 10), (14, 14)], True),
         ([(10, 10), (11, 10), (15, 10)], False),
@@ -313,18 +323,20 @@ def test_how_far_outside_the_mask_is_allowed(places, mask_from, kinds):
         ([(10, 10), (10, 10)], False),
     ],
 )
-def test_when_keypoints_are_collapsed(places, collapsed):
+def test_when_keypoints_are_collapsed(points, collapsed):
     assert (
-        "collapsed" in [kind for kind, _ in faults.find_faults(100, 100, None, line_of(*places))]
+        "collapsed" in [kind for kind, _ in faults.find_faults(100, 100, None, line_of(*points))]
     ) == collapsed
 
 
 def test_the_same_pixels_in_another_file_are_the_same_picture_and_another_crop_is_not(tmp_path):
-    one = hand(1)
-    as_png = cv2.imencode(".png", one.image())[1].tobytes()
-    turned = cv2.imencode(".png", np.ascontiguousarray(one.image()[::-1]))[1].tobytes()
-    samples = [one, hand(1, key="2", image_bytes=as_png), hand(1, key="3", image_bytes=turned)]
+    original = hand(1)
+    as_png = cv2.imencode(".png", original.image())[1].tobytes()
+    turned = cv2.imencode(".png", np.ascontiguousarray(original.image()[::-1]))[1].tobytes()
+    samples = [original, hand(1, key="2", image_bytes=as_png), hand(1, key="3", image_bytes=turned)]
     report, _ = check(write_set(tmp_path / "set", samples), tmp_path / "out", code=0)
     assert [
-        (one["sample"], one["kind"]) for one in report["findings"] if one["kind"] == "duplicate"
+        (finding["sample"], finding["kind"])
+        for finding in report["findings"]
+        if finding["kind"] == "duplicate"
     ] == [("set/00000001_2", "duplicate")]

@@ -21,7 +21,7 @@ INDEX_TIP, POINT = NAMES.index("index_4"), (300.0, 150.0)
 
 
 def grey_sample(key: str, mask: bool = True) -> Sample:
-    """A picture of 480 x 240 in the grey of empty pixels, with a mask of 100..399 x 60..199 and one keypoint, index_4 at POINT."""
+    """A grey 480 x 240 picture, its mask 100..399 x 60..199, its only keypoint index_4 at POINT."""
     keypoints = line_of()
     keypoints[INDEX_TIP] = *POINT, 1
     hand_mask = np.zeros((240, 480), np.uint8)
@@ -41,12 +41,12 @@ def inspect(source, out, *options) -> np.ndarray:
 
 def panels(sheet: np.ndarray) -> list:
     """The three panels of a sheet's first tile."""
-    lefts = [GAP + place * (PANEL + GAP) for place in range(3)]
+    lefts = [GAP + index * (PANEL + GAP) for index in range(3)]
     return [sheet[GAP : GAP + PANEL, left : left + PANEL] for left in lefts]
 
 
 def test_a_source_folder_is_drawn_as_it_is(tmp_path):
-    """Two tiles; the picture of 480 x 240 is drawn at half its size, so that (300, 150) is pixel (149.75, 74.75) of the tile."""
+    """Two tiles. 480 x 240 is drawn at half its size: (300, 150) is pixel (149.75, 74.75) of it."""
     source = write_layout(tmp_path / "set", {"Train": [grey_sample("1.jpg")], "Test": [hand(1)]})
     sheet = inspect(source, tmp_path / "new/sheet.png")
     assert sheet.shape == (TILE + TEXT + 2 * GAP, 2 * (TILE + GAP) + GAP, 3)
@@ -69,8 +69,8 @@ def test_a_source_folder_is_drawn_as_it_is(tmp_path):
 def test_the_choice_follows_the_seed_and_the_number(tmp_path):
     source = write_layout(tmp_path / "set", {"Train": [hand(number) for number in range(8)]})
     first, again, other = (
-        inspect(source, tmp_path / f"{place}.png", "--n", 3, "--seed", seed)
-        for place, seed in enumerate((0, 0, 1))
+        inspect(source, tmp_path / f"{index}.png", "--n", 3, "--seed", seed)
+        for index, seed in enumerate((0, 0, 1))
     )
     assert first.shape == (TILE + TEXT + 2 * GAP, 3 * (TILE + GAP) + GAP, 3)
     assert (first == again).all() and (first != other).any()
@@ -78,7 +78,10 @@ def test_the_choice_follows_the_seed_and_the_number(tmp_path):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_lmdb_is_drawn_as_the_net_gets_it(tmp_path, variant):
-    """Letterboxed, 480 x 240 fills the panel's upper half: PANEL / 480 of a pixel's place, mask cells of an eighth of the input."""
+    """Letterboxed, a picture of 480 x 240 fills the panel's upper half, at a scale of PANEL / 480.
+
+    A cell of the mask is an eighth of the input.
+    """
     source = write_set(tmp_path / "set", [grey_sample("1")])
     sheet = inspect(source, tmp_path / "sheet.png", "--variant", variant, "--no-augment")
     assert sheet.shape == (PANELS[0] + TEXT + 2 * GAP, PANELS[1] + 2 * GAP, 3)
@@ -97,7 +100,7 @@ def test_lmdb_is_drawn_as_the_net_gets_it(tmp_path, variant):
 
 
 def assert_peak(heat: np.ndarray, x: int, y: int, cells: int) -> None:
-    """The heatmap's peak, the panel's brightest place, is at (x, y), to half a cell, and in the index finger's colour."""
+    """The panel is brightest at (x, y), to half a cell, and has the index finger's colour there."""
     brightness = heat.astype(int).sum(axis=2)
     top = np.argwhere(brightness == brightness.max()).mean(axis=0)
     assert np.abs(top - (y, x)).max() <= 0.5 * PANEL / cells + 1

@@ -107,7 +107,7 @@ def test_the_reader_of_onehand10k_reads_it(made):
 
 
 def test_bytes_do_not_depend_on_the_workers_nor_on_interruptions(made, tmp_path):
-    """A set interrupted after two pictures and finished by two workers equals the one made at once by one worker."""
+    """A set that two workers finished after an interruption equals one that one worker made."""
     out = tmp_path / "set"
     shutil.copytree(made, out)
     lines = (out / "Train" / "truth.jsonl").read_text().splitlines(keepends=True)
@@ -119,11 +119,11 @@ def test_bytes_do_not_depend_on_the_workers_nor_on_interruptions(made, tmp_path)
     (out / "Train" / "source" / "4.jpg").unlink()
     (out / "Train" / "source" / "5.jpg").write_bytes(b"not named by a line: made again")
     (out / "Test" / "mask" / "2.png").unlink()
-    kept = (out / "Train" / "source" / "1.jpg").stat().st_mtime_ns
+    modified = (out / "Train" / "source" / "1.jpg").stat().st_mtime_ns
     done = make(out, *COUNTS, "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(made)
-    assert (out / "Train" / "source" / "1.jpg").stat().st_mtime_ns == kept
+    assert (out / "Train" / "source" / "1.jpg").stat().st_mtime_ns == modified
 
 
 def test_a_set_grows(made, tmp_path):
@@ -178,7 +178,7 @@ def test_foreign_and_unwritable_folders_are_refused(tmp_path):
 
 
 def test_the_caller_keeps_its_threads(tmp_path):
-    """One BLAS thread is the workers' setting: what the caller trains afterwards must not inherit it."""
+    """One BLAS thread is the workers' setting: a training that follows must not inherit it."""
     before = dict(os.environ)
     synth.main(["--out", str(tmp_path / "set"), "--train", "1", "--test", "0", "--workers", "1"])
     assert dict(os.environ) == before

@@ -45,7 +45,7 @@ def test_subdivision_of_a_cube():
     matrix, faces = hand_mesh.catmull_clark(quads, 8)
     points = matrix @ corners
     assert points.shape == (8 + 12 + 6, 3) and faces.shape == (24, 4)
-    # By hand, at a corner of three faces: (mean of their centres + 2 x mean of the edges' midpoints) / 3.
+    # A corner of three faces: (mean of their centres + 2 x mean of the edges' midpoints) / 3.
     np.testing.assert_allclose(points[0], np.full(3, (1 / 3 + 2 * 1 / 6) / 3))
     np.testing.assert_allclose(points.mean(axis=0), 0.5)
 

@@ -48,18 +48,22 @@ def test_the_loader_never_sees_a_picture_twice_and_the_workers_do_not_matter():
     assert [keys for keys, _ in runs[0]] == [
         [f"Train_{2 * i + 1}.jpg", f"Train_{2 * i + 2}.jpg"] for i in range(3)
     ]
-    for (keys_one, one), (keys_two, two) in zip(*runs):
-        assert keys_one == keys_two
-        np.testing.assert_array_equal(one, two)
+    for (keys_alone, data_alone), (keys_shared, data_shared) in zip(*runs):
+        assert keys_alone == keys_shared
+        np.testing.assert_array_equal(data_alone, data_shared)
 
 
 def test_ranks_take_other_pictures():
     config = LoaderConfig(source=SOURCE, batch_size=2, input_size=64, sigma=1.0, workers=0)
-    seen = []
+    keys = []
     for rank in range(2):
         with Loader(config, rank, 2) as loader:
-            seen += [key for _, keys in (loader.next_batch() for _ in range(2)) for key in keys]
-    assert len(set(seen)) == 8
+            keys += [
+                key
+                for _, batch_keys in (loader.next_batch() for _ in range(2))
+                for key in batch_keys
+            ]
+    assert len(set(keys)) == 8
 
 
 def test_training_on_it(tmp_path):

@@ -14,7 +14,11 @@ def cmu_label(folder, name="5_l", **label):
 
 
 def test_cmu_crop_and_visibility(tmp_path):
-    """Valid keypoints from (60, 40) to (80, 50): centre (70, 45), half side 2.2 x 20 / 2 = 22: from (48, 23) to (92, 67)."""
+    """The crop has a side of 2.2 times that of the valid keypoints' box.
+
+    They reach from (60, 40) to (80, 50): centre (70, 45), half side 2.2 x 20 / 2 = 22, so that the
+    crop reaches from (48, 23) to (92, 67).
+    """
     points = [[60, 40, 1], [80, 50, 1.0], [20, 20, 0]] + [[70, 45, 1]] * 18
     cmu_label(tmp_path / "synth2", hand_pts=points)
     (entry,) = readers.read_dataset(tmp_path)["synth2"]

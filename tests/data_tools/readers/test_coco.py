@@ -113,7 +113,11 @@ def test_coco_exif_orientation_is_ignored(tmp_path):
 
 
 def test_coco_several_hands_of_an_image_are_crops(tmp_path):
-    """Boxes of 20 x 20 at (30, 40) and (100, 50), half side 1.5 x 20 / 2 = 15: windows from (25, 35) and (95, 45)."""
+    """Each hand of an image with several is cut out.
+
+    The boxes are 20 x 20 at (30, 40) and (100, 50), half side 1.5 x 20 / 2 = 15: the crops start at
+    (25, 35) and (95, 45).
+    """
     content = coco_content(drawn(1, seed=0))
     first = content["annotations"][0]
     first.update(
@@ -123,14 +127,14 @@ def test_coco_several_hands_of_an_image_are_crops(tmp_path):
         {**first, "id": 71, "bbox": [100, 50, 20, 20], "keypoints": [101, 52, 1] * 20 + [0, 0, 0]},
         {"id": 72, "image_id": 7, "iscrowd": 1, "keypoints": [0] * 63, "bbox": [0, 0, 160, 120]},
     ]
-    one, other = readers.read_dataset(coco_set(tmp_path, content))["hands"]
-    assert (one.sample().key, other.sample().key) == ("hands_0.jpg_70", "hands_0.jpg_71")
-    assert one.sample().image().shape == other.sample().image().shape == (31, 31, 3)
-    assert one.sample().keypoints[20].tolist() == [15, 15, 1] and one.sample().mask()[5, 5] == 1
-    assert other.sample().keypoints[0].tolist() == [6, 7, 1] and other.sample().keypoints[
+    left, right = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert (left.sample().key, right.sample().key) == ("hands_0.jpg_70", "hands_0.jpg_71")
+    assert left.sample().image().shape == right.sample().image().shape == (31, 31, 3)
+    assert left.sample().keypoints[20].tolist() == [15, 15, 1] and left.sample().mask()[5, 5] == 1
+    assert right.sample().keypoints[0].tolist() == [6, 7, 1] and right.sample().keypoints[
         20
     ].tolist() == [-1, -1, 0]
-    assert not other.sample().mask().any()  # its segmentation is of the first hand's place
+    assert not right.sample().mask().any()  # its segmentation is of the first hand's place
 
 
 def test_coco_segmentations_become_masks(tmp_path):
@@ -141,7 +145,8 @@ def test_coco_segmentations_become_masks(tmp_path):
     assert np.array_equal(
         coco.draw_mask({"size": [4, 6], "counts": [9, 2, 1, 1, 11]}, None, "here"), expected
     )
-    # Compressed: 9 is "9", 2 is "2", 1 is "1"; then differences to the one before the last: 1 - 2 = -1 is "O", 11 - 1 = 10 is ":".
+    # Compressed: 9 is "9", 2 is "2", 1 is "1"; then differences from the last but one:
+    # 1 - 2 = -1 is "O", 11 - 1 = 10 is ":".
     assert np.array_equal(
         coco.draw_mask({"size": [4, 6], "counts": "921O:"}, None, "here"), expected
     )
@@ -184,7 +189,7 @@ def test_coco_a_box_is_no_mask():
 def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):
     content = coco_content(drawn(2, seed=0))
     content["categories"][0].update(name="person", keypoints=["nose"] * 17)
-    for place, annotation in enumerate(content["annotations"]):
+    for index, annotation in enumerate(content["annotations"]):
         annotation.update(
             keypoints=[1, 1, 2] * 17,
             segmentation=[[0, 0, 9, 0, 0, 9]],
@@ -192,7 +197,7 @@ def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):
             lefthand_valid=True,
             lefthand_box=[30, 40, 20, 20],
             lefthand_kpts=[40, 50, 0.7] * 21,
-            righthand_valid=place == 0,
+            righthand_valid=index == 0,
             righthand_box=[100, 50, 20, 20],
             righthand_kpts=[101, 52, 2] * 21,
         )
@@ -204,8 +209,8 @@ def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):
         "hands_0.jpg_70_right",
         "hands_1.jpg_71_left",
     ]
-    for sample, place in zip(samples, ([15, 15, 1], [6, 7, 1], [15, 15, 1])):
-        assert sample.image().shape == (31, 31, 3) and sample.keypoints[0].tolist() == place
+    for sample, keypoint in zip(samples, ([15, 15, 1], [6, 7, 1], [15, 15, 1])):
+        assert sample.image().shape == (31, 31, 3) and sample.keypoints[0].tolist() == keypoint
         assert sample.mask_png is None  # the segmentation is the person's
 
 
@@ -272,7 +277,8 @@ def test_coco_pictures_that_are_not_found_or_twice_are_told(tmp_path):
     write(tmp_path / "x/annotations/hands.json", coco_content(drawn(1, seed=0)))
     with pytest.raises(
         UserError,
-        match="hands.json: its first picture, 0.jpg, was not found: looked in .*x/annotations, in .*x and in",
+        match="hands.json: its first picture, 0.jpg, was not found: "
+        "looked in .*x/annotations, in .*x and in",
     ):
         readers.read_dataset(tmp_path / "x")
     for folder in ("Train", "Test"):

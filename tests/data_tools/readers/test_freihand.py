@@ -20,7 +20,10 @@ def freihand_set(root, hands, pictures, masks=(), cameras=None):
 
 
 def test_freihand_projection(tmp_path):
-    """f = 200, centre (80, 60): (0.1, -0.05, 0.5) is at 200 x 0.1 / 0.5 + 80 = 120 and -200 x 0.05 / 0.5 + 60 = 40."""
+    """The focal length is 200, the centre (80, 60).
+
+    (0.1, -0.05, 0.5) is at 200 x 0.1 / 0.5 + 80 = 120 and -200 x 0.05 / 0.5 + 60 = 40.
+    """
     hand = [[0.1, -0.05, 0.5], [0.25, 0.1, 1.0], [0.2, 0.0, 0.5], [0.1, -0.05, -0.5]] + [
         [0, 0, 1.0]
     ] * 17

@@ -46,7 +46,7 @@ def test_spaces_around_commas_are_read(layout):
 
 
 def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
-    """The label speaks of the 40 x 20 pixels as stored, though the picture says that it be turned by 90 degrees."""
+    """The label speaks of the 40 x 20 pixels as stored; the EXIF data say "turn by 90 degrees"."""
     shutil.rmtree(layout / "Train/mask")
     (layout / "Train/source/1.jpg").write_bytes(turned_jpeg())
     replace_line(layout, 1, format_label("1.jpg", 40, 20, np.tile([39.0, 19.0, 1.0], (21, 1))))

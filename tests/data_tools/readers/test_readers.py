@@ -1,4 +1,4 @@
-"""Every data set's layout, from its files to an LMDB set that real Caffe trains on, with the oddities that the real ones have."""
+"""Every data set's layout, from its files to an LMDB set that real Caffe trains on."""
 
 import dataclasses
 import json
@@ -16,7 +16,8 @@ from mcc_caffe.paper import LAST_STAGE, MASK_LOSS_BLOB, stage_loss_blob
 from tests.support.commands import run
 from tests.support.readers import CAMERA, RHD_ORDER, coco_content, drawn, encoded, write
 
-# ---- a tiny set in each layout: maker(root, {set name: drawn samples}) writes it and returns {set name: {key: keypoints}}
+# A function for each layout: make_X(root, {set name: drawn samples}) writes a tiny set in it and
+# returns {set name: {key: keypoints}}.
 
 
 def make_onehand10k(root, samples):
@@ -41,8 +42,8 @@ def make_coco(root, samples):
             write(root / "images" / f"{sample.key}.jpg", sample.image_bytes)
         write(root / "annotations" / f"{split}.json", coco_content(samples[name]))
         expected[name] = {
-            f"{split}_{sample.key}.jpg_{70 + place}": sample.keypoints
-            for place, sample in enumerate(samples[name])
+            f"{split}_{sample.key}.jpg_{70 + index}": sample.keypoints
+            for index, sample in enumerate(samples[name])
         }
     return expected
 
@@ -63,39 +64,39 @@ def make_cmu(root, samples):
 
 
 def make_rhd(root, samples):
-    """Hands of even place are left ones."""
+    """Hands of even index are left ones."""
     expected = {}
     for name, split in ((TRAIN, "training"), (VALIDATION, "evaluation")):
         labels, expected[name] = {}, {}
-        for place, sample in enumerate(samples[name]):
-            right = place % 2
+        for index, sample in enumerate(samples[name]):
+            right = index % 2
             uv_vis = np.zeros((42, 3))
             uv_vis[21 * right + np.array(RHD_ORDER)] = sample.keypoints
-            labels[place] = {"uv_vis": uv_vis, "xyz": np.zeros((42, 3)), "K": np.eye(3)}
+            labels[index] = {"uv_vis": uv_vis, "xyz": np.zeros((42, 3)), "K": np.eye(3)}
             values = np.where(sample.mask(), 20 if right else 5, 0).astype(np.uint8)
             values[:5] = 1
-            write(root / split / "color" / f"{place:05d}.png", encoded(sample.image()))
-            write(root / split / "mask" / f"{place:05d}.png", encoded(values))
-            expected[name][f"{split}_{place:05d}_{'right' if right else 'left'}"] = sample.keypoints
+            write(root / split / "color" / f"{index:05d}.png", encoded(sample.image()))
+            write(root / split / "mask" / f"{index:05d}.png", encoded(values))
+            expected[name][f"{split}_{index:05d}_{'right' if right else 'left'}"] = sample.keypoints
         write(root / split / f"anno_{split}.pickle", pickle.dumps(labels))
     return expected
 
 
 def make_freihand(root, samples):
-    """Two versions of each hand of the training set. A missing keypoint is one outside the picture."""
+    """Two versions of each training hand; a missing keypoint is one outside the picture."""
     expected = {}
     for name, split, versions in ((TRAIN, "training", 2), (VALIDATION, "evaluation", 1)):
         hands, expected[name] = [], {}
-        for place, sample in enumerate(samples[name]):
+        for index, sample in enumerate(samples[name]):
             xy, z = sample.keypoints[:, :2], 0.5
             hands.append(np.column_stack([(xy - (80, 60)) / 200 * z, np.full(21, z)]).tolist())
             for version in range(versions):
-                number = f"{place + version * len(samples[name]):08d}"
+                number = f"{index + version * len(samples[name]):08d}"
                 write(root / split / "rgb" / f"{number}.jpg", sample.image_bytes)
                 expected[name][f"{split}_{number}.jpg"] = sample.keypoints
             if name == TRAIN:
                 write(
-                    root / split / "mask" / f"{place:08d}.jpg", encoded(sample.mask() * 255, ".jpg")
+                    root / split / "mask" / f"{index:08d}.jpg", encoded(sample.mask() * 255, ".jpg")
                 )
         write(root / f"{split}_K.json", [CAMERA] * len(samples[name]))
         write(root / f"{split}_xyz.json", hands)
@@ -120,12 +121,12 @@ WITHOUT_MASK = {
 
 @pytest.fixture(scope="module", params=MAKERS)
 def built(request, tmp_path_factory):
-    """(format, its folder, {set name: {key: keypoints}}, the folder of the LMDB sets that the command made of it)."""
+    """A format, a set in it, {set name: {key: keypoints}}, and the LMDB sets made of it."""
     folder = tmp_path_factory.mktemp(request.param)
     samples = {TRAIN: drawn(4, seed=0), VALIDATION: drawn(2, seed=1)}
     samples = {
-        name: [dataclasses.replace(sample, key=f"{name}{sample.key}") for sample in found]
-        for name, found in samples.items()
+        name: [dataclasses.replace(sample, key=f"{name}{sample.key}") for sample in split_samples]
+        for name, split_samples in samples.items()
     }
     expected = MAKERS[request.param](folder / "set", samples)
     done = run("data_tools.build_lmdb", folder / "set", folder / "lmdb")
@@ -141,7 +142,7 @@ def test_the_lmdb_sets_hold_the_sources_keypoints(built):
     format, _, expected, lmdb = built
     for name, without_mask in zip((TRAIN, VALIDATION), WITHOUT_MASK[format]):
         samples = SampleSet(lmdb / name)
-        read = {key.decode()[9:]: samples[place] for place, key in enumerate(samples.keys)}
+        read = {key.decode()[9:]: samples[index] for index, key in enumerate(samples.keys)}
         assert set(read) == set(expected[name])
         for key, keypoints in expected[name].items():
             assert np.allclose(read[key].keypoints, keypoints, atol=1e-3), key
@@ -159,8 +160,8 @@ def test_the_lmdb_sets_hold_the_sources_pictures_and_masks(built):
     originals = {sample.image_bytes: sample for sample in drawn(4, seed=0)}
     originals |= {encoded(sample.image()): sample for sample in drawn(4, seed=0)}  # RHD's
     samples = SampleSet(lmdb / TRAIN)
-    for place in range(len(samples)):
-        original, mask = originals[samples[place].image_bytes], samples[place].mask()
+    for index in range(len(samples)):
+        original, mask = originals[samples[index].image_bytes], samples[index].mask()
         assert mask is None or np.mean(mask != original.mask()) < 0.01
 
 

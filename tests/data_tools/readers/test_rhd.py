@@ -29,7 +29,7 @@ def rhd_set(root, labels, mask=None):
 
 
 def rhd_labels():
-    """Both hands of picture 3: RHD's keypoint i of the left hand at (100 + i, 100), of the right one at (200 + i, 200)."""
+    """Both hands of picture 3: keypoint i is at (100 + i, 100) left, (200 + i, 200) right."""
     uv_vis = np.ones((42, 3))
     uv_vis[:21, :2] = [(100 + i, 100) for i in range(21)]
     uv_vis[21:, :2] = [(200 + i, 200) for i in range(21)]
@@ -51,7 +51,7 @@ def numpy1_pickle(labels, protocol, path):
 
 
 def python2_pickle(array):
-    """{3: {"uv_vis": array}} as Python 2 wrote it: protocol 2, all strings and the array's memory as byte strings."""
+    """{3: {"uv_vis": array}} as Python 2 wrote it: protocol 2, everything as byte strings."""
     data = array.astype("<f8").tobytes()
     return (
         b"\x80\x02}K\x03}U\x06uv_viscnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
@@ -71,10 +71,10 @@ class Runs:
 
 
 def test_rhd_hands_order_masks_and_crops(tmp_path):
-    """Boxes 20 px wide: half side 2.2 x 20 / 2 = 22, so that the crops begin at (88, 78) and (188, 178)."""
+    """Boxes are 20 pixels wide, half side 22: the crops begin at (88, 78) and (188, 178)."""
     mask = np.zeros((320, 320), np.uint8)
-    for place, value in enumerate((1, 2, 17, 18, 33)):
-        mask[90, 90 + place] = mask[190, 190 + place] = value
+    for column, value in enumerate((1, 2, 17, 18, 33)):
+        mask[90, 90 + column] = mask[190, 190 + column] = value
     left, right = [entry.sample() for entry in rhd_set(tmp_path, rhd_labels(), mask)]
     assert (left.key, right.key) == ("training_00003_left", "training_00003_right")
     for sample in (left, right):
@@ -111,7 +111,8 @@ def test_rhd_missing_files_and_fields_are_named(tmp_path):
         (entries[2], "anno_training.pickle: 4, left hand: uv_vis is missing"),
         (
             entries[4],
-            "anno_training.pickle: 5, left hand: uv_vis is 63 numbers, 2 x 21 x 3 numbers are needed",
+            "anno_training.pickle: 5, left hand: uv_vis is 63 numbers, "
+            "2 x 21 x 3 numbers are needed",
         ),
     ):
         with pytest.raises(SampleError, match=message):
@@ -156,7 +157,8 @@ def test_rhd_a_pickle_that_runs_programs_is_refused(tmp_path, protocol):
     data = pickle.dumps({**rhd_labels(), 4: Runs(os.system, f"touch {trap}")}, protocol)
     with pytest.raises(
         UserError,
-        match="anno_training.pickle is no pickle of plain numpy arrays .*it names posix.system.*it was not read",
+        match="anno_training.pickle is no pickle of plain numpy arrays "
+        ".*it names posix.system.*it was not read",
     ):
         rhd_set(tmp_path, data)
     assert not trap.exists()
@@ -180,7 +182,7 @@ def test_rhd_other_objects_are_refused(tmp_path, content, name):
 
 
 def test_rhd_an_array_may_not_be_built_over_foreign_memory(tmp_path):
-    """numpy.ndarray is named in every array's pickle, but only to be rebuilt; a direct call is refused."""
+    """An array's pickle names numpy.ndarray, but only to rebuild it; a direct call is refused."""
     with pytest.raises(UserError, match="not callable"):
         rhd_set(tmp_path, pickle.dumps(Runs(np.ndarray, (1,), "f8", b"8 bytes.")))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_tools.readers.shared import frame_sample, bound_keypoints, make_key
+from data_tools.readers.shared import bound_keypoints, frame_sample, make_key
 from mcc_caffe.data.samples import Sample, SampleError
 from tests.support.readers import encoded, plain_picture
 
@@ -16,28 +16,31 @@ def test_keys_fit_lmdb():
 
 
 def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
-    """Box 40 x 20 at (100, 10): centre (120, 20), half side 1.5 x 40 / 2 = 30: x 90 to 150, y -10 to 50, clipped at 0."""
+    """A box of 40 x 20 at (100, 10) has its centre at (120, 20), half side 1.5 x 40 / 2 = 30.
+
+    The crop reaches from x 90 to 150 and from y -10, clipped at 0, to 50.
+    """
     mask = np.zeros((120, 160), np.uint8)
     mask[0, 90] = 255
     keypoints = np.full((21, 3), (-1, -1, 0), np.float32)
     keypoints[:4] = (100, 10, 1), (90, 0, 1), (150, 50, 1), (151, 20, 1)
-    whole = Sample("x", plain_picture(), encoded(mask), keypoints)
-    part = frame_sample(whole, "here", box=(100, 10, 140, 30), factor=1.5)
-    assert part.image().shape == (51, 61, 3) and np.array_equal(
-        part.image(), whole.image()[0:51, 90:151]
+    picture = Sample("x", plain_picture(), encoded(mask), keypoints)
+    crop = frame_sample(picture, "here", box=(100, 10, 140, 30), factor=1.5)
+    assert crop.image().shape == (51, 61, 3) and np.array_equal(
+        crop.image(), picture.image()[0:51, 90:151]
     )
-    assert part.mask().shape == (51, 61) and part.mask()[0, 0] == 1 and part.mask().sum() == 1
-    assert part.keypoints[:4].tolist() == [[10, 10, 1], [0, 0, 1], [60, 50, 1], [-1, -1, 0]]
-    assert (part.keypoints[4:] == (-1, -1, 0)).all()
+    assert crop.mask().shape == (51, 61) and crop.mask()[0, 0] == 1 and crop.mask().sum() == 1
+    assert crop.keypoints[:4].tolist() == [[10, 10, 1], [0, 0, 1], [60, 50, 1], [-1, -1, 0]]
+    assert (crop.keypoints[4:] == (-1, -1, 0)).all()
 
 
 def test_a_crop_that_holds_the_whole_picture_changes_no_byte_of_it():
     keypoints = np.tile(np.float32([159, 119, 1]), (21, 1))
     keypoints[0], keypoints[1] = (160, 5, 1), (5, -1, 1)  # outside the picture
-    whole = Sample("x", plain_picture(), None, keypoints)
-    part = frame_sample(whole, "here", box=(0, 0, 159, 119), factor=2.2)
-    assert part.image_bytes == whole.image_bytes
-    assert part.keypoints[:3].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1]]
+    picture = Sample("x", plain_picture(), None, keypoints)
+    crop = frame_sample(picture, "here", box=(0, 0, 159, 119), factor=2.2)
+    assert crop.image_bytes == picture.image_bytes
+    assert crop.keypoints[:3].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1]]
 
 
 @pytest.mark.parametrize(
