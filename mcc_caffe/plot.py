@@ -4,7 +4,7 @@
     python -m mcc_caffe.plot runs/mini runs/other --out curves.png
 
 The three panels show the total loss, each stage's loss as a share of the trivial answer's, and the
-mask's loss. The trivial answer are heatmaps of zeros.
+mask's loss. The trivial answer is 0 for all joints and 1 for the background.
 """
 
 import argparse

@@ -303,6 +303,15 @@ def test_the_sheet_begins_with_the_worst(done, samples):
     assert (perfect[:, GAP : GAP + TILE] == perfect[:, TILE + 2 * GAP :][:, :TILE]).all()
 
 
+def test_a_quiet_run_prints_the_tables_alone(drawn_set, models, tmp_path):
+    perfect = models[models.index("--predictions") + 1]
+    options = "--predictions", perfect, "--processes", 1, "--out", tmp_path, "--quiet"
+    finished = run("mcc_caffe.evaluate", drawn_set, *options)
+    assert finished.returncode == 0 and finished.stderr == ""
+    assert finished.stdout.startswith("Keypoints, protocol `paper`")
+    assert "| perfect | drawn |" in finished.stdout
+
+
 def test_several_processes_give_exactly_the_same(done, drawn_set, models, tmp_path):
     finished = run(
         "mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 2, "--out", tmp_path
