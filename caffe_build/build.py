@@ -126,8 +126,10 @@ def _build(source: Package | Tree, options: Options, prefix: Path, jobs: int, lo
     tree, objects = work / "source", work / "objects"
     work.mkdir(exist_ok=True)
     if not tree.is_dir():
-        is_tree = isinstance(source, Tree)
-        say(f"source: {source.root if is_tree else f'package caffe {source.version}, by apt'}")
+        if isinstance(source, Tree):
+            say(f"source: {source.root}")
+        else:
+            say(f"source: package caffe {source.version}, by apt")
         draft = work / "source.tmp"
         shutil.rmtree(draft, ignore_errors=True)
         source.unpack(draft, log)

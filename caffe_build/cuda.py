@@ -267,8 +267,8 @@ def _wheels(root: str, version: str) -> list[str]:
     wheels = _WHEELS.get(int(version.split(".")[0]), {})
     if lacking and not wheels:
         raise CompileError(
-            f"{root} (CUDA {version}) has no {', '.join(lacking)}, and NVIDIA's packages on PyPI are "
-            f"known for CUDA {' and '.join(map(str, _WHEELS))} only: "
+            f"{root} (CUDA {version}) has no {', '.join(lacking)}, and NVIDIA's packages on PyPI "
+            f"are known for CUDA {' and '.join(map(str, _WHEELS))} only: "
             f"put them there, or take one of these: {_INSTALL}"
         )
     return [wheels[name].format(version=version) for name in lacking]
@@ -307,7 +307,8 @@ def _install(wheels: list[str], target: Path) -> None:
         errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
         raise CompileError(
             f"pip could not get NVIDIA's libraries ({(errors or [_last_line(answer)])[-1]}): "
-            "look at the network, or name a CUDA toolkit that has cuDNN and NCCL in it, CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
+            "look at the network, or name a CUDA toolkit that has cuDNN and NCCL in it, "
+            "CUDA_TOOLKIT_ROOT=DIR make caffe GPU=1"
         )
 
 

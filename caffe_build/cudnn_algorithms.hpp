@@ -1,8 +1,10 @@
-// Chooses convolution algorithms for cuDNN 8 and newer, which dropped the functions that Caffe 1.0 calls for it:
-// cudnnGetConvolution{Forward,BackwardFilter,BackwardData}Algorithm and their constants. They are made again here, on
-// the lists of algorithms that cuDNN expects to be fastest (..._v7), so that Caffe's convolution layers stay as they are.
+// Chooses convolution algorithms for cuDNN 8 and newer, which dropped the functions that Caffe 1.0
+// calls for it: cudnnGetConvolution{Forward,BackwardFilter,BackwardData}Algorithm and their
+// constants. They are made again here, on the lists of algorithms that cuDNN expects to be fastest
+// (..._v7), so that Caffe's convolution layers stay as they are.
 //
-// CAFFE_CUDNN_WORKSPACE_MIB in the environment sets what one algorithm may take for its workspace; each layer has three.
+// CAFFE_CUDNN_WORKSPACE_MIB in the environment sets how much workspace one algorithm may take; each
+// layer has three.
 #ifndef CAFFE_UTIL_CUDNN_ALGORITHMS_HPP_
 #define CAFFE_UTIL_CUDNN_ALGORITHMS_HPP_
 
@@ -36,12 +38,13 @@ inline size_t workspaceLimit() {
   return bytes;
 }
 
-// Puts into `chosen` the first of `found` (the fastest first) that runs within `limit` bytes of workspace. What counts is
-// the workspace that the descriptors as they are ask for: `workspace(algorithm, &bytes)`. An entry that cuDNN ranked for
-// another math type than the descriptor's is only taken where no entry of its own does.
+// Puts into `chosen` the first of `found` (the fastest first) that runs within `limit` bytes of
+// workspace. What counts is the workspace that the descriptors as they are ask for:
+// `workspace(algorithm, &bytes)`. An entry that cuDNN ranked for another math type than the
+// descriptor's is only taken where no entry of its own does.
 template <typename Found, typename Algorithm, typename Workspace>
-cudnnStatus_t chooseAlgorithm(cudnnConvolutionDescriptor_t convolution, const Found* found, int count, size_t limit,
-                              Algorithm* chosen, Workspace workspace) {
+cudnnStatus_t chooseAlgorithm(cudnnConvolutionDescriptor_t convolution, const Found* found,
+                              int count, size_t limit, Algorithm* chosen, Workspace workspace) {
   cudnnMathType_t math;
   const cudnnStatus_t status = cudnnGetConvolutionMathType(convolution, &math);
   if (status != CUDNN_STATUS_SUCCESS) { return status; }
@@ -62,8 +65,9 @@ cudnnStatus_t chooseAlgorithm(cudnnConvolutionDescriptor_t convolution, const Fo
 }  // namespace caffe
 
 inline cudnnStatus_t cudnnGetConvolutionForwardAlgorithm(
-    cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnFilterDescriptor_t w, cudnnConvolutionDescriptor_t convolution,
-    cudnnTensorDescriptor_t y, cudnnConvolutionFwdPreference_t, size_t limit, cudnnConvolutionFwdAlgo_t* chosen) {
+    cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnFilterDescriptor_t w,
+    cudnnConvolutionDescriptor_t convolution, cudnnTensorDescriptor_t y,
+    cudnnConvolutionFwdPreference_t, size_t limit, cudnnConvolutionFwdAlgo_t* chosen) {
   // Twice the number of algorithms: each may be listed with and without tensor cores.
   cudnnConvolutionFwdAlgoPerf_t found[2 * CUDNN_CONVOLUTION_FWD_ALGO_COUNT];
   int count = 0;
@@ -72,14 +76,15 @@ inline cudnnStatus_t cudnnGetConvolutionForwardAlgorithm(
   if (status != CUDNN_STATUS_SUCCESS) { return status; }
   return caffe::cudnn::chooseAlgorithm(convolution, found, count, limit, chosen,
       [&](cudnnConvolutionFwdAlgo_t algorithm, size_t* bytes) {
-        return cudnnGetConvolutionForwardWorkspaceSize(handle, x, w, convolution, y, algorithm, bytes);
+        return cudnnGetConvolutionForwardWorkspaceSize(
+            handle, x, w, convolution, y, algorithm, bytes);
       });
 }
 
 inline cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm(
-    cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnTensorDescriptor_t dy, cudnnConvolutionDescriptor_t convolution,
-    cudnnFilterDescriptor_t dw, cudnnConvolutionBwdFilterPreference_t, size_t limit,
-    cudnnConvolutionBwdFilterAlgo_t* chosen) {
+    cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnTensorDescriptor_t dy,
+    cudnnConvolutionDescriptor_t convolution, cudnnFilterDescriptor_t dw,
+    cudnnConvolutionBwdFilterPreference_t, size_t limit, cudnnConvolutionBwdFilterAlgo_t* chosen) {
   cudnnConvolutionBwdFilterAlgoPerf_t found[2 * CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT];
   int count = 0;
   const cudnnStatus_t status = cudnnGetConvolutionBackwardFilterAlgorithm_v7(
@@ -87,13 +92,15 @@ inline cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm(
   if (status != CUDNN_STATUS_SUCCESS) { return status; }
   return caffe::cudnn::chooseAlgorithm(convolution, found, count, limit, chosen,
       [&](cudnnConvolutionBwdFilterAlgo_t algorithm, size_t* bytes) {
-        return cudnnGetConvolutionBackwardFilterWorkspaceSize(handle, x, dy, convolution, dw, algorithm, bytes);
+        return cudnnGetConvolutionBackwardFilterWorkspaceSize(
+            handle, x, dy, convolution, dw, algorithm, bytes);
       });
 }
 
 inline cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm(
-    cudnnHandle_t handle, cudnnFilterDescriptor_t w, cudnnTensorDescriptor_t dy, cudnnConvolutionDescriptor_t convolution,
-    cudnnTensorDescriptor_t dx, cudnnConvolutionBwdDataPreference_t, size_t limit,
+    cudnnHandle_t handle, cudnnFilterDescriptor_t w, cudnnTensorDescriptor_t dy,
+    cudnnConvolutionDescriptor_t convolution, cudnnTensorDescriptor_t dx,
+    cudnnConvolutionBwdDataPreference_t, size_t limit,
     cudnnConvolutionBwdDataAlgo_t* chosen) {
   cudnnConvolutionBwdDataAlgoPerf_t found[2 * CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT];
   int count = 0;
@@ -102,7 +109,8 @@ inline cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm(
   if (status != CUDNN_STATUS_SUCCESS) { return status; }
   return caffe::cudnn::chooseAlgorithm(convolution, found, count, limit, chosen,
       [&](cudnnConvolutionBwdDataAlgo_t algorithm, size_t* bytes) {
-        return cudnnGetConvolutionBackwardDataWorkspaceSize(handle, w, dy, convolution, dx, algorithm, bytes);
+        return cudnnGetConvolutionBackwardDataWorkspaceSize(
+            handle, w, dy, convolution, dx, algorithm, bytes);
       });
 }
 

@@ -50,11 +50,13 @@ CPU_EDITS = (
     Edit("python/caffe/io.py", "arr.tostring()", "arr.tobytes()"),
     Edit("python/caffe/io.py", "np.fromstring(datum.data,", "np.frombuffer(datum.data,"),
     Edit("python/caffe/io.py", "as_grey=", "as_gray="),
-    # Convolutions on the CPU by oneDNN, unless the layer says `engine: CAFFE`: the layer is an addition, below.
+    # oneDNN does convolutions on the CPU, unless the layer says `engine: CAFFE`; its layer is an
+    # addition, below.
     Edit(
         "src/caffe/layer_factory.cpp",
         '#include "caffe/layers/conv_layer.hpp"\n#include "caffe/layers/deconv_layer.hpp"',
-        '#include "caffe/layers/conv_layer.hpp"\n#include "caffe/layers/onednn_conv_layer.hpp"\n#include "caffe/layers/deconv_layer.hpp"',
+        '#include "caffe/layers/conv_layer.hpp"\n#include '
+        '"caffe/layers/onednn_conv_layer.hpp"\n#include "caffe/layers/deconv_layer.hpp"',
     ),
     Edit(
         "src/caffe/layer_factory.cpp",
@@ -64,7 +66,8 @@ CPU_EDITS = (
         "GetConvolutionLayer(\n"
         "    const LayerParameter& param) {\n"
         "  const ConvolutionParameter& conv_param = param.convolution_param();\n"
-        "  if (Caffe::mode() == Caffe::CPU && conv_param.engine() == ConvolutionParameter_Engine_DEFAULT) {\n"
+        "  if (Caffe::mode() == Caffe::CPU && conv_param.engine() == "
+        "ConvolutionParameter_Engine_DEFAULT) {\n"
         "    return shared_ptr<Layer<Dtype> >(new OneDNNConvolutionLayer<Dtype>(param));\n"
         "  }",
     ),
@@ -124,7 +127,8 @@ _FACTORY = "src/caffe/layer_factory.cpp"
 
 GPU_EDITS = (
     *CPU_EDITS,
-    # CUDA 13 dropped three members of cudaDeviceProp; the attributes of the same names are there in 12, too.
+    # CUDA 13 dropped three members of cudaDeviceProp; CUDA 12 has the attributes of the same names,
+    # too.
     Edit(
         _COMMON,
         "  cudaDeviceProp prop;\n  int device;\n",
@@ -139,13 +143,15 @@ GPU_EDITS = (
     Edit(_COMMON, "<< prop.clockRate", "<< attribute(cudaDevAttrClockRate)"),
     Edit(_COMMON, "(prop.deviceOverlap ?", "(attribute(cudaDevAttrGpuOverlap) ?"),
     Edit(_COMMON, "(prop.kernelExecTimeoutEnabled ?", "(attribute(cudaDevAttrKernelExecTimeout) ?"),
-    # cuBLAS and cuRAND that cannot start, as where there is no GPU: no errors, since the CPU works without.
+    # Where there is no GPU, cuBLAS and cuRAND cannot start. That is no error, since the CPU works
+    # without them.
     Edit(_COMMON, "LOG(ERROR)", "LOG(WARNING)"),
     # thrust is included and never used; the compilers for the CPU would not find it in CUDA 13.
     *(
         Edit(
             f"src/caffe/layers/{name}",
-            f'#include <vector>\n\n#include "thrust/device_vector.h"\n\n#include "caffe/layers/{name.split(".")[0]}.hpp"',
+            '#include <vector>\n\n#include "thrust/device_vector.h"\n\n#include '
+            f'"caffe/layers/{name.split(".")[0]}.hpp"',
             f'#include <vector>\n\n#include "caffe/layers/{name.split(".")[0]}.hpp"',
         )
         for name in ("cudnn_softmax_layer.cpp", "cudnn_softmax_layer.cu", "softmax_layer.cu")
@@ -168,7 +174,8 @@ GPU_EDITS = (
     Edit(
         "include/caffe/util/cudnn.hpp",
         '#include "caffe/proto/caffe.pb.h"\n\n#define CUDNN_VERSION_MIN',
-        '#include "caffe/proto/caffe.pb.h"\n#include "caffe/util/cudnn_algorithms.hpp"\n\n#define CUDNN_VERSION_MIN',
+        '#include "caffe/proto/caffe.pb.h"\n#include "caffe/util/cudnn_algorithms.hpp"\n\n'
+        "#define CUDNN_VERSION_MIN",
     ),
     *(
         Edit(
@@ -196,7 +203,8 @@ GPU_EDITS = (
         "  chosen_shape_ = bottom[0]->shape();\n\n"
         "  // Specify workspace limit",
     ),
-    # A cuDNN layer aborts where there is no GPU. In CPU mode the default is what it is in a build for the CPU.
+    # A cuDNN layer aborts where there is no GPU. In CPU mode the default is that of a build for the
+    # CPU.
     Edit(_FACTORY, "if (!use_dilation) {", "if (!use_dilation && Caffe::mode() == Caffe::GPU) {"),
     Edit(
         _FACTORY,
@@ -214,7 +222,8 @@ GPU_EDITS = (
         Edit(
             _FACTORY,
             f"#ifdef USE_CUDNN\n    engine = {layer}Parameter_Engine_CUDNN;",
-            f"#ifdef USE_CUDNN\n    if (Caffe::mode() == Caffe::GPU) engine = {layer}Parameter_Engine_CUDNN;",
+            "#ifdef USE_CUDNN\n    if (Caffe::mode() == Caffe::GPU) engine = "
+            f"{layer}Parameter_Engine_CUDNN;",
         )
         for layer in ("Pooling", "ReLU", "Sigmoid", "Softmax", "TanH")
     ),

@@ -1,4 +1,6 @@
-"""Writes the train and deploy nets of every variant: `python -m prototxt.generate` (`make prototxt`).
+"""Writes the train and deploy nets of every variant (`make prototxt`).
+
+    python -m prototxt.generate
 
 <variant>/{train,deploy}.prototxt                  the paper's network
 <variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (4.2)
@@ -27,11 +29,16 @@ from mcc_caffe.paper import (
 from prototxt.network import body
 
 HEADER = "# Written by `make prototxt` (prototxt/generate.py): change that, not this file.\n"
-SOURCE = "data/lmdb/train"  # the train nets' set; mcc_caffe.train puts the user's in its place
+SOURCE = "data/lmdb/train"  # of the train nets; mcc_caffe.train names the user's set instead
 
 
-def train_net(variant: Variant, without: str = None) -> str:
-    """Prototxt of the training net: the Python data layer, the network, the losses."""
+def train_net(variant: Variant, without: str | None = None) -> str:
+    """Return the prototxt of a training net: the Python data layer, the network, the losses.
+
+    Args:
+        variant: size of the network and its settings.
+        without: an ablation of section 4.2 (paper.ABLATIONS) or None.
+    """
     net = caffe.NetSpec()
     tops = [DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB]
     if without == WITHOUT_MASK:
@@ -48,25 +55,32 @@ def train_net(variant: Variant, without: str = None) -> str:
     body(net, variant, DATA_BLOB, without=without, train=True)
     if without == WITHOUT_POSE:
         net.silence = L.Silence(net[HEATMAPS_BLOB], ntop=0)
-    return text(net, variant, without, "train")
+    return format_net(net, variant, without, "train")
 
 
-def deploy_net(variant: Variant, without: str = None) -> str:
-    """Prototxt of the net for inference: `image` in; the mask's probabilities and the last stage's heatmaps out."""
+def deploy_net(variant: Variant, without: str | None = None) -> str:
+    """Return the prototxt of a net for inference.
+
+    It takes `image` and returns the mask's probabilities and the last stage's heatmaps.
+
+    Args:
+        variant: size of the network and its settings.
+        without: an ablation of section 4.2 (paper.ABLATIONS) or None.
+    """
     net = caffe.NetSpec()
     net[IMAGE_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))
     body(net, variant, IMAGE_BLOB, without=without)
-    return text(net, variant, without, "deploy")
+    return format_net(net, variant, without, "deploy")
 
 
-def text(net, variant: Variant, without: str, kind: str) -> str:
-    """The prototxt with its header and the net's name."""
+def format_net(net: caffe.NetSpec, variant: Variant, without: str | None, kind: str) -> str:
+    """Return a prototxt with its header and the net's name; `kind` is "train" or "deploy"."""
     name = "_".join(filter(None, ("MCC", variant.name, without, kind)))
     return f'{HEADER}name: "{name}"\n{net.to_proto()}'
 
 
-def nets() -> dict:
-    """{relative path: prototxt} of every net."""
+def nets() -> dict[str, str]:
+    """Return {relative path: prototxt} of every net."""
     files = {}
     for variant in VARIANTS.values():
         for without in (None, *ABLATIONS):
@@ -77,14 +91,15 @@ def nets() -> dict:
 
 
 def main() -> None:
+    """Run the command."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     write(nets(), pathlib.Path(__file__).parent)
 
 
-def write(files: dict, folder: pathlib.Path) -> None:
-    """Writes {relative path: text} below `folder`."""
+def write(files: dict[str, str], folder: pathlib.Path) -> None:
+    """Write {relative path: text} below `folder`."""
     for path, content in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
 """The mask-pose cascaded CNN (3.2, Fig. 3), top to bottom, one function a block.
 
-Layers and blobs have the names of the authors' released Caffe files, whose trunk is VGG-19's. A caffemodel
-that was trained with either prototxt therefore loads whole into the other by name, and VGG-19's weights and
-most of those of [9] (OpenPose's hand model) load by name as well.
+Layers and blobs have the names of the authors' released Caffe files, whose trunk is VGG-19's. A
+caffemodel that was trained with either prototxt therefore loads completely into the other by name.
+VGG-19's weights and most of those of [9] (OpenPose's hand model) load by name as well.
 """
 
+from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 
@@ -57,7 +58,14 @@ def filler(name: str) -> dict:
 
 
 def convolution(
-    net, bottom: str, name: str, channels: int, *, kernel: int, weights: dict, rate: float = 1.0
+    net: NetSpec,
+    bottom: str,
+    name: str,
+    channels: int,
+    *,
+    kernel: int,
+    weights: dict,
+    rate: float = 1.0,
 ) -> str:
     """Add a convolution that keeps the size of its maps; return the name of its blob.
 
@@ -75,15 +83,15 @@ def convolution(
     return name
 
 
-def relu(net, variant: Variant, blob: str) -> str:
+def relu(net: NetSpec, variant: Variant, blob: str) -> str:
     """Add an in-place ReLU of the variant's slope; return the name of its blob."""
     slope = {"negative_slope": variant.negative_slope} if variant.negative_slope else {}
     net[f"relu_{blob}"] = L.ReLU(net[blob], in_place=True, **slope)
     return blob
 
 
-def trunk(net, variant: Variant, image: str) -> str:
-    """Image -> F: 128 channels at stride 8 (3.2)."""
+def trunk(net: NetSpec, variant: Variant, image: str) -> str:
+    """Add VGG-19's trunk, image -> F of 128 channels at stride 8 (3.2); return the name of F."""
     blob, poolings = image, 0
     for layer in TRUNK:
         if layer is POOLING:
@@ -108,13 +116,16 @@ def trunk(net, variant: Variant, image: str) -> str:
     return relu(net, variant, FEATURE)
 
 
-def mask_stage(net, features: str) -> str:
-    """F -> the 2-channel mask scores, by one 1x1 convolution (release)."""
+def mask_stage(net: NetSpec, features: str) -> str:
+    """Add the mask stage, F -> 2 scores by one 1x1 convolution (release); return their name."""
     return convolution(net, features, MASK_SCORES, MASK_CLASSES, kernel=1, weights=OUTPUT_FILLER)
 
 
-def pose_stage(net, variant: Variant, stage: int, features: str) -> str:
-    """`features` -> 22 heatmaps, by five 7x7 and two 1x1 convolutions (release)."""
+def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str:
+    """Add a pose stage, `features` -> 22 heatmaps; return their name.
+
+    It has five 7x7 and two 1x1 convolutions (release).
+    """
     blob, hidden = features, filler(variant.stage_filler)
     for number in range(1, 7):
         blob = convolution(
@@ -138,8 +149,8 @@ def pose_stage(net, variant: Variant, stage: int, features: str) -> str:
     )
 
 
-def mask_loss(net, variant: Variant, scores: str) -> None:
-    """Softmax loss of the mask, summed over the cells and averaged over the images (Eq. 2)."""
+def mask_loss(net: NetSpec, variant: Variant, scores: str) -> None:
+    """Add the softmax loss of the mask, summed over cells, averaged over images (Eq. 2)."""
     net[MASK_LOSS_BLOB] = L.SoftmaxWithLoss(
         net[scores],
         net[MASK_LABEL_BLOB],
@@ -149,8 +160,8 @@ def mask_loss(net, variant: Variant, scores: str) -> None:
     )
 
 
-def heatmap_loss(net, variant: Variant, stage: int) -> None:
-    """L2 loss of one stage's heatmaps (Eq. 3), Caffe's sum / (2N)."""
+def heatmap_loss(net: NetSpec, variant: Variant, stage: int) -> None:
+    """Add the L2 loss of one stage's heatmaps (Eq. 3), Caffe's sum / (2N)."""
     net[stage_loss_blob(stage)] = L.EuclideanLoss(
         net[stage_blob(stage)],
         net[HEATMAPS_BLOB],
@@ -159,7 +170,9 @@ def heatmap_loss(net, variant: Variant, stage: int) -> None:
     )
 
 
-def body(net, variant: Variant, image: str, *, without: str = None, train: bool = False) -> None:
+def body(
+    net: NetSpec, variant: Variant, image: str, *, without: str | None = None, train: bool = False
+) -> None:
     """Add the network on the blob `image`, with the losses when it is for training.
 
     Args:

@@ -1,4 +1,4 @@
-"""Writes the solver of every training net: `python -m solver.generate` (`make prototxt`)."""
+"""Writes the solver of every training net (`make prototxt`): `python -m solver.generate`."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from prototxt.generate import write
 RELEASED = "release"  # the solver of the authors' files, beside the paper's own
 HEADER = "# Written by `make prototxt` (solver/generate.py): change that, not this file.\n"
 
-# Why a variant departs from the paper, by field of its Schedule.
+# Why a variant departs from the paper, by (variant, field of the solver).
 REASONS = {
     (RELEASED, "base_lr"): "release, as 3.3",
     (RELEASED, "lr_policy"): "release; the paper steps down every 50,000 iterations",
@@ -28,8 +28,14 @@ REASONS = {
 }
 
 
-def solver(variant: Variant, without: str = None, net: str = None, released: bool = False) -> str:
-    """Return the prototxt of the solver, each line with its reason.
+def solver(
+    variant: Variant,
+    *,
+    without: str | None = None,
+    net: str | None = None,
+    released: bool = False,
+) -> str:
+    """Return the prototxt of a solver, each line with its reason.
 
     Args:
         variant: size of the network and its settings.
@@ -69,8 +75,8 @@ def solver(variant: Variant, without: str = None, net: str = None, released: boo
         ("display", 0, "mcc_caffe.train shows the progress"),
     ]
     if schedule.type == "Adam":
-        place = next(place for place, line in enumerate(lines) if line[0] == "momentum")
-        lines.insert(place + 1, ("momentum2", 0.999, "Adam's usual value"))
+        fields = [field for field, *_ in lines]
+        lines.insert(fields.index("momentum") + 1, ("momentum2", 0.999, "Adam's usual value"))
     text = HEADER
     for field, value, reason in lines:
         reason = REASONS.get((kind, field), reason)
@@ -78,10 +84,10 @@ def solver(variant: Variant, without: str = None, net: str = None, released: boo
     return text
 
 
-def solvers() -> dict:
-    """{relative path: prototxt} of every solver."""
+def solvers() -> dict[str, str]:
+    """Return {relative path: prototxt} of every solver."""
     files = {
-        f"{variant.name}/solver{file_suffix(without)}.prototxt": solver(variant, without)
+        f"{variant.name}/solver{file_suffix(without)}.prototxt": solver(variant, without=without)
         for variant in VARIANTS.values()
         for without in (None, *ABLATIONS)
     }
@@ -90,6 +96,7 @@ def solvers() -> dict:
 
 
 def main() -> None:
+    """Run the command."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     write(solvers(), pathlib.Path(__file__).parent)
 
