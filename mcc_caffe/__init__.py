@@ -6,6 +6,19 @@ pose = HandPredictor().predict(image)
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` imports them
+    from mcc_caffe.core.errors import UserError as UserError
+    from mcc_caffe.data.samples import Sample as Sample
+    from mcc_caffe.data.samples import SampleSet as SampleSet
+    from mcc_caffe.paper import ABLATIONS as ABLATIONS
+    from mcc_caffe.paper import MINI as MINI
+    from mcc_caffe.paper import PAPER as PAPER
+    from mcc_caffe.paper import VARIANTS as VARIANTS
+    from mcc_caffe.paper import Variant as Variant
+    from mcc_caffe.predictor import HandPose as HandPose
+    from mcc_caffe.predictor import HandPredictor as HandPredictor
 
 __version__ = "0.1.0"
 
@@ -26,11 +39,11 @@ _PUBLIC = {
 __all__ = [*_PUBLIC, "__version__"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
-def __dir__() -> list:
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -1,7 +1,8 @@
-"""Every number of the paper, once, with its section; and the variants of the network built from them.
+"""Every number of the paper, once, with its section; and the network's variants built from them.
 
-The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang, Peng, Liu).
-Where it is silent the authors' release decides ("release" below): docs/differences.md says why.
+The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang,
+Peng, Liu). Where it is silent the authors' release decides ("release" below):
+docs/differences.md says why.
 """
 
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,8 @@ PIXEL_SCALE = 256.0  # the input is (BGR - GREY) / PIXEL_SCALE, as the network o
 
 # 3.2: network
 STRIDE = 8  # three poolings
-POSE_STAGES = range(
-    2, 7
-)  # the T = 5 sub-stages of the pose stage, by their numbers in the authors' release
+# The T = 5 sub-stages of the pose stage, by their numbers in the authors' release.
+POSE_STAGES = range(2, 7)
 LAST_STAGE = POSE_STAGES[-1]
 MASK_CLASSES = 2  # background, hand
 IGNORE_LABEL = 255  # mask label of samples that carry no mask
@@ -36,7 +36,8 @@ PYRAMID_CROP = 0.1  # of the image width, at most, from one level to the next
 PYRAMID_SMALLEST = 50  # pixels, the smallest level
 CONFIDENCE_THRESHOLD = 0.2
 
-# Blob names of the emitted nets: the release's, but for what our own data layer feeds, on which no weights hang
+# Blob names of the emitted nets: the release's, but for the blobs that our own data layer feeds, on
+# which no weights depend.
 DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB = "data", "mask_label", "heatmaps"
 IMAGE_BLOB = "image"  # input of the deploy nets
 MASK_BLOB = "conv6_2_CPM_prob"  # softmax of the mask head (deploy nets)
@@ -77,64 +78,86 @@ RELEASED_SCHEDULE = Schedule(max_iter=300_000, snapshot=1_000)
 
 @dataclass(frozen=True)
 class Variant:
-    """One size of the network. The defaults are the paper's."""
+    """One size of the network. The defaults are the paper's.
+
+    Attributes:
+        name: Of the variant.
+        input_size: m, the side of the input, pixels (3.1).
+        width: The factor on the channels of every hidden layer.
+        sigma: The deviation of the heatmaps' Gaussians, cells of stride 8 (3.3).
+        background: BACKGROUND_SUM or BACKGROUND_MAX (3.1).
+        batch_size: Images a training process and iteration (3.3).
+        mask_loss_weight: 3.3.
+        heatmap_loss_weight: 3.3.
+        trunk_filler: Caffe's name of the start values of conv1_1 to conv5_2 (release).
+        stage_filler: That of the hidden layers from conv5_3_CPM on (release).
+        stage_rate: The learning rate of the pose stages' weights, as a multiple of the trunk's
+            (release).
+        negative_slope: Of the ReLUs.
+        background_bias: The start value of the background map's bias, in every stage.
+        threads: The number of threads that train it on a CPU; None: one a core.
+        schedule: Of the solver.
+    """
 
     name: str
-    input_size: int = 368  # m, pixels (3.1)
-    width: float = 1.0  # factor on every hidden layer's channels
-    sigma: float = 1.5  # cells of the stride-8 heatmap (3.3)
-    background: str = BACKGROUND_SUM  # 3.1
-    batch_size: int = 13  # per process (3.3)
-    mask_loss_weight: float = 0.05  # 3.3
-    heatmap_loss_weight: float = 1.0  # 3.3
-    trunk_filler: str = "xavier"  # of conv1_1 to conv5_2; Caffe's name (release)
-    stage_filler: str = "gaussian"  # of the hidden layers from conv5_3_CPM on (release)
-    stage_rate: float = (
-        4.0  # learning rate of the pose stages' weights, as a multiple of the trunk's (release)
-    )
-    negative_slope: float = 0.0  # of the ReLUs
-    background_bias: float = 0.0  # start value of the background map's bias, in every stage
-    threads: int | None = None  # that train it on a CPU; None: one a core
+    input_size: int = 368
+    width: float = 1.0
+    sigma: float = 1.5
+    background: str = BACKGROUND_SUM
+    batch_size: int = 13
+    mask_loss_weight: float = 0.05
+    heatmap_loss_weight: float = 1.0
+    trunk_filler: str = "xavier"
+    stage_filler: str = "gaussian"
+    stage_rate: float = 4.0
+    negative_slope: float = 0.0
+    background_bias: float = 0.0
+    threads: int | None = None
     schedule: Schedule = field(default_factory=Schedule)
 
     @property
     def cells(self) -> int:
-        """Side of the mask and of the heatmaps, m / 8."""
+        """The side of the mask and of the heatmaps, m / 8."""
         return self.input_size // STRIDE
 
     def channels(self, full: int) -> int:
-        """Channels of a hidden layer that has `full` of them in the paper's network."""
+        """Return the channels of a hidden layer that has `full` of them in the paper's network."""
         return int(full * self.width)
 
 
 PAPER = Variant("paper")
 
-# For CPUs. Its maps are 16 x 16, so that the summed losses, and with them the gradients, are about a tenth of the paper's.
+# For CPUs. Its maps are 16 x 16, so that the summed losses, and with them the gradients, are about
+# a tenth of the paper's.
 MINI = replace(
     PAPER,
     name="mini",
     input_size=128,
     width=0.25,
     sigma=1.0,  # 1.5 cells of 16 would blur neighbouring fingers into one
-    # Of 16 x 16 cells a hand covers so few that its Gaussians pile up: the sum's map would make up 80 to 90 % of the loss.
+    # Of 16 x 16 cells a hand covers so few that its Gaussians pile up: the sum's map would make up
+    # 80 to 90 % of the loss.
     background=BACKGROUND_MAX,
     mask_loss_weight=0.5,  # at 0.05 the few mask cells are drowned by the heatmaps
-    negative_slope=0.1,  # of plain ReLUs of so narrow a net a third to a half die within some thousand iterations
-    trunk_filler="msra",  # learns faster here; at the paper's size and learning rate it diverges at once
+    # Of plain ReLUs of so narrow a net a third to a half die within some thousand iterations.
+    negative_slope=0.1,
+    # It learns faster here; at the paper's size and learning rate it diverges at once.
+    trunk_filler="msra",
     stage_filler="msra",
     stage_rate=1.0,
-    threads=1,  # its layers are too small to share: processes (--processes) are the better use of cores
+    # Its layers are too small to share: processes (--processes) are the better use of cores.
+    threads=1,
     background_bias=1.0,  # starts at the trivial answer (joints 0, background 1)
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )
 
 VARIANTS = {variant.name: variant for variant in (PAPER, MINI)}
 
-# The nets of a variant: the whole one and the two ablations of 4.2.
+# The ablations of 4.2: a variant without one of its two stages.
 WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)
 
 
 def file_suffix(without: str | None) -> str:
-    """What an ablation's prototxts, solvers and runs add to their names; empty for the whole network."""
+    """Return what an ablation's files and runs add to their names; "" for the full network."""
     return f"_{without}" if without else ""

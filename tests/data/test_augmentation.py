@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 
 from mcc_caffe.core.geometry import apply, letterbox
-from mcc_caffe.data.augmentation import Augmentation, warp_image, warp_keypoints, warp_mask
+from mcc_caffe.data.augmentation import (
+    BLUR_RANGE,
+    CHANNEL_GAIN_RANGE,
+    GAMMA_RANGE,
+    SATURATION_RANGE,
+    Augmentation,
+    ColourChange,
+    Window,
+    draw_window,
+    warp_image,
+    warp_keypoints,
+    warp_mask,
+)
 from mcc_caffe.paper import ROTATION_RANGE, SCALE_RANGE
 
 
@@ -58,7 +70,7 @@ def test_draws_stay_in_the_papers_ranges_and_fill_them():
 
 @pytest.mark.parametrize("size", [(640, 480), (300, 900), (2000, 1500), (150, 150)])
 def test_dots_are_found_again_at_the_warped_keypoints(size):
-    """A black dot on white at each keypoint: after any augmentation it is where the keypoint says."""
+    """A black dot on white at each keypoint is where the keypoint says, after any augmentation."""
     width, height = size
     rng = np.random.default_rng(1)
     radius = max(4, min(size) // 50)
@@ -112,3 +124,133 @@ def test_mask_label_samples_the_mask_at_the_cells_centres():
     assert (
         not label[:, :12].any() and label[:, 13:].all()
     )  # cell 12 covers 96..103, its centre is 99.5
+
+
+def test_a_window_fills_the_input():
+    """Hand-computed: 50 px of the image become 100 of the input, so pixel x is at 2 (x - left)."""
+    matrix = Augmentation(window=Window(30.0, 20.0, 50.0)).matrix(200, 120, 100)
+    np.testing.assert_allclose(matrix, [[2, 0, -60], [0, 2, -40]], atol=1e-12)
+    np.testing.assert_allclose(apply(matrix, [[30, 20], [80, 70]]), [[0, 0], [100, 100]])
+
+
+def test_a_window_is_turned_about_its_centre_and_mirrored():
+    """A quarter turn of a 100 px window into 100 px: (x, y) goes to (y', 99 - x'), then mirrors."""
+    window = Window(30.0, 20.0, 100.0)
+    turned = Augmentation(window=window, rotation=90).matrix(500, 500, 100)
+    np.testing.assert_allclose(apply(turned, [40, 25]), [5, 99 - 10], atol=1e-9)
+    mirrored = Augmentation(window=window, rotation=90, flip=True).matrix(500, 500, 100)
+    np.testing.assert_allclose(apply(mirrored, [40, 25]), [99 - 5, 99 - 10], atol=1e-9)
+
+
+class FixedDraws:
+    """Stands for a random generator whose uniform draws are given."""
+
+    def __init__(self, *draws):
+        self.draws = list(draws)
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        draw = self.draws.pop(0)
+        return low + (high - low) * np.asarray(draw, float)
+
+
+def keypoints_at(*points):
+    keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
+    for k, point in enumerate(points):
+        keypoints[k] = *point, 1
+    return keypoints
+
+
+def test_a_window_has_hand_computed_values():
+    """The keypoints' box is 40 x 20 about (60, 50)."""
+    keypoints = keypoints_at((40, 40), (80, 60), (50, 45))
+    centred = draw_window(FixedDraws(0, (0.5, 0.5)), keypoints, 2.0, 4.0)
+    np.testing.assert_allclose(centred, (60 - 40, 50 - 40, 80))  # side 2 x 40
+    # Half-way on a logarithmic scale between 2 and 4 is sqrt(8); the largest shift to the right is
+    # 0.8 of the margins, (113.14 - 40) / 2 and (113.14 - 20) / 2.
+    side = np.sqrt(8) * 40
+    shifted = draw_window(FixedDraws(0.5, (1, 1)), keypoints, 2.0, 4.0)
+    expected = (60 - side / 2 + 0.4 * (side - 40), 50 - side / 2 + 0.4 * (side - 20), side)
+    np.testing.assert_allclose(shifted, expected)
+
+
+def test_windows_hold_the_keypoints_and_fill_the_range():
+    rng = np.random.default_rng(0)
+    keypoints = keypoints_at((40, 40), (80, 60), (50, 45))
+    windows = np.array([draw_window(rng, keypoints, 1.1, 2.5) for _ in range(1000)])
+    x, y, side = windows.T
+    assert (x <= 40).all() and (x + side >= 80).all()
+    assert (y <= 40).all() and (y + side >= 60).all()
+    factor = side / 40
+    assert 1.1 <= factor.min() < 1.11 and 2.47 < factor.max() <= 2.5
+    assert abs(np.median(factor) - np.sqrt(1.1 * 2.5)) < 0.05
+
+
+@pytest.mark.parametrize("points", [(), [(40, 40)]])
+def test_fewer_than_two_keypoints_have_no_window(points):
+    assert draw_window(np.random.default_rng(0), keypoints_at(*points), 1.1, 2.5) is None
+
+
+def test_two_keypoints_in_one_pixel_have_a_window():
+    window = draw_window(FixedDraws(0, (0.5, 0.5)), keypoints_at((5, 5), (5, 5)), 2.0, 2.0)
+    np.testing.assert_allclose(window, (4, 4, 2))  # the box counts as 1 px
+
+
+def test_pixels_keypoints_and_mask_land_together_in_a_window():
+    """A white square of 24 px with a keypoint at its centre, which is also the mask."""
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        image, mask = np.zeros((300, 400, 3), np.uint8), np.zeros((300, 400), np.uint8)
+        image[138:163, 188:213], mask[138:163, 188:213] = 255, 1
+        keypoints = keypoints_at((200, 150), (160, 120), (230, 190))
+        drawn = Augmentation.draw(rng)
+        window = draw_window(rng, keypoints, 1.1, 2.5)
+        matrix = Augmentation(1.0, drawn.rotation, drawn.crop, drawn.flip, window).matrix(
+            400, 300, 128
+        )
+        x, y, present = warp_keypoints(keypoints, matrix, 128)[0]
+        assert present
+        white = np.argwhere(warp_image(image, matrix, 128)[..., 0] > 191)
+        label = np.argwhere(warp_mask(mask, matrix, 16))
+        if white.min() > 1 and white.max() < 126:  # the square is not cut off
+            assert np.abs(white.mean(axis=0) - (y, x)).max() < 0.6
+            assert np.abs(8 * label.mean(axis=0) + 3.5 - (y, x)).max() < 4
+
+
+def test_a_colour_change_has_hand_computed_values():
+    image = np.full((8, 8, 3), (0, 64, 255), np.uint8)
+    unchanged = ColourChange(gamma=1.0, gains=(1.0, 1.0, 1.0), saturation=1.0, blur=0.0)
+    np.testing.assert_array_equal(unchanged.apply(image), image)
+    darker = ColourChange(gamma=2.0, gains=(1.0, 1.0, 1.0), saturation=1.0, blur=0.0)
+    assert darker.apply(image)[0, 0].tolist() == [0, 16, 255]  # 255 (64 / 255)^2 = 16.06
+    gained = ColourChange(gamma=1.0, gains=(1.25, 0.8, 1.25), saturation=1.0, blur=0.0)
+    assert gained.apply(image)[0, 0].tolist() == [0, 51, 255]  # 0.8 x 64 = 51.2; 255 is the most
+    grey = ColourChange(gamma=1.0, gains=(1.0, 1.0, 1.0), saturation=0.0, blur=0.0)
+    luma = round(0.587 * 64 + 0.299 * 255)
+    assert grey.apply(image)[0, 0].tolist() == [luma] * 3
+
+
+def test_blur_spreads_a_point_and_keeps_its_place():
+    image = np.zeros((21, 21, 3), np.uint8)
+    image[10, 10] = 255
+    blurred = ColourChange(gamma=1.0, gains=(1.0, 1.0, 1.0), saturation=1.0, blur=1.5).apply(image)
+    assert blurred[10, 10, 0] == blurred.max() == round(255 / (2 * np.pi * 1.5**2))
+    np.testing.assert_array_equal(blurred, blurred[::-1, ::-1])
+
+
+def test_draws_of_colours_stay_in_their_ranges():
+    rng = np.random.default_rng(0)
+    changes = [ColourChange.draw(rng) for _ in range(2000)]
+    exponents = np.log2([change.gamma for change in changes])
+    gains = np.array([change.gains for change in changes])
+    saturations = np.array([change.saturation for change in changes])
+    blurs = np.array([change.blur for change in changes])
+    for values, (low, high) in (
+        (exponents, GAMMA_RANGE),
+        (gains, CHANNEL_GAIN_RANGE),
+        (saturations, SATURATION_RANGE),
+        (blurs[blurs > 0], BLUR_RANGE),
+    ):
+        margin = 0.05 * (high - low)
+        assert low <= values.min() < low + margin and high - margin < values.max() <= high
+    assert 0.45 < np.mean(saturations == 1) < 0.55
+    assert 0.2 < np.mean(blurs > 0) < 0.3

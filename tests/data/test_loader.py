@@ -1,5 +1,6 @@
 """The loader: what a batch holds, its order over ranks and resumes, and its errors."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,8 +13,21 @@ import skimage.data
 
 from mcc_caffe.core.geometry import reduction, warp
 from mcc_caffe.core.heatmaps import encode
-from mcc_caffe.data.augmentation import Augmentation, warp_image
-from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError, batch_indices, fill
+from mcc_caffe.data.augmentation import (
+    Augmentation,
+    draw_window,
+    warp_image,
+    warp_keypoints,
+)
+from mcc_caffe.data.loader import (
+    Loader,
+    LoaderConfig,
+    LoaderError,
+    batch_indices,
+    fill,
+    lend_loader,
+    take_loader,
+)
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import IGNORE_LABEL
 from tests.support.hands import write_set
@@ -61,7 +75,10 @@ def test_a_batch_holds_the_letterboxed_sample(drawn_set):
 @pytest.mark.parametrize("size", [(2000, 1500), (1999, 1501), (641, 479)])
 @pytest.mark.parametrize("input_size", [368, 128])
 def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_size):
-    """A photograph as JPEG and the same pixels as PNG, which is always decoded whole: 3 of 256 levels apart on average at the most."""
+    """A photograph as JPEG and the same pixels as PNG, which is always decoded at full size.
+
+    They are 3 of 256 levels apart on average at the most.
+    """
     photograph = cv2.imencode(
         ".jpg", cv2.resize(skimage.data.astronaut()[..., ::-1], size, interpolation=cv2.INTER_AREA)
     )[1].tobytes()
@@ -202,6 +219,9 @@ def test_workers_end_with_the_loader(drawn_set):
         ({"augment": 1}, "augment is 1, a bool is needed"),
         ({"input_size": 100}, "input_size is 100, it must be a multiple of 8"),
         ({"workers": -1}, "workers is -1, it must be 0 or more"),
+        ({"largest_window": 2.5}, "are 0.0 and 2.5, they must be 0, or from 1 on"),
+        ({"smallest_window": 1.1}, "are 1.1 and 0.0, they must be 0, or from 1 on"),
+        ({"smallest_window": 3, "largest_window": 2}, "are 3 and 2, they must be 0, or from 1 on"),
     ],
 )
 def test_a_bad_param_str_is_explained(change, message):
@@ -220,3 +240,69 @@ def test_a_param_str_that_is_no_json_object_is_explained(text):
 def test_param_str_round_trip():
     setting = config("a/b", seed=3, augment=False)
     assert LoaderConfig.from_json(setting.to_json()) == setting
+
+
+def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
+    """The batch is the warp of the same draws: first 3.3's augmentation, then the window."""
+    setting = config(drawn_set, smallest_window=1.1, largest_window=2.5, workers=0)
+    with Loader(setting) as loader:
+        ((arrays, keys),) = copies(loader, 1)
+    samples = SampleSet(drawn_set)
+    index = batch_indices(setting, len(samples), 0, 0, 1)[1]
+    sample, rng = samples[index], np.random.default_rng((setting.seed, 1, 0, 0, 1))
+    drawn = Augmentation.draw(rng)
+    window = draw_window(rng, sample.keypoints, 1.1, 2.5)
+    augmentation = dataclasses.replace(drawn, scale=1.0, window=window)
+    height, width = sample.image().shape[:2]
+    matrix = augmentation.matrix(width, height, 64)
+    assert keys[1] == sample.key and matrix[0, :2] @ matrix[0, :2] == pytest.approx(
+        (64 / window.side) ** 2
+    )
+    keypoints = warp_keypoints(sample.keypoints, matrix, 64)
+    np.testing.assert_array_equal(arrays["heatmaps"][1], encode(keypoints, 8, 1.0))
+    expected = (warp_image(sample.image(), matrix, 64).astype(np.float32) - 128) / 256
+    np.testing.assert_allclose(arrays["data"][1], expected.transpose(2, 0, 1), atol=0.03)
+    plain = Augmentation().matrix(width, height, 64)
+    assert np.linalg.det(matrix[:, :2]) ** 2 > np.linalg.det(plain[:, :2]) ** 2  # closer
+
+
+def test_a_sample_without_keypoints_is_seen_in_the_whole_picture(drawn_samples):
+    missing = np.tile(np.float32([-1, -1, 0]), (21, 1))
+    sample = dataclasses.replace(drawn_samples[0], keypoints=missing)
+    pair = []
+    for windows in ({}, {"smallest_window": 1.1, "largest_window": 2.5}):
+        setting = config("unused", **windows)
+        arrays = [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
+        fill(setting, sample, np.random.default_rng(5), *arrays)
+        pair.append(arrays)
+    for plain, windowed in zip(*pair):
+        np.testing.assert_array_equal(plain, windowed)
+
+
+def test_colours_change_the_picture_and_nothing_else(drawn_set):
+    batches = []
+    for colours in (False, True):
+        with Loader(config(drawn_set, colours=colours, workers=0)) as loader:
+            batches += copies(loader, 1)
+    (plain, keys), (coloured, coloured_keys) = batches
+    assert keys == coloured_keys
+    assert np.abs(plain["data"] - coloured["data"]).max() > 0.05
+    np.testing.assert_array_equal(plain["mask_label"], coloured["mask_label"])
+    np.testing.assert_array_equal(plain["heatmaps"], coloured["heatmaps"])
+
+
+def test_without_augmentation_windows_and_colours_are_off(drawn_set):
+    batches = []
+    for options in ({}, {"smallest_window": 1.1, "largest_window": 2.5, "colours": True}):
+        with Loader(config(drawn_set, augment=False, workers=0, **options)) as loader:
+            batches.append(copies(loader, 1))
+    assert_same(*batches)
+
+
+def test_a_lent_loader_is_taken_once(drawn_set):
+    setting = config(drawn_set, workers=0)
+    loader = Loader(setting)
+    lend_loader(loader)
+    with pytest.raises(LoaderError, match="the loader was started with .*seed=0.* the net says"):
+        take_loader(config(drawn_set, workers=0, seed=9))
+    assert take_loader(setting) is loader and take_loader(setting) is None
