@@ -124,7 +124,7 @@ def describe(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path
         for layer, blobs in read_caffemodel(weights)[0].items()
         for index, blob in enumerate(blobs)
     }
-    np.savez(folder / "weights.npz", **arrays)
+    np.savez(folder / "weights.npz", **arrays)  # type: ignore[arg-type]  # mypy sees allow_pickle
 
 
 def measure(

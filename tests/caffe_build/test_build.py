@@ -36,7 +36,7 @@ def test_failure_lines_are_those_that_tell(tmp_path):
 
 @pytest.fixture
 def fake_tools(tmp_path, monkeypatch):
-    """cmake, ninja, c++ and protoc that do nothing and succeed; a test overwrites the one that is to fail."""
+    """Make cmake, ninja, c++ and protoc that only succeed; a test overwrites the one to fail."""
     tools = tmp_path / "tools"
     for name in ("cmake", "ninja", "c++", "protoc"):
         write_program(tools / name, "exit 0")
@@ -146,7 +146,10 @@ def test_missing_tools_and_little_room(caffe_like_tree, tmp_path, fake_tools, mo
 
 def test_the_second_of_two_builds_waits_and_says_so(tmp_path, capfd):
     path = tmp_path / "lock"
-    code = "import sys, pathlib, caffe_build.build as b\nwith b.lock(pathlib.Path(sys.argv[1])) as waited: print(waited)"
+    code = (
+        "import sys, pathlib, caffe_build.build as b\n"
+        "with b.lock(pathlib.Path(sys.argv[1])) as waited: print(waited)"
+    )
     with build.lock(path) as waited:
         assert not waited
         second = subprocess.Popen(

@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, caffe_like_tree):
 
 
 def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
-    """Runs setup.sh where `id -u` says 1000, with a dpkg that has all or no packages, and without apt's real programs."""
+    """Run setup.sh as user 1000, with a dpkg that has all or no packages, without the real apt."""
     tools = tmp_path / "tools"
     write_program(tools / "id", "echo 1000")
     write_program(

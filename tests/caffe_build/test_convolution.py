@@ -33,7 +33,8 @@ def convolution(tmp_path, engine, shape, images=2, bottoms=1):
     """A net of one convolution of random weights, the same for every engine."""
     inside, outside, kernel, stride, pad, group, bias, dilation, width, height = shape
     tops = [
-        f'layer {{ name: "x{i}" type: "Input" top: "x{i}" input_param {{ shape {{ dim: {images} dim: {inside} dim: {height} dim: {width} }} }} }}'
+        f'layer {{ name: "x{i}" type: "Input" top: "x{i}" input_param {{ shape {{ '
+        f"dim: {images} dim: {inside} dim: {height} dim: {width} }} }} }}"
         for i in range(bottoms)
     ]
     wired = " ".join(f'bottom: "x{i}" top: "y{i}"' for i in range(bottoms))
@@ -42,8 +43,9 @@ def convolution(tmp_path, engine, shape, images=2, bottoms=1):
         "force_backward: true\n"
         + "\n".join(tops)
         + f"""
-        layer {{ name: "y" type: "Convolution" {wired} convolution_param {{ num_output: {outside} kernel_size: {kernel} stride: {stride}
-            pad: {pad} group: {group} bias_term: {str(bias).lower()} dilation: {dilation} engine: {engine} }} }}"""
+        layer {{ name: "y" type: "Convolution" {wired} convolution_param {{
+            num_output: {outside} kernel_size: {kernel} stride: {stride} pad: {pad} group: {group}
+            bias_term: {str(bias).lower()} dilation: {dilation} engine: {engine} }} }}"""
     )
     net = caffe.Net(str(path), caffe.TRAIN)
     rng = np.random.default_rng(0)
@@ -126,8 +128,10 @@ def test_the_layer_says_which_convolution_runs(tmp_path, engine, ran):
 def pooled(tmp_path, values):
     path = tmp_path / "pool.prototxt"
     path.write_text(f"""force_backward: true
-        layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 1 dim: 1 dim: {values.shape[0]} dim: {values.shape[1]} }} }} }}
-        layer {{ name: "y" type: "Pooling" bottom: "x" top: "y" pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}""")
+        layer {{ name: "x" type: "Input" top: "x" input_param {{
+            shape {{ dim: 1 dim: 1 dim: {values.shape[0]} dim: {values.shape[1]} }} }} }}
+        layer {{ name: "y" type: "Pooling" bottom: "x" top: "y"
+            pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}""")
     net = caffe.Net(str(path), caffe.TRAIN)
     net.blobs["x"].data[0, 0] = values
     net.forward()
@@ -155,7 +159,8 @@ def test_relu_in_place_by_hand(tmp_path, slope):
     path.write_text(f"""force_backward: true
         layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: 1 dim: 37 }} }} }}
         layer {{ name: "y" type: "Power" bottom: "x" top: "y" }}
-        layer {{ name: "relu" type: "ReLU" bottom: "y" top: "y" relu_param {{ negative_slope: {slope} }} }}""")
+        layer {{ name: "relu" type: "ReLU" bottom: "y" top: "y"
+            relu_param {{ negative_slope: {slope} }} }}""")
     net = caffe.Net(str(path), caffe.TRAIN)
     values = np.arange(-18, 19, dtype=np.float32)
     net.blobs["x"].data[0] = values

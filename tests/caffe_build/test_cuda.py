@@ -1,4 +1,4 @@
-"""The build with CUDA: every decision on the way, without CUDA, without a network and without compiling Caffe."""
+"""The build with CUDA: its decisions, without CUDA, a network, or compiling Caffe."""
 
 import dataclasses
 import json
@@ -34,6 +34,10 @@ def test_the_edits_for_cuda_take_in_the_places_they_were_written_for(tmp_path):
         factory.count("Caffe::mode() == Caffe::GPU") == 7
     )  # convolutions and six more kinds of layers
     assert "thrust" not in "".join(path.read_text() for path in tmp_path.rglob("*.cu"))
+    convolution = (tmp_path / "src/caffe/layers/cudnn_conv_layer.cpp").read_text()
+    header = (tmp_path / "include/caffe/layers/cudnn_conv_layer.hpp").read_text()
+    assert convolution.count("== chosen_shape_) { return; }") == 1
+    assert header.count("vector<int> chosen_shape_;") == 1
 
 
 def test_the_key_of_a_build_with_cuda_changes_with_the_toolkit():
@@ -65,7 +69,10 @@ def cuda_toolkit(
     libraries=("cudart",),
     compiling="exit 0",
 ) -> Path:
-    """A toolkit whose nvcc answers what is asked of it before a build; `compiling` is what it does with a source file."""
+    """Make a toolkit whose nvcc answers the questions before a build.
+
+    `compiling` is the shell command that it runs for a source file.
+    """
     write_nvcc = f"""case "$*" in
     --version) echo "Cuda compilation tools, release {version}, V{version}.88" ;;
     *--dryrun*) echo "#\\$ TOP={root}/bin/.." >&2 ;;
@@ -127,10 +134,12 @@ def test_the_toolkit_that_is_found(tmp_path, no_system, monkeypatch):
         ({}, {"CUDAHOSTCXX": "g++-99"}, "no compiler g..-99.*CUDAHOSTCXX="),
         (
             {
-                "compiling": "echo '#error -- unsupported GNU version! gcc versions later than 11 are not supported!' >&2; exit 1"
+                "compiling": "echo '#error -- unsupported GNU version! "
+                "gcc versions later than 11 are not supported!' >&2; exit 1"
             },
             {},
-            "too new for .*nvcc, which takes gcc up to 11: install g..-11.*CUDAHOSTCXX=g..-11 make caffe GPU=1",
+            "too new for .*nvcc, which takes gcc up to 11: "
+            "install g..-11.*CUDAHOSTCXX=g..-11 make caffe GPU=1",
         ),
         (
             {"compiling": "echo 'nvcc fatal: no ptxas' >&2; exit 1"},
@@ -248,7 +257,8 @@ def test_pip_that_fails_is_one_error_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
         CompileError,
-        match=r"pip could not get .*\(ERROR: No matching distribution.*look at the network, or .*CUDA_TOOLKIT_ROOT",
+        match=r"pip could not get .*\(ERROR: No matching distribution.*"
+        r"look at the network, or .*CUDA_TOOLKIT_ROOT",
     ):
         cuda._install(["nvidia-cublas==13.1.0.3"], tmp_path / "wheels")
     monkeypatch.setattr(
@@ -260,25 +270,35 @@ def test_pip_that_fails_is_one_error_with_the_remedy(tmp_path, monkeypatch):
 
 # --- cuDNN's algorithms
 
-CUDNN_H = """  // the part of cudnn.h that cudnn_algorithms.hpp looks at, with algorithms that answer by their number
+# The part of cudnn.h that cudnn_algorithms.hpp looks at; an algorithm's number decides its answers.
+CUDNN_H = """
 #include <cstddef>
 enum cudnnStatus_t { CUDNN_STATUS_SUCCESS, CUDNN_STATUS_NOT_SUPPORTED };
 enum cudnnMathType_t { CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH };
-typedef int cudnnHandle_t, cudnnTensorDescriptor_t, cudnnFilterDescriptor_t, cudnnConvolutionDescriptor_t;
-inline cudnnStatus_t cudnnGetConvolutionMathType(int, cudnnMathType_t* math) { *math = CUDNN_DEFAULT_MATH; return CUDNN_STATUS_SUCCESS; }
+typedef int cudnnHandle_t, cudnnTensorDescriptor_t, cudnnFilterDescriptor_t;
+typedef int cudnnConvolutionDescriptor_t;
+inline cudnnStatus_t cudnnGetConvolutionMathType(int, cudnnMathType_t* math) {
+  *math = CUDNN_DEFAULT_MATH;
+  return CUDNN_STATUS_SUCCESS;
+}
 """
 CUDNN_FUNCTIONS = """
 typedef int cudnnConvolution{name}Algo_t;
 enum {{ CUDNN_CONVOLUTION_{NAME}_ALGO_COUNT = 3 }};
-struct cudnnConvolution{name}AlgoPerf_t {{ int algo; cudnnStatus_t status; std::size_t memory; cudnnMathType_t mathType; }};
-inline cudnnStatus_t cudnnGetConvolution{long_name}Algorithm_v7(int, int, int, int, int, int, int* count, cudnnConvolution{name}AlgoPerf_t* found) {{
+struct cudnnConvolution{name}AlgoPerf_t {{
+  int algo; cudnnStatus_t status; std::size_t memory; cudnnMathType_t mathType;
+}};
+inline cudnnStatus_t cudnnGetConvolution{long_name}Algorithm_v7(
+    int, int, int, int, int, int, int* count, cudnnConvolution{name}AlgoPerf_t* found) {{
   // 0 fails; 1 is ranked for another math; 2 to 4 are right, with less and less workspace
   for (*count = 0; *count < 5; ++*count) {{
-    found[*count] = {{*count, *count ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED, 0, *count == 1 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH}};
+    found[*count] = {{*count, *count ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED, 0,
+                     *count == 1 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH}};
   }}
   return CUDNN_STATUS_SUCCESS;
 }}
-inline cudnnStatus_t cudnnGetConvolution{long_name}WorkspaceSize(int, int, int, int, int, int algorithm, std::size_t* bytes) {{
+inline cudnnStatus_t cudnnGetConvolution{long_name}WorkspaceSize(
+    int, int, int, int, int, int algorithm, std::size_t* bytes) {{
   const std::size_t mib[] = {{0, 1, 100, 4, 2}};
   *bytes = mib[algorithm] << 20;
   return CUDNN_STATUS_SUCCESS;
@@ -290,9 +310,12 @@ CHOOSE = """
 int main() {
   for (std::size_t mib : {3, 1, 0}) {
     int chosen[3] = {-1, -1, -1};
-    cudnnGetConvolutionForwardAlgorithm(0, 0, 0, 0, 0, CUDNN_CONVOLUTION_FWD_SPECIFY_WORKSPACE_LIMIT, mib << 20, &chosen[0]);
-    cudnnGetConvolutionBackwardFilterAlgorithm(0, 0, 0, 0, 0, CUDNN_CONVOLUTION_BWD_FILTER_SPECIFY_WORKSPACE_LIMIT, mib << 20, &chosen[1]);
-    cudnnGetConvolutionBackwardDataAlgorithm(0, 0, 0, 0, 0, CUDNN_CONVOLUTION_BWD_DATA_SPECIFY_WORKSPACE_LIMIT, mib << 20, &chosen[2]);
+    cudnnGetConvolutionForwardAlgorithm(
+        0, 0, 0, 0, 0, CUDNN_CONVOLUTION_FWD_SPECIFY_WORKSPACE_LIMIT, mib << 20, &chosen[0]);
+    cudnnGetConvolutionBackwardFilterAlgorithm(
+        0, 0, 0, 0, 0, CUDNN_CONVOLUTION_BWD_FILTER_SPECIFY_WORKSPACE_LIMIT, mib << 20, &chosen[1]);
+    cudnnGetConvolutionBackwardDataAlgorithm(
+        0, 0, 0, 0, 0, CUDNN_CONVOLUTION_BWD_DATA_SPECIFY_WORKSPACE_LIMIT, mib << 20, &chosen[2]);
     std::printf("%d %d %d\\n", chosen[0], chosen[1], chosen[2]);
   }
   std::printf("%zu\\n", caffe::cudnn::workspaceLimit() >> 20);
@@ -321,7 +344,8 @@ def test_how_an_algorithm_is_chosen(tmp_path):
     lines = subprocess.run(
         [tmp_path / "choose"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    # Within 3 MiB the ranked ones 2 and 3 do not fit; within 1 only the one of the other math does; within 0 none.
+    # Within 3 MiB the ranked ones 2 and 3 do not fit; within 1 only the one of the other math does;
+    # within 0 none.
     assert lines == ["4 4 4", "1 1 1", "-1 -1 -1", "8"]
     told = {**os.environ, "CAFFE_CUDNN_WORKSPACE_MIB": "64"}
     assert subprocess.run(
@@ -344,7 +368,10 @@ def test_how_an_algorithm_is_chosen(tmp_path):
 
 @pytest.fixture
 def linked_cuda(tmp_path, monkeypatch):
-    """A cache with a build with CUDA, which is linked, and one for the CPU; both load. Gives a function (gpu) -> the one that is taken."""
+    """Return a function (gpu) -> the build that the command takes, "gpu" or "cpu".
+
+    The cache has a build with CUDA, which is linked, and one for the CPU; both load.
+    """
     monkeypatch.setattr(source, "choose_source", lambda tree: source.DEBIAN)
     monkeypatch.setattr(build, "is_usable", lambda prefix: prefix.is_dir())
     monkeypatch.setattr(cuda, "find_toolkit", lambda cache: TOOLKIT)

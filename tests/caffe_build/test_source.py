@@ -98,7 +98,7 @@ def test_the_key_of_a_tree_follows_its_sources_only(tmp_path):
 
 ONE_LINE = """
 # deb http://off.example/debian bookworm main
-deb [arch=amd64 signed-by=/usr/share/keyrings/d.gpg] http://mirror.example/debian bookworm main contrib  # trailing words
+deb [arch=amd64 signed-by=/usr/share/d.gpg] http://mirror.example/debian bookworm main contrib  # words
 deb-src http://mirror.example/debian bookworm main
 deb http://mirror.example/debian bookworm-updates main
 deb http://security.example/debian-security bookworm-security main
@@ -154,7 +154,7 @@ def test_one_line_sources():
         "http://mirror.example/debian",
         ("bookworm",),
         ("main", "contrib"),
-        {"signed-by": "/usr/share/keyrings/d.gpg"},
+        {"signed-by": "/usr/share/d.gpg"},
     )
     # A vendor may call its suite bookworm too; the archive that also has the updates comes first.
     assert uris(entries, "bookworm") == [
@@ -174,7 +174,8 @@ def test_deb822_sources():
     ]
     assert entries[0].components == ("main", "non-free-firmware")
     assert entries[0].as_source("bullseye", "main") == (
-        "Types: deb-src\nURIs: http://mirror.example/debian/\nSuites: bullseye\nComponents: main\nsigned-by: \n"
+        "Types: deb-src\nURIs: http://mirror.example/debian/\n"
+        "Suites: bullseye\nComponents: main\nsigned-by: \n"
         " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n -----END PGP PUBLIC KEY BLOCK-----\n"
     )
 
@@ -182,7 +183,8 @@ def test_deb822_sources():
 def test_ubuntus_sources():
     (archive,) = apt.archives(apt.parse_sources(UBUNTU), "noble")
     assert archive.as_source(source.UBUNTU.suite, source.UBUNTU.component) == (
-        "Types: deb-src\nURIs: http://proxy.example:8080/ubuntu/\nSuites: focal\nComponents: universe\n"
+        "Types: deb-src\nURIs: http://proxy.example:8080/ubuntu/\n"
+        "Suites: focal\nComponents: universe\n"
         "signed-by: /usr/share/keyrings/ubuntu-archive-keyring.gpg\n"
     )
 

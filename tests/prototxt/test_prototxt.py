@@ -1,4 +1,4 @@
-"""The emitted nets and solvers: what is committed is what the generators write, and real Caffe agrees with it."""
+"""The committed nets and solvers are those that the generators write, and Caffe reads them."""
 
 import json
 
@@ -265,7 +265,10 @@ def test_without_mask_the_stages_see_f_alone():
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_loss_of_zero_output(variant, tmp_path):
-    """The paper's "6K": with zero output each stage's loss is half the heatmaps' energy, the mask's ln 2 a cell."""
+    """The paper's "6K": with zero output a stage's loss is half the heatmaps' energy.
+
+    The mask's loss is then ln 2 a cell.
+    """
     rng = np.random.default_rng(3)
     source = write_set(tmp_path / "set", [drawn_sample(rng, "one", 368, 368)])
     net = train(variant, source, tmp_path, batch_size=1)
@@ -299,7 +302,7 @@ def test_first_loss_of_the_paper(tmp_path):
 def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
     """Weights zero, the background map's bias 1: every stage answers "joints 0, background 1"."""
     net = train(MINI, drawn_set, tmp_path)
-    for name, blobs in net.params.items():
+    for blobs in net.params.values():
         for blob in blobs:
             blob.data[...] = 0
     for stage in POSE_STAGES:
