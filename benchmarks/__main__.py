@@ -172,7 +172,8 @@ def main(argv: list[str] | None = None) -> None:
             with progress_bar(steps, unit="figure", dynamic_ncols=True) as bar:
                 for job in bar:
                     bar.set_description(job.label)
-                    results["tables"].setdefault(job.table, []).extend(job.run())
+                    rows = job.run()  # first: an interrupted job leaves no empty table
+                    results["tables"].setdefault(job.table, []).extend(rows)
         finally:  # an interrupted run leaves what it has measured
             results["seconds"] = time.perf_counter() - start
             write(results, options.out, options.report)

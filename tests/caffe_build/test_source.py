@@ -98,7 +98,7 @@ def test_the_key_of_a_tree_follows_its_sources_only(tmp_path):
 
 ONE_LINE = """
 # deb http://off.example/debian bookworm main
-deb [arch=amd64 signed-by=/usr/share/d.gpg] http://mirror.example/debian bookworm main contrib  # words
+deb [arch=amd64 signed-by=/usr/share/d.gpg] http://mirror.example/debian bookworm main contrib # x
 deb-src http://mirror.example/debian bookworm main
 deb http://mirror.example/debian bookworm-updates main
 deb http://security.example/debian-security bookworm-security main
