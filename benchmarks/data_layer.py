@@ -32,7 +32,8 @@ from data_tools.readers import onehand10k
 from data_tools.readers.shared import encode_mask
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.loader import Loader
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import (

@@ -45,7 +45,8 @@ from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
-from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.loader import Loader
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.writers import FolderWriter, RecordWriter
 from mcc_caffe.paper import (

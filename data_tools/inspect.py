@@ -24,7 +24,8 @@ from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import compose, invert, resize, to_cells
 from mcc_caffe.data import sheet
-from mcc_caffe.data.loader import LoaderConfig, fill
+from mcc_caffe.data.batches import fill
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINTS, PIXEL_SCALE, VARIANTS
 

@@ -7,15 +7,16 @@ layer {
   }
 }
 
-`param_str` is JSON with the keys of loader.LoaderConfig. A net without a mask stage leaves the top
-`mask_label` out.
+`param_str` is JSON with the keys of loader_config.LoaderConfig. A net without a mask stage leaves
+the top `mask_label` out.
 """
 
 from typing import Any
 
 import caffe
 
-from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError, take_loader
+from mcc_caffe.data.loader import Loader, take_loader
+from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, MASK_LABEL_BLOB
 
 # The blobs that the layer fills, by their number.

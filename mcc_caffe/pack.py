@@ -91,7 +91,7 @@ def make_metadata(
 def read_data_settings(path: pathlib.Path) -> dict[str, Any]:
     """Return the settings of the data layer in the run whose snapshot `path` is.
 
-    They are those of `mcc_caffe.data.loader.LoaderConfig`; empty if `path` belongs to no run.
+    They are those of `mcc_caffe.data.loader_config.LoaderConfig`; empty if `path` is of no run.
     """
     prototxt = path.absolute().parent.parent / "train.prototxt"
     layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []

@@ -36,7 +36,7 @@ from mcc_caffe.core.commands import command_parser, input_side, positive, run_co
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
-from mcc_caffe.data.loader import LoaderConfig
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch

@@ -13,7 +13,7 @@ import pathlib
 import caffe
 from caffe import layers as L
 
-from mcc_caffe.data.loader import LoaderConfig
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.paper import (
     ABLATIONS,
     DATA_BLOB,

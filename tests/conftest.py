@@ -50,7 +50,7 @@ def caffe_tool() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """Random weights of the mini net, with heatmaps lively enough to tell places apart."""
+    """Random weights of the mini net, with heatmaps lively enough to tell positions apart."""
     caffe = import_caffe()
     caffe.set_mode_cpu()
     net = caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)

@@ -24,7 +24,8 @@ from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.heatmaps import trivial_loss
 from mcc_caffe.core.ranks import RankLost, Ranks, Stopped
-from mcc_caffe.data.loader import Loader, LoaderConfig, LoaderError, lend_loader
+from mcc_caffe.data.loader import Loader, lend_loader
+from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.paper import (
     BACKGROUND,
     HEATMAPS_BLOB,

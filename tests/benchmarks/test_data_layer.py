@@ -12,7 +12,8 @@ import pytest
 from benchmarks import data_layer, jobs
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.heatmaps import encode
-from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.loader import Loader
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.paper import MINI, PAPER
 from tests.support.hands import write_set
 

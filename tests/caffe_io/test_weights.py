@@ -26,7 +26,7 @@ def test_saved_weights_load_completely(net, tmp_path):
 
 
 def test_files_of_the_old_format_are_read(net, tmp_path):
-    """As the VGG weights of 2014: `layers`, and four numbers instead of a shape, (1, 1, 1, n) for a bias."""
+    """As in the VGG weights of 2014: `layers`, shapes of four numbers, (1, 1, 1, n) for a bias."""
     model = messages().NetParameter()
     layer = model.layers.add(name="conv1_1", type=messages().V1LayerParameter.CONVOLUTION)
     kernel, bias = (

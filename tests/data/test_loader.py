@@ -19,15 +19,9 @@ from mcc_caffe.data.augmentation import (
     warp_image,
     warp_keypoints,
 )
-from mcc_caffe.data.loader import (
-    Loader,
-    LoaderConfig,
-    LoaderError,
-    batch_indices,
-    fill,
-    lend_loader,
-    take_loader,
-)
+from mcc_caffe.data.batches import batch_indices, fill
+from mcc_caffe.data.loader import Batch, Loader, lend_loader, take_loader
+from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import IGNORE_LABEL
 from tests.support.hands import write_set
@@ -39,20 +33,20 @@ def config(source, **changes):
     )
 
 
-def copies(loader, batches):
-    """(arrays, keys) of the next batches, copied out of the loader's memory."""
-    taken = []
-    for _ in range(batches):
+def copies(loader, count):
+    """Copy the next batches out of the loader's memory."""
+    batches = []
+    for _ in range(count):
         arrays, keys = loader.next_batch()
-        taken.append(({name: array.copy() for name, array in arrays.items()}, keys))
-    return taken
+        batches.append(Batch({name: array.copy() for name, array in arrays.items()}, keys))
+    return batches
 
 
-def assert_same(one, other):
-    for (arrays, keys), (others, other_keys) in zip(one, other, strict=True):
-        assert keys == other_keys
-        for name in arrays:
-            assert np.array_equal(arrays[name], others[name])
+def assert_same(batches, expected_batches):
+    for batch, expected in zip(batches, expected_batches, strict=True):
+        assert batch.keys == expected.keys
+        for name, array in batch.arrays.items():
+            assert np.array_equal(array, expected.arrays[name])
 
 
 def test_a_batch_holds_the_letterboxed_sample(drawn_set):
@@ -85,45 +79,40 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
     keypoints = np.zeros((21, 3), np.float32)
     jpeg = Sample("x", photograph, None, keypoints)
     png = Sample("x", cv2.imencode(".png", jpeg.image())[1].tobytes(), None, keypoints)
-    setting, reduced = config("unused", input_size=input_size), 0
+    setting, reduced_count = config("unused", input_size=input_size), 0
+    of_jpeg, of_png = (
+        [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()] for _ in range(2)
+    )
     for seed in range(8):
-        drawn = Augmentation.draw(np.random.default_rng(seed))
-        matrix, (one, other) = (
-            drawn.matrix(*size, input_size),
-            (
-                [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
-                for _ in range(2)
-            ),
-        )
-        for sample, arrays in ((jpeg, one), (png, other)):
+        matrix = Augmentation.draw(np.random.default_rng(seed)).matrix(*size, input_size)
+        for sample, arrays in ((jpeg, of_jpeg), (png, of_png)):
             fill(setting, sample, np.random.default_rng(seed), *arrays)
-        apart = 256 * np.abs(one[0] - other[0])
-        border = (
-            warp(np.ones((size[1], size[0]), np.uint8), matrix, input_size, 0) == 0
-        )  # grey; there a pixel may be half covered
-        inside = ~cv2.dilate(border.astype(np.uint8), np.ones((5, 5))).astype(bool)
-        assert apart[:, inside].mean() < 3 and np.percentile(apart[:, inside], 99) < 24
-        assert not apart[:, cv2.erode(border.astype(np.uint8), np.ones((5, 5))) > 0].any()
-        assert np.array_equal(one[1], other[1]) and np.array_equal(one[2], other[2])
-        reduced += reduction(matrix) > 1
-    assert reduced >= 2
+        difference = 256 * np.abs(of_jpeg[0] - of_png[0])
+        covered = warp(np.ones((size[1], size[0]), np.uint8), matrix, input_size, 0)
+        empty = (covered == 0).astype(np.uint8)  # grey; at its edge a pixel may be half covered
+        inside = cv2.dilate(empty, np.ones((5, 5))) == 0
+        assert difference[:, inside].mean() < 3 and np.percentile(difference[:, inside], 99) < 24
+        assert not difference[:, cv2.erode(empty, np.ones((5, 5))) > 0].any()
+        assert np.array_equal(of_jpeg[1], of_png[1]) and np.array_equal(of_jpeg[2], of_png[2])
+        reduced_count += reduction(matrix) > 1
+    assert reduced_count >= 2
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_worker_processes_give_what_the_caller_would(drawn_set, workers):
     with (
-        Loader(config(drawn_set, workers=0)) as own,
-        Loader(config(drawn_set, workers=workers, prefetch=2)) as others,
+        Loader(config(drawn_set, workers=0)) as without_workers,
+        Loader(config(drawn_set, workers=workers, prefetch=2)) as with_workers,
     ):
-        assert_same(copies(own, 7), copies(others, 7))
+        assert_same(copies(with_workers, 7), copies(without_workers, 7))
 
 
 def test_a_resumed_loader_goes_on_as_the_uninterrupted_one(drawn_set):
     with (
-        Loader(config(drawn_set, workers=0)) as whole,
+        Loader(config(drawn_set, workers=0)) as uninterrupted,
         Loader(config(drawn_set, workers=2, first_iteration=4)) as resumed,
     ):
-        assert_same(copies(whole, 8)[4:], copies(resumed, 4))
+        assert_same(copies(resumed, 4), copies(uninterrupted, 8)[4:])
 
 
 def test_seed_and_rank_change_the_batches(drawn_set):
@@ -146,12 +135,12 @@ def test_ranks_cover_the_set_disjointly(ranks):
     setting = config("unused")
     per_epoch = 12 // (2 * ranks)
     for epoch in range(2):
-        seen = [
+        indices = [
             batch_indices(setting, 12, epoch * per_epoch + i, rank, ranks).tolist()
             for rank in range(ranks)
             for i in range(per_epoch)
         ]
-        assert sorted(sum(seen, [])) == list(range(12))
+        assert sorted(sum(indices, [])) == list(range(12))
 
 
 def test_batches_run_across_the_ends_of_epochs():
@@ -170,9 +159,9 @@ def test_two_ranks_of_real_loaders_take_disjoint_samples(drawn_set):
 
 
 def test_a_sample_without_mask_gets_the_ignore_label(drawn_samples, tmp_path):
-    one = drawn_samples[0]
+    sample = drawn_samples[0]
     folder = write_set(
-        tmp_path / "set", [Sample(one.key, one.image_bytes, None, one.keypoints), drawn_samples[1]]
+        tmp_path / "set", [dataclasses.replace(sample, mask_png=None), drawn_samples[1]]
     )
     with Loader(config(folder, shuffle=False, workers=0)) as loader:
         labels = loader.next_batch()[0]["mask_label"]

@@ -1,5 +1,6 @@
 """Samples, their LMDB records, and the writer that leaves a whole set or none."""
 
+import dataclasses
 import json
 
 import cv2
@@ -16,9 +17,9 @@ from tests.support.hands import turned_jpeg, write_set
 def test_a_set_gives_back_what_was_written(drawn_samples, drawn_set):
     samples = SampleSet(drawn_set)
     assert len(samples) == len(drawn_samples)
-    for written, key, place in zip(drawn_samples, samples.keys, range(len(samples))):
-        read = samples[place]
-        assert read.key == key.decode() == f"{place:08d}_{written.key}"
+    for index, (written, key) in enumerate(zip(drawn_samples, samples.keys)):
+        read = samples[index]
+        assert read.key == key.decode() == f"{index:08d}_{written.key}"
         assert read.image_bytes == written.image_bytes  # to the byte: never compressed again
         assert read.mask_png == written.mask_png
         assert np.array_equal(read.keypoints, written.keypoints)
@@ -48,10 +49,8 @@ def test_mask_is_binary_and_of_the_images_size(drawn_samples):
 
 
 def test_a_sample_without_mask(drawn_samples, tmp_path):
-    one = drawn_samples[0]
-    read = SampleSet(
-        write_set(tmp_path / "set", [Sample(one.key, one.image_bytes, None, one.keypoints)])
-    )[0]
+    sample = drawn_samples[0]
+    read = SampleSet(write_set(tmp_path / "set", [dataclasses.replace(sample, mask_png=None)]))[0]
     assert read.mask_png is None and read.mask() is None
 
 

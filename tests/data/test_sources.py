@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.loader import Loader
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import Mixture, mixture_shares, open_source
 

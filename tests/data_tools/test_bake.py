@@ -18,7 +18,8 @@ import pytest
 from data_tools import bake as baking
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.loader import Loader
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import ABLATIONS, MINI, VARIANTS, file_suffix
 from tests.support.commands import ROOT, run

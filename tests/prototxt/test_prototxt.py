@@ -8,7 +8,7 @@ import pytest
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.heatmaps import trivial_loss
-from mcc_caffe.data.loader import LoaderConfig
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import (
     ABLATIONS,

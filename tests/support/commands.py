@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*command, **options) -> subprocess.CompletedProcess:
-    """Runs `python -m <command>` from the top of the project, as a user would."""
+    """Run `python -m <command>` from the top of the project, as a user would."""
     return subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=ROOT,
@@ -35,11 +35,11 @@ def wait_for(condition, process, seconds=120):
     raise AssertionError("waited in vain")
 
 
-def log(folder):
-    """The lines of a run's log."""
+def log(folder: pathlib.Path) -> list[dict]:
+    """Read the lines of a run's log."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def losses(folder):
-    """{iteration: losses} of a run's log."""
+def losses(folder: pathlib.Path) -> dict[int, dict[str, float]]:
+    """Read {iteration: losses} of a run's log."""
     return {line["iteration"]: line["losses"] for line in log(folder)}

@@ -15,20 +15,18 @@ WIDTH, HEIGHT = 160, 120  # of `hand`
 
 
 def drawn_sample(rng: np.random.Generator, key: str, width: int = 160, height: int = 120) -> Sample:
-    """A stick hand in finger colours on a noisy background, with its mask and keypoints; some keypoints missing."""
+    """Draw a stick hand on a noisy background, with mask and keypoints, some of them missing."""
     image = rng.integers(60, 140, (height, width, 3), dtype=np.uint8)
     mask = np.zeros((height, width), np.uint8)
     scale = min(width, height)
     wrist = np.array([width / 2, height * 0.95]) + rng.uniform(-0.05, 0.05, 2) * scale
     points = [wrist]
-    for finger, angle in enumerate(
-        np.radians([-150, -115, -95, -75, -55]) + rng.normal(0, 0.08, 5)
-    ):
+    for angle in np.radians([-150, -115, -95, -75, -55]) + rng.normal(0, 0.08, 5):
         reach = np.array([0.3, 0.5, 0.65, 0.8]) * rng.uniform(0.85, 1.1) * scale
         points += [wrist + r * np.array([np.cos(angle), np.sin(angle)]) for r in reach]
     points = np.array(points)
     thickness = max(2, scale // 20)
-    for start, end, finger in SKELETON:
+    for start, end, _ in SKELETON:
         ends = [tuple(np.round(points[k]).astype(int).tolist()) for k in (start, end)]
         cv2.line(image, *ends, keypoint_colour(end), thickness)
         cv2.line(mask, *ends, 255, thickness)
@@ -41,7 +39,7 @@ def drawn_sample(rng: np.random.Generator, key: str, width: int = 160, height: i
 
 
 def write_set(folder: pathlib.Path, samples: list) -> pathlib.Path:
-    """Writes the samples as an LMDB set."""
+    """Write the samples as an LMDB set."""
     with SampleWriter(folder) as writer:
         for sample in samples:
             writer.add(sample)
@@ -50,15 +48,17 @@ def write_set(folder: pathlib.Path, samples: list) -> pathlib.Path:
 
 
 def turned_jpeg() -> bytes:
-    """A JPEG of 40 x 20 pixels whose EXIF orientation, 6, says "turn by 90 degrees"."""
+    """Make a JPEG of 40 x 20 pixels whose EXIF orientation, 6, says "turn by 90 degrees"."""
     plain = cv2.imencode(".jpg", np.zeros((20, 40, 3), np.uint8))[1].tobytes()
-    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    header, count, end = b"MM\x00*\x00\x00\x00\x08", b"\x00\x01", b"\x00\x00\x00\x00"
+    orientation = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # tag, type, number, value
+    tiff = header + count + orientation + end
     exif = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\x00\x00" + tiff
     return plain[:2] + exif + plain[2:]
 
 
 def hand(number: int, **changes) -> Sample:
-    """A drawn hand without fault: all its keypoints inside the image and on the mask, none missing."""
+    """Draw a hand whose keypoints are all there, inside the image and on the mask."""
     rng = np.random.default_rng(number)
     while True:
         sample = drawn_sample(rng, f"{number}.jpg", WIDTH, HEIGHT)
@@ -67,8 +67,8 @@ def hand(number: int, **changes) -> Sample:
             return dataclasses.replace(sample, **changes)
 
 
-def write_layout(folder, splits: dict):
-    """Writes {split: samples} in OneHand10K's layout."""
+def write_layout(folder: pathlib.Path, splits: dict[str, list[Sample]]) -> pathlib.Path:
+    """Write {split: samples} in OneHand10K's layout."""
     for split, samples in splits.items():
         for name in ("source", "mask"):
             (folder / split / name).mkdir(parents=True)
@@ -84,17 +84,17 @@ def write_layout(folder, splits: dict):
     return folder
 
 
-def line_of(*places) -> np.ndarray:
-    """Keypoints (21, 3): the first ones at the given (x, y), the others missing."""
+def line_of(*points: tuple[float, float]) -> np.ndarray:
+    """Return keypoints (21, 3): the first ones at the given (x, y), the others missing."""
     keypoints = np.tile(np.float32([-1, -1, 0]), (21, 1))
-    for k, place in enumerate(places):
-        keypoints[k] = *place, 1
+    for k, point in enumerate(points):
+        keypoints[k] = *point, 1
     return keypoints
 
 
-def moved(sample: Sample, **places) -> np.ndarray:
-    """The sample's keypoints with some, by name, at other (x, y, v)."""
+def moved(sample: Sample, **keypoints_by_name: tuple[float, float, int]) -> np.ndarray:
+    """Return the sample's keypoints with the named ones replaced by other (x, y, v)."""
     keypoints = sample.keypoints.copy()
-    for name, place in places.items():
-        keypoints[NAMES.index(name)] = place
+    for name, keypoint in keypoints_by_name.items():
+        keypoints[NAMES.index(name)] = keypoint
     return keypoints

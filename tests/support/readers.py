@@ -15,11 +15,14 @@ CAMERA = [[200.0, 0.0, 80.0], [0.0, 200.0, 60.0], [0.0, 0.0, 1.0]]
 
 
 def drawn(count, seed):
-    """`count` hands in 160 x 120 pixels, their keypoints all inside; 2.2 times their keypoints' box holds the whole picture."""
+    """Draw hands in 160 x 120 pixels, which 2.2 times the box of their keypoints holds.
+
+    Keypoints outside the picture are missing.
+    """
     rng = np.random.default_rng(seed)
     samples = []
-    for place in range(count):
-        sample = drawn_sample(rng, str(place))
+    for number in range(count):
+        sample = drawn_sample(rng, str(number))
         inside = ((sample.keypoints[:, :2] >= 0) & (sample.keypoints[:, :2] <= (159, 119))).all(
             axis=1, keepdims=True
         )
@@ -44,9 +47,12 @@ def write(path, content):
 
 
 def coco_content(samples):
-    """MMPose's form: missing keypoints are 0, 0, 0. The mask as polygons, as run lengths, and as the box that is none."""
+    """Write samples as MMPose's annotations, whose missing keypoints are 0, 0, 0.
+
+    By turns the mask is given as polygons, as run lengths, and as a box, which is none.
+    """
     images, annotations = [], []
-    for place, sample in enumerate(samples):
+    for number, sample in enumerate(samples):
         x, y, width, height = map(float, cv2.boundingRect(sample.mask()))
         outlines = cv2.findContours(sample.mask(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
         flat = sample.mask().T.ravel()
@@ -57,17 +63,17 @@ def coco_content(samples):
             [outline.ravel().tolist() for outline in outlines],
             {"size": [120, 160], "counts": runs},
             [box],
-        )[place % 3]
+        )[number % 3]
         keypoints = np.where(
-            sample.keypoints[:, 2:] > 0, sample.keypoints * (1, 1, 1 + place % 2), 0
+            sample.keypoints[:, 2:] > 0, sample.keypoints * (1, 1, 1 + number % 2), 0
         )
         images.append(
-            {"id": 7 + place, "file_name": f"{sample.key}.jpg", "width": 160, "height": 120}
+            {"id": 7 + number, "file_name": f"{sample.key}.jpg", "width": 160, "height": 120}
         )
         annotations.append(
             {
-                "id": 70 + place,
-                "image_id": 7 + place,
+                "id": 70 + number,
+                "image_id": 7 + number,
                 "category_id": 1,
                 "bbox": [x, y, width, height],
                 "keypoints": keypoints.ravel().tolist(),

@@ -8,20 +8,20 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 
 
 def lively_weights(prototxt: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-    """Random weights that keep each layer's output near 1, where xavier's would fade through the stages."""
+    """Write random weights that keep each layer's output near 1; xavier's would fade."""
     caffe = import_caffe()
     caffe.set_mode_cpu()
     net = caffe.Net(str(prototxt), caffe.TEST)
     random = np.random.default_rng(0)
     net.blobs["image"].reshape(1, 3, 184, 184)
     net.blobs["image"].data[...] = random.uniform(-0.5, 0.5, (1, 3, 184, 184))
-    for place, name in enumerate(net._layer_names):
+    for index, name in enumerate(net._layer_names):
         if name in net.params:
             kernel, bias = net.params[name]
             kernel.data[...] = random.normal(0, 1, kernel.data.shape)
-            net._forward(place, place)
+            net._forward(index, index)
             kernel.data[...] /= net.blobs[name].data.std()
             bias.data[...] = random.normal(0, 0.1, bias.data.shape)
-        net._forward(place, place)
+        net._forward(index, index)
     net.save(str(path))
     return path

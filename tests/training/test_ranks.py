@@ -18,7 +18,8 @@ import pytest
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_binary
 from mcc_caffe.core.ranks import LocalRanks
-from mcc_caffe.data.loader import LoaderConfig, batch_indices
+from mcc_caffe.data.batches import batch_indices
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.training.launcher import launch
 from tests.support.commands import ROOT, log, losses, run, wait_for
 

@@ -18,7 +18,7 @@ from mcc_caffe.caffe_io import pycaffe, snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.loader import LoaderConfig
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.training.launcher import launch
 from tests.support.commands import ROOT, log, losses, run, wait_for
 

@@ -8,7 +8,8 @@ import pytest
 from data_tools.hands.live import LiveHands
 from data_tools.hands.picture import PictureOptions, render_picture
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.loader import Loader, LoaderConfig
+from mcc_caffe.data.loader import Loader
+from mcc_caffe.data.loader_config import LoaderConfig
 from tests.support.commands import run
 
 SOURCE = "synth:seed=3&size=96"

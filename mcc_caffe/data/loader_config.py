@@ -1,0 +1,149 @@
+"""The settings of the loader, which a net's data layer carries in its `param_str`."""
+
+import dataclasses
+import json
+import typing
+from typing import Any
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import (
+    BACKGROUND_MAX,
+    BACKGROUND_SUM,
+    DATA_BLOB,
+    HEATMAPS,
+    HEATMAPS_BLOB,
+    MASK_LABEL_BLOB,
+    STRIDE,
+    Variant,
+)
+
+
+class LoaderError(UserError):
+    """The loader cannot go on: a worker died, a record is unreadable, a setting is wrong."""
+
+    code = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderConfig:
+    """What the data layer is told, in its `param_str` as JSON.
+
+    Attributes:
+        source: The samples: an LMDB set, or another source that `sources.open_source` knows.
+        batch_size: Samples a batch.
+        input_size: m, the side of the network's input, pixels; a multiple of 8.
+        sigma: The standard deviation of the heatmaps' Gaussians, cells.
+        background: BACKGROUND_SUM or BACKGROUND_MAX, as `heatmaps.encode` takes it.
+        augment: Draw the augmentation of 3.3; otherwise only letterbox.
+        smallest_window: Where above 0, each hand is seen in a square instead of in the picture;
+            this is the least side of the square, as a multiple of the box of the keypoints.
+        largest_window: The greatest side, likewise; 0: the picture, as the paper has it.
+        colours: Draw other colours and sharpness, too.
+        shuffle: Draw a new order each epoch; otherwise take the set's own.
+        seed: Of order and augmentation.
+        first_iteration: Where to begin (a resumed run).
+        workers: The number of worker processes; 0: the caller makes the batches itself.
+        prefetch: The most batches that each worker is ahead.
+    """
+
+    source: str
+    batch_size: int
+    input_size: int
+    sigma: float
+    _: dataclasses.KW_ONLY
+    background: str = BACKGROUND_SUM
+    augment: bool = True
+    smallest_window: float = 0.0
+    largest_window: float = 0.0
+    colours: bool = False
+    shuffle: bool = True
+    seed: int = 0
+    first_iteration: int = 0
+    workers: int = 2
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "prefetch", "sigma"):
+            if getattr(self, key) <= 0:
+                raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be above 0")
+        for key in ("seed", "first_iteration", "workers"):
+            if getattr(self, key) < 0:
+                raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be 0 or more")
+        if self.background not in (BACKGROUND_SUM, BACKGROUND_MAX):
+            raise LoaderError(
+                f"param_str: background is {self.background!r}, "
+                f"it must be {BACKGROUND_SUM!r} or {BACKGROUND_MAX!r}"
+            )
+        if self.input_size < STRIDE or self.input_size % STRIDE:
+            raise LoaderError(
+                f"param_str: input_size is {self.input_size}, it must be a multiple of {STRIDE}"
+            )
+        windows = self.smallest_window, self.largest_window
+        if windows != (0, 0) and not 1 <= windows[0] <= windows[1]:
+            raise LoaderError(
+                f"param_str: smallest_window and largest_window are {windows[0]} and {windows[1]}, "
+                "they must be 0, or from 1 on with the smallest first"
+            )
+
+    @staticmethod
+    def of(variant: Variant, source: str, **settings: Any) -> "LoaderConfig":
+        """Make the configuration that trains a variant.
+
+        Args:
+            variant: Of the network; it decides on batch size, input size, sigma and background.
+            source: The samples.
+            **settings: Attributes with other values than the variant's and the defaults.
+        """
+        own = {
+            "batch_size": variant.batch_size,
+            "input_size": variant.input_size,
+            "sigma": variant.sigma,
+            "background": variant.background,
+        }
+        return LoaderConfig(source, **{**own, **settings})
+
+    @staticmethod
+    def from_json(text: str) -> "LoaderConfig":
+        """Read a `param_str`.
+
+        Raises:
+            LoaderError: The text is no JSON object, or a key is unknown, missing or wrong.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise LoaderError(f"param_str is not JSON ({error}): {text!r}") from None
+        if not isinstance(values, dict):
+            raise LoaderError(f"param_str must be a JSON object, it is {text!r}")
+        fields = {field.name: field for field in dataclasses.fields(LoaderConfig)}
+        types = typing.get_type_hints(LoaderConfig)
+        for key, value in values.items():
+            if key not in fields:
+                raise LoaderError(
+                    f"param_str has the unknown key {key!r}; allowed: {', '.join(fields)}"
+                )
+            admitted = (int, float) if types[key] is float else types[key]
+            # A bool is an int for Python, but not for whoever writes a param_str.
+            if not isinstance(value, admitted) or (
+                isinstance(value, bool) and admitted is not bool
+            ):
+                raise LoaderError(
+                    f"param_str: {key} is {value!r}, a {types[key].__name__} is needed"
+                )
+        for field in fields.values():
+            if field.default is dataclasses.MISSING and field.name not in values:
+                raise LoaderError(f"param_str lacks the key {field.name!r}")
+        return LoaderConfig(**values)
+
+    def to_json(self) -> str:
+        """Write the `param_str` of this configuration."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def shapes(self) -> dict[str, tuple[int, int, int, int]]:
+        """Return the shape of each of a batch's arrays, all float32 as Caffe's blobs are."""
+        cells = self.input_size // STRIDE
+        return {
+            DATA_BLOB: (self.batch_size, 3, self.input_size, self.input_size),
+            MASK_LABEL_BLOB: (self.batch_size, 1, cells, cells),
+            HEATMAPS_BLOB: (self.batch_size, HEATMAPS, cells, cells),
+        }
