@@ -2,7 +2,8 @@
 
 `caffe_pb2` is read from the installed pycaffe, whose C++ part is left alone. Loader processes and
 data tools need `Datum` only; importing all of pycaffe would cost each of them seconds, and a GPU
-build would load CUDA.
+build would load CUDA. Where there is no pycaffe, `own_messages` stands in: it has all that using a
+net needs.
 """
 
 import functools
@@ -10,35 +11,51 @@ import importlib.util
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
+from mcc_caffe.caffe_io.own_messages import message_classes
+from mcc_caffe.caffe_io.pycaffe import HOW_TO_GET_CAFFE, caffe_folder
 from mcc_caffe.core.errors import UserError
 
 _NAME = "caffe.proto.caffe_pb2"
 _LOADING = threading.Lock()
 
 
-def messages() -> ModuleType:
-    """Import the module `caffe_pb2`; UserError where there is no Caffe."""
+class _OwnMessages(SimpleNamespace):
+    """The messages of `own_messages`, as attributes like those of `caffe_pb2`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise UserError(
+            f"only Caffe knows its message {name}, and Caffe was not found: {HOW_TO_GET_CAFFE}"
+        )
+
+
+def messages() -> Any:
+    """Return the module `caffe_pb2` or, where there is no Caffe, what has some of its classes.
+
+    A class that is missing then raises a UserError.
+
+    Raises:
+        UserError: There is a Caffe, but it lacks `caffe_pb2`.
+    """
     with _LOADING:
         return _messages()
 
 
 @functools.cache
-def _messages() -> ModuleType:
+def _messages() -> Any:
     if _NAME in sys.modules:
         return sys.modules[_NAME]
-    package = importlib.util.find_spec("caffe")
-    if package is None or not package.submodule_search_locations:
-        raise UserError(
-            "the Python module caffe was not found: "
-            "run `make caffe` (python -m mcc_caffe.doctor says more)"
-        )
-    path = Path(package.submodule_search_locations[0], "proto", "caffe_pb2.py")
+    folder = caffe_folder()
+    if folder is None:
+        return _OwnMessages(**message_classes())
+    path = folder / "proto" / "caffe_pb2.py"
     if not path.is_file():
         raise UserError(
             f"{path} is missing: this Caffe was built without its Python part, run `make caffe`"
@@ -82,6 +99,20 @@ def read_text(name: str, path: str | Path) -> Any:
         UserError: The file is no such prototxt.
     """
     try:
-        return text_format.Parse(Path(path).read_text(), getattr(messages(), name)())
-    except text_format.ParseError as error:
-        raise UserError(f"{path} is not a {name} prototxt: {error}") from None
+        text = Path(path).read_text(encoding="utf-8")
+        return text_format.Parse(text, getattr(messages(), name)())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        if isinstance(messages(), _OwnMessages):
+            raise UserError(
+                f"{path} is no {name} prototxt, or one that needs Caffe, which was not found "
+                f"({reason}): give another file; {HOW_TO_GET_CAFFE}"
+            ) from None
+        raise UserError(
+            f"{path} is not a {name} prototxt: {reason}; mend that line or give another file"
+        ) from None
+
+
+def as_text(value: str | bytes) -> str:
+    """Return a string field of a message; protobuf gives bytes where it is not UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")

@@ -5,6 +5,7 @@ Caffe, its BLAS and oneDNN read a few environment variables once, when they are 
 threads must be set before it (`set_threads`).
 """
 
+import importlib.util
 import logging
 import os
 import subprocess
@@ -16,7 +17,37 @@ from typing import Any
 
 from mcc_caffe.core.errors import UserError
 
+HOW_TO_GET_CAFFE = (
+    "`make caffe` in a checkout builds it, `python -m caffe_build` for an installed package"
+)
+
 _log = logging.getLogger(__name__)
+
+
+def caffe_folder() -> Path | None:
+    """Return the folder of the module `caffe` that would be imported.
+
+    A folder without `__init__.py`, such as Caffe's source tree in the folder where a command runs,
+    is no such module.
+
+    Returns:
+        The folder; None where there is no Caffe.
+    """
+    spec = importlib.util.find_spec("caffe")
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def require_caffe(purpose: str) -> None:
+    """Check that there is a Caffe, without importing it.
+
+    Args:
+        purpose: What needs it, the subject of the message, such as "training".
+
+    Raises:
+        UserError: There is none; the message says the remedy.
+    """
+    if caffe_folder() is None:
+        raise UserError(f"{purpose} needs Caffe, which was not found: {HOW_TO_GET_CAFFE}")
 
 
 def import_caffe() -> ModuleType:
@@ -29,6 +60,8 @@ def import_caffe() -> ModuleType:
         UserError: It is missing or broken; the message says the remedy.
     """
     set_environment()
+    if caffe_folder() is None:
+        raise UserError(f"Caffe was not found: {HOW_TO_GET_CAFFE}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

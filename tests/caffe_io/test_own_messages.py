@@ -1,0 +1,111 @@
+"""The messages that stand in for Caffe's say and read the same."""
+
+import subprocess
+import sys
+
+import pytest
+from google.protobuf import text_format
+
+from mcc_caffe.caffe_io.own_messages import message_classes
+from mcc_caffe.caffe_io.protobuf import messages
+from tests.support.commands import ROOT
+
+
+def describe(field) -> dict:
+    """Everything about a field but the name of its message's file."""
+    return {
+        "number": field.number,
+        "type": field.type,
+        "repeated": field.is_repeated if hasattr(field, "is_repeated") else field.label == 3,
+        "packed": field.GetOptions().packed,
+        "default": field.default_value,
+        "message": field.message_type and field.message_type.full_name,
+        "enum": field.enum_type
+        and (field.enum_type.full_name, [(v.name, v.number) for v in field.enum_type.values]),
+    }
+
+
+@pytest.mark.parametrize("name", message_classes())
+def test_every_field_is_caffes(name):
+    own, caffes = message_classes()[name].DESCRIPTOR, getattr(messages(), name).DESCRIPTOR
+    assert own.full_name == caffes.full_name
+    for field in own.fields:
+        assert describe(field) == describe(caffes.fields_by_name[field.name]), field.name
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("prototxt/*/deploy*.prototxt")), ids=str)
+def test_deploy_nets_are_read_as_by_caffes_messages(path):
+    own, caffes = message_classes()["NetParameter"](), messages().NetParameter()
+    text_format.Parse(path.read_text(), own)
+    text_format.Parse(path.read_text(), caffes)
+    assert own.SerializeToString() == caffes.SerializeToString() and len(own.layer) > 30
+
+
+WITHOUT_CAFFE = "import sys; sys.modules['caffe'] = None; "
+
+
+def run_without_caffe(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_CAFFE + code, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_weights_and_samples_are_read_without_caffe(weights, drawn_set):
+    code = (
+        "from mcc_caffe.caffe_io.weights import file_shapes, read_caffemodel; "
+        "from mcc_caffe.data.samples import SampleSet; "
+        "print(file_shapes(sys.argv[1]), "
+        "sum(float(blob.sum()) for blobs in read_caffemodel(sys.argv[1]).layers.values() "
+        "for blob in blobs), [sample.key for sample in map(SampleSet(sys.argv[2]).__getitem__, "
+        "range(len(SampleSet(sys.argv[2]))))])"
+    )
+    done = run_without_caffe(code, weights, drawn_set)
+    expected = subprocess.run(
+        [sys.executable, "-c", "import sys; " + code, str(weights), str(drawn_set)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == expected.stdout and "conv1_1" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (
+            "read_text('SolverParameter', 'solver/mini/solver.prototxt')",
+            "only Caffe knows its message SolverParameter, and Caffe was not found",
+        ),
+        (
+            "read_text('NetParameter', 'prototxt/mini/train.prototxt')",
+            "prototxt/mini/train.prototxt is no NetParameter prototxt, or one that needs Caffe",
+        ),
+    ],
+)
+def test_what_needs_caffe_says_so_in_one_line(call, words):
+    code = (
+        "from mcc_caffe.core.commands import run_command; "
+        f"from mcc_caffe.caffe_io.protobuf import read_text; run_command(lambda: {call})"
+    )
+    done = run_without_caffe(code)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "`python -m caffe_build`" in done.stderr
+
+
+def test_a_folder_called_caffe_is_no_caffe(tmp_path):
+    """As Caffe's source tree is, beside which a command may run."""
+    (tmp_path / "caffe").mkdir()
+    code = (
+        "import os, sys; sys.path[:] = [sys.argv[1], *(folder for folder in sys.path "
+        "if not os.path.isfile(os.path.join(folder, 'caffe/__init__.py')))]; "
+        "from mcc_caffe.caffe_io.pycaffe import caffe_folder; "
+        "from mcc_caffe.caffe_io.protobuf import messages; "
+        "print(caffe_folder(), type(messages()).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == "None _OwnMessages\n", done.stdout + done.stderr
