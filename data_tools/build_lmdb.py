@@ -13,7 +13,6 @@ info.json counts them as `without_mask`.
 
 import argparse
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from data_tools.hands.hand_scene import CONVENTIONS
 from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.data.writers import SampleWriter
@@ -166,9 +166,8 @@ def write_sets(
         return
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists already: remove it, give another folder or pass --overwrite")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     left_out = []
-    try:
+    with folder_being_written(out) as partial:
         for name, entries in sets.items():
             written = write_set(entries, partial / name, ranks, info)
             masks = f", {written.without_mask} without mask" if written.without_mask else ""
@@ -184,8 +183,6 @@ def write_sets(
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_samples(entries: Sequence[Entry], ranks: Ranks) -> Iterator[Sample | SampleError]:

@@ -3,11 +3,27 @@
 What comes with the project stands beside the package in a checkout, inside it when installed.
 """
 
+import contextlib
+import errno
+import fcntl
+import functools
+import glob
+import os
+import secrets
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mcc_caffe.core.errors import UserError
 
 _PACKAGE = Path(__file__).parents[1]
+_PARTIAL_START, _PARTIAL_END = ".mcc-", ".partial"  # of the names of temporary files
+_STALE_SECONDS = 60  # an unlocked temporary file that is older belongs to no process
+_LONGEST_LOCK_NAME = 120  # characters of the target's name in its lock's name
 
 
 def shipped(relative: str) -> Path:
@@ -55,18 +71,191 @@ def existing(path: str | Path, kind: str) -> Path:
     return path
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def check_target(path: Path) -> Path:
+    """Find out which file is to be written where the user names `path`.
+
+    Returns:
+        The file itself; where `path` is a link, the file that it points to.
+
+    Raises:
+        UserError: There is something at `path` that is no regular file, such as a folder or a
+            device.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is {_kind(mode)}, not a file: give the path of a file")
+    return target
+
+
+@contextlib.contextmanager
+def replacement(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Write a file completely or not at all.
+
+    What the caller writes goes into a temporary file beside the target. It takes the target's
+    place, on the disk, when the block ends, and vanishes when the block ends with an error. Of
+    several writers at a time the last complete one wins.
+
+    Args:
+        path: The file to write. Its folder must exist.
+
+    Yields:
+        The path of the temporary file, and the same file open for writing in binary.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    target = check_target(path)
+    _remove_stale_files(target.parent)
+    # The name is short, so that every target's name leaves room, and nobody can guess it.
+    partial = target.with_name(f"{_PARTIAL_START}{secrets.token_hex(8)}{_PARTIAL_END}")
+    try:
+        descriptor = os.open(
+            partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        )
+        with open(descriptor, "w+b") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # dies with this process: see _remove_stale_files
+            try:
+                yield partial, file
+                file.flush()
+                # Another library may have written it, by its path, into a file of that name.
+                with open(partial, "rb") as written:
+                    os.fsync(written.fileno())
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, as `replacement` does.
 
     Raises:
         UserError: It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    with replacement(path) as (_, file):
+        file.write(content)
+
+
+@contextlib.contextmanager
+def locked(path: Path, purpose: str) -> Iterator[None]:
+    """Keep other processes from writing a folder at the same time.
+
+    The lock is a hidden file beside the folder. It dies with its process, however that ends.
+
+    Args:
+        path: The folder, which need not exist.
+        purpose: What this process does, for the message that another process gets, such as
+            "is writing it".
+
+    Raises:
+        UserError: Another process holds it; the message says which.
+    """
+    path = Path(os.path.abspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name[:_LONGEST_LOCK_NAME]}.lock")
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with open(descriptor, "r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = file.read().decode(errors="replace").strip() or "another process"
+                raise UserError(
+                    f"{path}: {holder}: wait until it has ended, or give another folder"
+                ) from None
+            if not _is_at(file, lock):
+                continue  # the holder before removed it between our opening and our locking
+            file.truncate()
+            file.write(f"process {os.getpid()} on {socket.gethostname()} {purpose}\n".encode())
+            file.flush()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+@contextlib.contextmanager
+def folder_being_written(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside the target, which vanishes when the block ends.
+
+    The caller renames it to the target when it is complete. Meanwhile no other process can do the
+    same, and what a killed process has left of an earlier try is removed.
+
+    Args:
+        folder: The target.
+
+    Yields:
+        The temporary folder, which exists.
+
+    Raises:
+        UserError: Another process writes the target.
+    """
+    with locked(folder, "is writing it"):
+        start = f".{folder.name}."
+        for stale in folder.parent.glob(f"{glob.escape(start)}*{_PARTIAL_END}"):
+            if not stale.is_symlink():
+                shutil.rmtree(stale, ignore_errors=True)
+        partial = folder.with_name(f"{start}{os.getpid()}{_PARTIAL_END}")
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@functools.cache
+def _remove_stale_files(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a folder, once in a process.
+
+    A process that still writes one holds a lock on it. A new file may not be locked yet, so that
+    only older ones are looked at.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{_PARTIAL_START}*{_PARTIAL_END}"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.lstat().st_mtime < _STALE_SECONDS:
+                    continue
+                with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Tell whether an open file is the one that has this path now."""
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): make room, or give another folder"
-        ) from None
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _kind(mode: int) -> str:
+    """Return what a mode of `stat` stands for, in words."""
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "of an unknown kind")
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = "make room, or give another folder"
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "give a shorter name"
+    elif error.errno == errno.ENOENT:
+        remedy = "make its folder, or give another"
+    else:
+        remedy = "give a path that you may write to"
+    return UserError(f"{path} cannot be written ({reason}): {remedy}")

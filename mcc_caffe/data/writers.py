@@ -1,8 +1,7 @@
 """Writes sets: a folder that is complete or not there at all, the LMDBs in it, and samples."""
 
+import contextlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
 
 _FIRST_MAP_SIZE = 64 << 20  # bytes that an LMDB starts with; doubled whenever it is full
@@ -28,7 +28,7 @@ class FolderWriter:
 
     Attributes:
         folder: The target.
-        partial: The temporary folder.
+        partial: The temporary folder, which is there inside the context.
         count: The number of samples written so far.
         disk_errors: The exceptions that the storage raises where the disk is full.
     """
@@ -47,11 +47,11 @@ class FolderWriter:
         self.folder = Path(folder)
         if self.folder.exists():
             raise UserError(f"{self.folder} exists already: remove it or give another folder")
-        self.partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.partial")
         self.count = 0
+        self._resources = contextlib.ExitStack()
 
     def __enter__(self: _Folder) -> _Folder:
-        self.partial.mkdir(parents=True)
+        self.partial = self._resources.enter_context(folder_being_written(self.folder))
         return self
 
     def _complete(self) -> None:
@@ -83,7 +83,7 @@ class FolderWriter:
         trace: TracebackType | None,
     ) -> None:
         self._close()
-        shutil.rmtree(self.partial, ignore_errors=True)
+        self._resources.close()
         if isinstance(error, self.disk_errors):
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -1,9 +1,17 @@
 """Files are found, and written whole or not at all."""
 
+import multiprocessing
+import os
+import resource
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped, write_whole
+from mcc_caffe.core.files import folder_being_written, replacement, shipped, write_whole
+from tests.support.commands import ROOT
 
 
 def test_write_whole_replaces(tmp_path):
@@ -13,22 +21,131 @@ def test_write_whole_replaces(tmp_path):
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_whole(path, b"old")
-
-    def full(self, data):
-        with open(self, "wb") as file:
-            file.write(data[:1])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(
-        UserError, match="file cannot be written .No space left on device.: make room"
-    ):
-        write_whole(path, b"new")
-    monkeypatch.undo()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UserError, match="file cannot be written .File too large.: make room"):
+            write_whole(path, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name, kind in (("pipe", "a pipe"), ("folder", "a folder"), ("null", "a device")):
+        with pytest.raises(UserError, match=f"{name} is {kind}, not a file: give the path"):
+            write_whole(tmp_path / name, b"new")
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "null").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("disk/file")
+    write_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk/file").read_bytes() == b"new"
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "victim").write_bytes(b"of the user")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0")
+    for number in range(2):
+        (tmp_path / ".mcc-0.partial").symlink_to("victim" if number else "not there")
+        with pytest.raises(UserError, match="file cannot be written .File exists."):
+            write_whole(tmp_path / "file", b"new")
+        assert (tmp_path / ".mcc-0.partial").is_symlink()
+        (tmp_path / ".mcc-0.partial").unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["victim"]
+    assert (tmp_path / "victim").read_bytes() == b"of the user"
+
+
+def _write_often(path, letter):
+    for _ in range(200):
+        write_whole(path, letter * 100_000)
+
+
+def test_of_two_writers_the_last_complete_one_wins(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, b"a" * 100_000)
+    writers = [multiprocessing.Process(target=_write_often, args=(path, x)) for x in (b"a", b"b")]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        content = path.read_bytes()
+        assert len(content) == 100_000 and len(set(content)) == 1
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])
+def test_the_longest_name_can_be_written(name, tmp_path):
+    write_whole(tmp_path / name, b"new")
+    assert (tmp_path / name).read_bytes() == b"new"
+    with pytest.raises(UserError, match="cannot be written .File name too long.: give a shorter"):
+        write_whole(tmp_path / f"{name}xx", b"new")
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path):
+    write_whole(tmp_path / "file", b"new")
+    (tmp_path / "plain").write_bytes(b"new")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+KILLED_WRITER = """
+import os, pathlib, sys
+from mcc_caffe.core import files
+with files.{context}:
+    os.kill(os.getpid(), 9)
+"""
+
+
+def _kill_inside(context, folder):
+    subprocess.run([sys.executable, "-c", KILLED_WRITER.format(context=context)], cwd=folder)
+
+
+def test_the_temporary_file_of_a_killed_process_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    _kill_inside("replacement(pathlib.Path('file'))", tmp_path)
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, 0))
+    with replacement(tmp_path / "other") as (partial, _):
+        os.utime(partial, (0, 0))
+        code = "import pathlib; from mcc_caffe.core import files as f; " + (
+            "f.write_whole(pathlib.Path('third'), b'')"
+        )
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        assert partial.exists() and not left.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "third"]
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    target = tmp_path / "set"
+    _kill_inside("folder_being_written(pathlib.Path('set'))", tmp_path)
+    assert len(list(tmp_path.glob(".set.*.partial"))) == 1
+    with folder_being_written(target) as partial:
+        assert list(tmp_path.glob(".set.*.partial")) == [partial]
+        with (
+            pytest.raises(
+                UserError,
+                match=f"set: process {os.getpid()} on {socket.gethostname()} is writing it: "
+                "wait until it has ended, or give another folder",
+            ),
+            folder_being_written(target),
+        ):
+            pass
+        assert partial.is_dir()
+        partial.rename(target)
+    assert list(tmp_path.iterdir()) == [target]
+    with folder_being_written(target):
+        pass
 
 
 def test_a_file_that_does_not_ship_is_named():
