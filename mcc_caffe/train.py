@@ -187,7 +187,10 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
 
     net_path = Path(solver.net)
     net = read_text("NetParameter", net_path if net_path.is_file() else shipped(solver.net))
-    first_iteration = snapshots.iteration(resume) if resume else 0
+    first_iteration = 0
+    if resume:
+        first_iteration = snapshots.iteration(resume)
+        snapshots.check_type(resume, solver.type)
     if first_iteration >= solver.max_iter:
         raise UserError(
             f"{resume} is at iteration {first_iteration} already, "

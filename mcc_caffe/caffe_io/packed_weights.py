@@ -13,8 +13,11 @@ hands are found better with another input than the variant's; the net is convolu
 
 import io
 import json
+import lzma
 import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import STRIDE
 
+MAX_INPUT_SIZE = 4096  # pixels; the first two layers of the paper's net fill 8 GiB then
 METADATA = "metadata"
 # The most that packing may change a blob, relative to its norm; rounding to float16 alone costs
 # 2e-4, and 5e-4 at the most.
 MAX_ERROR = 1e-3
+_MAX_BYTES = 4 << 30  # of the members together, unpacked; the paper's net has 0.07 GiB
 _MAGIC = b"PK\x03\x04"  # of a zip file, which an .npz is
 
 
@@ -105,15 +111,18 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
     """
     layers: dict[str, list[np.ndarray]] = {}
     try:
-        damaged = zipfile.ZipFile(io.BytesIO(content)).testzip()
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+            raise zipfile.BadZipFile(f"it claims to hold more than {_MAX_BYTES >> 30} GiB")
+        damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"{damaged} is damaged")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            metadata = json.loads(str(file[METADATA]))
+            metadata = _checked_metadata(json.loads(str(file[METADATA])))
             for key in file.files:
                 if key != METADATA:
                     blobs = layers.setdefault(key.rpartition("/")[0], [])
-                    blobs.append(file[key].astype(np.float32))
+                    blobs.append(_weights_array(key, file[key]))
     except (
         zipfile.BadZipFile,
         struct.error,
@@ -121,11 +130,39 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
         KeyError,
         RuntimeError,
         EOFError,
+        NotImplementedError,  # an unknown compression
+        RecursionError,  # deeply nested JSON
+        MemoryError,  # an array's header that claims too much
+        OverflowError,
+        SyntaxError,  # an array's header
+        TypeError,
+        zlib.error,
+        lzma.LZMAError,
+        tokenize.TokenError,
     ) as error:
         raise UserError(
             f"{name} is no whole file of packed weights ({error}): get it again"
         ) from None
     return PackedWeights(layers, metadata)
+
+
+def _weights_array(key: str, member: Any) -> np.ndarray:
+    """Return a member of the file as float32; ValueError where it is no array of numbers."""
+    if not isinstance(member, np.ndarray) or member.dtype.kind not in "fiu":
+        raise ValueError(f"its member {key!r} is no array of numbers")
+    return member.astype(np.float32)
+
+
+def _checked_metadata(metadata: Any) -> dict[str, Any]:
+    """Return the metadata; ValueError where they are no mapping or a net cannot take them."""
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its metadata are no mapping: {str(metadata)[:60]}")
+    size = metadata.get("input_size", STRIDE)
+    if type(size) is not int or not STRIDE <= size <= MAX_INPUT_SIZE or size % STRIDE:
+        raise ValueError(
+            f"its input_size is {str(size)[:60]}, not a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
+        )
+    return metadata
 
 
 def read(path: str | Path) -> PackedWeights:

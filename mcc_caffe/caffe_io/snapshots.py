@@ -1,17 +1,30 @@
 """Snapshots of a run: pairs of `mcc_iter_N.caffemodel` and `.solverstate`.
 
-Each pair is complete or not there at all.
+Each pair is complete or not there at all. A solver state also holds the type of its solver, in a
+protobuf field that Caffe passes over: the histories of several types look the same.
 """
 
 import logging
+import math
+import os
+import re
+import resource
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
 from mcc_caffe.caffe_io.pycaffe import parameter_count
-from mcc_caffe.caffe_io.weights import file_shapes, net_shapes, shipped_weights
+from mcc_caffe.caffe_io.weights import (
+    Shapes,
+    file_shapes,
+    load_weights,
+    net_shapes,
+    shipped_weights,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
 
@@ -21,6 +34,25 @@ SNAPSHOTS = "snapshots"  # the folder of a run that holds them
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
 SOLVERS = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
+
+# The field of a solver state with its solver's type. Its tag is a varint: number << 3 | 2, a text.
+_TYPE_FIELD, _TYPE_TAG = 1000, b"\xc2\x3e"
+
+_NAME = re.compile(r".*_iter_(\d{1,18})")
+
+
+class SolverState(NamedTuple):
+    """A solver state that is complete and whose weights are, too.
+
+    Attributes:
+        message: Caffe's SolverState.
+        shapes: The shapes of its weights.
+        solver_type: A key of SOLVERS; None where Caffe itself wrote the state.
+    """
+
+    message: Any
+    shapes: Shapes
+    solver_type: str | None
 
 
 def prepare(folder: str | Path) -> str:
@@ -47,11 +79,12 @@ def weights_path(folder: str | Path, iteration: int) -> Path:
     return Path(folder, f"mcc_iter_{iteration}.caffemodel")
 
 
-def save(solver: Any, folder: str | Path) -> Path:
+def save(solver: Any, solver_type: str, folder: str | Path) -> Path:
     """Write a snapshot.
 
     Args:
         solver: Caffe's solver, whose snapshot_prefix `prepare` made.
+        solver_type: Its type, a key of SOLVERS.
         folder: The folder of the snapshots.
 
     Returns:
@@ -61,6 +94,8 @@ def save(solver: Any, folder: str | Path) -> Path:
         UserError: There is no room.
     """
     folder = Path(folder)
+    # It may have been removed meanwhile: Caffe would abort the process.
+    _partial(folder).mkdir(parents=True, exist_ok=True)
     needed = 4 * 4 * parameter_count(solver.net)  # weights and up to two histories, with some room
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -68,13 +103,21 @@ def save(solver: Any, folder: str | Path) -> Path:
             f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: "
             "make room and --resume auto"
         )
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise UserError(
+            f"files may have {limit >> 20} MiB here and a snapshot may need {needed >> 20}: "
+            "raise the limit (ulimit -f unlimited) and --resume auto"
+        )
     solver.snapshot()
     written = weights_path(_partial(folder), solver.iter)
     final = weights_path(folder, solver.iter)
     with open(written.with_suffix(".solverstate"), "ab") as state:
-        state.write(_learned_net(final))
-    written.replace(final)
-    written.with_suffix(".solverstate").replace(final.with_suffix(".solverstate"))
+        state.write(_learned_net(final) + _type_field(solver_type))
+    for suffix in (".caffemodel", ".solverstate"):
+        with open(written.with_suffix(suffix), "rb") as file:
+            os.fsync(file.fileno())
+        written.with_suffix(suffix).replace(final.with_suffix(suffix))
     return final
 
 
@@ -86,12 +129,23 @@ def _learned_net(path: Path) -> bytes:
     return messages().SolverState(learned_net=str(path.absolute())).SerializeToString()
 
 
+def _type_field(solver_type: str) -> bytes:
+    """Return bytes that, appended to a solver state, name its solver's type."""
+    return _TYPE_TAG + bytes([len(solver_type)]) + solver_type.encode()
+
+
+def _solver_type(message: Any) -> str | None:
+    """Return the solver's type in a solver state, None where there is none."""
+    texts = [field.data for field in UnknownFieldSet(message) if field.field_number == _TYPE_FIELD]
+    return texts[-1].decode(errors="backslashreplace") if texts else None
+
+
 def pairs(folder: str | Path) -> list[Path]:
     """List the solver states in `folder` whose weights are there too, the newest first."""
     states = [
         path
         for path in Path(folder).glob("*_iter_*.solverstate")
-        if path.with_suffix(".caffemodel").is_file()
+        if _NAME.fullmatch(path.stem) and path.with_suffix(".caffemodel").is_file()
     ]
     return sorted(states, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
 
@@ -117,40 +171,85 @@ def iteration(state: str | Path) -> int:
     Raises:
         UserError: The state or its weights are damaged or missing.
     """
-    state = existing(state, "snapshot")
-    file_shapes(state.with_suffix(".caffemodel"))
-    return read_binary("SolverState", state).iter
+    return read_state(state).message.iter
 
 
-def restore(solver: Any, solver_type: str, state: str | Path) -> None:
+def read_state(path: str | Path) -> SolverState:
+    """Read a solver state, and check that it and its weights are complete.
+
+    Raises:
+        UserError: The state or its weights are damaged or missing.
+    """
+    path = existing(path, "snapshot")
+    shapes = file_shapes(path.with_suffix(".caffemodel"))
+    message = read_binary("SolverState", path)
+    blobs = [blob for blobs in shapes.values() for blob in blobs]
+    histories = [tuple(blob.shape.dim) for blob in message.history]
+    # Caffe writes all of them, the current step last.
+    if not (message.HasField("iter") and message.HasField("current_step") and histories):
+        raise UserError(
+            f"{path} is no complete SolverState file ({path.stat().st_size} bytes): "
+            "it is damaged or of another kind, resume from another snapshot"
+        )
+    if histories not in (blobs, 2 * blobs):
+        raise UserError(
+            f"{path} does not fit its weights: its {len(histories)} history blobs have other "
+            f"shapes than the {len(blobs)} blobs of {path.stem}.caffemodel; "
+            "resume from another snapshot"
+        )
+    for index, blob in enumerate(message.history):
+        count = len(blob.double_data or blob.data)
+        if count != math.prod(histories[index]):
+            raise UserError(
+                f"{path} is damaged: history blob {index} has the shape {histories[index]} and "
+                f"{count} values; resume from another snapshot"
+            )
+    return SolverState(message, shapes, _solver_type(message))
+
+
+def check_type(path: str | Path, solver_type: str) -> None:
+    """Raise UserError where a solver state was written by a solver of another type."""
+    own_type = read_state(path).solver_type
+    if own_type not in (None, solver_type):
+        raise UserError(
+            f"{path} is of a run with the solver type {own_type}, the solver has {solver_type}: "
+            "resume with the type that wrote it, or start afresh from its weights "
+            "(--weights, another --out)"
+        )
+
+
+def restore(solver: Any, solver_type: str, path: str | Path) -> None:
     """Bring a solver back to a snapshot.
 
     Args:
         solver: Caffe's solver.
         solver_type: Its type, a key of SOLVERS.
-        state: The solver state.
+        path: The solver state.
 
     Raises:
-        UserError: The snapshot belongs to another net or type.
+        UserError: The snapshot is damaged, or belongs to another net or type.
     """
-    state = Path(state)
-    weights = state.with_suffix(".caffemodel")
+    path = Path(path)
+    weights = path.with_suffix(".caffemodel")
+    state = read_state(path)
     own = net_shapes(solver.net)
-    if file_shapes(weights) != own:
+    if state.shapes != own:
         raise UserError(
             f"{weights} does not fit the net: "
             "resume with the variant and the ablation of the run that wrote it"
         )
+    check_type(path, solver_type)
     expected = sum(map(len, own.values())) * SOLVERS[solver_type]
-    count = len(read_binary("SolverState", state).history)
+    count = len(state.message.history)
     if count != expected:
         raise UserError(
-            f"{state} holds {count} history blobs, the {solver_type} solver needs {expected}: "
+            f"{path} holds {count} history blobs, the {solver_type} solver needs {expected}: "
             "resume with the type that wrote it"
         )
-    # A copy that names the weights beside it: the run's folder may have moved since.
+    load_weights(solver.net, weights)
+    state.message.ClearField("learned_net")  # they are loaded; Caffe gets the rest
     with tempfile.NamedTemporaryFile(suffix=".solverstate") as copy:
-        copy.write(state.read_bytes() + _learned_net(weights))
+        copy.write(state.message.SerializeToString())
         copy.flush()
         solver.restore(copy.name)
 

@@ -3,13 +3,15 @@
 A weights file is a caffemodel or packed weights (`mcc_caffe.caffe_io.packed_weights`).
 """
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.protobuf import read_binary
+from mcc_caffe.caffe_io.protobuf import as_text, read_binary
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, find_shipped
 
@@ -67,8 +69,8 @@ def file_shapes(path: str | Path) -> Shapes:
             for name, blobs in packed_weights.read(path).layers.items()
         }
     return {
-        layer.name: [_shape(blob) for blob in layer.blobs]
-        for layer in _layers(read_binary("NetParameter", path))
+        name: [_checked_shape(path, name, blob) for blob in blobs]
+        for name, blobs in _parameters(path, read_binary("NetParameter", path)).items()
     }
 
 
@@ -76,21 +78,78 @@ def read_caffemodel(path: str | Path) -> Caffemodel:
     """Read a caffemodel.
 
     Raises:
-        UserError: The file is missing, damaged or packed.
+        UserError: The file is missing, damaged or packed, or a value is not finite.
     """
     if packed_weights.is_packed(existing(path, "weights file")):
         raise UserError(f"{path} is packed: give a caffemodel")
     model = read_binary("NetParameter", path)
     layers = {
-        layer.name: [np.array(blob.data, np.float32).reshape(_shape(blob)) for blob in layer.blobs]
-        for layer in _layers(model)
+        name: [_read_blob(path, name, blob) for blob in blobs]
+        for name, blobs in _parameters(path, model).items()
     }
-    return Caffemodel(layers, model.name)
+    _check_finite(path, layers)
+    return Caffemodel(layers, as_text(model.name))
 
 
-def _layers(model: Any) -> list[Any]:
-    """Return the layers of a NetParameter that have parameters."""
-    return [layer for layer in (*model.layer, *model.layers) if layer.blobs]
+def _parameters(path: str | Path, model: Any) -> dict[str, list[Any]]:
+    """Return the BlobProtos of each layer of a NetParameter that has parameters.
+
+    Raises:
+        UserError: No layer has any. An empty file is such a NetParameter.
+    """
+    layers = {
+        as_text(layer.name): list(layer.blobs)
+        for layer in (*model.layer, *model.layers)
+        if layer.blobs
+    }
+    if not layers:
+        raise UserError(
+            f"{path} holds no weights ({Path(path).stat().st_size} bytes): "
+            "it is damaged or of another kind, get it again"
+        )
+    return layers
+
+
+def _read_blob(path: str | Path, layer: str, blob: Any) -> np.ndarray:
+    """Return the values of a BlobProto as float32, and clear what else it holds.
+
+    Raises:
+        UserError: Its shape has another number of values.
+    """
+    shape = _checked_shape(path, layer, blob)
+    name, dtype = ("double_data", "<f8") if blob.double_data else ("data", "<f4")
+    for field, _ in blob.ListFields():
+        if field.name != name:
+            blob.ClearField(field.name)
+    blob.DiscardUnknownFields()
+    # Its one field ends the message, as packed numbers: several times as fast as one by one.
+    content, count = blob.SerializeToString(), len(getattr(blob, name))
+    offset = len(content) - count * np.dtype(dtype).itemsize
+    with np.errstate(over="ignore"):  # infinity has an error of its own
+        return np.frombuffer(content, dtype, count, offset).astype(np.float32).reshape(shape)
+
+
+def _checked_shape(path: str | Path, layer: str, blob: Any) -> tuple[int, ...]:
+    """Return the shape of a BlobProto; UserError where it has another number of values."""
+    shape, count = _shape(blob), len(blob.double_data or blob.data)
+    if min(shape, default=0) < 1 or math.prod(shape) != count:
+        raise UserError(
+            f"{path} is damaged: layer {layer} has the shape {shape} and {count} values; "
+            "get it again"
+        )
+    return shape
+
+
+def _check_finite(path: str | Path, layers: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Raise WeightsError where a layer holds a weight that is infinite or NaN."""
+    for name, blobs in layers.items():
+        count = sum(int((~np.isfinite(blob)).sum()) for blob in blobs)
+        if count:
+            raise WeightsError(
+                f"{path}: {count} of the {sum(blob.size for blob in blobs)} weights of layer "
+                f"{name} are not finite (NaN or infinite): "
+                "give other weights, such as those of an earlier snapshot"
+            )
 
 
 def net_shapes(net: Any) -> Shapes:
@@ -114,6 +173,8 @@ def _stripped(shape: tuple[int, ...]) -> tuple[int, ...]:
 def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]:
     """Copy the layers of a weights file into a net, by their names.
 
+    Caffe's own `copy_from` would abort the process where a file is damaged.
+
     Args:
         net: The Caffe net.
         path: The file.
@@ -123,12 +184,45 @@ def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]
         The names of the layers that were copied.
 
     Raises:
-        WeightsError: A shape differs, no name agrees, or a layer is missing.
+        UserError: The file is missing or damaged.
+        WeightsError: A shape differs, no name agrees, a layer is missing, or a value is not finite.
+    """
+    layers = fitting_layers(path, net_shapes(net), complete)
+    for name, blobs in layers.items():
+        for blob, values in zip(net.params[name], blobs):
+            blob.data[...] = values
+    return list(layers)
+
+
+def fitting_layers(
+    path: str | Path, own: Shapes, complete: bool = True
+) -> dict[str, list[np.ndarray]]:
+    """Read the layers of a net from a weights file.
+
+    Args:
+        path: The file.
+        own: The shapes of the net's parameters.
+        complete: Whether the file must have every layer of the net.
+
+    Returns:
+        {layer: its float32 parameters, of the net's shapes}, of the layers that both have.
+
+    Raises:
+        UserError: The file is missing or damaged.
+        WeightsError: A shape differs, no name agrees, a layer is missing, or a value is not finite.
     """
     path = Path(path)
-    in_file = file_shapes(path)
-    own = net_shapes(net)
-    if in_file.get(_OPENPOSE_LAYER, [()])[0] == _OPENPOSE_SHAPE:
+    packed = packed_weights.is_packed(existing(path, "weights file"))
+    stored: Mapping[str, Sequence[Any]]  # arrays of packed weights, else BlobProtos
+    if packed:
+        stored = packed_weights.read(path).layers
+    else:
+        stored = _parameters(path, read_binary("NetParameter", path))
+    in_file = {
+        name: [blob.shape if packed else _shape(blob) for blob in blobs]
+        for name, blobs in stored.items()
+    }
+    if (in_file.get(_OPENPOSE_LAYER) or [()])[0] == _OPENPOSE_SHAPE:
         raise WeightsError(
             f"{path} is OpenPose's hand model: make weights of our net out of it with "
             f"`python -m mcc_caffe.surgery --openpose {path} --out mcc_from_openpose.caffemodel`"
@@ -155,11 +249,12 @@ def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]
             f"{path} does not fit the net: it lacks {names}; "
             "give the variant, and of an ablation the prototxt, that the weights were trained with"
         )
-    if packed_weights.is_packed(path):
-        layers = packed_weights.read(path).layers
-        for name in shared:
-            for blob, values in zip(net.params[name], layers[name]):
-                blob.data[...] = values
-    else:
-        net.copy_from(str(path))
-    return shared
+    layers = {
+        name: [blob if packed else _read_blob(path, name, blob) for blob in stored[name]]
+        for name in shared
+    }
+    _check_finite(path, layers)
+    return {
+        name: [values.reshape(shape) for values, shape in zip(blobs, own[name])]
+        for name, blobs in layers.items()
+    }

@@ -256,7 +256,11 @@ class _Loop:
         if iteration % config.log_interval == 0 or iteration == config.max_iter:
             bar.set_postfix_str(self.log.write(iteration))
         if config.snapshot_interval and iteration % config.snapshot_interval == 0:
-            self.last_snapshot = snapshots.save(self.solver, self.snapshot_folder)
+            self.last_snapshot = self._save()
+
+    def _save(self) -> Path:
+        """Write a snapshot; return the path of its weights."""
+        return snapshots.save(self.solver, self.config.solver_type, self.snapshot_folder)
 
     def _save_last(self) -> None:
         """Write the rest of the log and the last snapshot, and say how the run ended (rank 0)."""
@@ -267,7 +271,7 @@ class _Loop:
             self.log.write(iteration)
         weights = snapshots.weights_path(self.snapshot_folder, iteration)
         if not weights.is_file():
-            weights = snapshots.save(self.solver, self.snapshot_folder)
+            weights = self._save()
         ending = "finished" if iteration >= max_iter else "stopped; go on with --resume auto"
         print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)
 

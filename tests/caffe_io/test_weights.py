@@ -1,12 +1,15 @@
 """Weights are checked before Caffe would abort on them."""
 
+import re
+
 import numpy as np
 import pytest
 
-from mcc_caffe.caffe_io.protobuf import messages
+from mcc_caffe.caffe_io.protobuf import messages, read_binary
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.caffe_io.weights import WeightsError, file_shapes, load_weights
-from tests.support.commands import ROOT
+from mcc_caffe.caffe_io.weights import WeightsError, file_shapes, load_weights, read_caffemodel
+from mcc_caffe.core.errors import UserError
+from tests.support.commands import ROOT, run
 
 
 @pytest.fixture
@@ -51,3 +54,123 @@ def test_weights_of_another_net_are_refused(net, tmp_path):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match="none of its 1 layers has a name of the net's"):
         load_weights(net, path)
+
+
+def change_conv1_1(path, change):
+    """Change the first layer's BlobProtos, a kernel (16, 3, 3, 3) and a bias (16), in a file."""
+    model = read_binary("NetParameter", path)
+    (layer,) = (layer for layer in model.layer if layer.name == "conv1_1")
+    change(layer.blobs)
+    path.write_bytes(model.SerializeToString())
+
+
+def use_doubles(blobs):
+    for blob in blobs:
+        blob.double_data.extend(blob.data)
+        blob.ClearField("data")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        use_doubles,
+        lambda blobs: blobs[0].shape.dim.insert(0, 1),
+        lambda blobs: blobs[1].shape.dim.insert(0, 1),
+        lambda blobs: blobs[0].diff.extend(blobs[0].data),
+    ],
+)
+def test_other_ways_to_write_the_same_weights_are_read(change, net, weights, tmp_path):
+    path = tmp_path / "other.caffemodel"
+    path.write_bytes(weights.read_bytes())
+    change_conv1_1(path, change)
+    load_weights(net, weights)
+    expected = [blob.data.copy() for blob in net.params["conv1_1"]]
+    for blob in net.params["conv1_1"]:
+        blob.data[...] = 0
+    load_weights(net, path)
+    for blob, values in zip(net.params["conv1_1"], expected):
+        np.testing.assert_array_equal(blob.data, values)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda blobs: blobs[0].data.pop(), r"shape \(16, 3, 3, 3\) and 431 values"),
+        (lambda blobs: blobs[1].data.append(1), r"shape \(16,\) and 17 values"),
+        (lambda blobs: blobs[1].ClearField("data"), "and 0 values"),
+        (lambda blobs: blobs[0].double_data.append(1), "and 1 values"),
+        (lambda blobs: blobs[1].shape.dim.append(2), r"is \[.*\(16, 2\)\] in the file"),
+        (lambda blobs: blobs[1].shape.dim.__setitem__(0, -16), r"is \[.*\(-16,\)\] in the file"),
+        (lambda blobs: blobs.pop(), "in the file and"),
+        (
+            lambda blobs: blobs[0].data.__setitem__(5, float("nan")),
+            "1 of the 448 weights of layer conv1_1 are not finite",
+        ),
+        (lambda blobs: blobs[1].data.__setitem__(0, float("-inf")), "layer conv1_1 are not finite"),
+        (
+            lambda blobs: (use_doubles(blobs), blobs[0].double_data.__setitem__(0, 1e300)),
+            "layer conv1_1 are not finite",
+        ),
+    ],
+)
+def test_damaged_weights_are_named_by_every_command(change, words, net, weights, tmp_path):
+    path = tmp_path / "bad.caffemodel"
+    path.write_bytes(weights.read_bytes())
+    change_conv1_1(path, change)
+    with pytest.raises(UserError, match=words) as caught:
+        load_weights(net, path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    if "in the file" not in words:  # a shape is a fault only beside a net's
+        for command in (["mcc_caffe.pack", path, tmp_path / "out.npz"],):
+            done = run(*command)
+            assert done.returncode and re.search(words, done.stderr), done.stderr
+            assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out.npz").exists()
+
+
+def test_an_empty_file_holds_no_weights(net, tmp_path):
+    path = tmp_path / "empty.caffemodel"
+    path.write_bytes(b"")
+    for read in (file_shapes, read_caffemodel, lambda path: load_weights(net, path)):
+        with pytest.raises(UserError, match=r"empty.caffemodel holds no weights \(0 bytes\)"):
+            read(path)
+
+
+def test_infer_names_the_layer_whose_weights_are_not_finite(weights, tmp_path):
+    path = tmp_path / "nan.caffemodel"
+    path.write_bytes(weights.read_bytes())
+    change_conv1_1(path, lambda blobs: blobs[0].data.__setitem__(0, float("nan")))
+    done = run(
+        "mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", path, "--out", tmp_path / "out"
+    )
+    assert done.returncode == 3 and "layer conv1_1 are not finite" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def mutate(content, random):
+    """Change, cut or repeat a few bytes."""
+    content = bytearray(content)
+    for _ in range(random.integers(1, 4)):
+        start, length = int(random.integers(len(content))), int(random.integers(1, 20))
+        part = content[start : start + length]
+        content[start : start + length] = [random.bytes(length), b"", part * 2][random.integers(3)]
+    return bytes(content)
+
+
+def test_a_thousand_mutations_of_a_caffemodel_load_or_are_refused_in_a_line(tmp_path):
+    random = np.random.default_rng(0)
+    model = messages().NetParameter(name="MCC_mini_train")
+    for name, shape in (("a", (2, 3)), ("b", (4,))):
+        layer = model.layer.add(name=name, type="InnerProduct")
+        layer.blobs.add(data=random.normal(size=shape).ravel()).shape.dim.extend(shape)
+    path, content, refused = tmp_path / "x.caffemodel", model.SerializeToString(), 0
+    for _ in range(1000):
+        path.write_bytes(mutate(content, random))
+        try:
+            layers = read_caffemodel(path).layers
+            assert file_shapes(path) == {
+                name: [blob.shape for blob in blobs] for name, blobs in layers.items()
+            }
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 300

@@ -1,0 +1,189 @@
+"""Snapshots are complete, belong to one type of solver, and are checked before Caffe aborts."""
+
+import numpy as np
+import pytest
+
+from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.protobuf import messages, read_binary
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.errors import UserError
+
+# An inner product of 3 to 2 numbers, as small as a net can be.
+NET = """
+name: "tiny"
+layer { name: "x" type: "DummyData" top: "x" dummy_data_param {
+    shape { dim: 1 dim: 3 } data_filler { type: "constant" value: 1 } } }
+layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" inner_product_param {
+    num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "y0" top: "loss" }
+"""
+LABEL = """
+layer { name: "y0" type: "DummyData" top: "y0" dummy_data_param {
+    shape { dim: 1 dim: 2 } data_filler { type: "constant" value: 2 } } }
+"""
+SOLVER = 'net: "{net}" type: "{type}" base_lr: 0.1 lr_policy: "fixed" snapshot_prefix: "{prefix}"'
+
+
+def make_solver(folder, solver_type="SGD"):
+    """Return a solver of the tiny net whose snapshots go to `folder`."""
+    prefix = snapshots.prepare(folder)
+    net = folder.parent / "tiny.prototxt"
+    net.write_text(LABEL + NET)
+    path = folder.parent / "solver.prototxt"
+    path.write_text(SOLVER.format(net=net, type=solver_type, prefix=prefix))
+    caffe = import_caffe()
+    caffe.set_mode_cpu()
+    return caffe.get_solver(str(path))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with snapshots of an SGD solver at the iterations 2 and 4."""
+    folder = tmp_path / "snapshots"
+    solver = make_solver(folder)
+    for _ in range(2):
+        solver.step(2)
+        snapshots.save(solver, "SGD", folder)
+    return folder
+
+
+def test_a_restored_solver_goes_on_as_the_uninterrupted_one(folder, tmp_path):
+    state = snapshots.newest(folder)
+    assert state == folder / "mcc_iter_4.solverstate" and snapshots.iteration(state) == 4
+    uninterrupted, resumed = make_solver(tmp_path / "a/s"), make_solver(tmp_path / "b/s")
+    snapshots.restore(resumed, "SGD", folder / "mcc_iter_2.solverstate")
+    snapshots.restore(uninterrupted, "SGD", state)
+    resumed.step(2)
+    assert resumed.iter == 4
+    for name, blobs in uninterrupted.net.params.items():
+        for expected, blob in zip(blobs, resumed.net.params[name]):
+            np.testing.assert_array_equal(blob.data, expected.data)
+
+
+@pytest.mark.parametrize("suffix", ["caffemodel", "solverstate"])
+@pytest.mark.parametrize("content", [b"", b"\x00", b"not protobuf at all"])
+def test_an_empty_or_damaged_file_is_no_snapshot(suffix, content, folder, caplog):
+    damaged = folder / f"mcc_iter_4.{suffix}"
+    damaged.write_bytes(content)
+    assert snapshots.newest(folder) == folder / "mcc_iter_2.solverstate"
+    assert str(damaged) in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["caffemodel", "solverstate"])
+def test_a_file_cut_anywhere_is_no_snapshot(suffix, folder):
+    """Also where the cut falls between two fields, so that protobuf reads the rest."""
+    path = folder / f"mcc_iter_4.{suffix}"
+    content = path.read_bytes()
+    # What follows is not needed: the layer of the loss, which has no weights; and what `save`
+    # adds to a state, which says where the weights are and of which type the solver is.
+    unneeded = b"\n\x04loss" if suffix == "caffemodel" else str(folder).encode() + b"/mcc"
+    end = content.rindex(unneeded) - 10
+    for length in range(end):
+        path.write_bytes(content[:length])
+        assert snapshots.newest(folder) == folder / "mcc_iter_2.solverstate", length
+
+
+def test_other_files_in_the_folder_are_no_snapshots(folder):
+    for name in ("mcc_iter_abc", "mcc_iter_", "mcc_iter_-1", "mcc_iter_9²", f"m_iter_{'9' * 5000}"):
+        name = name[:200]
+        for suffix in ("solverstate", "caffemodel"):
+            (folder / f"{name}.{suffix}").write_bytes(b"")
+    assert snapshots.newest(folder) == folder / "mcc_iter_4.solverstate"
+
+
+@pytest.mark.parametrize(
+    "written, resumed", [("SGD", "AdaGrad"), ("Adam", "AdaDelta"), ("SGD", "Nesterov")]
+)
+def test_a_solver_of_another_type_with_as_much_history_is_refused(written, resumed, tmp_path):
+    solver = make_solver(tmp_path / "s", written)
+    solver.step(1)
+    snapshots.save(solver, written, tmp_path / "s")
+    state = snapshots.newest(tmp_path / "s")
+    message = f"solver type {written}, the solver has {resumed}"
+    with pytest.raises(UserError, match=message):
+        snapshots.check_type(state, resumed)
+    with pytest.raises(UserError, match=message):
+        snapshots.restore(make_solver(tmp_path / "other/s", resumed), resumed, state)
+
+
+def test_a_snapshot_of_the_stock_caffe_names_no_type_and_is_taken(folder, tmp_path):
+    state = folder / "mcc_iter_4.solverstate"
+    message = read_binary("SolverState", state)
+    message.DiscardUnknownFields()
+    state.write_bytes(message.SerializeToString())
+    snapshots.restore(make_solver(tmp_path / "other/s"), "SGD", state)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda state: state.history[0].data.pop(), "has the shape"),
+        (lambda state: state.history[0].shape.dim.append(1), "other shapes"),
+        (lambda state: state.history[1].shape.ClearField("dim"), "other shapes"),
+        (lambda state: state.history.pop(), "other shapes"),
+        (lambda state: state.ClearField("history"), "no complete SolverState"),
+        (lambda state: state.ClearField("iter"), "no complete SolverState"),
+        (lambda state: state.ClearField("current_step"), "no complete SolverState"),
+    ],
+)
+def test_a_state_with_a_wrong_history_is_refused(change, words, folder, tmp_path):
+    state = folder / "mcc_iter_4.solverstate"
+    message = read_binary("SolverState", state)
+    change(message)
+    state.write_bytes(message.SerializeToString())
+    with pytest.raises(UserError, match=words):
+        snapshots.restore(make_solver(tmp_path / "other/s"), "SGD", state)
+    assert snapshots.newest(folder) == folder / "mcc_iter_2.solverstate"
+
+
+def test_a_history_of_doubles_is_restored(folder, tmp_path):
+    state = folder / "mcc_iter_4.solverstate"
+    message = read_binary("SolverState", state)
+    for blob in message.history:
+        blob.double_data.extend(blob.data)
+        blob.ClearField("data")
+    state.write_bytes(message.SerializeToString())
+    solver = make_solver(tmp_path / "other/s")
+    snapshots.restore(solver, "SGD", state)
+    assert solver.iter == 4
+
+
+def test_a_thousand_mutations_of_a_snapshot_end_in_an_answer_or_an_error(folder, tmp_path):
+    """Bytes are changed, cut and repeated. Caffe would abort this process, or a traceback ends."""
+    random = np.random.default_rng(0)
+    solver = make_solver(tmp_path / "other/s")
+    files = [folder / f"mcc_iter_4.{suffix}" for suffix in ("caffemodel", "solverstate")]
+    contents = [path.read_bytes() for path in files]
+    refused = 0
+    for _ in range(1000):
+        index = random.integers(2)
+        content = bytearray(contents[index])
+        for _ in range(random.integers(1, 4)):
+            start, length = random.integers(len(content)), int(random.integers(1, 20))
+            content[start : start + length] = [
+                random.bytes(length),
+                b"",
+                content[start : start + length] * 2,
+            ][random.integers(3)]
+        files[index].write_bytes(content)
+        files[1 - index].write_bytes(contents[1 - index])
+        try:
+            snapshots.restore(solver, "SGD", files[1])
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 500
+
+
+def test_a_limit_on_the_size_of_files_is_named_before_caffe_writes(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshots.resource, "getrlimit", lambda _: (64, 64))
+    solver = make_solver(tmp_path / "other/s")
+    with pytest.raises(UserError, match="ulimit -f"):
+        snapshots.save(solver, "SGD", tmp_path / "other/s")
+
+
+def test_the_type_is_read_from_the_field_that_the_state_keeps(folder):
+    message = read_binary("SolverState", folder / "mcc_iter_4.solverstate")
+    assert snapshots.read_state(folder / "mcc_iter_4.solverstate").solver_type == "SGD"
+    again = messages().SolverState.FromString(message.SerializeToString())
+    assert again.iter == 4 and len(again.history) == 2
