@@ -1,0 +1,174 @@
+"""Decodes image files: the one place that knows about orientation, depth, alpha and size.
+
+OpenCV decodes the pixels, because it keeps 16 bits of colour, which Pillow does not. Pillow reads
+the header: the size, before anything is decoded, and the orientation, which OpenCV misses in AVIF.
+"""
+
+import io
+import os
+import warnings
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import PIL.Image
+
+from mcc_caffe.core.errors import UserError
+
+MAX_MEGAPIXELS_VARIABLE = "MCC_CAFFE_MAX_MEGAPIXELS"
+_DEFAULT_MAX_MEGAPIXELS = 200.0  # the largest that telephones take; infer needs some 2 GiB for it
+_ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
+_SENSOR_BITS = (8, 10, 12, 14, 16)  # that cameras put into 16
+_WHITE = 255.0
+
+# What makes each EXIF orientation upright: whether to transpose, then flip rows, then columns.
+_TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+class ImageError(ValueError):
+    """A picture cannot be decoded. The message says why, without the file's name."""
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        format: Pillow's name of the format, such as "JPEG"; "" where Pillow does not know it.
+        width: In pixels, as stored (of a TIFF: upright); 0 where unknown.
+        height: In pixels, likewise.
+        orientation: 1 to 8, as EXIF counts; 1 is upright.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+
+
+def read_header(content: bytes) -> ImageHeader:
+    """Read an image file's header, without decoding its pixels.
+
+    Args:
+        content: The file's bytes.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged tags, and of Pillow's own bound on the size
+        try:
+            image = PIL.Image.open(io.BytesIO(content))
+        except Exception:  # damaged files make Pillow raise nearly anything
+            return ImageHeader("", 0, 0, 1)
+        try:
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        except Exception:
+            orientation = 1
+    if orientation not in _TURNS:
+        orientation = 1
+    return ImageHeader(image.format or "", *image.size, orientation)
+
+
+def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
+    """Decode an image file.
+
+    Transparent parts get a white background, as in a browser. Of 16 bits the highest that the
+    picture uses count (8, 10, 12, 14 or 16), so that 12 bits in 16 do not come out black.
+
+    Args:
+        content: The file's bytes.
+        upright: Whether to turn it by its EXIF orientation (AVIF: irot, imir).
+
+    Returns:
+        HxWx3 uint8 BGR.
+
+    Raises:
+        ImageError: It cannot be decoded, or has more pixels than allowed.
+    """
+    header = read_header(content)
+    bound = max_megapixels()
+    if header.width * header.height > bound * 1e6:
+        raise ImageError(
+            f"{header.width} x {header.height} pixels are more than {bound:g} million: make it "
+            f"smaller, or set {MAX_MEGAPIXELS_VARIABLE}"
+        )
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # an empty file, or one that is damaged in a certain way
+        pixels = None
+    if pixels is None:
+        raise ImageError(
+            f"not a readable image ({len(content)} bytes): damaged, or of an unknown format"
+        )
+    pixels = _to_bgr(_to_8_bits(pixels), premultiplied=header.format == "TIFF")
+    stored_upright = header.format == "TIFF"  # OpenCV turns this format itself, whatever one asks
+    if upright != stored_upright:
+        pixels = _turn(pixels, header.orientation, back=not upright)
+    return np.ascontiguousarray(pixels)
+
+
+def max_megapixels() -> float:
+    """Return how many million pixels a picture may have.
+
+    Raises:
+        UserError: The environment variable MCC_CAFFE_MAX_MEGAPIXELS is no number above 0.
+    """
+    text = os.environ.get(MAX_MEGAPIXELS_VARIABLE, "")
+    try:
+        bound = float(text or _DEFAULT_MAX_MEGAPIXELS)
+    except ValueError:
+        bound = 0.0
+    if not 0 < bound < float("inf"):
+        raise UserError(f"{MAX_MEGAPIXELS_VARIABLE} is {text!r}: give a number above 0")
+    return bound
+
+
+def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        needed = int(pixels[..., :3].max() if pixels.ndim == 3 else pixels.max()).bit_length()
+        bits = next(bits for bits in _SENSOR_BITS if bits >= needed)
+        colours = (pixels[..., :3] if pixels.ndim == 3 else pixels) >> (bits - 8)
+        if pixels.ndim == 3 and pixels.shape[2] == 4:
+            return np.dstack([colours, pixels[..., 3] >> 8]).astype(np.uint8)
+        return colours.astype(np.uint8)
+    if pixels.dtype in (np.float32, np.float64) and 0 <= pixels.min() <= pixels.max() <= 1:
+        return np.round(pixels * 255).astype(np.uint8)
+    raise ImageError(
+        f"its values are {pixels.dtype} from {pixels.min():g} to {pixels.max():g}, which is no "
+        "brightness: store it with 8 or 16 bits"
+    )
+
+
+def _to_bgr(pixels: np.ndarray, premultiplied: bool) -> np.ndarray:
+    """Return the colours of a grey, colour or alpha picture before white."""
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    if pixels.shape[2] == 3:
+        return pixels
+    if pixels.shape[2] != 4:
+        raise ImageError(f"it has {pixels.shape[2]} channels: store it as grey, RGB or RGBA")
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    if alpha.min() == 255:
+        return colours
+    opacity = alpha.astype(np.float32) / 255
+    covered = colours if premultiplied else colours * opacity
+    return np.clip(np.round(covered + _WHITE * (1 - opacity)), 0, 255).astype(np.uint8)
+
+
+def _turn(pixels: np.ndarray, orientation: int, back: bool) -> np.ndarray:
+    """Turn stored pixels upright or, with `back`, upright ones as they were stored."""
+    transpose, flip_rows, flip_columns = _TURNS[orientation]
+    if transpose and not back:
+        pixels = pixels.swapaxes(0, 1)
+    pixels = pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    if transpose and back:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels

@@ -1,0 +1,156 @@
+"""Image files of every kind come out as one would see them."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import PIL.features
+import PIL.Image
+import PIL.ImageOps
+import pytest
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
+
+COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
+COLOURS = cv2.resize(COLOURS[:3, :2], (16, 24), interpolation=cv2.INTER_NEAREST)  # six fields
+
+
+def encoded(image, kind, **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def oriented(image, kind, orientation):
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    return encoded(image, kind, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
+    if kind == "AVIF" and not PIL.features.check("avif"):
+        pytest.skip("this Pillow knows no AVIF")
+    image = PIL.Image.fromarray(COLOURS)
+    content = oriented(image, kind, orientation)
+    upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(content)))
+    expected = np.array(upright.convert("RGB"))[..., ::-1]
+    decoded = decode_image(content)
+    assert decoded.shape == expected.shape and decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - expected).mean() < 3
+    stored = decode_image(content, upright=False)
+    assert stored.shape == (24, 16, 3)
+    assert np.abs(stored.astype(int) - COLOURS[..., ::-1]).mean() < 20
+    if kind in ("JPEG", "PNG", "WEBP"):
+        assert read_header(content) == ImageHeader(kind, 16, 24, orientation)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_bits_that_are_used_of_16_count(channels, suffix, bits):
+    ramp = np.linspace(0, 2**bits - 1, 300).reshape(15, 20).astype(np.uint16)
+    pixels = np.dstack([ramp] * channels)
+    if channels == 4:
+        pixels[..., 3] = 65535
+    content = cv2.imencode(suffix, pixels)[1].tobytes()
+    expected = (ramp >> (bits - 8)).astype(np.uint8)
+    assert (decode_image(content) == expected[..., None]).all()
+
+
+def test_hidden_colours_of_transparent_pictures_do_not_count():
+    alpha = np.zeros((24, 16, 1), np.uint8)
+    alpha[12:] = 255
+    alpha[10] = 128
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})):
+        pictures = []
+        for hidden in (0, 90, 255):
+            colours = np.where(alpha > 0, COLOURS, hidden).astype(np.uint8)
+            image = PIL.Image.fromarray(np.dstack([colours, alpha]), "RGBA")
+            pictures.append(decode_image(encoded(image, kind, **options)))
+        assert (pictures[0] == pictures[1]).all() and (pictures[0] == pictures[2]).all(), kind
+        assert (pictures[0][:10] == 255).all()
+        assert (pictures[0][12:] == COLOURS[12:, :, ::-1]).all()
+        half = np.abs(pictures[0][10].astype(int) - (COLOURS[10, :, ::-1] * 0.5 + 127.5))
+        assert half.max() <= 2, kind
+
+
+def test_palettes_grey_one_bit_and_cmyk():
+    image = PIL.Image.new("RGB", (6, 4), (255, 204, 0))
+    for mode in ("P", "RGB", "CMYK"):
+        for kind in ("TIFF",) if mode == "CMYK" else ("PNG", "TIFF", "BMP"):
+            assert decode_image(encoded(image.convert(mode), kind))[0, 0].tolist() == [0, 204, 255]
+    red = image.convert("P")
+    content = encoded(red, "PNG", transparency=red.getpixel((0, 0)))
+    assert (decode_image(content) == 255).all()
+    for kind in ("PNG", "TIFF", "BMP"):
+        assert (decode_image(encoded(PIL.Image.new("1", (6, 4), 1), kind)) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "JPEG2000", "AVIF"])
+def test_other_formats(kind):
+    if not PIL.features.check("avif") and kind == "AVIF":
+        pytest.skip("this Pillow knows no AVIF")
+    content = encoded(PIL.Image.new("RGB", (16, 24), (255, 204, 0)), kind)
+    assert np.abs(decode_image(content).astype(int) - (0, 204, 255)).max() < 8
+
+
+@pytest.mark.parametrize("low, high", [(0, 7.5), (-1, 1), (0, np.nan)])
+def test_numbers_that_are_no_brightness_are_refused(low, high):
+    content = cv2.imencode(".tiff", np.array([[low, high]], np.float32))[1].tobytes()
+    with pytest.raises(ImageError, match="its values are float32 from .* store it with 8 or 16"):
+        decode_image(content)
+    unit = cv2.imencode(".tiff", np.array([[0, 0.5, 1]], np.float32))[1].tobytes()
+    assert decode_image(unit)[0, :, 0].tolist() == [0, 128, 255]
+
+
+def huge_png(side):
+    """A valid grey PNG of side x side pixels in a few bytes."""
+    row = zlib.compressobj(9)
+    data = b"".join(row.compress(bytes(side + 1)) for _ in range(side)) + row.flush()
+
+    def chunk(name, body):
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_the_number_of_pixels_is_bounded(monkeypatch):
+    content = huge_png(2000)
+    assert decode_image(content).shape == (2000, 2000, 3)
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "3.9")
+    with pytest.raises(
+        ImageError,
+        match="2000 x 2000 pixels are more than 3.9 million: make it smaller, "
+        "or set MCC_CAFFE_MAX_MEGAPIXELS",
+    ):
+        decode_image(content)
+    for wrong in ("word", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", wrong)
+        with pytest.raises(UserError, match=f"MCC_CAFFE_MAX_MEGAPIXELS is '{wrong}': give a"):
+            decode_image(content)
+
+
+def test_mutated_files_are_read_or_refused():
+    rng = np.random.default_rng(0)
+    originals = [
+        oriented(PIL.Image.fromarray(COLOURS), kind, 6) for kind in ("JPEG", "PNG", "WEBP", "TIFF")
+    ] + [encoded(PIL.Image.fromarray(COLOURS), kind) for kind in ("GIF", "PPM", "BMP")]
+    for number in range(700):
+        content = bytearray(originals[number % len(originals)])
+        for position in rng.integers(0, len(content), rng.integers(1, 6)):
+            content[position] = rng.integers(0, 256)
+        if rng.random() < 0.3:
+            del content[rng.integers(0, len(content)) :]
+        try:
+            image = decode_image(bytes(content))
+        except ImageError:
+            continue
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
