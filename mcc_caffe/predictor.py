@@ -6,6 +6,7 @@ pose.keypoints          # (21, 3): x, y in image pixels, confidence
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,13 @@ from mcc_caffe.core.files import shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import DEFAULT_ENGINE, open_engine
+from mcc_caffe.inference.engines.base import Engine, StageMaps
+from mcc_caffe.inference.looks import LookAnswer, Looker, surest_of_looks
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
+
+# How many looks `HandPredictor` can take, see `looks.surest_of_looks`.
+LOOKS = (1, 2, 4)
 
 
 class Box(NamedTuple):
@@ -52,7 +58,7 @@ class HandPose:
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
         to_input: (L, 2, 3) float64, the affine map of each level from image pixels to pixels of
-            its m x m input.
+            its m x m input. Of several looks it is the map of the surest one, which may mirror.
         timings: seconds; "network" is the time spent in the net, "total" that of `predict`.
     """
 
@@ -90,8 +96,13 @@ class HandPose:
 
     @property
     def levels(self) -> int:
-        """The number of pyramid levels, L."""
+        """The number of pyramid levels, L; 1 where several looks were taken."""
         return len(self.to_input)
+
+    @property
+    def score(self) -> float | None:
+        """The mean confidence of the 21 keypoints, about 0 to 1: how sure the net is of a hand."""
+        return None if self.keypoints is None else float(self.keypoints[:, 2].mean())
 
     def mask_box(self, threshold: float = 0.5) -> Box | None:
         """Return the bounding box of the mask above `threshold`.
@@ -115,7 +126,7 @@ class HandPredictor:
         engine: the engine that runs the net.
         input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
             packed weights name an input size of their own, theirs.
-        levels, threshold, seed, batch: the options of the constructor; they may be changed.
+        levels, looks, threshold, seed, batch: the options of the constructor; they may be changed.
     """
 
     def __init__(
@@ -126,10 +137,11 @@ class HandPredictor:
         prototxt: str | Path | None = None,
         gpu: int | None = None,
         levels: int | None = None,
+        looks: int | None = None,
         threshold: float = CONFIDENCE_THRESHOLD,
         seed: int = 0,
         batch: int = 8,
-        engine: str = DEFAULT_ENGINE,
+        engine: str | None = DEFAULT_ENGINE,
     ):
         """Open the net with its weights.
 
@@ -140,15 +152,27 @@ class HandPredictor:
             gpu: id of the GPU; None for the CPU.
             levels: the most pyramid levels to look at; 1 for a single pass, None for as many as
                 the paper's pyramid has (3.3).
+            looks: 1, 2 or 4: a single pass; the surer of it and of a second look at a square
+                around its keypoints; or the surest of both, each as it is and mirrored. They take
+                the place of the pyramid. None for the pyramid.
             threshold: the confidence above which a keypoint is present (3.3), about 0 to 1.
             seed: of the pyramid's random crops; every image gets the same.
             batch: the number of levels that go through the net at a time; fewer take less memory
                 (the paper variant on Caffe takes about 290 MiB a level).
-            engine: what runs the net, a name of `mcc_caffe.inference.engines.ENGINES`.
+            engine: what runs the net, "caffe" or "onnx"; None for Caffe where it can be imported,
+                else ONNX Runtime.
 
         Raises:
-            UserError: a file is missing or does not fit, or no weights come with the variant.
+            UserError: a file is missing or does not fit, no weights come with the variant, or
+                `looks` does not go with `levels` or is no such number.
         """
+        if looks is not None and looks not in LOOKS:
+            raise UserError(f"looks={looks}: give 1, 2 or 4")
+        if looks is not None and levels is not None:
+            raise UserError(
+                f"looks={looks} and levels={levels} exclude each other: looks take the place of "
+                "the pyramid; give one of the two"
+            )
         weights = weights or shipped_weights(variant)
         if weights is None:
             raise UserError(
@@ -159,7 +183,8 @@ class HandPredictor:
             prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu, engine
         )
         self.input_size: int = describe(weights).get("input_size") or self.engine.input_size
-        self.levels, self.threshold, self.seed, self.batch = levels, threshold, seed, batch
+        self.levels, self.looks, self.threshold = levels, looks, threshold
+        self.seed, self.batch = seed, batch
 
     def predict(self, image: np.ndarray) -> HandPose:
         """Find the hand in an image.
@@ -170,11 +195,17 @@ class HandPredictor:
         Raises:
             UserError: the array is no such image.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise UserError(
-                f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
-            )
-        start = time.perf_counter()
+        _check_image(image)
+        network = _TimedNetwork(self.engine, self.batch)
+        if self.looks is None or not self.engine.has_pose:
+            return self._predict_levels(image, network)
+        height, width = image.shape[:2]
+        looker = Looker(image, self.input_size, network)
+        answer = surest_of_looks(looker, (width, height), self.looks)
+        return self._pose(answer, (width, height), network.timings())
+
+    def _predict_levels(self, image: np.ndarray, network: "_TimedNetwork") -> HandPose:
+        """Find the hand in the image's pyramid."""
         height, width = image.shape[:2]
         windows = pyramid_windows(
             width,
@@ -183,37 +214,83 @@ class HandPredictor:
             self.levels if self.engine.has_pose else 1,
         )
         pyramid = Pyramid(image, windows, self.input_size)
-        mask_cells, level_heatmaps, network_seconds = self._run_network(pyramid)
-        keypoints = None if level_heatmaps is None else best_keypoints(level_heatmaps, pyramid)
-        return HandPose(
-            keypoints=keypoints,
-            present=None if keypoints is None else keypoints[:, 2] > self.threshold,
-            image_size=(width, height),
-            input_size=pyramid.size,
-            mask_cells=mask_cells,
-            level_heatmaps=level_heatmaps,
-            to_input=pyramid.to_input,
-            timings={"network": network_seconds, "total": time.perf_counter() - start},
-        )
-
-    def _run_network(self, pyramid: Pyramid) -> tuple[np.ndarray | None, np.ndarray | None, float]:
-        """Return the first level's mask, all levels' heatmaps, and the seconds spent in the net."""
-        level_count, seconds = len(pyramid.windows), 0.0
+        level_count = len(windows)
         inputs = np.empty((min(self.batch, level_count), 3, pyramid.size, pyramid.size), np.float32)
         answers = []
         for first in range(0, level_count, len(inputs)):
             batch = inputs[: level_count - first]
             for level, network_input in enumerate(batch, start=first):
                 pyramid.network_input(level, out=network_input)
-            start = time.perf_counter()
-            answers.append(self.engine(batch))
-            seconds += time.perf_counter() - start
+            answers.append(network(batch))
         masks = answers[0].masks
         heatmaps = [answer.heatmaps for answer in answers if answer.heatmaps is not None]
-        return (
-            None if masks is None else masks[0],
-            np.concatenate(heatmaps) if heatmaps else None,
-            seconds,
+        level_heatmaps = np.concatenate(heatmaps) if heatmaps else None
+        keypoints = None if level_heatmaps is None else best_keypoints(level_heatmaps, pyramid)
+        return HandPose(
+            keypoints=keypoints,
+            present=None if keypoints is None else keypoints[:, 2] > self.threshold,
+            image_size=(width, height),
+            input_size=pyramid.size,
+            mask_cells=None if masks is None else masks[0],
+            level_heatmaps=level_heatmaps,
+            to_input=pyramid.to_input,
+            timings=network.timings(),
+        )
+
+    def _pose(
+        self, answer: LookAnswer, image_size: tuple[int, int], timings: dict[str, float]
+    ) -> HandPose:
+        """Return the pose that one look says."""
+        return HandPose(
+            keypoints=answer.keypoints,
+            present=answer.keypoints[:, 2] > self.threshold,
+            image_size=image_size,
+            input_size=self.input_size,
+            mask_cells=answer.mask_cells,
+            level_heatmaps=answer.heatmaps[None],
+            to_input=answer.to_input[None],
+            timings=timings,
+        )
+
+
+class _TimedNetwork:
+    """Runs an engine on batches of any size, some inputs at a time, and adds up the seconds."""
+
+    def __init__(self, engine: Engine, batch: int):
+        self._engine, self._batch = engine, batch
+        self._start, self._network_seconds = time.perf_counter(), 0.0
+
+    def __call__(self, inputs: np.ndarray) -> StageMaps:
+        """Return the maps of all inputs (N, 3, h, w)."""
+        start = time.perf_counter()
+        answers = [
+            self._engine(inputs[first : first + self._batch])
+            for first in range(0, len(inputs), self._batch)
+        ]
+        self._network_seconds += time.perf_counter() - start
+        return StageMaps(
+            _join([answer.masks for answer in answers]),
+            _join([answer.heatmaps for answer in answers]),
+        )
+
+    def timings(self) -> dict[str, float]:
+        """Return the seconds since the start, as HandPose.timings has them."""
+        return {"network": self._network_seconds, "total": time.perf_counter() - self._start}
+
+
+def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Join the maps of several batches; None where the net has no such stage."""
+    arrays = [array for array in maps if array is not None]
+    if not arrays:
+        return None
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _check_image(image: np.ndarray) -> None:
+    """Raise a UserError where the array is no image."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise UserError(
+            f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
         )
 
 

@@ -79,7 +79,7 @@ def decode(maps: np.ndarray, content: tuple[int, int] | None = None) -> np.ndarr
     return decode_levels(maps[None], [content or (side, side)]).keypoints
 
 
-def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, int]]) -> LevelKeypoints:
+def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> LevelKeypoints:
     """Decode each keypoint from the level where its maximum is highest.
 
     Of equal maxima the first level's counts, and there the first in reading order. The result is
@@ -88,7 +88,8 @@ def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, int]]) -> Le
 
     Args:
         levels: (L, K + 1, S, S) float32, the heatmaps of L inputs.
-        contents: (width, height) of each input, as `decode` takes it.
+        contents: (width, height) of each input, as `decode` takes it; or (width, height, x, y) of
+            a part that does not start in the left-top corner, with x and y of its own corner.
 
     Raises:
         UserError: The maps are not finite.
@@ -120,12 +121,14 @@ def _interpolation_bound(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
     return highest + _OVERSHOOT * (highest - lowest) + rounding
 
 
-def _find_peak(cells: np.ndarray, width: int, height: int) -> tuple[int, int, float]:
-    """Return x, y and value of the maximum in width x height pixels of the up-sampled map."""
+def _find_peak(
+    cells: np.ndarray, width: int, height: int, x: int = 0, y: int = 0
+) -> tuple[int, int, float]:
+    """Return x, y and value of the maximum in a part of the up-sampled map, given in pixels."""
     pixels = cv2.resize(cells, None, fx=STRIDE, fy=STRIDE, interpolation=cv2.INTER_CUBIC)
-    pixels = pixels[:height, :width]
-    y, x = divmod(int(pixels.argmax()), pixels.shape[1])
-    return x, y, float(pixels[y, x])
+    pixels = pixels[y : y + height, x : x + width]
+    row, column = divmod(int(pixels.argmax()), pixels.shape[1])
+    return x + column, y + row, float(pixels[row, column])
 
 
 def trivial_loss(maps: np.ndarray) -> float:

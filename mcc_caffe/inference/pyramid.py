@@ -9,7 +9,7 @@ import numpy as np
 
 from mcc_caffe.core.geometry import apply, compose, invert, letterbox, resize, to_cells, translation
 from mcc_caffe.data.augmentation import network_input
-from mcc_caffe.paper import BACKGROUND
+from mcc_caffe.paper import BACKGROUND, STRIDE
 
 # A reduced image keeps at least so many pixels to one of the input, so that the reduction is
 # hardly seen.
@@ -154,11 +154,11 @@ def aggregate(level_heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np
 def mask_in_image(
     mask_cells: np.ndarray, to_input: np.ndarray, image_size: tuple[int, int]
 ) -> np.ndarray:
-    """Draw the net's mask of the whole image at the image's size.
+    """Draw the net's mask at the image's size. It is 0 where the input does not show the image.
 
     Args:
         mask_cells: (S, S) probability of hand.
-        to_input: (2, 3), the map of image pixels to the input.
+        to_input: (2, 3), the map of image pixels to the input; it may mirror.
         image_size: (W, H) in pixels.
 
     Returns:
@@ -168,6 +168,12 @@ def mask_in_image(
         invert(compose(to_input, to_cells())), len(mask_cells), image_size, cv2.BORDER_REPLICATE
     )
     mask = draw(mask_cells)
+    # Of a window of w pixels, pixel 0 lies at 0 of the input and pixel w would lie at its side.
+    corners = apply(invert(to_input), [(0, 0), (len(mask_cells) * STRIDE,) * 2]).round(3)
+    left, top = np.ceil(corners.min(axis=0)).clip(0).astype(int)
+    right, bottom = np.floor(corners.max(axis=0)).clip(-1).astype(int) + 1
+    for outside in (mask[:top], mask[bottom:], mask[:, :left], mask[:, right:]):
+        outside.fill(0)
     return np.clip(mask, 0, 1, out=mask)
 
 

@@ -1,0 +1,213 @@
+"""Looks: single passes over parts of an image, as they are or mirrored.
+
+looker = Looker(image, size, run)
+answers = looker.look([Look(whole_image(image)), Look(whole_image(image), mirrored=True)])
+answers = looker.look([Look(square_around(answers[0].confident_box(), 1.8))])
+
+A look at a square around the hand shows it larger than the first pass over the whole image did.
+The mean confidence of its keypoints says how sure the net is of it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mcc_caffe.core.geometry import apply, compose, invert
+from mcc_caffe.core.heatmaps import decode_levels
+from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.inference.pyramid import Pyramid
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD
+
+# The side of the square of a second look, in sides of the box around the first look's keypoints.
+# The net was trained on squares of 1.1 to 2.5 sides.
+SECOND_LOOK = 1.8
+# A box is drawn around the confident keypoints if there are so many, and else around all.
+_ENOUGH_KEYPOINTS = 6
+_SMALLEST_SIDE = 8  # pixels, of a square
+_DIGITS = 6  # of a pixel; what is smaller is rounding, which differs in a mirrored image
+
+
+class Look(NamedTuple):
+    """A part of an image to pass through the net.
+
+    Attributes:
+        window: (4,) of x, y, width, height in pixels of the image, or of the mirrored image if
+            `mirrored`. What lies outside of the image is grey.
+        mirrored: whether the net sees the mirror image.
+    """
+
+    window: np.ndarray
+    mirrored: bool = False
+
+
+class LookAnswer(NamedTuple):
+    """What the net says in one look; S = m / 8 for an input of m x m pixels.
+
+    Attributes:
+        keypoints: (21, 3) float64 of x, y in pixels of the image and confidence.
+        mask_cells: (S, S) float32, the probability of hand; None without a mask stage.
+        heatmaps: (22, S, S) float32.
+        to_input: (2, 3) float64, the affine map of pixels of the image to pixels of the input. A
+            mirrored look's x grows to the left.
+    """
+
+    keypoints: np.ndarray
+    mask_cells: np.ndarray | None
+    heatmaps: np.ndarray
+    to_input: np.ndarray
+
+    @property
+    def score(self) -> float:
+        """The mean confidence of the 21 keypoints."""
+        return float(self.keypoints[:, 2].mean())
+
+
+class Looker:
+    """Looks at parts of one image.
+
+    Attributes:
+        size: m, the side of the net's input in pixels.
+        look_count: the number of looks so far.
+    """
+
+    def __init__(self, image: np.ndarray, size: int, run: Callable[[np.ndarray], StageMaps]):
+        """Prepare the looks.
+
+        Args:
+            image: HxWx3 uint8 BGR.
+            size: m, the side of the net's input in pixels.
+            run: runs the net on a batch (N, 3, m, m) for any N, as an engine does.
+        """
+        self.size, self.look_count = size, 0
+        self._run = run
+        self._images = {False: image}
+
+    def look(self, looks: Sequence[Look]) -> list[LookAnswer]:
+        """Take looks, which go through the net together.
+
+        Args:
+            looks: at least one.
+
+        Returns:
+            The answers, in the order of the looks.
+
+        Raises:
+            UserError: the net's heatmaps are not finite.
+        """
+        inputs = np.empty((len(looks), 3, self.size, self.size), np.float32)
+        pyramids = [
+            Pyramid(self._image(look.mirrored), look.window[None], self.size) for look in looks
+        ]
+        for pyramid, network_input in zip(pyramids, inputs):
+            pyramid.network_input(0, out=network_input)
+        masks, heatmaps = self._run(inputs)
+        assert heatmaps is not None  # callers look with nets that have a pose stage
+        self.look_count += len(looks)
+        height, width = self._images[False].shape[:2]
+        answers = []
+        for index, (look, pyramid) in enumerate(zip(looks, pyramids)):
+            to_input = pyramid.to_input[0]
+            content = _content(to_input, (width, height), self.size)
+            keypoints = decode_levels(heatmaps[index : index + 1], [content]).keypoints
+            if look.mirrored:
+                to_input = compose(mirroring(width), to_input)
+            # A picture of one pixel's height may lie between two pixels of the input.
+            points = apply(invert(to_input), keypoints[:, :2])
+            keypoints[:, :2] = points.clip(0, (width - 1, height - 1))
+            mask_cells = None if masks is None else masks[index]
+            answers.append(LookAnswer(keypoints, mask_cells, heatmaps[index], to_input))
+        return answers
+
+    def _image(self, mirrored: bool) -> np.ndarray:
+        if mirrored not in self._images:
+            self._images[mirrored] = np.ascontiguousarray(self._images[False][:, ::-1])
+        return self._images[mirrored]
+
+
+def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> LookAnswer:
+    """Look at an image 1, 2 or 4 times and return the surest answer.
+
+    One look passes the whole image through the net. Two looks pass a square around the first
+    answer's keypoints, too. Four looks do each of the two both as it is and mirrored; the square
+    is drawn around the surer of the first two answers.
+
+    Args:
+        looker: of the image.
+        image_size: (W, H) in pixels.
+        count: 1, 2 or 4.
+    """
+    width = image_size[0]
+    sides = (False, True)[: max(count // 2, 1)]
+    window = np.array([0, 0, *image_size], float)
+    answers = looker.look([Look(window, mirrored) for mirrored in sides])
+    if count > 1:
+        square = square_around(keypoints_box(surest(answers).keypoints), SECOND_LOOK)
+        answers += looker.look(
+            [
+                Look(mirrored_window(square, width) if mirrored else square, mirrored)
+                for mirrored in sides
+            ]
+        )
+    return surest(answers)
+
+
+def surest(answers: Sequence[LookAnswer]) -> LookAnswer:
+    """Return the answer of the highest score, of equal ones the first."""
+    return max(answers, key=lambda answer: answer.score)
+
+
+def keypoints_box(keypoints: np.ndarray, threshold: float = CONFIDENCE_THRESHOLD) -> np.ndarray:
+    """Return the box around the confident keypoints, or around all where few are confident.
+
+    Args:
+        keypoints: (21, 3) of x, y and confidence.
+        threshold: the confidence above which a keypoint counts.
+
+    Returns:
+        (4,) float64 of left, top, right, bottom.
+    """
+    confident = keypoints[keypoints[:, 2] > threshold, :2]
+    points = confident if len(confident) >= _ENOUGH_KEYPOINTS else keypoints[:, :2]
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def square_around(box: np.ndarray, factor: float) -> np.ndarray:
+    """Return the square window with the centre of a box.
+
+    The corners of the box are first moved outwards to whole pixels. So the window of a mirrored
+    box is exactly the mirrored window.
+
+    Args:
+        box: (4,) of left, top, right, bottom.
+        factor: the square's side in the box's longer sides.
+
+    Returns:
+        (4,) float64 of x, y, width, height, in multiples of half a pixel.
+    """
+    box = np.round(box, _DIGITS)
+    first, last = np.floor(box[:2]), np.ceil(box[2:])
+    side = max(np.ceil(np.round(factor * (last - first).max(), _DIGITS)), _SMALLEST_SIDE)
+    return np.concatenate([(first + last + 1 - side) / 2, [side, side]])
+
+
+def mirrored_window(window: np.ndarray, width: int) -> np.ndarray:
+    """Return where the window lies in the mirror image of an image of `width` pixels."""
+    x, y, window_width, window_height = window
+    return np.array([width - x - window_width, y, window_width, window_height])
+
+
+def mirroring(width: int) -> np.ndarray:
+    """Return the map (2, 3) that mirrors the pixels of an image of `width` pixels."""
+    return np.array([[-1.0, 0, width - 1], [0, 1.0, 0]])
+
+
+def _content(
+    to_input: np.ndarray, image_size: tuple[int, int], size: int
+) -> tuple[int, int, int, int]:
+    """Return width, height, x, y of the part of an input that shows the image."""
+    corners = apply(to_input, np.array([(0, 0), np.subtract(image_size, 1)]))
+    first = np.ceil(np.round(corners[0], _DIGITS)).clip(0, size - 1).astype(int)
+    last = np.floor(np.round(corners[1], _DIGITS)).clip(first, size - 1).astype(int)
+    (x, y), (width, height) = first.tolist(), (last - first + 1).tolist()
+    return width, height, x, y

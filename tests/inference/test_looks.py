@@ -1,0 +1,191 @@
+"""Looks: squares around the hand, as they are and mirrored, and where their answers lie."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_tools.hands import hand_scene
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.geometry import apply, invert
+from mcc_caffe.core.heatmaps import encode
+from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.inference.looks import (
+    Look,
+    Looker,
+    keypoints_box,
+    mirrored_window,
+    square_around,
+)
+from mcc_caffe.paper import MINI
+from mcc_caffe.predictor import HandPredictor
+from tests.support.commands import ROOT
+from tests.support.hands import drawn_sample
+
+SIZE = MINI.input_size
+
+
+def answers_for(image_size, looks, keypoints_xyv):
+    """What a net would answer that draws the right heatmaps of 21 keypoints in every look."""
+    width, height = image_size
+    image = np.zeros((height, width, 3), np.uint8)
+    maps: list = []
+    to_inputs = [
+        answer.to_input
+        for answer in Looker(
+            image, SIZE, lambda inputs: StageMaps(None, np.zeros((len(inputs), 22, 16, 16), "f4"))
+        ).look(looks)
+    ]
+    for to_input in to_inputs:
+        inside = keypoints_xyv.copy()
+        inside[:, :2] = apply(to_input, inside[:, :2])
+        maps.append(encode(inside, SIZE // 8, 1.5))
+    return Looker(image, SIZE, lambda inputs: StageMaps(None, np.stack(maps))).look(looks)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(40, 3000), st.integers(40, 3000), st.booleans(), st.data())
+def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
+    """The map to the input and back is exact to a hundredth of a pixel for any window."""
+    corners = np.sort(
+        [data.draw(st.tuples(*[st.floats(0, side - 1)] * 2)) for side in (width, height)]
+    )
+    box = corners.T.ravel()
+    window = square_around(box, 1.8)
+    if mirrored:
+        window = mirrored_window(window, width)
+    answer = answers_for((width, height), [Look(window, mirrored)], np.zeros((21, 3)))[0]
+    points = box.reshape(2, 2)
+    inside = apply(answer.to_input, points)
+    assert (inside >= -1e-6).all() and (inside <= SIZE).all()  # the square holds the box
+    assert np.abs(apply(invert(answer.to_input), inside) - points).max() < 0.01
+    # The input's own geometry: pixel 0 of the window is at 0, and a pixel of the window is
+    # SIZE / side of the input; a mirrored look shows column W - 1 - x of the image at x.
+    x = width - 1 - points[:, 0] if mirrored else points[:, 0]
+    by_hand = (np.column_stack([x, points[:, 1]]) - window[:2]) * SIZE / window[2]
+    assert np.abs(by_hand - inside).max() * window[2] / SIZE < 0.01
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_keypoints_come_back_from_a_look_to_their_place_in_the_image(mirrored):
+    keypoints = np.column_stack([np.linspace(120, 180, 21), np.linspace(90, 40, 21), np.ones(21)])
+    square = square_around(keypoints_box(keypoints), 1.8)
+    window = mirrored_window(square, 320) if mirrored else square
+    answer = answers_for((320, 200), [Look(window, mirrored)], keypoints)[0]
+    assert np.abs(answer.keypoints[:, :2] - keypoints[:, :2]).max() < 4 / answer.to_input[1, 1]
+    assert answer.score > 0.8
+
+
+def test_the_net_sees_the_mirror_image_and_grey_outside_of_the_image():
+    image = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    inputs = []
+
+    def run(batch):
+        inputs.append(batch.copy())
+        return StageMaps(None, np.zeros((len(batch), 22, 16, 16), np.float32))
+
+    whole = np.array([0.0, 0, SIZE, SIZE])
+    shifted = np.array([-40.0, 0, SIZE, SIZE])
+    Looker(image, SIZE, run).look([Look(whole), Look(whole, True), Look(shifted)])
+    assert len(inputs) == 1, "looks go through the net together"
+    plain, mirrored, moved = inputs[0]
+    assert np.allclose(plain, (image.transpose(2, 0, 1) - 128.0) / 256)
+    assert (mirrored == plain[:, :, ::-1]).all()
+    assert (moved[:, :, :40] == 0).all() and (moved[:, :, 40:] == plain[:, :, :-40]).all()
+
+
+def test_no_keypoint_lies_outside_of_the_image():
+    """A map peaks in the grey part of a look; its best pixel inside the image counts."""
+    keypoints = np.tile([-20.0, 50.0, 1.0], (21, 1))
+    window = np.array([-60.0, 0, 128, 128])
+    answer = answers_for((200, 128), [Look(window)], keypoints)[0]
+    assert (answer.keypoints[:, 0] == 0).all() and np.abs(answer.keypoints[:, 1] - 50).max() <= 4
+
+
+def test_a_box_is_drawn_around_the_confident_keypoints():
+    keypoints = np.column_stack([np.arange(21.0), 2.0 * np.arange(21), np.full(21, 0.1)])
+    assert keypoints_box(keypoints).tolist() == [0, 0, 20, 40]
+    keypoints[5:12, 2] = 0.9
+    assert keypoints_box(keypoints).tolist() == [5, 10, 11, 22]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(10, 2000),
+    st.lists(st.floats(0, 1999), min_size=2, max_size=2, unique=True),
+    st.floats(0, 900),
+)
+def test_the_square_of_a_mirrored_box_is_the_mirrored_square(width, xs, top):
+    left, right = min(xs), max(xs)
+    square = square_around(np.array([left, top, right, top + 30]), 1.8)
+    other = square_around(np.array([width - 1 - right, top, width - 1 - left, top + 30]), 1.8)
+    assert (other == mirrored_window(square, width)).all()
+
+
+@pytest.mark.parametrize("width", [300, 301])
+def test_a_mirrored_picture_has_mirrored_keypoints(width):
+    """Exactly so with the mirrored looks, whose inputs are those of the mirrored picture."""
+    image = drawn_sample(np.random.default_rng(3), "x", width, 210).image()
+    predictor = HandPredictor(looks=4, batch=1)
+    pose = predictor.predict(image)
+    mirrored = predictor.predict(np.ascontiguousarray(image[:, ::-1]))
+    assert np.allclose(mirrored.keypoints[:, 0], width - 1 - pose.keypoints[:, 0], atol=1e-9)
+    assert (mirrored.keypoints[:, 1:] == pose.keypoints[:, 1:]).all()
+    # The mask is drawn with cv2's weights, which stand for 1/32 of a cell.
+    assert np.allclose(mirrored.mask, pose.mask[:, ::-1], atol=0.04)
+    assert mirrored.score == pose.score == pytest.approx(pose.keypoints[:, 2].mean())
+
+
+def test_one_look_is_a_single_pass_and_more_looks_are_never_less_sure():
+    image = drawn_sample(np.random.default_rng(4), "x", 400, 260).image()
+    single = HandPredictor(levels=1).predict(image)
+    scores = []
+    for looks in (1, 2, 4):
+        pose = HandPredictor(looks=looks).predict(image)
+        scores.append(pose.score)
+        assert pose.levels == 1 and pose.mask.shape == (260, 400)
+        if looks == 1:
+            assert (pose.keypoints == single.keypoints).all() and (pose.mask == single.mask).all()
+    assert scores == sorted(scores) and scores[0] < scores[-1]
+
+
+def test_a_small_hand_is_seen_better_at_a_second_look():
+    """Rendered hands of a fifth of the picture's width: keypoints and mask lie on them."""
+    first_pass, second_look = HandPredictor(looks=1), HandPredictor(looks=2)
+    for seed in (0, 2, 7, 9):
+        rendered = hand_scene.render(np.random.default_rng((7, seed)), 160, "Train")
+        height, width = rendered.image.shape[:2]
+        image = np.full((480, 640, 3), 128, np.uint8)
+        image[200 : 200 + height, 300 : 300 + width] = rendered.image
+        joints = rendered.joints + (300, 200)
+        errors = {}
+        for predictor in (first_pass, second_look):
+            pose = predictor.predict(image)
+            distances = np.linalg.norm(pose.keypoints[:, :2] - joints, axis=1)
+            errors[predictor.looks] = np.median(distances)
+        assert errors[2] < 6 < 16 < errors[1]
+        around = pose.mask[200 : 200 + height, 300 : 300 + width]
+        assert around.sum() > 0.98 * pose.mask.sum() > 100
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (3, 4000, 3)])
+def test_images_of_any_size_are_looked_at(weights, shape):
+    pose = HandPredictor(weights, looks=4).predict(np.zeros(shape, np.uint8))
+    assert pose.mask.shape == shape[:2] and pose.heatmaps.shape == (22, SIZE, SIZE)
+    assert (pose.keypoints[:, :2] >= 0).all()
+    assert (pose.keypoints[:, :2] <= np.array(shape[1::-1]) - 1).all()
+
+
+def test_looks_and_levels_exclude_each_other(weights):
+    with pytest.raises(UserError, match="looks=2 and levels=3 exclude each other"):
+        HandPredictor(weights, levels=3, looks=2)
+    with pytest.raises(UserError, match="looks=3: give 1, 2 or 4"):
+        HandPredictor(weights, looks=3)
+
+
+def test_a_net_without_pose_stage_takes_a_single_pass(weights):
+    predictor = HandPredictor(
+        weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt", looks=4
+    )
+    pose = predictor.predict(np.zeros((50, 60, 3), np.uint8))
+    assert pose.keypoints is pose.score is None and pose.mask.shape == (50, 60)
