@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -249,3 +250,80 @@ def test_the_shipped_weights_are_a_complete_net_below_16_mib():
     assert load_weights(mini_net(), path) == list(mini_net().params)
     facts = describe(path)
     assert facts["variant"] == "mini" and facts["net"] == "MCC_mini" and json.dumps(facts)
+
+
+@pytest.mark.parametrize("size", [-8, 0, "160", 2.5, [160], 100_000, 164, True, None])
+def test_an_impossible_input_size_is_refused(size, small, tmp_path):
+    path = tmp_path / "odd.npz"
+    layers, metadata = packed_weights.read(small)
+    path.write_bytes(packed_weights.to_bytes(layers, {**metadata, "input_size": size}))
+    message = "odd.npz is no whole file of packed weights .its input_size is .*, not a multiple of"
+    with pytest.raises(UserError, match=message):
+        describe(path)
+
+
+def test_an_impossible_input_size_ends_infer_in_one_line(small, tmp_path):
+    path = tmp_path / "odd.npz"
+    layers, metadata = packed_weights.read(small)
+    path.write_bytes(packed_weights.to_bytes(layers, {**metadata, "input_size": 164}))
+    done = run(
+        "mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", path, "--out", tmp_path / "out"
+    )
+    assert done.returncode == 2 and "its input_size is 164" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "members, words",
+    [
+        ({"metadata": np.array("[1, 2]")}, "its metadata are no mapping"),
+        ({"metadata": np.array("[" * 100_000)}, "no whole file"),
+        ({"metadata": np.array("{}"), "a/0": np.array(["word"])}, "'a/0' is no array of numbers"),
+        ({"metadata": np.array("{}"), "a/0": np.array([1 + 2j])}, "'a/0' is no array of numbers"),
+        ({"metadata": np.array("{}"), "a/0": np.array([{}])}, "no whole file"),
+    ],
+)
+def test_wrong_members_are_refused(members, words, tmp_path):
+    path = tmp_path / "odd.npz"
+    np.savez(path, **members)
+    with pytest.raises(UserError, match=words):
+        packed_weights.read(path)
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    path = tmp_path / "odd.npz"
+    np.savez(path, metadata=np.array("{}"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("conv1_1/0", "these are no numbers")
+    with pytest.raises(UserError, match="'conv1_1/0' is no array of numbers"):
+        packed_weights.read(path)
+
+
+def test_packed_weights_with_nan_name_the_layer(small, tmp_path):
+    path = tmp_path / "nan.npz"
+    layers, metadata = packed_weights.read(small)
+    arrays = {f"{name}/{i}": blob for name, blobs in layers.items() for i, blob in enumerate(blobs)}
+    arrays["conv2_1/1"][0] = np.nan
+    np.savez(path, metadata=np.array(json.dumps(metadata)), **arrays)
+    with pytest.raises(UserError, match="layer conv2_1 are not finite"):
+        load_weights(mini_net(), path)
+
+
+def test_a_thousand_mutations_of_packed_weights_are_read_or_refused_in_a_line():
+    random = np.random.default_rng(0)
+    layers = {"a": [random.normal(size=(2, 3))], "b": [random.normal(size=4)]}
+    content, refused = packed_weights.to_bytes(layers, {"variant": "mini", "input_size": 160}), 0
+    for _ in range(1000):
+        mutated = bytearray(content)
+        for _ in range(random.integers(1, 4)):
+            start, length = int(random.integers(len(content))), int(random.integers(1, 20))
+            part = mutated[start : start + length]
+            mutated[start : start + length] = [random.bytes(length), b"", part * 2][
+                random.integers(3)
+            ]
+        try:
+            packed_weights.from_bytes(bytes(mutated), "it")
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 300
