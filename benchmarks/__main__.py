@@ -36,7 +36,7 @@ from benchmarks.tables import DATA, PYRAMID, Machine, Results, document
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.figures import as_png
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.core.geometry import letterbox
+from mcc_caffe.core.geometry import letterbox_affine
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.evaluation_report import to_json
@@ -48,7 +48,7 @@ BUSY = 0.5  # load above which a warning is given
 _log = logging.getLogger(__name__)
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser(__doc__, prog="python -m benchmarks")
     parser.add_argument(
@@ -111,7 +111,7 @@ def as_inputs(images: list[np.ndarray], size: int) -> np.ndarray:
     """Return the (N, 3, size, size) network inputs of BGR pictures."""
     return np.stack(
         [
-            network_input(image, letterbox(image.shape[1], image.shape[0], size), size)
+            network_input(image, letterbox_affine(image.shape[1], image.shape[0], size), size)
             for image in images
         ]
     )
@@ -156,7 +156,7 @@ def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> N
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     argv = sys.argv[1:] if argv is None else argv
-    options, start = arguments(argv), time.perf_counter()
+    options, start = parse_arguments(argv), time.perf_counter()
     results: Results = {
         "command": f"python -m benchmarks {shlex.join(argv)}".strip(),
         "machine": describe_machine(),

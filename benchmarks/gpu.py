@@ -203,7 +203,7 @@ def require_torch(python: str) -> None:
         )
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser(__doc__, prog="python -m benchmarks.gpu")
     parser.add_argument("--gpu", type=int, default=0, metavar="ID", help="(default: 0)")
@@ -216,7 +216,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    options = arguments(argv)
+    options = parse_arguments(argv)
     require_gpus([options.gpu])
     if options.torch:
         require_torch(options.torch)

@@ -8,7 +8,7 @@ from mcc_caffe.caffe_io.protobuf import messages, read_text
 from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import (
     DATA_BLOB,
-    HEATMAPS,
+    HEATMAP_COUNT,
     HEATMAPS_BLOB,
     IGNORE_LABEL,
     MASK_LABEL_BLOB,
@@ -28,7 +28,7 @@ def random_batch(variant: str, samples: int) -> dict[str, np.ndarray]:
     batch = {
         DATA_BLOB: rng.uniform(-0.5, 0.5, (samples, 3, size, size)),
         MASK_LABEL_BLOB: rng.choice([0, 1, IGNORE_LABEL], (samples, 1, cells, cells)),
-        HEATMAPS_BLOB: rng.uniform(0, 1, (samples, HEATMAPS, cells, cells)),
+        HEATMAPS_BLOB: rng.uniform(0, 1, (samples, HEATMAP_COUNT, cells, cells)),
     }
     return {name: array.astype(np.float32) for name, array in batch.items()}
 

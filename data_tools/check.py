@@ -30,7 +30,7 @@ from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data import sheet
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 REPORT, SUSPECTS = "report.json", "suspects.png"
 EXIT_FAULTS = 3  # exit code
@@ -134,7 +134,7 @@ def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
     width, height = np.array([picture.size for picture in pictures]).T
     mask_shares = [picture.mask_share for picture in pictures if picture.mask_share is not None]
     missing = np.array([picture.keypoints[:, 2] == 0 for picture in pictures])
-    image_counts = np.bincount(missing.sum(axis=1), minlength=KEYPOINTS + 1)
+    image_counts = np.bincount(missing.sum(axis=1), minlength=KEYPOINT_COUNT + 1)
     return Statistics(
         samples=len(samples),
         usable=len(pictures),

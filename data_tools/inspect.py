@@ -22,12 +22,12 @@ from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.geometry import compose, invert, resize, to_cells
+from mcc_caffe.core.geometry import compose, invert, resize_affine, to_cells
 from mcc_caffe.data import sheet
 from mcc_caffe.data.batches import fill
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample, SampleError
-from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINTS, PIXEL_SCALE, VARIANTS
+from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINT_COUNT, PIXEL_SCALE, VARIANTS
 
 PANEL = 208  # pixels, side of each of the three pictures of what the net sees
 PANELS = (PANEL, 3 * PANEL + 2 * sheet.GAP)  # height and width of the three side by side
@@ -107,11 +107,11 @@ def draw_net_input(
     label = cv2.resize(mask_label[0], (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
     has_mask = bool((label != IGNORE_LABEL).any())
     with_mask = draw_mask(image, label) if has_mask else sheet.empty_tile(PANEL, PANEL)
-    heatmap_to_panel = compose(invert(to_cells()), resize(scale, scale))
+    heatmap_to_panel = compose(invert(to_cells()), resize_affine(scale, scale))
     with_heatmaps = draw_heatmaps(image, heatmaps, heatmap_to_panel)
     gap = sheet.empty_tile(PANEL, sheet.GAP)
-    in_view = int((heatmaps[:KEYPOINTS].max(axis=(1, 2)) > 0).sum())
-    text = f"{in_view} of {KEYPOINTS} keypoints in view{'' if has_mask else ', no mask'}"
+    in_view = int((heatmaps[:KEYPOINT_COUNT].max(axis=(1, 2)) > 0).sum())
+    text = f"{in_view} of {KEYPOINT_COUNT} keypoints in view{'' if has_mask else ', no mask'}"
     return Drawing(np.hstack([image, gap, with_mask, gap, with_heatmaps]), [text])
 
 

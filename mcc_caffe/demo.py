@@ -22,7 +22,7 @@ from mcc_caffe.core.commands import command_parser, positive, run_command
 TEST_IMAGES = 12
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
     parser.add_argument(
@@ -42,7 +42,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    options = arguments(argv)
+    options = parse_arguments(argv)
     out, start = options.out, time.monotonic()
     shutil.rmtree(out, ignore_errors=True)
 

@@ -28,7 +28,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from data_tools import sets
-from mcc_caffe.caffe_io.nets import deploy_net
+from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
@@ -51,8 +51,8 @@ from mcc_caffe.evaluation.pck_figures import draw_groups, draw_sets
 from mcc_caffe.evaluation.prediction_runner import (
     EvaluatedSample,
     EvaluationJob,
-    FilePredictor,
-    NetPredictor,
+    FileModelSpec,
+    NetModelSpec,
     SampleId,
     choose_splits,
     run_predictors,
@@ -170,15 +170,15 @@ def _threshold(text: str) -> float:
     return float(text)
 
 
-def make_predictors(options: argparse.Namespace) -> tuple[NetPredictor | FilePredictor, ...]:
+def make_predictors(options: argparse.Namespace) -> tuple[NetModelSpec | FileModelSpec, ...]:
     """Return the networks and the predictions files that the options name.
 
     Raises:
         UserError: If a file is missing, or if two predictors have one name.
     """
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
-    predictors: list[NetPredictor | FilePredictor] = [
-        NetPredictor(
+    predictors: list[NetModelSpec | FileModelSpec] = [
+        NetModelSpec(
             name,
             path,
             prototxt=_choose_prototxt(options, path),
@@ -188,7 +188,7 @@ def make_predictors(options: argparse.Namespace) -> tuple[NetPredictor | FilePre
         )
         for name, path in zip(short_names(weights), weights)
     ]
-    predictors += [FilePredictor(PredictionsFile(path).name, path) for path in options.predictions]
+    predictors += [FileModelSpec(PredictionsFile(path).name, path) for path in options.predictions]
     names = [as_file_name(predictor.name) for predictor in predictors]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
@@ -202,7 +202,7 @@ def make_predictors(options: argparse.Namespace) -> tuple[NetPredictor | FilePre
 def _choose_prototxt(options: argparse.Namespace, weights: pathlib.Path) -> pathlib.Path:
     if options.prototxt:
         return existing(options.prototxt, "deploy net")
-    return deploy_net(weights, options.variant, options.without)
+    return find_deploy_net(weights, options.variant, options.without)
 
 
 def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
@@ -221,7 +221,7 @@ def as_file_name(name: str) -> str:
 
 
 def check_predictions_fit(
-    predictors: Sequence[NetPredictor | FilePredictor],
+    predictors: Sequence[NetModelSpec | FileModelSpec],
     records: dict[str, Any],
     sample_ids: Sequence[SampleId],
 ) -> None:
@@ -236,7 +236,7 @@ def check_predictions_fit(
         UserError: If a predictions file has none of them: its keys are of another set.
     """
     for predictor in predictors:
-        if isinstance(predictor, FilePredictor):
+        if isinstance(predictor, FileModelSpec):
             images = PredictionsFile(predictor.path).images
             keys = (records[each.split][each.index].sample().key for each in sample_ids)
             first = next(keys)
@@ -260,9 +260,9 @@ def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dic
     return of_splits if len(of_splits) == 1 else {TOTAL: scores, **of_splits}
 
 
-def describe_predictor(predictor: NetPredictor | FilePredictor) -> ModelResults:
+def describe_predictor(predictor: NetModelSpec | FileModelSpec) -> ModelResults:
     """Return what results.json says of a predictor, without its numbers."""
-    if isinstance(predictor, FilePredictor):
+    if isinstance(predictor, FileModelSpec):
         return {"name": predictor.name, "predictions": str(predictor.path)}
     return {
         "name": predictor.name,
@@ -273,7 +273,7 @@ def describe_predictor(predictor: NetPredictor | FilePredictor) -> ModelResults:
     }
 
 
-def _log_predictor(predictor: NetPredictor | FilePredictor) -> None:
+def _log_predictor(predictor: NetModelSpec | FileModelSpec) -> None:
     """Say in one line which predictor is measured, with all that is known of its weights."""
     facts: dict[str, Any] = {**describe_predictor(predictor)}
     facts = {**facts.pop("weights", {}), **facts}
@@ -284,7 +284,7 @@ def _log_predictor(predictor: NetPredictor | FilePredictor) -> None:
 
 def write_results(
     options: argparse.Namespace,
-    predictors: Sequence[NetPredictor | FilePredictor],
+    predictors: Sequence[NetModelSpec | FileModelSpec],
     samples: list[EvaluatedSample],
     *,
     scores: dict[str, ModelScores],
@@ -313,7 +313,7 @@ def write_results(
         tiles = worst_tiles(samples, scores[predictor.name], index, load_sample)
         if tiles:
             sheet.write_pages(tiles, out / f"worst_{file_name}.png")
-        if isinstance(predictor, NetPredictor) and scores[predictor.name].distances is not None:
+        if isinstance(predictor, NetModelSpec) and scores[predictor.name].distances is not None:
             keypoints = {
                 sample.key: points
                 for sample in samples

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.caffe_io.nets import deploy_net
+from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
@@ -319,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     import_onnx()
     weights = options.weights or default_weights(options.variant)
-    prototxt = deploy_net(weights, options.variant, options.without)
+    prototxt = find_deploy_net(weights, options.variant, options.without)
     net = CaffeEngine(prototxt, weights).net
     parameters = {name: [blob.data for blob in blobs] for name, blobs in net.params.items()}
     model = to_onnx(read_text("NetParameter", prototxt), parameters)

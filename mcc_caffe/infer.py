@@ -77,7 +77,7 @@ class _Image(NamedTuple):
     pose: HandPose | None = None
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
     add = parser.add_argument
@@ -331,7 +331,7 @@ def show_camera(predictor: HandPredictor, number: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. The ranks of an mpirun share the files; rank 0 says how it ended."""
-    options, ranks = arguments(argv), own_ranks()
+    options, ranks = parse_arguments(argv), own_ranks()
     if ranks.size > 1:
         set_threads(ranks.threads)
     files = find_files(options.files)

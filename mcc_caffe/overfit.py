@@ -33,7 +33,7 @@ class NotLearntError(UserError):
     code = 1
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
     parser.add_argument("data", type=Path, help="LMDB set; its first 8 samples are used")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         NotLearntError: the loss stayed too high, or the keypoints are too far off.
     """
-    options = arguments(argv)
+    options = parse_arguments(argv)
     samples = _first_samples(options.data)
     shutil.rmtree(options.out, ignore_errors=True)
     set_folder, run_folder = options.out / "set", options.out / "run"

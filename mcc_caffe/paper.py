@@ -8,9 +8,9 @@ docs/differences.md says why.
 from dataclasses import dataclass, field, replace
 
 # 3.1: data representation
-KEYPOINTS = 21  # K
-HEATMAPS = KEYPOINTS + 1  # one map a keypoint, and the background
-BACKGROUND = KEYPOINTS  # index of the background map
+KEYPOINT_COUNT = 21  # K
+HEATMAP_COUNT = KEYPOINT_COUNT + 1  # one map a keypoint, and the background
+BACKGROUND_INDEX = KEYPOINT_COUNT  # index of the background map
 GREY = 128  # value of every empty image pixel; also the mean taken off the input
 PIXEL_SCALE = 256.0  # the input is (BGR - GREY) / PIXEL_SCALE, as the network of [9] is fed
 

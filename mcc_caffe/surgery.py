@@ -36,9 +36,9 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import shipped
-from mcc_caffe.paper import BACKGROUND, HEATMAPS, MASK_CLASSES, PAPER, POSE_STAGES
+from mcc_caffe.paper import BACKGROUND_INDEX, HEATMAP_COUNT, MASK_CLASSES, PAPER, POSE_STAGES
 
-MASK_HEAD = "conv6_2_CPM"
+MASK_SCORES_BLOB = "conv6_2_CPM"
 # The first layers of the stages: of stage 2, and of stages 3 to 6.
 FIRST, *LATER = (f"Mconv1_stage{stage}" for stage in POSE_STAGES)
 
@@ -79,11 +79,13 @@ def openpose_shapes(our_shapes: Shapes) -> Shapes:
     Args:
         our_shapes: Shapes of our network, variant paper.
     """
-    shapes = {name: list(of_layer) for name, of_layer in our_shapes.items() if name != MASK_HEAD}
-    features = our_shapes[MASK_HEAD][0][1]
+    shapes = {
+        name: list(of_layer) for name, of_layer in our_shapes.items() if name != MASK_SCORES_BLOB
+    }
+    features = our_shapes[MASK_SCORES_BLOB][0][1]
     for name in (FIRST, *LATER):
         channels, _, *kernel = shapes[name][0]
-        shapes[name][0] = (channels, HEATMAPS + features, *kernel)
+        shapes[name][0] = (channels, HEATMAP_COUNT + features, *kernel)
     return shapes
 
 
@@ -125,13 +127,13 @@ def transplant_first(layer: Layer) -> Layer:
 
     The bias takes in the answer "no joint anywhere": background 1, joints 0.
     """
-    no_joint = layer.kernel[:, BACKGROUND].sum(axis=(1, 2))
-    return Layer(insert_mask_channels(layer.kernel[:, HEATMAPS:], 0), layer.bias + no_joint)
+    no_joint = layer.kernel[:, BACKGROUND_INDEX].sum(axis=(1, 2))
+    return Layer(insert_mask_channels(layer.kernel[:, HEATMAP_COUNT:], 0), layer.bias + no_joint)
 
 
 def transplant_later(layer: Layer) -> Layer:
     """Turn [9]'s first layer of a later stage into ours, which sees [heatmaps, mask, F]."""
-    return Layer(insert_mask_channels(layer.kernel, HEATMAPS), layer.bias)
+    return Layer(insert_mask_channels(layer.kernel, HEATMAP_COUNT), layer.bias)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -158,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{options.out}: {len(expected)} layers of {options.openpose}")
     _log.info("with zeros for the mask: %s", ", ".join((FIRST, *LATER)))
     _log.info('without heatmaps before it, "no joint anywhere" in its bias: %s', FIRST)
-    _log.info("left to training, at its random start: %s", MASK_HEAD)
+    _log.info("left to training, at its random start: %s", MASK_SCORES_BLOB)
     _log.info("left out: %s", ", ".join(name for name in layers if name not in expected) or "none")
 
 

@@ -47,7 +47,7 @@ _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 _log = logging.getLogger(__name__)
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
     add = parser.add_argument
@@ -330,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if started_by_mpirun():
         _train_under_mpirun(argv)
         return
-    options = arguments(argv)
+    options = parse_arguments(argv)
     config = prepare_run(options)
     ranks = len(options.gpus) or options.processes
     _describe(config, ranks)
@@ -344,7 +344,7 @@ def _train_under_mpirun(argv: Sequence[str] | None) -> None:
     """Train as one rank. Rank 0 prepares the run; where that fails, all ranks end."""
     ranks, config = MpiRanks(), None
     if ranks.rank == 0:
-        options = arguments(argv)
+        options = parse_arguments(argv)
         if options.processes > 1:
             raise UserError(
                 f"mpirun starts the processes ({ranks.size}): "

@@ -26,7 +26,7 @@ from mcc_caffe.paper import (
     Variant,
     file_suffix,
 )
-from prototxt.network import body
+from prototxt.network import add_network
 
 HEADER = "# Written by `make prototxt` (prototxt/generate.py): change that, not this file.\n"
 SOURCE = "data/lmdb/train"  # of the train nets; mcc_caffe.train names the user's set instead
@@ -52,7 +52,7 @@ def train_net(variant: Variant, without: str | None = None) -> str:
     )
     for name, blob in zip(tops, data):
         net[name] = blob
-    body(net, variant, DATA_BLOB, without=without, train=True)
+    add_network(net, variant, DATA_BLOB, without=without, train=True)
     if without == WITHOUT_POSE:
         net.silence = L.Silence(net[HEATMAPS_BLOB], ntop=0)
     return format_net(net, variant, without, "train")
@@ -69,7 +69,7 @@ def deploy_net(variant: Variant, without: str | None = None) -> str:
     """
     net = caffe.NetSpec()
     net[IMAGE_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))
-    body(net, variant, IMAGE_BLOB, without=without)
+    add_network(net, variant, IMAGE_BLOB, without=without)
     return format_net(net, variant, without, "deploy")
 
 

@@ -10,7 +10,7 @@ from caffe import layers as L
 from caffe import params as P
 
 from mcc_caffe.paper import (
-    HEATMAPS,
+    HEATMAP_COUNT,
     HEATMAPS_BLOB,
     IGNORE_LABEL,
     MASK_BLOB,
@@ -47,14 +47,14 @@ TRUNK = (
     ("conv5_2", 512),
 )
 FEATURE = "conv5_3_CPM"  # F, 128 channels
-MASK_SCORES = "conv6_2_CPM"  # the mask's two scores, before the softmax
+MASK_SCORES_BLOB = "conv6_2_CPM"  # the mask's two scores, before the softmax
 FEATURE_AND_MASK = "concat_stage2"  # F+, 130 channels
-OUTPUT_FILLER = dict(type="gaussian", std=0.01)
+GAUSSIAN_FILLER = dict(type="gaussian", std=0.01)
 
 
 def filler(name: str) -> dict:
     """Return Caffe's weight filler of that name; a gaussian has the release's deviation."""
-    return OUTPUT_FILLER if name == "gaussian" else dict(type=name)
+    return GAUSSIAN_FILLER if name == "gaussian" else dict(type=name)
 
 
 def convolution(
@@ -116,9 +116,11 @@ def trunk(net: NetSpec, variant: Variant, image: str) -> str:
     return relu(net, variant, FEATURE)
 
 
-def mask_stage(net: NetSpec, features: str) -> str:
+def mask_head(net: NetSpec, features: str) -> str:
     """Add the mask stage, F -> 2 scores by one 1x1 convolution (release); return their name."""
-    return convolution(net, features, MASK_SCORES, MASK_CLASSES, kernel=1, weights=OUTPUT_FILLER)
+    return convolution(
+        net, features, MASK_SCORES_BLOB, MASK_CLASSES, kernel=1, weights=GAUSSIAN_FILLER
+    )
 
 
 def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str:
@@ -142,9 +144,9 @@ def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str
         net,
         blob,
         stage_blob(stage),
-        HEATMAPS,
+        HEATMAP_COUNT,
         kernel=1,
-        weights=OUTPUT_FILLER,
+        weights=GAUSSIAN_FILLER,
         rate=variant.stage_rate,
     )
 
@@ -170,7 +172,7 @@ def heatmap_loss(net: NetSpec, variant: Variant, stage: int) -> None:
     )
 
 
-def body(
+def add_network(
     net: NetSpec, variant: Variant, image: str, *, without: str | None = None, train: bool = False
 ) -> None:
     """Add the network on the blob `image`, with the losses when it is for training.
@@ -184,7 +186,7 @@ def body(
     """
     features = trunk(net, variant, image)
     if without != WITHOUT_MASK:
-        scores = mask_stage(net, features)
+        scores = mask_head(net, features)
         if train:
             mask_loss(net, variant, scores)
         else:

@@ -27,7 +27,7 @@ from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.predictions_file import write_predictions
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 VERSION = "0.10.21"
 # Installed without the packages that they depend on: JAX, sound, windows.
@@ -45,7 +45,7 @@ class Hand(TypedDict):
     points: list[list[float]]  # 21 x [x, y], as shares of the picture's width and height
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser(__doc__, prog="python -m benchmarks.peers.mediapipe_hands")
     parser.add_argument(
@@ -113,12 +113,12 @@ def best_hand(hands: list[Hand], width: int, height: int) -> np.ndarray:
     """
     hand = max(hands, key=lambda hand: hand["score"])
     xy = np.array(hand["points"]) * (width, height) - 0.5
-    return np.column_stack([xy, np.full(KEYPOINTS, hand["score"])])
+    return np.column_stack([xy, np.full(KEYPOINT_COUNT, hand["score"])])
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    options = arguments(argv)
+    options = parse_arguments(argv)
     entries = sets.open_sets(options.data)
     chosen = [
         entry

@@ -32,7 +32,7 @@ from scipy import sparse
 from data_tools.hands.splits import draw_for_split
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 # Indices of keypoints.
 WRIST = NAMES.index("wrist")
@@ -40,7 +40,7 @@ THUMB_BASE = NAMES.index("thumb_1")
 INDEX_BASE = NAMES.index("index_1")
 MIDDLE_BASE = NAMES.index("middle_1")
 PINKY_BASE = NAMES.index("pinky_1")
-FINGER_BASES = range(INDEX_BASE, KEYPOINTS, 4)  # of the four fingers without the thumb
+FINGER_BASES = range(INDEX_BASE, KEYPOINT_COUNT, 4)  # of the four fingers without the thumb
 MIDDLE_CHAIN = [WRIST, *range(MIDDLE_BASE, MIDDLE_BASE + 4)]
 # The bases and the joints next to them of the four fingers; the last two joints of all five.
 _BASES, _SECOND_JOINTS = slice(INDEX_BASE, None, 4), slice(INDEX_BASE + 1, None, 4)
@@ -211,7 +211,7 @@ class HandMesh:
             (part - joints[WRIST]) @ frame.T / length * scale
             for part in (points[: self._skin_count], joints)
         )
-        keypoints, (hand2, hand3, elbow) = joints[:KEYPOINTS], joints[KEYPOINTS:]
+        keypoints, (hand2, hand3, elbow) = joints[:KEYPOINT_COUNT], joints[KEYPOINT_COUNT:]
         keypoints[_TIPS] += TIP_SETBACK * (keypoints[_LAST_JOINTS] - keypoints[_TIPS])
         keypoints[_BASES] += SETBACK * (keypoints[_BASES] - keypoints[_SECOND_JOINTS])
         keypoints[THUMB_BASE] *= 1 - THUMB_SETBACK

@@ -37,7 +37,7 @@ from data_tools.hands.looks import (
 )
 from data_tools.hands.photograph import add_background, simulate_camera
 from data_tools.hands.render import HAND_SHARE, Camera, Look, Renderer, Surface
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 DISTANCE = (2.0, 8.0)  # hand lengths from camera to hand: strong to weak perspective
 DEPTH = 22  # hand lengths that the camera sees beyond the hand
@@ -48,7 +48,7 @@ TRIES = 25
 PERSON_TRIES = 6
 # From a joint to the skin over it and a little more, in hand lengths: an object that lies further
 # in front of the joint hides it.
-COVER = np.full(KEYPOINTS, 0.075)
+COVER = np.full(KEYPOINT_COUNT, 0.075)
 COVER[WRIST] = 0.13
 COVER[THUMB_BASE] = 0.12
 COVER[[THUMB_BASE + 1, *FINGER_BASES]] = 0.1
@@ -499,7 +499,7 @@ def judge_joints(
         (21,) of JOINT_STATES.
     """
     height, width = labels.shape
-    states = np.full(KEYPOINTS, OUTSIDE, dtype=object)
+    states = np.full(KEYPOINT_COUNT, OUTSIDE, dtype=object)
     angles = np.arange(DISC_DIRECTIONS) * (2 * np.pi / DISC_DIRECTIONS)
     disc = np.array([(0, 0)] + [(np.cos(angle), np.sin(angle)) for angle in angles])
     for joint in np.nonzero(inside(joints, width, height))[0]:

@@ -26,7 +26,7 @@ from data_tools.readers.shared import (
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("manual_train", "manual_test", "synth1", "synth2", "synth3", "synth4")
 LAYOUT = f"some of {', '.join(SPLITS)}, or what is in one of them: X.jpg and X.json"
@@ -55,7 +55,7 @@ class CmuEntry(Entry):
                 f"{self.location} holds no JSON object: a label with hand_pts is needed"
             )
         points = parse_numbers(
-            label.get("hand_pts"), (KEYPOINTS, 3), location=self.location, field="hand_pts"
+            label.get("hand_pts"), (KEYPOINT_COUNT, 3), location=self.location, field="hand_pts"
         )
         keypoints = make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
         picture_path = self.path.with_suffix(".jpg")

@@ -39,7 +39,7 @@ from data_tools.readers.shared import (
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 LAYOUT = (
     "a .json file with images, annotations and categories, or a folder of such files, or one that "
@@ -93,7 +93,7 @@ class CocoEntry(Entry):
         if not file_name:
             raise SampleError(f"{self.location}: `images` has no file_name for its image_id")
         points = parse_numbers(
-            self.hand.keypoints, (KEYPOINTS, 3), location=self.location, field="keypoints"
+            self.hand.keypoints, (KEYPOINT_COUNT, 3), location=self.location, field="keypoints"
         )
         keypoints = make_keypoints(points[:, :2], points[:, 2] > 0, self.location)
         size = self._labelled_size()
@@ -270,10 +270,10 @@ def _check_categories(path: Path, content: dict[str, Any]) -> None:
         )
     for category in content.get("categories", []):
         names = category.get("keypoints") or []
-        if names and len(names) != KEYPOINTS:
+        if names and len(names) != KEYPOINT_COUNT:
             raise UserError(
                 f"{path}: the category {category.get('name')!r} has {len(names)} keypoints, "
-                f"only hands of {KEYPOINTS} and COCO-WholeBody's are read"
+                f"only hands of {KEYPOINT_COUNT} and COCO-WholeBody's are read"
             )
         # MMPose numbers a finger's joints in its names. The last character tells the order.
         joints = [str(name)[-1:] for name in names]

@@ -27,7 +27,7 @@ from data_tools.readers.shared import (
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("training", "evaluation")
 LAYOUT = (
@@ -61,7 +61,7 @@ class FreihandEntry(Entry):
         )
         hand = parse_numbers(
             self.hands[index],
-            (KEYPOINTS, 3),
+            (KEYPOINT_COUNT, 3),
             location=self.location,
             field=f"xyz of label {index}",
         )

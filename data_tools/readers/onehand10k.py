@@ -20,11 +20,11 @@ from data_tools.readers.base import Entry
 from data_tools.readers.shared import binarize_mask, make_key, make_keypoints, read_file
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("Train", "Test")
 LABELS = "label_joint.txt"
-FIELDS = 4 + 2 * KEYPOINTS
+FIELDS = 4 + 2 * KEYPOINT_COUNT
 LAYOUT = f"Train/{LABELS} or Test/{LABELS}, with source/ and mask/ beside"
 
 
@@ -95,7 +95,7 @@ class OneHand10KEntry(Entry):
                     f"{self.location}: field {position} is {text.strip()!r}, an integer is needed"
                 ) from None
         width, height = numbers[:2]
-        xy = np.array(numbers[3:], np.float32).reshape(KEYPOINTS, 2)
+        xy = np.array(numbers[3:], np.float32).reshape(KEYPOINT_COUNT, 2)
         keypoints = make_keypoints(xy, (xy != -1).all(axis=1), self.location)
         return Label(fields[0].strip(), (width, height), keypoints)
 

@@ -34,7 +34,7 @@ from data_tools.readers.shared import (
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("training", "evaluation")
 LAYOUT = (
@@ -66,7 +66,7 @@ class RhdEntry(Entry):
     def keypoints(self) -> np.ndarray:
         """Return (21, 3) x, y, v in our order; SampleError where the pickle has something else."""
         hands = parse_numbers(
-            self.uv_vis, (len(HANDS), KEYPOINTS, 3), location=self.location, field="uv_vis"
+            self.uv_vis, (len(HANDS), KEYPOINT_COUNT, 3), location=self.location, field="uv_vis"
         )
         points = hands[self.hand][list(ORDER)]
         return make_keypoints(points[:, :2], points[:, 2] == 1, self.location)

@@ -8,7 +8,7 @@ from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import ABLATIONS, file_suffix
 
 
-def deploy_net(weights: Path, variant: str, without: str | None = None) -> Path:
+def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> Path:
     """Find the deploy net of the project that weights belong to.
 
     Args:

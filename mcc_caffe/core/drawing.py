@@ -5,9 +5,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, resize
+from mcc_caffe.core.geometry import apply, compose, resize_affine
 from mcc_caffe.core.hand import FINGER_COLOURS, SKELETON, keypoint_colour
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 MASK_COLOUR = (255, 60, 0)  # BGR, blue
 _PANEL = 480  # pixels, longer side of a panel
@@ -75,7 +75,7 @@ def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray)
             colour = FINGER_COLOURS[finger]
             cv2.line(drawn, points[start], points[end], colour, width, cv2.LINE_AA, _SHIFT)
     radius = int(width * 1.2 * (1 << _SHIFT))
-    for k in range(KEYPOINTS):
+    for k in range(KEYPOINT_COUNT):
         if present[k]:
             cv2.circle(drawn, points[k], radius, keypoint_colour(k), -1, cv2.LINE_AA, _SHIFT)
     return drawn
@@ -96,8 +96,8 @@ def draw_heatmaps(
     Returns:
         A new image.
     """
-    joints = heatmaps[:KEYPOINTS]
-    palette = np.array([keypoint_colour(k) for k in range(KEYPOINTS)], np.float32)
+    joints = heatmaps[:KEYPOINT_COUNT]
+    palette = np.array([keypoint_colour(k) for k in range(KEYPOINT_COUNT)], np.float32)
     colours = palette[joints.argmax(axis=0)]
     heat_and_colour = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
     drawn = cv2.warpAffine(
@@ -125,7 +125,7 @@ def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
     scale = _PANEL / max(image.shape[:2])
     size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    to_small = resize(size[0] / image.shape[1], size[1] / image.shape[0])
+    to_small = resize_affine(size[0] / image.shape[1], size[1] / image.shape[0])
     keypoints = apply(to_small, pose.keypoints[:, :2])
     panels = [
         small if pose.mask is None else draw_mask(small, cv2.resize(pose.mask, size)),

@@ -12,7 +12,7 @@ import numpy as np
 from mcc_caffe.paper import PYRAMID_CROP, PYRAMID_SMALLEST, STRIDE
 
 
-def letterbox(width: float, height: float, size: int) -> np.ndarray:
+def letterbox_affine(width: float, height: float, size: int) -> np.ndarray:
     """Return the map of an image into a square input (3.1, Eq. 1).
 
     x' = tau x with tau = min(size / width, size / height): the picture starts in the left-top
@@ -27,14 +27,14 @@ def letterbox(width: float, height: float, size: int) -> np.ndarray:
     return np.array([[tau, 0, 0], [0, tau, 0]])
 
 
-def resize(x_factor: float, y_factor: float) -> np.ndarray:
+def resize_affine(x_factor: float, y_factor: float) -> np.ndarray:
     """Return the map of cv2.resize, which scales an image's area: x' = f (x + 0.5) - 0.5."""
     return np.array([[x_factor, 0, 0.5 * x_factor - 0.5], [0, y_factor, 0.5 * y_factor - 0.5]])
 
 
 def to_cells() -> np.ndarray:
     """Return the map of input pixels to the cells of the stride-8 maps."""
-    return resize(1 / STRIDE, 1 / STRIDE)
+    return resize_affine(1 / STRIDE, 1 / STRIDE)
 
 
 def translation(x: float, y: float) -> np.ndarray:
@@ -115,7 +115,7 @@ def warp(
         smaller = -(-width // shrink), -(-height // shrink)
         if smaller != image.shape[1::-1]:
             image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
-        affine = compose(invert(resize(smaller[0] / width, smaller[1] / height)), affine)
+        affine = compose(invert(resize_affine(smaller[0] / width, smaller[1] / height)), affine)
     return cv2.warpAffine(
         image,
         affine,

@@ -12,7 +12,7 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, to_cells
-from mcc_caffe.paper import BACKGROUND, BACKGROUND_SUM, HEATMAPS, KEYPOINTS, STRIDE
+from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_SUM, HEATMAP_COUNT, KEYPOINT_COUNT, STRIDE
 
 # The weights of cv2's bicubic interpolation (a = -0.75) at t between two cells are positive for the
 # two cells beside the pixel and sum to -0.75 t (1 - t) for the two beyond: -n at the least. In two
@@ -52,12 +52,12 @@ def encode(
     centres = apply(to_cells(), keypoints[:, :2])
     grid = np.arange(cells)
     x, y = np.exp(-((grid - centres[..., None]) ** 2) / (2 * sigma**2)).transpose(1, 0, 2)
-    maps = np.empty((HEATMAPS, cells, cells), np.float32)
-    joints = maps[:KEYPOINTS]
+    maps = np.empty((HEATMAP_COUNT, cells, cells), np.float32)
+    joints = maps[:KEYPOINT_COUNT]
     x *= keypoints[:, 2:] > 0
     np.multiply(y[:, :, None], x[:, None, :], out=joints, casting="same_kind")
     covered = joints.sum(axis=0) if background == BACKGROUND_SUM else joints.max(axis=0)
-    maps[BACKGROUND] = 1 - covered
+    maps[BACKGROUND_INDEX] = 1 - covered
     return maps
 
 
@@ -99,10 +99,10 @@ def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> Le
             "the net's heatmaps are not finite: the weights hold NaN or far too large values; "
             "give other weights, such as those of an earlier snapshot"
         )
-    joints = levels[:, :KEYPOINTS]
+    joints = levels[:, :KEYPOINT_COUNT]
     bounds = _interpolation_bound(joints.min(axis=(2, 3)), joints.max(axis=(2, 3)))
-    keypoints, best_levels = np.empty((KEYPOINTS, 3)), np.empty(KEYPOINTS, int)
-    for k in range(KEYPOINTS):
+    keypoints, best_levels = np.empty((KEYPOINT_COUNT, 3)), np.empty(KEYPOINT_COUNT, int)
+    for k in range(KEYPOINT_COUNT):
         confidence, best_level = -np.inf, 0
         for level in np.argsort(-bounds[:, k], kind="stable").tolist():
             if bounds[level, k] < confidence:
@@ -142,5 +142,5 @@ def trivial_loss(maps: np.ndarray) -> float:
     Returns:
         Caffe's EuclideanLoss, the sum of squares / (2 N).
     """
-    joints, background = maps[:, :BACKGROUND], maps[:, BACKGROUND]
+    joints, background = maps[:, :BACKGROUND_INDEX], maps[:, BACKGROUND_INDEX]
     return float((np.square(joints).sum() + np.square(background - 1).sum()) / (2 * len(maps)))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, letterbox, to_cells, translation, warp
+from mcc_caffe.core.geometry import apply, compose, letterbox_affine, to_cells, translation, warp
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
 GAMMA_RANGE = (-0.5, 0.5)  # of the exponent's logarithm to base 2
@@ -125,7 +125,7 @@ class Augmentation:
             flip=bool(rng.uniform() < FLIP_PROBABILITY),
         )
 
-    def matrix(self, width: int, height: int, size: int) -> np.ndarray:
+    def image_to_input(self, width: int, height: int, size: int) -> np.ndarray:
         """Return the map of an image into the network's input.
 
         The letterboxed frame is scaled and rotated about its centre. Then a square of the input's
@@ -142,11 +142,11 @@ class Augmentation:
         cos, sin = np.cos(np.radians(self.rotation)), np.sin(np.radians(self.rotation))
         offset = np.multiply(self.crop, frame - size)
         if self.window is None:
-            framed = letterbox(width, height, size)
+            framed = letterbox_affine(width, height, size)
         else:
             x, y, side = self.window
             to_window = translation(-x, -y)
-            framed = compose(to_window, letterbox(side, side, size))
+            framed = compose(to_window, letterbox_affine(side, side, size))
         steps = [
             framed,
             np.array([[self.scale, 0, 0], [0, self.scale, 0]]),
@@ -159,24 +159,26 @@ class Augmentation:
         return compose(*steps)
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, reduced: int = 1) -> np.ndarray:
+def warp_image(
+    image: np.ndarray, image_to_input: np.ndarray, size: int, reduced: int = 1
+) -> np.ndarray:
     """Draw an image through a map; empty pixels are grey (3.3).
 
     Args:
         image: HxWx3 BGR uint8.
-        matrix: The map of image pixels to the result.
+        image_to_input: The map of image pixels to the result.
         size: The side of the result, pixels.
         reduced: As `geometry.warp` takes it.
 
     Returns:
         size x size x 3 BGR uint8.
     """
-    return warp(image, matrix, size, GREY, reduced=reduced)
+    return warp(image, image_to_input, size, GREY, reduced=reduced)
 
 
 def network_input(
     image: np.ndarray,
-    matrix: np.ndarray,
+    image_to_input: np.ndarray,
     size: int,
     out: np.ndarray | None = None,
     *,
@@ -186,7 +188,7 @@ def network_input(
 
     Args:
         image: HxWx3 BGR uint8.
-        matrix: The map of image pixels to the input.
+        image_to_input: The map of image pixels to the input.
         size: The side of the input, pixels.
         out: A contiguous (3, size, size) float32 array to write to; None for a new one.
         reduced: As `geometry.warp` takes it.
@@ -196,7 +198,9 @@ def network_input(
     """
     if out is None:
         out = np.empty((3, size, size), np.float32)
-    for plane, target in zip(cv2.split(warp_image(image, matrix, size, reduced)), out, strict=True):
+    for plane, target in zip(
+        cv2.split(warp_image(image, image_to_input, size, reduced)), out, strict=True
+    ):
         # The fastest exact way to scale, shift and convert.
         cv2.addWeighted(
             plane, 1 / PIXEL_SCALE, plane, 0, -GREY / PIXEL_SCALE, dst=target, dtype=cv2.CV_32F
@@ -204,32 +208,32 @@ def network_input(
     return out
 
 
-def warp_mask(mask: np.ndarray, matrix: np.ndarray, cells: int) -> np.ndarray:
+def warp_mask(mask: np.ndarray, image_to_input: np.ndarray, cells: int) -> np.ndarray:
     """Draw a mask through a map as the label at stride 8 (3.1).
 
     Args:
         mask: HxW of {0, 1}.
-        matrix: The map of image pixels to the network's input.
+        image_to_input: The map of image pixels to the network's input.
         cells: The side of the label, the input's / 8.
 
     Returns:
         cells x cells of {0, 1}; empty cells are 0.
     """
-    return warp(mask, compose(matrix, to_cells()), cells, 0, nearest=True)
+    return warp(mask, compose(image_to_input, to_cells()), cells, 0, nearest=True)
 
 
-def warp_keypoints(keypoints: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def warp_keypoints(keypoints: np.ndarray, image_to_input: np.ndarray, size: int) -> np.ndarray:
     """Map keypoints into the network's input.
 
     Args:
         keypoints: (21, 3) of x, y in image pixels and v.
-        matrix: The map of image pixels to the input.
+        image_to_input: The map of image pixels to the input.
         size: The side of the input, pixels.
 
     Returns:
         (21, 3) of x, y in input pixels and v; a keypoint that leaves the input is missing:
         (-1, -1, 0).
     """
-    xy = apply(matrix, keypoints[:, :2])
+    xy = apply(image_to_input, keypoints[:, :2])
     inside = ((xy >= -0.5) & (xy < size - 0.5)).all(axis=1) & (keypoints[:, 2] > 0)
     return np.where(inside[:, None], np.column_stack([xy, inside]), (-1.0, -1.0, 0.0))

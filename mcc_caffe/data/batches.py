@@ -89,13 +89,15 @@ def fill(
     """
     mask, size = sample.mask(), config.input_size
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
-    image, matrix, reduced = _image_and_map(sample, augmentation, size)
+    image, image_to_input, reduced = _image_and_map(sample, augmentation, size)
     if rng is not None and config.colours:
         image = ColourChange.draw(rng).apply(image)
-    network_input(image, matrix, size, data, reduced=reduced)
-    mask_label[0] = IGNORE_LABEL if mask is None else warp_mask(mask, matrix, size // STRIDE)
+    network_input(image, image_to_input, size, data, reduced=reduced)
+    mask_label[0] = (
+        IGNORE_LABEL if mask is None else warp_mask(mask, image_to_input, size // STRIDE)
+    )
     heatmaps[:] = encode(
-        warp_keypoints(sample.keypoints, matrix, size),
+        warp_keypoints(sample.keypoints, image_to_input, size),
         size // STRIDE,
         config.sigma,
         config.background,
@@ -118,7 +120,7 @@ class _DecodedImage(NamedTuple):
     """An image, reduced so many times, and the map of the full-size image into the input."""
 
     image: np.ndarray
-    matrix: np.ndarray
+    image_to_input: np.ndarray
     reduced: int
 
 
@@ -127,10 +129,12 @@ def _image_and_map(sample: Sample, augmentation: Augmentation, size: int) -> _De
     jpeg_size = sample.jpeg_size()
     if jpeg_size is None:
         image = sample.image()
-        return _DecodedImage(image, augmentation.matrix(image.shape[1], image.shape[0], size), 1)
-    matrix = augmentation.matrix(*jpeg_size, size)
-    reduced = reduction(matrix)
-    return _DecodedImage(sample.image(reduced), matrix, reduced)
+        return _DecodedImage(
+            image, augmentation.image_to_input(image.shape[1], image.shape[0], size), 1
+        )
+    image_to_input = augmentation.image_to_input(*jpeg_size, size)
+    reduced = reduction(image_to_input)
+    return _DecodedImage(sample.image(reduced), image_to_input, reduced)
 
 
 def fill_batch(

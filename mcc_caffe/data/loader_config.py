@@ -10,7 +10,7 @@ from mcc_caffe.paper import (
     BACKGROUND_MAX,
     BACKGROUND_SUM,
     DATA_BLOB,
-    HEATMAPS,
+    HEATMAP_COUNT,
     HEATMAPS_BLOB,
     MASK_LABEL_BLOB,
     STRIDE,
@@ -145,5 +145,5 @@ class LoaderConfig:
         return {
             DATA_BLOB: (self.batch_size, 3, self.input_size, self.input_size),
             MASK_LABEL_BLOB: (self.batch_size, 1, cells, cells),
-            HEATMAPS_BLOB: (self.batch_size, HEATMAPS, cells, cells),
+            HEATMAPS_BLOB: (self.batch_size, HEATMAP_COUNT, cells, cells),
         }

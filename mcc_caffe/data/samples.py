@@ -25,7 +25,7 @@ import PIL.Image
 
 from mcc_caffe.caffe_io.protobuf import DecodeError, messages
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
 
@@ -139,11 +139,11 @@ class Sample:
         except DecodeError:
             raise SampleError(f"{key}: the record is not a Caffe Datum") from None
         numbers = annotation_datum.float_data
-        if len(numbers) != KEYPOINTS * 3:
+        if len(numbers) != KEYPOINT_COUNT * 3:
             raise SampleError(
-                f"{key}: the record has {len(numbers)} keypoint numbers, {KEYPOINTS * 3} are needed"
+                f"{key}: the record has {len(numbers)} keypoint numbers, {KEYPOINT_COUNT * 3} are needed"
             )
-        keypoints = np.array(numbers, np.float32).reshape(KEYPOINTS, 3)
+        keypoints = np.array(numbers, np.float32).reshape(KEYPOINT_COUNT, 3)
         return Sample(key, image_datum.data, annotation_datum.data or None, keypoints)
 
 

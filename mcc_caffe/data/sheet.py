@@ -8,7 +8,7 @@ import numpy as np
 
 from mcc_caffe.core.drawing import draw_skeleton
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.core.geometry import apply, resize
+from mcc_caffe.core.geometry import apply, resize_affine
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data.samples import Sample
 
@@ -23,7 +23,9 @@ _FONT, _FONT_SCALE, _LINE, _MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 14, 18
 def fit(width: int, height: int) -> np.ndarray:
     """Return the map of a picture into the left-top of a tile, whose side its longer side fills."""
     scale = TILE / max(width, height)
-    return resize(max(1, round(width * scale)) / width, max(1, round(height * scale)) / height)
+    return resize_affine(
+        max(1, round(width * scale)) / width, max(1, round(height * scale)) / height
+    )
 
 
 def sample_tile(sample: Sample) -> np.ndarray:

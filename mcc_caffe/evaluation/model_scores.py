@@ -17,7 +17,7 @@ from mcc_caffe.evaluation.metrics import (
     keypoint_distances,
 )
 from mcc_caffe.evaluation.prediction_runner import EvaluatedSample
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 # IoU thresholds of Table 1
 AP_THRESHOLDS: dict[Literal["AP50", "AP75", "AP80"], float] = {
@@ -130,7 +130,7 @@ class ModelScores:
             {"all" or the group's name: (T,) PCK}.
         """
         assert self.distances is not None, "the model predicts no keypoints"
-        groups = {ALL_JOINTS: range(KEYPOINTS), **GROUPS}
+        groups = {ALL_JOINTS: range(KEYPOINT_COUNT), **GROUPS}
         return {
             name: PROTOCOLS["paper"].pck(
                 self.distances[:, list(joints)], self.box_sizes, thresholds
@@ -222,7 +222,7 @@ def score_model(samples: list[EvaluatedSample], predictor_index: int) -> ModelSc
     truth = np.stack([sample.true_keypoints for sample in samples]).astype(np.float64)
     distances = confidences = ious = None
     if any(prediction.keypoints is not None for prediction in predictions):
-        nothing = np.full((KEYPOINTS, 3), np.nan)
+        nothing = np.full((KEYPOINT_COUNT, 3), np.nan)
         predicted = np.stack(
             [
                 nothing if prediction.keypoints is None else prediction.keypoints

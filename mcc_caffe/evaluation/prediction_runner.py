@@ -1,7 +1,7 @@
 """Runs predictors over the samples of a set, in any number of processes.
 
-A predictor is a trained network (`NetPredictor`) or a file with another system's predictions
-(`FilePredictor`). The predictions do not depend on the number of processes.
+A predictor is a trained network (`NetModelSpec`) or a file with another system's predictions
+(`FileModelSpec`). The predictions do not depend on the number of processes.
 """
 
 import concurrent.futures
@@ -29,7 +29,7 @@ from mcc_caffe.predictor import HandPredictor
 MASK_THRESHOLD = 0.5
 
 
-class Predictor(Protocol):
+class ModelSpec(Protocol):
     """What an evaluation compares.
 
     It is sent to other processes: it must be small, hashable and picklable, and opens its files
@@ -41,7 +41,7 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
-class NetPredictor:
+class NetModelSpec:
     """A network with its weights.
 
     Attributes:
@@ -80,7 +80,7 @@ class NetPredictor:
 
 
 @dataclass(frozen=True)
-class FilePredictor:
+class FileModelSpec:
     """The predictions of another system.
 
     Attributes:
@@ -148,7 +148,7 @@ class EvaluationJob:
     """
 
     data_path: pathlib.Path
-    predictors: tuple[Predictor, ...]
+    predictors: tuple[ModelSpec, ...]
 
     def evaluate_sample(self, sample_id: SampleId) -> EvaluatedSample:
         """Let all predictors predict the hand of one sample.

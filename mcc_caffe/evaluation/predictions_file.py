@@ -21,7 +21,7 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.data.samples import Sample
-from mcc_caffe.paper import KEYPOINTS
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 FORM = (
     '{"name": text, "images": '
@@ -116,10 +116,14 @@ class PredictionsFile:
             )
         except (TypeError, ValueError):
             keypoints = np.empty(0)
-        given = [point is not None for point in points] if keypoints.shape == (KEYPOINTS, 3) else []
+        given = (
+            [point is not None for point in points]
+            if keypoints.shape == (KEYPOINT_COUNT, 3)
+            else []
+        )
         if not given or not np.isfinite(keypoints[given]).all():
             raise UserError(
-                f"{self.path}: the keypoints of image {key!r} are no {KEYPOINTS} x "
+                f"{self.path}: the keypoints of image {key!r} are no {KEYPOINT_COUNT} x "
                 "([x, y, confidence] or null)"
             )
         return keypoints

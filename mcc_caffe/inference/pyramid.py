@@ -7,9 +7,17 @@ pyramid.network_input(level, out)       # (3, size, size) float32
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, invert, letterbox, resize, to_cells, translation
+from mcc_caffe.core.geometry import (
+    apply,
+    compose,
+    invert,
+    letterbox_affine,
+    resize_affine,
+    to_cells,
+    translation,
+)
 from mcc_caffe.data.augmentation import network_input
-from mcc_caffe.paper import BACKGROUND, STRIDE
+from mcc_caffe.paper import BACKGROUND_INDEX, STRIDE
 
 # A reduced image keeps at least so many pixels to one of the input, so that the reduction is
 # hardly seen.
@@ -61,7 +69,7 @@ class Pyramid:
         if self._large:
             halvings = self._halvings(to_input)
             image = self._octave(halvings)
-            to_input = compose(invert(resize(0.5**halvings, 0.5**halvings)), to_input)
+            to_input = compose(invert(resize_affine(0.5**halvings, 0.5**halvings)), to_input)
             image, to_input = self._crop(image, to_input)
         return network_input(image, to_input, self.size, out)
 
@@ -115,7 +123,7 @@ def window_map(window: np.ndarray, size: int) -> np.ndarray:
         size: the side of the input in pixels.
     """
     x, y, width, height = window
-    return compose(translation(-x, -y), letterbox(width, height, size))
+    return compose(translation(-x, -y), letterbox_affine(width, height, size))
 
 
 def aggregate(level_heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np.ndarray:
@@ -141,12 +149,12 @@ def aggregate(level_heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np
             cv2.BORDER_CONSTANT,
         )
         for channel, heatmap in enumerate(heatmaps):
-            outside = float(channel == BACKGROUND)  # the value where the level sees nothing
+            outside = float(channel == BACKGROUND_INDEX)  # the value where the level sees nothing
             drawn = draw(heatmap - outside) + outside
             if level == 0:
                 joined[channel] = drawn
             else:
-                join = np.minimum if channel == BACKGROUND else np.maximum
+                join = np.minimum if channel == BACKGROUND_INDEX else np.maximum
                 join(joined[channel], drawn, out=joined[channel])
     return joined
 

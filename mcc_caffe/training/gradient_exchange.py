@@ -19,7 +19,7 @@ from mcc_caffe.core.ranks import Ranks
 _UID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES
 
 
-def exchange_gradients(solver: Any, ranks: Ranks, *, on_gpus: bool) -> object:
+def install_gradient_averaging(solver: Any, ranks: Ranks, *, on_gpus: bool) -> object:
     """Send rank 0's weights to all ranks, and make the solver average the gradients from now on.
 
     Args:

@@ -27,7 +27,7 @@ from mcc_caffe.core.ranks import RankLost, Ranks, Stopped
 from mcc_caffe.data.loader import Loader, lend_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.paper import (
-    BACKGROUND,
+    BACKGROUND_INDEX,
     HEATMAPS_BLOB,
     MASK_LOSS_BLOB,
     POSE_STAGES,
@@ -35,7 +35,7 @@ from mcc_caffe.paper import (
     stage_blob,
     stage_loss_blob,
 )
-from mcc_caffe.training.gradient_exchange import exchange_gradients
+from mcc_caffe.training.gradient_exchange import install_gradient_averaging
 from mcc_caffe.training.run_log import IterationStats, RunLog
 
 _log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def _set_start_values(solver: Any, config: TrainingConfig, ranks: Ranks) -> None
     for stage in POSE_STAGES:
         if stage_blob(stage) in solver.net.params:
             bias = solver.net.params[stage_blob(stage)][1].data
-            bias[BACKGROUND] = config.variant.background_bias
+            bias[BACKGROUND_INDEX] = config.variant.background_bias
     if config.weights:
         loaded = load_weights(solver.net, config.weights, complete=False)
         random = [name for name in solver.net.params if name not in loaded]
@@ -167,13 +167,13 @@ class _Loop:
 
     def __init__(self, config: TrainingConfig, ranks: Ranks, solver: Any, loader: Loader):
         self.config, self.ranks, self.solver, self.loader = config, ranks, solver, loader
-        self.is_first = ranks.rank == 0
+        self.is_rank_0 = ranks.rank == 0
         # Kept here, because it must live as long as the solver works.
-        self.exchange = exchange_gradients(solver, ranks, on_gpus=bool(config.gpus))
+        self.exchange = install_gradient_averaging(solver, ranks, on_gpus=bool(config.gpus))
         self.snapshot_folder = config.folder / SNAPSHOTS
         self.last_snapshot: Path | None = None
         self.log: RunLog | None = None
-        if self.is_first:
+        if self.is_rank_0:
             self.log = RunLog(
                 config.folder,
                 iteration=solver.iter,
@@ -190,7 +190,7 @@ class _Loop:
             total=config.max_iter,
             initial=solver.iter,
             unit="it",
-            disable=not self.is_first,
+            disable=not self.is_rank_0,
             dynamic_ncols=True,
         ) as bar:
             while solver.iter < config.max_iter and not ranks.stop.asked:
@@ -201,7 +201,7 @@ class _Loop:
                     # a LoaderError is no failure then. A snapshot can be taken, because the
                     # weights are as the iteration before left them.
                     lost_rank = error if isinstance(error, RankLost) else None
-                    if self.is_first and (lost_rank or ranks.stop.asked):
+                    if self.is_rank_0 and (lost_rank or ranks.stop.asked):
                         break
                     raise
                 self._check_finite(stats.losses)
@@ -237,7 +237,7 @@ class _Loop:
         # In a Caffe built elsewhere max pooling wrote out of bounds in the backward pass of a NaN.
         # The damaged memory must never be freed, so the solver gets a reference that never goes.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.solver))
-        if not self.is_first:
+        if not self.is_rank_0:
             signal.pause()  # rank 0 has the same losses: it says so, and its end is that of all
         last_snapshot = self.last_snapshot or snapshots.newest(self.snapshot_folder) or "none"
         raise DivergedError(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe import evaluate
-from mcc_caffe.caffe_io.nets import deploy_net
+from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
@@ -443,7 +443,7 @@ def test_weights_show_which_net_they_are_of(models, tmp_path):
     other = tmp_path / "other.caffemodel"  # fits no net: the full net will say what it lacks
     layer = messages().LayerParameter(name="conv1_1", blobs=[messages().BlobProto(data=[1.0])])
     other.write_bytes(messages().NetParameter(layer=[layer]).SerializeToString())
-    assert [deploy_net(path, "mini").name for path in (*models[1:4], other)] == [
+    assert [find_deploy_net(path, "mini").name for path in (*models[1:4], other)] == [
         "deploy.prototxt",
         "deploy_without_mask.prototxt",
         "deploy_without_pose.prototxt",

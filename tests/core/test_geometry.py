@@ -10,10 +10,10 @@ from mcc_caffe.core.geometry import (
     apply,
     compose,
     invert,
-    letterbox,
+    letterbox_affine,
     pyramid_windows,
     reduction,
-    resize,
+    resize_affine,
     to_cells,
     translation,
     warp,
@@ -23,9 +23,9 @@ sides = st.integers(1, 5000)
 
 
 def test_letterbox_is_equation_1():
-    assert letterbox(736, 368, 368)[0, 0] == 0.5  # width decides
-    assert letterbox(100, 200, 368)[0, 0] == 368 / 200  # height decides
-    assert np.allclose(apply(letterbox(736, 368, 368), [[10, 20]]), [[5, 10]])
+    assert letterbox_affine(736, 368, 368)[0, 0] == 0.5  # width decides
+    assert letterbox_affine(100, 200, 368)[0, 0] == 368 / 200  # height decides
+    assert np.allclose(apply(letterbox_affine(736, 368, 368), [[10, 20]]), [[5, 10]])
 
 
 def test_cells_share_their_pixels_centres():
@@ -36,13 +36,13 @@ def test_cells_share_their_pixels_centres():
 
 @given(sides, sides, st.floats(0, 5000), st.floats(0, 5000))
 def test_letterbox_maps_back_exactly(width, height, x, y):
-    to_input = letterbox(width, height, 368)
+    to_input = letterbox_affine(width, height, 368)
     assert np.allclose(apply(invert(to_input), apply(to_input, [[x, y]])), [[x, y]], atol=1e-6)
 
 
 def test_compose_applies_from_first_to_last():
-    moved_then_scaled = compose(translation(1, 2), resize(2, 2))
-    assert np.allclose(apply(moved_then_scaled, [[0, 0]]), apply(resize(2, 2), [[1, 2]]))
+    moved_then_scaled = compose(translation(1, 2), resize_affine(2, 2))
+    assert np.allclose(apply(moved_then_scaled, [[0, 0]]), apply(resize_affine(2, 2), [[1, 2]]))
 
 
 @pytest.mark.parametrize("size", [(2000, 1500), (640, 480), (97, 31), (5, 400)])
@@ -50,7 +50,7 @@ def test_warp_keeps_a_smooth_picture_where_the_map_says(size):
     """A ramp's values are its coordinates, so that each drawn pixel tells where it came from."""
     width, height = size
     ramp = np.tile(np.arange(width, dtype=np.float32), (height, 1))
-    to_input = letterbox(width, height, 128)
+    to_input = letterbox_affine(width, height, 128)
     drawn = warp(ramp, to_input, 128, -1)
     margin = 1 + np.ceil(1 / to_input[0, 0])
     ys, xs = np.mgrid[0:128, 0:128]
@@ -63,7 +63,7 @@ def test_warp_keeps_a_smooth_picture_where_the_map_says(size):
 def test_warp_does_not_alias():
     """A fine checkerboard shrunk 8-fold is its mean, grey."""
     board = np.indices((800, 800)).sum(axis=0) % 2 * 255
-    drawn = warp(board.astype(np.uint8), letterbox(800, 800, 100), 100, 0)
+    drawn = warp(board.astype(np.uint8), letterbox_affine(800, 800, 100), 100, 0)
     assert np.abs(drawn[2:-2, 2:-2].astype(int) - 127).max() <= 2
 
 
@@ -72,7 +72,7 @@ def test_warp_does_not_alias():
 )
 def test_an_image_is_reduced_no_further_than_the_map_shrinks(shrink, expected):
     turn = np.array([[0.8, 0.6, 5], [-0.6, 0.8, 7]])
-    assert reduction(compose(turn, resize(1 / shrink - 1e-9, 1 / shrink - 1e-9))) == expected
+    assert reduction(compose(turn, resize_affine(1 / shrink - 1e-9, 1 / shrink - 1e-9))) == expected
 
 
 @pytest.mark.parametrize("size", [(2000, 1500), (1999, 1501), (1205, 1203)])
@@ -90,7 +90,9 @@ def test_warp_of_a_reduced_image_moves_nothing(size, reduced):
     ).mean(axis=(1, 3))
     for shrink in (1, 1.1, 1.5, 1.9):
         factor = 1 / (shrink * reduced) - 1e-9
-        to_input = compose(resize(factor, factor), np.array([[0.8, 0.6, -20], [-0.6, 0.8, 40]]))
+        to_input = compose(
+            resize_affine(factor, factor), np.array([[0.8, 0.6, -20], [-0.6, 0.8, 40]])
+        )
         of_full_size = warp(ramp, to_input, 128, -1)
         of_means = warp(means, to_input, 128, -1, reduced=reduced)
         cells = np.stack(np.meshgrid(np.arange(128), np.arange(128)), axis=-1)

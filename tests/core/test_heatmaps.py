@@ -14,7 +14,7 @@ from mcc_caffe.core.heatmaps import (
     encode,
     trivial_loss,
 )
-from mcc_caffe.paper import BACKGROUND, BACKGROUND_MAX, MINI, PAPER
+from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_MAX, MINI, PAPER
 from tests.support.heatmaps import decode_all_upsampled
 
 
@@ -34,24 +34,26 @@ def test_gaussian_has_hand_computed_values():
     assert maps[0, 20, 10] == 1
     assert maps[0, 20, 11] == pytest.approx(np.exp(-1 / 4.5))
     assert maps[0, 22, 9] == pytest.approx(np.exp(-5 / 4.5))
-    assert (maps[1:BACKGROUND] == 0).all()  # missing joints
-    assert np.allclose(maps[BACKGROUND], 1 - maps[0])
+    assert (maps[1:BACKGROUND_INDEX] == 0).all()  # missing joints
+    assert np.allclose(maps[BACKGROUND_INDEX], 1 - maps[0])
 
 
 def test_background_is_one_minus_the_sum():
     maps = encode(keypoints_at((100, 100), (104, 100)), 46, 1.5)
-    assert np.allclose(maps[BACKGROUND], 1 - maps[:BACKGROUND].sum(axis=0), atol=1e-6)
-    assert maps[BACKGROUND].min() < 0  # two Gaussians overlap
+    assert np.allclose(maps[BACKGROUND_INDEX], 1 - maps[:BACKGROUND_INDEX].sum(axis=0), atol=1e-6)
+    assert maps[BACKGROUND_INDEX].min() < 0  # two Gaussians overlap
 
 
 def test_background_can_be_one_minus_the_maximum():
     keypoints = keypoints_at((100, 100), (104, 100))
     maps = encode(keypoints, 46, 1.5, BACKGROUND_MAX)
     assert (
-        np.allclose(maps[BACKGROUND], 1 - maps[:BACKGROUND].max(axis=0))
-        and maps[BACKGROUND].min() >= 0
+        np.allclose(maps[BACKGROUND_INDEX], 1 - maps[:BACKGROUND_INDEX].max(axis=0))
+        and maps[BACKGROUND_INDEX].min() >= 0
     )
-    np.testing.assert_array_equal(maps[:BACKGROUND], encode(keypoints, 46, 1.5)[:BACKGROUND])
+    np.testing.assert_array_equal(
+        maps[:BACKGROUND_INDEX], encode(keypoints, 46, 1.5)[:BACKGROUND_INDEX]
+    )
 
 
 @pytest.mark.parametrize("variant", [PAPER, MINI])
@@ -128,5 +130,5 @@ def test_trivial_loss_is_caffes_euclidean_loss_of_the_trivial_answer():
         [encode(keypoints_at((100, 100), (200, 150)), 46, 1.5), encode(keypoints_at(), 46, 1.5)]
     )
     answer = np.zeros_like(maps)
-    answer[:, BACKGROUND] = 1
+    answer[:, BACKGROUND_INDEX] = 1
     assert trivial_loss(maps) == pytest.approx(((maps - answer) ** 2).sum() / 4, rel=1e-5)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mcc_caffe.core.geometry import apply, letterbox
+from mcc_caffe.core.geometry import apply, letterbox_affine
 from mcc_caffe.data.augmentation import (
     BLUR_RANGE,
     CHANNEL_GAIN_RANGE,
@@ -22,17 +22,19 @@ from mcc_caffe.paper import ROTATION_RANGE, SCALE_RANGE
 
 
 def test_the_default_is_the_letterbox():
-    assert np.allclose(Augmentation().matrix(640, 480, 368), letterbox(640, 480, 368))
+    assert np.allclose(
+        Augmentation().image_to_input(640, 480, 368), letterbox_affine(640, 480, 368)
+    )
 
 
 def test_flip_mirrors_the_input():
     plain, flipped = Augmentation(), Augmentation(flip=True)
-    x, y = apply(plain.matrix(640, 480, 368), [100, 50])
-    assert np.allclose(apply(flipped.matrix(640, 480, 368), [100, 50]), [367 - x, y])
+    x, y = apply(plain.image_to_input(640, 480, 368), [100, 50])
+    assert np.allclose(apply(flipped.image_to_input(640, 480, 368), [100, 50]), [367 - x, y])
 
 
 def test_rotation_turns_about_the_centre():
-    quarter = Augmentation(rotation=90).matrix(368, 368, 368)
+    quarter = Augmentation(rotation=90).image_to_input(368, 368, 368)
     assert np.allclose(apply(quarter, [183.5, 183.5]), [183.5, 183.5])
     assert np.allclose(
         apply(quarter, [367, 183.5]), [183.5, 0]
@@ -42,15 +44,19 @@ def test_rotation_turns_about_the_centre():
 @pytest.mark.parametrize("crop, corner", [((0, 0), (0, 0)), ((1, 1), (-73.6, -73.6))])
 def test_crop_moves_a_larger_frame_over_its_whole_range(crop, corner):
     assert np.allclose(
-        apply(Augmentation(scale=1.2, crop=crop).matrix(368, 368, 368), [0, 0]), corner, atol=1e-9
+        apply(Augmentation(scale=1.2, crop=crop).image_to_input(368, 368, 368), [0, 0]),
+        corner,
+        atol=1e-9,
     )
 
 
 def test_a_smaller_frame_stays_inside():
     rng = np.random.default_rng(0)
     for _ in range(100):
-        matrix = Augmentation(scale=0.7, crop=tuple(rng.uniform(size=2))).matrix(368, 368, 368)
-        corners = apply(matrix, [[0, 0], [367, 367]])
+        image_to_input = Augmentation(scale=0.7, crop=tuple(rng.uniform(size=2))).image_to_input(
+            368, 368, 368
+        )
+        corners = apply(image_to_input, [[0, 0], [367, 367]])
         assert (corners >= -1e-9).all() and (corners <= 367).all()
 
 
@@ -80,10 +86,10 @@ def test_dots_are_found_again_at_the_warped_keypoints(size):
         keypoints = np.column_stack([np.round(grid * (width - 1, height - 1)), np.ones(21)])
         for x, y, _ in keypoints.astype(int).tolist():
             cv2.circle(image, (x, y), radius, (0, 0, 0), -1)
-        matrix = Augmentation.draw(rng).matrix(width, height, 368)
-        drawn = warp_image(image, matrix, 368)[..., 0].astype(float)
-        moved = warp_keypoints(keypoints, matrix, 368)
-        reach = radius * np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+        image_to_input = Augmentation.draw(rng).image_to_input(width, height, 368)
+        drawn = warp_image(image, image_to_input, 368)[..., 0].astype(float)
+        moved = warp_keypoints(keypoints, image_to_input, 368)
+        reach = radius * np.sqrt(abs(np.linalg.det(image_to_input[:, :2])))
         for x, y, v in moved:
             if v and 3 * reach < min(x, y) and max(x, y) < 367 - 3 * reach:
                 left, top = (int(round(c - 1.5 * reach)) for c in (x, y))
@@ -103,23 +109,23 @@ def test_joints_outside_become_missing():
     keypoints = np.tile([10.0, 10.0, 1.0], (21, 1))
     keypoints[1] = 500, 10, 1
     keypoints[2] = -1, -1, 0
-    moved = warp_keypoints(keypoints, Augmentation().matrix(368, 368, 368), 368)
+    moved = warp_keypoints(keypoints, Augmentation().image_to_input(368, 368, 368), 368)
     assert moved[0].tolist() == [10, 10, 1]
     assert moved[1].tolist() == moved[2].tolist() == [-1, -1, 0]
 
 
 def test_what_the_image_does_not_cover_is_grey_and_no_hand():
-    matrix = Augmentation().matrix(200, 100, 128)
-    drawn = warp_image(np.zeros((100, 200, 3), np.uint8), matrix, 128)
+    image_to_input = Augmentation().image_to_input(200, 100, 128)
+    drawn = warp_image(np.zeros((100, 200, 3), np.uint8), image_to_input, 128)
     assert (drawn[80:] == 128).all() and (drawn[:60] == 0).all()
-    mask = warp_mask(np.ones((100, 200), np.uint8), matrix, 16)
+    mask = warp_mask(np.ones((100, 200), np.uint8), image_to_input, 16)
     assert mask[:8].all() and not mask[8:].any()
 
 
 def test_mask_label_samples_the_mask_at_the_cells_centres():
     mask = np.zeros((368, 368), np.uint8)
     mask[:, 100:] = 1
-    label = warp_mask(mask, Augmentation().matrix(368, 368, 368), 46)
+    label = warp_mask(mask, Augmentation().image_to_input(368, 368, 368), 46)
     assert label.shape == (46, 46) and set(np.unique(label)) == {0, 1}
     assert (
         not label[:, :12].any() and label[:, 13:].all()
@@ -128,17 +134,17 @@ def test_mask_label_samples_the_mask_at_the_cells_centres():
 
 def test_a_window_fills_the_input():
     """Hand-computed: 50 px of the image become 100 of the input, so pixel x is at 2 (x - left)."""
-    matrix = Augmentation(window=Window(30.0, 20.0, 50.0)).matrix(200, 120, 100)
-    np.testing.assert_allclose(matrix, [[2, 0, -60], [0, 2, -40]], atol=1e-12)
-    np.testing.assert_allclose(apply(matrix, [[30, 20], [80, 70]]), [[0, 0], [100, 100]])
+    image_to_input = Augmentation(window=Window(30.0, 20.0, 50.0)).image_to_input(200, 120, 100)
+    np.testing.assert_allclose(image_to_input, [[2, 0, -60], [0, 2, -40]], atol=1e-12)
+    np.testing.assert_allclose(apply(image_to_input, [[30, 20], [80, 70]]), [[0, 0], [100, 100]])
 
 
 def test_a_window_is_turned_about_its_centre_and_mirrored():
     """A quarter turn of a 100 px window into 100 px: (x, y) goes to (y', 99 - x'), then mirrors."""
     window = Window(30.0, 20.0, 100.0)
-    turned = Augmentation(window=window, rotation=90).matrix(500, 500, 100)
+    turned = Augmentation(window=window, rotation=90).image_to_input(500, 500, 100)
     np.testing.assert_allclose(apply(turned, [40, 25]), [5, 99 - 10], atol=1e-9)
-    mirrored = Augmentation(window=window, rotation=90, flip=True).matrix(500, 500, 100)
+    mirrored = Augmentation(window=window, rotation=90, flip=True).image_to_input(500, 500, 100)
     np.testing.assert_allclose(apply(mirrored, [40, 25]), [99 - 5, 99 - 10], atol=1e-9)
 
 
@@ -204,13 +210,13 @@ def test_pixels_keypoints_and_mask_land_together_in_a_window():
         keypoints = keypoints_at((200, 150), (160, 120), (230, 190))
         drawn = Augmentation.draw(rng)
         window = draw_window(rng, keypoints, 1.1, 2.5)
-        matrix = Augmentation(1.0, drawn.rotation, drawn.crop, drawn.flip, window).matrix(
-            400, 300, 128
-        )
-        x, y, present = warp_keypoints(keypoints, matrix, 128)[0]
+        image_to_input = Augmentation(
+            1.0, drawn.rotation, drawn.crop, drawn.flip, window
+        ).image_to_input(400, 300, 128)
+        x, y, present = warp_keypoints(keypoints, image_to_input, 128)[0]
         assert present
-        white = np.argwhere(warp_image(image, matrix, 128)[..., 0] > 191)
-        label = np.argwhere(warp_mask(mask, matrix, 16))
+        white = np.argwhere(warp_image(image, image_to_input, 128)[..., 0] > 191)
+        label = np.argwhere(warp_mask(mask, image_to_input, 16))
         if white.min() > 1 and white.max() < 126:  # the square is not cut off
             assert np.abs(white.mean(axis=0) - (y, x)).max() < 0.6
             assert np.abs(8 * label.mean(axis=0) + 3.5 - (y, x)).max() < 4

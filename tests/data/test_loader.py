@@ -56,8 +56,8 @@ def test_a_batch_holds_the_letterboxed_sample(drawn_set):
         ((arrays, keys),) = copies(loader, 1)
     sample = SampleSet(drawn_set)[1]
     assert keys[1] == sample.key
-    matrix = Augmentation().matrix(160, 120, 96)
-    expected = (warp_image(sample.image(), matrix, 96).astype(np.float32) - 128) / 256
+    image_to_input = Augmentation().image_to_input(160, 120, 96)
+    expected = (warp_image(sample.image(), image_to_input, 96).astype(np.float32) - 128) / 256
     assert np.array_equal(arrays["data"][1], expected.transpose(2, 0, 1))
     assert np.abs(arrays["data"]).max() <= 0.5
     assert not arrays["data"][1][:, 73:].any()  # below the letterboxed picture: grey, exactly 0
@@ -84,17 +84,19 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
         [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()] for _ in range(2)
     )
     for seed in range(8):
-        matrix = Augmentation.draw(np.random.default_rng(seed)).matrix(*size, input_size)
+        image_to_input = Augmentation.draw(np.random.default_rng(seed)).image_to_input(
+            *size, input_size
+        )
         for sample, arrays in ((jpeg, of_jpeg), (png, of_png)):
             fill(setting, sample, np.random.default_rng(seed), *arrays)
         difference = 256 * np.abs(of_jpeg[0] - of_png[0])
-        covered = warp(np.ones((size[1], size[0]), np.uint8), matrix, input_size, 0)
+        covered = warp(np.ones((size[1], size[0]), np.uint8), image_to_input, input_size, 0)
         empty = (covered == 0).astype(np.uint8)  # grey; at its edge a pixel may be half covered
         inside = cv2.dilate(empty, np.ones((5, 5))) == 0
         assert difference[:, inside].mean() < 3 and np.percentile(difference[:, inside], 99) < 24
         assert not difference[:, cv2.erode(empty, np.ones((5, 5))) > 0].any()
         assert np.array_equal(of_jpeg[1], of_png[1]) and np.array_equal(of_jpeg[2], of_png[2])
-        reduced_count += reduction(matrix) > 1
+        reduced_count += reduction(image_to_input) > 1
     assert reduced_count >= 2
 
 
@@ -243,16 +245,16 @@ def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
     window = draw_window(rng, sample.keypoints, 1.1, 2.5)
     augmentation = dataclasses.replace(drawn, scale=1.0, window=window)
     height, width = sample.image().shape[:2]
-    matrix = augmentation.matrix(width, height, 64)
-    assert keys[1] == sample.key and matrix[0, :2] @ matrix[0, :2] == pytest.approx(
+    image_to_input = augmentation.image_to_input(width, height, 64)
+    assert keys[1] == sample.key and image_to_input[0, :2] @ image_to_input[0, :2] == pytest.approx(
         (64 / window.side) ** 2
     )
-    keypoints = warp_keypoints(sample.keypoints, matrix, 64)
+    keypoints = warp_keypoints(sample.keypoints, image_to_input, 64)
     np.testing.assert_array_equal(arrays["heatmaps"][1], encode(keypoints, 8, 1.0))
-    expected = (warp_image(sample.image(), matrix, 64).astype(np.float32) - 128) / 256
+    expected = (warp_image(sample.image(), image_to_input, 64).astype(np.float32) - 128) / 256
     np.testing.assert_allclose(arrays["data"][1], expected.transpose(2, 0, 1), atol=0.03)
-    plain = Augmentation().matrix(width, height, 64)
-    assert np.linalg.det(matrix[:, :2]) ** 2 > np.linalg.det(plain[:, :2]) ** 2  # closer
+    plain = Augmentation().image_to_input(width, height, 64)
+    assert np.linalg.det(image_to_input[:, :2]) ** 2 > np.linalg.det(plain[:, :2]) ** 2  # closer
 
 
 def test_a_sample_without_keypoints_is_seen_in_the_whole_picture(drawn_samples):

@@ -114,8 +114,10 @@ def test_lmdb_is_augmented_and_the_heatmap_goes_along(tmp_path, variant, seed):
     source = write_set(tmp_path / "set", [grey_sample("1")])
     sheet = inspect(source, tmp_path / "sheet.png", "--variant", variant, "--seed", seed)
     size = VARIANTS[variant].input_size
-    matrix = Augmentation.draw(np.random.default_rng((seed, 0))).matrix(480, 240, size)
-    in_input = apply(matrix, np.array(POINT))
+    image_to_input = Augmentation.draw(np.random.default_rng((seed, 0))).image_to_input(
+        480, 240, size
+    )
+    in_input = apply(image_to_input, np.array(POINT))
     assert (in_input >= 8).all() and (
         in_input < size - 8
     ).all()  # seeds that keep the keypoint in view

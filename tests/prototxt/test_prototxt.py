@@ -12,8 +12,8 @@ from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import (
     ABLATIONS,
-    BACKGROUND,
-    HEATMAPS,
+    BACKGROUND_INDEX,
+    HEATMAP_COUNT,
     MINI,
     PAPER,
     POSE_STAGES,
@@ -216,7 +216,13 @@ def test_every_blob_of_mini_is_a_quarter_as_wide_at_16_cells():
     for name, (_, channels, side, _) in mini.items():
         full = paper[name]
         assert side * 368 == full[2] * 128
-        fixed = {3: 3, 2: 2, HEATMAPS: HEATMAPS, 130: 34, 152: 56}  # F + M = 32 + 2, + 22 heatmaps
+        fixed = {
+            3: 3,
+            2: 2,
+            HEATMAP_COUNT: HEATMAP_COUNT,
+            130: 34,
+            152: 56,
+        }  # F + M = 32 + 2, + 22 heatmaps
         assert channels == fixed.get(full[1], full[1] // 4)
 
 
@@ -306,7 +312,7 @@ def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
         for blob in blobs:
             blob.data[...] = 0
     for stage in POSE_STAGES:
-        net.params[stage_blob(stage)][1].data[BACKGROUND] = 1
+        net.params[stage_blob(stage)][1].data[BACKGROUND_INDEX] = 1
     net.forward()
     trivial = trivial_loss(net.blobs["heatmaps"].data)
     for stage in POSE_STAGES:
