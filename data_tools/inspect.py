@@ -68,7 +68,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="of the net, for LMDB sets (default: mini)",
     )
     parser.add_argument(
-        "--no-augment", action="store_true", help="LMDB sets: only letterbox, as validation does"
+        "--no-augmentation",
+        "--no-augment",
+        action="store_true",
+        help="LMDB sets: only letterbox, as validation does",
     )
     options = parser.parse_args(argv)
     if options.seed < 0:
@@ -137,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = LoaderConfig.of(VARIANTS[options.variant], str(options.set), batch_size=1)
     tiles = []
     for index in progress_bar(chosen, unit="img"):
-        rng = None if options.no_augment else np.random.default_rng((options.seed, index))
+        rng = None if options.no_augmentation else np.random.default_rng((options.seed, index))
         tiles.append(draw_tile(entries[index], config, rng))
     print(*sheet.write_pages(tiles, options.out), sep="\n")
 

@@ -141,7 +141,8 @@ class Sample:
         numbers = annotation_datum.float_data
         if len(numbers) != KEYPOINT_COUNT * 3:
             raise SampleError(
-                f"{key}: the record has {len(numbers)} keypoint numbers, {KEYPOINT_COUNT * 3} are needed"
+                f"{key}: the record has {len(numbers)} keypoint numbers, "
+                f"{KEYPOINT_COUNT * 3} are needed"
             )
         keypoints = np.array(numbers, np.float32).reshape(KEYPOINT_COUNT, 3)
         return Sample(key, image_datum.data, annotation_datum.data or None, keypoints)

@@ -83,7 +83,7 @@ def test_lmdb_is_drawn_as_the_net_gets_it(tmp_path, variant):
     A cell of the mask is an eighth of the input.
     """
     source = write_set(tmp_path / "set", [grey_sample("1")])
-    sheet = inspect(source, tmp_path / "sheet.png", "--variant", variant, "--no-augment")
+    sheet = inspect(source, tmp_path / "sheet.png", "--variant", variant, "--no-augmentation")
     assert sheet.shape == (PANELS[0] + TEXT + 2 * GAP, PANELS[1] + 2 * GAP, 3)
     image, mask, heat = panels(sheet)
     assert (image == 128).all()
