@@ -134,8 +134,8 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     timer.seconds[NETWORK].append(pose.timings["network"])
     timed_seconds = sum(timer.seconds[step][-1] for step in (INPUTS, NETWORK, KEYPOINTS))
     timer.seconds[REST].append(max(pose.timings["total"] - timed_seconds, 0))
-    timer.run(MASK, mask_in_image, pose.mask_cells, pose.to_input[0], SIZE)
-    timer.run(HEATMAPS, aggregate, pose.level_heatmaps, pose.to_input, pose.input_size)
+    timer.run(MASK, mask_in_image, pose.mask_cells, pose.image_to_input[0], SIZE)
+    timer.run(HEATMAPS, aggregate, pose.level_heatmaps, pose.image_to_input, pose.input_size)
     for name in ("mask", "heatmaps"):
         getattr(pose, name)  # they are made at the first look, which the drawing shall not pay for
     picture = timer.run(DRAWING, draw_pose, image, pose)

@@ -57,7 +57,7 @@ class HandPose:
             probability of hand, 0 to 1.
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
-        to_input: (L, 2, 3) float64, the affine map of each level from image pixels to pixels of
+        image_to_input: (L, 2, 3) float64, the affine map of each level from image pixels to pixels of
             its m x m input. Of several looks it is the map of the surest one, which may mirror.
         timings: seconds; "network" is the time spent in the net, "total" that of `predict`.
     """
@@ -68,7 +68,7 @@ class HandPose:
     input_size: int
     mask_cells: np.ndarray | None
     level_heatmaps: np.ndarray | None
-    to_input: np.ndarray
+    image_to_input: np.ndarray
     timings: dict[str, float]
 
     @cached_property
@@ -76,7 +76,7 @@ class HandPose:
         """The mask at the image's size, (H, W) float32: the probability of hand, 0 to 1."""
         if self.mask_cells is None:
             return None
-        return mask_in_image(self.mask_cells, self.to_input[0], self.image_size)
+        return mask_in_image(self.mask_cells, self.image_to_input[0], self.image_size)
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
@@ -87,17 +87,17 @@ class HandPose:
         """
         if self.level_heatmaps is None:
             return None
-        return aggregate(self.level_heatmaps, self.to_input, self.input_size)
+        return aggregate(self.level_heatmaps, self.image_to_input, self.input_size)
 
     @property
     def frame_to_image(self) -> np.ndarray:
         """The affine map (2, 3) from pixels of `heatmaps` to image pixels."""
-        return invert(self.to_input[0])
+        return invert(self.image_to_input[0])
 
     @property
     def levels(self) -> int:
         """The number of pyramid levels, L; 1 where several looks were taken."""
-        return len(self.to_input)
+        return len(self.image_to_input)
 
     @property
     def score(self) -> float | None:
@@ -233,7 +233,7 @@ class HandPredictor:
             input_size=pyramid.size,
             mask_cells=None if masks is None else masks[0],
             level_heatmaps=level_heatmaps,
-            to_input=pyramid.to_input,
+            image_to_input=pyramid.image_to_input,
             timings=network.timings(),
         )
 
@@ -248,7 +248,7 @@ class HandPredictor:
             input_size=self.input_size,
             mask_cells=answer.mask_cells,
             level_heatmaps=answer.heatmaps[None],
-            to_input=answer.to_input[None],
+            image_to_input=answer.image_to_input[None],
             timings=timings,
         )
 
@@ -310,5 +310,5 @@ def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
     """
     keypoints, levels = decode_levels(level_heatmaps, pyramid.contents())
     for keypoint, level in zip(keypoints, levels):
-        keypoint[:2] = apply(invert(pyramid.to_input[level]), keypoint[:2])
+        keypoint[:2] = apply(invert(pyramid.image_to_input[level]), keypoint[:2])
     return keypoints

@@ -48,14 +48,14 @@ class LookAnswer(NamedTuple):
         keypoints: (21, 3) float64 of x, y in pixels of the image and confidence.
         mask_cells: (S, S) float32, the probability of hand; None without a mask stage.
         heatmaps: (22, S, S) float32.
-        to_input: (2, 3) float64, the affine map of pixels of the image to pixels of the input. A
+        image_to_input: (2, 3) float64, the affine map of pixels of the image to pixels of the input. A
             mirrored look's x grows to the left.
     """
 
     keypoints: np.ndarray
     mask_cells: np.ndarray | None
     heatmaps: np.ndarray
-    to_input: np.ndarray
+    image_to_input: np.ndarray
 
     @property
     def score(self) -> float:
@@ -107,16 +107,16 @@ class Looker:
         height, width = self._images[False].shape[:2]
         answers = []
         for index, (look, pyramid) in enumerate(zip(looks, pyramids)):
-            to_input = pyramid.to_input[0]
-            content = _content(to_input, (width, height), self.size)
+            image_to_input = pyramid.image_to_input[0]
+            content = _content(image_to_input, (width, height), self.size)
             keypoints = decode_levels(heatmaps[index : index + 1], [content]).keypoints
             if look.mirrored:
-                to_input = compose(mirroring(width), to_input)
+                image_to_input = compose(mirroring(width), image_to_input)
             # A picture of one pixel's height may lie between two pixels of the input.
-            points = apply(invert(to_input), keypoints[:, :2])
+            points = apply(invert(image_to_input), keypoints[:, :2])
             keypoints[:, :2] = points.clip(0, (width - 1, height - 1))
             mask_cells = None if masks is None else masks[index]
-            answers.append(LookAnswer(keypoints, mask_cells, heatmaps[index], to_input))
+            answers.append(LookAnswer(keypoints, mask_cells, heatmaps[index], image_to_input))
         return answers
 
     def _image(self, mirrored: bool) -> np.ndarray:
@@ -203,10 +203,10 @@ def mirroring(width: int) -> np.ndarray:
 
 
 def _content(
-    to_input: np.ndarray, image_size: tuple[int, int], size: int
+    image_to_input: np.ndarray, image_size: tuple[int, int], size: int
 ) -> tuple[int, int, int, int]:
     """Return width, height, x, y of the part of an input that shows the image."""
-    corners = apply(to_input, np.array([(0, 0), np.subtract(image_size, 1)]))
+    corners = apply(image_to_input, np.array([(0, 0), np.subtract(image_size, 1)]))
     first = np.ceil(np.round(corners[0], _DIGITS)).clip(0, size - 1).astype(int)
     last = np.floor(np.round(corners[1], _DIGITS)).clip(first, size - 1).astype(int)
     (x, y), (width, height) = first.tolist(), (last - first + 1).tolist()

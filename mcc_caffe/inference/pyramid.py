@@ -39,7 +39,7 @@ class Pyramid:
     Attributes:
         windows: (L, 4) of x, y, width, height in image pixels.
         size: m, the side of the inputs in pixels.
-        to_input: (L, 2, 3) float64, the affine map of each level from image pixels to its input.
+        image_to_input: (L, 2, 3) float64, the affine map of each level from image pixels to its input.
     """
 
     def __init__(self, image: np.ndarray, windows: np.ndarray, size: int):
@@ -51,9 +51,9 @@ class Pyramid:
             size: m, the side of the inputs in pixels.
         """
         self.windows, self.size = windows, size
-        self.to_input = np.stack([window_map(window, size) for window in windows])
+        self.image_to_input = np.stack([window_map(window, size) for window in windows])
         self._octaves = [image]  # the image, its half, its quarter, ...
-        self._large = self._halvings(self.to_input[0]) > 0
+        self._large = self._halvings(self.image_to_input[0]) > 0
 
     def network_input(self, level: int, out: np.ndarray) -> np.ndarray:
         """Write the level's input to `out`, as `augmentation.network_input` makes it.
@@ -65,27 +65,29 @@ class Pyramid:
         Returns:
             `out`.
         """
-        image, to_input = self._octaves[0], self.to_input[level]
+        image, image_to_input = self._octaves[0], self.image_to_input[level]
         if self._large:
-            halvings = self._halvings(to_input)
+            halvings = self._halvings(image_to_input)
             image = self._octave(halvings)
-            to_input = compose(invert(resize_affine(0.5**halvings, 0.5**halvings)), to_input)
-            image, to_input = self._crop(image, to_input)
-        return network_input(image, to_input, self.size, out)
+            image_to_input = compose(
+                invert(resize_affine(0.5**halvings, 0.5**halvings)), image_to_input
+            )
+            image, image_to_input = self._crop(image, image_to_input)
+        return network_input(image, image_to_input, self.size, out)
 
-    def _crop(self, image: np.ndarray, to_input: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _crop(self, image: np.ndarray, image_to_input: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the part of the image that the input shows, and the map of that part."""
         # `warp` averages squares of this side, so the part begins where a square begins.
-        shrink = max(int(1 / to_input[0, 0]), 1)
-        first, last = apply(invert(to_input), np.array([(-1, -1), (self.size, self.size)]))
+        shrink = max(int(1 / image_to_input[0, 0]), 1)
+        first, last = apply(invert(image_to_input), np.array([(-1, -1), (self.size, self.size)]))
         x, y = np.maximum(np.floor(first).astype(int) // shrink * shrink, 0).tolist()
         right, bottom = (np.ceil(last).astype(int) // shrink * shrink + 2 * shrink).tolist()
-        return image[y:bottom, x:right], compose(translation(x, y), to_input)
+        return image[y:bottom, x:right], compose(translation(x, y), image_to_input)
 
-    def _halvings(self, to_input: np.ndarray) -> int:
+    def _halvings(self, image_to_input: np.ndarray) -> int:
         """Return how often the image may be halved before an input is made from it."""
         factor = min(
-            1 / (to_input[0, 0] * _PIXELS_PER_INPUT_PIXEL),
+            1 / (image_to_input[0, 0] * _PIXELS_PER_INPUT_PIXEL),
             min(self._octaves[0].shape[:2]) / _SMALLEST_SIDE,
         )
         return max(int(np.log2(factor)), 0)
@@ -109,8 +111,8 @@ class Pyramid:
     def contents(self) -> list[tuple[int, int]]:
         """Return (width, height) of the part of each level's input that the window fills."""
         last_pixels = [
-            apply(to_input, window[:2] + window[2:] - 1)
-            for to_input, window in zip(self.to_input, self.windows)
+            apply(image_to_input, window[:2] + window[2:] - 1)
+            for image_to_input, window in zip(self.image_to_input, self.windows)
         ]
         return [(int(np.floor(x)) + 1, int(np.floor(y)) + 1) for x, y in last_pixels]
 
@@ -126,7 +128,7 @@ def window_map(window: np.ndarray, size: int) -> np.ndarray:
     return compose(translation(-x, -y), letterbox_affine(width, height, size))
 
 
-def aggregate(level_heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np.ndarray:
+def aggregate(level_heatmaps: np.ndarray, image_to_input: np.ndarray, size: int) -> np.ndarray:
     """Join the levels' heatmaps by maximum, each drawn where its window lies (3.3).
 
     The background map takes the minimum instead, because there is no background where some level
@@ -134,16 +136,16 @@ def aggregate(level_heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np
 
     Args:
         level_heatmaps: (L, 22, S, S).
-        to_input: (L, 2, 3), the map of each level from image pixels to its input.
+        image_to_input: (L, 2, 3), the map of each level from image pixels to its input.
         size: the side of the inputs in pixels.
 
     Returns:
         (22, size, size) float32 in the frame of the first level's input.
     """
     joined = np.empty((level_heatmaps.shape[1], size, size), np.float32)
-    for level, (heatmaps, level_to_input) in enumerate(zip(level_heatmaps, to_input)):
+    for level, (heatmaps, level_to_input) in enumerate(zip(level_heatmaps, image_to_input)):
         draw = _CellDrawing(
-            compose(invert(compose(level_to_input, to_cells())), to_input[0]),
+            compose(invert(compose(level_to_input, to_cells())), image_to_input[0]),
             heatmaps.shape[-1],
             (size, size),
             cv2.BORDER_CONSTANT,
@@ -160,24 +162,27 @@ def aggregate(level_heatmaps: np.ndarray, to_input: np.ndarray, size: int) -> np
 
 
 def mask_in_image(
-    mask_cells: np.ndarray, to_input: np.ndarray, image_size: tuple[int, int]
+    mask_cells: np.ndarray, image_to_input: np.ndarray, image_size: tuple[int, int]
 ) -> np.ndarray:
     """Draw the net's mask at the image's size. It is 0 where the input does not show the image.
 
     Args:
         mask_cells: (S, S) probability of hand.
-        to_input: (2, 3), the map of image pixels to the input; it may mirror.
+        image_to_input: (2, 3), the map of image pixels to the input; it may mirror.
         image_size: (W, H) in pixels.
 
     Returns:
         (H, W) float32, 0 to 1.
     """
     draw = _CellDrawing(
-        invert(compose(to_input, to_cells())), len(mask_cells), image_size, cv2.BORDER_REPLICATE
+        invert(compose(image_to_input, to_cells())),
+        len(mask_cells),
+        image_size,
+        cv2.BORDER_REPLICATE,
     )
     mask = draw(mask_cells)
     # Of a window of w pixels, pixel 0 lies at 0 of the input and pixel w would lie at its side.
-    corners = apply(invert(to_input), [(0, 0), (len(mask_cells) * STRIDE,) * 2]).round(3)
+    corners = apply(invert(image_to_input), [(0, 0), (len(mask_cells) * STRIDE,) * 2]).round(3)
     left, top = np.ceil(corners.min(axis=0)).clip(0).astype(int)
     right, bottom = np.floor(corners.max(axis=0)).clip(-1).astype(int) + 1
     for outside in (mask[:top], mask[bottom:], mask[:, :left], mask[:, right:]):

@@ -36,8 +36,10 @@ def test_cells_share_their_pixels_centres():
 
 @given(sides, sides, st.floats(0, 5000), st.floats(0, 5000))
 def test_letterbox_maps_back_exactly(width, height, x, y):
-    to_input = letterbox_affine(width, height, 368)
-    assert np.allclose(apply(invert(to_input), apply(to_input, [[x, y]])), [[x, y]], atol=1e-6)
+    image_to_input = letterbox_affine(width, height, 368)
+    assert np.allclose(
+        apply(invert(image_to_input), apply(image_to_input, [[x, y]])), [[x, y]], atol=1e-6
+    )
 
 
 def test_compose_applies_from_first_to_last():
@@ -50,14 +52,14 @@ def test_warp_keeps_a_smooth_picture_where_the_map_says(size):
     """A ramp's values are its coordinates, so that each drawn pixel tells where it came from."""
     width, height = size
     ramp = np.tile(np.arange(width, dtype=np.float32), (height, 1))
-    to_input = letterbox_affine(width, height, 128)
-    drawn = warp(ramp, to_input, 128, -1)
-    margin = 1 + np.ceil(1 / to_input[0, 0])
+    image_to_input = letterbox_affine(width, height, 128)
+    drawn = warp(ramp, image_to_input, 128, -1)
+    margin = 1 + np.ceil(1 / image_to_input[0, 0])
     ys, xs = np.mgrid[0:128, 0:128]
-    source = apply(invert(to_input), np.stack([xs, ys], axis=-1))
+    source = apply(invert(image_to_input), np.stack([xs, ys], axis=-1))
     inside = ((source >= margin) & (source <= np.array([width, height]) - 1 - margin)).all(axis=-1)
     errors = np.abs(drawn - source[..., 0])[inside]
-    assert errors.max(initial=0) < 0.5 / to_input[0, 0] ** 0.5 + 0.05
+    assert errors.max(initial=0) < 0.5 / image_to_input[0, 0] ** 0.5 + 0.05
 
 
 def test_warp_does_not_alias():
@@ -90,13 +92,13 @@ def test_warp_of_a_reduced_image_moves_nothing(size, reduced):
     ).mean(axis=(1, 3))
     for shrink in (1, 1.1, 1.5, 1.9):
         factor = 1 / (shrink * reduced) - 1e-9
-        to_input = compose(
+        image_to_input = compose(
             resize_affine(factor, factor), np.array([[0.8, 0.6, -20], [-0.6, 0.8, 40]])
         )
-        of_full_size = warp(ramp, to_input, 128, -1)
-        of_means = warp(means, to_input, 128, -1, reduced=reduced)
+        of_full_size = warp(ramp, image_to_input, 128, -1)
+        of_means = warp(means, image_to_input, 128, -1, reduced=reduced)
         cells = np.stack(np.meshgrid(np.arange(128), np.arange(128)), axis=-1)
-        source, margin = apply(invert(to_input), cells), 3 * reduced * shrink
+        source, margin = apply(invert(image_to_input), cells), 3 * reduced * shrink
         inside = ((source > margin) & (source < np.array(size) - margin)).all(axis=-1)
         assert inside.mean() > 0.1
         errors = np.abs(of_full_size - of_means)[inside]

@@ -31,14 +31,14 @@ def answers_for(image_size, looks, keypoints_xyv):
     image = np.zeros((height, width, 3), np.uint8)
     maps: list = []
     to_inputs = [
-        answer.to_input
+        answer.image_to_input
         for answer in Looker(
             image, SIZE, lambda inputs: StageMaps(None, np.zeros((len(inputs), 22, 16, 16), "f4"))
         ).look(looks)
     ]
-    for to_input in to_inputs:
+    for image_to_input in to_inputs:
         inside = keypoints_xyv.copy()
-        inside[:, :2] = apply(to_input, inside[:, :2])
+        inside[:, :2] = apply(image_to_input, inside[:, :2])
         maps.append(encode(inside, SIZE // 8, 1.5))
     return Looker(image, SIZE, lambda inputs: StageMaps(None, np.stack(maps))).look(looks)
 
@@ -56,9 +56,9 @@ def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
         window = mirrored_window(window, width)
     answer = answers_for((width, height), [Look(window, mirrored)], np.zeros((21, 3)))[0]
     points = box.reshape(2, 2)
-    inside = apply(answer.to_input, points)
+    inside = apply(answer.image_to_input, points)
     assert (inside >= -1e-6).all() and (inside <= SIZE).all()  # the square holds the box
-    assert np.abs(apply(invert(answer.to_input), inside) - points).max() < 0.01
+    assert np.abs(apply(invert(answer.image_to_input), inside) - points).max() < 0.01
     # The input's own geometry: pixel 0 of the window is at 0, and a pixel of the window is
     # SIZE / side of the input; a mirrored look shows column W - 1 - x of the image at x.
     x = width - 1 - points[:, 0] if mirrored else points[:, 0]
@@ -72,7 +72,9 @@ def test_keypoints_come_back_from_a_look_to_their_place_in_the_image(mirrored):
     square = square_around(keypoints_box(keypoints), 1.8)
     window = mirrored_window(square, 320) if mirrored else square
     answer = answers_for((320, 200), [Look(window, mirrored)], keypoints)[0]
-    assert np.abs(answer.keypoints[:, :2] - keypoints[:, :2]).max() < 4 / answer.to_input[1, 1]
+    assert (
+        np.abs(answer.keypoints[:, :2] - keypoints[:, :2]).max() < 4 / answer.image_to_input[1, 1]
+    )
     assert answer.score > 0.8
 
 

@@ -86,14 +86,14 @@ def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data
     """A keypoint drawn into the level's heatmaps comes back to where it is in the image."""
     windows = pyramid_windows(width, height, np.random.default_rng(seed), 6)
     window = windows[data.draw(st.integers(0, len(windows) - 1))]
-    to_input = window_map(window, SIZE)
+    image_to_input = window_map(window, SIZE)
     x, y = window[:2] + data.draw(st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9))) * window[2:]
-    inside = apply(to_input, [x, y])
-    assert np.allclose(apply(invert(to_input), inside), [x, y], atol=1e-6)
+    inside = apply(image_to_input, [x, y])
+    assert np.allclose(apply(invert(image_to_input), inside), [x, y], atol=1e-6)
     keypoints = np.tile([*inside, 1.0], (21, 1))
     assume((inside >= 8).all())  # a peak on the outermost cells has half of its shape
     decoded = best_keypoints(encode(keypoints, 16, 1.0)[None], at(window[None]))
-    assert np.abs(decoded[:, :2] - (x, y)).max() <= 4 / to_input[0, 0]  # half a cell
+    assert np.abs(decoded[:, :2] - (x, y)).max() <= 4 / image_to_input[0, 0]  # half a cell
 
 
 def test_the_surest_level_wins():

@@ -48,8 +48,8 @@ def test_keypoints_are_those_of_the_naive_way():
         pose = predictor.predict(image)
         windows = pyramid_windows(*image.shape[1::-1], np.random.default_rng(0), predictor.levels)
         contents = [
-            np.floor(apply(to_input, window[:2] + window[2:] - 1)).astype(int) + 1
-            for to_input, window in zip(pose.to_input, windows)
+            np.floor(apply(image_to_input, window[:2] + window[2:] - 1)).astype(int) + 1
+            for image_to_input, window in zip(pose.image_to_input, windows)
         ]
         expected, levels = decode_all_upsampled(pose.level_heatmaps, contents)
         for keypoint, level in zip(expected, levels):
@@ -73,7 +73,8 @@ def test_inputs_of_usual_images_are_plain_warps(width, height, size):
     image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
     pyramid = Pyramid(image, pyramid_windows(width, height, rng, 4), size)
     np.testing.assert_array_equal(
-        inputs(pyramid), [network_input(image, to_input, size) for to_input in pyramid.to_input]
+        inputs(pyramid),
+        [network_input(image, image_to_input, size) for image_to_input in pyramid.image_to_input],
     )
 
 
@@ -100,12 +101,12 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
     pyramid = Pyramid(image, pyramid_windows(width, height, rng), SIZE)
     assert pyramid._large and len(pyramid.windows) > 10
     for level in (0, 3, 8, len(pyramid.windows) - 1):
-        to_input = pyramid.to_input[level]
+        image_to_input = pyramid.image_to_input[level]
         reduced = pyramid.network_input(level, np.empty((3, SIZE, SIZE), np.float32))
-        plain = network_input(image, to_input, SIZE)
-        blurred = cv2.GaussianBlur(image, (0, 0), max(0.4 / to_input[0, 0], 0.1))
+        plain = network_input(image, image_to_input, SIZE)
+        blurred = cv2.GaussianBlur(image, (0, 0), max(0.4 / image_to_input[0, 0], 0.1))
         ideal = cv2.warpAffine(
-            blurred, to_input, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderValue=(128,) * 4
+            blurred, image_to_input, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderValue=(128,) * 4
         ).transpose(2, 0, 1)
         ideal = (ideal.astype(np.float32) - 128) / 256
         inner = np.s_[:, 2:-2, 2:-2]
@@ -132,12 +133,12 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
         height, width = image.shape[:2]
         large = cv2.resize(image, (4000, 4000 * height // width), interpolation=cv2.INTER_CUBIC)
         pose = predictor.predict(large)
-        to_input = pose.to_input[0]
-        heatmaps = predictor.engine(network_input(large, to_input, size)[None])[1]
+        image_to_input = pose.image_to_input[0]
+        heatmaps = predictor.engine(network_input(large, image_to_input, size)[None])[1]
         plain, _ = decode_all_upsampled(
             heatmaps, Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents()
         )
-        pixels = np.round(apply(to_input, pose.keypoints[:, :2])).astype(int)
+        pixels = np.round(apply(image_to_input, pose.keypoints[:, :2])).astype(int)
         moved = np.abs(pixels - plain[:, :2]).max(axis=1)
         plain_heights = [
             cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_CUBIC)[y, x]
@@ -152,13 +153,13 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
 
 def test_aggregation_is_the_maximum_at_each_pixel():
     """Drawn into the first level's frame, a deeper level's peak is where the keypoint is."""
-    to_input = np.stack(
+    image_to_input = np.stack(
         [window_map(window, SIZE) for window in ([0, 0, 256, 256], [64, 0, 128, 128])]
     )
     keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
     nothing = encode(keypoints, 16, 1.0)
     keypoints[0] = 63.5, 63.5, 1  # in level 1's input: image (127.5, 63.5)
-    maps = aggregate(np.stack([nothing, encode(keypoints, 16, 1.0)]), to_input, SIZE)
+    maps = aggregate(np.stack([nothing, encode(keypoints, 16, 1.0)]), image_to_input, SIZE)
     assert maps.shape == (22, SIZE, SIZE)
     y, x = np.unravel_index(maps[0].argmax(), maps[0].shape)
     assert abs(x - 63.75) <= 1 and abs(y - 31.75) <= 1
@@ -172,11 +173,13 @@ def test_aggregation_is_the_maximum_at_each_pixel():
 def test_maps_are_drawn_as_opencv_warps_them():
     """Aggregation and mask against cv2.warpAffine of every map, with random windows."""
     rng = np.random.default_rng(0)
-    to_input = np.stack([window_map(window, SIZE) for window in pyramid_windows(333, 217, rng, 6)])
+    image_to_input = np.stack(
+        [window_map(window, SIZE) for window in pyramid_windows(333, 217, rng, 6)]
+    )
     maps = rng.normal(0, 1, (6, 22, 16, 16)).astype(np.float32)
     drawn = []
-    for level, level_to_input in zip(maps, to_input):
-        cells_to_frame = compose(invert(compose(level_to_input, to_cells())), to_input[0])
+    for level, level_to_input in zip(maps, image_to_input):
+        cells_to_frame = compose(invert(compose(level_to_input, to_cells())), image_to_input[0])
         drawn.append(
             [
                 cv2.warpAffine(
@@ -191,28 +194,28 @@ def test_maps_are_drawn_as_opencv_warps_them():
         )
     drawn = np.array(drawn)
     np.testing.assert_allclose(
-        aggregate(maps, to_input, SIZE),
+        aggregate(maps, image_to_input, SIZE),
         np.concatenate([drawn[:, :21].max(axis=0), drawn[:, 21:].min(axis=0)]),
         atol=1e-5,
     )
     mask = rng.uniform(-0.2, 1.2, (16, 16)).astype(np.float32)
     expected = cv2.warpAffine(
         mask,
-        invert(compose(to_input[0], to_cells())),
+        invert(compose(image_to_input[0], to_cells())),
         (333, 217),
         flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,
     )
     np.testing.assert_allclose(
-        mask_in_image(mask, to_input[0], (333, 217)), np.clip(expected, 0, 1), atol=1e-5
+        mask_in_image(mask, image_to_input[0], (333, 217)), np.clip(expected, 0, 1), atol=1e-5
     )
 
 
 def test_the_mask_is_drawn_where_it_lies_in_the_image():
-    to_input = window_map((0, 0, 256, 128), SIZE)
+    image_to_input = window_map((0, 0, 256, 128), SIZE)
     mask = np.zeros((16, 16), np.float32)
     mask[:4, 8:] = 1  # input pixels x >= 64, y < 32
-    drawn = mask_in_image(mask, to_input, (256, 128))
+    drawn = mask_in_image(mask, image_to_input, (256, 128))
     assert drawn.shape == (128, 256)
     assert (
         (drawn[:56, 140:] > 0.5).all() and (drawn[72:] < 0.5).all() and (drawn[:, :116] < 0.5).all()
