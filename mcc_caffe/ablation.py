@@ -5,7 +5,7 @@
         --report docs/ablation.md
 
 Trains the mini variant three times with every seed, on equal samples: the full network, one
-without the mask stage and one without the pose stage. Then measures all of them on the validation
+without the mask head and one without the pose stages. Then measures all of them on the validation
 set. The report, with tables and figures, says whether the masks are better with the pose stage
 (Table 1) and the keypoints with the mask (Fig. 9).
 

@@ -7,7 +7,7 @@ layer {
   }
 }
 
-`param_str` is JSON with the keys of loader_config.LoaderConfig. A net without a mask stage leaves
+`param_str` is JSON with the keys of loader_config.LoaderConfig. A net without a mask head leaves
 the top `mask_label` out.
 """
 

@@ -43,7 +43,7 @@ class Box(NamedTuple):
 class HandPose:
     """The hand's pose in one image of W x H pixels, from L pyramid levels with S x S maps each.
 
-    `mask` and `heatmaps` are computed when they are first read. A net without mask stage leaves
+    `mask` and `heatmaps` are computed when they are first read. A net without a mask head leaves
     `mask_cells` and `mask` None. A net without pose stage looks at one level and leaves
     `keypoints`, `present`, `level_heatmaps` and `heatmaps` None.
 
@@ -57,8 +57,8 @@ class HandPose:
             probability of hand, 0 to 1.
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
-        image_to_input: (L, 2, 3) float64, the affine map of each level from image pixels to pixels of
-            its m x m input. Of several looks it is the map of the surest one, which may mirror.
+        image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
+            m x m input. Where several looks were taken, it is the surest look's, which may mirror.
         timings: seconds; "network" is the time spent in the net, "total" that of `predict`.
     """
 

@@ -117,7 +117,7 @@ def trunk(net: NetSpec, variant: Variant, image: str) -> str:
 
 
 def mask_head(net: NetSpec, features: str) -> str:
-    """Add the mask stage, F -> 2 scores by one 1x1 convolution (release); return their name."""
+    """Add the mask head, F -> 2 scores by one 1x1 convolution (release); return their name."""
     return convolution(
         net, features, MASK_SCORES_BLOB, MASK_CLASSES, kernel=1, weights=GAUSSIAN_FILLER
     )

@@ -37,7 +37,7 @@ class TrainingResult:
         network: FULL, NO_MASK or NO_POSE, or any other name of a compared network.
         seed: Seed of the training.
         numbers: What results.json of the evaluation says of it on the set.
-        ious: (N,) IoU of each image's mask; empty for a network without mask stage.
+        ious: (N,) IoU of each image's mask; empty for a network without a mask head.
     """
 
     network: str

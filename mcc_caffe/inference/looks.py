@@ -46,10 +46,10 @@ class LookAnswer(NamedTuple):
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in pixels of the image and confidence.
-        mask_cells: (S, S) float32, the probability of hand; None without a mask stage.
+        mask_cells: (S, S) float32, the probability of hand; None without a mask head.
         heatmaps: (22, S, S) float32.
-        image_to_input: (2, 3) float64, the affine map of pixels of the image to pixels of the input. A
-            mirrored look's x grows to the left.
+        image_to_input: (2, 3) float64, the affine map of image pixels to pixels of the input. In
+            a mirrored look, x grows to the left.
     """
 
     keypoints: np.ndarray

@@ -39,7 +39,7 @@ class Pyramid:
     Attributes:
         windows: (L, 4) of x, y, width, height in image pixels.
         size: m, the side of the inputs in pixels.
-        image_to_input: (L, 2, 3) float64, the affine map of each level from image pixels to its input.
+        image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to its input.
     """
 
     def __init__(self, image: np.ndarray, windows: np.ndarray, size: int):

@@ -9,7 +9,7 @@ class StageMaps(NamedTuple):
     """What a net answers to a batch of N inputs of m x m pixels; S = m / 8.
 
     Attributes:
-        masks: (N, S, S) float32, the probability of hand; None without a mask stage.
+        masks: (N, S, S) float32, the probability of hand; None without a mask head.
         heatmaps: (N, 22, S, S) float32 of the last pose stage; None without a pose stage.
     """
 
@@ -23,7 +23,7 @@ class Engine(Protocol):
     Attributes:
         name: the name that `--engine` takes.
         input_size: m, the side of the net's input in pixels.
-        has_mask: whether the net has a mask stage.
+        has_mask: whether the net has a mask head.
         has_pose: whether the net has a pose stage.
     """
 
