@@ -1,4 +1,4 @@
-"""Tests the paper's two claims about its two stages (4.2) at a size that a CPU can train.
+"""Tests the paper's two claims about its two stages (section 4.2) at a size that a CPU can train.
 
     python -m mcc_caffe.ablation                         # on synthetic hands that it makes itself
     python -m mcc_caffe.ablation --data data/lmdb --iterations 20000 --seeds 0 1 2 \\

@@ -121,7 +121,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--without",
         choices=[name.removeprefix("without_") for name in ABLATIONS],
-        help="stage that an ablated network of the paper's 4.2 lacks "
+        help="stage that an ablated network of the paper's section 4.2 lacks "
         "(default: as the layers in each weights file show)",
     )
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")

@@ -54,13 +54,13 @@ def stage_loss_blob(stage: int) -> str:
     return f"loss{stage}"
 
 
-# The background's map: 1 minus the sum of the joints' maps (3.1), or minus their maximum.
+# The background's map: 1 minus the sum of the joints' maps (section 3.1), or minus their maximum.
 BACKGROUND_SUM, BACKGROUND_MAX = "sum", "max"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Solver settings (3.3); weight decay is the release's, the paper gives none."""
+    """Solver settings (section 3.3); weight decay is the release's, the paper gives none."""
 
     type: str = "SGD"
     base_lr: float = 5e-5
@@ -82,11 +82,11 @@ class Variant:
 
     Attributes:
         name: Of the variant.
-        input_size: m, the side of the input, pixels (3.1).
+        input_size: m, the side of the input, pixels (section 3.1).
         width: The factor on the channels of every hidden layer.
-        sigma: The deviation of the heatmaps' Gaussians, cells of stride 8 (3.3).
-        background: BACKGROUND_SUM or BACKGROUND_MAX (3.1).
-        batch_size: Images a training process and iteration (3.3).
+        sigma: The deviation of the heatmaps' Gaussians, cells of stride 8 (section 3.3).
+        background: BACKGROUND_SUM or BACKGROUND_MAX (section 3.1).
+        batch_size: Images a training process and iteration (section 3.3).
         mask_loss_weight: 3.3.
         heatmap_loss_weight: 3.3.
         trunk_filler: Caffe's name of the start values of conv1_1 to conv5_2 (release).

@@ -1,4 +1,4 @@
-"""HandPredictor takes an image and returns the hand's mask and 21 keypoints (3.2, 3.3).
+"""HandPredictor takes an image and returns the hand's mask and 21 keypoints (sections 3.2, 3.3).
 
 predictor = HandPredictor()         # with the weights that come with the package
 pose = predictor.predict(cv2.imread("hand.jpg"))
@@ -80,7 +80,7 @@ class HandPose:
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
-        """The maximum of the heatmaps over the pyramid, (22, m, m) float32 (3.3).
+        """The maximum of the heatmaps over the pyramid, (22, m, m) float32 (section 3.3).
 
         The background's map is the minimum instead. The frame is the first level's input, the
         letterboxed image; `frame_to_image` maps it to the image.
@@ -151,11 +151,11 @@ class HandPredictor:
             prototxt: a deploy net of your own; None for the variant's.
             gpu: id of the GPU; None for the CPU.
             levels: the most pyramid levels to look at; 1 for a single pass, None for as many as
-                the paper's pyramid has (3.3).
+                the paper's pyramid has (section 3.3).
             looks: 1, 2 or 4: a single pass; the surer of it and of a second look at a square
                 around its keypoints; or the surest of both, each as it is and mirrored. They take
                 the place of the pyramid. None for the pyramid.
-            threshold: the confidence above which a keypoint is present (3.3), about 0 to 1.
+            threshold: the confidence above which a keypoint is present (section 3.3), about 0 to 1.
             seed: of the pyramid's random crops; every image gets the same.
             batch: the number of levels that go through the net at a time; fewer take less memory
                 (the paper variant on Caffe takes about 290 MiB a level).
@@ -297,7 +297,7 @@ def _check_image(image: np.ndarray) -> None:
 def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
     """Decode the keypoints, each from the level that is surest of it.
 
-    The maximum over the levels' maps (3.3) has its maximum where the surest level has its own.
+    The maximum over the levels' maps (section 3.3) has its maximum where the surest level has its own.
     Therefore each level is decoded at its own resolution, and only the winners are mapped back.
     The empty part of the letterbox is left out.
 

@@ -61,7 +61,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--without",
         choices=[name.removeprefix("without_") for name in ABLATIONS],
-        help="leave a stage out: an ablation of the paper's 4.2",
+        help="leave a stage out: an ablation of the paper's section 4.2",
     )
     add(
         "--solver",

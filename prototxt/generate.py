@@ -3,8 +3,8 @@
     python -m prototxt.generate
 
 <variant>/{train,deploy}.prototxt                  the paper's network
-<variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (4.2)
-<variant>/{train,deploy}_without_pose.prototxt     the mask head alone (4.2)
+<variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (section 4.2)
+<variant>/{train,deploy}_without_pose.prototxt     the mask head alone (section 4.2)
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The mask-pose cascaded CNN (3.2, Fig. 3), top to bottom, one function a block.
+"""The mask-pose cascaded CNN (section 3.2, Fig. 3), top to bottom, one function a block.
 
 Layers and blobs have the names of the authors' released Caffe files, whose trunk is VGG-19's. A
 caffemodel that was trained with either prototxt therefore loads completely into the other by name.
@@ -91,7 +91,7 @@ def relu(net: NetSpec, variant: Variant, blob: str) -> str:
 
 
 def trunk(net: NetSpec, variant: Variant, image: str) -> str:
-    """Add VGG-19's trunk, image -> F of 128 channels at stride 8 (3.2); return the name of F."""
+    """Add VGG-19's trunk, image -> F of 128 channels at stride 8 (section 3.2); return the name of F."""
     blob, poolings = image, 0
     for layer in TRUNK:
         if layer is POOLING:

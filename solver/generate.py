@@ -12,7 +12,7 @@ HEADER = "# Written by `make prototxt` (solver/generate.py): change that, not th
 
 # Why a variant departs from the paper, by (variant, field of the solver).
 REASONS = {
-    (RELEASED, "base_lr"): "release, as 3.3",
+    (RELEASED, "base_lr"): "release, as section 3.3",
     (RELEASED, "lr_policy"): "release; the paper steps down every 50,000 iterations",
     (RELEASED, "max_iter"): "release; the paper stops at 200,000",
     (RELEASED, "weight_decay"): "release",
@@ -51,19 +51,19 @@ def solver(
         [("lr_policy", '"fixed"', "")]
         if released
         else [
-            ("lr_policy", '"step"', "3.3"),
-            ("gamma", schedule.gamma, "3.3"),
-            ("stepsize", schedule.step_size, "3.3"),
+            ("lr_policy", '"step"', "section 3.3"),
+            ("gamma", schedule.gamma, "section 3.3"),
+            ("stepsize", schedule.step_size, "section 3.3"),
         ]
     )
     start = f"{variant.trunk_filler} and {variant.stage_filler} start"
     lines = [
-        ("net", json.dumps(net), f"{variant.batch_size} images a process (3.3), {start}"),
-        ("type", f'"{schedule.type}"', "3.3"),
-        ("base_lr", schedule.base_lr, "3.3"),
+        ("net", json.dumps(net), f"{variant.batch_size} images a process (section 3.3), {start}"),
+        ("type", f'"{schedule.type}"', "section 3.3"),
+        ("base_lr", schedule.base_lr, "section 3.3"),
         *policy,
-        ("max_iter", schedule.max_iter, "3.3"),
-        ("momentum", schedule.momentum, "3.3"),
+        ("max_iter", schedule.max_iter, "section 3.3"),
+        ("momentum", schedule.momentum, "section 3.3"),
         ("weight_decay", schedule.weight_decay, "not in the paper; the release's"),
         ("snapshot", schedule.snapshot, "not in the paper"),
         (

@@ -13,7 +13,7 @@ from mcc_caffe.paper import PYRAMID_CROP, PYRAMID_SMALLEST, STRIDE
 
 
 def letterbox_affine(width: float, height: float, size: int) -> np.ndarray:
-    """Return the map of an image into a square input (3.1, Eq. 1).
+    """Return the map of an image into a square input (section 3.1, Eq. 1).
 
     x' = tau x with tau = min(size / width, size / height): the picture starts in the left-top
     corner, and what it leaves empty is for the caller to fill.
@@ -129,7 +129,7 @@ def warp(
 def pyramid_windows(
     width: int, height: int, rng: np.random.Generator, levels: int | None = None
 ) -> np.ndarray:
-    """Draw the windows of the image pyramid (3.3).
+    """Draw the windows of the image pyramid (section 3.3).
 
     Each window is a random crop of the one before it: narrower by 1 px to PYRAMID_CROP of the
     image's width, and lower in the same proportion. The windows end before the smaller side would

@@ -1,4 +1,4 @@
-"""Heatmaps of keypoints: encode and decode (3.1, 3.3).
+"""Heatmaps of keypoints: encode and decode (sections 3.1, 3.3).
 
 K = 21 keypoints have one map each, and the background has one: (K + 1, S, S) with S = m / 8 for an
 input of m x m pixels. Keypoints are (K, 3) of x, y in input pixels and v in {0, 1}.
@@ -37,7 +37,7 @@ class LevelKeypoints(NamedTuple):
 def encode(
     keypoints: np.ndarray, cells: int, sigma: float, background: str = BACKGROUND_SUM
 ) -> np.ndarray:
-    """Draw a Gaussian of peak 1 at each keypoint that is present (3.1).
+    """Draw a Gaussian of peak 1 at each keypoint that is present (section 3.1).
 
     Args:
         keypoints: (K, 3) of x, y in input pixels and v.
@@ -62,7 +62,7 @@ def encode(
 
 
 def decode(maps: np.ndarray, content: tuple[int, int] | None = None) -> np.ndarray:
-    """Find the maximum of each keypoint's map, up-sampled by 8 with bicubic interpolation (3.2).
+    """Find the maximum of each keypoint's map, up-sampled by 8 with bicubic interpolation (section 3.2).
 
     Args:
         maps: (K + 1, S, S) float32.

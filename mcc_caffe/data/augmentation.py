@@ -1,4 +1,4 @@
-"""Training augmentation (3.3) and the network's input.
+"""Training augmentation (section 3.3) and the network's input.
 
 Scale, rotation, crop and flip are one affine map, through which image, mask and keypoints go. Two
 changes are not the paper's: a window round the hand, and other colours.
@@ -162,7 +162,7 @@ class Augmentation:
 def warp_image(
     image: np.ndarray, image_to_input: np.ndarray, size: int, reduced: int = 1
 ) -> np.ndarray:
-    """Draw an image through a map; empty pixels are grey (3.3).
+    """Draw an image through a map; empty pixels are grey (section 3.3).
 
     Args:
         image: HxWx3 BGR uint8.
@@ -209,7 +209,7 @@ def network_input(
 
 
 def warp_mask(mask: np.ndarray, image_to_input: np.ndarray, cells: int) -> np.ndarray:
-    """Draw a mask through a map as the label at stride 8 (3.1).
+    """Draw a mask through a map as the label at stride 8 (section 3.1).
 
     Args:
         mask: HxW of {0, 1}.

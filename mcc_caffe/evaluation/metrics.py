@@ -149,7 +149,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
 
 
 def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float) -> float:
-    """Return the PCK of the protocol `paper` (4.2, Eq. 4) at one threshold.
+    """Return the PCK of the protocol `paper` (section 4.2, Eq. 4) at one threshold.
 
     Args:
         predicted: As `keypoint_distances` takes it.

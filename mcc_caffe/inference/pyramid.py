@@ -1,4 +1,4 @@
-"""The image pyramid of one image (3.3): makes each level's network input, and draws maps back.
+"""The image pyramid of one image (section 3.3): makes each level's network input, and draws maps back.
 
 pyramid = Pyramid(image, windows, size)
 pyramid.network_input(level, out)       # (3, size, size) float32
@@ -129,7 +129,7 @@ def window_map(window: np.ndarray, size: int) -> np.ndarray:
 
 
 def aggregate(level_heatmaps: np.ndarray, image_to_input: np.ndarray, size: int) -> np.ndarray:
-    """Join the levels' heatmaps by maximum, each drawn where its window lies (3.3).
+    """Join the levels' heatmaps by maximum, each drawn where its window lies (section 3.3).
 
     The background map takes the minimum instead, because there is no background where some level
     sees a hand.
