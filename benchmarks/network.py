@@ -17,7 +17,7 @@ from google.protobuf import json_format, text_format
 from benchmarks import nets
 from benchmarks.jobs import Job, Row, ask, in_process
 from benchmarks.peers.environment import environment
-from mcc_caffe import export
+from mcc_caffe.caffe_io.onnx_model import make_onnx_model
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights, read_caffemodel, shipped_weights
@@ -96,10 +96,7 @@ def write_onnx(folder: pathlib.Path) -> None:
         UserError: if the package onnx is missing.
     """
     if not (folder / "net.onnx").is_file():
-        model = export.to_onnx(
-            read_text("NetParameter", folder / "deploy.prototxt"),
-            read_caffemodel(folder / "weights.caffemodel")[0],
-        )
+        model = make_onnx_model(folder / "deploy.prototxt", folder / "weights.caffemodel").model
         (folder / "net.onnx").write_bytes(model.SerializeToString())
 
 

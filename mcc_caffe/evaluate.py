@@ -58,7 +58,7 @@ from mcc_caffe.evaluation.prediction_runner import (
     run_predictors,
 )
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
-from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
+from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
 TOTAL = "total"  # name of all splits together, where there are several
@@ -126,12 +126,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
-    add(
-        "--engine",
-        choices=ENGINES,
-        default=DEFAULT_ENGINE,
-        help="program that runs the networks (default: %(default)s)",
-    )
+    add("--engine", choices=ENGINES, help=ENGINE_HELP)
     add(
         "--levels",
         type=positive,
@@ -177,6 +172,7 @@ def make_predictors(options: argparse.Namespace) -> tuple[NetModelSpec | FileMod
         UserError: If a file is missing, or if two predictors have one name.
     """
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
+    engine = choose_engine(options.engine, options.gpu) if weights else ""
     predictors: list[NetModelSpec | FileModelSpec] = [
         NetModelSpec(
             name,
@@ -184,7 +180,7 @@ def make_predictors(options: argparse.Namespace) -> tuple[NetModelSpec | FileMod
             prototxt=_choose_prototxt(options, path),
             gpu=options.gpu,
             levels=options.levels,
-            engine=options.engine,
+            engine=engine,
         )
         for name, path in zip(short_names(weights), weights)
     ]
@@ -327,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: give a folder")
+    set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
     predictors = make_predictors(options)
     records = sets.open_sets(options.data)
     splits = choose_splits(options.data, list(records), options.split)
@@ -336,7 +333,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         for index in range(len(records[split]))[: options.limit]
     ]
     check_predictions_fit(predictors, records, sample_ids)
-    set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
     for predictor in predictors:
         _log_predictor(predictor)

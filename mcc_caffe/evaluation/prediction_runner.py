@@ -23,7 +23,6 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.evaluation.metrics import iou
 from mcc_caffe.evaluation.predictions_file import HandPrediction, PredictionsFile
-from mcc_caffe.inference.engines import DEFAULT_ENGINE
 from mcc_caffe.predictor import HandPredictor
 
 MASK_THRESHOLD = 0.5
@@ -50,7 +49,7 @@ class NetModelSpec:
         prototxt: Deploy net.
         gpu: Id of the GPU; None for the CPU.
         levels: Pyramid levels at most, as HandPredictor takes them.
-        engine: Name of the engine, as HandPredictor takes it.
+        engine: Name of the engine.
     """
 
     name: str
@@ -58,7 +57,7 @@ class NetModelSpec:
     prototxt: pathlib.Path
     gpu: int | None
     levels: int | None
-    engine: str = DEFAULT_ENGINE
+    engine: str
 
     def load(self) -> Callable[[Sample], HandPrediction]:
         """Load the network; return the function that predicts the hand of a sample."""

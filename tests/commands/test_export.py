@@ -8,8 +8,10 @@ import pytest
 from google.protobuf import text_format
 
 from mcc_caffe import export
+from mcc_caffe.caffe_io.onnx_model import parameter_shapes, to_onnx
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import net_shapes
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.paper import MASK_BLOB
@@ -129,7 +131,8 @@ def test_each_layer_type_with_its_options(layers, tmp_path):
     reference.blobs["data"].reshape(*images.shape)
     reference.blobs["data"].data[...] = images
     ((name, expected),) = reference.forward().items()
-    model = export.to_onnx(
+    assert parameter_shapes(net) == net_shapes(reference)
+    model = to_onnx(
         net, {layer: [blob.data for blob in blobs] for layer, blobs in reference.params.items()}
     )
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
@@ -168,11 +171,19 @@ def test_each_layer_type_with_its_options(layers, tmp_path):
             "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 1 } }",
             "layer c sets kernel_h, kernel_w in its convolution_param",
         ),
+        (
+            'layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TRAIN } }',
+            "layer r is there in some phases only (include): give a deploy net",
+        ),
+        (
+            'layer { name: "r" type: "ReLU" bottom: "dada" top: "r" }',
+            "layer r reads the blob dada, which no layer before it makes",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_named(layers, message):
     with pytest.raises(UserError) as error:
-        export.to_onnx(parsed(layers), {})
+        to_onnx(parsed(layers), {})
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -183,7 +194,7 @@ def test_a_net_must_begin_with_its_input():
     with pytest.raises(
         UserError, match="layer d is of type Data: a net whose first layer is an Input"
     ):
-        export.to_onnx(net, {})
+        to_onnx(net, {})
 
 
 def test_nothing_is_written_where_it_differs(tmp_path, monkeypatch):
@@ -202,7 +213,8 @@ def test_nothing_is_written_where_it_differs(tmp_path, monkeypatch):
     "missing, code, words",
     [
         ("onnx", 2, "error: onnx cannot be imported ("),
-        ("onnxruntime", 0, "not compared with Caffe: onnxruntime is not installed"),
+        ("onnxruntime", 2, "error: ONNX Runtime cannot be imported ("),
+        ("caffe", 0, "not compared with Caffe, which is not installed"),
     ],
 )
 def test_without_the_packages(missing, code, words, tmp_path):

@@ -1,12 +1,17 @@
 """Engines run a deploy net with or without a stage; commands say which engine ran."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.inference.engines import DEFAULT_ENGINE, open_engine
+from mcc_caffe.inference import engines
+from mcc_caffe.inference.engines import ENGINES, choose_engine, open_engine
+from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, run
 from tests.support.hands import drawn_sample
 from tests.support.weights import lively_weights
@@ -15,47 +20,123 @@ MINI = ROOT / "prototxt/mini/deploy.prototxt"
 SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
 
 
+@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("without", ["mask", "pose"])
-def test_mini_without_a_stage(without, tmp_path):
+def test_mini_without_a_stage(without, name, tmp_path):
     prototxt = ROOT / f"prototxt/mini/deploy_without_{without}.prototxt"
-    engine = open_engine(prototxt, lively_weights(prototxt, tmp_path / "random.caffemodel"))
+    weights = lively_weights(prototxt, tmp_path / "random.caffemodel")
+    engine = open_engine(prototxt, weights, engine=name)
     assert (engine.has_mask, engine.has_pose) == (without != "mask", without != "pose")
     mask, heatmaps = engine(np.zeros((2, 3, 128, 128), np.float32))
     assert mask is None if without == "mask" else mask.shape == (2, 16, 16)
     assert heatmaps is None if without == "pose" else heatmaps.shape == (2, 22, 16, 16)
 
 
-def test_a_batch_of_views_is_taken():
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_batch_of_views_is_taken(name):
     """Not contiguous, and of doubles."""
-    engine = open_engine(MINI, SHIPPED)
+    engine = open_engine(MINI, SHIPPED, engine=name)
     batch = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 3, 128, 128)).astype(np.float32)
     assert (
         engine(batch[::-1].astype(float))[1] == engine(np.ascontiguousarray(batch[::-1]))[1]
     ).all()
 
 
-def test_bad_files_and_unknown_engines_are_named(tmp_path, weights):
+@pytest.mark.parametrize("variant", ["mini", "paper"])
+def test_engines_agree(variant, tmp_path):
+    """At any batch and input size, with packed weights and a caffemodel."""
+    prototxt = ROOT / f"prototxt/{variant}/deploy.prototxt"
+    caffemodel = lively_weights(prototxt, tmp_path / "random.caffemodel")
+    random = np.random.default_rng(0)
+    for weights in (caffemodel, SHIPPED) if variant == "mini" else (caffemodel,):
+        caffe, onnx = (open_engine(prototxt, weights, engine=name) for name in ("caffe", "onnx"))
+        assert (onnx.input_size, onnx.has_mask, onnx.has_pose) == (caffe.input_size, True, True)
+        for shape in ((1, 3, 64, 64), (3, 3, 136, 136), (2, 3, 72, 104)):
+            batch = random.uniform(-0.5, 0.5, shape).astype(np.float32)
+            for expected, actual in zip(caffe(batch), onnx(batch)):
+                assert actual.shape == expected.shape and actual.dtype == np.float32
+                assert np.abs(actual - expected).max() <= 1e-4
+
+
+def test_engines_find_the_same_keypoints(drawn_samples):
+    caffe, onnx = (HandPredictor(engine=name) for name in ("caffe", "onnx"))
+    for sample in drawn_samples[:3]:
+        expected, actual = (each.predict(sample.image()) for each in (caffe, onnx))
+        assert np.abs(actual.keypoints - expected.keypoints).max() <= 1e-2
+        assert (actual.present == expected.present).all()
+        assert np.abs(actual.heatmaps - expected.heatmaps).max() <= 1e-4
+        assert np.abs(actual.mask - expected.mask).max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_bad_files_and_unknown_engines_are_named(name, tmp_path, weights):
     with pytest.raises(UserError, match=f"the weights file {tmp_path}/none was not found"):
-        open_engine(MINI, tmp_path / "none")
+        open_engine(MINI, tmp_path / "none", engine=name)
+    with pytest.raises(UserError, match=f"the deploy net {tmp_path}/none was not found"):
+        open_engine(tmp_path / "none", weights, engine=name)
     with pytest.raises(UserError, match="does not fit the net: layer conv1_1 is"):
-        open_engine(ROOT / "prototxt/paper/deploy.prototxt", weights)
-    with pytest.raises(UserError, match="there is no engine 'tensorrt': take one of caffe"):
+        open_engine(ROOT / "prototxt/paper/deploy.prototxt", weights, engine=name)
+    with pytest.raises(UserError, match="there is no engine 'tensorrt': take one of caffe, onnx"):
         open_engine(MINI, weights, engine="tensorrt")
 
 
-@pytest.mark.parametrize("options", [[], ["--engine", "caffe"]])
-def test_infer_says_which_engine_ran(options, tmp_path):
+def test_caffe_runs_where_it_can_be_imported(monkeypatch, caplog):
+    assert choose_engine() == "caffe"
+    monkeypatch.setattr(engines, "caffe_folder", lambda: None)
+    assert choose_engine() == "onnx" and not caplog.records
+    assert choose_engine("caffe") == "caffe" and choose_engine(gpu=0) == "caffe"
+
+
+def test_a_broken_caffe_is_named_and_onnx_runs(tmp_path):
+    (tmp_path / "caffe").mkdir()
+    (tmp_path / "caffe/__init__.py").write_text("raise ImportError('libfoo.so.1: gone')")
+    code = (
+        "from mcc_caffe.core.commands import run_command; "
+        "from mcc_caffe.inference.engines import choose_engine; "
+        "run_command(lambda: print(choose_engine()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "onnx\n" and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "warning: caffe cannot be imported (libfoo.so.1: gone)" in done.stderr
+
+
+def test_onnx_runs_on_no_gpu():
+    with pytest.raises(UserError, match="GPU 1 was asked for, but the engine onnx runs on the CPU"):
+        open_engine(MINI, SHIPPED, gpu=1, engine="onnx")
+
+
+def test_onnx_takes_the_threads_that_it_is_told(monkeypatch):
+    for text, threads in (("1", 1), ("3", 3), ("4,2", len(os.sched_getaffinity(0)))):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        session = open_engine(MINI, SHIPPED, engine="onnx").session
+        assert session.get_session_options().intra_op_num_threads == threads
+
+
+@pytest.mark.parametrize(
+    "options, engine",
+    [([], "caffe"), (["--engine", "caffe"], "caffe"), (["--engine", "onnx"], "onnx")],
+)
+def test_infer_says_which_engine_ran(options, engine, tmp_path):
     (tmp_path / "hand.jpg").write_bytes(drawn_sample(np.random.default_rng(0), "x").image_bytes)
     done = run(
         "mcc_caffe.infer", tmp_path / "hand.jpg", "--levels", 1, "--out", tmp_path / "out", *options
     )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert len(done.stdout.splitlines()) == 2
-    assert done.stdout.splitlines()[0].endswith(f"; engine: {DEFAULT_ENGINE}")
-    assert json.loads((tmp_path / "out/hand.json").read_text())["engine"] == DEFAULT_ENGINE
+    assert done.stdout.splitlines()[0].endswith(f"; engine: {engine}")
+    assert json.loads((tmp_path / "out/hand.json").read_text())["engine"] == engine
 
 
-def test_evaluate_says_which_engine_ran(drawn_set, tmp_path):
+@pytest.mark.parametrize(
+    "options, engine", [([], "caffe"), (["--engine", "onnx", "--processes", "2"], "onnx")]
+)
+def test_evaluate_says_which_engine_ran(options, engine, drawn_set, tmp_path):
     done = run(
         "mcc_caffe.evaluate",
         drawn_set,
@@ -67,7 +148,8 @@ def test_evaluate_says_which_engine_ran(drawn_set, tmp_path):
         1,
         "--out",
         tmp_path,
+        *options,
     )
-    assert done.returncode == 0 and f"engine {DEFAULT_ENGINE}" in done.stderr, done.stderr
+    assert done.returncode == 0 and f"engine {engine}" in done.stderr, done.stderr
     (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
-    assert model["engine"] == DEFAULT_ENGINE
+    assert model["engine"] == engine

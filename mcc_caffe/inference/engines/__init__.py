@@ -1,24 +1,64 @@
-"""Engines run a deploy net. Caffe is the reference and always there.
+"""Engines run a deploy net: Caffe is the reference, ONNX Runtime is what pip can bring.
 
 `base.Engine` says what an engine offers; ENGINES lists those that exist, by the names that
 `--engine` takes.
 """
 
+import logging
 from pathlib import Path
 
+from mcc_caffe.caffe_io.pycaffe import caffe_folder, import_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines.base import Engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
+from mcc_caffe.inference.engines.onnx_engine import OnnxEngine
 
-ENGINES = {CaffeEngine.name: CaffeEngine}
-DEFAULT_ENGINE = CaffeEngine.name
+ENGINES: dict[str, type[CaffeEngine] | type[OnnxEngine]] = {
+    engine.name: engine for engine in (CaffeEngine, OnnxEngine)
+}
+DEFAULT_ENGINE: str | None = None  # `choose_engine` chooses
+# Of the option --engine.
+ENGINE_HELP = "what runs the net (default: caffe where it can be imported, else onnx)"
+
+_log = logging.getLogger(__name__)
+
+
+def choose_engine(engine: str | None = DEFAULT_ENGINE, gpu: int | None = None) -> str:
+    """Choose the engine that runs a net.
+
+    It imports Caffe. The number of threads must be set before (`pycaffe.set_threads`).
+
+    Args:
+        engine: a name of ENGINES; None for Caffe where it can be imported, else ONNX Runtime.
+        gpu: id of the GPU, None for the CPU; on a GPU only Caffe runs.
+
+    Returns:
+        A name of ENGINES.
+
+    Raises:
+        UserError: no engine has this name.
+    """
+    if engine is not None:
+        if engine not in ENGINES:
+            raise UserError(f"there is no engine {engine!r}: take one of {', '.join(ENGINES)}")
+        return engine
+    if gpu is not None:
+        return CaffeEngine.name
+    if caffe_folder() is None:
+        return OnnxEngine.name
+    try:
+        import_caffe()
+    except UserError as error:
+        _log.warning("%s; until then ONNX Runtime runs the net", error)
+        return OnnxEngine.name
+    return CaffeEngine.name
 
 
 def open_engine(
     prototxt: str | Path,
     weights: str | Path,
     gpu: int | None = None,
-    engine: str = DEFAULT_ENGINE,
+    engine: str | None = DEFAULT_ENGINE,
 ) -> Engine:
     """Open a deploy net in an engine.
 
@@ -26,11 +66,9 @@ def open_engine(
         prototxt: the deploy net.
         weights: its weights, a caffemodel or packed weights.
         gpu: id of the GPU, None for the CPU.
-        engine: a name of ENGINES.
+        engine: as `choose_engine` takes it.
 
     Raises:
         UserError: a file is missing, the files do not fit each other, or no engine has this name.
     """
-    if engine not in ENGINES:
-        raise UserError(f"there is no engine {engine!r}: take one of {', '.join(ENGINES)}")
-    return ENGINES[engine](prototxt, weights, gpu)
+    return ENGINES[choose_engine(engine, gpu)](prototxt, weights, gpu)

@@ -1,0 +1,77 @@
+"""The engine that pip brings: ONNX Runtime, with the net as an ONNX model made in memory."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcc_caffe.caffe_io.onnx_model import make_onnx_model
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
+
+
+class OnnxEngine:
+    """A deploy net with its weights in ONNX Runtime, on the CPU; see `base.Engine`."""
+
+    name = "onnx"
+
+    def __init__(self, prototxt: str | Path, weights: str | Path, gpu: int | None = None):
+        if gpu is not None:
+            raise UserError(
+                f"GPU {gpu} was asked for, but the engine onnx runs on the CPU: "
+                "take the engine caffe, or leave the GPU out"
+            )
+        model, self.input_size = make_onnx_model(prototxt, weights)
+        self.session = open_session(model)
+        outputs = {output.name for output in self.session.get_outputs()}
+        self.has_mask = MASK_BLOB in outputs
+        self.has_pose = stage_blob(LAST_STAGE) in outputs
+        self._outputs = [
+            name
+            for name, present in (
+                (MASK_BLOB, self.has_mask),
+                (stage_blob(LAST_STAGE), self.has_pose),
+            )
+            if present
+        ]
+
+    def __call__(self, batch: np.ndarray) -> StageMaps:
+        """Run the net on a batch; see `base.Engine`."""
+        images = np.ascontiguousarray(batch, np.float32)
+        maps = dict(zip(self._outputs, self.session.run(self._outputs, {IMAGE_BLOB: images})))
+        return StageMaps(
+            masks=maps[MASK_BLOB][:, 1] if self.has_mask else None,
+            heatmaps=maps[stage_blob(LAST_STAGE)] if self.has_pose else None,
+        )
+
+
+def open_session(model: Any) -> Any:
+    """Open an ONNX model in ONNX Runtime, on the CPU.
+
+    Args:
+        model: ModelProto.
+
+    Returns:
+        The onnxruntime.InferenceSession. It takes as many threads as OMP_NUM_THREADS says or else
+        as there are cores, as Caffe does.
+
+    Raises:
+        UserError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime  # slow, and not every command needs it
+    except ImportError as error:
+        raise UserError(
+            f"ONNX Runtime cannot be imported ({error}): `pip install onnxruntime`"
+        ) from None
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = (
+        int(threads) if threads.isdecimal() else len(os.sched_getaffinity(0))
+    )
+    options.log_severity_level = 3  # errors; a warning about the machine would break the one line
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
