@@ -297,7 +297,7 @@ def _check_image(image: np.ndarray) -> None:
 def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
     """Decode the keypoints, each from the level that is surest of it.
 
-    The maximum over the levels' maps (section 3.3) has its maximum where the surest level has its own.
+    The maximum over the levels' maps (section 3.3) peaks where the surest level's map does.
     Therefore each level is decoded at its own resolution, and only the winners are mapped back.
     The empty part of the letterbox is left out.
 

@@ -91,7 +91,7 @@ def relu(net: NetSpec, variant: Variant, blob: str) -> str:
 
 
 def trunk(net: NetSpec, variant: Variant, image: str) -> str:
-    """Add VGG-19's trunk, image -> F of 128 channels at stride 8 (section 3.2); return the name of F."""
+    """Add the trunk, image -> F of 128 channels at stride 8 (section 3.2); return F's name."""
     blob, poolings = image, 0
     for layer in TRUNK:
         if layer is POOLING:

@@ -62,7 +62,7 @@ def encode(
 
 
 def decode(maps: np.ndarray, content: tuple[int, int] | None = None) -> np.ndarray:
-    """Find the maximum of each keypoint's map, up-sampled by 8 with bicubic interpolation (section 3.2).
+    """Find the maximum of each keypoint's map, up-sampled by 8 bicubically (section 3.2).
 
     Args:
         maps: (K + 1, S, S) float32.

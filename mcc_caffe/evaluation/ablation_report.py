@@ -1,4 +1,4 @@
-"""Reports what an ablation says of the paper's two claims (section 4.2): that each stage helps the other.
+"""Reports what an ablation says of the paper's claim that each stage helps the other (section 4.2).
 
 An ablation trains three networks with several seeds each: the full one, one without the mask
 stage and one without the pose stage. The report compares their means over the seeds, says whether

@@ -4,6 +4,6 @@
 - video: video files and cameras, frame by frame
 - reports: the JSON files of images and videos
 - overlapped_map: reads the next file and writes the last one while the net works
-- pyramid: the crops of one image that go through the net (section 3.3), and the way of their maps back
+- pyramid: the crops of one image that go through the net (section 3.3), and their maps' way back
 - engines: what runs the net
 """

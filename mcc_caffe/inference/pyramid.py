@@ -1,4 +1,4 @@
-"""The image pyramid of one image (section 3.3): makes each level's network input, and draws maps back.
+"""The pyramid of one image (section 3.3): makes each level's network input and draws maps back.
 
 pyramid = Pyramid(image, windows, size)
 pyramid.network_input(level, out)       # (3, size, size) float32

@@ -234,7 +234,7 @@ def test_param_str_round_trip():
 
 
 def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
-    """The batch is the warp of the same draws: first the augmentation of section 3.3, then the window."""
+    """The batch is the warp of the same draws: the augmentation of section 3.3, then the window."""
     setting = config(drawn_set, smallest_window=1.1, largest_window=2.5, workers=0)
     with Loader(setting) as loader:
         ((arrays, keys),) = copies(loader, 1)

@@ -9,7 +9,7 @@ from mcc_caffe.core.heatmaps import LevelKeypoints
 
 
 def decode_all_upsampled(levels: np.ndarray, contents: Sequence[tuple[int, int]]) -> LevelKeypoints:
-    """Decode as `decode_levels` does, with every map up-sampled by 8 (section 3.2) and searched through."""
+    """Decode as `decode_levels` does, but up-sample every map by 8 (section 3.2) and search it."""
     peaks = np.empty((len(levels), 21, 3))
     for level_peaks, maps, (width, height) in zip(peaks, levels, contents):
         for peak, cells in zip(level_peaks, maps):
