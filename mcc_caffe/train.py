@@ -20,10 +20,13 @@ process with a batch of N x b would.
 """
 
 import argparse
+import copy
 import ctypes
 import dataclasses
 import logging
+import re
 import signal
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,15 +35,16 @@ from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_gpus
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.commands import command_parser, input_side, positive, run_command
+from mcc_caffe.core.commands import command_parser, input_side, positive, run_command, seed_number
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, shipped
+from mcc_caffe.core.files import existing, find_shipped, shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
+from mcc_caffe.training.prototxt_check import build_aside, check_finite, check_solver
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 
@@ -106,7 +110,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="PIXELS",
         help="side of the network's input, a multiple of 8 (default: the net's)",
     )
-    add("--seed", type=int, help="seed of weights, order and augmentation (default: the solver's)")
+    add(
+        "--seed",
+        type=seed_number,
+        help="seed of weights, order and augmentation (default: the solver's)",
+    )
     add(
         "--windows",
         type=_windows,
@@ -177,16 +185,19 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     folder = options.out or Path("runs", variant.name + suffix)
     resume = _resume_state(options.resume, folder)
 
-    solver = _read_solver(
-        options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt")
+    solver_path = existing(
+        options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt"), "solver"
     )
+    solver = read_text("SolverParameter", solver_path)
+    check_solver(solver_path, solver)
     if options.seed is not None:
         solver.random_seed = options.seed
     solver.max_iter = options.iterations or solver.max_iter
     snapshot_interval = options.snapshot or solver.snapshot
 
-    net_path = Path(solver.net)
-    net = read_text("NetParameter", net_path if net_path.is_file() else shipped(solver.net))
+    net_path = _find_net(solver_path, solver.net)
+    net = read_text("NetParameter", net_path)
+    check_finite(net_path, net)
     first_iteration = 0
     if resume:
         first_iteration = snapshots.iteration(resume)
@@ -205,6 +216,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     )
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = existing(options.weights, "weights file") if options.weights else None
+    if options.solver:
+        _build_aside(solver, net, f"{solver_path} with {net_path}")
     _write_prototxts(folder, solver, net)
     return TrainingConfig(
         variant=variant,
@@ -238,15 +251,28 @@ def _resume_state(resume: str | None, folder: Path) -> Path | None:
     return newest
 
 
-def _read_solver(path: Path) -> Any:
-    """Read a SolverParameter whose type Caffe has."""
-    solver = read_text("SolverParameter", existing(path, "solver"))
-    if solver.type not in snapshots.SOLVERS:
+def _find_net(solver_path: Path, name: str) -> Path:
+    """Find the net that a solver names: from here on, else one that comes with the project."""
+    path = Path(name) if Path(name).is_file() else find_shipped(name) if name else None
+    if path is None:
         raise UserError(
-            f"{path}: the solver type {solver.type!r} is none of Caffe's: "
-            f"{', '.join(snapshots.SOLVERS)}"
+            f"{solver_path} names the net {name!r}, which was not found: "
+            "give its path from the current folder, or an absolute one"
         )
-    return solver
+    return path
+
+
+def _build_aside(solver: Any, net: Any, described: str) -> None:
+    """Let Caffe build a user's solver and net in another process, where it may abort."""
+    solver_copy, net_copy = copy.deepcopy(solver), copy.deepcopy(net)
+    for layer in net_copy.layer:
+        if layer.type == "Python":  # no worker is needed to build a net
+            layer.python_param.param_str = re.sub(
+                r'"workers": \d+', '"workers": 0', layer.python_param.param_str
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        _write_prototxts(Path(folder), solver_copy, net_copy)
+        build_aside(Path(folder, "solver.prototxt"), described)
 
 
 def _configure_data_layer(

@@ -1,0 +1,174 @@
+"""Checks a user's solver and net before a training, where Caffe itself would abort or train wrong.
+
+`check_solver` knows what Caffe looks at only when it trains. For the rest, `build_aside` lets Caffe
+build solver and net in a process of its own, which may abort:
+
+    python -m mcc_caffe.training.prototxt_check SOLVER.prototxt
+"""
+
+import math
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.snapshots import SOLVERS
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import HEATMAPS_BLOB, POSE_STAGES, stage_blob
+
+# The line of glog before it aborts, and that of an exception in a Python layer.
+_FATAL = re.compile(r"^F\d+ .*?\] (.*)|^(\w+(?:\.\w+)*(?:Error|Exception): .*)", re.MULTILINE)
+_TIMEOUT_SECONDS = 300
+
+# The fields of a SolverParameter for which this project has another place.
+_ELSEWHERE = {
+    "solver_type": 'write type: "..." instead',
+    "weights": "leave it out and give --weights FILE",
+    **dict.fromkeys(
+        ("net_param", "train_net", "train_net_param", "train_state"), 'write net: "..." instead'
+    ),
+    **dict.fromkeys(
+        ("test_net", "test_net_param", "test_iter", "test_state"),
+        "leave it out and measure with python -m mcc_caffe.evaluate",
+    ),
+}
+# Learning rate policies, with the fields that must be above 0 in each: with a gamma of 0, which is
+# Caffe's default, the rate is 0 after the first step.
+_POLICIES = {
+    "fixed": (),
+    "step": ("stepsize", "gamma"),
+    "exp": ("gamma",),
+    "inv": ("gamma",),
+    "multistep": ("gamma",),
+    "sigmoid": ("stepsize", "gamma"),
+    "poly": (),
+}
+
+
+def check_solver(path: Path, solver: Any) -> None:
+    """Check the fields of a SolverParameter.
+
+    Args:
+        path: Its file, for the errors.
+        solver: The message.
+
+    Raises:
+        UserError: A field is missing, or its value would abort or spoil a training.
+    """
+    set_fields = {field.name for field, _ in solver.ListFields()}
+    for name, remedy in _ELSEWHERE.items():
+        if name in set_fields:
+            raise UserError(f"{path} has {name}, which this command does not take: {remedy}")
+    _check_choice(path, "solver type", solver.type, SOLVERS)
+    check_finite(path, solver)
+    _check_choice(path, "lr_policy", solver.lr_policy, _POLICIES)
+    _check_choice(path, "regularization_type", solver.regularization_type, ("L1", "L2"))
+    for name in ("base_lr", "max_iter", "average_loss", "iter_size", *_POLICIES[solver.lr_policy]):
+        if getattr(solver, name) <= 0:
+            raise UserError(
+                f"{path}: {name} is {getattr(solver, name):g}, it must be above 0: "
+                f"write {name} with such a value"
+            )
+    if not 0 <= solver.momentum < 1:
+        raise UserError(f"{path}: momentum is {solver.momentum:g}: give one from 0 to below 1")
+    if solver.type in ("AdaGrad", "RMSProp") and solver.momentum:
+        raise UserError(
+            f"{path}: {solver.type} takes no momentum, it is {solver.momentum:g}: leave it out"
+        )
+    for name in ("momentum2", "rms_decay"):
+        if not 0 <= getattr(solver, name) < 1:
+            raise UserError(
+                f"{path}: {name} is {getattr(solver, name):g}: give one from 0 to below 1"
+            )
+    if solver.weight_decay < 0 or solver.delta < 0:
+        name = "weight_decay" if solver.weight_decay < 0 else "delta"
+        raise UserError(f"{path}: {name} is {getattr(solver, name):g}: give 0 or more")
+    if solver.snapshot < 0:
+        raise UserError(f"{path}: snapshot is {solver.snapshot}: give 0 or more iterations")
+    if solver.snapshot_format != solver.BINARYPROTO:
+        raise UserError(
+            f"{path}: snapshot_format is HDF5, from which this command cannot resume: leave it out"
+        )
+
+
+def _check_choice(path: Path, field: str, value: str | bytes, choices: Any) -> None:
+    """Raise UserError where a value is none of the choices."""
+    if value not in choices:
+        raise UserError(
+            f"{path}: the {field} {value!r} is none of Caffe's: {', '.join(choices)}; give one"
+        )
+
+
+def check_finite(path: Path, message: Any) -> None:
+    """Raise UserError where a number in a message of Caffe's is NaN or infinite."""
+    for name, number in _numbers(message):
+        if not math.isfinite(number):
+            raise UserError(f"{path}: {name} is {number}: give a finite number")
+
+
+def _numbers(message: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the name and the value of each floating point number in a message."""
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else [value]
+        if field.message_type:
+            for part in values:
+                yield from _numbers(part, f"{prefix}{field.name}.")
+        elif field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+            yield from ((prefix + field.name, number) for number in values)
+
+
+def build_aside(solver: Path, described: str) -> None:
+    """Let Caffe build a solver and its net in another process.
+
+    Args:
+        solver: The solver prototxt.
+        described: What the error calls solver and net.
+
+    Raises:
+        UserError: Caffe refuses it; the error says why.
+    """
+    command = [sys.executable, "-m", __name__, str(solver)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{described}: Caffe has not built it within {_TIMEOUT_SECONDS} s: give a smaller net"
+        ) from None
+    if done.returncode:
+        raise UserError(f"{described}: {_reason(done)}; mend it, or leave --solver out")
+
+
+def _reason(done: subprocess.CompletedProcess) -> str:
+    """Return the line that says why a process ended that built a net."""
+    text = done.stderr.decode(errors="replace")
+    fatal = _FATAL.search(text)
+    if fatal:
+        return f"Caffe refuses it ({(fatal[1] or fatal[2]).strip()})"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and done.returncode > 0:
+        return lines[-1].removeprefix("error: ")
+    name = signal.Signals(-done.returncode).name if done.returncode < 0 else done.returncode
+    return f"Caffe ends with {name} when it builds the net ({lines[-1] if lines else 'no reason'})"
+
+
+def main() -> None:
+    """Build the solver that the process was given, and check that this project can train it."""
+    path = Path(sys.argv[1])
+    caffe = import_caffe()
+    caffe.set_mode_cpu()
+    net = caffe.get_solver(str(path)).net
+    if HEATMAPS_BLOB not in net.blobs:
+        raise UserError(f"the net has no blob {HEATMAPS_BLOB}, the heatmaps to be learnt")
+    stages = [stage_blob(stage) for stage in POSE_STAGES]
+    for name in (name for name in stages if name in net.params):
+        if len(net.params[name]) != 2:
+            raise UserError(f"the net's layer {name} has no bias")
+
+
+if __name__ == "__main__":
+    run_command(main)
