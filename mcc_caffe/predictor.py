@@ -22,8 +22,9 @@ from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import DEFAULT_ENGINE, open_engine
 from mcc_caffe.inference.engines.base import Engine, StageMaps
-from mcc_caffe.inference.looks import LookAnswer, Looker, surest_of_looks
+from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_of_looks
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
+from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # How many looks `HandPredictor` can take, see `looks.surest_of_looks`.
@@ -103,6 +104,14 @@ class HandPose:
     def score(self) -> float | None:
         """The mean confidence of the 21 keypoints, about 0 to 1: how sure the net is of a hand."""
         return None if self.keypoints is None else float(self.keypoints[:, 2].mean())
+
+    @property
+    def box(self) -> Box | None:
+        """The bounding box of the confident keypoints, or of all where few are confident."""
+        if self.keypoints is None:
+            return None
+        left, top, right, bottom = keypoints_box(self.keypoints).round().astype(int).tolist()
+        return Box(left, top, right - left + 1, bottom - top + 1)
 
     def mask_box(self, threshold: float = 0.5) -> Box | None:
         """Return the bounding box of the mask above `threshold`.
@@ -204,6 +213,54 @@ class HandPredictor:
         answer = surest_of_looks(looker, (width, height), self.looks)
         return self._pose(answer, (width, height), network.timings())
 
+    def predict_all(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray | Sequence[Sequence[float]] | None = None,
+        *,
+        max_hands: int | None = None,
+        score_threshold: float = SCORE_THRESHOLD,
+    ) -> list[HandPose]:
+        """Find every hand in a picture, or the hand in each of your boxes.
+
+        Args:
+            image: HxWx3 uint8 BGR of any size.
+            boxes: (N, 4) of x, y, width, height in pixels, each around one hand; None to search the
+                picture.
+            max_hands: the most hands to search for; None for no limit.
+            score_threshold: the score from which an answer to the search is a hand.
+
+        Returns:
+            The hands, each with `score`, `box`, `keypoints` and `mask`. A search returns the surest
+            first, and none in a picture without hands. With `boxes` it is one for each box, in
+            their order and whatever its score. Each one's `timings` are those of the whole call.
+
+        Raises:
+            UserError: the array is no image, a box is none or lies outside of the image,
+                `max_hands` is below 1, or the net has no pose stage.
+        """
+        _check_image(image)
+        if not self.engine.has_pose:
+            raise UserError("the net has no pose stage: give a net that has one")
+        if max_hands is not None and max_hands < 1:
+            raise UserError(f"max_hands={max_hands}: give at least 1, or None for no limit")
+        network = _TimedNetwork(self.engine, self.batch)
+        looker = Looker(image, self.input_size, network)
+        height, width = image.shape[:2]
+        if boxes is None:
+            answers = find_hands(
+                image,
+                looker,
+                network,
+                score_threshold=score_threshold,
+                max_hands=max_hands,
+            )
+        else:
+            checked = _check_boxes(boxes, width, height)
+            answers = look_at_boxes(looker, checked, (width, height))
+        timings = network.timings()
+        return [self._pose(answer, (width, height), timings) for answer in answers]
+
     def _predict_levels(self, image: np.ndarray, network: "_TimedNetwork") -> HandPose:
         """Find the hand in the image's pyramid."""
         height, width = image.shape[:2]
@@ -292,6 +349,24 @@ def _check_image(image: np.ndarray) -> None:
         raise UserError(
             f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
         )
+
+
+def _check_boxes(
+    boxes: np.ndarray | Sequence[Sequence[float]], width: int, height: int
+) -> np.ndarray:
+    """Return boxes as (N, 4) float64, or raise a UserError that names a wrong one."""
+    array = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise UserError(f"boxes have the shape {array.shape}: (N, 4) of x, y, width, height")
+    for number, (x, y, box_width, box_height) in enumerate(array.tolist()):
+        inside = x < width and y < height and x + box_width > 0 and y + box_height > 0
+        if not (box_width > 0 and box_height > 0 and inside):
+            raise UserError(
+                f"box {number} is x {x:g}, y {y:g}, width {box_width:g}, height {box_height:g}: a "
+                f"box with a width and height above 0 that overlaps the image of {width} x "
+                f"{height} pixels is needed"
+            )
+    return array
 
 
 def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:

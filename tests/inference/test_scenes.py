@@ -1,0 +1,138 @@
+"""Every hand of a picture: proposals, what is left out, and the search as a user calls it."""
+
+import numpy as np
+import pytest
+
+from data_tools.hands import hand_scene
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.heatmaps import encode
+from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.inference.looks import LookAnswer
+from mcc_caffe.inference.scenes import box_iou, has_plausible_bones, propose, suppress
+from mcc_caffe.predictor import HandPredictor
+from tests.support.commands import ROOT
+from tests.support.hands import drawn_sample
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return HandPredictor()
+
+
+@pytest.fixture(scope="module")
+def two_hands():
+    """Two rendered hands in a grey picture, and their joints (2, 21, 2)."""
+    image, joints = np.full((480, 640, 3), 128, np.uint8), []
+    for seed, (x, y) in ((0, (60, 40)), (9, (420, 280))):
+        rendered = hand_scene.render(np.random.default_rng((7, seed)), 160, "Train")
+        height, width = rendered.image.shape[:2]
+        image[y : y + height, x : x + width] = rendered.image
+        joints.append(rendered.joints + (x, y))
+    return image, np.stack(joints)
+
+
+def test_box_iou():
+    assert box_iou(np.array([0, 0, 10, 10]), np.array([5, 0, 15, 10])) == pytest.approx(1 / 3)
+    assert box_iou(np.array([0, 0, 10, 10]), np.array([20, 0, 25, 10])) == 0
+    assert box_iou(np.zeros(4), np.zeros(4)) == 0
+
+
+def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
+    """A net that says mask in two places and knuckles in a third, over a picture of 320 x 240."""
+
+    def net(inputs):
+        height, width = (side // 8 for side in inputs.shape[2:])
+        masks = np.zeros((1, height, width), np.float32)
+        heatmaps = np.zeros((1, 22, height, width), np.float32)
+        if inputs.shape[3] == 320:
+            masks[0, 5:10, 5:12] = 0.9
+            masks[0, 20:26, 30:34] = 0.6
+            knuckles = np.tile([240.0, 40.0, 1.0], (21, 1))
+            heatmaps[0] = encode(knuckles, 40, 1.5)[:, :height]
+        return StageMaps(masks, heatmaps)
+
+    boxes = [proposal.box for proposal in propose(np.zeros((240, 320, 3), np.uint8), net)]
+    for expected in (
+        [40, 40, 96, 80],
+        [240, 160, 272, 208],
+        [192, -8, 288, 88],
+        [80, 60, 240, 180],
+    ):
+        assert max(box_iou(np.array(expected), box) for box in boxes) > 0.85, expected
+    assert len(boxes) == 4
+
+
+def answer_at(x, score):
+    points = np.linspace((x, 0), (x + 100, 100), 21)
+    keypoints = np.column_stack([points, np.full(21, score)])
+    return LookAnswer(keypoints, None, np.zeros((22, 1, 1)), np.eye(3)[:2])
+
+
+def test_of_overlapping_answers_the_surest_stays():
+    answers = [answer_at(0, 0.5), answer_at(10, 0.9), answer_at(300, 0.4), answer_at(80, 0.6)]
+    assert [answer.keypoints[0, 0] for answer in suppress(answers)] == [10, 80, 300]
+
+
+def test_a_finger_that_reaches_across_the_picture_is_no_hand(two_hands):
+    joints = two_hands[1][0]
+    assert has_plausible_bones(joints)
+    torn = joints.copy()
+    torn[8] += 600
+    assert not has_plausible_bones(torn)
+    assert not has_plausible_bones(np.vstack([np.zeros((20, 2)), [[0, 50]]]))
+
+
+def test_both_hands_of_a_picture_are_found_and_none_where_there_is_none(predictor, two_hands):
+    image, joints = two_hands
+    hands = predictor.predict_all(image)
+    assert len(hands) == 2 and hands[0].score >= hands[1].score
+    centres = joints.mean(axis=1)
+    for hand in hands:
+        middle = hand.keypoints[:, :2].mean(axis=0)
+        nearest = joints[np.linalg.norm(centres - middle, axis=1).argmin()]
+        assert np.median(np.linalg.norm(hand.keypoints[:, :2] - nearest, axis=1)) < 8
+        x, y, width, height = hand.box
+        assert x - 1 <= middle[0] <= x + width and y - 1 <= middle[1] <= y + height
+        assert hand.mask.shape == (480, 640) and hand.mask_box() is not None
+        centre = hand.mask_box()[0] + hand.mask_box()[2] / 2
+        assert abs(centre - middle[0]) < 60
+    assert [hand.score for hand in predictor.predict_all(image, max_hands=1)] == [hands[0].score]
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    for empty in (noise, np.full((480, 640, 3), 128, np.uint8), np.zeros((1, 1, 3), np.uint8)):
+        assert predictor.predict_all(empty) == []
+
+
+def test_your_boxes_are_looked_at_in_their_order(predictor, two_hands):
+    image, joints = two_hands
+    boxes = [(*points.min(axis=0), *np.ptp(points, axis=0)) for points in joints]
+    hands = predictor.predict_all(image, boxes=boxes[::-1])
+    for hand, points in zip(hands, joints[::-1]):
+        assert np.median(np.linalg.norm(hand.keypoints[:, :2] - points, axis=1)) < 8
+    assert predictor.predict_all(image, boxes=[]) == []
+    assert len(predictor.predict_all(image, boxes=[(300, 200, 20, 20)])) == 1  # no hand is there
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([(0, 0, 10, 10), (5, 5, 0, 10)], "box 1 is x 5, y 5, width 0, height 10"),
+        ([(900, 0, 10, 10)], "overlaps the image of 160 x 120 pixels"),
+        ([(float("nan"), 0, 10, 10)], "box 0 is x nan"),
+        ([(1, 2, 3)], r"boxes have the shape \(1, 3\)"),
+    ],
+)
+def test_a_wrong_box_is_named(predictor, boxes, message):
+    image = drawn_sample(np.random.default_rng(0), "x").image()
+    with pytest.raises(UserError, match=message):
+        predictor.predict_all(image, boxes=boxes)
+
+
+def test_wrong_arguments_of_the_search_are_named(predictor, weights):
+    image = np.zeros((20, 20, 3), np.uint8)
+    with pytest.raises(UserError, match="max_hands=0: give at least 1"):
+        predictor.predict_all(image, max_hands=0)
+    with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
+        predictor.predict_all(image[..., 0])
+    mask_only = ROOT / "prototxt/mini/deploy_without_pose.prototxt"
+    with pytest.raises(UserError, match="no pose stage"):
+        HandPredictor(weights, prototxt=mask_only).predict_all(image)
