@@ -1,56 +1,62 @@
-"""Every number of the paper, once, with its section; and the network's variants built from them.
+"""Holds each number of the paper once, with its section, and the variants of the network.
 
 The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang,
-Peng, Liu). Where it is silent the authors' release decides ("release" below):
-docs/differences.md says why.
+Peng, Liu). Where it says nothing, the Caffe files that its authors released decide; they are
+called the release, and docs/differences.md says why. [9] is the paper's own reference: the hand
+model of Simon et al. 2017, which came with OpenPose and which the authors modified.
+
+The network has a trunk, a mask head and a pose stage. The pose stage is five sub-stages that
+follow each other; the code calls each of them a pose stage. They have the numbers 2 to 6, as in
+the release: [9] has six stages, of which the authors replaced the first one by the mask head.
 """
 
 from dataclasses import dataclass, field, replace
 
-# 3.1: data representation
-KEYPOINT_COUNT = 21  # K
-HEATMAP_COUNT = KEYPOINT_COUNT + 1  # one map a keypoint, and the background
-BACKGROUND_INDEX = KEYPOINT_COUNT  # index of the background map
-GREY = 128  # value of every empty image pixel; also the mean taken off the input
+# Section 3.1: data representation
+KEYPOINT_COUNT = 21  # the paper's K
+HEATMAP_COUNT = KEYPOINT_COUNT + 1  # a map for each keypoint, and one for the background
+BACKGROUND_INDEX = KEYPOINT_COUNT  # the background's map is the last one
+GREY = 128  # the value of every empty pixel; it is also subtracted from the input
 PIXEL_SCALE = 256.0  # the input is (BGR - GREY) / PIXEL_SCALE, as the network of [9] is fed
 
-# 3.2: network
+# Section 3.2: network
 STRIDE = 8  # three poolings
-# The T = 5 sub-stages of the pose stage, by their numbers in the authors' release.
+# The numbers of the T = 5 pose stages; the first lines of this module say why they begin at 2.
 POSE_STAGES = range(2, 7)
 LAST_STAGE = POSE_STAGES[-1]
 MASK_CLASSES = 2  # background, hand
 IGNORE_LABEL = 255  # mask label of samples that carry no mask
 
-# 3.3: augmentation
+# Section 3.3: augmentation
 SCALE_RANGE = (0.7, 1.2)
 ROTATION_RANGE = (-40.0, 40.0)  # degrees
 FLIP_PROBABILITY = 0.5
 
-# 3.3: data set
+# Section 3.3: data set
 TRAIN_IMAGES = 10_000
 VALIDATION_IMAGES = 1_703
 
-# 3.3: inference
-PYRAMID_CROP = 0.1  # of the image width, at most, from one level to the next
-PYRAMID_SMALLEST = 50  # pixels, the smallest level
+# Section 3.3: inference
+PYRAMID_CROP = 0.1  # the most that a level is narrower than the one before, of the image's width
+PYRAMID_SMALLEST = 50  # pixels, the least side of a level
 CONFIDENCE_THRESHOLD = 0.2
 
-# Blob names of the emitted nets: the release's, but for the blobs that our own data layer feeds, on
-# which no weights depend.
+# The names of blobs in the nets that `make prototxt` writes. They are the release's, except for the
+# blobs that our own data layer fills: no weights depend on their names.
 DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB = "data", "mask_label", "heatmaps"
 IMAGE_BLOB = "image"  # input of the deploy nets
-MASK_BLOB = "conv6_2_CPM_prob"  # softmax of the mask head (deploy nets)
+MASK_SCORES_BLOB = "conv6_2_CPM"  # output of the mask head: the two scores before the softmax
+MASK_BLOB = "conv6_2_CPM_prob"  # softmax of these scores (deploy nets)
 MASK_LOSS_BLOB = "loss_mask"
 
 
 def stage_blob(stage: int) -> str:
-    """Return the name of the 22 maps that sub-stage `stage` (of POSE_STAGES) predicts."""
+    """Return the name of the 22 maps that a pose stage predicts; `stage` is its number, 2 to 6."""
     return f"Mconv7_stage{stage}"
 
 
 def stage_loss_blob(stage: int) -> str:
-    """Return the name of the L2 loss of sub-stage `stage` (of POSE_STAGES)."""
+    """Return the name of a pose stage's L2 loss; `stage` is its number, 2 to 6."""
     return f"loss{stage}"
 
 
@@ -60,7 +66,7 @@ BACKGROUND_SUM, BACKGROUND_MAX = "sum", "max"
 
 @dataclass(frozen=True)
 class Schedule:
-    """Solver settings (section 3.3); weight decay is the release's, the paper gives none."""
+    """The solver's settings (section 3.3); only the weight decay is the release's."""
 
     type: str = "SGD"
     base_lr: float = 5e-5
@@ -72,7 +78,7 @@ class Schedule:
     snapshot: int = 5_000
 
 
-# The authors' own solver: its learning rate is the same to the end.
+# The release's solver: its learning rate is the same to the end.
 RELEASED_SCHEDULE = Schedule(max_iter=300_000, snapshot=1_000)
 
 
@@ -81,22 +87,29 @@ class Variant:
     """One size of the network. The defaults are the paper's.
 
     Attributes:
-        name: Of the variant.
-        input_size: m, the side of the input, pixels (section 3.1).
-        width: The factor on the channels of every hidden layer.
-        sigma: The deviation of the heatmaps' Gaussians, cells of stride 8 (section 3.3).
-        background: BACKGROUND_SUM or BACKGROUND_MAX (section 3.1).
-        batch_size: Images a training process and iteration (section 3.3).
-        mask_loss_weight: 3.3.
-        heatmap_loss_weight: 3.3.
-        trunk_filler: Caffe's name of the start values of conv1_1 to conv5_2 (release).
-        stage_filler: That of the hidden layers from conv5_3_CPM on (release).
+        name: The name that `--variant` takes.
+        input_size: m, the side of the network's input in pixels (section 3.1).
+        width: The factor on the number of channels of every hidden layer.
+        sigma: The standard deviation of the heatmaps' Gaussians in cells of 8 x 8 input pixels
+            (section 3.3).
+        background: How the background's map is made: BACKGROUND_SUM or BACKGROUND_MAX
+            (section 3.1).
+        batch_size: The number of images that a training process takes in an iteration
+            (section 3.3).
+        mask_loss_weight: The weight of the mask's loss in the sum of the losses (section 3.3).
+        heatmap_loss_weight: The weight of each pose stage's loss in that sum (section 3.3).
+        trunk_filler: Caffe's name for the way in which the weights of conv1_1 to conv5_2 start
+            (release).
+        stage_filler: The same for the hidden layers from conv5_3_CPM on (release).
         stage_rate: The learning rate of the pose stages' weights, as a multiple of the trunk's
             (release).
-        negative_slope: Of the ReLUs.
-        background_bias: The start value of the background map's bias, in every stage.
-        threads: The number of threads that train it on a CPU; None: one a core.
-        schedule: Of the solver.
+        negative_slope: The slope of the ReLUs below 0.
+        background_bias: The start value of the background map's bias in every pose stage.
+        threads: The number of threads that train the network on a CPU; None for one a core.
+        schedule: The settings of the solver.
+
+    A training reads `threads` and `background_bias` here when it starts. All the other fields act
+    through the prototxts, which have to be written again after a change: `make prototxt`.
     """
 
     name: str
@@ -117,7 +130,7 @@ class Variant:
 
     @property
     def cells(self) -> int:
-        """The side of the mask and of the heatmaps, m / 8."""
+        """S, the side of the mask and of the heatmaps in cells: m / 8."""
         return self.input_size // STRIDE
 
     def channels(self, full: int) -> int:
@@ -135,25 +148,25 @@ MINI = replace(
     input_size=128,
     width=0.25,
     sigma=1.0,  # 1.5 cells of 16 would blur neighbouring fingers into one
-    # Of 16 x 16 cells a hand covers so few that its Gaussians pile up: the sum's map would make up
-    # 80 to 90 % of the loss.
+    # A hand covers so few of the 16 x 16 cells that its Gaussians pile up: with BACKGROUND_SUM the
+    # background's map would make up 80 to 90 % of the loss.
     background=BACKGROUND_MAX,
     mask_loss_weight=0.5,  # at 0.05 the few mask cells are drowned by the heatmaps
-    # Of plain ReLUs of so narrow a net a third to a half die within some thousand iterations.
+    # In so narrow a net, a third to a half of plain ReLUs die within some thousand iterations.
     negative_slope=0.1,
-    # It learns faster here; at the paper's size and learning rate it diverges at once.
+    # It learns faster at this size; at the paper's size and learning rate it diverges at once.
     trunk_filler="msra",
     stage_filler="msra",
     stage_rate=1.0,
     # Its layers are too small to share: processes (--processes) are the better use of cores.
     threads=1,
-    background_bias=1.0,  # starts at the trivial answer (joints 0, background 1)
+    background_bias=1.0,  # the heatmaps then start at the trivial answer: joints 0, background 1
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )
 
 VARIANTS = {variant.name: variant for variant in (PAPER, MINI)}
 
-# The ablations of 4.2: a variant without one of its two stages.
+# The ablations of section 4.2: a network without its mask head, or without its pose stages.
 WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)
 

@@ -36,9 +36,15 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import shipped
-from mcc_caffe.paper import BACKGROUND_INDEX, HEATMAP_COUNT, MASK_CLASSES, PAPER, POSE_STAGES
+from mcc_caffe.paper import (
+    BACKGROUND_INDEX,
+    HEATMAP_COUNT,
+    MASK_CLASSES,
+    MASK_SCORES_BLOB,
+    PAPER,
+    POSE_STAGES,
+)
 
-MASK_SCORES_BLOB = "conv6_2_CPM"
 # The first layers of the stages: of stage 2, and of stages 3 to 6.
 FIRST, *LATER = (f"Mconv1_stage{stage}" for stage in POSE_STAGES)
 

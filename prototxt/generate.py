@@ -3,8 +3,8 @@
     python -m prototxt.generate
 
 <variant>/{train,deploy}.prototxt                  the paper's network
-<variant>/{train,deploy}_without_mask.prototxt     F alone feeds the stages (section 4.2)
-<variant>/{train,deploy}_without_pose.prototxt     the mask head alone (section 4.2)
+<variant>/{train,deploy}_without_mask.prototxt     the pose stages see F alone (section 4.2)
+<variant>/{train,deploy}_without_pose.prototxt     trunk and mask head alone (section 4.2)
 """
 
 import argparse
@@ -36,8 +36,9 @@ def train_net(variant: Variant, without: str | None = None) -> str:
     """Return the prototxt of a training net: the Python data layer, the network, the losses.
 
     Args:
-        variant: size of the network and its settings.
-        without: an ablation of section 4.2 (paper.ABLATIONS) or None.
+        variant: The size of the network, and its settings.
+        without: An ablation of section 4.2 (paper.ABLATIONS), such as WITHOUT_MASK, or None for the
+            full network.
     """
     net = caffe.NetSpec()
     tops = [DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB]
@@ -64,8 +65,9 @@ def deploy_net(variant: Variant, without: str | None = None) -> str:
     It takes `image` and returns the mask's probabilities and the last stage's heatmaps.
 
     Args:
-        variant: size of the network and its settings.
-        without: an ablation of section 4.2 (paper.ABLATIONS) or None.
+        variant: The size of the network, and its settings.
+        without: An ablation of section 4.2 (paper.ABLATIONS), such as WITHOUT_MASK, or None for the
+            full network.
     """
     net = caffe.NetSpec()
     net[IMAGE_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))

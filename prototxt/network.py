@@ -1,8 +1,11 @@
-"""The mask-pose cascaded CNN (section 3.2, Fig. 3), top to bottom, one function a block.
+"""Describes the mask-pose cascaded CNN (section 3.2, Fig. 3) from top to bottom.
+
+The functions add one block each. The paper's pose stage is five sub-stages, here called pose
+stages; mcc_caffe/paper.py says why their numbers are 2 to 6.
 
 Layers and blobs have the names of the authors' released Caffe files, whose trunk is VGG-19's. A
 caffemodel that was trained with either prototxt therefore loads completely into the other by name.
-VGG-19's weights and most of those of [9] (OpenPose's hand model) load by name as well.
+VGG-19's weights load by name as well, and so do most of OpenPose's hand model ([9] in the paper).
 """
 
 from caffe import NetSpec
@@ -17,6 +20,7 @@ from mcc_caffe.paper import (
     MASK_CLASSES,
     MASK_LABEL_BLOB,
     MASK_LOSS_BLOB,
+    MASK_SCORES_BLOB,
     POSE_STAGES,
     WITHOUT_MASK,
     WITHOUT_POSE,
@@ -46,14 +50,13 @@ TRUNK = (
     ("conv5_1", 512),
     ("conv5_2", 512),
 )
-FEATURE = "conv5_3_CPM"  # F, 128 channels
-MASK_SCORES_BLOB = "conv6_2_CPM"  # the mask's two scores, before the softmax
-FEATURE_AND_MASK = "concat_stage2"  # F+, 130 channels
+FEATURE = "conv5_3_CPM"  # the paper's F, 128 channels
+FEATURE_AND_MASK = "concat_stage2"  # the paper's F+, 130 channels: F and the mask's scores
 GAUSSIAN_FILLER = dict(type="gaussian", std=0.01)
 
 
 def filler(name: str) -> dict:
-    """Return Caffe's weight filler of that name; a gaussian has the release's deviation."""
+    """Return the Caffe filler of a name; "gaussian" has the standard deviation of the release."""
     return GAUSSIAN_FILLER if name == "gaussian" else dict(type=name)
 
 
@@ -84,7 +87,7 @@ def convolution(
 
 
 def relu(net: NetSpec, variant: Variant, blob: str) -> str:
-    """Add an in-place ReLU of the variant's slope; return the name of its blob."""
+    """Add a ReLU with the variant's slope, in place; return the name of its blob."""
     slope = {"negative_slope": variant.negative_slope} if variant.negative_slope else {}
     net[f"relu_{blob}"] = L.ReLU(net[blob], in_place=True, **slope)
     return blob
@@ -117,14 +120,14 @@ def trunk(net: NetSpec, variant: Variant, image: str) -> str:
 
 
 def mask_head(net: NetSpec, features: str) -> str:
-    """Add the mask head, F -> 2 scores by one 1x1 convolution (release); return their name."""
+    """Add the mask head, a 1x1 convolution of F to 2 scores (release); return their blob's name."""
     return convolution(
         net, features, MASK_SCORES_BLOB, MASK_CLASSES, kernel=1, weights=GAUSSIAN_FILLER
     )
 
 
 def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str:
-    """Add a pose stage, `features` -> 22 heatmaps; return their name.
+    """Add a pose stage, which turns `features` into 22 heatmaps; return their blob's name.
 
     It has five 7x7 and two 1x1 convolutions (release).
     """
@@ -152,18 +155,19 @@ def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str
 
 
 def mask_loss(net: NetSpec, variant: Variant, scores: str) -> None:
-    """Add the softmax loss of the mask, summed over cells, averaged over images (Eq. 2)."""
+    """Add the mask's softmax loss (Eq. 2): the sum over the cells, the mean over the images."""
     net[MASK_LOSS_BLOB] = L.SoftmaxWithLoss(
         net[scores],
         net[MASK_LABEL_BLOB],
         name="conv6_2_CPM_loss_mask",
         loss_weight=variant.mask_loss_weight,
-        loss_param=dict(ignore_label=IGNORE_LABEL, normalize=False),  # in Caffe: by the batch size
+        # In Caffe this divides by the batch size alone.
+        loss_param=dict(ignore_label=IGNORE_LABEL, normalize=False),
     )
 
 
 def heatmap_loss(net: NetSpec, variant: Variant, stage: int) -> None:
-    """Add the L2 loss of one stage's heatmaps (Eq. 3), Caffe's sum / (2N)."""
+    """Add the L2 loss of a pose stage's heatmaps (Eq. 3); Caffe divides the sum by 2N."""
     net[stage_loss_blob(stage)] = L.EuclideanLoss(
         net[stage_blob(stage)],
         net[HEATMAPS_BLOB],
@@ -175,14 +179,14 @@ def heatmap_loss(net: NetSpec, variant: Variant, stage: int) -> None:
 def add_network(
     net: NetSpec, variant: Variant, image: str, *, without: str | None = None, train: bool = False
 ) -> None:
-    """Add the network on the blob `image`, with the losses when it is for training.
+    """Add the whole network behind the blob `image`.
 
     Args:
-        net: caffe.NetSpec that holds `image` and, for training, the labels.
-        variant: size of the network and its settings.
-        image: name of the input blob, (N, 3, m, m).
-        without: an ablation of section 4.2 (paper.ABLATIONS) or None.
-        train: add the losses instead of the mask's softmax.
+        net: The net to add to. It holds `image` and, for training, the labels.
+        variant: The size of the network, and its settings.
+        image: The name of the input blob, (N, 3, m, m).
+        without: An ablation of section 4.2 (paper.ABLATIONS), or None for the full network.
+        train: Add the losses instead of the mask's softmax.
     """
     features = trunk(net, variant, image)
     if without != WITHOUT_MASK:

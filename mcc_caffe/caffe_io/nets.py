@@ -9,13 +9,14 @@ from mcc_caffe.paper import ABLATIONS, file_suffix
 
 
 def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> Path:
-    """Find the deploy net of the project that weights belong to.
+    """Find the deploy net of this project that weights belong to.
 
     Args:
-        weights: Caffemodel or packed weights.
+        weights: A caffemodel or packed weights.
         variant: The name of the network's size.
-        without: The stage that an ablation leaves out, "mask" or "pose"; None to look at the
-            layers of the weights.
+        without: The stage that an ablation leaves out, as the option `--without` names it: "mask"
+            or "pose" (not "without_mask", as in `paper.ABLATIONS`). None to decide by the layers
+            that the weights have.
 
     Returns:
         The prototxt of the full net or, where the weights lack layers of it, of the ablation that

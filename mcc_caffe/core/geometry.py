@@ -1,7 +1,10 @@
-"""Letterbox (Eq. 1), affine maps and pyramid windows.
+"""Affine maps, the letterbox (Eq. 1) among them, and the windows of the pyramid.
 
-An affine map is a 2x3 float64 array that takes (x, y, 1) to (x', y'). Pixel centres are integers:
-an image of width w covers x in [-0.5, w - 0.5].
+An affine map is a 2x3 float64 array that takes (x, y, 1) to (x', y'). The centres of pixels have
+integer coordinates: pixel 0 reaches from -0.5 to 0.5, and an image of width w from -0.5 to w - 0.5.
+So a map that scales an image's area by f, as cv2.resize does, is x' = f (x + 0.5) - 0.5
+(`resize_affine`). The paper's letterbox scales the coordinates themselves, x' = f x
+(`letterbox_affine`).
 """
 
 from collections.abc import Sequence
@@ -13,37 +16,42 @@ from mcc_caffe.paper import PYRAMID_CROP, PYRAMID_SMALLEST, STRIDE
 
 
 def letterbox_affine(width: float, height: float, size: int) -> np.ndarray:
-    """Return the map of an image into a square input (section 3.1, Eq. 1).
+    """Return the affine map of an image into a square input (section 3.1, Eq. 1).
 
-    x' = tau x with tau = min(size / width, size / height): the picture starts in the left-top
-    corner, and what it leaves empty is for the caller to fill.
+    The map is x' = tau x with tau = min(size / width, size / height). It puts the picture into the
+    left-top corner. The caller fills the part of the square that stays empty.
 
     Args:
-        width: Of the image, pixels.
-        height: Of the image, pixels.
-        size: The side of the input, pixels.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
+        size: The side of the input in pixels.
     """
     tau = min(size / width, size / height)
     return np.array([[tau, 0, 0], [0, tau, 0]])
 
 
 def resize_affine(x_factor: float, y_factor: float) -> np.ndarray:
-    """Return the map of cv2.resize, which scales an image's area: x' = f (x + 0.5) - 0.5."""
+    """Return the affine map by which cv2.resize moves pixels: x' = f (x + 0.5) - 0.5.
+
+    Args:
+        x_factor: The new width divided by the old one.
+        y_factor: The new height divided by the old one.
+    """
     return np.array([[x_factor, 0, 0.5 * x_factor - 0.5], [0, y_factor, 0.5 * y_factor - 0.5]])
 
 
 def to_cells() -> np.ndarray:
-    """Return the map of input pixels to the cells of the stride-8 maps."""
+    """Return the affine map of input pixels to the cells of the net's maps, 8 x 8 pixels each."""
     return resize_affine(1 / STRIDE, 1 / STRIDE)
 
 
 def translation(x: float, y: float) -> np.ndarray:
-    """Return the map that adds (x, y)."""
+    """Return the affine map that adds (x, y)."""
     return np.array([[1.0, 0, x], [0, 1.0, y]])
 
 
 def compose(*affines: np.ndarray) -> np.ndarray:
-    """Return the map that applies `affines` one after the other, the first one first."""
+    """Return the affine map that applies `affines` one after the other, the first one first."""
     result = np.eye(3)
     for affine in affines:
         result = np.vstack([affine, (0, 0, 1)]) @ result
@@ -51,33 +59,37 @@ def compose(*affines: np.ndarray) -> np.ndarray:
 
 
 def invert(affine: np.ndarray) -> np.ndarray:
-    """Return the inverse map."""
+    """Return the inverse of an affine map."""
     return np.linalg.inv(np.vstack([affine, (0, 0, 1)]))[:2]
 
 
 def apply(affine: np.ndarray, points: np.ndarray | Sequence) -> np.ndarray:
-    """Map points.
+    """Move points by an affine map.
 
     Args:
-        affine: The map.
+        affine: The affine map.
         points: (..., 2) of x, y.
 
     Returns:
-        The mapped points, float64 of the same shape.
+        The moved points, float64 of the same shape.
     """
     return np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
 
 
 def _integer_shrink(affine: np.ndarray) -> int:
-    """Return by which factor the map shrinks, rounded down; 0 where it enlarges."""
+    """Return the factor by which an affine map shrinks, rounded down; 0 where it enlarges."""
     return int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))))
 
 
 def reduction(affine: np.ndarray) -> int:
-    """Return how far a JPEG may be reduced while it is decoded, before it goes through the map.
+    """Return how far a JPEG may be reduced while it is decoded, if `warp` draws it afterwards.
+
+    Args:
+        affine: The affine map that `warp` will draw the image by.
 
     Returns:
-        1, 2, 4 or 8: at 1/1, 1/2, 1/4 or 1/8 of its size the image is still large enough.
+        1, 2, 4 or 8: the greatest divisor of the image's sides that leaves it at least as fine as
+        the result of the warp.
     """
     shrink = _integer_shrink(affine)
     return max((factor for factor in (2, 4, 8) if factor <= shrink), default=1)
@@ -92,22 +104,22 @@ def warp(
     nearest: bool = False,
     reduced: int = 1,
 ) -> np.ndarray:
-    """Draw an image through a map.
+    """Warp an image by an affine map into a square.
 
-    Where the map shrinks by 2 or more, the image is first averaged down by that factor, rounded
-    down, so that nothing is aliased.
+    A map that shrinks by 2 or more would skip pixels. The image is therefore reduced first: by that
+    factor, rounded down, with means over the pixels.
 
     Args:
         image: HxW or HxWxC.
-        affine: The map of image pixels to pixels of the result.
-        size: The side of the result, pixels.
+        affine: The affine map of image pixels to pixels of the result.
+        size: The side of the result in pixels.
         fill: The value of the pixels that the image does not cover.
         nearest: Take the value of the nearest pixel instead of interpolating; for labels.
-        reduced: Where above 1, the map is that of an image so many times larger, of which `image`
-            holds the means of reduced x reduced pixels (see `reduction`).
+        reduced: How many times `image` has been reduced before, in each direction (see
+            `reduction`). Above 1, `affine` is the map of the full-size image.
 
     Returns:
-        size x size or size x size x C, of the image's type.
+        The warped image, size x size or size x size x C, of the image's type.
     """
     shrink = _integer_shrink(affine)
     if shrink >= 2 and not nearest:
@@ -131,18 +143,18 @@ def pyramid_windows(
 ) -> np.ndarray:
     """Draw the windows of the image pyramid (section 3.3).
 
-    Each window is a random crop of the one before it: narrower by 1 px to PYRAMID_CROP of the
-    image's width, and lower in the same proportion. The windows end before the smaller side would
-    fall below PYRAMID_SMALLEST px.
+    Each window is a random crop of the one before it. It is narrower by at least 1 pixel and at
+    most PYRAMID_CROP of the image's width, and its height shrinks in proportion. The pyramid ends
+    before a crop's smaller side would fall below PYRAMID_SMALLEST pixels.
 
     Args:
-        width: Of the image, pixels.
-        height: Of the image, pixels.
-        rng: The source of the draws.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
+        rng: The source of randomness.
         levels: The most windows to draw; None for no limit.
 
     Returns:
-        (L, 4) int64 of x, y, width, height in image pixels; the first is the image itself.
+        (L, 4) int64 of x, y, width, height in image pixels; the first is the whole image.
     """
     x, y, w, h = 0, 0, width, height
     windows = [(x, y, w, h)]

@@ -1,7 +1,8 @@
-"""Heatmaps of keypoints: encode and decode (sections 3.1, 3.3).
+"""Encodes keypoints as heatmaps and decodes heatmaps to keypoints (sections 3.1, 3.3).
 
-K = 21 keypoints have one map each, and the background has one: (K + 1, S, S) with S = m / 8 for an
-input of m x m pixels. Keypoints are (K, 3) of x, y in input pixels and v in {0, 1}.
+Each of the K = 21 keypoints has a map, and so has the background: (K + 1, S, S) with S = m / 8 for
+an input of m x m pixels. Keypoints are (K, 3) of x, y in input pixels and v: 1 where the keypoint
+is labelled, 0 where it is missing.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,12 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, to_cells
 from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_SUM, HEATMAP_COUNT, KEYPOINT_COUNT, STRIDE
 
-# The weights of cv2's bicubic interpolation (a = -0.75) at t between two cells are positive for the
-# two cells beside the pixel and sum to -0.75 t (1 - t) for the two beyond: -n at the least. In two
-# dimensions the negative weights then sum to -2 n (1 + n), and the positive ones to 1 more.
+# Bicubic weights sum to 1, but some are negative: in one dimension at least -n in sum, in two
+# dimensions at least -2n(1+n). A pixel thus exceeds the highest cell by at most 2n(1+n) times the
+# range of the cells. In cv2, n = 0.75 / 4.
 _NEGATIVE = 0.75 / 4
 _OVERSHOOT = 2 * _NEGATIVE * (1 + _NEGATIVE)
-_ROUNDING = 1e-5  # of float32 sums of 16 products, relative to the largest
+_ROUNDING = 1e-5  # the relative error of a float32 sum of 16 products, at most
 
 
 class LevelKeypoints(NamedTuple):
@@ -37,10 +38,10 @@ class LevelKeypoints(NamedTuple):
 def encode(
     keypoints: np.ndarray, cells: int, sigma: float, background: str = BACKGROUND_SUM
 ) -> np.ndarray:
-    """Draw a Gaussian of peak 1 at each keypoint that is present (section 3.1).
+    """Return the heatmaps of keypoints: a Gaussian of peak 1 at each one (section 3.1).
 
     Args:
-        keypoints: (K, 3) of x, y in input pixels and v.
+        keypoints: (K, 3) of x, y in input pixels and v, 1 or 0.
         cells: S, the side of the maps.
         sigma: The Gaussians' standard deviation, cells.
         background: BACKGROUND_SUM for a background of 1 minus the sum of the other maps, which
@@ -66,8 +67,8 @@ def decode(maps: np.ndarray, content: tuple[int, int] | None = None) -> np.ndarr
 
     Args:
         maps: (K + 1, S, S) float32.
-        content: (width, height) in pixels of the left-top part of the input that holds the
-            picture, where to look; None for all of it.
+        content: (width, height) in pixels of the part of the input, from its left-top corner, that
+            holds the picture: only there a maximum counts. None for the whole input.
 
     Returns:
         (K, 3) float64 of x, y in input pixels and confidence.
@@ -82,14 +83,14 @@ def decode(maps: np.ndarray, content: tuple[int, int] | None = None) -> np.ndarr
 def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> LevelKeypoints:
     """Decode each keypoint from the level where its maximum is highest.
 
-    Of equal maxima the first level's counts, and there the first in reading order. The result is
-    that of up-sampling every map, but a map is left out if no pixel of it can reach a maximum that
-    is known already.
+    Where several maxima are equal, the first level's counts, and in that level the first one in
+    reading order. A map is not up-sampled if none of its pixels can exceed a maximum that is
+    already known; the result is the same as if every map were.
 
     Args:
         levels: (L, K + 1, S, S) float32, the heatmaps of L inputs.
-        contents: (width, height) of each input, as `decode` takes it; or (width, height, x, y) of
-            a part that does not start in the left-top corner, with x and y of its own corner.
+        contents: For each input, (width, height) of its content as `decode` takes it; or (width,
+            height, x, y) of a content whose left-top corner is at (x, y).
 
     Raises:
         UserError: The maps are not finite.
@@ -116,7 +117,7 @@ def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> Le
 
 
 def _interpolation_bound(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
-    """Return what no pixel exceeds that is interpolated from cells of `lowest` to `highest`."""
+    """Return the most that a pixel can reach between cells with values of `lowest` to `highest`."""
     rounding = _ROUNDING * np.maximum(np.abs(highest), np.abs(lowest))
     return highest + _OVERSHOOT * (highest - lowest) + rounding
 
@@ -124,7 +125,7 @@ def _interpolation_bound(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
 def _find_peak(
     cells: np.ndarray, width: int, height: int, x: int = 0, y: int = 0
 ) -> tuple[int, int, float]:
-    """Return x, y and value of the maximum in a part of the up-sampled map, given in pixels."""
+    """Up-sample a map by 8; return x, y (pixels) and value of the maximum in a part of it."""
     pixels = cv2.resize(cells, None, fx=STRIDE, fy=STRIDE, interpolation=cv2.INTER_CUBIC)
     pixels = pixels[y : y + height, x : x + width]
     row, column = divmod(int(pixels.argmax()), pixels.shape[1])
@@ -132,12 +133,12 @@ def _find_peak(
 
 
 def trivial_loss(maps: np.ndarray) -> float:
-    """Compute the loss of the answer "joints 0, background 1".
+    """Compute the loss of the trivial answer "joints 0, background 1".
 
     A stage whose loss stays at this value has learnt nothing.
 
     Args:
-        maps: (N, K + 1, S, S), the heatmaps to be learnt.
+        maps: (N, K + 1, S, S), the heatmaps that are to be learnt.
 
     Returns:
         Caffe's EuclideanLoss, the sum of squares / (2 N).
