@@ -98,6 +98,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser(__doc__)
     sets.add_set_argument(parser)
+    sets.add_orientation_argument(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -264,7 +265,7 @@ def draw_suspect(sample: CheckedSample) -> np.ndarray:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parse_arguments(argv)
-    splits = check_splits(sets.open_sets(options.set))
+    splits = check_splits(sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT))
     report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)
     paths = [options.out / REPORT, *draw_suspects(splits, options.out)]

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from data_tools.readers.base import Entry
+from data_tools.readers.shared import exif_orientation
 from data_tools.sets import strip_location
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, SKELETON
@@ -42,6 +43,8 @@ FAULTS = {
     "leak": "the same pixels stand in two splits",
 }
 WARNINGS = {
+    "exif_orientation": "the picture's EXIF orientation says that it is to be turned; the labels "
+    "are taken to speak of the pixels as stored: --orientation upright says otherwise",
     "no_keypoint": "not one keypoint is labelled",
     "outside_mask": f"a keypoint is farther from the mask than {MASK_TOLERANCE:.0%} "
     f"(the wrist {WRIST_TOLERANCE:.0%}) of the keypoint box's longer side, "
@@ -76,7 +79,7 @@ class PictureFacts(NamedTuple):
 
     Attributes:
         size: Width, height in pixels.
-        keypoints: (21, 3) x, y, v.
+        keypoints: (21, 3) x, y, v, as the label has them, also outside the image.
         mask_share: Share of the image that the mask covers, None without a mask.
         digest: Hash of the decoded pixels.
         thumbnail: (256,) float32, grey, of mean 0 and length 1; zero where the image is uniform.
@@ -123,14 +126,21 @@ def check_sample(entry: Entry) -> CheckedSample:
     digest = hashlib.blake2b(
         np.ascontiguousarray(image).data, digest_size=16, salt=b"%dx%d" % (width, height)
     )
+    keypoints = sample.keypoints.copy()
+    for index, x, y in sample.outside:  # which the reader has made missing
+        keypoints[index] = x, y, 1
     picture = PictureFacts(
         size=(width, height),
-        keypoints=sample.keypoints,
+        keypoints=keypoints,
         mask_share=None if mask is None else cv2.countNonZero(mask) / mask.size,
         digest=digest.digest(),
         thumbnail=make_thumbnail(image),
     )
-    return CheckedSample(entry, list(find_faults(width, height, mask, sample.keypoints)), picture)
+    findings = list(find_faults(width, height, mask, keypoints))
+    orientation = exif_orientation(sample.image_bytes)
+    if orientation > 1:
+        findings.append(Finding("exif_orientation", f"it is {orientation} (1 is upright)"))
+    return CheckedSample(entry, findings, picture)
 
 
 def _unusable(entry: Entry, message: str) -> CheckedSample:

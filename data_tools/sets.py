@@ -13,7 +13,9 @@ from pathlib import Path
 from data_tools import readers
 from data_tools.readers.base import Entry
 from mcc_caffe.caffe_io.protobuf import messages
-from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet, key_text
+
+STORED, UPRIGHT = "stored", "upright"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Record(Entry):
     @property
     def location(self) -> str:
         """The set and the record's key, such as `train/00000042_Train_17.jpg`."""
-        return f"{self.samples.folder.name}/{self.samples.keys[self.index].decode()}"
+        return f"{self.samples.folder.name}/{key_text(self.samples.keys[self.index])}"
 
     def sample(self) -> Sample:
         """Read the record; SampleError where it cannot be read."""
@@ -40,6 +42,17 @@ def add_set_argument(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="SET",
         help="source in any format that data_tools.readers reads, LMDB set, or folder of LMDB sets",
+    )
+
+
+def add_orientation_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--orientation`, for commands that read sources, to a command's parser."""
+    parser.add_argument(
+        "--orientation",
+        choices=(STORED, UPRIGHT),
+        default=STORED,
+        help="which pixels a source's labels speak of, where a picture has an EXIF orientation: "
+        "those stored, or those turned as it says (default: stored)",
     )
 
 
@@ -57,11 +70,12 @@ def find_lmdb_folders(folder: Path) -> list[Path]:
     return []
 
 
-def open_sets(folder: str | os.PathLike) -> dict[str, Sequence[Entry]]:
+def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, Sequence[Entry]]:
     """Open a data set of any kind.
 
     Args:
         folder: LMDB set, folder of LMDB sets, or a source that `data_tools.readers` reads.
+        upright: As `data_tools.readers.read_dataset` takes it.
 
     Returns:
         {split: its entries}; an LMDB set's split has the name of its folder.
@@ -72,7 +86,7 @@ def open_sets(folder: str | os.PathLike) -> dict[str, Sequence[Entry]]:
     folder = Path(folder)
     lmdb_folders = find_lmdb_folders(folder)
     if not lmdb_folders:
-        return readers.read_dataset(folder)
+        return readers.read_dataset(folder, upright=upright)
     messages()  # so that a missing Caffe is reported once, here, and not by every record
     sample_sets = {path.name: SampleSet(path) for path in lmdb_folders}
     return {

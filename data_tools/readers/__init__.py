@@ -6,6 +6,7 @@
 `base.py` says what a reader provides; `READERS` is the table of all readers.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -61,12 +62,16 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
     raise UserError(f"{root} holds no data set of these layouts: {layouts}")
 
 
-def read_dataset(root: str | os.PathLike, format: str = AUTO) -> dict[str, Sequence[Entry]]:
+def read_dataset(
+    root: str | os.PathLike, format: str = AUTO, *, upright: bool = False
+) -> dict[str, Sequence[Entry]]:
     """Read the labels of all splits of a data set.
 
     Args:
         root: Folder of the data set, or a JSON file.
         format: A key of READERS, or AUTO.
+        upright: Whether labels speak of pictures turned as their EXIF orientation says. The tools
+            of the formats' authors do not turn them.
 
     Returns:
         {split's name: its entries}.
@@ -76,7 +81,13 @@ def read_dataset(root: str | os.PathLike, format: str = AUTO) -> dict[str, Seque
     """
     reader = READERS[detect_format(root, format)]
     root = Path(root)
-    return {split: reader.read_entries(root, split) for split in reader.find_splits(root)}
+    splits = {split: reader.read_entries(root, split) for split in reader.find_splits(root)}
+    if not upright:
+        return splits
+    return {
+        split: [dataclasses.replace(entry, upright=True) for entry in entries]
+        for split, entries in splits.items()
+    }
 
 
 def choose_original_splits(names: Iterable[str]) -> OriginalSplits:

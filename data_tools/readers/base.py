@@ -20,25 +20,58 @@ A reader has to keep to this:
 - A fault of the whole data set, such as a damaged label file, raises UserError. A fault of one
   sample raises SampleError from `sample()`, so that the other samples stay usable. Both messages
   begin with the file and the record.
-- Keypoints have the order of `mcc_caffe.core.hand.NAMES` and speak of the pixels as they are
-  stored, whatever an EXIF orientation says. A missing keypoint is (-1, -1, 0).
+- Keypoints have the order of `mcc_caffe.core.hand.NAMES`. A missing keypoint is (-1, -1, 0).
+  They speak of the pixels as they are stored, whatever an EXIF orientation says, unless the user
+  says otherwise: `Entry.read_picture` sees to that.
 """
 
 import abc
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from data_tools.readers.shared import read_named_file, turn_upright
 from mcc_caffe.data.samples import Sample
 
 
+@dataclass(frozen=True, kw_only=True)
 class Entry(abc.ABC):
-    """One labelled hand of a data set. It is light: its files are only read by `sample()`."""
+    """One labelled hand of a data set. It is light: its files are only read by `sample()`.
+
+    Attributes:
+        upright: Whether the labels speak of the picture turned as its EXIF orientation says; else
+            of the pixels as they are stored.
+    """
+
+    upright: bool = False
 
     @property
     @abc.abstractmethod
     def location(self) -> str:
         """The file and the record of the label, which begin every message about this entry."""
+
+    @property
+    def group(self) -> str:
+        """A name that entries share which show one picture, or one hand in several versions.
+
+        `--split N/M` puts them into the same set.
+        """
+        return self.location
+
+    def read_picture(self, folder: Path, name: str, *, roots: Sequence[Path] = ()) -> bytes:
+        """Read the picture that the label names, turned upright where `upright` says so.
+
+        Args:
+            folder: The folder that the name starts from.
+            name: What the label says.
+            roots: Other folders below which the file may lie.
+
+        Raises:
+            SampleError: The file cannot be read, or lies elsewhere.
+        """
+        content = read_named_file(folder, name, self.location, roots=roots)
+        return turn_upright(content, self.location) if self.upright else content
 
     @abc.abstractmethod
     def sample(self) -> Sample:

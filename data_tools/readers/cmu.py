@@ -10,6 +10,7 @@ twice. A sample is therefore the crop that Simon et al. train and test on: a squ
 2.2 times the longer side of the keypoints' box.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from data_tools.readers.shared import (
     make_key,
     make_keypoints,
     parse_numbers,
-    read_file,
     read_json,
 )
 from mcc_caffe.core.errors import UserError
@@ -30,6 +30,8 @@ from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("manual_train", "manual_test", "synth1", "synth2", "synth3", "synth4")
 LAYOUT = f"some of {', '.join(SPLITS)}, or what is in one of them: X.jpg and X.json"
+# What follows a picture's name: the person's number, where there is one, and the hand.
+_HAND_ENDING = re.compile(r"(_\d+)?_[lr]$")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class CmuEntry(Entry):
     def location(self) -> str:
         """The label file, such as `manual_train/X.json`."""
         return f"{self.split}/{self.path.name}"
+
+    @property
+    def group(self) -> str:
+        """The split and the picture, which is there once for each hand in it."""
+        return f"{self.split}/{_HAND_ENDING.sub('', self.path.stem)}"
 
     def sample(self) -> Sample:
         """Read the label and crop the hand out of its picture; see `Entry.sample`."""
@@ -61,7 +68,7 @@ class CmuEntry(Entry):
         picture_path = self.path.with_suffix(".jpg")
         sample = Sample(
             make_key(self.split, picture_path.name),
-            read_file(picture_path, self.location),
+            self.read_picture(picture_path.parent, picture_path.name),
             None,
             keypoints,
         )

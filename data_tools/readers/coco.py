@@ -1,9 +1,14 @@
 """Reads COCO-style JSON: files with `images`, `annotations` and `categories`.
 
 `images` have id, file_name, width and height; `annotations` have id, image_id, keypoints, bbox and
-segmentation. Two kinds of files are read: hands of 21 keypoints [x, y, v] in our order, such as
-MMPose's onehand10k_{train,test}.json, and the hands of COCO-WholeBody's persons (`lefthand_kpts`,
-`righthand_kpts`). A keypoint is labelled where v is above 0 (COCO's 1 is hidden, 2 is visible).
+segmentation. Two kinds of files are read: hands of 21 keypoints [x, y, v], such as MMPose's
+onehand10k_{train,test}.json, and the hands of COCO-WholeBody's persons (`lefthand_kpts`,
+`righthand_kpts`). A keypoint is labelled where v is above 0 (COCO's 1 is hidden, 2 is visible). A
+hand without any is no sample.
+
+The keypoints are put into our order by the names that the category gives them. Without names they
+are taken to be in our order. Annotations of other categories than a hand's are passed over. Ids may
+be numbers or text; 7 and "7" are the same. Coordinates are pixels.
 
 The source is one JSON file, or a folder that holds some, in itself or in `annotations/`; each file
 is a split. File names start from the JSON's folder, from the one above, from `images/` in either,
@@ -18,7 +23,10 @@ bounding box, which is all that MMPose's files have, is no mask.
 """
 
 import collections
+import dataclasses
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,18 +34,22 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from data_tools.readers import keypoint_names
 from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
     encode_mask,
+    exif_orientation,
+    exists_as_file,
     frame_sample,
+    image_size,
     make_key,
     make_keypoints,
     parse_numbers,
-    read_file,
     read_json,
 )
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -50,25 +62,38 @@ _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotat
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
 _PROBED_PICTURES = 20  # of a file, that tell where its file names start from
 
+_log = logging.getLogger(__name__)
+
 
 class Hand(NamedTuple):
     """A hand as the file has it, unchecked.
 
     Attributes:
         annotation_id: `id` of the annotation.
-        image_id: `id` of the image.
+        image_id: `id` of the image, as `_id_text` writes it; None where it is no id.
         side: "left" or "right" of a person, "" where the annotation is the hand's own.
         keypoints: 21 x [x, y, v], nested or flat.
         box: x, y, width, height.
         segmentation: Polygons or run lengths, or None.
+        order: Index in `keypoints` of each of our keypoints.
+        fault: Why the hand cannot be used; "" where nothing is known yet.
     """
 
     annotation_id: Any
-    image_id: Any
+    image_id: str | None
     side: str
     keypoints: Any
     box: Any
     segmentation: Any
+    order: Sequence[int] = range(KEYPOINT_COUNT)
+    fault: str = ""
+
+
+class _HandCategory(NamedTuple):
+    """A category of hands, with the index in its keypoints of each of ours."""
+
+    name: str
+    order: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -80,35 +105,51 @@ class CocoEntry(Entry):
     image: dict[str, Any]  # the record of the image
     hand: Hand
     is_alone: bool  # no other hand in the picture
+    root: Path  # what the user gave: pictures lie below it or below `folder`
 
     @property
     def location(self) -> str:
         """The file and the annotation, such as `hands_train.json: annotation 12`."""
         side = self.hand.side and f", {self.hand.side} hand"
-        return f"{self.path.name}: annotation {self.hand.annotation_id}{side}"
+        return f"{self.path.name}: annotation {str(self.hand.annotation_id)[:80]}{side}"
+
+    @property
+    def group(self) -> str:
+        """The file and the picture: all hands of a picture stay together."""
+        return f"{self.path.name}: {self.image.get('file_name')}"
 
     def sample(self) -> Sample:
         """Read the image, and crop the hand where there are several; see `Entry.sample`."""
+        if self.hand.fault:
+            raise SampleError(f"{self.location}: {self.hand.fault}")
         file_name = self.image.get("file_name")
-        if not file_name:
+        if not file_name or not isinstance(file_name, str):
             raise SampleError(f"{self.location}: `images` has no file_name for its image_id")
         points = parse_numbers(
             self.hand.keypoints, (KEYPOINT_COUNT, 3), location=self.location, field="keypoints"
-        )
+        )[list(self.hand.order)]
         keypoints = make_keypoints(points[:, :2], points[:, 2] > 0, self.location)
-        size = self._labelled_size()
-        mask = None
-        if self.hand.segmentation:
-            mask = draw_mask(self.hand.segmentation, size, self.location)
-        parts = [self.path.stem, str(file_name), str(self.hand.annotation_id)]
+        parts = [self.path.stem, file_name, str(self.hand.annotation_id)]
         if self.hand.side:
             parts.append(self.hand.side)
         sample = Sample(
             make_key(*parts),
-            read_file(self.folder / str(file_name), self.location),
-            None if mask is None else encode_mask(mask),
+            self.read_picture(self.folder, file_name, roots=(self.path.parent, self.root)),
+            None,
             keypoints,
         )
+        size, actual = self._labelled_size(), image_size(sample, self.location)
+        if size is not None and size != actual:
+            turned = exif_orientation(sample.image_bytes) > 4 and size == actual[::-1]
+            raise SampleError(
+                f"{self.location}: the image is {actual[0]} x {actual[1]}, "
+                f"the label says {size[0]} x {size[1]}"
+                + (": the label speaks of the upright picture, --orientation upright" * turned)
+            )
+        if self.hand.segmentation:
+            mask = draw_mask(self.hand.segmentation, actual, self.location)
+            if mask is not None:
+                sample = dataclasses.replace(sample, mask_png=encode_mask(mask))
         if self.is_alone:
             return frame_sample(sample, self.location, size=size)
         x, y, width, height = parse_numbers(
@@ -119,41 +160,50 @@ class CocoEntry(Entry):
 
     def _labelled_size(self) -> tuple[int, int] | None:
         """(width, height) that `images` gives, or None where it gives none."""
-        width, height = self.image.get("width"), self.image.get("height")
-        if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-            return width, height
-        return None
+        sides: list[Any] = [self.image.get("width"), self.image.get("height")]
+        if sides == [None, None]:
+            return None
+        for side in sides:
+            if isinstance(side, bool) or not isinstance(side, (int, float)) or not 0 < side < 1e6:
+                raise SampleError(
+                    f"{self.location}: `images` gives it the size {str(sides)[:80]}: "
+                    "width and height in pixels are needed, or neither"
+                )
+        width, height = map(int, sides)
+        if [width, height] != sides:
+            raise SampleError(f"{self.location}: `images` gives it the size {sides}")
+        return width, height
 
 
-def draw_mask(segmentation: Any, size: tuple[int, int] | None, location: str) -> np.ndarray | None:
+def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.ndarray | None:
     """Draw a segmentation as a mask.
 
     Args:
         segmentation: An object of run lengths, or a list of polygons.
-        size: (width, height) of the image in pixels, which polygons need.
+        size: (width, height) of the image in pixels.
         location: File and record, for messages.
 
     Returns:
         HxW uint8 of {0, 1}; None where all polygons are only boxes.
 
     Raises:
-        SampleError: The segmentation is malformed, or the size is missing.
+        SampleError: The segmentation is malformed, or of another size.
     """
     try:
         if isinstance(segmentation, dict):
-            return _draw_run_lengths(segmentation)
-        polygons = [np.array(polygon, np.float32).reshape(-1, 2) for polygon in segmentation]
+            return _draw_run_lengths(segmentation, size)
+        polygons = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
+        for polygon in polygons:
+            # Rasterising takes time with the distance. Real polygons end at the picture's edge.
+            if not (np.abs(polygon) <= 10 * max(size)).all():
+                raise ValueError(f"it goes to {polygon.ravel()[np.abs(polygon).argmax()]}")
         if all(_is_box(polygon) for polygon in polygons):
             return None
-    except (KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise SampleError(
-            f"{location}: the segmentation cannot be read ({error}): "
+            f"{location}: the segmentation cannot be read ({str(error)[:200]}): "
             "polygons or run lengths are needed"
         ) from None
-    if size is None:
-        raise SampleError(
-            f"{location}: `images` has no width and height, which the segmentation needs"
-        )
     mask = np.zeros(size[::-1], np.uint8)
     for polygon in polygons:
         cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], (1,))
@@ -163,14 +213,20 @@ def draw_mask(segmentation: Any, size: tuple[int, int] | None, location: str) ->
 def _is_box(polygon: np.ndarray) -> bool:
     """Tell whether a polygon (N, 2) fills its own bounding box."""
     width, height = np.ptp(polygon, axis=0)
-    return bool(np.isclose(cv2.contourArea(polygon), width * height, rtol=1e-3))
+    return bool(np.isclose(cv2.contourArea(polygon.astype(np.float32)), width * height, rtol=1e-3))
 
 
-def _draw_run_lengths(segmentation: dict[str, Any]) -> np.ndarray:
+def _draw_run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """The mask of runs of 0 and 1 in turn, which start with 0 and go down the columns."""
     height, width = segmentation["size"]
+    if (width, height) != size:
+        raise ValueError(f"its mask is {width} x {height}, the image {size[0]} x {size[1]}")
     counts = segmentation["counts"]
-    runs = _decompress(counts) if isinstance(counts, str) else counts
+    runs = np.array(_decompress(counts) if isinstance(counts, str) else counts)
+    if runs.ndim != 1 or runs.dtype.kind != "i" or (runs < 0).any():
+        raise ValueError("the runs are no whole numbers from 0 on")
+    if runs.astype(float).sum() != width * height:
+        raise ValueError(f"the runs have {runs.astype(float).sum():.0f} pixels")
     flat = np.repeat(np.arange(len(runs)) % 2, runs)
     return flat.reshape(width, height).T.astype(np.uint8)
 
@@ -186,6 +242,8 @@ def _decompress(text: str) -> list[int]:
     value, shift = 0, 0
     for character in text:
         group = ord(character) - ord("0")
+        if not 0 <= group < 64 or shift > 60:
+            raise ValueError(f"{character!r} does not belong into compressed runs")
         value |= (group & 31) << shift
         shift += 5
         if not group & 32:
@@ -220,70 +278,189 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
         records = content.get(name, default) if isinstance(content, dict) else None
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
             raise UserError(f"{path} has no list of objects `{name}`: is it a COCO-style file?")
-    images = {image.get("id"): image for image in content["images"]}
-    hands = [hand for annotation in content["annotations"] for hand in _list_hands(annotation)]
-    if not hands:
-        raise UserError(f"{path} has no annotation of a hand")
-    if not any(hand.side for hand in hands):
-        _check_categories(path, content)
-    records = [images.get(hand.image_id, {}) for hand in hands]
-    folder = _find_image_folder(
-        path, [str(record["file_name"]) for record in records if record.get("file_name")]
-    )
+    images: dict[str | None, list[dict[str, Any]]] = collections.defaultdict(list)
+    for image in content["images"]:
+        same_id = images[_id_text(image.get("id"))]
+        if image.get("file_name") not in [other.get("file_name") for other in same_id]:
+            same_id.append(image)
+    hands = _list_all_hands(path, content)
+    labelled_hands = [_check_image(hand, images) for hand in hands if not _is_unlabelled(hand)]
+    if not labelled_hands:
+        raise UserError(f"{path} has no annotation of a hand with a labelled keypoint")
+    if len(labelled_hands) < len(hands):
+        _log.warning(
+            "%s: passed over %d hands of which no keypoint is labelled",
+            path,
+            len(hands) - len(labelled_hands),
+        )
+    records = [images[hand.image_id][0] if not hand.fault else {} for hand in labelled_hands]
+    names = [record["file_name"] for record in records if isinstance(record.get("file_name"), str)]
+    folder = _find_image_folder(path, names)
+    # A hand without labels is in the picture, too.
     hand_counts = collections.Counter(hand.image_id for hand in hands)
     return [
         CocoEntry(
-            path, folder, record, hand, is_alone=hand_counts[hand.image_id] == 1 and not hand.side
+            path,
+            folder,
+            record,
+            hand,
+            is_alone=hand_counts[hand.image_id] == 1 and not hand.side,
+            root=root if root.is_dir() else root.parent,
         )
-        for record, hand in zip(records, hands)
+        for record, hand in zip(records, labelled_hands)
     ]
 
 
-def _list_hands(annotation: dict[str, Any]) -> list[Hand]:
-    """The hands of an annotation: its own, or those of a person that COCO-WholeBody calls valid."""
-    ids = annotation.get("id"), annotation.get("image_id")
-    if "lefthand_kpts" in annotation or "righthand_kpts" in annotation:
-        return [
-            Hand(
-                *ids,
-                side,
-                annotation.get(f"{side}hand_kpts"),
-                annotation.get(f"{side}hand_box"),
-                None,  # the segmentation is the person's
-            )
-            for side in ("left", "right")
-            if annotation.get(f"{side}hand_valid")
-        ]
-    if annotation.get("iscrowd"):
-        return []
-    fields = (annotation.get(name) for name in ("keypoints", "bbox", "segmentation"))
-    return [Hand(*ids, "", *fields)]
+def _id_text(value: Any) -> str | None:
+    """An id as text, so that 7 and "7" are the same; None where it is neither number nor text."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() if isinstance(value, (int, str)) else None
 
 
-def _check_categories(path: Path, content: dict[str, Any]) -> None:
-    """Raise UserError where the file's keypoints are no hand's, or in another order than ours."""
+def _check_image(hand: Hand, images: dict[str | None, list[dict[str, Any]]]) -> Hand:
+    """Return the hand, with a fault where its image_id is that of no picture or of several."""
+    records = images.get(hand.image_id, []) if hand.image_id is not None else []
+    if hand.fault or len(records) == 1:
+        return hand
+    if not records:
+        return hand._replace(fault="`images` has no file_name for its image_id")
+    names = ", ".join(str(record.get("file_name"))[:80] for record in records[:3])
+    return hand._replace(
+        fault=f"the image_id {hand.image_id} belongs to {len(records)} pictures ({names}), as in "
+        "files that were merged: give each picture an id of its own"
+    )
+
+
+def _is_unlabelled(hand: Hand) -> bool:
+    """Tell whether every v is 0; a broken label is kept, `sample` reports it."""
+    if hand.fault:
+        return False
+    try:
+        points = parse_numbers(hand.keypoints, (KEYPOINT_COUNT, 3), location="", field="")
+    except SampleError:
+        return False
+    return not (points[:, 2] > 0).any()
+
+
+def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
+    """The hands of a file's annotations, whether they are labelled or not."""
+    annotations = content["annotations"]
+    persons = [annotation for annotation in annotations if _is_person(annotation)]
+    others = [annotation for annotation in annotations if not _is_person(annotation)]
+    hands = [hand for annotation in persons for hand in _list_persons_hands(annotation)]
+    categories = content.get("categories", [])
+    hand_categories = _find_hand_categories(path, content, required=not persons)
+    passed_over = 0
+    for annotation in others:
+        if annotation.get("iscrowd"):
+            continue
+        category_id = _id_text(annotation.get("category_id"))
+        fields = (annotation.get(name) for name in ("keypoints", "bbox", "segmentation"))
+        hand = Hand(annotation.get("id"), _id_text(annotation.get("image_id")), "", *fields)
+        if not categories:
+            hands.append(hand)
+        elif category_id in hand_categories:
+            hands.append(hand._replace(order=hand_categories[category_id].order))
+        elif category_id in {_id_text(category.get("id")) for category in categories}:
+            passed_over += 1
+        elif category_id is None and len(categories) == len(hand_categories) == 1:
+            (category,) = hand_categories.values()
+            hands.append(hand._replace(order=category.order))
+        else:
+            fault = f"`categories` has no category_id {annotation.get('category_id')!r}"
+            hands.append(hand._replace(fault=fault[:200]))
+    if passed_over:
+        _log.warning("%s: passed over %d annotations that are no hands", path, passed_over)
+    return hands
+
+
+def _is_person(annotation: dict[str, Any]) -> bool:
+    """Tell whether an annotation is a person of COCO-WholeBody's."""
+    return "lefthand_kpts" in annotation or "righthand_kpts" in annotation
+
+
+def _list_persons_hands(annotation: dict[str, Any]) -> list[Hand]:
+    """The hands of a person that COCO-WholeBody calls valid."""
+    return [
+        Hand(
+            annotation.get("id"),
+            _id_text(annotation.get("image_id")),
+            side,
+            annotation.get(f"{side}hand_kpts"),
+            annotation.get(f"{side}hand_box"),
+            None,  # the segmentation is the person's
+        )
+        for side in ("left", "right")
+        if annotation.get(f"{side}hand_valid")
+    ]
+
+
+def _keypoint_names(path: Path, category: dict[str, Any]) -> list[str]:
+    """The names that a category gives its keypoints; [] where it gives none."""
+    names = category.get("keypoints") or []
+    if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
+        raise UserError(
+            f"{path}: the keypoints of the category {category.get('name')!r} are "
+            f"{str(names)[:80]}: a list of names is needed"
+        )
+    return [str(name) for name in names]
+
+
+def _find_hand_categories(
+    path: Path, content: dict[str, Any], *, required: bool
+) -> dict[str | None, _HandCategory]:
+    """Find the categories that are hands, and the order of their keypoints.
+
+    A category is a hand's where its keypoints have a hand's names, or where it names none and is
+    called a hand or is the only one.
+
+    Returns:
+        {id as text: category}.
+
+    Raises:
+        UserError: A hand's keypoints have names that do not tell their order, or `required` is
+            given and there is no hand.
+    """
     info = content.get("info")
-    if isinstance(info, dict) and info.get("description") == "RHD":
+    if required and isinstance(info, dict) and info.get("description") == "RHD":
         raise UserError(
             f"{path} is MMPose's file of RHD, whose fingers run from tip to base whatever its "
             "names say: give the folder of RHD itself"
         )
-    for category in content.get("categories", []):
-        names = category.get("keypoints") or []
-        if names and len(names) != KEYPOINT_COUNT:
-            raise UserError(
-                f"{path}: the category {category.get('name')!r} has {len(names)} keypoints, "
-                f"only hands of {KEYPOINT_COUNT} and COCO-WholeBody's are read"
-            )
-        # MMPose numbers a finger's joints in its names. The last character tells the order.
-        joints = [str(name)[-1:] for name in names]
-        joint_counts = collections.Counter(joint for joint in joints if joint.isdecimal())
-        if list(joint_counts.values()) == [5] * 4 and joints[1:] != 5 * sorted(joint_counts):
-            raise UserError(
-                f"{path}: the keypoints of the category {category.get('name')!r} are "
-                f"{', '.join(map(str, names[:6]))}, ...: "
-                "the wrist and then each finger from base to tip is needed"
-            )
+    categories = content.get("categories", [])
+    hands: dict[str | None, _HandCategory] = {}
+    ids: set[str | None] = set()
+    for category in categories:
+        name, names = str(category.get("name"))[:80], _keypoint_names(path, category)
+        category_id = _id_text(category.get("id"))
+        if category_id in ids:
+            raise UserError(f"{path}: two categories have the id {category_id}: number them anew")
+        ids.add(category_id)
+        is_called_hand = "hand" in name.lower() or len(categories) == 1
+        order: Sequence[int] | None = keypoint_names.find_order(names)
+        if order is None and is_called_hand:
+            if not names or (len(names) == KEYPOINT_COUNT and keypoint_names.say_nothing(names)):
+                order = range(KEYPOINT_COUNT)
+            elif required and len(names) == KEYPOINT_COUNT:
+                raise UserError(
+                    f"{path}: the keypoints of the category {name!r} are "
+                    f"{', '.join(name[:40] for name in names[:6])}, ...: these names do not say "
+                    f"which of a hand's they are: call them {', '.join(NAMES[:3])}, ..."
+                )
+        if order is not None:
+            hands[category_id] = _HandCategory(name, order)
+    if required and categories and not hands:
+        described = ", ".join(
+            f"{str(category.get('name'))[:40]!r} has {len(_keypoint_names(path, category))} "
+            "keypoints"
+            for category in categories[:5]
+        )
+        raise UserError(
+            f"{path}: the category {described}: "
+            f"only hands of {KEYPOINT_COUNT} and COCO-WholeBody's are read"
+        )
+    return hands
 
 
 def _find_image_folder(path: Path, names: list[str]) -> Path:
@@ -291,13 +468,13 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
     names = names[:_PROBED_PICTURES]
     here = path.absolute().parent
     for folder in (here, here / "images", here.parent, here.parent / "images"):
-        if any((folder / name).is_file() for name in names):
+        if any(exists_as_file(folder / name) for name in names):
             return folder
     others = [
         folder
         for parent in (here, here.parent)
         for folder in sorted(parent.iterdir())
-        if folder.is_dir() and any((folder / name).is_file() for name in names)
+        if folder.is_dir() and any(exists_as_file(folder / name) for name in names)
     ]
     if len(others) == 1:
         return others[0]

@@ -3,8 +3,8 @@
 `{training,evaluation}/rgb/%08d.jpg` are the pictures, `{training,evaluation}/mask/%08d.jpg` the
 masks, `{training,evaluation}_K.json` the 3 x 3 cameras and `{training,evaluation}_xyz.json` the
 labels: 21 x [x, y, z] in our order, without visibility. The pictures of `training` are four
-versions of the same hands one after another: picture i has label and mask i modulo the number of
-labels, 32,560. The labels of the evaluation came out later, without masks.
+versions of the same hands one after another: picture i has label and mask i modulo 32,560, also
+where a set has only some of them. The labels of the evaluation came out later, without masks.
 
 A keypoint is K xyz, divided by its third coordinate. One that falls outside the picture is missing.
 """
@@ -34,6 +34,7 @@ LAYOUT = (
     "training_K.json and training_xyz.json (or the evaluation's), with training/rgb and "
     "training/mask"
 )
+HANDS = 32560  # of the training split; picture i shows hand i modulo this number
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,27 @@ class FreihandEntry(Entry):
         """The picture, such as `training/rgb/00000012.jpg`."""
         return "/".join(self.picture_path.parts[-3:])
 
+    @property
+    def group(self) -> str:
+        """The split and the hand's number: the versions of a hand stay together."""
+        split_folder, stem = self.picture_path.parent.parent, self.picture_path.stem
+        if not stem.isdecimal():
+            return self.location
+        return f"{split_folder.name}/{_label_index(split_folder.name, int(stem))}"
+
     def sample(self) -> Sample:
         """Read the picture and its mask, and project its label; see `Entry.sample`."""
         if not self.picture_path.stem.isdecimal():
             raise SampleError(
                 f"{self.location}: the name is no number, which would say where its label is"
             )
-        index = int(self.picture_path.stem) % len(self.hands)
+        split_folder = self.picture_path.parent.parent
+        index = _label_index(split_folder.name, int(self.picture_path.stem))
+        if index >= len(self.hands):
+            raise SampleError(
+                f"{self.location}: its label is number {index}, the label files have "
+                f"{len(self.hands)}: pictures keep FreiHAND's own numbers"
+            )
         camera = parse_numbers(
             self.cameras[index], (3, 3), location=self.location, field=f"K of label {index}"
         )
@@ -66,7 +81,6 @@ class FreihandEntry(Entry):
             field=f"xyz of label {index}",
         )
         projection = project(camera, hand)
-        split_folder = self.picture_path.parent.parent
         mask_png = None
         if (split_folder / "mask").is_dir():
             name = f"{index:08d}.jpg"
@@ -74,11 +88,16 @@ class FreihandEntry(Entry):
             mask_png = binarize_mask(mask_bytes, f"{self.location}: mask/{name}")
         sample = Sample(
             make_key(split_folder.name, self.picture_path.name),
-            read_file(self.picture_path, self.location),
+            self.read_picture(self.picture_path.parent, self.picture_path.name),
             mask_png,
             make_keypoints(projection.xy, projection.in_front, self.location),
         )
         return frame_sample(sample, self.location)
+
+
+def _label_index(split: str, number: int) -> int:
+    """The index of a picture's label and mask, by the picture's number."""
+    return number % HANDS if split == SPLITS[0] else number
 
 
 class Projection(NamedTuple):

@@ -1,6 +1,7 @@
 """Reads OneHand10K in its original layout.
 
-`{Train,Test}/source/N.jpg` are the pictures, `{Train,Test}/mask/N.png` the masks, and
+`{Train,Test}/source/N.jpg` are the pictures, `{Train,Test}/mask/N.png` the masks (of a picture in
+a sub-folder of source/, in the same sub-folder of mask/), and
 `{Train,Test}/label_joint.txt` has one line for each picture.
 
 A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no header. A missing
@@ -9,6 +10,8 @@ speak of the pixels as stored, whatever the EXIF orientation. A split without a 
 no masks; where there is one, every picture needs its own.
 """
 
+import collections
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -17,7 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools.readers.base import Entry
-from data_tools.readers.shared import binarize_mask, make_key, make_keypoints, read_file
+from data_tools.readers.shared import (
+    binarize_mask,
+    frame_sample,
+    image_size,
+    make_key,
+    make_keypoints,
+    read_named_file,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -25,6 +35,7 @@ from mcc_caffe.paper import KEYPOINT_COUNT
 SPLITS = ("Train", "Test")
 LABELS = "label_joint.txt"
 FIELDS = 4 + 2 * KEYPOINT_COUNT
+MAX_NUMBER = 10**6  # in a label line: more pixels no picture has on a side
 LAYOUT = f"Train/{LABELS} or Test/{LABELS}, with source/ and mask/ beside"
 
 
@@ -56,6 +67,7 @@ class OneHand10KEntry(Entry):
     folder: Path  # of the split
     number: int  # of the line, from 1
     line: str
+    shares_mask: bool = False  # with a picture whose name differs only in its ending
 
     @property
     def location(self) -> str:
@@ -65,18 +77,24 @@ class OneHand10KEntry(Entry):
     def sample(self) -> Sample:
         """Parse the line and read its picture and mask; see `Entry.sample`."""
         name, size, keypoints = self._parse()
-        image_bytes = read_file(self.folder / "source" / name, self.location)
-        mask_png = None
+        image_bytes = self.read_picture(self.folder / "source", name)
+        sample = Sample(make_key(self.folder.name, name), image_bytes, None, keypoints)
         if (self.folder / "mask").is_dir():
-            path = self.folder / "mask" / f"{PurePath(name).stem}.png"
-            mask_bytes = read_file(path, self.location)
-            mask_png = binarize_mask(mask_bytes, f"{self.location}: {path.name}")
-        sample = Sample(make_key(self.folder.name, name), image_bytes, mask_png, keypoints)
-        self._check_size("image", sample.image(), size)
-        mask = sample.mask()
-        if mask is not None:
-            self._check_size("mask", mask, size)
-        return sample
+            mask_name = _mask_name(name)
+            if self.shares_mask:
+                raise SampleError(
+                    f"{self.location}: mask/{mask_name} would be the mask of other pictures too, "
+                    f"whose names differ from {name} only in their ending: rename them"
+                )
+            mask_bytes = read_named_file(self.folder / "mask", mask_name, self.location)
+            location = f"{self.location}: mask/{mask_name}"
+            if (image := image_size(sample, self.location)) != size:
+                raise SampleError(
+                    f"{self.location}: the image is {image[0]} x {image[1]}, "
+                    f"the label says {size[0]} x {size[1]}"
+                )
+            sample = dataclasses.replace(sample, mask_png=binarize_mask(mask_bytes, location, size))
+        return frame_sample(sample, self.location, size=size)
 
     def _parse(self) -> Label:
         """Return the fields of the line; SampleError names the field that is wrong."""
@@ -90,23 +108,23 @@ class OneHand10KEntry(Entry):
         for position, text in enumerate(fields[1:], start=2):
             try:
                 numbers.append(int(text))
+                if abs(numbers[-1]) > MAX_NUMBER:
+                    raise ValueError
             except ValueError:
                 raise SampleError(
-                    f"{self.location}: field {position} is {text.strip()!r}, an integer is needed"
+                    f"{self.location}: field {position} is {text.strip()[:40]!r}, "
+                    f"an integer is needed, at most {MAX_NUMBER}"
                 ) from None
         width, height = numbers[:2]
         xy = np.array(numbers[3:], np.float32).reshape(KEYPOINT_COUNT, 2)
         keypoints = make_keypoints(xy, (xy != -1).all(axis=1), self.location)
         return Label(fields[0].strip(), (width, height), keypoints)
 
-    def _check_size(self, name: str, picture: np.ndarray, labelled: tuple[int, int]) -> None:
-        """Raise SampleError where the picture's (width, height) is not the label's."""
-        height, width = picture.shape[:2]
-        if (width, height) != labelled:
-            raise SampleError(
-                f"{self.location}: the {name} is {width} x {height}, "
-                f"the label says {labelled[0]} x {labelled[1]}"
-            )
+
+def _mask_name(name: str) -> str:
+    """The path below mask/ of the mask of a picture, given its path below source/."""
+    path = PurePath(name)
+    return str(path.parent / f"{path.stem}.png")
 
 
 def find_splits(root: Path) -> list[str]:
@@ -123,9 +141,11 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
             f"{path} was not found: give the folder that holds OneHand10K's Train and Test"
         )
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    name_by_line = [line.partition(",")[0].strip() for line in lines]
+    mask_counts = collections.Counter(map(_mask_name, set(name_by_line)))
     entries = [
-        OneHand10KEntry(folder, number, line)
-        for number, line in enumerate(lines, start=1)
+        OneHand10KEntry(folder, number, line, shares_mask=mask_counts[_mask_name(name)] > 1)
+        for number, (line, name) in enumerate(zip(lines, name_by_line), start=1)
         if line.strip()
     ]
     if not entries:

@@ -63,6 +63,11 @@ class RhdEntry(Entry):
         """The file, the picture and the hand, such as `anno_training.pickle: 12, left hand`."""
         return f"anno_{self.folder.name}.pickle: {self.number}, {HANDS[self.hand]} hand"
 
+    @property
+    def group(self) -> str:
+        """The split and the picture's number: both hands of a picture stay together."""
+        return f"{self.folder.name}/{self.number}"
+
     def keypoints(self) -> np.ndarray:
         """Return (21, 3) x, y, v in our order; SampleError where the pickle has something else."""
         hands = parse_numbers(
@@ -82,7 +87,7 @@ class RhdEntry(Entry):
             mask_png = encode_mask((parts >= first) & (parts <= last))
         sample = Sample(
             make_key(self.folder.name, f"{self.number:05d}", HANDS[self.hand]),
-            read_file(self.folder / "color" / name, self.location),
+            self.read_picture(self.folder / "color", name),
             mask_png,
             keypoints,
         )

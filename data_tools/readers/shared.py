@@ -5,15 +5,21 @@ In every function `location` names a file and its line or record, and begins eve
 
 import dataclasses
 import hashlib
+import io
 import json
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
 from mcc_caffe.data.samples import Sample, SampleError
 
 # Side of a hand's crop, as a multiple of the longer side of its keypoints' box (Simon et al. 2017,
@@ -21,9 +27,23 @@ from mcc_caffe.data.samples import Sample, SampleError
 KEYPOINT_BOX_FACTOR = 2.2
 HAND_BOX_FACTOR = 1.5  # the same, for a box that was drawn around the whole hand
 
+MAX_FILE_BYTES = 256 << 20  # of a picture or a mask; photographs have far fewer
+
 _KEY_BYTES = 400  # LMDB takes 511, and SampleWriter puts a number of 9 characters before the key
 # One bit a pixel, which is read five times as fast as eight.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 6)
+
+# What turns the stored pixels upright, by EXIF orientation.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
+}
 
 
 class Box(NamedTuple):
@@ -45,11 +65,85 @@ class _Window(NamedTuple):
 
 
 def read_file(path: Path, location: str) -> bytes:
-    """Return a file's bytes; SampleError where it cannot be read."""
+    """Return a file's bytes; SampleError where it is no file of a picture's size or is unreadable.
+
+    A pipe or a device would block or never end, so only regular files are opened.
+    """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SampleError(
+                f"{location}: {path} is no regular file: put the picture itself there"
+            )
+        if status.st_size > MAX_FILE_BYTES:
+            raise SampleError(
+                f"{location}: {path} has {status.st_size} bytes, "
+                f"{MAX_FILE_BYTES} are admitted: save the picture smaller"
+            )
         return path.read_bytes()
     except OSError as error:
         raise SampleError(f"{location}: {path} cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a null byte or half of a surrogate pair in the name
+        raise SampleError(f"{location}: {str(path)!r} cannot be a file's name ({error})") from None
+
+
+def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[Path] = ()) -> bytes:
+    """Read a file that a label names; as `read_file`.
+
+    A label must not fetch files from elsewhere on the machine into a data set. Links are followed:
+    whoever wants pictures from elsewhere links their folder.
+
+    Args:
+        folder: The folder that the name starts from.
+        name: What the label says.
+        location: File and record, for messages.
+        roots: Other folders below which the file may lie.
+
+    Raises:
+        SampleError: The file lies elsewhere or cannot be read.
+    """
+    path = Path(os.path.abspath(folder / name))
+    if not any(path.is_relative_to(os.path.abspath(root)) for root in (folder, *roots)):
+        raise SampleError(
+            f"{location}: the picture {name!r} lies outside the set's folder {folder}: "
+            "link or copy its folder into the set"
+        )
+    return read_file(folder / name, location)
+
+
+def exif_orientation(content: bytes) -> int:
+    """Return the EXIF orientation of a picture's file, 1 to 8; 1, as stored, where it has none."""
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as picture:
+            orientation = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's plugins raise whatever a damaged header leads them to
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def turn_upright(content: bytes, location: str) -> bytes:
+    """Turn a picture as its EXIF orientation says.
+
+    Args:
+        content: The bytes of the picture's file.
+        location: File and record, for messages.
+
+    Returns:
+        A PNG without orientation; the same bytes where nothing is to be turned.
+
+    Raises:
+        SampleError: The picture cannot be decoded.
+    """
+    orientation = exif_orientation(content)
+    if orientation == 1:
+        return content
+    stored = Sample(location, content, None, np.empty(0)).image()
+    return cv2.imencode(".png", np.ascontiguousarray(_UPRIGHT[orientation](stored)))[1].tobytes()
+
+
+def exists_as_file(path: Path) -> bool:
+    """Tell whether a path is a file; False for names that no file can have."""
+    return os.path.isfile(path)
 
 
 def read_json(path: Path) -> Any:
@@ -58,6 +152,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise UserError(f"{path} nests its values too deep: is it a label file?") from None
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): is the file complete?") from None
 
@@ -79,7 +175,7 @@ def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: 
     """
     try:
         array = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         array = None
     if values is not None and array is not None and array.size == np.prod(shape):
         return array.reshape(shape)
@@ -104,11 +200,16 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
         (21, 3) float32 of x, y, v; a keypoint that is not labelled is (-1, -1, 0).
 
     Raises:
-        SampleError: A labelled keypoint is not finite.
+        SampleError: A labelled keypoint is not finite, or the keypoints are shares of the picture's
+            sides instead of pixels.
     """
-    keypoints = np.where(labelled[:, None], np.column_stack([xy, labelled]), (-1, -1, 0)).astype(
-        np.float32
-    )
+    if np.count_nonzero(labelled) > 1 and (np.abs(xy[labelled]) <= 1).all():
+        raise SampleError(
+            f"{location}: all keypoints lie between -1 and 1: pixels are needed, "
+            "multiply them by the picture's width and height"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+        keypoints = _mark_missing(xy, labelled)
     finite = np.isfinite(keypoints).all(axis=1)
     if not finite.all():
         index = int(np.flatnonzero(~finite)[0])
@@ -116,6 +217,13 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
             f"{location}: keypoint {index} is labelled but its place is {xy[index].tolist()}"
         )
     return keypoints
+
+
+def _mark_missing(xy: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Return (21, 3) float32 of x, y, v, where what is not labelled is (-1, -1, 0)."""
+    return np.where(labelled[:, None], np.column_stack([xy, labelled]), (-1, -1, 0)).astype(
+        np.float32
+    )
 
 
 def bound_keypoints(keypoints: np.ndarray, location: str) -> Box:
@@ -126,20 +234,19 @@ def bound_keypoints(keypoints: np.ndarray, location: str) -> Box:
     return Box(*xy.min(axis=0).tolist(), *xy.max(axis=0).tolist())
 
 
-def decode_mask(data: bytes, location: str) -> np.ndarray:
-    """Decode a mask's file as it is stored: an EXIF orientation is ignored, as the image's is.
+def decode_mask(data: bytes, location: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode a mask's file; see `mcc_caffe.data.mask_files.decode_mask_values`.
 
     Returns:
-        HxW uint8, grey.
+        HxW, the file's values.
 
     Raises:
-        SampleError: The bytes are no picture.
+        SampleError: The bytes are no picture, or one of another size.
     """
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-    mask = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    if mask is None:
-        raise SampleError(f"{location}: the mask ({len(data)} bytes) cannot be decoded")
-    return mask
+    try:
+        return decode_mask_values(data, size)
+    except MaskError as error:
+        raise SampleError(f"{location}: {error}") from None
 
 
 def encode_mask(hand: np.ndarray) -> bytes:
@@ -147,16 +254,28 @@ def encode_mask(hand: np.ndarray) -> bytes:
     return cv2.imencode(".png", np.where(hand, 255, 0).astype(np.uint8), _PNG_OPTIONS)[1].tobytes()
 
 
-def binarize_mask(data: bytes, location: str) -> bytes:
-    """Return the PNG of {0, 255} of a mask's file, whose values may be anything.
-
-    They may be {0, 1}, blurred or coloured: what is above half of the maximum is hand.
+def binarize_mask(data: bytes, location: str, size: tuple[int, int] | None = None) -> bytes:
+    """Return the PNG of {0, 255} of a mask's file, by the rule of `mcc_caffe.data.mask_files`.
 
     Raises:
-        SampleError: The bytes are no picture.
+        SampleError: The bytes are no picture, one of another size, or their meaning is unclear.
     """
-    mask = decode_mask(data, location)
-    return encode_mask(mask > mask.max() / 2)
+    try:
+        return encode_mask(hand_pixels(decode_mask_values(data, size)))
+    except MaskError as error:
+        raise SampleError(f"{location}: {error}") from None
+
+
+def image_size(sample: Sample, location: str) -> tuple[int, int]:
+    """Return the (width, height) of a sample's image, from its header where that is possible."""
+    try:
+        size = header_size(sample.image_bytes)
+    except UserError as error:
+        raise SampleError(f"{location}: {error}") from None
+    if size is None:
+        height, width = sample.image().shape[:2]
+        return width, height
+    return size
 
 
 def make_key(*parts: str) -> str:
@@ -196,12 +315,13 @@ def frame_sample(
     Raises:
         SampleError: The sizes disagree, or the box lies outside the image.
     """
-    image, mask = sample.image(), sample.mask()
-    height, width = image.shape[:2]
+    width, height = image_size(sample, location)
     if size is not None and size != (width, height):
         raise SampleError(
             f"{location}: the image is {width} x {height}, the label says {size[0]} x {size[1]}"
         )
+    image, mask = sample.image(), sample.mask()
+    height, width = image.shape[:2]
     if mask is not None and mask.shape != (height, width):
         raise SampleError(
             f"{location}: the mask is {mask.shape[1]} x {mask.shape[0]}, "
@@ -217,9 +337,15 @@ def frame_sample(
             )
     left, top, right, bottom = window
     xy = sample.keypoints[:, :2] - (left, top)
-    inside = ((xy >= -0.5) & (xy < (right - left - 0.5, bottom - top - 0.5))).all(axis=1)
-    labelled = inside & (sample.keypoints[:, 2] > 0)
-    sample = dataclasses.replace(sample, keypoints=make_keypoints(xy, labelled, location))
+    is_labelled = sample.keypoints[:, 2] > 0
+    outside = is_labelled & ~_lie_inside(sample.keypoints[:, :2], width, height)
+    sample = dataclasses.replace(
+        sample,
+        keypoints=_mark_missing(xy, is_labelled & _lie_inside(xy, right - left, bottom - top)),
+        outside=tuple(
+            (index, *sample.keypoints[index, :2].tolist()) for index in np.flatnonzero(outside)
+        ),
+    )
     if (right - left, bottom - top) == (width, height):
         return sample
     pixels = np.s_[top:bottom, left:right]
@@ -228,6 +354,12 @@ def frame_sample(
         image_bytes=cv2.imencode(".png", image[pixels])[1].tobytes(),
         mask_png=None if mask is None else encode_mask(mask[pixels]),
     )
+
+
+def _lie_inside(xy: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Tell which (N, 2) points lie on pixels, whose centres are integers."""
+    inside = (xy >= -0.5) & (xy < np.array([width - 0.5, height - 0.5]))
+    return np.asarray(inside.all(axis=1))
 
 
 def _square_around(box: Sequence[float], factor: float, width: int, height: int) -> _Window:

@@ -13,6 +13,8 @@ and `info.json`, which says how the set was made. `mcc_caffe.data.writers` write
 
 import io
 import json
+import os
+import struct
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,14 @@ _DECODING_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
+# The part of an LMDB's state that `_check_length` reads. Behind the page's header of 16 bytes come
+# a magic number, version, address and size of the map, two descriptions of databases of 48 bytes
+# (the first begins with the page size), the last page's number and the transaction's.
+_STATE = struct.Struct("=I20xI92xQQ")
+_STATE_OFFSET, _LMDB_MAGIC = 16, 0xBEEFC0DE
+
+_MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+
 
 class SampleError(UserError):
     """A sample that cannot be used; the message names it and says why."""
@@ -50,12 +60,15 @@ class Sample:
         image_bytes: The encoded image file.
         mask_png: PNG of the hand mask, of the image's size, {0, 255}; None without a mask.
         keypoints: (21, 3) float32 of x, y in image pixels and v in {0, 1}; missing: (-1, -1, 0).
+        outside: (keypoint's index, x, y) of each that the label puts outside the image, which is
+            why it is missing. A reader tells it for `data_tools.check`; it is not stored.
     """
 
     key: str
     image_bytes: bytes
     mask_png: bytes | None
     keypoints: np.ndarray
+    outside: tuple[tuple[int, float, float], ...] = ()
 
     def image(self, reduced: int = 1) -> np.ndarray:
         """Decode the image. An EXIF orientation is ignored, as OneHand10K's labels ignore it.
@@ -91,11 +104,18 @@ class Sample:
             HxW uint8 of {0, 1}; None where the sample has no mask.
 
         Raises:
-            SampleError: The mask cannot be decoded.
+            SampleError: The mask cannot be decoded, or its values are not {0, 255}.
         """
         if self.mask_png is None:
             return None
-        return (self._decode(self.mask_png, "mask", cv2.IMREAD_GRAYSCALE) >= 128).view(np.uint8)
+        values = self._decode(self.mask_png, "mask", _MASK_FLAGS)
+        hand = values >= 128
+        if not hand.any() and values.any():
+            raise SampleError(
+                f"{self.key}: the mask has values up to {values.max()}, 0 and 255 are needed: "
+                "write it with data_tools.readers.shared.binarize_mask"
+            )
+        return hand.view(np.uint8)
 
     def _decode(self, content: bytes, kind: str, flags: int) -> np.ndarray:
         """Decode a picture; the error calls it by its kind."""
@@ -148,6 +168,38 @@ class Sample:
         return Sample(key, image_datum.data, annotation_datum.data or None, keypoints)
 
 
+def key_text(key: bytes) -> str:
+    """Return an LMDB key as text; bytes that are not UTF-8 are written out."""
+    return key.decode("utf-8", "backslashreplace")
+
+
+def _check_length(path: Path) -> None:
+    """Raise UserError where an LMDB's data.mdb is shorter than the pages that it says it has.
+
+    LMDB maps the file into memory, and a missing page would end the process without a word. Both of
+    the first two pages hold an LMDB's state; the one with the later transaction counts.
+    """
+    states: list[tuple[int, int, int]] = []
+    with open(path, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        for number in range(2):
+            page_size = states[0][0] if states else 0
+            file.seek(number * page_size)
+            content = file.read(_STATE_OFFSET + _STATE.size)[_STATE_OFFSET:]
+            if len(content) == _STATE.size:
+                magic, size, last_page, transaction = _STATE.unpack(content)
+                if magic == _LMDB_MAGIC:
+                    states.append((size, last_page, transaction))
+    if not states:
+        raise UserError(f"{path} is no LMDB, or its start is damaged: build the set again")
+    page_size, last_page, _ = max(states, key=lambda state: state[2])
+    needed = (last_page + 1) * page_size
+    if length < needed:
+        raise UserError(
+            f"{path} has {length} of its {needed} bytes: copy it again, or build the set again"
+        )
+
+
 # LMDB forbids to open a database twice in one process: the open ones that are in use, by path.
 _OPEN_DATABASES: weakref.WeakValueDictionary[str, lmdb.Environment] = weakref.WeakValueDictionary()
 
@@ -175,8 +227,13 @@ class SampleSet:
         self.folder = Path(folder)
         self._images = self._open_database(IMAGES)
         self._annotations = self._open_database(ANNOTATIONS)
-        with self._images.begin() as transaction:
-            self.keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+        try:
+            with self._images.begin() as transaction:
+                self.keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
+        except lmdb.Error as error:
+            raise UserError(
+                f"the LMDB {self.folder / IMAGES} is damaged ({error}): build the set again"
+            ) from None
         if not self.keys:
             raise UserError(
                 f"the set {self.folder} is empty: "
@@ -194,6 +251,7 @@ class SampleSet:
         resolved = str(path.resolve())
         database = _OPEN_DATABASES.get(resolved)
         if database is None:
+            _check_length(path / "data.mdb")
             try:
                 database = lmdb.open(resolved, readonly=True, lock=False, readahead=False)
             except lmdb.Error as error:
@@ -204,19 +262,30 @@ class SampleSet:
         return database
 
     def info(self) -> dict[str, Any]:
-        """Read the set's `info.json`."""
-        return json.loads((self.folder / INFO).read_text())
+        """Read the set's `info.json`.
+
+        Raises:
+            UserError: It is missing or no JSON object.
+        """
+        path = self.folder / INFO
+        try:
+            info = json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read ({error}): build the set again") from None
+        if not isinstance(info, dict):
+            raise UserError(f"{path} is no JSON object: build the set again")
+        return info
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        key = self.keys[index]
+        key, name = self.keys[index], key_text(self.keys[index])
         try:
             with self._images.begin() as images, self._annotations.begin() as annotations:
                 image, annotation = images.get(key), annotations.get(key)
         except lmdb.Error as error:
-            raise SampleError(f"{key.decode()}: the LMDB record cannot be read ({error})") from None
+            raise SampleError(f"{name}: the LMDB record cannot be read ({error})") from None
         if image is None or annotation is None:
-            raise SampleError(f"{key.decode()}: the record is missing in {self.folder}")
-        return Sample.from_datums(key.decode(), image, annotation)
+            raise SampleError(f"{name}: the record is missing in {self.folder}")
+        return Sample.from_datums(name, image, annotation)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import Sample, SampleError, SampleSet
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleError, SampleSet
 from mcc_caffe.data.writers import SampleWriter
-from tests.support.hands import turned_jpeg, write_set
+from tests.support.commands import run
+from tests.support.hands import HEIGHT, WIDTH, hand, turned_jpeg, write_set
 
 
 def test_a_set_gives_back_what_was_written(drawn_samples, drawn_set):
@@ -139,3 +140,49 @@ def test_a_damaged_record_is_named(tmp_path, drawn_samples):
 
 def test_info_is_json(drawn_set):
     assert json.loads((drawn_set / "info.json").read_text())["format"] == 1
+
+
+def test_a_cut_lmdb_is_an_error_before_it_is_mapped(tmp_path):
+    """LMDB itself dies of a bus error when it touches a page behind the file's end."""
+    folder = write_set(tmp_path / "set", [hand(number) for number in range(4)])
+    for name in (IMAGES, ANNOTATIONS):
+        path = folder / name / "data.mdb"
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(
+            UserError, match=f"data.mdb has {len(content) // 2} of its [0-9]+ bytes"
+        ):
+            SampleSet(folder)
+        done = run("data_tools.check", folder, "--out", tmp_path / "check")
+        assert done.returncode == 2 and "copy it again, or build the set again" in done.stderr
+        path.write_bytes(content)
+    assert len(SampleSet(folder)) == 4
+
+
+def test_a_key_that_is_no_text_is_read(tmp_path):
+    folder = write_set(tmp_path / "set", [hand(0)])
+    for name in (IMAGES, ANNOTATIONS):
+        with lmdb.open(str(folder / name)) as database, database.begin(write=True) as transaction:
+            ((_, record),) = list(transaction.cursor())
+            transaction.put(b"\xff\xfe", record)
+    samples = SampleSet(folder)
+    assert samples[1].key == "\\xff\\xfe" and samples[1].image_bytes == hand(0).image_bytes
+
+
+@pytest.mark.parametrize("content", [None, b"[1]", b"{", b"\xff"])
+def test_a_record_of_the_build_that_cannot_be_read_is_an_error(tmp_path, content):
+    folder = write_set(tmp_path / "set", [hand(0)])
+    (folder / "info.json").unlink()
+    if content is not None:
+        (folder / "info.json").write_bytes(content)
+    with pytest.raises(UserError, match="info.json .*build the set again"):
+        SampleSet(folder).info()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_stored_mask_of_0_and_1_is_an_error_instead_of_empty(kind):
+    mask = np.zeros((HEIGHT, WIDTH), kind)
+    assert not hand(0, mask_png=cv2.imencode(".png", mask)[1].tobytes()).mask().any()
+    mask[3:9, 4:8] = 1
+    with pytest.raises(SampleError, match="values up to 1, 0 and 255 are needed"):
+        hand(0, mask_png=cv2.imencode(".png", mask)[1].tobytes()).mask()

@@ -237,7 +237,7 @@ def test_one_lmdb_set_without_masks(tmp_path):
     [
         ("nowhere", "was not found"),
         ("empty", "holds no data set"),
-        ("damaged", "is not a readable LMDB"),
+        ("damaged", "is no LMDB, or its start is damaged"),
     ],
 )
 def test_a_set_that_cannot_be_opened_gives_one_line(tmp_path, source, message):

@@ -1,8 +1,13 @@
 """COCO-style files, with the oddities that the real ones have."""
 
+import io
 import json
+import os
+import time
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from data_tools import readers
@@ -73,7 +78,7 @@ def test_coco_fields_that_nobody_asked_for_are_passed_over(tmp_path):
         ),
         (
             dict(segmentation={"size": [1, 12], "counts": [5, 7]}),
-            "hands.json: annotation 70: the mask is 12 x 1, the image 160 x 120",
+            "hands.json: annotation 70: .*its mask is 12 x 1, the image 160 x 120",
         ),
         (
             dict(image_id=99),
@@ -143,12 +148,12 @@ def test_coco_segmentations_become_masks(tmp_path):
         1  # down the columns: 9 zeros, 2 ones, 1 zero, 1 one, 11 zeros
     )
     assert np.array_equal(
-        coco.draw_mask({"size": [4, 6], "counts": [9, 2, 1, 1, 11]}, None, "here"), expected
+        coco.draw_mask({"size": [4, 6], "counts": [9, 2, 1, 1, 11]}, (6, 4), "here"), expected
     )
     # Compressed: 9 is "9", 2 is "2", 1 is "1"; then differences from the last but one:
     # 1 - 2 = -1 is "O", 11 - 1 = 10 is ":".
     assert np.array_equal(
-        coco.draw_mask({"size": [4, 6], "counts": "921O:"}, None, "here"), expected
+        coco.draw_mask({"size": [4, 6], "counts": "921O:"}, (6, 4), "here"), expected
     )
     polygons = coco.draw_mask([[0, 0, 2, 0, 0, 2], [5, 3, 3, 3, 5, 1]], (6, 4), "here")
     assert polygons.tolist() == [
@@ -157,13 +162,11 @@ def test_coco_segmentations_become_masks(tmp_path):
         [1, 0, 0, 0, 1, 1],
         [0, 0, 0, 1, 1, 1],
     ]
-    with pytest.raises(SampleError, match="here: `images` has no width and height"):
-        coco.draw_mask([[0, 0, 2, 0, 0, 2]], None, "here")
 
 
 def test_coco_compressed_runs_as_pycocotools_writes_them():
     mask = coco.draw_mask(
-        {"size": [400, 500], "counts": "Tdc0X6X600000000000000000lh[5"}, None, "here"
+        {"size": [400, 500], "counts": "Tdc0X6X600000000000000000lh[5"}, (500, 400), "here"
     )
     expected = np.zeros((400, 500), np.uint8)
     expected[100:300, 50:60] = 1
@@ -219,11 +222,23 @@ def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):
     [
         (
             lambda c: c["categories"][0].update(name="person", keypoints=["nose"] * 17),
-            "the category 'person' has 17 keypoints, only",
+            "the category 'person' has 17 keypoints: only hands of 21",
         ),
         (
-            lambda c: c["categories"][0]["keypoints"].reverse(),
-            "the keypoints of the category 'hand' are pinky4, pinky3",
+            lambda c: c["categories"][0].update(keypoints=["a", *"bcdefghijklmnopqrstu"]),
+            "the keypoints of the category 'hand' are a, b, c, .* these names do not say",
+        ),
+        (
+            lambda c: c["categories"][0].update(keypoints=21),
+            "the keypoints of the category 'hand' are 21: a list of names is needed",
+        ),
+        (
+            lambda c: c["categories"].append(c["categories"][0]),
+            "two categories have the id 1: number them anew",
+        ),
+        (
+            lambda c: c["annotations"][0].update(keypoints=[0] * 63),
+            "has no annotation of a hand with a labelled keypoint",
         ),
         (
             lambda c: c["info"].update(description="RHD"),
@@ -287,3 +302,222 @@ def test_coco_pictures_that_are_not_found_or_twice_are_told(tmp_path):
         UserError, match="its first pictures lie in several folders .*Test, .*Train"
     ):
         readers.read_dataset(tmp_path / "x")
+
+
+def test_coco_two_pictures_with_one_id_are_an_error(tmp_path):
+    """As in files that were merged; the hands of other pictures stay usable."""
+    content = coco_content(drawn(3, seed=0))
+    content["images"][1]["id"] = content["images"][0]["id"]
+    content["annotations"][1]["image_id"] = content["annotations"][0]["image_id"]
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    for entry in entries[:2]:
+        with pytest.raises(
+            SampleError, match="image_id 7 belongs to 2 pictures .0.jpg, 1.jpg., as in files that"
+        ):
+            entry.sample()
+    assert entries[2].sample().key == "hands_2.jpg_72"
+    content["images"][1]["file_name"] = "0.jpg"  # one picture, listed twice
+    samples = [
+        entry.sample() for entry in readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    ]
+    assert [sample.key for sample in samples] == [
+        f"hands_{k}.jpg_7{i}" for i, k in enumerate("002")
+    ]
+
+
+def test_coco_ids_may_be_text_or_numbers(tmp_path):
+    content = coco_content(drawn(3, seed=0))
+    content["images"][0]["id"] = "7"
+    content["annotations"][1]["image_id"] = "8"
+    content["annotations"][2]["image_id"] = 9.0
+    content["categories"][0]["id"] = "1"
+    samples = [
+        entry.sample() for entry in readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    ]
+    assert [sample.key for sample in samples] == [f"hands_{k}.jpg_7{k}" for k in range(3)]
+
+
+@pytest.mark.parametrize("wrong", [[7], {"a": 1}, None, [[[]]]])
+def test_coco_ids_that_are_none_are_an_error(tmp_path, wrong):
+    content = coco_content(drawn(2, seed=0))
+    content["annotations"][0]["image_id"] = wrong
+    content["images"].append({"id": wrong, "file_name": "1.jpg"})
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    with pytest.raises(SampleError, match="`images` has no file_name for its image_id"):
+        entries[0].sample()
+    entries[1].sample()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coco_keypoints_are_put_into_our_order_by_their_names(tmp_path, seed):
+    content = coco_content(drawn(1, seed=0))
+    expected = readers.read_dataset(coco_set(tmp_path / "a", content))["hands"][0].sample()
+    order = np.random.default_rng(seed).permutation(21).tolist()
+    names = content["categories"][0]["keypoints"]
+    content["categories"][0]["keypoints"] = [names[index] for index in order]
+    points = np.reshape(content["annotations"][0]["keypoints"], (21, 3))[order]
+    content["annotations"][0]["keypoints"] = points.ravel().tolist()
+    sample = readers.read_dataset(coco_set(tmp_path / "b", content))["hands"][0].sample()
+    assert np.array_equal(sample.keypoints, expected.keypoints)
+
+
+def test_coco_a_hand_without_labels_is_no_sample(tmp_path):
+    """It still is in the picture, so that the other hand is cut out."""
+    content = coco_content(drawn(1, seed=0))
+    first = content["annotations"][0]
+    first.update(bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21)
+    content["annotations"].append({**first, "id": 71, "keypoints": [0] * 63})
+    (entry,) = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert entry.sample().image().shape == (31, 31, 3)
+
+
+def test_coco_other_categories_are_passed_over(tmp_path, caplog):
+    content = coco_content(drawn(1, seed=0))
+    names = [f"leg{number}" for number in range(21)]
+    content["categories"] += [
+        {"id": 2, "name": "cup"},
+        {"id": 3, "name": "person", "keypoints": ["nose"] * 17},
+        {"id": 4, "name": "beetle", "keypoints": names},
+    ]
+    for category, count in ((2, 0), (3, 17), (4, 21)):
+        content["annotations"].append(
+            {
+                "id": 80 + category,
+                "image_id": 7,
+                "category_id": category,
+                "bbox": [1, 2, 30, 40],
+                "keypoints": [5, 6, 2] * count,
+            }
+        )
+    path = coco_set(tmp_path, content)
+    (entry,) = readers.read_dataset(path)["hands"]
+    assert entry.sample().image_bytes == plain_picture()  # the only hand: the whole picture
+    assert "passed over 3 annotations that are no hands" in caplog.text
+    content["annotations"][1]["category_id"] = 9
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    with pytest.raises(SampleError, match="`categories` has no category_id 9"):
+        entries[1].sample()
+
+
+def test_coco_shares_of_the_sides_are_no_pixels(tmp_path):
+    points = np.random.default_rng(0).uniform(0, 1, (21, 2))
+    keypoints = np.column_stack([points, np.full(21, 2)]).ravel().tolist()
+    with pytest.raises(SampleError, match="all keypoints lie between -1 and 1: pixels are needed"):
+        coco_sample(tmp_path, keypoints=keypoints)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, orientation):
+    """The upright picture is black but for a white pixel at (30, 5), where the label is."""
+    upright = np.zeros((20, 40, 3), np.uint8)
+    upright[5, 30] = 255
+    turn = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}[orientation]  # the inverse
+    stored = PIL.ImageOps.exif_transpose(with_orientation(upright, turn))
+    with_orientation(np.asarray(stored), orientation).save(
+        tmp_path / "0.png", exif=exif(orientation)
+    )
+    content = coco_content(drawn(1, seed=0))
+    content["images"][0] = {"id": 7, "file_name": "0.png"}
+    content["annotations"][0].update(segmentation=[], keypoints=[30, 5, 2] * 21)
+    write(tmp_path / "hands.json", content)
+    (entry,) = readers.read_dataset(tmp_path / "hands.json", upright=True)["hands"]
+    assert np.array_equal(entry.sample().image(), upright)
+    assert entry.sample().keypoints[0].tolist() == [30, 5, 1]
+    (entry,) = readers.read_dataset(tmp_path / "hands.json")["hands"]
+    assert np.array_equal(entry.sample().image(), np.asarray(stored))
+    content["images"][0].update(width=40, height=20)
+    write(tmp_path / "hands.json", content)
+    (entry,) = readers.read_dataset(tmp_path / "hands.json")["hands"]
+    if orientation > 4:
+        with pytest.raises(SampleError, match="speaks of the upright picture, --orientation upr"):
+            entry.sample()
+
+
+def exif(orientation):
+    tags = PIL.Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+def with_orientation(pixels, orientation):
+    """A picture in memory that has an EXIF orientation."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG", exif=exif(orientation))
+    return PIL.Image.open(file)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(width=True, height=True), "gives it the size .True, True."),
+        (dict(width=2**63, height=2**63), "gives it the size .9223372036854775808"),
+        (dict(width=1e9, height=1e9), "gives it the size .1000000000.0"),
+        (dict(width=10**400), "gives it the size .1000"),
+        (dict(width=160.5), "gives it the size .160.5, 120"),
+        (dict(width="160"), "gives it the size"),
+        (dict(width=None), "gives it the size .None, 120"),
+        (dict(file_name="../../x.jpg"), "the picture '../../x.jpg' lies outside the set's folder"),
+        (dict(file_name="/etc/passwd"), "the picture '/etc/passwd' lies outside the set's folder"),
+        (dict(file_name="x" * 300 + ".jpg"), "cannot be read .File name too long"),
+        (dict(file_name="a\0.jpg"), "cannot be a file's name"),
+        (dict(file_name="\ud800.jpg"), "cannot be a file's name"),
+        (dict(file_name=5), "`images` has no file_name"),
+        (dict(file_name=["0.jpg"]), "`images` has no file_name"),
+        (dict(file_name="pipe.jpg"), "pipe.jpg is no regular file"),
+        (dict(file_name="endless.jpg"), "endless.jpg is no regular file"),
+    ],
+)
+def test_coco_impossible_pictures_are_an_error_of_one_sample(tmp_path, changes, message):
+    content = coco_content(drawn(2, seed=0))
+    path = coco_set(tmp_path, content)
+    content["images"][0].update(changes)
+    write(path, content)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    entries = readers.read_dataset(path)["hands"]
+    with pytest.raises(SampleError, match=message):
+        entries[0].sample()
+    entries[1].sample()
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        dict(segmentation={"size": [120, 160], "counts": [10**11, 1]}),
+        dict(segmentation={"size": [120, 160], "counts": [-1, 19201]}),
+        dict(segmentation={"size": [120, 160], "counts": [0.5, 19199.5]}),
+        dict(segmentation={"size": [120, 160], "counts": "z" * 50}),
+        dict(segmentation={"size": [120, 160], "counts": "\u00e9"}),
+        dict(segmentation={"size": 3, "counts": [1]}),
+        dict(segmentation=[[1, 2, float("nan"), 4, 5, 6]]),
+        dict(segmentation=[[1, 2, 1e20, 4, 5, 6]]),
+        dict(segmentation=[[1, 2, 10**400, 4, 5, 6]]),
+        dict(segmentation=[[]]),
+        dict(segmentation=[5]),
+        dict(segmentation=7),
+        dict(segmentation="text"),
+        dict(keypoints=[10**400] * 63),
+        dict(keypoints=[1e300, 5, 2] * 21),
+        dict(keypoints={"a": 1}),
+    ],
+)
+def test_coco_impossible_labels_are_an_error_at_once(tmp_path, annotation):
+    started = time.monotonic()
+    with pytest.raises(SampleError, match="hands.json: annotation 70: .{,400}$"):
+        coco_sample(tmp_path, **annotation)
+    assert time.monotonic() - started < 5
+
+
+def test_coco_json_that_is_nested_too_deep_is_told(tmp_path):
+    write(tmp_path / "hands.json", b'{"images": ' + b"[" * 100_000)
+    with pytest.raises(UserError, match="hands.json nests its values too deep"):
+        readers.read_dataset(tmp_path / "hands.json")
+
+
+def test_coco_pictures_may_lie_in_a_linked_folder(tmp_path):
+    content = coco_content(drawn(1, seed=0))
+    write(tmp_path / "set/hands.json", content)
+    write(tmp_path / "elsewhere/0.jpg", plain_picture())
+    (tmp_path / "set/images").symlink_to(tmp_path / "elsewhere")
+    (entry,) = readers.read_dataset(tmp_path / "set")["hands"]
+    assert entry.sample().image_bytes == plain_picture()

@@ -38,33 +38,49 @@ def test_freihand_projection(tmp_path):
 
 
 def test_freihand_labels_and_masks_repeat(tmp_path):
-    """Three labels: picture 7 has those of 7 - 2 x 3 = 1."""
+    """Picture 65,121 has those of 65,121 - 2 x 32,560 = 1, however many labels lie there."""
     hands = [[[0.1 * label, 0, 1.0]] * 21 for label in range(3)]
     masks = [(label, np.full((120, 160), 255 * (label == 1), np.uint8)) for label in range(3)]
-    samples = [entry.sample() for entry in freihand_set(tmp_path, hands, [0, 2, 7], masks)]
+    samples = [entry.sample() for entry in freihand_set(tmp_path, hands, [0, 2, 65121], masks)]
     assert [sample.key for sample in samples] == [
-        f"training_0000000{number}.jpg" for number in (0, 2, 7)
+        f"training_{number:08d}.jpg" for number in (0, 2, 65121)
     ]
     assert [sample.keypoints[0, 0] for sample in samples] == [80, 120, 100]
     assert [bool(sample.mask().all()) for sample in samples] == [False, False, True]
 
 
+def test_freihand_pictures_of_a_subset_keep_their_labels(tmp_path):
+    """Seven labels and their first two versions: 32,560 + 3 is hand 3, and 7 has no label."""
+    hands = [[[0.1 * label, 0, 1.0]] * 21 for label in range(7)]
+    entries = freihand_set(tmp_path, hands, [*range(8), *range(32560, 32567)])
+    assert [entry.group for entry in entries[8:]] == [entry.group for entry in entries[:7]]
+    for version in (0, 8):
+        samples = [entry.sample() for entry in entries[version : version + 4]]
+        assert [sample.keypoints[0, 0].round() for sample in samples] == [80, 100, 120, 140]
+    with pytest.raises(SampleError, match="00000007.jpg: its label is number 7, .* have 7"):
+        entries[7].sample()
+
+
 def test_freihand_bad_records_are_named(tmp_path):
     hands = [[[0, 0, 1.0]] * 21, [[0, 0, 1.0]] * 20, [[0, 0, 1.0]] * 21]
     entries = freihand_set(
-        tmp_path, hands, [3, 4, 5], [(1, np.zeros((120, 160), np.uint8))], [CAMERA, CAMERA, [1, 2]]
+        tmp_path,
+        hands,
+        [32560, 32561, 32562],
+        [(1, np.zeros((120, 160), np.uint8))],
+        [CAMERA, CAMERA, [1, 2]],
     )
     for entry, message in zip(
         entries,
         (
-            "training/rgb/00000003.jpg: .*mask/00000000.jpg cannot be read",
-            "training/rgb/00000004.jpg: xyz of label 1 is 60 numbers",
-            "training/rgb/00000005.jpg: K of label 2 is 2 numbers",
+            "training/rgb/00032560.jpg: .*mask/00000000.jpg cannot be read",
+            "training/rgb/00032561.jpg: xyz of label 1 is 60 numbers",
+            "training/rgb/00032562.jpg: K of label 2 is 2 numbers",
         ),
     ):
         with pytest.raises(SampleError, match=message):
             entry.sample()
-    (tmp_path / "training/rgb/00000003.jpg").rename(tmp_path / "training/rgb/hand.jpg")
+    (tmp_path / "training/rgb/00032560.jpg").rename(tmp_path / "training/rgb/hand.jpg")
     with pytest.raises(SampleError, match="training/rgb/hand.jpg: the name is no number"):
         readers.read_dataset(tmp_path)["training"][-1].sample()
 

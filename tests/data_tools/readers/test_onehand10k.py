@@ -14,9 +14,11 @@ from tests.support.readers import replace_line
 
 
 def test_label_line_round_trip(layout):
-    entry = read_entries(layout, "Train")[2]
-    sample = entry.sample()
-    assert entry.line == format_label("3.jpg", 160, 120, sample.keypoints)
+    keypoints = np.tile([50.0, 60.0, 1.0], (21, 1))
+    keypoints[3], keypoints[4] = (-1, -1, 0), (0, 119, 1)
+    replace_line(layout, 3, format_label("3.jpg", 160, 120, keypoints))
+    sample = read_entries(layout, "Train")[2].sample()
+    assert np.array_equal(sample.keypoints, keypoints) and sample.outside == ()
     assert sample.key == "Train_3.jpg"
     assert (sample.keypoints[sample.keypoints[:, 2] == 0] == (-1, -1, 0)).all()
 
@@ -67,7 +69,7 @@ def test_a_mask_may_be_any_two_valued_picture_of_the_images_size(layout):
     path.write_bytes(cv2.imencode(".png", drawn[:, :100])[1].tobytes())
     with pytest.raises(
         SampleError,
-        match="Train/label_joint.txt:1: the mask is 100 x 120, the label says 160 x 120",
+        match="Train/label_joint.txt:1: mask/1.png: the mask is 100 x 120, the image 160 x 120",
     ):
         read_entries(layout, "Train")[0].sample()
 
@@ -89,6 +91,19 @@ def test_a_missing_mask_is_an_error_unless_the_split_has_none(layout):
             lambda f: f[:6] + ["12.5"] + f[7:],
             "Train/label_joint.txt:2: field 7 is '12.5', an integer is needed",
         ),
+        (
+            lambda f: f[:6] + ["9" * 400] + f[7:],
+            "Train/label_joint.txt:2: field 7 is '9{40}', an integer is needed, at most 1000000",
+        ),
+        (lambda f: ["../../2.jpg"] + f[1:], "'../../2.jpg' lies outside the set's folder"),
+        (lambda f: ["/etc/passwd"] + f[1:], "'/etc/passwd' lies outside the set's folder"),
+        (lambda f: ["a\0.jpg"] + f[1:], "cannot be a file's name .embedded null byte"),
+        (lambda f: ["9" * 300] + f[1:], "cannot be read .File name too long"),
+        (lambda f: ["."] + f[1:], "source is no regular file"),
+        (
+            lambda f: f[:4] + ["0", "1"] * 21,
+            "Train/label_joint.txt:2: all keypoints lie between -1 and 1: pixels are needed",
+        ),
         (lambda f: ["77.jpg"] + f[1:], "Train/label_joint.txt:2: .*77.jpg cannot be read"),
         (
             lambda f: [f[0], "120", "160"] + f[3:],
@@ -100,6 +115,53 @@ def test_bad_lines_name_line_and_field(layout, change, message):
     replace_line(layout, 2, ",".join(change(read_entries(layout, "Train")[1].line.split(","))))
     with pytest.raises(SampleError, match=message):
         read_entries(layout, "Train")[1].sample()
+
+
+def test_pictures_in_sub_folders_have_masks_of_their_own(layout):
+    """a/1.jpg and b/1.jpg: the masks lie in a/ and b/ too."""
+    lines = []
+    for number, folder in ((1, "a"), (2, "b")):
+        for kind, ending in (("source", "jpg"), ("mask", "png")):
+            (layout / "Train" / kind / folder).mkdir()
+            (layout / "Train" / kind / f"{number}.{ending}").rename(
+                layout / "Train" / kind / folder / f"1.{ending}"
+            )
+        line = read_entries(layout, "Train")[number - 1].line
+        lines.append(line.replace(f"{number}.jpg", f"{folder}/1.jpg"))
+    masks = [
+        cv2.imread(str(layout / "Train/mask" / folder / "1.png"), cv2.IMREAD_GRAYSCALE) > 0
+        for folder in "ab"
+    ]
+    (layout / "Train" / LABELS).write_text("\n".join(lines))
+    samples = [entry.sample() for entry in read_entries(layout, "Train")]
+    assert [sample.key for sample in samples] == ["Train_a_1.jpg", "Train_b_1.jpg"]
+    assert all(np.array_equal(sample.mask(), mask) for sample, mask in zip(samples, masks))
+
+
+def test_pictures_that_would_share_a_mask_are_an_error(layout):
+    line = read_entries(layout, "Train")[0].line
+    replace_line(layout, 2, line.replace("1.jpg", "1.jpeg"))
+    shutil.copy(layout / "Train/source/1.jpg", layout / "Train/source/1.jpeg")
+    for entry in read_entries(layout, "Train")[:2]:
+        with pytest.raises(SampleError, match="mask/1.png would be the mask of other pictures too"):
+            entry.sample()
+    read_entries(layout, "Train")[2].sample()
+
+
+def test_a_keypoint_outside_the_picture_is_missing(layout):
+    """The last pixel is 159, 119; a keypoint there stays, one pixel further it is outside."""
+    keypoints = np.tile([50.0, 60.0, 1.0], (21, 1))
+    keypoints[:4, :2] = (159, 119), (160, 60), (50, -3), (500, 120)
+    replace_line(layout, 1, format_label("1.jpg", 160, 120, keypoints))
+    sample = read_entries(layout, "Train")[0].sample()
+    assert sample.keypoints[:5].tolist() == [
+        [159, 119, 1],
+        [-1, -1, 0],
+        [-1, -1, 0],
+        [-1, -1, 0],
+        [50, 60, 1],
+    ]
+    assert sample.outside == ((1, 160, 60), (2, 50, -3), (3, 500, 120))
 
 
 @pytest.mark.parametrize("values", [(0, 255), (0, 1), (3, 250)])

@@ -91,7 +91,7 @@ def make_freihand(root, samples):
             xy, z = sample.keypoints[:, :2], 0.5
             hands.append(np.column_stack([(xy - (80, 60)) / 200 * z, np.full(21, z)]).tolist())
             for version in range(versions):
-                number = f"{index + version * len(samples[name]):08d}"
+                number = f"{index + version * 32560:08d}"
                 write(root / split / "rgb" / f"{number}.jpg", sample.image_bytes)
                 expected[name][f"{split}_{number}.jpg"] = sample.keypoints
             if name == TRAIN:
