@@ -3,8 +3,8 @@
     python -m mcc_caffe.doctor           a table
     python -m mcc_caffe.doctor --json    the same as JSON
 
-The exit code is 0 where all that a CPU needs works, else 1. GPUs and what belongs to them may be
-missing.
+The exit code is 0 where hands can be found on a CPU, else 1. What more is needed may be missing,
+Caffe for training and GPUs, but not broken.
 """
 
 import ctypes
@@ -25,7 +25,13 @@ from typing import TypedDict
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
-from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda, has_onednn, set_environment
+from mcc_caffe.caffe_io.pycaffe import (
+    HOW_TO_GET_CAFFE,
+    gpu_ids,
+    has_cuda,
+    has_onednn,
+    set_environment,
+)
 from mcc_caffe.caffe_io.weights import describe, shipped_weights
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import shipped
@@ -53,7 +59,7 @@ class Row:
 
     Attributes:
         name: the thing that was looked at.
-        status: "ok", "failed" or, where a CPU can do without it, "absent".
+        status: "ok", "failed" or, where finding hands on a CPU can do without it, "absent".
         found: the state that the thing is in.
         remedy: what to do about it; empty where there is nothing to do.
     """
@@ -83,7 +89,7 @@ class CaffeFacts(TypedDict):
 
 
 class _Absent(Exception):
-    """A thing is missing that a CPU can do without."""
+    """A thing is missing that finding hands on a CPU can do without."""
 
 
 class _Unknown(Exception):
@@ -97,12 +103,19 @@ class _Unfit(Exception):
 def examine() -> list[Row]:
     """Look at everything. Nothing that is broken raises, not even a Caffe that aborts."""
     python = Row("Python", "ok", f"{platform.python_version()}, {sys.executable}", "")
-    return [python, *_caffe_rows(_caffe_facts()), *_other_rows()]
+    caffe = _caffe_facts() if importable_folder() else None
+    return [python, *_caffe_rows(caffe), *_engine_rows(caffe), *_other_rows()]
 
 
-def _caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
-    """Return the rows about Caffe, from its facts or the reason why it cannot be imported."""
+def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
+    """Return the rows about Caffe.
+
+    Args:
+        caffe: its facts, or the reason why it cannot be imported; None where there is none.
+    """
     rebuild = "run `make caffe`; for a Caffe of your own: CAFFE_PREFIX=DIR make caffe"
+    if caffe is None:
+        return [_row("Caffe", _no_caffe, f"needed for training only: {HOW_TO_GET_CAFFE}")]
     cuda = (
         "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; "
         "or bring one, CAFFE_PREFIX=DIR make caffe"
@@ -148,9 +161,36 @@ def _caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
     ]
 
 
+def _engine_rows(caffe: CaffeFacts | str | None) -> list[Row]:
+    """Return the rows about what runs the nets."""
+    remedy = "`pip install onnx onnxruntime`"
+    runtime = _row("ONNX Runtime", _onnx_runtime, remedy)
+
+    def engine() -> str:
+        if isinstance(caffe, dict):
+            return "caffe runs the nets; --engine onnx takes ONNX Runtime"
+        if runtime.status != "ok":
+            raise _Unfit("neither Caffe nor ONNX Runtime can run the nets")
+        return "onnx runs the nets"
+
+    return [runtime, _row("engine", engine, remedy)]
+
+
+def _no_caffe() -> str:
+    raise _Absent("not installed")
+
+
+def _onnx_runtime() -> str:
+    # Both may be missing, which is a row of the table.
+    import onnx
+    import onnxruntime
+
+    return f"{onnxruntime.__version__}, with onnx {onnx.__version__}"
+
+
 def _other_rows() -> list[Row]:
     """Return the rows about everything but Python and Caffe."""
-    setup = "run `make setup`"
+    setup = "run `make setup` in a checkout, else `pip install` the package again"
     return [
         _row(
             "GPUs",

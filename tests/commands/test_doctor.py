@@ -31,6 +31,7 @@ def test_this_machine():
     assert row["Caffe"]["found"].startswith("1.0.0, ") and not row["Caffe"]["remedy"]
     assert row["layer types"]["status"] == row["LMDB"]["status"] == row["OpenCV"]["status"] == "ok"
     assert row["weights"]["found"] == "of mini, packed"
+    assert row["engine"]["found"].startswith("caffe runs the nets")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,28 @@ def test_a_broken_caffe_is_a_row_with_a_remedy(tmp_path, text, reason):
         "found": "not known without Caffe",
         "remedy": "",
     }
-    assert row["OpenCV"]["status"] == "ok"
+    assert row["OpenCV"]["status"] == "ok" and row["engine"]["found"] == "onnx runs the nets"
+
+
+def test_without_caffe_onnx_runtime_runs_the_nets():
+    code = (
+        "import sys; sys.modules['caffe'] = None; from mcc_caffe.doctor import main; "
+        "sys.exit(main(['--json']))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0 and json.loads(answer.stdout)["works"], answer.stdout
+    row = rows(answer)
+    assert (row["Caffe"]["status"], row["Caffe"]["found"]) == ("absent", "not installed")
+    assert "python -m caffe_build" in row["Caffe"]["remedy"] and "BLAS" not in row
+    assert row["engine"]["found"] == "onnx runs the nets" and row["ONNX Runtime"]["status"] == "ok"
+
+
+def test_without_any_engine_nothing_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(doctor, "importable_folder", lambda: None)
+    row = {row.name: row for row in doctor.examine()}
+    assert row["ONNX Runtime"].status == row["engine"].status == "failed"
+    assert "pip install onnx onnxruntime" in row["engine"].remedy
 
 
 def test_the_table_marks_each_row(tmp_path):
