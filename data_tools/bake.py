@@ -41,6 +41,7 @@ import h5py
 import numpy as np
 
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
+from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -318,6 +319,7 @@ def write_prototxts(writer: BakedSetWriter, variant: str, batch_size: int, seed:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
+    require_caffe("baking for `caffe train`")
     # What is half-written is removed on both signals, even where a shell had SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

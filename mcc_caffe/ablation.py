@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
+from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
@@ -64,6 +65,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train and measure all networks, and write the report."""
     options = parse_arguments(argv)
+    require_caffe("training")
     data = options.data or make_synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
     sample_counts = count_samples(data)
     check_settings(options.out, {"data": str(data.absolute()), "batch_size": options.batch_size})

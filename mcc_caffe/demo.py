@@ -16,6 +16,7 @@ from types import ModuleType
 
 from data_tools import build_lmdb, synth
 from mcc_caffe import infer, plot, train
+from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
     out, start = options.out, time.monotonic()
+    require_caffe("the demo's training")
     shutil.rmtree(out, ignore_errors=True)
 
     def announce(title: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mcc_caffe import train
+from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.errors import UserError
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         NotLearntError: the loss stayed too high, or the keypoints are too far off.
     """
     options = parse_arguments(argv)
+    require_caffe("training")
     samples = _first_samples(options.data)
     shutil.rmtree(options.out, ignore_errors=True)
     set_folder, run_folder = options.out / "set", options.out / "run"

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import shipped
@@ -145,6 +145,7 @@ def transplant_later(layer: Layer) -> Layer:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write our network's weights made of OpenPose's."""
     options = parse_arguments(argv)
+    require_caffe("making weights out of OpenPose's")
     layers, _ = read_caffemodel(options.openpose)
     caffe = import_caffe()
     caffe.set_random_seed(0)

@@ -20,12 +20,11 @@ process with a batch of N x b would.
 """
 
 import argparse
+import contextlib
 import copy
-import ctypes
 import dataclasses
 import logging
 import re
-import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +32,11 @@ from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
-from mcc_caffe.caffe_io.pycaffe import require_gpus
+from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, input_side, positive, run_command, seed_number
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, find_shipped, shipped
+from mcc_caffe.core.files import existing, find_shipped, locked, shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
@@ -45,8 +44,6 @@ from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.prototxt_check import build_aside, check_finite, check_solver
-
-_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 
 _log = logging.getLogger(__name__)
 
@@ -178,11 +175,12 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         UserError: an option names something that is missing or does not fit. Nothing has been
             written then.
     """
+    require_caffe("training")
     if options.gpus:
         require_gpus(list(options.gpus))
     variant = VARIANTS[options.variant]
-    suffix = file_suffix(options.without and f"without_{options.without}")
-    folder = options.out or Path("runs", variant.name + suffix)
+    suffix = _suffix(options)
+    folder = _run_folder(options)
     resume = _resume_state(options.resume, folder)
 
     solver_path = existing(
@@ -232,6 +230,16 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         resume=resume,
         gpus=options.gpus,
     )
+
+
+def _suffix(options: argparse.Namespace) -> str:
+    """Return what the ablation adds to the names of files and folders."""
+    return file_suffix(options.without and f"without_{options.without}")
+
+
+def _run_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of the run."""
+    return options.out or Path("runs", options.variant + _suffix(options))
 
 
 def _resume_state(resume: str | None, folder: Path) -> Path | None:
@@ -326,10 +334,6 @@ def _write_prototxts(folder: Path, solver: Any, net: Any) -> None:
 
 def _train_as_rank(rank: int, ranks: int, shared: SharedMemory, config: TrainingConfig) -> None:
     """Train in one of the launched processes."""
-    # A terminal sends Ctrl-C to all; the launcher hands it on to rank 0.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Where the launcher is killed, its ranks end as well.
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
     run_command(lambda: train(config, LocalRanks(rank, ranks, shared)))
 
 
@@ -357,31 +361,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         _train_under_mpirun(argv)
         return
     options = parse_arguments(argv)
-    config = prepare_run(options)
-    ranks = len(options.gpus) or options.processes
-    _describe(config, ranks)
-    if ranks > 1:
-        launch(_train_as_rank, ranks, ranks, LocalRanks.shared(ranks), config)
-    else:
-        train(config, Ranks())
+    with locked(_run_folder(options), "trains in it"):
+        config = prepare_run(options)
+        ranks = len(options.gpus) or options.processes
+        _describe(config, ranks)
+        if ranks > 1:
+            launch(_train_as_rank, ranks, ranks, LocalRanks.shared(ranks), config)
+        else:
+            train(config, Ranks())
 
 
 def _train_under_mpirun(argv: Sequence[str] | None) -> None:
     """Train as one rank. Rank 0 prepares the run; where that fails, all ranks end."""
     ranks, config = MpiRanks(), None
-    if ranks.rank == 0:
-        options = parse_arguments(argv)
-        if options.processes > 1:
-            raise UserError(
-                f"mpirun starts the processes ({ranks.size}): "
-                f"leave --processes {options.processes} out"
-            )
-        config = prepare_run(options)
-        _describe(config, ranks.size)
-    config = ranks.share(config)
-    if config.gpus:
-        require_gpus(list(config.gpus))
-    train(config, ranks)
+    with contextlib.ExitStack() as stack:
+        if ranks.rank == 0:
+            options = parse_arguments(argv)
+            if options.processes > 1:
+                raise UserError(
+                    f"mpirun starts the processes ({ranks.size}): "
+                    f"leave --processes {options.processes} out"
+                )
+            stack.enter_context(locked(_run_folder(options), "trains in it"))
+            config = prepare_run(options)
+            _describe(config, ranks.size)
+        config = ranks.share(config)
+        if config.gpus:
+            require_gpus(list(config.gpus))
+        train(config, ranks)
 
 
 if __name__ == "__main__":

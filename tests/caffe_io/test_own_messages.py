@@ -109,3 +109,38 @@ def test_a_folder_called_caffe_is_no_caffe(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout == "None _OwnMessages\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "module, options, words",
+    [
+        ("mcc_caffe.train", ["{set}"], "training needs Caffe, which was not found: `make caffe`"),
+        ("mcc_caffe.overfit", ["{set}"], "training needs Caffe"),
+        ("mcc_caffe.ablation", [], "training needs Caffe"),
+        ("mcc_caffe.demo", ["--out", "{out}"], "the demo's training needs Caffe"),
+        (
+            "data_tools.bake",
+            ["{set}", "{out}/new", "--copies", "1"],
+            "baking for `caffe train` needs Caffe",
+        ),
+        (
+            "mcc_caffe.surgery",
+            ["--openpose", "{set}/x", "--out", "{out}/new"],
+            "making weights out of OpenPose's needs Caffe",
+        ),
+    ],
+)
+def test_commands_that_need_caffe_write_and_remove_nothing(
+    module, options, words, drawn_set, tmp_path
+):
+    (tmp_path / "mine").write_text("kept")
+    code = (
+        f"from {module} import main; from mcc_caffe.core.commands import run_command; "
+        "run_command(main)"
+    )
+    done = run_without_caffe(
+        code, *(option.format(set=drawn_set, out=tmp_path) for option in options)
+    )
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
