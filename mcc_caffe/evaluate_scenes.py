@@ -21,16 +21,15 @@ from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_scores import (
     FalseAnswers,
-    Scene,
     SceneAnswer,
     SceneNumbers,
     match_hands,
-    read_scenes,
     summarise_false_answers,
     summarise_scenes,
 )
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES, read_image
+from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.paper import VARIANTS
 from mcc_caffe.predictor import HandPredictor

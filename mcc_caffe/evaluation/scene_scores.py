@@ -1,14 +1,10 @@
 """Measures how well the hands of whole scenes are found, and what is found where no hand is."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing
 from mcc_caffe.inference.looks import keypoints_box
 from mcc_caffe.inference.scenes import box_iou
 
@@ -17,18 +13,6 @@ MATCH_IOU = 0.5
 ENLARGEMENT = 0.08
 # Classes of the hands' longer side as a share of the picture's width.
 SIZE_CLASSES = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.4), (0.4, np.inf))
-
-
-class Scene(NamedTuple):
-    """A picture with boxes around its hands.
-
-    Attributes:
-        path: the image file.
-        boxes: (N, 4) of left, top, right, bottom in pixels.
-    """
-
-    path: Path
-    boxes: np.ndarray
 
 
 class SceneAnswer(NamedTuple):
@@ -83,35 +67,6 @@ class FalseAnswers(NamedTuple):
     picture_share: float
     scores: tuple[float, float, float]
     hand_share: float
-
-
-def read_scenes(path: Path) -> list[Scene]:
-    """Read a COCO file of boxes around hands.
-
-    Raises:
-        UserError: the file is missing or is no such file.
-    """
-    try:
-        content: Any = json.loads(existing(path, "COCO file").read_text())
-        hands = {category["id"] for category in content["categories"] if "hand" in category["name"]}
-        boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in content["images"]}
-        for annotation in content["annotations"]:
-            if annotation["category_id"] in hands:
-                boxes[annotation["image_id"]].append([float(side) for side in annotation["bbox"]])
-        scenes = [
-            Scene(path.parent / image["file_name"], _corners(boxes[image["id"]]))
-            for image in content["images"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: no COCO file of hands with boxes ({type(error).__name__}: {error}); "
-            "images, annotations with bbox, and a category whose name has 'hand' are needed"
-        ) from None
-    if len(boxes) != len(scenes):
-        raise UserError(f"{path}: several images have one id: give each an id of its own")
-    if not scenes:
-        raise UserError(f"{path}: lists no image")
-    return scenes
 
 
 def match_hands(
@@ -183,12 +138,6 @@ def _average_precision(is_right: np.ndarray, truth_count: int) -> float | None:
     precision = right / np.arange(1, len(right) + 1)
     falling = np.maximum.accumulate(precision[::-1])[::-1]
     return float(falling[is_right].sum() / truth_count)
-
-
-def _corners(boxes: list[list[float]]) -> np.ndarray:
-    """Return boxes of x, y, width, height as (N, 4) of left, top, right, bottom."""
-    array = np.array(boxes, float).reshape(-1, 4)
-    return np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)
 
 
 def _mean(values: np.ndarray) -> float | None:

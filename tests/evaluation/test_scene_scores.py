@@ -1,15 +1,11 @@
 """Recall, precision and false answers, computed by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
-from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_scores import (
     SceneAnswer,
     match_hands,
-    read_scenes,
     summarise_false_answers,
     summarise_scenes,
 )
@@ -58,26 +54,3 @@ def test_false_answers():
     numbers = summarise_false_answers(confidences, 0.2, 0.4)
     assert numbers.keypoint_share == pytest.approx(24 / 84) and numbers.picture_share == 0.5
     assert numbers.scores[2] == pytest.approx(0.5) and numbers.hand_share == 0.25
-
-
-def test_a_coco_file_of_boxes_is_read(tmp_path):
-    content = {
-        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
-        "annotations": [
-            {"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 40]},
-            {"image_id": 1, "category_id": 8, "bbox": [0, 0, 1, 1]},
-        ],
-        "categories": [{"id": 7, "name": "hand"}, {"id": 8, "name": "cup"}],
-    }
-    path = tmp_path / "scenes.json"
-    path.write_text(json.dumps(content))
-    first, second = read_scenes(path)
-    assert first.boxes.tolist() == [[10, 20, 40, 60]] and first.path == tmp_path / "a.jpg"
-    assert second.boxes.shape == (0, 4)
-    content["images"][1]["id"] = 1
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="several images have one id"):
-        read_scenes(path)
-    path.write_text("{}")
-    with pytest.raises(UserError, match="no COCO file of hands with boxes"):
-        read_scenes(path)
