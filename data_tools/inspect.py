@@ -24,7 +24,7 @@ from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import compose, invert, resize_affine, to_cells
 from mcc_caffe.data import sheet
-from mcc_caffe.data.batches import fill
+from mcc_caffe.data.batches import fill_sample
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINT_COUNT, PIXEL_SCALE, VARIANTS
@@ -101,7 +101,7 @@ def draw_net_input(
     data, mask_label, heatmaps = (
         np.empty(shape[1:], np.float32) for shape in config.shapes().values()
     )
-    fill(config, sample, rng, data, mask_label, heatmaps)
+    fill_sample(config, sample, rng, data, mask_label, heatmaps)
     image = np.rint(data * PIXEL_SCALE + GREY).astype(np.uint8).transpose(1, 2, 0)
     scale = PANEL / config.input_size
     image = cv2.resize(

@@ -67,7 +67,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--solver",
         type=Path,
-        help="solver prototxt (default: solver/VARIANT/solver.prototxt)",
+        help="solver prototxt; give the --variant of its net, too "
+        "(default: solver/VARIANT/solver.prototxt)",
     )
     add("--out", type=Path, help="folder of the run (default: runs/VARIANT)")
     where = parser.add_mutually_exclusive_group()
@@ -110,7 +111,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--seed",
         type=seed_number,
-        help="seed of weights, order and augmentation (default: the solver's)",
+        help="seed of the weights' start, the samples' order and the augmentation "
+        "(default: the solver's random_seed)",
     )
     add(
         "--windows",
@@ -332,16 +334,18 @@ def _write_prototxts(folder: Path, solver: Any, net: Any) -> None:
     (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))
 
 
-def _train_as_rank(rank: int, ranks: int, shared: SharedMemory, config: TrainingConfig) -> None:
+def _train_as_rank(
+    rank: int, rank_count: int, shared: SharedMemory, config: TrainingConfig
+) -> None:
     """Train in one of the launched processes."""
-    run_command(lambda: train(config, LocalRanks(rank, ranks, shared)))
+    run_command(lambda: train(config, LocalRanks(rank, rank_count, shared)))
 
 
-def _describe(config: TrainingConfig, ranks: int) -> None:
+def _describe(config: TrainingConfig, rank_count: int) -> None:
     """Log what will be trained on what, and the settings of the loader."""
     device = f"GPUs {','.join(map(str, config.gpus))}" if config.gpus else "CPU"
-    if ranks > 1:
-        device += f", {ranks} processes"
+    if rank_count > 1:
+        device += f", {rank_count} processes"
     first_iteration, max_iter = config.loader.first_iteration, config.max_iter
     _log.info(
         "run %s: %s, iterations %d to %d, %s",

@@ -1,4 +1,4 @@
-"""The processes that work together: one alone, several of this machine, or the ranks of an mpirun.
+"""Groups of processes that work together: one alone, some of this machine, or an mpirun's ranks.
 
 In a training each has the net, its own share of the samples and the same weights. They average
 their gradients before every update, so that N ranks with batches of b do what one process with a
@@ -67,14 +67,14 @@ class StopSignal:
 
 
 class Ranks:
-    """One process alone; the subclasses are one of several processes.
+    """This process's view of the group of processes that train together; here a group of one.
 
     Attributes:
         rank: the number of this process, 0 to size - 1.
         size: the number of processes.
         local: the number of this process among those of this machine.
-        threads: how many threads the BLAS of this process may use.
-        stop: whether a signal asked this process to end.
+        threads: the number of threads that the BLAS of this process may use.
+        stop: the signal handler; `stop.asked` tells whether a signal has come.
     """
 
     rank, size, local = 0, 1, 0
@@ -131,7 +131,8 @@ class Ranks:
         """Collect a value of every rank.
 
         Returns:
-            In rank 0 the values in the order of the ranks, in the others an empty list.
+            In rank 0 the values of all ranks in their order, in the other ranks an empty list. A
+            LocalRanks does not exchange values: it returns its own alone.
         """
         return [value]
 

@@ -69,7 +69,7 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, 0, epoch)).permutation(count)
 
 
-def fill(
+def fill_sample(
     config: LoaderConfig,
     sample: Sample,
     rng: np.random.Generator | None,
@@ -167,7 +167,7 @@ def fill_batch(
             else None
         )
         sample = samples[index]
-        fill(
+        fill_sample(
             config,
             sample,
             rng,

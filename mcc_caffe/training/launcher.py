@@ -13,14 +13,14 @@ from mcc_caffe.core.errors import UserError
 GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank failed
 
 
-def launch(target: Callable[..., None], ranks: int, *args: Any) -> None:
-    """Run target(rank, *args) in `ranks` processes; when rank 0 ends or another fails, all end.
+def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
+    """Run target(rank, *args) in several processes; when rank 0 ends or another fails, all end.
 
     Ctrl-C and SIGTERM are handed on to rank 0 as SIGTERM.
 
     Args:
         target: a function of a module, which the spawned processes can import.
-        ranks: the number of processes.
+        rank_count: the number of processes.
         *args: what every process gets after its rank; they are pickled.
 
     Raises:
@@ -30,7 +30,7 @@ def launch(target: Callable[..., None], ranks: int, *args: Any) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=target, args=(rank, *args), name=f"rank {rank}")
-        for rank in range(ranks)
+        for rank in range(rank_count)
     ]
     signals = []
 

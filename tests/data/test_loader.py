@@ -88,7 +88,7 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
             *size, input_size
         )
         for sample, arrays in ((jpeg, of_jpeg), (png, of_png)):
-            fill(setting, sample, np.random.default_rng(seed), *arrays)
+            fill_sample(setting, sample, np.random.default_rng(seed), *arrays)
         difference = 256 * np.abs(of_jpeg[0] - of_png[0])
         covered = warp(np.ones((size[1], size[0]), np.uint8), image_to_input, input_size, 0)
         empty = (covered == 0).astype(np.uint8)  # grey; at its edge a pixel may be half covered
@@ -264,7 +264,7 @@ def test_a_sample_without_keypoints_is_seen_in_the_whole_picture(drawn_samples):
     for windows in ({}, {"smallest_window": 1.1, "largest_window": 2.5}):
         setting = config("unused", **windows)
         arrays = [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
-        fill(setting, sample, np.random.default_rng(5), *arrays)
+        fill_sample(setting, sample, np.random.default_rng(5), *arrays)
         pair.append(arrays)
     for plain, windowed in zip(*pair):
         np.testing.assert_array_equal(plain, windowed)
