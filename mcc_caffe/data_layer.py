@@ -1,4 +1,4 @@
-"""The Caffe Python layer that feeds the train nets: a thin shell over mcc_caffe.data.loader.
+"""The Caffe Python layer that feeds the train nets with the batches of mcc_caffe.data.loader.
 
 layer {
   type: "Python"  top: "data"  top: "mask_label"  top: "heatmaps"
@@ -7,8 +7,8 @@ layer {
   }
 }
 
-`param_str` is JSON with the keys of loader_config.LoaderConfig. A net without a mask head leaves
-the top `mask_label` out.
+`param_str` is a JSON object whose keys are the fields of mcc_caffe.data.loader_config.LoaderConfig.
+In a net without a mask head the layer has no top `mask_label`.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from mcc_caffe.data.loader import Loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, MASK_LABEL_BLOB
 
-# The blobs that the layer fills, by their number.
+# {number of tops: the blobs that they are}
 TOPS = {
     3: (DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB),
     2: (DATA_BLOB, HEATMAPS_BLOB),
@@ -27,10 +27,10 @@ TOPS = {
 
 
 class HandDataLayer(caffe.Layer):
-    """Fills its tops with the next batch: data, mask_label, heatmaps (3) or data, heatmaps (2)."""
+    """Fills its tops with the next batch: data, mask_label and heatmaps, or data and heatmaps."""
 
     def setup(self, bottom: Any, top: Any) -> None:
-        """Read `param_str`, and take the loader that was lent for it or start one."""
+        """Read `param_str`, then take the loader that `lend_loader` kept for it, or start one."""
         if len(top) not in TOPS or len(bottom):
             raise LoaderError(
                 f"HandDataLayer has {len(bottom)} bottoms and {len(top)} tops; "
@@ -40,12 +40,12 @@ class HandDataLayer(caffe.Layer):
         self.loader = take_loader(config) or Loader(
             config, caffe.solver_rank(), caffe.solver_count()
         )
-        # By index: Caffe's vector of blobs cannot be iterated over.
+        # Caffe's vector of blobs can only be indexed, not iterated over.
         for index, name in enumerate(TOPS[len(top)]):
             top[index].reshape(*config.shapes()[name])
 
     def reshape(self, bottom: Any, top: Any) -> None:
-        """Do nothing: shapes never change."""
+        """Do nothing, because the shapes never change."""
 
     def forward(self, bottom: Any, top: Any) -> None:
         """Copy the next batch into the tops."""
@@ -54,4 +54,4 @@ class HandDataLayer(caffe.Layer):
             top[index].data[...] = arrays[name]
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
-        """Do nothing: data has no gradient."""
+        """Do nothing, because data have no gradient."""

@@ -1,7 +1,7 @@
-"""Training augmentation (section 3.3) and the network's input.
+"""Draws the augmentation of a training sample (section 3.3) and warps the sample by it.
 
-Scale, rotation, crop and flip are one affine map, through which image, mask and keypoints go. Two
-changes are not the paper's: a window round the hand, and other colours.
+Scale, rotation, crop and flip make up one affine map, by which image, mask and keypoints are moved.
+Two changes are not the paper's: a window around the hand, and other colours.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ import numpy as np
 from mcc_caffe.core.geometry import apply, compose, letterbox_affine, to_cells, translation, warp
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
-GAMMA_RANGE = (-0.5, 0.5)  # of the exponent's logarithm to base 2
+GAMMA_RANGE = (-0.5, 0.5)  # the exponent's logarithm to base 2
 CHANNEL_GAIN_RANGE = (0.8, 1.25)
 SATURATION_RANGE = (0.0, 1.5)  # 0 is a grey picture
 BLUR_PROBABILITY = 0.25
-BLUR_RANGE = (0.4, 1.6)  # standard deviation, pixels of the picture
+BLUR_RANGE = (0.4, 1.6)  # the standard deviation of a Gaussian, pixels of the picture
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ColourChange:
 
     @staticmethod
     def draw(rng: np.random.Generator) -> "ColourChange":
-        """Draw a change; every second picture keeps its saturation, most keep their sharpness."""
+        """Draw a change; half of all pictures keep their saturation, most keep their sharpness."""
         return ColourChange(
             gamma=2 ** rng.uniform(*GAMMA_RANGE),
             gains=tuple(rng.uniform(*CHANNEL_GAIN_RANGE, size=3).tolist()),
@@ -74,13 +74,14 @@ class Window(NamedTuple):
 def draw_window(
     rng: np.random.Generator, keypoints: np.ndarray, smallest: float, largest: float
 ) -> Window | None:
-    """Draw a square round the hand, which holds the box of its keypoints.
+    """Draw a square at random that holds the box of the hand's keypoints.
 
     Args:
-        rng: The source of the draw.
-        keypoints: (21, 3) of x, y in image pixels and v.
+        rng: The source of randomness.
+        keypoints: (21, 3) of x, y in image pixels and v: 1 where the keypoint is labelled, 0 where
+            it is missing.
         smallest: The least side, as a multiple of the larger side of the keypoints' box; 1 or more.
-        largest: The greatest side, likewise. Sides are uniform on a logarithmic scale.
+        largest: The greatest side, as such a multiple. The logarithm of the side is uniform.
 
     Returns:
         The square, which may reach beyond the image; None where fewer than two keypoints are
@@ -99,14 +100,14 @@ def draw_window(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One draw of 3.3. The default changes nothing: the sample is only letterboxed.
+    """One random augmentation, as in section 3.3; the default only letterboxes the sample.
 
     Attributes:
         scale: The factor on the letterboxed frame.
-        rotation: Degrees, counter-clockwise as seen in the picture.
-        crop: The position of the crop in its range, 0 to 1 in x and y.
+        rotation: The angle in degrees, counter-clockwise as seen in the picture.
+        crop: The position of the crop, from 0 (left, top) to 1 (right, bottom) in x and y.
         flip: Whether the input is mirrored in x.
-        window: The square that is looked at instead of the picture; None for the picture.
+        window: The square that the network sees instead of the picture; None for the picture.
     """
 
     scale: float = 1.0
@@ -126,16 +127,16 @@ class Augmentation:
         )
 
     def image_to_input(self, width: int, height: int, size: int) -> np.ndarray:
-        """Return the map of an image into the network's input.
+        """Return the affine map of an image into the network's input.
 
-        The letterboxed frame is scaled and rotated about its centre. Then a square of the input's
-        size is cut out of it or, where it became smaller, it is put into that square. At last the
-        square is mirrored.
+        The letterboxed frame is scaled and rotated about its centre. A square of the input's size
+        is then cut out of it; a frame that has become smaller is put into that square. Last, a flip
+        mirrors the square.
 
         Args:
-            width: Of the image, pixels.
-            height: Of the image, pixels.
-            size: The side of the input, pixels.
+            width: The image's width in pixels.
+            height: The image's height in pixels.
+            size: The side of the input in pixels.
         """
         frame = self.scale * size
         centre = (frame - 1) / 2
@@ -162,12 +163,12 @@ class Augmentation:
 def warp_image(
     image: np.ndarray, image_to_input: np.ndarray, size: int, reduced: int = 1
 ) -> np.ndarray:
-    """Draw an image through a map; empty pixels are grey (section 3.3).
+    """Warp an image into the network's input; empty pixels are grey (section 3.3).
 
     Args:
         image: HxWx3 BGR uint8.
-        image_to_input: The map of image pixels to the result.
-        size: The side of the result, pixels.
+        image_to_input: The affine map of image pixels to input pixels.
+        size: The side of the input in pixels.
         reduced: As `geometry.warp` takes it.
 
     Returns:
@@ -184,12 +185,12 @@ def network_input(
     *,
     reduced: int = 1,
 ) -> np.ndarray:
-    """Draw an image through a map, as the net takes it.
+    """Warp an image into the network's input and scale its values as the network takes them.
 
     Args:
         image: HxWx3 BGR uint8.
-        image_to_input: The map of image pixels to the input.
-        size: The side of the input, pixels.
+        image_to_input: The affine map of image pixels to input pixels.
+        size: The side of the input in pixels.
         out: A contiguous (3, size, size) float32 array to write to; None for a new one.
         reduced: As `geometry.warp` takes it.
 
@@ -209,12 +210,12 @@ def network_input(
 
 
 def warp_mask(mask: np.ndarray, image_to_input: np.ndarray, cells: int) -> np.ndarray:
-    """Draw a mask through a map as the label at stride 8 (section 3.1).
+    """Warp a mask into the label of the mask head (section 3.1).
 
     Args:
         mask: HxW of {0, 1}.
-        image_to_input: The map of image pixels to the network's input.
-        cells: The side of the label, the input's / 8.
+        image_to_input: The affine map of image pixels to input pixels.
+        cells: The side of the label in cells, an eighth of the input's side.
 
     Returns:
         cells x cells of {0, 1}; empty cells are 0.
@@ -223,12 +224,12 @@ def warp_mask(mask: np.ndarray, image_to_input: np.ndarray, cells: int) -> np.nd
 
 
 def warp_keypoints(keypoints: np.ndarray, image_to_input: np.ndarray, size: int) -> np.ndarray:
-    """Map keypoints into the network's input.
+    """Move keypoints into the network's input.
 
     Args:
-        keypoints: (21, 3) of x, y in image pixels and v.
-        image_to_input: The map of image pixels to the input.
-        size: The side of the input, pixels.
+        keypoints: (21, 3) of x, y in image pixels and v, 1 or 0.
+        image_to_input: The affine map of image pixels to input pixels.
+        size: The side of the input in pixels.
 
     Returns:
         (21, 3) of x, y in input pixels and v; a keypoint that leaves the input is missing:

@@ -1,8 +1,8 @@
-"""What a batch holds: which samples, how each is augmented, and the arrays made of them.
+"""Makes a batch: chooses its samples, augments each of them and fills the net's input arrays.
 
-(seed, iteration, rank, position in the batch) decide on all of it, so that a resumed run sees what
-an uninterrupted one would have seen. Over one epoch the ranks take disjoint samples and together
-cover the set.
+For a given number of processes and batch size, (seed, iteration, rank, position in the batch)
+decides which sample comes and how it is augmented. A resumed run thus sees what an uninterrupted
+one would have seen. In each epoch the ranks take different samples and together take all of them.
 """
 
 import dataclasses
@@ -27,28 +27,41 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sources import SampleSource
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, IGNORE_LABEL, MASK_LABEL_BLOB, STRIDE
 
-Arrays = dict[str, np.ndarray]  # a batch's arrays, by the blob's name
+Arrays = dict[str, np.ndarray]  # {blob: its values for a batch}, of `LoaderConfig.shapes`
+
+
+class Batch(NamedTuple):
+    """The batch of one iteration.
+
+    Attributes:
+        arrays: {blob: float32 array}; the shapes are those of `LoaderConfig.shapes`.
+        keys: The keys of the samples.
+    """
+
+    arrays: Arrays
+    keys: list[str]
 
 
 def batch_indices(
-    config: LoaderConfig, count: int | None, iteration: int, rank: int, ranks: int
+    config: LoaderConfig, count: int | None, iteration: int, rank: int, rank_count: int
 ) -> np.ndarray:
-    """Decide which samples a batch holds.
+    """Choose the samples of a batch.
 
-    An iteration takes the next batch_size x ranks samples of the epoch's order, of which rank r
-    takes the r-th batch_size.
+    An iteration takes the next batch_size x rank_count samples in the order of the epoch. Rank 0
+    gets the first batch_size of them, rank 1 the next, and so on.
 
     Args:
-        config: Of the loader.
-        count: The number of samples in the source; None for an endless one, taken as it comes.
-        iteration: Of the training, from 0.
-        rank: The number of the training process.
-        ranks: The number of training processes.
+        config: The loader's settings.
+        count: The number of samples in the source; None for an endless one, whose samples are taken
+            in their own order.
+        iteration: The training's iteration, from 0.
+        rank: The number of the training process, from 0.
+        rank_count: The number of training processes.
 
     Returns:
         (batch_size,) int, the samples' indices in the source.
     """
-    first = (iteration * ranks + rank) * config.batch_size
+    first = (iteration * rank_count + rank) * config.batch_size
     positions = np.arange(first, first + config.batch_size)
     if count is None:
         return positions
@@ -77,19 +90,20 @@ def fill_sample(
     mask_label: np.ndarray,
     heatmaps: np.ndarray,
 ) -> None:
-    """Write what the net is fed with for one sample.
+    """Augment one sample and write it into its part of a batch's arrays.
 
     Args:
-        config: Of the loader.
+        config: The loader's settings.
         sample: The sample.
-        rng: The source of the augmentation; None only letterboxes.
-        data: (3, m, m) float32, for the network's input.
-        mask_label: (1, m / 8, m / 8) float32, for the mask; IGNORE_LABEL where there is none.
-        heatmaps: (22, m / 8, m / 8) float32, for the heatmaps.
+        rng: The source of randomness for the augmentation; None only letterboxes.
+        data: (3, m, m) float32, overwritten with the network's input.
+        mask_label: (1, m / 8, m / 8) float32, overwritten with the mask's label; it is IGNORE_LABEL
+            everywhere if the sample has no mask.
+        heatmaps: (22, m / 8, m / 8) float32, overwritten with the heatmaps to be learnt.
     """
     mask, size = sample.mask(), config.input_size
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
-    image, image_to_input, reduced = _image_and_map(sample, augmentation, size)
+    image, image_to_input, reduced = _decode_image(sample, augmentation, size)
     if rng is not None and config.colours:
         image = ColourChange.draw(rng).apply(image)
     network_input(image, image_to_input, size, data, reduced=reduced)
@@ -107,7 +121,7 @@ def fill_sample(
 def _draw_augmentation(
     config: LoaderConfig, sample: Sample, rng: np.random.Generator
 ) -> Augmentation:
-    """Draw the augmentation of a sample; the side of a window replaces the scale of 3.3."""
+    """Draw the augmentation of a sample; a window's side replaces the scale of section 3.3."""
     augmentation = Augmentation.draw(rng)
     if config.largest_window:
         window = draw_window(rng, sample.keypoints, config.smallest_window, config.largest_window)
@@ -117,15 +131,21 @@ def _draw_augmentation(
 
 
 class _DecodedImage(NamedTuple):
-    """An image, reduced so many times, and the map of the full-size image into the input."""
+    """An image that may have been reduced while it was decoded.
+
+    Attributes:
+        image: HxWx3 BGR uint8.
+        image_to_input: The affine map of pixels of the full-size image to input pixels.
+        reduced: By how many times each side was reduced: 1, 2, 4 or 8.
+    """
 
     image: np.ndarray
     image_to_input: np.ndarray
     reduced: int
 
 
-def _image_and_map(sample: Sample, augmentation: Augmentation, size: int) -> _DecodedImage:
-    """Decode the image, a JPEG no larger than the size x size input needs it."""
+def _decode_image(sample: Sample, augmentation: Augmentation, size: int) -> _DecodedImage:
+    """Decode a sample's image; reduce a JPEG as far as an input of size x size pixels allows."""
     jpeg_size = sample.jpeg_size()
     if jpeg_size is None:
         image = sample.image()
@@ -142,25 +162,25 @@ def fill_batch(
     samples: SampleSource,
     iteration: int,
     rank: int,
-    ranks: int,
+    rank_count: int,
     arrays: Arrays,
 ) -> list[str]:
-    """Write the batch of an iteration.
+    """Write the batch of an iteration into its arrays.
 
     Args:
-        config: Of the loader.
-        samples: The source that the configuration names.
-        iteration: Of the training, from 0.
-        rank: The number of the training process.
-        ranks: The number of training processes.
-        arrays: Of the shapes of `config.shapes()`, to write to.
+        config: The loader's settings.
+        samples: The source that `config` names.
+        iteration: The training's iteration, from 0.
+        rank: The number of the training process, from 0.
+        rank_count: The number of training processes.
+        arrays: {blob: float32 array} with the shapes of `config.shapes()`; they are overwritten.
 
     Returns:
         The keys of the samples.
     """
     keys = []
     count = None if samples.endless else len(cast(Sized, samples))
-    for position, index in enumerate(batch_indices(config, count, iteration, rank, ranks)):
+    for position, index in enumerate(batch_indices(config, count, iteration, rank, rank_count)):
         rng = (
             np.random.default_rng((config.seed, 1, iteration, rank, position))
             if config.augment

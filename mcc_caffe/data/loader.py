@@ -1,10 +1,10 @@
 """Makes batches in worker processes, ahead of the training that uses them.
 
-Worker w makes the batches of iterations w, w + workers, ... Each worker owns a ring of slots in
-shared memory and fills the next one only when told that it is free, which bounds how far the worker
-runs ahead. Workers are spawned, not forked, so they inherit no CUDA state, and they end as soon as
-the process that started them does. What a batch holds never depends on timing: see
-`mcc_caffe.data.batches`.
+Worker w makes the batches of iterations w, w + workers, ... Each worker has some slots in shared
+memory and fills them in turn. It waits until the training process says that the next slot is free,
+so it never runs far ahead. Workers are spawned and not forked, so that they inherit no CUDA state,
+and they end as soon as the training process does. The content of a batch never depends on timing
+(`mcc_caffe.data.batches`).
 """
 
 import contextlib
@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.batches import Arrays, fill_batch
+from mcc_caffe.data.batches import Arrays, Batch, fill_batch
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.sources import open_source
 
 
 def _slots(config: LoaderConfig, memory: Any) -> list[Arrays]:
-    """Return the arrays of each slot of a shared block of float32."""
+    """Divide a shared block of float32 into slots; return the arrays of each."""
     offset, slots = 0, []
     for _ in range(config.prefetch):
         arrays = {}
@@ -40,9 +40,9 @@ def _slots(config: LoaderConfig, memory: Any) -> list[Arrays]:
 
 
 def _keep_memory() -> None:
-    """Tell glibc to keep the memory that decoded pictures leave.
+    """Tell glibc to keep memory that is freed, for the next picture.
 
-    To give it back and take it anew costs as much as to decode a small picture.
+    To give it back to the system and ask for it again takes as long as to decode a small picture.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -51,11 +51,11 @@ def _keep_memory() -> None:
 
 
 def _work(
-    config: LoaderConfig, worker: int, rank: int, ranks: int, memory: Any, pipe: Connection
+    config: LoaderConfig, worker: int, rank: int, rank_count: int, memory: Any, pipe: Connection
 ) -> None:
-    """Run a worker process.
+    """Run a worker process: fill slot after slot until the pipe is closed.
 
-    It fills slot after slot, each after the pipe said that it is free, and ends with the pipe.
+    Each message on the pipe says that the next slot is free.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training process's to handle
     cv2.setNumThreads(1)
@@ -65,7 +65,7 @@ def _work(
         for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):
             pipe.recv()
             iteration = config.first_iteration + worker + turn * config.workers
-            keys = fill_batch(config, samples, iteration, rank, ranks, arrays)
+            keys = fill_batch(config, samples, iteration, rank, rank_count, arrays)
             pipe.send((iteration, keys, None))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the training process is gone
@@ -73,18 +73,6 @@ def _work(
         pipe.send((None, None, str(error)))
     except Exception as error:  # whatever it is, the training process must hear of it
         pipe.send((None, None, f"{type(error).__name__}: {error}"))
-
-
-class Batch(NamedTuple):
-    """What the net is fed with in one iteration.
-
-    Attributes:
-        arrays: float32 arrays of `LoaderConfig.shapes`, by the blob's name.
-        keys: The keys of the samples.
-    """
-
-    arrays: Arrays
-    keys: list[str]
 
 
 class _Worker(NamedTuple):
@@ -97,31 +85,31 @@ class Loader:
     """Makes batch after batch. Use it as a context manager, or call `close`.
 
     Attributes:
-        config: The configuration.
-        rank: The number of the training process.
-        ranks: The number of training processes.
-        iteration: The iteration whose batch is next.
-        keys: The keys of the last batch's samples.
+        config: The settings.
+        rank: The number of the training process, from 0.
+        rank_count: The number of training processes.
+        iteration: The iteration of the next batch.
+        keys: The keys of the samples in the last batch.
         wait: The seconds that the last call of `next_batch` took.
     """
 
-    def __init__(self, config: LoaderConfig, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(self, config: LoaderConfig, rank: int = 0, rank_count: int = 1) -> None:
         """Open the source and start the workers.
 
         Args:
-            config: The configuration.
-            rank: The number of the training process, 0 to ranks - 1.
-            ranks: The number of training processes.
+            config: The settings.
+            rank: The number of the training process, 0 to rank_count - 1.
+            rank_count: The number of training processes.
 
         Raises:
             UserError: The source is missing, empty or damaged.
         """
-        self.config, self.rank, self.ranks = config, rank, ranks
+        self.config, self.rank, self.rank_count = config, rank, rank_count
         self.iteration, self.wait = config.first_iteration, 0.0
         self.keys: list[str] = []
         self._workers: list[_Worker] = []
         self._pipe_of_lent_slot: Connection | None = None
-        # Workers open it themselves, but a bad source is to be told before anything starts.
+        # Each worker opens the source for itself, but a bad source is reported before any starts.
         self._samples = open_source(config.source)
         if config.workers:
             self._start_workers()
@@ -138,7 +126,7 @@ class Loader:
             our_end, worker_end = context.Pipe()
             process = context.Process(
                 target=_work,
-                args=(config, number, self.rank, self.ranks, memory, worker_end),
+                args=(config, number, self.rank, self.rank_count, memory, worker_end),
                 name=f"loader worker {number}",
                 daemon=True,
             )
@@ -160,14 +148,14 @@ class Loader:
         else:
             arrays = self._arrays
             self.keys = fill_batch(
-                self.config, self._samples, self.iteration, self.rank, self.ranks, arrays
+                self.config, self._samples, self.iteration, self.rank, self.rank_count, arrays
             )
         self.iteration += 1
         self.wait = time.perf_counter() - start
         return Batch(arrays, self.keys)
 
     def _receive(self) -> Arrays:
-        """Give the last batch's slot back and wait for the worker whose turn it is."""
+        """Free the slot of the last batch; wait for the next batch and return its arrays."""
         turn = self.iteration - self.config.first_iteration
         process, pipe, slots = self._workers[turn % self.config.workers]
         if self._pipe_of_lent_slot is not None:
@@ -212,28 +200,28 @@ class Loader:
         self.close()
 
 
-# The loaders that were started for a data layer that Caffe has not set up yet. Caffe constructs the
-# layer itself and gives it nothing but its `param_str`, so that its configuration is the only key.
+# Running loaders for data layers that Caffe has not set up yet, by their settings. Caffe constructs
+# such a layer itself and hands it only its `param_str`: it can find its loader by nothing else.
 _lent_loaders: dict[LoaderConfig, Loader] = {}
 
 
 def lend_loader(loader: Loader) -> None:
-    """Hold a running loader ready for the data layer that is set up with its configuration.
+    """Keep a running loader for the data layer that will be set up with the same settings.
 
-    So the loader's processes start before Caffe does (before any CUDA call), and the training
-    sees the loader that feeds its net.
+    So the loader's processes can start before Caffe makes its first CUDA call, and the training
+    knows the loader that feeds its net.
     """
     _lent_loaders[loader.config] = loader
 
 
 def take_loader(config: LoaderConfig) -> Loader | None:
-    """Take the loader that was lent for a configuration, once.
+    """Take the loader that `lend_loader` keeps for these settings; it is kept no longer.
 
     Returns:
-        The loader; None where none was lent.
+        The loader, or None if no loader is kept.
 
     Raises:
-        LoaderError: One was lent, but for another configuration.
+        LoaderError: A loader is kept, but for other settings.
     """
     loader = _lent_loaders.pop(config, None)
     if loader is None and _lent_loaders:

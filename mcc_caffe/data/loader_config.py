@@ -1,4 +1,4 @@
-"""The settings of the loader, which a net's data layer carries in its `param_str`."""
+"""The settings of a loader. A net's data layer has them in its `param_str`, as JSON."""
 
 import dataclasses
 import json
@@ -26,24 +26,26 @@ class LoaderError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class LoaderConfig:
-    """What the data layer is told, in its `param_str` as JSON.
+    """The settings of a loader; as JSON they are the data layer's `param_str`.
 
     Attributes:
         source: The samples: an LMDB set, or another source that `sources.open_source` knows.
-        batch_size: Samples a batch.
-        input_size: m, the side of the network's input, pixels; a multiple of 8.
-        sigma: The standard deviation of the heatmaps' Gaussians, cells.
+        batch_size: The number of samples in a batch.
+        input_size: m, the side of the network's input in pixels; a multiple of 8.
+        sigma: The standard deviation of the heatmaps' Gaussians in cells.
         background: BACKGROUND_SUM or BACKGROUND_MAX, as `heatmaps.encode` takes it.
-        augment: Draw the augmentation of 3.3; otherwise only letterbox.
-        smallest_window: Where above 0, each hand is seen in a square instead of in the picture;
-            this is the least side of the square, as a multiple of the box of the keypoints.
-        largest_window: The greatest side, likewise; 0: the picture, as the paper has it.
-        colours: Draw other colours and sharpness, too.
-        shuffle: Draw a new order each epoch; otherwise take the set's own.
-        seed: Of order and augmentation.
-        first_iteration: Where to begin (a resumed run).
-        workers: The number of worker processes; 0: the caller makes the batches itself.
-        prefetch: The most batches that each worker is ahead.
+        augment: Augment as in section 3.3; otherwise only letterbox.
+        smallest_window: Above 0, the network sees each hand in a square window instead of the whole
+            picture. This is the least side of the window, as a multiple of the larger side of the
+            keypoints' box.
+        largest_window: The greatest side of the window, as such a multiple. 0 for the whole
+            picture, as in the paper.
+        colours: Change colours and sharpness at random, too.
+        shuffle: Take the samples in a new random order in each epoch; otherwise in their own.
+        seed: The seed of order and augmentation.
+        first_iteration: The iteration to begin at, above 0 in a resumed run.
+        workers: The number of worker processes; with 0 the caller makes the batches itself.
+        prefetch: The number of batches that each worker may be ahead.
     """
 
     source: str
@@ -87,12 +89,13 @@ class LoaderConfig:
 
     @staticmethod
     def of(variant: Variant, source: str, **settings: Any) -> "LoaderConfig":
-        """Make the configuration that trains a variant.
+        """Make the settings with which a variant is trained.
 
         Args:
-            variant: Of the network; it decides on batch size, input size, sigma and background.
+            variant: The variant of the network, which gives batch size, input size, sigma and
+                background.
             source: The samples.
-            **settings: Attributes with other values than the variant's and the defaults.
+            **settings: Other values for any attributes.
         """
         own = {
             "batch_size": variant.batch_size,
@@ -136,11 +139,11 @@ class LoaderConfig:
         return LoaderConfig(**values)
 
     def to_json(self) -> str:
-        """Write the `param_str` of this configuration."""
+        """Write these settings as a `param_str`."""
         return json.dumps(dataclasses.asdict(self))
 
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
-        """Return the shape of each of a batch's arrays, all float32 as Caffe's blobs are."""
+        """Return {blob: the shape of its array in a batch}; all are float32, as Caffe's blobs."""
         cells = self.input_size // STRIDE
         return {
             DATA_BLOB: (self.batch_size, 3, self.input_size, self.input_size),

@@ -21,7 +21,7 @@ _FONT, _FONT_SCALE, _LINE, _MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 14, 18
 
 
 def fit(width: int, height: int) -> np.ndarray:
-    """Return the map of a picture into the left-top of a tile, whose side its longer side fills."""
+    """Return the affine map that fits a picture into a tile, from the left-top corner."""
     scale = TILE / max(width, height)
     return resize_affine(
         max(1, round(width * scale)) / width, max(1, round(height * scale)) / height
@@ -29,7 +29,7 @@ def fit(width: int, height: int) -> np.ndarray:
 
 
 def sample_tile(sample: Sample) -> np.ndarray:
-    """Draw a sample: its image, the mask's outline (holes too) and the labelled keypoints.
+    """Draw a sample: its image, the outline of the mask and its holes, the labelled keypoints.
 
     The mask is not drawn where its size is not the image's.
 
@@ -59,7 +59,7 @@ def sample_tile(sample: Sample) -> np.ndarray:
 
 
 def empty_tile(height: int = TILE, width: int = TILE) -> np.ndarray:
-    """Return a light grey tile, for where nothing is there or can be drawn."""
+    """Return a light grey tile; it stands for a sample that is missing or cannot be drawn."""
     return np.full((height, width, 3), EMPTY, np.uint8)
 
 
@@ -69,7 +69,7 @@ def missing_text(keypoints: np.ndarray) -> str:
     A finger's name alone stands for its four keypoints.
 
     Args:
-        keypoints: (21, 3) of x, y and v.
+        keypoints: (21, 3) of x, y and v: 1 where the keypoint is labelled, 0 where it is missing.
     """
     missing = keypoints[:, 2] == 0
     if not missing.any():
@@ -90,12 +90,12 @@ def captioned(tile: np.ndarray, *texts: str, lines: int) -> np.ndarray:
 
     Args:
         tile: HxWx3 BGR uint8.
-        *texts: The caption; each text is wrapped and starts a new line.
-        lines: The number of lines that there is room for; the last one ends in " ..." if there
-            are more.
+        *texts: The caption. Each text begins a new line and is wrapped.
+        lines: The height of the caption in lines. If the texts need more, the last line ends in
+            " ...".
 
     Returns:
-        The tile with the room under it.
+        The tile with the caption under it.
     """
     wrapped = [line for text in texts for line in wrap(text, tile.shape[1] - _MARGIN)]
     if len(wrapped) > lines:
@@ -109,7 +109,7 @@ def captioned(tile: np.ndarray, *texts: str, lines: int) -> np.ndarray:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Break a text into lines of at most `width` pixels; a word that is longer is cut."""
+    """Break a text into lines of at most `width` pixels; a word that is wider is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()
@@ -135,7 +135,7 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
         tiles: Pictures of one size.
 
     Returns:
-        The pages, of PAGE_WIDTH x PAGE_HEIGHT at the most.
+        The pages, each at most PAGE_WIDTH x PAGE_HEIGHT pixels.
     """
     height, width = np.add(tiles[0].shape[:2], GAP)
     columns = min((PAGE_WIDTH - GAP) // width, len(tiles))
@@ -159,7 +159,7 @@ def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
 
     Args:
         tiles: Pictures of one size.
-        path: The PNG to write; where there are several pages they are name-1.png, name-2.png, ...
+        path: The PNG to write; several pages are written as name-1.png, name-2.png, ...
 
     Returns:
         The paths of the pages.

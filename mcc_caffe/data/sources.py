@@ -11,8 +11,9 @@ from mcc_caffe.data.samples import Sample, SampleSet
 LIVE = "synth:"  # hands that are rendered as they are asked for, such as `synth:seed=0&size=224`
 MIXED = "mix:"  # a mixture of other sources, such as `mix:A*0.5+B*0.3+C*0.2`
 
-# What opens a source that is no folder, by how the source begins: "module:callable", imported when
-# it is first used. So this room needs no data tools, nor training on a folder OpenGL and the mesh.
+# {beginning of a source's name: "module:callable" that opens it}.
+# Imported at first use: this package does not depend on data_tools, and training on an LMDB set
+# needs neither OpenGL nor the hand mesh.
 OPENERS = {LIVE: "data_tools.hands.live:LiveHands"}
 
 

@@ -19,8 +19,8 @@ from mcc_caffe.data.augmentation import (
     warp_image,
     warp_keypoints,
 )
-from mcc_caffe.data.batches import batch_indices, fill
-from mcc_caffe.data.loader import Batch, Loader, lend_loader, take_loader
+from mcc_caffe.data.batches import Batch, batch_indices, fill_sample
+from mcc_caffe.data.loader import Loader, lend_loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import IGNORE_LABEL
