@@ -1,7 +1,7 @@
 """The interface of a reader: what it has to provide, and what it may rely on.
 
 A reader is a module of this package that understands one data set's files. It provides the three
-names of `Reader` at its top level and a subclass of `Entry`. `onehand10k.py` is the shortest
+names of `Reader` at its top level and a subclass of `Entry`. `cmu.py` is the shortest
 complete example; docs/data.md, "Add a reader", lists the steps.
 
 A reader may rely on this:

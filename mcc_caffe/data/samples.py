@@ -6,7 +6,8 @@ Caffe `Datum`:
 - images: `encoded`; `data` holds the bytes of the image file as they were on disk (a PNG where the
   sample is a part of a larger picture); `label` is the sample's index in the set;
 - annotations: `encoded`; `data` holds the hand mask as PNG of {0, 255} (best with one bit a pixel;
-  empty where the set has no masks); `float_data` holds 21 x (x, y, v); `label` as above;
+  empty where the set has no masks); `float_data` holds 21 x (x, y, v), where v is 1
+  for a labelled and 0 for a missing keypoint; `label` as above;
 
 and `info.json`, which says how the set was made. `mcc_caffe.data.writers` writes such sets.
 """
@@ -59,7 +60,8 @@ class Sample:
         key: The sample's name, unique in its set.
         image_bytes: The encoded image file.
         mask_png: PNG of the hand mask, of the image's size, {0, 255}; None without a mask.
-        keypoints: (21, 3) float32 of x, y in image pixels and v in {0, 1}; missing: (-1, -1, 0).
+        keypoints: (21, 3) float32 of x, y in image pixels and v: 1 where the keypoint is labelled,
+            0 where it is missing; a missing one is (-1, -1, 0).
         outside: (keypoint's index, x, y) of each that the label puts outside the image, which is
             why it is missing. A reader tells it for `data_tools.check`; it is not stored.
     """
