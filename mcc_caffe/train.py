@@ -177,7 +177,6 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         UserError: an option names something that is missing or does not fit. Nothing has been
             written then.
     """
-    require_caffe("training")
     if options.gpus:
         require_gpus(list(options.gpus))
     variant = VARIANTS[options.variant]
@@ -365,6 +364,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _train_under_mpirun(argv)
         return
     options = parse_arguments(argv)
+    require_caffe("training")
     with locked(_run_folder(options), "trains in it"):
         config = prepare_run(options)
         ranks = len(options.gpus) or options.processes
@@ -386,6 +386,7 @@ def _train_under_mpirun(argv: Sequence[str] | None) -> None:
                     f"mpirun starts the processes ({ranks.size}): "
                     f"leave --processes {options.processes} out"
                 )
+            require_caffe("training")
             stack.enter_context(locked(_run_folder(options), "trains in it"))
             config = prepare_run(options)
             _describe(config, ranks.size)

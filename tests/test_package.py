@@ -11,6 +11,7 @@ import pytest
 
 import mcc_caffe
 from tests.support.commands import ROOT
+from tests.support.packages import Packages, build_packages, build_wheel
 
 PACKAGES = ("mcc_caffe", "data_tools", "caffe_build")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -21,23 +22,18 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    """A folder with the contents of the wheel that is built from the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns(".*", "runs", "data", "demo", "out", "build", "*.egg-info")
-    shutil.copytree(
-        ROOT,
-        folder / "source",
-        ignore=lambda path, names: ignored(path, names) if path == str(ROOT) else (),
-    )
-    build = "import setuptools.build_meta as backend; backend.build_wheel('.')"
-    process = subprocess.run(
-        [sys.executable, "-c", build], cwd=folder / "source", capture_output=True, text=True
-    )
-    assert process.returncode == 0, process.stderr
-    with zipfile.ZipFile(next((folder / "source").glob("*.whl"))) as wheel:
-        wheel.extractall(folder / "site")
-    return folder / "site"
+def packages(tmp_path_factory) -> Packages:
+    """The wheel and the sdist that are built from the checkout."""
+    return build_packages(tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="module")
+def site(packages, tmp_path_factory) -> Path:
+    """A folder with the contents of the wheel."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(packages.wheel) as wheel:
+        wheel.extractall(folder)
+    return folder
 
 
 def run_installed(site: Path, code: str) -> subprocess.CompletedProcess:
@@ -53,6 +49,8 @@ def test_the_wheel_holds_all_modules_and_no_generators(site):
         for module in (ROOT / package).rglob("*.py"):
             assert (site / module.relative_to(ROOT)).is_file(), module
     assert (site / "mcc_caffe/py.typed").is_file()
+    tops = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
+    assert tops == set(PACKAGES)
     for folder in ("prototxt", "solver"):
         shipped = {
             path.relative_to(site / "mcc_caffe")
@@ -60,6 +58,28 @@ def test_the_wheel_holds_all_modules_and_no_generators(site):
             if path.is_file()
         }
         assert shipped == {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.prototxt")}
+
+
+def test_the_sdist_builds_the_same_wheel(packages, tmp_path):
+    shutil.unpack_archive(packages.sdist, tmp_path)
+    (source,) = tmp_path.iterdir()
+    wheel = build_wheel(source)
+    contents = [
+        {name: file.read(name) for name in file.namelist() if not name.endswith("/RECORD")}
+        for file in map(zipfile.ZipFile, (packages.wheel, wheel))
+    ]
+    assert contents[0] == contents[1]
+
+
+def test_metadata_and_readme_are_fit_for_an_index(packages, site):
+    process = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", packages.wheel, packages.sdist],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0 and process.stdout.count("PASSED") == 2, process.stdout
+    (licence,) = site.glob("*.dist-info/licenses/*")
+    assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def test_the_wheel_carries_prototxts_solvers_and_weights_and_finds_them(site):
