@@ -98,7 +98,7 @@ def archives(entries: list[Entry], codename: str) -> list[Entry]:
 
     Args:
         entries: the machine's entries.
-        codename: of its release, such as "bookworm".
+        codename: the codename of its release, such as "bookworm".
     """
     own = (codename, "stable", "oldstable", "testing", "unstable", "sid")
     by_uri = {

@@ -67,7 +67,7 @@ def _complaint(code: str, environment: dict[str, str]) -> str:
 def reason(run: subprocess.CompletedProcess) -> str:
     """Return the line of a failed process's stderr that says why it failed."""
     lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
-    # Of an abort inside Caffe the first line that glog marks as fatal has the reason, of a Python
-    # error the last line.
+    # The reason of an abort inside Caffe is in the first line that glog marks as fatal, that of a
+    # Python error in the last line.
     fatal = [line for line in lines if re.match(r"F\d{4}", line)]
     return (fatal + lines[-1:] + [f"it ended with status {run.returncode}"])[0]

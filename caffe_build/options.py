@@ -31,10 +31,10 @@ class Options:
     Attributes:
         name: its name for users.
         definitions: for cmake, as -DNAME=VALUE.
-        edits: to the source.
+        edits: the edits to the source.
         libraries: which must link (-lNAME) before a build is worth to start.
         additions: our files in the source tree.
-        toolkit: of a build with CUDA, None for the CPU only.
+        toolkit: the CUDA toolkit to build with; None for the CPU only.
     """
 
     name: str

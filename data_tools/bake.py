@@ -277,7 +277,7 @@ def swap_data_layers(net: Any, writer: BakedSetWriter, batch_size: int) -> None:
 
     Args:
         net: NetParameter message, which is changed.
-        writer: Of the baked set.
+        writer: The writer of the baked set.
         batch_size: Images of an iteration.
     """
     network = [layer for layer in net.layer if layer.type not in ("Python", "Silence")]
@@ -296,10 +296,10 @@ def write_prototxts(writer: BakedSetWriter, variant: str, batch_size: int, seed:
     They name the files by the paths that these have once the writer has finished.
 
     Args:
-        writer: Of the baked set.
+        writer: The writer of the baked set.
         variant: Name of the network's size, a key of VARIANTS.
         batch_size: Images of an iteration.
-        seed: Of the initial weights.
+        seed: The seed of the initial weights.
     """
     folder = writer.folder.absolute()
     (writer.partial / SNAPSHOTS).mkdir()

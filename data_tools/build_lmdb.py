@@ -101,7 +101,7 @@ def assign_entries(
     Args:
         splits: {split of the data set: its entries}.
         split: The option --split.
-        seed: Of the shuffle.
+        seed: The seed of the shuffle.
 
     Returns:
         {TRAIN or VALIDATION: shuffled entries}, without a set that would be empty.
@@ -214,7 +214,7 @@ def write_set(
     """Write one LMDB set; only rank 0 calls this.
 
     Args:
-        entries: Of the samples, in the order of the set.
+        entries: The entries of the samples, in the order of the set.
         folder: The set's folder.
         ranks: The processes that read.
         info: What info.json says of how the set was made.

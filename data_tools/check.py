@@ -53,11 +53,11 @@ class Statistics(TypedDict, total=False):
     Attributes:
         samples: Number of samples.
         usable: Number of those that can be loaded.
-        width: Of the images, pixels.
-        height: Of the images, pixels.
+        width: The widths of the images in pixels.
+        height: The heights of the images in pixels.
         aspect_ratio: Width / height of the images.
         without_mask: Number of usable samples without a mask.
-        mask_share: Of the image that the mask covers; None where no sample has a mask.
+        mask_share: The share of the image that the mask covers; None where no sample has a mask.
         missing_share: {keypoint's name: share of the usable samples in which it is missing}.
         images_by_missing: {number of missing keypoints: number of images}.
     """

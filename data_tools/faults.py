@@ -154,8 +154,8 @@ def find_faults(
     """Find what is wrong with one labelled picture.
 
     Args:
-        width: Of the picture, pixels.
-        height: Of the picture, pixels.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
         mask: (H, W) of {0, 1}, or None.
         keypoints: (21, 3) x, y, v.
 

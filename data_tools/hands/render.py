@@ -243,7 +243,7 @@ class Renderer:
             camera: Says the picture's size as well.
             look: Skin, sleeve and light.
             centre: (3,) of the sphere that casts and receives the shadow of the first light.
-            radius: Of that sphere.
+            radius: The radius of that sphere.
             surfaces: In camera space.
         """
         assert self._hand is not None, "set_faces was not called"

@@ -19,8 +19,8 @@ class Truth(TypedDict):
 
     Attributes:
         image: File name of the picture.
-        width: Of the picture, pixels.
-        height: Of the picture, pixels.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
         joints: 21 x [x, y, state]: pixels, and one of `hand_scene.JOINT_STATES`.
         parameters: What was drawn.
     """

@@ -44,8 +44,8 @@ def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> s
 
     Args:
         name: The picture's file name.
-        width: Of the picture, pixels.
-        height: Of the picture, pixels.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
         keypoints: (21, 3) x, y in pixels and v; they are rounded to whole pixels.
     """
     points = [(-1, -1) if v == 0 else (round(float(x)), round(float(y))) for x, y, v in keypoints]

@@ -67,7 +67,7 @@ _MESSAGES: dict[str, dict[str, _Field]] = {
         "shape": _Field(7, "BlobShape"),
         "data": _many(5, "float", packed=True),
         "double_data": _many(8, "double", packed=True),
-        # Of files from before 2014.
+        # The fields of files from before 2014.
         "num": _Field(1, "int32", "0"),
         "channels": _Field(2, "int32", "0"),
         "height": _Field(3, "int32", "0"),

@@ -167,7 +167,7 @@ def require_gpus(ids: Sequence[int]) -> None:
     """Check that this Caffe can run on the GPUs of this machine.
 
     Args:
-        ids: Of the GPUs.
+        ids: The ids of the GPUs.
 
     Raises:
         UserError: It cannot; the message says what is missing.

@@ -1,8 +1,7 @@
-"""What every command shares: its parser, its messages, its progress bars and its exit codes.
+"""What all commands share: parser, messages, progress bars and exit codes.
 
-Results go to stdout. Everything said about the work (`logging.getLogger(__name__)`) goes to
-stderr: INFO as the bare message, DEBUG with -v, and warnings and errors always, with their level
-in front. A command's `main` raises UserError for what its user can mend.
+Results go to stdout. Messages about the work (`logging.getLogger(__name__)`) go to stderr: INFO
+without its level, DEBUG only with -v, warnings and errors always and with their level in front. A command's `main` raises UserError for what its user can mend.
 """
 
 import argparse
@@ -67,8 +66,8 @@ def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentP
         **kwargs: Further options of argparse.ArgumentParser.
 
     Returns:
-        A parser that knows --verbose, --quiet and --debug. They leave nothing in the namespace:
-        they take effect by themselves.
+        A parser that knows --verbose, --quiet and --debug. They take effect when they are parsed,
+        and the namespace has no entry for them.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -103,7 +102,7 @@ def progress_bar(
         **kwargs: Further options of tqdm.
 
     Returns:
-        The tqdm that stands for the iterable.
+        A tqdm; iterate over it in place of the iterable.
     """
     from tqdm import tqdm  # here, as not every command shows progress: quick start-up
 

@@ -144,8 +144,8 @@ class SharedMemory(NamedTuple):
     """What the processes of one machine share.
 
     Attributes:
-        barrier: of all ranks.
-        slots: float32 values: two halves, each with a slot of _CHUNK values for every rank.
+        barrier: the barrier at which all ranks wait for each other.
+        slots: float32 values in two halves, each with a slot of _CHUNK values for every rank.
     """
 
     barrier: Barrier

@@ -18,7 +18,7 @@ ProtocolName = Literal["paper", "mmpose"]
 
 
 class PckConditions(TypedDict):
-    """What has to be said beside a PCK, in words."""
+    """The conditions of a PCK, in words for a report."""
 
     normaliser: str
     comparison: str
@@ -26,13 +26,13 @@ class PckConditions(TypedDict):
 
 
 class AucConditions(PckConditions):
-    """What has to be said beside an AUC, in words."""
+    """The conditions of an AUC, in words for a report."""
 
     thresholds: str
 
 
 class Conditions(TypedDict):
-    """What has to be said beside the numbers of a protocol."""
+    """The conditions of a protocol's numbers, in words for a report."""
 
     PCK: PckConditions
     AUC: AucConditions
@@ -42,7 +42,7 @@ def box_sizes(keypoints: np.ndarray) -> np.ndarray:
     """Return the larger side of the box around each image's labelled keypoints.
 
     Args:
-        keypoints: (N, K, 3) of x, y, v.
+        keypoints: (N, K, 3) of x, y and v: 1 where the keypoint is labelled, 0 where it is missing.
 
     Returns:
         (N,) sides in pixels, each at least 1.
@@ -74,9 +74,9 @@ def accuracies(
 
     Args:
         scaled_distances: (N, K) distances, divided by a normaliser.
-        thresholds: (T,) of the same unit.
-        by_joint: Whether to take each joint's share of its images first and then the mean over
-            the joints that are labelled somewhere; else all labelled keypoints count at once.
+        thresholds: (T,) thresholds, divided by the same normaliser.
+        by_joint: True for the share of each joint's labels first, and then the mean over the joints
+            that have any label; False for the share of all labelled keypoints together.
 
     Returns:
         (T,) shares; NaN where nothing is labelled.
@@ -93,15 +93,15 @@ def accuracies(
 
 @dataclass(frozen=True)
 class Protocol:
-    """The way in which distances become PCK and AUC.
+    """The rules by which PCK and AUC are computed from distances.
 
     PCK divides each distance by the image's box (see `box_sizes`). AUC is the mean of PCK over
     several thresholds.
 
     Attributes:
-        by_joint: As `accuracies` takes it.
+        by_joint: How keypoints are averaged, as `accuracies` takes it.
         auc_thresholds: The thresholds of the AUC.
-        auc_pixels: What the AUC divides distances by, in pixels; None for the image's box.
+        auc_pixels: The normaliser of the AUC in pixels; None for the size of the image's box.
     """
 
     by_joint: bool
@@ -118,12 +118,12 @@ class Protocol:
         return accuracies(distances / sizes[:, None], thresholds, self.by_joint)
 
     def auc(self, distances: np.ndarray, sizes: np.ndarray) -> float:
-        """Return the area under the curve of PCK; arguments as `pck` takes them."""
+        """Return the area under the curve of PCK; the arguments are those of `pck`."""
         scaled_distances = distances / (self.auc_pixels or sizes[:, None])
         return float(accuracies(scaled_distances, self.auc_thresholds, self.by_joint).mean())
 
     def conditions(self) -> Conditions:
-        """Return what has to be said beside the numbers of this protocol."""
+        """Return the conditions of this protocol's numbers, in words for a report."""
         average = "by joint, then over joints" if self.by_joint else "all labelled keypoints"
         first, second, *_, last = self.auc_thresholds
         return {
@@ -137,9 +137,9 @@ class Protocol:
         }
 
 
-# paper: Eq. 4. The paper gives no AUC; ours is the area under its curves from 0 to 0.5, the width
-# of Fig. 9 (b). mmpose: keypoint_pck_accuracy and keypoint_auc; MMPose divides by the box that its
-# annotation files have, which our sets have not.
+# `paper` is Eq. 4. The paper gives no AUC: ours is the area under its curves from 0 to 0.5, which
+# Fig. 9 (b) shows. `mmpose` is MMPose's keypoint_pck_accuracy and keypoint_auc, except that MMPose
+# divides by the box in its annotation files: our sets have no such box.
 PROTOCOLS: dict[ProtocolName, Protocol] = {
     "paper": Protocol(by_joint=False, auc_thresholds=tuple(step / 200 for step in range(1, 101))),
     "mmpose": Protocol(
@@ -152,9 +152,9 @@ def pck(predicted: np.ndarray, truth: np.ndarray, threshold: float) -> float:
     """Return the PCK of the protocol `paper` (section 4.2, Eq. 4) at one threshold.
 
     Args:
-        predicted: As `keypoint_distances` takes it.
-        truth: As `keypoint_distances` takes it.
-        threshold: Share of the box's larger side.
+        predicted: (N, K, 2 or more), as `keypoint_distances` takes it.
+        truth: (N, K, 3), as `keypoint_distances` takes it.
+        threshold: The threshold, as a share of the box's larger side.
     """
     distances = keypoint_distances(predicted, truth)
     return float(PROTOCOLS["paper"].pck(distances, box_sizes(truth), [threshold])[0])
@@ -177,11 +177,11 @@ def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def average_precision(ious: np.ndarray, threshold: float) -> float:
-    """Return the AP at an IoU threshold (Table 1), with one hand in each image.
+    """Return the average precision at an IoU threshold (Table 1), with one hand in each image.
 
     Args:
         ious: (N,) IoU of each image's mask, N > 0.
-        threshold: IoU that a mask has to reach.
+        threshold: The IoU that a mask has to reach.
 
     Returns:
         The share of the images whose mask reaches the threshold.

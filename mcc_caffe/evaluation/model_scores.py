@@ -52,8 +52,8 @@ class EpeNumbers(TypedDict):
 class ProtocolNumbers(TypedDict, total=False):
     """The keypoints' numbers under one protocol. `paper` has groups and curves, `mmpose` EPE.
 
-    groups: {"all" or a group of Fig. 9: {threshold: PCK}}. curves: {the same: PCK at each of
-    CURVE_THRESHOLDS}.
+    groups: {"all" or the name of a group of Fig. 9: {threshold: PCK}}. curves: {the same names: PCK
+    at each of CURVE_THRESHOLDS}.
     """
 
     PCK: PckNumbers
@@ -64,7 +64,7 @@ class ProtocolNumbers(TypedDict, total=False):
 
 
 class MaskNumbers(TypedDict, total=False):
-    """The masks' numbers; the number of images alone where no sample has a mask."""
+    """The masks' numbers. If no sample has a mask, only `images` is there."""
 
     images: int
     AP50: float
@@ -76,7 +76,7 @@ class MaskNumbers(TypedDict, total=False):
 class SetNumbers(TypedDict, total=False):
     """The numbers of one model on one set, as they stand in results.json.
 
-    The keypoints' numbers are missing of a model without keypoints, `mask` of one without masks.
+    A model without keypoints lacks the keypoints' numbers, and one without masks lacks `mask`.
     """
 
     images: int

@@ -1,6 +1,6 @@
-"""Runs predictors over the samples of a set, in any number of processes.
+"""Runs the compared models over the samples of a set, in any number of processes.
 
-A predictor is a trained network (`NetModelSpec`) or a file with another system's predictions
+A model is a trained network (`NetModelSpec`) or a file with another system's predictions
 (`FileModelSpec`). The predictions do not depend on the number of processes.
 """
 
@@ -29,14 +29,14 @@ MASK_THRESHOLD = 0.5
 
 
 class ModelSpec(Protocol):
-    """What an evaluation compares.
+    """The description of a model that an evaluation compares.
 
-    It is sent to other processes: it must be small, hashable and picklable, and opens its files
-    in `load` only.
+    It is sent to other processes. It must therefore be small, hashable and picklable, and open the
+    model's files in `load` only.
     """
 
     def load(self) -> Callable[[Sample], HandPrediction]:
-        """Open the predictor's files; return the function that predicts the hand of a sample."""
+        """Open the model's files; return the function that predicts the hand of a sample."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ class SampleId:
 
 @dataclass(frozen=True)
 class ScoredPrediction:
-    """The prediction of one predictor for one sample.
+    """The prediction of one model for one sample.
 
     Attributes:
-        keypoints: (21, 3), as `HandPrediction` has them, or None.
+        keypoints: (21, 3), as `HandPrediction` has them; None without keypoints.
         mask_png: The predicted mask, 0 and 255, as PNG; None without a mask.
         iou: IoU of the predicted mask with the sample's; None if either has no mask.
     """
@@ -125,9 +125,9 @@ class EvaluatedSample:
     Attributes:
         id: Split and index of the sample.
         key: Key of the sample.
-        true_keypoints: (21, 3) of x, y, v, in pixels of the image.
+        true_keypoints: (21, 3) of x, y in pixels of the image and v, 1 or 0.
         has_mask: Whether the sample has a true mask.
-        predictions: The predictions, in the order of the job's predictors.
+        predictions: The predictions, in the order of the job's models.
     """
 
     id: SampleId
@@ -139,18 +139,18 @@ class EvaluatedSample:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What every process of an evaluation has to know.
+    """The set and the models of an evaluation, which every process of it gets.
 
     Attributes:
         data_path: Path of the set, as `data_tools.sets.open_sets` takes it.
-        predictors: The predictors to compare.
+        model_specs: The models to compare.
     """
 
     data_path: pathlib.Path
-    predictors: tuple[ModelSpec, ...]
+    model_specs: tuple[ModelSpec, ...]
 
     def evaluate_sample(self, sample_id: SampleId) -> EvaluatedSample:
-        """Let all predictors predict the hand of one sample.
+        """Let all models predict the hand of one sample.
 
         Raises:
             SampleError: If the sample cannot be decoded or its mask has another size.
@@ -184,9 +184,9 @@ def _score(prediction: HandPrediction, true_mask: np.ndarray | None) -> ScoredPr
 
 @functools.cache  # once in each process
 def _load(job: EvaluationJob) -> tuple[dict, list[Callable[[Sample], HandPrediction]]]:
-    """Open the set and the predictors of a job: ({split: records}, predict functions)."""
+    """Open the set and the models of a job: ({split: records}, predict functions)."""
     cv2.setNumThreads(1)
-    return sets.open_sets(job.data_path), [predictor.load() for predictor in job.predictors]
+    return sets.open_sets(job.data_path), [spec.load() for spec in job.model_specs]
 
 
 def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] | None) -> list[str]:
@@ -222,7 +222,7 @@ def run_predictors(
     """Evaluate samples, with a progress bar.
 
     Args:
-        job: The set and the predictors.
+        job: The set and the models.
         sample_ids: The samples to evaluate.
         processes: Number of processes at most; each works with one thread.
 

@@ -133,7 +133,7 @@ def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> 
     is drawn around the surer of the first two answers.
 
     Args:
-        looker: of the image.
+        looker: the looker at the image.
         image_size: (W, H) in pixels.
         count: 1, 2 or 4.
     """

@@ -181,7 +181,7 @@ def mask_in_image(
         cv2.BORDER_REPLICATE,
     )
     mask = draw(mask_cells)
-    # Of a window of w pixels, pixel 0 lies at 0 of the input and pixel w would lie at its side.
+    # In a window of w pixels, pixel 0 lies at 0 of the input and pixel w would lie at its side.
     corners = apply(invert(image_to_input), [(0, 0), (len(mask_cells) * STRIDE,) * 2]).round(3)
     left, top = np.ceil(corners.min(axis=0)).clip(0).astype(int)
     right, bottom = np.floor(corners.max(axis=0)).clip(-1).astype(int) + 1

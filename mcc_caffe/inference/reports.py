@@ -38,7 +38,7 @@ class ImageReport(TypedDict):
 class VideoReport(TypedDict):
     """The head of a video's JSON file: what holds for all frames.
 
-    width, height: of a frame in pixels. fps: frames a second. weights, engine: as in an
+    width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
     ImageReport. levels: the most pyramid levels that were looked at. seconds: the time that the
     video took.
     """

@@ -1,4 +1,4 @@
-"""The log of a run, `log.jsonl`: a JSON line for every interval of iterations."""
+"""Writes and reads the log of a run, `log.jsonl`: one JSON line for each interval of iterations."""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +15,14 @@ LOG = "log.jsonl"
 
 
 class IterationStats(NamedTuple):
-    """What one iteration gave.
+    """The losses and times of one iteration.
 
     Attributes:
         losses: {loss blob: unweighted loss}, in the order of the stages.
-        trivial_loss: the pose stages' loss of the answer "joints 0, background 1".
-        seconds: the time of the iteration.
-        data_wait: the part of it that was spent waiting for the batch, seconds.
+        trivial_loss: the loss that a pose stage would have with the trivial answer "joints 0,
+            background 1".
+        seconds: the time that the iteration took.
+        data_wait: the part of this time in which the training waited for the batch, in seconds.
     """
 
     losses: dict[str, float]
@@ -31,11 +32,12 @@ class IterationStats(NamedTuple):
 
 
 class LogLine(TypedDict):
-    """A line of the log: means over the interval that ends at `iteration`.
+    """A line of the log. Its numbers are means over an interval of iterations.
 
-    iteration: the last one. loss: the weighted sum of the losses. losses: {loss blob: unweighted
-    loss}. ratio_to_trivial: {loss blob of a pose stage: loss / trivial answer's loss}.
-    images_per_second: of all ranks. seconds, data_wait: an iteration, see IterationStats.
+    iteration: the last iteration of the interval. loss: the weighted sum of the losses. losses:
+    {loss blob: unweighted loss}. ratio_to_trivial: {loss blob of a pose stage: its loss divided by
+    that of the trivial answer}. images_per_second: the images of all ranks together. seconds,
+    data_wait: the times of an iteration, as IterationStats has them.
     """
 
     iteration: int
@@ -58,12 +60,12 @@ class RunLog:
         images: int,
         loss_weights: Mapping[str, float],
     ):
-        """Open the log; lines after `iteration` go, because a resumed run writes them again.
+        """Open the log and delete its lines after `iteration`, which a resumed run writes again.
 
         Args:
             run_folder: the folder of the run.
-            iteration: where the run begins.
-            images: the number of images in an iteration, of all ranks.
+            iteration: the iteration at which the run begins.
+            images: the number of images that all ranks together take in an iteration.
             loss_weights: {loss blob: its weight in the total loss}.
         """
         self.path, self._images, self._loss_weights = run_folder / LOG, images, loss_weights

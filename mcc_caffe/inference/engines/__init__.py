@@ -17,7 +17,7 @@ ENGINES: dict[str, type[CaffeEngine] | type[OnnxEngine]] = {
     engine.name: engine for engine in (CaffeEngine, OnnxEngine)
 }
 DEFAULT_ENGINE: str | None = None  # `choose_engine` chooses
-# Of the option --engine.
+# The help text of the option --engine.
 ENGINE_HELP = "what runs the net (default: caffe where it can be imported, else onnx)"
 
 _log = logging.getLogger(__name__)
