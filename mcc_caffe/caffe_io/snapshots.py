@@ -212,8 +212,8 @@ def check_type(path: str | Path, solver_type: str) -> None:
     own_type = read_state(path).solver_type
     if own_type not in (None, solver_type):
         raise UserError(
-            f"{path} is of a run with the solver type {own_type}, the solver has {solver_type}: "
-            "resume with the type that wrote it, or start afresh from its weights "
+            f"{path} is of a run with the solver type {own_type}, the solver has {solver_type}, "
+            "whose history blobs mean something else: resume with the type that wrote it, or start afresh from its weights "
             "(--weights, another --out)"
         )
 

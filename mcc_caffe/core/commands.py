@@ -5,9 +5,14 @@ without its level, DEBUG only with -v, warnings and errors always and with their
 """
 
 import argparse
+import errno
+import io
 import logging
 import os
+import shutil
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +34,8 @@ _LEVELS = {
 }
 _OWN_LOGGERS = ("mcc_caffe", "data_tools", "benchmarks", "__main__")  # other libraries: warnings
 
+_BAR_LOCK = threading.RLock()  # of this process's progress bars
+
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +44,14 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def seed_number(text: str) -> int:
+    """Parse an option that is the seed of random numbers; an argparse `type`."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
     return number
 
 
@@ -106,6 +121,8 @@ def progress_bar(
     """
     from tqdm import tqdm  # here, as not every command shows progress: quick start-up
 
+    # Its own lock is a semaphore as well, which a process that is killed leaves behind.
+    tqdm.set_lock(_BAR_LOCK)
     return tqdm(iterable, disable=disable or _verbosity() == "quiet", **kwargs)
 
 
@@ -122,6 +139,9 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         SystemExit: Always, with the exit status.
     """
     _set_up_logging()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
+            stream.reconfigure(errors="backslashreplace")
     status = 0
     try:
         status = main() or 0
@@ -129,13 +149,24 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         _log.error("%s", error, exc_info=_verbosity() == "debug")
         status = error.code
     except OSError as error:
-        message = f"{error.strerror or error}: {error.filename or 'no file named'}"
-        _log.error("%s", message, exc_info=_verbosity() == "debug")
+        _log.error("%s", _describe(error), exc_info=_verbosity() == "debug")
         status = 2
     except KeyboardInterrupt:
         _log.info("interrupted", exc_info=_verbosity() == "debug")
         status = 130
     sys.exit(status)
+
+
+def _describe(error: OSError) -> str:
+    """Return an OSError's reason with the file or, where it names none, the file systems."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{reason}: {error.filename}"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return reason
+    folders = dict.fromkeys((os.getcwd(), tempfile.gettempdir()))
+    free = ", ".join(f"{name}: {shutil.disk_usage(name).free >> 20} MiB free" for name in folders)
+    return f"{reason} ({free}): make room; a training goes on with --resume auto"
 
 
 def _verbosity() -> str:
@@ -174,5 +205,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm_module = sys.modules.get("tqdm")  # without it there are no bars
+        if tqdm_module:
+            tqdm_module.tqdm.set_lock(_BAR_LOCK)
         write = tqdm_module.tqdm.write if tqdm_module else print
         write(self.format(record), file=sys.stderr)

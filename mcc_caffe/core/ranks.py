@@ -10,12 +10,14 @@ is not installed (mpirun and mpi4py are optional), it names the rank that died a
 by a signal ends with exit code 0 instead of mpirun's 1.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.synchronize import Barrier
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,6 +66,21 @@ class StopSignal:
         """Raise Stopped where a signal has come. Takes any arguments, as a callback of Caffe's."""
         if self.asked:
             raise Stopped
+
+
+@contextlib.contextmanager
+def ctrl_c_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back in this process, and for ever in those that it starts in the block.
+
+    A terminal sends Ctrl-C to all of them. Only the process that the user started is to handle it;
+    another one would end in a traceback, even while it still imports.
+    """
+    resource_tracker.ensure_running()  # its start lets the signal through
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class Ranks:

@@ -12,7 +12,6 @@ import ctypes
 import itertools
 import multiprocessing
 import multiprocessing.connection
-import signal
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.ranks import ctrl_c_blocked
 from mcc_caffe.data.batches import Arrays, Batch, fill_batch
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.sources import open_source
@@ -57,7 +57,6 @@ def _work(
 
     Each message on the pipe says that the next slot is free.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training process's to handle
     cv2.setNumThreads(1)
     _keep_memory()
     try:
@@ -131,7 +130,8 @@ class Loader:
                 daemon=True,
             )
             self._workers.append(_Worker(process, our_end, _slots(config, memory)))
-            process.start()
+            with ctrl_c_blocked():
+                process.start()
             worker_end.close()
             for _ in range(config.prefetch):
                 our_end.send(None)

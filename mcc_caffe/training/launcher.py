@@ -1,7 +1,9 @@
 """Starts the processes that train together on one machine, and ends them together."""
 
+import ctypes
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +11,9 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.ranks import ctrl_c_blocked
 
+_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank failed
 
 
@@ -29,30 +33,46 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     """
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=target, args=(rank, *args), name=f"rank {rank}")
+        context.Process(target=_run_rank, args=(target, rank, *args), name=f"rank {rank}")
         for rank in range(rank_count)
     ]
     signals = []
 
     def stop_rank_0(number: int, frame: Any) -> None:
         signals.append(number)
-        processes[0].terminate()
+        if processes[0].pid:
+            processes[0].terminate()
 
-    for process in processes:
-        process.start()
     old_handlers = {
         number: signal.signal(number, stop_rank_0) for number in (signal.SIGINT, signal.SIGTERM)
     }
+    started = []
     try:
+        with ctrl_c_blocked():
+            for process in processes:
+                process.start()
+                started.append(process)
+        if signals:
+            processes[0].terminate()
         failed = _wait_for_the_first(processes)
     finally:
-        _end(processes)
+        _end(started)
         for number, handler in old_handlers.items():
             signal.signal(number, handler)
     if signals and failed is processes[0] and failed.exitcode == -signal.SIGTERM:
         raise KeyboardInterrupt
     if failed:
         raise _failure(failed)
+
+
+def _run_rank(target: Callable[..., None], rank: int, *args: Any) -> None:
+    """Run target(rank, *args) as a process that ends with its launcher."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+    # The launcher may have been killed before, while this process imported its modules.
+    launcher = multiprocessing.parent_process()
+    if launcher is None or os.getppid() != launcher.pid:
+        os._exit(128 + signal.SIGTERM)
+    target(rank, *args)
 
 
 def _wait_for_the_first(processes: Sequence[SpawnProcess]) -> SpawnProcess | None:

@@ -423,3 +423,83 @@ def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_pat
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert (tmp_path / "mcc_iter_2.caffemodel").is_file()
+
+
+def start_training(*arguments, **options):
+    """Start a training as a user would, in a process group of its own."""
+    command = [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+
+
+def group_processes(leader):
+    """Return the ids of the processes of a process group that still run."""
+    ids = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(group) == leader and state != "Z":
+            ids.append(int(path.parent.name))
+    return ids
+
+
+def wait_for_the_end(leader):
+    """Wait until no process of a process group runs any more."""
+    until = time.monotonic() + 60
+    while group_processes(leader):
+        assert time.monotonic() < until, "processes outlive the one that started them"
+        time.sleep(0.1)
+
+
+def test_two_trainings_in_one_folder_are_refused(drawn_set, tmp_path):
+    folder = tmp_path / "run"
+    first = start_training(drawn_set, "--out", folder, "--iterations", 500, *FAST)
+    try:
+        wait_for(lambda: (folder / "log.jsonl").read_text(), first)
+        second = train(drawn_set, "--out", folder, "--iterations", 500, *FAST)
+        assert second.returncode == 2 and f"process {first.pid} on " in second.stderr
+        assert len(second.stderr.splitlines()) == 1 and "trains in it" in second.stderr
+    finally:
+        first.kill()
+        first.communicate()
+    # The lock dies with its process.
+    done = train(drawn_set, "--out", folder, "--iterations", 1, *FAST)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 1.0])
+def test_ranks_end_with_a_launcher_that_is_killed_at_any_time(delay, drawn_set, tmp_path):
+    process = start_training(
+        drawn_set, "--processes", 2, "--out", tmp_path / "run", "--iterations", 500, *FAST
+    )
+    wait_for(lambda: len(group_processes(process.pid)) >= 3, process)  # also a tracker
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    wait_for_the_end(process.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.0, 0.5, 1.5, 4.0])
+def test_a_signal_to_all_ranks_leaves_nothing_behind(number, delay, drawn_set, tmp_path):
+    """As a terminal sends Ctrl-C: to the launcher, the ranks and the loaders' workers."""
+    process = start_training(
+        drawn_set,
+        "--processes",
+        2,
+        "--out",
+        tmp_path / "run",
+        "--iterations",
+        500,
+        *FAST,
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for(lambda: len(group_processes(process.pid)) >= 3, process)
+    time.sleep(delay)
+    os.killpg(process.pid, number)
+    errors = process.communicate(timeout=120)[1]
+    assert "leaked" not in errors and "Traceback" not in errors, errors
+    wait_for_the_end(process.pid)
