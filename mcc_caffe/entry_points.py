@@ -6,6 +6,7 @@
 import importlib
 
 from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.errors import UserError
 
 
 def train() -> None:
@@ -35,4 +36,22 @@ def data() -> None:
 
 def _run(module: str) -> None:
     """Import one command's module, so that none waits for what the others need, and run it."""
-    run_command(importlib.import_module(module).main)
+
+    def main() -> int | None:
+        try:
+            command = importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"{module} cannot be imported ({error}): {_remedy(error)}") from error
+        return command.main()
+
+    run_command(main)
+
+
+def _remedy(error: ImportError) -> str:
+    """Return what helps where a library is missing."""
+    if "libGL" in str(error) or "libgthread" in str(error) or "libglib" in str(error):
+        return (
+            "`apt install libgl1 libglib2.0-0`, "
+            "or `pip install opencv-python-headless` in place of opencv-python"
+        )
+    return "`pip install` the package again, or run `make setup` in a checkout"

@@ -110,6 +110,24 @@ def test_each_installed_command_says_how_it_is_used(site, command):
     assert process.stdout.startswith(f"usage: mcc-{command} ")
 
 
+@pytest.mark.parametrize(
+    "reason, remedy",
+    [
+        ("libGL.so.1: cannot open shared object file", "`apt install libgl1 libglib2.0-0`"),
+        ("No module named 'cv2'", "`pip install` the package again"),
+    ],
+)
+def test_a_command_whose_library_is_missing_says_so_in_one_line(reason, remedy, tmp_path):
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({reason!r})")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        "from mcc_caffe.entry_points import infer; infer()"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1, process.stderr
+    assert f"cannot be imported ({reason}): {remedy}" in process.stderr
+
+
 def test_public_names_are_imported_when_first_used():
     code = (
         "import sys, mcc_caffe; assert not {'numpy', 'cv2', 'caffe'} & set(sys.modules); "
