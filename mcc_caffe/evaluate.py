@@ -55,7 +55,7 @@ from mcc_caffe.evaluation.prediction_runner import (
     NetModelSpec,
     SampleId,
     choose_splits,
-    run_predictors,
+    run_models,
 )
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
@@ -165,15 +165,15 @@ def _threshold(text: str) -> float:
     return float(text)
 
 
-def make_predictors(options: argparse.Namespace) -> tuple[NetModelSpec | FileModelSpec, ...]:
+def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileModelSpec, ...]:
     """Return the networks and the predictions files that the options name.
 
     Raises:
-        UserError: If a file is missing, or if two predictors have one name.
+        UserError: If a file is missing, or if two models have one name.
     """
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
     engine = choose_engine(options.engine, options.gpu) if weights else ""
-    predictors: list[NetModelSpec | FileModelSpec] = [
+    model_specs: list[NetModelSpec | FileModelSpec] = [
         NetModelSpec(
             name,
             path,
@@ -184,15 +184,15 @@ def make_predictors(options: argparse.Namespace) -> tuple[NetModelSpec | FileMod
         )
         for name, path in zip(short_names(weights), weights)
     ]
-    predictors += [FileModelSpec(PredictionsFile(path).name, path) for path in options.predictions]
-    names = [as_file_name(predictor.name) for predictor in predictors]
+    model_specs += [FileModelSpec(PredictionsFile(path).name, path) for path in options.predictions]
+    names = [as_file_name(model_spec.name) for model_spec in model_specs]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise UserError(
             f"two models are called {repeated[0]}: "
             "give a weights file once only, and predictions names of their own"
         )
-    return tuple(predictors)
+    return tuple(model_specs)
 
 
 def _choose_prototxt(options: argparse.Namespace, weights: pathlib.Path) -> pathlib.Path:
@@ -217,28 +217,28 @@ def as_file_name(name: str) -> str:
 
 
 def check_predictions_fit(
-    predictors: Sequence[NetModelSpec | FileModelSpec],
+    model_specs: Sequence[NetModelSpec | FileModelSpec],
     records: dict[str, Any],
     sample_ids: Sequence[SampleId],
 ) -> None:
     """Check that each predictions file has at least one of the images.
 
     Args:
-        predictors: The predictors to compare.
+        model_specs: The models to compare.
         records: {split: its records}, as `data_tools.sets.open_sets` returns them.
         sample_ids: The samples to evaluate.
 
     Raises:
         UserError: If a predictions file has none of them: its keys are of another set.
     """
-    for predictor in predictors:
-        if isinstance(predictor, FileModelSpec):
-            images = PredictionsFile(predictor.path).images
+    for model_spec in model_specs:
+        if isinstance(model_spec, FileModelSpec):
+            images = PredictionsFile(model_spec.path).images
             keys = (records[each.split][each.index].sample().key for each in sample_ids)
             first = next(keys)
             if first not in images and not any(key in images for key in keys):
                 raise UserError(
-                    f"{predictor.path} has none of the {len(sample_ids)} images: "
+                    f"{model_spec.path} has none of the {len(sample_ids)} images: "
                     f"they have keys like {first!r}, "
                     f"the file has keys like {next(iter(images))!r}"
                 )
@@ -256,22 +256,22 @@ def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dic
     return of_splits if len(of_splits) == 1 else {TOTAL: scores, **of_splits}
 
 
-def describe_predictor(predictor: NetModelSpec | FileModelSpec) -> ModelResults:
-    """Return what results.json says of a predictor, without its numbers."""
-    if isinstance(predictor, FileModelSpec):
-        return {"name": predictor.name, "predictions": str(predictor.path)}
+def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
+    """Return what results.json says of a model, without its numbers."""
+    if isinstance(model_spec, FileModelSpec):
+        return {"name": model_spec.name, "predictions": str(model_spec.path)}
     return {
-        "name": predictor.name,
-        "weights": describe(predictor.weights),
-        "net": str(predictor.prototxt),
-        "engine": predictor.engine,
-        "levels": predictor.levels or "the paper's pyramid",
+        "name": model_spec.name,
+        "weights": describe(model_spec.weights),
+        "net": str(model_spec.prototxt),
+        "engine": model_spec.engine,
+        "levels": model_spec.levels or "the paper's pyramid",
     }
 
 
-def _log_predictor(predictor: NetModelSpec | FileModelSpec) -> None:
-    """Say in one line which predictor is measured, with all that is known of its weights."""
-    facts: dict[str, Any] = {**describe_predictor(predictor)}
+def _log_model(model_spec: NetModelSpec | FileModelSpec) -> None:
+    """Log in one line which model is measured and what is known of its weights."""
+    facts: dict[str, Any] = {**describe_model(model_spec)}
     facts = {**facts.pop("weights", {}), **facts}
     name = facts.pop("name")
     known = ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
@@ -280,7 +280,7 @@ def _log_predictor(predictor: NetModelSpec | FileModelSpec) -> None:
 
 def write_results(
     options: argparse.Namespace,
-    predictors: Sequence[NetModelSpec | FileModelSpec],
+    model_specs: Sequence[NetModelSpec | FileModelSpec],
     samples: list[EvaluatedSample],
     *,
     scores: dict[str, ModelScores],
@@ -291,9 +291,9 @@ def write_results(
 
     Args:
         options: The command's options.
-        predictors: The compared predictors.
+        model_specs: The compared models.
         samples: The N evaluated samples.
-        scores: {name of the predictor: its scores of the N samples}.
+        scores: {name of the model: its scores of the N samples}.
         results: The content of results.json.
         load_sample: Loads a sample with its picture.
     """
@@ -304,27 +304,27 @@ def write_results(
     if any(result.distances is not None for result in scores.values()):
         write_whole(out / "pck.png", draw_sets(results["models"]))
         write_whole(out / "pck_groups.png", draw_groups(results["models"]))
-    for index, predictor in enumerate(predictors):
-        file_name = as_file_name(predictor.name)
-        tiles = worst_tiles(samples, scores[predictor.name], index, load_sample)
+    for index, model_spec in enumerate(model_specs):
+        file_name = as_file_name(model_spec.name)
+        tiles = worst_tiles(samples, scores[model_spec.name], index, load_sample)
         if tiles:
             sheet.write_pages(tiles, out / f"worst_{file_name}.png")
-        if isinstance(predictor, NetModelSpec) and scores[predictor.name].distances is not None:
+        if isinstance(model_spec, NetModelSpec) and scores[model_spec.name].distances is not None:
             keypoints = {
                 sample.key: points
                 for sample in samples
                 if (points := sample.predictions[index].keypoints) is not None
             }
-            write_predictions(out / f"predictions_{file_name}.json", predictor.name, keypoints)
+            write_predictions(out / f"predictions_{file_name}.json", model_spec.name, keypoints)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluate the predictors that the options name; print the tables and write the files."""
+    """Evaluate the models that the options name; print the tables and write the files."""
     options = parse_arguments(argv)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: give a folder")
     set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
-    predictors = make_predictors(options)
+    model_specs = make_model_specs(options)
     records = sets.open_sets(options.data)
     splits = choose_splits(options.data, list(records), options.split)
     sample_ids = [
@@ -332,22 +332,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         for split in splits
         for index in range(len(records[split]))[: options.limit]
     ]
-    check_predictions_fit(predictors, records, sample_ids)
+    check_predictions_fit(model_specs, records, sample_ids)
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
-    for predictor in predictors:
-        _log_predictor(predictor)
+    for model_spec in model_specs:
+        _log_model(model_spec)
 
-    samples = run_predictors(EvaluationJob(options.data, predictors), sample_ids, processes)
+    samples = run_models(EvaluationJob(options.data, model_specs), sample_ids, processes)
     scores = {
-        predictor.name: score_model(samples, index) for index, predictor in enumerate(predictors)
+        model_spec.name: score_model(samples, index) for index, model_spec in enumerate(model_specs)
     }
     models: list[ModelResults] = []
-    for predictor in predictors:
+    for model_spec in model_specs:
         numbers = {
             split: part.summarise(options.thresholds)
-            for split, part in split_scores(scores[predictor.name], samples).items()
+            for split, part in split_scores(scores[model_spec.name], samples).items()
         }
-        models.append({**describe_predictor(predictor), "sets": numbers})
+        models.append({**describe_model(model_spec), "sets": numbers})
     results: Results = {
         "data": str(options.data),
         "sets": {
@@ -362,7 +362,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_results(
         options,
-        predictors,
+        model_specs,
         samples,
         scores=scores,
         results=results,

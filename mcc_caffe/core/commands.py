@@ -1,7 +1,8 @@
 """What all commands share: parser, messages, progress bars and exit codes.
 
 Results go to stdout. Messages about the work (`logging.getLogger(__name__)`) go to stderr: INFO
-without its level, DEBUG only with -v, warnings and errors always and with their level in front. A command's `main` raises UserError for what its user can mend.
+without its level, DEBUG only with -v, warnings and errors always and with their level in front. A
+command's `main` raises UserError for what its user can mend.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 metrics             the formulas: PCK, AUC, EPE, IoU and AP
 predictions_file    the JSON form in which other systems hand in their predictions
-prediction_runner   runs the compared predictors over the samples of a set
+prediction_runner   runs the compared models over the samples of a set
 model_scores        turns one model's predictions into the numbers of results.json
 evaluation_report   writes an evaluation as JSON, Markdown, CSV and a sheet of pictures
 pck_figures         draws the PCK curves of an evaluation

@@ -178,7 +178,7 @@ def images_csv(
 def worst_tiles(
     samples: list[EvaluatedSample],
     scores: ModelScores,
-    predictor_index: int,
+    model_index: int,
     load_sample: Callable[[EvaluatedSample], Sample],
 ) -> list[np.ndarray]:
     """Draw the samples with the largest error, the worst first: truth beside prediction.
@@ -186,7 +186,7 @@ def worst_tiles(
     Args:
         samples: The N evaluated samples.
         scores: One model's scores of the N samples.
-        predictor_index: Index of the model in each sample's predictions.
+        model_index: Index of the model in each sample's predictions.
         load_sample: Loads the sample with its picture.
 
     Returns:
@@ -201,7 +201,7 @@ def worst_tiles(
     tiles = []
     for row in order[:WORST]:
         sample = load_sample(samples[row])
-        predicted = replace_truth(sample, samples[row].predictions[predictor_index])
+        predicted = replace_truth(sample, samples[row].predictions[model_index])
         gap = sheet.empty_tile(width=sheet.GAP)
         pair = np.hstack([sheet.sample_tile(sample), gap, sheet.sample_tile(predicted)])
         caption = f"truth | prediction: {_error_text(columns, row)}"

@@ -211,14 +211,14 @@ class ModelScores:
         }
 
 
-def score_model(samples: list[EvaluatedSample], predictor_index: int) -> ModelScores:
-    """Compare one predictor's predictions with the truth.
+def score_model(samples: list[EvaluatedSample], model_index: int) -> ModelScores:
+    """Compare one model's predictions with the truth.
 
     Args:
         samples: The evaluated samples.
-        predictor_index: Index of the predictor in each sample's predictions.
+        model_index: The model's index in each sample's predictions.
     """
-    predictions = [sample.predictions[predictor_index] for sample in samples]
+    predictions = [sample.predictions[model_index] for sample in samples]
     truth = np.stack([sample.true_keypoints for sample in samples]).astype(np.float64)
     distances = confidences = ious = None
     if any(prediction.keypoints is not None for prediction in predictions):

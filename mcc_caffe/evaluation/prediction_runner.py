@@ -216,7 +216,7 @@ def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] |
     return list(dict.fromkeys(chosen))
 
 
-def run_predictors(
+def run_models(
     job: EvaluationJob, sample_ids: list[SampleId], processes: int
 ) -> list[EvaluatedSample]:
     """Evaluate samples, with a progress bar.

@@ -30,7 +30,7 @@ FORM = (
 
 
 class HandPrediction(NamedTuple):
-    """What a predictor answers for one sample.
+    """The prediction of a model for one sample.
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in image pixels and confidence, NaN where one was not

@@ -22,7 +22,7 @@ from mcc_caffe.evaluation.prediction_runner import (
     EvaluationJob,
     SampleId,
     choose_splits,
-    run_predictors,
+    run_models,
 )
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, run
@@ -606,7 +606,7 @@ def test_a_process_that_dies_is_named(drawn_set):
     job = EvaluationJob(drawn_set, (Killed(),))
     sample_ids = [SampleId("drawn", 0), SampleId("drawn", 1)]
     with pytest.raises(UserError, match="one of 2 processes ended by itself.*fewer --processes"):
-        run_predictors(job, sample_ids, 2)
+        run_models(job, sample_ids, 2)
 
 
 def test_a_bad_sample_in_a_worker_process_gives_one_line(drawn_samples, weights, tmp_path):

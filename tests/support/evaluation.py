@@ -17,6 +17,6 @@ def evaluated_sample(
     *,
     has_mask: bool = True,
 ) -> EvaluatedSample:
-    """Return a sample with the prediction of one predictor; overlap: the IoU of its mask."""
+    """Return a sample with the prediction of one model; overlap: the IoU of its mask."""
     prediction = ScoredPrediction(keypoints, mask_png, overlap)
     return EvaluatedSample(SampleId("set", 0), "key", true_keypoints, has_mask, [prediction])
