@@ -38,7 +38,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.ranks import own_ranks
-from mcc_caffe.inference.engines import DEFAULT_ENGINE, ENGINES
+from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
 from mcc_caffe.inference.input_files import (
     UnreadableError,
     find_files,
@@ -103,12 +103,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--prototxt", type=Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
-    add(
-        "--engine",
-        choices=ENGINES,
-        default=DEFAULT_ENGINE,
-        help="what runs the net (default: %(default)s)",
-    )
+    add("--engine", choices=ENGINES, help=ENGINE_HELP)
     add(
         "--levels",
         type=positive,

@@ -20,7 +20,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.heatmaps import decode_levels
-from mcc_caffe.inference.engines import DEFAULT_ENGINE, open_engine
+from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_of_looks
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
@@ -150,7 +150,7 @@ class HandPredictor:
         threshold: float = CONFIDENCE_THRESHOLD,
         seed: int = 0,
         batch: int = 8,
-        engine: str | None = DEFAULT_ENGINE,
+        engine: str | None = None,
     ):
         """Open the net with its weights.
 

@@ -16,14 +16,13 @@ from mcc_caffe.inference.engines.onnx_engine import OnnxEngine
 ENGINES: dict[str, type[CaffeEngine] | type[OnnxEngine]] = {
     engine.name: engine for engine in (CaffeEngine, OnnxEngine)
 }
-DEFAULT_ENGINE: str | None = None  # `choose_engine` chooses
 # The help text of the option --engine.
 ENGINE_HELP = "what runs the net (default: caffe where it can be imported, else onnx)"
 
 _log = logging.getLogger(__name__)
 
 
-def choose_engine(engine: str | None = DEFAULT_ENGINE, gpu: int | None = None) -> str:
+def choose_engine(engine: str | None = None, gpu: int | None = None) -> str:
     """Choose the engine that runs a net.
 
     It imports Caffe. The number of threads must be set before (`pycaffe.set_threads`).
@@ -58,7 +57,7 @@ def open_engine(
     prototxt: str | Path,
     weights: str | Path,
     gpu: int | None = None,
-    engine: str | None = DEFAULT_ENGINE,
+    engine: str | None = None,
 ) -> Engine:
     """Open a deploy net in an engine.
 
