@@ -37,10 +37,13 @@ _SMALLEST_REGION = 3  # cells of the mask
 _PEAK = 0.15
 _PEAK_SIDE = 96
 _SAME_PROPOSAL = 0.6  # IoU of two proposals
-_MOST_PROPOSALS = 24
+_MOST_PROPOSALS = 12
 _FIRST_LOOK = 2.0  # the square's side in sides of the proposed box
 _WORTH_A_SECOND_LOOK = 0.15  # score of the first look
-_SAME_HAND = 0.4  # IoU of the boxes around the keypoints
+# Two answers are of one hand if the IoU of the boxes around their keypoints is above the first
+# number, or if more than the second, as a share of the smaller box, lies in the other.
+_SAME_HAND = 0.4
+_INSIDE_OTHER = 0.6
 # The longest bone in median bones; a hand's is at most 4.
 _LONGEST_BONE = 6.0
 SCORE_THRESHOLD = 0.35
@@ -111,7 +114,7 @@ def propose(image: np.ndarray, network: Callable[[np.ndarray], StageMaps]) -> li
     """Propose boxes from the mask and heatmaps of the whole picture at several scales.
 
     Returns:
-        At most 24 proposals, the strongest first. The first is the picture itself.
+        At most 12 proposals, the strongest first. The first is the middle of the picture.
     """
     height, width = image.shape[:2]
     longer = max(height, width)
@@ -140,7 +143,7 @@ def look_twice(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer
     """
     first = looker.look([Look(square_around(proposal.box, _FIRST_LOOK)) for proposal in proposals])
     promising = suppress(
-        [answer for answer in first if answer.score >= _WORTH_A_SECOND_LOOK], overlap=0.8
+        [answer for answer in first if answer.score >= _WORTH_A_SECOND_LOOK], 0.8, inside_other=1
     )
     if not promising:
         return []
@@ -161,39 +164,62 @@ def has_plausible_bones(keypoints: np.ndarray) -> bool:
     return bool(lengths.max() <= _LONGEST_BONE * np.median(lengths))
 
 
-def suppress(answers: Sequence[LookAnswer], overlap: float = _SAME_HAND) -> list[LookAnswer]:
+def suppress(
+    answers: Sequence[LookAnswer],
+    overlap: float = _SAME_HAND,
+    inside_other: float = _INSIDE_OTHER,
+) -> list[LookAnswer]:
     """Return the answers, surest first, without those that overlap a surer one.
 
     Args:
         answers: of any looks at one image.
         overlap: IoU of the keypoints' boxes above which two answers are of one hand.
+        inside_other: the share of the smaller box in the other above which they are, too.
     """
     ordered = sorted(answers, key=lambda answer: -answer.score)
     boxes = [keypoints_box(answer.keypoints) for answer in ordered]
-    return [ordered[i] for i in _surviving(boxes, overlap)]
+    return [ordered[i] for i in _surviving(boxes, overlap, inside_other)]
 
 
 def suppress_proposals(proposals: Sequence[Proposal]) -> list[Proposal]:
     """Return the proposals without those that are nearly an earlier one."""
-    chosen = _surviving([proposal.box for proposal in proposals], _SAME_PROPOSAL)
+    chosen = _surviving([proposal.box for proposal in proposals], _SAME_PROPOSAL, inside_other=1)
     return [proposals[i] for i in chosen]
 
 
-def _surviving(boxes: Sequence[np.ndarray], overlap: float) -> list[int]:
+def _surviving(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) -> list[int]:
     """Return the indices of the boxes that overlap no earlier box that survives."""
     chosen: list[int] = []
     for index, box in enumerate(boxes):
-        if all(box_iou(box, boxes[other]) <= overlap for other in chosen):
+        if all(
+            box_iou(box, boxes[other]) <= overlap
+            and _share_inside(box, boxes[other]) <= inside_other
+            for other in chosen
+        ):
             chosen.append(index)
     return chosen
 
 
 def box_iou(one: np.ndarray, other: np.ndarray) -> float:
     """Return the intersection over union of two boxes of left, top, right, bottom."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    intersection = float(sides.clip(0).prod())
-    union = float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()) - intersection
+    intersection = _intersection(one, other)
+    union = _area(one) + _area(other) - intersection
     return intersection / union if union > 0 else 0.0
+
+
+def _share_inside(one: np.ndarray, other: np.ndarray) -> float:
+    """Return which share of the smaller box lies in the other."""
+    smaller = min(_area(one), _area(other))
+    return _intersection(one, other) / smaller if smaller > 0 else 0.0
+
+
+def _intersection(one: np.ndarray, other: np.ndarray) -> float:
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    return float(sides.clip(0).prod())
+
+
+def _area(box: np.ndarray) -> float:
+    return float((box[2:] - box[:2]).prod())
 
 
 def _whole_input(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -71,6 +71,10 @@ def answer_at(x, score):
 def test_of_overlapping_answers_the_surest_stays():
     answers = [answer_at(0, 0.5), answer_at(10, 0.9), answer_at(300, 0.4), answer_at(80, 0.6)]
     assert [answer.keypoints[0, 0] for answer in suppress(answers)] == [10, 80, 300]
+    fingers = answer_at(330, 0.3)  # half as large, and inside of the hand at 300
+    fingers.keypoints[:, :2] = 330 - 0.5 * (330 - fingers.keypoints[:, :2])
+    fingers.keypoints[:, 1] = np.linspace(0, 50, 21)
+    assert len(suppress([*answers, fingers])) == 3
 
 
 def test_a_finger_that_reaches_across_the_picture_is_no_hand(two_hands):
