@@ -27,7 +27,7 @@ from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
-# How many looks `HandPredictor` can take, see `looks.surest_of_looks`.
+# The numbers of looks that HandPredictor can take (see `looks.surest_of_looks`).
 LOOKS = (1, 2, 4)
 
 
@@ -42,11 +42,11 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class HandPose:
-    """The hand's pose in one image of W x H pixels, from L pyramid levels with S x S maps each.
+    """The hand's pose in one image of W x H pixels, from L pyramid levels with maps of S x S cells.
 
-    `mask` and `heatmaps` are computed when they are first read. A net without a mask head leaves
-    `mask_cells` and `mask` None. A net without pose stage looks at one level and leaves
-    `keypoints`, `present`, `level_heatmaps` and `heatmaps` None.
+    `mask` and `heatmaps` are computed when they are first read. Without a mask head in the net,
+    `mask_cells` and `mask` are None. Without pose stages only one level is looked at, and
+    `keypoints`, `present`, `level_heatmaps` and `heatmaps` are None.
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in image pixels and confidence. The confidence is the
@@ -60,7 +60,7 @@ class HandPose:
             21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
             m x m input. Where several looks were taken, it is the surest look's, which may mirror.
-        timings: seconds; "network" is the time spent in the net, "total" that of `predict`.
+        timings: seconds. "network" is the time in the net, "total" the time of the call to `predict`.
     """
 
     keypoints: np.ndarray | None

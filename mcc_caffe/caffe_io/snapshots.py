@@ -213,8 +213,8 @@ def check_type(path: str | Path, solver_type: str) -> None:
     if own_type not in (None, solver_type):
         raise UserError(
             f"{path} is of a run with the solver type {own_type}, the solver has {solver_type}, "
-            "whose history blobs mean something else: resume with the type that wrote it, or start afresh from its weights "
-            "(--weights, another --out)"
+            "whose history blobs mean something else: resume with the type that wrote it, or start "
+            "afresh from its weights (--weights, another --out)"
         )
 
 

@@ -133,7 +133,7 @@ def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> 
     is drawn around the surer of the first two answers.
 
     Args:
-        looker: the looker at the image.
+        looker: the Looker of the image.
         image_size: (W, H) in pixels.
         count: 1, 2 or 4.
     """
@@ -198,7 +198,7 @@ def mirrored_window(window: np.ndarray, width: int) -> np.ndarray:
 
 
 def mirroring(width: int) -> np.ndarray:
-    """Return the map (2, 3) that mirrors the pixels of an image of `width` pixels."""
+    """Return the affine map (2, 3) that mirrors an image of `width` pixels in x."""
     return np.array([[-1.0, 0, width - 1], [0, 1.0, 0]])
 
 

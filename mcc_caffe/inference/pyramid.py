@@ -76,7 +76,7 @@ class Pyramid:
         return network_input(image, image_to_input, self.size, out)
 
     def _crop(self, image: np.ndarray, image_to_input: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the part of the image that the input shows, and the map of that part."""
+        """Return the part of the image that the input shows, and the affine map of that part."""
         # `warp` averages squares of this side, so the part begins where a square begins.
         shrink = max(int(1 / image_to_input[0, 0]), 1)
         first, last = apply(invert(image_to_input), np.array([(-1, -1), (self.size, self.size)]))
@@ -118,7 +118,7 @@ class Pyramid:
 
 
 def window_map(window: np.ndarray, size: int) -> np.ndarray:
-    """Return the map (2, 3) of image pixels to the letterboxed input of a window.
+    """Return the affine map (2, 3) of image pixels to the letterboxed input of a window.
 
     Args:
         window: x, y, width, height in image pixels.
@@ -136,7 +136,7 @@ def aggregate(level_heatmaps: np.ndarray, image_to_input: np.ndarray, size: int)
 
     Args:
         level_heatmaps: (L, 22, S, S).
-        image_to_input: (L, 2, 3), the map of each level from image pixels to its input.
+        image_to_input: (L, 2, 3), each level's affine map of image pixels to its input.
         size: the side of the inputs in pixels.
 
     Returns:
@@ -168,7 +168,7 @@ def mask_in_image(
 
     Args:
         mask_cells: (S, S) probability of hand.
-        image_to_input: (2, 3), the map of image pixels to the input; it may mirror.
+        image_to_input: (2, 3), the affine map of image pixels to the input; it may mirror.
         image_size: (W, H) in pixels.
 
     Returns:

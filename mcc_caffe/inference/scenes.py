@@ -73,7 +73,7 @@ def find_hands(
 
     Args:
         image: HxWx3 uint8 BGR.
-        looker: the looker at the image.
+        looker: the Looker of the image.
         network: runs the net on a batch (N, 3, h, w).
         score_threshold: the mean confidence of 21 keypoints from which an answer is a hand.
         max_hands: the most hands to return; None for no limit.
@@ -95,7 +95,7 @@ def look_at_boxes(
     """Find the hand in each of the user's boxes, as it is and mirrored.
 
     Args:
-        looker: the looker at the image.
+        looker: the Looker of the image.
         boxes: (N, 4) of x, y, width, height in image pixels.
         image_size: (W, H) in pixels.
 
