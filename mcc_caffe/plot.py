@@ -8,14 +8,16 @@ mask's loss. The trivial answer is 0 for all joints and 1 for the background.
 """
 
 import argparse
+import math
 import pathlib
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from mcc_caffe.core.commands import command_parser, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_target, write_whole
 from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.run_log import LOG, LogLine, read_log
 
@@ -50,10 +52,10 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
         label = f"{run.name} " if len(logs) > 1 else ""
         total.semilogy(iterations, [line["loss"] for line in lines], label=label or None)
         for name in lines[0]["ratio_to_trivial"]:
-            ratios = [line["ratio_to_trivial"][name] for line in lines]
+            ratios = [line["ratio_to_trivial"].get(name, math.nan) for line in lines]
             stages.plot(iterations, ratios, label=f"{label}{name}", alpha=0.8)
         if MASK_LOSS_BLOB in lines[0]["losses"]:
-            mask_losses = [line["losses"][MASK_LOSS_BLOB] for line in lines]
+            mask_losses = [line["losses"].get(MASK_LOSS_BLOB, math.nan) for line in lines]
             mask.plot(iterations, mask_losses, label=label or None)
     stages.axhline(1, color="grey", linestyle=":", label="trivial answer")
     stages.legend(fontsize="small")
@@ -69,8 +71,12 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the curves of the runs and write the picture."""
     options = parse_arguments(argv)
-    figure = draw_curves({run: read_log(run) for run in options.runs})
     out = options.out or options.runs[0] / "curves.png"
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the picture is a PNG: give a name that ends in .png")
+    check_target(out)
+    figure = draw_curves({run: read_log(run) for run in options.runs})
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, as_png(figure, dpi=100))
     print(out)
 

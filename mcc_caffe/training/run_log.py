@@ -70,9 +70,9 @@ class RunLog:
         """
         self.path, self._images, self._loss_weights = run_folder / LOG, images, loss_weights
         self._interval: list[IterationStats] = []
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
         earlier_lines = [line for line in lines if _logged_iteration(line) <= iteration]
-        write_whole(self.path, "".join(f"{line}\n" for line in earlier_lines).encode())
+        write_whole(self.path, b"".join(line + b"\n" for line in earlier_lines))
 
     def add(self, stats: IterationStats) -> None:
         """Add an iteration to the interval."""
@@ -90,8 +90,14 @@ class RunLog:
             What the progress bar shows of it.
         """
         line = self._line(iteration)
-        with open(self.path, "a") as log:
-            log.write(json.dumps(line) + "\n")
+        try:
+            with open(self.path, "a") as log:
+                log.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error.strerror}): "
+                "make room and go on with --resume auto"
+            ) from None
         self._interval.clear()
         return _summary(line)
 
@@ -137,19 +143,46 @@ def read_log(run_folder: Path) -> list[LogLine]:
     Raises:
         UserError: the log is missing, damaged or empty.
     """
-    path = run_folder / LOG
-    try:
-        lines = [json.loads(line) for line in existing(path, "log").read_text().splitlines()]
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+    path = existing(run_folder / LOG, "log")
+    lines = []
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+        line = _parse(text)
+        if line is None:
+            raise UserError(
+                f"{path} is damaged: line {number} is no line of a training's log: {text[:60]!r}; "
+                "remove it, or go on with the run (--resume auto)"
+            )
+        lines.append(line)
     if not lines:
-        raise UserError(f"{path} is empty: the run has not reached its first interval")
+        raise UserError(
+            f"{path} is empty: the run has not reached its first interval, wait or train it again"
+        )
     return lines
 
 
-def _logged_iteration(line: str) -> float:
-    """Return the iteration of a log line; infinity where a crash cut the line."""
+def _parse(text: bytes) -> LogLine | None:
+    """Return a line of the log; None where it is damaged, such as by a crash that cut it."""
     try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict):
+        return None
+    losses, ratios = line.get("losses"), line.get("ratio_to_trivial")
+    if not isinstance(losses, dict) or not isinstance(ratios, dict):
+        return None
+    numbers = [value for value in line.values() if value not in (losses, ratios)]
+    numbers += [line.get("loss"), *losses.values(), *ratios.values()]
+    if type(line.get("iteration")) is not int or not all(map(_is_number, numbers)):
+        return None
+    return line  # type: ignore[return-value]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _logged_iteration(text: bytes) -> float:
+    """Return the iteration of a log line; infinity where it is damaged."""
+    line = _parse(text)
+    return line["iteration"] if line else float("inf")

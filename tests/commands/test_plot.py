@@ -38,15 +38,31 @@ def test_curves_of_one_and_of_several_runs(tmp_path):
     [
         (None, "the log {run}/log.jsonl was not found"),
         ("", "is empty"),
-        ("{cut", "is damaged"),
+        ("{cut", "is damaged: line 1"),
+        (b"\xff\xfe\n", "is damaged: line 1"),
+        ("[1]", "is damaged: line 1"),
+        ("[" * 100_000, "is damaged: line 1"),
+        ('{"iteration": "x", "loss": 1, "losses": {}, "ratio_to_trivial": {}}', "is damaged"),
+        ('{"iteration": 1, "loss": "x", "losses": {}, "ratio_to_trivial": {}}', "is damaged"),
+        ('{"iteration": 1, "loss": 1, "losses": [], "ratio_to_trivial": {}}', "is damaged"),
+        ('{"iteration": 1, "loss": 1, "losses": {"a": []}, "ratio_to_trivial": {}}', "is damaged"),
+        ('{"iteration": 1, "losses": {}, "ratio_to_trivial": {}}', "is damaged"),
     ],
 )
 def test_a_bad_log_gives_one_line(tmp_path, content, message):
     if content is not None:
-        (tmp_path / "log.jsonl").write_text(content)
+        content = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / "log.jsonl").write_bytes(content)
     done = run("mcc_caffe.plot", tmp_path)
     assert (
         done.returncode == 2
         and message.format(run=tmp_path) in done.stderr
         and "Traceback" not in done.stderr
     )
+
+
+@pytest.mark.parametrize("name", ["c.xyz", "c", ""])
+def test_curves_are_written_as_png_only(tmp_path, name):
+    done = run("mcc_caffe.plot", write_log(tmp_path / "run"), "--out", name)
+    assert done.returncode == 2 and "give a name that ends in .png" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

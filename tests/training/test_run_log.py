@@ -1,0 +1,38 @@
+"""A resumed run drops the lines of its log that it writes again, and damaged ones."""
+
+import json
+
+import numpy as np
+
+from mcc_caffe.training.run_log import LOG, IterationStats, RunLog, read_log
+
+
+def line(iteration):
+    """Return a line of the log."""
+    return json.dumps({"iteration": iteration, "loss": 1.0, "losses": {}, "ratio_to_trivial": {}})
+
+
+def test_damaged_lines_go_when_a_run_is_resumed(tmp_path):
+    damaged = [b"\xff\xfe", line("five").encode(), line(3.5).encode(), b"[1]", b"{cut"]
+    content = [line(1).encode(), *damaged, line(2).encode(), line(3).encode()]
+    (tmp_path / LOG).write_bytes(b"\n".join(content))
+    RunLog(tmp_path, iteration=2, images=1, loss_weights={})
+    assert [one["iteration"] for one in read_log(tmp_path)] == [1, 2]
+
+
+def test_mutations_of_a_log_are_taken(tmp_path):
+    random = np.random.default_rng(0)
+    content = "\n".join(map(line, range(5))).encode()
+    for _ in range(300):
+        mutated = bytearray(content)
+        for _ in range(random.integers(1, 4)):
+            start, length = int(random.integers(len(content))), int(random.integers(1, 20))
+            part = mutated[start : start + length]
+            mutated[start : start + length] = [random.bytes(length), b"", part * 2][
+                random.integers(3)
+            ]
+        (tmp_path / LOG).write_bytes(mutated)
+        log = RunLog(tmp_path, iteration=5, images=1, loss_weights={"loss2": 1.0})
+        log.add(IterationStats({"loss2": 1.0}, 2.0, 0.1, 0.0))
+        log.write(6)
+        assert read_log(tmp_path)[-1]["iteration"] == 6
