@@ -170,8 +170,8 @@ def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
             Job(pathlib.Path(folder, f"{number}.jpg"), pathlib.Path(folder, "out", str(number)))
             for number in range(images)
         ]
-        for source, _ in jobs:
-            source.write_bytes(jpeg)
+        for job in jobs:
+            job.source.write_bytes(jpeg)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             start = time.perf_counter()
             writer.write_images(jobs)

@@ -43,7 +43,7 @@ import numpy as np
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.data.loader import Loader
@@ -237,7 +237,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--batch-size", type=positive, help="images a device and iteration (default: the variant's)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)"
+        "--seed",
+        type=seed_number,
+        default=0,
+        help="of weights, order and augmentation (default: 0)",
     )
     parser.add_argument(
         "--workers",

@@ -35,7 +35,7 @@ from data_tools.hands import backgrounds, hand_mesh, hand_scene
 from data_tools.hands.picture import RANGES, PictureOptions, render_picture
 from data_tools.hands.truth import TRUTH, format_truth
 from data_tools.readers.onehand10k import LABELS, SPLITS
-from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 
@@ -86,7 +86,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="pictures in Test, with other photographs, skins and builds (default: 100)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="another seed, other pictures (default: 0)"
+        "--seed", type=seed_number, default=0, help="another seed, other pictures (default: 0)"
     )
     parser.add_argument(
         "--size",

@@ -208,6 +208,7 @@ def _other_rows() -> list[Row]:
             _opencv,
             f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)",
         ),
+        _row("PyAV", lambda: importlib.import_module("av").__version__, setup),
         _row("protobuf", _protobuf, setup),
         _row("h5py", lambda: importlib.import_module("h5py").__version__, setup),
         _row("matplotlib", lambda: importlib.import_module("matplotlib").__version__, setup),

@@ -4,6 +4,7 @@
     python -m mcc_caffe.infer photos/ 'more/*.png' --out results --levels 1
     python -m mcc_caffe.infer clip.mp4                # writes clip.mp4 and clip.json to out/
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
+    python -m mcc_caffe.infer street.jpg --hands all  # every hand of a picture, or none
     python -m mcc_caffe.infer --camera 0              # shows a window until q is pressed
     mpirun -np 8 python -m mcc_caffe.infer photos/    # 8 processes share the files
 
@@ -32,7 +33,7 @@ from tqdm import tqdm
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
 from mcc_caffe.core.drawing import draw_over, draw_pose
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
@@ -41,31 +42,49 @@ from mcc_caffe.core.ranks import own_ranks
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
 from mcc_caffe.inference.input_files import (
     UnreadableError,
+    check_results,
     find_files,
-    is_video,
     read_image,
     result_paths,
     with_suffix,
 )
 from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.reports import ImageReport, VideoReport, frame_line, video_json
-from mcc_caffe.inference.video import VideoFile, open_camera, video_writer
+from mcc_caffe.inference.reports import (
+    DAMAGED_FRAME_LINE,
+    PROGRAM,
+    ImageReport,
+    VideoReport,
+    frame_line,
+    marked_png,
+    video_json,
+)
+from mcc_caffe.inference.scene_files import HandReport, HandsReport, boxes_of_images
+from mcc_caffe.inference.video import Frame, VideoFile, open_camera, video_writer
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
-from mcc_caffe.predictor import HandPose, HandPredictor
+from mcc_caffe.predictor import LOOKS, HandPose, HandPredictor
 
 # The levels for videos and the camera: a pyramid of L levels would take L times as long.
 LIVE_LEVELS = 1
 
+_GREY = 128  # of the clip where the first frames are damaged
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
 
 _log = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """A file to look at, and the path of its results without suffix."""
+    """A file to look at, the path of its results without suffix, and whether it is a video."""
 
     source: Path
     result: Path
+    is_video: bool = False
+
+    def results(self, heatmaps: bool) -> list[Path]:
+        """Return the files that are written."""
+        suffixes = [".mp4" if self.is_video else ".png", ".json"]
+        if heatmaps and not self.is_video:
+            suffixes.append(".h5")
+        return [with_suffix(self.result, suffix) for suffix in suffixes]
 
 
 class _Image(NamedTuple):
@@ -75,6 +94,7 @@ class _Image(NamedTuple):
     pixels: np.ndarray | None
     error: Exception | None = None
     pose: HandPose | None = None
+    hands: list[HandPose] | None = None  # all of them, where all were looked for
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -111,16 +131,50 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "but 1 for a video or camera, because some 19 levels take 19 times as long)",
     )
     add(
+        "--looks",
+        type=int,
+        choices=LOOKS,
+        help="instead of the pyramid take the surest of so many looks: the whole picture and a "
+        "square around its hand (2), each of them mirrored, too (4)",
+    )
+    add(
+        "--hands",
+        choices=("one", "all"),
+        default="one",
+        help="look for the one hand that an image shows, or for every hand, which may be none "
+        "(default: %(default)s)",
+    )
+    add(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="COCO file of boxes around the images' hands; look there, and only there",
+    )
+    add(
         "--threshold",
         type=float,
         default=CONFIDENCE_THRESHOLD,
         help="confidence above which a keypoint is present (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="seed of the pyramid's random crops (default: 0)")
+    add(
+        "--seed",
+        type=seed_number,
+        default=0,
+        help="seed of the pyramid's random crops (default: 0)",
+    )
     add("--heatmaps", action="store_true", help="also write the heatmaps of images as HDF5")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="let results replace files that this program did not write (never an input)",
+    )
     options = parser.parse_args(argv)
     if bool(options.files) == (options.camera is not None):
         parser.error("give images, videos or folders, or --camera 0")
+    if options.hands == "all" or options.boxes:
+        name = "--boxes" if options.boxes else "--hands all"
+        if options.levels or options.looks or options.heatmaps or options.camera is not None:
+            parser.error(f"{name} goes without --levels, --looks, --heatmaps and --camera")
     return options
 
 
@@ -133,6 +187,8 @@ class ResultWriter:
         heatmaps: whether to write the heatmaps of images as HDF5, too.
         skip_unreadable: whether to go on after a file that cannot be read.
         progress: whether to show the progress.
+        all_hands: whether to look for every hand of an image.
+        boxes: where to look for the hands of each image, (N, 4) of x, y, width, height.
     """
 
     def __init__(
@@ -143,9 +199,12 @@ class ResultWriter:
         heatmaps: bool,
         skip_unreadable: bool,
         progress: bool,
+        all_hands: bool = False,
+        boxes: dict[Path, np.ndarray] | None = None,
     ):
         self.predictor, self.weights, self.heatmaps = predictor, weights, heatmaps
         self.skip_unreadable, self.progress = skip_unreadable, progress
+        self.all_hands, self.boxes = all_hands, boxes
         self.unreadable_count = 0
 
     def report(self, pose: HandPose, source: Path) -> ImageReport:
@@ -154,12 +213,14 @@ class ResultWriter:
         assert keypoints is not None and present is not None  # main() refuses nets without pose
         box = pose.mask_box()
         return {
+            "program": PROGRAM,
             "image": str(source),
             "width": pose.image_size[0],
             "height": pose.image_size[1],
             "weights": self.weights,
             "engine": self.predictor.engine.name,
             "levels": pose.levels,
+            "score": round(float(keypoints[:, 2].mean()), 4),
             "keypoints": [
                 {
                     "name": name,
@@ -177,6 +238,32 @@ class ResultWriter:
             "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
         }
 
+    def hands_report(
+        self, hands: Sequence[HandPose], source: Path, pixels: np.ndarray
+    ) -> HandsReport:
+        """Return the content of the JSON file of all hands of an image."""
+        reports: list[HandReport] = []
+        for hand in hands:
+            report, box = self.report(hand, source), hand.box
+            assert box is not None
+            reports.append(
+                {
+                    "score": report["score"],
+                    "box": box._asdict(),
+                    "keypoints": report["keypoints"],
+                    "mask_box": report["mask_box"],
+                }
+            )
+        return {
+            "program": PROGRAM,
+            "image": str(source),
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "weights": self.weights,
+            "engine": self.predictor.engine.name,
+            "hands": reports,
+        }
+
     def write_images(self, jobs: Sequence[Job]) -> None:
         """Write RESULT.png, RESULT.json and, if asked for, RESULT.h5 of each image."""
         show = self.progress and len(jobs) > 1
@@ -190,19 +277,27 @@ class ResultWriter:
     def _predict(self, image: _Image) -> _Image:
         if image.pixels is None:
             return image
-        return image._replace(pose=self.predictor.predict(image.pixels))
+        if not self.all_hands and self.boxes is None:
+            return image._replace(pose=self.predictor.predict(image.pixels))
+        source = image.job.source
+        boxes = None if self.boxes is None else self.boxes[source]
+        try:
+            return image._replace(hands=self.predictor.predict_all(image.pixels, boxes=boxes))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
 
     def _write_image(self, image: _Image) -> str | None:
         """Write the results of one image; return the line that says so."""
         if image.error:
             self._skip(image.error)
             return None
-        source, result = image.job
+        source, result, _ = image.job
+        if image.hands is not None and image.pixels is not None:
+            return self._write_hands(image.job, image.pixels, image.hands)
         pose, pixels = image.pose, image.pixels
         assert pose is not None and pose.present is not None and pixels is not None
         result.parent.mkdir(parents=True, exist_ok=True)
-        picture = cv2.imencode(".png", draw_pose(pixels, pose))[1].tobytes()
-        write_whole(with_suffix(result, ".png"), picture)
+        write_whole(with_suffix(result, ".png"), marked_png(draw_pose(pixels, pose)))
         report = json.dumps(self.report(pose, source), indent=1) + "\n"
         write_whole(with_suffix(result, ".json"), report.encode())
         if self.heatmaps:
@@ -211,6 +306,17 @@ class ResultWriter:
             f"{result}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, "
             f"{pose.timings['total']:.2f} s"
         )
+
+    def _write_hands(self, job: Job, pixels: np.ndarray, hands: Sequence[HandPose]) -> str:
+        """Write the results of an image whose hands were all looked for."""
+        drawn = pixels
+        for hand in hands:
+            drawn = draw_over(drawn, hand)
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(with_suffix(job.result, ".png"), marked_png(drawn))
+        report = json.dumps(self.hands_report(hands, job.source, pixels), indent=1) + "\n"
+        write_whole(with_suffix(job.result, ".json"), report.encode())
+        return f"{job.result}.png, .json: {len(hands)} hand{'' if len(hands) == 1 else 's'}"
 
     def _skip(self, error: Exception) -> None:
         """Note that a file cannot be read, or raise the error where it is the only file."""
@@ -230,20 +336,27 @@ class ResultWriter:
     def _write_video(self, job: Job) -> None:
         video, start = VideoFile(job.source), time.perf_counter()
         with video_writer(with_suffix(job.result, ".mp4"), video.fps, video.size) as add_frame:
+            shown = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
 
-            def predict(frame: np.ndarray) -> tuple[np.ndarray, HandPose]:
-                return frame, self.predictor.predict(frame)
+            def predict(frame: Frame) -> tuple[Frame, HandPose | None]:
+                pixels = frame.pixels
+                return frame, None if pixels is None else self.predictor.predict(pixels)
 
-            def write(frame_and_pose: tuple[np.ndarray, HandPose]) -> str:
+            def write(frame_and_pose: tuple[Frame, HandPose | None]) -> str:
+                nonlocal shown
                 frame, pose = frame_and_pose
-                add_frame(draw_over(frame, pose))
-                return frame_line(self.report(pose, job.source))
+                if frame.pixels is None or pose is None:
+                    add_frame(shown, frame.time)
+                    return DAMAGED_FRAME_LINE
+                shown = frame.pixels
+                add_frame(draw_over(frame.pixels, pose), frame.time)
+                return frame_line(self.report(pose, job.source), frame.time)
 
             with contextlib.closing(overlapped_map(video.frames(), predict, write)) as lines:
                 frame_lines = list(
                     progress_bar(
                         lines,
-                        total=video.announced or None,
+                        total=video.expected or None,
                         unit="frame",
                         desc=job.source.name,
                         disable=not self.progress,
@@ -251,10 +364,11 @@ class ResultWriter:
                 )
         seconds = time.perf_counter() - start
         video_report: VideoReport = {
+            "program": PROGRAM,
             "video": str(job.source),
             "width": video.size[0],
             "height": video.size[1],
-            "fps": round(video.fps, 3),
+            "fps": round(video.fps, 4),
             "weights": self.weights,
             "engine": self.predictor.engine.name,
             "levels": self.predictor.levels,
@@ -264,6 +378,8 @@ class ResultWriter:
         missing = ""
         if len(frame_lines) < video.announced:
             missing = f" of the {video.announced} that the file announces"
+        if damaged := frame_lines.count(DAMAGED_FRAME_LINE):
+            missing += f", {damaged} of them damaged (null in the JSON)"
         tqdm.write(
             f"{job.result}.mp4, .json: {len(frame_lines)} frames{missing}, "
             f"{len(frame_lines) / seconds:.1f} a second"
@@ -283,6 +399,7 @@ def _heatmaps_file(pose: HandPose) -> bytes:
     """Return the content of the HDF5 file: heatmaps, frame_to_image and, where it is, the mask."""
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
+        file.attrs["program"] = PROGRAM
         heatmaps = file.create_dataset("heatmaps", data=pose.heatmaps, compression="gzip")
         heatmaps.attrs["names"] = [*NAMES, "background"]
         file["frame_to_image"] = pose.frame_to_image
@@ -329,9 +446,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     options, ranks = parse_arguments(argv), own_ranks()
     if ranks.size > 1:
         set_threads(ranks.threads)
-    files = find_files(options.files)
-    jobs = [Job(file.path, path) for file, path in zip(files, result_paths(files, options.out))]
+    files, passed_over = find_files(options.files)
+    jobs = [
+        Job(file.path, path, file.is_video)
+        for file, path in zip(files, result_paths(files, options.out))
+    ]
+    results = [path for job in jobs for path in job.results(options.heatmaps)]
+    check_results(files, results, options.overwrite)
     own_jobs = jobs[ranks.rank :: ranks.size]
+    boxes = None
+    if options.boxes or options.hands == "all":
+        videos = [job.source for job in jobs if job.is_video]
+        if videos:
+            raise UserError(f"{videos[0]} is a video: --hands all and --boxes take images")
+        if options.boxes:
+            boxes = boxes_of_images(options.boxes, [job.source for job in jobs])
 
     weights_path = options.weights or default_weights(options.variant)
     predictor = HandPredictor(
@@ -340,6 +469,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prototxt=options.prototxt,
         gpu=options.gpu,
         levels=options.levels,
+        looks=options.looks,
         threshold=options.threshold,
         seed=options.seed,
         engine=options.engine,
@@ -360,13 +490,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         heatmaps=options.heatmaps,
         skip_unreadable=len(files) > 1,
         progress=ranks.rank == 0,
+        all_hands=options.hands == "all",
+        boxes=boxes,
     )
-    writer.write_images([job for job in own_jobs if not is_video(job.source)])
+    writer.write_images([job for job in own_jobs if not job.is_video])
     predictor.levels = options.levels or LIVE_LEVELS
-    writer.write_videos([job for job in own_jobs if is_video(job.source)])
+    writer.write_videos([job for job in own_jobs if job.is_video])
     if options.camera is not None:
         show_camera(predictor, options.camera)
 
+    if ranks.rank == 0 and str(passed_over):
+        _log.warning("passed over: %s", passed_over)
     unreadable_counts = ranks.gather(writer.unreadable_count)
     ranks.finish()
     if sum(unreadable_counts):

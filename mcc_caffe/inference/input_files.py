@@ -1,17 +1,32 @@
 """The image and video files that a user names, how an image file is read, and result paths."""
 
 import glob
-from collections.abc import Iterable
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import ImageError, decode_image, max_megapixels
+from mcc_caffe.inference.reports import is_own_result
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif"),
+    *(".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".ogv"),
+    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
+)
+_ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng", ".avif")
+_TRANSPORT_STREAM_START = b"\x47"  # tells a video .ts from a program in TypeScript
+_LONGEST_NAME = 240  # bytes of a result's name without suffix; file systems allow 255 with it
+_BYTES_PER_PIXEL = 8  # of the largest image file: four channels of 16 bits, not compressed
 
 
 class UnreadableError(UserError):
@@ -25,93 +40,229 @@ class InputFile(NamedTuple):
         path: the file.
         relative: its path below the folder that the user named, without suffix; the result gets
             the same path below the folder of the results.
+        is_video: whether it is a video or an animated picture.
     """
 
     path: Path
     relative: Path
+    is_video: bool = False
+
+
+class PassedOver:
+    """Counts what a search through folders left out, by the reason."""
+
+    def __init__(self) -> None:
+        self._names: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+    def add(self, reason: str, name: str) -> None:
+        """Count one: of each reason, names that are equal are said once."""
+        self._names[reason][name] += 1
+
+    def __str__(self) -> str:
+        """Return all of it in one line, "" where nothing was left out."""
+        parts = []
+        for reason, names in self._names.items():
+            some = ", ".join(list(names)[:3]) + (", ..." if len(names) > 3 else "")
+            parts.append(f"{names.total()} {reason} ({some})")
+        return "; ".join(parts)
+
+
+class InputFiles(NamedTuple):
+    """The files that a user names.
+
+    Attributes:
+        files: every file once, in the order of the patterns.
+        passed_over: what the folders hold beside them.
+    """
+
+    files: list[InputFile]
+    passed_over: PassedOver
 
 
 def is_video(path: Path) -> bool:
-    """Tell from the file's name whether it is a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    """Tell whether a file is a video, by its name, or an animated picture, by its header."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return True
+    if suffix not in _ANIMATION_SUFFIXES:
+        return False
+    try:
+        with PIL.Image.open(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # damaged files make Pillow raise nearly anything; read_image says so
+        return False
 
 
-def find_files(patterns: Iterable[str]) -> list[InputFile]:
+def find_files(patterns: Iterable[str]) -> InputFiles:
     """List the images and videos that a user names.
+
+    Results of this program are no inputs. In folders, hidden files and folders, linked folders and
+    files of other kinds are passed over.
 
     Args:
         patterns: files, folders, which are searched through, and globs.
-
-    Returns:
-        Every file once, in the order of the patterns.
 
     Raises:
         UserError: a pattern names no file.
     """
     relative_paths: dict[Path, Path] = {}
+    passed_over = PassedOver()
     for pattern in patterns:
-        root, files = _matching_files(pattern)
+        if not pattern.strip():
+            raise UserError(
+                f"{pattern!r} is no file name: is a variable of the command line not set? "
+                "Give . for the current folder"
+            )
+        root, matches = _matching_files(pattern, passed_over)
+        files = []
+        for file in matches:
+            if is_own_result(file):
+                passed_over.add("results of this program", file.name)
+            else:
+                files.append(file)
         if not files:
+            reasons = f"; passed over: {passed_over}" if str(passed_over) else ""
             raise UserError(
                 f"{pattern}: no such image or video, and no folder or glob with any "
-                f"({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}) in it"
+                f"({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}) in it{reasons}"
             )
         for file in files:
             relative = file.relative_to(root or file.parent).with_suffix("")
             relative_paths.setdefault(file, relative)
-    return [InputFile(path, relative) for path, relative in relative_paths.items()]
+    return InputFiles(
+        [InputFile(path, relative, is_video(path)) for path, relative in relative_paths.items()],
+        passed_over,
+    )
 
 
-def _matching_files(pattern: str) -> tuple[Path | None, list[Path]]:
+def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None, list[Path]]:
     """Return the folder that the pattern names, if it is one, and the pattern's files."""
     path = Path(pattern)
     if path.is_dir():
-        return path, sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES and file.is_file()
-        )
+        return path, sorted(_files_below(path, passed_over))
     if path.is_file():
         return None, [path]
+    if path.exists():
+        raise UserError(f"{path} is a pipe or a device, not a file: give an image or video file")
     matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
+    for match in matches:
+        if not match.is_file():
+            passed_over.add("folders, pipes or devices that a pattern matches", match.name)
     return None, [file for file in matches if file.is_file()]
+
+
+def _files_below(root: Path, passed_over: PassedOver) -> Iterator[Path]:
+    """Yield the images and videos below a folder."""
+
+    def note_error(error: OSError) -> None:
+        passed_over.add(f"folders that cannot be read ({error.strerror})", str(error.filename))
+
+    for name, folder_names, file_names in os.walk(root, onerror=note_error):
+        folder = Path(name)
+        for folder_name in list(folder_names):
+            if folder_name.startswith("."):
+                passed_over.add("hidden folders", folder_name)
+                folder_names.remove(folder_name)
+            elif (folder / folder_name).is_symlink():
+                passed_over.add("linked folders", folder_name)
+        for file_name in file_names:
+            file = folder / file_name
+            suffix = file.suffix.lower()
+            if file_name.startswith("."):
+                passed_over.add("hidden files", file_name)
+            elif not file.is_file():
+                passed_over.add("broken links, pipes or devices", file_name)
+            elif suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES or (
+                suffix == ".ts" and not _is_transport_stream(file)
+            ):
+                passed_over.add("files of other kinds", file.suffix or file_name)
+            else:
+                yield file
+
+
+def _is_transport_stream(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == _TRANSPORT_STREAM_START
 
 
 def result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:
     """Choose a path for each file's results, without suffix, such that no two files share one.
 
-    A file whose path is taken gets its suffix added to the name, and then a number.
+    A file whose path is taken gets its suffix added to the name, and then a number. A name that
+    leaves no room for a suffix is shortened.
 
     Args:
         files: the files.
         out: the folder of the results.
-
-    Raises:
-        UserError: a result would overwrite its own file.
     """
     taken: set[str] = set()
     paths = []
     for file in files:
         relative = _free_path(file, taken)
         taken.add(str(relative).lower())
-        result = with_suffix(out / relative, ".mp4" if is_video(file.path) else ".png")
-        if file.path.resolve() == result.resolve():
-            raise UserError(
-                f"{file.path} would be overwritten by its own result: "
-                "give another folder with --out"
-            )
         paths.append(out / relative)
     return paths
 
 
 def _free_path(file: InputFile, taken: set[str]) -> Path:
     """Return the file's relative path or, where it is taken, the first free variation of it."""
-    candidate, number = file.relative, 1
+    candidate, number = _with_name(file.relative, ""), 1
     while str(candidate).lower() in taken:
         ending = file.path.suffix[1:] + (f"_{number}" if number > 1 else "")
-        candidate = file.relative.with_name(f"{file.relative.name}_{ending}")
+        candidate = _with_name(file.relative, f"_{ending}")
         number += 1
     return candidate
+
+
+def _with_name(relative: Path, ending: str) -> Path:
+    """Add an ending to a path's name; shorten the name before it where it is too long."""
+    name = relative.name
+    while len(os.fsencode(name + ending)) > _LONGEST_NAME:
+        name = name[:-1]
+    return relative.with_name(name + ending)
+
+
+def check_results(files: Sequence[InputFile], results: Iterable[Path], overwrite: bool) -> None:
+    """Check that no file of the user would be lost.
+
+    Args:
+        files: the inputs.
+        results: all files that are going to be written.
+        overwrite: whether files that this program did not write may be replaced; inputs never are.
+
+    Raises:
+        UserError: a result would replace an input, or a file that this program did not write.
+    """
+    inputs = {(status.st_dev, status.st_ino): file.path for file, status in _statuses(files)}
+    foreign = []
+    for result in results:
+        try:
+            status = result.stat()
+        except OSError:
+            continue
+        source = inputs.get((status.st_dev, status.st_ino))
+        if source:
+            raise UserError(
+                f"{source} would be overwritten by a result of this run: "
+                "give another folder with --out"
+            )
+        if not overwrite and not is_own_result(result):
+            foreign.append(result)
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise UserError(
+            f"{foreign[0]}{more} would be overwritten and is not marked as a result of this "
+            "program: give another folder with --out, or --overwrite to replace it"
+        )
+
+
+def _statuses(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, os.stat_result]]:
+    """Yield each file that is still there with what `stat` says of it."""
+    for file in files:
+        try:
+            yield file, file.path.stat()
+        except OSError:
+            continue
 
 
 def with_suffix(path: Path, suffix: str) -> Path:
@@ -120,22 +271,22 @@ def with_suffix(path: Path, suffix: str) -> Path:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a colour, grey, alpha or 16-bit image file and turn it upright by its EXIF entry.
+    """Read an image file as `mcc_caffe.core.images.decode_image` does, upright.
 
     Returns:
         HxWx3 uint8 BGR.
 
     Raises:
-        UnreadableError: the file cannot be decoded.
+        UnreadableError: the file cannot be read.
     """
-    content = np.frombuffer(path.read_bytes(), np.uint8)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it
+    bound = max_megapixels()
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UnreadableError(
-            f"{path}: not a readable image ({content.size} bytes): damaged, of an unknown format, "
-            "or of more than 2^30 pixels"
-        )
-    return image
+        size = path.stat().st_size
+        if size > (bound + 1) * 1e6 * _BYTES_PER_PIXEL:
+            raise ImageError(f"{size} bytes are more than an image of {bound:g} megapixels has")
+        return decode_image(path.read_bytes())
+    except ImageError as error:
+        raise UnreadableError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,10 +1,24 @@
-"""The JSON files that `mcc_caffe.infer` writes."""
+"""The files that `mcc_caffe.infer` writes, and the mark by which it knows them again."""
 
 import json
+import struct
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypedDict
 
+import cv2
+import h5py
+import numpy as np
+
 from mcc_caffe.core.hand import NAMES
+
+# Every result carries it: JSON and HDF5 as "program", PNG as "Software", MP4 as its comment. So a
+# later run neither takes a result for an input nor replaces a file of the user's.
+PROGRAM = "mcc_caffe.infer"
+DAMAGED_FRAME_LINE = "null"  # a line of a video's JSON file
+_PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
+_MARK_BYTES = 1024  # from a file's start, of an MP4 from its end, in which the mark lies
 
 
 class KeypointReport(TypedDict):
@@ -19,17 +33,21 @@ class KeypointReport(TypedDict):
 class ImageReport(TypedDict):
     """The JSON file of an image.
 
-    width, height: of the image in pixels. weights: as `weights.describe` returns them. engine: its
-    name. levels: of the pyramid. keypoints: 21, null where one is missing. mask_box: x, y, width,
-    height in pixels, null where the mask is empty. seconds: as HandPose.timings.
+    program: PROGRAM, see there.
+    width, height: the image's sides in pixels. weights: as `weights.describe` returns them. engine:
+    its name. levels: the number of pyramid levels. score: the mean confidence of all 21 keypoints.
+    keypoints: 21, null where one is missing. mask_box: x, y, width, height in pixels, null where
+    the mask is empty. seconds: as HandPose.timings.
     """
 
+    program: str
     image: str
     width: int
     height: int
     weights: dict[str, Any]
     engine: str
     levels: int
+    score: float
     keypoints: list[KeypointReport | None]
     mask_box: dict[str, int] | None
     seconds: dict[str, float]
@@ -38,11 +56,13 @@ class ImageReport(TypedDict):
 class VideoReport(TypedDict):
     """The head of a video's JSON file: what holds for all frames.
 
+    program: PROGRAM, see there.
     width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
     ImageReport. levels: the most pyramid levels that were looked at. seconds: the time that the
     video took.
     """
 
+    program: str
     video: str
     width: int
     height: int
@@ -53,11 +73,15 @@ class VideoReport(TypedDict):
     seconds: float
 
 
-def frame_line(frame_report: ImageReport) -> str:
+def frame_line(frame_report: ImageReport, time: float) -> str:
     """Return a frame's line of a video's JSON file.
 
+    Args:
+        frame_report: the frame's report.
+        time: when it is shown, in seconds from the start of the video.
+
     Returns:
-        A JSON object: "keypoints", each [x, y, confidence] or null, and "mask_box",
+        A JSON object: "time", "keypoints", each [x, y, confidence] or null, and "mask_box",
         [x, y, width, height] or null.
     """
     keypoints = [
@@ -65,7 +89,8 @@ def frame_line(frame_report: ImageReport) -> str:
         for point in frame_report["keypoints"]
     ]
     box = frame_report["mask_box"] and list(frame_report["mask_box"].values())
-    return json.dumps({"keypoints": keypoints, "mask_box": box}, separators=(",", ":"))
+    line = {"time": round(time, 6), "keypoints": keypoints, "mask_box": box}
+    return json.dumps(line, separators=(",", ":"))
 
 
 def video_json(video_report: VideoReport, frame_lines: Sequence[str]) -> bytes:
@@ -73,7 +98,7 @@ def video_json(video_report: VideoReport, frame_lines: Sequence[str]) -> bytes:
 
     Args:
         video_report: what holds for all frames.
-        frame_lines: a `frame_line` for every frame.
+        frame_lines: a `frame_line` for every frame, DAMAGED_FRAME_LINE where it is damaged.
 
     Returns:
         A JSON object: the entries of `video_report`, then "names" of the keypoints and "frames",
@@ -81,3 +106,35 @@ def video_json(video_report: VideoReport, frame_lines: Sequence[str]) -> bytes:
     """
     start = json.dumps({**video_report, "names": NAMES})[:-1]
     return (start + ', "frames": [\n' + ",\n".join(frame_lines) + "\n]}\n").encode()
+
+
+def marked_png(picture: np.ndarray) -> bytes:
+    """Encode a picture as a PNG file that says which program made it.
+
+    Args:
+        picture: HxWx3 uint8 BGR.
+    """
+    content = cv2.imencode(".png", picture)[1].tobytes()
+    body = b"tEXtSoftware\0" + PROGRAM.encode()
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return content[:_PNG_HEADER_BYTES] + chunk + content[_PNG_HEADER_BYTES:]
+
+
+def is_own_result(path: Path) -> bool:
+    """Tell by its mark whether a file is a result of `mcc_caffe.infer`."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".h5":
+            with h5py.File(path) as file:
+                return file.attrs.get("program") == PROGRAM
+        if suffix not in (".png", ".json", ".mp4"):
+            return False
+        with path.open("rb") as opened:
+            if suffix == ".mp4":
+                opened.seek(max(path.stat().st_size - _MARK_BYTES, 0))
+            content = opened.read(_MARK_BYTES)
+    except OSError:
+        return False
+    if suffix == ".json":
+        return content.startswith(b"{") and f'"program": "{PROGRAM}"'.encode() in content
+    return (b"Software\0" if suffix == ".png" else b"") + PROGRAM.encode() in content

@@ -1,34 +1,66 @@
-"""Video files, read and written by OpenCV, and cameras with a window."""
+"""Video files and animated pictures, read and written frame by frame, and cameras with a window.
+
+PyAV reads and writes: unlike OpenCV it tells when each frame is shown, goes on after a damaged
+frame, and writes frames that are not equally far apart. Pillow reads animated pictures, as FFmpeg
+has no animated WebP.
+"""
 
 import contextlib
+import errno
+import heapq
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import av
 import cv2
 import numpy as np
+import PIL.Image
+from av.sidedata.sidedata import Type as SideDataType
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing
-from mcc_caffe.inference.input_files import UnreadableError
+from mcc_caffe.core.files import existing, replacement
+from mcc_caffe.core.images import max_megapixels
+from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
+from mcc_caffe.inference.reports import PROGRAM
 
 _USUAL_FPS = 30.0  # assumed where the file does not say
-_FPS_RANGE = (1, 240)  # a file that says anything else is not believed
-_CODEC = "mp4v"  # MPEG-4; the wheels of opencv-python have no H.264 encoder
-_LEAST_FREE_BYTES = 1 << 20  # of the disk: the encoder does not say when it is full
+_USUAL_PAUSE = 0.1  # seconds; what browsers make of an animation's frame that lasts under 20 ms
+_SHORTEST_PAUSE = 0.02
+_CODEC = "libx264"  # H.264, which browsers play
+_CODEC_OPTIONS = {"crf": "18", "preset": "veryfast"}  # hardly to be told from the original
+_TICKS = 90000  # a second: the usual clock of videos, in which all usual rates are whole
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_MOST_STRETCHED = 8  # times: a file that says that its pixels are wider is not believed
+_MOST_DEMUX_ERRORS = 1000  # in a row, after which a file has ended
+
+
+class Frame(NamedTuple):
+    """A frame of a video.
+
+    Attributes:
+        time: when it is shown, in seconds from the start of the video.
+        pixels: HxWx3 uint8 BGR, upright, in square pixels; None where it is damaged.
+    """
+
+    time: float
+    pixels: np.ndarray | None
 
 
 class VideoFile:
-    """A video to read.
+    """A video or an animated picture to read.
 
     Attributes:
         path: the file.
-        fps: frames a second.
+        fps: frames a second, on average; 30 where the file does not say.
         size: (width, height) of a frame in pixels, upright.
         announced: the number of frames that the file announces; 0 where it does not.
+        expected: the same or, where the file announces none, about as many as its length says; 0
+            where it says no length.
     """
 
     def __init__(self, path: Path):
@@ -38,79 +70,218 @@ class VideoFile:
             UserError: there is no such file.
             UnreadableError: the file has no frame that can be decoded.
         """
-        _silence_opencv()
-        self.path, self._capture = existing(path, "video"), cv2.VideoCapture(str(path))
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps: float = fps if _FPS_RANGE[0] <= fps <= _FPS_RANGE[1] else _USUAL_FPS
-        self.announced = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        decoded, self._first_frame = self._capture.read()
-        if not decoded:
-            raise UnreadableError(
-                f"{path}: not a readable video ({path.stat().st_size} bytes): damaged, empty, "
-                "or of an unknown format"
-            )
-        height, width = self._first_frame.shape[:2]
-        self.size: tuple[int, int] = (width, height)
+        self.path, self.fps = existing(path, "video"), _USUAL_FPS
+        self.announced = self.expected = 0
+        is_animation = path.suffix.lower() not in VIDEO_SUFFIXES
+        self._frames = self._animation() if is_animation else self._video()
+        self._first_frames: list[Frame] = []  # damaged ones, then the first that is not
+        for frame in self._frames:
+            self._first_frames.append(frame)
+            if frame.pixels is not None:
+                height, width = frame.pixels.shape[:2]
+                self.size: tuple[int, int] = (width, height)
+                return
+        raise UnreadableError(
+            f"{path}: not a readable video ({path.stat().st_size} bytes): damaged, empty, "
+            "or of an unknown format"
+        )
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Yield the frames, HxWx3 uint8 BGR; they can be read once."""
-        decoded, frame = True, self._first_frame
-        while decoded:
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames in the order in which they are shown; they can be read once.
+
+        Frames of another size than the first are stretched to it.
+        """
+        yield from self._first_frames
+        for frame in self._frames:
+            pixels = frame.pixels
+            if pixels is not None and pixels.shape[1::-1] != self.size:
+                pixels = cv2.resize(pixels, self.size, interpolation=cv2.INTER_AREA)
+            yield Frame(frame.time, pixels)
+
+    def _video(self) -> Iterator[Frame]:
+        av.logging.set_level(av.logging.PANIC)  # our own error says it
+        # The file is opened here: FFmpeg would take "a:b.mp4" for an address, and open others that
+        # a file names.
+        with open(self.path, "rb") as file:
+            try:
+                container = av.open(
+                    file, "r", metadata_errors="ignore", options={"protocol_whitelist": "file"}
+                )
+            except (av.FFmpegError, ValueError, OSError):
+                return
+            with container:
+                for stream in container.streams.video[:1]:
+                    if stream.codec_context:  # FFmpeg knows the codec
+                        yield from self._decode(container, stream)
+
+    def _decode(
+        self, container: "av.container.InputContainer", stream: "av.VideoStream"
+    ) -> Iterator[Frame]:
+        """Yield the frames of a stream; a packet that cannot be decoded gives a damaged frame.
+
+        Decoders give frames back later than they get packets, so that a damaged one waits until a
+        frame that is shown after it comes.
+        """
+        stream.thread_type = "SLICE"  # the threads of "FRAME" report an error at a later packet
+        self.announced = stream.frames
+        rate = stream.average_rate or stream.guessed_rate
+        self.fps = float(rate) if rate else _USUAL_FPS
+        seconds = (container.duration or 0) / av.time_base
+        self.expected = self.announced or max(round(seconds * self.fps), 0)
+        if stream.width * stream.height > max_megapixels() * 1e6:
+            raise UnreadableError(
+                f"{self.path}: frames of {stream.width} x {stream.height} pixels are more than "
+                f"{max_megapixels():g} million: make it smaller"
+            )
+        clock = stream.time_base or Fraction(1, av.time_base)
+        start = Fraction(container.start_time or 0, av.time_base)
+        damaged: list[float] = []  # the times of packets that could not be decoded
+        next_time = 0.0
+        for decoded in _decoded_packets(container, stream):
+            if isinstance(decoded, av.Packet):
+                ticks = decoded.pts if decoded.pts is not None else decoded.dts
+                time = next_time if ticks is None else float(ticks * clock - start)
+                heapq.heappush(damaged, time)
+                continue
+            if decoded.pts is None or decoded.time_base is None:
+                time = next_time
+            else:
+                time = float(decoded.pts * decoded.time_base - start)
+            while damaged and damaged[0] < time:
+                yield Frame(heapq.heappop(damaged), None)
+            yield Frame(time, None if decoded.is_corrupt else _upright_pixels(decoded, stream))
+            next_time = time + 1 / self.fps
+        while damaged:
+            yield Frame(heapq.heappop(damaged), None)
+
+    def _animation(self) -> Iterator[Frame]:
+        """Yield the frames of an animated picture, on white where it is transparent."""
+        try:
+            image = PIL.Image.open(self.path)
+            self.announced = self.expected = getattr(image, "n_frames", 1)
+        except Exception:  # damaged files make Pillow raise nearly anything
+            return
+        time = 0.0
+        with image:
+            for number in range(self.announced):
+                try:
+                    image.seek(number)
+                    rgba = image.convert("RGBA")
+                    white = PIL.Image.new("RGBA", rgba.size, "white")
+                    pixels = np.array(PIL.Image.alpha_composite(white, rgba).convert("RGB"))
+                except Exception:
+                    yield Frame(time, None)
+                    continue
+                if number == 0:
+                    self.fps = 1 / _pause(image)
+                yield Frame(time, np.ascontiguousarray(pixels[..., ::-1]))
+                time += _pause(image)
+
+
+def _pause(image: PIL.Image.Image) -> float:
+    """Return how long the present frame of an animated picture lasts, in seconds."""
+    pause = float(image.info.get("duration") or 0) / 1000
+    return pause if pause >= _SHORTEST_PAUSE else _USUAL_PAUSE
+
+
+def _decoded_packets(
+    container: "av.container.InputContainer", stream: "av.VideoStream"
+) -> Iterator["av.Packet | av.VideoFrame"]:
+    """Yield the frames of a stream and, of each packet that cannot be decoded, the packet."""
+    packets, errors = container.demux(stream), 0
+    while errors < _MOST_DEMUX_ERRORS:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (av.FFmpegError, OSError):
+            packets, errors = container.demux(stream), errors + 1
+            continue
+        errors = 0
+        try:
+            frames = packet.decode()
+        except (av.FFmpegError, OSError):
+            if packet.size:
+                yield packet
+            continue
+        for frame in frames:
+            assert isinstance(frame, av.VideoFrame)
             yield frame
-            decoded, frame = self._capture.read()
+
+
+def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndarray:
+    """Return a frame as one sees it: stretched to square pixels, turned and mirrored."""
+    pixels: np.ndarray = frame.to_ndarray(format="bgr24")
+    ratio = stream.sample_aspect_ratio
+    if ratio and ratio != 1:
+        height, width = pixels.shape[:2]
+        size = (min(max(round(width * ratio), 1), _MOST_STRETCHED * width), height)
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
+    side_data: Any = frame.side_data  # the stubs say that its keys are strings
+    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is not None:
+        # x' = a x + c y, y' = b x + d y, of which a camera's turn leaves two that are not 0.
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+        if abs(b) > abs(a):
+            pixels, a, d = pixels.swapaxes(0, 1), c, b
+        pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return np.ascontiguousarray(pixels)
 
 
 @contextlib.contextmanager
 def video_writer(
     path: Path, fps: float, size: tuple[int, int]
-) -> Iterator[Callable[[np.ndarray], None]]:
+) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Open an MP4 file to write; it appears when all frames are written, or not at all.
 
     The codec stores pairs of rows and columns: of an odd side the last one is lost.
 
     Args:
         path: the file.
-        fps: frames a second.
+        fps: frames a second, on average.
         size: (width, height) of a frame in pixels.
 
     Yields:
-        A function that adds a frame, HxWx3 uint8 BGR.
+        A function that adds a frame, HxWx3 uint8 BGR, and the second at which it is shown.
 
     Raises:
         UserError: the file cannot be written.
+        UnreadableError: the encoder does not take such frames.
     """
-    _silence_opencv()
+    av.logging.set_level(av.logging.PANIC)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, written = path.with_name(f".{path.stem}.partial.mp4"), 0
-    write_error = UserError(
-        f"{path}, {size[0]} x {size[1]}, {fps:.3g} frames a second, cannot be written: make room, "
-        "or give another folder"
-    )
-    writer = cv2.VideoWriter(
-        str(partial), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, size
-    )
+    width, height = (max(side - side % 2, 2) for side in size)
+    with replacement(path) as (_, file):
+        container = av.open(file, "w", format="mp4")
+        container.metadata["comment"] = PROGRAM
+        rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
+        stream = container.add_stream(_CODEC, rate=rate or 1, options=_CODEC_OPTIONS)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _TICKS)
+        last_ticks = -1
 
-    def write(frame: np.ndarray) -> None:
-        nonlocal written
-        if not writer.isOpened() or shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES:
-            raise write_error
-        writer.write(frame)
-        written += 1
+        def write(pixels: np.ndarray, time: float) -> None:
+            nonlocal last_ticks
+            if pixels.shape[:2] != (height, width):
+                padding = [(0, max(height - len(pixels), 0)), (0, max(width - pixels.shape[1], 0))]
+                pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")[:height, :width]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
+            last_ticks = max(round(time * _TICKS), last_ticks + 1)
+            frame.pts, frame.time_base = last_ticks, Fraction(1, _TICKS)
+            container.mux(stream.encode(frame))
 
-    try:
-        yield write
-        writer.release()
-        if count_frames(partial) != written:
-            raise write_error
-        partial.replace(path)
-    finally:
-        writer.release()
-        partial.unlink(missing_ok=True)
-
-
-def count_frames(path: Path) -> int:
-    """Return how many frames an MP4 file says it has; 0 where the file is incomplete."""
-    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
+        try:
+            yield write
+            container.mux(stream.encode(None))
+            container.close()
+        except av.FFmpegError as error:
+            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+                raise
+            raise UnreadableError(
+                f"{path}: frames of {size[0]} x {size[1]} pixels, {fps:g} a second, cannot be "
+                f"written as a video ({error.strerror})"
+            ) from None
 
 
 def open_camera(number: int) -> cv2.VideoCapture:
@@ -122,7 +293,8 @@ def open_camera(number: int) -> cv2.VideoCapture:
     Raises:
         UserError: no window can be opened, or the camera gives no picture.
     """
-    _silence_opencv()
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the UserError says it
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     # Without a display OpenCV's window system aborts the process, so another process tries.
     if subprocess.run(
         [sys.executable, "-c", "import cv2; cv2.namedWindow('try')"], capture_output=True
@@ -139,9 +311,3 @@ def open_camera(number: int) -> cv2.VideoCapture:
         )
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # so that no old frame is shown
     return capture
-
-
-def _silence_opencv() -> None:
-    """Switch off what FFmpeg and OpenCV print about a damaged file; the UserError says it."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -10,6 +10,7 @@ import sys
 import cv2
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 
 from mcc_caffe.caffe_io.protobuf import messages
@@ -18,6 +19,7 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.input_files import InputFile, find_files, read_image, result_paths
+from mcc_caffe.inference.reports import is_own_result
 from tests.support.commands import ROOT, run
 from tests.support.hands import drawn_sample, turned_jpeg
 
@@ -224,20 +226,133 @@ def test_the_only_image_that_is_damaged_is_one_line(tmp_path, weights):
         "mcc_caffe.infer", tmp_path / "bad.jpg", "--weights", weights, "--out", tmp_path / "out"
     )
     assert done.returncode == 2 and done.stderr.splitlines() == [
-        f"error: {tmp_path}/bad.jpg: not a readable image (9 bytes): damaged, of an "
-        "unknown format, or of more than 2^30 pixels"
+        f"error: {tmp_path}/bad.jpg: not a readable image (9 bytes): damaged, or of an "
+        "unknown format"
     ]
 
 
-def test_an_image_is_not_overwritten_by_its_result(photos, weights):
-    before = (photos / "hand.png").read_bytes()
-    done = run("mcc_caffe.infer", photos / "hand.png", "--weights", weights, "--out", photos)
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+@pytest.mark.parametrize("names", [("hand.png",), ("hand.jpg", "hand.png"), (".",)])
+def test_no_result_replaces_an_input(names, overwrite, photos, weights):
+    before = files_of(photos)
+    inputs = [photos / name for name in names]
+    done = run("mcc_caffe.infer", *inputs, "--weights", weights, "--out", photos, *overwrite)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert (
-        done.returncode == 2
-        and "hand.png would be overwritten by its own result: give another folder with --out"
+        ".png would be overwritten by a result of this run: give another folder with --out"
         in done.stderr
     )
-    assert (photos / "hand.png").read_bytes() == before
+    assert files_of(photos) == before
+
+
+@pytest.mark.parametrize("foreign", ["hand.png", "hand.json", "hand.h5"])
+def test_no_result_replaces_a_file_of_the_users(foreign, photos, weights, tmp_path):
+    """As the label files of a folder of the CMU set: `infer a/hand.jpg --out a`."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "hand.jpg").write_bytes((photos / "hand.jpg").read_bytes())
+    (folder / foreign).write_text('{"hand_pts": []}')
+    before = files_of(folder)
+    command = [
+        *("mcc_caffe.infer", folder / "hand.jpg", "--weights", weights, "--out", folder),
+        *("--levels", 1, "--heatmaps"),
+    ]
+    done = run(*command)
+    assert done.returncode == 2 and done.stderr.splitlines() == [
+        f"error: {folder}/{foreign} would be overwritten and is not marked as a result of this "
+        "program: give another folder with --out, or --overwrite to replace it"
+    ]
+    assert files_of(folder) == before
+    assert run(*command, "--overwrite").returncode == 0
+    assert is_own_result(folder / foreign)
+    assert run(*command).returncode == 0  # results replace results
+    assert len(files_of(folder)) == 4
+
+
+def test_results_are_no_inputs(photos, weights):
+    command = [
+        *("mcc_caffe.infer", photos, "--weights", weights, "--out", photos / "found"),
+        *("--levels", 1),
+    ]
+    assert run(*command).returncode == 0
+    before = set(files_of(photos))
+    done = run(*command)
+    assert done.returncode == 0 and set(files_of(photos)) == before
+    assert done.stderr.splitlines()[-1] == (
+        "warning: passed over: 7 files of other kinds (.txt, .json); 6 results of this program "
+        "(alpha.png, deep.png, hand.png, ...)"
+    )
+    done = run("mcc_caffe.infer", photos / "found", "--weights", weights)
+    assert done.returncode == 2 and "6 results of this program" in done.stderr
+
+
+def test_hidden_and_linked_things_are_passed_over_and_said(photos, tmp_path):
+    (photos / "._hand.jpg").write_bytes(b"of a Mac")
+    (photos / ".thumbnails").mkdir()
+    (photos / ".thumbnails/hand.jpg").write_bytes((photos / "hand.jpg").read_bytes())
+    (photos / "linked").symlink_to("more")
+    (photos / "broken.jpg").symlink_to("not there")
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "program.ts").write_text("let x = 1")
+    files, passed_over = find_files([str(photos)])
+    assert len(files) == 6
+    for reason in (
+        *("1 hidden folders (.thumbnails)", "1 linked folders (linked)"),
+        *("1 hidden files (._hand.jpg)", "2 broken links, pipes or devices ("),
+        "2 files of other kinds (",
+    ):
+        assert reason in str(passed_over)
+    assert len(find_files([str(photos / "._hand.jpg")]).files) == 1  # where one names it
+    with pytest.raises(UserError, match="pipe.jpg is a pipe or a device, not a file"):
+        find_files([str(photos / "pipe.jpg")])
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(name, photos, weights):
+    done = infer_in(photos, name, "--weights", weights)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "is no file name: is a variable of the command line not set?" in done.stderr
+    assert not (photos / "out").exists()
+
+
+def test_a_name_that_leaves_no_room_for_a_suffix(photos, weights, tmp_path):
+    content = (photos / "hand.jpg").read_bytes()
+    for folder, name in (("1", "ü" * 125 + ".jpg"), ("2", "ü" * 125 + ".jpg"), ("2", "z.jpg")):
+        (tmp_path / "long" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "long" / folder / name).write_bytes(content)
+    pattern = tmp_path / "long/*/*.jpg"
+    out = tmp_path / "out"
+    done = run("mcc_caffe.infer", pattern, "--weights", weights, "--out", out, "--levels", 1)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.glob("*.json")) == [
+        "z.json",
+        "ü" * 118 + "_jpg.json",
+        "ü" * 120 + ".json",
+    ]
+
+
+def test_other_endings_and_a_name_that_is_not_utf_8(photos, weights, tmp_path):
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    image = PIL.Image.open(photos / "hand.jpg").convert("RGB")
+    for name, kind in (
+        *(("a.gif", "GIF"), ("b.avif", "AVIF"), ("c.jp2", "JPEG2000"), ("d.ppm", "PPM")),
+        *(("e.jfif", "JPEG"), ("f.bmp", "BMP")),
+    ):
+        image.save(folder / name, kind)
+    os.rename(folder / "f.bmp", os.fsencode(folder) + b"/\xff.bmp")
+    done = run(
+        *("mcc_caffe.infer", folder, "--weights", weights, "--out", tmp_path / "out"),
+        *("--levels", 1),
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").glob("*.json"))) == 6
+    assert "\\udcff.png" in done.stdout
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(photos, weights, tmp_path):
@@ -268,7 +383,8 @@ def test_a_photograph_is_turned_upright(tmp_path):
 
 
 def test_globs_and_files_together(photos):
-    files = find_files([str(photos / "*.png"), str(photos / "hand.jpg"), str(photos / "hand.png")])
+    patterns = [str(photos / name) for name in ("*.png", "hand.jpg", "hand.png")]
+    files = find_files(patterns).files
     assert sorted(file.path.name for file in files) == [
         "alpha.png",
         "deep.png",
