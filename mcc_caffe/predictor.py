@@ -60,7 +60,7 @@ class HandPose:
             21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
             m x m input. Where several looks were taken, it is the surest look's, which may mirror.
-        timings: seconds. "network" is the time in the net, "total" the time of the call to `predict`.
+        timings: seconds. "network" is the time in the net, "total" that of the call to `predict`.
     """
 
     keypoints: np.ndarray | None
