@@ -44,20 +44,25 @@ def run_installed(site: Path, code: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_wheel_holds_all_modules_and_no_generators(site):
-    for package in PACKAGES:
-        for module in (ROOT / package).rglob("*.py"):
-            assert (site / module.relative_to(ROOT)).is_file(), module
-    assert (site / "mcc_caffe/py.typed").is_file()
-    tops = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
-    assert tops == set(PACKAGES)
-    for folder in ("prototxt", "solver"):
-        shipped = {
-            path.relative_to(site / "mcc_caffe")
-            for path in (site / "mcc_caffe" / folder).rglob("*")
-            if path.is_file()
-        }
-        assert shipped == {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.prototxt")}
+def test_the_wheel_holds_what_it_uses_and_nothing_else(site):
+    """All modules but no generators, and the files that modules read."""
+    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    used = [
+        ROOT / "mcc_caffe/py.typed",
+        *(ROOT / "mcc_caffe/pretrained").glob("*.npz"),
+        *(ROOT / "caffe_build").glob("*.[ch]pp"),
+    ]
+    prototxts = [
+        path for name in ("prototxt", "solver") for path in (ROOT / name).rglob("*.prototxt")
+    ]
+    expected = {str(path.relative_to(ROOT)) for path in (*modules, *used)}
+    expected |= {f"mcc_caffe/{path.relative_to(ROOT)}" for path in prototxts}
+    held = {
+        str(path.relative_to(site))
+        for path in site.rglob("*")
+        if path.is_file() and ".dist-info" not in str(path)
+    }
+    assert held == expected
 
 
 def test_the_sdist_builds_the_same_wheel(packages, tmp_path):

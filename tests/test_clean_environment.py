@@ -1,0 +1,172 @@
+"""The wheel in a new environment without Caffe, used from another folder, as after `pip install`.
+
+CI runs these tests in a step of their own: `pytest -m clean_environment`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mcc_caffe import HandPredictor
+from mcc_caffe.inference.engines import open_engine
+from tests.support.commands import ROOT
+from tests.support.packages import build_packages
+
+pytestmark = pytest.mark.clean_environment
+
+NEEDS_CAFFE = ("mcc_caffe.data_layer",)  # Caffe itself imports it
+
+
+class CleanEnvironment:
+    """A virtual environment with the wheel and what it depends on."""
+
+    def __init__(self, folder: Path, wheel: Path):
+        base_python = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
+        subprocess.run([base_python, "-m", "venv", folder], check=True)
+        self._programs = folder / "bin"
+        subprocess.run([self._programs / "python", "-m", "pip", "install", "-q", wheel], check=True)
+
+    def run(self, program: str, *words, cwd: Path) -> subprocess.CompletedProcess:
+        """Run one of its programs without anything of the checkout's."""
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+        }
+        return subprocess.run(
+            [self._programs / program, *map(str, words)],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory) -> CleanEnvironment:
+    wheel = build_packages(tmp_path_factory.mktemp("packages")).wheel
+    return CleanEnvironment(tmp_path_factory.mktemp("environment"), wheel)
+
+
+def succeed(process: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
+    assert process.returncode == 0, process.stderr
+    return process
+
+
+def keypoints_of(report: dict) -> np.ndarray:
+    """Return x, y of the keypoints; NaN where one is absent."""
+    return np.array(
+        [[k["x"], k["y"]] if k else [np.nan, np.nan] for k in report["keypoints"]], float
+    )
+
+
+def test_every_module_can_be_imported(clean, tmp_path):
+    code = (
+        "import importlib, pkgutil\n"
+        "names = []\n"
+        "for package in map(importlib.import_module, ('mcc_caffe', 'data_tools', 'caffe_build')):\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        f"        if module.name not in {NEEDS_CAFFE!r} and not module.name.endswith('__main__'):\n"
+        "            importlib.import_module(module.name)\n"
+        "            names.append(module.name)\n"
+        "print(len(names), importlib.util.find_spec('caffe'))\n"
+    )
+    count, caffe = succeed(clean.run("python", "-c", code, cwd=tmp_path)).stdout.split()
+    assert int(count) > 60 and caffe == "None"
+
+
+@pytest.mark.parametrize("form", ["packed", "caffemodel"])
+def test_infer_finds_in_a_picture_what_caffe_finds(clean, form, weights, tmp_path):
+    options = ["--weights", weights] if form == "caffemodel" else []
+    picture = cv2.imread(str(ROOT / "docs/demo.jpg"))[:, :400]
+    cv2.imwrite(str(tmp_path / "hand.png"), picture)
+    done = succeed(clean.run("mcc-infer", "hand.png", "--levels", 2, *options, cwd=tmp_path))
+    assert "; engine: onnx" in done.stdout.splitlines()[0] and done.stderr == ""
+    report = json.loads((tmp_path / "out/hand.json").read_text())
+    predictor = HandPredictor(*options[1:], levels=2, engine="caffe")
+    pose = predictor.predict(picture)
+    expected = np.where(pose.present[:, None], pose.keypoints[:, :2], np.nan)
+    assert report["engine"] == "onnx" and (tmp_path / "out/hand.png").is_file()
+    assert np.allclose(keypoints_of(report), expected, atol=0.02, equal_nan=True)
+
+
+def test_infer_reads_and_writes_videos(clean, drawn_samples, tmp_path):
+    writer = cv2.VideoWriter(
+        str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (160, 120)
+    )
+    for sample in drawn_samples[1:8:2]:
+        writer.write(sample.image())
+    writer.release()
+    succeed(clean.run("mcc-infer", "clip.mp4", cwd=tmp_path))
+    report = json.loads((tmp_path / "out/clip.json").read_text())
+    assert report["engine"] == "onnx" and len(report["frames"]) == 4
+    assert cv2.VideoCapture(str(tmp_path / "out/clip.mp4")).read()[0]
+
+
+def test_evaluate_reads_lmdb_sets_and_measures_what_caffe_measures(clean, drawn_set, tmp_path):
+    words = (drawn_set, "--levels", 1, "--limit", 5, "--processes", 2)
+    done = succeed(clean.run("mcc-evaluate", *words, "--out", "eval", cwd=tmp_path))
+    assert "engine onnx" in done.stderr
+    (model,) = json.loads((tmp_path / "eval/results.json").read_text())["models"]
+    command = [sys.executable, "-m", "mcc_caffe.evaluate", *map(str, words)]
+    subprocess.run([*command, "--out", tmp_path / "caffe"], cwd=ROOT, check=True)
+    (expected,) = json.loads((tmp_path / "caffe/results.json").read_text())["models"]
+    assert (model["engine"], expected["engine"]) == ("onnx", "caffe")
+    assert model["sets"].keys() == expected["sets"].keys()
+    for name, numbers in expected["sets"].items():
+        for measure, value in numbers.items():
+            if isinstance(value, float):
+                assert model["sets"][name][measure] == pytest.approx(value, abs=1e-3), measure
+
+
+def test_data_tools_read_and_write_sets(clean, drawn_set, tmp_path):
+    done = succeed(clean.run("mcc-data", "inspect", drawn_set, "--out", "sheet.png", cwd=tmp_path))
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None, done.stderr
+    clean.run("mcc-data", "check", drawn_set, "--out", "check", cwd=tmp_path)
+    assert list((tmp_path / "check").iterdir())
+
+
+def test_export_writes_the_network(clean, tmp_path):
+    done = succeed(clean.run("mcc-export", "--onnx", "hand.onnx", cwd=tmp_path))
+    assert "not compared with Caffe, which is not installed" in done.stderr
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        tmp_path / "hand.onnx", providers=["CPUExecutionProvider"]
+    )
+    images = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 96, 96)).astype(np.float32)
+    heatmaps = session.run(["Mconv7_stage6"], {"image": images})[0]
+    caffe = open_engine(
+        ROOT / "prototxt/mini/deploy.prototxt", ROOT / "mcc_caffe/pretrained/mini.npz"
+    )
+    assert np.abs(heatmaps - caffe(images).heatmaps).max() <= 1e-4
+
+
+def test_the_doctor_names_the_engine(clean, tmp_path):
+    done = succeed(clean.run("python", "-m", "mcc_caffe.doctor", "--json", cwd=tmp_path))
+    rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
+    assert rows["engine"]["found"] == "onnx runs the nets"
+    assert rows["Caffe"]["status"] == "absent"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("mcc-train", "set"), "error: training needs Caffe, which was not found: `make caffe`"),
+        (("mcc-train", "set", "--gpus", "0"), "error: training needs Caffe"),
+        (("mcc-data", "bake", "set", "new", "--copies", 1), "error: baking for `caffe train`"),
+        (("mcc-infer", "hand.jpg", "--gpu", 0), "error: Caffe was not found: `make caffe`"),
+        (("mcc-infer", "hand.jpg", "--engine", "caffe"), "error: Caffe was not found"),
+    ],
+)
+def test_what_needs_caffe_says_so_in_one_line(clean, words, message, tmp_path):
+    cv2.imwrite(str(tmp_path / "hand.jpg"), np.zeros((40, 40, 3), np.uint8))
+    done = clean.run(*words, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(message), done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "`python -m caffe_build`" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["hand.jpg"]
