@@ -24,7 +24,9 @@ from data_tools import readers
 from data_tools.hands import truth
 from data_tools.hands.hand_scene import CONVENTIONS
 from data_tools.readers.base import Entry
-from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from data_tools.readers.shared import exif_orientation
+from data_tools.sets import UPRIGHT, add_orientation_argument
+from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.core.ranks import Ranks, own_ranks
@@ -45,11 +47,13 @@ class WrittenSet(NamedTuple):
         samples: Number of samples written.
         without_mask: Number of those without a mask.
         left_out: What was wrong with each sample that was left out.
+        turned: Number of samples whose picture has an EXIF orientation that the set ignores.
     """
 
     samples: int
     without_mask: int
     left_out: list[str]
+    turned: int
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -73,9 +77,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--split",
         default="original",
         metavar="original|paper|N/M",
-        help="original: the set's own; N/M: pool all, N samples to train, M to validate; "
+        help="original: the set's own; N/M: pool all, N samples to train, M to validate, the hands "
+        "of a picture and the pictures of a hand in the same; "
         f"paper: {TRAIN_IMAGES}/{VALIDATION_IMAGES} (default: original)",
     )
+    add_orientation_argument(parser)
     parser.add_argument(
         "--joints",
         choices=CONVENTIONS,
@@ -83,7 +89,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "an object hides, visible: not those that the hand hides either, "
         "all: all in the image (default: paper)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffle (default: 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the shuffle (default: 0)")
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave unusable samples out and still exit with 0"
     )
@@ -104,10 +110,12 @@ def assign_entries(
         seed: The seed of the shuffle.
 
     Returns:
-        {TRAIN or VALIDATION: shuffled entries}, without a set that would be empty.
+        {TRAIN or VALIDATION: shuffled entries}, without a set that would be empty. Entries of one
+        group, such as both hands of a picture, are in the same set where `split` has numbers.
 
     Raises:
-        UserError: `split` is malformed or asks for more samples than there are.
+        UserError: `split` is malformed, or asks for more samples than there are or than can be
+            had without dividing a group.
     """
     rng = np.random.default_rng(seed)
     if split == "original":
@@ -131,9 +139,45 @@ def assign_entries(
             f"--split {split}: the set has {len(pool)} samples, "
             "take at least one and not more than there are"
         )
-    shuffled = [pool[i] for i in rng.permutation(len(pool))]
-    sets = {TRAIN: shuffled[:train], VALIDATION: shuffled[train : train + validation]}
+    sets = _divide_groups(
+        [pool[i] for i in rng.permutation(len(pool))], {TRAIN: train, VALIDATION: validation}
+    )
+    counts = {name: len(entries) for name, entries in sets.items()}
+    if counts != {TRAIN: train, VALIDATION: validation}:
+        raise UserError(
+            f"--split {split}: the hands of one picture, and the pictures of one hand, stay in one "
+            f"set: ask for fewer, such as --split {counts[TRAIN]}/{counts[VALIDATION]}"
+        )
     return {name: entries for name, entries in sets.items() if entries}
+
+
+def _divide_groups(entries: Sequence[Entry], counts: Mapping[str, int]) -> dict[str, list[Entry]]:
+    """Fill sets with whole groups, as far as possible, in the order of the entries.
+
+    Args:
+        entries: Shuffled.
+        counts: {name of a set: number of entries it shall have}.
+
+    Returns:
+        {name of a set: its entries}. A group that fits nowhere as a whole fills up one set, and
+        the rest of it is left out.
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.group, []).append(entry)
+    sets: dict[str, list[Entry]] = {name: [] for name in counts}
+    too_large = []
+    for group in groups.values():
+        room = {name: count - len(sets[name]) for name, count in counts.items()}
+        fitting = [name for name in counts if len(group) <= room[name]]
+        if fitting:
+            sets[fitting[0]] += group
+        else:
+            too_large.append(group)
+    for group in too_large:
+        name = max(counts, key=lambda name: counts[name] - len(sets[name]))
+        sets[name] += group[: counts[name] - len(sets[name])]
+    return sets
 
 
 def write_sets(
@@ -173,6 +217,13 @@ def write_sets(
             masks = f", {written.without_mask} without mask" if written.without_mask else ""
             print(f"{out / name}: {written.samples} samples{masks}")
             left_out += written.left_out
+            if written.turned:
+                _log.warning(
+                    "%s: %d pictures have an EXIF orientation; their labels are taken to speak of "
+                    "the pixels as stored (--orientation upright says otherwise)",
+                    out / name,
+                    written.turned,
+                )
         for reason in left_out:
             _log.warning("left out: %s", reason)
         if left_out and not skip_bad:
@@ -221,7 +272,7 @@ def write_set(
     """
     left_out: list[str] = []
     keys: set[str] = set()
-    without_mask = 0
+    without_mask = turned = 0
     with SampleWriter(folder) as writer:
         bar = progress_bar(entries, desc=f"{folder.name:>10}", unit="img")
         for entry, sample in zip(bar, read_samples(entries, ranks)):
@@ -233,15 +284,18 @@ def write_set(
                 writer.add(sample)
                 keys.add(sample.key)
                 without_mask += sample.mask_png is None
+                turned += exif_orientation(sample.image_bytes) > 1
         writer.finish(**info, without_mask=without_mask, left_out=left_out)
-    return WrittenSet(len(keys), without_mask, left_out)
+    return WrittenSet(len(keys), without_mask, left_out, turned)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options, ranks = parse_arguments(argv), own_ranks()
     format_name = readers.detect_format(options.source, options.format)
-    splits = readers.read_dataset(options.source, format_name)
+    splits = readers.read_dataset(
+        options.source, format_name, upright=options.orientation == UPRIGHT
+    )
     if options.joints:
         splits = {
             split: truth.read_entries(options.source, split, options.joints) for split in splits
@@ -258,6 +312,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "joints": options.joints or "as labelled",
             "split": options.split,
             "seed": options.seed,
+            "orientation": options.orientation,
         },
     )
     ranks.finish()

@@ -19,7 +19,7 @@ import numpy as np
 
 from data_tools import sets
 from data_tools.readers.base import Entry
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import compose, invert, resize_affine, to_cells
@@ -45,6 +45,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; UserError for an option out of range."""
     parser = command_parser(__doc__)
     sets.add_set_argument(parser)
+    sets.add_orientation_argument(parser)
     parser.add_argument(
         "--n",
         type=positive,
@@ -59,7 +60,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="picture to write (default: out/inspect.png)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the choice and the augmentation (default: 0)"
+        "--seed",
+        type=seed_number,
+        default=0,
+        help="of the choice and the augmentation (default: 0)",
     )
     parser.add_argument(
         "--variant",
@@ -133,7 +137,7 @@ def draw_tile(entry: Entry, config: LoaderConfig, rng: np.random.Generator | Non
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
-    splits = sets.open_sets(options.set)
+    splits = sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT)
     entries = [entry for split_entries in splits.values() for entry in split_entries]
     shuffled = np.random.default_rng(options.seed).permutation(len(entries))
     chosen = np.sort(shuffled[: options.n]).tolist()

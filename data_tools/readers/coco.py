@@ -296,15 +296,20 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
     records = [images[hand.image_id][0] if not hand.fault else {} for hand in labelled_hands]
     names = [record["file_name"] for record in records if isinstance(record.get("file_name"), str)]
     folder = _find_image_folder(path, names)
-    # A hand without labels is in the picture, too.
-    hand_counts = collections.Counter(hand.image_id for hand in hands)
+    # A hand without labels is in the picture, too, and a picture may be listed under several ids.
+    picture_by_id = {
+        image_id: str(same_id[0].get("file_name"))
+        for image_id, same_id in images.items()
+        if same_id
+    }
+    hand_counts = collections.Counter(picture_by_id.get(hand.image_id) for hand in hands)
     return [
         CocoEntry(
             path,
             folder,
             record,
             hand,
-            is_alone=hand_counts[hand.image_id] == 1 and not hand.side,
+            is_alone=hand_counts[picture_by_id.get(hand.image_id)] == 1 and not hand.side,
             root=root if root.is_dir() else root.parent,
         )
         for record, hand in zip(records, labelled_hands)

@@ -45,12 +45,14 @@ def box_sizes(keypoints: np.ndarray) -> np.ndarray:
         keypoints: (N, K, 3) of x, y and v: 1 where the keypoint is labelled, 0 where it is missing.
 
     Returns:
-        (N,) sides in pixels, each at least 1.
+        (N,) sides in pixels; NaN where the side is below 1, as with fewer than two labelled
+        keypoints: there is no size to divide a distance by, and PCK leaves the image out.
     """
     labelled = keypoints[..., 2:] > 0
     low = np.where(labelled, keypoints[..., :2], np.inf).min(axis=1)
     high = np.where(labelled, keypoints[..., :2], -np.inf).max(axis=1)
-    return np.maximum((high - low).max(axis=1), 1.0)
+    sides = (high - low).max(axis=1)
+    return np.where(sides >= 1, sides, np.nan)
 
 
 def keypoint_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -97,7 +97,8 @@ class ModelScores:
 
     Attributes:
         has_no_prediction: (N,) bool, True where nothing at all was predicted.
-        box_sizes: (N,) larger side of the box around the true keypoints, in pixels.
+        box_sizes: (N,) larger side of the box around the true keypoints, in pixels, or NaN, as
+            `metrics.box_sizes` returns it.
         distances: (N, 21) as `metrics.keypoint_distances` returns them, or None.
         confidences: (N,) mean over the predicted keypoints, NaN without any; or None.
         ious: (N,) IoU of the masks, 0 without a prediction, NaN where the sample has no mask; or
@@ -195,19 +196,20 @@ class ModelScores:
             )
             return {**dict.fromkeys(empty, undefined), "iou": ious, "error": 1 - ious}
         scaled_distances = self.distances / self.box_sizes[:, None]
+        measured = ~np.isnan(scaled_distances)
         labelled, predicted = ~np.isnan(self.distances), np.isfinite(self.distances)
         return {
             "box_px": np.where(labelled.any(axis=1), self.box_sizes, np.nan),
             "keypoints": labelled.sum(axis=1),
             "predicted": predicted.sum(axis=1),
             **{
-                column: _row_means(scaled_distances < threshold, labelled)
+                column: _row_means(scaled_distances < threshold, measured)
                 for column, threshold in zip(pck_columns, thresholds)
             },
             "mean_error_px": _row_means(self.distances, predicted),
             "confidence": self.confidences,
             "iou": ious,
-            "error": _row_means(np.minimum(scaled_distances, 1), labelled),
+            "error": _row_means(np.minimum(scaled_distances, 1), measured),
         }
 
 

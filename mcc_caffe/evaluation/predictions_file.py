@@ -7,19 +7,20 @@
 The key of an image is the sample's, as images.csv of an evaluation lists it. An LMDB set has other
 keys than its source. The 21 keypoints are in our order and in pixels of the image; the centres of
 pixels are integers. A null stands for a keypoint that was not predicted. The mask is an image file
-of the image's size that is bright where the hand is; its path begins at the folder of the JSON
-file. Keypoints and mask may each be left out.
+of the image's size, of two values, of which the higher is hand, or of probabilities on a scale to
+1, 255 or 65,535, of which the upper half is hand (`mcc_caffe.data.mask_files`). Its path begins at
+the folder of the JSON file. Keypoints and mask may each be left out.
 """
 
 import json
 import pathlib
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, write_whole
+from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -73,13 +74,13 @@ class PredictionsFile:
         self.path = existing(path, "predictions file")
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no JSON file ({error}): {FORM} is needed") from None
         images = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, dict) or not images:
             raise UserError(f"{path} has no images: {FORM} is needed")
         self.name = content.get("name")
-        if not isinstance(self.name, str) or not self.name:
+        if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
             raise UserError(f"{path}: the name is {self.name!r}: {FORM} is needed")
         self.images: dict[str, ImageEntry] = {
             key: self._parse_image(key, entry) for key, entry in images.items()
@@ -94,13 +95,13 @@ class PredictionsFile:
         )
         if unknown:
             raise UserError(
-                f"{self.path}: image {key!r} has {', '.join(sorted(unknown))}: "
+                f"{self.path}: image {_shorten(key)} has {_shorten(', '.join(sorted(unknown)))}: "
                 "keypoints and mask are what it may have"
             )
         points, mask_name = entry.get("keypoints"), entry.get("mask")
-        if mask_name is not None and not isinstance(mask_name, str):
+        if mask_name is not None and not (isinstance(mask_name, str) and _is_text(mask_name)):
             raise UserError(
-                f"{self.path}: the mask of image {key!r} is {mask_name!r}: "
+                f"{self.path}: the mask of image {key!r} is {_shorten(mask_name)}: "
                 "the name of an image file is needed"
             )
         return ImageEntry(
@@ -114,7 +115,7 @@ class PredictionsFile:
             keypoints = np.array(
                 [[np.nan] * 3 if point is None else point for point in points], np.float64
             )
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             keypoints = np.empty(0)
         given = (
             [point is not None for point in points]
@@ -132,22 +133,37 @@ class PredictionsFile:
         """Look up the prediction for a sample and load its mask.
 
         Raises:
-            UserError: If the file of the mask is missing, or is not an image of the sample's size.
+            UserError: If the file of the mask is missing, is not an image of the sample's size, or
+                does not say which pixels are hand.
         """
         entry = self.images.get(sample.key, ImageEntry(None, None))
         if entry.mask_path is None:
             return HandPrediction(entry.keypoints, None)
-        mask = cv2.imdecode(
-            np.fromfile(existing(entry.mask_path, "predicted mask"), np.uint8), cv2.IMREAD_GRAYSCALE
-        )
         height, width = sample.image().shape[:2]
-        if mask is None or mask.shape != (height, width):
-            actual = "no image" if mask is None else f"{mask.shape[1]} x {mask.shape[0]}"
+        path = existing(entry.mask_path, "predicted mask")
+        try:
+            values = decode_mask_values(path.read_bytes(), (width, height))
+            if values.shape != (height, width):
+                raise MaskError(f"it is {values.shape[1]} x {values.shape[0]}")
+            return HandPrediction(entry.keypoints, hand_pixels(values, soft=True))
+        except (MaskError, OSError) as error:
             raise UserError(
-                f"{entry.mask_path}, the predicted mask of {sample.key}, is {actual}; "
+                f"{path}, the predicted mask of {sample.key}, cannot be used: {error}; "
                 f"the image is {width} x {height}"
-            )
-        return HandPrediction(entry.keypoints, mask >= 128)
+            ) from None
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether a string can be written: JSON admits half of a surrogate pair and null."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _shorten(value: Any) -> str:
+    """A value of the file for a message, in ASCII and not too long."""
+    return ascii(value)[:80]
 
 
 def write_predictions(path: pathlib.Path, name: str, keypoints: dict[str, np.ndarray]) -> None:

@@ -505,11 +505,11 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
         ),
         (
             '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "small.png"}}}',
-            "is 5 x 4; the image is 100 x 140",
+            "the mask is 5 x 4, the image 100 x 140",
         ),
         (
             '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "x.json"}}}',
-            "is no image; the image is 100 x 140",
+            "cannot be decoded; the image is 100 x 140",
         ),
     ],
 )

@@ -2,12 +2,20 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
-from data_tools.readers.onehand10k import read_entries
+from data_tools.build_lmdb import assign_entries
+from data_tools.readers import read_dataset
+from data_tools.readers.cmu import CmuEntry
+from data_tools.readers.freihand import FreihandEntry
+from data_tools.readers.onehand10k import format_label, read_entries
+from data_tools.readers.rhd import RhdEntry
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
 from tests.support.commands import run
-from tests.support.readers import replace_line
+from tests.support.hands import turned_jpeg
+from tests.support.readers import coco_content, drawn, plain_picture, replace_line, write
 
 
 def test_the_command_builds_both_sets(layout, tmp_path):
@@ -125,3 +133,67 @@ def test_overwrite_replaces(layout, tmp_path):
         == 0
     )
     assert len(SampleSet(tmp_path / "lmdb/train")) == 5
+
+
+def group_counts(splits, split, seed):
+    """The sets, and that no group stands in both."""
+    sets = assign_entries(splits, split, seed)
+    groups = {name: {entry.group for entry in entries} for name, entries in sets.items()}
+    assert not groups["train"] & groups["validation"]
+    locations = [entry.location for entries in sets.values() for entry in entries]
+    assert len(set(locations)) == len(locations)
+    return [len(sets[name]) for name in ("train", "validation")]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_a_picture_together(tmp_path, seed):
+    """FreiHAND's 20 hands in 4 versions, and COCO's 10 pictures of two hands."""
+    numbers = range(20)
+    pictures = [
+        tmp_path / f"training/rgb/{n + 32560 * k:08d}.jpg" for n in numbers for k in range(4)
+    ]
+    freihand = {"training": [FreihandEntry(path, [], []) for path in pictures]}
+    assert group_counts(freihand, "60/20", seed) == [60, 20]
+    assert group_counts(freihand, "30/10", seed) == [30, 10]  # some versions are left out
+    with pytest.raises(
+        UserError, match="--split 61/19: .* stay in one set: ask for fewer, such as"
+    ):
+        assign_entries(freihand, "61/19", seed)
+    content = coco_content(drawn(10, seed=0))
+    content["annotations"] += [
+        {**annotation, "id": annotation["id"] + 100} for annotation in content["annotations"]
+    ]
+    write(tmp_path / "hands.json", content)
+    write(tmp_path / "0.jpg", plain_picture())
+    coco = read_dataset(tmp_path / "hands.json")
+    assert group_counts(coco, "14/6", seed) == [14, 6]
+    rhd = {"training": [RhdEntry(tmp_path, n, hand, None) for n in numbers for hand in range(2)]}
+    assert group_counts(rhd, "20/20", seed) == [20, 20]
+    names = [
+        f"0001{n}_{person:02d}_{side}.json" for n in numbers for person in (1, 2) for side in "lr"
+    ]
+    cmu = {"manual_train": [CmuEntry("manual_train", tmp_path / name) for name in names]}
+    assert group_counts(cmu, "40/40", seed) == [40, 40]
+    assert len({entry.group for entry in cmu["manual_train"]}) == 20
+
+
+def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, tmp_path):
+    shutil.rmtree(layout / "Train/mask")
+    (layout / "Train/source/1.jpg").write_bytes(turned_jpeg())
+    keypoints = np.tile([15.0, 30.0, 1.0], (21, 1))  # inside the upright 20 x 40 pixels only
+    replace_line(layout, 1, format_label("1.jpg", 20, 40, keypoints))
+    done = run("data_tools.build_lmdb", layout, tmp_path / "a", "--skip-bad")
+    assert "the image is 40 x 20, the label says 20 x 40" in done.stderr
+    done = run("data_tools.build_lmdb", layout, tmp_path / "b", "--orientation", "upright")
+    assert done.returncode == 0, done.stderr
+    samples = SampleSet(tmp_path / "b/train")
+    (sample,) = [samples[i] for i, key in enumerate(samples.keys) if key.endswith(b"_1.jpg")]
+    assert sample.image().shape == (40, 20, 3) and sample.keypoints[0].tolist() == [15, 30, 1]
+    assert samples.info()["orientation"] == "upright" and "EXIF" not in done.stderr
+    replace_line(layout, 1, format_label("1.jpg", 40, 20, keypoints / (1, 2, 1)))
+    done = run("data_tools.build_lmdb", layout, tmp_path / "c")
+    assert done.returncode == 0 and "1 pictures have an EXIF orientation" in done.stderr
+    done = run("data_tools.check", layout, "--out", tmp_path / "check")
+    assert "warning exif_orientation, 1 x" in done.stdout and "it is 6" in done.stdout
+    done = run("data_tools.check", layout, "--out", tmp_path / "check", "--orientation", "upright")
+    assert "the image is 20 x 40, the label says 40 x 20" in done.stdout

@@ -33,8 +33,23 @@ def test_box_is_of_the_labelled_keypoints_only():
     assert box_sizes(keypoints) == [100]
     keypoints[0, 11:] = -1, -1, 0
     assert box_sizes(keypoints) == [50]
-    assert box_sizes(np.full((1, 21, 3), (5, 5, 1.0))) == [1]
-    assert box_sizes(np.full((1, 21, 3), (-1, -1, 0.0))) == [1]
+
+
+def test_a_box_of_one_point_has_no_size_and_its_image_no_pck():
+    """One labelled keypoint is off by 15 pixels; in the other image 16 of 21 are right."""
+    for points in ((5, 5, 1.0), (-1, -1, 0.0)):  # 21 in one place, none
+        assert np.isnan(box_sizes(np.full((1, 21, 3), points))).all()
+    single = truth()
+    single[0, 1:] = -1, -1, 0
+    assert np.isnan(box_sizes(single)).all()
+    both, predicted = np.concatenate([single, truth()]), np.concatenate([truth(), truth()])
+    predicted[0, 0] += 15
+    predicted[1, 16:, 0] += 1000
+    assert pck(predicted, both, 0.2) == pytest.approx(16 / 21)
+    assert np.isnan(pck(predicted[:1], single, 0.2))
+    # AUC in pixels has no box: the single keypoint counts.
+    distances = keypoint_distances(predicted, both)
+    assert MMPOSE.auc(distances, box_sizes(both)) < MMPOSE.auc(distances[1:], box_sizes(truth()))
 
 
 def test_box_is_the_larger_side():
@@ -181,6 +196,7 @@ def test_mmpose_formulas(seed, images, share, error, threshold):
     )
     keypoints[:, rng.integers(21), 2] = 0
     keypoints[0, :2, 2] = 1  # at least one has a label, and its box a size
+    keypoints[(keypoints[..., 2] > 0).sum(axis=1) == 1, :, 2] = 0  # one has no box
     keypoints[keypoints[..., 2] == 0] = -1, -1, 0
     predicted = keypoints[..., :2] + rng.normal(0, error, (images, 21, 2))
     distances, sizes, mask = (

@@ -1,8 +1,14 @@
 """Predictions that are written to a file and read again."""
 
-import numpy as np
+import json
 
+import numpy as np
+import pytest
+
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
+from tests.support.hands import hand
+from tests.support.readers import encoded
 
 
 def test_predictions_come_back_as_they_were_written(tmp_path):
@@ -13,3 +19,72 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
     assert file.name == "a name"
     entry = file.images["key"]
     assert np.array_equal(entry.keypoints, keypoints, equal_nan=True) and entry.mask_path is None
+
+
+def predictions_file(folder, **image):
+    content = {"name": "x", "images": {hand(0).key: image}}
+    (folder / "x.json").write_text(json.dumps(content))
+    return folder / "x.json"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda hand: hand * np.uint8(255),
+        lambda hand: hand * np.uint8(1),
+        lambda hand: hand * np.uint16(1),
+        lambda hand: hand * np.uint16(255),
+        lambda hand: hand * np.uint16(65535),
+        lambda hand: np.where(hand, 140, 100 * (np.indices(hand.shape)[0] % 2)).astype(np.uint8),
+        lambda hand: np.dstack([hand * 0, hand * 0, hand * 0, hand * 255]).astype(np.uint8),
+    ],
+)
+def test_a_predicted_mask_may_have_any_form(tmp_path, form):
+    expected = hand(0).mask() > 0
+    (tmp_path / "m.png").write_bytes(encoded(form(hand(0).mask())))
+    prediction = PredictionsFile(predictions_file(tmp_path, mask="m.png")).predict(hand(0))
+    assert np.array_equal(prediction.mask, expected)
+
+
+def test_predicted_probabilities_below_one_half_are_no_hand(tmp_path):
+    (tmp_path / "m.png").write_bytes(encoded(hand(0).image()[..., 0] // 2))
+    assert not PredictionsFile(predictions_file(tmp_path, mask="m.png")).predict(hand(0)).mask.any()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", r"m.png, the predicted mask of 0.jpg, cannot be used: the mask \(0 bytes\)"),
+        (b"no picture", "cannot be used: .* cannot be decoded"),
+        (encoded(np.zeros((5, 6), np.uint8)), "the mask is 6 x 5, the image 160 x 120"),
+        (
+            encoded((np.indices((120, 160))[0] % 3).astype(np.uint8)),
+            "it is unclear which pixels of the mask are hand",
+        ),
+    ],
+)
+def test_a_predicted_mask_that_cannot_be_used_is_named(tmp_path, content, message):
+    (tmp_path / "m.png").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        PredictionsFile(predictions_file(tmp_path, mask="m.png")).predict(hand(0))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[" * 100_000, "is no JSON file"),
+        ('{"name": "\\ud800", "images": {"a": {}}}', r"the name is '\\ud800'"),
+        ('{"name": "x", "images": {"a": {"mask": "\\ud800.png"}}}', r"'a' is '\\ud800.png'"),
+        ('{"name": "x", "images": {"a": {"mask": "\\u0000.png"}}}', r"'a' is '\\x00.png'"),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[10**400, 1, 1]] * 21}}}),
+            "the keypoints of image 'a' are no",
+        ),
+        ('{"name": "x", "images": {"a": {"keypoints": 5}}}', "the keypoints of image 'a' are no"),
+    ],
+)
+def test_impossible_content_gives_one_line_that_can_be_written(tmp_path, text, message):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        PredictionsFile(tmp_path / "x.json")
+    assert str(error.value).encode() and len(str(error.value)) < 500

@@ -369,6 +369,11 @@ def test_coco_a_hand_without_labels_is_no_sample(tmp_path):
     content["annotations"].append({**first, "id": 71, "keypoints": [0] * 63})
     (entry,) = readers.read_dataset(coco_set(tmp_path, content))["hands"]
     assert entry.sample().image().shape == (31, 31, 3)
+    # The same picture under a second id is the same picture.
+    content["images"].append({**content["images"][0], "id": 8})
+    content["annotations"][1]["image_id"] = 8
+    (entry,) = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert entry.sample().image().shape == (31, 31, 3)
 
 
 def test_coco_other_categories_are_passed_over(tmp_path, caplog):
