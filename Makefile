@@ -6,6 +6,12 @@ MAKEFLAGS += --no-print-directory
 PYTHON_VENV := .venv/bin/python
 RUN := $(PYTHON_VENV) -m
 
+# What the user gives is data. Neither make nor the shell may read it as a command: here each
+# variable gets the text as it was given, and every recipe takes it from the environment.
+GIVEN := N SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS IMAGES SET ARGS
+$(foreach name,$(GIVEN),$(if $(filter undefined,$(origin $(name))),,\
+    $(eval override $(name) := $$(value $(name)))))
+
 N ?= 2000
 SOURCE ?= data/synth
 DATA ?= data/lmdb
@@ -17,10 +23,19 @@ VARIANT ?= $(if $(GPUS),paper,mini)
 BAKE ?=
 # What BAKE writes: lmdb or hdf5.
 FORMAT ?= lmdb
+WEIGHTS ?=
 RESUME ?= $(if $(WEIGHTS),,auto)
 IMAGES ?=
+SET ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
 ARGS ?=
+export $(GIVEN)
+
+# $(call split,NAME) splits the variable NAME into words, as "$${NAME_WORDS[@]}". Quotes hold a word
+# with spaces together; a variable that is the path of something is one word.
+split = if [ -e "$$$(1)" ]; then $(1)_WORDS=("$$$(1)"); \
+    else mapfile -d "" -t $(1)_WORDS < <(printf %s "$$$(1)" | xargs -r printf '%s\0') && \
+        { wait $$! || { echo '$(1) has a quote without its partner' >&2; exit 2; }; }; fi
 
 .PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo \
     bench bench-gpu doctor lint test
@@ -33,60 +48,68 @@ setup:  ## distribution packages (root or sudo) and the virtual environment .ven
 
 # CAFFE_SOURCE=DIR builds a tree of yours, CAFFE_PREFIX=DIR uses a Caffe that you have built.
 caffe: setup  ## real Caffe, built once and kept in the cache; GPU=1: with CUDA, GPU=0: without
-	@$(RUN) caffe_build $(if $(GPU),--gpu $(GPU))
+	@$(RUN) caffe_build $${GPU:+--gpu "$$GPU"}
 
 prototxt: caffe  ## write prototxt/ and solver/ again from their generators
 	@echo writing prototxt/ and solver/
 	@$(RUN) prototxt.generate >/dev/null && $(RUN) solver.generate >/dev/null
 
 synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
-	@$(RUN) data_tools.synth --out data/synth --train $(N) --test $$(( $(N) / 10 )) $(ARGS)
+	@[[ "$$N" =~ ^[0-9]{1,9}$$ ]] || { echo "N is '$$N': give a number of hands" >&2; exit 2; }; \
+	$(call split,ARGS); $(RUN) data_tools.synth --out data/synth \
+	    --train "$$N" --test $$(( 10#$$N / 10 )) "$${ARGS_WORDS[@]}"
 
 # BAKE=8 also writes DATA/baked, as LMDB or, with FORMAT=hdf5, as HDF5.
 lmdb: caffe  ## SOURCE (a data set's folder or .json) to the sets DATA/{train,validation}; BAKE=8
-	@[ -n "$(BAKE)" ] && [ -d $(DATA)/train ] || { \
-	    { [ -d $(SOURCE) ] || [ $(SOURCE) != data/synth ] || $(MAKE) synth ARGS=; } && \
-	    $(RUN) data_tools.build_lmdb $(SOURCE) $(DATA) $(ARGS); }
-	@[ -z "$(BAKE)" ] || $(RUN) data_tools.bake $(DATA)/train $(DATA)/baked --copies $(BAKE) \
-	    --format $(FORMAT) --variant $(VARIANT)
+	@[ -n "$$BAKE" ] && [ -d "$$DATA/train" ] || { \
+	    { [ -d "$$SOURCE" ] || [ "$$SOURCE" != data/synth ] || $(MAKE) synth ARGS=; } && \
+	    { $(call split,ARGS); } && \
+	    $(RUN) data_tools.build_lmdb "$$SOURCE" "$$DATA" "$${ARGS_WORDS[@]}"; }
+	@[ -z "$$BAKE" ] || $(RUN) data_tools.bake "$$DATA/train" "$$DATA/baked" --copies "$$BAKE" \
+	    --format "$$FORMAT" --variant "$$VARIANT"
 
 check: caffe  ## look for faults in SET (a data set or LMDB sets; default DATA), to out/check
-	@$(RUN) data_tools.check $(or $(SET),$(DATA)) $(ARGS)
+	@SET=$${SET:-$$DATA}; $(call split,SET); $(call split,ARGS); \
+	$(RUN) data_tools.check "$${SET_WORDS[@]}" "$${ARGS_WORDS[@]}"
 
 inspect: caffe  ## draw samples of SET, of LMDB sets as the net sees them, to out/inspect.png
-	@$(RUN) data_tools.inspect $(or $(SET),$(DATA)) $(ARGS)
+	@SET=$${SET:-$$DATA}; $(call split,SET); $(call split,ARGS); \
+	$(RUN) data_tools.inspect "$${SET_WORDS[@]}" "$${ARGS_WORDS[@]}"
 
 train: caffe  ## train VARIANT (mini, paper) on DATA; GPUS=0,1: one process a GPU; resumes
-	@$(RUN) mcc_caffe.train $(DATA)/train --variant $(VARIANT) $(if $(GPUS),--gpus $(GPUS)) \
-	    $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
+	@$(call split,ARGS); $(RUN) mcc_caffe.train "$$DATA/train" --variant "$$VARIANT" \
+	    $${GPUS:+--gpus "$$GPUS"} $${WEIGHTS:+--weights "$$WEIGHTS"} \
+	    $${RESUME:+--resume "$$RESUME"} "$${ARGS_WORDS[@]}"
 
 overfit: caffe  ## 8 images learnt by heart: the proof that the whole chain learns
 	@[ -d runs/overfit-data/lmdb ] || { \
 	    $(RUN) data_tools.synth --out runs/overfit-data/synth --train 8 --test 1 && \
 	    $(RUN) data_tools.build_lmdb runs/overfit-data/synth runs/overfit-data/lmdb; }
-	@$(RUN) mcc_caffe.overfit runs/overfit-data/lmdb/train $(ARGS)
+	@$(call split,ARGS); $(RUN) mcc_caffe.overfit runs/overfit-data/lmdb/train "$${ARGS_WORDS[@]}"
 
 eval: caffe  ## measure WEIGHTS (several allowed) on DATA: tables, curves, worst pictures
-	@$(RUN) mcc_caffe.evaluate $(DATA) --variant $(VARIANT) \
-	    $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+	@$(call split,WEIGHTS); $(call split,ARGS); \
+	$(RUN) mcc_caffe.evaluate "$$DATA" --variant "$$VARIANT" \
+	    $${WEIGHTS:+--weights "$${WEIGHTS_WORDS[@]}"} "$${ARGS_WORDS[@]}"
 
 ablation: caffe  ## train mini whole, without mask and without pose; report in runs/ablation
-	@$(RUN) mcc_caffe.ablation $(ARGS)
+	@$(call split,ARGS); $(RUN) mcc_caffe.ablation "$${ARGS_WORDS[@]}"
 
 infer: caffe  ## find the hand in IMAGES="images, videos, folders or globs"
-	@[ -n "$(IMAGES)" ] || { \
+	@[ -n "$$IMAGES" ] || { \
 	    echo 'give images: make infer IMAGES="photo.jpg folder clip.mp4"' >&2; exit 2; }
-	@$(RUN) mcc_caffe.infer $(IMAGES) --variant $(VARIANT) \
-	    $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
+	@$(call split,IMAGES); $(call split,ARGS); \
+	$(RUN) mcc_caffe.infer "$${IMAGES_WORDS[@]}" --variant "$$VARIANT" \
+	    $${WEIGHTS:+--weights "$$WEIGHTS"} "$${ARGS_WORDS[@]}"
 
 demo: prototxt  ## from nothing to pictures: prototxts, hands, LMDB, a short training, inference
 	@$(RUN) mcc_caffe.demo
 
 bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 10 minutes
-	@$(RUN) benchmarks $(ARGS)
+	@$(call split,ARGS); $(RUN) benchmarks "$${ARGS_WORDS[@]}"
 
 bench-gpu: caffe  ## does the GPU compute as the CPU does, and how fast? (make caffe GPU=1)
-	@$(RUN) benchmarks.gpu $(ARGS)
+	@$(call split,ARGS); $(RUN) benchmarks.gpu "$${ARGS_WORDS[@]}"
 
 doctor: setup  ## what works here, and what to do about the rest
 	@$(RUN) mcc_caffe.doctor
@@ -98,4 +121,4 @@ lint: setup  ## check the code: ruff, mypy, import-linter
 	@.venv/bin/lint-imports
 
 test: caffe  ## all tests
-	@$(RUN) pytest -q tests $(ARGS)
+	@$(call split,ARGS); $(RUN) pytest -q tests "$${ARGS_WORDS[@]}"

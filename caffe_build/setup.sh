@@ -103,6 +103,9 @@ if [ "${1:-}" = --check ]; then
     [ ${#missing[@]} = 0 ] && { say "all distribution packages are there"; exit 0; }
     die "missing; install them with: sudo apt-get install --no-install-recommends $(pick_names "${missing[@]}" | tr '\n' ' ')"
 fi
+# Two at once would spoil each other's .venv. The lock ends with this process and its children.
+exec 9<caffe_build/setup.sh
+flock -n 9 || { say "another process sets up this folder; waiting for it"; flock 9; }
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 
 # The folder counts too: an editable installation knows its own path.

@@ -1,0 +1,130 @@
+"""What the user gives to make is data: no space splits it, and nothing in it is executed."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.commands import ROOT
+
+# Stands for .venv/bin/python: it writes the words that a command gets, each on a line.
+RECORDER = (
+    "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done >> words.txt; echo -- >> words.txt\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the Makefile and commands that only write what they are given."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in (".venv/bin/python", "caffe_build/setup.sh"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text(RECORDER if "python" in name else "#!/bin/sh\n")
+        path.chmod(0o755)
+    return tmp_path
+
+
+def commands(folder, *arguments):
+    """Run make; return its exit code and the words of each command but the one that builds."""
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    done = subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    text = (folder / "words.txt").read_text() if (folder / "words.txt").exists() else ""
+    words = [part.splitlines() for part in text.split("--\n") if part.strip()]
+    return done, [command[1:] for command in words if command[1] != "caffe_build"]
+
+
+def test_spaces_do_not_split_paths(folder):
+    (folder / "my set").mkdir()
+    done, (build,) = commands(folder, "lmdb", "SOURCE=my set", "DATA=out here")
+    assert done.returncode == 0 and build == ["data_tools.build_lmdb", "my set", "out here"]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["check", "SET=my set"], ["data_tools.check", "my set"]),
+        (["check", "DATA=my set"], ["data_tools.check", "my set"]),
+        (["inspect", "SET='my other set' b"], ["data_tools.inspect", "my other set", "b"]),
+        (
+            ["train", "DATA=a b", "WEIGHTS=c d.npz", "GPUS=0,1"],
+            [
+                "mcc_caffe.train",
+                "a b/train",
+                "--variant",
+                "paper",
+                "--gpus",
+                "0,1",
+                "--weights",
+                "c d.npz",
+            ],
+        ),
+        (
+            ["train", 'ARGS=--out "my run" --iterations 5'],
+            [
+                "mcc_caffe.train",
+                "data/lmdb/train",
+                "--variant",
+                "mini",
+                "--resume",
+                "auto",
+                "--out",
+                "my run",
+                "--iterations",
+                "5",
+            ],
+        ),
+        (
+            ["eval", "WEIGHTS=a.npz b.npz"],
+            ["mcc_caffe.evaluate", "data/lmdb", "--variant", "mini", "--weights", "a.npz", "b.npz"],
+        ),
+        (["infer", "IMAGES=my set"], ["mcc_caffe.infer", "my set", "--variant", "mini"]),
+        (["infer", "IMAGES=it's.jpg"], ["mcc_caffe.infer", "it's.jpg", "--variant", "mini"]),
+        (
+            ["infer", "IMAGES=*.jpg 'b c.png'"],
+            ["mcc_caffe.infer", "*.jpg", "b c.png", "--variant", "mini"],
+        ),
+    ],
+)
+def test_words_reach_the_commands_as_they_were_given(arguments, expected, folder):
+    (folder / "my set").mkdir()
+    for name in ("it's.jpg", "x.jpg"):
+        (folder / name).touch()
+    done, called = commands(folder, *arguments)
+    assert done.returncode == 0 and called == [expected], done.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a;touch X;.jpg", "$(shell touch X)", "$(touch X)", "$$(touch X)", "`touch X`", "a|touch X",
+     '"; touch X; "', "'; touch X; '", "a\ntouch X", "a[$(touch X)]", "& touch X &", "#", "\\"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "target, name",
+    [
+        *(("infer", name) for name in ("IMAGES", "ARGS", "VARIANT", "WEIGHTS")),
+        *(("lmdb", name) for name in ("SOURCE", "DATA", "BAKE", "FORMAT")),
+        *(("train", name) for name in ("DATA", "GPUS", "RESUME", "WEIGHTS")),
+        ("synth", "N"),
+        ("check", "SET"),
+        ("caffe", "GPU"),
+    ],
+)
+def test_nothing_that_is_given_is_executed(text, target, name, folder):
+    images = ["IMAGES=a.jpg"] if target == "infer" and name != "IMAGES" else []
+    commands(folder, target, *images, f"{name}={text}")
+    assert not (folder / "X").exists()
+
+
+def test_a_quote_without_its_partner_is_named(folder):
+    done, called = commands(folder, "infer", "IMAGES=not'there.jpg b.jpg")
+    assert done.returncode and not called and "IMAGES has a quote" in done.stderr
+
+
+@pytest.mark.parametrize("number", ["many", "-5", "a[0]", ""])
+def test_a_number_of_hands_is_a_number(number, folder):
+    done, called = commands(folder, "synth", f"N={number}")
+    assert done.returncode and not called and "give a number of hands" in done.stderr
