@@ -2,8 +2,8 @@
 
 The paper is "Mask-pose Cascaded CNN for 2D Hand Pose Estimation from Single Color Image" (Wang,
 Peng, Liu). Where it says nothing, the Caffe files that its authors released decide; they are
-called the release, and docs/differences.md says why. [9] is the paper's own reference: the hand
-model of Simon et al. 2017, which came with OpenPose and which the authors modified.
+called the release, and docs/differences.md says why. [9] stands, as in the paper's references, for
+the hand model of Simon et al. 2017, which came with OpenPose and which the authors modified.
 
 The network has a trunk, a mask head and a pose stage. The pose stage is five sub-stages that
 follow each other; the code calls each of them a pose stage. They have the numbers 2 to 6, as in
@@ -37,7 +37,8 @@ TRAIN_IMAGES = 10_000
 VALIDATION_IMAGES = 1_703
 
 # Section 3.3: inference
-PYRAMID_CROP = 0.1  # the most that a level is narrower than the one before, of the image's width
+# A level is narrower than the one before it by at most this share of the image's width.
+PYRAMID_CROP = 0.1
 PYRAMID_SMALLEST = 50  # pixels, the least side of a level
 CONFIDENCE_THRESHOLD = 0.2
 
@@ -108,7 +109,7 @@ class Variant:
         threads: The number of threads that train the network on a CPU; None for one a core.
         schedule: The settings of the solver.
 
-    A training reads `threads` and `background_bias` here when it starts. All the other fields act
+    A training reads `threads` and `background_bias` here when it starts. The other fields reach it
     through the prototxts, which have to be written again after a change: `make prototxt`.
     """
 
