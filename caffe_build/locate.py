@@ -15,8 +15,17 @@ _LAYOUTS = ("python", "lib/python3/dist-packages", "build/install/python", "dist
 
 
 def cache_folder() -> Path:
-    """Return the folder of the builds: $XDG_CACHE_HOME/mcc-caffe, by default ~/.cache/mcc-caffe."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcc-caffe"
+    """Return the folder of the builds: $XDG_CACHE_HOME/mcc-caffe, by default ~/.cache/mcc-caffe.
+
+    Raises:
+        PrefixError: if neither XDG_CACHE_HOME nor a home folder is known.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcc-caffe"
+    except RuntimeError:
+        raise PrefixError(
+            "the user has no home folder for the cache of builds: set HOME or XDG_CACHE_HOME"
+        ) from None
 
 
 def python_folder(prefix: Path) -> Path:

@@ -66,11 +66,16 @@ def import_caffe() -> ModuleType:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import caffe  # slow, and the variables that it reads must be set before
-    except ImportError as error:
+    except Exception as error:  # another module of the name may raise anything
         raise UserError(
-            f"caffe cannot be imported ({error}): run `make caffe`; "
+            f"caffe cannot be imported ({error}) from {caffe_folder()}: run `make caffe`; "
             "`python -m mcc_caffe.doctor` says more"
         ) from None
+    if not hasattr(caffe, "Net"):
+        raise UserError(
+            f"the module caffe in {caffe_folder()} is not Caffe, but stands before it on Python's "
+            "path: rename it, or take its folder out of PYTHONPATH"
+        )
     _log.debug("Caffe: %s", caffe.__file__)
     return caffe
 

@@ -1,11 +1,12 @@
 """The options, messages and exit codes that all commands share."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from mcc_caffe.core.commands import command_parser, input_side
+from mcc_caffe.core.commands import command_parser, input_side, seed_number
 from tests.support.commands import ROOT
 
 COMMAND = """
@@ -96,3 +97,47 @@ def test_the_side_of_a_networks_input_is_a_multiple_of_8(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--input-size", "50"])
     assert "50 is not a multiple of 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_cannot_be_is_one_line(seed, capsys):
+    parser = command_parser("Counts.")
+    parser.add_argument("--seed", type=seed_number)
+    assert parser.parse_args(["--seed", "4294967295"]).seed == 4294967295
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--seed", seed])
+    assert f"{seed} is not between 0 and 4294967295" in capsys.readouterr().err
+
+
+def test_a_full_disk_that_names_no_file_names_the_disks(tmp_path):
+    code = """
+import resource
+from mcc_caffe.core.commands import run_command
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+def main():
+    with open("log", "w") as file:
+        file.write(5000 * "x")
+run_command(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert f"error: File too large ({tmp_path}: " in done.stderr
+    assert "MiB free): make room; a training goes on with --resume auto" in done.stderr
+
+
+def test_a_name_that_is_not_utf_8_can_be_printed():
+    code = "from mcc_caffe.core.commands import run_command; run_command(lambda: print('\\udcff'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert (done.returncode, done.stdout) == (0, "\\udcff\n")
