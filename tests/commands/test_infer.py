@@ -113,11 +113,10 @@ def test_where_no_weights_ship_the_newest_of_the_runs_are_taken(weights, tmp_pat
     folder = tmp_path / "runs/mini/snapshots"
     folder.mkdir(parents=True)
     (folder / "mcc_iter_3.caffemodel").write_bytes(weights.read_bytes())
-    (folder / "mcc_iter_3.solverstate").write_bytes(
-        messages()
-        .SolverState(iter=3, current_step=0, history=[messages().BlobProto(data=[0.0])])
-        .SerializeToString()
-    )
+    net = messages().NetParameter.FromString(weights.read_bytes())
+    history = [blob for layer in net.layer for blob in layer.blobs]
+    state = messages().SolverState(iter=3, current_step=0, history=history)
+    (folder / "mcc_iter_3.solverstate").write_bytes(state.SerializeToString())
     assert default_weights("mini") == pathlib.Path("runs/mini/snapshots/mcc_iter_3.caffemodel")
 
 
