@@ -5,20 +5,18 @@ In every function `location` names a file and its line or record, and begins eve
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import PIL.ExifTags
-import PIL.Image
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import ImageError, decode_image, read_header
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
 from mcc_caffe.data.samples import Sample, SampleError
 
@@ -32,18 +30,6 @@ MAX_FILE_BYTES = 256 << 20  # of a picture or a mask; photographs have far fewer
 _KEY_BYTES = 400  # LMDB takes 511, and SampleWriter puts a number of 9 characters before the key
 # One bit a pixel, which is read five times as fast as eight.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 6)
-
-# What turns the stored pixels upright, by EXIF orientation.
-_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda image: image,
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.transpose(1, 0, 2),
-    6: lambda image: np.rot90(image, -1),
-    7: lambda image: np.rot90(image, 2).transpose(1, 0, 2),
-    8: lambda image: np.rot90(image),
-}
 
 
 class Box(NamedTuple):
@@ -113,12 +99,7 @@ def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[P
 
 def exif_orientation(content: bytes) -> int:
     """Return the EXIF orientation of a picture's file, 1 to 8; 1, as stored, where it has none."""
-    try:
-        with PIL.Image.open(io.BytesIO(content)) as picture:
-            orientation = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow's plugins raise whatever a damaged header leads them to
-        return 1
-    return orientation if orientation in _UPRIGHT else 1
+    return read_header(content).orientation
 
 
 def turn_upright(content: bytes, location: str) -> bytes:
@@ -134,11 +115,12 @@ def turn_upright(content: bytes, location: str) -> bytes:
     Raises:
         SampleError: The picture cannot be decoded.
     """
-    orientation = exif_orientation(content)
-    if orientation == 1:
+    if exif_orientation(content) == 1:
         return content
-    stored = Sample(location, content, None, np.empty(0)).image()
-    return cv2.imencode(".png", np.ascontiguousarray(_UPRIGHT[orientation](stored)))[1].tobytes()
+    try:
+        return cv2.imencode(".png", decode_image(content))[1].tobytes()
+    except ImageError as error:
+        raise SampleError(f"{location}: the picture cannot be turned upright: {error}") from None
 
 
 def exists_as_file(path: Path) -> bool:

@@ -28,6 +28,7 @@ import PIL.Image
 
 from mcc_caffe.caffe_io.protobuf import DecodeError, messages
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import ImageError, decode_image
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
@@ -45,6 +46,7 @@ _DECODING_FLAGS = {
 _STATE = struct.Struct("=I20xI92xQQ")
 _STATE_OFFSET, _LMDB_MAGIC = 16, 0xBEEFC0DE
 
+_JPEG_START = b"\xff\xd8"
 _MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
 
@@ -85,8 +87,15 @@ class Sample:
         Raises:
             SampleError: The image cannot be decoded.
         """
-        flags = _DECODING_FLAGS[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
-        return self._decode(self.image_bytes, "image", flags)
+        if self.image_bytes.startswith(_JPEG_START):  # 8 bits without transparency
+            flags = _DECODING_FLAGS[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
+            return self._decode(self.image_bytes, "image", flags)
+        try:
+            return decode_image(self.image_bytes, upright=False)
+        except ImageError as error:
+            raise SampleError(
+                f"{self.key}: the image ({len(self.image_bytes)} bytes) cannot be decoded: {error}"
+            ) from None
 
     def jpeg_size(self) -> tuple[int, int] | None:
         """Read the size of a JPEG from its header.

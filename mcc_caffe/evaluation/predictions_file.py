@@ -94,8 +94,9 @@ class PredictionsFile:
             else {type(entry).__name__}
         )
         if unknown:
+            names = _shorten(", ".join(sorted(unknown)))[1:-1]  # without the quotes
             raise UserError(
-                f"{self.path}: image {_shorten(key)} has {_shorten(', '.join(sorted(unknown)))}: "
+                f"{self.path}: image {_shorten(key)} has {names}: "
                 "keypoints and mask are what it may have"
             )
         points, mask_name = entry.get("keypoints"), entry.get("mask")

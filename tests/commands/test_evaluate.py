@@ -628,7 +628,6 @@ def test_a_bad_sample_in_a_worker_process_gives_one_line(drawn_samples, weights,
     assert (
         done.returncode == 2 and "Traceback" not in done.stderr and not (tmp_path / "out").exists()
     )
-    assert (
-        done.stderr.splitlines()[-1]
-        == "error: 00000002_drawn2.jpg: the image (8 bytes) cannot be decoded"
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: 00000002_drawn2.jpg: the image (8 bytes) cannot be decoded: "
     )

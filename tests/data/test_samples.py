@@ -186,3 +186,11 @@ def test_a_stored_mask_of_0_and_1_is_an_error_instead_of_empty(kind):
     mask[3:9, 4:8] = 1
     with pytest.raises(SampleError, match="values up to 1, 0 and 255 are needed"):
         hand(0, mask_png=cv2.imencode(".png", mask)[1].tobytes()).mask()
+
+
+def test_deep_and_transparent_pictures_are_decoded_as_infer_decodes_them():
+    """12 bits in 16 keep their brightness, and what is hidden by transparency is white."""
+    deep = np.full((HEIGHT, WIDTH, 3), 4095, np.uint16)
+    assert (hand(0, image_bytes=cv2.imencode(".png", deep)[1].tobytes()).image() == 255).all()
+    hidden = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    assert (hand(0, image_bytes=cv2.imencode(".png", hidden)[1].tobytes()).image() == 255).all()
