@@ -60,6 +60,7 @@ from mcc_caffe.evaluation.prediction_runner import (
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
 from mcc_caffe.paper import ABLATIONS, VARIANTS
+from mcc_caffe.predictor import LOOKS
 
 TOTAL = "total"  # name of all splits together, where there are several
 
@@ -134,6 +135,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="pyramid levels at most; 1 is a single pass (default: the paper's pyramid)",
     )
     add(
+        "--looks",
+        type=int,
+        choices=LOOKS,
+        help="looks instead of the pyramid, as mcc_caffe.infer takes them",
+    )
+    add(
         "--thresholds",
         nargs="+",
         type=_threshold,
@@ -180,6 +187,7 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
             prototxt=_choose_prototxt(options, path),
             gpu=options.gpu,
             levels=options.levels,
+            looks=options.looks,
             engine=engine,
         )
         for name, path in zip(short_names(weights), weights)
@@ -265,7 +273,8 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
         "weights": describe(model_spec.weights),
         "net": str(model_spec.prototxt),
         "engine": model_spec.engine,
-        "levels": model_spec.levels or "the paper's pyramid",
+        "levels": model_spec.levels or (1 if model_spec.looks else "the paper's pyramid"),
+        "looks": model_spec.looks,
     }
 
 

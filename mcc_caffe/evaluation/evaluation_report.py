@@ -29,7 +29,8 @@ _CAPTION_LINES = 3
 
 
 class ModelResults(TypedDict, total=False):
-    """What results.json says of one model. A network has weights, net, engine and levels.
+    """What results.json says of one model. A network has weights, net, engine, levels,
+    looks.
 
     predictions: path of the file of another system's predictions. weights: as
     `caffe_io.weights.describe` returns it. sets: {name of the set: its numbers}.
@@ -41,6 +42,7 @@ class ModelResults(TypedDict, total=False):
     net: str
     engine: str
     levels: int | str
+    looks: int | None
     sets: dict[str, SetNumbers]
 
 

@@ -50,6 +50,7 @@ class NetModelSpec:
         gpu: Id of the GPU; None for the CPU.
         levels: Pyramid levels at most, as HandPredictor takes them.
         engine: Name of the engine.
+        looks: Looks instead of the pyramid, as HandPredictor takes them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class NetModelSpec:
     gpu: int | None
     levels: int | None
     engine: str
+    looks: int | None = None
 
     def load(self) -> Callable[[Sample], HandPrediction]:
         """Load the network; return the function that predicts the hand of a sample."""
@@ -66,6 +68,7 @@ class NetModelSpec:
             prototxt=self.prototxt,
             gpu=self.gpu,
             levels=self.levels,
+            looks=self.looks,
             engine=self.engine,
         )
 

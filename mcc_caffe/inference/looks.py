@@ -132,6 +132,9 @@ def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> 
     answer's keypoints, too. Four looks do each of the two both as it is and mirrored; the square
     is drawn around the surer of the first two answers.
 
+    Where fewer than 6 of those keypoints are confident, there is no second look: in a picture
+    without a hand it would only find more that resembles one.
+
     Args:
         looker: the Looker of the image.
         image_size: (W, H) in pixels.
@@ -141,8 +144,9 @@ def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> 
     sides = (False, True)[: max(count // 2, 1)]
     window = np.array([0, 0, *image_size], float)
     answers = looker.look([Look(window, mirrored) for mirrored in sides])
-    if count > 1:
-        square = square_around(keypoints_box(surest(answers).keypoints), SECOND_LOOK)
+    keypoints = surest(answers).keypoints
+    if count > 1 and (keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() >= _ENOUGH_KEYPOINTS:
+        square = square_around(keypoints_box(keypoints), SECOND_LOOK)
         answers += looker.look(
             [
                 Look(mirrored_window(square, width) if mirrored else square, mirrored)

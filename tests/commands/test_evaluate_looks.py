@@ -1,0 +1,75 @@
+"""`evaluate --looks` and `evaluate_scenes`, as a user runs them."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools.hands import hand_scene
+from mcc_caffe.evaluate_scenes import CountingEngine
+from mcc_caffe.predictor import HandPredictor
+from tests.support.commands import run
+
+
+def test_looks_are_measured_and_written_down(two_sets, tmp_path):
+    done = run("mcc_caffe.evaluate", two_sets, "--looks", 2, "--limit", 2, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
+    assert model["looks"] == 2 and model["levels"] == 1
+    keypoints = json.loads((tmp_path / "predictions_mini.json").read_text())
+    (first, *_) = keypoints["images"].values() if "images" in keypoints else keypoints.values()
+    assert np.isfinite(np.array(first["keypoints"] if isinstance(first, dict) else first)).all()
+    done = run("mcc_caffe.evaluate", two_sets, "--looks", 2, "--levels", 2, "--out", tmp_path / "x")
+    assert done.returncode != 0 and "exclude each other" in done.stderr
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """A picture of one hand with two boxes, one of them around nothing."""
+    image = np.full((480, 640, 3), 128, np.uint8)
+    rendered = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train")
+    height, width = rendered.image.shape[:2]
+    image[200 : 200 + height, 300 : 300 + width] = rendered.image
+    cv2.imwrite(str(tmp_path / "scene.png"), image)
+    left, top = rendered.joints.min(axis=0) + (300, 200)
+    right, bottom = rendered.joints.max(axis=0) + (300, 200)
+    boxes = [[left, top, right - left, bottom - top], [10, 10, 30, 30]]
+    content = {
+        "images": [{"id": 1, "file_name": "scene.png"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": box} for box in boxes],
+        "categories": [{"id": 1, "name": "hand"}],
+    }
+    path = tmp_path / "scenes.json"
+    path.write_text(json.dumps(content))
+    (tmp_path / "empty").mkdir()
+    cv2.imwrite(str(tmp_path / "empty/grey.png"), np.full((60, 90, 3), 128, np.uint8))
+    return path
+
+
+def test_scenes_and_pictures_without_hands_are_measured(scenes):
+    done = run("mcc_caffe.evaluate_scenes", scenes, "--without-hands", scenes.parent / "empty")
+    assert done.returncode == 0, done.stderr
+    numbers = next(line for line in done.stdout.splitlines() if line.startswith("| 0.500"))
+    cells = [cell.strip() for cell in numbers.split("|")[1:-1]]
+    assert cells[:2] == ["0.500", "1.000"] and cells[3] == "0.000 of 1" and float(cells[7]) > 10
+    assert "| the paper's pyramid | 0.00% | 0.0% |" in done.stdout
+    assert "The search finds hands in 0.0% of them, 0 in all." in done.stdout
+
+
+def test_wrong_input_is_named(tmp_path):
+    for arguments, message in (
+        ((), "give a COCO file of scenes, or --without-hands"),
+        ((tmp_path / "no.json",), "no.json"),
+        (("--without-hands", tmp_path), "no image in this folder"),
+    ):
+        done = run("mcc_caffe.evaluate_scenes", *arguments)
+        assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_passes_are_counted_in_single_passes(weights):
+    predictor = HandPredictor(weights)
+    counting = CountingEngine(predictor.engine, 128)
+    counting(np.zeros((2, 3, 128, 128), np.float32))
+    counting(np.zeros((1, 3, 64, 128), np.float32))
+    assert counting.passes == 2.5
