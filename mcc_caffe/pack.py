@@ -9,6 +9,7 @@ and the training data and the input size (from the run's prototxt).
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import logging
@@ -22,7 +23,8 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_target, write_whole
+from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
@@ -95,9 +97,8 @@ def read_data_settings(path: pathlib.Path) -> dict[str, Any]:
     """
     prototxt = path.absolute().parent.parent / "train.prototxt"
     layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []
-    return next(
-        (json.loads(layer.python_param.param_str) for layer in layers if layer.type == "Python"), {}
-    )
+    text = next((layer.python_param.param_str for layer in layers if layer.type == "Python"), "{}")
+    return dataclasses.asdict(LoaderConfig.from_json(text)) if text != "{}" else {}
 
 
 def shorten_source(source: str | None) -> str | None:
@@ -121,6 +122,7 @@ def shorten_source(source: str | None) -> str | None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Pack the weights that the options name."""
     options = parse_arguments(argv)
+    check_target(options.out)
     layers, net = read_caffemodel(options.weights)
     metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     content = packed_weights.to_bytes(layers, metadata)

@@ -35,7 +35,7 @@ import numpy as np
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 from mcc_caffe.core.commands import command_parser, run_command
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import check_target, replacement, shipped
 from mcc_caffe.paper import (
     BACKGROUND_INDEX,
     HEATMAP_COUNT,
@@ -161,9 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         net.params[name][0].data[...] = layer.kernel
         net.params[name][1].data[...] = layer.bias
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_name(f".{options.out.name}.partial")
-    net.save(str(partial))
-    partial.replace(options.out)
+    with replacement(options.out) as (partial, _):
+        net.save(str(partial))
     print(f"{options.out}: {len(expected)} layers of {options.openpose}")
     _log.info("with zeros for the mask: %s", ", ".join((FIRST, *LATER)))
     _log.info('without heatmaps before it, "no joint anywhere" in its bias: %s', FIRST)
