@@ -36,7 +36,7 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
 from mcc_caffe.core.drawing import draw_over, draw_pose
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_folder, write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.ranks import own_ranks
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
@@ -451,6 +451,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         Job(file.path, path, file.is_video)
         for file, path in zip(files, result_paths(files, options.out))
     ]
+    if jobs:
+        check_folder(options.out)
     results = [path for job in jobs for path in job.results(options.heatmaps)]
     check_results(files, results, options.overwrite)
     own_jobs = jobs[ranks.rank :: ranks.size]

@@ -71,6 +71,20 @@ def existing(path: str | Path, kind: str) -> Path:
     return path
 
 
+def check_folder(path: Path) -> None:
+    """Check, before there is anything to write, that a folder can be made or written into.
+
+    Raises:
+        UserError: It or a folder above it is a file, or must not be written to.
+    """
+    path = path.absolute()
+    nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise UserError(f"{nearest} is no folder: give another folder than {path}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{nearest} must not be written to: give another folder than {path}")
+
+
 def check_target(path: Path) -> Path:
     """Find out which file is to be written where the user names `path`.
 

@@ -232,6 +232,19 @@ def test_the_only_image_that_is_damaged_is_one_line(tmp_path, weights):
     ]
 
 
+@pytest.mark.parametrize("out", ["file", "file/below", "link"])
+def test_results_need_a_folder(out, photos, weights, tmp_path):
+    (tmp_path / "file").write_bytes(b"of the user")
+    (tmp_path / "link").symlink_to("not there")
+    command = ("mcc_caffe.infer", photos / "hand.jpg", "--weights", weights)
+    done = run(*command, "--out", tmp_path / out)
+    nearest = tmp_path / out.partition("/")[0]
+    assert done.returncode == 2 and done.stderr.splitlines() == [
+        f"error: {nearest} is no folder: give another folder than {tmp_path / out}"
+    ]
+    assert (tmp_path / "file").read_bytes() == b"of the user"
+
+
 def files_of(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
