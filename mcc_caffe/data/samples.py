@@ -14,8 +14,6 @@ and `info.json`, which says how the set was made. `mcc_caffe.data.writers` write
 
 import io
 import json
-import os
-import struct
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ import PIL.Image
 from mcc_caffe.caffe_io.protobuf import DecodeError, messages
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, decode_image
+from mcc_caffe.data.lmdb_pages import check_lmdb
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 IMAGES, ANNOTATIONS, INFO = "images", "annotations", "info.json"
@@ -39,12 +38,6 @@ _DECODING_FLAGS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-
-# The part of an LMDB's state that `_check_length` reads. Behind the page's header of 16 bytes come
-# a magic number, version, address and size of the map, two descriptions of databases of 48 bytes
-# (the first begins with the page size), the last page's number and the transaction's.
-_STATE = struct.Struct("=I20xI92xQQ")
-_STATE_OFFSET, _LMDB_MAGIC = 16, 0xBEEFC0DE
 
 _JPEG_START = b"\xff\xd8"
 _MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
@@ -184,33 +177,6 @@ def key_text(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
 
 
-def _check_length(path: Path) -> None:
-    """Raise UserError where an LMDB's data.mdb is shorter than the pages that it says it has.
-
-    LMDB maps the file into memory, and a missing page would end the process without a word. Both of
-    the first two pages hold an LMDB's state; the one with the later transaction counts.
-    """
-    states: list[tuple[int, int, int]] = []
-    with open(path, "rb") as file:
-        length = os.fstat(file.fileno()).st_size
-        for number in range(2):
-            page_size = states[0][0] if states else 0
-            file.seek(number * page_size)
-            content = file.read(_STATE_OFFSET + _STATE.size)[_STATE_OFFSET:]
-            if len(content) == _STATE.size:
-                magic, size, last_page, transaction = _STATE.unpack(content)
-                if magic == _LMDB_MAGIC:
-                    states.append((size, last_page, transaction))
-    if not states:
-        raise UserError(f"{path} is no LMDB, or its start is damaged: build the set again")
-    page_size, last_page, _ = max(states, key=lambda state: state[2])
-    needed = (last_page + 1) * page_size
-    if length < needed:
-        raise UserError(
-            f"{path} has {length} of its {needed} bytes: copy it again, or build the set again"
-        )
-
-
 # LMDB forbids to open a database twice in one process: the open ones that are in use, by path.
 _OPEN_DATABASES: weakref.WeakValueDictionary[str, lmdb.Environment] = weakref.WeakValueDictionary()
 
@@ -262,7 +228,7 @@ class SampleSet:
         resolved = str(path.resolve())
         database = _OPEN_DATABASES.get(resolved)
         if database is None:
-            _check_length(path / "data.mdb")
+            check_lmdb(path / "data.mdb")
             try:
                 database = lmdb.open(resolved, readonly=True, lock=False, readahead=False)
             except lmdb.Error as error:
