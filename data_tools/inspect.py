@@ -78,8 +78,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="LMDB sets: only letterbox, as validation does",
     )
     options = parser.parse_args(argv)
-    if options.seed < 0:
-        raise UserError(f"--seed {options.seed}: give a number of at least 0")
     if options.out.suffix != ".png":
         raise UserError(f"--out {options.out}: give a name that ends in .png")
     return options

@@ -173,7 +173,7 @@ def test_an_unusable_sample_is_a_grey_tile_with_the_reason(tmp_path):
         (["nowhere"], "was not found"),
         (["empty"], "holds no data set"),
         (["set", "--n", "0"], "0 is not above 0"),
-        (["set", "--seed", "-1"], "--seed -1: give a number of at least 0"),
+        (["set", "--seed", "-1"], "argument --seed: -1 is not between 0 and 4294967295"),
         (["set", "--out", "sheet.jpg"], "give a name that ends in .png"),
     ],
 )
