@@ -99,7 +99,10 @@ def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[P
 
 def exif_orientation(content: bytes) -> int:
     """Return the EXIF orientation of a picture's file, 1 to 8; 1, as stored, where it has none."""
-    return read_header(content).orientation
+    try:
+        return read_header(content).orientation
+    except ImageError:  # it is too large to be decoded, which then says so
+        return 1
 
 
 def turn_upright(content: bytes, location: str) -> bytes:

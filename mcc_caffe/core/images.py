@@ -59,11 +59,17 @@ def read_header(content: bytes) -> ImageHeader:
 
     Args:
         content: The file's bytes.
+
+    Raises:
+        ImageError: The picture is so large that Pillow refuses it (two times
+            `PIL.Image.MAX_IMAGE_PIXELS`, which is 358 million pixels unless someone changed it).
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged tags, and of Pillow's own bound on the size
+        warnings.simplefilter("ignore")  # of damaged tags, and of half of that size
         try:
             image = PIL.Image.open(io.BytesIO(content))
+        except PIL.Image.DecompressionBombError as error:
+            raise ImageError(f"{str(error).split(',')[0]}: make it smaller") from None
         except Exception:  # damaged files make Pillow raise nearly anything
             return ImageHeader("", 0, 0, 1)
         try:

@@ -138,6 +138,17 @@ def test_the_number_of_pixels_is_bounded(monkeypatch):
             decode_image(content)
 
 
+def test_a_size_beyond_pillows_bound_is_refused_by_its_header():
+    """OpenCV would decode 30,000 x 30,000 pixels, which takes gigabytes."""
+    content = huge_png(8)
+    at = content.index(b"IHDR")
+    sides = struct.pack(">II", 30_000, 30_000)
+    body = b"IHDR" + sides + content[at + 12 : at + 17]
+    content = content[:at] + body + struct.pack(">I", zlib.crc32(body)) + content[at + 21 :]
+    with pytest.raises(ImageError, match=r"900000000 pixels.*: make it smaller"):
+        decode_image(content)
+
+
 def test_mutated_files_are_read_or_refused():
     rng = np.random.default_rng(0)
     originals = [
