@@ -96,19 +96,7 @@ def save(solver: Any, solver_type: str, folder: str | Path) -> Path:
     folder = Path(folder)
     # It may have been removed meanwhile: Caffe would abort the process.
     _partial(folder).mkdir(parents=True, exist_ok=True)
-    needed = 4 * 4 * parameter_count(solver.net)  # weights and up to two histories, with some room
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: "
-            "make room and --resume auto"
-        )
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit != resource.RLIM_INFINITY and limit < needed:
-        raise UserError(
-            f"files may have {limit >> 20} MiB here and a snapshot may need {needed >> 20}: "
-            "raise the limit (ulimit -f unlimited) and --resume auto"
-        )
+    check_room(solver, folder)
     solver.snapshot()
     written = weights_path(_partial(folder), solver.iter)
     final = weights_path(folder, solver.iter)
@@ -119,6 +107,27 @@ def save(solver: Any, solver_type: str, folder: str | Path) -> Path:
             os.fsync(file.fileno())
         written.with_suffix(suffix).replace(final.with_suffix(suffix))
     return final
+
+
+def check_room(solver: Any, folder: Path) -> None:
+    """Check that a snapshot has room: on the disk, and below the limit on the size of a file.
+
+    Raises:
+        UserError: It has not. Caffe would abort the process.
+    """
+    needed = 4 * 4 * parameter_count(solver.net)  # weights and up to two histories, with some room
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: "
+            "make room and --resume auto"
+        )
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise UserError(
+            f"{folder}: a file may have {limit >> 20} MiB here "
+            f"and a snapshot may need {needed >> 20}: raise the limit (ulimit -f unlimited) and --resume auto"
+        )
 
 
 def _learned_net(path: Path) -> bytes:

@@ -503,3 +503,15 @@ def test_a_signal_to_all_ranks_leaves_nothing_behind(number, delay, drawn_set, t
     errors = process.communicate(timeout=120)[1]
     assert "leaked" not in errors and "Traceback" not in errors, errors
     wait_for_the_end(process.pid)
+
+
+def test_a_limit_on_the_size_of_files_is_told_before_the_first_iteration(drawn_set, tmp_path):
+    command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", tmp_path, *FAST]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 20000; exec "$@"', "bash", *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "a file may have 19 MiB here" in done.stderr, done.stderr
+    assert not (tmp_path / "log.jsonl").exists() and "Traceback" not in done.stderr
