@@ -126,7 +126,8 @@ def check_room(solver: Any, folder: Path) -> None:
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise UserError(
             f"{folder}: a file may have {limit >> 20} MiB here "
-            f"and a snapshot may need {needed >> 20}: raise the limit (ulimit -f unlimited) and --resume auto"
+            f"and a snapshot may need {needed >> 20}: "
+            "raise the limit (ulimit -f unlimited) and --resume auto"
         )
 
 
