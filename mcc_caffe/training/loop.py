@@ -174,6 +174,7 @@ class _Loop:
         self.last_snapshot: Path | None = None
         self.log: RunLog | None = None
         if self.is_rank_0:
+            snapshots.check_room(solver, self.snapshot_folder)
             self.log = RunLog(
                 config.folder,
                 iteration=solver.iter,
