@@ -8,10 +8,17 @@ import pytest
 
 from caffe_build.locate import importable_folder, prefix_of
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.commands import VERBOSITY_VARIABLE
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, write_set
 
 os.environ.setdefault("GLOG_minloglevel", "2")
+
+
+@pytest.fixture(autouse=True)
+def own_verbosity(monkeypatch):
+    """Keep a test's --quiet, which commands leave in the environment, from the tests after it."""
+    monkeypatch.setenv(VERBOSITY_VARIABLE, "normal")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ from tests.support.commands import ROOT
 RECORDER = (
     "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done >> words.txt; echo -- >> words.txt\n"
 )
+VARIABLES = next(
+    line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("GIVEN :=")
+).split()[2:]
 
 
 @pytest.fixture
@@ -28,7 +31,12 @@ def folder(tmp_path):
 
 def commands(folder, *arguments):
     """Run make; return its exit code and the words of each command but the one that builds."""
-    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    # `make test` itself exports the variables of its own call.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "MAKE" not in name and name not in VARIABLES
+    }
     done = subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -95,7 +95,15 @@ def test_the_table_compares_with_mini():
 )
 def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_path):
     lines = [
-        {"iteration": number, "ratio_to_trivial": {"loss6": value}}
+        {
+            "iteration": number,
+            "loss": 100.0,
+            "losses": {"loss6": 20.0},
+            "ratio_to_trivial": {"loss6": value},
+            "images_per_second": 10.0,
+            "seconds": 1.0,
+            "data_wait": 0.0,
+        }
         for number, value in ((20, 0.9), (40, ratio))
     ]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))

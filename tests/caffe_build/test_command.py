@@ -121,6 +121,7 @@ def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
     for name in (
         "bash",
         "dirname",
+        "flock",
         "sed",
         "tr",
         "grep",

@@ -385,8 +385,9 @@ def test_several_splits_are_measured_one_by_one_and_together(tmp_path):
     of_sets = results["models"][0]["sets"]
     assert list(of_sets) == ["total", "Test", "Train"]
     # The labels are whole pixels and the truth of `hand` is not: they agree within 0.05 of the box.
+    # One label of hand 3 is rounded to just outside of its picture: it counts as missing.
     pck = [of_set["paper"]["PCK"]["values"]["0.05"] for of_set in of_sets.values()]
-    assert pck == pytest.approx([2 / 5, 1 / 3, 1 / 2])
+    assert pck == pytest.approx([41 / 104, 20 / 62, 1 / 2])
     assert [of_set["images_without_prediction"] for of_set in of_sets.values()] == [3, 2, 1]
     assert [row["set"] for row in rows(tmp_path / "out", "system")] == ["Test"] * 3 + ["Train"] * 2
     width = cv2.imread(str(tmp_path / "out/pck.png")).shape[1]
@@ -441,7 +442,10 @@ def test_a_net_can_be_measured_as_an_ablation(drawn_set, weights, tmp_path):
 
 def test_weights_show_which_net_they_are_of(models, tmp_path):
     other = tmp_path / "other.caffemodel"  # fits no net: the full net will say what it lacks
-    layer = messages().LayerParameter(name="conv1_1", blobs=[messages().BlobProto(data=[1.0])])
+    layer = messages().LayerParameter(
+        name="conv1_1",
+        blobs=[messages().BlobProto(data=[1.0], shape=messages().BlobShape(dim=[1]))],
+    )
     other.write_bytes(messages().NetParameter(layer=[layer]).SerializeToString())
     assert [find_deploy_net(path, "mini").name for path in (*models[1:4], other)] == [
         "deploy.prototxt",

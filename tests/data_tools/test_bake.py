@@ -385,7 +385,7 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
         (["{set}", "{tmp}/out", "--copies", "0"], "0 is not above 0"),
         (
             ["{set}", "{tmp}/out", "--copies", "1", "--seed", "-1"],
-            "seed is -1, it must be 0 or more",
+            "argument --seed: -1 is not between 0 and 4294967295",
         ),
         (["{set}", "{tmp}/new/out", "--copies", "100000000"], "the disk has"),
         (["{set}", "{tmp}/new/out", "--copies", "100000000", "--format", "hdf5"], "the disk has"),
