@@ -1,0 +1,187 @@
+"""`python -m mcc_caffe.evaluate` on bad input: one line says what is wrong, nothing is written."""
+
+import dataclasses
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from mcc_caffe import evaluate
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId, run_models
+from tests.support.commands import run
+from tests.support.hands import write_set
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{cut", "is no JSON file"),
+        ("[]", "has no images"),
+        ('{"name": "x", "images": {}}', "has no images"),
+        ('{"name": "", "images": {"a": {}}}', "the name is ''"),
+        ('{"images": {"a": {}}}', "the name is None"),
+        (
+            '{"name": "x", "images": {"a": []}}',
+            "image 'a' has list: keypoints and mask are what it may have",
+        ),
+        ('{"name": "x", "images": {"a": {"points": 1}}}', "image 'a' has points"),
+        (
+            '{"name": "x", "images": {"a": {"keypoints": [[1, 2, 3]]}}}',
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            '{"name": "x", "images": {"a": {"keypoints": 3}}}',
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, 2]] * 21}}}),
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, 2, None]] * 21}}}),
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[1, float("inf"), 1]] * 21}}}),
+            "the keypoints of image 'a' are no 21 x",
+        ),
+        ('{"name": "x", "images": {"a": {"mask": 3}}}', "the mask of image 'a' is 3"),
+        (
+            '{"name": "x", "images": {"other": {}}}',
+            "has none of the 10 images: they have keys like '00000000_drawn0.jpg', the file has",
+        ),
+        (
+            '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "none.png"}}}',
+            "none.png was not found",
+        ),
+        (
+            '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "small.png"}}}',
+            "the mask is 5 x 4, the image 100 x 140",
+        ),
+        (
+            '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "x.json"}}}',
+            "cannot be decoded; the image is 100 x 140",
+        ),
+    ],
+)
+def test_a_bad_predictions_file_is_named_and_nothing_is_written(
+    drawn_set, tmp_path, content, message
+):
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((4, 5), np.uint8))
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UserError) as error:
+        evaluate.main(
+            [
+                str(drawn_set),
+                "--predictions",
+                str(tmp_path / "x.json"),
+                "--out",
+                str(tmp_path / "out"),
+                "--processes",
+                "1",
+            ]
+        )
+    assert (
+        message in str(error.value)
+        and "\n" not in str(error.value)
+        and str(tmp_path) in str(error.value)
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{tmp}/none", "--weights", "{weights}"], "{tmp}/none was not found"),
+        (["{data}", "--weights", "{tmp}/none"], "the weights file {tmp}/none was not found"),
+        (["{data}", "--weights", "{weights}", "{weights}"], "two models are called random"),
+        (
+            ["{data}", "--weights", "{weights}", "--prototxt", "{tmp}/none"],
+            "the deploy net {tmp}/none was not found",
+        ),
+        (
+            ["{data}", "--weights", "{weights}", "--variant", "paper"],
+            "does not fit the net: layer conv1_1 is",
+        ),
+        (["{data}", "--weights", "{weights}", "--split", "test"], "--split test: {data} has drawn"),
+        (
+            ["{data}", "--predictions", "{tmp}/none"],
+            "the predictions file {tmp}/none was not found",
+        ),
+        (
+            ["{data}", "--weights", "{weights}", "--out", "{weights}"],
+            "--out {weights} is a file: give a folder",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message, drawn_set, weights, tmp_path):
+    paths = dict(tmp=tmp_path, data=drawn_set, weights=weights)
+    with pytest.raises(UserError) as error:
+        evaluate.main(
+            [
+                "--out",
+                str(tmp_path / "out"),
+                "--processes",
+                "1",
+                *(argument.format(**paths) for argument in arguments),
+            ]
+        )
+    assert message.format(**paths) in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--thresholds", "0"],
+        ["--thresholds", "nan"],
+        ["--limit", "0"],
+        ["--processes", "0"],
+        ["--levels", "-1"],
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["set", *options])
+    assert "is not above 0" in capsys.readouterr().err
+
+
+class Killed:
+    """A predictor whose process ends, as one that lacks memory does."""
+
+    def load(self):
+        return lambda sample: os._exit(9)
+
+
+def test_a_process_that_dies_is_named(drawn_set):
+    job = EvaluationJob(drawn_set, (Killed(),))
+    sample_ids = [SampleId("drawn", 0), SampleId("drawn", 1)]
+    with pytest.raises(UserError, match="one of 2 processes ended by itself.*fewer --processes"):
+        run_models(job, sample_ids, 2)
+
+
+def test_a_bad_sample_in_a_worker_process_gives_one_line(drawn_samples, weights, tmp_path):
+    """The third image cannot be decoded."""
+    samples = list(drawn_samples[:4])
+    samples[2] = dataclasses.replace(samples[2], image_bytes=b"no image")
+    done = run(
+        "mcc_caffe.evaluate",
+        write_set(tmp_path / "set", samples),
+        "--weights",
+        weights,
+        "--levels",
+        1,
+        "--processes",
+        2,
+        "--out",
+        tmp_path / "out",
+    )
+    assert (
+        done.returncode == 2 and "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+    )
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: 00000002_drawn2.jpg: the image (8 bytes) cannot be decoded: "
+    )

@@ -1,0 +1,128 @@
+"""`python -m mcc_caffe.evaluate`: the choice of splits and nets, and the names of models."""
+
+import json
+
+import cv2
+import pytest
+
+from mcc_caffe import evaluate
+from mcc_caffe.caffe_io.nets import find_deploy_net
+from mcc_caffe.caffe_io.protobuf import messages
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.prediction_runner import choose_splits
+from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
+from tests.support.hands import hand, write_layout
+
+
+def layout(tmp_path):
+    """Write a source of 2 and 3 samples, and predictions for the first one of each split.
+
+    Returns the options that evaluate these predictions, which are right.
+    """
+    source = write_layout(
+        tmp_path / "set", {"Train": [hand(1), hand(2)], "Test": [hand(3), hand(4), hand(5)]}
+    )
+    images = {
+        key: perfect_image(hand(number)) for key, number in (("Train_1.jpg", 1), ("Test_3.jpg", 3))
+    }
+    (tmp_path / "system.json").write_text(json.dumps({"name": "system", "images": images}))
+    return [
+        str(source),
+        "--predictions",
+        str(tmp_path / "system.json"),
+        "--out",
+        str(tmp_path / "out"),
+        "--processes",
+        "1",
+    ]
+
+
+def test_several_splits_are_measured_one_by_one_and_together(tmp_path):
+    evaluate.main([*layout(tmp_path), "--split", "Test", "Train"])
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["sets"] == {
+        "Test": {"samples": 3, "evaluated": 3},
+        "Train": {"samples": 2, "evaluated": 2},
+    }
+    of_sets = results["models"][0]["sets"]
+    assert list(of_sets) == ["total", "Test", "Train"]
+    # The labels are whole pixels and the truth of `hand` is not: they agree within 0.05 of the box.
+    # One label of hand 3 is rounded to just outside of its picture: it counts as missing.
+    pck = [of_set["paper"]["PCK"]["values"]["0.05"] for of_set in of_sets.values()]
+    assert pck == pytest.approx([41 / 104, 20 / 62, 1 / 2])
+    assert [of_set["images_without_prediction"] for of_set in of_sets.values()] == [3, 2, 1]
+    assert [row["set"] for row in rows(tmp_path / "out", "system")] == ["Test"] * 3 + ["Train"] * 2
+    width = cv2.imread(str(tmp_path / "out/pck.png")).shape[1]
+    evaluate.main([*layout(tmp_path / "again"), "--split", "Test"])
+    width_of_one_split = cv2.imread(str(tmp_path / "again/out/pck.png")).shape[1]
+    assert width / width_of_one_split == pytest.approx(1.5, abs=0.1)  # three panels, not two
+
+
+def test_the_test_split_is_the_default_and_limit_takes_the_first(tmp_path):
+    evaluate.main([*layout(tmp_path), "--limit", "2"])
+    assert [row["key"] for row in rows(tmp_path / "out", "system")] == ["Test_3.jpg", "Test_4.jpg"]
+    assert json.loads((tmp_path / "out/results.json").read_text())["sets"] == {
+        "Test": {"samples": 3, "evaluated": 2}
+    }
+
+
+def test_splits():
+    assert choose_splits("x", ["training", "evaluation"], None) == ["evaluation"]
+    assert choose_splits("x", ["train", "validation", "test"], None) == ["validation"]
+    assert choose_splits("x", ["manual_train", "manual_test"], None) == ["manual_test"]
+    assert choose_splits("x", ["lmdb"], None) == ["lmdb"]
+    assert choose_splits("x", ["b", "a", "c"], ["c", "a", "c"]) == ["c", "a"]
+    with pytest.raises(UserError, match="x has the splits synth2, synth3: choose with --split"):
+        choose_splits("x", ["synth2", "synth3"], None)
+    with pytest.raises(UserError, match="--split synth4: x has synth2, synth3"):
+        choose_splits("x", ["synth2", "synth3"], ["synth2", "synth4"])
+
+
+def test_a_net_can_be_measured_as_an_ablation(drawn_set, weights, tmp_path):
+    evaluate.main(
+        [
+            str(drawn_set),
+            "--weights",
+            str(weights),
+            "--without",
+            "pose",
+            "--limit",
+            "1",
+            "--processes",
+            "1",
+            "--out",
+            str(tmp_path),
+        ]
+    )
+    assert "mask" in numbers(tmp_path)["random"] and "paper" not in numbers(tmp_path)["random"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "results.json",
+        "images.csv",
+        "worst_random.png",
+    }
+
+
+def test_weights_show_which_net_they_are_of(weights, tmp_path):
+    ablations = [random_net(name, tmp_path) for name in ("without_mask", "without_pose")]
+    other = tmp_path / "other.caffemodel"  # fits no net: the full net will say what it lacks
+    layer = messages().LayerParameter(
+        name="conv1_1",
+        blobs=[messages().BlobProto(data=[1.0], shape=messages().BlobShape(dim=[1]))],
+    )
+    other.write_bytes(messages().NetParameter(layer=[layer]).SerializeToString())
+    assert [find_deploy_net(path, "mini").name for path in (weights, *ablations, other)] == [
+        "deploy.prototxt",
+        "deploy_without_mask.prototxt",
+        "deploy_without_pose.prototxt",
+        "deploy.prototxt",
+    ]
+
+
+def test_names_are_as_short_as_tells_them_apart(tmp_path):
+    paths = [
+        tmp_path / name
+        for name in ("a/s/iter_1.caffemodel", "b/s/iter_1.caffemodel", "b/s/iter_2.caffemodel")
+    ]
+    assert evaluate.short_names(paths[1:]) == ["iter_1", "iter_2"]
+    assert evaluate.short_names(paths) == ["a/s/iter_1", "b/s/iter_1", "b/s/iter_2"]
+    assert evaluate.as_file_name("a/s/iter 1") == "a_s_iter_1"
