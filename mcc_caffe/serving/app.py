@@ -1,0 +1,135 @@
+"""The web application: static files, the network's model, and what further routers answer.
+
+    app = make_app(make_web_model(weights))
+    serve(app, "127.0.0.1", 8000)
+
+Every answer carries headers that keep other sites out and the browser in: the pages load nothing
+from elsewhere, and the browser lets WebAssembly use threads (cross-origin isolation).
+"""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import mcc_caffe
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.serving.model import WebModel
+from mcc_caffe.serving.site import MODEL_DESCRIPTION_FILE, MODEL_FILE, STATIC
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+HEADERS = {
+    # Cross-origin isolation: only with it does a browser give WebAssembly threads.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # The browser itself refuses whatever a page would send or load elsewhere.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
+        "connect-src 'self' blob:; img-src 'self' blob: data:; media-src 'self' blob:; "
+        "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",  # the browser asks whether its copy is still right
+}
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+_log = logging.getLogger(__name__)
+
+
+def make_app(
+    model: WebModel | None = None,
+    routers: Sequence[APIRouter] = (),
+    *,
+    hosts: Sequence[str] = LOCAL_HOSTS,
+) -> FastAPI:
+    """Make the application.
+
+    Args:
+        model: the network that the pages run; None for an application that serves none.
+        routers: what else it answers. A router's paths come before those of static files.
+        hosts: the host names that requests may address, without a port; "*" allows all. Others
+            are refused, so that no other site reaches the application under a name of its own.
+    """
+    app = FastAPI(
+        title="MCC-Caffe",
+        version=mcc_caffe.__version__,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+    )
+    app.middleware("http")(_guard)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    if model is not None:
+        app.include_router(_model_router(model))
+    for router in routers:
+        app.include_router(router)
+    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    return app
+
+
+async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse requests by which another site would change something; add the headers."""
+    origin, host = request.headers.get("origin"), request.headers.get("host")
+    is_foreign = origin is not None and urlsplit(origin).netloc != host
+    if is_foreign and request.method not in _SAFE_METHODS:
+        response: Response = PlainTextResponse(
+            f"the origin {origin} is another site: send the request from a page of {host}\n", 403
+        )
+    else:
+        response = await call_next(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _model_router(model: WebModel) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get(f"/{MODEL_FILE}")
+    def onnx_model() -> Response:
+        return Response(model.onnx, media_type="application/octet-stream")
+
+    @router.get(f"/{MODEL_DESCRIPTION_FILE}")
+    def model_description() -> Response:
+        return Response(model.description_json(), media_type="application/json")
+
+    return router
+
+
+def serve(app: FastAPI, host: str, port: int, path: str = "/") -> None:
+    """Serve an application until Ctrl-C.
+
+    Args:
+        app: the application.
+        host: the address to listen at.
+        port: the port; 0 for any that is free.
+        path: where its page is, for the address that is printed.
+
+    Raises:
+        UserError: nothing can listen there.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"nothing can listen at {host}, port {port} ({reason}): "
+            "give another with --port or --host"
+        ) from None
+    with listener:
+        name = f"[{host}]" if ":" in host else host
+        print(f"http://{name}:{listener.getsockname()[1]}{path}", flush=True)
+        _log.info("Ctrl-C ends it")
+        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        uvicorn.Server(config).run(sockets=[listener])

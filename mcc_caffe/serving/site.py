@@ -1,0 +1,42 @@
+"""The page as files: where they lie in the package, and their export for any web server."""
+
+import shutil
+from pathlib import Path
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import check_folder, folder_being_written
+from mcc_caffe.serving.model import WebModel
+
+STATIC = Path(__file__).parent / "static"
+MODEL_FILE, MODEL_DESCRIPTION_FILE = "model.onnx", "model.json"  # beside index.html
+# What the live page consists of; the labelling page needs its server.
+_EXPORTED = ("index.html", "live", "shared", "vendor")
+
+
+def export_site(model: WebModel, site: Path) -> int:
+    """Write the live page with its model as a folder that any web server can serve.
+
+    Args:
+        model: the network.
+        site: the folder to make.
+
+    Returns:
+        The number of bytes in it.
+
+    Raises:
+        UserError: the folder holds something, or cannot be written.
+    """
+    check_folder(site)
+    if site.is_dir() and any(site.iterdir()):
+        raise UserError(f"{site} holds files: give a new folder, or remove it first")
+    with folder_being_written(site) as partial:
+        for name in _EXPORTED:
+            if (STATIC / name).is_dir():
+                shutil.copytree(STATIC / name, partial / name)
+            else:
+                shutil.copyfile(STATIC / name, partial / name)
+        (partial / MODEL_FILE).write_bytes(model.onnx)
+        (partial / MODEL_DESCRIPTION_FILE).write_bytes(model.description_json())
+        size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+        partial.replace(site)
+    return size
