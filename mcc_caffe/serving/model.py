@@ -9,8 +9,10 @@ import numpy as np
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.onnx_model import import_onnx, make_onnx_model
 from mcc_caffe.caffe_io.weights import describe
-from mcc_caffe.core.hand import NAMES
-from mcc_caffe.paper import CONFIDENCE_THRESHOLD
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD, IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
+
+BLOBS = {"input": IMAGE_BLOB, "mask": MASK_BLOB, "heatmaps": stage_blob(LAST_STAGE)}
 
 
 class WebModel(NamedTuple):
@@ -21,7 +23,7 @@ class WebModel(NamedTuple):
             for packed weights; the network computes in float32.
         description: "weights", as `weights.describe` returns them but without the folder of the
             file; "input_size", m in pixels; "threshold", the confidence above which a keypoint is
-            present; "names" of the 21 keypoints.
+            present; "blobs", the model's names of "input", "mask" and "heatmaps".
     """
 
     onnx: bytes
@@ -40,16 +42,23 @@ def make_web_model(weights: Path, variant: str = "mini") -> WebModel:
         variant: the size of the network.
 
     Raises:
-        UserError: a file is missing or does not fit, or onnx is not installed.
+        UserError: a file is missing or does not fit, the network lacks the mask or the pose
+            stages, or onnx is not installed.
     """
     model, input_size = make_onnx_model(find_deploy_net(weights, variant), weights)
+    missing = {BLOBS["mask"], BLOBS["heatmaps"]} - {output.name for output in model.graph.output}
+    if missing:
+        raise UserError(
+            f"the network of {weights} does not make {', '.join(sorted(missing))}: the page needs "
+            "a network with mask and pose stages"
+        )
     halve_weights(model)
     known = describe(weights)
     description = {
         "weights": {**known, "file": Path(known["file"]).name},
         "input_size": known.get("input_size") or input_size,
         "threshold": CONFIDENCE_THRESHOLD,
-        "names": NAMES,
+        "blobs": BLOBS,
     }
     return WebModel(model.SerializeToString(), description)
 

@@ -1,0 +1,147 @@
+"""What a person's labels of one picture are, as the page sends them and the files hold them."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from data_tools.readers.shared import make_keypoints
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.samples import SampleError
+from mcc_caffe.paper import KEYPOINT_COUNT
+from mcc_caffe.serving.run_lengths import decode_runs
+
+# open: not labelled yet, or not to the end; done: a person says that the labels are right;
+# none: a person says that the picture is not to be labelled, such as one without a hand.
+Status = Literal["open", "done", "none"]
+Split = Literal["Train", "Test"]  # OneHand10K's names
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    """A record of which every field is known and none changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Point(_Record):
+    """One of the 21 keypoints.
+
+    Attributes:
+        x, y: Where it is, in pixels of the upright picture; the first pixel's centre is (0, 0).
+        missing: Whether it cannot be seen or judged. It then counts as not labelled, and x, y are
+            only where the page shows it.
+    """
+
+    x: FiniteFloat
+    y: FiniteFloat
+    missing: bool
+
+
+class Labels(_Record):
+    """The labels of one picture.
+
+    Attributes:
+        status: How far the person is with it.
+        points: The 21 keypoints in the order of `mcc_caffe.core.hand.NAMES`.
+        runs: The mask, as `mcc_caffe.serving.run_lengths` writes it.
+    """
+
+    status: Status
+    points: Annotated[
+        tuple[Point, ...], Field(min_length=KEYPOINT_COUNT, max_length=KEYPOINT_COUNT)
+    ]
+    runs: tuple[_Count, ...]
+
+    def keypoints(self) -> np.ndarray:
+        """Return the keypoints as a `Sample` has them, (21, 3) float32.
+
+        Raises:
+            UserError: They cannot be pixels of a picture, since all lie in its first one.
+        """
+        xy = np.array([(point.x, point.y) for point in self.points])
+        labelled = np.array([not point.missing for point in self.points])
+        try:
+            return make_keypoints(xy, labelled, "the labels")
+        except SampleError as error:
+            raise UserError(str(error)) from None
+
+    def check_size(self, width: int, height: int) -> None:
+        """Check that the labels are those of a picture of this size.
+
+        Args:
+            width: The upright picture's width in pixels.
+            height: Its height.
+
+        Raises:
+            UserError: A point lies outside, or the mask has another size.
+        """
+        decode_runs(self.runs, width, height)
+        for index, point in enumerate(self.points):
+            if not (0 <= point.x <= width - 1 and 0 <= point.y <= height - 1):
+                raise UserError(
+                    f"point {index} is at ({point.x:g}, {point.y:g}), outside of the picture of "
+                    f"{width} x {height} pixels: load the picture again"
+                )
+
+    def find_gap(self) -> str:
+        """Say what keeps the labels from being complete; "" where nothing does.
+
+        A hand without a mask would teach the net that there is none, and a hand without a point
+        is no sample.
+        """
+        if all(point.missing for point in self.points):
+            return "all 21 points are missing: place at least one, or choose No hand"
+        if not sum(self.runs[1::2]):
+            return "the mask is empty: paint the hand with the brush"
+        try:
+            self.keypoints()
+        except UserError:
+            return "all points lie in the picture's first pixel: drag them to their joints"
+        return ""
+
+
+class Answer(_Record):
+    """What the net says of one picture, with which a person starts.
+
+    Attributes:
+        net: Names the weights that said it.
+        file_bytes, file_mtime_ns: Size and time of the picture's file.
+        digest: SHA-256 of the file, in hexadecimal digits.
+        width, height: The upright picture's sides in pixels.
+        score: The mean confidence of the 21 keypoints, about 0 to 1.
+        labels: The keypoints, missing where the net is not sure of them, and the mask.
+    """
+
+    net: str
+    file_bytes: int
+    file_mtime_ns: int
+    digest: str
+    width: int
+    height: int
+    score: float
+    labels: Labels
+
+
+class SavedLabels(_Record):
+    """The file that holds a person's labels of one picture.
+
+    Attributes:
+        name: The picture's path below the folder, for readers of the file.
+        digest, width, height: The picture's, as in `Answer`.
+        revision: Counts the changes, from 1.
+        token: What the page called the last change, so that a change that it sends again, since
+            the answer was lost, does not look like another tab's.
+        split: The split that the picture was put into when it was first done.
+        labels: The labels.
+    """
+
+    name: str
+    digest: str
+    width: int
+    height: int
+    revision: Annotated[int, Field(ge=1)]
+    token: str
+    split: Split | None
+    labels: Labels

@@ -1,0 +1,258 @@
+"""Writes the pictures that are done as data sets: in OneHand10K's layout, and in COCO's.
+
+Both hold the same pictures and labels, and `data_tools.build_lmdb` reads either. A picture is a
+link to the user's own. Of one that its EXIF orientation turns, it is a link to an upright copy, so
+that the labels are right whether a reader minds the orientation or not.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from data_tools.readers.onehand10k import LABELS, SPLITS, format_label
+from data_tools.readers.shared import encode_mask, exif_orientation
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES, SKELETON
+from mcc_caffe.core.images import decode_image
+from mcc_caffe.serving.label_documents import SavedLabels, Split
+from mcc_caffe.serving.label_files import (
+    COCO,
+    KEY_PATTERN,
+    ONEHAND10K,
+    UPRIGHT,
+    LabelFiles,
+    Picture,
+    make_own_folder,
+    write_own_file,
+)
+from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
+
+COCO_FILES: dict[Split, str] = {"Train": "hands_train.json", "Test": "hands_test.json"}
+TEST_SHARE = 10  # one picture in so many is kept for tests
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # on this file system
+
+
+class _Exported(NamedTuple):
+    """What the label files say of one picture; all texts are complete lines or JSON objects."""
+
+    split: Split
+    label_line: str
+    coco_image: str
+    coco_annotation: str
+
+
+def choose_split(test_count: int, done_count: int) -> Split:
+    """Choose the split of a picture that has become done.
+
+    Args:
+        test_count: The number of other pictures that are done and in Test.
+        done_count: The number of all other pictures that are done.
+
+    Returns:
+        Test for the second picture and then for one in ten, so that both sets are there from the
+        second picture on.
+    """
+    if done_count == 0:
+        return "Train"
+    return "Test" if test_count * TEST_SHARE < done_count else "Train"
+
+
+class LabelExport:
+    """Keeps the two data sets equal to the labels that are done."""
+
+    def __init__(self, files: LabelFiles):
+        """Make the folders.
+
+        Args:
+            files: Say where they lie.
+
+        Raises:
+            UserError: A folder cannot be made.
+        """
+        self._layout, self._coco = files.root / ONEHAND10K, files.root / COCO
+        self._upright = files.root / UPRIGHT
+        self._by_key: dict[str, _Exported] = {}
+        folders = [self._layout, self._coco, self._coco / "images"]
+        for split in SPLITS:
+            folders += [self._layout / split, *self._sample_folders(split)]
+        for folder in folders:
+            make_own_folder(folder)
+
+    def _sample_folders(self, split: str) -> list[Path]:
+        return [self._layout / split / "source", self._layout / split / "mask"]
+
+    def write_all(self, done: Iterable[tuple[Picture, SavedLabels]]) -> Mapping[str, str]:
+        """Write both sets anew, and remove what earlier runs have left of others.
+
+        Args:
+            done: The pictures that are done, with their labels.
+
+        Returns:
+            {key: why the picture could not be written}.
+        """
+        faults = {}
+        for picture, saved in done:
+            try:
+                self._by_key[picture.key] = self._write_sample(picture, saved)
+            except UserError as error:
+                faults[picture.key] = str(error)
+        self._write_label_files()
+        folders = [folder for split in SPLITS for folder in self._sample_folders(split)]
+        for folder in (*folders, self._coco / "images", self._upright):
+            for path in folder.iterdir():
+                if KEY_PATTERN.fullmatch(path.stem) and path.stem not in self._by_key:
+                    path.unlink()
+        return faults
+
+    def put(self, picture: Picture, saved: SavedLabels) -> None:
+        """Write the labels of a picture that is done into both sets.
+
+        Raises:
+            UserError: The picture cannot be read, or a file not be written.
+        """
+        self._by_key[picture.key] = self._write_sample(picture, saved)
+        self._write_label_files()
+
+    def remove(self, picture: Picture) -> None:
+        """Take a picture out of both sets, if it is in them."""
+        exported = self._by_key.pop(picture.key, None)
+        if exported is None:
+            return
+        self._write_label_files()
+        folders = [*self._sample_folders(exported.split), self._coco / "images", self._upright]
+        for folder in folders:
+            for path in folder.glob(f"{picture.key}.*"):
+                path.unlink()
+
+    def split_counts(self) -> dict[Split, int]:
+        """Count the pictures of each split."""
+        splits = [exported.split for exported in self._by_key.values()]
+        return {"Train": splits.count("Train"), "Test": splits.count("Test")}
+
+    def _write_sample(self, picture: Picture, saved: SavedLabels) -> _Exported:
+        """Write a picture's link and mask, and return what the label files say of it."""
+        assert saved.split is not None
+        source = self._upright_file(picture)
+        file_name = f"{picture.key}{source.suffix.lower()}"
+        source_folder, mask_folder = self._sample_folders(saved.split)
+        mask = decode_runs(saved.labels.runs, saved.width, saved.height)
+        keypoints = saved.labels.keypoints()
+        write_own_file(mask_folder / f"{picture.key}.png", encode_mask(mask))
+        for folder in (source_folder, self._coco / "images"):
+            link_file(source, folder / file_name)
+        identifier = int(picture.key[-12:], 16)  # below 2 ** 53, which JavaScript can hold
+        image = {
+            "id": identifier,
+            "file_name": file_name,
+            "width": saved.width,
+            "height": saved.height,
+            "picture": picture.name,
+        }
+        return _Exported(
+            saved.split,
+            format_label(file_name, saved.width, saved.height, keypoints),
+            json.dumps(image),
+            json.dumps(_annotation(identifier, keypoints, mask)),
+        )
+
+    def _upright_file(self, picture: Picture) -> Path:
+        """Return the user's own file or, where the EXIF orientation turns it, an upright copy."""
+        try:
+            content = picture.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
+        if exif_orientation(content) == 1:
+            return picture.path
+        copy = self._upright / f"{picture.key}.png"
+        if not copy.exists():
+            write_own_file(copy, cv2.imencode(".png", decode_image(content))[1].tobytes())
+        return copy
+
+    def _write_label_files(self) -> None:
+        """Write the label file of each split; of a split without pictures there is none."""
+        for split, coco_name in COCO_FILES.items():
+            exported = [
+                self._by_key[key]
+                for key in sorted(self._by_key)
+                if self._by_key[key].split == split
+            ]
+            paths = self._layout / split / LABELS, self._coco / coco_name
+            if not exported:
+                for path in paths:
+                    path.unlink(missing_ok=True)
+                continue
+            lines = "".join(f"{labels.label_line}\n" for labels in exported)
+            write_own_file(paths[0], lines.encode())
+            write_own_file(paths[1], _coco_file(exported))
+
+
+def link_file(source: Path, link: Path) -> None:
+    """Make a link to a file, which stays right when the folder above both is moved.
+
+    What has the link's name is replaced; a link that is right already stays. Where the file system
+    has no links, the file is copied.
+    """
+    target = os.path.relpath(source, link.parent)
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    partial = link.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        partial.symlink_to(target)
+        partial.replace(link)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise UserError(
+                f"{link} cannot be made ({error.strerror}): make the folder writable"
+            ) from None
+        write_own_file(link, source.read_bytes())
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _annotation(identifier: int, keypoints: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    """Return COCO's annotation of a hand: what can be seen is 2, what is missing 0."""
+    height, width = mask.shape
+    labelled = keypoints[:, 2] > 0
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    x = np.concatenate([keypoints[labelled, 0], columns])
+    y = np.concatenate([keypoints[labelled, 1], rows])
+    box = [x.min(), y.min(), x.max() - x.min() + 1, y.max() - y.min() + 1]
+    points = np.where(labelled[:, None], keypoints * (1, 1, 2), 0)
+    return {
+        "id": identifier,
+        "image_id": identifier,
+        "category_id": 1,
+        "keypoints": [round(value, 2) for value in points.ravel().tolist()],
+        "num_keypoints": int(labelled.sum()),
+        "bbox": [round(float(value), 2) for value in box],
+        "segmentation": {"size": [height, width], "counts": encode_runs(mask.T)},
+        "area": int(np.count_nonzero(mask)),
+        "iscrowd": 0,
+    }
+
+
+def _coco_file(exported: list[_Exported]) -> bytes:
+    """Return the content of a split's COCO file, a picture or an annotation a line."""
+    category = {
+        "id": 1,
+        "name": "hand",
+        "keypoints": NAMES,
+        "skeleton": [[start + 1, end + 1] for start, end, _ in SKELETON],
+    }
+    images = ",\n".join(labels.coco_image for labels in exported)
+    annotations = ",\n".join(labels.coco_annotation for labels in exported)
+    return (
+        '{"info": {"description": "hands labelled with mcc-web label"},\n'
+        f'"categories": [{json.dumps(category)}],\n'
+        f'"images": [\n{images}\n],\n"annotations": [\n{annotations}\n]}}\n'
+    ).encode()

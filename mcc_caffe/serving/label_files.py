@@ -1,0 +1,218 @@
+"""The pictures of a folder that is labelled, and the files beside them that hold the labels.
+
+All that is written lies in one folder of its own, so that the pictures are never touched:
+
+    FOLDER/mcc-labels/README.txt      says what lies there
+    FOLDER/mcc-labels/state/          what a person has labelled, a JSON file for each picture
+    FOLDER/mcc-labels/answers/        what the net said, which can be computed again
+    FOLDER/mcc-labels/onehand10k/     the pictures that are done, in OneHand10K's layout
+    FOLDER/mcc-labels/coco/           the same, in COCO's
+    FOLDER/mcc-labels/upright/        copies of pictures that their EXIF orientation turns
+
+A picture's key names it in all files and addresses. It has letters, digits and hyphens only,
+whatever the picture's own name is.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import check_folder, write_whole
+from mcc_caffe.inference.input_files import PassedOver, files_below, is_video
+from mcc_caffe.inference.reports import is_own_result
+
+LABELS_FOLDER = "mcc-labels"
+STATE, ANSWERS, UPRIGHT = "state", "answers", "upright"
+ONEHAND10K, COCO = "onehand10k", "coco"
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9-]{1,40}-[0-9a-f]{12}")
+_SLUG_LENGTH = 40  # characters of a picture's name in its key
+
+_README = """\
+`mcc-web label` writes this folder. The pictures themselves stay as they are.
+
+onehand10k/  the pictures that are done, in OneHand10K's layout  } either is a whole data set for
+coco/        the same pictures and labels, in COCO's             } make lmdb SOURCE=...
+state/       the labels of every picture, done or not: keep this folder, the two above are made
+             from it whenever the command starts
+answers/     what the network said: it can be removed, and is computed again
+upright/     copies of pictures that their EXIF orientation turns
+
+Pictures in onehand10k/ and coco/ are links to your own: `cp -rL` makes copies of them.
+"""
+
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be labelled.
+
+    Attributes:
+        key: Names the picture in files and addresses.
+        path: The file.
+        name: Its path below the folder, in characters that can be shown.
+    """
+
+    key: str
+    path: Path
+    name: str
+
+
+class FolderPictures(NamedTuple):
+    """The pictures of a folder, in the order of their names, and what lies there beside them."""
+
+    pictures: list[Picture]
+    passed_over: PassedOver
+
+
+def list_pictures(folder: Path) -> FolderPictures:
+    """List the pictures of a folder and of the folders in it.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: It is no folder, or holds no picture.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give the folder that holds the pictures")
+    pictures, passed_over = [], PassedOver()
+    for path in sorted(files_below(folder, passed_over, leave_out=folder / LABELS_FOLDER)):
+        relative = path.relative_to(folder)
+        if is_own_result(path):
+            passed_over.add("results of mcc_caffe.infer", shown_name(relative))
+        elif is_video(path):
+            passed_over.add("videos and animated pictures", shown_name(relative))
+        else:
+            pictures.append(Picture(picture_key(relative), path, shown_name(relative)))
+    if not pictures:
+        reasons = f"; passed over: {passed_over}" if str(passed_over) else ""
+        raise UserError(f"{folder} holds no picture: give the folder that holds them{reasons}")
+    return FolderPictures(pictures, passed_over)
+
+
+def picture_key(relative: Path) -> str:
+    """Make the key of a picture out of its path below the folder.
+
+    Two paths have two keys, also where they differ in their ending or their folder only.
+    """
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", relative.stem)[:_SLUG_LENGTH].strip("-")
+    return f"{slug or 'picture'}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:12]}"
+
+
+def shown_name(path: Path) -> str:
+    """Return a path as text that can be shown: what cannot is written as a backslash and a code."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+class LabelFiles:
+    """Reads and writes the files of the labels.
+
+    Attributes:
+        root: The folder `mcc-labels`.
+    """
+
+    def __init__(self, folder: Path):
+        """Make the folders.
+
+        Args:
+            folder: The folder of the pictures.
+
+        Raises:
+            UserError: It cannot be written into, or one of the folders is a link, which would
+                lead elsewhere.
+        """
+        self.root = folder / LABELS_FOLDER
+        check_folder(self.root)
+        for path in (self.root, *(self.root / name for name in (STATE, ANSWERS, UPRIGHT))):
+            make_own_folder(path)
+        write_own_file(self.root / "README.txt", _README.encode())
+
+    def read(self, kind: str, key: str, record_type: type[_Record]) -> _Record | None:
+        """Read a record.
+
+        Args:
+            kind: STATE or ANSWERS.
+            key: The picture's.
+            record_type: What the file holds.
+
+        Returns:
+            The record; None where there is none.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        path = self._path(kind, key)
+        try:
+            return record_type.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): mend or move it") from None
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(map(str, fault["loc"])) or "JSON"
+            raise UserError(
+                f"{path} is damaged ({field}: {fault['msg']}): mend it, or move it away to label "
+                "the picture anew"
+            ) from None
+
+    def write(self, kind: str, key: str, record: BaseModel) -> None:
+        """Write a record, completely or not at all; see `read`."""
+        write_own_file(self._path(kind, key), record.model_dump_json().encode() + b"\n")
+
+    def set_aside(self, key: str) -> Path:
+        """Rename a picture's labels, so that others can take their place.
+
+        Returns:
+            Their new path.
+        """
+        path = self._path(STATE, key)
+        number = 1
+        while (aside := path.with_name(f"{key}.old-{number}.json")).exists():
+            number += 1
+        path.rename(aside)
+        return aside
+
+    def _path(self, kind: str, key: str) -> Path:
+        assert KEY_PATTERN.fullmatch(key)  # it is one of `picture_key`
+        return self.root / kind / f"{key}.json"
+
+
+def make_own_folder(path: Path) -> None:
+    """Make a folder of those that the command writes into.
+
+    Raises:
+        UserError: There is something else, or it cannot be made.
+    """
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a link, by which labels would be written elsewhere: remove it, or make a "
+            "folder of it"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{path} is no folder: move it away, labels are written there") from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be made ({error.strerror}): make the folder writable"
+        ) from None
+
+
+def write_own_file(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all; a link in its place is removed, not followed."""
+    if path.is_symlink():
+        path.unlink()
+    write_whole(path, content)

@@ -1,0 +1,401 @@
+"""The state of a folder that is being labelled, behind the page of `mcc-web label`.
+
+    with open_session(folder, weights) as session:
+        picture = session.open_picture(session.overview().pictures[0].key)
+        session.save(picture.key, Change(...))
+
+Every change is on the disk when `save` returns. A change names the revision that it starts from;
+where another tab has saved since, it is refused and nothing is lost.
+"""
+
+import contextlib
+import functools
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+from pydantic import BaseModel
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import locked
+from mcc_caffe.inference.input_files import read_image
+from mcc_caffe.serving.label_documents import Answer, Labels, SavedLabels, Split, Status
+from mcc_caffe.serving.label_export import LabelExport, choose_split
+from mcc_caffe.serving.label_files import (
+    LABELS_FOLDER,
+    STATE,
+    FolderPictures,
+    LabelFiles,
+    Picture,
+    list_pictures,
+)
+from mcc_caffe.serving.net_answers import NetAnswers
+
+_JPEG_QUALITY = 92
+_KEPT_JPEGS = 4
+_ANSWER_SECONDS = 20.0  # that a request waits for the net
+
+_log = logging.getLogger(__name__)
+
+
+class UnknownPictureError(UserError):
+    """There is no picture with this key."""
+
+
+class NotReadyError(UserError):
+    """The net's answer is not there yet."""
+
+
+class ConflictError(UserError):
+    """The labels were changed elsewhere since the page loaded them."""
+
+
+class PictureState(BaseModel):
+    """What the page's list says of a picture.
+
+    Attributes:
+        key, name: As in `Picture`.
+        status: How far the person is with it.
+        revision: The number of changes; 0 where the person has not changed anything.
+        score: How sure the net is, about 0 to 1; None where it has not looked yet.
+        fault: Why it cannot be labelled; "" where it can.
+    """
+
+    key: str
+    name: str
+    status: Status
+    revision: int
+    score: float | None
+    fault: str
+
+
+class Overview(BaseModel):
+    """All pictures, the one of which the net is least sure first.
+
+    Attributes:
+        folder: The folder that is labelled.
+        pictures: Those that can be labelled; those that the net has not seen yet come last.
+        unreadable: Those that cannot, with the reason in `fault`.
+        passed_over: What else lies in the folder, in one line; "" for nothing.
+        splits: The numbers of pictures that are done, by the split that holds them.
+    """
+
+    folder: str
+    pictures: list[PictureState]
+    unreadable: list[PictureState]
+    passed_over: str
+    splits: dict[Split, int]
+
+
+class OpenPicture(BaseModel):
+    """A picture with the labels that it has, or else those that the net starts with.
+
+    Attributes:
+        key, name: As in `Picture`.
+        width, height: In pixels, upright.
+        digest: Names the content of the picture's file.
+        revision: The number of changes so far.
+        score: How sure the net is, about 0 to 1.
+        labels: The labels.
+        first_labels: What the net starts with.
+    """
+
+    key: str
+    name: str
+    width: int
+    height: int
+    digest: str
+    revision: int
+    score: float
+    labels: Labels
+    first_labels: Labels
+
+
+class Change(BaseModel):
+    """Labels to save.
+
+    Attributes:
+        revision: The one that the change starts from.
+        token: Names this change; the same change sent again has the same token.
+        labels: All labels, as they are after the change.
+    """
+
+    revision: int
+    token: str
+    labels: Labels
+
+
+class Saved(BaseModel):
+    """The outcome of a change.
+
+    Attributes:
+        revision: The new one.
+        status: The status that was saved; "open" where labels that are not complete were to be
+            done.
+        note: What is missing then; "" where nothing is.
+    """
+
+    revision: int
+    status: Status
+    note: str
+
+
+class LabelSession:
+    """The labels of a folder's pictures. All methods may be called from any thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        listed: FolderPictures,
+        files: LabelFiles,
+        weights: Path,
+        **predictor_options: object,
+    ):
+        """Read what is labelled already, write the data sets anew, and start the net.
+
+        Args:
+            folder: The folder of the pictures.
+            listed: Its pictures.
+            files: Keep the labels.
+            weights: A caffemodel or packed weights.
+            **predictor_options: Further options of `HandPredictor`.
+
+        Raises:
+            UserError: A file cannot be written, or the net not be opened.
+        """
+        self._folder, self._files = folder, files
+        self._pictures = {picture.key: picture for picture in listed.pictures}
+        self._passed_over = str(listed.passed_over)
+        self._lock = threading.RLock()  # of the labels' files and what is known of them
+        self._faults: dict[str, str] = {}
+        self._saved: dict[str, tuple[int, Status]] = {}  # revision and status by key
+        self._export = LabelExport(files)
+        self._load()
+        self._jpeg = functools.lru_cache(_KEPT_JPEGS)(_make_jpeg)
+        self._answers = NetAnswers(
+            files, listed.pictures, weights, self._compare_with_file, **predictor_options
+        )
+
+    def _load(self) -> None:
+        done = []
+        for picture in self._pictures.values():
+            try:
+                saved = self._files.read(STATE, picture.key, SavedLabels)
+            except UserError as error:
+                self._faults[picture.key] = str(error)
+                _log.warning("%s", error)
+                continue
+            if saved is not None:
+                self._saved[picture.key] = saved.revision, saved.labels.status
+                if saved.labels.status == "done":
+                    done.append((picture, saved))
+        self._faults.update(self._export.write_all(done))
+
+    def close(self) -> None:
+        """End the net's thread."""
+        self._answers.close()
+
+    def overview(self) -> Overview:
+        """Return the state of all pictures."""
+        with self._lock:
+            states = [self._state(picture) for picture in self._pictures.values()]
+            return Overview(
+                folder=str(self._folder).encode(errors="backslashreplace").decode(),
+                pictures=sorted(
+                    (state for state in states if not state.fault),
+                    key=lambda state: (state.score is None, state.score),
+                ),
+                unreadable=[state for state in states if state.fault],
+                passed_over=self._passed_over.encode(errors="backslashreplace").decode(),
+                splits=self._export.split_counts(),
+            )
+
+    def _state(self, picture: Picture) -> PictureState:
+        key = picture.key
+        revision, status = self._saved.get(key, (0, "open"))
+        return PictureState(
+            key=key,
+            name=picture.name,
+            status=status,
+            revision=revision,
+            score=self._answers.scores.get(key),
+            fault=self._faults.get(key) or self._answers.faults.get(key, ""),
+        )
+
+    def open_picture(self, key: str) -> OpenPicture:
+        """Return a picture's labels.
+
+        Args:
+            key: The picture's.
+
+        Raises:
+            UnknownPictureError: There is no such picture.
+            NotReadyError: The net has not looked at it yet.
+            UserError: It cannot be read, or its labels cannot.
+        """
+        picture = self._picture(key)
+        answer = self._wait_for_answer(picture)
+        with self._lock:
+            saved = self._files.read(STATE, key, SavedLabels)
+            return OpenPicture(
+                key=key,
+                name=picture.name,
+                width=answer.width,
+                height=answer.height,
+                digest=answer.digest,
+                revision=saved.revision if saved else 0,
+                score=answer.score,
+                labels=saved.labels if saved else answer.labels,
+                first_labels=answer.labels,
+            )
+
+    def save(self, key: str, change: Change) -> Saved:
+        """Save a picture's labels on the disk, and in the data sets where they are done.
+
+        Args:
+            key: The picture's.
+            change: The labels.
+
+        Raises:
+            UnknownPictureError: There is no such picture.
+            NotReadyError: The net has not looked at it yet.
+            ConflictError: Others have saved since the revision that the change starts from.
+            UserError: The labels do not fit the picture, or cannot be written.
+        """
+        picture = self._picture(key)
+        answer = self._wait_for_answer(picture)
+        change.labels.check_size(answer.width, answer.height)
+        labels, note = change.labels, ""
+        if labels.status == "done" and (note := labels.find_gap()):
+            labels = labels.model_copy(update={"status": "open"})
+        with self._lock:
+            before = self._files.read(STATE, key, SavedLabels)
+            revision = before.revision if before else 0
+            if before and before.token == change.token:  # it was saved, and the answer lost
+                return Saved(revision=revision, status=before.labels.status, note=note)
+            if change.revision != revision:
+                raise ConflictError(
+                    f"{picture.name} was changed in another tab (revision {revision}, yours starts "
+                    f"from {change.revision}): load its labels, or keep yours"
+                )
+            split = before.split if before else None
+            if labels.status == "done" and split is None:
+                split = self._choose_split(key)
+            saved = SavedLabels(
+                name=picture.name,
+                digest=answer.digest,
+                width=answer.width,
+                height=answer.height,
+                revision=revision + 1,
+                token=change.token,
+                split=split,
+                labels=labels,
+            )
+            self._write(picture, saved)
+        return Saved(revision=saved.revision, status=labels.status, note=note)
+
+    def picture_jpeg(self, key: str) -> bytes:
+        """Return the upright picture as a JPEG that every browser shows.
+
+        Raises:
+            UserError: There is no such picture, or it cannot be read.
+        """
+        picture = self._picture(key)
+        try:
+            changed = picture.path.stat().st_mtime_ns
+        except OSError as error:
+            raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
+        return self._jpeg(picture.path, changed)
+
+    def _picture(self, key: str) -> Picture:
+        if key not in self._pictures:
+            raise UnknownPictureError(f"there is no picture {key!r}: load the page again")
+        if key in self._faults:
+            raise UserError(self._faults[key])
+        return self._pictures[key]
+
+    def _wait_for_answer(self, picture: Picture) -> Answer:
+        answer = self._answers.wait_for(picture, _ANSWER_SECONDS)
+        if answer is None:
+            raise NotReadyError(f"the net is still at work on {picture.name}: try again")
+        return answer
+
+    def _choose_split(self, key: str) -> Split:
+        counts = self._export.split_counts()
+        return choose_split(counts["Test"], counts["Train"] + counts["Test"])
+
+    def _write(self, picture: Picture, saved: SavedLabels) -> None:
+        """Write the labels, then the data sets."""
+        self._files.write(STATE, picture.key, saved)
+        self._saved[picture.key] = saved.revision, saved.labels.status
+        if saved.labels.status == "done":
+            self._export.put(picture, saved)
+        else:
+            self._export.remove(picture)
+
+    def _compare_with_file(self, picture: Picture, answer: Answer) -> None:
+        """Open the labels of a picture again whose file has changed since they were made.
+
+        Where its size has changed, too, they cannot be right: they are kept under another name.
+        """
+        with self._lock:
+            if picture.key in self._faults:
+                return
+            saved = self._files.read(STATE, picture.key, SavedLabels)
+            if saved is None or saved.digest == answer.digest:
+                return
+            self._export.remove(picture)
+            if (saved.width, saved.height) != (answer.width, answer.height):
+                aside = self._files.set_aside(picture.key)
+                del self._saved[picture.key]
+                _log.warning(
+                    "%s is another picture than the one that was labelled: its labels are now in "
+                    "%s, label it anew",
+                    picture.name,
+                    aside,
+                )
+                return
+            _log.warning(
+                "%s has changed since it was labelled: look whether its labels still fit",
+                picture.name,
+            )
+            labels = saved.labels.model_copy(update={"status": "open"})
+            update = {"digest": answer.digest, "revision": saved.revision + 1, "labels": labels}
+            self._write(picture, saved.model_copy(update=update))
+
+
+def _make_jpeg(path: Path, _changed: int) -> bytes:
+    """Encode a picture; `_changed` is the file's time, by which a changed one is read anew."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(".jpg", read_image(path), quality)[1].tobytes()
+
+
+@contextlib.contextmanager
+def open_session(
+    folder: Path, weights: Path, **predictor_options: object
+) -> Iterator[LabelSession]:
+    """Open a folder for labelling; no other process can open it meanwhile.
+
+    Args:
+        folder: The folder of the pictures.
+        weights: A caffemodel or packed weights.
+        **predictor_options: Further options of `HandPredictor`.
+
+    Yields:
+        The session.
+
+    Raises:
+        UserError: There are no pictures, the folder cannot be written into or is open elsewhere,
+            or the net cannot be opened.
+    """
+    folder = folder.resolve()  # links to pictures are relative
+    listed = list_pictures(folder)
+    files = LabelFiles(folder)
+    with locked(folder / LABELS_FOLDER, "labels its pictures"):
+        session = LabelSession(folder, listed, files, weights, **predictor_options)
+        try:
+            yield session
+        finally:
+            session.close()

@@ -1,0 +1,180 @@
+"""What the net says of each picture: computed in a thread of its own, once, and kept in files."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.input_files import read_image
+from mcc_caffe.predictor import HandPose, HandPredictor
+from mcc_caffe.serving.label_documents import Answer, Labels, Point
+from mcc_caffe.serving.label_files import ANSWERS, LabelFiles, Picture
+from mcc_caffe.serving.mask_refinement import refine_mask
+from mcc_caffe.serving.run_lengths import encode_runs
+
+LOOKS = 4  # as good as the pyramid or better, at a fifth of its cost (docs/results.md)
+
+# An answer is computed anew when this changes, as when the weights do.
+_METHOD = f"looks {LOOKS}, mask 1"
+
+_log = logging.getLogger(__name__)
+
+
+class NetAnswers:
+    """Computes the net's answer to every picture, those that are asked for first.
+
+    Attributes:
+        faults: {key: why the picture cannot be read}.
+        scores: {key: the answer's score}, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        files: LabelFiles,
+        pictures: Sequence[Picture],
+        weights: Path,
+        on_answer: Callable[[Picture, Answer], None],
+        **predictor_options: object,
+    ):
+        """Open the net, and begin.
+
+        Args:
+            files: Keep the answers.
+            pictures: The pictures, in the order in which they are looked at.
+            weights: A caffemodel or packed weights.
+            on_answer: Is called in the thread with each answer, before others get it.
+            **predictor_options: Further options of `HandPredictor`.
+
+        Raises:
+            UserError: The net cannot be opened, or finds no keypoints.
+        """
+        self.faults: dict[str, str] = {}
+        self.scores: dict[str, float] = {}
+        self._files, self._on_answer = files, on_answer
+        self._waiting = {picture.key: picture for picture in pictures}
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._net = f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}, {_METHOD}"
+        self._predictor = HandPredictor(weights, looks=LOOKS, **predictor_options)  # type: ignore[arg-type]
+        if not self._predictor.engine.has_pose:
+            raise UserError(f"{weights} has no pose stage: give weights of a net that has one")
+        self._thread = threading.Thread(target=self._run, name="net answers", daemon=True)
+        self._thread.start()
+
+    def wait_for(self, picture: Picture, seconds: float) -> Answer | None:
+        """Return the answer to a picture, which is computed next if it is not known.
+
+        Args:
+            picture: The picture.
+            seconds: How long to wait.
+
+        Returns:
+            The answer; None where it takes longer.
+
+        Raises:
+            UserError: The picture cannot be read.
+        """
+        with self._changed:
+            if picture.key in self._waiting:  # the first in the dictionary is next
+                waiting = {picture.key: picture, **self._waiting}
+                self._waiting = waiting
+            self._changed.wait_for(
+                lambda: picture.key in self.scores or picture.key in self.faults, seconds
+            )
+            if picture.key in self.faults:
+                raise UserError(self.faults[picture.key])
+            if picture.key not in self.scores:
+                return None
+        return self._files.read(ANSWERS, picture.key, Answer)
+
+    def close(self) -> None:
+        """End the thread, after the picture that it works on."""
+        with self._changed:
+            self._is_closed = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._is_closed or not self._waiting:
+                    return
+                picture = next(iter(self._waiting.values()))
+            score, fault = 0.0, ""
+            try:
+                answer = self._known_answer(picture) or self._compute(picture)
+                self._on_answer(picture, answer)
+                score = answer.score
+            except UserError as error:
+                fault = str(error)
+            except Exception as error:  # such as a lack of memory: the others go on
+                _log.exception("%s", picture.name)
+                fault = f"{picture.name}: {error or type(error).__name__}"
+            with self._changed:
+                del self._waiting[picture.key]
+                if fault:
+                    self.faults[picture.key] = fault
+                else:
+                    self.scores[picture.key] = score
+                self._changed.notify_all()
+
+    def _known_answer(self, picture: Picture) -> Answer | None:
+        """Return the kept answer, if it is this net's to this file."""
+        try:
+            answer = self._files.read(ANSWERS, picture.key, Answer)
+            status = picture.path.stat()
+        except (UserError, OSError):
+            return None  # `_compute` says what is wrong with the picture
+        if answer is None or answer.net != self._net:
+            return None
+        is_same = (answer.file_bytes, answer.file_mtime_ns) == (status.st_size, status.st_mtime_ns)
+        return answer if is_same else None
+
+    def _compute(self, picture: Picture) -> Answer:
+        """Look at a picture and keep the answer; UserError where it cannot be read."""
+        image = read_image(picture.path)
+        try:
+            status = picture.path.stat()  # before the content, so that a later change is seen
+            digest = hashlib.sha256(picture.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
+        pose = self._predictor.predict(image)
+        answer = Answer(
+            net=self._net,
+            file_bytes=status.st_size,
+            file_mtime_ns=status.st_mtime_ns,
+            digest=digest,
+            width=image.shape[1],
+            height=image.shape[0],
+            score=pose.score or 0.0,
+            labels=first_labels(image, pose),
+        )
+        self._files.write(ANSWERS, picture.key, answer)
+        return answer
+
+
+def first_labels(image: np.ndarray, pose: HandPose) -> Labels:
+    """Make labels to start with of what the net says.
+
+    Args:
+        image: HxWx3 uint8 BGR.
+        pose: The net's answer to it, with keypoints.
+
+    Returns:
+        Open labels. A keypoint of which the net is not sure is missing, and lies where the net
+        would have it.
+    """
+    assert pose.keypoints is not None and pose.present is not None
+    height, width = image.shape[:2]
+    xy = pose.keypoints[:, :2].clip(0, (width - 1, height - 1)).round(2)
+    points = tuple(
+        Point(x=x, y=y, missing=not present)
+        for (x, y), present in zip(xy.tolist(), pose.present.tolist())
+    )
+    mask = np.zeros((height, width), np.uint8)
+    if pose.mask is not None:
+        mask = refine_mask(image, pose.mask)
+    return Labels(status="open", points=points, runs=tuple(encode_runs(mask)))

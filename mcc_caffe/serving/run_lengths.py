@@ -1,0 +1,50 @@
+"""Masks as run lengths: the form in which the labelling page, its server and its files hold them.
+
+The runs tell how many pixels in turn are not hand and are hand, along the rows from the left-top
+corner; the first one is 0 where the first pixel is hand. COCO's run lengths are those of the
+transposed mask.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+
+
+def encode_runs(mask: np.ndarray) -> list[int]:
+    """Return the run lengths of a mask.
+
+    Args:
+        mask: HxW with at least one pixel; hand where it is not 0.
+    """
+    hand = np.ravel(mask) != 0
+    changes = np.flatnonzero(hand[1:] != hand[:-1]) + 1
+    runs = np.diff([0, *changes.tolist(), hand.size]).tolist()
+    return [0, *runs] if hand[0] else runs
+
+
+def decode_runs(runs: Sequence[int], width: int, height: int) -> np.ndarray:
+    """Return the mask of run lengths.
+
+    Args:
+        runs: The run lengths.
+        width: The mask's width in pixels.
+        height: The mask's height in pixels.
+
+    Returns:
+        HxW uint8 of {0, 1}.
+
+    Raises:
+        UserError: The runs are no whole numbers from 0 on, or of another number of pixels.
+    """
+    if any(run < 0 for run in runs) or sum(runs) != width * height:
+        raise UserError(
+            f"the mask's runs have {sum(runs)} pixels, {width} x {height} = {width * height} are "
+            "needed: load the picture again"
+        )
+    return (
+        np.repeat(np.arange(len(runs), dtype=np.int64) % 2, runs)
+        .astype(np.uint8)
+        .reshape(height, width)
+    )

@@ -1,0 +1,91 @@
+/**
+ * Draws what the network says over a picture, in the colours of mcc_caffe/core/drawing.py.
+ *
+ * Every function draws in the picture's pixels: the context's transform maps them to its canvas.
+ * There the centre of pixel x lies at x + 0.5.
+ */
+
+import { KEYPOINT_COUNT, keypointColour, MASK_COLOUR, SKELETON } from "./hand.js";
+import { STRIDE, upsample } from "./heatmaps.js";
+
+const MASK_OPACITY = 0.55;
+const MASK_EDGE = 0.1; // probability either side of 0.5 over which the tint fades
+
+/**
+ * Draw the keypoints that are present and the bones between them.
+ *
+ * @param {CanvasRenderingContext2D} context
+ * @param {number[][]} keypoints - 21 of [x, y, ...] in the picture's pixels.
+ * @param {boolean[]} present - 21.
+ * @param {number} width - of a bone, in the picture's pixels.
+ */
+export function drawSkeleton(context, keypoints, present, width) {
+  context.save();
+  context.lineWidth = width;
+  context.lineCap = "round";
+  for (const [start, end] of SKELETON) {
+    if (!present[start] || !present[end]) continue;
+    context.strokeStyle = css(keypointColour(end));
+    context.beginPath();
+    context.moveTo(keypoints[start][0] + 0.5, keypoints[start][1] + 0.5);
+    context.lineTo(keypoints[end][0] + 0.5, keypoints[end][1] + 0.5);
+    context.stroke();
+  }
+  for (let k = 0; k < KEYPOINT_COUNT; k += 1) {
+    if (!present[k]) continue;
+    context.fillStyle = css(keypointColour(k));
+    context.beginPath();
+    context.arc(keypoints[k][0] + 0.5, keypoints[k][1] + 0.5, 1.2 * width, 0, 2 * Math.PI);
+    context.fill();
+  }
+  context.restore();
+}
+
+/** Tint the hand blue, where the mask of an answer (network.js) is above 0.5. */
+export function drawMask(context, { mask, cells, map }) {
+  const size = STRIDE * cells;
+  const probability = upsample(mask, cells);
+  const image = new ImageData(size, size);
+  for (let i = 0; i < probability.length; i += 1) {
+    const opacity = (probability[i] - 0.5 + MASK_EDGE) / (2 * MASK_EDGE);
+    image.data.set(MASK_COLOUR, 4 * i);
+    image.data[4 * i + 3] = 255 * MASK_OPACITY * Math.min(Math.max(opacity, 0), 1);
+  }
+  drawThrough(context, image, map, 1);
+}
+
+/** Darken the picture and draw, at each place, the strongest heatmap in its finger's colour. */
+export function drawHeatmaps(context, { heatmaps, cells, map, width, height }) {
+  context.save();
+  context.fillStyle = "rgb(0 0 0 / 0.55)";
+  context.fillRect(0, 0, width, height);
+  context.restore();
+  const image = new ImageData(cells, cells);
+  for (let cell = 0; cell < cells * cells; cell += 1) {
+    let strongest = 0;
+    for (let k = 1; k < KEYPOINT_COUNT; k += 1) {
+      if (heatmaps[k * cells * cells + cell] > heatmaps[strongest * cells * cells + cell]) strongest = k;
+    }
+    const heat = Math.min(Math.max(heatmaps[strongest * cells * cells + cell], 0), 1);
+    const colour = keypointColour(strongest).map((value) => 0.5 * value + 127);
+    image.data.set([...colour, 255 * heat], 4 * cell);
+  }
+  drawThrough(context, image, map, STRIDE);
+}
+
+/** Draw an image whose pixels are `pixelSize` input pixels wide, where the input shows the picture. */
+function drawThrough(context, image, map, pixelSize) {
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  context.save();
+  context.imageSmoothingQuality = "high";
+  // The image's left edge lies half an input pixel before the centre of the input's first pixel.
+  context.translate((-0.5 - map.x) / map.scale + 0.5, (-0.5 - map.y) / map.scale + 0.5);
+  context.scale(pixelSize / map.scale, pixelSize / map.scale);
+  context.drawImage(canvas, 0, 0);
+  context.restore();
+}
+
+function css([red, green, blue]) {
+  return `rgb(${red} ${green} ${blue})`;
+}

@@ -1,0 +1,66 @@
+/**
+ * The network, for a page: it runs in a worker, so that the page stays responsive.
+ *
+ *     const network = await Network.open();
+ *     const { answer, picture } = await network.look(imageBitmap, wholeWindow(width, height));
+ *
+ * An answer has: keypoints, 21 of [x, y, confidence] in the picture's pixels; mask, (S, S)
+ * Float32Array, the probability of hand; heatmaps, (22, S, S); cells, S; map, of the picture's
+ * pixels to input pixels (letterbox.js); width and height of the picture; and seconds,
+ * {network, total}.
+ */
+export class Network {
+  #worker;
+  #waiting = new Map();
+  #nextId = 0;
+
+  /** Start the worker and load the model. */
+  static async open() {
+    const network = new Network();
+    await network.#open();
+    return network;
+  }
+
+  /** Pass a window of a picture through the network.
+   *
+   * @param {ImageBitmap} picture - it goes to the worker; use the one that comes back.
+   * @param {{x, y, width, height}} window - in the picture's pixels.
+   * @param {number} [size] - side of the network's input; undefined for the model's own.
+   * @returns {Promise<{answer: object, picture: ImageBitmap}>}
+   */
+  look(picture, window, size) {
+    const id = (this.#nextId += 1);
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ type: "look", id, picture, window, size }, [picture]);
+    });
+  }
+
+  #open() {
+    const url = new URL("./network_worker.js", import.meta.url);
+    this.#worker = new Worker(url, { type: "module" });
+    return new Promise((resolve, reject) => {
+      this.#worker.onerror = (event) =>
+        reject(new Error(`the network's thread could not start: ${event.message ?? "see the console"}`));
+      this.#worker.onmessage = ({ data }) => {
+        if (data.type === "opened") {
+          /** What computes, in words, and the content of model.json. */
+          [this.engine, this.model] = [data.engine, data.model];
+          resolve();
+        } else if (data.id === null) {
+          reject(new Error(data.reason));
+        } else {
+          this.#settle(data);
+        }
+      };
+      this.#worker.postMessage({ type: "open" });
+    });
+  }
+
+  #settle({ type, id, picture, answer, reason }) {
+    const { resolve, reject } = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (type === "answer") resolve({ answer, picture });
+    else reject(new Error(reason));
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * Runs the network in a thread of its own: WebGPU where the browser has it, else WebAssembly.
+ *
+ * Messages in: {type: "open"}, {type: "look", id, picture, window, size}. Messages out:
+ * {type: "opened", engine, model}, {type: "answer", id, picture, answer}, and
+ * {type: "failed", id, reason}; id is null where opening failed.
+ */
+
+import { decode, STRIDE } from "./heatmaps.js";
+import { contentOf, networkInput, windowMap } from "./letterbox.js";
+import { openSession } from "./session.js";
+
+let network = null;
+
+self.onmessage = async ({ data }) => {
+  try {
+    if (data.type === "open") {
+      network = await openSession();
+      self.postMessage({ type: "opened", engine: network.engine, model: network.model });
+    } else {
+      const answer = await look(data.picture, data.window, data.size ?? network.model.input_size);
+      self.postMessage({ type: "answer", id: data.id, picture: data.picture, answer }, [
+        data.picture,
+        answer.mask.buffer,
+        answer.heatmaps.buffer,
+      ]);
+    }
+  } catch (error) {
+    self.postMessage({ type: "failed", id: data.id ?? null, reason: error.message });
+  }
+};
+
+/** Pass a window of a picture through the network; see network.js for the answer. */
+async function look(picture, window, size) {
+  const start = performance.now();
+  const { width, height } = picture;
+  const map = windowMap(window, size);
+  const input = networkInput(picture, width, height, map, size);
+  const networkStart = performance.now();
+  const { mask, heatmaps } = await network.run(input, size);
+  const networkSeconds = (performance.now() - networkStart) / 1000;
+  const cells = size / STRIDE;
+  const keypoints = decode(heatmaps, cells, contentOf(map, width, height, size)).map(
+    ([x, y, confidence]) => [
+      Math.min(Math.max((x - map.x) / map.scale, 0), width - 1),
+      Math.min(Math.max((y - map.y) / map.scale, 0), height - 1),
+      confidence,
+    ],
+  );
+  const seconds = { network: networkSeconds, total: (performance.now() - start) / 1000 };
+  return { keypoints, mask, heatmaps, cells, map, width, height, seconds };
+}

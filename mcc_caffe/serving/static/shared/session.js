@@ -1,0 +1,91 @@
+/** Opens the network's model in onnxruntime-web. */
+
+const VENDOR = new URL("../vendor/onnxruntime-web/", import.meta.url);
+const SITE = new URL("../", import.meta.url);
+const MOST_THREADS = 4;
+
+// onnxruntime-web's builds: the module, and the WebAssembly that it loads.
+const WASM = { module: "ort.wasm.min.mjs", binary: "ort-wasm-simd-threaded.wasm.gz" };
+const WEBGPU = { module: "ort.webgpu.min.mjs", binary: "ort-wasm-simd-threaded.asyncify.wasm.gz" };
+
+/**
+ * Open the model that lies beside the page.
+ *
+ * @returns {Promise<{engine: string, model: object, run: Function}>} what computes, in words; the
+ *   content of model.json; and a function of (input (3, m, m), m) that returns
+ *   {mask (S, S), heatmaps (22, S, S)}.
+ */
+export async function openSession() {
+  const [model, onnx] = await Promise.all([
+    fetchFile(new URL("model.json", SITE)).then((response) => response.json()),
+    fetchFile(new URL("model.onnx", SITE)).then((response) => response.arrayBuffer()),
+  ]);
+  if (await hasGpu()) {
+    try {
+      return await startSession(model, onnx, WEBGPU, "webgpu");
+    } catch (error) {
+      console.warn(`WebGPU cannot run the network (${error.message}): WebAssembly does`);
+    }
+  }
+  return startSession(model, onnx, WASM, "wasm");
+}
+
+async function startSession(model, onnx, build, provider) {
+  const [runtime, binary] = await Promise.all([
+    import(new URL(build.module, VENDOR)),
+    fetchUnpacked(new URL(build.binary, VENDOR)),
+  ]);
+  // Only a page that is isolated from other sites gets threads.
+  const threads = self.crossOriginIsolated
+    ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS)
+    : 1;
+  runtime.env.wasm.wasmBinary = binary;
+  runtime.env.wasm.wasmPaths = VENDOR.href;
+  runtime.env.wasm.numThreads = provider === "wasm" ? threads : 1;
+  const session = await runtime.InferenceSession.create(new Uint8Array(onnx), {
+    executionProviders: [provider],
+  });
+  const { input: inputName, mask: maskName, heatmaps: heatmapsName } = model.blobs;
+  const run = async (input, size) => {
+    const tensor = new runtime.Tensor("float32", input, [1, 3, size, size]);
+    const outputs = await session.run({ [inputName]: tensor });
+    const mask = outputs[maskName].data;
+    return {
+      mask: mask.slice(mask.length / 2), // the first half is the background's
+      heatmaps: outputs[heatmapsName].data.slice(),
+    };
+  };
+  // The first run prepares much of what the later ones use.
+  await run(new Float32Array(3 * model.input_size ** 2), model.input_size);
+  const engine =
+    provider === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`;
+  return { engine, model, run };
+}
+
+/** Tell whether there is a GPU that WebGPU can use and that no software stands in for. */
+async function hasGpu() {
+  try {
+    const adapter = await navigator.gpu?.requestAdapter();
+    return Boolean(adapter) && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+  } catch {
+    return false;
+  }
+}
+
+async function fetchFile(url) {
+  const response = await fetch(url);
+  if (!response.ok) {
+    throw new Error(`${url.pathname} could not be loaded (${response.status}): load the page again`);
+  }
+  return response;
+}
+
+/** Fetch a gzip file and return what it holds; some web servers unpack it on the way. */
+async function fetchUnpacked(url) {
+  const response = await fetchFile(url);
+  const content = new Uint8Array(await response.arrayBuffer());
+  const isPacked = content[0] === 0x1f && content[1] === 0x8b;
+  if (!isPacked) return content.buffer;
+  const unpacked = new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(unpacked).arrayBuffer();
+}
