@@ -1,0 +1,47 @@
+/**
+ * Follows a hand from frame to frame: the next frame's window is a square around this frame's
+ * keypoints, as the second look of mcc_caffe/inference/looks.py is.
+ */
+
+import { wholeWindow } from "../shared/letterbox.js";
+
+const SIDE = 1.8; // of the square, in longer sides of the keypoints' box
+const ENOUGH_KEYPOINTS = 6; // confident ones; with fewer the whole frame is looked at
+const SMALLEST_SIDE = 8; // pixels
+// The window stays where it is while the new one differs by less than this part of its side, so
+// that a hand at rest does not tremble.
+const TOLERANCE = 0.1;
+
+/**
+ * Return the window for the next frame.
+ *
+ * @param {object} answer - to this frame, as network.js describes it.
+ * @param {{x, y, width, height}} window - of this frame.
+ * @param {number} threshold - the confidence above which a keypoint counts.
+ */
+export function nextWindow(answer, window, threshold) {
+  const confident = answer.keypoints.filter(([, , confidence]) => confidence > threshold);
+  if (confident.length < ENOUGH_KEYPOINTS) return wholeWindow(answer.width, answer.height);
+  const square = squareAround(confident);
+  const isClose = ["x", "y", "width"].every(
+    (name) => Math.abs(square[name] - window[name]) < TOLERANCE * window.width,
+  );
+  return isClose && window.width === window.height ? window : square;
+}
+
+/** Return a square window with the centre of the keypoints' box. */
+export function squareAround(keypoints) {
+  const [left, top, right, bottom] = [
+    Math.floor(Math.min(...keypoints.map(([x]) => x))),
+    Math.floor(Math.min(...keypoints.map(([, y]) => y))),
+    Math.ceil(Math.max(...keypoints.map(([x]) => x))),
+    Math.ceil(Math.max(...keypoints.map(([, y]) => y))),
+  ];
+  const side = Math.max(Math.ceil(SIDE * Math.max(right - left, bottom - top)), SMALLEST_SIDE);
+  return {
+    x: (left + right + 1 - side) / 2,
+    y: (top + bottom + 1 - side) / 2,
+    width: side,
+    height: side,
+  };
+}

@@ -1,0 +1,262 @@
+/** The live page: connects its controls with sources, network and canvas. */
+
+import { NAMES } from "../shared/hand.js";
+import { wholeWindow } from "../shared/letterbox.js";
+import { Network } from "../shared/network.js";
+import { nextWindow } from "./following.js";
+import { presence, reportJson } from "./report.js";
+import { listCameras, openCamera, openFile } from "./sources.js";
+import { draw } from "./view.js";
+
+const STATUS_MILLISECONDS = 1500; // between two statements of the status, for screen readers
+const SPEED_FRAMES = 30; // over which the frames a second are averaged
+
+const element = (id) => document.getElementById(id);
+const controls = Object.fromEntries(
+  ["camera", "cameras", "file", "pause", "mask", "skeleton", "heatmaps", "follow", "threshold",
+    "copy", "save"].map((id) => [id, element(id)]),
+);
+
+let network = null;
+let source = null;
+/** What is on the canvas: {picture, answer}, or null. */
+let shown = null;
+let frameTimes = [];
+let statusTime = 0;
+let openings = 0; // so far; of two that overlap the later one counts
+
+start();
+
+async function start() {
+  connectControls();
+  try {
+    network = await Network.open();
+  } catch (error) {
+    setStatus("");
+    showProblem(error);
+    return;
+  }
+  controls.threshold.value = network.model.threshold;
+  showThreshold();
+  controls.camera.disabled = controls.file.disabled = false;
+  setStatus("The network is ready: start the camera, or open a picture or a clip.");
+}
+
+function connectControls() {
+  controls.camera.addEventListener("click", () =>
+    source?.name === "camera" ? stop() : use(() => openCamera()),
+  );
+  controls.cameras.addEventListener("change", () => use(() => openCamera(controls.cameras.value)));
+  controls.file.addEventListener("change", () => {
+    const [file] = controls.file.files;
+    if (file) use(() => openFile(file));
+    controls.file.value = ""; // so that the same file can be chosen again
+  });
+  controls.pause.addEventListener("click", () => setPaused(controls.pause.ariaPressed !== "true"));
+  for (const name of ["mask", "skeleton", "heatmaps"]) {
+    controls[name].addEventListener("change", redraw);
+  }
+  controls.threshold.addEventListener("input", () => {
+    showThreshold();
+    redraw();
+  });
+  controls.copy.addEventListener("click", copyReport);
+  controls.save.addEventListener("click", saveReport);
+  window.addEventListener("paste", ({ clipboardData }) => useFirst(clipboardData.files));
+  element("table").addEventListener("toggle", redraw);
+  connectDropping();
+}
+
+function connectDropping() {
+  const setDropping = (isDropping) => document.body.classList.toggle("is-dropping", isDropping);
+  window.addEventListener("dragover", (event) => {
+    event.preventDefault(); // the browser would open the file in place of the page
+    setDropping(true);
+  });
+  window.addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) setDropping(false);
+  });
+  window.addEventListener("drop", (event) => {
+    event.preventDefault();
+    setDropping(false);
+    if (event.dataTransfer.files.length === 0) {
+      showProblem(new Error("what was dropped is no file: save the picture first"));
+    }
+    useFirst(event.dataTransfer.files);
+  });
+}
+
+function useFirst(files) {
+  if (network && files.length > 0) use(() => openFile(files[0]));
+}
+
+/** Open a source in place of the one before, and look at its frames until another takes over. */
+async function use(open) {
+  showProblem(null);
+  const opening = (openings += 1);
+  let opened;
+  try {
+    opened = await open();
+  } catch (error) {
+    if (opening === openings) showProblem(error);
+    return;
+  }
+  if (opening !== openings) {
+    opened.close();
+    return;
+  }
+  stop();
+  source = opened;
+  controls.pause.disabled = !opened.isMoving;
+  const isCamera = opened.name === "camera";
+  controls.camera.ariaPressed = String(isCamera);
+  controls.camera.textContent = isCamera ? "Stop camera" : "Start camera";
+  if (isCamera) await showCameras(opened.deviceId);
+  frameTimes = [];
+  statusTime = 0;
+  try {
+    await lookAtFrames(opened);
+  } catch (error) {
+    if (source === opened) stop();
+    showProblem(error);
+  }
+}
+
+async function lookAtFrames(current) {
+  let window = null;
+  do {
+    const frame = await current.nextFrame();
+    if (!frame || source !== current) return;
+    const whole = wholeWindow(frame.width, frame.height);
+    const isFollowing = controls.follow.checked && current.isMoving;
+    const { picture, answer } = await network.look(frame, (isFollowing && window) || whole);
+    if (source !== current) {
+      picture.close();
+      return;
+    }
+    show(picture, answer);
+    window = nextWindow(answer, window ?? whole, network.model.threshold);
+  } while (current.isMoving);
+}
+
+function stop() {
+  source?.close();
+  source = null;
+  controls.pause.disabled = true;
+  controls.pause.ariaPressed = "false";
+  controls.camera.ariaPressed = "false";
+  controls.camera.textContent = "Start camera";
+  element("speed").textContent = "";
+}
+
+async function setPaused(isPaused) {
+  controls.pause.ariaPressed = String(isPaused);
+  frameTimes = [];
+  await source?.setPaused(isPaused);
+}
+
+function show(picture, answer) {
+  shown?.picture.close();
+  shown = { picture, answer, name: source.name };
+  controls.copy.disabled = controls.save.disabled = false;
+  redraw();
+  showSpeed(answer);
+}
+
+function redraw() {
+  if (!shown) return;
+  const threshold = Number(controls.threshold.value);
+  draw(element("view"), shown.picture, shown.answer, {
+    mask: controls.mask.checked,
+    skeleton: controls.skeleton.checked,
+    heatmaps: controls.heatmaps.checked,
+    threshold,
+  });
+  const present = presence(shown.answer.keypoints, threshold);
+  showRows(present);
+  const count = present.filter(Boolean).length;
+  const text =
+    `${shown.name}: ${count} of ${present.length} keypoints are surer than ` +
+    `${threshold.toFixed(2)}.`;
+  element("view").ariaLabel = text;
+  if (performance.now() - statusTime > STATUS_MILLISECONDS || !source?.isMoving) {
+    statusTime = performance.now();
+    setStatus(text);
+  }
+}
+
+function showRows(present) {
+  if (!element("table").open) return;
+  const cells = shown.answer.keypoints.map(([x, y, confidence], k) => [
+    NAMES[k],
+    ...(present[k] ? [x.toFixed(1), y.toFixed(1)] : ["–", "–"]),
+    confidence.toFixed(2),
+  ]);
+  element("rows").replaceChildren(
+    ...cells.map((row) => {
+      const line = document.createElement("tr");
+      row.forEach((text) => (line.insertCell().textContent = text));
+      return line;
+    }),
+  );
+}
+
+function showSpeed({ seconds }) {
+  const milliseconds = `${Math.round(1000 * seconds.total)} ms · ${network.engine}`;
+  if (!source.isMoving) {
+    element("speed").textContent = milliseconds;
+    return;
+  }
+  frameTimes = [...frameTimes, performance.now()].slice(-SPEED_FRAMES - 1);
+  const elapsed = (frameTimes.at(-1) - frameTimes[0]) / 1000;
+  const speed = elapsed > 0 ? ((frameTimes.length - 1) / elapsed).toFixed(1) : "–";
+  element("speed").textContent = `${speed} frames/s · ${milliseconds}`;
+}
+
+async function showCameras(deviceId) {
+  const cameras = await listCameras();
+  controls.cameras.replaceChildren(
+    ...cameras.map(([id, name]) => new Option(name, id, false, id === deviceId)),
+  );
+  element("camera-choice").hidden = cameras.length < 2;
+}
+
+function report() {
+  return reportJson(shown.answer, {
+    name: shown.name,
+    threshold: Number(controls.threshold.value),
+    engine: `onnxruntime-web (${network.engine})`,
+    weights: network.model.weights,
+  });
+}
+
+async function copyReport() {
+  try {
+    await navigator.clipboard.writeText(report());
+    setStatus("The keypoints are in the clipboard.");
+  } catch (error) {
+    showProblem(new Error(`the clipboard cannot be written (${error.message}): save the keypoints`));
+  }
+}
+
+function saveReport() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([report()], { type: "application/json" }));
+  link.download = `${shown.name.replace(/\.[^.]*$/, "")}.json`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  setStatus(`The keypoints are saved as ${link.download}.`);
+}
+
+function showThreshold() {
+  element("threshold-value").textContent = Number(controls.threshold.value).toFixed(2);
+}
+
+function setStatus(text) {
+  if (element("status").textContent !== text) element("status").textContent = text;
+}
+
+function showProblem(error) {
+  element("problem").hidden = error === null;
+  element("problem").textContent = error === null ? "" : `Problem: ${error.message}.`;
+}

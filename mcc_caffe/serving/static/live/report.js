@@ -1,0 +1,65 @@
+/** The keypoints as JSON, in the form that `mcc_caffe.infer` writes for an image. */
+
+import { STRIDE, upsample } from "../shared/heatmaps.js";
+import { NAMES } from "../shared/hand.js";
+
+const PROGRAM = "mcc_caffe.web";
+
+/** Return whether each keypoint is surer than the threshold. */
+export function presence(keypoints, threshold) {
+  return keypoints.map(([, , confidence]) => confidence > threshold);
+}
+
+/** Return the mean confidence of the keypoints: how sure the network is of a hand. */
+export function score(keypoints) {
+  return keypoints.reduce((sum, [, , confidence]) => sum + confidence, 0) / keypoints.length;
+}
+
+/** Return the report of an answer (network.js) as text. */
+export function reportJson(answer, { name, threshold, engine, weights }) {
+  const present = presence(answer.keypoints, threshold);
+  const report = {
+    program: PROGRAM,
+    image: name,
+    width: answer.width,
+    height: answer.height,
+    weights,
+    engine,
+    levels: 1,
+    score: rounded(score(answer.keypoints), 4),
+    keypoints: answer.keypoints.map(([x, y, confidence], k) =>
+      present[k]
+        ? { name: NAMES[k], x: rounded(x, 2), y: rounded(y, 2), confidence: rounded(confidence, 4) }
+        : null,
+    ),
+    mask_box: maskBox(answer),
+    seconds: {
+      network: rounded(answer.seconds.network, 4),
+      total: rounded(answer.seconds.total, 4),
+    },
+  };
+  return JSON.stringify(report, null, 1);
+}
+
+/** Return the box of the mask above 0.5, in pixels of the picture; null where it is empty. */
+function maskBox({ mask, cells, map, width, height }) {
+  const size = STRIDE * cells;
+  const probability = upsample(mask, cells);
+  let [left, top, right, bottom] = [size, size, -1, -1];
+  for (let y = 0; y < size; y += 1) {
+    for (let x = 0; x < size; x += 1) {
+      if (probability[y * size + x] <= 0.5) continue;
+      [left, right] = [Math.min(left, x), Math.max(right, x)];
+      [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+    }
+  }
+  const inPicture = (value, shift, length) =>
+    Math.min(Math.max(Math.round((value - shift) / map.scale), 0), length - 1);
+  const [x, y] = [inPicture(left, map.x, width), inPicture(top, map.y, height)];
+  const [lastX, lastY] = [inPicture(right, map.x, width), inPicture(bottom, map.y, height)];
+  return right < 0 ? null : { x, y, width: lastX - x + 1, height: lastY - y + 1 };
+}
+
+function rounded(value, digits) {
+  return Number(value.toFixed(digits));
+}

@@ -1,0 +1,139 @@
+/**
+ * Where pictures come from: a file, a clip, or a camera.
+ *
+ * A source has: name; isMoving; nextFrame(), which returns an ImageBitmap, or null where the source
+ * has been closed meanwhile; setPaused(isPaused), of a moving one; and close().
+ */
+
+/** Open a picture or a clip. */
+export async function openFile(file) {
+  if (file.type.startsWith("video/")) return openClip(file);
+  try {
+    // As cv2 reads it: upright, and without a change of colours by a profile.
+    const picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
+    return new Picture(file.name || "pasted picture", picture);
+  } catch {
+    if (file.type.startsWith("image/")) {
+      throw new Error(`${file.name || "the picture"} cannot be read as a picture: try JPEG or PNG`);
+    }
+    return openClip(file);
+  }
+}
+
+async function openClip(file) {
+  const video = newVideo();
+  const url = URL.createObjectURL(file);
+  video.loop = true;
+  video.src = url;
+  try {
+    await video.play();
+  } catch {
+    URL.revokeObjectURL(url);
+    throw new Error(`${file.name} cannot be played by this browser: try a clip in MP4 (H.264) or WebM`);
+  }
+  return new Moving(file.name, video, () => URL.revokeObjectURL(url));
+}
+
+/** Open a camera: the one with the id or, without one, the browser's choice. */
+export async function openCamera(deviceId) {
+  if (!navigator.mediaDevices) {
+    throw new Error("this browser gives no camera to the page: open it at https:// or localhost");
+  }
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({
+      video: {
+        width: { ideal: 640 },
+        height: { ideal: 480 },
+        ...(deviceId ? { deviceId: { exact: deviceId } } : {}),
+      },
+    });
+  } catch (error) {
+    throw new Error(cameraProblem(error));
+  }
+  const video = newVideo();
+  video.srcObject = stream;
+  await video.play();
+  const tracks = stream.getTracks();
+  const camera = new Moving("camera", video, () => tracks.forEach((track) => track.stop()));
+  camera.deviceId = tracks[0].getSettings().deviceId;
+  return camera;
+}
+
+/** List the cameras as [id, name]; names are known once one has been opened. */
+export async function listCameras() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices
+    .filter(({ kind }) => kind === "videoinput")
+    .map(({ deviceId, label }, index) => [deviceId, label || `camera ${index + 1}`]);
+}
+
+function cameraProblem({ name, message }) {
+  if (name === "NotAllowedError") return "the camera was refused: allow it in the browser's settings";
+  if (name === "NotFoundError") return "no camera was found: plug one in, or open a picture";
+  if (name === "NotReadableError") return "the camera is in use: end the other program that uses it";
+  return `the camera could not be started (${message}): open a picture instead`;
+}
+
+function newVideo() {
+  const video = document.createElement("video");
+  video.muted = true;
+  video.playsInline = true;
+  return video;
+}
+
+class Picture {
+  isMoving = false;
+  #picture;
+
+  constructor(name, picture) {
+    [this.name, this.#picture] = [name, picture];
+  }
+
+  async nextFrame() {
+    const picture = this.#picture;
+    this.#picture = null;
+    return picture;
+  }
+
+  close() {
+    this.#picture?.close();
+  }
+}
+
+/** A video element as a source. */
+class Moving {
+  isMoving = true;
+  #video;
+  #isClosed = false;
+  #release;
+  #wake = () => {};
+
+  constructor(name, video, release) {
+    [this.name, this.#video, this.#release] = [name, video, release];
+  }
+
+  async nextFrame() {
+    await new Promise((resolve) => {
+      this.#wake = resolve;
+      if (this.#isClosed) resolve();
+      else if (this.#video.requestVideoFrameCallback) this.#video.requestVideoFrameCallback(resolve);
+      else requestAnimationFrame(resolve);
+    });
+    return this.#isClosed ? null : createImageBitmap(this.#video);
+  }
+
+  async setPaused(isPaused) {
+    if (isPaused) this.#video.pause();
+    else await this.#video.play();
+  }
+
+  close() {
+    this.#isClosed = true;
+    this.#video.pause();
+    this.#release();
+    this.#video.removeAttribute("src");
+    this.#video.srcObject = null;
+    this.#wake();
+  }
+}
