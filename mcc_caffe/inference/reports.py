@@ -14,8 +14,10 @@ import numpy as np
 from mcc_caffe.core.hand import NAMES
 
 # Every result carries it: JSON and HDF5 as "program", PNG as "Software", MP4 as its comment. So a
-# later run neither takes a result for an input nor replaces a file of the user's.
+# later run neither takes a result for an input nor replaces a file of the user's. A table is known
+# by its columns.
 PROGRAM = "mcc_caffe.infer"
+CSV_COLUMNS = ("image", "frame", "time", "hand", "id", "score", "keypoint", "x", "y", "confidence")
 DAMAGED_FRAME_LINE = "null"  # a line of a video's JSON file
 _PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
 _MARK_BYTES = 1024  # from a file's start, of an MP4 from its end, in which the mark lies
@@ -121,13 +123,26 @@ def marked_png(picture: np.ndarray) -> bytes:
 
 
 def is_own_result(path: Path) -> bool:
-    """Tell by its mark whether a file is a result of `mcc_caffe.infer`."""
+    """Tell by its mark whether a file is a result of `mcc_caffe.infer`.
+
+    A folder is one if it holds such files and nothing else.
+    """
+    if not path.is_dir():
+        return _is_own_file(path)
+    try:
+        entries = list(path.iterdir())
+    except OSError:
+        return False
+    return bool(entries) and all(map(_is_own_file, entries))
+
+
+def _is_own_file(path: Path) -> bool:
     suffix = path.suffix.lower()
     try:
         if suffix == ".h5":
             with h5py.File(path) as file:
                 return file.attrs.get("program") == PROGRAM
-        if suffix not in (".png", ".json", ".mp4"):
+        if suffix not in (".png", ".json", ".mp4", ".csv"):
             return False
         with path.open("rb") as opened:
             if suffix == ".mp4":
@@ -135,6 +150,10 @@ def is_own_result(path: Path) -> bool:
             content = opened.read(_MARK_BYTES)
     except OSError:
         return False
+    if suffix == ".csv":
+        return content.split(b"\n")[0] == ",".join(CSV_COLUMNS).encode()
     if suffix == ".json":
-        return content.startswith(b"{") and f'"program": "{PROGRAM}"'.encode() in content
+        # An empty list has no room for a mark, and nothing that could be lost.
+        is_marked = f'"program": "{PROGRAM}"'.encode() in content
+        return (content.startswith((b"{", b"[{")) and is_marked) or content.strip() == b"[]"
     return (b"Software\0" if suffix == ".png" else b"") + PROGRAM.encode() in content

@@ -1,0 +1,167 @@
+"""The hands of a picture as every format gets them, and what a format has to offer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from mcc_caffe.paper import KEYPOINT_COUNT
+
+# OpenCV and OneHand10K count the centres of pixels as integers; every format gets them so.
+COORDINATE_DIGITS = 2
+CONFIDENCE_DIGITS = 4
+
+
+class HandRecord(NamedTuple):
+    """A hand to write.
+
+    Attributes:
+        keypoints: (21, 3) of x, y in pixels of the upright picture, and confidence.
+        present: (21,) bool, whether the confidence is above the threshold.
+        score: the mean confidence of the 21 keypoints.
+        box: x, y, width, height in pixels, around the keypoints.
+        mask: (H, W) bool; None where the net has no mask stage.
+        track_id: the number by which a video's hand is followed; None where none is.
+    """
+
+    keypoints: np.ndarray
+    present: np.ndarray
+    score: float
+    box: tuple[int, int, int, int]
+    mask: np.ndarray | None
+    track_id: int | None = None
+
+    def points_or_zeros(self) -> list[float]:
+        """Return 63 numbers, x, y, confidence of each keypoint; 0, 0, 0 where it is missing."""
+        numbers: list[float] = []
+        for (x, y, confidence), is_present in zip(self.keypoints.tolist(), self.present.tolist()):
+            numbers += (
+                [
+                    round(x, COORDINATE_DIGITS),
+                    round(y, COORDINATE_DIGITS),
+                    round(confidence, CONFIDENCE_DIGITS),
+                ]
+                if is_present
+                else [0, 0, 0]
+            )
+        return numbers
+
+
+class ImageRecord(NamedTuple):
+    """The hands of a picture or of a video's frame.
+
+    Attributes:
+        source: path of the picture or video, as the user gave it.
+        width: of the upright picture in pixels.
+        height: likewise.
+        hands: the surest first or, with the user's boxes, in the order of the boxes.
+        frame: the frame's number from 0; None for a picture.
+        time: when the frame is shown, in seconds from the start; None for a picture.
+    """
+
+    source: str
+    width: int
+    height: int
+    hands: Sequence[HandRecord]
+    frame: int | None = None
+    time: float | None = None
+
+
+class ResultFormat(Protocol):
+    """Writes results in one format. An object is for one run of a command.
+
+    A picture or frame becomes a text first (`describe`), so that a video's results take little
+    memory until they are written.
+
+    Attributes:
+        media_type: of `document`, for HTTP.
+        notice: what a user of the format has to know, in one line; "" where there is nothing.
+    """
+
+    media_type: str
+    notice: str
+
+    def paths(self, result: Path, is_video: bool) -> list[Path]:
+        """Return the files or folders that a picture's or video's results become.
+
+        Args:
+            result: path of the results without suffix.
+            is_video: whether they are a video's.
+        """
+
+    def run_paths(self, out: Path) -> list[Path]:
+        """Return the files that the whole run writes into its folder of results."""
+
+    def describe(self, image: ImageRecord) -> str:
+        """Return the text of a picture or frame."""
+
+    def document(self, image: ImageRecord) -> str:
+        """Return the content of a file of one picture, by itself."""
+
+    def write_image(self, result: Path, text: str) -> None:
+        """Write the results of a picture, complete or not at all.
+
+        Args:
+            result: path of the results without suffix; its folder exists.
+            text: what `describe` returned.
+        """
+
+    def write_video(self, result: Path, texts: Sequence[str]) -> None:
+        """Write the results of all frames of a video, complete or not at all."""
+
+    def run_content(self) -> list[str]:
+        """Return what the run's files need of this process, to be joined with the others'."""
+
+    def write_run(self, out: Path, content: Sequence[str]) -> None:
+        """Write the run's files.
+
+        Args:
+            out: the folder of results.
+            content: what `run_content` returned, of all processes.
+        """
+
+
+class ReadHand(NamedTuple):
+    """A hand that was read from a file of any format.
+
+    Attributes:
+        keypoints: (21, 3) float64 of x, y in image pixels and confidence, NaN where one is missing.
+        score: how sure its system is of the hand.
+        rle: the mask as COCO's compressed run lengths, None where there is none.
+    """
+
+    keypoints: np.ndarray
+    score: float
+    rle: dict | None = None
+
+
+class ReadImage(NamedTuple):
+    """The hands of one picture, as a file of any format says them.
+
+    Attributes:
+        name: the picture's path as far as the file says it.
+        has_suffix: whether the name has the picture's suffix, which some formats drop.
+        hands: its hands.
+    """
+
+    name: str
+    has_suffix: bool
+    hands: list[ReadHand]
+
+
+def as_keypoints(numbers: np.ndarray) -> np.ndarray:
+    """Return the numbers as keypoints.
+
+    Args:
+        numbers: (21, 3) of x, y, confidence, NaN where a keypoint is missing.
+
+    Raises:
+        ValueError: they are of another shape, or not finite.
+    """
+    if numbers.shape != (KEYPOINT_COUNT, 3):
+        raise ValueError(f"the keypoints are of shape {numbers.shape}, not ({KEYPOINT_COUNT}, 3)")
+    missing = np.isnan(numbers).all(axis=1)
+    if not np.isfinite(numbers[~missing]).all():
+        raise ValueError("a keypoint is not finite")
+    return numbers.astype(np.float64)

@@ -1,0 +1,180 @@
+"""COCO: the results of a run in one file, with keypoints and the mask's run lengths of each hand.
+
+coco_results.json is the list that `COCO.loadRes` of pycocotools reads, and coco_images.json the
+data set that goes with it: the pictures with their numbers, and the category of hands. A picture's
+number is that of the COCO file of boxes where the user gave one.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.hand import NAMES, SKELETON
+from mcc_caffe.inference.formats.base import (
+    CONFIDENCE_DIGITS,
+    HandRecord,
+    ImageRecord,
+    ReadHand,
+    ReadImage,
+    as_keypoints,
+)
+from mcc_caffe.inference.reports import PROGRAM
+
+RESULTS, IMAGES = "coco_results.json", "coco_images.json"
+_CATEGORY_ID = 1
+
+
+class CocoNumbers(NamedTuple):
+    """The numbers by which the user's own COCO file calls a picture and its boxes.
+
+    Attributes:
+        image_id: of the picture.
+        category_ids: of the boxes, in their order.
+    """
+
+    image_id: Any
+    category_ids: list[Any]
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Encode a mask (H, W) of bool as COCO's compressed run lengths: "size" and "counts"."""
+    from pycocotools import mask as coco_masks  # here, as only this format needs it
+
+    rle = coco_masks.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
+
+
+class CocoFormat:
+    """Writes the hands of a run as COCO results.
+
+    Args:
+        numbers: {picture: its numbers} of the user's own COCO file, if there is one.
+    """
+
+    def __init__(self, numbers: dict[str, CocoNumbers] | None = None) -> None:
+        self._numbers = numbers
+        self._texts: list[str] = []
+
+    def paths(self, result: Path, is_video: bool) -> list[Path]:
+        """Return nothing: the results of all pictures go into the run's files."""
+        return []
+
+    def run_paths(self, out: Path) -> list[Path]:
+        """Return the files of the run."""
+        return [out / RESULTS] if self._numbers else [out / RESULTS, out / IMAGES]
+
+    def describe(self, image: ImageRecord) -> str:
+        """Return a picture's entry and its hands' entries, without numbers."""
+        entry: dict[str, Any] = {"file_name": image.source}
+        entry.update(width=image.width, height=image.height)
+        if image.frame is not None:
+            entry.update(frame=image.frame, time=image.time)
+        return json.dumps({"image": entry, "hands": [_hand_entry(hand) for hand in image.hands]})
+
+    def document(self, image: ImageRecord) -> str:
+        """Return the results of a picture by itself, which has the number 1."""
+        numbers = {"image_id": 1, "category_id": _CATEGORY_ID}
+        return json.dumps([{**numbers, **_hand_entry(hand)} for hand in image.hands]) + "\n"
+
+    def write_image(self, result: Path, text: str) -> None:
+        """Keep a picture's text until the run ends."""
+        self._texts.append(text)
+
+    def write_video(self, result: Path, texts: Sequence[str]) -> None:
+        """Keep the frames' texts until the run ends."""
+        self._texts += texts
+
+    def run_content(self) -> list[str]:
+        """Return the texts of this process's pictures."""
+        return self._texts
+
+    def write_run(self, out: Path, content: Sequence[str]) -> None:
+        """Write the results of all processes and, without numbers of the user's, the data set."""
+        images, results = [], []
+        # Sorted, so that the numbers do not depend on the number of processes.
+        pictures = sorted(map(json.loads, content), key=_order)
+        for number, picture in enumerate(pictures, start=1):
+            image, hands = picture["image"], picture["hands"]
+            image_id: Any = number
+            category_ids = [_CATEGORY_ID] * len(hands)
+            if self._numbers:
+                image_id, category_ids = self._numbers[image["file_name"]]
+            images.append({"id": image_id, **image})
+            for category_id, hand in zip(category_ids, hands, strict=True):
+                results.append({"image_id": image_id, "category_id": category_id, **hand})
+        out.mkdir(parents=True, exist_ok=True)
+        if not self._numbers:
+            write_whole(out / IMAGES, json.dumps(_data_set(images)).encode() + b"\n")
+        if results:
+            results[0] = {"program": PROGRAM, **results[0]}  # the mark of a result
+        lines = ",\n".join(json.dumps(result) for result in results)
+        write_whole(out / RESULTS, f"[{lines}]\n".encode())
+
+
+def _order(picture: dict[str, Any]) -> tuple[str, int]:
+    return picture["image"]["file_name"], picture["image"].get("frame", 0)
+
+
+def _hand_entry(hand: HandRecord) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "bbox": list(hand.box),
+        "score": round(hand.score, CONFIDENCE_DIGITS),
+        "keypoints": hand.points_or_zeros(),
+    }
+    if hand.mask is not None:
+        entry["segmentation"] = encode_mask(hand.mask)
+    if hand.track_id is not None:
+        entry["track_id"] = hand.track_id
+    return entry
+
+
+def _data_set(images: list[dict[str, Any]]) -> dict[str, Any]:
+    skeleton = [[start + 1, end + 1] for start, end, _ in SKELETON]  # COCO counts from 1
+    category = {"id": _CATEGORY_ID, "name": "hand", "supercategory": "person"}
+    return {
+        "program": PROGRAM,
+        "info": {"description": "the pictures that the results beside this file are of"},
+        "categories": [{**category, "keypoints": list(NAMES), "skeleton": skeleton}],
+        "annotations": [],
+        "images": images,
+    }
+
+
+def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
+    """Read COCO results; the pictures' names come from the data set that lies beside them.
+
+    Raises:
+        UserError: there is no such data set, or the content is not of this form.
+    """
+    data_set = path.with_name(IMAGES)
+    try:
+        images = json.loads(data_set.read_text(encoding="utf-8"))["images"]
+        names = {image["id"]: image["file_name"] for image in images}
+        is_of_video = any("frame" in image for image in images)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} says only the pictures' numbers, and {data_set} cannot be read "
+            f"({type(error).__name__}): put the COCO file that names the pictures there"
+        ) from None
+    if is_of_video:
+        raise UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+    hands: dict[Any, list[ReadHand]] = {image_id: [] for image_id in names}
+    for index, result in enumerate(results):
+        try:
+            numbers = np.array(result["keypoints"], np.float64).reshape(-1, 3)
+            numbers[numbers[:, 2] == 0] = np.nan
+            hand = ReadHand(
+                as_keypoints(numbers), float(result["score"]), result.get("segmentation")
+            )
+            hands[result["image_id"]].append(hand)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: entry {index} is no hand of a picture of {data_set.name} "
+                f"({type(error).__name__}: {error})"
+            ) from None
+    return [ReadImage(names[image_id], True, of_image) for image_id, of_image in hands.items()]

@@ -1,0 +1,107 @@
+"""MMPose: the predictions that its inferencers write, a list of instances for each picture.
+
+A video's file is a list of {"frame_id", "instances"}. MMPose has no missing keypoints: all 21 have
+their coordinates, and `keypoint_scores` says how sure they are.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.inference.formats.base import (
+    CONFIDENCE_DIGITS,
+    COORDINATE_DIGITS,
+    HandRecord,
+    ImageRecord,
+    ReadHand,
+    ReadImage,
+    as_keypoints,
+)
+from mcc_caffe.inference.input_files import with_suffix
+from mcc_caffe.inference.reports import PROGRAM
+
+
+class MMPoseFormat:
+    """Writes RESULT.json for a picture or a video."""
+
+    media_type = "application/json"
+    notice = ""
+
+    def paths(self, result: Path, is_video: bool) -> list[Path]:
+        """Return the file of a picture or video."""
+        return [with_suffix(result, ".json")]
+
+    def run_paths(self, out: Path) -> list[Path]:
+        """Return nothing: each picture has a file of its own."""
+        return []
+
+    def describe(self, image: ImageRecord) -> str:
+        """Return the list of a picture's instances, or the object of a frame."""
+        instances = [_instance(hand) for hand in image.hands]
+        if image.frame is None:
+            # The first instance has the mark of a result, and the picture's name.
+            first = [{"program": PROGRAM, "image": image.source, **each} for each in instances[:1]]
+            return json.dumps(first + instances[1:])
+        mark = {"program": PROGRAM, "video": image.source} if image.frame == 0 else {}
+        return json.dumps({**mark, "frame_id": image.frame, "instances": instances})
+
+    def document(self, image: ImageRecord) -> str:
+        """Return the content of a picture's file."""
+        return self.describe(image) + "\n"
+
+    def write_image(self, result: Path, text: str) -> None:
+        """Write the file of a picture."""
+        write_whole(with_suffix(result, ".json"), f"{text}\n".encode())
+
+    def write_video(self, result: Path, texts: Sequence[str]) -> None:
+        """Write the file of a video, a frame in each line."""
+        content = "[" + ",\n".join(texts) + "]\n"
+        write_whole(with_suffix(result, ".json"), content.encode())
+
+    def run_content(self) -> list[str]:
+        """Return nothing, as there is no file of the run."""
+        return []
+
+    def write_run(self, out: Path, content: Sequence[str]) -> None:
+        """Write nothing."""
+
+
+def _instance(hand: HandRecord) -> dict[str, Any]:
+    x, y, width, height = hand.box
+    instance: dict[str, Any] = {
+        "keypoints": hand.keypoints[:, :2].round(COORDINATE_DIGITS).tolist(),
+        "keypoint_scores": hand.keypoints[:, 2].round(CONFIDENCE_DIGITS).tolist(),
+        "bbox": [[x, y, x + width, y + height]],  # MMPose itself writes it in two brackets
+        "bbox_score": round(hand.score, CONFIDENCE_DIGITS),
+    }
+    if hand.track_id is not None:
+        instance["track_id"] = hand.track_id
+    return instance
+
+
+def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
+    """Read the instances of a picture.
+
+    Raises:
+        UserError: the content is not of this form, or is a video's.
+    """
+    hands, name = [], None
+    for index, instance in enumerate(instances):
+        if isinstance(instance, dict) and "frame_id" in instance:
+            raise UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+        try:
+            scores = np.array(instance["keypoint_scores"], np.float64)
+            numbers = np.column_stack([np.array(instance["keypoints"], np.float64), scores])
+            score = float(instance.get("bbox_score", scores.mean()))
+            hands.append(ReadHand(as_keypoints(numbers), score))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: instance {index} is none of MMPose's ({type(error).__name__}: {error})"
+            ) from None
+        name = name or instance.get("image")
+    return ReadImage(name or path.stem, name is not None, hands)

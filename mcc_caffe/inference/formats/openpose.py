@@ -1,0 +1,116 @@
+"""OpenPose: a JSON file of `people` for each picture and frame, as its `--write_json` writes them.
+
+Each hand is a person of its own, without a body. The network does not tell left from right:
+therefore every hand stands in `hand_right_keypoints_2d`, and the person says `"hand_side":
+"unknown"`. The order of the 21 keypoints is the same as ours; a missing one is 0, 0, 0.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.inference.formats.base import (
+    HandRecord,
+    ImageRecord,
+    ReadHand,
+    ReadImage,
+    as_keypoints,
+)
+from mcc_caffe.inference.formats.folders import write_folder
+from mcc_caffe.inference.reports import PROGRAM
+from mcc_caffe.paper import KEYPOINT_COUNT
+
+ENDING = "_keypoints"  # of the names of OpenPose's files
+_VERSION = 1.3  # of OpenPose's files
+_SIDES = ("hand_left_keypoints_2d", "hand_right_keypoints_2d")
+_NO_HAND = [0] * (3 * KEYPOINT_COUNT)
+
+
+class OpenPoseFormat:
+    """Writes RESULT_keypoints.json for a picture, and a folder of such files for a video."""
+
+    media_type = "application/json"
+    notice = (
+        "every hand stands in hand_right_keypoints_2d: the network does not tell left from right"
+    )
+
+    def paths(self, result: Path, is_video: bool) -> list[Path]:
+        """Return the file of a picture, or the folder of a video."""
+        name = result.name + ENDING
+        return [result.with_name(name if is_video else f"{name}.json")]
+
+    def run_paths(self, out: Path) -> list[Path]:
+        """Return nothing: each picture has a file of its own."""
+        return []
+
+    def describe(self, image: ImageRecord) -> str:
+        """Return the content of the file of a picture or frame."""
+        content = {
+            "program": PROGRAM,
+            "image": image.source,
+            "version": _VERSION,
+            "people": [_person(hand) for hand in image.hands],
+        }
+        return json.dumps(content) + "\n"
+
+    document = describe
+
+    def write_image(self, result: Path, text: str) -> None:
+        """Write the file of a picture."""
+        write_whole(self.paths(result, False)[0], text.encode())
+
+    def write_video(self, result: Path, texts: Sequence[str]) -> None:
+        """Write a folder with a file for each frame, numbered as OpenPose does."""
+        files = {
+            f"{result.name}_{frame:012d}{ENDING}.json": text.encode()
+            for frame, text in enumerate(texts)
+        }
+        write_folder(self.paths(result, True)[0], files)
+
+    def run_content(self) -> list[str]:
+        """Return nothing, as there is no file of the run."""
+        return []
+
+    def write_run(self, out: Path, content: Sequence[str]) -> None:
+        """Write nothing."""
+
+
+def _person(hand: HandRecord) -> dict[str, Any]:
+    return {
+        "person_id": [-1 if hand.track_id is None else hand.track_id],  # -1: not followed
+        "pose_keypoints_2d": [],
+        "face_keypoints_2d": [],
+        "hand_left_keypoints_2d": _NO_HAND,
+        "hand_right_keypoints_2d": hand.points_or_zeros(),
+        "hand_side": "unknown",
+    }
+
+
+def read_openpose(path: Path, content: dict[str, Any]) -> ReadImage:
+    """Read the hands of an OpenPose file, of both sides; a hand of zeros is none.
+
+    Raises:
+        UserError: the content is not of this form.
+    """
+    hands = []
+    try:
+        for person in content["people"]:
+            for side in _SIDES:
+                numbers = np.array(person.get(side) or _NO_HAND, np.float64).reshape(-1, 3)
+                if numbers.any():
+                    score = float(numbers[:, 2].mean())
+                    numbers[numbers[:, 2] == 0] = np.nan
+                    hands.append(ReadHand(as_keypoints(numbers), score))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: its people are not OpenPose's ({type(error).__name__}: {error})"
+        ) from None
+    name = content.get("image")
+    if isinstance(name, str):
+        return ReadImage(name, True, hands)
+    return ReadImage(path.stem.removesuffix(ENDING), False, hands)

@@ -1,0 +1,100 @@
+"""Reads hands from files of every format, whichever system wrote them."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.formats.base import ReadHand, ReadImage
+from mcc_caffe.inference.formats.coco import IMAGES, read_coco
+from mcc_caffe.inference.formats.mmpose import read_mmpose
+from mcc_caffe.inference.formats.openpose import read_openpose
+from mcc_caffe.inference.formats.table import read_table
+
+_SUFFIXES = (".json", ".csv")
+_KNOWN = (
+    "our JSON, OpenPose's, MMPose's predictions, COCO results, and tables with our columns are read"
+)
+
+
+def read_results(path: Path) -> list[ReadImage]:
+    """Read the hands of pictures.
+
+    Args:
+        path: a file, or a folder, in which all JSON files and tables are read.
+
+    Raises:
+        UserError: a file cannot be read or is in none of the formats, or two are of one picture.
+    """
+    if path.is_dir():
+        files = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in _SUFFIXES and file.is_file() and file.name != IMAGES
+        ]
+        if not files:
+            raise UserError(f"{path} has no file of results ({', '.join(_SUFFIXES)}) in it")
+    else:
+        files = [path]
+    images: dict[str, ReadImage] = {}
+    for file in files:
+        for image in _read_file(file):
+            if image.name in images:
+                raise UserError(
+                    f"{path} has several results for {image.name}: leave one of them there"
+                )
+            images[image.name] = image
+    if not images:
+        raise UserError(f"{path} has no hand of any picture")
+    return list(images.values())
+
+
+def _read_file(path: Path) -> list[ReadImage]:
+    """Read a file of any format."""
+    try:
+        if path.suffix.lower() == ".csv":
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+                return read_table(path, lines)
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error}): {_KNOWN}") from None
+    if isinstance(content, list):
+        if content and isinstance(content[0], dict) and "image_id" in content[0]:
+            return read_coco(path, content)
+        return [read_mmpose(path, content)]
+    if isinstance(content, dict) and "people" in content:
+        return [read_openpose(path, content)]
+    if isinstance(content, dict) and "frames" in content:
+        raise UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+    if isinstance(content, dict) and isinstance(content.get("image"), str):
+        return [_read_report(path, content)]
+    raise UserError(f"{path} is in no format that is read: {_KNOWN}")
+
+
+def is_results(content: Any) -> bool:
+    """Tell whether a JSON file's content is in one of the formats that `read_results` reads."""
+    return isinstance(content, list) or (
+        isinstance(content, dict) and ("people" in content or "program" in content)
+    )
+
+
+def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
+    """Read our own JSON file of one hand or of all hands of a picture."""
+    hands = []
+    try:
+        for hand in content.get("hands", [content]):
+            keypoints = np.full((len(NAMES), 3), np.nan)
+            for point in hand["keypoints"]:
+                if point is not None:
+                    numbers = [float(point[name]) for name in ("x", "y", "confidence")]
+                    keypoints[NAMES.index(point["name"])] = numbers
+            hands.append(ReadHand(keypoints, float(hand["score"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: its hands are not ours ({type(error).__name__}: {error})"
+        ) from None
+    return ReadImage(content["image"], True, hands)

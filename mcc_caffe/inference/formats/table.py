@@ -1,0 +1,104 @@
+"""CSV: a table with a row for each keypoint of each hand."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.formats.base import (
+    CONFIDENCE_DIGITS,
+    COORDINATE_DIGITS,
+    ImageRecord,
+    ReadHand,
+    ReadImage,
+    as_keypoints,
+)
+from mcc_caffe.inference.input_files import with_suffix
+from mcc_caffe.inference.reports import CSV_COLUMNS
+
+_HEADER = ",".join(CSV_COLUMNS) + "\n"
+
+
+class TableFormat:
+    """Writes RESULT.csv for a picture or a video."""
+
+    media_type = "text/csv"
+    notice = ""
+
+    def paths(self, result: Path, is_video: bool) -> list[Path]:
+        """Return the file of a picture or video."""
+        return [with_suffix(result, ".csv")]
+
+    def run_paths(self, out: Path) -> list[Path]:
+        """Return nothing: each picture has a file of its own."""
+        return []
+
+    def describe(self, image: ImageRecord) -> str:
+        """Return the rows of a picture or frame; x and y are empty where a keypoint is missing."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        frame = "" if image.frame is None else image.frame
+        time = "" if image.time is None else round(image.time, 6)
+        for number, hand in enumerate(image.hands):
+            track_id = "" if hand.track_id is None else hand.track_id
+            score = round(hand.score, CONFIDENCE_DIGITS)
+            start = [image.source, frame, time, number, track_id, score]
+            for name, (x, y, confidence), is_present in zip(
+                NAMES, hand.keypoints.tolist(), hand.present.tolist()
+            ):
+                where = [round(x, COORDINATE_DIGITS), round(y, COORDINATE_DIGITS)]
+                row = [*start, name, *(where if is_present else ("", ""))]
+                writer.writerow([*row, round(confidence, CONFIDENCE_DIGITS)])
+        return text.getvalue()
+
+    def document(self, image: ImageRecord) -> str:
+        """Return the content of a picture's file."""
+        return _HEADER + self.describe(image)
+
+    def write_image(self, result: Path, text: str) -> None:
+        """Write the file of a picture."""
+        self.write_video(result, [text])
+
+    def write_video(self, result: Path, texts: Sequence[str]) -> None:
+        """Write the file of a video, or of several pictures."""
+        content = _HEADER + "".join(texts)
+        write_whole(with_suffix(result, ".csv"), content.encode(errors="surrogateescape"))
+
+    def run_content(self) -> list[str]:
+        """Return nothing, as there is no file of the run."""
+        return []
+
+    def write_run(self, out: Path, content: Sequence[str]) -> None:
+        """Write nothing."""
+
+
+def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
+    """Read the hands of the pictures of a table.
+
+    Raises:
+        UserError: the content is not of this form, or is a video's.
+    """
+    reader = csv.DictReader(lines)
+    if reader.fieldnames != list(CSV_COLUMNS):
+        raise UserError(f"{path}: its first line is not {_HEADER.strip()}")
+    hands: dict[str, dict[str, ReadHand]] = {}
+    for row in reader:
+        try:
+            if row["frame"]:
+                raise UserError(
+                    f"{path} has the frames of a video: evaluation takes those of pictures"
+                )
+            empty = ReadHand(np.full((len(NAMES), 3), np.nan), float(row["score"]))
+            hand = hands.setdefault(row["image"], {}).setdefault(row["hand"], empty)
+            if row["x"]:
+                numbers = [float(row[column]) for column in ("x", "y", "confidence")]
+                hand.keypoints[NAMES.index(row["keypoint"])] = numbers
+            as_keypoints(hand.keypoints)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+    return [ReadImage(name, True, list(of_image.values())) for name, of_image in hands.items()]

@@ -1,0 +1,160 @@
+"""What is reported of poses: our own JSON of a picture, and what the other formats get."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.formats.base import HandRecord
+from mcc_caffe.inference.reports import PROGRAM, ImageReport, KeypointReport
+from mcc_caffe.inference.scene_files import HandReport, HandsReport
+
+MASK_THRESHOLD = 0.5  # probability of hand
+
+
+class BoxLike(Protocol):
+    """A rectangle in image pixels, as `mcc_caffe.predictor.Box`."""
+
+    def _asdict(self) -> dict[str, int]: ...
+
+    @property
+    def x(self) -> int: ...
+    @property
+    def y(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+class ReportablePose(Protocol):
+    """What reports need of a `mcc_caffe.predictor.HandPose`, which describes the attributes."""
+
+    @property
+    def keypoints(self) -> np.ndarray | None: ...
+    @property
+    def present(self) -> np.ndarray | None: ...
+    @property
+    def mask(self) -> np.ndarray | None: ...
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+    @property
+    def levels(self) -> int: ...
+    @property
+    def score(self) -> float | None: ...
+    @property
+    def box(self) -> BoxLike | None: ...
+    @property
+    def timings(self) -> dict[str, float]: ...
+
+    def mask_box(self) -> BoxLike | None:
+        """Return the bounding box of the mask."""
+
+
+class Network(NamedTuple):
+    """What a report says of the network that looked.
+
+    Attributes:
+        weights: as `weights.describe` returns them.
+        engine: the engine's name.
+    """
+
+    weights: dict[str, Any]
+    engine: str
+
+
+def image_report(pose: ReportablePose, source: str, network: Network) -> ImageReport:
+    """Return our JSON of a picture of one hand.
+
+    Args:
+        pose: the hand's pose, with keypoints.
+        source: the picture's path.
+        network: what looked.
+    """
+    assert pose.score is not None  # commands refuse nets without a pose stage
+    box = pose.mask_box()
+    return {
+        "program": PROGRAM,
+        "image": source,
+        "width": pose.image_size[0],
+        "height": pose.image_size[1],
+        "weights": network.weights,
+        "engine": network.engine,
+        "levels": pose.levels,
+        "score": round(pose.score, 4),
+        "keypoints": keypoint_reports(pose),
+        "mask_box": None if box is None else box._asdict(),
+        "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
+    }
+
+
+def hands_report(
+    hands: Sequence[ReportablePose], source: str, image_size: tuple[int, int], network: Network
+) -> HandsReport:
+    """Return our JSON of all hands of a picture.
+
+    Args:
+        hands: the poses, with keypoints.
+        source: the picture's path.
+        image_size: (W, H) in pixels.
+        network: what looked.
+    """
+    return {
+        "program": PROGRAM,
+        "image": source,
+        "width": image_size[0],
+        "height": image_size[1],
+        "weights": network.weights,
+        "engine": network.engine,
+        "hands": [_hand_report(hand) for hand in hands],
+    }
+
+
+def _hand_report(hand: ReportablePose) -> HandReport:
+    box, mask_box = hand.box, hand.mask_box()
+    assert hand.score is not None and box is not None
+    return {
+        "score": round(hand.score, 4),
+        "box": box._asdict(),
+        "keypoints": keypoint_reports(hand),
+        "mask_box": None if mask_box is None else mask_box._asdict(),
+    }
+
+
+def keypoint_reports(pose: ReportablePose) -> list[KeypointReport | None]:
+    """Return the 21 keypoints of a pose, None where one is missing."""
+    assert pose.keypoints is not None and pose.present is not None
+    return [
+        {
+            "name": name,
+            "x": round(x, 2),
+            "y": round(y, 2),
+            "confidence": round(confidence, 4),
+        }
+        if is_present
+        else None
+        for name, (x, y, confidence), is_present in zip(
+            NAMES, pose.keypoints.tolist(), pose.present.tolist()
+        )
+    ]
+
+
+def hand_record(pose: ReportablePose, track_id: int | None = None) -> HandRecord:
+    """Return what the formats beside our own get of a hand.
+
+    Args:
+        pose: the hand's pose, with keypoints.
+        track_id: the number by which a video's hand is followed.
+    """
+    keypoints, present, box = pose.keypoints, pose.present, pose.box
+    assert keypoints is not None and present is not None and box is not None
+    assert pose.score is not None
+    return HandRecord(
+        keypoints=keypoints,
+        present=present,
+        score=pose.score,
+        box=(box.x, box.y, box.width, box.height),
+        mask=None if pose.mask is None else pose.mask > MASK_THRESHOLD,
+        track_id=track_id,
+    )
