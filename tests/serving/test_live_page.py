@@ -1,0 +1,223 @@
+"""The live page in a real Chromium: its answers are those of Python, and nothing leaves it."""
+
+import base64
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mcc_caffe import HandPredictor
+from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, SKELETON, WRIST_COLOUR
+from tests.support.commands import run
+
+
+@pytest.fixture(scope="module")
+def predictor() -> HandPredictor:
+    return HandPredictor(levels=1)
+
+
+def wait_until_ready(page) -> None:
+    page.wait_for_selector("#camera:enabled")
+
+
+def wait_for_answer(page, name: str) -> None:
+    page.wait_for_function(
+        "name => document.getElementById('view').ariaLabel.startsWith(`${name}: `)", arg=name
+    )
+
+
+def copied_report(page) -> dict:
+    page.click("#copy")
+    page.wait_for_function("document.getElementById('status').textContent.includes('clipboard')")
+    return json.loads(page.evaluate("navigator.clipboard.readText()"))
+
+
+def canvas_pixels(page) -> np.ndarray:
+    url = page.evaluate("document.getElementById('view').toDataURL('image/png')")
+    content = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_COLOR)
+
+
+def drop(page, content: bytes, name: str, media_type: str) -> None:
+    """Drop a file on the page, as the mouse does."""
+    transfer = page.evaluate_handle(
+        """([text, name, type]) => {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, { type }));
+            return transfer;
+        }""",
+        [base64.b64encode(content).decode(), name, media_type],
+    )
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+
+
+def assert_same_answer(report: dict, pose, pixels: float) -> None:
+    """Compare a report of the page with Python's answer, within some pixels of the input."""
+    scale = max(pose.image_size) / pose.input_size
+    found = [point is not None for point in report["keypoints"]]
+    margin = np.abs(pose.keypoints[:, 2] - 0.2) > 0.02  # the others may fall on either side
+    assert (np.array(found) == pose.present)[margin].all()
+    for point, (x, y, confidence) in zip(report["keypoints"], pose.keypoints):
+        if point is None:
+            continue
+        assert abs(point["confidence"] - confidence) < 0.02, point
+        if confidence > 0.4:  # a weak map may have two maxima of nearly the same height
+            assert np.hypot(point["x"] - x, point["y"] - y) < pixels * scale, point
+
+
+def test_a_dropped_picture_gets_pythons_answer(new_page, site_url, rendered_hand, predictor):
+    page = new_page(site_url)
+    wait_until_ready(page)
+    content = cv2.imencode(".png", rendered_hand)[1].tobytes()
+    drop(page, content, "hand.png", "image/png")
+    wait_for_answer(page, "hand.png")
+    report, pose = copied_report(page), predictor.predict(rendered_hand)
+    assert_same_answer(report, pose, pixels=1.01)
+    assert report["program"] == "mcc_caffe.web" and report["image"] == "hand.png"
+    assert (report["width"], report["height"]) == (480, 480)
+    assert report["score"] == pytest.approx(pose.score, abs=0.01)
+    box, expected = report["mask_box"], pose.mask_box()
+    for side in ("x", "y", "width", "height"):
+        assert abs(box[side] - getattr(expected, side)) < 2 * 480 / pose.input_size
+    assert report["weights"]["variant"] == "mini" and "/" not in report["weights"]["file"]
+    page.click("#table summary")
+    assert page.locator("#rows tr").count() == len(NAMES)
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "hand.json"
+    assert json.loads(download.value.path().read_text()) == report
+
+
+@pytest.mark.parametrize("shape", [(64, 200), (1400, 1000), (3001, 1999), (33, 33)])
+def test_pictures_of_every_size_get_pythons_answer(
+    new_page, site_url, rendered_hand, predictor, shape
+):
+    """Reduced by averaging, halved, enlarged; not square, and with odd sides."""
+    picture = cv2.resize(rendered_hand, shape, interpolation=cv2.INTER_AREA)
+    page = new_page(site_url)
+    wait_until_ready(page)
+    drop(page, cv2.imencode(".png", picture)[1].tobytes(), "hand.png", "image/png")
+    wait_for_answer(page, "hand.png")
+    assert_same_answer(copied_report(page), predictor.predict(picture), pixels=1.5)
+
+
+def test_the_camera_is_shown_live(new_page, site_url, predictor):
+    page = new_page(site_url)
+    wait_until_ready(page)
+    page.uncheck("#follow")
+    page.click("#camera")
+    wait_for_answer(page, "camera")
+    page.wait_for_function("/^[1-9].* frames.s/.test(document.getElementById('speed').textContent)")
+    page.click("#pause")
+    for option in ("#mask", "#skeleton"):
+        page.uncheck(option)
+    page.wait_for_timeout(500)  # the frame that the network had when the pause began
+    pixels = canvas_pixels(page)
+    assert pixels.shape == (480, 640, 3)
+    assert_same_answer(copied_report(page), predictor.predict(pixels), pixels=1.5)
+    page.check("#skeleton")
+    assert (canvas_pixels(page) != pixels).any()
+    page.click("#camera")
+    assert page.inner_text("#camera") == "Start camera"
+
+
+def test_a_followed_hand_is_looked_at_more_closely(new_page, site_url):
+    page = new_page(site_url)
+    wait_until_ready(page)
+    page.click("#camera")
+    wait_for_answer(page, "camera")
+    page.wait_for_timeout(1500)
+    page.click("#pause")
+    page.wait_for_timeout(500)
+    report = copied_report(page)
+    assert sum(point is not None for point in report["keypoints"]) >= 15
+    points = [point for point in report["keypoints"] if point]
+    assert all(0 <= point["x"] < 640 and 0 <= point["y"] < 480 for point in points)
+
+
+def test_nothing_leaves_the_page(new_page, site_url, other_site, rendered_hand):
+    page = new_page("about:blank")
+    requests = []
+    page.context.on("request", lambda request: requests.append(request.url))
+    page.goto(site_url)
+    wait_until_ready(page)
+    drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "hand.png", "image/png")
+    wait_for_answer(page, "hand.png")
+    assert requests and all(url.startswith((site_url, "blob:", "data:")) for url in requests)
+    address, asked_paths = other_site
+    blocked = page.evaluate(
+        "url => fetch(url, {method: 'POST', body: 'x', mode: 'no-cors'}).then(() => 0, () => 1)",
+        address,
+    )
+    assert blocked == 1 and asked_paths == []
+
+
+def test_what_is_no_picture_is_refused_in_one_line(new_page, site_url):
+    page = new_page(site_url)
+    wait_until_ready(page)
+    drop(page, b"no picture", "notes.png", "image/png")
+    page.wait_for_selector("#problem:visible")
+    assert "notes.png cannot be read as a picture" in page.inner_text("#problem")
+    drop(page, b"no clip", "clip.mp4", "video/mp4")
+    page.wait_for_function("document.getElementById('problem').textContent.includes('clip.mp4')")
+    assert page.is_enabled("#camera") and page.is_disabled("#copy")
+
+
+def test_every_control_is_reached_by_keyboard_and_has_a_name(new_page, site_url):
+    page = new_page(site_url, viewport={"width": 360, "height": 740})
+    wait_until_ready(page)
+    content = cv2.imencode(".png", np.zeros((100, 300, 3), np.uint8))[1].tobytes()
+    drop(page, content, "dark.png", "image/png")
+    wait_for_answer(page, "dark.png")
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    expected = ["camera", "file", "mask", "skeleton", "heatmaps", "follow", "threshold", "copy"]
+    assert [name for name in reached if name in expected] == expected and "SUMMARY" in reached
+    nameless = page.evaluate(
+        """[...document.querySelectorAll('button, input, select')].filter(
+            (control) => !(control.innerText || control.labels?.[0]?.innerText)
+        ).map((control) => control.id)"""
+    )
+    assert nameless == []
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 360, "the page is wider than the phone"
+    page.focus("#threshold")
+    before = page.inner_text("#threshold-value")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#threshold-value") != before
+
+
+def test_the_page_draws_the_hand_of_the_package(new_page, site_url):
+    page = new_page(site_url)
+    hand = page.evaluate(
+        """async () => {
+            const hand = await import('./shared/hand.js');
+            return { names: hand.NAMES, skeleton: hand.SKELETON, wrist: hand.WRIST_COLOUR,
+                     fingers: hand.FINGER_COLOURS };
+        }"""
+    )
+    assert hand["names"] == list(NAMES)
+    assert hand["skeleton"] == [[start, end] for start, end, _ in SKELETON]
+    assert hand["wrist"] == list(WRIST_COLOUR[::-1])
+    assert hand["fingers"] == [list(colour[::-1]) for colour in FINGER_COLOURS]
+
+
+def test_the_exported_site_works_on_a_plain_server(
+    new_page, served, rendered_hand, predictor, tmp_path
+):
+    done = run("mcc_caffe.web", "--export", tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    where = ("--bind", "127.0.0.1", "--directory", str(tmp_path / "site"))
+    with served("http.server", "0", *where) as url:
+        page = new_page(url)
+        wait_until_ready(page)
+        assert not page.evaluate("crossOriginIsolated")
+        drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "hand.png", "image/png")
+        wait_for_answer(page, "hand.png")
+        report = copied_report(page)
+    assert_same_answer(report, predictor.predict(rendered_hand), pixels=1.01)
+    assert report["engine"] == "onnxruntime-web (WebAssembly, 1 thread)"
