@@ -23,7 +23,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.serving.model import WebModel
 from mcc_caffe.serving.site import MODEL_DESCRIPTION_FILE, MODEL_FILE, STATIC
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
 
 HEADERS = {
     # Cross-origin isolation: only with it does a browser give WebAssembly threads.

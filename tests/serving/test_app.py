@@ -1,0 +1,135 @@
+"""The web application without a browser: headers, refusals, the model, and the command's errors."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from fastapi.testclient import TestClient
+
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.inference.engines import open_engine
+from mcc_caffe.serving.app import make_app
+from mcc_caffe.serving.model import WebModel, make_web_model
+from mcc_caffe.serving.site import STATIC
+from tests.support.commands import ROOT, run
+
+DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
+
+
+@pytest.fixture(scope="module")
+def model() -> WebModel:
+    return make_web_model(shipped_weights("mini"))
+
+
+@pytest.fixture(scope="module")
+def client(model) -> TestClient:
+    return TestClient(make_app(model), base_url="http://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize("path", ["/", "/live/main.js", "/model.json", "/nowhere"])
+def test_every_answer_isolates_the_page(client, path):
+    answer = client.get(path)
+    assert answer.status_code == (404 if path == "/nowhere" else 200)
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert answer.headers["cross-origin-embedder-policy"] == "require-corp"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy and "connect-src 'self' blob:;" in policy
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_other_sites_are_kept_out(client):
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    answer = client.post("/hands", headers={"Origin": "http://evil.example"})
+    assert answer.status_code == 403 and len(answer.text.splitlines()) == 1
+    assert client.post("/nowhere", headers={"Origin": "http://127.0.0.1:8000"}).status_code != 403
+
+
+def test_no_file_outside_of_the_pages_is_served(client):
+    for path in ("/../app.py", "/%2e%2e/app.py", "/live/../../app.py"):
+        assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("form", ["packed", "caffemodel"])
+def test_the_model_computes_what_caffe_computes(form, model, weights):
+    """Random weights are no float16 numbers, so that they stay float32."""
+    file = shipped_weights("mini") if form == "packed" else weights
+    made = model if form == "packed" else make_web_model(file)
+    session = onnxruntime.InferenceSession(made.onnx, providers=["CPUExecutionProvider"])
+    blobs = made.description["blobs"]
+    images = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3, 96, 96)).astype(np.float32)
+    mask, heatmaps = session.run([blobs["mask"], blobs["heatmaps"]], {blobs["input"]: images})
+    expected = open_engine(DEPLOY, file, engine="caffe")(images)
+    assert np.abs(mask[:, 1] - expected.masks).max() <= 1e-4
+    assert np.abs(heatmaps - expected.heatmaps).max() <= 1e-4
+
+
+def test_the_first_load_is_small(model, client):
+    """Under 15 MB, where WebGPU is and where it is not."""
+    description = client.get("/model.json").json()
+    assert description["input_size"] == 192 and client.get("/model.onnx").content == model.onnx
+    vendor = STATIC / "vendor/onnxruntime-web"
+    pages = [
+        path
+        for folder in (STATIC / "live", STATIC / "shared", vendor)
+        for path in folder.iterdir()
+        if path.suffix != ".txt"
+    ]
+    for other in ("asyncify", "ort.wasm."):
+        loaded = [path for path in pages if other not in path.name and "webgpu" not in path.name]
+        size = len(model.onnx) + sum(path.stat().st_size for path in loaded)
+        assert size < 15e6
+
+
+def test_weights_without_mask_stage_are_refused(tmp_path):
+    caffemodel = tmp_path / "no_mask.caffemodel"
+    caffe = import_caffe()
+    net = caffe.Net(str(ROOT / "prototxt/mini/deploy_without_mask.prototxt"), caffe.TEST)
+    net.save(str(caffemodel))
+    done = run("mcc_caffe.web", "--weights", caffemodel, "--export", tmp_path / "site")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "the page needs a network with mask and pose stages" in done.stderr
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_port_in_use_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = run("mcc_caffe.web", "--port", port)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert f"127.0.0.1, port {port}" in line and "--port" in line
+
+
+def test_export_replaces_nothing(tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "mine.txt").write_text("mine")
+    done = run("mcc_caffe.web", "--export", site)
+    assert done.returncode == 2 and "holds files: give a new folder" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["site", "mine.txt"]
+
+
+def test_export_writes_what_the_page_loads(model, tmp_path):
+    done = run("mcc_caffe.web", "--export", tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "site").iterdir()}
+    assert names == {"index.html", "live", "shared", "vendor", "model.onnx", "model.json"}
+    assert (tmp_path / "site/model.onnx").read_bytes() == model.onnx
+    assert json.loads((tmp_path / "site/model.json").read_text()) == model.description
+    assert (tmp_path / "site/vendor/onnxruntime-web/ThirdPartyNotices.txt").is_file()
+
+
+def test_without_the_extra_the_command_says_what_helps(tmp_path):
+    (tmp_path / "fastapi.py").write_text("raise ImportError('No module named fastapi')")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['mcc-web']; "
+        "from mcc_caffe.entry_points import web; web()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "`pip install 'mcc-caffe[web]'`" in done.stderr
