@@ -2,38 +2,97 @@
 
     python -m mcc_caffe.web                    # the page, at http://127.0.0.1:8000/
     python -m mcc_caffe.web --export site      # the same page as a folder for any web server
+    python -m mcc_caffe.web serve              # POST /hands for programs: an image in, JSON out
 
-The browser runs the network itself. No picture leaves the machine.
+The browser runs the network itself. No picture leaves the machine. For programs `serve` runs the
+network here.
 """
 
 import argparse
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mcc_caffe.caffe_io.snapshots import default_weights
-from mcc_caffe.core.commands import command_parser, run_command
+from mcc_caffe.caffe_io.weights import describe
+from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
 from mcc_caffe.paper import VARIANTS
+from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.serving.model import make_web_model
 from mcc_caffe.serving.site import export_site
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
+PORT_HELP = f"port to listen at; 0 for any that is free (default: {DEFAULT_PORT})"
+WEIGHTS_HELP = "caffemodel or packed weights (default: as mcc_caffe.infer)"
+VARIANT_HELP = "size of the network (default: mini)"
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     _add_address(parser, DEFAULT_HOST, DEFAULT_PORT)
-    add = parser.add_argument
+    _add_network(parser, None, "mini")
+    parser.add_argument(
+        "--export", type=pathlib.Path, metavar="SITE", help="folder to write the page to"
+    )
+    pages = parser.add_subparsers(dest="page", metavar="PAGE", title="other pages")
+    _add_serve(pages)
+    options = parser.parse_args(argv)
+    if options.page and options.export:
+        parser.error(f"--export writes the live page: it goes without {options.page}")
+    return options
+
+
+def _add_serve(pages: Any) -> None:
+    """Add the options of `serve` to the pages that `add_subparsers` returned."""
+    serve = pages.add_parser(
+        "serve",
+        help="answer programs: POST /hands",
+        description="Answers programs: POST /hands takes an image and returns its hands. The page "
+        "at / describes it. docs/web.md has the rest.",
+    )
+    _add_address(serve, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_network(serve, argparse.SUPPRESS, argparse.SUPPRESS)
+    add = serve.add_argument
+    add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
+    add("--engine", choices=ENGINES, help=ENGINE_HELP)
     add(
+        "--max-megabytes",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="the largest image, in million bytes (default: %(default)s)",
+    )
+    add(
+        "--max-requests",
+        type=positive,
+        default=16,
+        metavar="N",
+        help="requests at a time, the one being answered and those that wait; others are refused "
+        "(default: %(default)s)",
+    )
+
+
+def _add_network(
+    parser: argparse.ArgumentParser, weights_default: str | None, variant_default: str
+) -> None:
+    """Add the options that say which network runs; for the defaults see `_add_address`."""
+    parser.add_argument(
         "--weights",
         type=pathlib.Path,
+        default=weights_default,
         metavar="FILE",
-        help="caffemodel or packed weights (default: as mcc_caffe.infer)",
+        help=WEIGHTS_HELP,
     )
-    add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
-    add("--export", type=pathlib.Path, metavar="SITE", help="folder to write the page to")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default=variant_default,
+        help="size of the network (default: mini)",
+    )
 
 
 def _add_address(
@@ -54,7 +113,7 @@ def _add_address(
         "--port",
         type=port_number,
         default=default_port,
-        help=f"port to listen at; 0 for any that is free (default: {DEFAULT_PORT})",
+        help=PORT_HELP,
     )
 
 
@@ -67,23 +126,66 @@ def port_number(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve the page, or export it."""
+    """Serve a page, or export the live one."""
     options = parse_arguments(argv)
     weights = options.weights or default_weights(options.variant)
-    model = make_web_model(weights, options.variant)
     if options.export:
-        size = export_site(model, options.export)
+        size = export_site(make_web_model(weights, options.variant), options.export)
         print(f"{options.export}: {size / 2**20:.1f} MiB, with {weights}")
         return
     try:
-        from mcc_caffe.serving.app import LOCAL_HOSTS, make_app, serve  # needs the extra
+        from mcc_caffe.serving import app, hands_api  # need the extra
     except ImportError as error:
         raise UserError(
             f"the web server cannot be imported ({error}): `pip install 'mcc-caffe[web]'`, "
             "or `make setup` in a checkout"
         ) from error
-    hosts = LOCAL_HOSTS if options.host in LOCAL_HOSTS else ("*",)
-    serve(make_app(model, hosts=hosts), options.host, options.port)
+    hosts = app.LOCAL_HOSTS if options.host in app.LOCAL_HOSTS else ("*",)
+    if options.page != "serve":
+        model = make_web_model(weights, options.variant)
+        app.serve(app.make_app(model, hosts=hosts), options.host, options.port)
+        return
+
+    def open_predictor() -> HandPredictor:
+        return HandPredictor(
+            weights,
+            options.variant,
+            gpu=options.gpu,
+            looks=hands_api.LOOKS,
+            engine=options.engine,
+        )
+
+    limits = hands_api.Limits(options.max_megabytes, options.max_requests)
+    with hands_api.HandsService(open_predictor, describe(weights), limits) as service:
+        routers = [hands_api.hands_router(service)]
+        app.serve(app.make_app(routers=routers, hosts=hosts), options.host, options.port)
+
+
+def _serve_label_page(options: argparse.Namespace) -> None:
+    with _web_extra():
+        from mcc_caffe.serving.app import make_app, serve
+        from mcc_caffe.serving.label_api import make_label_router
+        from mcc_caffe.serving.labelling import open_session
+    if options.host != DEFAULT_HOST or options.export:
+        raise UserError(
+            "the page that labels is for this machine alone: leave --host and --export out"
+        )
+    weights = options.weights or default_weights(options.variant)
+    with open_session(options.folder, weights, variant=options.variant) as session:
+        app = make_app(routers=[make_label_router(session)])
+        serve(app, DEFAULT_HOST, options.port, path="/label/")
+
+
+@contextlib.contextmanager
+def _web_extra() -> Iterator[None]:
+    """Say what to install where an import of the block fails, since the extra is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"the web server cannot be imported ({error}): `pip install 'mcc-caffe[web]'`, "
+            "or `make setup` in a checkout"
+        ) from error
 
 
 if __name__ == "__main__":

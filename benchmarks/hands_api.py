@@ -1,0 +1,186 @@
+"""A load test of `mcc-web serve`: does its memory grow, is an answer lost or another request's?
+
+    python -m benchmarks.hands_api                    # a minute, 8 clients
+    python -m benchmarks.hands_api --clients 32       # more than its queue holds: some are refused
+
+It starts the server, and clients send pictures as fast as they are answered. Each picture has a
+size of its own, by which its answer is known. A client that is refused (503) waits as long as the
+server says and tries again. Prints a Markdown table.
+"""
+
+import argparse
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from benchmarks.output import describe_machine, markdown_table
+from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.errors import UserError
+
+WIDTHS = range(320, 352)  # pixels, of the pictures
+_HEIGHT = 240
+_WARM_UP = 10.0  # seconds, in which the server's memory may still grow
+_MIB = 2**20
+
+
+class Tally(NamedTuple):
+    """What one client counted.
+
+    Attributes:
+        seconds: how long each answered request took, waiting for another try included.
+        refusals: answers of status 503.
+        faults: requests without an answer, or with another's.
+    """
+
+    seconds: list[float]
+    refusals: list[float]
+    faults: list[str]
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the options."""
+    parser = command_parser(__doc__)
+    parser.add_argument(
+        "--seconds", type=positive, default=60, help="how long to send (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--clients", type=positive, default=8, help="clients at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--hands", choices=("all", "one"), default="one", help="what to ask (default: %(default)s)"
+    )
+    return parser.parse_args(argv)
+
+
+def make_pictures() -> dict[int, bytes]:
+    """Return JPEGs of noise by their widths."""
+    rng = np.random.default_rng(0)
+    return {
+        width: cv2.imencode(".jpg", rng.integers(0, 255, (_HEIGHT, width, 3), np.uint8))[
+            1
+        ].tobytes()
+        for width in WIDTHS
+    }
+
+
+def send_until(
+    end: float, port: int, question: str, *, pictures: dict[int, bytes], tally: Tally, first: int
+) -> None:
+    """Send pictures, one after the other.
+
+    Args:
+        end: when to stop, of time.monotonic().
+        port: the server's.
+        question: the query string.
+        pictures: JPEGs by their widths.
+        tally: gets what is counted.
+        first: the number of the first picture.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    widths = list(pictures)
+    number = first
+    while time.monotonic() < end:
+        width, start = widths[number % len(widths)], time.monotonic()
+        number += 1
+        while True:
+            try:
+                connection.request("POST", f"/hands?{question}", pictures[width])
+                response = connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                tally.faults.append(f"no answer: {error!r}")
+                connection.close()
+                break
+            if response.status == 503:
+                tally.refusals.append(time.monotonic())
+                time.sleep(float(response.headers["Retry-After"]))
+                continue
+            if response.status != 200 or json.loads(content)["width"] != width:
+                tally.faults.append(f"{response.status}: {content[:80]!r}")
+            else:
+                tally.seconds.append(time.monotonic() - start)
+            break
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise UserError(f"process {pid} has ended")
+
+
+def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) -> str:
+    """Load a server and return the table."""
+    pictures = make_pictures()
+    end = time.monotonic() + options.seconds
+    tallies = [Tally([], [], []) for _ in range(options.clients)]
+    threads = [
+        threading.Thread(
+            target=send_until,
+            args=(end, port, f"hands={options.hands}"),
+            kwargs={"pictures": pictures, "tally": tally, "first": number},
+        )
+        for number, tally in enumerate(tallies)
+    ]
+    for thread in threads:
+        thread.start()
+    memory = []
+    start = time.monotonic()
+    with progress_bar(total=options.seconds, unit="s") as bar:
+        while time.monotonic() < end:
+            time.sleep(min(1.0, max(end - time.monotonic(), 0)))
+            bar.update(1)
+            memory.append((time.monotonic() - start, resident_bytes(server.pid)))
+    for thread in threads:
+        thread.join()
+    seconds = np.array([each for tally in tallies for each in tally.seconds])
+    faults = [each for tally in tallies for each in tally.faults]
+    for fault in faults[:5]:
+        print(fault, file=sys.stderr)
+    warm = [size for when, size in memory if when >= min(_WARM_UP, options.seconds / 2)]
+    return markdown_table(
+        ["clients", "answered", "a second", "median s", "95 % below", "refused (503)", "lost"]
+        + ["memory after warm-up, MiB", "at the end", "highest"],
+        [
+            [
+                options.clients,
+                len(seconds),
+                f"{len(seconds) / options.seconds:.1f}",
+                f"{np.median(seconds):.3f}" if len(seconds) else "",
+                f"{np.quantile(seconds, 0.95):.3f}" if len(seconds) else "",
+                sum(len(tally.refusals) for tally in tallies),
+                len(faults),
+                *(f"{size / _MIB:.0f}" for size in (warm[0], warm[-1], max(warm))),
+            ]
+        ],
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Start a server, load it, and end it by Ctrl-C's signal."""
+    options = parse_arguments(argv)
+    command = [sys.executable, "-m", "mcc_caffe.web", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            if not address.startswith("http"):
+                raise UserError(f"the server did not start: it said {address!r}")
+            port = int(address.rstrip("/").rsplit(":", 1)[1])
+            print(f"{describe_machine()}\n\n{measure(options, server, port)}")
+        finally:
+            server.send_signal(2)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,325 @@
+"""The hands of a picture over HTTP, for programs.
+
+    with HandsService(HandPredictor, describe(weights)) as service:
+        serve(make_app(routers=[hands_router(service)]), "127.0.0.1", 8000)
+
+One thread owns the predictor and answers one request after the other. A request that does not find
+room in the queue is refused at once, so that memory and waiting times stay bounded.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+
+import mcc_caffe
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import (
+    ImageError,
+    decode_image,
+    max_megapixels,
+    read_header,
+)
+from mcc_caffe.inference.formats import open_format
+from mcc_caffe.inference.formats.base import ImageRecord
+from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
+from mcc_caffe.predictor import HandPredictor
+
+LOOKS = 4  # for one hand: as good as the pyramid, at a fifth of its cost (docs/results.md)
+DOCS_PAGE = "/api/index.html"
+_UPLOAD_SECONDS = 60  # after which a request that has not arrived is given up
+_RETRY_SECONDS = 1  # what a refused client is told to wait
+_CLIENT_GONE = 499  # nobody reads it
+# How long the rest of a refused body is read: a client that still sends would miss the answer.
+_DISCARD_SECONDS = 5
+
+# A body of these types is no image's bytes. Others are not believed: curl says a form by default.
+_OTHER_TYPES = ("multipart/", "application/json", "text/")
+_EXAMPLE = "curl --data-binary @hand.jpg -H 'Content-Type: image/jpeg' URL/hands"
+
+HandsChoice = Literal["all", "one"]
+FormatChoice = Literal["ours", "coco", "openpose", "mmpose", "csv"]  # FORMATS, as a type
+
+
+class Limits(NamedTuple):
+    """What is refused.
+
+    Attributes:
+        megabytes: the most bytes of an image, in millions.
+        requests: the most requests at a time: arriving, waiting and being answered.
+    """
+
+    megabytes: float = 32.0
+    requests: int = 16
+
+
+class Answer(NamedTuple):
+    """The content of a response, and its media type."""
+
+    content: bytes
+    media_type: str
+
+
+class HandsService:
+    """Answers requests one after the other, in a thread of its own.
+
+    Attributes:
+        limits: what is refused.
+        network: the network that answers.
+        requests: the number of requests that are arriving, waiting or being answered.
+    """
+
+    def __init__(
+        self,
+        open_predictor: Callable[[], HandPredictor],
+        weights: dict[str, Any],
+        limits: Limits | None = None,
+    ):
+        """Open the network.
+
+        Args:
+            open_predictor: makes the predictor; is called in the thread that uses it.
+            weights: as `weights.describe` returns them, for the answers.
+            limits: what is refused; None for the usual.
+
+        Raises:
+            UserError: the network cannot be opened, or has no pose stage.
+        """
+        self.limits, self.requests = limits or Limits(), 0
+        max_megapixels()  # raises here where its environment variable is wrong
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hands")
+        try:
+            self._predictor = self._thread.submit(open_predictor).result()
+            if not self._predictor.engine.has_pose:
+                raise UserError("the net has no pose stage: give weights of a net that has one")
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        self.network = Network(weights, self._predictor.engine.name)
+
+    def __enter__(self) -> "HandsService":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the thread, after the requests that wait."""
+        self._thread.shutdown()
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Take a place among the requests, or raise an HTTPException of status 503."""
+        if self.requests >= self.limits.requests:
+            raise HTTPException(
+                503,
+                f"{self.requests} requests wait already: try again in a second",
+                {"Retry-After": str(_RETRY_SECONDS)},
+            )
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    async def answer(self, content: bytes, hands: str, form: str) -> Answer:
+        """Look at an image, when those before it are done.
+
+        Args:
+            content: an image file's bytes.
+            hands: "all" or "one".
+            form: one of `mcc_caffe.inference.formats.FORMATS`.
+
+        Raises:
+            HTTPException: it is no image that can be looked at.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._look, content, hands, form)
+
+    def _look(self, content: bytes, hands: str, form: str) -> Answer:
+        image = _decode(content)
+        height, width = image.shape[:2]
+        if hands == "one":
+            poses = [self._predictor.predict(image)]
+        else:
+            poses = self._predictor.predict_all(image)
+        result_format = open_format(form)
+        if result_format is not None:
+            record = ImageRecord("", width, height, [hand_record(pose) for pose in poses])
+            return Answer(result_format.document(record).encode(), result_format.media_type)
+        if hands == "one":
+            report: Any = image_report(poses[0], "", self.network)
+        else:
+            report = hands_report(poses, "", (width, height), self.network)
+        return Answer(json.dumps(report).encode() + b"\n", "application/json")
+
+
+def _decode(content: bytes) -> np.ndarray:
+    """Decode an image, or raise an HTTPException that says what is wrong with it."""
+    bound = max_megapixels()
+    try:
+        header = read_header(content)
+    except ImageError as error:  # of more pixels than Pillow itself reads
+        raise HTTPException(413, str(error)) from None
+    if header.width * header.height > bound * 1e6:
+        raise HTTPException(
+            413,
+            f"{header.width} x {header.height} pixels are more than {bound:g} million: "
+            "make it smaller",
+        )
+    try:
+        return decode_image(content)
+    except ImageError as error:
+        raise HTTPException(422 if header.format else 415, str(error)) from None
+
+
+async def _read_body(request: Request, most_bytes: int) -> bytes:
+    """Read the body, no more of it than is allowed."""
+    content_type = request.headers.get("content-type", "").lower()
+    if content_type.startswith(_OTHER_TYPES):
+        raise HTTPException(
+            415, f"the body is {content_type.split(';')[0]}: send the image's bytes ({_EXAMPLE})"
+        )
+    too_large = HTTPException(
+        413, f"the image has more than {most_bytes / 1e6:g} million bytes: make it smaller"
+    )
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most_bytes:
+        raise too_large
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > most_bytes:
+            raise too_large
+    if not content:
+        raise HTTPException(400, f"the body is empty: send the image's bytes ({_EXAMPLE})")
+    return bytes(content)
+
+
+async def _discard_body(request: Request, most_bytes: int) -> None:
+    """Read what a client still sends, so that it gets to the answer; not for long."""
+
+    async def discard() -> None:
+        discarded = 0
+        async for chunk in request.stream():
+            discarded += len(chunk)
+            if discarded > most_bytes:
+                return
+
+    # RuntimeError: there is no more to read.
+    with suppress(asyncio.TimeoutError, ClientDisconnect, RuntimeError):
+        await asyncio.wait_for(discard(), _DISCARD_SECONDS)
+
+
+class _OneLineRoute(APIRoute):
+    """A route that says in one line what is wrong with a parameter."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+
+        async def handle_in_one_line(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                first = error.errors()[0]
+                raise HTTPException(
+                    422, f"{first['loc'][-1]}={first['input']}: {first['msg']}"
+                ) from None
+
+        return handle_in_one_line
+
+
+def hands_router(service: HandsService) -> APIRouter:
+    """Return the routes: POST /hands, GET /health, and the page that describes them at /.
+
+    Args:
+        service: answers the requests.
+    """
+    router = APIRouter(route_class=_OneLineRoute)
+    limits = service.limits
+    errors = {
+        400: "The body is empty.",
+        408: f"The image did not arrive within {_UPLOAD_SECONDS} seconds.",
+        413: f"The image has more than {limits.megabytes:g} million bytes, or more than "
+        f"{max_megapixels():g} million pixels.",
+        415: "The body is no image of a known format.",
+        422: "The image is damaged, or a parameter is wrong.",
+        503: f"{limits.requests} requests are there already; Retry-After says when to try again.",
+    }
+    binary = {"schema": {"type": "string", "format": "binary"}}
+
+    @router.post(
+        "/hands",
+        summary="Find the hands of an image",
+        response_class=Response,
+        responses={
+            200: {"description": "The hands.", "content": {"application/json": {}, "text/csv": {}}},
+            **{status: {"description": text} for status, text in errors.items()},
+        },
+        openapi_extra={
+            "requestBody": {
+                "description": "The image file's bytes: JPEG, PNG, WebP, AVIF, TIFF, BMP and more.",
+                "required": True,
+                "content": {"application/octet-stream": binary, "image/*": binary},
+            }
+        },
+    )
+    async def post_hands(
+        request: Request,
+        hands: Annotated[
+            HandsChoice,
+            Query(description="every hand, perhaps none, or the one that the image shows"),
+        ] = "all",
+        format: Annotated[
+            FormatChoice, Query(description="form of the answer, as of `mcc_caffe.infer --format`")
+        ] = "ours",
+    ) -> Response:
+        """Return the hands of an image, as `mcc_caffe.infer` writes them."""
+        most_bytes = int(limits.megabytes * 1e6)
+        try:
+            with service.room():
+                body = _read_body(request, most_bytes)
+                content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
+                answer = await service.answer(content, hands, format)
+        except HTTPException:
+            await _discard_body(request, most_bytes)
+            raise
+        except asyncio.TimeoutError:
+            raise HTTPException(
+                408, f"the image did not arrive within {_UPLOAD_SECONDS} seconds"
+            ) from None
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        return Response(answer.content, media_type=answer.media_type)
+
+    @router.get("/health", summary="Tell that the server works, and with what")
+    async def health() -> JSONResponse:
+        """Return the version, the network and the number of requests."""
+        return JSONResponse(
+            {
+                "status": "ok",
+                "version": mcc_caffe.__version__,
+                **service.network._asdict(),
+                "requests": service.requests,
+                "most_requests": limits.requests,
+            }
+        )
+
+    @router.get("/", include_in_schema=False)
+    async def start() -> RedirectResponse:
+        """Lead to the page that describes the routes."""
+        return RedirectResponse(DOCS_PAGE)
+
+    return router
