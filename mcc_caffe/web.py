@@ -2,6 +2,7 @@
 
     python -m mcc_caffe.web                    # the page, at http://127.0.0.1:8000/
     python -m mcc_caffe.web --export site      # the same page as a folder for any web server
+    python -m mcc_caffe.web label photos       # a page to label the hands of a folder's pictures
     python -m mcc_caffe.web serve              # POST /hands for programs: an image in, JSON out
 
 The browser runs the network itself. No picture leaves the machine. For programs `serve` runs the
@@ -9,9 +10,8 @@ network here.
 """
 
 import argparse
-import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mcc_caffe.caffe_io.snapshots import default_weights
@@ -25,9 +25,6 @@ from mcc_caffe.serving.model import make_web_model
 from mcc_caffe.serving.site import export_site
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
-PORT_HELP = f"port to listen at; 0 for any that is free (default: {DEFAULT_PORT})"
-WEIGHTS_HELP = "caffemodel or packed weights (default: as mcc_caffe.infer)"
-VARIANT_HELP = "size of the network (default: mini)"
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,11 +36,27 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--export", type=pathlib.Path, metavar="SITE", help="folder to write the page to"
     )
     pages = parser.add_subparsers(dest="page", metavar="PAGE", title="other pages")
+    _add_label(pages)
     _add_serve(pages)
     options = parser.parse_args(argv)
     if options.page and options.export:
         parser.error(f"--export writes the live page: it goes without {options.page}")
     return options
+
+
+def _add_label(pages: Any) -> None:
+    """Add the options of `label` to the pages that `add_subparsers` returned."""
+    label = pages.add_parser(
+        "label",
+        parents=[command_parser(None, add_help=False)],  # --quiet and its like
+        help="label the hands of a folder's pictures",
+        description="Serves a page to label the hands of a folder's pictures. It starts from the "
+        "net's answers, the least sure first. All that is written lies in FOLDER/mcc-labels; "
+        "`make lmdb` reads FOLDER/mcc-labels/onehand10k and FOLDER/mcc-labels/coco.",
+    )
+    label.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="holds the pictures")
+    _add_address(label, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_network(label, argparse.SUPPRESS, argparse.SUPPRESS)
 
 
 def _add_serve(pages: Any) -> None:
@@ -85,7 +98,7 @@ def _add_network(
         type=pathlib.Path,
         default=weights_default,
         metavar="FILE",
-        help=WEIGHTS_HELP,
+        help="caffemodel or packed weights (default: as mcc_caffe.infer)",
     )
     parser.add_argument(
         "--variant",
@@ -113,7 +126,7 @@ def _add_address(
         "--port",
         type=port_number,
         default=default_port,
-        help=PORT_HELP,
+        help=f"port to listen at; 0 for any that is free (default: {DEFAULT_PORT})",
     )
 
 
@@ -134,14 +147,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{options.export}: {size / 2**20:.1f} MiB, with {weights}")
         return
     try:
-        from mcc_caffe.serving import app, hands_api  # need the extra
+        from mcc_caffe.serving import app, hands_api, label_api, labelling  # need the extra
     except ImportError as error:
         raise UserError(
             f"the web server cannot be imported ({error}): `pip install 'mcc-caffe[web]'`, "
             "or `make setup` in a checkout"
         ) from error
     hosts = app.LOCAL_HOSTS if options.host in app.LOCAL_HOSTS else ("*",)
-    if options.page != "serve":
+    if options.page == "label":
+        if options.host not in app.LOCAL_HOSTS:
+            raise UserError(
+                f"--host {options.host}: the labelling page is for this machine alone, since it "
+                "writes files: leave --host out"
+            )
+        with labelling.open_session(options.folder, weights, options.variant) as session:
+            routers = [label_api.make_label_router(session)]
+            app.serve(app.make_app(routers=routers), options.host, options.port, path="/label/")
+        return
+    if options.page is None:
         model = make_web_model(weights, options.variant)
         app.serve(app.make_app(model, hosts=hosts), options.host, options.port)
         return
@@ -159,33 +182,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with hands_api.HandsService(open_predictor, describe(weights), limits) as service:
         routers = [hands_api.hands_router(service)]
         app.serve(app.make_app(routers=routers, hosts=hosts), options.host, options.port)
-
-
-def _serve_label_page(options: argparse.Namespace) -> None:
-    with _web_extra():
-        from mcc_caffe.serving.app import make_app, serve
-        from mcc_caffe.serving.label_api import make_label_router
-        from mcc_caffe.serving.labelling import open_session
-    if options.host != DEFAULT_HOST or options.export:
-        raise UserError(
-            "the page that labels is for this machine alone: leave --host and --export out"
-        )
-    weights = options.weights or default_weights(options.variant)
-    with open_session(options.folder, weights, variant=options.variant) as session:
-        app = make_app(routers=[make_label_router(session)])
-        serve(app, DEFAULT_HOST, options.port, path="/label/")
-
-
-@contextlib.contextmanager
-def _web_extra() -> Iterator[None]:
-    """Say what to install where an import of the block fails, since the extra is missing."""
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(
-            f"the web server cannot be imported ({error}): `pip install 'mcc-caffe[web]'`, "
-            "or `make setup` in a checkout"
-        ) from error
 
 
 if __name__ == "__main__":

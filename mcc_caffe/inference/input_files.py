@@ -139,7 +139,7 @@ def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None,
     """Return the folder that the pattern names, if it is one, and the pattern's files."""
     path = Path(pattern)
     if path.is_dir():
-        return path, sorted(_files_below(path, passed_over))
+        return path, sorted(files_below(path, passed_over))
     if path.is_file():
         return None, [path]
     if path.exists():
@@ -151,14 +151,23 @@ def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None,
     return None, [file for file in matches if file.is_file()]
 
 
-def _files_below(root: Path, passed_over: PassedOver) -> Iterator[Path]:
-    """Yield the images and videos below a folder."""
+def files_below(
+    root: Path, passed_over: PassedOver, *, leave_out: Path | None = None
+) -> Iterator[Path]:
+    """Yield the images and videos below a folder, results of this program among them.
+
+    Args:
+        root: the folder.
+        passed_over: gets what is left out.
+        leave_out: a folder below `root` that is not looked into, and not counted.
+    """
 
     def note_error(error: OSError) -> None:
         passed_over.add(f"folders that cannot be read ({error.strerror})", str(error.filename))
 
     for name, folder_names, file_names in os.walk(root, onerror=note_error):
         folder = Path(name)
+        folder_names[:] = [child for child in folder_names if folder / child != leave_out]
         for folder_name in list(folder_names):
             if folder_name.startswith("."):
                 passed_over.add("hidden folders", folder_name)

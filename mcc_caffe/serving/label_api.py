@@ -6,15 +6,17 @@
     PUT /label/pictures/KEY          saves labels
 
 An error is an object whose `message` is one line: 404 for a picture that does not exist, 409 where
-another tab has saved, 422 for labels or a picture that cannot be used, 503 where the net is still
-at work, 507 where the labels cannot be written.
+another tab has saved, 503 where the net is still at work, 422 for all else: labels or a picture
+that cannot be used, a file that cannot be written.
 """
+
+from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.hand import NAMES, SKELETON, keypoint_colour
 from mcc_caffe.serving.labelling import (
     Change,
     ConflictError,
@@ -27,3 +29,48 @@ from mcc_caffe.serving.labelling import (
 )
 
 _STATUS_BY_ERROR = {UnknownPictureError: 404, ConflictError: 409, NotReadyError: 503}
+
+
+def make_label_router(session: LabelSession) -> APIRouter:
+    """Make the router of the labelling page.
+
+    Args:
+        session: The labels that the page shows and changes.
+    """
+    router = APIRouter(prefix="/label/pictures", tags=["labels"])
+
+    def answer(action: Callable[[], BaseModel]) -> Response:
+        """Return the outcome of an action as JSON, or the error that it raises."""
+        try:
+            return Response(action().model_dump_json(), media_type="application/json")
+        except UserError as error:
+            return _error(error)
+
+    @router.get("", response_model=Overview)
+    def overview() -> Response:
+        return answer(session.overview)
+
+    @router.get("/{key}", response_model=OpenPicture)
+    def open_picture(key: str) -> Response:
+        return answer(lambda: session.open_picture(key))
+
+    @router.get("/{key}/image", response_class=Response)
+    def image(key: str) -> Response:
+        try:
+            return Response(session.picture_jpeg(key), media_type="image/jpeg")
+        except UserError as error:
+            return _error(error)
+
+    @router.put("/{key}", response_model=Saved)
+    def save(key: str, change: Change) -> Response:
+        return answer(lambda: session.save(key, change))
+
+    return router
+
+
+def _error(error: UserError) -> Response:
+    """Return the answer that an error gives."""
+    status = next(
+        (status for kind, status in _STATUS_BY_ERROR.items() if isinstance(error, kind)), 422
+    )
+    return JSONResponse({"message": str(error)}, status)

@@ -118,11 +118,13 @@ class Change(BaseModel):
 
     Attributes:
         revision: The one that the change starts from.
+        digest: The picture's that the person saw.
         token: Names this change; the same change sent again has the same token.
         labels: All labels, as they are after the change.
     """
 
     revision: int
+    digest: str
     token: str
     labels: Labels
 
@@ -151,7 +153,7 @@ class LabelSession:
         listed: FolderPictures,
         files: LabelFiles,
         weights: Path,
-        **predictor_options: object,
+        variant: str,
     ):
         """Read what is labelled already, write the data sets anew, and start the net.
 
@@ -160,7 +162,7 @@ class LabelSession:
             listed: Its pictures.
             files: Keep the labels.
             weights: A caffemodel or packed weights.
-            **predictor_options: Further options of `HandPredictor`.
+            variant: The size of the network.
 
         Raises:
             UserError: A file cannot be written, or the net not be opened.
@@ -175,7 +177,7 @@ class LabelSession:
         self._load()
         self._jpeg = functools.lru_cache(_KEPT_JPEGS)(_make_jpeg)
         self._answers = NetAnswers(
-            files, listed.pictures, weights, self._compare_with_file, **predictor_options
+            files, listed.pictures, weights, variant, self._compare_with_file
         )
 
     def _load(self) -> None:
@@ -266,6 +268,10 @@ class LabelSession:
         """
         picture = self._picture(key)
         answer = self._wait_for_answer(picture)
+        if change.digest != answer.digest:
+            raise ConflictError(
+                f"the file of {picture.name} has changed since the page showed it: load it again"
+            )
         change.labels.check_size(answer.width, answer.height)
         labels, note = change.labels, ""
         if labels.status == "done" and (note := labels.find_gap()):
@@ -282,7 +288,7 @@ class LabelSession:
                 )
             split = before.split if before else None
             if labels.status == "done" and split is None:
-                split = self._choose_split(key)
+                split = self._choose_split()
             saved = SavedLabels(
                 name=picture.name,
                 digest=answer.digest,
@@ -322,7 +328,7 @@ class LabelSession:
             raise NotReadyError(f"the net is still at work on {picture.name}: try again")
         return answer
 
-    def _choose_split(self, key: str) -> Split:
+    def _choose_split(self) -> Split:
         counts = self._export.split_counts()
         return choose_split(counts["Test"], counts["Train"] + counts["Test"])
 
@@ -373,15 +379,13 @@ def _make_jpeg(path: Path, _changed: int) -> bytes:
 
 
 @contextlib.contextmanager
-def open_session(
-    folder: Path, weights: Path, **predictor_options: object
-) -> Iterator[LabelSession]:
+def open_session(folder: Path, weights: Path, variant: str = "mini") -> Iterator[LabelSession]:
     """Open a folder for labelling; no other process can open it meanwhile.
 
     Args:
         folder: The folder of the pictures.
         weights: A caffemodel or packed weights.
-        **predictor_options: Further options of `HandPredictor`.
+        variant: The size of the network.
 
     Yields:
         The session.
@@ -394,7 +398,7 @@ def open_session(
     listed = list_pictures(folder)
     files = LabelFiles(folder)
     with locked(folder / LABELS_FOLDER, "labels its pictures"):
-        session = LabelSession(folder, listed, files, weights, **predictor_options)
+        session = LabelSession(folder, listed, files, weights, variant)
         try:
             yield session
         finally:

@@ -5,9 +5,11 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.predictor import HandPose, HandPredictor
@@ -24,6 +26,13 @@ _METHOD = f"looks {LOOKS}, mask 1"
 _log = logging.getLogger(__name__)
 
 
+class _Stamp(NamedTuple):
+    """By what a changed file is known."""
+
+    file_bytes: int
+    mtime_ns: int
+
+
 class NetAnswers:
     """Computes the net's answer to every picture, those that are asked for first.
 
@@ -37,8 +46,8 @@ class NetAnswers:
         files: LabelFiles,
         pictures: Sequence[Picture],
         weights: Path,
+        variant: str,
         on_answer: Callable[[Picture, Answer], None],
-        **predictor_options: object,
     ):
         """Open the net, and begin.
 
@@ -46,20 +55,23 @@ class NetAnswers:
             files: Keep the answers.
             pictures: The pictures, in the order in which they are looked at.
             weights: A caffemodel or packed weights.
+            variant: The size of the network.
             on_answer: Is called in the thread with each answer, before others get it.
-            **predictor_options: Further options of `HandPredictor`.
 
         Raises:
             UserError: The net cannot be opened, or finds no keypoints.
         """
         self.faults: dict[str, str] = {}
         self.scores: dict[str, float] = {}
+        self._stamps: dict[str, _Stamp] = {}  # of the files that the answers are about
         self._files, self._on_answer = files, on_answer
         self._waiting = {picture.key: picture for picture in pictures}
         self._changed = threading.Condition()
         self._is_closed = False
         self._net = f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}, {_METHOD}"
-        self._predictor = HandPredictor(weights, looks=LOOKS, **predictor_options)  # type: ignore[arg-type]
+        self._predictor = HandPredictor(
+            weights, variant, prototxt=find_deploy_net(weights, variant), looks=LOOKS
+        )
         if not self._predictor.engine.has_pose:
             raise UserError(f"{weights} has no pose stage: give weights of a net that has one")
         self._thread = threading.Thread(target=self._run, name="net answers", daemon=True)
@@ -79,9 +91,10 @@ class NetAnswers:
             UserError: The picture cannot be read.
         """
         with self._changed:
-            if picture.key in self._waiting:  # the first in the dictionary is next
-                waiting = {picture.key: picture, **self._waiting}
-                self._waiting = waiting
+            if self._stamps.get(picture.key) != _stamp(picture.path):
+                self._forget(picture.key)
+                self._waiting = {picture.key: picture, **self._waiting}  # the first one is next
+                self._changed.notify_all()
             self._changed.wait_for(
                 lambda: picture.key in self.scores or picture.key in self.faults, seconds
             )
@@ -95,17 +108,23 @@ class NetAnswers:
         """End the thread, after the picture that it works on."""
         with self._changed:
             self._is_closed = True
+            self._changed.notify_all()
         self._thread.join()
+
+    def _forget(self, key: str) -> None:
+        self.scores.pop(key, None)
+        self.faults.pop(key, None)
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                if self._is_closed or not self._waiting:
+                self._changed.wait_for(lambda: self._is_closed or self._waiting)
+                if self._is_closed:
                     return
                 picture = next(iter(self._waiting.values()))
-            score, fault = 0.0, ""
+            stamp, score, fault = _stamp(picture.path), 0.0, ""
             try:
-                answer = self._known_answer(picture) or self._compute(picture)
+                answer = self._known_answer(picture, stamp) or self._compute(picture, stamp)
                 self._on_answer(picture, answer)
                 score = answer.score
             except UserError as error:
@@ -114,38 +133,37 @@ class NetAnswers:
                 _log.exception("%s", picture.name)
                 fault = f"{picture.name}: {error or type(error).__name__}"
             with self._changed:
-                del self._waiting[picture.key]
+                self._waiting.pop(picture.key, None)
+                self._forget(picture.key)
+                self._stamps[picture.key] = stamp
                 if fault:
                     self.faults[picture.key] = fault
                 else:
                     self.scores[picture.key] = score
                 self._changed.notify_all()
 
-    def _known_answer(self, picture: Picture) -> Answer | None:
+    def _known_answer(self, picture: Picture, stamp: _Stamp) -> Answer | None:
         """Return the kept answer, if it is this net's to this file."""
         try:
             answer = self._files.read(ANSWERS, picture.key, Answer)
-            status = picture.path.stat()
-        except (UserError, OSError):
-            return None  # `_compute` says what is wrong with the picture
+        except UserError:  # it is damaged, and computed anew
+            return None
         if answer is None or answer.net != self._net:
             return None
-        is_same = (answer.file_bytes, answer.file_mtime_ns) == (status.st_size, status.st_mtime_ns)
-        return answer if is_same else None
+        return answer if (answer.file_bytes, answer.file_mtime_ns) == stamp else None
 
-    def _compute(self, picture: Picture) -> Answer:
+    def _compute(self, picture: Picture, stamp: _Stamp) -> Answer:
         """Look at a picture and keep the answer; UserError where it cannot be read."""
         image = read_image(picture.path)
         try:
-            status = picture.path.stat()  # before the content, so that a later change is seen
             digest = hashlib.sha256(picture.path.read_bytes()).hexdigest()
         except OSError as error:
             raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
         pose = self._predictor.predict(image)
         answer = Answer(
             net=self._net,
-            file_bytes=status.st_size,
-            file_mtime_ns=status.st_mtime_ns,
+            file_bytes=stamp.file_bytes,
+            file_mtime_ns=stamp.mtime_ns,
             digest=digest,
             width=image.shape[1],
             height=image.shape[0],
@@ -154,6 +172,15 @@ class NetAnswers:
         )
         self._files.write(ANSWERS, picture.key, answer)
         return answer
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Return by what a changed file is known; zeros for a file that cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _Stamp(0, 0)
+    return _Stamp(status.st_size, status.st_mtime_ns)
 
 
 def first_labels(image: np.ndarray, pose: HandPose) -> Labels:

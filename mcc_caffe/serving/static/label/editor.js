@@ -1,0 +1,176 @@
+/**
+ * The picture that is open: its labels, their history, the chosen point and tool, and the view.
+ *
+ * Events: "change" when the labels have changed and are to be saved; "view" when something is to be
+ * drawn anew, which is also the case after a change.
+ */
+
+import { KEYPOINT_COUNT } from "../shared/hand.js";
+import { History } from "./history.js";
+import { insidePicture, withMissing, withPoint } from "./labels.js";
+import { MaskLayer } from "./mask_layer.js";
+import { View } from "./view.js";
+
+export class Editor extends EventTarget {
+  view = new View();
+  /** The picture as the server described it; null where none is open. */
+  picture = null;
+  image = null;
+  mask = null;
+  tool = "points";
+  /** The index of the chosen point. */
+  selected = 0;
+  /** The brush's width in the picture's pixels, and where it is or null. */
+  brushDiameter = 24;
+  brushPlace = null;
+  showsMask = true;
+  showsPoints = true;
+  #history = null;
+  #moved = null; // labels of a point that is being dragged
+
+  /** The labels as they are shown. */
+  get labels() {
+    return this.#moved ?? this.#history.current;
+  }
+
+  get canUndo() {
+    return Boolean(this.#history?.canUndo);
+  }
+
+  get canRedo() {
+    return Boolean(this.#history?.canRedo);
+  }
+
+  /**
+   * Open a picture.
+   *
+   * @param {object} picture - as the server describes it.
+   * @param {ImageBitmap} image - its pixels.
+   * @param {object} labels - those that it has.
+   */
+  open(picture, image, labels) {
+    this.image?.close();
+    const isSame = this.picture?.key === picture.key;
+    [this.picture, this.image] = [picture, image];
+    this.mask = new MaskLayer(picture);
+    this.mask.setRuns(labels.runs);
+    this.#history = new History(labels);
+    this.#moved = null;
+    if (isSame) return this.#tell("view");
+    this.brushPlace = null;
+    this.view.show(picture);
+    return this.#tell("view");
+  }
+
+  /** Close the picture. */
+  close() {
+    this.picture = null;
+    this.#tell("view");
+  }
+
+  choose(index) {
+    this.selected = (index + KEYPOINT_COUNT) % KEYPOINT_COUNT;
+    this.#tell("view");
+  }
+
+  setTool(tool) {
+    this.tool = tool;
+    this.brushPlace ??= this.picture && [this.picture.width / 2, this.picture.height / 2];
+    this.#tell("view");
+  }
+
+  /** Show the chosen point at (x, y) while it is dragged; `endMove` makes it a change. */
+  movePoint(x, y) {
+    const place = insidePicture(x, y, this.picture);
+    this.#moved = withPoint(this.#history.current, this.selected, ...place);
+    this.#tell("view");
+  }
+
+  endMove() {
+    const labels = this.#moved;
+    this.#moved = null;
+    if (labels) this.#change(labels);
+  }
+
+  /** Move the chosen point by some pixels. Steps that follow each other are undone together. */
+  stepPoint(x, y) {
+    const point = this.labels.points[this.selected];
+    const place = insidePicture(point.x + x, point.y + y, this.picture);
+    this.#change(withPoint(this.labels, this.selected, ...place), `step ${this.selected}`);
+  }
+
+  toggleMissing() {
+    const { missing } = this.labels.points[this.selected];
+    this.#change(withMissing(this.labels, this.selected, !missing));
+  }
+
+  /** Paint or erase on the way of the brush from its last place; `endStroke` makes it a change. */
+  strokeTo(x, y, isNew) {
+    const from = isNew || !this.brushPlace ? [x, y] : this.brushPlace;
+    this.brushPlace = [x, y];
+    this.mask.stroke(from, [x, y], this.brushDiameter, this.tool === "brush" ? 1 : 0);
+    this.#tell("view");
+  }
+
+  endStroke() {
+    this.#change({ ...this.labels, runs: this.mask.runs() });
+  }
+
+  /** Take back what is being dragged or painted, as when a second finger comes down. */
+  cancel() {
+    this.#moved = null;
+    this.mask.setRuns(this.labels.runs);
+    this.#tell("view");
+  }
+
+  /** Move the brush without painting. */
+  placeBrush(x, y) {
+    this.brushPlace = insidePicture(x, y, this.picture);
+    this.#tell("view");
+  }
+
+  setStatus(status) {
+    if (this.labels.status !== status) this.#change({ ...this.labels, status });
+  }
+
+  /** Show the status that the server has saved instead of the one that was sent. */
+  correctStatus(status) {
+    this.#history.replace({ ...this.#history.current, status });
+    this.#tell("view");
+  }
+
+  /** Start again from the net's answer; this can be undone. */
+  restart() {
+    this.#change({ ...this.picture.first_labels });
+    this.mask.setRuns(this.labels.runs);
+    this.#tell("view");
+  }
+
+  undo() {
+    this.#travel(() => this.#history.undo());
+  }
+
+  redo() {
+    this.#travel(() => this.#history.redo());
+  }
+
+  #travel(step) {
+    this.#moved = null;
+    const before = this.#history.current;
+    step();
+    if (this.#history.current === before) return;
+    if (this.labels.runs !== before.runs) this.mask.setRuns(this.labels.runs);
+    this.#tell("change");
+    this.#tell("view");
+  }
+
+  #change(labels, kind = null) {
+    this.#history.push(labels, kind);
+    this.#tell("change");
+    this.#tell("view");
+  }
+
+  #tell(type) {
+    this.dispatchEvent(new Event(type));
+  }
+}

@@ -1,0 +1,63 @@
+/** What was changed, so that it can be undone and done again. */
+
+const MERGED_MILLISECONDS = 1000;
+const LONGEST = 500; // changes that are kept
+
+/** A list of states, of which one is current. */
+export class History {
+  #states;
+  #index = 0;
+  #lastKind = null;
+  #lastTime = 0;
+
+  /** @param {object} state - the first one. */
+  constructor(state) {
+    this.#states = [state];
+  }
+
+  get current() {
+    return this.#states[this.#index];
+  }
+
+  get canUndo() {
+    return this.#index > 0;
+  }
+
+  get canRedo() {
+    return this.#index < this.#states.length - 1;
+  }
+
+  /**
+   * Make a state the current one; what was undone is forgotten.
+   *
+   * @param {object} state
+   * @param {string | null} kind - changes of one kind that follow each other within a second are
+   *     one, such as steps of a point by the arrow keys; null for a change of its own.
+   */
+  push(state, kind = null) {
+    const now = performance.now();
+    const isMerged =
+      kind !== null && kind === this.#lastKind && now - this.#lastTime < MERGED_MILLISECONDS;
+    this.#states.length = this.#index + 1;
+    if (isMerged && this.#index > 0) this.#states.pop();
+    this.#states.push(state);
+    if (this.#states.length > LONGEST) this.#states.shift();
+    this.#index = this.#states.length - 1;
+    [this.#lastKind, this.#lastTime] = [kind, now];
+  }
+
+  /** Replace the current state, which is no change of the person's. */
+  replace(state) {
+    this.#states[this.#index] = state;
+  }
+
+  undo() {
+    if (this.canUndo) this.#index -= 1;
+    this.#lastKind = null;
+  }
+
+  redo() {
+    if (this.canRedo) this.#index += 1;
+    this.#lastKind = null;
+  }
+}

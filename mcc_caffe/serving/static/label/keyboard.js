@@ -1,0 +1,78 @@
+/** The keys of the page. They act where no field has the focus and no dialog is open. */
+
+const STEP = 1; // pixels of the picture
+const LONG_STEP = 10;
+const ZOOM = 1.25;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {import("./editor.js").Editor} editor
+ * @param {Record<string, () => void>} actions - of keys that do more than change the editor:
+ *     next, previous, done, none, redraw.
+ */
+export function listenToKeys(canvas, editor, actions) {
+  const keys = {
+    ".": () => editor.choose(editor.selected + 1),
+    ",": () => editor.choose(editor.selected - 1),
+    m: () => editor.toggleMissing(),
+    v: () => editor.setTool("points"),
+    b: () => editor.setTool("brush"),
+    e: () => editor.setTool("eraser"),
+    "+": () => zoom(ZOOM),
+    "=": () => zoom(ZOOM),
+    "-": () => zoom(1 / ZOOM),
+    0: () => {
+      editor.view.fit();
+      actions.redraw();
+    },
+    n: actions.next,
+    p: actions.previous,
+    x: actions.none,
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (!editor.picture || event.altKey || isElsewhere(event.target)) return;
+    const action = event.ctrlKey || event.metaKey ? withControl(event) : plain(event);
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+
+  function withControl(event) {
+    const key = event.key.toLowerCase();
+    if (key === "z") return () => (event.shiftKey ? editor.redo() : editor.undo());
+    return key === "y" ? () => editor.redo() : null;
+  }
+
+  function plain(event) {
+    if (event.key in ARROWS) {
+      const length = event.shiftKey ? LONG_STEP : STEP;
+      const [x, y] = ARROWS[event.key];
+      return () => step(x * length, y * length);
+    }
+    if (event.key === " " && event.target === canvas && editor.tool !== "points") return dab;
+    // On a button, Enter and the space bar press it.
+    if (event.key === "Enter") return event.target instanceof HTMLButtonElement ? null : actions.done;
+    return keys[event.key.toLowerCase()];
+  }
+
+  function step(x, y) {
+    if (editor.tool === "points") editor.stepPoint(x, y);
+    else editor.placeBrush(editor.brushPlace[0] + x, editor.brushPlace[1] + y);
+  }
+
+  function dab() {
+    editor.strokeTo(...editor.brushPlace, true);
+    editor.endStroke();
+  }
+
+  function zoom(factor) {
+    editor.view.zoom(factor);
+    actions.redraw();
+  }
+}
+
+function isElsewhere(target) {
+  return target.closest("input, select, textarea, dialog, summary") !== null;
+}

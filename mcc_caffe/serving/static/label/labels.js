@@ -1,0 +1,45 @@
+/**
+ * The labels of a picture, as the server has them: {status, points, runs}. They are never changed;
+ * each function returns new ones.
+ */
+
+import { FINGERS, NAMES } from "../shared/hand.js";
+
+const JOINTS = { 1: "base", 2: "second joint", 3: "third joint", 4: "tip" };
+
+/** Return the labels with a point at another position; it is then no longer missing. */
+export function withPoint(labels, index, x, y) {
+  return replacePoint(labels, index, { x, y, missing: false });
+}
+
+/** Return the labels with a point marked as missing, or as not missing. */
+export function withMissing(labels, index, missing) {
+  return replacePoint(labels, index, { ...labels.points[index], missing });
+}
+
+function replacePoint(labels, index, point) {
+  return { ...labels, points: labels.points.map((old, k) => (k === index ? point : old)) };
+}
+
+/** Return the position nearest to (x, y) that lies in a picture, rounded to hundredths. */
+export function insidePicture(x, y, { width, height }) {
+  const limit = (value, last) => Math.round(100 * Math.min(Math.max(value, 0), last)) / 100;
+  return [limit(x, width - 1), limit(y, height - 1)];
+}
+
+/** Say what keeps labels from being complete, as the server does; "" where nothing does. */
+export function findGap(labels) {
+  if (labels.points.every((point) => point.missing)) {
+    return "All 21 points are missing: place at least one, or choose No hand.";
+  }
+  if (!labels.runs.some((run, index) => index % 2 === 1 && run > 0)) {
+    return "The mask is empty: paint the hand with the brush.";
+  }
+  return "";
+}
+
+/** Return a point's name in words, such as "thumb, tip". */
+export function pointName(index) {
+  const [finger, joint] = NAMES[index].split("_");
+  return FINGERS.includes(finger) ? `${finger}, ${JOINTS[joint]}` : finger;
+}

@@ -1,0 +1,251 @@
+/** Puts the labelling page together: opens pictures, saves changes, and shows both. */
+
+import { Editor } from "./editor.js";
+import { listenToKeys } from "./keyboard.js";
+import { findGap, pointName } from "./labels.js";
+import { paint } from "./painter.js";
+import { makePicturesPanel } from "./pictures_panel.js";
+import { listenToPointer } from "./pointer.js";
+import { describePoint, makePointsPanel } from "./points_panel.js";
+import { Saver } from "./saver.js";
+import { loadImage, loadOverview, loadPicture } from "./server.js";
+
+const REFRESH_BUSY = 1000; // milliseconds between looks at the list while the net is at work
+const REFRESH_IDLE = 10000;
+const RETRY = 1000; // after which a picture is asked for again that is not ready
+const NOT_READY = 503;
+const SAVED_WORDS = { saved: "Saved", saving: "Saving…", failed: "Not saved" };
+
+const STATUS_WORDS = { open: "", done: "done", none: "not to be labelled" };
+
+const part = (id) => document.getElementById(id);
+const canvas = part("picture");
+const editor = new Editor();
+const saver = new Saver();
+let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
+let wantedKey = null; // of the picture that is open or being opened
+let isDrawn = false;
+let spoken = ""; // what was last said of the chosen point
+
+const showPoints = makePointsPanel(part("points"), part("missing"), editor);
+const showPictures = makePicturesPanel(
+  { list: part("pictures"), progress: part("progress"), passedOver: part("passed-over") },
+  open,
+);
+
+/** Draw the canvas and the panels before the next frame. */
+function redraw() {
+  if (isDrawn) return;
+  isDrawn = true;
+  requestAnimationFrame(() => {
+    isDrawn = false;
+    paint(canvas, editor);
+  });
+}
+
+function say(text) {
+  part("message").textContent = text;
+}
+
+/** Open a picture; `isReload` keeps the view and says so. */
+async function open(key, isReload = false) {
+  if (key === editor.picture?.key && !isReload) return;
+  wantedKey = key;
+  try {
+    const picture = await loadPicture(key);
+    const image = await loadImage(picture);
+    if (wantedKey !== key) return image.close(); // another one was asked for meanwhile
+    const unsaved = saver.pending(key);
+    if (!unsaved) saver.setRevision(key, picture.revision);
+    editor.open(picture, image, unsaved ?? picture.labels);
+    history.replaceState(null, "", `#${key}`);
+    say(isReload ? "Loaded again: these are the labels of the other tab." : "");
+  } catch (error) {
+    if (wantedKey !== key) return;
+    say(error.message);
+    if (error.status === NOT_READY) setTimeout(() => wantedKey === key && open(key), RETRY);
+    else if (editor.picture) wantedKey = editor.picture.key;
+  }
+  showEverything();
+}
+
+/** Open the picture `step` further in the list. */
+function turn(step) {
+  const { pictures } = overview;
+  if (!pictures.length) return;
+  const index = pictures.findIndex((picture) => picture.key === wantedKey);
+  open(pictures[(index + step + pictures.length) % pictures.length].key);
+}
+
+/** Give the open picture a status and open the next one that is still to be labelled. */
+function finish(status) {
+  if (!editor.picture) return;
+  const gap = status === "done" ? findGap(editor.labels) : "";
+  if (gap) return say(gap);
+  editor.setStatus(status);
+  const { pictures } = overview;
+  const index = pictures.findIndex((picture) => picture.key === editor.picture.key);
+  const others = [...pictures.slice(index + 1), ...pictures.slice(0, Math.max(index, 0))];
+  const next = others.find((picture) => picture.status === "open");
+  if (next) return open(next.key);
+  return say("That was the last picture: all are done.");
+}
+
+/** Load the list of pictures, and the open picture where another tab has changed it. */
+async function refresh() {
+  try {
+    overview = await loadOverview();
+    document.title = `Label hands: ${overview.folder}`;
+    part("name").title = overview.folder;
+    const { pictures } = overview;
+    if (!wantedKey && pictures.length) {
+      const asked = pictures.find((picture) => `#${picture.key}` === location.hash);
+      const first = asked ?? pictures.find((picture) => picture.status === "open") ?? pictures[0];
+      if (first.score !== null || asked) open(first.key);
+      else say("The net looks at the first picture.");
+    }
+    const key = editor.picture?.key;
+    const state = pictures.find((picture) => picture.key === key);
+    if (state && !saver.has(key) && state.revision > saver.revision(key)) open(key, true);
+  } catch (error) {
+    if (saver.state === "saved") say(error.message);
+  }
+  showEverything();
+  const isBusy = overview.pictures.some((picture) => picture.score === null);
+  setTimeout(refresh, isBusy || !wantedKey ? REFRESH_BUSY : REFRESH_IDLE);
+}
+
+function showEverything() {
+  redraw();
+  showPoints();
+  showPictures(overview, editor.picture?.key ?? null);
+  const { picture } = editor;
+  const index = overview.pictures.findIndex(({ key }) => key === picture?.key);
+  const place = `${index + 1} of ${overview.pictures.length}`;
+  part("name").textContent = picture
+    ? [`${picture.name} (${place})`, STATUS_WORDS[editor.labels.status]].filter(Boolean).join(", ")
+    : "";
+  part("undo").disabled = !editor.canUndo;
+  part("redo").disabled = !editor.canRedo;
+  for (const id of ["done", "none", "restart"]) part(id).disabled = !picture;
+  part("width").value = editor.brushDiameter;
+  for (const button of document.querySelectorAll("[data-tool]")) {
+    button.ariaPressed = String(button.dataset.tool === editor.tool);
+  }
+  const saved = part("saved");
+  saved.dataset.state = saver.state;
+  const words = [SAVED_WORDS[saver.state], saver.problem].filter(Boolean).join(": ");
+  if (saved.textContent !== words) saved.textContent = words;
+}
+
+/** Tell a screen reader where the chosen point is, where that has changed. */
+function speakPoint() {
+  const text = `${pointName(editor.selected)}: ${describePoint(editor, editor.selected)}`;
+  if (text !== spoken) say(text);
+  spoken = text;
+}
+
+function listen() {
+  const onClick = (id, action) => part(id).addEventListener("click", action);
+  const zoom = (factor) => {
+    editor.view.zoom(factor);
+    redraw();
+  };
+  const actions = {
+    next: () => turn(1),
+    previous: () => turn(-1),
+    done: () => finish("done"),
+    none: () => finish("none"),
+    redraw,
+  };
+  for (const id of ["next", "previous", "done", "none"]) onClick(id, actions[id]);
+  onClick("undo", () => editor.undo());
+  onClick("redo", () => editor.redo());
+  onClick("restart", () => editor.restart());
+  onClick("zoom-in", () => zoom(1.25));
+  onClick("zoom-out", () => zoom(0.8));
+  onClick("fit", () => {
+    editor.view.fit();
+    redraw();
+  });
+  for (const button of document.querySelectorAll("[data-tool]")) {
+    button.addEventListener("click", () => editor.setTool(button.dataset.tool));
+  }
+  part("width").addEventListener("input", (event) => {
+    editor.brushDiameter = Number(event.target.value);
+    redraw();
+  });
+  for (const [id, field] of [
+    ["show-mask", "showsMask"],
+    ["show-points", "showsPoints"],
+  ]) {
+    part(id).addEventListener("change", (event) => {
+      editor[field] = event.target.checked;
+      redraw();
+    });
+  }
+  listenToPointer(canvas, editor, redraw);
+  listenToKeys(canvas, editor, actions);
+  new ResizeObserver(() => {
+    const density = window.devicePixelRatio;
+    canvas.width = Math.round(canvas.clientWidth * density);
+    canvas.height = Math.round(canvas.clientHeight * density);
+    editor.view.resize(canvas.clientWidth, canvas.clientHeight);
+    redraw();
+  }).observe(canvas);
+  window.addEventListener("beforeunload", (event) => {
+    if (!saver.isIdle) event.preventDefault();
+  });
+}
+
+function listenToChanges() {
+  editor.addEventListener("change", () => {
+    saver.put(editor.picture.key, editor.picture.digest, editor.labels);
+    speakPoint();
+  });
+  editor.addEventListener("view", showEverything);
+  saver.addEventListener("state", showEverything);
+  saver.addEventListener("saved", ({ detail: { key, revision, status, note, labels } }) => {
+    const state = overview.pictures.find((picture) => picture.key === key);
+    if (state) Object.assign(state, { revision, status });
+    if (note) say(`Saved, but not done: ${note}.`);
+    const isOpen = key === editor.picture?.key && !saver.has(key);
+    if (isOpen && status !== labels.status) editor.correctStatus(status);
+    refreshCounts();
+  });
+  saver.addEventListener("refused", ({ detail: { message } }) => say(message));
+  saver.addEventListener("conflict", ({ detail: { key, message } }) => {
+    part("conflict-message").textContent = message;
+    part("load-theirs").onclick = () => settle(key, false);
+    part("keep-mine").onclick = () => settle(key, true);
+    part("conflict").showModal();
+  });
+  part("conflict").addEventListener("cancel", (event) => event.preventDefault());
+}
+
+/** End a conflict between this tab's labels of a picture and those of another tab. */
+async function settle(key, keepsMine) {
+  try {
+    if (keepsMine) saver.keepMine(key, await loadPicture(key));
+    else saver.drop(key);
+    part("conflict").close();
+    if (key === editor.picture?.key) await open(key, true);
+    if (keepsMine) say("Your labels were kept.");
+  } catch (error) {
+    part("conflict-message").textContent = error.message;
+  }
+}
+
+/** Ask for the numbers of pictures that are done. */
+async function refreshCounts() {
+  try {
+    overview.splits = (await loadOverview()).splits;
+    showEverything();
+  } catch {
+    // the next refresh says what is wrong
+  }
+}
+
+listen();
+listenToChanges();
+refresh();

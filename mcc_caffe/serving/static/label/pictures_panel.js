@@ -1,0 +1,59 @@
+/** The list of the folder's pictures, the one of which the net is least sure first. */
+
+const STATUS = { done: "✓ done", none: "– not to be labelled", open: "" };
+
+/**
+ * @param {{list: HTMLElement, progress: HTMLElement, passedOver: HTMLElement}} parts
+ * @param {(key: string) => void} open - opens a picture.
+ * @returns {(overview: object, openKey: string | null) => void} shows an overview of the server's.
+ */
+export function makePicturesPanel({ list, progress, passedOver }, open) {
+  const buttons = new Map(); // {key: button}
+
+  return ({ pictures, unreadable, passed_over: others, splits }, openKey) => {
+    const items = pictures.map((picture) => {
+      const button = buttons.get(picture.key) ?? makeButton(picture.key);
+      button.textContent = [picture.name, describe(picture)].filter(Boolean).join(": ");
+      const isOpen = picture.key === openKey;
+      if (isOpen && button.ariaCurrent !== "true") button.scrollIntoView?.({ block: "nearest" });
+      button.ariaCurrent = String(isOpen);
+      button.ariaPressed = String(isOpen);
+      return button.parentElement;
+    });
+    if (!isEqual(items, [...list.children])) list.replaceChildren(...items);
+    const looked = pictures.filter((picture) => picture.score !== null).length;
+    const done = pictures.filter((picture) => picture.status === "done").length;
+    progress.textContent = [
+      `${done} of ${pictures.length} done (${splits.Train} to train, ${splits.Test} to test).`,
+      looked < pictures.length ? `The net has looked at ${looked}.` : "",
+    ].join(" ");
+    const reasons = unreadable.map(({ name, fault }) => `${name}: ${fault}`);
+    if (others) reasons.push(`Passed over: ${others}`);
+    passedOver.replaceChildren(...reasons.map(makeParagraph));
+  };
+
+  function makeButton(key) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.addEventListener("click", () => open(key));
+    document.createElement("li").append(button);
+    buttons.set(key, button);
+    return button;
+  }
+}
+
+function describe({ status, score, revision }) {
+  if (status !== "open") return STATUS[status];
+  const sure = score === null ? "" : `${Math.round(100 * score)} % sure`;
+  return revision ? `begun, ${sure}` : sure;
+}
+
+function makeParagraph(text) {
+  const paragraph = document.createElement("p");
+  paragraph.textContent = text;
+  return paragraph;
+}
+
+function isEqual(first, second) {
+  return first.length === second.length && first.every((item, index) => item === second[index]);
+}

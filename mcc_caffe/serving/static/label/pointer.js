@@ -1,0 +1,129 @@
+/**
+ * Mouse, pen and fingers on the canvas.
+ *
+ * One pointer drags a point, paints, or moves the picture where no point is near; two fingers, the
+ * middle button or the wheel zoom and move the picture in every tool.
+ */
+
+const REACH = { mouse: 14, pen: 18, touch: 30 }; // CSS pixels within which a point is grabbed
+const WHEEL_SPEED = 0.0015;
+const MIDDLE_BUTTON = 1;
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {import("./editor.js").Editor} editor
+ * @param {() => void} redraw - draws the canvas anew.
+ */
+export function listenToPointer(canvas, editor, redraw) {
+  const pointers = new Map(); // {id: [x, y] on the canvas}
+  let action = null; // "point", "stroke", "pan" or "pinch"
+  let offset = [0, 0]; // from the pointer to the grabbed point, in the picture's pixels
+
+  canvas.addEventListener("pointerdown", (event) => {
+    if (!editor.picture || pointers.size === 2) return;
+    canvas.focus({ preventScroll: true });
+    capture(canvas, event.pointerId);
+    const place = placeOf(event);
+    pointers.set(event.pointerId, place);
+    if (pointers.size === 2) {
+      if (action === "point" || action === "stroke") editor.cancel();
+      action = "pinch";
+    } else {
+      action = begin(event, place);
+    }
+    event.preventDefault();
+  });
+
+  canvas.addEventListener("pointermove", (event) => {
+    if (!editor.picture) return;
+    const place = placeOf(event);
+    const before = pointers.get(event.pointerId);
+    if (!before) {
+      if (editor.tool !== "points") editor.placeBrush(...editor.view.toPicture(...place));
+      return;
+    }
+    if (action === "pinch") pinch(event.pointerId, before, place);
+    else if (action === "pan") editor.view.pan(place[0] - before[0], place[1] - before[1]);
+    pointers.set(event.pointerId, place);
+    const [x, y] = editor.view.toPicture(...place);
+    if (action === "point") editor.movePoint(x + offset[0], y + offset[1]);
+    else if (action === "stroke") editor.strokeTo(x, y, false);
+    redraw();
+  });
+
+  for (const type of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(type, (event) => {
+      if (!pointers.delete(event.pointerId)) return;
+      if (action === "point") editor.endMove();
+      if (action === "stroke") editor.endStroke();
+      action = pointers.size ? "pan" : null;
+    });
+  }
+
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
+      editor.view.zoom(Math.exp(-event.deltaY * lines * WHEEL_SPEED), ...placeOf(event));
+      redraw();
+    },
+    { passive: false },
+  );
+
+  /** Return what a pointer that has come down does from now on. */
+  function begin(event, place) {
+    if (event.button === MIDDLE_BUTTON) return "pan";
+    const [x, y] = editor.view.toPicture(...place);
+    if (editor.tool !== "points") {
+      editor.strokeTo(x, y, true);
+      return "stroke";
+    }
+    const index = nearestPoint(editor, place, REACH[event.pointerType] ?? REACH.mouse);
+    if (index === null) return "pan";
+    editor.choose(index);
+    const point = editor.labels.points[index];
+    offset = [point.x - x, point.y - y];
+    return "point";
+  }
+
+  /** Zoom and move the picture by two fingers, of which one has moved. */
+  function pinch(id, before, place) {
+    const [, other] = [...pointers].find(([otherId]) => otherId !== id);
+    const middle = (point) => [(point[0] + other[0]) / 2, (point[1] + other[1]) / 2];
+    const distance = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]) || 1;
+    const [from, to] = [middle(before), middle(place)];
+    editor.view.zoom(distance(place) / distance(before), ...from);
+    editor.view.pan(to[0] - from[0], to[1] - from[1]);
+  }
+}
+
+/** Return the index of the point nearest to a place on the canvas, null where none is near. */
+function nearestPoint(editor, [x, y], reach) {
+  if (!editor.showsPoints) return null;
+  let nearest = null;
+  let shortest = reach;
+  editor.labels.points.forEach((point, index) => {
+    const [px, py] = editor.view.toCanvas(point.x, point.y);
+    const distance = Math.hypot(px - x, py - y);
+    // Of points that lie over each other the chosen one is taken.
+    if (distance < shortest || (distance <= shortest && index === editor.selected)) {
+      [nearest, shortest] = [index, distance];
+    }
+  });
+  return nearest;
+}
+
+function placeOf(event) {
+  const box = event.currentTarget.getBoundingClientRect();
+  return [event.clientX - box.left, event.clientY - box.top];
+}
+
+/** Get the moves of a pointer also where it leaves the canvas. */
+function capture(canvas, pointerId) {
+  try {
+    canvas.setPointerCapture(pointerId);
+  } catch {
+    // the pointer has been lifted already
+  }
+}

@@ -1,0 +1,44 @@
+/** The list of the 21 points, by which keyboard and screen reader choose them. */
+
+import { KEYPOINT_COUNT, keypointColour } from "../shared/hand.js";
+import { pointName } from "./labels.js";
+
+/**
+ * @param {HTMLElement} list
+ * @param {HTMLButtonElement} missingButton
+ * @param {import("./editor.js").Editor} editor
+ * @returns {() => void} shows the editor's points.
+ */
+export function makePointsPanel(list, missingButton, editor) {
+  const buttons = Array.from({ length: KEYPOINT_COUNT }, (_, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    const mark = document.createElement("i");
+    mark.style.background = `rgb(${keypointColour(index).join(" ")})`;
+    button.append(mark, document.createElement("span"));
+    button.addEventListener("click", () => editor.choose(index));
+    const item = document.createElement("li");
+    item.append(button);
+    list.append(item);
+    return button;
+  });
+  missingButton.addEventListener("click", () => editor.toggleMissing());
+
+  return () => {
+    missingButton.disabled = !editor.picture;
+    if (!editor.picture) return;
+    buttons.forEach((button, index) => {
+      const isChosen = index === editor.selected;
+      if (isChosen && button.ariaPressed !== "true") button.scrollIntoView({ block: "nearest" });
+      button.ariaPressed = String(isChosen);
+      button.lastChild.textContent = `${pointName(index)}: ${describePoint(editor, index)}`;
+    });
+    missingButton.ariaPressed = String(editor.labels.points[editor.selected].missing);
+  };
+}
+
+/** Return where a point is, in words. */
+export function describePoint({ labels }, index) {
+  const { x, y, missing } = labels.points[index];
+  return missing ? "missing" : `${Math.round(x)}, ${Math.round(y)}`;
+}

@@ -1,0 +1,151 @@
+/**
+ * Sends changes to the server, one at a time and in their order, until each is saved.
+ *
+ * Events: "state" whenever `state` or `problem` changes; "saved" with {key, revision, status, note,
+ * labels}; "conflict" with {key, message} where another tab has saved since: the changes wait until
+ * `keepMine` or `drop`; "refused" with {key, message}: the server does not take these labels.
+ */
+
+import { ServerError, saveLabels } from "./server.js";
+
+const FIRST_WAIT = 500; // milliseconds after which a change is sent again
+const LONGEST_WAIT = 8000;
+const CONFLICT = 409;
+const NOT_READY = 503;
+
+export class Saver extends EventTarget {
+  /** Why nothing can be saved at the moment; "" where all is well. */
+  problem = "";
+  #revisions = new Map(); // of each picture, as far as this page knows
+  #waiting = new Map(); // {key: {digest, labels}}, not yet sent
+  #blocked = new Map(); // the same, in conflict or refused
+  #sending = null; // {key, change}
+  #isRunning = false;
+  #wake = () => {};
+
+  constructor() {
+    super();
+    window.addEventListener("online", () => this.#wake());
+  }
+
+  /** "saved", "saving" or "failed". */
+  get state() {
+    if (this.problem || this.#blocked.size) return "failed";
+    return this.isIdle ? "saved" : "saving";
+  }
+
+  /** Whether everything is saved. */
+  get isIdle() {
+    return !this.#waiting.size && !this.#sending && !this.#blocked.size;
+  }
+
+  /** Whether changes of a picture are not saved yet. */
+  has(key) {
+    return this.#waiting.has(key) || this.#sending?.key === key || this.#blocked.has(key);
+  }
+
+  /** Return the labels of a picture that are not saved yet; undefined where all are. */
+  pending(key) {
+    const sent = this.#sending?.key === key ? this.#sending.change : undefined;
+    return (this.#waiting.get(key) ?? this.#blocked.get(key) ?? sent)?.labels;
+  }
+
+  /** Return the revision of a picture that the next change starts from. */
+  revision(key) {
+    return this.#revisions.get(key);
+  }
+
+  /** Take note of the revision of a picture that was loaded. */
+  setRevision(key, revision) {
+    this.#revisions.set(key, revision);
+  }
+
+  /** Save labels; of one picture's the last ones count. */
+  put(key, digest, labels) {
+    const place = this.#blocked.get(key)?.isConflict ? this.#blocked : this.#waiting;
+    if (place === this.#waiting) this.#blocked.delete(key);
+    place.set(key, { ...this.#blocked.get(key), digest, labels });
+    this.#tell("state");
+    this.#run();
+  }
+
+  /** Save the changes of a picture that is in conflict over those of the other tab. */
+  keepMine(key, { revision, digest }) {
+    const blocked = this.#blocked.get(key);
+    this.#blocked.delete(key);
+    this.setRevision(key, revision);
+    this.put(key, digest, blocked.labels);
+  }
+
+  /** Forget the changes of a picture that are not saved. */
+  drop(key) {
+    this.#blocked.delete(key);
+    this.#waiting.delete(key);
+    this.#tell("state");
+  }
+
+  async #run() {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    while (this.#waiting.size) {
+      const [key, { digest, labels }] = this.#waiting.entries().next().value;
+      this.#waiting.delete(key);
+      const change = {
+        revision: this.#revisions.get(key) ?? 0,
+        digest,
+        token: crypto.randomUUID(),
+        labels,
+      };
+      this.#sending = { key, change };
+      this.#tell("state");
+      await this.#send(key, change);
+      this.#sending = null;
+      this.#tell("state");
+    }
+    this.#isRunning = false;
+  }
+
+  /** Send one change until there is an answer. It stays the same, so that it is saved once. */
+  async #send(key, change) {
+    let wait = FIRST_WAIT;
+    for (;;) {
+      try {
+        const saved = await saveLabels(key, change);
+        this.problem = "";
+        this.#revisions.set(key, saved.revision);
+        this.#tell("saved", { key, labels: change.labels, ...saved });
+        return;
+      } catch (error) {
+        const status = error instanceof ServerError ? error.status : 0;
+        if (status !== 0 && status !== NOT_READY && status < 500) {
+          this.problem = "";
+          this.#block(key, change, status === CONFLICT, error.message);
+          return;
+        }
+        this.problem = error.message;
+        this.#tell("state");
+        await this.#pause(wait);
+        wait = Math.min(2 * wait, LONGEST_WAIT);
+      }
+    }
+  }
+
+  #block(key, { digest, labels }, isConflict, message) {
+    const newer = this.#waiting.get(key);
+    if (!isConflict && newer) return; // what was refused has been replaced already
+    this.#waiting.delete(key);
+    this.#blocked.set(key, { isConflict, ...(newer ?? { digest, labels }) });
+    this.#tell(isConflict ? "conflict" : "refused", { key, message });
+  }
+
+  #pause(milliseconds) {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      setTimeout(resolve, milliseconds);
+    });
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

@@ -1,0 +1,73 @@
+/** Where the picture lies on the canvas: zoom and pan. Lengths are CSS pixels of the canvas. */
+
+const LARGEST_SCALE = 40; // CSS pixels for one of the picture
+const FIT_SHARE = 0.96; // of the canvas, that the whole picture takes
+
+export class View {
+  /** CSS pixels for one of the picture. */
+  scale = 1;
+  /** Where the picture's left-top corner lies. */
+  x = 0;
+  y = 0;
+  #canvas = { width: 1, height: 1 };
+  #picture = { width: 1, height: 1 };
+  #isFitted = true;
+
+  /** Take note of the canvas's size. A picture that is shown whole stays so. */
+  resize(width, height) {
+    this.#canvas = { width, height };
+    if (this.#isFitted) this.fit();
+  }
+
+  /** Show another picture, whole. */
+  show({ width, height }) {
+    this.#picture = { width, height };
+    this.fit();
+  }
+
+  /** Show the whole picture. */
+  fit() {
+    this.scale = this.#fitScale();
+    this.x = (this.#canvas.width - this.scale * this.#picture.width) / 2;
+    this.y = (this.#canvas.height - this.scale * this.#picture.height) / 2;
+    this.#isFitted = true;
+  }
+
+  /** Zoom by a factor; what lies at (x, y) of the canvas stays there. Default: its centre. */
+  zoom(factor, x = this.#canvas.width / 2, y = this.#canvas.height / 2) {
+    const least = this.#fitScale() / 2;
+    const scale = Math.min(Math.max(this.scale * factor, least), LARGEST_SCALE);
+    this.x = x - ((x - this.x) * scale) / this.scale;
+    this.y = y - ((y - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.pan(0, 0);
+  }
+
+  /** Move the picture; its centre cannot leave the canvas by more than its half. */
+  pan(x, y) {
+    const limit = (start, canvas, picture) =>
+      Math.min(Math.max(start, canvas / 2 - picture), canvas / 2);
+    this.x = limit(this.x + x, this.#canvas.width, this.scale * this.#picture.width);
+    this.y = limit(this.y + y, this.#canvas.height, this.scale * this.#picture.height);
+    this.#isFitted = false;
+  }
+
+  /** Return the picture's pixel, with fractions, at (x, y) of the canvas. */
+  toPicture(x, y) {
+    return [(x - this.x) / this.scale - 0.5, (y - this.y) / this.scale - 0.5];
+  }
+
+  /** Return the place on the canvas of a pixel's centre. */
+  toCanvas(x, y) {
+    return [this.x + (x + 0.5) * this.scale, this.y + (y + 0.5) * this.scale];
+  }
+
+  #fitScale() {
+    const { width, height } = this.#picture;
+    return Math.min(
+      (FIT_SHARE * this.#canvas.width) / width,
+      (FIT_SHARE * this.#canvas.height) / height,
+      LARGEST_SCALE,
+    );
+  }
+}
