@@ -2,11 +2,7 @@
 
 import contextlib
 import http.server
-import os
-import re
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+import benchmarks.browser
 from data_tools.hands.live import LiveHands
-from tests.support.commands import ROOT
 
 CAMERA_WIDTH, CAMERA_HEIGHT = 640, 480
 CAMERA_FRAMES = 8
@@ -92,30 +88,10 @@ def new_page(browser) -> Iterator[Callable]:
     assert not errors
 
 
-@contextlib.contextmanager
-def _served(*command: str) -> Iterator[str]:
-    """Run a command that prints its address and serves until it is ended; yield the address."""
-    with subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            address = re.search(r"http://[^ )]+", process.stdout.readline())
-            assert address, "the command ended without an address"
-            yield address[0]
-        finally:
-            process.terminate()
-
-
 @pytest.fixture(scope="session")
 def served() -> Callable:
     """A function of the words after `python -m`: a context that yields the address it serves."""
-    return _served
+    return benchmarks.browser.served
 
 
 @pytest.fixture(scope="session")
