@@ -235,7 +235,8 @@ async function copyReport() {
     await navigator.clipboard.writeText(report());
     setStatus("The keypoints are in the clipboard.");
   } catch (error) {
-    showProblem(new Error(`the clipboard cannot be written (${error.message}): save the keypoints`));
+    const reason = `the clipboard cannot be written (${error.message})`;
+    showProblem(new Error(`${reason}: save the keypoints instead`));
   }
 }
 

@@ -29,7 +29,7 @@ async function openClip(file) {
     await video.play();
   } catch {
     URL.revokeObjectURL(url);
-    throw new Error(`${file.name} cannot be played by this browser: try a clip in MP4 (H.264) or WebM`);
+    throw new Error(`${file.name} cannot be played here: try a clip in MP4 (H.264) or WebM`);
   }
   return new Moving(file.name, video, () => URL.revokeObjectURL(url));
 }
@@ -69,10 +69,12 @@ export async function listCameras() {
 }
 
 function cameraProblem({ name, message }) {
-  if (name === "NotAllowedError") return "the camera was refused: allow it in the browser's settings";
-  if (name === "NotFoundError") return "no camera was found: plug one in, or open a picture";
-  if (name === "NotReadableError") return "the camera is in use: end the other program that uses it";
-  return `the camera could not be started (${message}): open a picture instead`;
+  const known = {
+    NotAllowedError: "the camera was refused: allow it in the browser's settings",
+    NotFoundError: "no camera was found: plug one in, or open a picture",
+    NotReadableError: "the camera is in use: end the other program that uses it",
+  };
+  return known[name] ?? `the camera could not be started (${message}): open a picture instead`;
 }
 
 function newVideo() {
@@ -116,8 +118,9 @@ class Moving {
   async nextFrame() {
     await new Promise((resolve) => {
       this.#wake = resolve;
+      const video = this.#video;
       if (this.#isClosed) resolve();
-      else if (this.#video.requestVideoFrameCallback) this.#video.requestVideoFrameCallback(resolve);
+      else if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(resolve);
       else requestAnimationFrame(resolve);
     });
     return this.#isClosed ? null : createImageBitmap(this.#video);

@@ -18,7 +18,9 @@ export function draw(canvas, picture, answer, { mask, skeleton, heatmaps, thresh
   const width = Math.max(1, Math.round(scale * picture.width));
   const height = Math.max(1, Math.round(scale * picture.height));
   // Setting a side clears the canvas and takes time.
-  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  if (canvas.width !== width || canvas.height !== height) {
+    [canvas.width, canvas.height] = [width, height];
+  }
   const context = canvas.getContext("2d");
   context.setTransform(width / picture.width, 0, 0, height / picture.height, 0, 0);
   context.fillStyle = "white"; // behind transparent pictures

@@ -61,19 +61,20 @@ export function drawHeatmaps(context, { heatmaps, cells, map, width, height }) {
   context.fillRect(0, 0, width, height);
   context.restore();
   const image = new ImageData(cells, cells);
-  for (let cell = 0; cell < cells * cells; cell += 1) {
+  const count = cells * cells;
+  for (let cell = 0; cell < count; cell += 1) {
     let strongest = 0;
     for (let k = 1; k < KEYPOINT_COUNT; k += 1) {
-      if (heatmaps[k * cells * cells + cell] > heatmaps[strongest * cells * cells + cell]) strongest = k;
+      if (heatmaps[k * count + cell] > heatmaps[strongest * count + cell]) strongest = k;
     }
-    const heat = Math.min(Math.max(heatmaps[strongest * cells * cells + cell], 0), 1);
+    const heat = Math.min(Math.max(heatmaps[strongest * count + cell], 0), 1);
     const colour = keypointColour(strongest).map((value) => 0.5 * value + 127);
     image.data.set([...colour, 255 * heat], 4 * cell);
   }
   drawThrough(context, image, map, STRIDE);
 }
 
-/** Draw an image whose pixels are `pixelSize` input pixels wide, where the input shows the picture. */
+/** Draw an image over the picture; its pixels are `pixelSize` pixels of the input wide. */
 function drawThrough(context, image, map, pixelSize) {
   const canvas = new OffscreenCanvas(image.width, image.height);
   canvas.getContext("2d").putImageData(image, 0, 0);

@@ -20,8 +20,9 @@ const PHASES = Array.from({ length: STRIDE }, (_, phase) => {
 });
 
 function cubicWeights(x) {
-  const far = (d) => ((SHARPNESS * d - 5 * SHARPNESS) * d + 8 * SHARPNESS) * d - 4 * SHARPNESS;
-  const near = (d) => ((SHARPNESS + 2) * d - (SHARPNESS + 3)) * d * d + 1;
+  const a = SHARPNESS;
+  const far = (d) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
+  const near = (d) => ((a + 2) * d - (a + 3)) * d * d + 1;
   const weights = [far(x + 1), near(x), near(1 - x)];
   return [...weights, 1 - weights[0] - weights[1] - weights[2]];
 }
@@ -31,15 +32,16 @@ function cubicWeights(x) {
  *
  * @param {Float32Array} maps - (22, S, S), the background's map last.
  * @param {number} cells - S.
- * @param {{x, y, width, height}} content - the part of the input, in pixels, where a maximum counts.
+ * @param {{x, y, width, height}} content - the part of the input, in pixels, where maxima count.
  * @returns {number[][]} 21 of [x, y, confidence] in input pixels.
  */
 export function decode(maps, cells, content) {
   if (!maps.every(Number.isFinite)) {
     throw new Error("the network's heatmaps are not finite: export the page with other weights");
   }
+  const length = cells * cells;
   return Array.from({ length: KEYPOINT_COUNT }, (_, keypoint) =>
-    findPeak(maps.subarray(keypoint * cells * cells, (keypoint + 1) * cells * cells), cells, content),
+    findPeak(maps.subarray(keypoint * length, (keypoint + 1) * length), cells, content),
   );
 }
 
@@ -82,7 +84,8 @@ function highestPossible(row) {
     if (value < lowest) lowest = value;
     if (value > highest) highest = value;
   }
-  return highest + OVERSHOOT * (highest - lowest) + 1e-5 * Math.max(Math.abs(highest), Math.abs(lowest));
+  const rounding = 1e-5 * Math.max(Math.abs(highest), Math.abs(lowest));
+  return highest + OVERSHOOT * (highest - lowest) + rounding;
 }
 
 function pixelOf(row, cells, pixel) {

@@ -40,8 +40,8 @@ export class Network {
     const url = new URL("./network_worker.js", import.meta.url);
     this.#worker = new Worker(url, { type: "module" });
     return new Promise((resolve, reject) => {
-      this.#worker.onerror = (event) =>
-        reject(new Error(`the network's thread could not start: ${event.message ?? "see the console"}`));
+      this.#worker.onerror = ({ message }) =>
+        reject(new Error(`the network's thread could not start (${message}): see the console`));
       this.#worker.onmessage = ({ data }) => {
         if (data.type === "opened") {
           /** What computes, in words, and the content of model.json. */

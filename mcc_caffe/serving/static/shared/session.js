@@ -75,7 +75,7 @@ async function hasGpu() {
 async function fetchFile(url) {
   const response = await fetch(url);
   if (!response.ok) {
-    throw new Error(`${url.pathname} could not be loaded (${response.status}): load the page again`);
+    throw new Error(`${url.pathname} cannot be loaded (${response.status}): load the page again`);
   }
   return response;
 }
