@@ -2,8 +2,9 @@
 # Brings onnxruntime-web, which runs the network in the browser, from npm to static/vendor/. Run it after a change of the
 # version below, then the tests, and commit what it has written. It needs npm and .venv.
 #
-# The WebAssembly is kept as gzip, as the pages load it: a quarter of the size, from any web server. npm's package has no
-# licence files; those of the Python package of the same version belong to the same source.
+# The WebAssembly is kept as gzip, as the pages load it: a quarter of the size, from any web server. Modules end in .js, as
+# not every web server knows that .mjs is JavaScript. npm's package has no licence files; those of the Python package of
+# the same version belong to the same source.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -27,7 +28,7 @@ for file in "${files[@]}"; do
     case $file in
         *.wasm) gzip -9 --no-name <"$folder/package/dist/$file" >"$target/$file.gz" ;;
         # Without the line that names a source map, which is not brought along.
-        *) sed '/^\/\/# sourceMappingURL=/d' "$folder/package/dist/$file" >"$target/$file" ;;
+        *) sed '/^\/\/# sourceMappingURL=/d' "$folder/package/dist/$file" >"$target/${file%.mjs}.js" ;;
     esac
 done
 cp "$folder/wheel/onnxruntime/LICENSE" "$folder/wheel/onnxruntime/ThirdPartyNotices.txt" "$target"

@@ -73,16 +73,15 @@ def test_the_first_load_is_small(model, client):
     description = client.get("/model.json").json()
     assert description["input_size"] == 192 and client.get("/model.onnx").content == model.onnx
     vendor = STATIC / "vendor/onnxruntime-web"
-    pages = [
-        path
-        for folder in (STATIC / "live", STATIC / "shared", vendor)
-        for path in folder.iterdir()
-        if path.suffix != ".txt"
-    ]
-    for other in ("asyncify", "ort.wasm."):
-        loaded = [path for path in pages if other not in path.name and "webgpu" not in path.name]
-        size = len(model.onnx) + sum(path.stat().st_size for path in loaded)
-        assert size < 15e6
+    own = [path for name in ("live", "shared") for path in (STATIC / name).iterdir()]
+    for module, binary in (("wasm", "threaded"), ("webgpu", "threaded.asyncify")):
+        files = (
+            f"ort.{module}.min.js",
+            f"ort-wasm-simd-{binary}.js",
+            f"ort-wasm-simd-{binary}.wasm.gz",
+        )
+        loaded = [STATIC / "index.html", *own, *(vendor / name for name in files)]
+        assert len(model.onnx) + sum(path.stat().st_size for path in loaded) < 15e6
 
 
 def test_weights_without_mask_stage_are_refused(tmp_path):

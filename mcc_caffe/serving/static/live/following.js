@@ -6,7 +6,8 @@
 import { wholeWindow } from "../shared/letterbox.js";
 
 const SIDE = 1.8; // of the square, in longer sides of the keypoints' box
-const ENOUGH_KEYPOINTS = 6; // confident ones; with fewer the whole frame is looked at
+/** So many confident keypoints are a hand; with fewer the whole frame is looked at. */
+export const ENOUGH_KEYPOINTS = 6;
 const SMALLEST_SIDE = 8; // pixels
 // The window stays where it is while the new one differs by less than this part of its side, so
 // that a hand at rest does not tremble.

@@ -3,7 +3,7 @@
 import { NAMES } from "../shared/hand.js";
 import { wholeWindow } from "../shared/letterbox.js";
 import { Network } from "../shared/network.js";
-import { nextWindow } from "./following.js";
+import { ENOUGH_KEYPOINTS, nextWindow } from "./following.js";
 import { presence, reportJson } from "./report.js";
 import { listCameras, openCamera, openFile } from "./sources.js";
 import { draw } from "./view.js";
@@ -22,6 +22,7 @@ let source = null;
 /** What is on the canvas: {picture, answer}, or null. */
 let shown = null;
 let frameTimes = [];
+let isHandShown = null; // as the status says of a moving picture
 let statusTime = 0;
 let openings = 0; // so far; of two that overlap the later one counts
 
@@ -113,7 +114,7 @@ async function use(open) {
   controls.camera.textContent = isCamera ? "Stop camera" : "Start camera";
   if (isCamera) await showCameras(opened.deviceId);
   frameTimes = [];
-  statusTime = 0;
+  [isHandShown, statusTime] = [null, -STATUS_MILLISECONDS];
   try {
     await lookAtFrames(opened);
   } catch (error) {
@@ -179,10 +180,16 @@ function redraw() {
     `${shown.name}: ${count} of ${present.length} keypoints are surer than ` +
     `${threshold.toFixed(2)}.`;
   element("view").ariaLabel = text;
-  if (performance.now() - statusTime > STATUS_MILLISECONDS || !source?.isMoving) {
-    statusTime = performance.now();
-    setStatus(text);
+  // Of a moving picture only what lasts is said, as screen readers read the status aloud.
+  setStatus(source?.isMoving ? movingStatus(count) : text);
+}
+
+function movingStatus(count) {
+  const isHand = count >= ENOUGH_KEYPOINTS;
+  if (isHand !== isHandShown && performance.now() - statusTime > STATUS_MILLISECONDS) {
+    [isHandShown, statusTime] = [isHand, performance.now()];
   }
+  return `${shown.name}: ${isHandShown ? "a hand is shown" : "no hand is found"}.`;
 }
 
 function showRows(present) {

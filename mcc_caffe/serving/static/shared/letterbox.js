@@ -69,8 +69,8 @@ function readPart(picture, width, height, map, size) {
     // A pixel of the half, u, lies at 2 u + 0.5 of the picture.
     map = { scale: 2 * map.scale, x: map.x + 0.5 * map.scale, y: map.y + 0.5 * map.scale };
   }
-  // The part begins where a square that is averaged begins.
-  const step = Math.max(Math.floor(1 / map.scale), 1);
+  // Rounded as geometry.warp does; the part begins where a square that is averaged begins.
+  const step = Math.max(Math.floor(1 / Math.sqrt(map.scale * map.scale)), 1);
   const [left, right] = shownRange(map.scale, map.x, size, step, width);
   const [top, bottom] = shownRange(map.scale, map.y, size, step, height);
   const context = whiteCanvas(right - left, bottom - top, { willReadFrequently: true });

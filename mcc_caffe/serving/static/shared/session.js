@@ -4,9 +4,9 @@ const VENDOR = new URL("../vendor/onnxruntime-web/", import.meta.url);
 const SITE = new URL("../", import.meta.url);
 const MOST_THREADS = 4;
 
-// onnxruntime-web's builds: the module, and the WebAssembly that it loads.
-const WASM = { module: "ort.wasm.min.mjs", binary: "ort-wasm-simd-threaded.wasm.gz" };
-const WEBGPU = { module: "ort.webgpu.min.mjs", binary: "ort-wasm-simd-threaded.asyncify.wasm.gz" };
+// onnxruntime-web's builds: the module, and the WebAssembly (.js, .wasm.gz) that it loads.
+const WASM = { module: "ort.wasm.min.js", binary: "ort-wasm-simd-threaded" };
+const WEBGPU = { module: "ort.webgpu.min.js", binary: "ort-wasm-simd-threaded.asyncify" };
 
 /**
  * Open the model that lies beside the page.
@@ -33,14 +33,14 @@ export async function openSession() {
 async function startSession(model, onnx, build, provider) {
   const [runtime, binary] = await Promise.all([
     import(new URL(build.module, VENDOR)),
-    fetchUnpacked(new URL(build.binary, VENDOR)),
+    fetchUnpacked(new URL(`${build.binary}.wasm.gz`, VENDOR)),
   ]);
   // Only a page that is isolated from other sites gets threads.
   const threads = self.crossOriginIsolated
     ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS)
     : 1;
   runtime.env.wasm.wasmBinary = binary;
-  runtime.env.wasm.wasmPaths = VENDOR.href;
+  runtime.env.wasm.wasmPaths = { mjs: new URL(`${build.binary}.js`, VENDOR) };
   runtime.env.wasm.numThreads = provider === "wasm" ? threads : 1;
   const session = await runtime.InferenceSession.create(new Uint8Array(onnx), {
     executionProviders: [provider],
