@@ -147,7 +147,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{options.export}: {size / 2**20:.1f} MiB, with {weights}")
         return
     try:
-        from mcc_caffe.serving import app, hands_api, label_api, labelling  # need the extra
+        from mcc_caffe.serving import (  # they need the extra
+            app,
+            hands_api,
+            label_api,
+            labelling,
+            net_answers,
+        )
     except ImportError as error:
         raise UserError(
             f"the web server cannot be imported ({error}): `pip install 'mcc-caffe[web]'`, "
@@ -160,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"--host {options.host}: the labelling page is for this machine alone, since it "
                 "writes files: leave --host out"
             )
-        with labelling.open_session(options.folder, weights, options.variant) as session:
+        net = net_answers.open_net(weights, options.variant)
+        with labelling.open_session(options.folder, net) as session:
             routers = [label_api.make_label_router(session)]
             app.serve(app.make_app(routers=routers), options.host, options.port, path="/label/")
         return

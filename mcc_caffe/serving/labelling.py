@@ -1,6 +1,6 @@
 """The state of a folder that is being labelled, behind the page of `mcc-web label`.
 
-    with open_session(folder, weights) as session:
+    with open_session(folder, open_net(weights)) as session:
         picture = session.open_picture(session.overview().pictures[0].key)
         session.save(picture.key, Change(...))
 
@@ -31,7 +31,7 @@ from mcc_caffe.serving.label_files import (
     Picture,
     list_pictures,
 )
-from mcc_caffe.serving.net_answers import NetAnswers
+from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
 
 _JPEG_QUALITY = 92
 _KEPT_JPEGS = 4
@@ -152,8 +152,7 @@ class LabelSession:
         folder: Path,
         listed: FolderPictures,
         files: LabelFiles,
-        weights: Path,
-        variant: str,
+        net: LabelNet,
     ):
         """Read what is labelled already, write the data sets anew, and start the net.
 
@@ -161,11 +160,10 @@ class LabelSession:
             folder: The folder of the pictures.
             listed: Its pictures.
             files: Keep the labels.
-            weights: A caffemodel or packed weights.
-            variant: The size of the network.
+            net: Gives labels to start with.
 
         Raises:
-            UserError: A file cannot be written, or the net not be opened.
+            UserError: A file cannot be written.
         """
         self._folder, self._files = folder, files
         self._pictures = {picture.key: picture for picture in listed.pictures}
@@ -176,9 +174,7 @@ class LabelSession:
         self._export = LabelExport(files)
         self._load()
         self._jpeg = functools.lru_cache(_KEPT_JPEGS)(_make_jpeg)
-        self._answers = NetAnswers(
-            files, listed.pictures, weights, variant, self._compare_with_file
-        )
+        self._answers = NetAnswers(files, listed.pictures, net, self._compare_with_file)
 
     def _load(self) -> None:
         done = []
@@ -379,26 +375,24 @@ def _make_jpeg(path: Path, _changed: int) -> bytes:
 
 
 @contextlib.contextmanager
-def open_session(folder: Path, weights: Path, variant: str = "mini") -> Iterator[LabelSession]:
+def open_session(folder: Path, net: LabelNet) -> Iterator[LabelSession]:
     """Open a folder for labelling; no other process can open it meanwhile.
 
     Args:
         folder: The folder of the pictures.
-        weights: A caffemodel or packed weights.
-        variant: The size of the network.
+        net: Gives labels to start with.
 
     Yields:
         The session.
 
     Raises:
-        UserError: There are no pictures, the folder cannot be written into or is open elsewhere,
-            or the net cannot be opened.
+        UserError: There are no pictures, or the folder cannot be written into or is open elsewhere.
     """
     folder = folder.resolve()  # links to pictures are relative
     listed = list_pictures(folder)
     files = LabelFiles(folder)
     with locked(folder / LABELS_FOLDER, "labels its pictures"):
-        session = LabelSession(folder, listed, files, weights, variant)
+        session = LabelSession(folder, listed, files, net)
         try:
             yield session
         finally:

@@ -20,10 +20,40 @@ from mcc_caffe.serving.run_lengths import encode_runs
 
 LOOKS = 4  # as good as the pyramid or better, at a fifth of its cost (docs/results.md)
 
-# An answer is computed anew when this changes, as when the weights do.
-_METHOD = f"looks {LOOKS}, mask 1"
+_METHOD = f"looks {LOOKS}, mask 1"  # part of the net's name
 
 _log = logging.getLogger(__name__)
+
+
+class LabelNet(NamedTuple):
+    """The net that gives labels to start with.
+
+    Attributes:
+        predictor: Finds the hand.
+        name: Names its weights and what is made of its answers. Answers are computed anew where
+            it changes.
+    """
+
+    predictor: HandPredictor
+    name: str
+
+
+def open_net(weights: Path, variant: str = "mini") -> LabelNet:
+    """Open the net.
+
+    Args:
+        weights: A caffemodel or packed weights.
+        variant: The size of the network.
+
+    Raises:
+        UserError: A file is missing or does not fit, or the net finds no keypoints.
+    """
+    net = find_deploy_net(weights, variant)
+    predictor = HandPredictor(weights, variant, prototxt=net, looks=LOOKS)
+    if not predictor.engine.has_pose:
+        raise UserError(f"{weights} has no pose stage: give weights of a net that has one")
+    name = f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}, {_METHOD}"
+    return LabelNet(predictor, name)
 
 
 class _Stamp(NamedTuple):
@@ -45,21 +75,16 @@ class NetAnswers:
         self,
         files: LabelFiles,
         pictures: Sequence[Picture],
-        weights: Path,
-        variant: str,
+        net: LabelNet,
         on_answer: Callable[[Picture, Answer], None],
     ):
-        """Open the net, and begin.
+        """Begin.
 
         Args:
             files: Keep the answers.
             pictures: The pictures, in the order in which they are looked at.
-            weights: A caffemodel or packed weights.
-            variant: The size of the network.
+            net: The net; from now on only the thread uses it.
             on_answer: Is called in the thread with each answer, before others get it.
-
-        Raises:
-            UserError: The net cannot be opened, or finds no keypoints.
         """
         self.faults: dict[str, str] = {}
         self.scores: dict[str, float] = {}
@@ -68,12 +93,7 @@ class NetAnswers:
         self._waiting = {picture.key: picture for picture in pictures}
         self._changed = threading.Condition()
         self._is_closed = False
-        self._net = f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}, {_METHOD}"
-        self._predictor = HandPredictor(
-            weights, variant, prototxt=find_deploy_net(weights, variant), looks=LOOKS
-        )
-        if not self._predictor.engine.has_pose:
-            raise UserError(f"{weights} has no pose stage: give weights of a net that has one")
+        self._predictor, self._net = net
         self._thread = threading.Thread(target=self._run, name="net answers", daemon=True)
         self._thread.start()
 
