@@ -110,6 +110,7 @@ class Answer(_Record):
         file_bytes, file_mtime_ns: Size and time of the picture's file.
         digest: SHA-256 of the file, in hexadecimal digits.
         width, height: The upright picture's sides in pixels.
+        is_turned: Whether the EXIF orientation says that the pixels are stored otherwise.
         score: The mean confidence of the 21 keypoints, about 0 to 1.
         labels: The keypoints, missing where the net is not sure of them, and the mask.
     """
@@ -120,6 +121,7 @@ class Answer(_Record):
     digest: str
     width: int
     height: int
+    is_turned: bool
     score: float
     labels: Labels
 
@@ -129,7 +131,7 @@ class SavedLabels(_Record):
 
     Attributes:
         name: The picture's path below the folder, for readers of the file.
-        digest, width, height: The picture's, as in `Answer`.
+        digest, width, height, is_turned: The picture's, as in `Answer`.
         revision: Counts the changes, from 1.
         token: What the page called the last change, so that a change that it sends again, since
             the answer was lost, does not look like another tab's.
@@ -141,6 +143,7 @@ class SavedLabels(_Record):
     digest: str
     width: int
     height: int
+    is_turned: bool
     revision: Annotated[int, Field(ge=1)]
     token: str
     split: Split | None

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 
 from data_tools.readers.onehand10k import LABELS, SPLITS, format_label
-from data_tools.readers.shared import encode_mask, exif_orientation
+from data_tools.readers.shared import encode_mask
+from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, SKELETON
-from mcc_caffe.core.images import decode_image
+from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.serving.label_documents import SavedLabels, Split
 from mcc_caffe.serving.label_files import (
     COCO,
@@ -90,7 +91,7 @@ class LabelExport:
     def _sample_folders(self, split: str) -> list[Path]:
         return [self._layout / split / "source", self._layout / split / "mask"]
 
-    def write_all(self, done: Iterable[tuple[Picture, SavedLabels]]) -> Mapping[str, str]:
+    def write_all(self, done: Sequence[tuple[Picture, SavedLabels]]) -> Mapping[str, str]:
         """Write both sets anew, and remove what earlier runs have left of others.
 
         Args:
@@ -100,7 +101,7 @@ class LabelExport:
             {key: why the picture could not be written}.
         """
         faults = {}
-        for picture, saved in done:
+        for picture, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
             try:
                 self._by_key[picture.key] = self._write_sample(picture, saved)
             except UserError as error:
@@ -141,7 +142,7 @@ class LabelExport:
     def _write_sample(self, picture: Picture, saved: SavedLabels) -> _Exported:
         """Write a picture's link and mask, and return what the label files say of it."""
         assert saved.split is not None
-        source = self._upright_file(picture)
+        source = self._upright_copy(picture) if saved.is_turned else picture.path
         file_name = f"{picture.key}{source.suffix.lower()}"
         source_folder, mask_folder = self._sample_folders(saved.split)
         mask = decode_runs(saved.labels.runs, saved.width, saved.height)
@@ -164,17 +165,12 @@ class LabelExport:
             json.dumps(_annotation(identifier, keypoints, mask)),
         )
 
-    def _upright_file(self, picture: Picture) -> Path:
-        """Return the user's own file or, where the EXIF orientation turns it, an upright copy."""
-        try:
-            content = picture.path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
-        if exif_orientation(content) == 1:
-            return picture.path
+    def _upright_copy(self, picture: Picture) -> Path:
+        """Return the upright copy of a picture, which is made if it is not there."""
         copy = self._upright / f"{picture.key}.png"
-        if not copy.exists():
-            write_own_file(copy, cv2.imencode(".png", decode_image(content))[1].tobytes())
+        if not copy.is_file():
+            image = read_image(picture.path)
+            write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
         return copy
 
     def _write_label_files(self) -> None:

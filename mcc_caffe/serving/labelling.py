@@ -290,6 +290,7 @@ class LabelSession:
                 digest=answer.digest,
                 width=answer.width,
                 height=answer.height,
+                is_turned=answer.is_turned,
                 revision=revision + 1,
                 token=change.token,
                 split=split,
@@ -364,7 +365,12 @@ class LabelSession:
                 picture.name,
             )
             labels = saved.labels.model_copy(update={"status": "open"})
-            update = {"digest": answer.digest, "revision": saved.revision + 1, "labels": labels}
+            update = {
+                "digest": answer.digest,
+                "is_turned": answer.is_turned,
+                "revision": saved.revision + 1,
+                "labels": labels,
+            }
             self._write(picture, saved.model_copy(update=update))
 
 
@@ -391,7 +397,7 @@ def open_session(folder: Path, net: LabelNet) -> Iterator[LabelSession]:
     folder = folder.resolve()  # links to pictures are relative
     listed = list_pictures(folder)
     files = LabelFiles(folder)
-    with locked(folder / LABELS_FOLDER, "labels its pictures"):
+    with locked(folder / LABELS_FOLDER / STATE, "labels these pictures"):
         session = LabelSession(folder, listed, files, net)
         try:
             yield session

@@ -10,7 +10,8 @@ _ITERATIONS = 3
 # A refined mask that agrees less with the net's (intersection over union) has run away, for
 # instance over skin-coloured wood.
 _LEAST_AGREEMENT = 0.6
-_KEPT_SHARE = 0.02  # of the hand's pixels, that a region or a hole has at least
+# The shares of the hand's pixels that a region of the hand, and a hole in it, have at least.
+_LEAST_REGION, _LEAST_HOLE = 0.02, 0.005
 
 
 def refine_mask(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -70,9 +71,8 @@ def _refine_window(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
     if is_hand.all() or not is_hand.any():  # GrabCut learns the colours of both
         return (probability > _HAND).astype(np.uint8)
     cv2.setRNGSeed(0)  # the same picture gives the same mask
-    cv2.grabCut(
-        small, labels, None, np.empty(0), np.empty(0), _ITERATIONS, mode=cv2.GC_INIT_WITH_MASK
-    )
+    models = np.zeros((1, 65)), np.zeros((1, 65))  # GrabCut's own memory
+    cv2.grabCut(small, labels, None, *models, _ITERATIONS, mode=cv2.GC_INIT_WITH_MASK)
     refined = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     refined = _drop_specks(refined)
     if scale == 1.0:
@@ -83,12 +83,11 @@ def _refine_window(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 def _drop_specks(mask: np.ndarray) -> np.ndarray:
     """Remove small regions of the hand, and fill small holes in it."""
-    for value in (1, 0):
-        least = _KEPT_SHARE * np.count_nonzero(mask)
-        count, regions, statistics, _ = cv2.connectedComponentsWithStats(
+    for value, share in ((1, _LEAST_REGION), (0, _LEAST_HOLE)):
+        _, regions, statistics, _ = cv2.connectedComponentsWithStats(
             (mask == value).astype(np.uint8), connectivity=4
         )
-        is_small = statistics[:, cv2.CC_STAT_AREA] < least
+        is_small = statistics[:, cv2.CC_STAT_AREA] < share * np.count_nonzero(mask)
         is_small[0] = False  # the other value
-        mask = np.where(is_small[regions] if count else False, 1 - value, mask).astype(np.uint8)
+        mask = np.where(is_small[regions], 1 - value, mask).astype(np.uint8)
     return mask

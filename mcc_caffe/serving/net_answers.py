@@ -11,6 +11,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import read_header
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.predictor import HandPose, HandPredictor
 from mcc_caffe.serving.label_documents import Answer, Labels, Point
@@ -176,7 +177,7 @@ class NetAnswers:
         """Look at a picture and keep the answer; UserError where it cannot be read."""
         image = read_image(picture.path)
         try:
-            digest = hashlib.sha256(picture.path.read_bytes()).hexdigest()
+            content = picture.path.read_bytes()
         except OSError as error:
             raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
         pose = self._predictor.predict(image)
@@ -184,9 +185,10 @@ class NetAnswers:
             net=self._net,
             file_bytes=stamp.file_bytes,
             file_mtime_ns=stamp.mtime_ns,
-            digest=digest,
+            digest=hashlib.sha256(content).hexdigest(),
             width=image.shape[1],
             height=image.shape[0],
+            is_turned=read_header(content).orientation > 1,
             score=pose.score or 0.0,
             labels=first_labels(image, pose),
         )

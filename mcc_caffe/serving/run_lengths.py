@@ -43,8 +43,5 @@ def decode_runs(runs: Sequence[int], width: int, height: int) -> np.ndarray:
             f"the mask's runs have {sum(runs)} pixels, {width} x {height} = {width * height} are "
             "needed: load the picture again"
         )
-    return (
-        np.repeat(np.arange(len(runs), dtype=np.int64) % 2, runs)
-        .astype(np.uint8)
-        .reshape(height, width)
-    )
+    values = (np.arange(len(runs)) % 2).astype(np.uint8)
+    return np.repeat(values, runs).reshape(height, width)

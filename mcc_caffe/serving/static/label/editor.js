@@ -1,8 +1,8 @@
 /**
  * The picture that is open: its labels, their history, the chosen point and tool, and the view.
  *
- * Events: "change" when the labels have changed and are to be saved; "view" when something is to be
- * drawn anew, which is also the case after a change.
+ * Events: "change" when the labels have changed and are to be saved; "choose" when a point was
+ * chosen; "view" when something is to be drawn anew, which is also the case after these two.
  */
 
 import { KEYPOINT_COUNT } from "../shared/hand.js";
@@ -31,6 +31,11 @@ export class Editor extends EventTarget {
   /** The labels as they are shown. */
   get labels() {
     return this.#moved ?? this.#history.current;
+  }
+
+  /** Whether a point is being dragged. */
+  get isMoving() {
+    return this.#moved !== null;
   }
 
   get canUndo() {
@@ -70,6 +75,7 @@ export class Editor extends EventTarget {
 
   choose(index) {
     this.selected = (index + KEYPOINT_COUNT) % KEYPOINT_COUNT;
+    this.#tell("choose");
     this.#tell("view");
   }
 

@@ -1,8 +1,9 @@
-/** The keys of the page. They act where no field has the focus and no dialog is open. */
+/** The keys of the page. They act where what has the focus does not need them itself. */
 
 const STEP = 1; // pixels of the picture
 const LONG_STEP = 10;
 const ZOOM = 1.25;
+const SLIDER_KEYS = ["Home", "End", "PageUp", "PageDown"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
@@ -32,7 +33,7 @@ export function listenToKeys(canvas, editor, actions) {
   };
 
   document.addEventListener("keydown", (event) => {
-    if (!editor.picture || event.altKey || isElsewhere(event.target)) return;
+    if (!editor.picture || event.altKey || needsKey(event.target, event.key)) return;
     const action = event.ctrlKey || event.metaKey ? withControl(event) : plain(event);
     if (!action) return;
     event.preventDefault();
@@ -52,8 +53,7 @@ export function listenToKeys(canvas, editor, actions) {
       return () => step(x * length, y * length);
     }
     if (event.key === " " && event.target === canvas && editor.tool !== "points") return dab;
-    // On a button, Enter and the space bar press it.
-    if (event.key === "Enter") return event.target instanceof HTMLButtonElement ? null : actions.done;
+    if (event.key === "Enter") return actions.done;
     return keys[event.key.toLowerCase()];
   }
 
@@ -73,6 +73,9 @@ export function listenToKeys(canvas, editor, actions) {
   }
 }
 
-function isElsewhere(target) {
-  return target.closest("input, select, textarea, dialog, summary") !== null;
+/** Tell whether an element that has the focus needs a key itself. */
+function needsKey(target, key) {
+  if (target.closest("dialog")) return true;
+  if (target.matches("button, summary, input[type=checkbox]")) return key === " " || key === "Enter";
+  return target.matches("input[type=range]") && (key in ARROWS || SLIDER_KEYS.includes(key));
 }

@@ -16,7 +16,7 @@ const RETRY = 1000; // after which a picture is asked for again that is not read
 const NOT_READY = 503;
 const SAVED_WORDS = { saved: "Saved", saving: "Saving…", failed: "Not saved" };
 
-const STATUS_WORDS = { open: "", done: "done", none: "not to be labelled" };
+const STATUS_WORDS = { done: "done", none: "not to be labelled" };
 
 const part = (id) => document.getElementById(id);
 const canvas = part("picture");
@@ -24,7 +24,7 @@ const editor = new Editor();
 const saver = new Saver();
 let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
 let wantedKey = null; // of the picture that is open or being opened
-let isDrawn = false;
+let isDue = false; // whether the editor is drawn before the next frame
 let spoken = ""; // what was last said of the chosen point
 
 const showPoints = makePointsPanel(part("points"), part("missing"), editor);
@@ -33,13 +33,15 @@ const showPictures = makePicturesPanel(
   open,
 );
 
-/** Draw the canvas and the panels before the next frame. */
+/** Show the editor before the next frame. */
 function redraw() {
-  if (isDrawn) return;
-  isDrawn = true;
+  if (isDue) return;
+  isDue = true;
   requestAnimationFrame(() => {
-    isDrawn = false;
+    isDue = false;
     paint(canvas, editor);
+    showPoints();
+    showTools();
   });
 }
 
@@ -106,7 +108,8 @@ async function refresh() {
     }
     const key = editor.picture?.key;
     const state = pictures.find((picture) => picture.key === key);
-    if (state && !saver.has(key) && state.revision > saver.revision(key)) open(key, true);
+    const isOutdated = state && state.revision > saver.revision(key);
+    if (isOutdated && !saver.has(key) && !editor.isMoving) open(key, true);
   } catch (error) {
     if (saver.state === "saved") say(error.message);
   }
@@ -115,27 +118,35 @@ async function refresh() {
   setTimeout(refresh, isBusy || !wantedKey ? REFRESH_BUSY : REFRESH_IDLE);
 }
 
+/** Show the list, the editor and whether all is saved. */
 function showEverything() {
   redraw();
-  showPoints();
-  showPictures(overview, editor.picture?.key ?? null);
   const { picture } = editor;
+  showPictures(overview, picture?.key ?? null);
   const index = overview.pictures.findIndex(({ key }) => key === picture?.key);
-  const place = `${index + 1} of ${overview.pictures.length}`;
-  part("name").textContent = picture
-    ? [`${picture.name} (${place})`, STATUS_WORDS[editor.labels.status]].filter(Boolean).join(", ")
-    : "";
+  const name = picture
+    ? [`${picture.name} (${index + 1} of ${overview.pictures.length})`]
+    : ["No picture is open"];
+  if (picture && STATUS_WORDS[editor.labels.status]) name.push(STATUS_WORDS[editor.labels.status]);
+  setText(part("name"), name.join(", "));
+  part("saved").dataset.state = saver.state;
+  setText(part("saved"), [SAVED_WORDS[saver.state], saver.problem].filter(Boolean).join(": "));
+}
+
+/** Show what the tools can do. */
+function showTools() {
   part("undo").disabled = !editor.canUndo;
   part("redo").disabled = !editor.canRedo;
-  for (const id of ["done", "none", "restart"]) part(id).disabled = !picture;
+  for (const id of ["done", "none", "restart"]) part(id).disabled = !editor.picture;
   part("width").value = editor.brushDiameter;
   for (const button of document.querySelectorAll("[data-tool]")) {
     button.ariaPressed = String(button.dataset.tool === editor.tool);
   }
-  const saved = part("saved");
-  saved.dataset.state = saver.state;
-  const words = [SAVED_WORDS[saver.state], saver.problem].filter(Boolean).join(": ");
-  if (saved.textContent !== words) saved.textContent = words;
+}
+
+/** Change an element's text only where it differs, since a screen reader reads each change. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Tell a screen reader where the chosen point is, where that has changed. */
@@ -202,8 +213,10 @@ function listenToChanges() {
   editor.addEventListener("change", () => {
     saver.put(editor.picture.key, editor.picture.digest, editor.labels);
     speakPoint();
+    showEverything();
   });
-  editor.addEventListener("view", showEverything);
+  editor.addEventListener("choose", speakPoint);
+  editor.addEventListener("view", redraw);
   saver.addEventListener("state", showEverything);
   saver.addEventListener("saved", ({ detail: { key, revision, status, note, labels } }) => {
     const state = overview.pictures.find((picture) => picture.key === key);

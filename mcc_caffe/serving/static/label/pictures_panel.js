@@ -1,5 +1,7 @@
 /** The list of the folder's pictures, the one of which the net is least sure first. */
 
+import { scrollInside } from "./scrolling.js";
+
 const STATUS = { done: "✓ done", none: "– not to be labelled", open: "" };
 
 /**
@@ -9,18 +11,20 @@ const STATUS = { done: "✓ done", none: "– not to be labelled", open: "" };
  */
 export function makePicturesPanel({ list, progress, passedOver }, open) {
   const buttons = new Map(); // {key: button}
+  let shownKey = null; // of the picture that the list was scrolled to
 
   return ({ pictures, unreadable, passed_over: others, splits }, openKey) => {
     const items = pictures.map((picture) => {
       const button = buttons.get(picture.key) ?? makeButton(picture.key);
       button.textContent = [picture.name, describe(picture)].filter(Boolean).join(": ");
-      const isOpen = picture.key === openKey;
-      if (isOpen && button.ariaCurrent !== "true") button.scrollIntoView?.({ block: "nearest" });
-      button.ariaCurrent = String(isOpen);
-      button.ariaPressed = String(isOpen);
+      button.ariaCurrent = String(picture.key === openKey);
       return button.parentElement;
     });
     if (!isEqual(items, [...list.children])) list.replaceChildren(...items);
+    if (openKey !== shownKey && buttons.has(openKey)) {
+      scrollInside(list, buttons.get(openKey).parentElement);
+      shownKey = openKey;
+    }
     const looked = pictures.filter((picture) => picture.score !== null).length;
     const done = pictures.filter((picture) => picture.status === "done").length;
     progress.textContent = [

@@ -2,6 +2,7 @@
 
 import { KEYPOINT_COUNT, keypointColour } from "../shared/hand.js";
 import { pointName } from "./labels.js";
+import { scrollInside } from "./scrolling.js";
 
 /**
  * @param {HTMLElement} list
@@ -29,7 +30,7 @@ export function makePointsPanel(list, missingButton, editor) {
     if (!editor.picture) return;
     buttons.forEach((button, index) => {
       const isChosen = index === editor.selected;
-      if (isChosen && button.ariaPressed !== "true") button.scrollIntoView({ block: "nearest" });
+      if (isChosen && button.ariaPressed !== "true") scrollInside(list, button.parentElement);
       button.ariaPressed = String(isChosen);
       button.lastChild.textContent = `${pointName(index)}: ${describePoint(editor, index)}`;
     });
