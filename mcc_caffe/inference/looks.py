@@ -101,7 +101,8 @@ class Looker:
         ]
         for pyramid, network_input in zip(pyramids, inputs):
             pyramid.network_input(0, out=network_input)
-        masks, heatmaps = self._run(inputs)
+        maps = self._run(inputs)
+        masks, heatmaps = maps.masks, maps.heatmaps
         assert heatmaps is not None  # callers look with nets that have a pose stage
         self.look_count += len(looks)
         height, width = self._images[False].shape[:2]
