@@ -467,8 +467,11 @@ def test_one_that_is_stopped_leaves_nothing_that_looks_complete(number, source, 
         time.sleep(0.02)
     process.send_signal(number)
     last = process.communicate(timeout=60)[1].splitlines()[-1]
-    left = [path.name for path in tmp_path.iterdir()]
+    left = sorted(path.name for path in tmp_path.iterdir())
     if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL and left == [f".out.{process.pid}.partial"]
+        assert process.returncode == -signal.SIGKILL
+        assert left == [f".out.{process.pid}.partial", ".out.lock"]
+        assert bake(source, tmp_path / "out", "--copies", 1, "--workers", 0).returncode == 0
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]  # the next run cleans up
     else:
         assert process.returncode == 130 and last == "interrupted" and not left
