@@ -116,7 +116,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=pathlib.Path,
         default=[],
         metavar="FILE",
-        help="JSON files of other systems' predictions; docs/evaluation.md has the form",
+        help="predictions of other systems, and results of mcc_caffe.infer in any format: files or "
+        "folders; docs/evaluation.md has the forms",
     )
     add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
     add(
@@ -241,14 +242,14 @@ def check_predictions_fit(
     """
     for model_spec in model_specs:
         if isinstance(model_spec, FileModelSpec):
-            images = PredictionsFile(model_spec.path).images
+            file = PredictionsFile(model_spec.path)
             keys = (records[each.split][each.index].sample().key for each in sample_ids)
             first = next(keys)
-            if first not in images and not any(key in images for key in keys):
+            if not file.entry(first) and not any(map(file.entry, keys)):
                 raise UserError(
                     f"{model_spec.path} has none of the {len(sample_ids)} images: "
                     f"they have keys like {first!r}, "
-                    f"the file has keys like {next(iter(images))!r}"
+                    f"the file has keys like {next(iter(file.images))!r}"
                 )
 
 

@@ -191,7 +191,7 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
     """
     try:
         if isinstance(segmentation, dict):
-            return _draw_run_lengths(segmentation, size)
+            return draw_run_lengths(segmentation, size)
         polygons = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
         for polygon in polygons:
             # Rasterising takes time with the distance. Real polygons end at the picture's edge.
@@ -216,8 +216,19 @@ def _is_box(polygon: np.ndarray) -> bool:
     return bool(np.isclose(cv2.contourArea(polygon.astype(np.float32)), width * height, rtol=1e-3))
 
 
-def _draw_run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """The mask of runs of 0 and 1 in turn, which start with 0 and go down the columns."""
+def draw_run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """Draw the mask of COCO's run lengths, of 0 and 1 in turn down the columns.
+
+    Args:
+        segmentation: "size", (H, W), and "counts", compressed or as numbers.
+        size: (W, H) of the image.
+
+    Returns:
+        HxW uint8 of {0, 1}.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are no run lengths of an image of this size.
+    """
     height, width = segmentation["size"]
     if (width, height) != size:
         raise ValueError(f"its mask is {width} x {height}, the image {size[0]} x {size[1]}")
