@@ -10,6 +10,9 @@ pixels are integers. A null stands for a keypoint that was not predicted. The ma
 of the image's size, of two values, of which the higher is hand, or of probabilities on a scale to
 1, 255 or 65,535, of which the upper half is hand (`mcc_caffe.data.mask_files`). Its path begins at
 the folder of the JSON file. Keypoints and mask may each be left out.
+
+In place of this form it may be a file, or a folder of files, in any format that `mcc_caffe.infer`
+writes (`mcc_caffe.inference.formats`). Of several hands of a picture the surest counts.
 """
 
 import json
@@ -18,10 +21,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_tools.readers.coco import draw_run_lengths
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
+from mcc_caffe.inference.formats.base import ReadImage
+from mcc_caffe.inference.formats.reading import is_results, read_results
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 FORM = (
@@ -49,10 +55,12 @@ class ImageEntry(NamedTuple):
     Attributes:
         keypoints: As `HandPrediction` has them.
         mask_path: Path of the mask's image file.
+        mask_rle: The mask as COCO's compressed run lengths.
     """
 
     keypoints: np.ndarray | None
     mask_path: pathlib.Path | None
+    mask_rle: dict[str, Any] | None = None
 
 
 class PredictionsFile:
@@ -71,20 +79,70 @@ class PredictionsFile:
     """
 
     def __init__(self, path: str | pathlib.Path) -> None:
-        self.path = existing(path, "predictions file")
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is no JSON file ({error}): {FORM} is needed") from None
+        self.path = pathlib.Path(path)
+        self.images: dict[str, ImageEntry] = {}
+        self._named: dict[str, list[ReadImage]] = {}  # of other formats, by the file's name
+        content = None  # of a folder and of a table
+        if not self.path.is_dir():
+            existing(self.path, "predictions file")
+            if self.path.suffix.lower() != ".csv":
+                content = self._load_json()
+        if content is None or is_results(content):
+            self.name = self.path.stem
+            self._read_results()
+            return
         images = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, dict) or not images:
             raise UserError(f"{path} has no images: {FORM} is needed")
         self.name = content.get("name")
         if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
             raise UserError(f"{path}: the name is {self.name!r}: {FORM} is needed")
-        self.images: dict[str, ImageEntry] = {
-            key: self._parse_image(key, entry) for key, entry in images.items()
-        }
+        self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
+
+    def _load_json(self) -> Any:
+        try:
+            return json.loads(self.path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.path} is no JSON file ({error}): {FORM} is needed") from None
+
+    def _read_results(self) -> None:
+        """Read a file or folder in a format of `mcc_caffe.infer`."""
+        for image in read_results(self.path):
+            hand = max(image.hands, key=lambda hand: hand.score, default=None)
+            self.images[image.name] = (
+                ImageEntry(None, None)
+                if hand is None
+                else ImageEntry(hand.keypoints, None, hand.rle)
+            )
+            self._named.setdefault(pathlib.Path(image.name).name, []).append(image)
+
+    def entry(self, key: str) -> ImageEntry | None:
+        """Return what the file says of an image; None where it says nothing.
+
+        In the formats of `mcc_caffe.infer` an image has the path that it was given there. It is the
+        sample whose key is the end of that path, or the other way round.
+
+        Args:
+            key: The sample's key.
+
+        Raises:
+            UserError: If several images may be the sample.
+        """
+        if key in self.images or not self._named:
+            return self.images.get(key)
+        path = pathlib.Path(key)
+        names = [
+            image.name
+            for name, has_suffix in ((path.name, True), (path.stem, False))
+            for image in self._named.get(name, [])
+            if image.has_suffix == has_suffix and _have_one_end(image.name, key)
+        ]
+        if len(names) > 1:
+            raise UserError(
+                f"{self.path} has {names[0]} and {names[1]}, which may both be the image {key!r}: "
+                "leave one of them there"
+            )
+        return self.images[names[0]] if names else None
 
     def _parse_image(self, key: str, entry: Any) -> ImageEntry:
         """Check the JSON value of one image."""
@@ -137,7 +195,9 @@ class PredictionsFile:
             UserError: If the file of the mask is missing, is not an image of the sample's size, or
                 does not say which pixels are hand.
         """
-        entry = self.images.get(sample.key, ImageEntry(None, None))
+        entry = self.entry(sample.key) or ImageEntry(None, None)
+        if entry.mask_rle is not None:
+            return HandPrediction(entry.keypoints, self._decode_rle(entry.mask_rle, sample))
         if entry.mask_path is None:
             return HandPrediction(entry.keypoints, None)
         height, width = sample.image().shape[:2]
@@ -152,6 +212,23 @@ class PredictionsFile:
                 f"{path}, the predicted mask of {sample.key}, cannot be used: {error}; "
                 f"the image is {width} x {height}"
             ) from None
+
+    def _decode_rle(self, rle: dict[str, Any], sample: Sample) -> np.ndarray:
+        height, width = sample.image().shape[:2]
+        try:
+            return draw_run_lengths(rle, (width, height)) > 0
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.path}: the segmentation of {sample.key} cannot be used "
+                f"({type(error).__name__}: {_shorten(error)}): run lengths of size "
+                f"[{height}, {width}] are needed"
+            ) from None
+
+
+def _have_one_end(one: str, other: str) -> bool:
+    """Tell whether the folders of two paths are equal as far as both of them name any."""
+    pairs = zip(pathlib.Path(one).parts[-2::-1], pathlib.Path(other).parts[-2::-1])
+    return all(first == second for first, second in pairs)
 
 
 def _is_text(text: str) -> bool:

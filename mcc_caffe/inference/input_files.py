@@ -255,7 +255,14 @@ def check_results(files: Sequence[InputFile], results: Iterable[Path], overwrite
                 f"{source} would be overwritten by a result of this run: "
                 "give another folder with --out"
             )
-        if not overwrite and not is_own_result(result):
+        if is_own_result(result):
+            continue
+        if result.is_dir():
+            raise UserError(
+                f"{result} is a folder, and not one of this program's results: "
+                "give another folder with --out"
+            )
+        if not overwrite:
             foreign.append(result)
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""

@@ -1,0 +1,257 @@
+"""Results in other systems' formats: written, loaded with the real libraries, and read back."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.evaluation.predictions_file import PredictionsFile
+from mcc_caffe.inference.formats import FORMATS, open_format
+from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
+from mcc_caffe.inference.formats.coco import encode_mask
+from mcc_caffe.inference.reports import CSV_COLUMNS, is_own_result
+from tests.support.hands import hand
+
+OTHERS = [name for name in FORMATS if name != "ours"]
+
+
+def random_hand(rng, width=160, height=120, track_id=None):
+    """A hand with a mask of blobs, of whose keypoints the second is missing."""
+    keypoints = np.column_stack(
+        [rng.uniform(0, (width - 1, height - 1), (21, 2)), rng.uniform(0.3, 1, 21)]
+    ).round(2)
+    keypoints[1, 2] = 0.1
+    mask = cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), 6) > 0
+    box = (3, 4, width - 10, height - 20)
+    score = float(keypoints[:, 2].mean())
+    return HandRecord(keypoints, keypoints[:, 2] > 0.2, score, box, mask, track_id)
+
+
+def write_run(form, out, images):
+    """Write pictures as a run does: {result's name: record}."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, image in images.items():
+        form.write_image(out / name, form.describe(image))
+    form.write_run(out, form.run_content())
+    return out
+
+
+@pytest.fixture
+def images():
+    """Three pictures: with two hands, with none, and with one."""
+    rng = np.random.default_rng(0)
+    hands = [random_hand(rng) for _ in range(3)]
+    return {
+        "b": ImageRecord("photos/b.jpg", 160, 120, hands[:2]),
+        "none": ImageRecord("photos/none.jpg", 160, 120, []),
+        "a": ImageRecord("photos/a.jpg", 160, 120, hands[2:]),
+    }
+
+
+def test_coco_results_load_in_pycocotools_and_are_what_was_written(images, tmp_path):
+    out = write_run(open_format("coco"), tmp_path, images)
+    data_set = COCO(str(out / "coco_images.json"))
+    results = data_set.loadRes(str(out / "coco_results.json"))
+    names = {image["id"]: image["file_name"] for image in data_set.loadImgs(data_set.getImgIds())}
+    assert sorted(names.values()) == ["photos/a.jpg", "photos/b.jpg", "photos/none.jpg"]
+    (category,) = data_set.loadCats(data_set.getCatIds(catNms=["hand"]))
+    assert category["keypoints"] == list(NAMES) and category["skeleton"][:2] == [[1, 2], [2, 3]]
+    for image_id, name in names.items():
+        annotations = results.loadAnns(results.getAnnIds(imgIds=[image_id]))
+        record = next(image for image in images.values() if image.source == name)
+        assert len(annotations) == len(record.hands)
+        for annotation, written in zip(annotations, record.hands):
+            assert np.array_equal(results.annToMask(annotation), written.mask)
+            assert annotation["bbox"] == list(written.box)
+            points = np.reshape(annotation["keypoints"], (21, 3))
+            assert np.array_equal(points[written.present], written.keypoints[written.present])
+            assert not points[1].any()
+            assert annotation["score"] == round(written.score, 4)
+
+
+def test_coco_results_that_are_the_truth_have_an_average_precision_of_1(images, tmp_path, capsys):
+    out = write_run(open_format("coco"), tmp_path, images)
+    content = json.loads((out / "coco_images.json").read_text())
+    results = json.loads((out / "coco_results.json").read_text())
+    content["annotations"] = [
+        {**result, "id": number, "iscrowd": 0, "num_keypoints": 20}
+        | {"area": float(coco_masks.area(result["segmentation"]))}
+        for number, result in enumerate(results, start=1)
+    ]
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    truth = COCO(str(tmp_path / "truth.json"))
+    for kind in ("segm", "keypoints", "bbox"):
+        evaluation = COCOeval(truth, truth.loadRes(str(out / "coco_results.json")), kind)
+        evaluation.params.kpt_oks_sigmas = np.full(21, 0.05)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert evaluation.stats[0] == pytest.approx(1), kind
+
+
+@pytest.mark.parametrize("mask", [np.zeros((5, 7), bool), np.ones((5, 7), bool), np.eye(6, 9) > 0])
+def test_masks_are_encoded_as_cocos_own_code_does(mask):
+    rle = encode_mask(mask)
+    assert rle["size"] == list(mask.shape) and isinstance(rle["counts"], str)
+    assert np.array_equal(coco_masks.decode(rle), mask)
+    assert json.loads(json.dumps(rle)) == rle
+
+
+def test_numbers_of_coco_images_do_not_depend_on_the_order(images, tmp_path):
+    turned = dict(reversed(images.items()))
+    first = write_run(open_format("coco"), tmp_path / "1", images)
+    second = write_run(open_format("coco"), tmp_path / "2", turned)
+    for name in ("coco_results.json", "coco_images.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_openpose_files_have_a_person_for_each_hand(images, tmp_path):
+    out = write_run(open_format("openpose"), tmp_path, images)
+    content = json.loads((out / "b_keypoints.json").read_text())
+    assert content["version"] == 1.3 and len(content["people"]) == 2
+    for person, written in zip(content["people"], images["b"].hands):
+        points = np.reshape(person["hand_right_keypoints_2d"], (21, 3))
+        assert np.array_equal(points[written.present], written.keypoints[written.present])
+        assert not points[1].any() and person["hand_side"] == "unknown"
+        assert not np.any(person["hand_left_keypoints_2d"])
+        assert len(person["hand_left_keypoints_2d"]) == 63 and person["pose_keypoints_2d"] == []
+    assert json.loads((out / "none_keypoints.json").read_text())["people"] == []
+
+
+def test_mmpose_predictions_have_an_instance_for_each_hand(images, tmp_path):
+    out = write_run(open_format("mmpose"), tmp_path, images)
+    instances = json.loads((out / "b.json").read_text())
+    for instance, written in zip(instances, images["b"].hands, strict=True):
+        assert np.array_equal(instance["keypoints"], written.keypoints[:, :2])
+        assert np.array_equal(instance["keypoint_scores"], written.keypoints[:, 2])
+        assert instance["bbox"] == [[3, 4, 153, 104]]
+    assert json.loads((out / "none.json").read_text()) == []
+
+
+def test_a_table_has_a_row_for_each_keypoint(images, tmp_path):
+    out = write_run(open_format("csv"), tmp_path, images)
+    with (out / "b.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 42 and [row["keypoint"] for row in rows] == [*NAMES, *NAMES]
+    for number, written in enumerate(images["b"].hands):
+        for row, (x, y, confidence), is_present in zip(
+            rows[21 * number :], written.keypoints, written.present
+        ):
+            assert row["image"] == "photos/b.jpg" and row["hand"] == str(number)
+            assert row["frame"] == row["time"] == row["id"] == ""
+            assert (row["x"], row["y"]) == ((str(x), str(y)) if is_present else ("", ""))
+            assert float(row["confidence"]) == confidence
+    assert (out / "none.csv").read_text().strip() == ",".join(CSV_COLUMNS)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_results_of_a_run_are_known_as_such(name, images, tmp_path):
+    out = write_run(open_format(name), tmp_path, images)
+    files = sorted(out.iterdir())
+    assert files and all(map(is_own_result, files))
+    form = open_format(name)
+    expected = [path for key in images for path in form.paths(out / key, False)]
+    assert sorted(expected + form.run_paths(out)) == files
+
+
+def test_a_list_or_a_table_of_the_users_is_no_result(tmp_path):
+    for name, text in (
+        ("a.json", '[{"keypoints": []}]'),
+        ("b.json", '["program"]'),
+        ("c.csv", "image,x,y\n"),
+        ("d.csv", ""),
+    ):
+        (tmp_path / name).write_text(text)
+        assert not is_own_result(tmp_path / name)
+    assert not is_own_result(tmp_path)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_evaluation_reads_back_what_was_written(name, tmp_path):
+    rng = np.random.default_rng(1)
+    first, second = (hand(number) for number in (0, 1))
+    sure, unsure = random_hand(rng), random_hand(rng)
+    unsure = unsure._replace(score=0.2, keypoints=unsure.keypoints * (1, 1, 0.7))
+    unsure = unsure._replace(present=unsure.keypoints[:, 2] > 0.2)
+    images = {
+        "0": ImageRecord(f"photos/{first.key}", 160, 120, [unsure, sure]),
+        "1": ImageRecord(f"photos/{second.key}", 160, 120, []),
+    }
+    out = write_run(open_format(name), tmp_path / "results", images)
+    path = out / "coco_results.json" if name == "coco" else out
+    file = PredictionsFile(path)
+    assert file.name == path.stem
+    prediction = file.predict(first)
+    expected = sure.keypoints.copy()
+    if name != "mmpose":
+        expected[1] = np.nan
+    assert np.array_equal(prediction.keypoints, expected, equal_nan=True)
+    if name == "coco":
+        assert np.array_equal(prediction.mask, sure.mask)
+    else:
+        assert prediction.mask is None
+    assert file.predict(second) == (None, None)
+    assert file.entry("another.jpg") is None
+
+
+def test_openpose_files_of_openpose_itself_are_read_by_their_names(tmp_path):
+    points = [[x, 2 * x, 0.5] for x in range(1, 22)]
+    person = {"pose_keypoints_2d": [1.0] * 75, "hand_left_keypoints_2d": sum(points, [])}
+    person["hand_right_keypoints_2d"] = [0] * 63
+    content = {"version": 1.3, "people": [person]}
+    (tmp_path / "0_keypoints.json").write_text(json.dumps(content))
+    assert hand(0).key == "0.jpg"
+    assert np.array_equal(PredictionsFile(tmp_path).predict(hand(0)).keypoints, points)
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    rng = np.random.default_rng(2)
+    records = {
+        name: ImageRecord(f"set/{name}/1.jpg", 160, 120, [random_hand(rng)]) for name in "ab"
+    }
+    out = write_run(open_format("openpose"), tmp_path, records)
+    file = PredictionsFile(out)
+    for name, record in records.items():
+        expected = record.hands[0].keypoints
+        assert np.array_equal(file.entry(f"{name}/1.jpg").keypoints[2:], expected[2:])
+    with pytest.raises(UserError, match="which may both be the image '1.jpg'"):
+        file.entry("1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", '[{"image_id": 1, "score": 1, "keypoints": []}]', "says only the .* numbers"),
+        ("a.json", '[{"keypoints": [[1, 2]], "keypoint_scores": [1]}]', r"shape \(1, 3\)"),
+        ("a.json", '[{"frame_id": 0, "instances": []}]', "has the frames of a video"),
+        ("a.json", '{"people": [{"hand_left_keypoints_2d": [1, 2, 3]}]}', "not OpenPose's"),
+        ("a.json", '{"people": 5}', "not OpenPose's"),
+        ("a.json", '{"program": "mcc_caffe.infer", "image": "a", "keypoints": 5}', "are not ours"),
+        ("a.csv", "x,y\n1,2\n", "its first line is not image,frame"),
+        ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,elbow,1,2,3\n", "line 2"),
+        ("a.csv", ",".join(CSV_COLUMNS) + "\n", "has no hand of any picture"),
+    ],
+)
+def test_other_content_gives_one_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        PredictionsFile(tmp_path / name)
+    assert len(str(error.value).splitlines()) == 1 and str(tmp_path) in str(error.value)
+
+
+def test_run_lengths_that_do_not_fit_give_one_line(tmp_path):
+    record = ImageRecord(hand(0).key, 160, 120, [random_hand(np.random.default_rng(0))])
+    out = write_run(open_format("coco"), tmp_path, {"0": record})
+    results = json.loads((out / "coco_results.json").read_text())
+    for segmentation in ({"size": [120, 160], "counts": "0" * 9}, [[1, 2]], {"size": [1, 1]}):
+        results[0]["segmentation"] = segmentation
+        (out / "coco_results.json").write_text(json.dumps(results))
+        with pytest.raises(UserError, match="the segmentation of 0.jpg cannot be used"):
+            PredictionsFile(out / "coco_results.json").predict(hand(0))
