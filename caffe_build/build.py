@@ -19,6 +19,7 @@ from tqdm import tqdm
 from caffe_build import check
 from caffe_build.edits import add_files, apply_edits
 from caffe_build.errors import CheckError, CompileError, DiskError, SourceError
+from caffe_build.locate import read_about
 from caffe_build.options import CPU, Options, Toolkit, cache_key, gpu, machine_facts
 from caffe_build.source import Package, Tree
 
@@ -47,18 +48,16 @@ def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
 
 def options_of(prefix: Path) -> Options:
     """Return the options that would today build what is at `prefix` in the cache."""
-    about = prefix / "about.json"
-    toolkit = json.loads(about.read_text()).get("toolkit") if about.is_file() else None
+    toolkit = read_about(prefix).get("toolkit")
     return gpu(Toolkit(**toolkit)) if toolkit else CPU
 
 
 def is_current(prefix: Path) -> bool:
     """Return whether the source of the build at `prefix` would give the same build today."""
-    about = prefix / "about.json"
-    if not about.is_file():
-        return False
-    source_id = json.loads(about.read_text())["source"]
-    return prefix == cached_prefix(source_id, options_of(prefix), prefix.parent)
+    source_id = read_about(prefix).get("source")
+    return isinstance(source_id, str) and prefix == cached_prefix(
+        source_id, options_of(prefix), prefix.parent
+    )
 
 
 def is_usable(prefix: Path) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from caffe_build.errors import PrefixError
 
@@ -63,14 +64,22 @@ def prefix_of(python_folder: Path) -> Path:
 
 def build_name(python_folder: Path) -> str:
     """Return the name of our build, such as "CPU"; an empty text for a Caffe of another origin."""
-    about = python_folder.parent / "about.json"
-    return json.loads(about.read_text())["options"] if about.is_file() else ""
+    return read_about(python_folder.parent).get("options", "")
+
+
+def read_about(prefix: Path) -> dict[str, Any]:
+    """Return what a build of ours says of itself; {} where it says nothing, or is damaged."""
+    try:
+        about = json.loads((prefix / "about.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def link(python_folder: Path) -> None:
     """Make this interpreter import caffe from a folder, by a .pth file among its packages."""
     path = Path(sysconfig.get_path("purelib")) / "mcc_caffe_caffe.pth"
     if not path.is_file() or path.read_text() != f"{python_folder}\n":
-        draft = path.with_suffix(".tmp")
+        draft = path.with_suffix(f".{os.getpid()}.tmp")  # two may do this at the same time
         draft.write_text(f"{python_folder}\n")
         draft.replace(path)

@@ -1,1 +1,4 @@
 """Data sets: readers, the LMDB builder and synthetic hands."""
+
+# From here on Ctrl-C ends a command without a traceback.
+from mcc_caffe.core import start as start

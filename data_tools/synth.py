@@ -38,6 +38,7 @@ from data_tools.readers.onehand10k import LABELS, SPLITS
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.ranks import shared_memory_errors
 
 PARTIAL_TRUTH, MANIFEST = "truth.partial.jsonl", "manifest.json"
 GENERATOR = 2  # raised whenever the same seed gives other pictures
@@ -179,9 +180,10 @@ def make_dataset(
         if number not in made[split]
     ]
     context = multiprocessing.get_context("spawn")  # an OpenGL context survives no fork
-    pool = concurrent.futures.ProcessPoolExecutor(
-        max(1, min(workers, len(jobs))), context, _start_worker
-    )
+    with shared_memory_errors("give the container more (docker: --shm-size)"):
+        pool = concurrent.futures.ProcessPoolExecutor(
+            max(1, min(workers, len(jobs))), context, _start_worker
+        )
     try:
         with _environment(ONE_THREAD):  # for the workers, all of which start here
             # Before anything is written: is there an OpenGL?
@@ -260,7 +262,7 @@ def _check_manifest(out: Path, described: Mapping[str, Any]) -> None:
     try:
         manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         earlier = {name: manifest[name] for name in described}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{out / MANIFEST} is not one of this command's: give another folder"
         ) from None
@@ -301,10 +303,15 @@ def _read_truth_lines(folder: Path) -> TruthLines:
     """The lines of a split's complete pictures: both files are there and the line is whole."""
     lines = {}
     for name in (TRUTH, PARTIAL_TRUTH):
-        text = (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):  # the one that was being written
-                lines[int(Path(json.loads(line)["image"]).stem)] = line
+        content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        for line in content.splitlines():
+            # The one that was being written, or a damaged one: its picture is made again.
+            with contextlib.suppress(
+                ArithmeticError, KeyError, RecursionError, TypeError, ValueError
+            ):
+                truth = json.loads(line)
+                format_truth(truth)
+                lines[int(Path(truth["image"]).stem)] = line.decode()
     return {
         number: line
         for number, line in lines.items()

@@ -8,6 +8,8 @@ pose = HandPredictor().predict(image)
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mcc_caffe.core.start import bound_pictures, prepare_command, starts_own_command
+
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` imports them
     from mcc_caffe.core.errors import UserError as UserError
     from mcc_caffe.data.samples import Sample as Sample
@@ -21,6 +23,10 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` im
     from mcc_caffe.predictor import HandPredictor as HandPredictor
 
 __version__ = "0.1.0"
+
+bound_pictures()
+if starts_own_command():
+    prepare_command()
 
 # The public names and where they are defined; imported when first used, so that no command waits
 # for what it does not need.

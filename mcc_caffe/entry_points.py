@@ -3,10 +3,13 @@
 `mcc-train` is `python -m mcc_caffe.train`, and so on.
 """
 
+import functools
 import importlib
+from typing import NoReturn
 
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.start import prepare_command
 
 
 def train() -> None:
@@ -41,15 +44,16 @@ def web() -> None:
 
 def _run(module: str) -> None:
     """Import one command's module, so that none waits for what the others need, and run it."""
-
-    def main() -> int | None:
-        try:
-            command = importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(f"{module} cannot be imported ({error}): {_remedy(error)}") from error
-        return command.main()
-
+    prepare_command()
+    try:
+        main = importlib.import_module(module).main
+    except ImportError as error:
+        main = functools.partial(_report, module, error)
     run_command(main)
+
+
+def _report(module: str, error: ImportError) -> NoReturn:
+    raise UserError(f"{module} cannot be imported ({error}): {_remedy(error)}") from error
 
 
 def _remedy(error: ImportError) -> str:

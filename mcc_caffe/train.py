@@ -34,16 +34,17 @@ from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.caffe_io.trial_build import SOLVER, build_aside
 from mcc_caffe.core.commands import command_parser, input_side, positive, run_command, seed_number
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, find_shipped, locked, shipped
+from mcc_caffe.core.files import existing, find_shipped, locked, shipped, write_whole
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
 from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
-from mcc_caffe.training.prototxt_check import build_aside, check_finite, check_solver
+from mcc_caffe.training.prototxt_check import check_finite, check_solver
 
 _log = logging.getLogger(__name__)
 
@@ -276,12 +277,14 @@ def _build_aside(solver: Any, net: Any, described: str) -> None:
     solver_copy, net_copy = copy.deepcopy(solver), copy.deepcopy(net)
     for layer in net_copy.layer:
         if layer.type == "Python":  # no worker is needed to build a net
-            layer.python_param.param_str = re.sub(
-                r'"workers": \d+', '"workers": 0', layer.python_param.param_str
-            )
+            for name, value in (("workers", 0), ("batch_size", 1)):
+                layer.python_param.param_str = re.sub(
+                    rf'"{name}": \d+', f'"{name}": {value}', layer.python_param.param_str
+                )
+    solver_copy.iter_size = 1  # it does one step
     with tempfile.TemporaryDirectory() as folder:
         _write_prototxts(Path(folder), solver_copy, net_copy)
-        build_aside(Path(folder, "solver.prototxt"), described)
+        build_aside(SOLVER, Path(folder, "solver.prototxt"), described)
 
 
 def _configure_data_layer(
@@ -329,8 +332,8 @@ def _write_prototxts(folder: Path, solver: Any, net: Any) -> None:
     solver.net = str(folder / "train.prototxt")
     solver.snapshot = 0  # Caffe itself would write over what is there; training.loop does it
     solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
-    (folder / "train.prototxt").write_text(text_format.MessageToString(net))
-    (folder / "solver.prototxt").write_text(text_format.MessageToString(solver))
+    for name, message in (("train", net), ("solver", solver)):
+        write_whole(folder / f"{name}.prototxt", text_format.MessageToString(message).encode())
 
 
 def _train_as_rank(

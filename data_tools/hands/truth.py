@@ -55,15 +55,21 @@ def read_entries(root: str | os.PathLike, split: str, convention: str) -> list[O
         OneHand10K's entries, as if its label file had been written so.
 
     Raises:
-        UserError: The set has no truth.jsonl.
+        UserError: The set has no truth.jsonl, or a damaged one.
     """
     folder = Path(root) / split
     if not (folder / TRUTH).is_file():
         raise UserError(
             f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint"
         )
-    lines = (folder / TRUTH).read_text(encoding="utf-8").splitlines()
-    return [
-        OneHand10KEntry(folder, number, format_truth(json.loads(line), convention))
-        for number, line in enumerate(lines, start=1)
-    ]
+    entries = []
+    for number, line in enumerate((folder / TRUTH).read_bytes().splitlines(), start=1):
+        try:
+            label = format_truth(json.loads(line), convention)
+        except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{folder / TRUTH}:{number} is no line of `make synth` "
+                f"({type(error).__name__}: {str(error)[:100]!r}): make the set again"
+            ) from None
+        entries.append(OneHand10KEntry(folder, number, label))
+    return entries

@@ -17,6 +17,7 @@ from mcc_caffe.core.files import existing
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.paper import STRIDE
 
+_MOST = 1000  # pixels of a kernel's side, stride, dilation or pad
 OPSET, IR_VERSION = 13, 8  # 13 is the first with Softmax over one axis; runtimes since 2021 read it
 
 
@@ -59,6 +60,30 @@ def _height_and_width(numbers: Sequence[int], default: int) -> list[int]:
     return list(numbers) * (2 // len(numbers)) if numbers else [default] * 2
 
 
+def _check_convolution(layer: Any, inputs: int) -> None:
+    """Raise UserError where a convolution's numbers are impossible."""
+    parameters = layer.convolution_param
+    sides = parameters.kernel_size
+    if (
+        parameters.num_output < 1
+        or len(layer.bottom) != 1
+        or not 1 <= len(sides) <= 2
+        or min(sides) < 1
+        or max(*parameters.stride, *parameters.dilation, *parameters.pad, *sides, 1) > _MOST
+        or min([*parameters.stride, *parameters.dilation], default=1) < 1
+        or max(len(parameters.stride), len(parameters.dilation), len(parameters.pad)) > 2
+        or parameters.group < 1
+        or inputs % parameters.group
+        or parameters.num_output % parameters.group
+    ):
+        raise UserError(
+            f"layer {layer.name}: a convolution of {len(layer.bottom)} blobs, {inputs} channels in "
+            f"{parameters.group} groups to {parameters.num_output}, with the kernel {list(sides)}, "
+            f"stride {list(parameters.stride)}, dilation {list(parameters.dilation)} and "
+            f"pad {list(parameters.pad)} is impossible: mend it"
+        )
+
+
 def _convert_convolution(layer: Any) -> Operator:
     known = {
         "num_output",
@@ -93,6 +118,12 @@ def _convert_pooling(layer: Any) -> Operator:
     if parameters.pool != parameters.MAX:
         method = parameters.PoolMethod.Name(parameters.pool)
         raise UserError(f"layer {layer.name} pools by {method}: only MAX can be exported")
+    sides = (parameters.kernel_size, parameters.stride, parameters.pad)
+    if parameters.kernel_size < 1 or parameters.stride < 1 or max(sides) > _MOST:
+        raise UserError(
+            f"layer {layer.name}: pooling with the kernel, stride and pad {sides} is impossible: "
+            "mend it"
+        )
     attributes = {
         "kernel_shape": [parameters.kernel_size] * 2,
         "pads": [parameters.pad] * 4,
@@ -171,6 +202,10 @@ def _channels(net: Any) -> dict[str, int]:
                 raise UserError(
                     f"layer {layer.name} reads the blob {bottom}, which no layer before it makes"
                 )
+        if not layer.bottom:
+            raise UserError(f"layer {layer.name} reads no blob: name its bottom")
+        if layer.type == "Convolution":
+            _check_convolution(layer, channels[layer.bottom[0]])
         channels[layer.top[0]] = (
             layer.convolution_param.num_output
             if layer.type == "Convolution"
@@ -295,5 +330,9 @@ def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
     onnx.helper.set_model_props(
         model, {"input": "(BGR - 128) / 256", "keypoints": ", ".join(NAMES)}
     )
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the net makes no ONNX model ({reason}): mend its prototxt") from None
     return model

@@ -116,7 +116,7 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
             raise zipfile.BadZipFile(f"it claims to hold more than {_MAX_BYTES >> 30} GiB")
         damaged = archive.testzip()
         if damaged:
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
+            raise zipfile.BadZipFile(f"{damaged[:100]} is damaged")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             metadata = _checked_metadata(json.loads(str(file[METADATA])))
             for key in file.files:
@@ -141,7 +141,7 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
         tokenize.TokenError,
     ) as error:
         raise UserError(
-            f"{name} is no whole file of packed weights ({error}): get it again"
+            f"{name} is no whole file of packed weights ({str(error)[:300]}): get it again"
         ) from None
     return PackedWeights(layers, metadata)
 

@@ -14,12 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
 from mcc_caffe.caffe_io.pycaffe import parameter_count
 from mcc_caffe.caffe_io.weights import (
     Shapes,
+    blob_values,
     file_shapes,
     load_weights,
     net_shapes,
@@ -196,6 +198,11 @@ def read_state(path: str | Path) -> SolverState:
     blobs = [blob for blobs in shapes.values() for blob in blobs]
     histories = [tuple(blob.shape.dim) for blob in message.history]
     # Caffe writes all of them, the current step last.
+    if min(message.iter, message.current_step) < 0:
+        raise UserError(
+            f"{path} is damaged: it is at iteration {message.iter} and step "
+            f"{message.current_step}; resume from another snapshot"
+        )
     if not (message.HasField("iter") and message.HasField("current_step") and histories):
         raise UserError(
             f"{path} is no complete SolverState file ({path.stat().st_size} bytes): "
@@ -213,6 +220,11 @@ def read_state(path: str | Path) -> SolverState:
             raise UserError(
                 f"{path} is damaged: history blob {index} has the shape {histories[index]} and "
                 f"{count} values; resume from another snapshot"
+            )
+        if not np.isfinite(blob_values(blob)).all():
+            raise UserError(
+                f"{path}: history blob {index} has values that are not finite (NaN or infinite): "
+                "resume from an earlier snapshot"
             )
     return SolverState(message, shapes, _solver_type(message))
 

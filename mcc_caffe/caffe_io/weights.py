@@ -111,22 +111,27 @@ def _parameters(path: str | Path, model: Any) -> dict[str, list[Any]]:
 
 
 def _read_blob(path: str | Path, layer: str, blob: Any) -> np.ndarray:
-    """Return the values of a BlobProto as float32, and clear what else it holds.
+    """Return the values of a BlobProto as float32.
 
     Raises:
         UserError: Its shape has another number of values.
     """
     shape = _checked_shape(path, layer, blob)
-    name, dtype = ("double_data", "<f8") if blob.double_data else ("data", "<f4")
-    for field, _ in blob.ListFields():
-        if field.name != name:
-            blob.ClearField(field.name)
-    blob.DiscardUnknownFields()
-    # Its one field ends the message, as packed numbers: several times as fast as one by one.
-    content, count = blob.SerializeToString(), len(getattr(blob, name))
-    offset = len(content) - count * np.dtype(dtype).itemsize
     with np.errstate(over="ignore"):  # infinity has an error of its own
-        return np.frombuffer(content, dtype, count, offset).astype(np.float32).reshape(shape)
+        return blob_values(blob).astype(np.float32).reshape(shape)
+
+
+def blob_values(blob: Any) -> np.ndarray:
+    """Return the values of a BlobProto, (N,) float32 or float64.
+
+    They are read from their packed form, which is several times as fast as one by one.
+    """
+    name, dtype = ("double_data", "<f8") if blob.double_data else ("data", "<f4")
+    values = type(blob)()
+    getattr(values, name).MergeFrom(getattr(blob, name))
+    content, count = values.SerializeToString(), len(getattr(blob, name))
+    # The one field ends the message.
+    return np.frombuffer(content, dtype, count, len(content) - count * np.dtype(dtype).itemsize)
 
 
 def _checked_shape(path: str | Path, layer: str, blob: Any) -> tuple[int, ...]:

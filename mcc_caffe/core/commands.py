@@ -18,7 +18,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, escape_unprintable
+from mcc_caffe.core.start import catch_ctrl_c
 from mcc_caffe.paper import STRIDE
 
 if TYPE_CHECKING:
@@ -130,8 +131,8 @@ def progress_bar(
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit with its status.
 
-    A UserError, an OSError (a full disk, a missing file) and Ctrl-C end in one line on stderr,
-    with --debug in a traceback as well; a warning becomes one line.
+    A UserError, an OSError (a full disk, a missing file), a lack of memory and Ctrl-C end in one
+    line on stderr, with --debug in a traceback as well; a warning becomes one line.
 
     Args:
         main: The command. It returns its exit status, None for success.
@@ -145,12 +146,20 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     status = 0
     try:
+        catch_ctrl_c()
         status = main() or 0
     except UserError as error:
         _log.error("%s", error, exc_info=_verbosity() == "debug")
         status = error.code
     except OSError as error:
-        _log.error("%s", _describe(error), exc_info=_verbosity() == "debug")
+        _log.error("%s", escape_unprintable(_describe(error)), exc_info=_verbosity() == "debug")
+        status = 2
+    except MemoryError as error:
+        _log.error(
+            "not enough memory (%s): give smaller or fewer inputs, or raise the limit (ulimit -v)",
+            str(error) or "no reason given",
+            exc_info=_verbosity() == "debug",
+        )
         status = 2
     except KeyboardInterrupt:
         _log.info("interrupted", exc_info=_verbosity() == "debug")

@@ -6,6 +6,7 @@ the header: the size, before anything is decoded, and the orientation, which Ope
 
 import io
 import os
+import struct
 import warnings
 from typing import NamedTuple
 
@@ -14,9 +15,9 @@ import numpy as np
 import PIL.Image
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.start import MAX_MEGAPIXELS, MAX_MEGAPIXELS_VARIABLE
 
-MAX_MEGAPIXELS_VARIABLE = "MCC_CAFFE_MAX_MEGAPIXELS"
-_DEFAULT_MAX_MEGAPIXELS = 200.0  # the largest that telephones take; infer needs some 2 GiB for it
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
 _SENSOR_BITS = (8, 10, 12, 14, 16)  # that cameras put into 16
 _WHITE = 255.0
@@ -104,19 +105,50 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
             f"{header.width} x {header.height} pixels are more than {bound:g} million: make it "
             f"smaller, or set {MAX_MEGAPIXELS_VARIABLE}"
         )
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # an empty file, or one that is damaged in a certain way
-        pixels = None
-    if pixels is None:
-        raise ImageError(
-            f"not a readable image ({len(content)} bytes): damaged, or of an unknown format"
-        )
+    pixels = decode_pixels(content, cv2.IMREAD_UNCHANGED)
     pixels = _to_bgr(_to_8_bits(pixels), premultiplied=header.format == "TIFF")
     stored_upright = header.format == "TIFF"  # OpenCV turns this format itself, whatever one asks
     if upright != stored_upright:
         pixels = _turn(pixels, header.orientation, back=not upright)
     return np.ascontiguousarray(pixels)
+
+
+def decode_pixels(content: bytes, flags: int) -> np.ndarray:
+    """Decode an image file with OpenCV.
+
+    Args:
+        content: The file's bytes.
+        flags: cv2.IMREAD_...
+
+    Returns:
+        The pixels as `flags` ask for them.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    pixels = None
+    if content and not (content.startswith(_PNG_START) and _is_cut_png(content)):
+        try:
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        except cv2.error as error:  # too many pixels, or damaged in a certain way
+            if error.code == cv2.Error.StsNoMem:
+                raise ImageError("not enough memory for its pixels: make it smaller") from None
+    if pixels is None:
+        raise ImageError(
+            f"not a readable image ({len(content)} bytes): damaged, or of an unknown format"
+        )
+    return pixels
+
+
+def _is_cut_png(content: bytes) -> bool:
+    """Tell whether a chunk of a PNG goes beyond its end; OpenCV would take that much memory."""
+    offset = len(_PNG_START)
+    while offset + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, offset)
+        offset += 12 + length
+        if kind == b"IEND":
+            return False
+    return offset > len(content)
 
 
 def max_megapixels() -> float:
@@ -127,7 +159,7 @@ def max_megapixels() -> float:
     """
     text = os.environ.get(MAX_MEGAPIXELS_VARIABLE, "")
     try:
-        bound = float(text or _DEFAULT_MAX_MEGAPIXELS)
+        bound = float(text or MAX_MEGAPIXELS)
     except ValueError:
         bound = 0.0
     if not 0 < bound < float("inf"):

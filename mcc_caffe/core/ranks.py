@@ -31,6 +31,7 @@ Value = TypeVar("Value")
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _CHUNK = 1 << 20  # float32 values that the ranks of one machine exchange at a time
 _LINGER_SECONDS = 10.0
+_SHARED_MEMORY = "/dev/shm"
 
 
 class Stopped(Exception):
@@ -81,6 +82,22 @@ def ctrl_c_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def shared_memory_errors(remedy: str) -> Iterator[None]:
+    """Turn the error of a system without shared memory into a UserError that says so.
+
+    Args:
+        remedy: What else the user can do, such as "take --workers 0".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{_SHARED_MEMORY} cannot be used ({error.strerror}), which the processes of a command "
+            f"share: mount it writable with room, or {remedy}"
+        ) from None
 
 
 class Ranks:
@@ -178,9 +195,14 @@ class LocalRanks(Ranks):
 
     @staticmethod
     def shared(size: int) -> SharedMemory:
-        """Make what `size` spawned processes share; each gets it when it is started."""
+        """Make what `size` spawned processes share; each gets it when it is started.
+
+        Raises:
+            UserError: This system has no shared memory.
+        """
         context = multiprocessing.get_context("spawn")
-        return SharedMemory(context.Barrier(size), context.RawArray("f", 2 * size * _CHUNK))
+        with shared_memory_errors("train with one process"):
+            return SharedMemory(context.Barrier(size), context.RawArray("f", 2 * size * _CHUNK))
 
     def __init__(self, rank: int, size: int, shared: SharedMemory):
         """Join the ranks.

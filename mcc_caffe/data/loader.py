@@ -10,8 +10,10 @@ and they end as soon as the training process does. The content of a batch never 
 import contextlib
 import ctypes
 import itertools
+import math
 import multiprocessing
 import multiprocessing.connection
+import os
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -21,7 +23,7 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.ranks import ctrl_c_blocked
+from mcc_caffe.core.ranks import ctrl_c_blocked, shared_memory_errors
 from mcc_caffe.data.batches import Arrays, Batch, fill_batch
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.sources import open_source
@@ -37,6 +39,23 @@ def _slots(config: LoaderConfig, memory: Any) -> list[Arrays]:
             offset += arrays[name].nbytes
         slots.append(arrays)
     return slots
+
+
+def _floats_of_batch(config: LoaderConfig) -> int:
+    """Return the number of values in a batch."""
+    return sum(math.prod(shape) for shape in config.shapes().values())
+
+
+def _check_memory(config: LoaderConfig) -> None:
+    """Raise LoaderError where this machine cannot hold the batches."""
+    batches = max(config.workers * config.prefetch, 1)
+    needed = 4 * _floats_of_batch(config) * batches
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise LoaderError(
+            f"{batches} batches of {config.batch_size} images at {config.input_size} pixels need "
+            f"{needed >> 20} MiB, this machine has {memory >> 20}: give a smaller batch size"
+        )
 
 
 def _keep_memory() -> None:
@@ -110,6 +129,7 @@ class Loader:
         self._pipe_of_lent_slot: Connection | None = None
         # Each worker opens the source for itself, but a bad source is reported before any starts.
         self._samples = open_source(config.source)
+        _check_memory(config)
         if config.workers:
             self._start_workers()
         else:
@@ -119,9 +139,10 @@ class Loader:
 
     def _start_workers(self) -> None:
         config, context = self.config, multiprocessing.get_context("spawn")
-        size = config.prefetch * sum(int(np.prod(shape)) for shape in config.shapes().values())
+        size = config.prefetch * _floats_of_batch(config)
         for number in range(config.workers):
-            memory = context.RawArray(ctypes.c_float, size)
+            with shared_memory_errors("take no loader processes (--workers 0)"):
+                memory = context.RawArray(ctypes.c_float, size)
             our_end, worker_end = context.Pipe()
             process = context.Process(
                 target=_work,
@@ -169,7 +190,8 @@ class Loader:
             process.join(timeout=5)
             raise LoaderError(
                 f"{process.name} died (exit code {process.exitcode}) "
-                f"before iteration {self.iteration}: was it killed, or is the memory full? "
+                f"before iteration {self.iteration}: was it killed, or is the memory (or /dev/shm) "
+                "full? "
                 "Start again, training with --resume auto"
             ) from None
         if error:

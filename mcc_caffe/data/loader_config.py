@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import typing
 from typing import Any
 
@@ -66,7 +67,7 @@ class LoaderConfig:
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "prefetch", "sigma"):
-            if getattr(self, key) <= 0:
+            if not 0 < getattr(self, key) < math.inf:
                 raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be above 0")
         for key in ("seed", "first_iteration", "workers"):
             if getattr(self, key) < 0:
@@ -81,7 +82,7 @@ class LoaderConfig:
                 f"param_str: input_size is {self.input_size}, it must be a multiple of {STRIDE}"
             )
         windows = self.smallest_window, self.largest_window
-        if windows != (0, 0) and not 1 <= windows[0] <= windows[1]:
+        if windows != (0, 0) and not 1 <= windows[0] <= windows[1] < math.inf:
             raise LoaderError(
                 f"param_str: smallest_window and largest_window are {windows[0]} and {windows[1]}, "
                 "they must be 0, or from 1 on with the smallest first"
@@ -114,16 +115,16 @@ class LoaderConfig:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
-            raise LoaderError(f"param_str is not JSON ({error}): {text!r}") from None
+        except (ValueError, RecursionError) as error:
+            raise LoaderError(f"param_str is not JSON ({error}): {text[:200]!r}") from None
         if not isinstance(values, dict):
-            raise LoaderError(f"param_str must be a JSON object, it is {text!r}")
+            raise LoaderError(f"param_str must be a JSON object, it is {text[:200]!r}")
         fields = {field.name: field for field in dataclasses.fields(LoaderConfig)}
         types = typing.get_type_hints(LoaderConfig)
         for key, value in values.items():
             if key not in fields:
                 raise LoaderError(
-                    f"param_str has the unknown key {key!r}; allowed: {', '.join(fields)}"
+                    f"param_str has the unknown key {key[:100]!r}; allowed: {', '.join(fields)}"
                 )
             admitted = (int, float) if types[key] is float else types[key]
             # A bool is an int for Python, but not for whoever writes a param_str.
@@ -131,7 +132,7 @@ class LoaderConfig:
                 isinstance(value, bool) and admitted is not bool
             ):
                 raise LoaderError(
-                    f"param_str: {key} is {value!r}, a {types[key].__name__} is needed"
+                    f"param_str: {key} is {str(value)[:100]!r}, a {types[key].__name__} is needed"
                 )
         for field in fields.values():
             if field.default is dataclasses.MISSING and field.name not in values:

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import ImageError, decode_pixels
 
 _SCALES = (1, 255, 65535)
 _LABEL_MAX = 3  # more than two values up to this number are names of objects, not brightness
@@ -63,11 +64,9 @@ def decode_mask_values(content: bytes, size: tuple[int, int] | None = None) -> n
     if size is not None and actual is not None and actual != size:
         raise MaskError(f"the mask is {actual[0]} x {actual[1]}, the image {size[0]} x {size[1]}")
     try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # no bytes, or more pixels than OpenCV admits
-        picture = None
-    if picture is None:
-        raise MaskError(f"the mask ({len(content)} bytes) cannot be decoded")
+        picture = decode_pixels(content, cv2.IMREAD_UNCHANGED)
+    except ImageError as error:
+        raise MaskError(f"the mask ({len(content)} bytes) cannot be decoded: {error}") from None
     if picture.ndim == 2:
         return picture
     values, alpha = picture[..., :3].max(axis=2), picture[..., 3:]

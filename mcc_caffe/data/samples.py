@@ -26,7 +26,7 @@ import PIL.Image
 
 from mcc_caffe.caffe_io.protobuf import DecodeError, messages
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.images import ImageError, decode_image
+from mcc_caffe.core.images import ImageError, decode_image, decode_pixels
 from mcc_caffe.data.lmdb_pages import check_lmdb
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -124,12 +124,11 @@ class Sample:
     def _decode(self, content: bytes, kind: str, flags: int) -> np.ndarray:
         """Decode a picture; the error calls it by its kind."""
         try:
-            picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-        except cv2.error:
-            picture = None
-        if picture is None:
-            raise SampleError(f"{self.key}: the {kind} ({len(content)} bytes) cannot be decoded")
-        return picture
+            return decode_pixels(content, flags)
+        except ImageError:
+            raise SampleError(
+                f"{self.key}: the {kind} ({len(content)} bytes) cannot be decoded"
+            ) from None
 
     def to_datums(self, label: int) -> tuple[bytes, bytes]:
         """Serialise the sample as its two records.
@@ -245,6 +244,8 @@ class SampleSet:
             UserError: It is missing or no JSON object.
         """
         path = self.folder / INFO
+        if not path.is_file():
+            raise UserError(f"{path} is missing or no file: build the set again")
         try:
             info = json.loads(path.read_text())
         except (OSError, ValueError, RecursionError) as error:

@@ -96,7 +96,7 @@ class PredictionsFile:
             raise UserError(f"{path} has no images: {FORM} is needed")
         self.name = content.get("name")
         if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
-            raise UserError(f"{path}: the name is {self.name!r}: {FORM} is needed")
+            raise UserError(f"{path}: the name is {_shorten(self.name)}: {FORM} is needed")
         self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
 
     def _load_json(self) -> Any:

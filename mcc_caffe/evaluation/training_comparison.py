@@ -22,7 +22,7 @@ from data_tools import build_lmdb, synth
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.commands import command_parser, positive
+from mcc_caffe.core.commands import command_parser, positive, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.data.samples import SampleSet
@@ -70,7 +70,7 @@ def comparison_parser(
     )
     add(
         "--seeds",
-        type=int,
+        type=seed_number,
         nargs="+",
         default=[0, 1],
         metavar="N",
@@ -167,7 +167,12 @@ def check_settings(out: pathlib.Path, settings: dict[str, Any]) -> None:
         UserError: If the folder holds trainings with another setting.
     """
     path = out / SETTINGS
-    recorded = json.loads(path.read_text()) if path.is_file() else settings
+    try:
+        recorded = json.loads(path.read_bytes()) if path.is_file() else settings
+    except (ValueError, RecursionError):
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise UserError(f"{path} is damaged: remove the folder, or give another --out")
     for name, value in settings.items():
         if recorded.get(name) != value:
             raise UserError(

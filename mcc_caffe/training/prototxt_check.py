@@ -1,29 +1,16 @@
-"""Checks a user's solver and net before a training, where Caffe itself would abort or train wrong.
+"""Checks a user's solver before a training, where Caffe itself would abort or train nothing.
 
-`check_solver` knows what Caffe looks at only when it trains. For the rest, `build_aside` lets Caffe
-build solver and net in a process of its own, which may abort:
-
-    python -m mcc_caffe.training.prototxt_check SOLVER.prototxt
+It looks at what Caffe itself looks at only when it trains; for the rest, and for the net,
+`mcc_caffe.caffe_io.trial_build` lets Caffe build them in a process of its own.
 """
 
 import math
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.snapshots import SOLVERS
-from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.paper import HEATMAPS_BLOB, POSE_STAGES, stage_blob
-
-# The line of glog before it aborts, and that of an exception in a Python layer.
-_FATAL = re.compile(r"^F\d+ .*?\] (.*)|^(\w+(?:\.\w+)*(?:Error|Exception): .*)", re.MULTILINE)
-_TIMEOUT_SECONDS = 300
 
 # The fields of a SolverParameter for which this project has another place.
 _ELSEWHERE = {
@@ -120,55 +107,3 @@ def _numbers(message: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
                 yield from _numbers(part, f"{prefix}{field.name}.")
         elif field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
             yield from ((prefix + field.name, number) for number in values)
-
-
-def build_aside(solver: Path, described: str) -> None:
-    """Let Caffe build a solver and its net in another process.
-
-    Args:
-        solver: The solver prototxt.
-        described: What the error calls solver and net.
-
-    Raises:
-        UserError: Caffe refuses it; the error says why.
-    """
-    command = [sys.executable, "-m", __name__, str(solver)]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"{described}: Caffe has not built it within {_TIMEOUT_SECONDS} s: give a smaller net"
-        ) from None
-    if done.returncode:
-        raise UserError(f"{described}: {_reason(done)}; mend it, or leave --solver out")
-
-
-def _reason(done: subprocess.CompletedProcess) -> str:
-    """Return the line that says why a process ended that built a net."""
-    text = done.stderr.decode(errors="replace")
-    fatal = _FATAL.search(text)
-    if fatal:
-        return f"Caffe refuses it ({(fatal[1] or fatal[2]).strip()})"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and done.returncode > 0:
-        return lines[-1].removeprefix("error: ")
-    name = signal.Signals(-done.returncode).name if done.returncode < 0 else done.returncode
-    return f"Caffe ends with {name} when it builds the net ({lines[-1] if lines else 'no reason'})"
-
-
-def main() -> None:
-    """Build the solver that the process was given, and check that this project can train it."""
-    path = Path(sys.argv[1])
-    caffe = import_caffe()
-    caffe.set_mode_cpu()
-    net = caffe.get_solver(str(path)).net
-    if HEATMAPS_BLOB not in net.blobs:
-        raise UserError(f"the net has no blob {HEATMAPS_BLOB}, the heatmaps to be learnt")
-    stages = [stage_blob(stage) for stage in POSE_STAGES]
-    for name in (name for name in stages if name in net.params):
-        if len(net.params[name]) != 2:
-            raise UserError(f"the net's layer {name} has no bias")
-
-
-if __name__ == "__main__":
-    run_command(main)

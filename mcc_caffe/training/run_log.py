@@ -70,7 +70,7 @@ class RunLog:
         """
         self.path, self._images, self._loss_weights = run_folder / LOG, images, loss_weights
         self._interval: list[IterationStats] = []
-        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
         earlier_lines = [line for line in lines if _logged_iteration(line) <= iteration]
         write_whole(self.path, b"".join(line + b"\n" for line in earlier_lines))
 

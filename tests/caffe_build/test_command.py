@@ -1,5 +1,7 @@
 """The command and setup.sh: which Caffe is used, and what is said where there is none."""
 
+import concurrent.futures
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from caffe_build import locate
+from caffe_build import build, locate
 from caffe_build.errors import CompileError, DiskError, PrefixError, SourceError
+from caffe_build.options import CPU
 from tests.support.builds import environment, write_program
 from tests.support.commands import ROOT, run
 
@@ -103,7 +106,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, caffe_like_tree):
 # --- setup.sh
 
 
-def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
+def setup_sh(tmp_path, *arguments, root=ROOT, installed=False, sudo=False, **variables):
     """Run setup.sh as user 1000, with a dpkg that has all or no packages, without the real apt."""
     tools = tmp_path / "tools"
     write_program(tools / "id", "echo 1000")
@@ -132,10 +135,12 @@ def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
         "cat",
         "sha256sum",
         "cut",
+        "touch",
+        "sleep",
     ):
         if not (tools / name).exists():
             (tools / name).symlink_to(shutil.which(name))
-    command = [tools / "bash", ROOT / "caffe_build" / "setup.sh", *arguments]
+    command = [tools / "bash", root / "caffe_build" / "setup.sh", *arguments]
     environment = {"PATH": str(tools), "TMPDIR": str(tmp_path), **variables}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -167,3 +172,61 @@ def test_setup_says_what_apt_said(tmp_path):
     assert answer.returncode == 1
     assert "E: Unable to fetch" in answer.stderr and "could not install" in answer.stderr
     assert "--no-install-recommends" in (tmp_path / "calls").read_text()
+
+
+def test_two_setups_of_one_clone_work_one_after_the_other(tmp_path):
+    clone = tmp_path / "clone"
+    (clone / "caffe_build").mkdir(parents=True)
+    (clone / ".venv").mkdir()
+    for name in ("caffe_build/setup.sh", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, clone / name)
+    steps = tmp_path / "steps"
+    write_program(
+        clone / ".venv/bin/python", f"echo start >> {steps}; sleep 0.2; echo end >> {steps}"
+    )
+    setup_sh(tmp_path, "--check", root=clone, installed=True)  # writes the tools
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        tasks = [pool.submit(setup_sh, tmp_path, root=clone, installed=True) for _ in range(2)]
+        answers = [task.result() for task in tasks]
+    assert [answer.returncode for answer in answers] == [0, 0], answers
+    first, second = sorted(answers, key=lambda answer: "waiting for it" in answer.stdout)
+    assert first.stdout.endswith("setup: done; .venv is ready\n")
+    assert second.stdout.splitlines() == [
+        "setup: another process sets up this folder; waiting for it",
+        "setup: all in place",
+    ]
+    assert steps.read_text() == "start\nend\n" * (len(steps.read_text().splitlines()) // 2)
+
+
+def _link_often(folder, name):
+    locate.sysconfig.get_path = lambda _: str(folder)
+    for number in range(200):
+        locate.link(Path(f"/{name}{number}/python"))
+
+
+def test_two_builds_may_write_the_link_at_the_same_time(tmp_path):
+    writers = [multiprocessing.Process(target=_link_often, args=(tmp_path, x)) for x in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    (file,) = tmp_path.iterdir()
+    assert file.read_text() in ("/a199/python\n", "/b199/python\n")
+
+
+def test_two_commands_in_one_clone_say_the_same():
+    command = [sys.executable, "-m", "caffe_build"]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(said) == 1 and said.pop().startswith("caffe: using ")
+
+
+@pytest.mark.parametrize("content", [b"", b"{cut", b"[1]", b"\xff"])
+def test_what_a_build_says_of_itself_may_be_damaged(content, tmp_path):
+    (tmp_path / "about.json").write_bytes(content)
+    assert locate.build_name(tmp_path / "python") == ""
+    assert build.options_of(tmp_path) == CPU and not build.is_current(tmp_path)

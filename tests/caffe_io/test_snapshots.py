@@ -5,35 +5,8 @@ import pytest
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
-from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
-
-# An inner product of 3 to 2 numbers, as small as a net can be.
-NET = """
-name: "tiny"
-layer { name: "x" type: "DummyData" top: "x" dummy_data_param {
-    shape { dim: 1 dim: 3 } data_filler { type: "constant" value: 1 } } }
-layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" inner_product_param {
-    num_output: 2 weight_filler { type: "xavier" } } }
-layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "y0" top: "loss" }
-"""
-LABEL = """
-layer { name: "y0" type: "DummyData" top: "y0" dummy_data_param {
-    shape { dim: 1 dim: 2 } data_filler { type: "constant" value: 2 } } }
-"""
-SOLVER = 'net: "{net}" type: "{type}" base_lr: 0.1 lr_policy: "fixed" snapshot_prefix: "{prefix}"'
-
-
-def make_solver(folder, solver_type="SGD"):
-    """Return a solver of the tiny net whose snapshots go to `folder`."""
-    prefix = snapshots.prepare(folder)
-    net = folder.parent / "tiny.prototxt"
-    net.write_text(LABEL + NET)
-    path = folder.parent / "solver.prototxt"
-    path.write_text(SOLVER.format(net=net, type=solver_type, prefix=prefix))
-    caffe = import_caffe()
-    caffe.set_mode_cpu()
-    return caffe.get_solver(str(path))
+from tests.support.snapshots import make_solver
 
 
 @pytest.fixture
@@ -124,6 +97,16 @@ def test_a_snapshot_of_the_stock_caffe_names_no_type_and_is_taken(folder, tmp_pa
         (lambda state: state.ClearField("history"), "no complete SolverState"),
         (lambda state: state.ClearField("iter"), "no complete SolverState"),
         (lambda state: state.ClearField("current_step"), "no complete SolverState"),
+        (lambda state: setattr(state, "iter", -1), "is at iteration -1"),
+        (lambda state: setattr(state, "current_step", -1), "and step -1"),
+        (
+            lambda state: state.history[1].data.__setitem__(0, float("nan")),
+            "history blob 1 has values that are not finite",
+        ),
+        (
+            lambda state: state.history[0].data.__setitem__(1, float("-inf")),
+            "history blob 0 has values that are not finite",
+        ),
     ],
 )
 def test_a_state_with_a_wrong_history_is_refused(change, words, folder, tmp_path):

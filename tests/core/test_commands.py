@@ -1,12 +1,14 @@
 """The options, messages and exit codes that all commands share."""
 
 import os
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 from mcc_caffe.core.commands import command_parser, input_side, seed_number
+from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT
 
 COMMAND = """
@@ -131,6 +133,25 @@ run_command(main)
     assert "MiB free): make room; a training goes on with --resume auto" in done.stderr
 
 
+def test_a_lack_of_memory_is_one_line(tmp_path):
+    code = """
+import resource
+import numpy as np
+from mcc_caffe.core.commands import run_command
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+run_command(lambda: np.zeros((1 << 20, 1 << 14)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "error: not enough memory (Unable to allocate 128. GiB" in done.stderr
+
+
 def test_a_name_that_is_not_utf_8_can_be_printed():
     code = "from mcc_caffe.core.commands import run_command; run_command(lambda: print('\\udcff'))"
     done = subprocess.run(
@@ -141,3 +162,9 @@ def test_a_name_that_is_not_utf_8_can_be_printed():
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
     )
     assert (done.returncode, done.stdout) == (0, "\\udcff\n")
+
+
+def test_an_error_is_one_line_whatever_it_quotes():
+    error = UserError("a\nb\r\x1b[31m \ud800 \udcff é \u2028 is no name")
+    assert str(error) == "a\\nb\\r\\x1b[31m \\ud800 \\udcff é \\u2028 is no name"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

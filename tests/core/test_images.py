@@ -1,7 +1,11 @@
 """Image files of every kind come out as one would see them."""
 
 import io
+import os
+import resource
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -13,6 +17,8 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
+from mcc_caffe.data.mask_files import MaskError, decode_mask_values
+from tests.support.commands import ROOT
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
 COLOURS = cv2.resize(COLOURS[:3, :2], (16, 24), interpolation=cv2.INTER_NEAREST)  # six fields
@@ -149,6 +155,19 @@ def test_a_size_beyond_pillows_bound_is_refused_by_its_header():
         decode_image(content)
 
 
+def test_a_chunk_that_claims_to_be_large_takes_no_memory():
+    """OpenCV would take 4 GiB for these few bytes."""
+    content = bytearray(encoded(PIL.Image.fromarray(COLOURS), "PNG"))
+    at = content.index(b"IDAT")
+    content[at - 4 : at] = b"\x7f\xff\xff\xff"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="not a readable image"):
+        decode_image(bytes(content))
+    with pytest.raises(MaskError, match="cannot be decoded"):
+        decode_mask_values(bytes(content))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
 def test_mutated_files_are_read_or_refused():
     rng = np.random.default_rng(0)
     originals = [
@@ -165,3 +184,29 @@ def test_mutated_files_are_read_or_refused():
         except ImageError:
             continue
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+
+
+DECODE = """
+from mcc_caffe.core.images import ImageError, decode_image
+try:
+    print(decode_image(open("a.jpg", "rb").read()).shape)
+except ImageError:
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize("ending", [".hdr", ".ras", ".jpg"])
+def test_formats_whose_header_only_opencv_reads_are_bounded_too(ending, tmp_path):
+    picture = np.full((1500, 1000, 3), 0.5, np.float32 if ending == ".hdr" else np.uint8)
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(ending, picture)[1].tobytes())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("OPENCV_IO_MAX_IMAGE_PIXELS", None)
+    for bound, said in (("1.4", "refused"), ("1.6", "(1500, 1000, 3)")):
+        done = subprocess.run(
+            [sys.executable, "-c", DECODE],
+            cwd=tmp_path,
+            env={**environment, "MCC_CAFFE_MAX_MEGAPIXELS": bound},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == said, done.stderr

@@ -47,6 +47,10 @@ def read_results(path: Path) -> list[ReadImage]:
                 raise UserError(
                     f"{path} has several results for {image.name}: leave one of them there"
                 )
+            if any(np.isinf(hand.keypoints).any() for hand in image.hands):
+                raise UserError(f"{file}: a keypoint of {image.name} is infinite: mend that number")
+            if not all(np.isfinite(hand.score) for hand in image.hands):
+                raise UserError(f"{file}: a score of {image.name} is not finite: mend that number")
             images[image.name] = image
     if not images:
         raise UserError(f"{path} has no hand of any picture")

@@ -1,9 +1,19 @@
 """What the readers share: keys, and one hand of a scene."""
 
+import os
+
 import numpy as np
 import pytest
 
-from data_tools.readers.shared import bound_keypoints, frame_sample, make_key
+from data_tools.readers import coco
+from data_tools.readers.shared import (
+    bound_keypoints,
+    check_visibilities,
+    frame_sample,
+    make_key,
+    read_json,
+)
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
 from tests.support.readers import encoded, plain_picture
 
@@ -75,3 +85,19 @@ def test_a_hand_without_labelled_keypoints_has_no_box():
     )
     with pytest.raises(SampleError, match="here: no keypoint is labelled"):
         bound_keypoints(np.full((21, 3), (-1, -1, 0), np.float32), "here")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_visibility_that_is_not_finite_is_told(value):
+    values = np.ones(21)
+    check_visibilities(values, "here")
+    values[3] = value
+    with pytest.raises(SampleError, match="here: the visibility of keypoint 3 is"):
+        check_visibilities(values, "here")
+
+
+def test_a_pipe_in_the_place_of_labels_blocks_nothing(tmp_path):
+    os.mkfifo(tmp_path / "labels.json")
+    with pytest.raises(UserError, match="labels.json is no regular file"):
+        read_json(tmp_path / "labels.json")
+    assert coco.find_splits(tmp_path) == []

@@ -1,0 +1,125 @@
+"""Lets Caffe build a user's net in another process first, because it aborts on what it refuses.
+
+    python -m mcc_caffe.caffe_io.trial_build solver SOLVER.prototxt
+    python -m mcc_caffe.caffe_io.trial_build deploy NET.prototxt
+
+The process ends without a word where Caffe takes the net, else with one that says why.
+"""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import HEATMAPS_BLOB, IMAGE_BLOB, POSE_STAGES, stage_blob
+
+SOLVER, DEPLOY = "solver", "deploy"
+
+# The line of glog before it aborts, and that of an exception in a Python layer.
+_FATAL = re.compile(r"^F\d+ .*?\] (.*)|^(\w+(?:\.\w+)*(?:Error|Exception): .*)", re.MULTILINE)
+_TIMEOUT_SECONDS = 300
+_LONGEST_REASON = 500  # characters
+
+
+def build_aside(kind: str, path: Path, described: str) -> None:
+    """Let Caffe build a net in another process, and run it.
+
+    Args:
+        kind: SOLVER, for the net of a solver, which does one step; or DEPLOY.
+        path: The prototxt.
+        described: What the error calls it.
+
+    Raises:
+        UserError: Caffe refuses it; the error says why.
+    """
+    command = [sys.executable, "-m", __name__, kind, str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{described}: Caffe has not built it within {_TIMEOUT_SECONDS} s: give a smaller net"
+        ) from None
+    if done.returncode:
+        raise UserError(f"{described}: {reason_of_end(done.returncode, done.stderr)}; mend it")
+
+
+def reason_of_end(return_code: int, stderr: bytes) -> str:
+    """Return what the error says of a process that ended when it built a net.
+
+    Args:
+        return_code: Its exit status; below 0 the signal that ended it.
+        stderr: What it wrote.
+    """
+    text = stderr.decode(errors="backslashreplace")
+    fatal = _FATAL.search(text)
+    if fatal:
+        return f"Caffe refuses it ({(fatal[1] or fatal[2]).strip()[:_LONGEST_REASON]})"
+    lines = [line.strip()[:_LONGEST_REASON] for line in text.splitlines() if line.strip()]
+    if lines and return_code > 0:
+        return lines[-1].removeprefix("error: ")
+    name = signal.Signals(-return_code).name if return_code < 0 else return_code
+    return f"Caffe ends with {name} when it builds the net ({lines[-1] if lines else 'no reason'})"
+
+
+def try_net(kind: str, path: str) -> None:
+    """Build a net in this process, which may abort, and run it once.
+
+    Args:
+        kind: SOLVER or DEPLOY.
+        path: The prototxt.
+
+    Raises:
+        UserError: This project cannot use the net.
+    """
+    caffe = import_caffe()
+    caffe.set_mode_cpu()
+    if kind == DEPLOY:
+        net = caffe.Net(path, caffe.TEST)
+        sides = list(net.blobs[IMAGE_BLOB].shape)[2:] if IMAGE_BLOB in net.blobs else []
+        for batch in (1, 2) if sides else ():  # it must take batches of any size
+            net.blobs[IMAGE_BLOB].reshape(batch, 3, *sides)
+            net.forward()
+        return
+    solver = caffe.get_solver(path)
+    _check_train_net(solver.net)
+    solver.step(1)
+
+
+def _check_train_net(net: Any) -> None:
+    """Raise UserError where the training lacks something in a net."""
+    if HEATMAPS_BLOB not in net.blobs:
+        raise UserError(f"the net has no blob {HEATMAPS_BLOB}, the heatmaps to be learnt")
+    stages = [stage_blob(stage) for stage in POSE_STAGES]
+    for name in (name for name in stages if name in net.params):
+        if len(net.params[name]) != 2:
+            raise UserError(f"the net's layer {name} has no bias")
+
+
+def _bound_memory() -> None:
+    """Admit no more memory than the machine has available, so that other programs keep theirs."""
+    sizes = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(sizes["MemAvailable"].split()[0]) << 10
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    bound = mapped + available
+    if soft == resource.RLIM_INFINITY or bound < soft:
+        resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
+
+
+def main() -> None:
+    """Build the net that the process was given."""
+    kind, path = sys.argv[1:]
+    import_caffe()
+    _bound_memory()
+    try_net(kind, path)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,66 @@
+"""What a command does before its imports, which take a second or more.
+
+`python -m mcc_caffe.infer` imports the package `mcc_caffe` first, and `mcc-infer` the module
+`mcc_caffe.entry_points`. Both call `prepare_command`. Nothing slow may be imported here.
+"""
+
+import os
+import resource
+import signal
+import sys
+
+# The address space that a command needs: what it maps, and the buffers and the stack of each
+# thread. With less, libraries hang or end the process while they are loaded.
+_BASE_MIB, _MIB_A_CORE = 1800, 150
+
+# The most pixels of a picture, in millions, and the variable of the environment with another bound.
+MAX_MEGAPIXELS = 200.0  # the largest that telephones take; infer needs some 2 GiB for it
+MAX_MEGAPIXELS_VARIABLE = "MCC_CAFFE_MAX_MEGAPIXELS"
+
+_OWN_PACKAGES = ("mcc_caffe", "data_tools", "benchmarks", "prototxt", "solver")
+
+
+def starts_own_command() -> bool:
+    """Tell whether Python is looking for a module of this project's to run it by `python -m`."""
+    if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv:
+        return False
+    following = sys.orig_argv[sys.orig_argv.index("-m") + 1 :]
+    return following[:1] != [] and following[0].partition(".")[0] in _OWN_PACKAGES
+
+
+def prepare_command() -> None:
+    """Let Ctrl-C end the process without a traceback until `run_command`, and check its limits.
+
+    Raises:
+        SystemExit: The limit on address space is too small for the libraries; stderr says so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    needed = _BASE_MIB + _MIB_A_CORE * len(os.sched_getaffinity(0))
+    if limit != resource.RLIM_INFINITY and limit >> 20 < needed:
+        print(
+            f"error: the limit on memory (ulimit -v) is {limit >> 20} MiB, this program needs "
+            f"{needed} MiB of address space: raise it (ulimit -v {needed << 10}, or unlimited)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def bound_pictures() -> None:
+    """Let OpenCV refuse too large pictures by their header; it reads its variable when loaded.
+
+    `mcc_caffe.core.images` has the same bound, but knows fewer formats.
+    """
+    try:
+        pixels = int(float(os.environ.get(MAX_MEGAPIXELS_VARIABLE) or MAX_MEGAPIXELS) * 1e6)
+    except (ValueError, OverflowError):
+        return  # reading a picture says so
+    if pixels > 0:
+        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(pixels))
+
+
+def catch_ctrl_c() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again, where `prepare_command` has changed that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,82 @@
+"""What a command does before its imports: Ctrl-C, limits on memory, shared memory, full disks."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mcc_caffe.core.start import prepare_command
+from tests.support.commands import ROOT, run
+
+# Stands for a module that takes long to import: it says so, then sleeps.
+SLOW_MODULE = """
+import sys, time
+print("importing", file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+ENTRY_POINT = "from mcc_caffe.entry_points import infer; infer()"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-m", "mcc_caffe.infer"), ("-m", "data_tools.synth"), ("-c", ENTRY_POINT)]
+)
+def test_ctrl_c_during_the_imports_gives_no_traceback(arguments, tmp_path):
+    (tmp_path / "numpy.py").write_text(SLOW_MODULE)
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1] == ""
+    assert process.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_is_left_alone_where_another_program_imports_the_package(tmp_path):
+    (tmp_path / "theirs.py").write_text(
+        "import signal, mcc_caffe, data_tools\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('caught')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "theirs"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "caught\n", done.stderr
+
+
+@pytest.mark.parametrize("module", ["mcc_caffe.infer", "mcc_caffe.train", "data_tools.check"])
+@pytest.mark.parametrize("kibibytes", [300_000, 1_300_000, 1_600_000])
+def test_a_limit_on_memory_that_is_too_small_is_one_line(module, kibibytes):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (kibibytes << 10, kibibytes << 10))
+
+    started = time.monotonic()
+    done = run(module, "--help", preexec_fn=limit, timeout=60)
+    assert done.returncode == 2 and not done.stdout and time.monotonic() - started < 20
+    (line,) = done.stderr.splitlines()
+    assert f"the limit on memory (ulimit -v) is {kibibytes >> 10} MiB" in line
+    assert "raise it (ulimit -v" in line
+
+
+def test_a_sufficient_limit_on_memory_is_none(capsys):
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, before[1]))
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        prepare_command()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.signal(signal.SIGINT, handler)
+    assert not capsys.readouterr().err

@@ -1,0 +1,25 @@
+"""A few mutated files for each reader; `make fuzz` tries a thousand of each."""
+
+import pytest
+
+from tests.fuzz.parts import DESCRIPTIONS, PARTS
+from tests.fuzz.runner import BAD, Process
+
+# Of a prototxt each try starts a process and runs a net.
+FEW, MANY = 4, 25
+SLOW = ("solver", "net", "deploy", "video")
+
+
+@pytest.fixture(scope="module")
+def process():
+    process = Process()
+    yield process
+    process.end()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_mutated_files_are_read_or_refused_in_a_line(part, process):
+    assert part in DESCRIPTIONS
+    for number in range(FEW if part in SLOW else MANY):
+        outcome = process.ask(part, 0, number)
+        assert outcome.verdict != BAD, outcome

@@ -1,0 +1,58 @@
+"""A user's own deploy net is built in another process first, which Caffe may abort."""
+
+import re
+
+import pytest
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.engines import open_engine
+from mcc_caffe.inference.engines.base import is_shipped
+from tests.support.commands import ROOT, run
+
+DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
+WEIGHTS = ROOT / "mcc_caffe/pretrained/mini.npz"
+
+
+def write_changed(folder, old, new):
+    """Write mini's deploy net, in which what matches a pattern is another text."""
+    text = re.sub(old, new, DEPLOY.read_text())
+    assert text != DEPLOY.read_text()
+    path = folder / "own.prototxt"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "old, new, by_caffe, by_onnx",
+    [
+        ('"Convolution"', '"Convolutoin"', "Unknown layer type", "is of type Convolutoin"),
+        ('bottom: "image"', 'bottom: "picture"', "picture", "reads the blob picture"),
+        ("kernel_size: 3", "kernel_size: 0", "Check failed", "is impossible"),
+        ("dim: 128", "dim: 132", "a multiple of 8", "a multiple of 8"),
+        ("dim: 128", "dim: 1000000", "blob size exceeds|allocation", "up to 4096"),
+        ('(top|bottom): "image"', r'\1: "photo"', "has no blob image", "has no input image"),
+        (r"(?s)  input_param \{.*?\n  \}\n", "", "Check failed", "type Input"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["caffe", "onnx"])
+def test_a_net_that_cannot_be_used_is_refused(engine, old, new, by_caffe, by_onnx, tmp_path):
+    path = write_changed(tmp_path, old, new)
+    with pytest.raises(UserError, match=by_caffe if engine == "caffe" else by_onnx) as caught:
+        open_engine(path, WEIGHTS, engine=engine)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("engine", ["caffe", "onnx"])
+def test_a_net_of_ones_own_is_used(engine, tmp_path):
+    path = write_changed(tmp_path, 'name: "MCC_mini_deploy"', 'name: "mine"')
+    assert not is_shipped(path) and is_shipped(DEPLOY)
+    assert open_engine(path, WEIGHTS, engine=engine).has_pose
+
+
+def test_a_net_that_caffe_aborts_on_ends_infer_in_one_line(tmp_path):
+    path = write_changed(tmp_path, '"Convolution"', '"Convolutoin"')
+    out = tmp_path / "out"
+    done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--prototxt", path, "--out", out)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"{path}: Caffe refuses it (" in done.stderr and "Convolutoin" in done.stderr
+    assert not out.exists()
