@@ -1,38 +1,45 @@
 """Measures the search for every hand of a picture, and what is said where there is no hand.
 
-    python -m mcc_caffe.evaluate_scenes scenes.json
-    python -m mcc_caffe.evaluate_scenes scenes.json --without-hands photographs/
+    python -m mcc_caffe.evaluate_scenes scenes.json --predictions other_system.json
+    python -m mcc_caffe.evaluate_scenes --without-hands photographs/ --with-hands data/lmdb/test
 
-scenes.json is a COCO file of pictures with boxes around their hands. A hand is found where the box
-around its keypoints, enlarged by 8 % on each side, overlaps a drawn box by an IoU of 0.5; each box
-is found once. Pictures without hands are looked at in every way that there is: in a single pass,
-with two and with four looks, in the paper's pyramid, and by the search. Prints Markdown tables.
+scenes.json is a COCO file of pictures with boxes around their hands. A hand is found where its box
+overlaps a drawn box by an IoU of 0.5; each box is found once. A hand's box is the one that the
+search found or, without any, the box around the keypoints, enlarged by 8 % on each side. Where the
+file labels keypoints, hands are matched by COCO's object keypoint similarity (OKS), too. Passes are
+counted in single passes of the whole net, by multiply-adds. Another system's hands are measured
+beside ours if they are in a format that `mcc_caffe.infer` writes.
+
+Pictures without hands are looked at in every way that there is: in a single pass, with two and with
+four looks, in the paper's pyramid, and by the search. What is said to be present there is false.
+Sets of labelled hands, as `mcc_caffe.evaluate` takes them, say how many true keypoints are lost.
+Prints Markdown tables.
 """
 
 import argparse
-import time
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from data_tools import sets
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
-    FalseAnswers,
+    PresenceNumbers,
     SceneAnswer,
-    SceneNumbers,
-    match_hands,
-    summarise_false_answers,
+    summarise_presence,
     summarise_scenes,
 )
-from mcc_caffe.inference.engines.base import Engine, StageMaps
-from mcc_caffe.inference.input_files import IMAGE_SUFFIXES, read_image
-from mcc_caffe.inference.scene_files import Scene, read_scenes
+from mcc_caffe.inference.input_files import find_files, read_image
+from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.paper import VARIANTS
-from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.predictor import HandPose, HandPredictor
 
 # (name, levels, looks) of each way to find the one hand of a picture.
 _WAYS = (
@@ -42,19 +49,7 @@ _WAYS = (
     ("the paper's pyramid", None, None),
 )
 
-
-class CountingEngine:
-    """An engine that counts the passes, in passes of one input of the predictor's size."""
-
-    def __init__(self, engine: Engine, input_size: int):
-        self._engine, self._area, self.passes = engine, input_size**2, 0.0
-        self.name, self.input_size = engine.name, engine.input_size
-        self.has_mask, self.has_pose = engine.has_mask, engine.has_pose
-
-    def __call__(self, batch: np.ndarray) -> StageMaps:
-        """Run the net on a batch; see `base.Engine`."""
-        self.passes += batch.shape[0] * batch.shape[2] * batch.shape[3] / self._area
-        return self._engine(batch)
+_log = logging.getLogger(__name__)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,6 +65,22 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="PATH",
         help="pictures without hands, or folders of such",
     )
+    add(
+        "--with-hands",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="SET",
+        help="with --without-hands: sets of labelled hands, of which keypoints may be lost",
+    )
+    add(
+        "--predictions",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="with SCENES: files or folders of other systems' hands",
+    )
     add("--weights", type=Path, metavar="FILE", help="weights (default: as mcc_caffe.infer)")
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
@@ -83,65 +94,56 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not options.scenes and not options.without_hands:
         parser.error("give a COCO file of scenes, or --without-hands")
+    if options.predictions and not options.scenes:
+        parser.error("--predictions goes with a COCO file of scenes")
+    if options.with_hands and not options.without_hands:
+        parser.error("--with-hands goes with --without-hands")
     return options
 
 
-def search_scene(predictor: HandPredictor, scene: Scene, score_threshold: float) -> SceneAnswer:
-    """Search one scene and compare what is found with the drawn boxes."""
-    image = read_image(scene.path)
-    counting = CountingEngine(predictor.engine, predictor.input_size)
-    engine, predictor.engine = predictor.engine, counting
-    start = time.perf_counter()
-    hands = predictor.predict_all(image, score_threshold=score_threshold)
-    seconds = time.perf_counter() - start
-    predictor.engine = engine
-    keypoints = [hand.keypoints for hand in hands if hand.keypoints is not None]
-    is_found, is_right = match_hands(keypoints, scene.boxes)
-    return SceneAnswer(
-        is_found=is_found,
-        sizes=(scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1, initial=0) / image.shape[1],
-        is_right=is_right,
-        scores=np.array([points[:, 2].mean() for points in keypoints]),
-        passes=counting.passes,
-        seconds=seconds,
-    )
-
-
-def scenes_table(numbers: SceneNumbers, passes: float, seconds: float) -> str:
-    """Return the numbers of the scenes as a Markdown table."""
-    sizes = [
-        f"{_share(recall)} of {count}"
-        for recall, count in zip(numbers.recall_by_size, numbers.count_by_size)
-    ]
-    cells = [
-        _share(numbers.recall),
-        _share(numbers.precision),
-        _share(numbers.average_precision),
-        *sizes,
-        f"{passes:.1f}",
-        f"{seconds:.2f}",
-    ]
-    return "\n".join(
-        [
-            "| recall | precision | AP | below .1 | .1 to .2 | .2 to .4 | above .4 | passes | s |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-            f"| {' | '.join(cells)} |",
+def scenes_table(systems: dict[str, Sequence[SceneAnswer]]) -> str:
+    """Return a Markdown table of what each system found in the same scenes."""
+    lines = []
+    for name, answers in systems.items():
+        numbers = summarise_scenes(answers)
+        sizes = [
+            f"{_share(recall)} of {count}"
+            for recall, count in zip(numbers.recall_by_size, numbers.count_by_size)
         ]
-    )
+        passes, seconds = (
+            float(np.mean([getattr(answer, field) for answer in answers]))
+            for field in ("passes", "seconds")
+        )
+        columns = {
+            "": name,
+            "recall": _share(numbers.recall),
+            "precision": _share(numbers.precision),
+            "AP": _share(numbers.average_precision),
+            **dict(zip(("below .1", ".1 to .2", ".2 to .4", "above .4"), sizes)),
+            "AP by OKS": _share(numbers.keypoint_precision),
+            "at .5": _share(numbers.loose_keypoint_precision),
+            "passes": f"{passes:.1f}" if np.isfinite(passes) else "",
+            "s": f"{seconds:.2f}" if np.isfinite(seconds) else "",
+        }
+        if not lines:
+            lines += [list(columns), ["---"] * len(columns)]
+        lines.append(list(columns.values()))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def false_answers_table(rows: dict[str, FalseAnswers], score_threshold: float) -> str:
-    """Return what is said of pictures without hands as a Markdown table."""
+def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> str:
+    """Return what is said of pictures without and with a hand as a Markdown table."""
     lines = [
         "| way | keypoints present | pictures with any | score: half below | 95 % below | highest "
-        f"| score from {score_threshold:g} |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| score from {score_threshold:g} | true keypoints lost |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in rows.items():
         scores = " | ".join(f"{score:.3f}" for score in row.scores)
+        lost = "" if row.lost_share is None else f"{row.lost_share:.2%}"
         lines.append(
-            f"| {name} | {row.keypoint_share:.2%} | {row.picture_share:.1%} | {scores} "
-            f"| {row.hand_share:.1%} |"
+            f"| {name} | {row.false_share:.2%} | {row.picture_share:.1%} | {scores} "
+            f"| {row.hand_share:.1%} | {lost} |"
         )
     return "\n".join(lines)
 
@@ -151,21 +153,82 @@ def _share(value: float | None) -> str:
 
 
 def _find_images(paths: Sequence[Path]) -> list[Path]:
-    """Return the image files that the paths name."""
-    images: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES
-            )
-            if not found:
-                raise UserError(f"--without-hands {path}: no image in this folder")
-            images += found
-        elif path.is_file():
-            images.append(path)
-        else:
-            raise UserError(f"--without-hands {path}: no such file or folder")
-    return images
+    """Return the image files that the paths name, and say what is left out."""
+    try:
+        files, passed_over = find_files([str(path) for path in paths]) if paths else ([], "")
+    except UserError as error:
+        raise UserError(f"--without-hands {error}") from None
+    videos = [file.path for file in files if file.is_video]
+    if videos:
+        raise UserError(f"--without-hands {videos[0]}: a video; give pictures")
+    if str(passed_over):
+        _log.info("passed over: %s", passed_over)
+    return [file.path for file in files]
+
+
+class _WayAnswers(NamedTuple):
+    """The poses that one way finds in pictures without and with a hand.
+
+    Attributes:
+        confidences, is_present: (21,) of each picture without a hand.
+        is_labelled_present: (K,) for the K labelled keypoints of each picture with a hand.
+    """
+
+    confidences: list[np.ndarray]
+    is_present: list[np.ndarray]
+    is_labelled_present: list[np.ndarray]
+
+
+def measure_presence(
+    predictor: HandPredictor, images: Sequence[Path], labelled: Sequence[Path], score: float
+) -> str:
+    """Look at pictures in every way; return a Markdown table and a sentence on the search.
+
+    Args:
+        predictor: finds the hands. Its levels and looks are changed.
+        images: pictures without a hand.
+        labelled: sets of labelled hands.
+        score: from which an answer is a hand.
+    """
+    answers = {name: _WayAnswers([], [], []) for name, _, _ in _WAYS}
+
+    def poses(image: np.ndarray) -> list[tuple[_WayAnswers, HandPose]]:
+        pairs = []
+        for name, predictor.levels, predictor.looks in _WAYS:
+            pairs.append((answers[name], predictor.predict(image)))
+        return pairs
+
+    hand_counts = []
+    for path in progress_bar(images, unit="img"):
+        image = read_image(path)
+        for way, pose in poses(image):
+            if pose.keypoints is None or pose.present is None:
+                raise UserError("the net has no pose stage: give a net that has one")
+            way.confidences.append(pose.keypoints[:, 2])
+            way.is_present.append(pose.present)
+        hand_counts.append(len(predictor.predict_all(image, score_threshold=score)))
+    entries = [
+        entry for folder in labelled for split in sets.open_sets(folder).values() for entry in split
+    ]
+    for entry in progress_bar(entries, unit="img", disable=not entries):
+        sample = entry.sample()
+        for way, pose in poses(sample.image()):
+            assert pose.present is not None
+            way.is_labelled_present.append(pose.present[sample.keypoints[:, 2] > 0])
+    rows = {
+        name: summarise_presence(
+            np.stack(way.confidences),
+            np.stack(way.is_present),
+            score,
+            np.concatenate(way.is_labelled_present) if entries else None,
+        )
+        for name, way in answers.items()
+    }
+    return (
+        f"{presence_table(rows, score)}\n\n"
+        f"The search finds hands in {np.mean(np.array(hand_counts) > 0):.1%} of them, "
+        f"{sum(hand_counts)} in all."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -176,40 +239,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = HandPredictor(
         options.weights or default_weights(options.variant), options.variant, gpu=options.gpu
     )
-    if scenes:
-        answers = [
-            search_scene(predictor, scene, options.score)
-            for scene in progress_bar(scenes, unit="img")
-        ]
-        print(f"{len(scenes)} pictures, hands by their share of the picture's width, means:\n")
-        print(
-            scenes_table(
-                summarise_scenes(answers),
-                float(np.mean([answer.passes for answer in answers])),
-                float(np.mean([answer.seconds for answer in answers])),
-            )
-        )
     if images:
-        confidences: dict[str, list[np.ndarray]] = {name: [] for name, _, _ in _WAYS}
-        hand_counts = []
-        for path in progress_bar(images, unit="img"):
-            image = read_image(path)
-            for name, predictor.levels, predictor.looks in _WAYS:
-                keypoints = predictor.predict(image).keypoints
-                if keypoints is None:
-                    raise UserError("the net has no pose stage: give a net that has one")
-                confidences[name].append(keypoints[:, 2])
-            hand_counts.append(len(predictor.predict_all(image, score_threshold=options.score)))
-        rows = {
-            name: summarise_false_answers(np.stack(values), predictor.threshold, options.score)
-            for name, values in confidences.items()
-        }
-        print(f"\n{len(images)} pictures without hands:\n")
-        print(false_answers_table(rows, options.score))
-        print(
-            f"\nThe search finds hands in {np.mean(np.array(hand_counts) > 0):.1%} of them, "
-            f"{sum(hand_counts)} in all."
-        )
+        table = measure_presence(predictor, images, options.with_hands, options.score)
+        print(f"{len(images)} pictures without hands:\n\n{table}\n")
+    if scenes:
+        systems = {path.stem: compare_file(path, scenes) for path in options.predictions}
+        answers = search_scenes(predictor, scenes, options.score)
+        print(f"{len(scenes)} pictures, hands by their share of the picture's width, means:\n")
+        print(scenes_table({"ours": answers, **systems}))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.caffe_io.weights import describe, shipped_weights
+from mcc_caffe.caffe_io.weights import describe, file_shapes, shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
+from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_of_looks
+from mcc_caffe.inference.presence import find_present, read_calibration
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
@@ -51,7 +53,8 @@ class HandPose:
     Attributes:
         keypoints: (21, 3) float64 of x, y in image pixels and confidence. The confidence is the
             maximum of the keypoint's heatmap, about 0 to 1.
-        present: (21,) bool, whether the confidence is above the predictor's threshold.
+        present: (21,) bool, whether the confidence is above the predictor's threshold, in a picture
+            whose score says that it shows a hand (`inference.presence`).
         image_size: (W, H), pixels.
         input_size: m, the side of the network's input in pixels; S = m / 8.
         mask_cells: (S, S) float32, the mask of the first level as the net gives it: the
@@ -61,6 +64,8 @@ class HandPose:
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
             m x m input. Where several looks were taken, it is the surest look's, which may mirror.
         timings: seconds. "network" is the time in the net, "total" that of the call to `predict`.
+        found_box: (4,) of left, top, right, bottom in pixels, where a search found the hand; None
+            where nothing but the keypoints says where it is.
     """
 
     keypoints: np.ndarray | None
@@ -71,6 +76,7 @@ class HandPose:
     level_heatmaps: np.ndarray | None
     image_to_input: np.ndarray
     timings: dict[str, float]
+    found_box: np.ndarray | None = None
 
     @cached_property
     def mask(self) -> np.ndarray | None:
@@ -107,10 +113,14 @@ class HandPose:
 
     @property
     def box(self) -> Box | None:
-        """The bounding box of the confident keypoints, or of all where few are confident."""
+        """Where a search found the hand, or else the bounding box of the confident keypoints.
+
+        Of fewer than 6 confident keypoints it is the box of all.
+        """
         if self.keypoints is None:
             return None
-        left, top, right, bottom = keypoints_box(self.keypoints).round().astype(int).tolist()
+        box = keypoints_box(self.keypoints) if self.found_box is None else self.found_box
+        left, top, right, bottom = box.round().astype(int).tolist()
         return Box(left, top, right - left + 1, bottom - top + 1)
 
     def mask_box(self, threshold: float = 0.5) -> Box | None:
@@ -133,6 +143,9 @@ class HandPredictor:
 
     Attributes:
         engine: the engine that runs the net.
+        prototxt: the deploy net's file.
+        variant: the name of the network's size.
+        calibration: the scores from which a picture shows a hand; they come with the weights.
         input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
             packed weights name an input size of their own, theirs.
         levels, looks, threshold, seed, batch: the options of the constructor; they may be changed.
@@ -188,12 +201,26 @@ class HandPredictor:
                 f"no weights of the variant {variant} come with the package: give a caffemodel, "
                 f"which `make train VARIANT={variant}` makes"
             )
-        self.engine = open_engine(
-            prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"), weights, gpu, engine
-        )
-        self.input_size: int = describe(weights).get("input_size") or self.engine.input_size
+        self.variant = variant
+        self.prototxt = Path(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"))
+        self.engine = open_engine(self.prototxt, weights, gpu, engine)
+        self._weights, self._gpu, self._engine_name = weights, gpu, self.engine.name
+        description = describe(weights)
+        self.input_size: int = description.get("input_size") or self.engine.input_size
+        self.calibration = read_calibration(description)
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch
+
+    @cached_property
+    def boxes_engine(self) -> Engine | None:
+        """The engine of the trunk with the box head, opened when it is first asked for.
+
+        It is None where the weights have no box head.
+        """
+        if BOXES_BLOB not in file_shapes(self._weights):
+            return None
+        net = shipped(f"prototxt/{self.variant}/deploy_boxes.prototxt")
+        return open_engine(net, self._weights, self._gpu, self._engine_name)
 
     def predict(self, image: np.ndarray) -> HandPose:
         """Find the hand in an image.
@@ -204,14 +231,14 @@ class HandPredictor:
         Raises:
             UserError: the array is no such image.
         """
-        _check_image(image)
-        network = _TimedNetwork(self.engine, self.batch)
+        check_image(image)
+        network = TimedNetwork(self.engine, self.batch)
         if self.looks is None or not self.engine.has_pose:
             return self._predict_levels(image, network)
         height, width = image.shape[:2]
         looker = Looker(image, self.input_size, network)
         answer = surest_of_looks(looker, (width, height), self.looks)
-        return self._pose(answer, (width, height), network.timings())
+        return self.pose_of(answer, (width, height), network.timings(), looks=self.looks)
 
     def predict_all(
         self,
@@ -239,19 +266,21 @@ class HandPredictor:
             UserError: the array is no image, a box is none or lies outside of the image,
                 `max_hands` is below 1, or the net has no pose stage.
         """
-        _check_image(image)
+        check_image(image)
         if not self.engine.has_pose:
             raise UserError("the net has no pose stage: give a net that has one")
         if max_hands is not None and max_hands < 1:
             raise UserError(f"max_hands={max_hands}: give at least 1, or None for no limit")
-        network = _TimedNetwork(self.engine, self.batch)
+        network = TimedNetwork(self.engine, self.batch)
         looker = Looker(image, self.input_size, network)
         height, width = image.shape[:2]
         if boxes is None:
+            boxes_engine = self.boxes_engine
             answers = find_hands(
                 image,
                 looker,
                 network,
+                None if boxes_engine is None else TimedNetwork(boxes_engine, self.batch),
                 score_threshold=score_threshold,
                 max_hands=max_hands,
             )
@@ -259,9 +288,10 @@ class HandPredictor:
             checked = _check_boxes(boxes, width, height)
             answers = look_at_boxes(looker, checked, (width, height))
         timings = network.timings()
-        return [self._pose(answer, (width, height), timings) for answer in answers]
+        looks = None if boxes is None else 2  # as the box shows it, and mirrored
+        return [self.pose_of(answer, (width, height), timings, looks=looks) for answer in answers]
 
-    def _predict_levels(self, image: np.ndarray, network: "_TimedNetwork") -> HandPose:
+    def _predict_levels(self, image: np.ndarray, network: "TimedNetwork") -> HandPose:
         """Find the hand in the image's pyramid."""
         height, width = image.shape[:2]
         windows = pyramid_windows(
@@ -285,7 +315,7 @@ class HandPredictor:
         keypoints = None if level_heatmaps is None else best_keypoints(level_heatmaps, pyramid)
         return HandPose(
             keypoints=keypoints,
-            present=None if keypoints is None else keypoints[:, 2] > self.threshold,
+            present=self._present_in_levels(keypoints, masks, level_count),
             image_size=(width, height),
             input_size=pyramid.size,
             mask_cells=None if masks is None else masks[0],
@@ -294,23 +324,50 @@ class HandPredictor:
             timings=network.timings(),
         )
 
-    def _pose(
-        self, answer: LookAnswer, image_size: tuple[int, int], timings: dict[str, float]
+    def _present_in_levels(
+        self, keypoints: np.ndarray | None, masks: np.ndarray | None, level_count: int
+    ) -> np.ndarray | None:
+        """Tell which keypoints of the pyramid are present; None without a pose stage."""
+        if keypoints is None:
+            return None
+        least = self.calibration.least_pyramid_score(level_count)
+        shows_hand = bool(keypoints[:, 2].mean() >= least)
+        if level_count > 1 and masks is not None:
+            shows_hand &= bool(masks[0].max() >= self.calibration.pyramid_mask)
+        return find_present(keypoints, self.threshold, shows_hand=shows_hand)
+
+    def pose_of(
+        self,
+        answer: LookAnswer,
+        image_size: tuple[int, int],
+        timings: dict[str, float],
+        *,
+        looks: int | None = None,
     ) -> HandPose:
-        """Return the pose that one look says."""
+        """Return the pose that one look says.
+
+        Args:
+            answer: what the net says.
+            image_size: (W, H) in pixels.
+            timings: as HandPose has them.
+            looks: how many looks it is the surest of, 1, 2 or 4; None where it is known to be a
+                hand, as after a search.
+        """
+        shows_hand = looks is None or answer.score >= self.calibration.least_score(looks)
         return HandPose(
             keypoints=answer.keypoints,
-            present=answer.keypoints[:, 2] > self.threshold,
+            present=find_present(answer.keypoints, self.threshold, shows_hand=shows_hand),
             image_size=image_size,
             input_size=self.input_size,
             mask_cells=answer.mask_cells,
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],
             timings=timings,
+            found_box=answer.box,
         )
 
 
-class _TimedNetwork:
+class TimedNetwork:
     """Runs an engine on batches of any size, some inputs at a time, and adds up the seconds."""
 
     def __init__(self, engine: Engine, batch: int):
@@ -328,6 +385,7 @@ class _TimedNetwork:
         return StageMaps(
             _join([answer.masks for answer in answers]),
             _join([answer.heatmaps for answer in answers]),
+            _join([answer.boxes for answer in answers]),
         )
 
     def timings(self) -> dict[str, float]:
@@ -343,7 +401,7 @@ def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _check_image(image: np.ndarray) -> None:
+def check_image(image: np.ndarray) -> None:
     """Raise a UserError where the array is no image."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(

@@ -5,6 +5,8 @@
 <variant>/{train,deploy}.prototxt                  the paper's network
 <variant>/{train,deploy}_without_mask.prototxt     the pose stages see F alone (section 4.2)
 <variant>/{train,deploy}_without_pose.prototxt     trunk and mask head alone (section 4.2)
+<variant>/deploy_boxes.prototxt                    trunk and box head, for whole scenes
+<variant>/train_boxes.prototxt                     the box head on the trunk's features
 """
 
 import argparse
@@ -13,6 +15,7 @@ import pathlib
 import caffe
 from caffe import layers as L
 
+from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.paper import (
     ABLATIONS,
@@ -20,13 +23,14 @@ from mcc_caffe.paper import (
     HEATMAPS_BLOB,
     IMAGE_BLOB,
     MASK_LABEL_BLOB,
+    STRIDE,
     VARIANTS,
     WITHOUT_MASK,
     WITHOUT_POSE,
     Variant,
     file_suffix,
 )
-from prototxt.network import add_network
+from prototxt.network import add_network, box_head, box_losses, vgg_layers
 
 HEADER = "# Written by `make prototxt` (prototxt/generate.py): change that, not this file.\n"
 SOURCE = "data/lmdb/train"  # of the train nets; mcc_caffe.train names the user's set instead
@@ -75,8 +79,30 @@ def deploy_net(variant: Variant, without: str | None = None) -> str:
     return format_net(net, variant, without, "deploy")
 
 
+def deploy_boxes_net(variant: Variant) -> str:
+    """Return the prototxt of the trunk with the box head, which takes a whole picture."""
+    net = caffe.NetSpec()
+    net[IMAGE_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))
+    box_head(net, variant, vgg_layers(net, variant, IMAGE_BLOB))
+    return format_net(net, variant, None, "deploy_boxes")
+
+
+def train_boxes_net(variant: Variant) -> str:
+    """Return the prototxt that trains the box head; the trunk, which stays, gives the features."""
+    cells = variant.input_size // STRIDE
+
+    def maps(channels: int) -> caffe.net_spec.Top:
+        return L.Input(shape=dict(dim=[1, channels, cells, cells]))
+
+    net = caffe.NetSpec()
+    net[BOX_FEATURES_BLOB] = maps(variant.channels(512))
+    net.is_hand, net.in_hands, net.sides = maps(1), maps(4), maps(4)
+    box_losses(net, box_head(net, variant, BOX_FEATURES_BLOB))
+    return format_net(net, variant, None, "train_boxes")
+
+
 def format_net(net: caffe.NetSpec, variant: Variant, without: str | None, kind: str) -> str:
-    """Return a prototxt with its header and the net's name; `kind` is "train" or "deploy"."""
+    """Return a prototxt with its header and the net's name; `kind` is such as "train"."""
     name = "_".join(filter(None, ("MCC", variant.name, without, kind)))
     return f'{HEADER}name: "{name}"\n{net.to_proto()}'
 
@@ -89,6 +115,8 @@ def nets() -> dict[str, str]:
             suffix = file_suffix(without)
             files[f"{variant.name}/train{suffix}.prototxt"] = train_net(variant, without)
             files[f"{variant.name}/deploy{suffix}.prototxt"] = deploy_net(variant, without)
+        files[f"{variant.name}/deploy_boxes.prototxt"] = deploy_boxes_net(variant)
+        files[f"{variant.name}/train_boxes.prototxt"] = train_boxes_net(variant)
     return files
 
 

@@ -12,6 +12,7 @@ from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 
+from mcc_caffe.core.hand_boxes import BOX_MAPS, BOXES_BLOB
 from mcc_caffe.paper import (
     HEATMAP_COUNT,
     HEATMAPS_BLOB,
@@ -93,8 +94,8 @@ def relu(net: NetSpec, variant: Variant, blob: str) -> str:
     return blob
 
 
-def trunk(net: NetSpec, variant: Variant, image: str) -> str:
-    """Add the trunk, image -> F of 128 channels at stride 8 (section 3.2); return F's name."""
+def vgg_layers(net: NetSpec, variant: Variant, image: str) -> str:
+    """Add VGG-19's layers, image -> 512 channels at stride 8; return their blob's name."""
     blob, poolings = image, 0
     for layer in TRUNK:
         if layer is POOLING:
@@ -113,6 +114,12 @@ def trunk(net: NetSpec, variant: Variant, image: str) -> str:
                 weights=filler(variant.trunk_filler),
             )
             blob = relu(net, variant, name)
+    return blob
+
+
+def trunk(net: NetSpec, variant: Variant, image: str) -> str:
+    """Add the trunk, image -> F of 128 channels at stride 8 (section 3.2); return F's name."""
+    blob = vgg_layers(net, variant, image)
     convolution(
         net, blob, FEATURE, variant.channels(128), kernel=3, weights=filler(variant.stage_filler)
     )
@@ -124,6 +131,37 @@ def mask_head(net: NetSpec, features: str) -> str:
     return convolution(
         net, features, MASK_SCORES_BLOB, MASK_CLASSES, kernel=1, weights=GAUSSIAN_FILLER
     )
+
+
+def box_head(net: NetSpec, variant: Variant, features: str) -> str:
+    """Add the box head, which is not the paper's; return its blob's name.
+
+    It turns VGG-19's features into the five maps of mcc_caffe/core/hand_boxes.py.
+    """
+    blob = features
+    for number in range(1, 4):
+        blob = convolution(
+            net,
+            blob,
+            f"boxes_conv{number}",
+            variant.channels(256),
+            kernel=3,
+            weights=dict(type="msra"),
+        )
+        relu(net, variant, blob)
+    return convolution(net, blob, BOXES_BLOB, BOX_MAPS, kernel=1, weights=GAUSSIAN_FILLER)
+
+
+def box_losses(net: NetSpec, boxes: str) -> None:
+    """Add the losses of the box head: cross entropy of the middles, L2 of the sides there."""
+    net.box_middle, net.box_sides = L.Slice(
+        net[boxes], ntop=2, slice_param=dict(axis=1, slice_point=[1])
+    )
+    net.loss_middle = L.SigmoidCrossEntropyLoss(
+        net.box_middle, net.is_hand, loss_param=dict(ignore_label=IGNORE_LABEL, normalize=False)
+    )
+    net.box_sides_in_hands = L.Eltwise(net.box_sides, net.in_hands, operation=P.Eltwise.PROD)
+    net.loss_sides = L.EuclideanLoss(net.box_sides_in_hands, net.sides)
 
 
 def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str:

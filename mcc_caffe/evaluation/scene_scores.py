@@ -5,14 +5,41 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcc_caffe.core.hand_boxes import box_iou
 from mcc_caffe.inference.looks import keypoints_box
-from mcc_caffe.inference.scenes import box_iou
 
 MATCH_IOU = 0.5
 # People draw boxes around the whole hand; the keypoints' box is enlarged by so much on each side.
 ENLARGEMENT = 0.08
 # Classes of the hands' longer side as a share of the picture's width.
 SIZE_CLASSES = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.4), (0.4, np.inf))
+# Object keypoint similarity as COCO defines it: the thresholds of its average precision, and
+# COCO-WholeBody's constants of the wrist and of each finger's four keypoints.
+OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_OKS_SIGMAS = np.array(
+    [
+        *(0.029,),
+        *(0.022, 0.035, 0.037, 0.047),
+        *(0.026, 0.025, 0.024, 0.035),
+        *(0.018, 0.024, 0.022, 0.026),
+        *(0.017, 0.021, 0.021, 0.032),
+        *(0.020, 0.019, 0.022, 0.031),
+    ]
+)
+
+
+class KeypointMatches(NamedTuple):
+    """Which of M found hands have the right keypoints, at each of T = 10 thresholds of OKS.
+
+    Attributes:
+        is_right: (T, M) bool.
+        counts: (T, M) bool; a hand without labelled keypoints that is found does not count.
+        labelled_count: the number of hands with labelled keypoints.
+    """
+
+    is_right: np.ndarray
+    counts: np.ndarray
+    labelled_count: int
 
 
 class SceneAnswer(NamedTuple):
@@ -22,7 +49,8 @@ class SceneAnswer(NamedTuple):
         is_found: (N,) bool for the scene's boxes.
         sizes: (N,) longer side of the boxes as a share of the picture's width.
         is_right: (M,) bool for the M hands that were found, whether each has a box.
-        scores: (M,) of these hands.
+        scores: (M,) of these hands, which fall.
+        keypoints: whether these hands have the right keypoints.
         passes: single passes of the net that the search cost.
         seconds: that it took.
     """
@@ -31,6 +59,7 @@ class SceneAnswer(NamedTuple):
     sizes: np.ndarray
     is_right: np.ndarray
     scores: np.ndarray
+    keypoints: KeypointMatches
     passes: float
     seconds: float
 
@@ -42,6 +71,8 @@ class SceneNumbers(NamedTuple):
         recall: share of the boxes that are found.
         precision: share of the found hands that have a box.
         average_precision: area under precision over recall, by falling score.
+        keypoint_precision: the same with keypoints instead of boxes, mean over OKS_THRESHOLDS.
+        loose_keypoint_precision: the same at an OKS of 0.5.
         recall_by_size: for each of SIZE_CLASSES.
         count_by_size: number of boxes for each of SIZE_CLASSES.
     """
@@ -49,49 +80,112 @@ class SceneNumbers(NamedTuple):
     recall: float | None
     precision: float | None
     average_precision: float | None
+    keypoint_precision: float | None
+    loose_keypoint_precision: float | None
     recall_by_size: list[float | None]
     count_by_size: list[int]
 
 
-class FalseAnswers(NamedTuple):
-    """What is said of pictures without a hand.
+class PresenceNumbers(NamedTuple):
+    """What is said of pictures without a hand, and of the keypoints of pictures with one.
 
     Attributes:
-        keypoint_share: share of the keypoints that are present.
-        picture_share: share of the pictures with a present keypoint.
-        scores: quantiles .5, .95 and 1 of the score, the mean confidence of 21 keypoints.
-        hand_share: share of the pictures whose score is a hand's.
+        false_share: share of the keypoints that are present in pictures without a hand.
+        picture_share: share of these pictures with a present keypoint.
+        scores: quantiles .5, .95 and 1 of their score, the mean confidence of 21 keypoints.
+        hand_share: share of these pictures whose score is a hand's.
+        lost_share: share of labelled keypoints that are not present; None without labels.
     """
 
-    keypoint_share: float
+    false_share: float
     picture_share: float
     scores: tuple[float, float, float]
     hand_share: float
+    lost_share: float | None
 
 
 def match_hands(
-    keypoints: Sequence[np.ndarray], boxes: np.ndarray
+    found_boxes: Sequence[np.ndarray], boxes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Assign found hands to drawn boxes, the first hand first, each box once.
 
     Args:
-        keypoints: (21, 3) of each of the M hands, the surest first.
+        found_boxes: left, top, right, bottom of each of the M hands, the surest first.
         boxes: (N, 4) of left, top, right, bottom.
 
     Returns:
         Whether each box is found, (N,) bool, and whether each hand has a box, (M,) bool.
     """
-    is_found, is_right = np.zeros(len(boxes), bool), np.zeros(len(keypoints), bool)
-    for hand, points in enumerate(keypoints):
-        box = keypoints_box(points)
-        margin = (box[2:] - box[:2]) * ENLARGEMENT
-        enlarged = np.concatenate([box[:2] - margin, box[2:] + margin])
-        overlaps = [
-            -1.0 if taken else box_iou(enlarged, other) for other, taken in zip(boxes, is_found)
-        ]
+    is_found, is_right = np.zeros(len(boxes), bool), np.zeros(len(found_boxes), bool)
+    for hand, box in enumerate(found_boxes):
+        overlaps = [-1.0 if taken else box_iou(box, other) for other, taken in zip(boxes, is_found)]
         if overlaps and max(overlaps) >= MATCH_IOU:
             is_found[int(np.argmax(overlaps))] = is_right[hand] = True
     return is_found, is_right
+
+
+def keypoint_similarity(keypoints: np.ndarray, labels: np.ndarray, area: float) -> float:
+    """Return the object keypoint similarity (OKS) of a found hand, 0 to 1.
+
+    Args:
+        keypoints: (21, 2 or more) of x, y.
+        labels: (21, 3) of x, y and v, above 0 where the keypoint is labelled; at least one is.
+        area: of the hand's box in square pixels.
+    """
+    squares = ((keypoints[:, :2] - labels[:, :2]) ** 2).sum(axis=1)
+    similarities = np.exp(-squares / (2 * max(area, 1.0) * (2 * _OKS_SIGMAS) ** 2))
+    return float(similarities[labels[:, 2] > 0].mean())
+
+
+def match_keypoints(
+    keypoints: Sequence[np.ndarray], boxes: np.ndarray, labels: np.ndarray
+) -> KeypointMatches:
+    """Assign found hands to labelled ones by OKS, the first hand first, each once.
+
+    Args:
+        keypoints: (21, 3) of each of the M hands, the surest first.
+        boxes: (N, 4) of left, top, right, bottom around each hand of the scene.
+        labels: (N, 21, 3) of x, y and v; a hand may have no labelled keypoint.
+    """
+    has_labels = (labels[:, :, 2] > 0).any(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    is_right = np.zeros((len(OKS_THRESHOLDS), len(keypoints)), bool)
+    counts = np.ones_like(is_right)
+    is_taken = np.zeros((len(OKS_THRESHOLDS), len(boxes)), bool)
+    for hand, points in enumerate(keypoints):
+        similarities = np.array(
+            [
+                keypoint_similarity(points, label, area) if labelled else 0.0
+                for label, area, labelled in zip(labels, areas, has_labels)
+            ]
+        )
+        at_unlabelled = any(
+            not labelled and box_iou(enlarged_box(points), box) >= MATCH_IOU
+            for box, labelled in zip(boxes, has_labels)
+        )
+        for index, threshold in enumerate(OKS_THRESHOLDS):
+            free = np.where(is_taken[index], 0.0, similarities)
+            if free.max(initial=0.0) >= threshold:
+                is_taken[index, free.argmax()] = is_right[index, hand] = True
+            else:
+                counts[index, hand] = not at_unlabelled
+    return KeypointMatches(is_right, counts, int(has_labels.sum()))
+
+
+def complete_keypoints(keypoints: np.ndarray) -> np.ndarray:
+    """Return keypoints (21, 3) with each missing one, NaN, at the mean of the others, unsure."""
+    missing = np.isnan(keypoints[:, :2]).any(axis=1)
+    completed = np.where(missing[:, None], 0.0, keypoints)
+    if missing.any() and not missing.all():
+        completed[missing, :2] = keypoints[~missing, :2].mean(axis=0)
+    return completed
+
+
+def enlarged_box(keypoints: np.ndarray) -> np.ndarray:
+    """Return the box of the keypoints (21, 3), enlarged as people draw boxes around hands."""
+    box = keypoints_box(keypoints)
+    margin = (box[2:] - box[:2]) * ENLARGEMENT
+    return np.concatenate([box[:2] - margin, box[2:] + margin])
 
 
 def summarise_scenes(answers: Sequence[SceneAnswer]) -> SceneNumbers:
@@ -100,33 +194,49 @@ def summarise_scenes(answers: Sequence[SceneAnswer]) -> SceneNumbers:
     sizes = np.concatenate([answer.sizes for answer in answers])
     is_right = np.concatenate([answer.is_right for answer in answers])
     scores = np.concatenate([answer.scores for answer in answers])
+    order = np.argsort(-scores, kind="stable")
+    has_right_keypoints = np.concatenate([a.keypoints.is_right for a in answers], axis=1)
+    counts = np.concatenate([answer.keypoints.counts for answer in answers], axis=1)
+    labelled_count = sum(answer.keypoints.labelled_count for answer in answers)
+    keypoint_precisions = [
+        _average_precision(is_right_at[order][counts_at[order]], labelled_count)
+        for is_right_at, counts_at in zip(has_right_keypoints, counts)
+    ]
     classes = [(sizes >= low) & (sizes < high) for low, high in SIZE_CLASSES]
     return SceneNumbers(
         recall=_mean(is_found),
         precision=_mean(is_right),
-        average_precision=_average_precision(is_right[np.argsort(-scores)], len(is_found)),
+        average_precision=_average_precision(is_right[order], len(is_found)),
+        keypoint_precision=None if not labelled_count else float(np.mean(keypoint_precisions)),
+        loose_keypoint_precision=keypoint_precisions[0],
         recall_by_size=[_mean(is_found[is_in]) for is_in in classes],
         count_by_size=[int(is_in.sum()) for is_in in classes],
     )
 
 
-def summarise_false_answers(
-    confidences: np.ndarray, threshold: float, score_threshold: float
-) -> FalseAnswers:
-    """Describe the confidences of pictures without hands.
+def summarise_presence(
+    confidences: np.ndarray,
+    is_present: np.ndarray,
+    score_threshold: float,
+    is_labelled_present: np.ndarray | None = None,
+) -> PresenceNumbers:
+    """Describe what is said of pictures without a hand, and of labelled keypoints.
 
     Args:
-        confidences: (N, 21) of N pictures.
-        threshold: the confidence above which a keypoint is present.
+        confidences: (N, 21) of N pictures without a hand.
+        is_present: (N, 21) bool, whether these keypoints are called present.
         score_threshold: the mean confidence from which it is a hand.
+        is_labelled_present: (K,) bool, whether each labelled keypoint of other pictures is called
+            present.
     """
-    is_present, scores = confidences > threshold, confidences.mean(axis=1)
+    scores = confidences.mean(axis=1)
     middle, high, highest = np.quantile(scores, (0.5, 0.95, 1)).tolist()
-    return FalseAnswers(
-        keypoint_share=float(is_present.mean()),
+    return PresenceNumbers(
+        false_share=float(is_present.mean()),
         picture_share=float(is_present.any(axis=1).mean()),
         scores=(middle, high, highest),
         hand_share=float((scores >= score_threshold).mean()),
+        lost_share=None if is_labelled_present is None else float((~is_labelled_present).mean()),
     )
 
 

@@ -50,12 +50,15 @@ class LookAnswer(NamedTuple):
         heatmaps: (22, S, S) float32.
         image_to_input: (2, 3) float64, the affine map of image pixels to pixels of the input. In
             a mirrored look, x grows to the left.
+        box: (4,) of left, top, right, bottom in pixels of the image, where a search found the hand;
+            None where nothing but the keypoints says where it is.
     """
 
     keypoints: np.ndarray
     mask_cells: np.ndarray | None
     heatmaps: np.ndarray
     image_to_input: np.ndarray
+    box: np.ndarray | None = None
 
     @property
     def score(self) -> float:

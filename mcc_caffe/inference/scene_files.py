@@ -10,6 +10,7 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
 from mcc_caffe.inference.reports import KeypointReport
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 
 class Scene(NamedTuple):
@@ -18,10 +19,13 @@ class Scene(NamedTuple):
     Attributes:
         path: the image file.
         boxes: (N, 4) of left, top, right, bottom in pixels.
+        keypoints: (N, 21, 3) of x, y in pixels and v, above 0 where the keypoint is labelled; 0
+            where the file labels none.
     """
 
     path: Path
     boxes: np.ndarray
+    keypoints: np.ndarray
 
 
 class HandReport(TypedDict):
@@ -63,11 +67,17 @@ def read_scenes(path: Path) -> list[Scene]:
         content: Any = json.loads(existing(path, "COCO file").read_text())
         hands = {category["id"] for category in content["categories"] if "hand" in category["name"]}
         boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in content["images"]}
+        keypoints: dict[Any, list[np.ndarray]] = {image_id: [] for image_id in boxes}
         for annotation in content["annotations"]:
             if annotation["category_id"] in hands:
                 boxes[annotation["image_id"]].append([float(side) for side in annotation["bbox"]])
+                keypoints[annotation["image_id"]].append(_labelled_keypoints(annotation))
         scenes = [
-            Scene(path.parent / image["file_name"], _corners(boxes[image["id"]]))
+            Scene(
+                path.parent / image["file_name"],
+                _corners(boxes[image["id"]]),
+                np.array(keypoints[image["id"]]).reshape(-1, KEYPOINT_COUNT, 3),
+            )
             for image in content["images"]
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -121,6 +131,14 @@ def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.nd
             [corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1
         )
     return boxes
+
+
+def _labelled_keypoints(annotation: dict[str, Any]) -> np.ndarray:
+    """Return the keypoints (21, 3) of an annotation; zeros where it has none."""
+    numbers = np.array(annotation.get("keypoints") or np.zeros(3 * KEYPOINT_COUNT), float)
+    if numbers.shape != (3 * KEYPOINT_COUNT,):
+        raise ValueError(f"a hand has {numbers.size} keypoint numbers, not {3 * KEYPOINT_COUNT}")
+    return numbers.reshape(KEYPOINT_COUNT, 3)
 
 
 def _corners(boxes: list[list[float]]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.hands import hand_scene
-from mcc_caffe.evaluate_scenes import CountingEngine
+from mcc_caffe.evaluation.scene_runner import CountingEngine
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
 
@@ -47,12 +47,34 @@ def scenes(tmp_path):
     return path
 
 
-def test_scenes_and_pictures_without_hands_are_measured(scenes):
-    done = run("mcc_caffe.evaluate_scenes", scenes, "--without-hands", scenes.parent / "empty")
+def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_path):
+    """Our own hands, read from their JSON, stand for another system's: the same row again."""
+    found = run(
+        "mcc_caffe.infer",
+        scenes.parent / "scene.png",
+        *("--hands", "all", "--threshold", -1, "--out", tmp_path / "other"),
+    )
+    assert found.returncode == 0, found.stderr
+    done = run(
+        "mcc_caffe.evaluate_scenes",
+        scenes,
+        "--predictions",
+        tmp_path / "other",
+        "--without-hands",
+        scenes.parent / "empty",
+        "--with-hands",
+        two_sets,
+    )
     assert done.returncode == 0, done.stderr
-    numbers = next(line for line in done.stdout.splitlines() if line.startswith("| 0.500"))
-    cells = [cell.strip() for cell in numbers.split("|")[1:-1]]
-    assert cells[:2] == ["0.500", "1.000"] and cells[3] == "0.000 of 1" and float(cells[7]) > 10
+    rows = {
+        cells[0]: cells[1:]
+        for line in done.stdout.splitlines()
+        if len(cells := [cell.strip() for cell in line.split("|")[1:-1]]) > 8
+    }
+    cells = rows["ours"]
+    assert rows["other"][:9] == cells[:9] and rows["other"][9:] == ["", ""]
+    assert cells[:2] == ["0.500", "1.000"] and cells[3] == "0.000 of 1"
+    assert cells[7:9] == ["", ""] and 5 < float(cells[9]) < 40  # no keypoint is labelled
     assert "| the paper's pyramid | 0.00% | 0.0% |" in done.stdout
     assert "The search finds hands in 0.0% of them, 0 in all." in done.stdout
 
@@ -61,7 +83,7 @@ def test_wrong_input_is_named(tmp_path):
     for arguments, message in (
         ((), "give a COCO file of scenes, or --without-hands"),
         ((tmp_path / "no.json",), "no.json"),
-        (("--without-hands", tmp_path), "no image in this folder"),
+        (("--without-hands", tmp_path), f"--without-hands {tmp_path}: no such image"),
     ):
         done = run("mcc_caffe.evaluate_scenes", *arguments)
         assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
@@ -69,7 +91,15 @@ def test_wrong_input_is_named(tmp_path):
 
 def test_passes_are_counted_in_single_passes(weights):
     predictor = HandPredictor(weights)
-    counting = CountingEngine(predictor.engine, 128)
+    counting = CountingEngine(predictor.engine, predictor.prototxt)
     counting(np.zeros((2, 3, 128, 128), np.float32))
     counting(np.zeros((1, 3, 64, 128), np.float32))
-    assert counting.passes == 2.5
+    # A convolution's kernel works once for each of its outputs: Caffe's blobs say how many.
+    net = predictor.engine.net
+    net.blobs["image"].reshape(1, 3, 128, 128)
+    net.reshape()
+    by_hand = sum(
+        blobs[0].count * np.prod(net.blobs[name].data.shape[2:])
+        for name, blobs in net.params.items()
+    )
+    assert counting.multiply_adds == pytest.approx(2.5 * by_hand)

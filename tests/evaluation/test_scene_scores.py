@@ -5,8 +5,12 @@ import pytest
 
 from mcc_caffe.evaluation.scene_scores import (
     SceneAnswer,
+    complete_keypoints,
+    enlarged_box,
+    keypoint_similarity,
     match_hands,
-    summarise_false_answers,
+    match_keypoints,
+    summarise_presence,
     summarise_scenes,
 )
 
@@ -22,35 +26,95 @@ def test_each_box_is_found_once_and_the_keypoints_box_is_enlarged():
     # 62 x 62 pixels enlarged by 8 % a side are 71.9 x 71.9: IoU .517 with the first box. Without
     # the enlargement it would be .384.
     hands = [hand_in(19, 19, 81, 81), hand_in(0, 0, 100, 100), hand_in(150, 0, 250, 100)]
-    is_found, is_right = match_hands(hands, boxes)
+    is_found, is_right = match_hands([enlarged_box(hand) for hand in hands], boxes)
     assert is_found.tolist() == [True, False] and is_right.tolist() == [True, False, False]
     assert [len(side) for side in match_hands([], np.zeros((0, 4)))] == [0, 0]
 
 
+def test_keypoint_similarity_is_cocos():
+    """One keypoint of the wrist's constant is off by sqrt(2 area) (2 sigma): exp(-1)."""
+    labels = hand_in(0, 0, 100, 100, 2.0)
+    assert keypoint_similarity(labels, labels, 100.0) == 1
+    labels[1:, 2] = 0
+    moved = labels + (0, np.sqrt(2 * 100) * 2 * 0.029, 0)
+    assert keypoint_similarity(moved, labels, 100.0) == pytest.approx(np.exp(-1))
+
+
+def test_hands_are_matched_by_their_keypoints_each_once():
+    boxes = np.array([[0.0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 500, 100]])
+    labels = np.stack([hand_in(*box, 2.0) for box in boxes])
+    labels[2, :, 2] = 0
+    hands = [hand_in(*box) for box in (*boxes, boxes[0])] + [hand_in(600, 0, 700, 100)]
+    hands[1][:, 0] += 8  # an OKS of .15 at an area of 100 x 100
+    matches = match_keypoints(hands, boxes, labels)
+    assert matches.labelled_count == 2
+    expected = [True, False, False, False, False]  # the first again: taken
+    assert (matches.is_right == expected).all()
+    assert (matches.counts == [True, True, False, True, True]).all()
+    assert match_keypoints([], boxes[:0], labels[:0]).is_right.shape == (10, 0)
+
+
+def test_a_missing_keypoint_lies_amid_the_others():
+    points = hand_in(0, 0, 100, 100)
+    points[3:5] = np.nan
+    completed = complete_keypoints(points)
+    others = np.delete(points, [3, 4], axis=0)
+    assert (completed[3:5, :2] == others[:, :2].mean(axis=0)).all()
+    assert not completed[3:5, 2].any() and (np.delete(completed, [3, 4], axis=0) == others).all()
+    assert not complete_keypoints(np.full((21, 3), np.nan)).any()
+
+
+NO_KEYPOINTS = match_keypoints([], np.zeros((0, 4)), np.zeros((0, 21, 3)))
+
+
 def test_recall_precision_and_average_precision():
+    boxes = np.array([[0.0, 0, 100, 100], [200, 0, 300, 100]])
+    labels = np.stack([hand_in(*box, 2.0) for box in boxes])
     answers = [
         SceneAnswer(
             np.array([True, False]),
             np.array([0.05, 0.3]),
             np.array([True, False]),
             np.array([0.9, 0.6]),
+            match_keypoints([labels[0], labels[0]], boxes, labels),
             1,
             1,
         ),
-        SceneAnswer(np.array([True]), np.array([0.35]), np.array([True]), np.array([0.5]), 1, 1),
+        SceneAnswer(
+            np.array([True]),
+            np.array([0.35]),
+            np.array([True]),
+            np.array([0.5]),
+            match_keypoints([labels[0]], boxes[:1], labels[:1]),
+            1,
+            1,
+        ),
     ]
     numbers = summarise_scenes(answers)
     assert numbers.recall == pytest.approx(2 / 3) and numbers.precision == pytest.approx(2 / 3)
     # By falling score: right (precision 1), wrong, right (2/3); of three boxes.
     assert numbers.average_precision == pytest.approx((1 + 2 / 3) / 3)
+    assert numbers.keypoint_precision == pytest.approx((1 + 2 / 3) / 3)
+    assert numbers.loose_keypoint_precision == pytest.approx((1 + 2 / 3) / 3)
     assert numbers.recall_by_size == [1.0, None, 0.5, None]
     assert numbers.count_by_size == [1, 0, 2, 0]
 
 
-def test_false_answers():
+def test_nothing_to_find_and_nothing_found():
+    none = np.zeros(0, bool)
+    empty = SceneAnswer(none, np.zeros(0), none, np.zeros(0), NO_KEYPOINTS, 1, 1)
+    numbers = summarise_scenes([empty])
+    assert numbers.recall is numbers.precision is numbers.average_precision is None
+    assert numbers.keypoint_precision is numbers.loose_keypoint_precision is None
+
+
+def test_what_is_said_without_a_hand():
     confidences = np.zeros((4, 21))
     confidences[0, :3] = 0.3
     confidences[1] = 0.5
-    numbers = summarise_false_answers(confidences, 0.2, 0.4)
-    assert numbers.keypoint_share == pytest.approx(24 / 84) and numbers.picture_share == 0.5
+    numbers = summarise_presence(confidences, confidences > 0.2, 0.4)
+    assert numbers.false_share == pytest.approx(24 / 84) and numbers.picture_share == 0.5
     assert numbers.scores[2] == pytest.approx(0.5) and numbers.hand_share == 0.25
+    assert numbers.lost_share is None
+    labelled = np.array([True, True, True, False])
+    assert summarise_presence(confidences, confidences > 1, 0.4, labelled).lost_share == 0.25

@@ -5,10 +5,12 @@ import pytest
 
 from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand_boxes import box_iou
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
-from mcc_caffe.inference.scenes import box_iou, has_plausible_bones, propose, suppress
+from mcc_caffe.inference.proposals import propose_regions
+from mcc_caffe.inference.scenes import has_plausible_bones, suppress
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
@@ -51,7 +53,7 @@ def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
             heatmaps[0] = encode(knuckles, 40, 1.5)[:, :height]
         return StageMaps(masks, heatmaps)
 
-    boxes = [proposal.box for proposal in propose(np.zeros((240, 320, 3), np.uint8), net)]
+    boxes = [proposal.box for proposal in propose_regions(np.zeros((240, 320, 3), np.uint8), net)]
     for expected in (
         [40, 40, 96, 80],
         [240, 160, 272, 208],

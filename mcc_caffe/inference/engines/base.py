@@ -1,8 +1,15 @@
 """What every engine offers: a batch of network inputs goes in, the two stages' maps come out."""
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import shipped
+from mcc_caffe.paper import HEATMAP_COUNT, STRIDE, VARIANTS
+
+MAX_INPUT_SIZE = 4096  # pixels; the first two layers of the paper's net fill 8 GiB then
 
 
 class StageMaps(NamedTuple):
@@ -11,10 +18,12 @@ class StageMaps(NamedTuple):
     Attributes:
         masks: (N, S, S) float32, the probability of hand; None without a mask head.
         heatmaps: (N, 22, S, S) float32 of the last pose stage; None without a pose stage.
+        boxes: (N, 5, S, S) float32 of the box head (`core.hand_boxes`); None without one.
     """
 
     masks: np.ndarray | None
     heatmaps: np.ndarray | None
+    boxes: np.ndarray | None = None
 
 
 class Engine(Protocol):
@@ -35,3 +44,49 @@ class Engine(Protocol):
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch (N, 3, m, m) float32 of (BGR - 128) / 256, for any N and m."""
         ...
+
+
+def is_shipped(prototxt: str | Path) -> bool:
+    """Tell whether a deploy net is one that comes with the project, not one of the user's own."""
+    folder = Path(prototxt).resolve().parent
+    return any(
+        folder == shipped(f"prototxt/{variant}/deploy.prototxt").resolve().parent
+        for variant in VARIANTS
+    )
+
+
+def check_own_net(engine: Engine, prototxt: str | Path) -> None:
+    """Run a user's own net once, and check that its answer has the shapes that are used.
+
+    Args:
+        engine: the engine that has opened it.
+        prototxt: its file, for the error.
+
+    Raises:
+        UserError: the net cannot run, or answers something else.
+    """
+    side = engine.input_size
+    if not STRIDE <= side <= MAX_INPUT_SIZE or side % STRIDE:
+        raise UserError(
+            f"{prototxt}: the input has {side} pixels a side: "
+            f"give it a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
+        )
+    if not (engine.has_mask or engine.has_pose):
+        raise UserError(f"{prototxt} has neither a mask head nor a pose stage: give a deploy net")
+    cells = side // STRIDE
+    try:
+        maps = engine(np.zeros((1, 3, side, side), np.float32))
+    except Exception as error:  # ONNX Runtime's own errors have no other base
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{prototxt}: {engine.name} cannot run it ({reason}): mend it, or take another net"
+        ) from None
+    for name, values, shape in (
+        ("mask", maps.masks, (1, cells, cells)),
+        ("heatmaps", maps.heatmaps, (1, HEATMAP_COUNT, cells, cells)),
+    ):
+        if values is not None and values.shape != shape:
+            raise UserError(
+                f"{prototxt}: for an input of {side} pixels a side its {name} have the shape "
+                f"{values.shape}, {shape} is needed: give a net of this project's form"
+            )

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus
+from mcc_caffe.caffe_io.trial_build import DEPLOY, build_aside
 from mcc_caffe.caffe_io.weights import load_weights
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
-from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.core.hand_boxes import BOXES_BLOB
+from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 
@@ -19,6 +22,9 @@ class CaffeEngine:
     def __init__(self, prototxt: str | Path, weights: str | Path, gpu: int | None = None):
         if gpu is not None:
             require_gpus([gpu])
+        is_own = not is_shipped(existing(prototxt, "deploy net"))
+        if is_own:
+            build_aside(DEPLOY, Path(prototxt), str(prototxt))
         caffe = import_caffe()
         if gpu is None:
             caffe.set_mode_cpu()
@@ -26,11 +32,19 @@ class CaffeEngine:
             # The device comes before the mode, which would take memory on GPU 0 as well.
             caffe.set_device(gpu)
             caffe.set_mode_gpu()
-        self.net = caffe.Net(str(existing(prototxt, "deploy net")), caffe.TEST)
+        self.net = caffe.Net(str(prototxt), caffe.TEST)
+        if IMAGE_BLOB not in self.net.blobs or self.net.blobs[IMAGE_BLOB].data.ndim != 4:
+            raise UserError(
+                f"{prototxt} has no blob {IMAGE_BLOB} of images: give a deploy net, whose input "
+                "has this name and four sides"
+            )
         load_weights(self.net, weights)
         self.input_size: int = self.net.blobs[IMAGE_BLOB].data.shape[-1]
         self.has_mask = MASK_BLOB in self.net.blobs
         self.has_pose = stage_blob(LAST_STAGE) in self.net.blobs
+        self._has_boxes = BOXES_BLOB in self.net.blobs
+        if is_own:
+            check_own_net(self, prototxt)
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""
@@ -43,4 +57,5 @@ class CaffeEngine:
         return StageMaps(
             masks=blobs[MASK_BLOB].data[:, 1].copy() if self.has_mask else None,
             heatmaps=blobs[stage_blob(LAST_STAGE)].data.copy() if self.has_pose else None,
+            boxes=blobs[BOXES_BLOB].data.copy() if self._has_boxes else None,
         )

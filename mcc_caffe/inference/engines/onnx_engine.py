@@ -8,7 +8,8 @@ import numpy as np
 
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.core.hand_boxes import BOXES_BLOB
+from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 
@@ -25,17 +26,15 @@ class OnnxEngine:
             )
         model, self.input_size = make_onnx_model(prototxt, weights)
         self.session = open_session(model)
-        outputs = {output.name for output in self.session.get_outputs()}
-        self.has_mask = MASK_BLOB in outputs
-        self.has_pose = stage_blob(LAST_STAGE) in outputs
-        self._outputs = [
-            name
-            for name, present in (
-                (MASK_BLOB, self.has_mask),
-                (stage_blob(LAST_STAGE), self.has_pose),
+        self._outputs = [output.name for output in self.session.get_outputs()]
+        self.has_mask = MASK_BLOB in self._outputs
+        self.has_pose = stage_blob(LAST_STAGE) in self._outputs
+        if IMAGE_BLOB not in {value.name for value in self.session.get_inputs()}:
+            raise UserError(
+                f"{prototxt} has no input {IMAGE_BLOB}: give a deploy net, whose input is so called"
             )
-            if present
-        ]
+        if not is_shipped(prototxt):
+            check_own_net(self, prototxt)
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""
@@ -43,7 +42,8 @@ class OnnxEngine:
         maps = dict(zip(self._outputs, self.session.run(self._outputs, {IMAGE_BLOB: images})))
         return StageMaps(
             masks=maps[MASK_BLOB][:, 1] if self.has_mask else None,
-            heatmaps=maps[stage_blob(LAST_STAGE)] if self.has_pose else None,
+            heatmaps=maps.get(stage_blob(LAST_STAGE)),
+            boxes=maps.get(BOXES_BLOB),
         )
 
 
@@ -58,7 +58,7 @@ def open_session(model: Any) -> Any:
         as there are cores, as Caffe does.
 
     Raises:
-        UserError: ONNX Runtime is not installed.
+        UserError: ONNX Runtime is not installed, or does not take the model.
     """
     try:
         import onnxruntime  # slow, and not every command needs it
@@ -72,6 +72,12 @@ def open_session(model: Any) -> Any:
         int(threads) if threads.isdecimal() else len(os.sched_getaffinity(0))
     )
     options.log_severity_level = 3  # errors; a warning about the machine would break the one line
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own errors have no other base
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"ONNX Runtime does not take the net ({reason}): mend its prototxt, or run it on Caffe"
+        ) from None

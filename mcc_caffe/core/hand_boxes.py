@@ -1,0 +1,179 @@
+"""The maps of the box head: which cells lie in the middle of a hand, and how far its sides are.
+
+The head looks at whole pictures and finds hands of SMALLEST_HAND to LARGEST_HAND pixels of its
+input. It gives five maps: the logit of "here is the middle of a hand", and the logarithms of the
+distances to the hand's left, top, right and bottom, in units of UNIT pixels.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mcc_caffe.paper import IGNORE_LABEL, STRIDE
+
+BOXES_BLOB, BOX_MAPS = "hand_boxes", 5
+BOX_FEATURES_BLOB = "conv5_2"  # what the head sees: VGG-19's last features
+UNIT = 32.0  # pixels of the input
+SMALLEST_HAND, LARGEST_HAND = 24.0, 140.0  # longer side of a hand's box, pixels of the input
+# The middle is this share of the box's width and height. The rest of the box teaches nothing.
+_MIDDLE = 0.5
+_SAME_VOTE = 0.5  # IoU above which two cells' boxes are of one hand
+# The same of merged boxes; and the share of the smaller one that lies in the other.
+_SAME_HAND, _INSIDE_OTHER = 0.4, 0.5
+_LONGEST_LOGARITHM = 4.0  # distances beyond 32 e^4 pixels are no hand's
+
+
+class BoxLabels(NamedTuple):
+    """What the box head is to learn of one input of H x W cells.
+
+    Attributes:
+        is_hand: (1, H, W) float32: 1 in the middle of a hand, 0 outside of every box, and
+            IGNORE_LABEL elsewhere.
+        sides: (4, H, W) float32, logarithms of the distances; 0 where `is_hand` is not 1.
+    """
+
+    is_hand: np.ndarray
+    sides: np.ndarray
+
+
+class ScoredBoxes(NamedTuple):
+    """Boxes that the head proposes.
+
+    Attributes:
+        boxes: (N, 4) float64 of left, top, right, bottom in pixels.
+        scores: (N,) probability of a hand, 0 to 1.
+        votes: (N,) of a cell's box: the score as a share of the cells in the middle of such a hand;
+            of a merged box: the sum of its cells' votes, about 1 for each scale that shows a hand.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    votes: np.ndarray
+
+
+def cell_centres(count: int) -> np.ndarray:
+    """Return where the centres of cells lie along one side, (count,) pixels of the input."""
+    return np.arange(count) * STRIDE + (STRIDE - 1) / 2
+
+
+def encode_boxes(boxes: np.ndarray, is_clear: np.ndarray, height: int, width: int) -> BoxLabels:
+    """Return the maps that the head is to learn.
+
+    Args:
+        boxes: (N, 4) of left, top, right, bottom in pixels of the input.
+        is_clear: (N,) bool; a hand that is not clear, such as one cut by the input's edge, teaches
+            nothing. Neither does one of a size that the head does not find.
+        height: H, cells.
+        width: W, cells.
+    """
+    is_hand = np.zeros((1, height, width), np.float32)
+    sides = np.zeros((4, height, width), np.float32)
+    columns, rows = cell_centres(width)[None], cell_centres(height)[:, None]
+    nearest = np.full((height, width), np.inf)  # distance to the nearest hand's middle, 1: its side
+    for (left, top, right, bottom), clear in zip(boxes, is_clear):
+        across = np.abs(columns - (left + right) / 2) / max((right - left) / 2, STRIDE / 2)
+        down = np.abs(rows - (top + bottom) / 2) / max((bottom - top) / 2, STRIDE / 2)
+        distance = np.maximum(across, down)
+        in_middle = (distance <= _MIDDLE) | (distance == distance.min())
+        is_hand[0, (distance <= 1) & (is_hand[0] == 0)] = IGNORE_LABEL
+        longer = max(right - left, bottom - top)
+        if not clear or not SMALLEST_HAND <= longer <= LARGEST_HAND:
+            continue
+        chosen = in_middle & (distance < nearest) & (distance <= 1)
+        nearest[chosen] = distance[chosen]
+        is_hand[0, chosen] = 1
+        distances = np.stack(
+            np.broadcast_arrays(columns - left, rows - top, right - columns, bottom - rows)
+        )
+        sides[:, chosen] = np.log(np.maximum(distances[:, chosen], 1) / UNIT)
+    return BoxLabels(is_hand, sides)
+
+
+def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:
+    """Return the box of each cell that is likely in the middle of a hand, the likeliest first.
+
+    Args:
+        maps: (5, H, W) as the head gives them.
+        threshold: the least probability, 0 to 1.
+    """
+    height, width = maps.shape[1:]
+    scores = 1 / (1 + np.exp(-maps[0].astype(np.float64)))
+    rows, columns = np.nonzero(scores >= threshold)
+    order = np.argsort(-scores[rows, columns], kind="stable")
+    rows, columns = rows[order], columns[order]
+    distances = UNIT * np.exp(np.minimum(maps[1:, rows, columns].T, _LONGEST_LOGARITHM))
+    centres = np.column_stack([cell_centres(width)[columns], cell_centres(height)[rows]])
+    boxes = np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], axis=1)
+    middles = _MIDDLE**2 * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / STRIDE**2  # cells
+    scores = scores[rows, columns]
+    return ScoredBoxes(boxes, scores, scores / np.maximum(middles, 1))
+
+
+def merge_boxes(found: ScoredBoxes) -> ScoredBoxes:
+    """Merge the boxes that cells of all scales give for the same hand.
+
+    The likeliest box and all that overlap it become their mean, weighted by votes; then the
+    likeliest of the rest, and so on.
+
+    Returns:
+        The merged boxes, those of the most votes first, without those that overlap one of more
+        votes.
+    """
+    boxes, scores, votes = found
+    is_left = np.ones(len(boxes), bool)
+    merged = []
+    for index in np.argsort(-scores, kind="stable"):
+        if is_left[index]:
+            is_same = np.array([box_iou(boxes[index], box) > _SAME_VOTE for box in boxes])
+            box = np.average(boxes[is_same], axis=0, weights=votes[is_same])
+            merged.append((votes[is_same].sum(), scores[index], box))
+            is_left &= ~is_same
+    merged.sort(key=lambda entry: -entry[0])
+    chosen = [merged[i] for i in surviving([box for *_, box in merged], _SAME_HAND, _INSIDE_OTHER)]
+    return ScoredBoxes(
+        np.array([box for _, _, box in chosen]).reshape(-1, 4),
+        np.array([score for _, score, _ in chosen]),
+        np.array([vote for vote, _, _ in chosen]),
+    )
+
+
+def surviving(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) -> list[int]:
+    """Return the indices of the boxes that overlap no earlier box that survives.
+
+    Args:
+        boxes: of left, top, right, bottom, the surest first.
+        overlap: IoU above which two boxes are of one hand.
+        inside_other: the share of the smaller box in the other above which they are, too.
+    """
+    chosen: list[int] = []
+    for index, box in enumerate(boxes):
+        if all(
+            box_iou(box, boxes[other]) <= overlap
+            and share_inside(box, boxes[other]) <= inside_other
+            for other in chosen
+        ):
+            chosen.append(index)
+    return chosen
+
+
+def box_iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the intersection over union of two boxes of left, top, right, bottom."""
+    intersection = _intersection(one, other)
+    union = _area(one) + _area(other) - intersection
+    return intersection / union if union > 0 else 0.0
+
+
+def share_inside(one: np.ndarray, other: np.ndarray) -> float:
+    """Return which share of the smaller box lies in the other."""
+    smaller = min(_area(one), _area(other))
+    return _intersection(one, other) / smaller if smaller > 0 else 0.0
+
+
+def _intersection(one: np.ndarray, other: np.ndarray) -> float:
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    return float(sides.clip(0).prod())
+
+
+def _area(box: np.ndarray) -> float:
+    return float((box[2:] - box[:2]).prod())

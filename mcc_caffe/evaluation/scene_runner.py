@@ -1,0 +1,175 @@
+"""Searches scenes for hands, and compares what was found with the hands that people drew."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcc_caffe.caffe_io.onnx_model import parameter_shapes
+from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.core.commands import progress_bar
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import shipped
+from mcc_caffe.evaluation.scene_scores import (
+    SceneAnswer,
+    complete_keypoints,
+    enlarged_box,
+    match_hands,
+    match_keypoints,
+)
+from mcc_caffe.inference.engines.base import Engine, StageMaps
+from mcc_caffe.inference.formats.base import ReadImage
+from mcc_caffe.inference.formats.reading import read_results
+from mcc_caffe.inference.input_files import read_image
+from mcc_caffe.inference.scene_files import Scene
+from mcc_caffe.predictor import HandPredictor
+
+
+class CountingEngine:
+    """An engine that counts its passes, in multiply-adds of its convolutions."""
+
+    def __init__(self, engine: Engine, prototxt: Path):
+        self._engine, self._pixel_cost = engine, multiply_adds(prototxt)
+        self.multiply_adds = 0.0
+        self.name, self.input_size = engine.name, engine.input_size
+        self.has_mask, self.has_pose = engine.has_mask, engine.has_pose
+
+    def __call__(self, batch: np.ndarray) -> StageMaps:
+        """Run the net on a batch; see `base.Engine`."""
+        self.multiply_adds += self._pixel_cost * batch.shape[0] * batch.shape[2] * batch.shape[3]
+        return self._engine(batch)
+
+
+def multiply_adds(prototxt: Path) -> float:
+    """Return the multiply-adds of a deploy net's convolutions for one pixel of its input."""
+    net = read_text("NetParameter", prototxt)
+    shapes = parameter_shapes(net)
+    total, outputs = 0.0, 1.0  # outputs of a layer for a pixel of the input
+    for layer in net.layer:
+        if layer.type == "Pooling":
+            outputs /= layer.pooling_param.stride**2
+        elif layer.type == "Convolution":
+            total += outputs * float(np.prod(shapes[layer.name][0]))
+    return total
+
+
+def search_scenes(
+    predictor: HandPredictor, scenes: Sequence[Scene], score_threshold: float
+) -> list[SceneAnswer]:
+    """Search scenes and compare what is found with the drawn boxes.
+
+    Args:
+        predictor: finds the hands. Its engines are replaced by ones that count.
+        scenes: the pictures and their hands.
+        score_threshold: from which an answer is a hand.
+    """
+    predictor.engine = CountingEngine(predictor.engine, predictor.prototxt)
+    if predictor.boxes_engine is not None:
+        predictor.boxes_engine = CountingEngine(
+            predictor.boxes_engine, shipped(f"prototxt/{predictor.variant}/deploy_boxes.prototxt")
+        )
+    return [
+        search_scene(predictor, scene, score_threshold)
+        for scene in progress_bar(scenes, unit="img")
+    ]
+
+
+def search_scene(predictor: HandPredictor, scene: Scene, score_threshold: float) -> SceneAnswer:
+    """Search one scene and compare what is found with the drawn boxes.
+
+    Args:
+        predictor: its engines are CountingEngines.
+        scene: the picture and its hands.
+        score_threshold: as `HandPredictor.predict_all` takes it.
+    """
+    image = read_image(scene.path)
+    engines = [predictor.engine, predictor.boxes_engine]
+    counters = [engine for engine in engines if isinstance(engine, CountingEngine)]
+    before, start = sum(counter.multiply_adds for counter in counters), time.perf_counter()
+    hands = predictor.predict_all(image, score_threshold=score_threshold)
+    seconds = time.perf_counter() - start
+    single_pass = multiply_adds(predictor.prototxt) * predictor.input_size**2
+    keypoints = [hand.keypoints for hand in hands if hand.keypoints is not None]
+    return compare(
+        keypoints,
+        [hand.score for hand in hands if hand.score is not None],
+        [
+            enlarged_box(points) if hand.found_box is None else hand.found_box
+            for hand, points in zip(hands, keypoints)
+        ],
+        scene,
+        width=image.shape[1],
+        passes=(sum(counter.multiply_adds for counter in counters) - before) / single_pass,
+        seconds=seconds,
+    )
+
+
+def compare(
+    keypoints: Sequence[np.ndarray],
+    scores: Sequence[float],
+    boxes: Sequence[np.ndarray],
+    scene: Scene,
+    *,
+    width: int,
+    passes: float = np.nan,
+    seconds: float = np.nan,
+) -> SceneAnswer:
+    """Compare the hands that were found in a scene with the drawn ones.
+
+    Args:
+        keypoints: (21, 3) of each hand, the surest first.
+        scores: of each hand.
+        boxes: (4,) of left, top, right, bottom around each hand.
+        scene: the picture and its hands.
+        width: of the picture in pixels.
+        passes: what the search cost, in single passes of the net.
+        seconds: what it took.
+    """
+    is_found, is_right = match_hands(boxes, scene.boxes)
+    return SceneAnswer(
+        is_found=is_found,
+        sizes=(scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1, initial=0) / width,
+        is_right=is_right,
+        scores=np.array(scores, float),
+        keypoints=match_keypoints(keypoints, scene.boxes, scene.keypoints),
+        passes=passes,
+        seconds=seconds,
+    )
+
+
+def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
+    """Compare another system's hands with the drawn ones.
+
+    Args:
+        path: a file or folder of results in a format that `mcc_caffe.infer` writes.
+        scenes: the pictures and their hands. A picture is known by the name of its file; where the
+            results do not have it, no hand was found in it.
+
+    Raises:
+        UserError: the file cannot be read, or has no picture or several of a name.
+    """
+    by_name: dict[str, list[ReadImage]] = {}
+    for image in read_results(path):
+        by_name.setdefault(Path(image.name).name, []).append(image)
+    answers = []
+    for scene in scenes:
+        named = by_name.get(scene.path.name, []) + by_name.get(scene.path.stem, [])
+        if len(named) > 1:
+            raise UserError(
+                f"{path} has {len(named)} pictures of the name {scene.path.name}: leave one there"
+            )
+        hands = sorted(named[0].hands if named else [], key=lambda hand: -hand.score)
+        keypoints = [complete_keypoints(hand.keypoints) for hand in hands]
+        answers.append(
+            compare(
+                keypoints,
+                [hand.score for hand in hands],
+                [enlarged_box(points) for points in keypoints],
+                scene,
+                width=read_image(scene.path).shape[1],
+            )
+        )
+    if not any(len(answer.scores) for answer in answers):
+        raise UserError(f"{path} has no hand of these pictures: their file names are to agree")
+    return answers

@@ -1,0 +1,86 @@
+"""Tells which keypoints are present: those that are sure, in a picture that surely shows a hand.
+
+In a picture without a hand some keypoints rise above the threshold by chance. The more often the
+net looks, the more do, because of several answers the highest counts. Their mean confidence, the
+score, tells such pictures from those of a hand. Packed weights say from which score on
+(`calibration` in their metadata); the numbers differ from weights to weights and were measured with
+`python -m mcc_caffe.evaluate_scenes`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mcc_caffe.core.errors import UserError
+
+CALIBRATION = "calibration"  # in the metadata of packed weights
+_WHOLE_PYRAMID = 19  # levels of the paper's pyramid
+
+
+class Calibration(NamedTuple):
+    """What a picture must reach to show a hand, by the way in which it was looked at.
+
+    Attributes:
+        single: score of a single pass.
+        two: score of two looks.
+        four: score of four looks.
+        pyramid: score of the paper's pyramid, whose keypoints are each the surest of 19 levels.
+        pyramid_mask: the highest probability of the mask in the pyramid's first level.
+    """
+
+    single: float
+    two: float
+    four: float
+    pyramid: float
+    pyramid_mask: float
+
+    def least_score(self, looks: int) -> float:
+        """Return the score from which so many looks, 1, 2 or 4, show a hand."""
+        return {1: self.single, 2: self.two, 4: self.four}[looks]
+
+    def least_pyramid_score(self, levels: int) -> float:
+        """Return the score from which so many levels of the pyramid show a hand.
+
+        Between a single pass and the whole pyramid it grows with the logarithm of the levels.
+        """
+        share = min(math.log(levels) / math.log(_WHOLE_PYRAMID), 1)
+        return self.single + share * (self.pyramid - self.single)
+
+
+# Weights that were not calibrated.
+UNCALIBRATED = Calibration(*[-1e9] * len(Calibration._fields))
+
+
+def read_calibration(metadata: Mapping[str, Any]) -> Calibration:
+    """Return the calibration of packed weights; UNCALIBRATED where they have none.
+
+    Raises:
+        UserError: it is none.
+    """
+    numbers = metadata.get(CALIBRATION)
+    if numbers is None:
+        return UNCALIBRATED
+    try:
+        return Calibration(**{name: float(number) for name, number in numbers.items()})
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise UserError(
+            f"the calibration of the weights is {str(numbers)[:100]}: "
+            f"numbers for {', '.join(Calibration._fields)} are needed"
+        ) from None
+
+
+def find_present(keypoints: np.ndarray, threshold: float, *, shows_hand: bool) -> np.ndarray:
+    """Tell which keypoints are present.
+
+    Args:
+        keypoints: (21, 3) of x, y and confidence.
+        threshold: the confidence above which a keypoint is present (section 3.3). One below 0 asks
+            for every keypoint of every picture.
+        shows_hand: whether the picture surely shows a hand.
+
+    Returns:
+        (21,) bool.
+    """
+    return (keypoints[:, 2] > threshold) & (shows_hand | (threshold < 0))

@@ -1,0 +1,182 @@
+"""Proposes where in a whole picture hands may be.
+
+A net with a box head says so itself (`propose_boxes`). With other weights the regions of the mask
+and the peaks of the heatmaps are proposed (`propose_regions`); that finds fewer and costs more.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from mcc_caffe.core.geometry import apply, invert, resize_affine
+from mcc_caffe.core.hand import GROUPS
+from mcc_caffe.core.hand_boxes import ScoredBoxes, decode_boxes, merge_boxes, surviving
+from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
+
+Network = Callable[[np.ndarray], StageMaps]  # runs a net on a batch (N, 3, h, w)
+
+_ENLARGED = 1.5  # a picture is enlarged by at most so much
+
+# Longer sides of the picture, in pixels, at which the box head passes over all of it.
+BOX_SCALES = (160, 320, 640)
+_LEAST_PROBABILITY = 0.1
+_LEAST_VOTES = 0.5
+_MOST_BOXES = 20
+
+# The same for the mask and the heatmaps.
+REGION_SCALES = (320, 512, 768)
+# A region of the mask is a proposal, at each of these probabilities of hand.
+_MASK_LEVELS = (0.5, 0.8)
+_SMALLEST_REGION = 3  # cells of the mask
+# A peak of the knuckles' mean heatmap is a proposal, of a square of so many pixels of the scale.
+_PEAK = 0.15
+_PEAK_SIDE = 96
+_SAME_REGION = 0.6  # IoU of two proposals
+_MOST_REGIONS = 12
+
+
+class Proposal(NamedTuple):
+    """A box in which a hand may be.
+
+    Attributes:
+        box: (4,) of left, top, right, bottom in pixels of the image.
+        strength: how much speaks for it; the strongest proposals are looked at.
+        is_guess: whether nothing speaks for it: it is the middle of the picture.
+    """
+
+    box: np.ndarray
+    strength: float
+    is_guess: bool = False
+
+
+class _Pass(NamedTuple):
+    """What a net says of a whole picture at one scale.
+
+    Attributes:
+        maps: of the picture, a batch of 1.
+        to_image: (2, 3), the affine map of pixels of the input to pixels of the image.
+    """
+
+    maps: StageMaps
+    to_image: np.ndarray
+
+
+def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
+    """Propose the boxes that the box head gives for the whole picture at several scales.
+
+    Args:
+        image: HxWx3 uint8 BGR.
+        network: runs a net that has a box head.
+
+    Returns:
+        At most 20 proposals, the strongest first; their strength is the votes of the head's cells
+        (`core.hand_boxes.ScoredBoxes`). Where there is none, it is the middle of the picture, which
+        a hand may fill that is too large for the head.
+    """
+    height, width = image.shape[:2]
+    found = []
+    for maps, to_image in _passes(image, network, BOX_SCALES):
+        assert maps.boxes is not None  # the net has a box head
+        boxes, scores, votes = decode_boxes(maps.boxes[0], _LEAST_PROBABILITY)
+        corners = apply(to_image, boxes.reshape(-1, 2, 2)).clip(-0.5, (width - 0.5, height - 0.5))
+        found.append(ScoredBoxes(corners.reshape(-1, 4), scores, votes))
+    merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*found))))
+    proposals = [
+        Proposal(box, votes)
+        for box, votes in zip(merged.boxes, merged.votes.tolist())
+        if votes >= _LEAST_VOTES
+    ]
+    return proposals[:_MOST_BOXES] or [_middle(width, height, 0.0)]
+
+
+def propose_regions(image: np.ndarray, network: Network) -> list[Proposal]:
+    """Propose boxes from the mask and heatmaps of the whole picture at several scales.
+
+    Returns:
+        At most 12 proposals, the strongest first. The first is the middle of the picture.
+    """
+    height, width = image.shape[:2]
+    proposals = [_middle(width, height, np.inf)]
+    for maps, to_image in _passes(image, network, REGION_SCALES):
+        if maps.masks is not None:
+            proposals += _mask_regions(maps.masks[0], to_image)
+        if maps.heatmaps is not None:
+            proposals += _heatmap_peaks(maps.heatmaps[0], to_image)
+    return strongest(proposals, _SAME_REGION, _MOST_REGIONS)
+
+
+def strongest(proposals: Sequence[Proposal], overlap: float, count: int) -> list[Proposal]:
+    """Return the strongest proposals without those that are nearly a stronger one.
+
+    Args:
+        proposals: in any order.
+        overlap: IoU above which two proposals are the same.
+        count: the most to return.
+    """
+    ordered = sorted(proposals, key=lambda proposal: -proposal.strength)
+    boxes = [proposal.box for proposal in ordered]
+    return [ordered[i] for i in surviving(boxes, overlap, inside_other=1)[:count]]
+
+
+def _middle(width: int, height: int, strength: float) -> Proposal:
+    return Proposal(np.array([width, height, width * 3, height * 3]) / 4, strength, True)
+
+
+def _passes(image: np.ndarray, network: Network, scales: Sequence[int]) -> list[_Pass]:
+    """Pass a picture through a net at several scales, given as longer sides in pixels."""
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    passes = []
+    for side in scales:
+        if side > scales[0] and side > longer * _ENLARGED:
+            break
+        factor = side / longer
+        size = max(round(width * factor), 1), max(round(height * factor), 1)
+        to_image = invert(resize_affine(size[0] / width, size[1] / height))
+        passes.append(_Pass(network(_whole_input(image, size)), to_image))
+    return passes
+
+
+def _whole_input(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the picture at a size as a net's input (1, 3, h, w), grey up to whole cells."""
+    reduces = size[0] < image.shape[1]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if reduces else cv2.INTER_LINEAR)
+    width, height = (-(-side // STRIDE) * STRIDE for side in size)
+    network_input = np.zeros((1, 3, height, width), np.float32)
+    pixels = (small.astype(np.float32) - GREY) / PIXEL_SCALE
+    network_input[0, :, : size[1], : size[0]] = pixels.transpose(2, 0, 1)
+    return network_input
+
+
+def _mask_regions(mask: np.ndarray, to_image: np.ndarray) -> list[Proposal]:
+    """Propose the connected regions of a mask (h, w)."""
+    proposals = []
+    for level in _MASK_LEVELS:
+        hand = (mask > level).astype(np.uint8)
+        count, labels, statistics, _ = cv2.connectedComponentsWithStats(hand, connectivity=4)
+        for label in range(1, count):
+            x, y, width, height, area = statistics[label].tolist()
+            if area < _SMALLEST_REGION:
+                continue
+            corners = np.array([(x, y), (x + width, y + height)]) * STRIDE - 0.5
+            strength = float(mask[labels == label].mean())
+            proposals.append(Proposal(apply(to_image, corners).ravel(), strength))
+    return proposals
+
+
+def _heatmap_peaks(heatmaps: np.ndarray, to_image: np.ndarray) -> list[Proposal]:
+    """Propose squares around the peaks of the knuckles' mean heatmap."""
+    knuckles = heatmaps[list(GROUPS["knuckles"])].mean(axis=0)
+    knuckles = cv2.GaussianBlur(knuckles, (0, 0), 1)
+    highest = cv2.dilate(knuckles, np.ones((5, 5), np.uint8))
+    rows, columns = np.nonzero((knuckles == highest) & (knuckles > _PEAK / 2))
+    proposals = []
+    for row, column in zip(rows, columns):
+        centre = (np.array([column, row]) + 0.5) * STRIDE - 0.5
+        corners = np.stack([centre - _PEAK_SIDE / 2, centre + _PEAK_SIDE / 2])
+        strength = float(knuckles[row, column] / _PEAK) / 2
+        proposals.append(Proposal(apply(to_image, corners).ravel(), strength))
+    return proposals

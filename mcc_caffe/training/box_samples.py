@@ -1,0 +1,82 @@
+"""Draws the samples that teach the box head: parts of pictures at random scales, and their labels.
+
+A sample is a square of a picture, scaled so that a hand in it has a size that the head finds, or at
+random where there is no hand. It is mirrored half of the time and gets other colours.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mcc_caffe.core.geometry import apply, compose, translation
+from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, BoxLabels, encode_boxes
+from mcc_caffe.data.augmentation import ColourChange, network_input
+from mcc_caffe.paper import STRIDE
+
+_ENLARGED = 1.5  # a picture is enlarged by at most so much
+# The longer side of a picture, pixels of the input, is at least the first number. That of a picture
+# without a hand is at most the second.
+_PICTURE_SIDES = (160.0, 640.0)
+_LEAST_VISIBLE = 0.7  # share of a box inside of the square, below which it teaches nothing
+
+
+class LabelledPicture(NamedTuple):
+    """A picture with the boxes of all its hands.
+
+    Attributes:
+        image: HxWx3 uint8 BGR.
+        boxes: (N, 4) of left, top, right, bottom in pixels.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+
+
+class BoxSample(NamedTuple):
+    """A sample: the network's input (3, m, m) float32, and its labels."""
+
+    network_input: np.ndarray
+    labels: BoxLabels
+
+
+def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -> BoxSample:
+    """Draw a square of a picture.
+
+    Args:
+        picture: the picture.
+        size: m, the side of the input in pixels.
+        rng: the source of randomness.
+    """
+    height, width = picture.image.shape[:2]
+    if len(picture.boxes):
+        left, top, right, bottom = picture.boxes[rng.integers(len(picture.boxes))]
+        wanted = np.exp(rng.uniform(np.log(SMALLEST_HAND), np.log(LARGEST_HAND)))
+        scale = wanted / max(right - left, bottom - top, 1)
+        middle = np.array([left + right, top + bottom]) / 2
+    else:
+        scale = np.exp(rng.uniform(*np.log(_PICTURE_SIDES))) / max(width, height)
+        middle = rng.uniform(0, (width, height))
+    scale = min(max(scale, _PICTURE_SIDES[0] / max(width, height)), _ENLARGED)
+    # The square lies inside of the picture, or the picture inside of the square.
+    spare = np.array([width, height]) * scale - size
+    corner = middle * scale - rng.uniform(0, size, 2)
+    corner = corner.clip(np.minimum(spare, 0), np.maximum(spare, 0))
+    to_input = compose(
+        np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]]),
+        translation(*(-corner)),
+    )
+    if rng.uniform() < 0.5:
+        to_input = compose(to_input, np.array([[-1.0, 0, size - 1], [0, 1, 0]]))
+    boxes = apply(to_input, picture.boxes.reshape(-1, 2, 2))
+    boxes = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
+    visible = boxes.clip(-0.5, size - 0.5)
+    is_clear = _areas(visible) >= _LEAST_VISIBLE * _areas(boxes)
+    image = ColourChange.draw(rng).apply(picture.image)
+    return BoxSample(
+        network_input(image, to_input, size),
+        encode_boxes(visible, is_clear, size // STRIDE, size // STRIDE),
+    )
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

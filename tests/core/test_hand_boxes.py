@@ -1,0 +1,101 @@
+"""The maps of the box head: what it is to learn, and the boxes that its answers stand for."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcc_caffe.core.hand_boxes import (
+    LARGEST_HAND,
+    SMALLEST_HAND,
+    box_iou,
+    cell_centres,
+    decode_boxes,
+    encode_boxes,
+    share_inside,
+    surviving,
+)
+
+CELLS = 32  # an input of 256 x 256 pixels
+
+
+def test_box_iou():
+    assert box_iou(np.array([0, 0, 10, 10]), np.array([5, 0, 15, 10])) == pytest.approx(1 / 3)
+    assert box_iou(np.array([0, 0, 10, 10]), np.array([20, 0, 25, 10])) == 0
+    assert box_iou(np.zeros(4), np.zeros(4)) == 0
+    assert share_inside(np.array([0, 0, 10, 10]), np.array([5, 0, 105, 10])) == 0.5
+
+
+def test_of_overlapping_boxes_the_first_survives():
+    boxes = [np.array(box) for box in ([0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10])]
+    assert surviving([*boxes, np.array([22, 2, 26, 6])], 0.5, 0.6) == [0, 2]
+    assert surviving([*boxes, np.array([22, 2, 26, 6])], 0.5, 1) == [0, 2, 3]
+
+
+def answer(labels):
+    """The maps of a head that has learnt the labels."""
+    logits = np.where(labels.is_hand == 1, 4.0, -4.0)
+    return np.concatenate([logits, labels.sides])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.floats(SMALLEST_HAND + 0.01, LARGEST_HAND - 0.01),
+    st.floats(0.4, 1),
+    st.booleans(),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_what_is_encoded_is_decoded(longer, ratio, is_wide, place):
+    """Any box whose size the head finds comes back, exactly unless a side is within a pixel."""
+    size = np.array([longer, longer * ratio] if is_wide else [longer * ratio, longer])
+    corner = np.array(place) * (CELLS * 8 - 1 - size)
+    box = np.concatenate([corner, corner + size])
+    labels = encode_boxes(box[None], np.array([True]), CELLS, CELLS)
+    found = decode_boxes(answer(labels), 0.5)
+    assert len(found.boxes) >= 1
+    assert np.abs(found.boxes - box).max() < (1e-3 if size.min() > 16 else 1)
+    assert (found.scores > 0.9).all()
+
+
+def test_outside_of_boxes_is_background_and_the_rest_of_a_box_teaches_nothing():
+    box = np.array([80.0, 80, 160, 160])
+    is_hand = encode_boxes(box[None], np.array([True]), CELLS, CELLS).is_hand[0]
+    centres = cell_centres(CELLS)
+    for row, y in enumerate(centres):
+        for column, x in enumerate(centres):
+            distance = max(abs(x - 120), abs(y - 120))
+            expected = 1 if distance <= 20 else 255 if distance <= 40 else 0
+            assert is_hand[row, column] == expected
+
+
+@pytest.mark.parametrize(
+    ("box", "is_clear"),
+    [
+        ([80, 80, 160, 160], False),
+        ([100, 100, 100 + SMALLEST_HAND - 1, 110], True),
+        ([10, 10, 10 + LARGEST_HAND + 1, 60], True),
+    ],
+)
+def test_a_hand_that_is_cut_or_of_another_size_teaches_nothing(box, is_clear):
+    labels = encode_boxes(np.array([box], float), np.array([is_clear]), CELLS, CELLS)
+    assert set(np.unique(labels.is_hand)) == {0, 255} and not labels.sides.any()
+
+
+def test_of_two_hands_that_overlap_each_has_its_own_middle():
+    boxes = np.array([[40.0, 40, 120, 120], [100, 40, 180, 120]])
+    for order in ([0, 1], [1, 0]):
+        labels = encode_boxes(boxes[order], np.ones(2, bool), CELLS, CELLS)
+        found = decode_boxes(answer(labels), 0.5).boxes
+        for box in boxes:
+            assert (np.abs(found - box).max(axis=1) < 1e-3).any()
+        assert all(np.abs(boxes - box).max(axis=1).min() < 1e-3 for box in found)
+
+
+def test_the_likeliest_box_comes_first_and_unlikely_ones_are_left_out():
+    maps = np.full((5, 4, 6), -9.0)
+    maps[0, 1, 2], maps[0, 3, 5] = 0.0, 2.0
+    maps[1:] = 0
+    found = decode_boxes(maps, 0.3)
+    assert found.scores.tolist() == pytest.approx([1 / (1 + np.exp(-2)), 0.5])
+    assert found.boxes.tolist() == [[11.5, -4.5, 75.5, 59.5], [-12.5, -20.5, 51.5, 43.5]]
+    assert len(decode_boxes(maps, 0.6).scores) == 1

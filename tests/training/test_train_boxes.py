@@ -1,0 +1,104 @@
+"""The box head: its samples, a short training as a user runs it, and what the weights then do."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
+from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
+from tests.support.commands import run
+
+
+def picture_with_boxes(rng):
+    """A grey picture of 640 x 360 with white boxes."""
+    image = np.full((360, 640, 3), 90, np.uint8)
+    boxes = np.array([[40, 50, 120, 110], [300, 200, 380, 320], [500, 20, 560, 80]], float)
+    boxes += rng.integers(-20, 20, (3, 1))
+    for left, top, right, bottom in boxes.astype(int):
+        image[top : bottom + 1, left : right + 1] = 255
+    return LabelledPicture(image, boxes)
+
+
+def test_a_sample_shows_hands_of_sizes_that_the_head_finds_and_labels_them():
+    """The white boxes lie where the labels say, whatever was drawn."""
+    rng = np.random.default_rng(0)
+    clear = 0
+    for _ in range(60):
+        sample = draw_sample(picture_with_boxes(rng), 256, rng)
+        is_hand, sides = sample.labels
+        found = decode_boxes(np.concatenate([np.where(is_hand == 1, 4.0, -4.0), sides]), 0.5)
+        brightness = sample.network_input.mean(axis=0)
+        for left, top, right, bottom in found.boxes:
+            assert SMALLEST_HAND - 1 <= max(right - left, bottom - top) <= LARGEST_HAND + 1
+            inside = brightness[
+                max(round(top) + 2, 0) : round(bottom) - 1,
+                max(round(left) + 2, 0) : round(right) - 1,
+            ]
+            corner = brightness[max(round(top) - 4, 0), max(round(left) - 4, 0)]
+            if min(left, top) > 4:
+                assert inside.min() > corner
+            clear += 1
+    assert clear > 60
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    rng = np.random.default_rng(1)
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "hand"}]}
+    for number in range(3):
+        image, boxes = picture_with_boxes(rng)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        content["images"].append({"id": number, "file_name": f"{number}.png"})
+        if number:  # the first one has no hand
+            content["annotations"] += [
+                {
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": [left, top, right - left, bottom - top],
+                }
+                for left, top, right, bottom in boxes.tolist()
+            ]
+    path = folder / "scenes.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_head_is_trained_and_the_rest_of_the_weights_stays(scenes, tmp_path):
+    out = tmp_path / "out.npz"
+    done = run("mcc_caffe.train_boxes", scenes, "--out", out, "--rounds", 1, "--samples", 16)
+    assert done.returncode == 0, done.stderr
+    assert "3 pictures, 16 samples" in done.stdout and "loss of the middles" in done.stderr
+    before, after = (packed_weights.read(path) for path in (shipped_weights("mini"), out))
+    head = {name for name in after.layers if "boxes" in name}
+    assert len(head) == 4 and after.metadata == before.metadata
+    for name, blobs in before.layers.items():
+        if name not in head:
+            assert all((one == other).all() for one, other in zip(blobs, after.layers[name]))
+    predictor = HandPredictor(out)
+    maps = predictor.boxes_engine(np.zeros((1, 3, 64, 96), np.float32))
+    assert maps.boxes.shape == (1, 5, 8, 12) and maps.masks is None and maps.heatmaps is None
+    onnx = HandPredictor(out, engine="onnx").boxes_engine
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3, 64, 96)).astype(np.float32)
+    assert np.allclose(onnx(noise).boxes, predictor.boxes_engine(noise).boxes, atol=1e-4)
+
+
+def test_wrong_input_is_named(scenes, tmp_path, weights):
+    empty = json.loads(scenes.read_text())
+    empty["annotations"] = []
+    no_boxes = scenes.with_name("empty.json")
+    no_boxes.write_text(json.dumps(empty))
+    out = tmp_path / "out.npz"
+    for arguments, message in (
+        ((no_boxes,), "no picture has a box"),
+        ((scenes, "--samples", 9), "--samples 9: give a multiple of 8"),
+        ((scenes, "--weights", weights), "pack it with"),
+    ):
+        done = run("mcc_caffe.train_boxes", *arguments, "--out", out)
+        assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+        assert not out.exists()
