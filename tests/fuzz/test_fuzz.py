@@ -6,7 +6,7 @@ from tests.fuzz.parts import DESCRIPTIONS, PARTS
 from tests.fuzz.runner import BAD, Process
 
 # Of a prototxt each try starts a process and runs a net.
-FEW, MANY = 4, 25
+FEW, MANY = 3, 15
 SLOW = ("solver", "net", "deploy", "video")
 
 
