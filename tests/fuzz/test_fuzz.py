@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fuzz.parts import DESCRIPTIONS, PARTS
-from tests.fuzz.runner import BAD, Process
+from tests.fuzz.runner import BAD, REFUSED, Process
 
 # Of a prototxt each try starts a process and runs a net.
 FEW, MANY = 3, 15
@@ -23,3 +23,25 @@ def test_mutated_files_are_read_or_refused_in_a_line(part, process):
     for number in range(FEW if part in SLOW else MANY):
         outcome = process.ask(part, 0, number)
         assert outcome.verdict != BAD, outcome
+
+
+# Mutations that ended badly once: unprintable characters and long values in messages, 4 GiB for a
+# chunk of a PNG, infinite keypoints.
+@pytest.mark.parametrize(
+    "part, number",
+    [
+        ("data-layer", 13),
+        ("packed", 302),
+        ("coco", 458),
+        ("rhd", 642),
+        ("mask", 643),
+        ("predictions", 368),
+        ("results", 123),
+        ("results", 240),
+        ("results", 706),
+        ("results", 811),
+    ],
+)
+def test_what_ended_badly_once(part, number, process):
+    outcome = process.ask(part, 0, number)
+    assert outcome.verdict == REFUSED, outcome
