@@ -152,8 +152,8 @@ def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
         (row,) = measure_torch(tmp_path / "mini", layout)
         assert (
             row["status"] == ""
-            and row["loss_difference"] <= 1e-4
-            and 0 < row["gradient_difference"] <= 1e-3
+            and row["loss_difference"] <= training.LOSS_TOLERANCE
+            and 0 < row["gradient_difference"] <= training.GRADIENT_TOLERANCE
         )
     (tmp_path / "mini/loss.json").write_text("1.0")
     assert measure_torch(tmp_path / "mini", layout)[0]["status"].startswith(
