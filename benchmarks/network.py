@@ -74,9 +74,9 @@ def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
     else:
         nets.fill_weights(net)
     net.save(str(weights))
-    mask, heatmaps = CaffeEngine(own_prototxt, weights)(inputs)
-    assert mask is not None and heatmaps is not None
-    np.savez(folder / "expected.npz", mask=mask, heatmaps=heatmaps)
+    maps = CaffeEngine(own_prototxt, weights)(inputs)
+    assert maps.masks is not None and maps.heatmaps is not None
+    np.savez(folder / "expected.npz", mask=maps.masks, heatmaps=maps.heatmaps)
     np.save(folder / "inputs.npy", inputs)
     describe(prototxt, weights, folder)
 

@@ -103,7 +103,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def scenes_table(systems: dict[str, Sequence[SceneAnswer]]) -> str:
     """Return a Markdown table of what each system found in the same scenes."""
-    lines = []
+    lines: list[list[str]] = []
     for name, answers in systems.items():
         numbers = summarise_scenes(answers)
         sizes = [

@@ -27,17 +27,32 @@ from mcc_caffe.predictor import HandPredictor
 
 
 class CountingEngine:
-    """An engine that counts its passes, in multiply-adds of its convolutions."""
+    """An engine that counts its passes, in single passes of a whole net by multiply-adds.
 
-    def __init__(self, engine: Engine, prototxt: Path):
-        self._engine, self._pixel_cost = engine, multiply_adds(prototxt)
-        self.multiply_adds = 0.0
+    Attributes:
+        passes: the number so far.
+    """
+
+    def __init__(
+        self, engine: Engine, prototxt: Path, input_size: int, whole_net: Path | None = None
+    ):
+        """Start to count.
+
+        Args:
+            engine: what runs the net.
+            prototxt: its deploy net.
+            input_size: the side of the input of a single pass in pixels.
+            whole_net: the deploy net whose single passes are counted; None for this one.
+        """
+        single_pass = multiply_adds(whole_net or prototxt) * input_size**2
+        self._engine, self._pixel_passes = engine, multiply_adds(prototxt) / single_pass
+        self.passes = 0.0
         self.name, self.input_size = engine.name, engine.input_size
         self.has_mask, self.has_pose = engine.has_mask, engine.has_pose
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""
-        self.multiply_adds += self._pixel_cost * batch.shape[0] * batch.shape[2] * batch.shape[3]
+        self.passes += self._pixel_passes * batch.shape[0] * batch.shape[2] * batch.shape[3]
         return self._engine(batch)
 
 
@@ -64,32 +79,43 @@ def search_scenes(
         scenes: the pictures and their hands.
         score_threshold: from which an answer is a hand.
     """
-    predictor.engine = CountingEngine(predictor.engine, predictor.prototxt)
-    if predictor.boxes_engine is not None:
-        predictor.boxes_engine = CountingEngine(
-            predictor.boxes_engine, shipped(f"prototxt/{predictor.variant}/deploy_boxes.prototxt")
-        )
+    counters = count_passes(predictor)
     return [
-        search_scene(predictor, scene, score_threshold)
+        search_scene(predictor, counters, scene, score_threshold)
         for scene in progress_bar(scenes, unit="img")
     ]
 
 
-def search_scene(predictor: HandPredictor, scene: Scene, score_threshold: float) -> SceneAnswer:
+def count_passes(predictor: HandPredictor) -> list[CountingEngine]:
+    """Replace a predictor's engines by ones that count their passes, and return these."""
+    size, net = predictor.input_size, predictor.prototxt
+    predictor.engine = engine = CountingEngine(predictor.engine, net, size)
+    if predictor.boxes_engine is None:
+        return [engine]
+    boxes_net = shipped(f"prototxt/{predictor.variant}/deploy_boxes.prototxt")
+    boxes_engine = CountingEngine(predictor.boxes_engine, boxes_net, size, net)
+    predictor.boxes_engine = boxes_engine
+    return [engine, boxes_engine]
+
+
+def search_scene(
+    predictor: HandPredictor,
+    counters: Sequence[CountingEngine],
+    scene: Scene,
+    score_threshold: float,
+) -> SceneAnswer:
     """Search one scene and compare what is found with the drawn boxes.
 
     Args:
-        predictor: its engines are CountingEngines.
+        predictor: finds the hands.
+        counters: its engines.
         scene: the picture and its hands.
         score_threshold: as `HandPredictor.predict_all` takes it.
     """
     image = read_image(scene.path)
-    engines = [predictor.engine, predictor.boxes_engine]
-    counters = [engine for engine in engines if isinstance(engine, CountingEngine)]
-    before, start = sum(counter.multiply_adds for counter in counters), time.perf_counter()
+    before, start = sum(counter.passes for counter in counters), time.perf_counter()
     hands = predictor.predict_all(image, score_threshold=score_threshold)
     seconds = time.perf_counter() - start
-    single_pass = multiply_adds(predictor.prototxt) * predictor.input_size**2
     keypoints = [hand.keypoints for hand in hands if hand.keypoints is not None]
     return compare(
         keypoints,
@@ -100,7 +126,7 @@ def search_scene(predictor: HandPredictor, scene: Scene, score_threshold: float)
         ],
         scene,
         width=image.shape[1],
-        passes=(sum(counter.multiply_adds for counter in counters) - before) / single_pass,
+        passes=sum(counter.passes for counter in counters) - before,
         seconds=seconds,
     )
 

@@ -147,7 +147,7 @@ def match_keypoints(
         boxes: (N, 4) of left, top, right, bottom around each hand of the scene.
         labels: (N, 21, 3) of x, y and v; a hand may have no labelled keypoint.
     """
-    has_labels = (labels[:, :, 2] > 0).any(axis=1)
+    has_labels = (labels[:, :, 2] > 0).any(axis=1).tolist()
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     is_right = np.zeros((len(OKS_THRESHOLDS), len(keypoints)), bool)
     counts = np.ones_like(is_right)
@@ -169,7 +169,7 @@ def match_keypoints(
                 is_taken[index, free.argmax()] = is_right[index, hand] = True
             else:
                 counts[index, hand] = not at_unlabelled
-    return KeypointMatches(is_right, counts, int(has_labels.sum()))
+    return KeypointMatches(is_right, counts, sum(has_labels))
 
 
 def complete_keypoints(keypoints: np.ndarray) -> np.ndarray:
@@ -207,7 +207,7 @@ def summarise_scenes(answers: Sequence[SceneAnswer]) -> SceneNumbers:
         recall=_mean(is_found),
         precision=_mean(is_right),
         average_precision=_average_precision(is_right[order], len(is_found)),
-        keypoint_precision=None if not labelled_count else float(np.mean(keypoint_precisions)),
+        keypoint_precision=_mean(np.array(keypoint_precisions)) if labelled_count else None,
         loose_keypoint_precision=keypoint_precisions[0],
         recall_by_size=[_mean(is_found[is_in]) for is_in in classes],
         count_by_size=[int(is_in.sum()) for is_in in classes],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.hands import hand_scene
-from mcc_caffe.evaluation.scene_runner import CountingEngine
+from mcc_caffe.evaluation.scene_runner import CountingEngine, multiply_adds
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
 
@@ -91,9 +91,10 @@ def test_wrong_input_is_named(tmp_path):
 
 def test_passes_are_counted_in_single_passes(weights):
     predictor = HandPredictor(weights)
-    counting = CountingEngine(predictor.engine, predictor.prototxt)
+    counting = CountingEngine(predictor.engine, predictor.prototxt, 128)
     counting(np.zeros((2, 3, 128, 128), np.float32))
     counting(np.zeros((1, 3, 64, 128), np.float32))
+    assert counting.passes == pytest.approx(2.5)
     # A convolution's kernel works once for each of its outputs: Caffe's blobs say how many.
     net = predictor.engine.net
     net.blobs["image"].reshape(1, 3, 128, 128)
@@ -102,4 +103,4 @@ def test_passes_are_counted_in_single_passes(weights):
         blobs[0].count * np.prod(net.blobs[name].data.shape[2:])
         for name, blobs in net.params.items()
     )
-    assert counting.multiply_adds == pytest.approx(2.5 * by_hand)
+    assert multiply_adds(predictor.prototxt) * 128**2 == pytest.approx(by_hand)
