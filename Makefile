@@ -8,11 +8,13 @@ RUN := $(PYTHON_VENV) -m
 
 # What the user gives is data. Neither make nor the shell may read it as a command: here each
 # variable gets the text as it was given, and every recipe takes it from the environment.
-GIVEN := N SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS IMAGES SET ARGS
+GIVEN := N PHOTOS TAUGHT SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS IMAGES SET ARGS
 $(foreach name,$(GIVEN),$(if $(filter undefined,$(origin $(name))),,\
     $(eval override $(name) := $$(value $(name)))))
 
 N ?= 2000
+PHOTOS ?=
+TAUGHT ?= data/taught
 SOURCE ?= data/synth
 DATA ?= data/lmdb
 GPUS ?=
@@ -37,8 +39,8 @@ split = if [ -e "$$$(1)" ]; then $(1)_WORDS=("$$$(1)"); \
     else mapfile -d "" -t $(1)_WORDS < <(printf %s "$$$(1)" | xargs -r printf '%s\0') && \
         { wait $$! || { echo '$(1) has a quote without its partner' >&2; exit 2; }; }; fi
 
-.PHONY: help setup caffe prototxt synth lmdb check inspect train overfit eval ablation infer demo \
-    web bench bench-gpu doctor lint test
+.PHONY: help setup caffe prototxt synth teach lmdb check inspect train overfit eval ablation infer demo \
+    web bench bench-gpu doctor lint test fuzz
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -58,6 +60,11 @@ synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to
 	@[[ "$$N" =~ ^[0-9]{1,9}$$ ]] || { echo "N is '$$N': give a number of hands" >&2; exit 2; }; \
 	$(call split,ARGS); $(RUN) data_tools.synth --out data/synth \
 	    --train "$$N" --test $$(( 10#$$N / 10 )) "$${ARGS_WORDS[@]}"
+
+teach: caffe  ## label your own PHOTOS with a teacher: a data set in TAUGHT (data/taught)
+	@[ -n "$$PHOTOS" ] || { echo 'give photographs: make teach PHOTOS=folder' >&2; exit 2; }
+	@$(call split,PHOTOS); $(call split,ARGS); \
+	$(RUN) data_tools.teach "$${PHOTOS_WORDS[@]}" "$$TAUGHT" "$${ARGS_WORDS[@]}"
 
 # BAKE=8 also writes DATA/baked, as LMDB or, with FORMAT=hdf5, as HDF5.
 lmdb: caffe  ## SOURCE (a data set's folder or .json) to the sets DATA/{train,validation}; BAKE=8
@@ -123,5 +130,9 @@ lint: setup  ## check the code: ruff, mypy, import-linter
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
+# Two files of tests at a time: most of them start commands that use a single core.
 test: caffe  ## all tests
-	@$(call split,ARGS); $(RUN) pytest -q tests "$${ARGS_WORDS[@]}"
+	@$(call split,ARGS); $(RUN) pytest -q -n 2 --dist loadfile tests "$${ARGS_WORDS[@]}"
+
+fuzz: caffe  ## N mutated files (default 2000) for each reader, which must read or refuse them
+	@$(call split,ARGS); $(RUN) tests.fuzz --count "$$N" "$${ARGS_WORDS[@]}"

@@ -1,6 +1,7 @@
 """Runs one of the data tools: `python -m data_tools TOOL ...`, or `mcc-data TOOL ...`.
 
     synth     render synthetic hands in OneHand10K's layout
+    teach     label your own photographs with a teacher
     lmdb      build the LMDB sets that training reads, from any data set that can be read
     bake      augment a set once and for all, for stock Caffe
     check     look for faults in a data set
@@ -17,6 +18,7 @@ from mcc_caffe.core.commands import command_parser, run_command
 
 TOOLS = {
     "synth": "data_tools.synth",
+    "teach": "data_tools.teach",
     "lmdb": "data_tools.build_lmdb",
     "bake": "data_tools.bake",
     "check": "data_tools.check",

@@ -13,7 +13,9 @@ info.json counts them as `without_mask`.
 
 import argparse
 import logging
+import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +32,7 @@ from mcc_caffe.core.commands import command_parser, progress_bar, run_command, s
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.core.ranks import Ranks, own_ranks
-from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.data.samples import INFO, Sample, SampleError
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 
@@ -48,12 +50,14 @@ class WrittenSet(NamedTuple):
         without_mask: Number of those without a mask.
         left_out: What was wrong with each sample that was left out.
         turned: Number of samples whose picture has an EXIF orientation that the set ignores.
+        outside: Number of keypoints that their labels put outside the picture.
     """
 
     samples: int
     without_mask: int
     left_out: list[str]
     turned: int
+    outside: int
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -208,8 +212,12 @@ def write_sets(
         for entries in sets.values():
             next(read_samples(entries, ranks), None)
         return
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists already: remove it, give another folder or pass --overwrite")
+    if os.path.lexists(out):
+        if not overwrite:
+            raise UserError(
+                f"{out} exists already: remove it, give another folder or pass --overwrite"
+            )
+        check_replaceable(out)
     left_out = []
     with folder_being_written(out) as partial:
         for name, entries in sets.items():
@@ -224,6 +232,13 @@ def write_sets(
                     out / name,
                     written.turned,
                 )
+            if written.outside:
+                _log.warning(
+                    "%s: %d keypoints lie outside their pictures and count as missing "
+                    "(data_tools.check lists them)",
+                    out / name,
+                    written.outside,
+                )
         for reason in left_out:
             _log.warning("left out: %s", reason)
         if left_out and not skip_bad:
@@ -234,6 +249,22 @@ def write_sets(
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder holds nothing but sets that this program has built.
+
+    Raises:
+        UserError: It holds something else, or is no folder.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise UserError(f"{folder} is no folder of sets: --overwrite does not replace it")
+    for path in sorted(folder.iterdir()):
+        if not (path / INFO).is_file():
+            raise UserError(
+                f"{path} was not built by this program: --overwrite would remove it; "
+                "give another folder"
+            )
 
 
 def read_samples(entries: Sequence[Entry], ranks: Ranks) -> Iterator[Sample | SampleError]:
@@ -272,7 +303,7 @@ def write_set(
     """
     left_out: list[str] = []
     keys: set[str] = set()
-    without_mask = turned = 0
+    without_mask = turned = outside = 0
     with SampleWriter(folder) as writer:
         bar = progress_bar(entries, desc=f"{folder.name:>10}", unit="img")
         for entry, sample in zip(bar, read_samples(entries, ranks)):
@@ -285,13 +316,16 @@ def write_set(
                 keys.add(sample.key)
                 without_mask += sample.mask_png is None
                 turned += exif_orientation(sample.image_bytes) > 1
+                outside += len(sample.outside)
         writer.finish(**info, without_mask=without_mask, left_out=left_out)
-    return WrittenSet(len(keys), without_mask, left_out, turned)
+    return WrittenSet(len(keys), without_mask, left_out, turned, outside)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options, ranks = parse_arguments(argv), own_ranks()
+    if ranks.size == 1:  # what is half-written is removed
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     format_name = readers.detect_format(options.source, options.format)
     splits = readers.read_dataset(
         options.source, format_name, upright=options.orientation == UPRIGHT

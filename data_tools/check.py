@@ -27,7 +27,7 @@ from data_tools import sets
 from data_tools.faults import FAULTS, WARNINGS, CheckedSample, check_sample, find_duplicates
 from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_folder, check_results, write_whole
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -265,6 +265,8 @@ def draw_suspect(sample: CheckedSample) -> np.ndarray:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parse_arguments(argv)
+    check_folder(options.out)
+    check_results(options.out, (REPORT, SUSPECTS), own=REPORT, mark='"findings": ')
     splits = check_splits(sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT))
     report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)

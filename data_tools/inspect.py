@@ -22,6 +22,7 @@ from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import check_target
 from mcc_caffe.core.geometry import compose, invert, resize_affine, to_cells
 from mcc_caffe.data import sheet
 from mcc_caffe.data.batches import fill_sample
@@ -80,6 +81,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.out.suffix != ".png":
         raise UserError(f"--out {options.out}: give a name that ends in .png")
+    if options.out.exists() and options.set.resolve() in options.out.resolve().parents:
+        raise UserError(f"--out {options.out} is a file of the data set: give another name")
     return options
 
 
@@ -135,6 +138,7 @@ def draw_tile(entry: Entry, config: LoaderConfig, rng: np.random.Generator | Non
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
+    check_target(options.out)
     splits = sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT)
     entries = [entry for split_entries in splits.values() for entry in split_entries]
     shuffled = np.random.default_rng(options.seed).permutation(len(entries))

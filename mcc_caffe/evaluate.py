@@ -34,7 +34,7 @@ from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, write_whole
+from mcc_caffe.core.files import check_folder, check_results, existing, write_whole
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.evaluation_report import (
@@ -62,6 +62,7 @@ from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 from mcc_caffe.predictor import LOOKS
 
+FIGURES = ("pck.png", "pck_groups.png")
 TOTAL = "total"  # name of all splits together, where there are several
 
 _log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "(default: validation or test)",
     )
     add("--limit", type=positive, metavar="N", help="only the first N samples of a split")
+    sets.add_orientation_argument(parser)
     add(
         "--weights",
         nargs="+",
@@ -312,8 +314,8 @@ def write_results(
     write_whole(out / RESULTS, to_json(results))
     write_whole(out / IMAGES, images_csv(samples, scores, options.thresholds))
     if any(result.distances is not None for result in scores.values()):
-        write_whole(out / "pck.png", draw_sets(results["models"]))
-        write_whole(out / "pck_groups.png", draw_groups(results["models"]))
+        for name, draw in zip(FIGURES, (draw_sets, draw_groups)):
+            write_whole(out / name, draw(results["models"]))
     for index, model_spec in enumerate(model_specs):
         file_name = as_file_name(model_spec.name)
         tiles = worst_tiles(samples, scores[model_spec.name], index, load_sample)
@@ -333,9 +335,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: give a folder")
+    check_folder(options.out)
     set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
     model_specs = make_model_specs(options)
-    records = sets.open_sets(options.data)
+    check_results(
+        options.out, (RESULTS, IMAGES, *FIGURES), own=RESULTS, mark='"curve_thresholds": '
+    )
+    upright = options.orientation == sets.UPRIGHT
+    records = sets.open_sets(options.data, upright=upright)
     splits = choose_splits(options.data, list(records), options.split)
     sample_ids = [
         SampleId(split, index)
@@ -347,7 +354,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     for model_spec in model_specs:
         _log_model(model_spec)
 
-    samples = run_models(EvaluationJob(options.data, model_specs), sample_ids, processes)
+    job = EvaluationJob(options.data, model_specs, upright)
+    samples = run_models(job, sample_ids, processes)
+    if turned_count := sum(sample.is_turned for sample in samples):
+        _log.warning(
+            "%d pictures have an EXIF orientation; labels and predictions are taken to speak of "
+            "the pixels as stored (--orientation upright says otherwise)",
+            turned_count,
+        )
     scores = {
         model_spec.name: score_model(samples, index) for index, model_spec in enumerate(model_specs)
     }

@@ -28,7 +28,7 @@ from mcc_caffe.caffe_io.onnx_model import OPSET, make_onnx_model
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_target, write_whole
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
@@ -116,6 +116,7 @@ def _shape_texts(values: Iterable[Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert the network, compare it with Caffe and write the file."""
     options = parse_arguments(argv)
+    check_target(options.onnx, [options.weights] if options.weights else ())
     weights = options.weights or default_weights(options.variant)
     prototxt = find_deploy_net(weights, options.variant, options.without)
     model, _ = make_onnx_model(prototxt, weights)

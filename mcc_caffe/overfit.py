@@ -6,7 +6,6 @@ background 1") and PCK@0.2 is at least 0.95. `make overfit` runs it on rendered 
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import empty_own_folder
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.evaluation.metrics import pck
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     require_caffe("training")
     samples = _first_samples(options.data)
-    shutil.rmtree(options.out, ignore_errors=True)
+    empty_own_folder(options.out)
     set_folder, run_folder = options.out / "set", options.out / "run"
     with SampleWriter(set_folder) as writer:
         for sample in samples:

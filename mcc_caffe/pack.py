@@ -122,7 +122,7 @@ def shorten_source(source: str | None) -> str | None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Pack the weights that the options name."""
     options = parse_arguments(argv)
-    check_target(options.out)
+    check_target(options.out, [options.weights])
     layers, net = read_caffemodel(options.weights)
     metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     content = packed_weights.to_bytes(layers, metadata)

@@ -167,6 +167,9 @@ MINI = replace(
 
 VARIANTS = {variant.name: variant for variant in (PAPER, MINI)}
 
+# For a training that starts from weights that are good already, such as those that ship.
+FINE_TUNING_SCHEDULE = replace(MINI.schedule, base_lr=2e-4, max_iter=3_000, snapshot=500)
+
 # The ablations of section 4.2: a network without its mask head, or without its pose stages.
 WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)

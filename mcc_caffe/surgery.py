@@ -145,7 +145,7 @@ def transplant_later(layer: Layer) -> Layer:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write our network's weights made of OpenPose's."""
     options = parse_arguments(argv)
-    check_target(options.out)
+    check_target(options.out, [options.openpose])
     require_caffe("making weights out of OpenPose's")
     layers, _ = read_caffemodel(options.openpose)
     caffe = import_caffe()

@@ -3,11 +3,22 @@
 import argparse
 import json
 import pathlib
+from typing import Any
 
-from mcc_caffe.paper import ABLATIONS, PAPER, RELEASED_SCHEDULE, VARIANTS, Variant, file_suffix
+from mcc_caffe.paper import (
+    ABLATIONS,
+    FINE_TUNING_SCHEDULE,
+    MINI,
+    PAPER,
+    RELEASED_SCHEDULE,
+    VARIANTS,
+    Variant,
+    file_suffix,
+)
 from prototxt.generate import write
 
 RELEASED = "release"  # the solver of the authors' files, beside the paper's own
+FINE_TUNING = "fine_tuning"  # the solver for a start from weights that are good already
 HEADER = "# Written by `make prototxt` (solver/generate.py): change that, not this file.\n"
 
 # Why a variant departs from the paper, by (variant, field of the solver).
@@ -25,6 +36,11 @@ REASONS = {
     ("mini", "stepsize"): "the paper's schedule, five times as short",
     ("mini", "max_iter"): "520,000 samples: two hours on 2 cores",
     ("mini", "snapshot"): "every 3 to 5 minutes on 2 cores",
+    (FINE_TUNING, "type"): "as solver.prototxt",
+    (FINE_TUNING, "base_lr"): "a fifth of solver.prototxt's, which would first undo what is learnt",
+    (FINE_TUNING, "lr_policy"): "it falls in a line to 0",
+    (FINE_TUNING, "max_iter"): "39,000 samples: 10 to 15 minutes on 2 cores",
+    (FINE_TUNING, "snapshot"): "every 2 minutes on 2 cores",
 }
 
 
@@ -33,7 +49,7 @@ def solver(
     *,
     without: str | None = None,
     net: str | None = None,
-    released: bool = False,
+    kind: str | None = None,
 ) -> str:
     """Return the prototxt of a solver, each line with its reason.
 
@@ -41,27 +57,28 @@ def solver(
         variant: size of the network and its settings.
         without: an ablation of section 4.2 (paper.ABLATIONS) or None.
         net: path of the training net, where it is not the one that ships.
-        released: take the schedule of the authors' files instead of the paper's.
+        kind: RELEASED for the schedule of the authors' files, FINE_TUNING for one to start from
+            good weights, None for the variant's own.
     """
     suffix = file_suffix(without)
     net = net or f"prototxt/{variant.name}/train{suffix}.prototxt"
-    schedule = RELEASED_SCHEDULE if released else variant.schedule
-    kind = RELEASED if released else variant.name
-    policy = (
-        [("lr_policy", '"fixed"', "")]
-        if released
-        else [
+    schedules = {RELEASED: RELEASED_SCHEDULE, FINE_TUNING: FINE_TUNING_SCHEDULE}
+    schedule = schedules.get(kind, variant.schedule) if kind else variant.schedule
+    policies: dict[str | None, list[tuple[str, Any, str]]] = {
+        RELEASED: [("lr_policy", '"fixed"', "")],
+        FINE_TUNING: [("lr_policy", '"poly"', ""), ("power", 1, "a line")],
+        None: [
             ("lr_policy", '"step"', "section 3.3"),
             ("gamma", schedule.gamma, "section 3.3"),
             ("stepsize", schedule.step_size, "section 3.3"),
-        ]
-    )
+        ],
+    }
     start = f"{variant.trunk_filler} and {variant.stage_filler} start"
     lines = [
         ("net", json.dumps(net), f"{variant.batch_size} images a process (section 3.3), {start}"),
         ("type", f'"{schedule.type}"', "section 3.3"),
         ("base_lr", schedule.base_lr, "section 3.3"),
-        *policy,
+        *policies[kind],
         ("max_iter", schedule.max_iter, "section 3.3"),
         ("momentum", schedule.momentum, "section 3.3"),
         ("weight_decay", schedule.weight_decay, "not in the paper; the release's"),
@@ -79,7 +96,7 @@ def solver(
         lines.insert(fields.index("momentum") + 1, ("momentum2", 0.999, "Adam's usual value"))
     text = HEADER
     for field, value, reason in lines:
-        reason = REASONS.get((kind, field), reason)
+        reason = REASONS.get((kind or variant.name, field), reason)
         text += f"{f'{field}: {value}':<60}# {reason}\n"
     return text
 
@@ -91,7 +108,8 @@ def solvers() -> dict[str, str]:
         for variant in VARIANTS.values()
         for without in (None, *ABLATIONS)
     }
-    files[f"{PAPER.name}/solver_release.prototxt"] = solver(PAPER, released=True)
+    files[f"{PAPER.name}/solver_release.prototxt"] = solver(PAPER, kind=RELEASED)
+    files[f"{MINI.name}/solver_fine_tuning.prototxt"] = solver(MINI, kind=FINE_TUNING)
     return files
 
 

@@ -56,6 +56,11 @@ def test_spaces_do_not_split_paths(folder):
     [
         (["check", "SET=my set"], ["data_tools.check", "my set"]),
         (["check", "DATA=my set"], ["data_tools.check", "my set"]),
+        (["teach", "PHOTOS=my set"], ["data_tools.teach", "my set", "data/taught"]),
+        (
+            ["teach", "PHOTOS=*.jpg 'b c.png'", "TAUGHT=out here", "ARGS=--teacher mediapipe"],
+            ["data_tools.teach", "*.jpg", "b c.png", "out here", "--teacher", "mediapipe"],
+        ),
         (["inspect", "SET='my other set' b"], ["data_tools.inspect", "my other set", "b"]),
         (
             ["train", "DATA=a b", "WEIGHTS=c d.npz", "GPUS=0,1"],
@@ -117,6 +122,7 @@ def test_words_reach_the_commands_as_they_were_given(arguments, expected, folder
         *(("lmdb", name) for name in ("SOURCE", "DATA", "BAKE", "FORMAT")),
         *(("train", name) for name in ("DATA", "GPUS", "RESUME", "WEIGHTS")),
         ("synth", "N"),
+        *(("teach", name) for name in ("PHOTOS", "TAUGHT")),
         ("check", "SET"),
         ("caffe", "GPU"),
     ],

@@ -18,11 +18,13 @@ from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     KEYPOINT_BOX_FACTOR,
     bound_keypoints,
+    check_visibilities,
     frame_sample,
     make_key,
     make_keypoints,
     parse_numbers,
     read_json,
+    say_passed_over,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
@@ -64,6 +66,7 @@ class CmuEntry(Entry):
         points = parse_numbers(
             label.get("hand_pts"), (KEYPOINT_COUNT, 3), location=self.location, field="hand_pts"
         )
+        check_visibilities(points[:, 2], self.location)
         keypoints = make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
         picture_path = self.path.with_suffix(".jpg")
         sample = Sample(
@@ -89,4 +92,7 @@ def read_entries(root: Path, split: str) -> list[CmuEntry]:
     entries = [CmuEntry(split, path) for path in sorted(folder.glob("*.json"))]
     if not entries:
         raise UserError(f"{folder} holds no label file: X.json beside X.jpg is needed")
+    pictures = {path.stem for path in folder.glob("*.jpg")}
+    unlabelled = pictures - {entry.path.stem for entry in entries}
+    say_passed_over(folder, len(unlabelled), "pictures without a label file")
     return entries

@@ -24,7 +24,6 @@ bounding box, which is all that MMPose's files have, is no mask.
 
 import collections
 import dataclasses
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,10 +33,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from data_tools.readers import keypoint_names
+from data_tools.readers import freihand, keypoint_names
 from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
+    check_visibilities,
     encode_mask,
     exif_orientation,
     exists_as_file,
@@ -47,9 +47,10 @@ from data_tools.readers.shared import (
     make_keypoints,
     parse_numbers,
     read_json,
+    say_passed_over,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.hand import NAMES
+from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -60,9 +61,8 @@ LAYOUT = (
 
 _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories)"')
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
+_FREIHAND_PICTURE = re.compile(r"(?:^|/)training/rgb/(\d{8})\.jpg$")
 _PROBED_PICTURES = 20  # of a file, that tell where its file names start from
-
-_log = logging.getLogger(__name__)
 
 
 class Hand(NamedTuple):
@@ -70,7 +70,7 @@ class Hand(NamedTuple):
 
     Attributes:
         annotation_id: `id` of the annotation.
-        image_id: `id` of the image, as `_id_text` writes it; None where it is no id.
+        image_id: `id` of the image, as `id_text` writes it; None where it is no id.
         side: "left" or "right" of a person, "" where the annotation is the hand's own.
         keypoints: 21 x [x, y, v], nested or flat.
         box: x, y, width, height.
@@ -115,8 +115,20 @@ class CocoEntry(Entry):
 
     @property
     def group(self) -> str:
-        """The file and the picture: all hands of a picture stay together."""
-        return f"{self.path.name}: {self.image.get('file_name')}"
+        """The file and the picture, or the `group` that `images` gives it, such as a film.
+
+        The versions of a hand of FreiHAND, which MMPose's file of it lists as pictures, are a
+        group.
+        """
+        file_name = self.image.get("file_name")
+        version = _FREIHAND_PICTURE.search(str(file_name))
+        if self.image.get("group") is not None:
+            group = f"group {self.image['group']}"
+        elif version:
+            group = f"hand {int(version[1]) % freihand.HANDS}"
+        else:
+            group = str(file_name)
+        return f"{self.path.name}: {group}"
 
     def sample(self) -> Sample:
         """Read the image, and crop the hand where there are several; see `Entry.sample`."""
@@ -128,6 +140,7 @@ class CocoEntry(Entry):
         points = parse_numbers(
             self.hand.keypoints, (KEYPOINT_COUNT, 3), location=self.location, field="keypoints"
         )[list(self.hand.order)]
+        check_visibilities(points[:, 2], self.location)
         keypoints = make_keypoints(points[:, :2], points[:, 2] > 0, self.location)
         parts = [self.path.stem, file_name, str(self.hand.annotation_id)]
         if self.hand.side:
@@ -270,6 +283,8 @@ def _find_files(root: Path) -> dict[str, Path]:
         return {root.stem: root} if root.suffix == ".json" else {}
     files = {}
     for path in (*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json"))):
+        if not path.is_file():  # a pipe would block
+            continue
         with open(path, "rb") as file:
             if _FIRST_KEY.match(file.read(_FIRST_KEY_BYTES)):
                 files[path.stem] = path
@@ -291,19 +306,22 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
             raise UserError(f"{path} has no list of objects `{name}`: is it a COCO-style file?")
     images: dict[str | None, list[dict[str, Any]]] = collections.defaultdict(list)
     for image in content["images"]:
-        same_id = images[_id_text(image.get("id"))]
+        same_id = images[id_text(image.get("id"))]
         if image.get("file_name") not in [other.get("file_name") for other in same_id]:
             same_id.append(image)
     hands = _list_all_hands(path, content)
     labelled_hands = [_check_image(hand, images) for hand in hands if not _is_unlabelled(hand)]
     if not labelled_hands:
         raise UserError(f"{path} has no annotation of a hand with a labelled keypoint")
-    if len(labelled_hands) < len(hands):
-        _log.warning(
-            "%s: passed over %d hands of which no keypoint is labelled",
-            path,
-            len(hands) - len(labelled_hands),
-        )
+    say_passed_over(
+        path, len(hands) - len(labelled_hands), "hands of which no keypoint is labelled"
+    )
+    listed = {hand.image_id for hand in hands}
+    say_passed_over(
+        path,
+        sum(image_id not in listed for image_id in images),
+        "pictures without an annotation of a hand",
+    )
     records = [images[hand.image_id][0] if not hand.fault else {} for hand in labelled_hands]
     names = [record["file_name"] for record in records if isinstance(record.get("file_name"), str)]
     folder = _find_image_folder(path, names)
@@ -327,8 +345,8 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
     ]
 
 
-def _id_text(value: Any) -> str | None:
-    """An id as text, so that 7 and "7" are the same; None where it is neither number nor text."""
+def id_text(value: Any) -> str | None:
+    """Return an id as text, so that 7 and "7" are the same; None where it is neither."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() if isinstance(value, (int, str)) else None
@@ -356,7 +374,7 @@ def _is_unlabelled(hand: Hand) -> bool:
         points = parse_numbers(hand.keypoints, (KEYPOINT_COUNT, 3), location="", field="")
     except SampleError:
         return False
-    return not (points[:, 2] > 0).any()
+    return bool(np.isfinite(points[:, 2]).all() and not (points[:, 2] > 0).any())
 
 
 def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
@@ -367,18 +385,19 @@ def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
     hands = [hand for annotation in persons for hand in _list_persons_hands(annotation)]
     categories = content.get("categories", [])
     hand_categories = _find_hand_categories(path, content, required=not persons)
-    passed_over = 0
+    passed_over = crowds = 0
     for annotation in others:
         if annotation.get("iscrowd"):
+            crowds += 1
             continue
-        category_id = _id_text(annotation.get("category_id"))
+        category_id = id_text(annotation.get("category_id"))
         fields = (annotation.get(name) for name in ("keypoints", "bbox", "segmentation"))
-        hand = Hand(annotation.get("id"), _id_text(annotation.get("image_id")), "", *fields)
+        hand = Hand(annotation.get("id"), id_text(annotation.get("image_id")), "", *fields)
         if not categories:
             hands.append(hand)
         elif category_id in hand_categories:
             hands.append(hand._replace(order=hand_categories[category_id].order))
-        elif category_id in {_id_text(category.get("id")) for category in categories}:
+        elif category_id in {id_text(category.get("id")) for category in categories}:
             passed_over += 1
         elif category_id is None and len(categories) == len(hand_categories) == 1:
             (category,) = hand_categories.values()
@@ -386,8 +405,8 @@ def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
         else:
             fault = f"`categories` has no category_id {annotation.get('category_id')!r}"
             hands.append(hand._replace(fault=fault[:200]))
-    if passed_over:
-        _log.warning("%s: passed over %d annotations that are no hands", path, passed_over)
+    say_passed_over(path, passed_over, "annotations that are no hands")
+    say_passed_over(path, crowds, "annotations of crowds")
     return hands
 
 
@@ -401,7 +420,7 @@ def _list_persons_hands(annotation: dict[str, Any]) -> list[Hand]:
     return [
         Hand(
             annotation.get("id"),
-            _id_text(annotation.get("image_id")),
+            id_text(annotation.get("image_id")),
             side,
             annotation.get(f"{side}hand_kpts"),
             annotation.get(f"{side}hand_box"),
@@ -449,11 +468,11 @@ def _find_hand_categories(
     ids: set[str | None] = set()
     for category in categories:
         name, names = str(category.get("name"))[:80], _keypoint_names(path, category)
-        category_id = _id_text(category.get("id"))
+        category_id = id_text(category.get("id"))
         if category_id in ids:
             raise UserError(f"{path}: two categories have the id {category_id}: number them anew")
         ids.add(category_id)
-        is_called_hand = "hand" in name.lower() or len(categories) == 1
+        is_called_hand = names_a_hand(name) or len(categories) == 1
         order: Sequence[int] | None = keypoint_names.find_order(names)
         if order is None and is_called_hand:
             if not names or (len(names) == KEYPOINT_COUNT and keypoint_names.say_nothing(names)):

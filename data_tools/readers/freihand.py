@@ -24,6 +24,7 @@ from data_tools.readers.shared import (
     parse_numbers,
     read_file,
     read_json,
+    say_passed_over,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
@@ -80,6 +81,11 @@ class FreihandEntry(Entry):
             location=self.location,
             field=f"xyz of label {index}",
         )
+        if not (np.isfinite(camera).all() and np.isfinite(hand).all()):
+            raise SampleError(
+                f"{self.location}: K or xyz of label {index} has a number that is not finite: "
+                "is the label file damaged?"
+            )
         projection = project(camera, hand)
         mask_png = None
         if (split_folder / "mask").is_dir():
@@ -146,7 +152,10 @@ def read_entries(root: Path, split: str) -> list[FreihandEntry]:
             f"{root / f'{split}_K.json'} and {split}_xyz.json are no lists of the same length: "
             "are both complete?"
         )
-    picture_paths = sorted((root / split / "rgb").glob("*.jpg"))
+    folder = root / split / "rgb"
+    picture_paths = sorted(folder.glob("*.jpg"))
     if not picture_paths:
-        raise UserError(f"{root / split / 'rgb'} holds no .jpg: unpack the pictures there")
+        raise UserError(f"{folder} holds no .jpg: unpack the pictures there")
+    other_files = sum(1 for _ in folder.iterdir()) - len(picture_paths)
+    say_passed_over(folder, other_files, "files that are no .jpg")
     return [FreihandEntry(path, cameras, hands) for path in picture_paths]

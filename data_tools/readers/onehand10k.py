@@ -27,6 +27,7 @@ from data_tools.readers.shared import (
     make_key,
     make_keypoints,
     read_named_file,
+    say_passed_over,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
@@ -150,4 +151,11 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
     ]
     if not entries:
         raise UserError(f"{path} is empty: a label line for each picture is needed")
+    files = {
+        os.path.relpath(os.path.join(parent, name), folder / "source")
+        for parent, _, names in os.walk(folder / "source")
+        for name in names
+    }
+    unlabelled = len(files - set(map(os.path.normpath, name_by_line)))
+    say_passed_over(path, unlabelled, "files of source/ that no line names")
     return entries

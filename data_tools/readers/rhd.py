@@ -24,6 +24,7 @@ from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     KEYPOINT_BOX_FACTOR,
     bound_keypoints,
+    check_visibilities,
     decode_mask,
     encode_mask,
     frame_sample,
@@ -31,6 +32,7 @@ from data_tools.readers.shared import (
     make_keypoints,
     parse_numbers,
     read_file,
+    say_passed_over,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleError
@@ -74,6 +76,7 @@ class RhdEntry(Entry):
             self.uv_vis, (len(HANDS), KEYPOINT_COUNT, 3), location=self.location, field="uv_vis"
         )
         points = hands[self.hand][list(ORDER)]
+        check_visibilities(points[:, 2], self.location)
         return make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
 
     def sample(self) -> Sample:
@@ -120,6 +123,8 @@ def read_entries(root: Path, split: str) -> list[RhdEntry]:
         raise UserError(
             f"{path} has no hand with {MIN_VISIBLE} visible keypoints: is the file complete?"
         )
+    hidden = len(hands) - len(entries)
+    say_passed_over(path, hidden, f"hands with less than {MIN_VISIBLE} visible keypoints")
     return entries
 
 

@@ -6,6 +6,7 @@ In every function `location` names a file and its line or record, and begins eve
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ HAND_BOX_FACTOR = 1.5  # the same, for a box that was drawn around the whole han
 
 MAX_FILE_BYTES = 256 << 20  # of a picture or a mask; photographs have far fewer
 
+_log = logging.getLogger(__name__)
+
 _KEY_BYTES = 400  # LMDB takes 511, and SampleWriter puts a number of 9 characters before the key
 # One bit a pixel, which is read five times as fast as eight.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 6)
@@ -41,7 +44,7 @@ class Box(NamedTuple):
     bottom: float
 
 
-class _Window(NamedTuple):
+class Window(NamedTuple):
     """A rectangle of whole pixels: left and top belong to it, right and bottom do not."""
 
     left: int
@@ -126,6 +129,18 @@ def turn_upright(content: bytes, location: str) -> bytes:
         raise SampleError(f"{location}: the picture cannot be turned upright: {error}") from None
 
 
+def say_passed_over(path: Path, count: int, what: str) -> None:
+    """Say in one line what a label file has or lacks and no sample is made of.
+
+    Args:
+        path: The label file, or the folder.
+        count: How many; 0 says nothing.
+        what: What they are, such as "hands without labels".
+    """
+    if count:
+        _log.warning("%s: passed over %d %s", path, count, what)
+
+
 def exists_as_file(path: Path) -> bool:
     """Tell whether a path is a file; False for names that no file can have."""
     return os.path.isfile(path)
@@ -133,6 +148,8 @@ def exists_as_file(path: Path) -> bool:
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file; UserError names the line that is not JSON."""
+    if path.exists() and not path.is_file():  # a pipe would block, a device may never end
+        raise UserError(f"{path} is no regular file: put the labels themselves there")
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
@@ -202,6 +219,16 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
             f"{location}: keypoint {index} is labelled but its place is {xy[index].tolist()}"
         )
     return keypoints
+
+
+def check_visibilities(values: np.ndarray, location: str) -> None:
+    """Raise SampleError where one of 21 visibilities is NaN or infinite."""
+    if not np.isfinite(values).all():
+        index = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise SampleError(
+            f"{location}: the visibility of keypoint {index} is {values[index]}: "
+            "a finite number is needed"
+        )
 
 
 def _mark_missing(xy: np.ndarray, labelled: np.ndarray) -> np.ndarray:
@@ -312,9 +339,9 @@ def frame_sample(
             f"{location}: the mask is {mask.shape[1]} x {mask.shape[0]}, "
             f"the image {width} x {height}"
         )
-    window = _Window(0, 0, width, height)
+    window = Window(0, 0, width, height)
     if box is not None:
-        window = _square_around(box, factor, width, height)
+        window = square_around(box, factor, width, height)
         if window.right <= window.left or window.bottom <= window.top:
             raise SampleError(
                 f"{location}: the hand's box {tuple(box)} lies outside the image, "
@@ -324,9 +351,16 @@ def frame_sample(
     xy = sample.keypoints[:, :2] - (left, top)
     is_labelled = sample.keypoints[:, 2] > 0
     outside = is_labelled & ~_lie_inside(sample.keypoints[:, :2], width, height)
+    is_in_window = is_labelled & _lie_inside(xy, right - left, bottom - top)
+    lost = np.count_nonzero(is_labelled & ~outside & ~is_in_window)
+    if lost > np.count_nonzero(is_in_window):
+        raise SampleError(
+            f"{location}: {lost} of {np.count_nonzero(is_labelled)} keypoints lie far outside of "
+            f"the hand's box {tuple(box or ())}: is it of another hand, or not in pixels?"
+        )
     sample = dataclasses.replace(
         sample,
-        keypoints=_mark_missing(xy, is_labelled & _lie_inside(xy, right - left, bottom - top)),
+        keypoints=_mark_missing(xy, is_in_window),
         outside=tuple(
             (index, *sample.keypoints[index, :2].tolist()) for index in np.flatnonzero(outside)
         ),
@@ -347,11 +381,18 @@ def _lie_inside(xy: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(inside.all(axis=1))
 
 
-def _square_around(box: Sequence[float], factor: float, width: int, height: int) -> _Window:
-    """The square of `factor` times the box's longer side around the box, clipped to the picture."""
+def square_around(box: Sequence[float], factor: float, width: int, height: int) -> Window:
+    """Return the square around a box, clipped to the picture.
+
+    Args:
+        box: Left, top, right, bottom in pixels.
+        factor: Side of the square, as a multiple of the box's longer side.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
+    """
     left, top, right, bottom = box
     centre = np.array([left + right, top + bottom]) / 2
     half = factor * max(right - left, bottom - top) / 2
     first = np.maximum(np.round(centre - half), 0).astype(int)
     last = np.minimum(np.round(centre + half) + 1, (width, height)).astype(int)
-    return _Window(*first.tolist(), *last.tolist())
+    return Window(*first.tolist(), *last.tolist())

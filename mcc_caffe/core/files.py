@@ -14,7 +14,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,7 @@ from mcc_caffe.core.errors import UserError
 
 _PACKAGE = Path(__file__).parents[1]
 _PARTIAL_START, _PARTIAL_END = ".mcc-", ".partial"  # of the names of temporary files
+_MARK = ".made-by-mcc-caffe"  # a file in folders that a command may empty
 _STALE_SECONDS = 60  # an unlocked temporary file that is older belongs to no process
 _LONGEST_LOCK_NAME = 120  # characters of the target's name in its lock's name
 
@@ -71,6 +72,29 @@ def existing(path: str | Path, kind: str) -> Path:
     return path
 
 
+def check_results(folder: Path, names: Iterable[str], *, own: str, mark: str) -> None:
+    """Check that a command's results in a folder replace no file of the user's.
+
+    Args:
+        folder: The folder of the results.
+        names: Names of the files that are going to be written.
+        own: The one of them by which the command knows results of its own.
+        mark: Text that this file then holds.
+
+    Raises:
+        UserError: A file is there already and the folder holds no results of this command.
+    """
+    path = folder / own
+    if path.is_file() and mark.encode() in path.read_bytes():
+        return
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise UserError(
+                f"{folder / name} would be overwritten and is no result of this command: "
+                "give another folder with --out"
+            )
+
+
 def check_folder(path: Path) -> None:
     """Check, before there is anything to write, that a folder can be made or written into.
 
@@ -85,25 +109,51 @@ def check_folder(path: Path) -> None:
         raise UserError(f"{nearest} must not be written to: give another folder than {path}")
 
 
-def check_target(path: Path) -> Path:
+def empty_own_folder(folder: Path) -> None:
+    """Make a folder, or empty the one that this function made earlier.
+
+    Raises:
+        UserError: The folder holds other files.
+    """
+    mark = folder / _MARK
+    if os.path.lexists(folder) and not mark.is_file():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise UserError(
+                f"{folder} would be emptied, but was not made by this command: "
+                "remove it, or give another folder"
+            )
+    elif mark.is_file():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text("This folder is emptied when the command that made it runs again.\n")
+
+
+def check_target(path: Path, inputs: Iterable[Path] = ()) -> Path:
     """Find out which file is to be written where the user names `path`.
+
+    Args:
+        path: The file to write.
+        inputs: Files that the command reads, which it must not replace.
 
     Returns:
         The file itself; where `path` is a link, the file that it points to.
 
     Raises:
         UserError: There is something at `path` that is no regular file, such as a folder or a
-            device.
+            device, it is one of the inputs, or its folder cannot be written to.
     """
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
+        check_folder(target.parent)
         return target
     except OSError as error:
         raise _cannot_write(path, error) from None
     if not stat.S_ISREG(mode):
         raise UserError(f"{path} is {_kind(mode)}, not a file: give the path of a file")
+    if any(source.exists() and source.samefile(target) for source in inputs):
+        raise UserError(f"{path} is an input of this command: give another file to write")
     return target
 
 

@@ -1,5 +1,7 @@
 """The 21 keypoints of a hand: order (Fig. 2), names, groups (Fig. 9), bones, colours (Fig. 11)."""
 
+import re
+
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 # Wrist first, then each finger from its base to its tip.
@@ -25,6 +27,14 @@ SKELETON = tuple(
 # BGR: thumb blue, index cyan, middle green, ring brown, pinky purple.
 FINGER_COLOURS = ((230, 80, 30), (220, 210, 20), (60, 180, 40), (40, 90, 165), (190, 40, 150))
 WRIST_COLOUR = (230, 230, 230)
+
+
+_HAND_WORD = re.compile(r"(?<![a-z])(left|right)?[ _-]?hands?(?![a-z])", re.IGNORECASE)
+
+
+def names_a_hand(category: str) -> bool:
+    """Tell whether a category's name says hand, such as "Left hand"; a "handbag" does not."""
+    return _HAND_WORD.search(category) is not None
 
 
 def keypoint_colour(index: int) -> tuple[int, int, int]:

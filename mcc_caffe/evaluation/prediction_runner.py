@@ -6,6 +6,7 @@ A model is a trained network (`NetModelSpec`) or a file with another system's pr
 
 import concurrent.futures
 import functools
+import logging
 import multiprocessing
 import pathlib
 import signal
@@ -18,8 +19,10 @@ import cv2
 import numpy as np
 
 from data_tools import sets
+from data_tools.readers.shared import exif_orientation
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.ranks import shared_memory_errors
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.evaluation.metrics import iou
 from mcc_caffe.evaluation.predictions_file import HandPrediction, PredictionsFile
@@ -131,6 +134,7 @@ class EvaluatedSample:
         true_keypoints: (21, 3) of x, y in pixels of the image and v, 1 or 0.
         has_mask: Whether the sample has a true mask.
         predictions: The predictions, in the order of the job's models.
+        is_turned: Whether the picture has an EXIF orientation, which was ignored.
     """
 
     id: SampleId
@@ -138,6 +142,7 @@ class EvaluatedSample:
     true_keypoints: np.ndarray
     has_mask: bool
     predictions: list[ScoredPrediction]
+    is_turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,12 @@ class EvaluationJob:
     Attributes:
         data_path: Path of the set, as `data_tools.sets.open_sets` takes it.
         model_specs: The models to compare.
+        upright: As `data_tools.sets.open_sets` takes it.
     """
 
     data_path: pathlib.Path
     model_specs: tuple[ModelSpec, ...]
+    upright: bool = False
 
     def evaluate_sample(self, sample_id: SampleId) -> EvaluatedSample:
         """Let all models predict the hand of one sample.
@@ -169,7 +176,12 @@ class EvaluationJob:
             )
         predictions = [_score(predict(sample), true_mask) for predict in predict_functions]
         return EvaluatedSample(
-            sample_id, sample.key, sample.keypoints, true_mask is not None, predictions
+            sample_id,
+            sample.key,
+            sample.keypoints,
+            true_mask is not None,
+            predictions,
+            is_turned=exif_orientation(sample.image_bytes) > 1,
         )
 
 
@@ -189,7 +201,13 @@ def _score(prediction: HandPrediction, true_mask: np.ndarray | None) -> ScoredPr
 def _load(job: EvaluationJob) -> tuple[dict, list[Callable[[Sample], HandPrediction]]]:
     """Open the set and the models of a job: ({split: records}, predict functions)."""
     cv2.setNumThreads(1)
-    return sets.open_sets(job.data_path), [spec.load() for spec in job.model_specs]
+    readers_log = logging.getLogger("data_tools.readers")
+    readers_log.setLevel(logging.ERROR)  # the command has said what is passed over
+    try:
+        splits = sets.open_sets(job.data_path, upright=job.upright)
+    finally:
+        readers_log.setLevel(logging.NOTSET)
+    return splits, [spec.load() for spec in job.model_specs]
 
 
 def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] | None) -> list[str]:
@@ -238,12 +256,13 @@ def run_models(
     processes = min(processes, len(sample_ids))
     if processes == 1:
         return list(map(job.evaluate_sample, progress_bar(sample_ids, unit="img")))
-    pool = concurrent.futures.ProcessPoolExecutor(
-        processes,
-        multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once and without a word
-    )
+    with shared_memory_errors("take --processes 1"):
+        pool = concurrent.futures.ProcessPoolExecutor(
+            processes,
+            multiprocessing.get_context("spawn"),
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once, without a word
+        )
     try:
         evaluated = pool.map(job.evaluate_sample, sample_ids)
         return list(progress_bar(evaluated, total=len(sample_ids), unit="img"))

@@ -1,14 +1,18 @@
 """COCO files of boxes around hands, and the JSON file of all hands of a picture."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
+from data_tools.readers.coco import id_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
+from mcc_caffe.core.hand import names_a_hand
+from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.inference.reports import KeypointReport
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -18,14 +22,32 @@ class Scene(NamedTuple):
 
     Attributes:
         path: the image file.
-        boxes: (N, 4) of left, top, right, bottom in pixels.
+        boxes: (N, 4) of left, top, right, bottom in pixels of the upright picture.
         keypoints: (N, 21, 3) of x, y in pixels and v, above 0 where the keypoint is labelled; 0
             where the file labels none.
+        size: (width, height) in pixels that the file gives; None where it gives none.
     """
 
     path: Path
     boxes: np.ndarray
     keypoints: np.ndarray
+    size: tuple[int, int] | None = None
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check that the boxes speak of the picture as it is looked at.
+
+        Args:
+            size: (width, height) of the upright picture in pixels.
+
+        Raises:
+            UserError: the file gives it another size.
+        """
+        if self.size is not None and self.size != size:
+            turned = ": its EXIF orientation turns it, turn the boxes, too"
+            raise UserError(
+                f"{self.path} is {size[0]} x {size[1]}, the file of boxes says "
+                f"{self.size[0]} x {self.size[1]}{turned * (self.size == size[::-1])}"
+            )
 
 
 class HandReport(TypedDict):
@@ -64,25 +86,34 @@ def read_scenes(path: Path) -> list[Scene]:
         UserError: the file is missing or is no such file.
     """
     try:
-        content: Any = json.loads(existing(path, "COCO file").read_text())
-        hands = {category["id"] for category in content["categories"] if "hand" in category["name"]}
-        boxes: dict[Any, list[list[float]]] = {image["id"]: [] for image in content["images"]}
-        keypoints: dict[Any, list[np.ndarray]] = {image_id: [] for image_id in boxes}
+        content: Any = json.loads(existing(path, "COCO file").read_bytes())
+        hands = {
+            id_text(category["id"])
+            for category in content["categories"]
+            if names_a_hand(category["name"])
+        }
+        boxes: dict[str | None, list[list[float]]] = {
+            id_text(image["id"]): [] for image in content["images"]
+        }
+        keypoints: dict[str | None, list[np.ndarray]] = {image_id: [] for image_id in boxes}
         for annotation in content["annotations"]:
-            if annotation["category_id"] in hands:
-                boxes[annotation["image_id"]].append([float(side) for side in annotation["bbox"]])
-                keypoints[annotation["image_id"]].append(_labelled_keypoints(annotation))
+            if id_text(annotation["category_id"]) in hands:
+                image_id = id_text(annotation["image_id"])
+                boxes[image_id].append([float(side) for side in annotation["bbox"]])
+                keypoints[image_id].append(_labelled_keypoints(annotation))
         scenes = [
             Scene(
-                path.parent / image["file_name"],
-                _corners(boxes[image["id"]]),
-                np.array(keypoints[image["id"]]).reshape(-1, KEYPOINT_COUNT, 3),
+                _picture_path(path.parent, image["file_name"]),
+                _corners(boxes[id_text(image["id"])]),
+                np.array(keypoints[id_text(image["id"])]).reshape(-1, KEYPOINT_COUNT, 3),
+                (int(image["width"]), int(image["height"])) if "width" in image else None,
             )
             for image in content["images"]
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: no COCO file of hands with boxes ({type(error).__name__}: {error}); "
+            f"{path}: no COCO file of hands with boxes ({type(error).__name__}: {reason}); "
             "images, annotations with bbox, and a category whose name has 'hand' are needed"
         ) from None
     if len(boxes) != len(scenes):
@@ -91,6 +122,14 @@ def read_scenes(path: Path) -> list[Scene]:
         raise UserError(f"{path}: no category's name has 'hand': give the hands' category one")
     if not scenes:
         raise UserError(f"{path}: lists no image")
+    corners = np.concatenate([scene.boxes for scene in scenes])
+    if not np.isfinite(corners).all():
+        raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
+    if len(corners) and (np.abs(corners) <= 2).all():
+        raise UserError(
+            f"{path}: all boxes lie between 0 and 1: pixels are needed, "
+            "multiply them by the picture's width and height"
+        )
     return scenes
 
 
@@ -108,7 +147,8 @@ def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.nd
         {picture: (N, 4) of x, y, width, height in pixels}; N may be 0.
 
     Raises:
-        UserError: the file does not list a picture, or lists several of its name.
+        UserError: the file does not list a picture, lists several of its name, or gives it another
+            size.
     """
     scenes = read_scenes(path)
     by_path = {scene.path.resolve(): scene for scene in scenes}
@@ -126,11 +166,31 @@ def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.nd
                     f"{image_path} has: list it once, with its path from the file's folder"
                 )
             listed = of_this_name[0]
+        _check_upright_size(image_path, listed)
         corners = listed.boxes
         boxes[image_path] = np.concatenate(
             [corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1
         )
     return boxes
+
+
+def _picture_path(folder: Path, name: str) -> Path:
+    """Return the path of a picture; ValueError or TypeError where no file can have the name."""
+    if not name or b"\0" in os.fsencode(name):
+        raise ValueError(f"file_name is {name!r}")
+    return folder / name
+
+
+def _check_upright_size(image_path: Path, scene: Scene) -> None:
+    """Compare the size that the file gives a picture with that in the picture's header."""
+    try:
+        header = read_header(image_path.read_bytes())
+    except (ImageError, OSError):  # whoever reads the picture says so
+        return
+    if header.width:
+        size = (header.width, header.height)
+        is_turned = header.orientation > 4 and header.format != "TIFF"
+        scene._replace(path=image_path).check_size(size[::-1] if is_turned else size)
 
 
 def _labelled_keypoints(annotation: dict[str, Any]) -> np.ndarray:

@@ -3,15 +3,17 @@
 import json
 
 import cv2
+import numpy as np
 import pytest
 
+from data_tools.readers.onehand10k import format_label
 from mcc_caffe import evaluate
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
-from tests.support.hands import hand, write_layout
+from tests.support.hands import hand, turned_jpeg, write_layout
 
 
 def layout(tmp_path):
@@ -126,3 +128,25 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
     assert evaluate.short_names(paths[1:]) == ["iter_1", "iter_2"]
     assert evaluate.short_names(paths) == ["a/s/iter_1", "b/s/iter_1", "b/s/iter_2"]
     assert evaluate.as_file_name("a/s/iter 1") == "a_s_iter_1"
+
+
+def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
+    """The picture is stored as 40 x 20 and shown as 20 x 40; the label speaks of the latter."""
+    source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
+    (source / "Test/mask/1.png").unlink()
+    (source / "Test/mask").rmdir()
+    (source / "Test/source/1.jpg").write_bytes(turned_jpeg())
+    points = np.array([(k % 20, k + 9, 1) for k in range(21)], float)
+    image = {"keypoints": [[*point[:2].tolist(), 1.0] for point in points]}
+    (tmp_path / "system.json").write_text(
+        json.dumps({"name": "system", "images": {"Test_1.jpg": image}})
+    )
+    command = [str(source), "--predictions", str(tmp_path / "system.json"), "--processes", "1"]
+    for size, orientation in (((40, 20), "stored"), ((20, 40), "upright")):
+        (source / "Test/label_joint.txt").write_text(format_label("1.jpg", *size, points))
+        out = str(tmp_path / orientation)
+        evaluate.main([*command, "--out", out, "--orientation", orientation])
+    assert caplog.text.count("1 pictures have an EXIF orientation") == 1
+    # As stored, the picture ends at y = 19, and 10 of the labels lie outside.
+    assert [int(row["keypoints"]) for name in ("stored", "upright")
+            for row in rows(tmp_path / name, "system")] == [11, 21]  # fmt: skip

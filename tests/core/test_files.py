@@ -1,5 +1,6 @@
 """Files are found, and written whole or not at all."""
 
+import functools
 import multiprocessing
 import os
 import resource
@@ -10,7 +11,15 @@ import sys
 import pytest
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import folder_being_written, replacement, shipped, write_whole
+from mcc_caffe.core.files import (
+    check_results,
+    check_target,
+    empty_own_folder,
+    folder_being_written,
+    replacement,
+    shipped,
+    write_whole,
+)
 from tests.support.commands import ROOT
 
 
@@ -19,6 +28,13 @@ def test_write_whole_replaces(tmp_path):
     write_whole(path, b"old")
     write_whole(path, b"new")
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "fsync", lambda _: calls.append((tmp_path / "file").exists()))
+    write_whole(tmp_path / "file", b"new")
+    assert calls == [False]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -151,3 +167,43 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path, monkeypatch):
 def test_a_file_that_does_not_ship_is_named():
     with pytest.raises(UserError, match="prototxt/huge/deploy.prototxt was not found"):
         shipped("prototxt/huge/deploy.prototxt")
+
+
+def test_only_a_folder_of_ones_own_is_emptied(tmp_path):
+    """`python -m mcc_caffe.demo --out photographs`."""
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs/hand.jpg").write_bytes(b"of the user")
+    (tmp_path / "file").touch()
+    for name in ("photographs", "file"):
+        with pytest.raises(UserError, match="would be emptied, but was not made by this command"):
+            empty_own_folder(tmp_path / name)
+    assert (tmp_path / "photographs/hand.jpg").read_bytes() == b"of the user"
+    own = tmp_path / "new/own"
+    for _ in range(2):
+        empty_own_folder(own)
+        assert [path.name for path in own.iterdir()] == [".made-by-mcc-caffe"]
+        (own / "result").touch()
+
+
+def test_results_replace_no_file_of_the_users(tmp_path):
+    check = functools.partial(
+        check_results, tmp_path, ("results.json", "a.png"), own="results.json", mark='"mine": '
+    )
+    check()
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match="a.png would be overwritten and is no result of this"):
+        check()
+    (tmp_path / "results.json").write_text('{"other": 1}')
+    with pytest.raises(UserError, match="results.json would be overwritten"):
+        check()
+    (tmp_path / "results.json").write_text('{"mine": 1}')
+    check()
+
+
+def test_an_input_is_no_target(tmp_path):
+    (tmp_path / "weights").write_bytes(b"of the user")
+    (tmp_path / "link").symlink_to("weights")
+    for name in ("weights", "link"):
+        with pytest.raises(UserError, match=f"{name} is an input of this command: give another"):
+            check_target(tmp_path / name, [tmp_path / "weights"])
+    assert check_target(tmp_path / "new", [tmp_path / "weights"]) == tmp_path / "new"

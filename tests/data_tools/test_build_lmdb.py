@@ -1,6 +1,10 @@
 """OneHand10K's layout to LMDB, with the faults that real label files have."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +16,9 @@ from data_tools.readers.freihand import FreihandEntry
 from data_tools.readers.onehand10k import format_label, read_entries
 from data_tools.readers.rhd import RhdEntry
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import SampleSet
-from tests.support.commands import run
+from tests.support.commands import ROOT, run, wait_for
 from tests.support.hands import turned_jpeg
 from tests.support.readers import coco_content, drawn, plain_picture, replace_line, write
 
@@ -135,6 +140,29 @@ def test_overwrite_replaces(layout, tmp_path):
     assert len(SampleSet(tmp_path / "lmdb/train")) == 5
 
 
+@pytest.mark.parametrize("name", ["set", "photographs", "link", "file"])
+def test_overwrite_replaces_nothing_but_sets(name, layout, tmp_path):
+    """The source itself, a folder of the user's, a link and a file."""
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs/hand.jpg").touch()
+    (tmp_path / "link").symlink_to("photographs")
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    done = run("data_tools.build_lmdb", layout, tmp_path / name, "--overwrite")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "--overwrite would remove it" in done.stderr or "is no folder of sets" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_keypoints_outside_of_their_pictures_are_counted(layout, tmp_path):
+    keypoints = np.tile([50.0, 60.0, 1.0], (21, 1))
+    keypoints[:3, :2] = (160, 60), (50, -3), (500, 120)
+    replace_line(layout, 1, format_label("1.jpg", 160, 120, keypoints))
+    done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
+    assert done.returncode == 0
+    assert "keypoints lie outside their pictures and count as missing" in done.stderr
+
+
 def group_counts(splits, split, seed):
     """The sets, and that no group stands in both."""
     sets = assign_entries(splits, split, seed)
@@ -197,3 +225,38 @@ def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, t
     assert "warning exif_orientation, 1 x" in done.stdout and "it is 6" in done.stdout
     done = run("data_tools.check", layout, "--out", tmp_path / "check", "--orientation", "upright")
     assert "the image is 20 x 40, the label says 40 x 20" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_build_leaves_nothing_or_the_next_one_removes_it(number, layout, tmp_path):
+    line = read_entries(layout, "Train")[0].line.partition(",")[2]
+    names = [f"again{index}.jpg" for index in range(1000)]
+    for name in names:
+        (layout / "Train/source" / name).symlink_to("1.jpg")
+        (layout / "Train/mask" / name).with_suffix(".png").symlink_to("1.png")
+    with open(layout / "Train/label_joint.txt", "a") as labels:
+        labels.writelines(f"{name},{line}\n" for name in names)
+    out = tmp_path / "lmdb"
+    command = [sys.executable, "-m", "data_tools.build_lmdb", str(layout), str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    written = ".lmdb.*.partial/.train.*.partial/images/data.mdb"
+    wait_for(lambda: any(path.stat().st_size > 1e5 for path in tmp_path.glob(written)), process)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1]
+    assert "Traceback" not in errors and not out.exists()
+    left = {path.name for path in tmp_path.iterdir()} - {"set"}
+    if number == signal.SIGKILL:
+        assert left == {f".lmdb.{process.pid}.partial", ".lmdb.lock"}
+    else:
+        assert not left and process.returncode == 130
+    done = run("data_tools.build_lmdb", layout, out, "--split", "3/2")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "lmdb"}
+
+
+def test_the_second_of_two_builds_says_who_holds_the_folder(layout, tmp_path):
+    with folder_being_written(tmp_path / "lmdb"):
+        done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
+    assert done.returncode == 2 and f"process {os.getpid()} on " in done.stderr
+    assert "is writing it: wait until it has ended" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

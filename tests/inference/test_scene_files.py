@@ -6,6 +6,7 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.scene_files import boxes_of_images, read_scenes
+from tests.support.hands import turned_jpeg
 
 
 def test_a_coco_file_of_boxes_is_read(tmp_path):
@@ -56,3 +57,40 @@ def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
     for name, count in (("x.jpg", 2), ("z.jpg", 0)):
         with pytest.raises(UserError, match=f"lists {count} images of the name {name}"):
             boxes_of_images(path, [tmp_path / name])
+
+
+def boxes_file(path, boxes, size=(), **image):
+    """Write a file of one picture, x.jpg; its ids are text here and numbers there."""
+    size = dict(zip(("width", "height"), size))
+    content = {
+        "images": [{"id": "1", "file_name": "x.jpg", **size, **image}],
+        "annotations": [{"image_id": 1, "category_id": 7, "bbox": box} for box in boxes],
+        "categories": [{"id": "7", "name": "Hand"}, {"id": 8, "name": "handbag"}],
+    }
+    content["annotations"].append({"image_id": 1, "category_id": 8, "bbox": [0, 0, 5, 5]})
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
+    (scene,) = read_scenes(boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40]]))
+    assert scene.boxes.tolist() == [[10, 20, 40, 60]]
+
+
+def test_shares_of_the_sides_are_no_pixels(tmp_path):
+    with pytest.raises(UserError, match="all boxes lie between 0 and 1: pixels are needed"):
+        read_scenes(boxes_file(tmp_path / "boxes.json", [[0.1, 0.2, 0.3, 0.4]]))
+    with pytest.raises(UserError, match="a number that is not finite: give pixels"):
+        read_scenes(boxes_file(tmp_path / "boxes.json", [[1, 2, float("nan"), 4]]))
+
+
+def test_boxes_of_the_picture_before_exif_turns_it_are_an_error(tmp_path):
+    """It has 40 x 20 pixels and is shown as 20 x 40."""
+    (tmp_path / "x.jpg").write_bytes(turned_jpeg())
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 9, 9]], (40, 20))
+    with pytest.raises(UserError, match="is 20 x 40, the file .* 40 x 20: its EXIF orientation"):
+        boxes_of_images(path, [tmp_path / "x.jpg"])
+    boxes_of_images(boxes_file(path, [[1, 2, 9, 9]], (20, 40)), [tmp_path / "x.jpg"])
+    boxes_of_images(boxes_file(path, [[1, 2, 9, 9]]), [tmp_path / "x.jpg"])
+    with pytest.raises(UserError, match="x.jpg is 20 x 40, the file of boxes says 64 x 48$"):
+        boxes_of_images(boxes_file(path, [[1, 2, 9, 9]], (64, 48)), [tmp_path / "x.jpg"])

@@ -108,6 +108,16 @@ def test_the_released_solver():
     assert not solver.HasField("gamma") and not solver.HasField("stepsize")
 
 
+def test_the_solver_of_fine_tuning_falls_from_a_fifth_of_the_rate_to_0():
+    solver, usual = (
+        read_text("SolverParameter", ROOT / f"solver/mini/{name}.prototxt")
+        for name in ("solver_fine_tuning", "solver")
+    )
+    assert (solver.net, solver.type) == (usual.net, usual.type)
+    assert solver.base_lr == pytest.approx(usual.base_lr / 5)
+    assert (solver.lr_policy, solver.power, solver.max_iter) == ("poly", 1, 3000)
+
+
 def test_train_net_carries_the_papers_values():
     net = read_text("NetParameter", ROOT / "prototxt/paper/train.prototxt")
     config = LoaderConfig.from_json(net.layer[0].python_param.param_str)

@@ -32,6 +32,13 @@ def test_cmu_crop_and_visibility(tmp_path):
     assert sample.keypoints[:4].tolist() == [[12, 17, 1], [32, 27, 1], [-1, -1, 0], [22, 22, 1]]
 
 
+def test_cmu_a_picture_without_a_label_is_counted(tmp_path, caplog):
+    cmu_label(tmp_path / "synth1", hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
+    write(tmp_path / "synth1/6_l.jpg", plain_picture())
+    assert len(readers.read_dataset(tmp_path)["synth1"]) == 1
+    assert "synth1: passed over 1 pictures without a label file" in caplog.text
+
+
 def test_cmu_a_splits_own_folder_is_read(tmp_path):
     cmu_label(tmp_path / "synth3", hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
     (entry,) = readers.read_dataset(tmp_path / "synth3")["synth3"]

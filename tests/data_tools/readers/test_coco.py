@@ -526,3 +526,61 @@ def test_coco_pictures_may_lie_in_a_linked_folder(tmp_path):
     (tmp_path / "set/images").symlink_to(tmp_path / "elsewhere")
     (entry,) = readers.read_dataset(tmp_path / "set")["hands"]
     assert entry.sample().image_bytes == plain_picture()
+
+
+def test_coco_a_handbag_is_no_hand(tmp_path, caplog):
+    content = coco_content(drawn(1, seed=0))
+    content["categories"][0].update(name="Left_Hand", keypoints=[])
+    content["categories"].append({"id": 31, "name": "handbag"})
+    content["annotations"].append({"id": 9, "image_id": 7, "category_id": 31, "bbox": [1, 1, 9, 9]})
+    (entry,) = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert entry.sample().key == "hands_0.jpg_70"
+    assert "passed over 1 annotations that are no hands" in caplog.text
+
+
+def test_coco_a_box_elsewhere_is_no_crop_without_keypoints(tmp_path):
+    """Such as a bbox of shares of the sides beside keypoints in pixels."""
+    content = coco_content(drawn(1, seed=0))
+    first = content["annotations"][0]
+    first.update(keypoints=[40, 50, 2] * 21, bbox=[0.2, 0.3, 0.1, 0.2], segmentation=[])
+    content["annotations"].append({**first, "id": 71, "bbox": [30, 40, 20, 20]})
+    wrong, right = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    with pytest.raises(SampleError, match="annotation 70: 21 of 21 keypoints lie far outside of"):
+        wrong.sample()
+    assert right.sample().keypoints[0].tolist() == [15, 15, 1]
+
+
+def test_coco_keypoints_outside_the_picture_are_missing(tmp_path):
+    points = [[160, 60, 2], [-3, 60, 2], [159, 119, 2]] + [[50, 60, 2]] * 18
+    sample = coco_sample(tmp_path, keypoints=points)
+    assert sample.keypoints[:4].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1], [50, 60, 1]]
+    assert sample.outside == ((0, 160, 60), (1, -3, 60))
+
+
+def test_coco_what_makes_no_sample_is_counted(tmp_path, caplog):
+    content = coco_content(drawn(2, seed=0))
+    content["images"].append({"id": 99, "file_name": "empty.jpg"})
+    content["annotations"][1]["keypoints"] = [0] * 63
+    content["annotations"].append({"id": 9, "image_id": 7, "category_id": 1, "iscrowd": 1})
+    path = coco_set(tmp_path, content)
+    assert len(readers.read_dataset(path)["hands"]) == 1
+    assert [record.message for record in caplog.records] == [
+        f"{path}: passed over 1 annotations of crowds",
+        f"{path}: passed over 1 hands of which no keypoint is labelled",
+        f"{path}: passed over 1 pictures without an annotation of a hand",
+    ]
+
+
+def test_coco_a_group_is_what_the_file_says_or_a_hand_of_freihand(tmp_path):
+    """Pictures of one film; and 32,560 + 3 is the second version of FreiHAND's hand 3."""
+    content = coco_content(drawn(4, seed=0))
+    for image, name in zip(content["images"], (3, 32563, 4, 5)):
+        image["file_name"] = f"training/rgb/{name:08d}.jpg"
+    for image in content["images"][2:]:
+        image["group"] = "a film"
+    path = coco_set(tmp_path, content)
+    entries = readers.read_dataset(path)["hands"]
+    assert [entry.group for entry in entries] == [
+        *["hands.json: hand 3"] * 2,
+        *["hands.json: group a film"] * 2,
+    ]

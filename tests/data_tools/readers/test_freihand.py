@@ -101,3 +101,19 @@ def test_freihand_the_evaluation_is_read_where_its_labels_are(tmp_path):
     assert list(readers.read_dataset(tmp_path)) == ["training"]
     write(tmp_path / "evaluation_xyz.json", [[[0, 0, 1.0]] * 21])
     assert readers.read_dataset(tmp_path)["evaluation"][0].sample().key == "evaluation_00000000.jpg"
+
+
+def test_freihand_files_of_other_kinds_are_counted(tmp_path, caplog):
+    write(tmp_path / "training/rgb/00000001.png", plain_picture())
+    assert len(freihand_set(tmp_path, [[[0, 0, 1.0]] * 21], [0])) == 1
+    assert "rgb: passed over 1 files that are no .jpg" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["K", "xyz"])
+def test_freihand_numbers_that_are_not_finite_are_told(name, tmp_path):
+    """They would lie nowhere in the picture, as keypoints do that are missing."""
+    hand, camera = [[0.0, 0.0, 1.0]] * 21, [list(row) for row in CAMERA]
+    (hand if name == "xyz" else camera)[0] = [float("nan")] * 3
+    (entry,) = freihand_set(tmp_path, [hand], [0], cameras=[camera])
+    with pytest.raises(SampleError, match="K or xyz of label 0 has a number that is not finite"):
+        entry.sample()

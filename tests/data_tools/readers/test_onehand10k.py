@@ -164,6 +164,14 @@ def test_a_keypoint_outside_the_picture_is_missing(layout):
     assert sample.outside == ((1, 160, 60), (2, 50, -3), (3, 500, 120))
 
 
+def test_pictures_without_a_line_are_counted(layout, caplog):
+    (layout / "Train/source/more").mkdir()
+    for name in ("77.jpg", "more/1.jpg"):
+        shutil.copy(layout / "Train/source/1.jpg", layout / "Train/source" / name)
+    assert len(read_entries(layout, "Train")) == 6
+    assert "label_joint.txt: passed over 2 files of source/ that no line names" in caplog.text
+
+
 @pytest.mark.parametrize("values", [(0, 255), (0, 1), (3, 250)])
 def test_any_two_valued_mask_becomes_binary(values):
     mask = np.array([[values[0], values[1]]], np.uint8)

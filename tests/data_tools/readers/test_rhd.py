@@ -87,7 +87,7 @@ def test_rhd_hands_order_masks_and_crops(tmp_path):
     assert right.mask()[12, 2:7].tolist() == [0, 0, 0, 1, 1] and right.mask().sum() == 2
 
 
-def test_rhd_hands_that_show_too_little_are_left_out(tmp_path):
+def test_rhd_hands_that_show_too_little_are_left_out(tmp_path, caplog):
     labels = rhd_labels()
     labels[3]["uv_vis"][:11, 2] = 0  # 10 of the left hand are visible
     labels[3]["uv_vis"][21:31, 2] = 0  # 11 of the right one
@@ -98,6 +98,7 @@ def test_rhd_hands_that_show_too_little_are_left_out(tmp_path):
         and np.count_nonzero(sample.keypoints[:, 2]) == 11
     )
     assert sample.keypoints[0].tolist() == [-1, -1, 0]  # the wrist, RHD's 21
+    assert "passed over 1 hands with less than 11 visible keypoints" in caplog.text
 
 
 def test_rhd_missing_files_and_fields_are_named(tmp_path):

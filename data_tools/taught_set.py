@@ -1,0 +1,201 @@
+"""The data set that `data_tools.teach` makes: crops of hands, and a COCO file that labels them.
+
+    OUT/hands.json      COCO-style; `info` says how it was made and lists the photographs
+    OUT/images/*.jpg    a square of 2.2 x the keypoints' box for each hand, at most 640 pixels
+
+Labels that are there already are never changed: whoever corrects `hands.json` by hand keeps the
+corrections when more photographs are added.
+"""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+
+from data_tools.readers.shared import KEYPOINT_BOX_FACTOR, read_json, square_around
+from data_tools.teachers import AgreedHand
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.hand import NAMES, SKELETON
+
+PROGRAM = "data_tools.teach"
+LABELS, IMAGES = "hands.json", "images"
+LARGEST_SIDE = 640  # pixels of a crop
+_JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
+_WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
+_NAME_LENGTH = 60  # characters of a photograph's name in the names of its crops
+
+
+class PhotographRecord(TypedDict):
+    """What `info` says of a photograph.
+
+    file: its path, as the user gave it. found: hands that the teacher found. kept: those of which
+    there is a crop.
+    """
+
+    file: str
+    found: int
+    kept: int
+
+
+class TaughtSet:
+    """The folder of a data set that grows by one photograph at a time.
+
+    Attributes:
+        folder: The set's folder.
+        photographs: {hash of a photograph's file: its record}, of this run and earlier ones.
+    """
+
+    def __init__(self, folder: Path, *, teacher: str, agreement: float):
+        """Open the folder, or choose a new one.
+
+        Args:
+            folder: The set's folder; it need not exist.
+            teacher: The teacher's name.
+            agreement: The largest difference between two answers, as a share of the box.
+
+        Raises:
+            UserError: There is a folder of another kind, or a set made in another way.
+        """
+        self.folder = folder
+        self._content = _new_content(teacher, agreement)
+        path = folder / LABELS
+        if path.exists():
+            self._content = _read_content(path, self._content["info"])
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise UserError(
+                f"{folder} holds other files and no {LABELS} of this program: "
+                "give a new folder, or that of an earlier run"
+            )
+        self.photographs: dict[str, PhotographRecord] = self._content["info"]["photographs"]
+        self._last_written = time.monotonic()
+
+    @property
+    def hand_count(self) -> int:
+        """The number of labelled hands."""
+        return len(self._content["annotations"])
+
+    def add(
+        self, digest: str, photograph: Path, image: np.ndarray, hands: list[AgreedHand], found: int
+    ) -> None:
+        """Add the hands of a photograph; every 20 seconds the labels reach the disk.
+
+        Args:
+            digest: Hash of the photograph's file.
+            photograph: The file.
+            image: HxWx3 uint8 BGR, the upright photograph.
+            hands: The hands to label.
+            found: Number of hands that the teacher found in it.
+        """
+        name = re.sub(r"[^\w-]+", "_", photograph.stem, flags=re.ASCII)[:_NAME_LENGTH]
+        start = f"{len(self.photographs) + 1:06d}_{name}"
+        (self.folder / IMAGES).mkdir(parents=True, exist_ok=True)
+        for number, hand in enumerate(hands, start=1):
+            self._add_hand(f"{IMAGES}/{start}_{number}.jpg", digest, image, hand)
+        self.photographs[digest] = {
+            "file": str(photograph),
+            "found": found,
+            "kept": len(hands),
+        }
+        if time.monotonic() - self._last_written > _WRITE_SECONDS:
+            self.write()
+
+    def _add_hand(self, file_name: str, digest: str, image: np.ndarray, hand: AgreedHand) -> None:
+        """Write a crop and append its records."""
+        height, width = image.shape[:2]
+        box = np.concatenate([hand.keypoints.min(axis=0), hand.keypoints.max(axis=0)])
+        window = square_around(box.tolist(), KEYPOINT_BOX_FACTOR, width, height)
+        crop = image[window.top : window.bottom, window.left : window.right]
+        keypoints = hand.keypoints - (window.left, window.top)
+        factor = min(LARGEST_SIDE / max(crop.shape[:2]), 1.0)
+        if factor < 1:
+            size = [max(round(side * factor), 1) for side in crop.shape[1::-1]]
+            keypoints = (keypoints + 0.5) * np.divide(size, crop.shape[1::-1]) - 0.5
+            crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+        content = cv2.imencode(".jpg", crop, _JPEG_OPTIONS)[1].tobytes()
+        write_whole(self.folder / file_name, content)
+        images, annotations = self._content["images"], self._content["annotations"]
+        image_id = 1 + max((record["id"] for record in images), default=0)
+        images.append(
+            {
+                "id": image_id,
+                "file_name": file_name,
+                "width": crop.shape[1],
+                "height": crop.shape[0],
+                "group": digest,
+            }
+        )
+        left_top, sides = keypoints.min(axis=0), np.ptp(keypoints, axis=0)
+        is_inside = (keypoints >= 0) & (keypoints <= np.subtract(crop.shape[1::-1], 1))
+        inside = np.asarray(is_inside.all(axis=1))
+        labels = np.where(inside[:, None], np.insert(keypoints.round(2), 2, 2, axis=1), 0)
+        annotations.append(
+            {
+                "id": 1 + max((record["id"] for record in annotations), default=0),
+                "image_id": image_id,
+                "category_id": 1,
+                "iscrowd": 0,
+                "num_keypoints": int(inside.sum()),
+                "keypoints": labels.ravel().tolist(),
+                "bbox": np.concatenate([left_top, sides]).round(2).tolist(),
+                "area": round(float(sides.prod()), 2),
+                "agreement": round(hand.difference, 4),
+            }
+        )
+
+    def write(self) -> None:
+        """Write the labels, completely or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / LABELS, (json.dumps(self._content) + "\n").encode())
+        self._last_written = time.monotonic()
+
+
+def _new_content(teacher: str, agreement: float) -> dict[str, Any]:
+    """Return the content of a COCO file without hands."""
+    bones = [[start + 1, end + 1] for start, end, _ in SKELETON]
+    return {
+        "info": {
+            "program": PROGRAM,
+            "teacher": teacher,
+            "agreement": agreement,
+            "photographs": {},
+        },
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "hand", "keypoints": list(NAMES), "skeleton": bones}],
+    }
+
+
+def _read_content(path: Path, info: dict[str, Any]) -> dict[str, Any]:
+    """Read the labels of an earlier run and compare how they were made.
+
+    Args:
+        path: The COCO file.
+        info: What its `info` would say if it was made as now.
+
+    Raises:
+        UserError: The file is of another program, damaged, or was made in another way.
+    """
+    content = read_json(path)
+    own = isinstance(content, dict) and content.get("info")
+    if not isinstance(own, dict) or own.get("program") != PROGRAM:
+        raise UserError(f"{path} is not of this program: give a new folder")
+    for name in ("images", "annotations"):
+        records = content.get(name)
+        if not isinstance(records, list) or not all(
+            isinstance(record, dict) and isinstance(record.get("id"), int) for record in records
+        ):
+            raise UserError(f"{path}: `{name}` is no list of records with an id: is it damaged?")
+    if not isinstance(own.get("photographs"), dict):
+        raise UserError(f"{path}: `info` lists no photographs: is it damaged?")
+    for name in ("teacher", "agreement"):
+        if own.get(name) != info[name]:
+            raise UserError(
+                f"{path} was made with the {name} {own.get(name)}, now it is {info[name]}: "
+                "give the same, or a new folder"
+            )
+    return content

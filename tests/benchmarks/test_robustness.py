@@ -1,0 +1,57 @@
+"""`python -m benchmarks.robustness`: how far answers move, by hand and with the network."""
+
+import numpy as np
+import pytest
+
+from benchmarks import robustness
+from benchmarks.robustness import CHANGES, LabelledPicture, measure_moves, table_rows
+from mcc_caffe.core.errors import UserError
+from tests.support.hands import hand, write_set
+
+
+def brightest(image):
+    """All 21 keypoints at the brightest pixel."""
+    y, x = np.unravel_index(image.sum(axis=2).argmax(), image.shape[:2])
+    return np.tile([x, y, 1.0], (21, 1))
+
+
+def spot():
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[20:25, 30:35] = 60
+    image[22, 32] = 255
+    return image
+
+
+def test_an_answer_that_goes_along_with_the_hand_does_not_move():
+    moves = measure_moves(brightest, [LabelledPicture(spot(), 10.0)] * 2)
+    assert moves.shape == (len(CHANGES), 2, 21) and not moves.any()
+
+
+def test_an_answer_that_stays_moves_by_what_the_picture_did():
+    """It is at (10, 20), in the mirror image of 64 pixels at 63 - 10 = 53: 43 pixels apart."""
+    moves = measure_moves(
+        lambda image: np.tile([10.0, 20.0, 1.0], (21, 1)), [LabelledPicture(spot(), 100.0)]
+    )
+    assert np.allclose(moves[:, 0, 0], (0.43, 0.01, 0))
+
+
+def test_the_table_by_hand():
+    moves = np.zeros((len(CHANGES), 2, 21))
+    moves[0, 0, :11], moves[0, 1, :10] = 0.25, 0.15
+    first, second, _ = table_rows("set (2)", 4, moves)
+    name = CHANGES[0].name
+    assert first == ["set (2)", "4", name, "0.075", "50.0%", "50.0%", "26.2%", "50.0%"]
+    assert second[3:] == ["0.000", "0.0%", "0.0%", "0.0%", "0.0%"]
+
+
+def test_the_command_measures_a_set(tmp_path, capsys):
+    unlabelled = hand(3, key="3.jpg", keypoints=np.tile(np.float32([-1, -1, 0]), (21, 1)))
+    folder = write_set(tmp_path / "drawn", [hand(1), hand(2), unlabelled])
+    robustness.main([str(folder), "--looks", "1", "4"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.strip().splitlines()]
+    assert len(lines) == 2 + 2 * len(CHANGES) and lines[2][0] == "| drawn (2)"
+    # Four looks see the mirror image, too: the answers are the same.
+    assert lines[2 + len(CHANGES)][1:4] == ["4", "mirrored", "0.000"]
+    empty = write_set(tmp_path / "empty", [unlabelled])
+    with pytest.raises(UserError, match="no sample has labelled keypoints"):
+        robustness.main([str(empty)])

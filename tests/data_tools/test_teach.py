@@ -1,0 +1,252 @@
+"""Photographs that a teacher labels, from the files to a training."""
+
+import json
+import shutil
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools import readers, teach
+from data_tools.taught_set import LARGEST_SIDE
+from data_tools.teachers import find_agreed_hands, match_hands
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
+from tests.support.commands import log, run
+
+FIRST_BLUE = 100  # of the pixel at keypoint 0
+
+
+class PixelTeacher:
+    """Keypoint k is the leftmost pixel whose blue is 100 + k."""
+
+    name = "pixels"
+
+    def __init__(self, pictures_until_ctrl_c=None):
+        self.left = pictures_until_ctrl_c
+
+    def find_hands(self, image):
+        if self.left is not None:
+            self.left -= 0.5  # each picture is seen twice
+            if self.left < 0:
+                raise KeyboardInterrupt
+        keypoints = []
+        for index in range(len(NAMES)):
+            columns, rows = np.nonzero((image[..., 0] == FIRST_BLUE + index).T)
+            if not len(rows):
+                return []
+            keypoints.append((columns[0], rows[0]))
+        return [np.array(keypoints, float)]
+
+
+def photograph(path, width=200, height=160, first=(60, 50), last=(100, 70), twice=None):
+    """Write a picture with keypoints between two corners, which are keypoints 0 and 1.
+
+    `twice`, a keypoint and a shift in x, lets the two answers differ.
+    """
+    inner = [(first[0] + 1 + 2 * index, first[1] + 1 + 5 * index % 18) for index in range(19)]
+    points = np.array([first, last, *inner])
+    image = np.zeros((height, width, 3), np.uint8)
+    image[0, 0, 1] = sum(path.name.encode()) % 256  # no two photographs are the same
+    for index, (x, y) in enumerate(points):
+        image[y, x, 0] = FIRST_BLUE + index
+    if twice:
+        index, shift = twice
+        x, y = points[index]
+        image[y, x + shift, 0] = FIRST_BLUE + index
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return points
+
+
+@pytest.fixture
+def label(monkeypatch):
+    """Run the command with the teacher above."""
+
+    def run_teach(*arguments, teacher=None):
+        monkeypatch.setattr(teach, "open_teacher", lambda _: teacher or PixelTeacher())
+        teach.main([str(argument) for argument in arguments])
+
+    return run_teach
+
+
+def content_of(folder):
+    return json.loads((folder / "hands.json").read_text())
+
+
+def test_a_hand_becomes_a_square_around_its_keypoints(label, tmp_path, capsys):
+    """The box from (60, 50) to (100, 70) has its centre at (80, 60); 2.2 x 40 / 2 = 44 pixels."""
+    points = photograph(tmp_path / "photos/a.png")
+    cv2.imwrite(str(tmp_path / "photos/empty.png"), np.zeros((50, 60, 3), np.uint8))
+    label(tmp_path / "photos", tmp_path / "out")
+    (entry,) = readers.read_dataset(tmp_path / "out")["hands"]
+    sample = entry.sample()
+    assert sample.image().shape == (89, 89, 3) and sample.mask_png is None
+    expected = np.column_stack([points - (36, 16), np.ones(21)])
+    assert np.array_equal(sample.keypoints, expected)
+    content = content_of(tmp_path / "out")
+    assert content["annotations"][0]["bbox"] == [24, 34, 40, 20]
+    assert content["annotations"][0]["agreement"] == 0
+    records = content["info"]["photographs"].values()
+    assert [(record["found"], record["kept"]) for record in records] == [(1, 1), (0, 0)]
+    output = capsys.readouterr().out
+    assert "2 photographs, 1 of them without a hand; 1 of 1 hands labelled (100%)" in output
+
+
+def test_answers_that_differ_are_left_out_and_counted(label, tmp_path, capsys):
+    """The box is 40 wide: keypoint 3 is seen 3 or 5 pixels further by the second answer."""
+    photograph(tmp_path / "photos/a.png", twice=(3, 3))
+    photograph(tmp_path / "photos/b.png", twice=(3, 5))
+    label(tmp_path / "photos", tmp_path / "out", "--agreement", 0.1)
+    (annotation,) = content_of(tmp_path / "out")["annotations"]
+    assert annotation["agreement"] == 0.075
+    output = capsys.readouterr().out
+    assert "1 of 2 hands labelled (50%), 1 left out: the answers" in output
+    assert "differ by more than 0.1 of the hand's box" in output
+
+
+def test_a_hand_is_compared_with_the_most_similar_one_of_the_mirror_image():
+    hand = np.stack([np.linspace(0, 100, 21), np.linspace(0, 50, 21)], axis=1)
+    near, far = hand + (4, 0), hand + (400, 0)
+    first, second = match_hands([far, hand], [near, far + (2, 0)])
+    assert np.allclose((first.difference, second.difference), (0.02, 0.04))
+    assert np.array_equal(second.keypoints, hand + (2, 0))
+    first, second = match_hands([hand, hand + (1, 0)], [near])
+    assert np.isinf(first.difference) and np.isclose(second.difference, 0.03)
+
+    class SeesTheLeftHalf:
+        name = "left"
+
+        def find_hands(self, image):
+            return [hand] if image[0, 0].any() else []
+
+    image = np.zeros((60, 120, 3), np.uint8)
+    image[:, :60] = 255
+    (answer,) = find_agreed_hands(SeesTheLeftHalf(), image)
+    assert np.isinf(answer.difference)
+
+
+def test_a_large_hand_is_reduced(label, tmp_path):
+    """2.2 x 400 = 880, so that the crop has 881 pixels a side, which become 640."""
+    points = photograph(tmp_path / "a.png", 1600, 1400, first=(500, 500), last=(900, 800))
+    label(tmp_path / "a.png", tmp_path / "out")
+    (entry,) = readers.read_dataset(tmp_path / "out")["hands"]
+    sample = entry.sample()
+    assert sample.image().shape == (LARGEST_SIDE, LARGEST_SIDE, 3)
+    expected = (points - (260, 210) + 0.5) * LARGEST_SIDE / 881 - 0.5
+    assert np.abs(sample.keypoints[:, :2] - expected).max() < 0.006
+
+
+def test_more_photographs_can_be_added_and_corrected_labels_stay(label, tmp_path, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photograph(photos / "a.png")
+    photograph(photos / "bb.png")
+    label(photos, out)
+    content = content_of(out)
+    content["annotations"][0]["keypoints"][:3] = [1.5, 2.5, 1]  # by hand
+    del content["annotations"][1]
+    (out / "hands.json").write_text(json.dumps(content))
+    crops = {path: path.read_bytes() for path in (out / "images").iterdir()}
+    (photos / "a.png").rename(photos / "another name.png")
+    photograph(photos / "ccc.png")
+    label(photos, out)
+    after = content_of(out)
+    assert after["annotations"][0] == content["annotations"][0]
+    assert [record["image_id"] for record in after["annotations"]] == [1, 3]
+    assert len({record["file_name"] for record in after["images"]}) == 3
+    assert all(path.read_bytes() == crop for path, crop in crops.items())
+    assert "1 photographs, 0 of them without a hand; 1 of 1" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_goes_on_where_it_was(label, tmp_path):
+    for name in ("a", "bb", "ccc"):
+        photograph(tmp_path / f"photos/{name}.png")
+    label(tmp_path / "photos", tmp_path / "at once")
+    with pytest.raises(KeyboardInterrupt):
+        label(tmp_path / "photos", tmp_path / "out", teacher=PixelTeacher(2))
+    assert len(content_of(tmp_path / "out")["annotations"]) == 2
+    label(tmp_path / "photos", tmp_path / "out")
+    assert content_of(tmp_path / "out") == content_of(tmp_path / "at once")
+
+
+def test_its_own_crops_and_videos_are_no_photographs(label, tmp_path, caplog):
+    photograph(tmp_path / "photos/a.png")
+    (tmp_path / "photos/clip.mp4").write_bytes(b"a video")
+    for _ in range(2):
+        label(tmp_path / "photos", tmp_path / "photos/taught")
+    assert len(content_of(tmp_path / "photos/taught")["images"]) == 1
+    assert "1 videos and animated pictures (clip.mp4)" in caplog.text
+    assert "1 crops of the data set itself" in caplog.text
+    assert "1 photographs that the data set has already (a.png)" in caplog.text
+
+
+def test_no_other_folder_is_written_into(label, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photograph(photos / "a.png")
+    out.mkdir()
+    (out / "notes.txt").write_text("of the user")
+    with pytest.raises(UserError, match="out holds other files and no hands.json of this program"):
+        label(photos, out)
+    (out / "hands.json").write_text('{"info": {"description": "mine"}, "images": []}')
+    with pytest.raises(UserError, match="hands.json is not of this program: give a new folder"):
+        label(photos, out)
+    assert content_of(out)["info"] == {"description": "mine"}
+    label(photos, tmp_path / "own")
+    with pytest.raises(UserError, match="made with the agreement 0.1, now it is 0.2: give the"):
+        label(photos, tmp_path / "own", "--agreement", 0.2)
+    content = content_of(tmp_path / "own")
+    content["images"] = 7
+    (tmp_path / "own/hands.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="`images` is no list of records with an id"):
+        label(photos, tmp_path / "own")
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_done(label, tmp_path, caplog):
+    photograph(tmp_path / "photos/a.png")
+    (tmp_path / "photos/bad.jpg").write_bytes(b"no jpeg")
+    with pytest.raises(UserError, match="1 of 2 files could not be read .named above."):
+        label(tmp_path / "photos", tmp_path / "out")
+    assert "bad.jpg: not a readable image (7 bytes)" in caplog.text
+    assert len(content_of(tmp_path / "out")["annotations"]) == 1
+
+
+def test_without_any_hand_it_says_so(label, tmp_path):
+    photograph(tmp_path / "photos/a.png", twice=(3, 60))
+    with pytest.raises(UserError, match="no hand is labelled in .*: show hands larger, or"):
+        label(tmp_path / "photos", tmp_path / "out")
+    with pytest.raises(UserError, match="there is no photograph; passed over: 1 crops of"):
+        photograph(tmp_path / "out/images/b.png")
+        label(tmp_path / "out/images", tmp_path / "out")
+
+
+def test_a_missing_mediapipe_is_one_line(tmp_path, monkeypatch):
+    photograph(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(UserError, match="--teacher mediapipe needs MediaPipe .*pip install"):
+        teach.main([str(tmp_path / "a.png"), str(tmp_path / "out"), "--teacher", "mediapipe"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_from_photographs_to_a_training(tmp_path):
+    """Renderings stand for the photographs, and the weights that ship are the teacher."""
+    done = run("data_tools.synth", "--out", tmp_path / "hands", "--easy", "--train", 5, "--test", 1)
+    assert done.returncode == 0, done.stderr
+    photos, taught, lmdb = tmp_path / "photos", tmp_path / "taught", tmp_path / "lmdb"
+    shutil.copytree(tmp_path / "hands/Train/source", photos)
+    done = run("data_tools.teach", photos, taught)
+    assert done.returncode == 0, done.stderr
+    assert "5 photographs, " in done.stdout and "5/5" in done.stderr
+    labels = content_of(taught)
+    assert labels["info"]["teacher"].startswith("mini, mini.npz (sha256 ")
+    count = len(labels["annotations"])
+    assert count >= 2
+    done = run("data_tools.inspect", taught, "--out", tmp_path / "sheet.png")
+    assert done.returncode == 0 and cv2.imread(str(tmp_path / "sheet.png")) is not None
+    done = run("data_tools.build_lmdb", taught, lmdb, "--split", f"{count - 1}/1")
+    assert done.returncode == 0, done.stderr
+    command = ("mcc_caffe.train", lmdb / "train", "--windows", "1.1,2.5", "--colours")
+    done = run(*command, "--out", tmp_path / "run", "--iterations", 2, "--batch-size", 2,
+               "--interval", 1, "--workers", 1)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line["iteration"] for line in log(tmp_path / "run")] == [1, 2]
