@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import net_shapes
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import HEATMAPS_BLOB, IMAGE_BLOB, POSE_STAGES, stage_blob
@@ -82,6 +83,7 @@ def try_net(kind: str, path: str) -> None:
     caffe.set_mode_cpu()
     if kind == DEPLOY:
         net = caffe.Net(path, caffe.TEST)
+        net_shapes(net)  # Python cannot read every name
         sides = list(net.blobs[IMAGE_BLOB].shape)[2:] if IMAGE_BLOB in net.blobs else []
         for batch in (1, 2) if sides else ():  # it must take batches of any size
             net.blobs[IMAGE_BLOB].reshape(batch, 3, *sides)

@@ -148,7 +148,7 @@ def _is_own_file(path: Path) -> bool:
             if suffix == ".mp4":
                 opened.seek(max(path.stat().st_size - _MARK_BYTES, 0))
             content = opened.read(_MARK_BYTES)
-    except OSError:
+    except (OSError, KeyError, RuntimeError, ValueError):  # of a damaged HDF5 file
         return False
     if suffix == ".csv":
         return content.split(b"\n")[0] == ",".join(CSV_COLUMNS).encode()

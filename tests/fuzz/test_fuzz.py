@@ -40,8 +40,18 @@ def test_mutated_files_are_read_or_refused_in_a_line(part, process):
         ("results", 240),
         ("results", 706),
         ("results", 811),
+        ("deploy", 781),
+        ("deploy", 892),
     ],
 )
 def test_what_ended_badly_once(part, number, process):
     outcome = process.ask(part, 0, number)
     assert outcome.verdict == REFUSED, outcome
+
+
+# The same of the seed 1: numbers that no float holds, and a damaged HDF5 file.
+@pytest.mark.parametrize(
+    "part, number", [("results", 647), ("results", 669), ("results", 1046), ("own-results", 650)]
+)
+def test_what_ended_badly_once_with_another_seed(part, number, process):
+    assert process.ask(part, 1, number).verdict != BAD

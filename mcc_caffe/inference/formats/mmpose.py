@@ -99,7 +99,7 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
             numbers = np.column_stack([np.array(instance["keypoints"], np.float64), scores])
             score = float(instance.get("bbox_score", scores.mean()))
             hands.append(ReadHand(as_keypoints(numbers), score))
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}: instance {index} is none of MMPose's ({type(error).__name__}: {error})"
             ) from None

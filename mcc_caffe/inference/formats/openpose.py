@@ -106,7 +106,7 @@ def read_openpose(path: Path, content: dict[str, Any]) -> ReadImage:
                     score = float(numbers[:, 2].mean())
                     numbers[numbers[:, 2] == 0] = np.nan
                     hands.append(ReadHand(as_keypoints(numbers), score))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: its people are not OpenPose's ({type(error).__name__}: {error})"
         ) from None

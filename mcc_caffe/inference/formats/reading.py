@@ -97,7 +97,7 @@ def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
                     numbers = [float(point[name]) for name in ("x", "y", "confidence")]
                     keypoints[NAMES.index(point["name"])] = numbers
             hands.append(ReadHand(keypoints, float(hand["score"])))
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: its hands are not ours ({type(error).__name__}: {error})"
         ) from None
