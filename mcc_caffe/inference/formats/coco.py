@@ -56,6 +56,9 @@ class CocoFormat:
         numbers: {picture: its numbers} of the user's own COCO file, if there is one.
     """
 
+    media_type = "application/json"
+    notice = ""
+
     def __init__(self, numbers: dict[str, CocoNumbers] | None = None) -> None:
         self._numbers = numbers
         self._texts: list[str] = []
@@ -156,7 +159,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
         images = json.loads(data_set.read_text(encoding="utf-8"))["images"]
         names = {image["id"]: image["file_name"] for image in images}
         is_of_video = any("frame" in image for image in images)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} says only the pictures' numbers, and {data_set} cannot be read "
             f"({type(error).__name__}): put the COCO file that names the pictures there"
@@ -172,7 +175,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
                 as_keypoints(numbers), float(result["score"]), result.get("segmentation")
             )
             hands[result["image_id"]].append(hand)
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}: entry {index} is no hand of a picture of {data_set.name} "
                 f"({type(error).__name__}: {error})"

@@ -1,0 +1,235 @@
+"""`mcc-web serve`: POST /hands, in one process and as a real server."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+import zlib
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from pycocotools import mask as coco_masks
+
+from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.weights import describe
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE
+from mcc_caffe.inference.formats import FORMATS
+from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.serving.app import make_app
+from mcc_caffe.serving.hands_api import LOOKS, FormatChoice, HandsService, Limits, hands_router
+from tests.support.commands import ROOT
+from tests.support.hands import drawn_sample, turned_jpeg
+
+WEIGHTS = default_weights("mini")
+JPEG = drawn_sample(np.random.default_rng(0), "x").image_bytes  # 160 x 120
+GREY = cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def service():
+    limits = Limits(megabytes=0.2, requests=3)
+    with HandsService(lambda: HandPredictor(WEIGHTS, looks=LOOKS), describe(WEIGHTS), limits) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    app = make_app(routers=[hands_router(service)])
+    with TestClient(app, base_url="http://127.0.0.1") as it:
+        yield it
+
+
+def test_one_hand_is_what_the_predictor_says(client):
+    answer = client.post("/hands?hands=one", content=JPEG)
+    assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
+    pose = HandPredictor(WEIGHTS, looks=LOOKS).predict(
+        cv2.imdecode(np.frombuffer(JPEG, np.uint8), cv2.IMREAD_COLOR)
+    )
+    report = answer.json()
+    assert (report["width"], report["height"], report["score"]) == (160, 120, round(pose.score, 4))
+    assert report["weights"] == describe(WEIGHTS)
+    for point, (x, y, confidence), is_present in zip(
+        report["keypoints"], pose.keypoints, pose.present
+    ):
+        expected = {"x": round(x, 2), "y": round(y, 2), "confidence": round(confidence, 4)}
+        assert point is None if not is_present else expected.items() <= point.items()
+
+
+def test_all_hands_are_none_in_a_grey_picture(client):
+    answer = client.post("/hands", content=GREY)
+    assert answer.status_code == 200 and answer.json()["hands"] == []
+
+
+def test_the_orientation_is_applied(client):
+    report = client.post("/hands?hands=one", content=turned_jpeg()).json()
+    assert (report["width"], report["height"]) == (20, 40)
+
+
+def test_every_format_is_offered(client):
+    assert FormatChoice.__args__ == tuple(FORMATS)
+    answers = {
+        name: client.post(f"/hands?hands=one&format={name}", content=JPEG) for name in FORMATS
+    }
+    assert {answer.status_code for answer in answers.values()} == {200}
+    ours = answers["ours"].json()
+    (coco,) = answers["coco"].json()
+    assert coco["score"] == ours["score"] and len(coco["keypoints"]) == 63
+    assert coco_masks.decode(coco["segmentation"]).shape == (120, 160)
+    (person,) = answers["openpose"].json()["people"]
+    assert len(person["hand_right_keypoints_2d"]) == 63
+    (instance,) = answers["mmpose"].json()
+    assert np.shape(instance["keypoints"]) == (21, 2)
+    assert answers["csv"].headers["content-type"].startswith("text/csv")
+    assert len(answers["csv"].text.splitlines()) == 22
+
+
+def png_header(width, height):
+    """The start of a PNG file: its header says its size, and its pixels are missing."""
+    content = bytearray(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("status", "question", "content", "headers", "message"),
+    [
+        (400, "", b"", {}, "the body is empty"),
+        (413, "", b"x" * 200_001, {}, "more than 0.2 million bytes"),
+        (413, "", png_header(15_000, 15_000), {}, "225000000 pixels"),
+        (413, "", png_header(60_000, 60_000), {}, "make it smaller"),
+        (415, "", b"no image", {}, "not a readable image (8 bytes)"),
+        (415, "", JPEG, {"Content-Type": "multipart/form-data; boundary=x"}, "multipart/form-data"),
+        (415, "", b"{}", {"Content-Type": "application/json"}, "the body is application/json"),
+        (422, "", GREY[:60], {}, "not a readable image (60 bytes)"),
+        (422, "?format=xml", JPEG, {}, "format=xml: Input should be 'ours', 'coco'"),
+        (422, "?hands=two", JPEG, {}, "hands=two: Input should be 'all' or 'one'"),
+        (403, "", JPEG, {"Origin": "http://elsewhere.example"}, "is another site"),
+        (400, "", JPEG, {"Host": "elsewhere.example"}, "Invalid host"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_cannot_be_answered_is_said_in_one_line(
+    client, status, question, content, headers, message
+):
+    answer = client.post(f"/hands{question}", content=content, headers=headers)
+    assert answer.status_code == status and message in answer.text
+    assert len(answer.text.splitlines()) == 1
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_bound_of_pixels_holds(client, monkeypatch):
+    monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "0.01")
+    answer = client.post("/hands", content=JPEG)
+    assert answer.status_code == 413
+    assert "160 x 120 pixels are more than 0.01 million" in answer.json()["detail"]
+
+
+def test_what_curl_calls_a_form_is_an_image_all_the_same(client):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/hands?hands=one", content=JPEG, headers=headers).status_code == 200
+
+
+def test_a_body_that_does_not_say_its_length_is_limited_too(client):
+    answer = client.post("/hands", content=iter([b"x" * 150_000] * 2))
+    assert answer.status_code == 413
+
+
+def test_requests_beyond_the_limit_are_refused_and_the_others_answered(service):
+    app = make_app(routers=[hands_router(service)])
+    busy, go_on = threading.Event(), threading.Event()
+
+    def block():
+        busy.set()
+        go_on.wait(30)
+
+    async def ask_five():
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
+            tasks = [
+                asyncio.create_task(asking.post("/hands?hands=one", content=JPEG)) for _ in range(5)
+            ]
+            while sum(task.done() for task in tasks) < 2:
+                await asyncio.sleep(0.01)
+            health = (await asking.get("/health")).json()
+            go_on.set()
+            return await asyncio.gather(*tasks), health
+
+    service._thread.submit(block)
+    assert busy.wait(10)
+    answers, health = asyncio.run(ask_five())
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 2
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json() == {"detail": "3 requests wait already: try again in a second"}
+    assert health["status"] == "ok" and (health["requests"], health["most_requests"]) == (3, 3)
+    assert service.requests == 0
+
+
+def test_the_description_names_every_status_and_the_binary_body(client):
+    description = client.get("/openapi.json").json()
+    operation = description["paths"]["/hands"]["post"]
+    assert set(operation["responses"]) >= {"200", "400", "413", "415", "422", "503"}
+    schema = operation["requestBody"]["content"]["application/octet-stream"]["schema"]
+    assert schema["format"] == "binary"
+    assert client.get("/", follow_redirects=False).headers["location"] == "/api/index.html"
+
+
+def test_a_wrong_bound_of_pixels_is_said_at_the_start(monkeypatch):
+    monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "many")
+    with pytest.raises(UserError, match="give a number above 0"):
+        HandsService(lambda: HandPredictor(WEIGHTS), {})
+
+
+def test_a_real_server_answers_and_ends_at_ctrl_c_after_its_last_answer():
+    command = [sys.executable, "-m", "mcc_caffe.web", "serve", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            address = server.stdout.readline().strip().rstrip("/")
+            assert address.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(f"{address}/health") as answer:
+                assert json.load(answer)["status"] == "ok"
+            answers = []
+
+            def ask():
+                with urllib.request.urlopen(f"{address}/hands?hands=all", JPEG) as answer:
+                    answers.append(json.load(answer))
+
+            threads = [threading.Thread(target=ask) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            while not answers:  # the first one takes longest: by then the others wait
+                threads[0].join(0.01)
+            server.send_signal(signal.SIGINT)
+            for thread in threads:
+                thread.join()
+            assert [answer["width"] for answer in answers] == [160] * 6
+            assert len({json.dumps(answer["hands"]) for answer in answers}) == 1
+            _, errors = server.communicate(timeout=60)
+        finally:
+            server.kill()
+    assert server.returncode == 130 and "Traceback" not in errors
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(service):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "mcc_caffe.web", "serve", "--port", str(port)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 2 and f"port {port}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
