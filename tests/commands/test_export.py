@@ -257,3 +257,17 @@ def test_wrong_arguments_give_one_line(options, message, tmp_path):
         and len(done.stderr.splitlines()) == 1
         and not list(tmp_path.iterdir())
     )
+
+
+def test_what_is_no_file_to_write_is_told_before_the_work(tmp_path):
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "file").write_text("of the user")
+    for target, words in (
+        ("", "is a folder"),
+        (".", "is a folder"),
+        (tmp_path / "null", "is a device"),
+        (tmp_path / "file/x.onnx", "Not a directory"),
+    ):
+        with pytest.raises(UserError, match=words):
+            export.main(["--onnx", str(target), "--weights", "none"])
+    assert (tmp_path / "null").is_symlink() and (tmp_path / "file").read_text() == "of the user"
