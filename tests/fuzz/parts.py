@@ -97,7 +97,7 @@ DESCRIPTIONS = {
     "caffemodel": "caffemodels, of both formats",
     "solverstate": "solver states with their weights, restored by Caffe",
     "packed": "packed weights (`.npz`)",
-    "log": "`log.jsonl`, resumed and plotted",
+    "log": "`log.jsonl`, read for a plot and gone on with",
     "data-layer": "`param_str` of the data layer",
     "solver": "solver prototxts, built and stepped by Caffe",
     "net": "train nets, built and stepped by Caffe",
