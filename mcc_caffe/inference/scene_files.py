@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -13,6 +13,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
 from mcc_caffe.core.hand import names_a_hand
 from mcc_caffe.core.images import ImageError, read_header
+from mcc_caffe.inference.formats.coco import CocoNumbers
 from mcc_caffe.inference.reports import KeypointReport
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -26,12 +27,20 @@ class Scene(NamedTuple):
         keypoints: (N, 21, 3) of x, y in pixels and v, above 0 where the keypoint is labelled; 0
             where the file labels none.
         size: (width, height) in pixels that the file gives; None where it gives none.
+        image_id: the picture's id in the file.
+        category_ids: the N ids of the boxes' categories.
     """
 
     path: Path
     boxes: np.ndarray
     keypoints: np.ndarray
     size: tuple[int, int] | None = None
+    image_id: Any = None
+    category_ids: tuple[Any, ...] = ()
+
+    def sides(self) -> np.ndarray:
+        """Return the boxes as (N, 4) of x, y, width, height."""
+        return np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Check that the boxes speak of the picture as it is looked at.
@@ -96,17 +105,21 @@ def read_scenes(path: Path) -> list[Scene]:
             id_text(image["id"]): [] for image in content["images"]
         }
         keypoints: dict[str | None, list[np.ndarray]] = {image_id: [] for image_id in boxes}
+        category_ids: dict[str | None, list[Any]] = {image_id: [] for image_id in boxes}
         for annotation in content["annotations"]:
             if id_text(annotation["category_id"]) in hands:
                 image_id = id_text(annotation["image_id"])
                 boxes[image_id].append([float(side) for side in annotation["bbox"]])
                 keypoints[image_id].append(_labelled_keypoints(annotation))
+                category_ids[image_id].append(annotation["category_id"])
         scenes = [
             Scene(
                 _picture_path(path.parent, image["file_name"]),
                 _corners(boxes[id_text(image["id"])]),
                 np.array(keypoints[id_text(image["id"])]).reshape(-1, KEYPOINT_COUNT, 3),
                 (int(image["width"]), int(image["height"])) if "width" in image else None,
+                image["id"],
+                tuple(category_ids[id_text(image["id"])]),
             )
             for image in content["images"]
         ]
@@ -133,8 +146,8 @@ def read_scenes(path: Path) -> list[Scene]:
     return scenes
 
 
-def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.ndarray]:
-    """Read the boxes of given pictures from a COCO file.
+def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scene]:
+    """Read what a COCO file of boxes says of given pictures.
 
     A picture is the one whose path, seen from the COCO file's folder, is its `file_name`, or else
     the only one that has its name.
@@ -144,7 +157,7 @@ def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.nd
         image_paths: the pictures.
 
     Returns:
-        {picture: (N, 4) of x, y, width, height in pixels}; N may be 0.
+        {picture: its scene}, whose boxes may be none.
 
     Raises:
         UserError: the file does not list a picture, lists several of its name, or gives it another
@@ -155,7 +168,7 @@ def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.nd
     by_name: dict[str, list[Scene]] = {}
     for scene in scenes:
         by_name.setdefault(scene.path.name, []).append(scene)
-    boxes = {}
+    scenes_of = {}
     for image_path in image_paths:
         listed = by_path.get(image_path.resolve())
         if listed is None:
@@ -167,11 +180,38 @@ def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.nd
                 )
             listed = of_this_name[0]
         _check_upright_size(image_path, listed)
-        corners = listed.boxes
-        boxes[image_path] = np.concatenate(
-            [corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1
-        )
-    return boxes
+        scenes_of[image_path] = listed
+    return scenes_of
+
+
+def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.ndarray]:
+    """Read the boxes of given pictures, as `scenes_of_images` does.
+
+    Returns:
+        {picture: (N, 4) of x, y, width, height in pixels}; N may be 0.
+    """
+    scenes = scenes_of_images(path, image_paths)
+    return {image_path: scene.sides() for image_path, scene in scenes.items()}
+
+
+def coco_numbers(scenes: Mapping[Path, Scene]) -> dict[str, CocoNumbers]:
+    """Return the numbers that a COCO file gives pictures and boxes, for COCO results.
+
+    Raises:
+        UserError: two pictures are one in the file.
+    """
+    pictures: dict[str | None, Path] = {}
+    for path, scene in scenes.items():
+        other = pictures.setdefault(id_text(scene.image_id), path)
+        if other != path:
+            raise UserError(
+                f"{other} and {path} are both the picture {scene.image_id} of the file of boxes: "
+                "give one of them"
+            )
+    return {
+        str(path): CocoNumbers(scene.image_id, list(scene.category_ids))
+        for path, scene in scenes.items()
+    }
 
 
 def _picture_path(folder: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ One module a format. `base` says what each gets and offers.
 from collections.abc import Callable, Sequence
 
 from mcc_caffe.inference.formats.base import ResultFormat
-from mcc_caffe.inference.formats.coco import CocoFormat
+from mcc_caffe.inference.formats.coco import CocoFormat, CocoNumbers
 from mcc_caffe.inference.formats.mmpose import MMPoseFormat
 from mcc_caffe.inference.formats.openpose import OpenPoseFormat
 from mcc_caffe.inference.formats.table import TableFormat
@@ -25,6 +25,13 @@ FORMAT_HELP = (
 )
 
 
-def open_format(name: str) -> ResultFormat | None:
-    """Return a format of the table; None for our own JSON."""
+def open_format(name: str, numbers: dict[str, CocoNumbers] | None = None) -> ResultFormat | None:
+    """Return a format of the table; None for our own JSON.
+
+    Args:
+        name: one of FORMATS.
+        numbers: {picture: its numbers} of the user's own COCO file, for COCO results.
+    """
+    if name == "coco":
+        return CocoFormat(numbers)
     return None if name == OWN_FORMAT else _FORMATS[name]()
