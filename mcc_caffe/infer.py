@@ -12,12 +12,14 @@ It runs with the weights that come with the package, unless you give others; the
 the JSON say which. Every image gives a picture in the style of the paper's Fig. 5 (mask, skeleton,
 heatmaps) and a JSON file, with --heatmaps also an HDF5 file. The EXIF orientation of an image is
 applied: pixels are those of the upright picture. Every video gives the same video with mask and
-skeleton over it, without sound, and a JSON file of all frames.
+skeleton over it, without sound, and a JSON file of all frames. --format writes COCO results,
+OpenPose's or MMPose's JSON, or a table, in place of our JSON.
 """
 
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import logging
 import time
@@ -40,6 +42,8 @@ from mcc_caffe.core.files import check_folder, write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.ranks import own_ranks
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
+from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
+from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import (
     UnreadableError,
     check_results,
@@ -49,16 +53,16 @@ from mcc_caffe.inference.input_files import (
     with_suffix,
 )
 from mcc_caffe.inference.overlapped_map import overlapped_map
+from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
 from mcc_caffe.inference.reports import (
     DAMAGED_FRAME_LINE,
     PROGRAM,
-    ImageReport,
     VideoReport,
     frame_line,
     marked_png,
     video_json,
 )
-from mcc_caffe.inference.scene_files import HandReport, HandsReport, boxes_of_images
+from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images
 from mcc_caffe.inference.video import Frame, VideoFile, open_camera, video_writer
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import LOOKS, HandPose, HandPredictor
@@ -79,12 +83,16 @@ class Job(NamedTuple):
     result: Path
     is_video: bool = False
 
-    def results(self, heatmaps: bool) -> list[Path]:
-        """Return the files that are written."""
-        suffixes = [".mp4" if self.is_video else ".png", ".json"]
+    def results(self, heatmaps: bool, result_format: ResultFormat | None) -> list[Path]:
+        """Return the files and folders that are written; without a format, our JSON is."""
+        paths = [with_suffix(self.result, ".mp4" if self.is_video else ".png")]
+        if result_format is None:
+            paths.append(with_suffix(self.result, ".json"))
+        else:
+            paths += result_format.paths(self.result, self.is_video)
         if heatmaps and not self.is_video:
-            suffixes.append(".h5")
-        return [with_suffix(self.result, suffix) for suffix in suffixes]
+            paths.append(with_suffix(self.result, ".h5"))
+        return paths
 
 
 class _Image(NamedTuple):
@@ -162,6 +170,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=0,
         help="seed of the pyramid's random crops (default: 0)",
     )
+    add("--format", choices=FORMATS, default=OWN_FORMAT, help=FORMAT_HELP)
     add("--heatmaps", action="store_true", help="also write the heatmaps of images as HDF5")
     add(
         "--overwrite",
@@ -171,6 +180,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if bool(options.files) == (options.camera is not None):
         parser.error("give images, videos or folders, or --camera 0")
+    if options.camera is not None and options.format != OWN_FORMAT:
+        parser.error("--format goes without --camera, which writes no results")
     if options.hands == "all" or options.boxes:
         name = "--boxes" if options.boxes else "--hands all"
         if options.levels or options.looks or options.heatmaps or options.camera is not None:
@@ -189,6 +200,7 @@ class ResultWriter:
         progress: whether to show the progress.
         all_hands: whether to look for every hand of an image.
         boxes: where to look for the hands of each image, (N, 4) of x, y, width, height.
+        result_format: the format of the results; None for our JSON.
     """
 
     def __init__(
@@ -201,71 +213,17 @@ class ResultWriter:
         progress: bool,
         all_hands: bool = False,
         boxes: dict[Path, np.ndarray] | None = None,
+        result_format: ResultFormat | None = None,
     ):
         self.predictor, self.weights, self.heatmaps = predictor, weights, heatmaps
+        self.network = Network(weights, predictor.engine.name)
+        self.result_format = result_format
         self.skip_unreadable, self.progress = skip_unreadable, progress
         self.all_hands, self.boxes = all_hands, boxes
         self.unreadable_count = 0
 
-    def report(self, pose: HandPose, source: Path) -> ImageReport:
-        """Return the content of an image's JSON file."""
-        keypoints, present = pose.keypoints, pose.present
-        assert keypoints is not None and present is not None  # main() refuses nets without pose
-        box = pose.mask_box()
-        return {
-            "program": PROGRAM,
-            "image": str(source),
-            "width": pose.image_size[0],
-            "height": pose.image_size[1],
-            "weights": self.weights,
-            "engine": self.predictor.engine.name,
-            "levels": pose.levels,
-            "score": round(float(keypoints[:, 2].mean()), 4),
-            "keypoints": [
-                {
-                    "name": name,
-                    "x": round(x, 2),
-                    "y": round(y, 2),
-                    "confidence": round(confidence, 4),
-                }
-                if is_present
-                else None
-                for name, (x, y, confidence), is_present in zip(
-                    NAMES, keypoints.tolist(), present.tolist()
-                )
-            ],
-            "mask_box": None if box is None else box._asdict(),
-            "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
-        }
-
-    def hands_report(
-        self, hands: Sequence[HandPose], source: Path, pixels: np.ndarray
-    ) -> HandsReport:
-        """Return the content of the JSON file of all hands of an image."""
-        reports: list[HandReport] = []
-        for hand in hands:
-            report, box = self.report(hand, source), hand.box
-            assert box is not None
-            reports.append(
-                {
-                    "score": report["score"],
-                    "box": box._asdict(),
-                    "keypoints": report["keypoints"],
-                    "mask_box": report["mask_box"],
-                }
-            )
-        return {
-            "program": PROGRAM,
-            "image": str(source),
-            "width": pixels.shape[1],
-            "height": pixels.shape[0],
-            "weights": self.weights,
-            "engine": self.predictor.engine.name,
-            "hands": reports,
-        }
-
     def write_images(self, jobs: Sequence[Job]) -> None:
-        """Write RESULT.png, RESULT.json and, if asked for, RESULT.h5 of each image."""
+        """Write picture and results of each image and, if asked for, its heatmaps."""
         show = self.progress and len(jobs) > 1
         with contextlib.closing(
             overlapped_map(_read_images(jobs), self._predict, self._write_image)
@@ -298,14 +256,32 @@ class ResultWriter:
         assert pose is not None and pose.present is not None and pixels is not None
         result.parent.mkdir(parents=True, exist_ok=True)
         write_whole(with_suffix(result, ".png"), marked_png(draw_pose(pixels, pose)))
-        report = json.dumps(self.report(pose, source), indent=1) + "\n"
-        write_whole(with_suffix(result, ".json"), report.encode())
+        if self.result_format:
+            self._write_record(self.result_format, image.job, pixels, [pose])
+        else:
+            report = json.dumps(image_report(pose, str(source), self.network), indent=1) + "\n"
+            write_whole(with_suffix(result, ".json"), report.encode())
         if self.heatmaps:
             write_whole(with_suffix(result, ".h5"), _heatmaps_file(pose))
         return (
-            f"{result}.png, .json: {pose.present.sum()} of {len(NAMES)} keypoints, "
+            f"{self._written(image.job)}: {pose.present.sum()} of {len(NAMES)} keypoints, "
             f"{pose.timings['total']:.2f} s"
         )
+
+    def _write_record(
+        self, result_format: ResultFormat, job: Job, pixels: np.ndarray, hands: Sequence[HandPose]
+    ) -> None:
+        """Write the hands of an image in a format that is not ours."""
+        height, width = pixels.shape[:2]
+        records = [hand_record(hand) for hand in hands]
+        text = result_format.describe(ImageRecord(str(job.source), width, height, records))
+        result_format.write_image(job.result, text)
+
+    def _written(self, job: Job) -> str:
+        """Return the first file of a job's results, and what the others' names add to its name."""
+        first, *others = job.results(False, self.result_format)
+        endings = [path.name.removeprefix(job.result.name) for path in others]
+        return ", ".join([str(first), *endings])
 
     def _write_hands(self, job: Job, pixels: np.ndarray, hands: Sequence[HandPose]) -> str:
         """Write the results of an image whose hands were all looked for."""
@@ -314,9 +290,14 @@ class ResultWriter:
             drawn = draw_over(drawn, hand)
         job.result.parent.mkdir(parents=True, exist_ok=True)
         write_whole(with_suffix(job.result, ".png"), marked_png(drawn))
-        report = json.dumps(self.hands_report(hands, job.source, pixels), indent=1) + "\n"
-        write_whole(with_suffix(job.result, ".json"), report.encode())
-        return f"{job.result}.png, .json: {len(hands)} hand{'' if len(hands) == 1 else 's'}"
+        if self.result_format:
+            self._write_record(self.result_format, job, pixels, hands)
+        else:
+            size = (pixels.shape[1], pixels.shape[0])
+            report = hands_report(hands, str(job.source), size, self.network)
+            content = json.dumps(report, indent=1) + "\n"
+            write_whole(with_suffix(job.result, ".json"), content.encode())
+        return f"{self._written(job)}: {len(hands)} hand{'' if len(hands) == 1 else 's'}"
 
     def _skip(self, error: Exception) -> None:
         """Note that a file cannot be read, or raise the error where it is the only file."""
@@ -337,6 +318,7 @@ class ResultWriter:
         video, start = VideoFile(job.source), time.perf_counter()
         with video_writer(with_suffix(job.result, ".mp4"), video.fps, video.size) as add_frame:
             shown = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
+            numbers, damaged_numbers = itertools.count(), list[int]()
 
             def predict(frame: Frame) -> tuple[Frame, HandPose | None]:
                 pixels = frame.pixels
@@ -345,12 +327,20 @@ class ResultWriter:
             def write(frame_and_pose: tuple[Frame, HandPose | None]) -> str:
                 nonlocal shown
                 frame, pose = frame_and_pose
-                if frame.pixels is None or pose is None:
+                number = next(numbers)
+                if frame.pixels is not None and pose is not None:
+                    shown = frame.pixels
+                    add_frame(draw_over(frame.pixels, pose), frame.time)
+                else:
+                    damaged_numbers.append(number)
                     add_frame(shown, frame.time)
+                if self.result_format:
+                    hands = [] if pose is None else [hand_record(pose)]
+                    record = ImageRecord(str(job.source), *video.size, hands, number, frame.time)
+                    return self.result_format.describe(record)
+                if pose is None:
                     return DAMAGED_FRAME_LINE
-                shown = frame.pixels
-                add_frame(draw_over(frame.pixels, pose), frame.time)
-                return frame_line(self.report(pose, job.source), frame.time)
+                return frame_line(image_report(pose, str(job.source), self.network), frame.time)
 
             with contextlib.closing(overlapped_map(video.frames(), predict, write)) as lines:
                 frame_lines = list(
@@ -374,14 +364,18 @@ class ResultWriter:
             "levels": self.predictor.levels,
             "seconds": round(seconds, 2),
         }
-        write_whole(with_suffix(job.result, ".json"), video_json(video_report, frame_lines))
+        if self.result_format:
+            self.result_format.write_video(job.result, frame_lines)
+        else:
+            write_whole(with_suffix(job.result, ".json"), video_json(video_report, frame_lines))
         missing = ""
         if len(frame_lines) < video.announced:
             missing = f" of the {video.announced} that the file announces"
-        if damaged := frame_lines.count(DAMAGED_FRAME_LINE):
-            missing += f", {damaged} of them damaged (null in the JSON)"
+        if damaged_numbers:
+            without = "without hands" if self.result_format else "null in the JSON"
+            missing += f", {len(damaged_numbers)} of them damaged ({without})"
         tqdm.write(
-            f"{job.result}.mp4, .json: {len(frame_lines)} frames{missing}, "
+            f"{self._written(job)}: {len(frame_lines)} frames{missing}, "
             f"{len(frame_lines) / seconds:.1f} a second"
         )
 
@@ -453,7 +447,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     if jobs:
         check_folder(options.out)
-    results = [path for job in jobs for path in job.results(options.heatmaps)]
+    scenes = None
+    if options.boxes and not any(job.is_video for job in jobs):
+        scenes = scenes_of_images(options.boxes, [job.source for job in jobs])
+    numbers = coco_numbers(scenes) if scenes and options.format == "coco" else None
+    result_format = open_format(options.format, numbers)
+    results = [path for job in jobs for path in job.results(options.heatmaps, result_format)]
+    if result_format:
+        results += result_format.run_paths(options.out)
     check_results(files, results, options.overwrite)
     own_jobs = jobs[ranks.rank :: ranks.size]
     boxes = None
@@ -461,8 +462,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         videos = [job.source for job in jobs if job.is_video]
         if videos:
             raise UserError(f"{videos[0]} is a video: --hands all and --boxes take images")
-        if options.boxes:
-            boxes = boxes_of_images(options.boxes, [job.source for job in jobs])
+        if scenes is not None:
+            boxes = {path: scene.sides() for path, scene in scenes.items()}
 
     weights_path = options.weights or default_weights(options.variant)
     predictor = HandPredictor(
@@ -494,6 +495,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         progress=ranks.rank == 0,
         all_hands=options.hands == "all",
         boxes=boxes,
+        result_format=result_format,
     )
     writer.write_images([job for job in own_jobs if not job.is_video])
     predictor.levels = options.levels or LIVE_LEVELS
@@ -501,6 +503,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.camera is not None:
         show_camera(predictor, options.camera)
 
+    if result_format:
+        content = ranks.gather(result_format.run_content())
+        if ranks.rank == 0 and jobs:
+            result_format.write_run(options.out, [text for texts in content for text in texts])
+            if result_format.notice:
+                _log.warning("%s: %s", options.format, result_format.notice)
     if ranks.rank == 0 and str(passed_over):
         _log.warning("passed over: %s", passed_over)
     unreadable_counts = ranks.gather(writer.unreadable_count)

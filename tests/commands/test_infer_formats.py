@@ -1,0 +1,131 @@
+"""`python -m mcc_caffe.infer --format`, as a user runs it."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from mcc_caffe import infer
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.video import video_writer
+from tests.support.commands import run
+from tests.support.hands import drawn_sample
+
+RESULTS = {
+    "coco": {"coco_results.json", "coco_images.json"},
+    "openpose": {"a_keypoints.json", "b_keypoints.json"},
+    "mmpose": {"a.json", "b.json"},
+    "csv": {"a.csv", "b.csv"},
+}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two pictures of a drawn hand."""
+    folder, rng = tmp_path / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.jpg").write_bytes(drawn_sample(rng, "x").image_bytes)
+    return folder
+
+
+def look(*arguments):
+    """Run the command in this process."""
+    infer.main([*map(str, arguments), "--levels", "1", "--threshold", "0"])
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_format_takes_the_place_of_our_json(name, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    look(photos, "--format", name, "--out", out)
+    assert {path.name for path in out.iterdir()} == RESULTS[name] | {"a.png", "b.png"}
+    look(photos, "--format", name, "--out", out)  # its own results may be replaced
+    victim = out / sorted(RESULTS[name])[0]
+    victim.write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=f"{victim} would be overwritten"):
+        look(photos, "--format", name, "--out", out)
+    assert victim.read_text() == '{"mine": 1}'
+
+
+def test_coco_results_of_the_users_boxes_load_into_the_users_own_file(photos, tmp_path):
+    content = {
+        "images": [{"id": 70 + i, "file_name": f"{name}.jpg"} for i, name in enumerate("ba")],
+        "annotations": [
+            {"id": 1, "image_id": 70, "category_id": 5, "bbox": [10, 10, 100, 90], "iscrowd": 0},
+            {"id": 2, "image_id": 71, "category_id": 4, "bbox": [20, 20, 90, 90], "iscrowd": 0},
+            {"id": 3, "image_id": 71, "category_id": 5, "bbox": [30, 20, 90, 90], "iscrowd": 0},
+        ],
+        "categories": [{"id": 4, "name": "left hand"}, {"id": 5, "name": "right hand"}],
+    }
+    (photos / "own.json").write_text(json.dumps(content))
+    out = tmp_path / "out"
+    done = run(
+        *("mcc_caffe.infer", photos, "--boxes", photos / "own.json"),
+        *("--format", "coco", "--out", out),
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (out / "coco_images.json").exists()
+    results = COCO(str(photos / "own.json")).loadRes(str(out / "coco_results.json"))
+    assert [
+        (each["image_id"], each["category_id"]) for each in results.loadAnns(results.getAnnIds())
+    ] == [(71, 4), (71, 5), (70, 5)]
+
+
+@pytest.fixture
+def clip(photos):
+    """A video of four frames."""
+    path, pixels = photos / "clip.mp4", cv2.imread(str(photos / "a.jpg"))
+    with video_writer(path, 10, (160, 120)) as add_frame:
+        for number in range(4):
+            add_frame(np.roll(pixels, number, axis=1), number / 10)
+    path.write_bytes(path.read_bytes().replace(b"mcc_caffe.infer", b"another_program"))
+    return path
+
+
+def test_the_frames_of_a_video_are_entries_of_each_format(clip, tmp_path, capsys):
+    for name in RESULTS:
+        look(clip, "--format", name, "--out", tmp_path / name)
+        assert (tmp_path / name / "clip.mp4").exists()
+        assert not (tmp_path / name / "clip.json").exists() or name == "mmpose"
+
+    images = COCO(str(tmp_path / "coco/coco_images.json"))
+    results = images.loadRes(str(tmp_path / "coco/coco_results.json"))
+    frames = images.loadImgs(sorted(images.getImgIds()))
+    assert [(frame["frame"], frame["time"]) for frame in frames] == [
+        (number, number / 10) for number in range(4)
+    ]
+    points = [
+        np.reshape(
+            results.loadAnns(results.getAnnIds(imgIds=[frame["id"]]))[0]["keypoints"], (21, 3)
+        )
+        for frame in frames
+    ]
+
+    files = sorted((tmp_path / "openpose/clip_keypoints").iterdir())
+    assert [file.name for file in files] == [f"clip_{n:012d}_keypoints.json" for n in range(4)]
+    for file, expected in zip(files, points):
+        (person,) = json.loads(file.read_text())["people"]
+        assert np.array_equal(np.reshape(person["hand_right_keypoints_2d"], (21, 3)), expected)
+
+    frames = json.loads((tmp_path / "mmpose/clip.json").read_text())
+    assert [frame["frame_id"] for frame in frames] == [0, 1, 2, 3]
+    assert len(frames[0]["instances"][0]["keypoints"]) == 21
+
+    with (tmp_path / "csv/clip.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["frame"], float(row["time"])) for row in rows[::21]] == [
+        (str(number), number / 10) for number in range(4)
+    ]
+
+
+def test_a_folder_of_the_users_is_never_replaced(clip, tmp_path, capsys):
+    folder = tmp_path / "out/clip_keypoints"
+    look(clip, "--format", "openpose", "--out", tmp_path / "out")
+    look(clip, "--format", "openpose", "--out", tmp_path / "out")  # only results: replaced
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="clip_keypoints is a folder, and not one of this program"):
+        look(clip, "--format", "openpose", "--out", tmp_path / "out", "--overwrite")
+    assert (folder / "notes.txt").read_text() == "mine"
