@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -89,7 +90,8 @@ class HandsService:
 
         Args:
             open_predictor: makes the predictor; is called in the thread that uses it.
-            weights: as `weights.describe` returns them, for the answers.
+            weights: as `weights.describe` returns them, for the answers, which leave out the
+                file's folder.
             limits: what is refused; None for the usual.
 
         Raises:
@@ -105,6 +107,8 @@ class HandsService:
         except BaseException:
             self._thread.shutdown()
             raise
+        if "file" in weights:
+            weights = {**weights, "file": Path(weights["file"]).name}
         self.network = Network(weights, self._predictor.engine.name)
 
     def __enter__(self) -> "HandsService":

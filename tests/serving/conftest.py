@@ -32,7 +32,10 @@ _CHROMIUM_OPTIONS = [
 @pytest.fixture(scope="session")
 def rendered_hand() -> np.ndarray:
     """A rendered hand that the shipped network finds well, 480 x 480 BGR."""
-    return LiveHands("synth:seed=0&size=480&easy=1")[0].image()
+    image = LiveHands("synth:seed=0&size=480&easy=1")[0].image()
+    height, width = image.shape[:2]
+    grey = (90, 90, 90)
+    return cv2.copyMakeBorder(image, 0, 480 - height, 0, 480 - width, 0, value=grey)
 
 
 @pytest.fixture(scope="session")

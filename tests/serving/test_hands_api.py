@@ -54,7 +54,7 @@ def test_one_hand_is_what_the_predictor_says(client):
     )
     report = answer.json()
     assert (report["width"], report["height"], report["score"]) == (160, 120, round(pose.score, 4))
-    assert report["weights"] == describe(WEIGHTS)
+    assert report["weights"] == {**describe(WEIGHTS), "file": "mini.npz"}
     for point, (x, y, confidence), is_present in zip(
         report["keypoints"], pose.keypoints, pose.present
     ):
@@ -197,7 +197,8 @@ def test_a_real_server_answers_and_ends_at_ctrl_c_after_its_last_answer():
             address = server.stdout.readline().strip().rstrip("/")
             assert address.startswith("http://127.0.0.1:")
             with urllib.request.urlopen(f"{address}/health") as answer:
-                assert json.load(answer)["status"] == "ok"
+                health = json.load(answer)
+            assert health["status"] == "ok" and health["weights"]["file"] == "mini.npz"
             answers = []
 
             def ask():
