@@ -12,9 +12,10 @@ that cannot be used, a file that cannot be written.
 
 from collections.abc import Callable
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.serving.labelling import (
@@ -62,10 +63,21 @@ def make_label_router(session: LabelSession) -> APIRouter:
             return _error(error)
 
     @router.put("/{key}", response_model=Saved)
-    def save(key: str, change: Change) -> Response:
-        return answer(lambda: session.save(key, change))
+    async def save(key: str, request: Request) -> Response:
+        content = await request.body()
+        return await run_in_threadpool(answer, lambda: session.save(key, _parse_change(content)))
 
     return router
+
+
+def _parse_change(content: bytes) -> Change:
+    """Parse the body of a PUT; FastAPI itself fails at NaN, and its errors are no lines."""
+    try:
+        return Change.model_validate_json(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"])) or "the body"
+        raise UserError(f"{field}: {fault['msg']}: load the page again") from None
 
 
 def _error(error: UserError) -> Response:

@@ -71,8 +71,10 @@ def _refine_window(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
     if is_hand.all() or not is_hand.any():  # GrabCut learns the colours of both
         return (probability > _HAND).astype(np.uint8)
     cv2.setRNGSeed(0)  # the same picture gives the same mask
-    models = np.zeros((1, 65)), np.zeros((1, 65))  # GrabCut's own memory
-    cv2.grabCut(small, labels, None, *models, _ITERATIONS, mode=cv2.GC_INIT_WITH_MASK)
+    hand_model, background_model = np.zeros((1, 65)), np.zeros((1, 65))  # GrabCut's own memory
+    no_rectangle = (0, 0, 0, 0)
+    mode = cv2.GC_INIT_WITH_MASK
+    cv2.grabCut(small, labels, no_rectangle, background_model, hand_model, _ITERATIONS, mode)
     refined = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     refined = _drop_specks(refined)
     if scale == 1.0:

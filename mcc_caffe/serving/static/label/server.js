@@ -58,8 +58,7 @@ async function asError(response) {
   const text = await response.text();
   let message = text.trim();
   try {
-    const { message: said, detail } = JSON.parse(text);
-    message = said ?? JSON.stringify(detail);
+    message = JSON.parse(text).message ?? message;
   } catch {
     // it is no JSON: the text itself says it
   }

@@ -1,0 +1,136 @@
+"""The labelling page's addresses, asked without a browser."""
+
+import json
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from mcc_caffe import web
+from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.serving.app import make_app
+from mcc_caffe.serving.label_api import make_label_router
+from mcc_caffe.serving.label_files import LABELS_FOLDER
+from mcc_caffe.serving.labelling import open_session
+from mcc_caffe.serving.net_answers import open_net
+from tests.support.commands import run
+from tests.support.hands import hand
+from tests.support.labels import labels_of, write_pictures
+
+PICTURES = "/label/pictures"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("labels") / "photos"
+    return write_pictures(folder, {"0.jpg": hand(0), "folder/1.png": hand(1)})
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    with open_session(folder, open_net(shipped_weights("mini"))) as session:
+        app = make_app(routers=[make_label_router(session)])
+        yield TestClient(app, base_url="http://127.0.0.1:8000")
+
+
+@pytest.fixture(scope="module")
+def key(client) -> str:
+    pictures = client.get(PICTURES).json()["pictures"]
+    return next(picture["key"] for picture in pictures if picture["name"] == "0.jpg")
+
+
+@pytest.fixture
+def change(client, key) -> dict:
+    """A change of 0.jpg that can be saved."""
+    picture = client.get(f"{PICTURES}/{key}").json()
+    labels = json.loads(labels_of(hand(0)).model_dump_json())
+    names = ("revision", "digest")
+    return {**{name: picture[name] for name in names}, "token": "a", "labels": labels}
+
+
+def test_a_picture_is_listed_shown_and_saved(client, key, change, folder):
+    overview = client.get(PICTURES).json()
+    assert overview["folder"] == str(folder) and len(overview["pictures"]) == 2
+    shown = client.get(f"{PICTURES}/{key}/image")
+    assert shown.headers["content-type"] == "image/jpeg"
+    pixels = cv2.imdecode(np.frombuffer(shown.content, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels.shape == (120, 160, 3)
+    assert np.abs(pixels.astype(int) - hand(0).image()).mean() < 8
+    saved = client.put(f"{PICTURES}/{key}", json=change).json()
+    assert saved == {"revision": change["revision"] + 1, "status": "done", "note": ""}
+    assert client.get(f"{PICTURES}/{key}").json()["labels"] == change["labels"]
+    stale = client.put(f"{PICTURES}/{key}", json={**change, "token": "b"})
+    assert stale.status_code == 409 and "another tab" in stale.json()["message"]
+    page = client.get("/label/")
+    assert page.status_code == 200 and "<title>Label hands</title>" in page.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda change: change["labels"]["points"].pop(),
+        lambda change: change["labels"]["points"][0].update(x="left"),
+        lambda change: change["labels"]["points"][0].update(x=-0.6),
+        lambda change: change["labels"].update(runs=[-1, 160 * 120 + 1]),
+        lambda change: change["labels"].update(runs=[160 * 120 + 1]),
+        lambda change: change["labels"].update(runs=[10**30]),
+        lambda change: change["labels"].update(status="finished"),
+        lambda change: change["labels"].update(more=1),
+        lambda change: change.pop("digest"),
+    ],
+)
+def test_labels_that_are_none_are_refused_and_nothing_changes(client, key, change, damage):
+    before = client.get(f"{PICTURES}/{key}").json()
+    damage(change)
+    refused = client.put(f"{PICTURES}/{key}", json=change)
+    assert refused.status_code == 422 and "load the p" in refused.json()["message"]
+    assert len(refused.json()["message"].splitlines()) == 1
+    assert client.get(f"{PICTURES}/{key}").json() == before
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_numbers_that_are_none_are_refused(client, key, change, number):
+    text = json.dumps(change).replace(
+        f'"x": {change["labels"]["points"][0]["x"]}', f'"x": {number}'
+    )
+    headers = {"Content-Type": "application/json"}
+    assert client.put(f"{PICTURES}/{key}", content=text, headers=headers).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path", ["nothing", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e%2f0.jpg", "0.jpg", "%00"]
+)
+def test_no_other_file_can_be_reached(client, change, path):
+    for address in (f"{PICTURES}/{path}", f"{PICTURES}/{path}/image"):
+        answer = client.get(address)
+        assert answer.status_code == 404
+    assert client.put(f"{PICTURES}/{path}", json=change).status_code in (404, 405)
+
+
+def test_other_sites_can_neither_read_nor_write(client, key, change):
+    address = f"{PICTURES}/{key}"
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:9999"):
+        assert client.put(address, json=change, headers={"Origin": origin}).status_code == 403
+    rebound = {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}
+    assert client.put(address, json=change, headers=rebound).status_code == 400
+    assert client.get(address, headers=rebound).status_code == 400
+    assert client.get(address).headers["cross-origin-resource-policy"] == "same-origin"
+    own = {"Origin": "http://127.0.0.1:8000"}
+    assert client.put(address, json=change, headers=own).status_code == 200
+
+
+def test_the_command_says_what_is_wrong_in_one_line(client, folder, tmp_path):
+    done = run("mcc_caffe.web", "label", tmp_path, "--port", "0", "--quiet")
+    assert done.returncode == 2 and not done.stdout
+    assert "holds no picture" in done.stderr and len(done.stderr.splitlines()) == 1
+    for words, message in (
+        ([str(tmp_path / "none")], "is no folder: give the folder that holds the pictures"),
+        ([str(folder)], "labels these pictures: wait until it has ended"),  # open in other tests
+        ([str(folder), "--host", "0.0.0.0"], "the labelling page is for this machine alone"),
+    ):
+        with pytest.raises(UserError, match=message):
+            web.main(["label", *words, "--port", "0"])
+    assert not (tmp_path / LABELS_FOLDER).exists()

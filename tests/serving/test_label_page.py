@@ -1,0 +1,306 @@
+"""The labelling page in a real Chromium, from the first picture to a training on the labels."""
+
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools.build_lmdb import TRAIN, VALIDATION
+from data_tools.hands.live import LiveHands
+from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.serving.label_documents import Labels
+from mcc_caffe.serving.label_files import COCO, LABELS_FOLDER, ONEHAND10K
+from mcc_caffe.serving.run_lengths import decode_runs
+from tests.support.commands import ROOT, log, run
+from tests.support.labels import read_back
+
+SIZE = 256  # pixels, the longer side of the rendered pictures
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    """Three rendered hands."""
+    live = LiveHands(f"synth:seed=3&size={SIZE}&easy=1")
+    return [live[index].image_bytes for index in range(3)]
+
+
+@pytest.fixture
+def folder(tmp_path, pictures) -> pathlib.Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, content in enumerate(pictures):
+        (folder / f"hand #{index}.jpg").write_bytes(content)
+    return folder
+
+
+class LabelPage:
+    """What the tests do on a page, in pixels of the picture."""
+
+    def __init__(self, page):
+        self.page = page
+        page.wait_for_function("() => location.hash !== ''")
+
+    def wait_until_saved(self) -> None:
+        self.page.wait_for_selector("#saved[data-state=saved]")
+
+    def wait_for_message(self, text: str) -> None:
+        self.page.wait_for_function(
+            "text => document.getElementById('message').textContent.includes(text)", arg=text
+        )
+
+    def key(self) -> str:
+        return self.page.evaluate("location.hash.slice(1)")
+
+    def picture(self) -> dict:
+        """Return what the server knows of the open picture, when all is saved."""
+        self.wait_until_saved()
+        return self.page.request.get(f"{self.page.url.split('#')[0]}pictures/{self.key()}").json()
+
+    def labels(self) -> Labels:
+        return Labels.model_validate(self.picture()["labels"])
+
+    def mask(self) -> np.ndarray:
+        picture = self.picture()
+        return decode_runs(picture["labels"]["runs"], picture["width"], picture["height"])
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a pixel lies on the page while the whole picture is shown."""
+        picture, box = self.picture(), self.page.locator("#picture").bounding_box()
+        width, height = picture["width"], picture["height"]
+        scale = min(0.96 * box["width"] / width, 0.96 * box["height"] / height, 40)
+        left = box["x"] + (box["width"] - scale * width) / 2
+        top = box["y"] + (box["height"] - scale * height) / 2
+        return left + (x + 0.5) * scale, top + (y + 0.5) * scale
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move(*end, steps=4)
+        self.page.mouse.up()
+
+    def drag_point(self, index: int, x: float, y: float) -> None:
+        """Drag a point by some pixels of the picture."""
+        point = self.labels().points[index]
+        self.drag(self.place(point.x, point.y), self.place(point.x + x, point.y + y))
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def finish(self) -> str:
+        """Say that the picture is done; return its key."""
+        key = self.key()
+        self.page.click("#done")
+        return key
+
+
+def assert_point(point, x: float, y: float, tolerance: float = 1.0) -> None:
+    assert not point.missing and abs(point.x - x) < tolerance and abs(point.y - y) < tolerance
+
+
+def test_from_the_first_picture_to_a_training(new_page, served, folder, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "no hand.png"), noise)
+    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+        label = LabelPage(new_page(url))
+        page = label.page
+        page.wait_for_function("() => document.getElementById('progress').textContent.length < 40")
+        page.click("li button:has-text('no hand.png')")
+        page.wait_for_function(
+            "() => document.getElementById('name').textContent.startsWith('no hand')"
+        )
+        assert page.locator("#pictures button").first.text_content().startswith("no hand.png")
+        page.click("#none")
+        page.wait_for_function(
+            "() => document.getElementById('name').textContent.startsWith('hand #')"
+        )
+
+        # Points: mouse, arrows, missing.
+        before = label.labels().points
+        x, y = label.picture()["width"] / 2, label.picture()["height"] / 2
+        label.drag_point(4, x - before[4].x, y - before[4].y)
+        assert_point(label.labels().points[4], x, y)
+        label.press("ArrowRight", "ArrowRight", "Shift+ArrowDown")
+        assert_point(label.labels().points[4], x + 2, y + 10)
+        label.press("Control+z")
+        assert_point(label.labels().points[4], x, y)
+        label.press(".", "m")
+        assert label.labels().points[5].missing != before[5].missing
+        page.click("#missing")
+        assert label.labels().points[5].missing == before[5].missing
+        assert "index, base" in page.locator("#message").text_content()
+
+        # The mask: brush, eraser, undo, redo.
+        mask = label.mask()
+        page.click("[data-tool=brush]")
+        page.fill("#width", "20")
+        page.locator("#picture").focus()
+        label.drag(label.place(15, 25), label.place(85, 25))
+        painted = label.mask()
+        stroke = cv2.line(np.zeros_like(mask), (15, 25), (85, 25), 1, 20)
+        assert np.count_nonzero(painted != (mask | stroke)) < 0.1 * stroke.sum()
+        label.press("e")
+        label.drag(label.place(15, 25), label.place(85, 25))
+        assert np.count_nonzero(label.mask() & stroke) < 0.1 * stroke.sum()
+        label.press("Control+z")
+        assert np.array_equal(label.mask(), painted)
+        label.press("Control+z")
+        assert np.array_equal(label.mask(), mask)
+        label.press("Control+y")
+        assert np.array_equal(label.mask(), painted)
+        label.press("b", "ArrowUp", "Space")
+        assert label.mask().sum() > painted.sum()
+
+        # Zoom: a drag of the same pixels on the page moves the point by less.
+        label.press("v")
+        point = label.labels().points[4]
+        place = label.place(point.x, point.y)
+        page.mouse.move(*place)
+        page.mouse.wheel(0, -700)
+        page.wait_for_timeout(50)
+        label.drag(place, (place[0] + 40, place[1]))
+        moved = label.labels().points[4].x - point.x
+        scale = label.place(1, 0)[0] - label.place(0, 0)[0]
+        assert 0 < moved < 0.6 * 40 / scale
+        label.press("0")
+
+        done = {label.finish()}
+        for _ in range(2):
+            page.wait_for_function("key => location.hash !== `#${key}`", arg=max(done, key=len))
+            page.wait_for_function(
+                "keys => !keys.includes(location.hash.slice(1))", arg=sorted(done)
+            )
+            done.add(label.key())
+            page.locator("#picture").focus()
+            label.press("Enter")
+        label.wait_for_message("all are done")
+        label.wait_until_saved()
+        shown = {
+            key: page.request.get(f"{url}pictures/{key}").json()["labels"] for key in sorted(done)
+        }
+
+    assert len(done) == 3
+    for samples in read_back(folder):
+        assert set(samples) == done
+    sets = []
+    for kind in (ONEHAND10K, COCO):
+        built = run(
+            "data_tools.build_lmdb", folder / LABELS_FOLDER / kind, tmp_path / kind, "--quiet"
+        )
+        assert built.returncode == 0, built.stderr
+        samples = {}
+        for name in (TRAIN, VALIDATION):
+            stored = SampleSet(tmp_path / kind / name)
+            for index in range(len(stored)):
+                key = re.search("hand-[0-9]-[0-9a-f]{12}", stored[index].key)[0]
+                samples[key] = name, stored[index]
+        sets.append(samples)
+    for key, labels in shown.items():
+        (layout_set, layout), (coco_set, coco) = sets[0][key], sets[1][key]
+        assert layout_set == coco_set
+        expected = Labels.model_validate(labels).keypoints()
+        assert np.allclose(coco.keypoints, expected, atol=0.006)
+        assert np.allclose(layout.keypoints, expected.round())
+        mask = decode_runs(labels["runs"], *layout.mask().shape[::-1])
+        assert np.array_equal(layout.mask(), mask) and np.array_equal(coco.mask(), mask)
+        assert layout.image_bytes == coco.image_bytes
+    trained = run(
+        *("mcc_caffe.train", tmp_path / ONEHAND10K / TRAIN, "--out", tmp_path / "run"),
+        *("--iterations", 2, "--batch-size", 2, "--interval", 1, "--workers", 1, "--quiet"),
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert log(tmp_path / "run")[-1]["iteration"] == 2
+
+
+def test_two_tabs_do_not_overwrite_each_other(new_page, served, folder):
+    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+        first = LabelPage(new_page(url))
+        second = LabelPage(new_page(f"{url}#{first.key()}"))
+        assert first.key() == second.key()
+        first.page.locator("#picture").focus()
+        second.page.locator("#picture").focus()
+        first.press("ArrowRight")
+        theirs = first.labels()
+        second.press("Shift+ArrowDown")
+        second.page.wait_for_selector("#conflict[open]")
+        assert "changed in another tab" in second.page.text_content("#conflict-message")
+        assert second.page.text_content("#saved").startswith("Not saved")
+        assert first.labels() == theirs
+        second.page.click("#load-theirs")
+        second.wait_for_message("Loaded again")
+        assert second.labels() == theirs
+
+        second.page.locator("#picture").focus()
+        second.press("ArrowDown")
+        mine = second.labels()
+        first.press("ArrowLeft")
+        first.page.wait_for_selector("#conflict[open]")
+        first.page.click("#keep-mine")
+        first.wait_for_message("Your labels were kept")
+        assert first.labels() not in (mine, theirs)
+        assert first.labels().points[0].y == theirs.points[0].y
+
+
+def start_server(folder, port: int) -> subprocess.Popen:
+    command = ("mcc_caffe.web", "label", folder, "--port", port, "--quiet")
+    process = subprocess.Popen(
+        [sys.executable, "-m", *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline().startswith("http")
+    return process
+
+
+def test_nothing_is_lost_when_the_server_is_killed(new_page, folder):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = start_server(folder, port)
+    try:
+        label = LabelPage(new_page(f"http://127.0.0.1:{port}/label/"))
+        label.page.locator("#picture").focus()
+        before = label.labels().points[0]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        label.press("Shift+ArrowDown" if before.y < SIZE / 2 else "Shift+ArrowUp")
+        label.page.wait_for_selector("#saved[data-state=failed]")
+        assert "is mcc-web label still running?" in label.page.text_content("#saved")
+        assert label.page.evaluate(
+            "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+        )
+        process = start_server(folder, port)
+        assert abs(label.labels().points[0].y - before.y) == pytest.approx(10, abs=0.01)
+        assert not label.page.evaluate(
+            "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+        )
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_page_fits_a_phone_and_a_finger(new_page, served, folder):
+    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+        label = LabelPage(
+            new_page(url, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
+        )
+        page = label.page
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        point = label.labels().points[9]
+        x, y = label.place(point.x, point.y)
+        touch = page.context.new_cdp_session(page)
+        for kind, dx in (("touchStart", 0), ("touchMove", 10), ("touchMove", 20), ("touchEnd", 0)):
+            points = [] if kind == "touchEnd" else [{"x": x + dx, "y": y}]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_function("() => !document.getElementById('undo').disabled")
+        moved = label.labels().points
+        assert [k for k in range(21) if moved[k] != label.picture()["first_labels"]["points"][k]]
+        unnamed = page.evaluate(
+            """[...document.querySelectorAll('button, input, canvas')].filter((element) =>
+                !(element.ariaLabel || element.textContent.trim() || element.labels?.length))
+                .map((element) => element.outerHTML)"""
+        )
+        assert unnamed == []

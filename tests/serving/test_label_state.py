@@ -1,0 +1,403 @@
+"""The labels of a folder without a page: files, data sets, revisions, and what a person changes."""
+
+import dataclasses
+import os
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from data_tools.readers import coco
+from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import decode_image
+from mcc_caffe.serving.label_documents import Labels
+from mcc_caffe.serving.label_export import choose_split
+from mcc_caffe.serving.label_files import KEY_PATTERN, LABELS_FOLDER, picture_key, shown_name
+from mcc_caffe.serving.labelling import ConflictError, UnknownPictureError, open_session
+from mcc_caffe.serving.mask_refinement import refine_mask
+from mcc_caffe.serving.net_answers import LabelNet, open_net
+from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
+from tests.support.hands import hand
+from tests.support.labels import (
+    change,
+    keys_by_name,
+    labels_of,
+    read_back,
+    turned,
+    write_pictures,
+)
+
+MASKS = arrays.arrays(
+    np.uint8,
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    elements=st.integers(0, 1),
+)
+ODD_NAMES = (
+    'quote".jpg',
+    "it's.jpg",
+    "hash#1?.jpg",
+    "100%25.jpg",
+    "two\nlines,with,commas.jpg",
+    " spaces at both ends .jpg",
+    "-leading-dash.jpg",
+    "emoji 🖐.jpg",
+    b"not utf-8 \xff\xfe.jpg",
+    "back\\slash.jpg",
+    "no\x1bcontrol.jpg",
+    "a/1.jpg",
+    "b/1.jpg",
+    "a/1.JPEG",
+    "é" * 100 + ".jpg",
+    "<img src=x onerror=alert(1)>.jpg",
+)
+
+
+@pytest.fixture(scope="module")
+def net() -> LabelNet:
+    """The net that ships; it takes one look instead of four, for speed."""
+    net = open_net(shipped_weights("mini"))
+    assert net.predictor.looks == 4
+    net.predictor.looks = 1
+    return net
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Three pictures of drawn hands."""
+    return write_pictures(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(3)})
+
+
+def save(session, key, labels):
+    return session.save(key, change(session.open_picture(key), labels))
+
+
+def assert_same_sets(folder, expected):
+    """Check that both data sets hold exactly {key: Labels}."""
+    for samples, digits in zip(read_back(folder), (0, 2)):
+        assert set(samples) == set(expected)
+        for key, labels in expected.items():
+            points = labels.keypoints().round(digits)
+            assert np.allclose(samples[key].keypoints, points, atol=0.006), key
+            mask = samples[key].mask()
+            assert np.array_equal(mask, decode_runs(labels.runs, *mask.shape[::-1])), key
+
+
+@given(MASKS)
+def test_runs_are_the_mask(mask):
+    runs = encode_runs(mask)
+    height, width = mask.shape
+    assert np.array_equal(decode_runs(runs, width, height), mask)
+    segmentation = {"size": [height, width], "counts": encode_runs(mask.T)}
+    assert np.array_equal(coco.draw_mask(segmentation, (width, height), ""), mask)
+
+
+@pytest.mark.parametrize("runs", [[], [5], [6, 1], [-1, 7], [10**30]])
+def test_runs_of_another_size_are_refused(runs):
+    with pytest.raises(UserError, match="3 x 2 = 6 are needed"):
+        decode_runs(runs, 3, 2)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=80).filter(lambda name: b"\0" not in name)))
+def test_keys_and_shown_names_are_plain(names):
+    paths = {pathlib.Path(os.fsdecode(name)) for name in names}
+    keys = {picture_key(path) for path in paths}
+    assert len(keys) == len(paths)
+    assert all(KEY_PATTERN.fullmatch(key) for key in keys)
+    for path in paths:
+        assert shown_name(path).isprintable()
+        shown_name(path).encode()
+
+
+@given(st.integers(2, 400))
+def test_both_splits_fill(count):
+    splits = []
+    for _ in range(count):
+        splits.append(choose_split(splits.count("Test"), len(splits)))
+    assert "Train" in splits
+    assert count / 10 - 1 <= splits.count("Test") <= count / 10 + 1
+
+
+def test_every_name_can_be_labelled(tmp_path, net):
+    samples = {name: hand(i) for i, name in enumerate(ODD_NAMES)}
+    folder = write_pictures(tmp_path / "photos #1, 50 %", samples)
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        assert len(keys) == len(ODD_NAMES)
+        expected = {}
+        for name, sample in samples.items():
+            key = keys[shown_name(pathlib.Path(os.fsdecode(name)))]
+            expected[key] = labels_of(sample)
+            assert session.picture_jpeg(key).startswith(b"\xff\xd8")
+            assert save(session, key, expected[key]).status == "done"
+    assert_same_sets(folder, expected)
+    pictures = {sample.image_bytes for sample in samples.values()}
+    for exported in read_back(folder):
+        assert {sample.image_bytes for sample in exported.values()} == pictures
+
+
+def test_turned_photographs_come_back_as_they_were_shown(tmp_path, net):
+    """The labels are right whether a reader minds the EXIF orientation or not."""
+    samples = {}
+    for orientation in range(1, 9):
+        sample = hand(orientation)
+        stored = turned(sample.image(), orientation)
+        assert np.array_equal(decode_image(stored), sample.image())
+        samples[f"{orientation}.png"] = dataclasses.replace(sample, image_bytes=stored)
+    folder = write_pictures(tmp_path / "photos", samples)
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for name, key in keys.items():
+            shown = cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1)
+            assert shown.shape == (120, 160, 3)
+            save(session, key, labels_of(samples[name]))
+    for exported in (*read_back(folder), *read_back(folder, upright=True)):
+        for name, key in keys.items():
+            original = samples[name]
+            assert np.array_equal(exported[key].image(), hand(int(name[0])).image())
+            assert np.array_equal(exported[key].mask(), original.mask())
+            labelled = labels_of(original).keypoints()
+            assert np.abs(exported[key].keypoints - labelled).max() <= 0.5
+
+
+def test_nothing_is_written_but_in_the_folder_of_labels(folder, net):
+    def files_elsewhere():
+        return {
+            path: (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in folder.parent.rglob("*")
+            if path.is_file() and LABELS_FOLDER not in path.parts
+        }
+
+    before = files_elsewhere()
+    with open_session(folder, net) as session:
+        for key in keys_by_name(session).values():
+            save(session, key, labels_of(hand(0)))
+    assert files_elsewhere() == before
+
+
+@pytest.mark.parametrize("name", ["", "state", "onehand10k", "onehand10k/Train/mask", "upright"])
+def test_links_in_the_place_of_own_folders_are_refused(folder, net, tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = folder / LABELS_FOLDER / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere)
+    message = "is a link, by which labels would be written elsewhere"
+    with pytest.raises(UserError, match=message), open_session(folder, net):
+        pass
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_link_in_the_place_of_own_files_is_not_followed(folder, net, tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.jpg"]
+        session.open_picture(key)
+        root = folder / LABELS_FOLDER
+        names = (f"onehand10k/Train/mask/{key}.png", f"onehand10k/Train/source/{key}.jpg")
+        for name in (*names, "coco/hands_train.json", "onehand10k/Train/label_joint.txt"):
+            (root / name).symlink_to(precious)
+        save(session, key, labels_of(hand(0)))
+    assert precious.read_text() == "mine"
+    assert_same_sets(folder, {key: labels_of(hand(0))})
+
+
+def test_pictures_are_passed_over_with_the_reason(folder, net):
+    (folder / "damaged.jpg").write_bytes(b"no picture")
+    (folder / "phone.heic").write_bytes(b"ftypheic")
+    (folder / ".hidden.jpg").write_bytes(hand(0).image_bytes)
+    (folder / "clip.mp4").write_bytes(b"clip")
+    with open_session(folder, net) as session:
+        damaged = picture_key(pathlib.Path("damaged.jpg"))
+        with pytest.raises(UserError, match=r"damaged\.jpg: not a readable image"):
+            session.open_picture(damaged)
+        overview = session.overview()
+        assert [state.key for state in overview.unreadable] == [damaged]
+        assert "not a readable image" in overview.unreadable[0].fault
+        for reason in ("hidden files (.hidden.jpg)", "videos", "files of other kinds (.heic)"):
+            assert reason in overview.passed_over
+        with pytest.raises(UnknownPictureError, match="load the page again"):
+            session.open_picture("nothing-000000000000")
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path, net):
+    for path, message in ((tmp_path, "holds no picture"), (tmp_path / "no", "is no folder")):
+        with pytest.raises(UserError, match=message), open_session(path, net):
+            pass
+
+
+def test_a_folder_is_open_once(folder, net):
+    message = "labels these pictures: wait until it has ended"
+    with (
+        open_session(folder, net),
+        pytest.raises(UserError, match=message),
+        open_session(folder, net),
+    ):
+        pass
+
+
+def test_the_least_sure_picture_comes_first_and_is_looked_at_once(folder, net, rendered_hand):
+    cv2.imwrite(str(folder / "sure.png"), rendered_hand)
+    with open_session(folder, net) as session:
+        for key in keys_by_name(session).values():
+            session.open_picture(key)
+        pictures = session.overview().pictures
+        scores = [picture.score for picture in pictures]
+        assert scores == sorted(scores) and pictures[-1].name == "sure.png"
+        assert all(picture.status == "open" and not picture.revision for picture in pictures)
+        sure = session.open_picture(pictures[-1].key)
+        assert not any(point.missing for point in sure.labels.points)
+    answers = folder / LABELS_FOLDER / "answers"
+    times = {path: path.stat().st_mtime_ns for path in answers.iterdir()}
+    with open_session(folder, net) as session:
+        assert session.open_picture(sure.key) == sure
+    assert {path: path.stat().st_mtime_ns for path in answers.iterdir()} == times
+
+
+def test_another_tabs_labels_are_never_overwritten(folder, net):
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.jpg"]
+        picture = session.open_picture(key)
+        first = change(picture, labels_of(hand(1)))
+        assert session.save(key, first).revision == 1
+        second = change(picture, labels_of(hand(2)))
+        with pytest.raises(ConflictError, match="changed in another tab"):
+            session.save(key, second)
+        assert session.open_picture(key).labels == first.labels
+        # The same change again, as when its answer was lost, is no conflict and no new revision.
+        assert session.save(key, first).revision == 1
+        assert session.save(key, second.model_copy(update={"revision": 1})).revision == 2
+        assert session.open_picture(key).labels == second.labels
+
+
+def test_what_is_not_complete_is_saved_but_not_done(folder, net):
+    whole = labels_of(hand(0))
+    missing = tuple(point.model_copy(update={"missing": True}) for point in whole.points)
+    corner = tuple(point.model_copy(update={"x": 0.5, "y": 0.0}) for point in whole.points)
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.jpg"]
+        for update, note in (
+            ({"points": missing}, "all 21 points are missing"),
+            ({"runs": (160 * 120,)}, "the mask is empty"),
+            ({"points": corner}, "all points lie in the picture's first pixel"),
+            ({"status": "open"}, ""),
+            ({"status": "none"}, ""),
+        ):
+            labels = whole.model_copy(update=update)
+            saved = save(session, key, labels)
+            assert note in saved.note and saved.status != "done"
+            assert session.open_picture(key).labels.points == labels.points
+            assert_same_sets(folder, {})
+        outside = whole.points[0].model_copy(update={"x": 159.5})
+        for update, message in (
+            ({"points": (outside, *whole.points[1:])}, "outside of the picture"),
+            ({"runs": (160 * 121,)}, "are needed: load the picture again"),
+        ):
+            with pytest.raises(UserError, match=message):
+                save(session, key, whole.model_copy(update=update))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_both_data_sets_hold_what_is_done_after_every_change(tmp_path, net, seed):
+    """Random changes of random pictures, with the server begun anew now and then."""
+    rng = np.random.default_rng(seed)
+    folder = write_pictures(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(5)})
+    expected: dict[str, Labels] = {}
+    for _ in range(3):
+        with open_session(folder, net) as session:
+            assert_same_sets(folder, expected)
+            keys = sorted(keys_by_name(session).values())
+            for _ in range(6):
+                key = str(rng.choice(keys))
+                status = str(rng.choice(["done", "done", "done", "open", "none"]))
+                labels = labels_of(hand(int(rng.integers(5))), status)
+                save(session, key, labels)
+                expected.pop(key, None)
+                if status == "done":
+                    expected[key] = labels
+                assert_same_sets(folder, expected)
+                assert sum(session.overview().splits.values()) == len(expected)
+
+
+def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for name, key in keys.items():
+            save(session, key, labels_of(hand(int(name[0]))))
+    (folder / "0.jpg").write_bytes(hand(9).image_bytes)  # of the same size
+    smaller = cv2.resize(hand(1).image(), (80, 60))
+    cv2.imwrite(str(folder / "1.jpg"), smaller)
+    with open_session(folder, net) as session:
+        same, other = session.open_picture(keys["0.jpg"]), session.open_picture(keys["1.jpg"])
+        assert same.labels.status == "open" and same.labels.points == labels_of(hand(0)).points
+        assert (other.width, other.height, other.revision) == (80, 60, 0)
+        assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
+        (folder / "2.jpg").write_bytes(hand(8).image_bytes)  # while it is open
+        picture = session.open_picture(keys["2.jpg"])
+        assert picture.labels.status == "open"
+        (folder / "2.jpg").write_bytes(hand(7).image_bytes)
+        with pytest.raises(ConflictError, match="has changed since the page showed it"):
+            session.save(keys["2.jpg"], change(picture, labels_of(hand(8))))
+    aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
+    assert '"status":"done"' in aside.read_text()
+
+
+def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.jpg"]
+        save(session, key, labels_of(hand(0)))
+    path = folder / LABELS_FOLDER / "state" / f"{key}.json"
+    path.write_text(path.read_text()[:100])
+    damaged = path.read_text()
+    with open_session(folder, net) as session:
+        assert [state.key for state in session.overview().unreadable] == [key]
+        for action in (lambda: session.open_picture(key), lambda: session.picture_jpeg(key)):
+            with pytest.raises(UserError, match=r"\.json is damaged .*mend it"):
+                action()
+    assert path.read_text() == damaged
+
+
+def test_copies_take_the_place_of_links_where_there_are_none(folder, net, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.jpg"]
+        save(session, key, labels_of(hand(0)))
+    assert not any(path.is_symlink() for path in (folder / LABELS_FOLDER).rglob("*"))
+    assert_same_sets(folder, {key: labels_of(hand(0))})
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    arrays.arrays(np.float32, (9, 11), elements=st.floats(0, 1, width=32)),
+    st.integers(0, 2**32 - 1),
+)
+def test_refining_takes_any_picture(probability, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    refined = refine_mask(image, probability)
+    assert refined.shape == (9, 11) and refined.dtype == np.uint8
+    assert set(np.unique(refined)) <= {0, 1}
+    assert np.array_equal(refined, refine_mask(image, probability))
+
+
+def test_refining_follows_the_edge_of_the_hand():
+    """A coarse mask of a disc on another ground becomes nearly the disc itself."""
+    rng = np.random.default_rng(0)
+    disc = cv2.circle(np.zeros((900, 1200), np.uint8), (600, 450), 300, 1, -1)
+    colours = np.where(disc[..., None], (120, 160, 220), (90, 110, 60))
+    image = (colours + rng.normal(0, 6, colours.shape)).clip(0, 255).astype(np.uint8)
+    moved = np.roll(disc, (20, 30), (0, 1)).astype(np.float32)
+    coarse = cv2.resize(cv2.resize(moved, (24, 18), interpolation=cv2.INTER_AREA), (1200, 900))
+
+    def overlap(mask):
+        return np.count_nonzero(mask & disc) / np.count_nonzero(mask | disc)
+
+    assert overlap((coarse > 0.5).astype(np.uint8)) < 0.9
+    assert overlap(refine_mask(image, coarse)) > 0.97

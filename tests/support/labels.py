@@ -1,0 +1,93 @@
+"""Folders of pictures to label, labels of them, and what the data sets made of them hold."""
+
+import io
+import os
+import pathlib
+import uuid
+
+import numpy as np
+import PIL.Image
+
+from data_tools import readers
+from mcc_caffe.data.samples import Sample
+from mcc_caffe.serving.label_documents import Labels, Point
+from mcc_caffe.serving.label_files import COCO, LABELS_FOLDER, ONEHAND10K
+from mcc_caffe.serving.labelling import Change, LabelSession, OpenPicture
+from mcc_caffe.serving.run_lengths import encode_runs
+
+ORIENTATION = 0x0112  # of EXIF
+
+
+def write_pictures(folder: pathlib.Path, samples: dict[str | bytes, Sample]) -> pathlib.Path:
+    """Write {path below the folder: picture}."""
+    for name, sample in samples.items():
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sample.image_bytes)
+    return folder
+
+
+def labels_of(sample: Sample, status: str = "done") -> Labels:
+    """Return a sample's labels as the page would send them."""
+    mask = sample.mask()
+    last = mask.shape[1] - 1, mask.shape[0] - 1
+    xy = sample.keypoints[:, :2].astype(float).clip(0, last).tolist()
+    points = tuple(
+        Point(x=x, y=y, missing=not v) for (x, y), v in zip(xy, sample.keypoints[:, 2].tolist())
+    )
+    return Labels(status=status, points=points, runs=tuple(encode_runs(mask)))
+
+
+def change(picture: OpenPicture, labels: Labels, revision: int | None = None) -> Change:
+    """Return a change of an opened picture."""
+    return Change(
+        revision=picture.revision if revision is None else revision,
+        digest=picture.digest,
+        token=str(uuid.uuid4()),
+        labels=labels,
+    )
+
+
+def keys_by_name(session: LabelSession) -> dict[str, str]:
+    """Return {shown name: key} of all pictures that can be labelled."""
+    return {picture.name: picture.key for picture in session.overview().pictures}
+
+
+def read_back(folder: pathlib.Path, *, upright: bool = False) -> list[dict[str, Sample]]:
+    """Read both data sets of a labelled folder; {picture's key: sample} of either."""
+    sets = []
+    for kind in (ONEHAND10K, COCO):
+        root = folder / LABELS_FOLDER / kind
+        is_empty = not list(root.rglob("*.txt")) and not list(root.glob("*.json"))
+        splits = {} if is_empty else readers.read_dataset(root, upright=upright)
+        samples = [entry.sample() for entries in splits.values() for entry in entries]
+        sets.append({_picture_key(sample.key): sample for sample in samples})
+        assert len(sets[-1]) == len(samples)
+    return sets
+
+
+def _picture_key(sample_key: str) -> str:
+    """Return the picture's key out of `Train_KEY.jpg` or `hands_train_KEY.jpg_12`."""
+    name = sample_key.removeprefix("hands_").partition("_")[2]
+    return name.partition(".")[0]
+
+
+def turned(image: np.ndarray, orientation: int) -> bytes:
+    """Store an upright picture such that its EXIF orientation has to turn it.
+
+    Args:
+        image: HxWx3 uint8 BGR.
+        orientation: 1 to 8.
+
+    Returns:
+        A PNG, so that no pixel changes.
+    """
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL's transposition that undoes each
+    picture = PIL.Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    if orientation in back:
+        picture = picture.transpose(PIL.Image.Transpose(back[orientation]))
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = orientation
+    file = io.BytesIO()
+    picture.save(file, "PNG", exif=exif)
+    return file.getvalue()
