@@ -119,8 +119,8 @@ class PredictionsFile:
     def entry(self, key: str) -> ImageEntry | None:
         """Return what the file says of an image; None where it says nothing.
 
-        In the formats of `mcc_caffe.infer` an image has the path that it was given there. It is the
-        sample whose key is the end of that path, or the other way round.
+        In the formats of `mcc_caffe.infer` an image has the path that it was given there. The key
+        of a sample is the name of its picture's file, or a folder's name, "_" and that name.
 
         Args:
             key: The sample's key.
@@ -130,13 +130,16 @@ class PredictionsFile:
         """
         if key in self.images or not self._named:
             return self.images.get(key)
-        path = pathlib.Path(key)
-        names = [
-            image.name
-            for name, has_suffix in ((path.name, True), (path.stem, False))
-            for image in self._named.get(name, [])
-            if image.has_suffix == has_suffix and _have_one_end(image.name, key)
-        ]
+        words = key.split("_")
+        names = []
+        for start in range(len(words)):
+            folder, file_name = "_".join(words[:start]), "_".join(words[start:])
+            for name, has_suffix in ((file_name, True), (pathlib.Path(file_name).stem, False)):
+                names += [
+                    image.name
+                    for image in self._named.get(name, [])
+                    if image.has_suffix == has_suffix and _may_lie_in(image.name, folder)
+                ]
         if len(names) > 1:
             raise UserError(
                 f"{self.path} has {names[0]} and {names[1]}, which may both be the image {key!r}: "
@@ -196,6 +199,11 @@ class PredictionsFile:
                 does not say which pixels are hand.
         """
         entry = self.entry(sample.key) or ImageEntry(None, None)
+        if self._named and _is_cut(sample):
+            raise UserError(
+                f"{self.path}: {sample.key} is cut out of its picture, and results of "
+                f"mcc_caffe.infer speak of all of it: give predictions as {FORM}"
+            )
         if entry.mask_rle is not None:
             return HandPrediction(entry.keypoints, self._decode_rle(entry.mask_rle, sample))
         if entry.mask_path is None:
@@ -225,10 +233,16 @@ class PredictionsFile:
             ) from None
 
 
-def _have_one_end(one: str, other: str) -> bool:
-    """Tell whether the folders of two paths are equal as far as both of them name any."""
-    pairs = zip(pathlib.Path(one).parts[-2::-1], pathlib.Path(other).parts[-2::-1])
-    return all(first == second for first, second in pairs)
+def _is_cut(sample: Sample) -> bool:
+    """Tell whether a sample is a part of its picture: readers store what they cut as PNG."""
+    suffix = pathlib.Path(sample.key).suffix.lower()
+    return suffix != ".png" and sample.image_bytes.startswith(b"\x89PNG")
+
+
+def _may_lie_in(name: str, folder: str) -> bool:
+    """Tell whether a path has a folder of this name, if it names folders at all."""
+    folders = pathlib.Path(name).parts[:-1]
+    return not folder or not folders or folder in folders
 
 
 def _is_text(text: str) -> bool:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from mcc_caffe import infer
+from mcc_caffe import evaluate, infer
+from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.video import video_writer
 from tests.support.commands import run
-from tests.support.hands import drawn_sample
+from tests.support.hands import drawn_sample, write_layout
 
 RESULTS = {
     "coco": {"coco_results.json", "coco_images.json"},
@@ -34,7 +35,7 @@ def photos(tmp_path):
 
 def look(*arguments):
     """Run the command in this process."""
-    infer.main([*map(str, arguments), "--levels", "1", "--threshold", "0"])
+    infer.main(["--levels", "1", "--threshold", "0", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -129,3 +130,22 @@ def test_a_folder_of_the_users_is_never_replaced(clip, tmp_path, capsys):
     with pytest.raises(UserError, match="clip_keypoints is a folder, and not one of this program"):
         look(clip, "--format", "openpose", "--out", tmp_path / "out", "--overwrite")
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_evaluation_finds_the_same_in_every_format(tmp_path, drawn_samples, capsys):
+    root = write_layout(tmp_path / "set", {"Test": drawn_samples[:2]})
+    paths = []
+    for name in ("ours", *RESULTS):
+        out = tmp_path / name
+        look(root / "Test/source", "--format", name, "--threshold", -1, "--out", out)
+        paths.append(out / "coco_results.json" if name == "coco" else out)
+    options = [str(root), "--levels", "1", "--processes", "1", "--out", str(tmp_path / "eval")]
+    weights = str(default_weights("mini"))
+    evaluate.main([*options, "--weights", weights, "--predictions", *map(str, paths)])
+    models = json.loads((tmp_path / "eval/results.json").read_text())["models"]
+    assert len(models) == 6
+    (numbers,) = models[0]["sets"].values()
+    for model in models[1:]:
+        (others,) = model["sets"].values()
+        assert others["paper"]["PCK"] == pytest.approx(numbers["paper"]["PCK"])
+    assert numbers["mask"] == models[2]["sets"]["Test"]["mask"]

@@ -214,15 +214,26 @@ def test_openpose_files_of_openpose_itself_are_read_by_their_names(tmp_path):
 def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
     rng = np.random.default_rng(2)
     records = {
-        name: ImageRecord(f"set/{name}/1.jpg", 160, 120, [random_hand(rng)]) for name in "ab"
+        name: ImageRecord(f"set/{name}/source/1.jpg", 160, 120, [random_hand(rng)])
+        for name in ("Test", "Train")
     }
-    out = write_run(open_format("openpose"), tmp_path, records)
-    file = PredictionsFile(out)
+    file = PredictionsFile(write_run(open_format("openpose"), tmp_path, records))
     for name, record in records.items():
         expected = record.hands[0].keypoints
-        assert np.array_equal(file.entry(f"{name}/1.jpg").keypoints[2:], expected[2:])
+        assert np.array_equal(file.entry(f"{name}_1.jpg").keypoints[2:], expected[2:])
+    for key in ("Test_11.jpg", "Other_1.jpg", "00000001_Test_1.jpg"):
+        assert file.entry(key) is None
     with pytest.raises(UserError, match="which may both be the image '1.jpg'"):
         file.entry("1.jpg")
+
+
+def test_results_are_not_measured_on_cut_pictures(tmp_path):
+    record = ImageRecord("photos/0.jpg", 160, 120, [random_hand(np.random.default_rng(0))])
+    file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
+    pixels = cv2.imdecode(np.frombuffer(hand(0).image_bytes, np.uint8), cv2.IMREAD_COLOR)
+    png = cv2.imencode(".png", pixels[:90, :90])[1].tobytes()
+    with pytest.raises(UserError, match="0.jpg is cut out of its picture"):
+        file.predict(hand(0, image_bytes=png))
 
 
 @pytest.mark.parametrize(
