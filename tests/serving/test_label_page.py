@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools import build_lmdb
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.hands.live import LiveHands
 from mcc_caffe.data.samples import SampleSet
@@ -190,10 +191,7 @@ def test_from_the_first_picture_to_a_training(new_page, served, folder, tmp_path
         assert set(samples) == done
     sets = []
     for kind in (ONEHAND10K, COCO):
-        built = run(
-            "data_tools.build_lmdb", folder / LABELS_FOLDER / kind, tmp_path / kind, "--quiet"
-        )
-        assert built.returncode == 0, built.stderr
+        build_lmdb.main([str(folder / LABELS_FOLDER / kind), str(tmp_path / kind), "--quiet"])
         samples = {}
         for name in (TRAIN, VALIDATION):
             stored = SampleSet(tmp_path / kind / name)
@@ -218,33 +216,42 @@ def test_from_the_first_picture_to_a_training(new_page, served, folder, tmp_path
     assert log(tmp_path / "run")[-1]["iteration"] == 2
 
 
-def test_two_tabs_do_not_overwrite_each_other(new_page, served, folder):
+@pytest.fixture(scope="module")
+def shared_url(served, pictures, tmp_path_factory):
+    """The address of a page of two pictures, for tests that do not mind what others did there."""
+    folder = tmp_path_factory.mktemp("shared")
+    for index, content in enumerate(pictures[:2]):
+        (folder / f"{index}.jpg").write_bytes(content)
     with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
-        first = LabelPage(new_page(url))
-        second = LabelPage(new_page(f"{url}#{first.key()}"))
-        assert first.key() == second.key()
-        first.page.locator("#picture").focus()
-        second.page.locator("#picture").focus()
-        first.press("ArrowRight")
-        theirs = first.labels()
-        second.press("Shift+ArrowDown")
-        second.page.wait_for_selector("#conflict[open]")
-        assert "changed in another tab" in second.page.text_content("#conflict-message")
-        assert second.page.text_content("#saved").startswith("Not saved")
-        assert first.labels() == theirs
-        second.page.click("#load-theirs")
-        second.wait_for_message("Loaded again")
-        assert second.labels() == theirs
+        yield url
 
-        second.page.locator("#picture").focus()
-        second.press("ArrowDown")
-        mine = second.labels()
-        first.press("ArrowLeft")
-        first.page.wait_for_selector("#conflict[open]")
-        first.page.click("#keep-mine")
-        first.wait_for_message("Your labels were kept")
-        assert first.labels() not in (mine, theirs)
-        assert first.labels().points[0].y == theirs.points[0].y
+
+def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
+    first = LabelPage(new_page(shared_url))
+    second = LabelPage(new_page(f"{shared_url}#{first.key()}"))
+    assert first.key() == second.key()
+    first.page.locator("#picture").focus()
+    second.page.locator("#picture").focus()
+    first.press("ArrowRight")
+    theirs = first.labels()
+    second.press("Shift+ArrowDown")
+    second.page.wait_for_selector("#conflict[open]")
+    assert "changed in another tab" in second.page.text_content("#conflict-message")
+    assert second.page.text_content("#saved").startswith("Not saved")
+    assert first.labels() == theirs
+    second.page.click("#load-theirs")
+    second.wait_for_message("Loaded again")
+    assert second.labels() == theirs
+
+    second.page.locator("#picture").focus()
+    second.press("ArrowDown")
+    mine = second.labels()
+    first.press("ArrowLeft")
+    first.page.wait_for_selector("#conflict[open]")
+    first.page.click("#keep-mine")
+    first.wait_for_message("Your labels were kept")
+    assert first.labels() not in (mine, theirs)
+    assert first.labels().points[0].y == theirs.points[0].y
 
 
 def start_server(folder, port: int) -> subprocess.Popen:
@@ -282,25 +289,24 @@ def test_nothing_is_lost_when_the_server_is_killed(new_page, folder):
         process.wait()
 
 
-def test_the_page_fits_a_phone_and_a_finger(new_page, served, folder):
-    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
-        label = LabelPage(
-            new_page(url, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
-        )
-        page = label.page
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        point = label.labels().points[9]
-        x, y = label.place(point.x, point.y)
-        touch = page.context.new_cdp_session(page)
-        for kind, dx in (("touchStart", 0), ("touchMove", 10), ("touchMove", 20), ("touchEnd", 0)):
-            points = [] if kind == "touchEnd" else [{"x": x + dx, "y": y}]
-            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        page.wait_for_function("() => !document.getElementById('undo').disabled")
-        moved = label.labels().points
-        assert [k for k in range(21) if moved[k] != label.picture()["first_labels"]["points"][k]]
-        unnamed = page.evaluate(
-            """[...document.querySelectorAll('button, input, canvas')].filter((element) =>
-                !(element.ariaLabel || element.textContent.trim() || element.labels?.length))
-                .map((element) => element.outerHTML)"""
-        )
-        assert unnamed == []
+def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
+    label = LabelPage(
+        new_page(shared_url, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
+    )
+    page = label.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    point = label.labels().points[9]
+    x, y = label.place(point.x, point.y)
+    touch = page.context.new_cdp_session(page)
+    for kind, dx in (("touchStart", 0), ("touchMove", 10), ("touchMove", 20), ("touchEnd", 0)):
+        points = [] if kind == "touchEnd" else [{"x": x + dx, "y": y}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    page.wait_for_function("() => !document.getElementById('undo').disabled")
+    moved = label.labels().points
+    assert [k for k in range(21) if moved[k] != label.picture()["first_labels"]["points"][k]]
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('button, input, canvas')].filter((element) =>
+            !(element.ariaLabel || element.textContent.trim() || element.labels?.length))
+            .map((element) => element.outerHTML)"""
+    )
+    assert unnamed == []

@@ -76,6 +76,7 @@ export function listenToKeys(canvas, editor, actions) {
 /** Tell whether an element that has the focus needs a key itself. */
 function needsKey(target, key) {
   if (target.closest("dialog")) return true;
-  if (target.matches("button, summary, input[type=checkbox]")) return key === " " || key === "Enter";
+  const isPressed = target.matches("button, summary, input[type=checkbox]");
+  if (isPressed) return key === " " || key === "Enter";
   return target.matches("input[type=range]") && (key in ARROWS || SLIDER_KEYS.includes(key));
 }

@@ -10,8 +10,9 @@ import { describePoint, makePointsPanel } from "./points_panel.js";
 import { Saver } from "./saver.js";
 import { loadImage, loadOverview, loadPicture } from "./server.js";
 
-const REFRESH_BUSY = 1000; // milliseconds between looks at the list while the net is at work
+const REFRESH_BUSY = 500; // milliseconds between looks at the list while the net is at work
 const REFRESH_IDLE = 10000;
+const LONGEST_START = 5000; // after which the least sure picture so far is opened
 const RETRY = 1000; // after which a picture is asked for again that is not ready
 const NOT_READY = 503;
 const SAVED_WORDS = { saved: "Saved", saving: "Saving…", failed: "Not saved" };
@@ -103,8 +104,10 @@ async function refresh() {
     if (!wantedKey && pictures.length) {
       const asked = pictures.find((picture) => `#${picture.key}` === location.hash);
       const first = asked ?? pictures.find((picture) => picture.status === "open") ?? pictures[0];
-      if (first.score !== null || asked) open(first.key);
-      else say("The net looks at the first picture.");
+      const isSorted = pictures.every((picture) => picture.score !== null);
+      const isLate = performance.now() > LONGEST_START && first.score !== null;
+      if (asked || isSorted || isLate) open(first.key);
+      else say("The net looks at the pictures, to find the ones of which it is least sure.");
     }
     const key = editor.picture?.key;
     const state = pictures.find((picture) => picture.key === key);

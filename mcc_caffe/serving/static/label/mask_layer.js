@@ -4,7 +4,7 @@ import { MASK_COLOUR } from "../shared/hand.js";
 import { decodeRuns, encodeRuns } from "./runs.js";
 
 const OPACITY = 130; // of 255
-const SHOWN_PIXELS = 4e6; // the canvas has no more; of larger masks it shows every second pixel, ...
+const SHOWN_PIXELS = 4e6; // of the canvas at most; of larger masks it leaves pixels out
 
 export class MaskLayer {
   #width;

@@ -44,7 +44,7 @@ function drawPoints(context, { labels, view, selected }) {
   labels.points.forEach(({ missing }, index) => {
     drawCircle(context, places[index], POINT_RADIUS, "#000", 3);
     context.setLineDash(missing ? [3, 3] : []);
-    drawCircle(context, places[index], POINT_RADIUS, missing ? css(index) : "#fff", 1.5);
+    drawCircle(context, places[index], POINT_RADIUS, "#fff", missing ? 2.5 : 1.5);
     context.setLineDash([]);
     if (missing) return;
     context.fillStyle = css(index);
