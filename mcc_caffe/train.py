@@ -240,8 +240,16 @@ def _suffix(options: argparse.Namespace) -> str:
 
 
 def _run_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of the run."""
-    return options.out or Path("runs", options.variant + _suffix(options))
+    """Return the folder of the run; UserError where Caffe's files cannot hold its name."""
+    folder = options.out or Path("runs", options.variant + _suffix(options))
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the name of the run's folder {folder} is not UTF-8, as Caffe's files need it: "
+            "give another --out"
+        ) from None
+    return folder
 
 
 def _resume_state(resume: str | None, folder: Path) -> Path | None:

@@ -14,6 +14,7 @@ and `info.json`, which says how the set was made. `mcc_caffe.data.writers` write
 
 import io
 import json
+import os
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,7 +230,9 @@ class SampleSet:
         if database is None:
             check_lmdb(path / "data.mdb")
             try:
-                database = lmdb.open(resolved, readonly=True, lock=False, readahead=False)
+                database = lmdb.open(
+                    os.fsencode(resolved), readonly=True, lock=False, readahead=False
+                )
             except lmdb.Error as error:
                 raise UserError(
                     f"{path} is not a readable LMDB ({error}): build the set again"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -115,7 +116,8 @@ class RecordWriter(FolderWriter):
     def __enter__(self: _Record) -> _Record:
         super().__enter__()
         self._databases = [
-            lmdb.open(str(self.partial / name), map_size=_FIRST_MAP_SIZE) for name in self._names
+            lmdb.open(os.fsencode(self.partial / name), map_size=_FIRST_MAP_SIZE)
+            for name in self._names
         ]
         return self
 
