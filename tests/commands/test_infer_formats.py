@@ -132,10 +132,10 @@ def test_a_folder_of_the_users_is_never_replaced(clip, tmp_path, capsys):
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_evaluation_finds_the_same_in_every_format(tmp_path, drawn_samples, capsys):
+def test_evaluation_measures_results_as_it_measures_the_net(tmp_path, drawn_samples, capsys):
     root = write_layout(tmp_path / "set", {"Test": drawn_samples[:2]})
     paths = []
-    for name in ("ours", *RESULTS):
+    for name in ("ours", "coco", "mmpose"):
         out = tmp_path / name
         look(root / "Test/source", "--format", name, "--threshold", -1, "--out", out)
         paths.append(out / "coco_results.json" if name == "coco" else out)
@@ -143,7 +143,7 @@ def test_evaluation_finds_the_same_in_every_format(tmp_path, drawn_samples, caps
     weights = str(default_weights("mini"))
     evaluate.main([*options, "--weights", weights, "--predictions", *map(str, paths)])
     models = json.loads((tmp_path / "eval/results.json").read_text())["models"]
-    assert len(models) == 6
+    assert len(models) == 4
     (numbers,) = models[0]["sets"].values()
     for model in models[1:]:
         (others,) = model["sets"].values()
