@@ -230,13 +230,13 @@ def test_a_missing_mediapipe_is_one_line(tmp_path, monkeypatch):
 
 def test_from_photographs_to_a_training(tmp_path):
     """Renderings stand for the photographs, and the weights that ship are the teacher."""
-    done = run("data_tools.synth", "--out", tmp_path / "hands", "--easy", "--train", 5, "--test", 1)
+    done = run("data_tools.synth", "--out", tmp_path / "hands", "--easy", "--train", 3, "--test", 1)
     assert done.returncode == 0, done.stderr
     photos, taught, lmdb = tmp_path / "photos", tmp_path / "taught", tmp_path / "lmdb"
     shutil.copytree(tmp_path / "hands/Train/source", photos)
     done = run("data_tools.teach", photos, taught)
     assert done.returncode == 0, done.stderr
-    assert "5 photographs, " in done.stdout and "5/5" in done.stderr
+    assert "3 photographs, " in done.stdout and "3/3" in done.stderr
     labels = content_of(taught)
     assert labels["info"]["teacher"].startswith("mini, mini.npz (sha256 ")
     count = len(labels["annotations"])
