@@ -151,6 +151,12 @@ def _is_cut_png(content: bytes) -> bool:
     return offset > len(content)
 
 
+def silence_opencv() -> None:
+    """Keep OpenCV from writing on stderr about damaged files: our own errors say it."""
+    set_level = getattr(cv2, "setLogLevel", None)  # releases differ in where it is
+    (set_level or cv2.utils.logging.setLogLevel)(0)
+
+
 def max_megapixels() -> float:
     """Return how many million pixels a picture may have.
 

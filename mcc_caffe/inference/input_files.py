@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import PIL.Image
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.images import ImageError, decode_image, max_megapixels
+from mcc_caffe.core.images import ImageError, decode_image, max_megapixels, silence_opencv
 from mcc_caffe.inference.reports import is_own_result
 
 IMAGE_SUFFIXES = (
@@ -295,7 +294,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UnreadableError: the file cannot be read.
     """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it
+    silence_opencv()
     bound = max_megapixels()
     try:
         size = path.stat().st_size
