@@ -8,7 +8,6 @@ Everything lies in --out, which is emptied first.
 """
 
 import argparse
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from mcc_caffe import infer, plot, train
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.files import empty_own_folder
 
 TEST_IMAGES = 12
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     out, start = options.out, time.monotonic()
     require_caffe("the demo's training")
-    shutil.rmtree(out, ignore_errors=True)
+    empty_own_folder(out)
 
     def announce(title: str) -> None:
         print(f"\n== {title} ({time.monotonic() - start:.0f} s)", flush=True)

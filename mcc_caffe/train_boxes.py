@@ -8,9 +8,9 @@ one without a hand; a quarter or so of such pictures keeps the head from seeing 
 
 The trunk of the given weights stays as it is, so that the pose of a single hand does not change.
 Its features of newly drawn parts of the pictures are computed once a round, and the head learns
-them three times. OUT has all layers of the given weights and those of the head; with it, `infer --hands
-all` and `HandPredictor.predict_all` propose hands by the head. If the given weights have a head
-already, it learns on.
+them three times. OUT has all layers of the given weights and those of the head; with it, `infer
+--hands all` and `HandPredictor.predict_all` propose hands by the head. If the given weights have a
+head already, it learns on.
 """
 
 import argparse

@@ -147,7 +147,7 @@ def match_keypoints(
         boxes: (N, 4) of left, top, right, bottom around each hand of the scene.
         labels: (N, 21, 3) of x, y and v; a hand may have no labelled keypoint.
     """
-    has_labels = (labels[:, :, 2] > 0).any(axis=1).tolist()
+    has_labels = [bool((label[:, 2] > 0).any()) for label in labels]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     is_right = np.zeros((len(OKS_THRESHOLDS), len(keypoints)), bool)
     counts = np.ones_like(is_right)

@@ -24,7 +24,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, replacement
-from mcc_caffe.core.images import max_megapixels
+from mcc_caffe.core.images import max_megapixels, silence_opencv
 from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
 
@@ -294,7 +294,7 @@ def open_camera(number: int) -> cv2.VideoCapture:
         UserError: no window can be opened, or the camera gives no picture.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the UserError says it
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    silence_opencv()
     # Without a display OpenCV's window system aborts the process, so another process tries.
     if subprocess.run(
         [sys.executable, "-c", "import cv2; cv2.namedWindow('try')"], capture_output=True

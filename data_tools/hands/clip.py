@@ -1,0 +1,156 @@
+"""Renders clips of hands that move before a background, and says where their joints are.
+
+    paths = [HandPath((0.2, 0.5), (0.8, 0.5))]
+    for frame in render_clip(np.random.default_rng(0), paths, frame_count=48):
+        frame.image, frame.joints
+
+The hands of a clip are one person's, and their arms come from below.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from data_tools.hands.backgrounds import random_background
+from data_tools.hands.hand_mesh import Rest, posed_keypoints
+from data_tools.hands.hand_pose import BASE_POSES, Pose, bone_transforms, rotation
+from data_tools.hands.hand_scene import DEPTH, SHADOW_RADIUS, HandScene, Shot, process_scene
+from data_tools.hands.looks import random_look
+from data_tools.hands.render import Camera, Look
+
+_DISTANCE = 5.0  # hand lengths from the camera
+_PALM_TO_CAMERA = np.diag([1.0, -1.0, -1.0])
+
+
+class HandPath(NamedTuple):
+    """How a hand moves through a clip: straight, at one speed.
+
+    Attributes:
+        start: x, y of the hand's middle in the first frame, as shares of the frame.
+        end: the same in the last frame.
+        length: of the hand, from wrist to middle fingertip, as a share of the frame's height.
+        poses: two of BASE_POSES; the hand goes from the first to the second and back.
+        roll: degrees of the fingers from up, clockwise.
+        is_left: whether it is a left hand.
+    """
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    length: float = 0.35
+    poses: tuple[str, str] = ("open", "relaxed")
+    roll: float = 0.0
+    is_left: bool = False
+
+
+class ClipFrame(NamedTuple):
+    """A frame of a clip.
+
+    Attributes:
+        image: HxWx3 uint8 BGR.
+        joints: (N, 21, 2) x, y in pixels of the N hands, in the order of their paths.
+    """
+
+    image: np.ndarray
+    joints: np.ndarray
+
+
+def render_clip(
+    rng: np.random.Generator,
+    paths: Sequence[HandPath],
+    *,
+    frame_count: int,
+    size: tuple[int, int] = (640, 480),
+    split: str = "Test",
+    noise: float = 3.0,
+) -> Iterator[ClipFrame]:
+    """Render a clip. Of hands that overlap, the later one in `paths` is in front.
+
+    Args:
+        rng: draws the person, the light, the background and the noise.
+        paths: of the hands; none for a clip without a hand.
+        frame_count: at least 1.
+        size: width and height in pixels.
+        split: "Train" or "Test", which share no photograph, skin, build or cloth.
+        noise: standard deviation of the camera's noise, in grey levels.
+    """
+    scene, (width, height) = process_scene(), size
+    rest, look = scene.mesh.random_shape(rng, split), random_look(rng, split)
+    background = random_background(rng, height, width, split)
+    for number in range(frame_count):
+        share = number / max(frame_count - 1, 1)
+        image, joints = background.astype(np.float32), np.empty((len(paths), 21, 2))
+        for index, path in enumerate(paths):
+            picture, joints[index] = _draw_hand(scene, rest, look, path, share=share, size=size)
+            cover = picture[..., 3:].astype(np.float32) / 255
+            image = image * (1 - cover) + picture[..., 2::-1]
+        image += rng.normal(0, noise, image.shape)
+        yield ClipFrame(image.clip(0, 255).round().astype(np.uint8), joints)
+
+
+class _Drawn(NamedTuple):
+    """A hand before nothing: HxWx4 uint8 as `render.Drawing` has it, and its joints (21, 2)."""
+
+    picture: np.ndarray
+    joints: np.ndarray
+
+
+def _draw_hand(
+    scene: HandScene,
+    rest: Rest,
+    look: Look,
+    path: HandPath,
+    *,
+    share: float,
+    size: tuple[int, int],
+) -> _Drawn:
+    """Draw a hand where it is after a share of its path."""
+    width, height = size
+    first, second = (BASE_POSES[name] for name in path.poses)
+    transforms = bone_transforms(_blend(first, second, (1 - np.cos(2 * np.pi * share)) / 2), rest)
+    # The middle is that of the first pose: fingers that bend do not move the arm.
+    middle = posed_keypoints(bone_transforms(first, rest), rest).mean(axis=0)
+    turn = rotation((0, 0, 1), -path.roll if path.is_left else path.roll) @ _PALM_TO_CAMERA
+    points, keypoints = (
+        (part - middle) @ turn.T + (0, 0, _DISTANCE)
+        for part in (scene.mesh.skin(rest, transforms), posed_keypoints(transforms, rest))
+    )
+    x, y = np.array(path.start) + share * np.subtract(path.end, path.start)
+    camera = Camera(
+        width,
+        height,
+        focal=path.length * height * _DISTANCE,
+        cx=(1 - x if path.is_left else x) * (width - 1),
+        cy=y * (height - 1),
+        near=0.05 * _DISTANCE,
+        far=_DISTANCE + DEPTH,
+    )
+    shot = Shot(points, keypoints, camera, path.poses[0], {})
+    picture = scene.renderer.draw(
+        scene.make_vertices(shot, look),
+        camera,
+        look,
+        centre=keypoints.mean(axis=0),
+        radius=SHADOW_RADIUS,
+    ).picture
+    joints = camera.project(keypoints)
+    if path.is_left:  # the mesh is a right hand
+        picture, joints[:, 0] = picture[:, ::-1], width - 1 - joints[:, 0]
+    return _Drawn(picture, joints)
+
+
+def _blend(first: Pose, second: Pose, share: float) -> Pose:
+    """Return the pose between two poses: the first at share 0, the second at 1."""
+
+    def between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return one + (other - one) * share
+
+    return Pose(
+        between(first.mcp, second.mcp),
+        between(first.pip, second.pip),
+        between(first.dip, second.dip),
+        between(first.spread, second.spread),
+        between(first.thumb, second.thumb),
+        between(first.wrist, second.wrist),
+        first.elbow + (second.elbow - first.elbow) * share,
+    )
