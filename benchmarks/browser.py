@@ -88,7 +88,7 @@ def served(*command: str) -> Iterator[str]:
     ) as process:
         try:
             assert process.stdout is not None
-            address = re.search(r"http://[^ )]+", process.stdout.readline())
+            address = re.search(r"http://[^\s)]+", process.stdout.readline())
             if address is None:
                 raise UserError(f"`python -m {' '.join(command)}` ended without serving: run it")
             yield address[0]
