@@ -63,7 +63,7 @@ def test_the_surest_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path
     assert (
         list(found.images) == [sample.key for sample in wide] and len(wide) == 4
     )  # the upright ones have no hand
-    keypoints, mask = found.images[wide[0].key]
+    keypoints, mask, *_ = found.images[wide[0].key]
     k = np.arange(21)
     expected = np.column_stack([k / 20 * 160 - 0.5, k / 40 * 120 - 0.5, np.full(21, 0.9)])
     assert np.allclose(keypoints, expected) and mask is None

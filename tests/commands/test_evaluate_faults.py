@@ -19,7 +19,7 @@ from tests.support.hands import write_set
     "content, message",
     [
         ("{cut", "is no JSON file"),
-        ("[]", "has no images"),
+        ("[]", "has none of the 10 images"),
         ('{"name": "x", "images": {}}', "has no images"),
         ('{"name": "", "images": {"a": {}}}', "the name is ''"),
         ('{"images": {"a": {}}}', "the name is None"),
@@ -63,7 +63,7 @@ from tests.support.hands import write_set
         ),
         (
             '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "x.json"}}}',
-            "cannot be decoded; the image is 100 x 140",
+            " bytes) cannot be decoded",
         ),
     ],
 )
