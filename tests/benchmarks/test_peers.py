@@ -74,7 +74,7 @@ def test_pictures_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
     report = "[Of(x=int(image[0, :, 0].sum()), y=int(image[0, :, 2].sum())) for k in range(21)]"
     stand_in(STAND_IN.replace("[Of(x=k / width, y=k / 40) for k in range(21)]", report))
     mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path / "found.json")])
-    for key, (keypoints, _) in PredictionsFile(tmp_path / "found.json").images.items():
+    for key, (keypoints, *_) in PredictionsFile(tmp_path / "found.json").images.items():
         image = (
             next(
                 entry
