@@ -60,9 +60,25 @@ def _height_and_width(numbers: Sequence[int], default: int) -> list[int]:
     return list(numbers) * (2 // len(numbers)) if numbers else [default] * 2
 
 
+def _convolution_parameters(layer: Any) -> Any:
+    """Return a convolution's parameter message; UserError if it sets what is not known."""
+    known = {
+        "num_output",
+        "bias_term",
+        "pad",
+        "kernel_size",
+        "stride",
+        "dilation",
+        "group",
+        "weight_filler",
+        "bias_filler",
+    }
+    return _parameters(layer, "convolution_param", known)
+
+
 def _check_convolution(layer: Any, inputs: int) -> None:
-    """Raise UserError where a convolution's numbers are impossible."""
-    parameters = layer.convolution_param
+    """Raise UserError where a convolution's numbers are impossible, or not known."""
+    parameters = _convolution_parameters(layer)
     sides = parameters.kernel_size
     if (
         parameters.num_output < 1
@@ -85,18 +101,7 @@ def _check_convolution(layer: Any, inputs: int) -> None:
 
 
 def _convert_convolution(layer: Any) -> Operator:
-    known = {
-        "num_output",
-        "bias_term",
-        "pad",
-        "kernel_size",
-        "stride",
-        "dilation",
-        "group",
-        "weight_filler",
-        "bias_filler",
-    }
-    parameters = _parameters(layer, "convolution_param", known)
+    parameters = _convolution_parameters(layer)
     attributes = {
         "kernel_shape": _height_and_width(parameters.kernel_size, 0),
         "pads": _height_and_width(parameters.pad, 0) * 2,

@@ -132,7 +132,7 @@ class LoaderConfig:
                 isinstance(value, bool) and admitted is not bool
             ):
                 raise LoaderError(
-                    f"param_str: {key} is {str(value)[:100]!r}, a {types[key].__name__} is needed"
+                    f"param_str: {key} is {repr(value)[:100]}, a {types[key].__name__} is needed"
                 )
         for field in fields.values():
             if field.default is dataclasses.MISSING and field.name not in values:

@@ -63,7 +63,8 @@ from tests.support.hands import write_set
         ),
         (
             '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "x.json"}}}',
-            " bytes) cannot be decoded",
+            "cannot be decoded: not a readable image (68 bytes): damaged, or of an unknown format; "
+            "the image is 100 x 140",
         ),
     ],
 )

@@ -169,7 +169,7 @@ def test_each_layer_type_with_its_options(layers, tmp_path):
         (
             'layer { name: "c" type: "Convolution" bottom: "data" top: "c" '
             "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 1 } }",
-            "layer c: a convolution of 1 blobs",
+            "layer c sets kernel_h, kernel_w in its convolution_param",
         ),
         (
             'layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TRAIN } }',

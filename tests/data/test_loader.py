@@ -207,7 +207,7 @@ def test_workers_end_with_the_loader(drawn_set):
         ({"batch_size": None}, "lacks the key 'batch_size'"),
         ({"batch_size": 0}, "batch_size is 0, it must be above 0"),
         ({"batch_size": "13"}, "batch_size is '13', a int is needed"),
-        ({"augment": 1}, "augment is '1', a bool is needed"),
+        ({"augment": 1}, "augment is 1, a bool is needed"),
         ({"input_size": 100}, "input_size is 100, it must be a multiple of 8"),
         ({"workers": -1}, "workers is -1, it must be 0 or more"),
         ({"largest_window": 2.5}, "are 0.0 and 2.5, they must be 0, or from 1 on"),
