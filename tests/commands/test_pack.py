@@ -15,6 +15,7 @@ from mcc_caffe.caffe_io.weights import describe, file_shapes, load_weights, read
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
+from tests.fuzz.mutations import mutate_bytes
 from tests.support.commands import ROOT, run
 
 
@@ -314,15 +315,9 @@ def test_a_thousand_mutations_of_packed_weights_are_read_or_refused_in_a_line():
     layers = {"a": [random.normal(size=(2, 3))], "b": [random.normal(size=4)]}
     content, refused = packed_weights.to_bytes(layers, {"variant": "mini", "input_size": 160}), 0
     for _ in range(1000):
-        mutated = bytearray(content)
-        for _ in range(random.integers(1, 4)):
-            start, length = int(random.integers(len(content))), int(random.integers(1, 20))
-            part = mutated[start : start + length]
-            mutated[start : start + length] = [random.bytes(length), b"", part * 2][
-                random.integers(3)
-            ]
+        mutated = mutate_bytes(content, random)
         try:
-            packed_weights.from_bytes(bytes(mutated), "it")
+            packed_weights.from_bytes(mutated, "it")
         except UserError as error:
             refused += 1
             assert "\n" not in str(error)

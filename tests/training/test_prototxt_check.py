@@ -9,6 +9,7 @@ from mcc_caffe import train
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
+from tests.fuzz.mutations import mutate_bytes
 from tests.support.commands import ROOT, run
 
 SOLVER = ROOT / "solver/mini/solver.prototxt"
@@ -152,13 +153,7 @@ def test_a_thousand_mutations_of_a_solver_are_taken_or_refused_in_a_line(tmp_pat
     random = np.random.default_rng(0)
     path, content, refused = tmp_path / "solver.prototxt", SOLVER.read_bytes(), 0
     for _ in range(1000):
-        mutated = bytearray(content)
-        for _ in range(random.integers(1, 4)):
-            start, length = int(random.integers(len(content))), int(random.integers(1, 20))
-            part = mutated[start : start + length]
-            mutated[start : start + length] = [random.bytes(length), b"", part * 2][
-                random.integers(3)
-            ]
+        mutated = mutate_bytes(content, random)
         path.write_bytes(mutated)
         try:
             check_solver(path, read_text("SolverParameter", path))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from mcc_caffe.training.run_log import LOG, IterationStats, RunLog, read_log
+from tests.fuzz.mutations import mutate_bytes
 
 
 def line(iteration):
@@ -24,13 +25,7 @@ def test_mutations_of_a_log_are_taken(tmp_path):
     random = np.random.default_rng(0)
     content = "\n".join(map(line, range(5))).encode()
     for _ in range(300):
-        mutated = bytearray(content)
-        for _ in range(random.integers(1, 4)):
-            start, length = int(random.integers(len(content))), int(random.integers(1, 20))
-            part = mutated[start : start + length]
-            mutated[start : start + length] = [random.bytes(length), b"", part * 2][
-                random.integers(3)
-            ]
+        mutated = mutate_bytes(content, random)
         (tmp_path / LOG).write_bytes(mutated)
         log = RunLog(tmp_path, iteration=5, images=1, loss_weights={"loss2": 1.0})
         log.add(IterationStats({"loss2": 1.0}, 2.0, 0.1, 0.0))
