@@ -22,11 +22,16 @@ import numpy as np
 from benchmarks.output import markdown_table
 from data_tools import sets
 from mcc_caffe.caffe_io.snapshots import default_weights
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import (
+    add_network_options,
+    command_parser,
+    positive,
+    progress_bar,
+    run_command,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleError
 from mcc_caffe.evaluation.metrics import box_sizes
-from mcc_caffe.paper import VARIANTS
 from mcc_caffe.predictor import LOOKS, HandPredictor
 
 JPEG_QUALITY = 60
@@ -97,10 +102,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="numbers of looks, as mcc_caffe.infer takes them (default: 1 2 4)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="only N samples of each set")
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="weights (default: as mcc_caffe.infer)"
-    )
-    parser.add_argument("--variant", choices=VARIANTS, default="mini", help="(default: mini)")
+    add_network_options(parser)
     return parser.parse_args(argv)
 
 

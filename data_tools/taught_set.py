@@ -80,7 +80,12 @@ class TaughtSet:
         return len(self._content["annotations"])
 
     def add(
-        self, digest: str, photograph: Path, image: np.ndarray, hands: list[AgreedHand], found: int
+        self,
+        digest: str,
+        photograph: Path,
+        image: np.ndarray,
+        hands: list[AgreedHand],
+        hand_count: int,
     ) -> None:
         """Add the hands of a photograph; every 20 seconds the labels reach the disk.
 
@@ -89,7 +94,7 @@ class TaughtSet:
             photograph: The file.
             image: HxWx3 uint8 BGR, the upright photograph.
             hands: The hands to label.
-            found: Number of hands that the teacher found in it.
+            hand_count: Number of hands that the teacher found in it, labelled or not.
         """
         name = re.sub(r"[^\w-]+", "_", photograph.stem, flags=re.ASCII)[:_NAME_LENGTH]
         start = f"{len(self.photographs) + 1:06d}_{name}"
@@ -98,7 +103,7 @@ class TaughtSet:
             self._add_hand(f"{IMAGES}/{start}_{number}.jpg", digest, image, hand)
         self.photographs[digest] = {
             "file": str(photograph),
-            "found": found,
+            "found": hand_count,
             "kept": len(hands),
         }
         if time.monotonic() - self._last_written > _WRITE_SECONDS:

@@ -24,11 +24,10 @@ from typing import NamedTuple
 from data_tools.taught_set import LABELS, TaughtSet
 from data_tools.teachers import MediaPipeTeacher, NetTeacher, Teacher, find_agreed_hands
 from mcc_caffe.caffe_io.snapshots import default_weights
-from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, locked
 from mcc_caffe.inference.input_files import PassedOver, UnreadableError, find_files, read_image
-from mcc_caffe.paper import VARIANTS
 
 # The largest difference of two answers for any keypoint, as a share of the keypoints' box.
 AGREEMENT = 0.1
@@ -42,15 +41,15 @@ class Outcome(NamedTuple):
     Attributes:
         photographs: Number of photographs that were labelled in this run.
         without_hand: Number of those in which the teacher found no hand.
-        found: Number of hands that the teacher found in them.
-        kept: Number of those whose two answers agree.
+        hands: Number of hands that the teacher found in them.
+        labelled: Number of those whose two answers agree.
         unreadable: Number of files that could not be read.
     """
 
     photographs: int = 0
     without_hand: int = 0
-    found: int = 0
-    kept: int = 0
+    hands: int = 0
+    labelled: int = 0
     unreadable: int = 0
 
 
@@ -73,15 +72,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="what labels: a network of ours, or MediaPipe Hands where that is installed "
         "(default: net)",
     )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="caffemodel or packed weights of the network (default: as mcc_caffe.infer)",
-    )
-    parser.add_argument(
-        "--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)"
-    )
+    add_network_options(parser)
     parser.add_argument(
         "--agreement",
         type=_share,
@@ -173,8 +164,8 @@ def label_photographs(
         outcome = Outcome(
             outcome.photographs + 1,
             outcome.without_hand + (not hands),
-            outcome.found + len(hands),
-            outcome.kept + len(agreed),
+            outcome.hands + len(hands),
+            outcome.labelled + len(agreed),
             outcome.unreadable,
         )
     return outcome
@@ -182,12 +173,12 @@ def label_photographs(
 
 def describe_outcome(outcome: Outcome, agreement: float) -> str:
     """Return what became of the photographs in one line."""
-    share = f" ({outcome.kept / outcome.found:.0%})" if outcome.found else ""
+    share = f" ({outcome.labelled / outcome.hands:.0%})" if outcome.hands else ""
     return (
         f"{outcome.photographs} photographs, {outcome.without_hand} of them without a hand; "
-        f"{outcome.kept} of {outcome.found} hands labelled{share}, "
-        f"{outcome.found - outcome.kept} left out: the answers to the photograph and to its mirror "
-        f"image differ by more than {agreement:.3g} of the hand's box"
+        f"{outcome.labelled} of {outcome.hands} hands labelled{share}, "
+        f"{outcome.hands - outcome.labelled} left out: the answers to the photograph and to its "
+        f"mirror image differ by more than {agreement:.3g} of the hand's box"
     )
 
 

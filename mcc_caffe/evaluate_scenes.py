@@ -26,7 +26,7 @@ import numpy as np
 
 from data_tools import sets
 from mcc_caffe.caffe_io.snapshots import default_weights
-from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
@@ -38,7 +38,6 @@ from mcc_caffe.evaluation.scene_scores import (
 from mcc_caffe.inference.input_files import find_files, read_image
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
-from mcc_caffe.paper import VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
 # (name, levels, looks) of each way to find the one hand of a picture.
@@ -81,8 +80,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="with SCENES: files or folders of other systems' hands",
     )
-    add("--weights", type=Path, metavar="FILE", help="weights (default: as mcc_caffe.infer)")
-    add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
+    add_network_options(parser)
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add(
         "--score",

@@ -26,13 +26,13 @@ import numpy as np
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.onnx_model import OPSET, make_onnx_model
 from mcc_caffe.caffe_io.snapshots import default_weights
-from mcc_caffe.core.commands import command_parser, progress_bar, run_command
+from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, write_whole
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
-from mcc_caffe.paper import ABLATIONS, IMAGE_BLOB, VARIANTS
+from mcc_caffe.paper import ABLATIONS, IMAGE_BLOB
 
 TOLERANCE = 1e-4  # largest absolute difference from Caffe
 
@@ -59,13 +59,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("--onnx", type=pathlib.Path, required=True, metavar="FILE", help="file to write")
-    add(
-        "--weights",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="caffemodel or packed weights (default: as mcc_caffe.infer)",
-    )
-    add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
+    add_network_options(parser)
     add(
         "--without",
         choices=[name.removeprefix("without_") for name in ABLATIONS],

@@ -16,10 +16,14 @@ from typing import Any
 
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
-from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.commands import (
+    add_network_options,
+    command_parser,
+    positive,
+    run_command,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
-from mcc_caffe.paper import VARIANTS
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.serving.model import make_web_model
 from mcc_caffe.serving.site import export_site
@@ -31,7 +35,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     _add_address(parser, DEFAULT_HOST, DEFAULT_PORT)
-    _add_network(parser, None, "mini")
+    add_network_options(parser)
     parser.add_argument(
         "--export", type=pathlib.Path, metavar="SITE", help="folder to write the page to"
     )
@@ -56,7 +60,7 @@ def _add_label(pages: Any) -> None:
     )
     label.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="holds the pictures")
     _add_address(label, argparse.SUPPRESS, argparse.SUPPRESS)
-    _add_network(label, argparse.SUPPRESS, argparse.SUPPRESS)
+    _share_network_options(label)
 
 
 def _add_serve(pages: Any) -> None:
@@ -68,7 +72,7 @@ def _add_serve(pages: Any) -> None:
         "at / describes it. docs/web.md has the rest.",
     )
     _add_address(serve, argparse.SUPPRESS, argparse.SUPPRESS)
-    _add_network(serve, argparse.SUPPRESS, argparse.SUPPRESS)
+    _share_network_options(serve)
     add = serve.add_argument
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
@@ -89,23 +93,9 @@ def _add_serve(pages: Any) -> None:
     )
 
 
-def _add_network(
-    parser: argparse.ArgumentParser, weights_default: str | None, variant_default: str
-) -> None:
-    """Add the options that say which network runs; for the defaults see `_add_address`."""
-    parser.add_argument(
-        "--weights",
-        type=pathlib.Path,
-        default=weights_default,
-        metavar="FILE",
-        help="caffemodel or packed weights (default: as mcc_caffe.infer)",
-    )
-    parser.add_argument(
-        "--variant",
-        choices=VARIANTS,
-        default=variant_default,
-        help="size of the network (default: mini)",
-    )
+def _share_network_options(page: argparse.ArgumentParser) -> None:
+    """Add the network's options to the parser of a page; for the defaults see `_add_address`."""
+    add_network_options(page, weights_default=argparse.SUPPRESS, variant_default=argparse.SUPPRESS)
 
 
 def _add_address(

@@ -10,6 +10,7 @@ import errno
 import io
 import logging
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.start import catch_ctrl_c
-from mcc_caffe.paper import STRIDE
+from mcc_caffe.paper import STRIDE, VARIANTS
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -39,6 +40,34 @@ _OWN_LOGGERS = ("mcc_caffe", "data_tools", "benchmarks", "__main__")  # other li
 _BAR_LOCK = threading.RLock()  # of this process's progress bars
 
 _log = logging.getLogger(__name__)
+
+
+def add_network_options(
+    parser: argparse.ArgumentParser,
+    *,
+    weights_default: str | None = None,
+    variant_default: str = "mini",
+) -> None:
+    """Add the options that say which network runs, --weights and --variant.
+
+    Args:
+        parser: the command's parser.
+        weights_default: as argparse takes it; argparse.SUPPRESS where another parser has it.
+        variant_default: likewise.
+    """
+    parser.add_argument(
+        "--weights",
+        type=pathlib.Path,
+        default=weights_default,
+        metavar="FILE",
+        help="caffemodel or packed weights (default: as mcc_caffe.infer)",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default=variant_default,
+        help="size of the network (default: mini)",
+    )
 
 
 def positive(text: str) -> int:
