@@ -144,6 +144,7 @@ class HandPredictor:
     Attributes:
         engine: the engine that runs the net.
         prototxt: the deploy net's file.
+        boxes_prototxt: the file of the variant's deploy net of the trunk with the box head.
         variant: the name of the network's size.
         calibration: the scores from which a picture shows a hand; they come with the weights.
         input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
@@ -203,6 +204,7 @@ class HandPredictor:
             )
         self.variant = variant
         self.prototxt = Path(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"))
+        self.boxes_prototxt = shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
         self.engine = open_engine(self.prototxt, weights, gpu, engine)
         self._weights, self._gpu, self._engine_name = weights, gpu, self.engine.name
         description = describe(weights)
@@ -219,8 +221,7 @@ class HandPredictor:
         """
         if BOXES_BLOB not in file_shapes(self._weights):
             return None
-        net = shipped(f"prototxt/{self.variant}/deploy_boxes.prototxt")
-        return open_engine(net, self._weights, self._gpu, self._engine_name)
+        return open_engine(self.boxes_prototxt, self._weights, self._gpu, self._engine_name)
 
     def predict(self, image: np.ndarray) -> HandPose:
         """Find the hand in an image.

@@ -8,6 +8,7 @@ The hands of a clip are one person's, and their arms come from below.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
@@ -141,16 +142,8 @@ def _draw_hand(
 
 def _blend(first: Pose, second: Pose, share: float) -> Pose:
     """Return the pose between two poses: the first at share 0, the second at 1."""
-
-    def between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return one + (other - one) * share
-
-    return Pose(
-        between(first.mcp, second.mcp),
-        between(first.pip, second.pip),
-        between(first.dip, second.dip),
-        between(first.spread, second.spread),
-        between(first.thumb, second.thumb),
-        between(first.wrist, second.wrist),
-        first.elbow + (second.elbow - first.elbow) * share,
-    )
+    angles = {}
+    for field in fields(Pose):
+        start, end = getattr(first, field.name), getattr(second, field.name)
+        angles[field.name] = start + (end - start) * share
+    return Pose(**angles)

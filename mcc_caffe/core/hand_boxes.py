@@ -110,7 +110,7 @@ def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:
     return ScoredBoxes(boxes, scores, scores / np.maximum(middles, 1))
 
 
-def merge_boxes(found: ScoredBoxes) -> ScoredBoxes:
+def merge_boxes(cell_boxes: ScoredBoxes) -> ScoredBoxes:
     """Merge the boxes that cells of all scales give for the same hand.
 
     The likeliest box and all that overlap it become their mean, weighted by votes; then the
@@ -120,7 +120,7 @@ def merge_boxes(found: ScoredBoxes) -> ScoredBoxes:
         The merged boxes, those of the most votes first, without those that overlap one of more
         votes.
     """
-    boxes, scores, votes = found
+    boxes, scores, votes = cell_boxes
     is_left = np.ones(len(boxes), bool)
     merged = []
     for index in np.argsort(-scores, kind="stable"):
@@ -157,21 +157,21 @@ def surviving(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) 
     return chosen
 
 
-def box_iou(one: np.ndarray, other: np.ndarray) -> float:
+def box_iou(first: np.ndarray, second: np.ndarray) -> float:
     """Return the intersection over union of two boxes of left, top, right, bottom."""
-    intersection = _intersection(one, other)
-    union = _area(one) + _area(other) - intersection
+    intersection = _intersection(first, second)
+    union = _area(first) + _area(second) - intersection
     return intersection / union if union > 0 else 0.0
 
 
-def share_inside(one: np.ndarray, other: np.ndarray) -> float:
+def share_inside(first: np.ndarray, second: np.ndarray) -> float:
     """Return which share of the smaller box lies in the other."""
-    smaller = min(_area(one), _area(other))
-    return _intersection(one, other) / smaller if smaller > 0 else 0.0
+    smaller = min(_area(first), _area(second))
+    return _intersection(first, second) / smaller if smaller > 0 else 0.0
 
 
-def _intersection(one: np.ndarray, other: np.ndarray) -> float:
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+def _intersection(first: np.ndarray, second: np.ndarray) -> float:
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     return float(sides.clip(0).prod())
 
 

@@ -10,7 +10,6 @@ from mcc_caffe.caffe_io.onnx_model import parameter_shapes
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
 from mcc_caffe.evaluation.scene_scores import (
     SceneAnswer,
     complete_keypoints,
@@ -92,8 +91,7 @@ def count_passes(predictor: HandPredictor) -> list[CountingEngine]:
     predictor.engine = engine = CountingEngine(predictor.engine, net, size)
     if predictor.boxes_engine is None:
         return [engine]
-    boxes_net = shipped(f"prototxt/{predictor.variant}/deploy_boxes.prototxt")
-    boxes_engine = CountingEngine(predictor.boxes_engine, boxes_net, size, net)
+    boxes_engine = CountingEngine(predictor.boxes_engine, predictor.boxes_prototxt, size, net)
     predictor.boxes_engine = boxes_engine
     return [engine, boxes_engine]
 

@@ -77,13 +77,13 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
         a hand may fill that is too large for the head.
     """
     height, width = image.shape[:2]
-    found = []
+    cell_boxes = []
     for maps, to_image in _passes(image, network, BOX_SCALES):
         assert maps.boxes is not None  # the net has a box head
         boxes, scores, votes = decode_boxes(maps.boxes[0], _LEAST_PROBABILITY)
         corners = apply(to_image, boxes.reshape(-1, 2, 2)).clip(-0.5, (width - 0.5, height - 0.5))
-        found.append(ScoredBoxes(corners.reshape(-1, 4), scores, votes))
-    merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*found))))
+        cell_boxes.append(ScoredBoxes(corners.reshape(-1, 4), scores, votes))
+    merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*cell_boxes))))
     proposals = [
         Proposal(box, votes)
         for box, votes in zip(merged.boxes, merged.votes.tolist())

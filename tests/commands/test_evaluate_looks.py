@@ -49,12 +49,12 @@ def scenes(tmp_path):
 
 def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_path):
     """Our own hands, read from their JSON, stand for another system's: the same row again."""
-    found = run(
+    inferred = run(
         "mcc_caffe.infer",
         scenes.parent / "scene.png",
         *("--hands", "all", "--threshold", -1, "--out", tmp_path / "other"),
     )
-    assert found.returncode == 0, found.stderr
+    assert inferred.returncode == 0, inferred.stderr
     done = run(
         "mcc_caffe.evaluate_scenes",
         scenes,

@@ -87,8 +87,8 @@ export class Editor extends EventTarget {
 
   /** Show the chosen point at (x, y) while it is dragged; `endMove` makes it a change. */
   movePoint(x, y) {
-    const place = insidePicture(x, y, this.picture);
-    this.#moved = withPoint(this.#history.current, this.selected, ...place);
+    const position = insidePicture(x, y, this.picture);
+    this.#moved = withPoint(this.#history.current, this.selected, ...position);
     this.#tell("view");
   }
 
@@ -101,8 +101,8 @@ export class Editor extends EventTarget {
   /** Move the chosen point by some pixels. Steps that follow each other are undone together. */
   stepPoint(x, y) {
     const point = this.labels.points[this.selected];
-    const place = insidePicture(point.x + x, point.y + y, this.picture);
-    this.#change(withPoint(this.labels, this.selected, ...place), `step ${this.selected}`);
+    const position = insidePicture(point.x + x, point.y + y, this.picture);
+    this.#change(withPoint(this.labels, this.selected, ...position), `step ${this.selected}`);
   }
 
   toggleMissing() {
@@ -110,7 +110,7 @@ export class Editor extends EventTarget {
     this.#change(withMissing(this.labels, this.selected, !missing));
   }
 
-  /** Paint or erase on the way of the brush from its last place; `endStroke` makes it a change. */
+  /** Paint or erase from where the brush was to where it is; `endStroke` makes it a change. */
   strokeTo(x, y, isNew) {
     const from = isNew || !this.brushPlace ? [x, y] : this.brushPlace;
     this.brushPlace = [x, y];

@@ -56,10 +56,10 @@ function drawPoints(context, { labels, view, selected }) {
 
 function drawBrush(context, { brushPlace, brushDiameter, view }) {
   if (!brushPlace) return;
-  const place = view.toCanvas(...brushPlace);
+  const centre = view.toCanvas(...brushPlace);
   const radius = Math.max((brushDiameter * view.scale) / 2, 1);
-  drawCircle(context, place, radius, "#000", 3);
-  drawCircle(context, place, radius, "#fff", 1);
+  drawCircle(context, centre, radius, "#000", 3);
+  drawCircle(context, centre, radius, "#fff", 1);
 }
 
 function drawCircle(context, [x, y], radius, colour, width) {

@@ -23,29 +23,29 @@ export function listenToPointer(canvas, editor, redraw) {
     if (!editor.picture || pointers.size === 2) return;
     canvas.focus({ preventScroll: true });
     capture(canvas, event.pointerId);
-    const place = placeOf(event);
-    pointers.set(event.pointerId, place);
+    const position = positionOf(event);
+    pointers.set(event.pointerId, position);
     if (pointers.size === 2) {
       if (action === "point" || action === "stroke") editor.cancel();
       action = "pinch";
     } else {
-      action = begin(event, place);
+      action = begin(event, position);
     }
     event.preventDefault();
   });
 
   canvas.addEventListener("pointermove", (event) => {
     if (!editor.picture) return;
-    const place = placeOf(event);
+    const position = positionOf(event);
     const before = pointers.get(event.pointerId);
     if (!before) {
-      if (editor.tool !== "points") editor.placeBrush(...editor.view.toPicture(...place));
+      if (editor.tool !== "points") editor.placeBrush(...editor.view.toPicture(...position));
       return;
     }
-    if (action === "pinch") pinch(event.pointerId, before, place);
-    else if (action === "pan") editor.view.pan(place[0] - before[0], place[1] - before[1]);
-    pointers.set(event.pointerId, place);
-    const [x, y] = editor.view.toPicture(...place);
+    if (action === "pinch") pinch(event.pointerId, before, position);
+    else if (action === "pan") editor.view.pan(position[0] - before[0], position[1] - before[1]);
+    pointers.set(event.pointerId, position);
+    const [x, y] = editor.view.toPicture(...position);
     if (action === "point") editor.movePoint(x + offset[0], y + offset[1]);
     else if (action === "stroke") editor.strokeTo(x, y, false);
     redraw();
@@ -65,21 +65,21 @@ export function listenToPointer(canvas, editor, redraw) {
     (event) => {
       event.preventDefault();
       const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
-      editor.view.zoom(Math.exp(-event.deltaY * lines * WHEEL_SPEED), ...placeOf(event));
+      editor.view.zoom(Math.exp(-event.deltaY * lines * WHEEL_SPEED), ...positionOf(event));
       redraw();
     },
     { passive: false },
   );
 
   /** Return what a pointer that has come down does from now on. */
-  function begin(event, place) {
+  function begin(event, position) {
     if (event.button === MIDDLE_BUTTON) return "pan";
-    const [x, y] = editor.view.toPicture(...place);
+    const [x, y] = editor.view.toPicture(...position);
     if (editor.tool !== "points") {
       editor.strokeTo(x, y, true);
       return "stroke";
     }
-    const index = nearestPoint(editor, place, REACH[event.pointerType] ?? REACH.mouse);
+    const index = nearestPoint(editor, position, REACH[event.pointerType] ?? REACH.mouse);
     if (index === null) return "pan";
     editor.choose(index);
     const point = editor.labels.points[index];
@@ -88,17 +88,17 @@ export function listenToPointer(canvas, editor, redraw) {
   }
 
   /** Zoom and move the picture by two fingers, of which one has moved. */
-  function pinch(id, before, place) {
+  function pinch(id, before, position) {
     const [, other] = [...pointers].find(([otherId]) => otherId !== id);
     const middle = (point) => [(point[0] + other[0]) / 2, (point[1] + other[1]) / 2];
     const distance = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]) || 1;
-    const [from, to] = [middle(before), middle(place)];
-    editor.view.zoom(distance(place) / distance(before), ...from);
+    const [from, to] = [middle(before), middle(position)];
+    editor.view.zoom(distance(position) / distance(before), ...from);
     editor.view.pan(to[0] - from[0], to[1] - from[1]);
   }
 }
 
-/** Return the index of the point nearest to a place on the canvas, null where none is near. */
+/** Return the index of the point nearest to a position on the canvas, null where none is near. */
 function nearestPoint(editor, [x, y], reach) {
   if (!editor.showsPoints) return null;
   let nearest = null;
@@ -114,7 +114,7 @@ function nearestPoint(editor, [x, y], reach) {
   return nearest;
 }
 
-function placeOf(event) {
+function positionOf(event) {
   const box = event.currentTarget.getBoundingClientRect();
   return [event.clientX - box.left, event.clientY - box.top];
 }

@@ -62,9 +62,9 @@ export class Saver extends EventTarget {
 
   /** Save labels; of one picture's the last ones count. */
   put(key, digest, labels) {
-    const place = this.#blocked.get(key)?.isConflict ? this.#blocked : this.#waiting;
-    if (place === this.#waiting) this.#blocked.delete(key);
-    place.set(key, { ...this.#blocked.get(key), digest, labels });
+    const queue = this.#blocked.get(key)?.isConflict ? this.#blocked : this.#waiting;
+    if (queue === this.#waiting) this.#blocked.delete(key);
+    queue.set(key, { ...this.#blocked.get(key), digest, labels });
     this.#tell("state");
     this.#run();
   }

@@ -128,15 +128,15 @@ async function lookAtFrames(current) {
   do {
     const frame = await current.nextFrame();
     if (!frame || source !== current) return;
-    const whole = wholeWindow(frame.width, frame.height);
+    const frameWindow = wholeWindow(frame.width, frame.height);
     const isFollowing = controls.follow.checked && current.isMoving;
-    const { picture, answer } = await network.look(frame, (isFollowing && window) || whole);
+    const { picture, answer } = await network.look(frame, (isFollowing && window) || frameWindow);
     if (source !== current) {
       picture.close();
       return;
     }
     show(picture, answer);
-    window = nextWindow(answer, window ?? whole, network.model.threshold);
+    window = nextWindow(answer, window ?? frameWindow, network.model.threshold);
   } while (current.isMoving);
 }
 
