@@ -112,6 +112,7 @@ def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
         assert abs(box[side] - getattr(expected, side)) < 2 * 480 / pose.input_size
     assert report["weights"]["variant"] == "mini" and "/" not in report["weights"]["file"]
     page.click("#table summary")
+    page.wait_for_selector("#rows tr")  # the browser tells of an opened table a moment later
     assert page.locator("#rows tr").count() == len(NAMES)
     with page.expect_download() as download:
         page.click("#save")
