@@ -106,9 +106,8 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, caffe_like_tree):
 # --- setup.sh
 
 
-def setup_sh(tmp_path, *arguments, root=ROOT, installed=False, sudo=False, **variables):
-    """Run setup.sh as user 1000, with a dpkg that has all or no packages, without the real apt."""
-    tools = tmp_path / "tools"
+def write_tools(tools, *, installed=False, sudo=False):
+    """Write what setup.sh calls: user 1000, a dpkg of all or no packages, an apt-get that fails."""
     write_program(tools / "id", "echo 1000")
     write_program(
         tools / "dpkg-query",
@@ -116,7 +115,7 @@ def setup_sh(tmp_path, *arguments, root=ROOT, installed=False, sudo=False, **var
     )
     write_program(
         tools / "apt-get",
-        f"echo apt-get $* >> {tmp_path}/calls; echo 'E: Unable to fetch'; exit 100",
+        f"echo apt-get $* >> {tools.parent}/calls; echo 'E: Unable to fetch'; exit 100",
     )
     write_program(tools / "apt-cache", '[ "$2" != libglib2.0-0t64 ]')
     if sudo:
@@ -140,9 +139,22 @@ def setup_sh(tmp_path, *arguments, root=ROOT, installed=False, sudo=False, **var
     ):
         if not (tools / name).exists():
             (tools / name).symlink_to(shutil.which(name))
+
+
+def run_setup_sh(tools, *arguments, root=ROOT, **variables):
+    """Run setup.sh with the programs of `write_tools` alone.
+
+    Several runs at once share one folder of tools: writing a script fails the run that reads it.
+    """
     command = [tools / "bash", root / "caffe_build" / "setup.sh", *arguments]
-    environment = {"PATH": str(tools), "TMPDIR": str(tmp_path), **variables}
+    environment = {"PATH": str(tools), "TMPDIR": str(tools.parent), **variables}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
+    """Write the tools and run setup.sh once."""
+    write_tools(tmp_path / "tools", installed=installed, sudo=sudo)
+    return run_setup_sh(tmp_path / "tools", *arguments, **variables)
 
 
 def test_setup_without_root_prints_what_to_install(tmp_path):
@@ -184,9 +196,10 @@ def test_two_setups_of_one_clone_work_one_after_the_other(tmp_path):
     write_program(
         clone / ".venv/bin/python", f"echo start >> {steps}; sleep 0.2; echo end >> {steps}"
     )
-    setup_sh(tmp_path, "--check", root=clone, installed=True)  # writes the tools
+    tools = tmp_path / "tools"
+    write_tools(tools, installed=True)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        tasks = [pool.submit(setup_sh, tmp_path, root=clone, installed=True) for _ in range(2)]
+        tasks = [pool.submit(run_setup_sh, tools, root=clone) for _ in range(2)]
         answers = [task.result() for task in tasks]
     assert [answer.returncode for answer in answers] == [0, 0], answers
     first, second = sorted(answers, key=lambda answer: "waiting for it" in answer.stdout)
