@@ -289,8 +289,7 @@ class HandPredictor:
             checked = _check_boxes(boxes, width, height)
             answers = look_at_boxes(looker, checked, (width, height))
         timings = network.timings()
-        looks = None if boxes is None else 2  # as the box shows it, and mirrored
-        return [self.pose_of(answer, (width, height), timings, looks=looks) for answer in answers]
+        return [self.pose_of(answer, (width, height), timings) for answer in answers]
 
     def _predict_levels(self, image: np.ndarray, network: "TimedNetwork") -> HandPose:
         """Find the hand in the image's pyramid."""
@@ -352,7 +351,7 @@ class HandPredictor:
             image_size: (W, H) in pixels.
             timings: as HandPose has them.
             looks: how many looks it is the surest of, 1, 2 or 4; None where it is known to be a
-                hand, as after a search.
+                hand, as after a search or in a box of the user's.
         """
         shows_hand = looks is None or answer.score >= self.calibration.least_score(looks)
         return HandPose(

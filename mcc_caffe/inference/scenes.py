@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcc_caffe.core.hand import SKELETON
-from mcc_caffe.core.hand_boxes import surviving
+from mcc_caffe.core.hand_boxes import box_iou, share_inside, surviving
 from mcc_caffe.inference.looks import (
     SECOND_LOOK,
     Look,
@@ -35,7 +35,7 @@ _LONGEST_BONE = 6.0
 SCORE_THRESHOLD = 0.35
 # What one vote of the box head is worth in score, how many count at most, and with how many the
 # score stays as it is.
-_VOTE_WORTH, _MOST_VOTES, _NEUTRAL_VOTES = 0.3, 2.0, 1.17
+_VOTE_WORTH, _MOST_VOTES, _NEUTRAL_VOTES = 0.5, 2.0, 1.0
 
 
 def find_hands(
@@ -46,6 +46,7 @@ def find_hands(
     *,
     score_threshold: float = SCORE_THRESHOLD,
     max_hands: int | None = None,
+    known: Sequence[np.ndarray] = (),
 ) -> list[LookAnswer]:
     """Find the hands of a picture.
 
@@ -57,18 +58,20 @@ def find_hands(
         score_threshold: the mean confidence of 21 keypoints from which an answer is a hand; with a
             box head its votes count, too (`vote_bonus`).
         max_hands: the most hands to return; None for no limit.
+        known: boxes (4,) of hands that are known already; there is no look at what shows only them.
 
     Returns:
         The hands, the surest first.
     """
     if boxes_network is None:
+        regions = _without_known(propose_regions(image, network), known)
         answers = [
             answer
-            for answer in look_twice(looker, propose_regions(image, network))
+            for answer in look_twice(looker, regions)
             if answer.score >= score_threshold and has_plausible_bones(answer.keypoints)
         ]
         return suppress(answers)[:max_hands]
-    proposals = propose_boxes(image, boxes_network)
+    proposals = _without_known(propose_boxes(image, boxes_network), known)
     answers = [
         answer
         for proposal, answer in zip(proposals, confirm(looker, proposals))
@@ -78,20 +81,44 @@ def find_hands(
     return sorted(answers, key=lambda answer: -answer.score)[:max_hands]
 
 
+def are_one_hand(box: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether two boxes overlap so much that they are of one hand."""
+    return box_iou(box, other) > _SAME_HAND or share_inside(box, other) > _INSIDE_OTHER
+
+
+def _without_known(proposals: Sequence[Proposal], known: Sequence[np.ndarray]) -> list[Proposal]:
+    """Return the proposals that show more than a known hand or a part of it."""
+    return [
+        proposal
+        for proposal in proposals
+        if not any(
+            are_one_hand(proposal.box, box)
+            # A larger box may show another hand, too.
+            and (proposal.box[2:] - proposal.box[:2]).prod() < 2 * (box[2:] - box[:2]).prod()
+            for box in known
+        )
+    ]
+
+
 def confirm(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
     """Look twice at each box that the box head proposes: around it, then around the keypoints.
 
     Returns:
-        The surer answer for each proposal, with the proposed box.
+        The surer answer for each proposal, if possible one with plausible bones, with the proposed
+        box.
     """
+    if not proposals:
+        return []
     first = looker.look([Look(square_around(proposal.box, _FIRST_LOOK)) for proposal in proposals])
     second = looker.look(
         [Look(square_around(keypoints_box(answer.keypoints), SECOND_LOOK)) for answer in first]
     )
-    return [
-        surest(pair)._replace(box=None if proposal.is_guess else proposal.box)
-        for proposal, *pair in zip(proposals, first, second)
-    ]
+    answers = []
+    for proposal, *pair in zip(proposals, first, second):
+        plausible = [answer for answer in pair if has_plausible_bones(answer.keypoints)]
+        box = None if proposal.is_guess else proposal.box
+        answers.append(surest(plausible or pair)._replace(box=box))
+    return answers
 
 
 def vote_bonus(proposal: Proposal) -> float:
@@ -132,6 +159,8 @@ def look_twice(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer
     Returns:
         The surer of the two answers of each promising proposal.
     """
+    if not proposals:
+        return []
     first = looker.look([Look(square_around(proposal.box, _FIRST_LOOK)) for proposal in proposals])
     promising = suppress(
         [answer for answer in first if answer.score >= _WORTH_A_SECOND_LOOK], 0.8, inside_other=1

@@ -1,0 +1,99 @@
+"""What is present: nothing in pictures without a hand, with the weights that ship."""
+
+import json
+
+import numpy as np
+import pytest
+import skimage.data
+
+from data_tools.hands import hand_scene
+from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.images import decode_image
+from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
+from mcc_caffe.predictor import HandPredictor
+
+# Pictures of scikit-image without a hand. Some of them lie behind hands of the training.
+WITHOUT_HANDS = (
+    *("astronaut.png", "brick.png", "cell.png", "chelsea.png", "clock_motion.png"),
+    *("coffee.png", "coins.png", "color.png", "grass.png", "gravel.png", "horse.png"),
+    *("hubble_deep_field.jpg", "ihc.png", "microaneurysms.png", "moon.png"),
+    *("motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png"),
+)
+
+
+def picture(name):
+    folder = next(iter(skimage.data.__path__))
+    with open(f"{folder}/{name}", "rb") as file:
+        return decode_image(file.read())
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return {name: picture(name) for name in WITHOUT_HANDS}
+
+
+def test_no_keypoint_is_present_without_a_hand(pictures):
+    """Of the confidences of a single pass 18 % are above the threshold: the score decides."""
+    predictor = HandPredictor(looks=1)
+    poses = [predictor.predict(image) for image in pictures.values()]
+    assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.15
+    assert not any(pose.present.any() for pose in poses)
+
+
+def test_more_looks_raise_no_noise_above_the_threshold(pictures):
+    predictor = HandPredictor(looks=4)
+    names = ("coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png", "ihc.png")
+    poses = [predictor.predict(pictures[name]) for name in names]
+    assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.2
+    assert not any(pose.present.any() for pose in poses)
+
+
+def test_the_pyramid_does_not_raise_noise_above_the_threshold(pictures):
+    predictor = HandPredictor()
+    for name in ("chelsea.png", "retina.jpg"):
+        pose = predictor.predict(pictures[name])
+        assert (pose.keypoints[:, 2] > 0.2).any() and not pose.present.any()
+
+
+def test_the_search_finds_no_hand_in_most_pictures_without_any(pictures):
+    predictor = HandPredictor()
+    chosen = list(pictures.items())[1::3]  # in the astronaut's portrait it finds one
+    assert [name for name, image in chosen if predictor.predict_all(image)] == []
+
+
+def test_a_hand_is_present_in_every_way():
+    image = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train").image
+    for options in ({"levels": 1}, {"looks": 2}, {"looks": 4}, {}):
+        pose = HandPredictor(**options).predict(image)
+        assert (pose.present == (pose.keypoints[:, 2] > 0.2)).all() and pose.present.any()
+
+
+def test_a_threshold_below_zero_asks_for_every_keypoint(pictures):
+    assert HandPredictor(looks=1, threshold=-1).predict(pictures["moon.png"]).present.all()
+
+
+def test_present_keypoints_by_hand():
+    keypoints = np.column_stack([np.zeros((21, 2)), np.linspace(0, 1, 21)])
+    assert find_present(keypoints, 0.2, shows_hand=True).sum() == 16
+    assert not find_present(keypoints, 0.2, shows_hand=False).any()
+
+
+def test_the_pyramids_score_grows_with_its_levels():
+    calibration = Calibration(0.3, 0.32, 0.4, 0.5, 0.7)
+    scores = [calibration.least_pyramid_score(levels) for levels in (1, 4, 19, 30)]
+    assert scores[0] == 0.3 and scores[0] < scores[1] < scores[2] == scores[3] == 0.5
+    assert UNCALIBRATED.least_pyramid_score(7) == UNCALIBRATED.least_score(4) < -1
+
+
+def test_the_calibration_comes_with_the_weights(tmp_path, weights):
+    layers, metadata = packed_weights.read(shipped_weights("mini"))
+    assert HandPredictor().calibration == read_calibration(metadata) != UNCALIBRATED
+    assert HandPredictor(weights).calibration == UNCALIBRATED
+    for wrong in (7, {"single": "x"}, {"single": 0.3}, {"other": 1}):
+        path = tmp_path / "wrong.npz"
+        path.write_bytes(packed_weights.to_bytes(layers, {**metadata, "calibration": wrong}))
+        with pytest.raises(UserError, match="calibration of the weights is .*pyramid_mask"):
+            HandPredictor(path)
+    assert json.dumps(metadata)
