@@ -23,7 +23,11 @@ _ENLARGED = 1.5  # a picture is enlarged by at most so much
 # Longer sides of the picture, in pixels, at which the box head passes over all of it.
 BOX_SCALES = (160, 320, 640)
 _LEAST_PROBABILITY = 0.1
-_LEAST_VOTES = 0.5
+# The votes that make a hand, for each unit of its box's longer side as a share of the picture's
+# width: more cells see a larger hand, and clothes are taken for large hands rather than for small
+# ones. Shares below the first number or above the second count as these.
+_VOTES_OF_A_HAND, _SHARES = 7.0, (0.1, 0.3)
+_LEAST_STRENGTH = 0.7
 _MOST_BOXES = 20
 
 # The same for the mask and the heatmaps.
@@ -73,8 +77,8 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
 
     Returns:
         At most 20 proposals, the strongest first; their strength is the votes of the head's cells
-        (`core.hand_boxes.ScoredBoxes`). Where there is none, it is the middle of the picture, which
-        a hand may fill that is too large for the head.
+        (`core.hand_boxes.ScoredBoxes`), 1 for as many as a hand of that size has. Where there is
+        none, it is the middle of the picture, which a hand may fill that is too large for the head.
     """
     height, width = image.shape[:2]
     cell_boxes = []
@@ -84,10 +88,12 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
         corners = apply(to_image, boxes.reshape(-1, 2, 2)).clip(-0.5, (width - 0.5, height - 0.5))
         cell_boxes.append(ScoredBoxes(corners.reshape(-1, 4), scores, votes))
     merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*cell_boxes))))
+    shares = (merged.boxes[:, 2:] - merged.boxes[:, :2]).max(axis=1, initial=0) / width
+    strengths = merged.votes / (_VOTES_OF_A_HAND * shares.clip(*_SHARES))
     proposals = [
-        Proposal(box, votes)
-        for box, votes in zip(merged.boxes, merged.votes.tolist())
-        if votes >= _LEAST_VOTES
+        Proposal(merged.boxes[index], float(strengths[index]))
+        for index in np.argsort(-strengths, kind="stable")
+        if strengths[index] >= _LEAST_STRENGTH
     ]
     return proposals[:_MOST_BOXES] or [_middle(width, height, 0.0)]
 

@@ -33,9 +33,12 @@ _INSIDE_OTHER = 0.6
 # The longest bone in median bones; a hand's is at most 4.
 _LONGEST_BONE = 6.0
 SCORE_THRESHOLD = 0.35
-# What one vote of the box head is worth in score, how many count at most, and with how many the
-# score stays as it is.
-_VOTE_WORTH, _MOST_VOTES, _NEUTRAL_VOTES = 0.5, 2.0, 1.0
+# What a proposal's strength is worth in score, how much of it counts at most, and with how much the
+# score stays as it is. It is worth so much that the box head nearly decides alone: looks see little
+# in half-hidden hands that the head is sure of.
+_STRENGTH_WORTH, _MOST_STRENGTH, _NEUTRAL_STRENGTH = 4.0, 2.0, 1.0
+# What the guess that a hand fills the middle of the picture lacks in score.
+_DOUBT_OF_GUESS = 0.25
 
 
 def find_hands(
@@ -76,7 +79,7 @@ def find_hands(
         answer
         for proposal, answer in zip(proposals, confirm(looker, proposals))
         if answer.score + vote_bonus(proposal) >= score_threshold
-        and has_plausible_bones(answer.keypoints)
+        and (not proposal.is_guess or has_plausible_bones(answer.keypoints))
     ]
     return sorted(answers, key=lambda answer: -answer.score)[:max_hands]
 
@@ -124,12 +127,11 @@ def confirm(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
 def vote_bonus(proposal: Proposal) -> float:
     """Return what the box head's votes for a proposal add to the score of the look at it.
 
-    The head and the look see different things: what many cells take for a hand needs less of the
-    look, and what few do needs more.
+    What many cells take for a hand needs little of the look, and what few do needs much.
     """
     if proposal.is_guess:
-        return 0.0
-    return _VOTE_WORTH * (min(proposal.strength, _MOST_VOTES) - _NEUTRAL_VOTES)
+        return -_DOUBT_OF_GUESS
+    return _STRENGTH_WORTH * (min(proposal.strength, _MOST_STRENGTH) - _NEUTRAL_STRENGTH)
 
 
 def look_at_boxes(
