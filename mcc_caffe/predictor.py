@@ -27,7 +27,7 @@ from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_
 from mcc_caffe.inference.presence import find_present, read_calibration
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
-from mcc_caffe.paper import CONFIDENCE_THRESHOLD
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD, STRIDE
 
 # The numbers of looks that HandPredictor can take (see `looks.surest_of_looks`).
 LOOKS = (1, 2, 4)
@@ -358,7 +358,7 @@ class HandPredictor:
             keypoints=answer.keypoints,
             present=find_present(answer.keypoints, self.threshold, shows_hand=shows_hand),
             image_size=image_size,
-            input_size=self.input_size,
+            input_size=answer.heatmaps.shape[-1] * STRIDE,  # looks may be smaller than the net's
             mask_cells=answer.mask_cells,
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],
