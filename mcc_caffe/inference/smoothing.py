@@ -25,7 +25,7 @@ class FilterParameters(NamedTuple):
     """
 
     min_cutoff: float = 1.0
-    beta: float = 4.0
+    beta: float = 8.0
     derivative_cutoff: float = 1.0
 
 
