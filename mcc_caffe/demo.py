@@ -27,7 +27,7 @@ from mcc_caffe.core.files import empty_own_folder
 from mcc_caffe.inference.video import video_writer
 
 TEST_IMAGES = 12
-CLIP_FRAMES, CLIP_FPS, CLIP_SIZE = 36, 18, (480, 360)
+CLIP_FRAMES, CLIP_FPS, CLIP_SIZE = 24, 12, (480, 360)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
