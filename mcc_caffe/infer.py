@@ -27,7 +27,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
@@ -334,6 +333,8 @@ def _read_images(jobs: Sequence[Job]) -> Iterator[_Image]:
 
 def _heatmaps_file(pose: HandPose) -> bytes:
     """Return the content of the HDF5 file: heatmaps, frame_to_image and, where it is, the mask."""
+    import h5py  # here, as it is slow to import, and most runs write none
+
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file.attrs["program"] = PROGRAM

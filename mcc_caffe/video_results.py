@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,7 +22,6 @@ from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import hand_record
 from mcc_caffe.inference.reports import PROGRAM
-from mcc_caffe.inference.video import Frame, VideoFile, open_camera, video_writer
 from mcc_caffe.inference.video_reports import (
     DAMAGED_FRAME_LINE,
     FrameHand,
@@ -32,6 +31,9 @@ from mcc_caffe.inference.video_reports import (
     video_json,
 )
 from mcc_caffe.predictor import HandPredictor
+
+if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and pictures do without
+    from mcc_caffe.inference.video import Frame
 
 _GREY = 128  # of the clip where the first frames are damaged
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
@@ -85,15 +87,17 @@ def write_video(
     Raises:
         UnreadableError: the file has no frame that can be decoded.
     """
+    from mcc_caffe.inference.video import VideoFile, video_writer  # here, as PyAV is slow to import
+
     video, start, tracker = VideoFile(source), time.perf_counter(), finder.open_tracker()
     with video_writer(with_suffix(result, ".mp4"), video.fps, video.size) as add_frame:
         shown = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
         numbers, damaged_numbers = itertools.count(), list[int]()
 
-        def follow(frame: Frame) -> tuple[Frame, list[TrackedHand]]:
+        def follow(frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
             return frame, [] if frame.pixels is None else tracker.follow(frame.pixels, frame.time)
 
-        def write(frame_and_hands: tuple[Frame, list[TrackedHand]]) -> str:
+        def write(frame_and_hands: tuple["Frame", list[TrackedHand]]) -> str:
             nonlocal shown
             frame, hands = frame_and_hands
             number = next(numbers)
@@ -191,6 +195,8 @@ def show_camera(finder: VideoFinder, number: int) -> None:
         finder: finds the hands.
         number: the camera's number, 0 for the first.
     """
+    from mcc_caffe.inference.video import open_camera  # here, as PyAV is slow to import
+
     capture, title, tracker = open_camera(number), f"camera {number}: q ends", finder.open_tracker()
     cv2.namedWindow(title, cv2.WINDOW_NORMAL)
     last_shown = time.perf_counter()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import cv2
-import h5py
 import numpy as np
 
 # Every result carries it: JSON and HDF5 as "program", PNG as "Software", MP4 as its comment. So a
@@ -80,6 +79,8 @@ def _is_own_file(path: Path) -> bool:
     suffix = path.suffix.lower()
     try:
         if suffix == ".h5":
+            import h5py  # here, as it is slow to import, and few runs meet such a file
+
             with h5py.File(path) as file:
                 return file.attrs.get("program") == PROGRAM
         if suffix not in (".png", ".json", ".mp4", ".csv"):

@@ -389,7 +389,7 @@ def test_the_camera_is_shown_until_q_is_pressed(tmp_path, monkeypatch):
     """A video stands for the camera, and a list for the window."""
     source, shown, keys = film(tmp_path / "clip.mp4", "mp4v"), [], iter([-1, -1, -1, ord("q")])
     monkeypatch.setattr(
-        "mcc_caffe.video_results.open_camera", lambda number: cv2.VideoCapture(str(source))
+        "mcc_caffe.inference.video.open_camera", lambda number: cv2.VideoCapture(str(source))
     )
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
