@@ -150,11 +150,11 @@ def photograph_clips(folder: pathlib.Path, frame_count: int) -> list[Clip]:
 
 def open_ways(predictor: HandPredictor) -> dict[str, Callable[[np.ndarray, float], list]]:
     """Return the ways to look at a clip; each is called frame by frame."""
-    every, one = HandTracker(predictor), HandTracker(predictor, one_hand=True)
+    all_hands, one_hand = HandTracker(predictor), HandTracker(predictor, one_hand=True)
     return {
-        "followed, --hands all": every.follow,
+        "followed, --hands all": all_hands.follow,
         "every frame searched": lambda image, _: predictor.predict_all(image),
-        "followed, --hands one": one.follow,
+        "followed, --hands one": one_hand.follow,
         "single pass of every frame": lambda image, _: [predictor.predict(image)],
     }
 

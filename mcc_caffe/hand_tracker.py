@@ -3,7 +3,7 @@
 tracker = HandTracker(HandPredictor())
 for time, image in frames:
     for hand in tracker.follow(image, time):
-        hand.id, hand.pose.keypoints
+        print(hand.id, hand.pose.keypoints)
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from mcc_caffe.inference.looks import (
     Look,
     Looker,
-    keypoints_box,
+    longer_side,
     square_around,
     surest_of_looks,
 )
@@ -25,8 +25,8 @@ from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
 from mcc_caffe.paper import STRIDE
 from mcc_caffe.predictor import HandPose, HandPredictor, TimedNetwork, check_image
 
-# Of a hand whose place is known a closer look is enough: a square of so many sides of its box, at
-# this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
+# Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
+# box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
 # (docs/measurements.md) and costs .56 of a pass.
 _SQUARE, _INPUT_SHARE = 1.6, 0.75
 
@@ -147,7 +147,7 @@ class _FrameFinder:
     def search(self, known: Sequence[np.ndarray]) -> list[Sighting]:
         """Search all of the frame; see `Tracks.update`."""
         if self._one_hand:
-            self.last_searched = self._search_one()
+            self.last_searched = self._search_one_hand()
             return [self.last_searched] if is_sure(self.last_searched) else []
         boxes_engine, batch = self._predictor.boxes_engine, self._predictor.batch
         answers = find_hands(
@@ -159,7 +159,7 @@ class _FrameFinder:
         )
         return [Sighting(answer.keypoints, answer) for answer in answers]
 
-    def _search_one(self) -> Sighting:
+    def _search_one_hand(self) -> Sighting:
         """Look at all of the frame for the one hand."""
         if self._every_frame:
             pose = self._predictor.predict(self._image)
@@ -181,9 +181,8 @@ class _FrameFinder:
 def _smoothed(pose: HandPose, keypoint_filter: KeypointFilter, time: float) -> HandPose:
     """Return the pose with its keypoints smoothed."""
     assert pose.keypoints is not None and pose.present is not None
-    left, top, right, bottom = keypoints_box(pose.keypoints)
     keypoints = pose.keypoints.copy()
     keypoints[:, :2] = keypoint_filter.smooth(
-        keypoints[:, :2], pose.present, time=time, side=max(right - left, bottom - top, 1.0)
+        keypoints[:, :2], pose.present, time=time, side=longer_side(pose.keypoints)
     )
     return replace(pose, keypoints=keypoints)

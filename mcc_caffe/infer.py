@@ -196,7 +196,6 @@ class ResultWriter:
         skip_unreadable: whether to go on after a file that cannot be read.
         progress: whether to show the progress.
         all_hands: whether to look for every hand of an image.
-        video_finder: finds the hands of videos.
         boxes: where to look for the hands of each image, (N, 4) of x, y, width, height.
         result_format: the format of the results; None for our JSON.
     """
@@ -210,7 +209,6 @@ class ResultWriter:
         skip_unreadable: bool,
         progress: bool,
         all_hands: bool = False,
-        video_finder: VideoFinder | None = None,
         boxes: dict[Path, np.ndarray] | None = None,
         result_format: ResultFormat | None = None,
     ):
@@ -219,7 +217,6 @@ class ResultWriter:
         self.result_format = result_format
         self.skip_unreadable, self.progress = skip_unreadable, progress
         self.all_hands, self.boxes = all_hands, boxes
-        self.video_finder = video_finder or VideoFinder(predictor, all_hands)
         self.unreadable_count = 0
 
     def write_images(self, jobs: Sequence[Job]) -> None:
@@ -306,18 +303,24 @@ class ResultWriter:
         self.unreadable_count += 1
         _log.warning("skipped: %s", error)
 
-    def write_videos(self, jobs: Sequence[Job]) -> None:
-        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all."""
+    def write_videos(self, jobs: Sequence[Job], finder: VideoFinder) -> None:
+        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
+
+        Args:
+            jobs: the videos.
+            finder: finds their hands, in place of `predictor`.
+        """
         for job in jobs:
             try:
-                write_video(
-                    self.video_finder,
+                summary = write_video(
+                    finder,
                     job.source,
                     job.result,
                     weights=self.weights,
                     progress=self.progress,
                     result_format=self.result_format,
                 )
+                tqdm.write(f"{self._written(job)}: {summary}")
             except UnreadableError as error:
                 self._skip(error)
 
@@ -411,13 +414,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         skip_unreadable=len(files) > 1,
         progress=ranks.rank == 0,
         all_hands=options.hands == "all",
-        video_finder=video_finder,
         boxes=boxes,
         result_format=result_format,
     )
     writer.write_images([job for job in own_jobs if not job.is_video])
     predictor.levels = options.levels or LIVE_LEVELS
-    writer.write_videos([job for job in own_jobs if job.is_video])
+    writer.write_videos([job for job in own_jobs if job.is_video], video_finder)
     if options.camera is not None:
         show_camera(video_finder, options.camera)
 

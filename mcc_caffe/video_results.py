@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.drawing import draw_number, draw_over
@@ -24,7 +23,6 @@ from mcc_caffe.inference.pose_reports import hand_record
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.video_reports import (
     DAMAGED_FRAME_LINE,
-    FrameHand,
     VideoReport,
     all_hands_line,
     one_hand_line,
@@ -73,7 +71,7 @@ def write_video(
     weights: dict[str, Any],
     progress: bool,
     result_format: ResultFormat | None = None,
-) -> None:
+) -> str:
     """Write RESULT.mp4 and RESULT.json of a video, complete or not at all.
 
     Args:
@@ -84,6 +82,9 @@ def write_video(
         progress: whether to show the progress.
         result_format: the format that takes the place of RESULT.json; None for our JSON.
 
+    Returns:
+        What was written, as text: the number of frames, those that are missing, and the speed.
+
     Raises:
         UnreadableError: the file has no frame that can be decoded.
     """
@@ -91,21 +92,21 @@ def write_video(
 
     video, start, tracker = VideoFile(source), time.perf_counter(), finder.open_tracker()
     with video_writer(with_suffix(result, ".mp4"), video.fps, video.size) as add_frame:
-        shown = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
+        last_frame = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
         numbers, damaged_numbers = itertools.count(), list[int]()
 
         def follow(frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
             return frame, [] if frame.pixels is None else tracker.follow(frame.pixels, frame.time)
 
         def write(frame_and_hands: tuple["Frame", list[TrackedHand]]) -> str:
-            nonlocal shown
+            nonlocal last_frame
             frame, hands = frame_and_hands
             number = next(numbers)
             if frame.pixels is None:
                 damaged_numbers.append(number)
-                add_frame(shown, frame.time)
+                add_frame(last_frame, frame.time)
             else:
-                shown = frame.pixels
+                last_frame = frame.pixels
                 add_frame(draw_hands(frame.pixels, hands), frame.time)
             if result_format:
                 records = [hand_record(hand.pose, hand.id) for hand in hands]
@@ -113,10 +114,10 @@ def write_video(
                 return result_format.describe(image)
             if frame.pixels is None:
                 return DAMAGED_FRAME_LINE
-            frame_hands = [_frame_hand(hand) for hand in hands]
             if finder.all_hands:
-                return all_hands_line(frame.time, frame_hands)
-            return one_hand_line(frame.time, frame_hands[0])
+                return all_hands_line(frame.time, [(hand.id, hand.pose) for hand in hands])
+            (hand,) = hands
+            return one_hand_line(frame.time, hand.pose, hand.id)
 
         with contextlib.closing(overlapped_map(video.frames(), follow, write)) as lines:
             frame_lines = list(
@@ -141,11 +142,8 @@ def write_video(
         "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
         "seconds": round(seconds, 2),
     }
-    written = [f"{result}.mp4", ".json"]
     if result_format:
         result_format.write_video(result, frame_lines)
-        paths = result_format.paths(result, is_video=True)
-        written[1:] = [path.name.removeprefix(result.name) for path in paths]
     else:
         write_whole(with_suffix(result, ".json"), video_json(video_report, frame_lines))
     missing = ""
@@ -154,10 +152,7 @@ def write_video(
     if damaged_numbers:
         without = "without hands" if result_format else "null in the JSON"
         missing += f", {len(damaged_numbers)} of them damaged ({without})"
-    tqdm.write(
-        f"{', '.join(written)}: {len(frame_lines)} frames{missing}, "
-        f"{len(frame_lines) / seconds:.1f} a second"
-    )
+    return f"{len(frame_lines)} frames{missing}, {len(frame_lines) / seconds:.1f} a second"
 
 
 def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
@@ -177,15 +172,6 @@ def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
         if hand.id is not None and hand.pose.box is not None:
             drawn = draw_number(drawn, hand.id, hand.pose.box[:2])
     return drawn
-
-
-def _frame_hand(hand: TrackedHand) -> FrameHand:
-    """Return what the JSON says of a hand."""
-    pose, box = hand.pose, hand.pose.box
-    # infer refuses nets without a pose stage
-    assert pose.keypoints is not None and pose.present is not None and box is not None
-    score = float(pose.keypoints[:, 2].mean())
-    return FrameHand(hand.id, score, box, pose.keypoints, pose.present, pose.mask_box())
 
 
 def show_camera(finder: VideoFinder, number: int) -> None:

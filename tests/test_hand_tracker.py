@@ -5,25 +5,12 @@ import pytest
 
 from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.scene_runner import count_passes
 from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.predictor import HandPredictor
 
 FPS, FRAMES = 25, 4
 GREY = np.full((360, 480, 3), 128, np.uint8)
-
-
-class CountingEngine:
-    """An engine that counts the pixels that pass through it, in passes of one input."""
-
-    def __init__(self, engine, input_size):
-        self.engine, self.area, self.passes = engine, input_size**2, 0.0
-
-    def __getattr__(self, name):
-        return getattr(self.engine, name)
-
-    def __call__(self, batch):
-        self.passes += batch.shape[0] * batch.shape[2] * batch.shape[3] / self.area
-        return self.engine(batch)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +43,9 @@ def nearest(joints, keypoints):
 
 def test_hands_keep_their_ids_at_half_a_pass_each(clip, predictor, monkeypatch):
     frames, joints = clip
-    engine = CountingEngine(predictor.engine, predictor.input_size)
-    monkeypatch.setattr(predictor, "engine", engine)
+    for name in ("engine", "boxes_engine"):  # count_passes replaces them
+        monkeypatch.setattr(predictor, name, getattr(predictor, name))
+    engine, _ = count_passes(predictor)
     tracker, hand_of_id = HandTracker(predictor), {}
     for n, frame in enumerate(frames):
         before = engine.passes

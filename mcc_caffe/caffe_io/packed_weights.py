@@ -113,8 +113,7 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
     layers: dict[str, list[np.ndarray]] = {}
     with _damage_as_user_error(name):
         archive = zipfile.ZipFile(io.BytesIO(content))
-        if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-            raise zipfile.BadZipFile(f"it claims to hold more than {_MAX_BYTES >> 30} GiB")
+        _check_size(archive.infolist())
         damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"{damaged[:100]} is damaged")
@@ -154,6 +153,12 @@ def _damage_as_user_error(name: str | Path) -> Iterator[None]:
         ) from None
 
 
+def _check_size(members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse members that would unpack to more than memory should hold."""
+    if sum(member.file_size for member in members) > _MAX_BYTES:
+        raise zipfile.BadZipFile(f"it claims to hold more than {_MAX_BYTES >> 30} GiB")
+
+
 def _weights_array(key: str, member: Any) -> np.ndarray:
     """Return a member of the file as float32; ValueError where it is no array of numbers."""
     if not isinstance(member, np.ndarray) or member.dtype.kind not in "fiu":
@@ -186,8 +191,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     with _damage_as_user_error(path), zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{METADATA}.npy")
-        if member.file_size > _MAX_BYTES:
-            raise zipfile.BadZipFile(f"it claims to hold more than {_MAX_BYTES >> 30} GiB")
+        _check_size([member])
         with archive.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
         return _checked_metadata(json.loads(str(array)))

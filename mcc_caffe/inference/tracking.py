@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.inference.looks import keypoints_box
+from mcc_caffe.inference.looks import keypoints_box, longer_side
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_one_hand, has_plausible_bones
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
@@ -110,11 +110,7 @@ class Track:
 
 
 class Tracks:
-    """The hands that are followed through a video.
-
-    Attributes:
-        followed: the hands that were seen in the last frame, by their ids.
-    """
+    """The hands that are followed through a video."""
 
     def __init__(
         self, *, most_hands: int | None = None, idle_search_interval: int = IDLE_SEARCH_INTERVAL
@@ -159,7 +155,7 @@ class Tracks:
         Returns:
             The hands that are there, by their ids.
         """
-        seen_before = {track.id for track in self.followed}
+        followed_before = {track.id for track in self.followed}
         boxes = [keypoints_box(track.expected_keypoints(time)) for track in self._tracks]
         sightings = [
             sighting
@@ -167,7 +163,7 @@ class Tracks:
             if (is_sure(sighting) if track.is_missing else sighting.score >= track.least_score)
         ]
         self._assign(self._tracks, distinct(sightings), time)
-        is_lost = any(track.is_missing and track.id in seen_before for track in self._tracks)
+        is_lost = any(track.is_missing and track.id in followed_before for track in self._tracks)
         self._search(time, search, is_lost)
         self._forget(time)
         return self.followed
@@ -262,10 +258,8 @@ def keypoints_distance(keypoints: np.ndarray, others: np.ndarray) -> float:
         keypoints: (21, 3) of x, y and confidence.
         others: (21, 3) of the other hand.
     """
-    left, top, right, bottom = keypoints_box(keypoints)
-    side = max(right - left, bottom - top, 1.0)
     steps = (others - keypoints)[_both_confident(keypoints, others), :2]
-    return float(np.linalg.norm(steps, axis=1).mean() / side)
+    return float(np.linalg.norm(steps, axis=1).mean() / longer_side(keypoints))
 
 
 def _both_confident(keypoints: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -2,49 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict
-
-import numpy as np
+from typing import Any, TypedDict
 
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.pose_reports import BoxLike, ReportablePose, keypoint_reports
 
 DAMAGED_FRAME_LINE = "null"
-
-
-class FrameHand(NamedTuple):
-    """A hand in a frame.
-
-    Attributes:
-        id: the number by which it is followed; None where nothing is surely a hand.
-        score: the mean confidence of the 21 keypoints.
-        box: x, y, width, height in pixels, around the keypoints.
-        keypoints: (21, 3) of x, y in pixels and confidence.
-        present: (21,) bool.
-        mask_box: x, y, width, height in pixels; None where the mask is empty.
-    """
-
-    id: int | None
-    score: float
-    box: Sequence[int]
-    keypoints: np.ndarray
-    present: np.ndarray
-    mask_box: Sequence[int] | None
-
-    def entries(self) -> dict[str, Any]:
-        """Return what the JSON says of the hand, except for its box."""
-        rounded = [
-            [round(x, 2), round(y, 2), round(confidence, 4)]
-            for x, y, confidence in self.keypoints.tolist()
-        ]
-        return {
-            "id": self.id,
-            "score": round(self.score, 4),
-            "keypoints": [
-                point if is_present else None
-                for point, is_present in zip(rounded, self.present.tolist())
-            ],
-            "mask_box": None if self.mask_box is None else list(self.mask_box),
-        }
 
 
 class VideoReport(TypedDict):
@@ -69,33 +32,52 @@ class VideoReport(TypedDict):
     seconds: float
 
 
-def one_hand_line(time: float, hand: FrameHand) -> str:
+def one_hand_line(time: float, pose: ReportablePose, track_id: int | None) -> str:
     """Return a frame's line where one hand was looked for.
 
     Args:
         time: when the frame is shown, in seconds from the start of the video.
-        hand: the hand.
+        pose: the hand's pose, with keypoints.
+        track_id: the number by which the hand is followed; None where nothing is surely a hand.
 
     Returns:
         A JSON object: "time", "id", "score", "keypoints", each [x, y, confidence] or null, and
         "mask_box", [x, y, width, height] or null.
     """
-    return _line({"time": round(time, 6), **hand.entries()})
+    return _line({"time": round(time, 6), **_entries(pose, track_id)})
 
 
-def all_hands_line(time: float, hands: Sequence[FrameHand]) -> str:
+def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose]]) -> str:
     """Return a frame's line where every hand was looked for.
 
     Args:
         time: when the frame is shown, in seconds from the start of the video.
-        hands: the hands, by their ids.
+        hands: the number and the pose of each hand.
 
     Returns:
         A JSON object: "time" and "hands", each with "box", [x, y, width, height], and the entries
         of `one_hand_line` except for "time".
     """
-    entries = [{"box": list(hand.box), **hand.entries()} for hand in hands]
+    entries = [{"box": _sides(pose.box), **_entries(pose, track_id)} for track_id, pose in hands]
     return _line({"time": round(time, 6), "hands": entries})
+
+
+def _entries(pose: ReportablePose, track_id: int | None) -> dict[str, Any]:
+    """Return what the JSON says of a hand, except for its box."""
+    assert pose.score is not None  # infer refuses nets without a pose stage
+    return {
+        "id": track_id,
+        "score": round(pose.score, 4),
+        "keypoints": [
+            None if point is None else [point["x"], point["y"], point["confidence"]]
+            for point in keypoint_reports(pose)
+        ],
+        "mask_box": _sides(pose.mask_box()),
+    }
+
+
+def _sides(box: BoxLike | None) -> list[int] | None:
+    return None if box is None else [box.x, box.y, box.width, box.height]
 
 
 def _line(content: dict[str, Any]) -> str:

@@ -47,8 +47,7 @@ class World:
                 offsets = [np.abs(points[:, :2].mean(axis=0) - middle) for points in hands]
                 near = [n for n, offset in enumerate(offsets) if offset.max() < 0.6 * SIDE]
                 nearest = min(near, key=lambda n: offsets[n].max(), default=None)
-                seen = nothing if nearest is None else Sighting(hands[nearest], nearest)
-                sightings.append(seen)
+                sightings.append(nothing if nearest is None else Sighting(hands[nearest], nearest))
             return sightings
 
         def search(known):
@@ -121,10 +120,10 @@ def test_ids_are_not_swapped_where_two_hands_cross(mirrored, hides):
     """Two hands pass each other, 240 pixels a second each; the one in front may hide the other."""
     world = World()
     for n in range(70):
-        one = keypoints(100 + 480 / FPS * n / 2, 200)
+        first = keypoints(100 + 480 / FPS * n / 2, 200)
         other = keypoints(772 - 480 / FPS * n / 2, 240, mirrored=mirrored)
-        is_hidden = hides and abs(one[:, 0].mean() - other[:, 0].mean()) < 0.5 * SIDE
-        followed = world.show(one) if is_hidden else world.show(one, other)
+        is_hidden = hides and abs(first[:, 0].mean() - other[:, 0].mean()) < 0.5 * SIDE
+        followed = world.show(first) if is_hidden else world.show(first, other)
         assert followed == ({1: 0} if is_hidden else {1: 0, 2: 1}), n
 
 
