@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` im
     from mcc_caffe.core.errors import UserError as UserError
     from mcc_caffe.data.samples import Sample as Sample
     from mcc_caffe.data.samples import SampleSet as SampleSet
+    from mcc_caffe.hand_tracker import HandTracker as HandTracker
     from mcc_caffe.paper import ABLATIONS as ABLATIONS
     from mcc_caffe.paper import MINI as MINI
     from mcc_caffe.paper import PAPER as PAPER
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Variant": "mcc_caffe.paper",
     "HandPose": "mcc_caffe.predictor",
     "HandPredictor": "mcc_caffe.predictor",
+    "HandTracker": "mcc_caffe.hand_tracker",
     "Sample": "mcc_caffe.data.samples",
     "SampleSet": "mcc_caffe.data.samples",
     "UserError": "mcc_caffe.core.errors",

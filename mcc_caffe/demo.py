@@ -3,8 +3,9 @@
 Renders a small set of easy synthetic hands (open right hands in full view), builds its LMDB,
 trains the mini variant for some minutes, draws the learning curve and finds the hands in pictures
 it was not trained on: so everything works. The weights that come with the package have learnt from
-many more pictures: the demo also runs them on rendered hands of all kinds before photographs.
-Everything lies in --out, which is emptied first.
+many more pictures: the demo also runs them on rendered hands of all kinds before photographs, on a
+picture of two hands and one of none, and follows the hands of a clip. Everything lies in --out,
+which is emptied first.
 """
 
 import argparse
@@ -13,14 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import cv2
+import numpy as np
+
 from data_tools import build_lmdb, synth
+from data_tools.hands.clip import HandPath, render_clip
 from mcc_caffe import infer, plot, train
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.files import empty_own_folder
+from mcc_caffe.inference.video import video_writer
 
 TEST_IMAGES = 12
+CLIP_FRAMES, CLIP_FPS, CLIP_SIZE = 24, 12, (480, 360)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,12 +77,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     _run(synth, "--out", out / "varied", "--train", 0, "--test", TEST_IMAGES)
     _run(infer, out / "varied/Test/source", "--out", out / "found_shipped")
 
+    announce("two hands in a picture, none in another, and two that cross in a clip")
+    render_scenes(out / "scenes")
+    _run(infer, out / "scenes", "--hands", "all", "--out", out / "found_scenes")
+
     announce("done")
     print(
         f"Look at {out / 'found_shipped'}/*.png (mask, skeleton, heatmaps: the weights that come "
-        f"with the package), {out / 'found'}/*.png (the same after these minutes) and "
-        f"{out / 'curves.png'} (how it learnt)."
+        f"with the package), {out / 'found_scenes'} (every hand, and a clip), "
+        f"{out / 'found'}/*.png (after these minutes of training) and {out / 'curves.png'} "
+        "(how it learnt)."
     )
+
+
+def render_scenes(folder: Path) -> None:
+    """Render two_hands.png, no_hand.png and clip.mp4, in which two hands cross."""
+    folder.mkdir(parents=True)
+    right = HandPath((0.22, 0.42), (0.78, 0.42), roll=10)
+    left = HandPath((0.78, 0.5), (0.22, 0.5), roll=-10, is_left=True)
+    for seed, name, paths in ((4, "two_hands", [right, left]), (5, "no_hand", [])):
+        (frame,) = render_clip(np.random.default_rng(seed), paths, frame_count=1)
+        cv2.imwrite(str(folder / f"{name}.png"), frame.image)
+    frames = render_clip(
+        np.random.default_rng(6), [right, left], frame_count=CLIP_FRAMES, size=CLIP_SIZE
+    )
+    with video_writer(folder / "clip.mp4", CLIP_FPS, CLIP_SIZE, comment="a rendering") as add_frame:
+        for number, frame in enumerate(frames):
+            add_frame(frame.image, number / CLIP_FPS)
 
 
 def _run(command: ModuleType, *words: object) -> None:

@@ -5,6 +5,7 @@
     python -m mcc_caffe.infer clip.mp4                # writes clip.mp4 and clip.json to out/
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
     python -m mcc_caffe.infer street.jpg --hands all  # every hand of a picture, or none
+    python -m mcc_caffe.infer clip.mp4 --hands all    # every hand of a video, with a number
     python -m mcc_caffe.infer --camera 0              # shows a window until q is pressed
     mpirun -np 8 python -m mcc_caffe.infer photos/    # 8 processes share the files
 
@@ -12,23 +13,20 @@ It runs with the weights that come with the package, unless you give others; the
 the JSON say which. Every image gives a picture in the style of the paper's Fig. 5 (mask, skeleton,
 heatmaps) and a JSON file, with --heatmaps also an HDF5 file. The EXIF orientation of an image is
 applied: pixels are those of the upright picture. Every video gives the same video with mask and
-skeleton over it, without sound, and a JSON file of all frames. --format writes COCO results,
+skeleton over it, without sound, and a JSON file of all frames. In a video a hand is followed from
+frame to frame and keeps its number, and its keypoints are smoothed. --format writes COCO results,
 OpenPose's or MMPose's JSON, or a table, in place of our JSON.
 """
 
 import argparse
 import contextlib
 import io
-import itertools
 import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import h5py
 import numpy as np
 from tqdm import tqdm
 
@@ -54,24 +52,14 @@ from mcc_caffe.inference.input_files import (
 )
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
-from mcc_caffe.inference.reports import (
-    DAMAGED_FRAME_LINE,
-    PROGRAM,
-    VideoReport,
-    frame_line,
-    marked_png,
-    video_json,
-)
+from mcc_caffe.inference.reports import PROGRAM, marked_png
 from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images
-from mcc_caffe.inference.video import Frame, VideoFile, open_camera, video_writer
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import LOOKS, HandPose, HandPredictor
+from mcc_caffe.video_results import VideoFinder, show_camera, write_video
 
 # The levels for videos and the camera: a pyramid of L levels would take L times as long.
 LIVE_LEVELS = 1
-
-_GREY = 128  # of the clip where the first frames are damaged
-_KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +124,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--levels",
         type=positive,
         help="the most pyramid levels to look at; 1: a single pass (default: the paper's pyramid, "
-        "but 1 for a video or camera, because some 19 levels take 19 times as long)",
+        "but a video's or camera's hand is followed with single passes); with it, all of every "
+        "frame of a video is looked at",
     )
     add(
         "--looks",
@@ -149,8 +138,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--hands",
         choices=("one", "all"),
         default="one",
-        help="look for the one hand that an image shows, or for every hand, which may be none "
-        "(default: %(default)s)",
+        help="look for the one hand that an image or video shows, or for every hand, which may be "
+        "none (default: %(default)s)",
+    )
+    add(
+        "--smooth",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="smooth the keypoints of videos and of the camera, as is done by default",
     )
     add(
         "--boxes",
@@ -184,8 +179,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--format goes without --camera, which writes no results")
     if options.hands == "all" or options.boxes:
         name = "--boxes" if options.boxes else "--hands all"
-        if options.levels or options.looks or options.heatmaps or options.camera is not None:
-            parser.error(f"{name} goes without --levels, --looks, --heatmaps and --camera")
+        if options.levels or options.looks or options.heatmaps:
+            parser.error(f"{name} goes without --levels, --looks and --heatmaps")
+    if options.boxes and options.camera is not None:
+        parser.error("--boxes goes without --camera")
     return options
 
 
@@ -306,78 +303,26 @@ class ResultWriter:
         self.unreadable_count += 1
         _log.warning("skipped: %s", error)
 
-    def write_videos(self, jobs: Sequence[Job]) -> None:
-        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all."""
+    def write_videos(self, jobs: Sequence[Job], finder: VideoFinder) -> None:
+        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
+
+        Args:
+            jobs: the videos.
+            finder: finds their hands, in place of `predictor`.
+        """
         for job in jobs:
             try:
-                self._write_video(job)
+                summary = write_video(
+                    finder,
+                    job.source,
+                    job.result,
+                    weights=self.weights,
+                    progress=self.progress,
+                    result_format=self.result_format,
+                )
+                tqdm.write(f"{self._written(job)}: {summary}")
             except UnreadableError as error:
                 self._skip(error)
-
-    def _write_video(self, job: Job) -> None:
-        video, start = VideoFile(job.source), time.perf_counter()
-        with video_writer(with_suffix(job.result, ".mp4"), video.fps, video.size) as add_frame:
-            shown = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
-            numbers, damaged_numbers = itertools.count(), list[int]()
-
-            def predict(frame: Frame) -> tuple[Frame, HandPose | None]:
-                pixels = frame.pixels
-                return frame, None if pixels is None else self.predictor.predict(pixels)
-
-            def write(frame_and_pose: tuple[Frame, HandPose | None]) -> str:
-                nonlocal shown
-                frame, pose = frame_and_pose
-                number = next(numbers)
-                if frame.pixels is not None and pose is not None:
-                    shown = frame.pixels
-                    add_frame(draw_over(frame.pixels, pose), frame.time)
-                else:
-                    damaged_numbers.append(number)
-                    add_frame(shown, frame.time)
-                if self.result_format:
-                    hands = [] if pose is None else [hand_record(pose)]
-                    record = ImageRecord(str(job.source), *video.size, hands, number, frame.time)
-                    return self.result_format.describe(record)
-                if pose is None:
-                    return DAMAGED_FRAME_LINE
-                return frame_line(image_report(pose, str(job.source), self.network), frame.time)
-
-            with contextlib.closing(overlapped_map(video.frames(), predict, write)) as lines:
-                frame_lines = list(
-                    progress_bar(
-                        lines,
-                        total=video.expected or None,
-                        unit="frame",
-                        desc=job.source.name,
-                        disable=not self.progress,
-                    )
-                )
-        seconds = time.perf_counter() - start
-        video_report: VideoReport = {
-            "program": PROGRAM,
-            "video": str(job.source),
-            "width": video.size[0],
-            "height": video.size[1],
-            "fps": round(video.fps, 4),
-            "weights": self.weights,
-            "engine": self.predictor.engine.name,
-            "levels": self.predictor.levels,
-            "seconds": round(seconds, 2),
-        }
-        if self.result_format:
-            self.result_format.write_video(job.result, frame_lines)
-        else:
-            write_whole(with_suffix(job.result, ".json"), video_json(video_report, frame_lines))
-        missing = ""
-        if len(frame_lines) < video.announced:
-            missing = f" of the {video.announced} that the file announces"
-        if damaged_numbers:
-            without = "without hands" if self.result_format else "null in the JSON"
-            missing += f", {len(damaged_numbers)} of them damaged ({without})"
-        tqdm.write(
-            f"{self._written(job)}: {len(frame_lines)} frames{missing}, "
-            f"{len(frame_lines) / seconds:.1f} a second"
-        )
 
 
 def _read_images(jobs: Sequence[Job]) -> Iterator[_Image]:
@@ -391,6 +336,8 @@ def _read_images(jobs: Sequence[Job]) -> Iterator[_Image]:
 
 def _heatmaps_file(pose: HandPose) -> bytes:
     """Return the content of the HDF5 file: heatmaps, frame_to_image and, where it is, the mask."""
+    import h5py  # here, as it is slow to import, and most runs write none
+
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file.attrs["program"] = PROGRAM
@@ -400,39 +347,6 @@ def _heatmaps_file(pose: HandPose) -> bytes:
         if pose.mask is not None:
             file.create_dataset("mask", data=pose.mask, compression="gzip")
     return content.getvalue()
-
-
-def show_camera(predictor: HandPredictor, number: int) -> None:
-    """Show what a camera sees, with mask and skeleton, until q, Escape or the window's end.
-
-    Args:
-        predictor: finds the hands.
-        number: the camera's number, 0 for the first.
-    """
-    capture, title = open_camera(number), f"camera {number}: q ends"
-    cv2.namedWindow(title, cv2.WINDOW_NORMAL)
-    last_shown = time.perf_counter()
-    while (
-        cv2.waitKey(1) not in _KEYS_THAT_END
-        and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) > 0
-    ):
-        received, frame = capture.read()
-        if not received:
-            raise UserError(f"camera {number} gives no more pictures: was it unplugged?")
-        drawn = draw_over(frame, predictor.predict(frame))
-        now = time.perf_counter()
-        cv2.putText(
-            drawn,
-            f"{1 / (now - last_shown):.0f} fps",
-            (8, 24),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.7,
-            (255, 255, 255),
-            2,
-            cv2.LINE_AA,
-        )
-        last_shown = now
-        cv2.imshow(title, drawn)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -458,12 +372,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_results(files, results, options.overwrite)
     own_jobs = jobs[ranks.rank :: ranks.size]
     boxes = None
-    if options.boxes or options.hands == "all":
+    if options.boxes:
         videos = [job.source for job in jobs if job.is_video]
         if videos:
-            raise UserError(f"{videos[0]} is a video: --hands all and --boxes take images")
-        if scenes is not None:
-            boxes = {path: scene.sides() for path, scene in scenes.items()}
+            raise UserError(f"{videos[0]} is a video: --boxes takes images")
+        assert scenes is not None
+        boxes = {path: scene.sides() for path, scene in scenes.items()}
 
     weights_path = options.weights or default_weights(options.variant)
     predictor = HandPredictor(
@@ -487,6 +401,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         known = ", ".join(f"{name} {value}" for name, value in weights.items() if value is not None)
         print(f"weights: {known}; engine: {predictor.engine.name}")
 
+    video_finder = VideoFinder(
+        predictor,
+        all_hands=options.hands == "all",
+        every_frame=bool(options.levels or options.looks),
+        smooth=options.smooth,
+    )
     writer = ResultWriter(
         predictor,
         weights,
@@ -499,9 +419,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     writer.write_images([job for job in own_jobs if not job.is_video])
     predictor.levels = options.levels or LIVE_LEVELS
-    writer.write_videos([job for job in own_jobs if job.is_video])
+    writer.write_videos([job for job in own_jobs if job.is_video], video_finder)
     if options.camera is not None:
-        show_camera(predictor, options.camera)
+        show_camera(video_finder, options.camera)
 
     if result_format:
         content = ranks.gather(result_format.run_content())

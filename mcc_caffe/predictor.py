@@ -27,7 +27,7 @@ from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_
 from mcc_caffe.inference.presence import find_present, read_calibration
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
-from mcc_caffe.paper import CONFIDENCE_THRESHOLD
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD, STRIDE
 
 # The numbers of looks that HandPredictor can take (see `looks.surest_of_looks`).
 LOOKS = (1, 2, 4)
@@ -309,7 +309,7 @@ class HandPredictor:
             for level, network_input in enumerate(batch, start=first):
                 pyramid.network_input(level, out=network_input)
             answers.append(network(batch))
-        masks = answers[0].masks
+        masks = [answer.masks for answer in answers if answer.masks is not None]
         heatmaps = [answer.heatmaps for answer in answers if answer.heatmaps is not None]
         level_heatmaps = np.concatenate(heatmaps) if heatmaps else None
         keypoints = None if level_heatmaps is None else best_keypoints(level_heatmaps, pyramid)
@@ -318,22 +318,24 @@ class HandPredictor:
             present=self._present_in_levels(keypoints, masks, level_count),
             image_size=(width, height),
             input_size=pyramid.size,
-            mask_cells=None if masks is None else masks[0],
+            mask_cells=masks[0][0] if masks else None,
             level_heatmaps=level_heatmaps,
             image_to_input=pyramid.image_to_input,
             timings=network.timings(),
         )
 
     def _present_in_levels(
-        self, keypoints: np.ndarray | None, masks: np.ndarray | None, level_count: int
+        self, keypoints: np.ndarray | None, masks: Sequence[np.ndarray], level_count: int
     ) -> np.ndarray | None:
         """Tell which keypoints of the pyramid are present; None without a pose stage."""
         if keypoints is None:
             return None
         least = self.calibration.least_pyramid_score(level_count)
         shows_hand = bool(keypoints[:, 2].mean() >= least)
-        if level_count > 1 and masks is not None:
-            shows_hand &= bool(masks[0].max() >= self.calibration.pyramid_mask)
+        if level_count > 1 and masks:
+            # A small hand has a mask in the levels that show it larger alone.
+            mask_peak = max(mask.max() for mask in masks)
+            shows_hand &= bool(mask_peak >= self.calibration.pyramid_mask)
         return find_present(keypoints, self.threshold, shows_hand=shows_hand)
 
     def pose_of(
@@ -358,7 +360,7 @@ class HandPredictor:
             keypoints=answer.keypoints,
             present=find_present(answer.keypoints, self.threshold, shows_hand=shows_hand),
             image_size=image_size,
-            input_size=self.input_size,
+            input_size=answer.heatmaps.shape[-1] * STRIDE,  # looks may be smaller than the net's
             mask_cells=answer.mask_cells,
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],

@@ -51,6 +51,7 @@ from data_tools.readers.shared import (
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, names_a_hand
+from mcc_caffe.core.ids import id_text
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -343,13 +344,6 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
         )
         for record, hand in zip(records, labelled_hands)
     ]
-
-
-def id_text(value: Any) -> str | None:
-    """Return an id as text, so that 7 and "7" are the same; None where it is neither."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() if isinstance(value, (int, str)) else None
 
 
 def _check_image(hand: Hand, images: dict[str | None, list[dict[str, Any]]]) -> Hand:

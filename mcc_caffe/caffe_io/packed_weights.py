@@ -11,6 +11,7 @@ hands are found better with another input than the variant's; the net is convolu
 `mcc_caffe.pack` writes such files.
 """
 
+import contextlib
 import io
 import json
 import lzma
@@ -18,7 +19,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,10 +111,9 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
         UserError: The content is damaged.
     """
     layers: dict[str, list[np.ndarray]] = {}
-    try:
+    with _damage_as_user_error(name):
         archive = zipfile.ZipFile(io.BytesIO(content))
-        if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-            raise zipfile.BadZipFile(f"it claims to hold more than {_MAX_BYTES >> 30} GiB")
+        _check_size(archive.infolist())
         damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"{damaged[:100]} is damaged")
@@ -123,6 +123,14 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
                 if key != METADATA:
                     blobs = layers.setdefault(key.rpartition("/")[0], [])
                     blobs.append(_weights_array(key, file[key]))
+    return PackedWeights(layers, metadata)
+
+
+@contextlib.contextmanager
+def _damage_as_user_error(name: str | Path) -> Iterator[None]:
+    """Raise UserError in place of what reading a damaged file called `name` raises."""
+    try:
+        yield
     except (
         zipfile.BadZipFile,
         struct.error,
@@ -143,7 +151,12 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
         raise UserError(
             f"{name} is no whole file of packed weights ({str(error)[:300]}): get it again"
         ) from None
-    return PackedWeights(layers, metadata)
+
+
+def _check_size(members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse members that would unpack to more than memory should hold."""
+    if sum(member.file_size for member in members) > _MAX_BYTES:
+        raise zipfile.BadZipFile(f"it claims to hold more than {_MAX_BYTES >> 30} GiB")
 
 
 def _weights_array(key: str, member: Any) -> np.ndarray:
@@ -168,3 +181,17 @@ def _checked_metadata(metadata: Any) -> dict[str, Any]:
 def read(path: str | Path) -> PackedWeights:
     """Read a file of packed weights; UserError where it is damaged."""
     return from_bytes(Path(path).read_bytes(), path)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Read the metadata of a file of packed weights, without its weights.
+
+    Raises:
+        UserError: The metadata are damaged. Damage to the weights only `read` finds.
+    """
+    with _damage_as_user_error(path), zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{METADATA}.npy")
+        _check_size([member])
+        with archive.open(member) as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        return _checked_metadata(json.loads(str(array)))

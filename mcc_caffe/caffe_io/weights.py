@@ -50,7 +50,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     Returns:
         "file", its path, and the metadata of packed weights.
     """
-    metadata = packed_weights.read(path).metadata if packed_weights.is_packed(path) else {}
+    metadata = packed_weights.read_metadata(path) if packed_weights.is_packed(path) else {}
     return {"file": str(path), **metadata}
 
 

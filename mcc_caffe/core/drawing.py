@@ -149,3 +149,25 @@ def draw_over(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
     assert pose.keypoints is not None and pose.present is not None
     drawn = image if pose.mask is None else draw_mask(image, pose.mask)
     return draw_skeleton(drawn, pose.keypoints, pose.present)
+
+
+def draw_number(image: np.ndarray, number: int, corner: tuple[int, int]) -> np.ndarray:
+    """Draw the number of a hand at a corner of its box, moved into the image.
+
+    Args:
+        image: HxWx3 BGR uint8.
+        number: the number, from 0.
+        corner: x, y in image pixels.
+
+    Returns:
+        A new image.
+    """
+    drawn, text, font = image.copy(), str(number), cv2.FONT_HERSHEY_SIMPLEX
+    scale = max(0.5, max(image.shape) / 900)
+    (width, height), below = cv2.getTextSize(text, font, scale, 1)
+    x = min(max(corner[0], 2), max(image.shape[1] - width - 2, 0))
+    y = min(max(corner[1], height + 2), max(image.shape[0] - below - 2, 0))
+    thickness = max(1, round(2 * scale))
+    for colour, extra in (((0, 0, 0), 2 * thickness), ((255, 255, 255), 0)):
+        cv2.putText(drawn, text, (x, y), font, scale, colour, thickness + extra, cv2.LINE_AA)
+    return drawn

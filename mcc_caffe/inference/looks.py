@@ -180,6 +180,12 @@ def keypoints_box(keypoints: np.ndarray, threshold: float = CONFIDENCE_THRESHOLD
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
+def longer_side(keypoints: np.ndarray) -> float:
+    """Return the longer side of `keypoints_box` in pixels, at least 1."""
+    left, top, right, bottom = keypoints_box(keypoints)
+    return float(max(right - left, bottom - top, 1.0))
+
+
 def square_around(box: np.ndarray, factor: float) -> np.ndarray:
     """Return the square window with the centre of a box.
 

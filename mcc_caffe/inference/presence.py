@@ -27,7 +27,7 @@ class Calibration(NamedTuple):
         two: score of two looks.
         four: score of four looks.
         pyramid: score of the paper's pyramid, whose keypoints are each the surest of 19 levels.
-        pyramid_mask: the highest probability of the mask in the pyramid's first level.
+        pyramid_mask: the highest probability of the mask in any of the pyramid's levels.
     """
 
     single: float

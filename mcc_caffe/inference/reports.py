@@ -1,24 +1,18 @@
 """The files that `mcc_caffe.infer` writes, and the mark by which it knows them again."""
 
-import json
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 import cv2
-import h5py
 import numpy as np
-
-from mcc_caffe.core.hand import NAMES
 
 # Every result carries it: JSON and HDF5 as "program", PNG as "Software", MP4 as its comment. So a
 # later run neither takes a result for an input nor replaces a file of the user's. A table is known
 # by its columns.
 PROGRAM = "mcc_caffe.infer"
 CSV_COLUMNS = ("image", "frame", "time", "hand", "id", "score", "keypoint", "x", "y", "confidence")
-DAMAGED_FRAME_LINE = "null"  # a line of a video's JSON file
 _PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
 _MARK_BYTES = 1024  # from a file's start, of an MP4 from its end, in which the mark lies
 
@@ -55,61 +49,6 @@ class ImageReport(TypedDict):
     seconds: dict[str, float]
 
 
-class VideoReport(TypedDict):
-    """The head of a video's JSON file: what holds for all frames.
-
-    program: PROGRAM, see there.
-    width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
-    ImageReport. levels: the most pyramid levels that were looked at. seconds: the time that the
-    video took.
-    """
-
-    program: str
-    video: str
-    width: int
-    height: int
-    fps: float
-    weights: dict[str, Any]
-    engine: str
-    levels: int | None
-    seconds: float
-
-
-def frame_line(frame_report: ImageReport, time: float) -> str:
-    """Return a frame's line of a video's JSON file.
-
-    Args:
-        frame_report: the frame's report.
-        time: when it is shown, in seconds from the start of the video.
-
-    Returns:
-        A JSON object: "time", "keypoints", each [x, y, confidence] or null, and "mask_box",
-        [x, y, width, height] or null.
-    """
-    keypoints = [
-        point and [point["x"], point["y"], point["confidence"]]
-        for point in frame_report["keypoints"]
-    ]
-    box = frame_report["mask_box"] and list(frame_report["mask_box"].values())
-    line = {"time": round(time, 6), "keypoints": keypoints, "mask_box": box}
-    return json.dumps(line, separators=(",", ":"))
-
-
-def video_json(video_report: VideoReport, frame_lines: Sequence[str]) -> bytes:
-    """Return the content of a video's JSON file.
-
-    Args:
-        video_report: what holds for all frames.
-        frame_lines: a `frame_line` for every frame, DAMAGED_FRAME_LINE where it is damaged.
-
-    Returns:
-        A JSON object: the entries of `video_report`, then "names" of the keypoints and "frames",
-        one a line.
-    """
-    start = json.dumps({**video_report, "names": NAMES})[:-1]
-    return (start + ', "frames": [\n' + ",\n".join(frame_lines) + "\n]}\n").encode()
-
-
 def marked_png(picture: np.ndarray) -> bytes:
     """Encode a picture as a PNG file that says which program made it.
 
@@ -140,6 +79,8 @@ def _is_own_file(path: Path) -> bool:
     suffix = path.suffix.lower()
     try:
         if suffix == ".h5":
+            import h5py  # here, as it is slow to import, and few runs meet such a file
+
             with h5py.File(path) as file:
                 return file.attrs.get("program") == PROGRAM
         if suffix not in (".png", ".json", ".mp4", ".csv"):

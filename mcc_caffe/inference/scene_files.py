@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from data_tools.readers.coco import id_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
 from mcc_caffe.core.hand import names_a_hand
+from mcc_caffe.core.ids import id_text
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.inference.formats.coco import CocoNumbers
 from mcc_caffe.inference.reports import KeypointReport

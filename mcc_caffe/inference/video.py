@@ -230,7 +230,7 @@ def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndar
 
 @contextlib.contextmanager
 def video_writer(
-    path: Path, fps: float, size: tuple[int, int]
+    path: Path, fps: float, size: tuple[int, int], *, comment: str = PROGRAM
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Open an MP4 file to write; it appears when all frames are written, or not at all.
 
@@ -240,6 +240,7 @@ def video_writer(
         path: the file.
         fps: frames a second, on average.
         size: (width, height) of a frame in pixels.
+        comment: what the file says of itself; PROGRAM marks a result, which is no input.
 
     Yields:
         A function that adds a frame, HxWx3 uint8 BGR, and the second at which it is shown.
@@ -253,7 +254,7 @@ def video_writer(
     width, height = (max(side - side % 2, 2) for side in size)
     with replacement(path) as (_, file):
         container = av.open(file, "w", format="mp4")
-        container.metadata["comment"] = PROGRAM
+        container.metadata["comment"] = comment
         rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
         stream = container.add_stream(_CODEC, rate=rate or 1, options=_CODEC_OPTIONS)
         assert isinstance(stream, av.VideoStream)

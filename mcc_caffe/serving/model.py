@@ -10,6 +10,7 @@ from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.onnx_model import import_onnx, make_onnx_model
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.presence import UNCALIBRATED, read_calibration
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 BLOBS = {"input": IMAGE_BLOB, "mask": MASK_BLOB, "heatmaps": stage_blob(LAST_STAGE)}
@@ -23,7 +24,8 @@ class WebModel(NamedTuple):
             for packed weights; the network computes in float32.
         description: "weights", as `weights.describe` returns them but without the folder of the
             file; "input_size", m in pixels; "threshold", the confidence above which a keypoint is
-            present; "blobs", the model's names of "input", "mask" and "heatmaps".
+            present; "least_score", from which on a picture shows a hand, None for weights that were
+            not calibrated; "blobs", the model's names of "input", "mask" and "heatmaps".
     """
 
     onnx: bytes
@@ -54,10 +56,12 @@ def make_web_model(weights: Path, variant: str = "mini") -> WebModel:
         )
     halve_weights(model)
     known = describe(weights)
+    calibration = read_calibration(known)
     description = {
         "weights": {**known, "file": Path(known["file"]).name},
         "input_size": known.get("input_size") or input_size,
         "threshold": CONFIDENCE_THRESHOLD,
+        "least_score": None if calibration == UNCALIBRATED else calibration.single,
         "blobs": BLOBS,
     }
     return WebModel(model.SerializeToString(), description)

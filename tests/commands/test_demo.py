@@ -21,3 +21,11 @@ def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
         assert len(pictures) == 12 and all(cv2.imread(str(path)).size for path in pictures)
         assert json.loads((out / folder / "1.json").read_text())["weights"]["file"] == str(weights)
     assert cv2.imread(str(out / "curves.png")).size
+    hands = {
+        name: json.loads((out / f"found_scenes/{name}.json").read_text())
+        for name in ("two_hands", "no_hand", "clip")
+    }
+    assert len(hands["two_hands"]["hands"]) == 2 and not hands["no_hand"]["hands"]
+    frames = hands["clip"]["frames"]
+    assert {hand["id"] for frame in frames for hand in frame["hands"]} == {1, 2}
+    assert cv2.VideoCapture(str(out / "found_scenes/clip.mp4")).read()[0]

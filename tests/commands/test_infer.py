@@ -24,6 +24,17 @@ from tests.support.commands import ROOT, run
 from tests.support.hands import drawn_sample, turned_jpeg
 
 
+def test_the_command_starts_without_what_only_videos_and_data_sets_need():
+    code = (
+        "import sys, mcc_caffe.infer; "
+        "print(*sorted({'av', 'h5py', 'scipy', 'matplotlib', 'data_tools'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == []
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Colour, grey, alpha, 16-bit and 1-pixel images, a damaged one and a text file, in folders."""

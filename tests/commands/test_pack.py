@@ -183,6 +183,24 @@ def test_another_npz_file_is_refused(tmp_path):
     np.savez(path, numbers=np.arange(3))
     with pytest.raises(UserError, match="other.npz is no whole file of packed weights .*metadata"):
         packed_weights.read(path)
+    with pytest.raises(UserError, match="other.npz is no whole file of packed weights .*metadata"):
+        packed_weights.read_metadata(path)
+
+
+def test_the_metadata_alone_are_those_of_the_whole_file(small, tmp_path):
+    assert packed_weights.read_metadata(small) == packed_weights.read(small).metadata
+    content, random, refused = small.read_bytes(), np.random.default_rng(0), 0
+    start = content.index(b"metadata.npy")
+    path = tmp_path / "mutated.npz"
+    for _ in range(60):
+        head = mutate_bytes(content[start : start + 1000], random)
+        path.write_bytes(content[:start] + head + content[start + 1000 :])
+        try:
+            packed_weights.read_metadata(path)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 20
 
 
 def test_packed_weights_of_another_variant_give_one_line(small, tmp_path):

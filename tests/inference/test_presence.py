@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -68,6 +69,14 @@ def test_a_hand_is_present_in_every_way():
     for options in ({"levels": 1}, {"looks": 2}, {"looks": 4}, {}):
         pose = HandPredictor(**options).predict(image)
         assert (pose.present == (pose.keypoints[:, 2] > 0.2)).all() and pose.present.any()
+
+
+def test_a_small_hand_is_present_in_the_pyramid():
+    """An eighth of the picture's width: the mask of the first level is too coarse to show it."""
+    image = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
+    image = cv2.copyMakeBorder(image, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    pose = HandPredictor().predict(image)
+    assert pose.mask_cells.max() < 0.5 and pose.present.sum() >= 15
 
 
 def test_a_threshold_below_zero_asks_for_every_keypoint(pictures):

@@ -17,12 +17,14 @@ import PIL.Image
 import pytest
 
 from mcc_caffe import infer
-from mcc_caffe.core.drawing import MASK_COLOUR, draw_over
+from mcc_caffe.core.drawing import MASK_COLOUR
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference.input_files import UnreadableError, find_files
 from mcc_caffe.inference.video import VideoFile, open_camera, video_writer
 from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.video_results import draw_hands
 from tests.support.commands import ROOT, run
 
 FPS, FRAMES = 12, 9
@@ -66,7 +68,7 @@ def decoded(path):
 )
 def test_a_video_gives_a_video_and_a_json_of_all_frames(name, codec, tmp_path):
     source = film(tmp_path / name, codec)
-    done = run("mcc_caffe.infer", source, "--out", tmp_path / "out")
+    done = run("mcc_caffe.infer", source, "--levels", 1, "--no-smooth", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert f"{FRAMES}/{FRAMES}" in done.stderr and f"{FRAMES} frames, " in done.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip.json", "clip.mp4"]
@@ -77,6 +79,7 @@ def test_a_video_gives_a_video_and_a_json_of_all_frames(name, codec, tmp_path):
         1,
         list(NAMES),
     )
+    assert report["smoothing"] is None
     frames, fps = decoded(tmp_path / "out/clip.mp4")
     assert (
         len(frames) == len(report["frames"]) == FRAMES
@@ -87,7 +90,7 @@ def test_a_video_gives_a_video_and_a_json_of_all_frames(name, codec, tmp_path):
     predictor = HandPredictor(levels=1)
     for frame, drawn, line in zip(decoded(source)[0], frames, report["frames"]):
         pose = predictor.predict(frame)
-        assert len(line["keypoints"]) == len(NAMES)
+        assert len(line["keypoints"]) == len(NAMES) and "id" in line
         for keypoint, expected, present in zip(line["keypoints"], pose.keypoints, pose.present):
             assert (keypoint is not None) == present and (
                 not present or np.allclose(keypoint, expected, atol=0.006)
@@ -385,16 +388,17 @@ def test_without_display_or_camera_it_says_so(tmp_path, monkeypatch):
 def test_the_camera_is_shown_until_q_is_pressed(tmp_path, monkeypatch):
     """A video stands for the camera, and a list for the window."""
     source, shown, keys = film(tmp_path / "clip.mp4", "mp4v"), [], iter([-1, -1, -1, ord("q")])
-    monkeypatch.setattr("mcc_caffe.infer.open_camera", lambda number: cv2.VideoCapture(str(source)))
+    monkeypatch.setattr(
+        "mcc_caffe.inference.video.open_camera", lambda number: cv2.VideoCapture(str(source))
+    )
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
     monkeypatch.setattr(cv2, "waitKey", lambda _: next(keys))
     monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image))
     infer.main(["--camera", "0"])
     first = decoded(source)[0][0]
-    pose = HandPredictor(levels=1).predict(first)
-    assert len(shown) == 3 and shown[0].shape == first.shape
-    assert (shown[0][40:] == draw_over(first, pose)[40:]).all()
-    assert (
-        shown[0][:40, :100] != draw_over(first, pose)[:40, :100]
-    ).any()  # frames a second stand there
+    hands = HandTracker(HandPredictor(levels=1), one_hand=True).follow(first, 0)
+    drawn = draw_hands(first, hands)
+    assert len(hands) == 1 and len(shown) == 3
+    assert shown[0].shape == first.shape and (shown[0][40:] == drawn[40:]).all()
+    assert (shown[0][:40, :100] != drawn[:40, :100]).any()  # frames a second stand there

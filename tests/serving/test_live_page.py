@@ -9,6 +9,7 @@ import pytest
 
 from mcc_caffe import HandPredictor
 from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, SKELETON, WRIST_COLOUR
+from mcc_caffe.inference.video import video_writer
 from tests.support.commands import run
 
 
@@ -43,6 +44,8 @@ def page(live_page):
         live_page.click("#camera")
     for option in ("#mask", "#skeleton", "#follow"):
         live_page.check(option)
+    live_page.evaluate("document.getElementById('table').open = false")
+    live_page.fill("#threshold", "0.2")
 
 
 def wait_until_ready(page) -> None:
@@ -68,6 +71,19 @@ def canvas_pixels(page) -> np.ndarray:
     url = page.evaluate("document.getElementById('view').toDataURL('image/png')")
     content = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     return cv2.imdecode(content, cv2.IMREAD_COLOR)
+
+
+def pause(page) -> None:
+    """Pause, and wait until the frame that the video still showed is looked at."""
+    page.click("#pause")
+    page.wait_for_function(
+        """() => {
+            const view = document.getElementById('view').toDataURL();
+            if (view !== window.lastView) [window.lastView, window.lastChange] = [view, Date.now()];
+            return Date.now() - window.lastChange > 1000;
+        }""",
+        polling=200,
+    )
 
 
 def drop(page, content: bytes, name: str, media_type: str) -> None:
@@ -137,10 +153,9 @@ def test_the_camera_is_shown_live(page, predictor):
     page.wait_for_function(
         "() => /^[1-9].* frames.s/.test(document.getElementById('speed').textContent)"
     )
-    page.click("#pause")
+    pause(page)
     for option in ("#mask", "#skeleton"):
         page.uncheck(option)
-    page.wait_for_timeout(500)  # the frame that the network had when the pause began
     pixels = canvas_pixels(page)
     assert pixels.shape == (480, 640, 3)
     assert_same_answer(copied_report(page), predictor.predict(pixels), pixels=1.5)
@@ -154,12 +169,68 @@ def test_a_followed_hand_is_looked_at_more_closely(page):
     page.click("#camera")
     wait_for_answer(page, "camera")
     page.wait_for_timeout(800)
-    page.click("#pause")
-    page.wait_for_timeout(500)
+    pause(page)
     report = copied_report(page)
     assert sum(point is not None for point in report["keypoints"]) >= 15
     points = [point for point in report["keypoints"] if point]
     assert all(0 <= point["x"] < 640 and 0 <= point["y"] < 480 for point in points)
+
+
+def test_a_clip_is_answered_frame_by_frame_until_it_ends(page, rendered_hand, tmp_path):
+    """The hand moves to the right; the table tells where its wrist is in every answer."""
+    with video_writer(tmp_path / "clip.mp4", 5, (480, 480)) as write:
+        for index in range(10):
+            write(np.roll(rendered_hand, 6 * index, axis=1), index / 5)
+    page.evaluate("document.getElementById('table').open = true")
+    page.evaluate(
+        """() => {
+            window.wrists = [];
+            new MutationObserver(() => {
+                const text = document.querySelector('#rows tr').cells[1].textContent;
+                window.wrists.push(text);
+            }).observe(document.getElementById('rows'), { childList: true });
+        }"""
+    )
+    page.set_input_files("#file", tmp_path / "clip.mp4")
+    wait_for_answer(page, "clip.mp4")
+    ended = "clip.mp4 has ended: press Pause to play it again."
+    page.wait_for_function(
+        "text => document.getElementById('status').textContent === text", arg=ended
+    )
+    assert page.get_attribute("#pause", "aria-pressed") == "true"
+    report = copied_report(page)
+    assert (report["image"], report["width"], report["height"]) == ("clip.mp4", 480, 480)
+    wrists = [float(text) for text in page.evaluate("window.wrists") if text != "–"]
+    assert len(set(wrists)) >= 2 and wrists[-1] > wrists[0] + 10
+    page.click("#pause")  # from the start
+    page.wait_for_function(f"() => Number(window.wrists.at(-1)) < {wrists[-1] - 10}")
+
+
+def test_a_pasted_picture_is_answered(page, rendered_hand, predictor):
+    content = base64.b64encode(cv2.imencode(".png", rendered_hand)[1]).decode()
+    page.evaluate(
+        """async (text) => {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const blob = new Blob([bytes], { type: 'image/png' });
+            await navigator.clipboard.write([new ClipboardItem({ 'image/png': blob })]);
+        }""",
+        content,
+    )
+    page.keyboard.press("Control+V")
+    wait_for_answer(page, "image.png")
+    assert_same_answer(copied_report(page), predictor.predict(rendered_hand), pixels=1.01)
+
+
+def test_a_picture_without_a_hand_has_no_keypoint_present(page, predictor):
+    """As in Python, where the score of the picture counts."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    picture = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
+    assert not predictor.predict(picture).present.any()
+    drop(page, cv2.imencode(".png", picture)[1].tobytes(), "noise.png", "image/png")
+    wait_for_answer(page, "noise.png")
+    assert page.inner_text("#status") == "noise.png: no hand is found."
+    page.fill("#threshold", "0")
+    assert copied_report(page)["keypoints"] == [None] * len(NAMES)
 
 
 def test_the_browser_refuses_to_send_elsewhere(page, other_site):

@@ -3,8 +3,6 @@
  * keypoints, as the second look of mcc_caffe/inference/looks.py is.
  */
 
-import { wholeWindow } from "../shared/letterbox.js";
-
 const SIDE = 1.8; // of the square, in longer sides of the keypoints' box
 /** So many confident keypoints are a hand; with fewer the whole frame is looked at. */
 export const ENOUGH_KEYPOINTS = 6;
@@ -18,11 +16,12 @@ const TOLERANCE = 0.1;
  *
  * @param {object} answer - to this frame, as network.js describes it.
  * @param {{x, y, width, height}} window - of this frame.
- * @param {number} threshold - the confidence above which a keypoint counts.
+ * @param {boolean[]} present - for each keypoint, whether it counts.
+ * @returns {{x, y, width, height} | null} null where no hand is to be followed.
  */
-export function nextWindow(answer, window, threshold) {
-  const confident = answer.keypoints.filter(([, , confidence]) => confidence > threshold);
-  if (confident.length < ENOUGH_KEYPOINTS) return wholeWindow(answer.width, answer.height);
+export function nextWindow(answer, window, present) {
+  const confident = answer.keypoints.filter((_, keypoint) => present[keypoint]);
+  if (confident.length < ENOUGH_KEYPOINTS) return null;
   const square = squareAround(confident);
   const isClose = ["x", "y", "width"].every(
     (name) => Math.abs(square[name] - window[name]) < TOLERANCE * window.width,

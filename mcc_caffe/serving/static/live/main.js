@@ -4,7 +4,8 @@ import { NAMES } from "../shared/hand.js";
 import { wholeWindow } from "../shared/letterbox.js";
 import { Network } from "../shared/network.js";
 import { ENOUGH_KEYPOINTS, nextWindow } from "./following.js";
-import { presence, reportJson } from "./report.js";
+import { Pace } from "./pace.js";
+import { presence, reportJson, showsHand } from "./report.js";
 import { listCameras, openCamera, openFile } from "./sources.js";
 import { draw } from "./view.js";
 
@@ -18,6 +19,7 @@ const controls = Object.fromEntries(
 );
 
 let network = null;
+let pace = null;
 let source = null;
 /** What is on the canvas: {picture, answer}, or null. */
 let shown = null;
@@ -37,6 +39,7 @@ async function start() {
     showProblem(error);
     return;
   }
+  pace = new Pace(network.model.input_size);
   controls.threshold.value = network.model.threshold;
   showThreshold();
   controls.camera.disabled = controls.file.disabled = false;
@@ -109,6 +112,10 @@ async function use(open) {
   stop();
   source = opened;
   controls.pause.disabled = !opened.isMoving;
+  opened.onEnd = () => {
+    controls.pause.ariaPressed = "true";
+    setStatus(`${opened.name} has ended: press Pause to play it again.`);
+  };
   const isCamera = opened.name === "camera";
   controls.camera.ariaPressed = String(isCamera);
   controls.camera.textContent = isCamera ? "Stop camera" : "Start camera";
@@ -124,20 +131,27 @@ async function use(open) {
 }
 
 async function lookAtFrames(current) {
-  let window = null;
+  const { input_size: modelSize, threshold } = network.model;
+  let handWindow = null; // around the last frame's hand
   do {
     const frame = await current.nextFrame();
     if (!frame || source !== current) return;
-    const frameWindow = wholeWindow(frame.width, frame.height);
-    const isFollowing = controls.follow.checked && current.isMoving;
-    const { picture, answer } = await network.look(frame, (isFollowing && window) || frameWindow);
+    const isFollowing = handWindow !== null && controls.follow.checked;
+    const window = isFollowing ? handWindow : wholeWindow(frame.width, frame.height);
+    const size = isFollowing ? pace.size() : modelSize;
+    const { picture, answer } = await network.look(frame, window, size);
     if (source !== current) {
       picture.close();
       return;
     }
+    pace.note(size, answer.seconds.total);
+    handWindow = nextWindow(answer, window, presenceIn(answer, threshold));
     show(picture, answer);
-    window = nextWindow(answer, window ?? frameWindow, network.model.threshold);
   } while (current.isMoving);
+}
+
+function presenceIn(answer, threshold) {
+  return presence(answer.keypoints, threshold, network.model.least_score);
 }
 
 function stop() {
@@ -167,19 +181,20 @@ function show(picture, answer) {
 function redraw() {
   if (!shown) return;
   const threshold = Number(controls.threshold.value);
-  draw(element("view"), shown.picture, shown.answer, {
+  const present = presenceIn(shown.answer, threshold);
+  draw(element("view"), shown.picture, shown.answer, present, {
     mask: controls.mask.checked,
     skeleton: controls.skeleton.checked,
     heatmaps: controls.heatmaps.checked,
-    threshold,
   });
-  const present = presence(shown.answer.keypoints, threshold);
   showRows(present);
   const count = present.filter(Boolean).length;
-  const text =
-    `${shown.name}: ${count} of ${present.length} keypoints are surer than ` +
-    `${threshold.toFixed(2)}.`;
+  const text = showsHand(shown.answer.keypoints, network.model.least_score)
+    ? `${shown.name}: ${count} of ${present.length} keypoints are surer than ` +
+      `${threshold.toFixed(2)}.`
+    : `${shown.name}: no hand is found.`;
   element("view").ariaLabel = text;
+  if (source?.hasEnded) return; // its last answers come after onEnd has said so
   // Of a moving picture only what lasts is said, as screen readers read the status aloud.
   setStatus(source?.isMoving ? movingStatus(count) : text);
 }
@@ -231,7 +246,7 @@ async function showCameras(deviceId) {
 function report() {
   return reportJson(shown.answer, {
     name: shown.name,
-    threshold: Number(controls.threshold.value),
+    present: presenceIn(shown.answer, Number(controls.threshold.value)),
     engine: `onnxruntime-web (${network.engine})`,
     weights: network.model.weights,
   });

@@ -5,9 +5,23 @@ import { NAMES } from "../shared/hand.js";
 
 const PROGRAM = "mcc_caffe.web";
 
-/** Return whether each keypoint is surer than the threshold. */
-export function presence(keypoints, threshold) {
-  return keypoints.map(([, , confidence]) => confidence > threshold);
+/**
+ * Return whether the score says that a picture shows a hand.
+ *
+ * @param {number[][]} keypoints - 21 of [x, y, confidence].
+ * @param {number | null} leastScore - of a hand; null for weights that do not say.
+ */
+export function showsHand(keypoints, leastScore) {
+  return leastScore === null || score(keypoints) >= leastScore;
+}
+
+/**
+ * Return whether each keypoint is present, as mcc_caffe/inference/presence.py does: surer than the
+ * threshold, in a picture that shows a hand.
+ */
+export function presence(keypoints, threshold, leastScore) {
+  const isHand = showsHand(keypoints, leastScore);
+  return keypoints.map(([, , confidence]) => isHand && confidence > threshold);
 }
 
 /** Return the mean confidence of the keypoints: how sure the network is of a hand. */
@@ -15,9 +29,8 @@ export function score(keypoints) {
   return keypoints.reduce((sum, [, , confidence]) => sum + confidence, 0) / keypoints.length;
 }
 
-/** Return the report of an answer (network.js) as text. */
-export function reportJson(answer, { name, threshold, engine, weights }) {
-  const present = presence(answer.keypoints, threshold);
+/** Return the report of an answer (network.js) as text; `present` is as presence() returns it. */
+export function reportJson(answer, { name, present, engine, weights }) {
   const report = {
     program: PROGRAM,
     image: name,

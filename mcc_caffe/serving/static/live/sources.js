@@ -2,7 +2,8 @@
  * Where pictures come from: a file, a clip, or a camera.
  *
  * A source has: name; isMoving; nextFrame(), which returns an ImageBitmap, or null where the source
- * has been closed meanwhile; setPaused(isPaused), of a moving one; and close().
+ * has been closed meanwhile; close(); and, where it is moving, setPaused(isPaused), hasEnded, and
+ * onEnd, a function of the page's that it calls when it ends.
  */
 
 /** Open a picture or a clip. */
@@ -23,7 +24,6 @@ export async function openFile(file) {
 async function openClip(file) {
   const video = newVideo();
   const url = URL.createObjectURL(file);
-  video.loop = true;
   video.src = url;
   try {
     await video.play();
@@ -108,24 +108,42 @@ class Moving {
   isMoving = true;
   #video;
   #isClosed = false;
+  #isFrameNew = true; // whether the video shows a frame that nextFrame() has not returned
   #release;
   #wake = () => {};
+  onEnd = () => {};
 
   constructor(name, video, release) {
     [this.name, this.#video, this.#release] = [name, video, release];
+    video.addEventListener("ended", () => this.onEnd());
+    this.#watch();
   }
 
+  /** Return the frame that is shown now; where it was returned before, wait for the next one. */
   async nextFrame() {
-    await new Promise((resolve) => {
-      this.#wake = resolve;
-      const video = this.#video;
-      if (this.#isClosed) resolve();
-      else if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(resolve);
-      else requestAnimationFrame(resolve);
-    });
+    if (!this.#isFrameNew && !this.#isClosed) {
+      await new Promise((resolve) => (this.#wake = resolve));
+    }
+    this.#isFrameNew = false;
     return this.#isClosed ? null : createImageBitmap(this.#video);
   }
 
+  #watch() {
+    if (this.#isClosed) return;
+    const note = () => {
+      this.#isFrameNew = true;
+      this.#wake();
+      this.#watch();
+    };
+    if (this.#video.requestVideoFrameCallback) this.#video.requestVideoFrameCallback(note);
+    else requestAnimationFrame(note);
+  }
+
+  get hasEnded() {
+    return this.#video.ended;
+  }
+
+  /** Pause or go on; a clip that has ended begins again. */
   async setPaused(isPaused) {
     if (isPaused) this.#video.pause();
     else await this.#video.play();

@@ -1,7 +1,6 @@
 /** The canvas: the picture with what the network says of it. */
 
 import { drawHeatmaps, drawMask, drawSkeleton } from "../shared/drawing.js";
-import { presence } from "./report.js";
 
 const LONGEST_SIDE = 1280; // of the canvas, in its pixels
 
@@ -11,9 +10,10 @@ const LONGEST_SIDE = 1280; // of the canvas, in its pixels
  * @param {HTMLCanvasElement} canvas
  * @param {ImageBitmap} picture
  * @param {object} answer - as network.js describes it.
- * @param {{mask, skeleton, heatmaps: boolean, threshold: number}} options
+ * @param {boolean[]} present - for each keypoint.
+ * @param {{mask, skeleton, heatmaps: boolean}} options
  */
-export function draw(canvas, picture, answer, { mask, skeleton, heatmaps, threshold }) {
+export function draw(canvas, picture, answer, present, { mask, skeleton, heatmaps }) {
   const scale = Math.min(1, LONGEST_SIDE / Math.max(picture.width, picture.height));
   const width = Math.max(1, Math.round(scale * picture.width));
   const height = Math.max(1, Math.round(scale * picture.height));
@@ -30,6 +30,6 @@ export function draw(canvas, picture, answer, { mask, skeleton, heatmaps, thresh
   if (mask) drawMask(context, answer);
   if (skeleton) {
     const bone = Math.max(picture.width, picture.height) / 130;
-    drawSkeleton(context, answer.keypoints, presence(answer.keypoints, threshold), bone);
+    drawSkeleton(context, answer.keypoints, present, bone);
   }
 }

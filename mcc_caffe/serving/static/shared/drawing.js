@@ -46,10 +46,14 @@ export function drawMask(context, { mask, cells, map }) {
   const size = STRIDE * cells;
   const probability = upsample(mask, cells);
   const image = new ImageData(size, size);
-  for (let i = 0; i < probability.length; i += 1) {
+  const [red, green, blue] = MASK_COLOUR;
+  for (let i = 0, at = 0; i < probability.length; i += 1, at += 4) {
     const opacity = (probability[i] - 0.5 + MASK_EDGE) / (2 * MASK_EDGE);
-    image.data.set(MASK_COLOUR, 4 * i);
-    image.data[4 * i + 3] = 255 * MASK_OPACITY * Math.min(Math.max(opacity, 0), 1);
+    if (opacity <= 0) continue;
+    image.data[at] = red;
+    image.data[at + 1] = green;
+    image.data[at + 2] = blue;
+    image.data[at + 3] = 255 * MASK_OPACITY * Math.min(opacity, 1);
   }
   drawThrough(context, image, map, 1);
 }

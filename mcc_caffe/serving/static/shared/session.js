@@ -3,6 +3,7 @@
 const VENDOR = new URL("../vendor/onnxruntime-web/", import.meta.url);
 const SITE = new URL("../", import.meta.url);
 const MOST_THREADS = 4;
+const FIRST_SIZE = 96; // pixels
 
 // onnxruntime-web's builds: the module, and the WebAssembly (.js, .wasm.gz) that it loads.
 const WASM = { module: "ort.wasm.min.js", binary: "ort-wasm-simd-threaded" };
@@ -16,22 +17,25 @@ const WEBGPU = { module: "ort.webgpu.min.js", binary: "ort-wasm-simd-threaded.as
  *   {mask (S, S), heatmaps (22, S, S)}.
  */
 export async function openSession() {
-  const [model, onnx] = await Promise.all([
+  const files = Promise.all([
     fetchFile(new URL("model.json", SITE)).then((response) => response.json()),
     fetchFile(new URL("model.onnx", SITE)).then((response) => response.arrayBuffer()),
   ]);
+  files.catch(() => {}); // startSession() tells of it
   if (await hasGpu()) {
     try {
-      return await startSession(model, onnx, WEBGPU, "webgpu");
+      return await startSession(files, WEBGPU, "webgpu");
     } catch (error) {
       console.warn(`WebGPU cannot run the network (${error.message}): WebAssembly does`);
     }
   }
-  return startSession(model, onnx, WASM, "wasm");
+  return startSession(files, WASM, "wasm");
 }
 
-async function startSession(model, onnx, build, provider) {
-  const [runtime, binary] = await Promise.all([
+async function startSession(files, build, provider) {
+  // All at once: loading is most of the time until the first answer.
+  const [[model, onnx], runtime, binary] = await Promise.all([
+    files,
     import(new URL(build.module, VENDOR)),
     fetchUnpacked(new URL(`${build.binary}.wasm.gz`, VENDOR)),
   ]);
@@ -55,8 +59,8 @@ async function startSession(model, onnx, build, provider) {
       heatmaps: outputs[heatmapsName].data.slice(),
     };
   };
-  // The first run prepares much of what the later ones use.
-  await run(new Float32Array(3 * model.input_size ** 2), model.input_size);
+  // In the first run the browser sees what to optimise; a small input does for that.
+  await run(new Float32Array(3 * FIRST_SIZE ** 2), FIRST_SIZE);
   const engine =
     provider === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`;
   return { engine, model, run };

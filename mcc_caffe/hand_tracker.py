@@ -1,0 +1,188 @@
+"""HandTracker follows the hands of a video: frames in, hands with ids and steady keypoints out.
+
+tracker = HandTracker(HandPredictor())
+for time, image in frames:
+    for hand in tracker.follow(image, time):
+        print(hand.id, hand.pose.keypoints)
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from mcc_caffe.inference.looks import (
+    Look,
+    Looker,
+    longer_side,
+    square_around,
+    surest_of_looks,
+)
+from mcc_caffe.inference.scenes import find_hands
+from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
+from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
+from mcc_caffe.paper import STRIDE
+from mcc_caffe.predictor import HandPose, HandPredictor, TimedNetwork, check_image
+
+# Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
+# box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
+# (docs/measurements.md) and costs .56 of a pass.
+_SQUARE, _INPUT_SHARE = 1.6, 0.75
+
+
+class TrackedHand(NamedTuple):
+    """A hand in a frame of a video.
+
+    Attributes:
+        id: its number, from 1; None where one hand is looked for and nothing is surely a hand.
+        pose: its pose, with smoothed keypoints unless the tracker smooths none.
+        raw_keypoints: (21, 3), the keypoints before they were smoothed.
+    """
+
+    id: int | None
+    pose: HandPose
+    raw_keypoints: np.ndarray
+
+
+class HandTracker:
+    """Follows the hands of one video or camera. Make a new one for the next.
+
+    A hand is looked for in a square around where it should be. All of the frame is searched at the
+    start, when a hand is lost, and every 30 frames, or every 10 while no hand is there. A hand that
+    comes back within a second, near where it was or would have moved to, keeps its id.
+
+    Attributes:
+        smoothing: the parameters of the filter; None where keypoints are not smoothed.
+    """
+
+    def __init__(
+        self,
+        predictor: HandPredictor,
+        *,
+        one_hand: bool = False,
+        every_frame: bool = False,
+        smooth: bool = True,
+    ):
+        """Start with no hand.
+
+        Args:
+            predictor: finds the hands.
+            one_hand: whether to follow the one large hand that a video shows.
+            every_frame: whether to look for the one hand in all of every frame, with the
+                predictor's levels or looks.
+            smooth: whether to smooth the keypoints.
+        """
+        self._predictor, self._one_hand, self._every_frame = predictor, one_hand, every_frame
+        self._tracks = Tracks(most_hands=1, idle_search_interval=1) if one_hand else Tracks()
+        self._filters: dict[int, KeypointFilter] = {}
+        self.smoothing = FilterParameters() if smooth else None
+
+    def follow(self, image: np.ndarray, time: float) -> list[TrackedHand]:
+        """Find the hands in the next frame.
+
+        Args:
+            image: HxWx3 uint8 BGR; of all frames the same size.
+            time: when the frame is shown, in seconds; steps may vary.
+
+        Returns:
+            The hands, by their ids. Where one hand is looked for, it is exactly one: if nothing is
+            surely a hand, it is what a single pass says, without an id.
+
+        Raises:
+            UserError: the array is no such image.
+        """
+        check_image(image)
+        finder = _FrameFinder(self._predictor, image, self._one_hand, self._every_frame)
+        tracks = self._tracks.update(time, finder.look, finder.search)
+        self._filters = {
+            track_id: self._filters.get(track_id) or KeypointFilter(self.smoothing)
+            for track_id in self._tracks.ids
+        }
+        hands = []
+        for track in tracks:
+            pose = finder.pose(track.sighting)
+            if self.smoothing:
+                pose = _smoothed(pose, self._filters[track.id], time)
+            hands.append(TrackedHand(track.id, pose, track.sighting.keypoints))
+        if self._one_hand and not hands:
+            unsure = finder.last_searched
+            assert unsure is not None  # without a hand every frame is searched
+            hands.append(TrackedHand(None, finder.pose(unsure, is_hand=False), unsure.keypoints))
+        return hands
+
+
+class _FrameFinder:
+    """Looks for hands in one frame.
+
+    Attributes:
+        last_searched: what the last search for one hand said, sure or not.
+    """
+
+    def __init__(
+        self, predictor: HandPredictor, image: np.ndarray, one_hand: bool, every_frame: bool
+    ):
+        self._predictor, self._image = predictor, image
+        self._one_hand, self._every_frame = one_hand, every_frame
+        self._size: tuple[int, int] = (image.shape[1], image.shape[0])
+        self._network = TimedNetwork(predictor.engine, predictor.batch)
+        self._looker = Looker(image, predictor.input_size, self._network)
+        close_size = round(_INPUT_SHARE * predictor.input_size / STRIDE) * STRIDE
+        self._close_looker = Looker(image, close_size, self._network)
+        self.last_searched: Sighting | None = None
+
+    def look(self, boxes: Sequence[np.ndarray]) -> list[Sighting]:
+        """Look once at a square around each box; see `Tracks.update`."""
+        if self._every_frame:
+            return []
+        answers = self._close_looker.look([Look(self._square(box)) for box in boxes])
+        return [Sighting(answer.keypoints, answer) for answer in answers]
+
+    def _square(self, box: np.ndarray) -> np.ndarray:
+        """Return the square around a box, with its centre inside of the image."""
+        middle = (box[:2] + box[2:]) / 2
+        shift = middle.clip(0, np.subtract(self._size, 1)) - middle
+        return square_around(box + np.tile(shift, 2), _SQUARE)
+
+    def search(self, known: Sequence[np.ndarray]) -> list[Sighting]:
+        """Search all of the frame; see `Tracks.update`."""
+        if self._one_hand:
+            self.last_searched = self._search_one_hand()
+            return [self.last_searched] if is_sure(self.last_searched) else []
+        boxes_engine, batch = self._predictor.boxes_engine, self._predictor.batch
+        answers = find_hands(
+            self._image,
+            self._looker,
+            self._network,
+            None if boxes_engine is None else TimedNetwork(boxes_engine, batch),
+            known=known,
+        )
+        return [Sighting(answer.keypoints, answer) for answer in answers]
+
+    def _search_one_hand(self) -> Sighting:
+        """Look at all of the frame for the one hand."""
+        if self._every_frame:
+            pose = self._predictor.predict(self._image)
+            assert pose.keypoints is not None  # callers track with nets that have a pose stage
+            return Sighting(pose.keypoints, pose)
+        answer = surest_of_looks(self._looker, self._size, 1)
+        return Sighting(answer.keypoints, answer)
+
+    def pose(self, sighting: Sighting, *, is_hand: bool = True) -> HandPose:
+        """Return the pose of a sighting, which surely is a hand or may be none."""
+        if isinstance(sighting.answer, HandPose):
+            return sighting.answer
+        pose = self._predictor.pose_of(
+            sighting.answer, self._size, self._network.timings(), looks=None if is_hand else 1
+        )
+        return replace(pose, found_box=None)  # in every frame the box goes around the keypoints
+
+
+def _smoothed(pose: HandPose, keypoint_filter: KeypointFilter, time: float) -> HandPose:
+    """Return the pose with its keypoints smoothed."""
+    assert pose.keypoints is not None and pose.present is not None
+    keypoints = pose.keypoints.copy()
+    keypoints[:, :2] = keypoint_filter.smooth(
+        keypoints[:, :2], pose.present, time=time, side=longer_side(pose.keypoints)
+    )
+    return replace(pose, keypoints=keypoints)

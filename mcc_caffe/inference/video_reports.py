@@ -1,0 +1,99 @@
+"""The JSON file of a video: what holds for all frames, then a line for each frame."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.pose_reports import BoxLike, ReportablePose, keypoint_reports
+
+DAMAGED_FRAME_LINE = "null"
+
+
+class VideoReport(TypedDict):
+    """The head of a video's JSON file: what holds for all frames.
+
+    program: reports.PROGRAM, see there.
+    width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
+    ImageReport. levels: the most pyramid levels of a look. smoothing: the parameters of the
+    One-Euro filter that smoothed the keypoints, null where none did. seconds: the time that the
+    video took.
+    """
+
+    program: str
+    video: str
+    width: int
+    height: int
+    fps: float
+    weights: dict[str, Any]
+    engine: str
+    levels: int | None
+    smoothing: dict[str, float] | None
+    seconds: float
+
+
+def one_hand_line(time: float, pose: ReportablePose, track_id: int | None) -> str:
+    """Return a frame's line where one hand was looked for.
+
+    Args:
+        time: when the frame is shown, in seconds from the start of the video.
+        pose: the hand's pose, with keypoints.
+        track_id: the number by which the hand is followed; None where nothing is surely a hand.
+
+    Returns:
+        A JSON object: "time", "id", "score", "keypoints", each [x, y, confidence] or null, and
+        "mask_box", [x, y, width, height] or null.
+    """
+    return _line({"time": round(time, 6), **_entries(pose, track_id)})
+
+
+def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose]]) -> str:
+    """Return a frame's line where every hand was looked for.
+
+    Args:
+        time: when the frame is shown, in seconds from the start of the video.
+        hands: the number and the pose of each hand.
+
+    Returns:
+        A JSON object: "time" and "hands", each with "box", [x, y, width, height], and the entries
+        of `one_hand_line` except for "time".
+    """
+    entries = [{"box": _sides(pose.box), **_entries(pose, track_id)} for track_id, pose in hands]
+    return _line({"time": round(time, 6), "hands": entries})
+
+
+def _entries(pose: ReportablePose, track_id: int | None) -> dict[str, Any]:
+    """Return what the JSON says of a hand, except for its box."""
+    assert pose.score is not None  # infer refuses nets without a pose stage
+    return {
+        "id": track_id,
+        "score": round(pose.score, 4),
+        "keypoints": [
+            None if point is None else [point["x"], point["y"], point["confidence"]]
+            for point in keypoint_reports(pose)
+        ],
+        "mask_box": _sides(pose.mask_box()),
+    }
+
+
+def _sides(box: BoxLike | None) -> list[int] | None:
+    return None if box is None else [box.x, box.y, box.width, box.height]
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"))
+
+
+def video_json(video_report: VideoReport, frame_lines: Sequence[str]) -> bytes:
+    """Return the content of a video's JSON file.
+
+    Args:
+        video_report: what holds for all frames.
+        frame_lines: a line for every frame, DAMAGED_FRAME_LINE where it is damaged.
+
+    Returns:
+        A JSON object: the entries of `video_report`, then "names" of the keypoints and "frames",
+        one a line.
+    """
+    start = json.dumps({**video_report, "names": NAMES})[:-1]
+    return (start + ', "frames": [\n' + ",\n".join(frame_lines) + "\n]}\n").encode()

@@ -1,0 +1,210 @@
+"""Follows the hands of a video or camera for `mcc_caffe.infer`, and draws and writes them."""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from mcc_caffe.core.commands import progress_bar
+from mcc_caffe.core.drawing import draw_number, draw_over
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.hand_tracker import HandTracker, TrackedHand
+from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
+from mcc_caffe.inference.input_files import with_suffix
+from mcc_caffe.inference.overlapped_map import overlapped_map
+from mcc_caffe.inference.pose_reports import hand_record
+from mcc_caffe.inference.reports import PROGRAM
+from mcc_caffe.inference.video_reports import (
+    DAMAGED_FRAME_LINE,
+    VideoReport,
+    all_hands_line,
+    one_hand_line,
+    video_json,
+)
+from mcc_caffe.predictor import HandPredictor
+
+if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and pictures do without
+    from mcc_caffe.inference.video import Frame
+
+_GREY = 128  # of the clip where the first frames are damaged
+_KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
+
+
+@dataclass(frozen=True)
+class VideoFinder:
+    """Finds the hands of videos and cameras in the way that the user asked for.
+
+    Attributes:
+        predictor: finds the hands.
+        all_hands: whether to look for every hand, not for the one large one.
+        every_frame: whether to look at all of every frame, with the predictor's levels or looks.
+        smooth: whether to smooth the keypoints.
+    """
+
+    predictor: HandPredictor
+    all_hands: bool = False
+    every_frame: bool = False
+    smooth: bool = True
+
+    def open_tracker(self) -> HandTracker:
+        """Return a tracker for the next video."""
+        return HandTracker(
+            self.predictor,
+            one_hand=not self.all_hands,
+            every_frame=self.every_frame,
+            smooth=self.smooth,
+        )
+
+
+def write_video(
+    finder: VideoFinder,
+    source: Path,
+    result: Path,
+    *,
+    weights: dict[str, Any],
+    progress: bool,
+    result_format: ResultFormat | None = None,
+) -> str:
+    """Write RESULT.mp4 and RESULT.json of a video, complete or not at all.
+
+    Args:
+        finder: finds the hands.
+        source: the video.
+        result: path of the results without suffix.
+        weights: the predictor's weights, as `weights.describe` returns them.
+        progress: whether to show the progress.
+        result_format: the format that takes the place of RESULT.json; None for our JSON.
+
+    Returns:
+        What was written, as text: the number of frames, those that are missing, and the speed.
+
+    Raises:
+        UnreadableError: the file has no frame that can be decoded.
+    """
+    from mcc_caffe.inference.video import VideoFile, video_writer  # here, as PyAV is slow to import
+
+    video, start, tracker = VideoFile(source), time.perf_counter(), finder.open_tracker()
+    with video_writer(with_suffix(result, ".mp4"), video.fps, video.size) as add_frame:
+        last_frame = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
+        numbers, damaged_numbers = itertools.count(), list[int]()
+
+        def follow(frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
+            return frame, [] if frame.pixels is None else tracker.follow(frame.pixels, frame.time)
+
+        def write(frame_and_hands: tuple["Frame", list[TrackedHand]]) -> str:
+            nonlocal last_frame
+            frame, hands = frame_and_hands
+            number = next(numbers)
+            if frame.pixels is None:
+                damaged_numbers.append(number)
+                add_frame(last_frame, frame.time)
+            else:
+                last_frame = frame.pixels
+                add_frame(draw_hands(frame.pixels, hands), frame.time)
+            if result_format:
+                records = [hand_record(hand.pose, hand.id) for hand in hands]
+                image = ImageRecord(str(source), *video.size, records, number, frame.time)
+                return result_format.describe(image)
+            if frame.pixels is None:
+                return DAMAGED_FRAME_LINE
+            if finder.all_hands:
+                return all_hands_line(frame.time, [(hand.id, hand.pose) for hand in hands])
+            (hand,) = hands
+            return one_hand_line(frame.time, hand.pose, hand.id)
+
+        with contextlib.closing(overlapped_map(video.frames(), follow, write)) as lines:
+            frame_lines = list(
+                progress_bar(
+                    lines,
+                    total=video.expected or None,
+                    unit="frame",
+                    desc=source.name,
+                    disable=not progress,
+                )
+            )
+    seconds = time.perf_counter() - start
+    video_report: VideoReport = {
+        "program": PROGRAM,
+        "video": str(source),
+        "width": video.size[0],
+        "height": video.size[1],
+        "fps": round(video.fps, 4),
+        "weights": weights,
+        "engine": finder.predictor.engine.name,
+        "levels": finder.predictor.levels,
+        "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
+        "seconds": round(seconds, 2),
+    }
+    if result_format:
+        result_format.write_video(result, frame_lines)
+    else:
+        write_whole(with_suffix(result, ".json"), video_json(video_report, frame_lines))
+    missing = ""
+    if len(frame_lines) < video.announced:
+        missing = f" of the {video.announced} that the file announces"
+    if damaged_numbers:
+        without = "without hands" if result_format else "null in the JSON"
+        missing += f", {len(damaged_numbers)} of them damaged ({without})"
+    return f"{len(frame_lines)} frames{missing}, {len(frame_lines) / seconds:.1f} a second"
+
+
+def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
+    """Draw mask, skeleton and number of the hands over a frame.
+
+    Args:
+        image: HxWx3 BGR uint8.
+        hands: the hands of the frame.
+
+    Returns:
+        A new image.
+    """
+    drawn = image.copy()
+    for hand in hands:
+        drawn = draw_over(drawn, hand.pose)
+    for hand in hands:
+        if hand.id is not None and hand.pose.box is not None:
+            drawn = draw_number(drawn, hand.id, hand.pose.box[:2])
+    return drawn
+
+
+def show_camera(finder: VideoFinder, number: int) -> None:
+    """Show what a camera sees, with mask and skeleton, until q, Escape or the window's end.
+
+    Args:
+        finder: finds the hands.
+        number: the camera's number, 0 for the first.
+    """
+    from mcc_caffe.inference.video import open_camera  # here, as PyAV is slow to import
+
+    capture, title, tracker = open_camera(number), f"camera {number}: q ends", finder.open_tracker()
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+    last_shown = time.perf_counter()
+    while (
+        cv2.waitKey(1) not in _KEYS_THAT_END
+        and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) > 0
+    ):
+        received, frame = capture.read()
+        received_at = time.perf_counter()
+        if not received:
+            raise UserError(f"camera {number} gives no more pictures: was it unplugged?")
+        drawn = draw_hands(frame, tracker.follow(frame, received_at))
+        now = time.perf_counter()
+        cv2.putText(
+            drawn,
+            f"{1 / (now - last_shown):.0f} fps",
+            (8, 24),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.7,
+            (255, 255, 255),
+            2,
+            cv2.LINE_AA,
+        )
+        last_shown = now
+        cv2.imshow(title, drawn)

@@ -1,0 +1,33 @@
+"""What the benchmark of videos computes from the hands that it follows."""
+
+import numpy as np
+import pytest
+
+from benchmarks.video import FPS, ids_of_hands, steadiness
+from mcc_caffe.hand_tracker import TrackedHand
+from tests.support.hands import hand
+
+SHAPE = hand(3).keypoints[:, :2]
+ALL = np.ones((20, 21), bool)
+
+
+def test_jitter_step_and_lag_are_those_of_the_movement():
+    side = np.ptp(SHAPE, axis=0).max()
+    velocity = np.array([60.0, 0])
+    moving = SHAPE + velocity * (np.arange(20) / FPS)[:, None, None]
+    still = steadiness(moving, moving, ALL, velocity)
+    assert still.jitter == pytest.approx(0, abs=1e-9) and still.lag == pytest.approx(0)
+    late = steadiness(moving - velocity * 0.05, moving, ALL, velocity)
+    assert late.lag == pytest.approx(50) and late.step == pytest.approx(0, abs=1e-9)
+    shaking = np.repeat(SHAPE[None], 20, axis=0)
+    shaking[::2, :, 0] += 2
+    shaken = steadiness(shaking, shaking, ALL, np.zeros(2))
+    assert shaken.jitter == pytest.approx(100 / side) and np.isnan(shaken.lag)
+    assert shaken.step == pytest.approx(200 / side)
+
+
+def test_a_true_hand_has_the_id_of_the_nearest_tracked_one():
+    joints = np.stack([SHAPE, SHAPE + 500])[None]
+    tracked = TrackedHand(7, None, np.column_stack([SHAPE + 3, np.ones(21)]))
+    assert ids_of_hands(joints, [[tracked]]) == [[7], [None]]
+    assert ids_of_hands(joints, [[]]) == [[None], [None]]

@@ -1,0 +1,188 @@
+"""Hands followed from frame to frame, in a small world that stands for the net."""
+
+import numpy as np
+import pytest
+
+from mcc_caffe.core.hand_boxes import box_iou
+from mcc_caffe.inference.looks import keypoints_box
+from mcc_caffe.inference.tracking import (
+    IDLE_SEARCH_INTERVAL,
+    SEARCH_INTERVAL,
+    Sighting,
+    Track,
+    Tracks,
+    distinct,
+    is_sure,
+    keypoints_distance,
+)
+from tests.support.hands import hand
+
+FPS = 25
+SHAPE = hand(3).keypoints[:, :2] - hand(3).keypoints[:, :2].mean(axis=0)  # about 100 pixels
+SIDE = np.ptp(SHAPE, axis=0).max()
+
+
+def keypoints(x, y, *, confidence=0.8, mirrored=False):
+    """A hand of about 100 pixels around (x, y)."""
+    shape = SHAPE * (-1, 1) if mirrored else SHAPE
+    return np.column_stack([shape + (x, y), np.full(21, confidence)])
+
+
+class World:
+    """Hands at known positions; a look sees the nearest hand that is not hidden."""
+
+    def __init__(self, **options):
+        self.tracks = Tracks(**options)
+        self.frame, self.looks, self.searches = 0, 0, []
+
+    def show(self, *hands):
+        """Show the next frame, of these keypoints; return {id: index of the hand}."""
+
+        def look(boxes):
+            self.looks += len(boxes)
+            nothing = Sighting(keypoints(-999, -999, confidence=0.01), None)
+            sightings = []
+            for box in boxes:
+                middle = (box[:2] + box[2:]) / 2
+                offsets = [np.abs(points[:, :2].mean(axis=0) - middle) for points in hands]
+                near = [n for n, offset in enumerate(offsets) if offset.max() < 0.6 * SIDE]
+                nearest = min(near, key=lambda n: offsets[n].max(), default=None)
+                sightings.append(nothing if nearest is None else Sighting(hands[nearest], nearest))
+            return sightings
+
+        def search(known):
+            self.searches.append(self.frame)
+            return [
+                Sighting(points, n)
+                for n, points in enumerate(hands)
+                if is_sure(Sighting(points))
+                and all(box_iou(keypoints_box(points), box) < 0.4 for box in known)
+            ]
+
+        self.frame += 1
+        followed = self.tracks.update(self.frame / FPS, look, search)
+        return {track.id: track.sighting.answer for track in followed}
+
+
+def test_hands_keep_their_ids_and_a_new_one_gets_a_new_id():
+    world = World()
+    for n in range(60):
+        hands = [keypoints(100 + 4 * n, 100), keypoints(500 - 3 * n, 400)]
+        if n >= 20:
+            hands.append(keypoints(900, 100))
+        followed = world.show(*hands)
+        assert followed[1] == 0 and followed[2] == 1
+    assert followed[3] == 2 and set(followed) == {1, 2, 3}
+    assert world.searches == [1, 31] and SEARCH_INTERVAL == 30
+
+
+def test_a_frame_without_hands_is_searched_more_often():
+    world = World()
+    for _ in range(21):
+        assert world.show() == {}
+    assert world.searches == [1, 11, 21] and IDLE_SEARCH_INTERVAL == 10
+    every_frame = World(idle_search_interval=1)
+    for _ in range(4):
+        every_frame.show()
+    assert len(every_frame.searches) == 4
+
+
+def test_a_lost_hand_is_searched_for_and_comes_back_with_its_id():
+    world = World()
+    for n in range(5):
+        assert set(world.show(keypoints(100 + 10 * n, 100))) == {1}
+    for _ in range(10):
+        assert world.show() == {}
+    assert 6 in world.searches
+    assert world.show(keypoints(250, 100)) == {1: 0}  # in between it moved on
+    for _ in range(FPS + 2):  # for longer than a second
+        world.show()
+    looks = world.looks
+    world.show()
+    assert world.looks == looks  # it is forgotten
+    for _ in range(IDLE_SEARCH_INTERVAL):
+        followed = world.show(keypoints(250, 100))
+    assert followed == {2: 0}
+
+
+def test_a_hand_that_comes_back_elsewhere_is_another():
+    world = World()
+    world.show(keypoints(100, 100))
+    world.show()
+    for _ in range(IDLE_SEARCH_INTERVAL):
+        followed = world.show(keypoints(600, 400))
+    assert followed == {2: 0}
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("hides", [False, True])
+def test_ids_are_not_swapped_where_two_hands_cross(mirrored, hides):
+    """Two hands pass each other, 240 pixels a second each; the one in front may hide the other."""
+    world = World()
+    for n in range(70):
+        first = keypoints(100 + 480 / FPS * n / 2, 200)
+        other = keypoints(772 - 480 / FPS * n / 2, 240, mirrored=mirrored)
+        is_hidden = hides and abs(first[:, 0].mean() - other[:, 0].mean()) < 0.5 * SIDE
+        followed = world.show(first) if is_hidden else world.show(first, other)
+        assert followed == ({1: 0} if is_hidden else {1: 0, 2: 1}), n
+
+
+def test_the_most_hands_are_the_surest():
+    world = World(most_hands=1, idle_search_interval=1)
+    weak, sure = keypoints(100, 100, confidence=0.4), keypoints(500, 300, confidence=0.9)
+    assert world.show(weak) == {1: 0}
+    for _ in range(SEARCH_INTERVAL):
+        followed = world.show(weak, sure)
+    assert followed == {2: 1} and world.show(weak, sure) == {2: 1}
+
+
+def test_a_followed_hand_may_be_less_sure_than_a_new_one():
+    world = World()
+    assert world.show(keypoints(100, 100, confidence=0.3)) == {}
+    world = World()
+    world.show(keypoints(100, 100))
+    assert world.show(keypoints(100, 100, confidence=0.3)) == {1: 0}
+    torn = keypoints(100, 100)
+    torn[8, :2] += 200
+    assert world.show(torn) == {1: 0}
+    assert world.show(keypoints(100, 100, confidence=0.2)) == {}
+    assert world.show(torn) == {}  # it is no longer followed
+
+
+def test_a_weakly_followed_hand_has_to_be_found_again_by_each_search():
+    """The box head finds what a look is hardly sure of; without it the track would never end."""
+    world = World()
+    weak = keypoints(100, 100, confidence=0.2)
+    world.tracks.update(0, lambda boxes: [], lambda known: [Sighting(weak, 0)])
+    for _ in range(SEARCH_INTERVAL - 1):
+        assert world.show(weak) == {1: 0}
+    assert world.show(weak) == {}  # this frame is searched, and the search finds nothing
+
+
+def test_a_hand_is_expected_where_its_velocity_takes_it():
+    track = Track(1, Sighting(keypoints(0, 0)), 0.0, np.zeros(2))
+    for n in range(1, 26):
+        track.see(Sighting(keypoints(5 * n, 0)), n / FPS)
+    assert track.velocity == pytest.approx([125, 0], rel=0.01)
+    assert keypoints_distance(track.expected_keypoints(1.2), keypoints(150, 0)) < 0.01
+    far = track.expected_keypoints(99)[:, 0].mean() - track.sighting.keypoints[:, 0].mean()
+    assert far == pytest.approx(62.5, rel=0.01)  # it coasts for half a second
+    track.see(Sighting(keypoints(125, 0)), 1.0)  # a stream whose time stands still
+    assert np.isfinite(track.velocity).all()
+
+
+def test_distances_count_in_sides_of_the_box():
+    first, second = keypoints(0, 0), keypoints(30, 40)
+    assert keypoints_distance(first, second) == pytest.approx(50 / SIDE)
+    second[5] = 900, 900, 0.1  # an unsure keypoint does not count
+    assert keypoints_distance(first, second) == pytest.approx(50 / SIDE)
+
+
+def test_of_sightings_of_one_hand_the_surest_stays():
+    sightings = [
+        Sighting(keypoints(100, 100, confidence=0.5), "weak"),
+        Sighting(keypoints(105, 100, confidence=0.9), "sure"),
+        Sighting(keypoints(100, 100, mirrored=True), "another hand at the same place"),
+    ]
+    answers = [sighting.answer for sighting in distinct(sightings)]
+    assert answers == ["sure", "another hand at the same place"]

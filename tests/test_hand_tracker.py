@@ -1,0 +1,118 @@
+"""Hands followed through a clip with the net: ids, cost, smoothing, one hand, none."""
+
+import numpy as np
+import pytest
+
+from data_tools.hands import hand_scene
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.scene_runner import count_passes
+from mcc_caffe.hand_tracker import HandTracker
+from mcc_caffe.predictor import HandPredictor
+
+FPS, FRAMES = 25, 4
+GREY = np.full((360, 480, 3), 128, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return HandPredictor(levels=1)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Frames of a rendered hand that moves right and one that moves left, and their joints."""
+    sprites = [hand_scene.render(np.random.default_rng((7, seed)), 160, "Train") for seed in (0, 9)]
+    frames, joints = [], []
+    for n in range(FRAMES):
+        image, of_frame = GREY.copy(), []
+        for sprite, corner in zip(sprites, ((20 + 5 * n, 10), (310 - 5 * n, 190))):
+            (x, y), (height, width) = corner, sprite.image.shape[:2]
+            image[y : y + height, x : x + width] = sprite.image
+            of_frame.append(sprite.joints + corner)
+        frames.append(image)
+        joints.append(np.stack(of_frame))
+    return frames, np.stack(joints)
+
+
+def nearest(joints, keypoints):
+    """Index of the true hand that keypoints are of; none may be far from it."""
+    distances = np.median(np.linalg.norm(joints - keypoints[:, :2], axis=2), axis=1)
+    assert distances.min() < 10
+    return int(distances.argmin())
+
+
+def test_hands_keep_their_ids_at_half_a_pass_each(clip, predictor, monkeypatch):
+    frames, joints = clip
+    for name in ("engine", "boxes_engine"):  # count_passes replaces them
+        monkeypatch.setattr(predictor, name, getattr(predictor, name))
+    engine, _ = count_passes(predictor)
+    tracker, hand_of_id = HandTracker(predictor), {}
+    for n, frame in enumerate(frames):
+        before = engine.passes
+        hands = tracker.follow(frame, n / FPS)
+        assert [hand.id for hand in hands] == [1, 2]
+        for hand in hands:
+            true_hand = hand_of_id.setdefault(hand.id, nearest(joints[n], hand.raw_keypoints))
+            assert nearest(joints[n], hand.pose.keypoints) == true_hand
+        assert n == 0 or engine.passes - before == 2 * 0.75**2
+    assert sorted(hand_of_id.values()) == [0, 1]
+    alike = predictor.predict_all(frames[0])
+    first = HandTracker(predictor).follow(frames[0], 0)
+    assert {hand.pose.score for hand in first} == {hand.score for hand in alike}
+
+
+def test_keypoints_are_smoothed_and_the_raw_ones_stay(clip, predictor):
+    frames, _ = clip
+    smooth, rough = HandTracker(predictor), HandTracker(predictor, smooth=False)
+    for n, frame in enumerate(frames):
+        for hand, other in zip(smooth.follow(frame, n / FPS), rough.follow(frame, n / FPS)):
+            assert (hand.raw_keypoints == other.pose.keypoints).all()
+            differs = (hand.pose.keypoints[:, :2] != other.pose.keypoints[:, :2]).any(axis=1)
+            assert (differs == (hand.pose.present & (n > 0))).all()
+            assert (hand.pose.keypoints[:, 2] == other.pose.keypoints[:, 2]).all()
+    assert smooth.smoothing is not None and rough.smoothing is None
+
+
+def test_one_hand_is_followed_and_without_one_the_single_pass_counts(clip, predictor):
+    frames, _ = clip
+    picture = frames[0][:190, :240]
+    tracker = HandTracker(predictor, one_hand=True)
+    for time in (0, 0.04):
+        (hand,) = tracker.follow(picture, time)
+        assert hand.id == 1
+    (nothing,) = tracker.follow(GREY, 0.08)
+    assert nothing.id is None and not nothing.pose.present.any()
+    assert np.array_equal(nothing.pose.keypoints, predictor.predict(GREY).keypoints)
+    assert tracker.follow(picture, 0.12)[0].id == 1
+    for n in range(4):
+        tracker.follow(GREY, 0.5 * n + 0.16)
+    assert tracker.follow(picture, 9)[0].id == 2
+
+
+def test_every_frame_may_be_looked_at_as_before(clip, predictor):
+    frames, _ = clip
+    tracker = HandTracker(predictor, one_hand=True, every_frame=True, smooth=False)
+    for n, frame in enumerate((frames[0][:190, :240], frames[1][:190, :240], GREY)):
+        (hand,) = tracker.follow(frame, n / FPS)
+        assert np.array_equal(hand.pose.keypoints, predictor.predict(frame).keypoints)
+        assert hand.id == (None if frame is GREY else 1)
+
+
+def test_without_hands_there_are_none(predictor):
+    tracker = HandTracker(predictor)
+    assert [tracker.follow(GREY, n / FPS) for n in range(3)] == [[], [], []]
+    with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
+        tracker.follow(GREY[..., 0], 1)
+
+
+def test_a_hand_that_leaves_is_waited_for_at_the_border(clip, predictor):
+    """The square around where it should be stays over the picture."""
+    frames, joints = clip
+    sprite = frames[0][10:170, 20:180]
+    tracker = HandTracker(predictor)
+    for n, x in enumerate((260, 310, 480, 480)):
+        image = GREY.copy()
+        width = min(160, 480 - x)
+        image[40:200, x : x + width] = sprite[:, :width]
+        hands = tracker.follow(image, n / FPS)
+        assert [hand.id for hand in hands] == ([1] if n < 2 else [])
