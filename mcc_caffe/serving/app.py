@@ -47,6 +47,11 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _log = logging.getLogger(__name__)
 
 
+def hosts_for(address: str) -> Sequence[str]:
+    """Return the host names that requests may address where a server listens at an address."""
+    return LOCAL_HOSTS if address in LOCAL_HOSTS else ("*",)
+
+
 def make_app(
     model: WebModel | None = None,
     routers: Sequence[APIRouter] = (),
