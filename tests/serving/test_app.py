@@ -1,9 +1,12 @@
 """The web application without a browser: headers, refusals, the model, and the command's errors."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 
 import numpy as np
 import onnxruntime
@@ -102,6 +105,21 @@ def test_a_port_in_use_is_named():
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert f"127.0.0.1, port {port}" in line and "--port" in line
+
+
+def test_a_second_ctrl_c_ends_the_server_without_a_traceback():
+    command = [sys.executable, "-m", "mcc_caffe.web", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        address = server.stdout.readline()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address.strip()):
+            for _ in range(2):
+                server.send_signal(signal.SIGINT)
+                time.sleep(0.02)  # two at once would count as a single one
+        _, errors = server.communicate(timeout=60)
+    assert server.returncode == 130 and "Traceback" not in errors, errors
 
 
 def test_export_replaces_nothing(tmp_path):
