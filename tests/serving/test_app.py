@@ -1,5 +1,6 @@
 """The web application without a browser: headers, refusals, the model, and the command's errors."""
 
+import hashlib
 import json
 import signal
 import socket
@@ -85,6 +86,25 @@ def test_the_first_load_is_small(model, client):
         )
         loaded = [STATIC / "index.html", *own, *(vendor / name for name in files)]
         assert len(model.onnx) + sum(path.stat().st_size for path in loaded) < 15e6
+
+
+def test_vendored_files_are_those_that_make_vendor_brought():
+    lines = (STATIC.parent / "SHA256SUMS").read_text().splitlines()
+    expected = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
+    folders = {
+        "onnxruntime-web": STATIC / "vendor/onnxruntime-web",
+        "swagger-ui-dist": STATIC / "api",
+    }
+    for package, folder in folders.items():
+        version = (folder / "VERSION").read_text().strip()
+        del expected[f"{package}-{version}.tgz"]
+    own = {STATIC / "api/index.html", STATIC / "api/start.js"}
+    files = {path for name in ("vendor", "api") for path in (STATIC / name).rglob("*")} - own
+    assert expected == {
+        str(path.relative_to(STATIC.parent)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file()
+    }
 
 
 def test_weights_without_mask_stage_are_refused(tmp_path):
