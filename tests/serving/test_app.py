@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -86,6 +88,22 @@ def test_the_first_load_is_small(model, client):
         )
         loaded = [STATIC / "index.html", *own, *(vendor / name for name in files)]
         assert len(model.onnx) + sum(path.stat().st_size for path in loaded) < 15e6
+
+
+def test_the_page_fetches_its_modules_at_once():
+    """The links name what main.js imports, directly and through others."""
+    page = (STATIC / "index.html").read_text()
+    preloaded = re.findall(r'rel="modulepreload" href="([^"]+)"', page)
+    imported: set[Path] = set()
+    waiting = [STATIC / "live/main.js"]
+    while waiting:
+        module = waiting.pop()
+        names = re.findall(r'^import .* from "([^"]+)";$', module.read_text(), re.MULTILINE)
+        new = {(module.parent / name).resolve() for name in names} - imported
+        imported |= new
+        waiting += new
+    assert {STATIC / name for name in preloaded} == imported
+    assert len(preloaded) == len(imported)
 
 
 def test_vendored_files_are_those_that_make_vendor_brought():
