@@ -40,7 +40,7 @@ split = if [ -e "$$$(1)" ]; then $(1)_WORDS=("$$$(1)"); \
         { wait $$! || { echo '$(1) has a quote without its partner' >&2; exit 2; }; }; fi
 
 .PHONY: help setup caffe prototxt synth teach lmdb check inspect train overfit eval ablation infer demo \
-    web bench bench-gpu doctor lint test fuzz
+    web vendor bench bench-gpu doctor lint test fuzz
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -111,6 +111,9 @@ infer: caffe  ## find the hand in IMAGES="images, videos, folders or globs"
 
 web: setup  ## the page that finds hands live in the browser, at http://127.0.0.1:8000/
 	@$(call split,ARGS); $(RUN) mcc_caffe.web "$${ARGS_WORDS[@]}"
+
+vendor: setup  ## bring the files of others that the browser loads again, from npm
+	@mcc_caffe/serving/vendor.sh
 
 demo: prototxt  ## from nothing to pictures: prototxts, hands, LMDB, a short training, inference
 	@$(RUN) mcc_caffe.demo

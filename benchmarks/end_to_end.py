@@ -17,6 +17,7 @@ from benchmarks.network import ORDER
 from benchmarks.timing import peak_mib, spread, timed
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import ENGINES
+from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPredictor
 
 TABLE, LEVELS, SIZES, BATCHES = "end_to_end", "levels", "sizes", "batches"
@@ -31,11 +32,11 @@ def measure_levels(
     weights: pathlib.Path,
     picture: np.ndarray,
     *,
-    level_counts: tuple[int | None, ...],
+    level_counts: tuple[int | str, ...],
     least: int,
     seconds: float,
 ) -> list[Row]:
-    """Return a row for each number of levels, in which None is the paper's pyramid.
+    """Return a row for each number of levels, in which PAPER_LEVELS is the paper's pyramid.
 
     A number that the picture's pyramid does not have gives no row.
     """
@@ -43,7 +44,7 @@ def measure_levels(
     for count in level_counts:
         predictor = HandPredictor(weights, variant, levels=count, engine=engine)
         pose = predictor.predict(picture)
-        if count and pose.levels < count:
+        if isinstance(count, int) and pose.levels < count:
             continue
         network_seconds: list[float] = []
 
@@ -60,7 +61,7 @@ def measure_levels(
                 "width": picture.shape[1],
                 "height": picture.shape[0],
                 "levels": pose.levels,
-                "pyramid": count is None,
+                "pyramid": count == PAPER_LEVELS,
                 **spread(times),
                 "network": float(np.median(network_seconds)),
                 "peak_mib": peak_mib(),
@@ -88,7 +89,7 @@ def measure_sizes(
             engine,
             weights,
             resized,
-            level_counts=(1, None),
+            level_counts=(1, PAPER_LEVELS),
             least=least,
             seconds=seconds,
         )
@@ -164,7 +165,7 @@ def jobs(folder: pathlib.Path, picture: np.ndarray, quick: bool) -> list[Job]:
                 measure_levels,
                 variant,
                 engine,
-                level_counts=(1, None) if is_mini or not quick else (1,),
+                level_counts=(1, PAPER_LEVELS) if is_mini or not quick else (1,),
                 least=5 if is_mini else 1,
                 seconds=1.0,
             )

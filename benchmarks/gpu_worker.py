@@ -25,6 +25,7 @@ from benchmarks import nets
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.files import shipped
+from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPredictor
 
 Arrays = dict[str, np.ndarray]
@@ -172,7 +173,7 @@ def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> Infer
     with tempfile.TemporaryDirectory() as folder:
         weights = pathlib.Path(folder, "start.caffemodel")
         caffe.Net(str(deploy), caffe.TEST).save(str(weights))
-        predictor = HandPredictor(weights, variant, gpu=gpu, levels=levels or None)
+        predictor = HandPredictor(weights, variant, gpu=gpu, levels=levels or PAPER_LEVELS)
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     predictor.predict(image)
     poses = [predictor.predict(image) for _ in range(repeats)]

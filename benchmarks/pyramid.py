@@ -36,7 +36,7 @@ from mcc_caffe.core.files import shipped
 from mcc_caffe.core.geometry import pyramid_windows
 from mcc_caffe.infer import Job, ResultWriter
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
-from mcc_caffe.paper import MINI, PAPER, Variant
+from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant
 from mcc_caffe.predictor import HandPredictor, best_keypoints
 
 SIZE = WIDTH, HEIGHT
@@ -58,18 +58,18 @@ class Case(NamedTuple):
     """What a column of the table is measured on."""
 
     variant: Variant
-    levels: int | None  # None: the pyramid
+    levels: int | str
     repeats: int
     images: int  # of the folder; 0 leaves it out
 
 
 CASES = (
     Case(MINI, 1, 30, 60),
-    Case(MINI, None, 5, 8),
+    Case(MINI, PAPER_LEVELS, 5, 8),
     Case(PAPER, 1, 3, 4),
-    Case(PAPER, None, 1, 0),
+    Case(PAPER, PAPER_LEVELS, 1, 0),
 )
-QUICK_CASES = (Case(MINI, 1, 10, 20), Case(MINI, None, 2, 3), Case(PAPER, 1, 1, 0))
+QUICK_CASES = (Case(MINI, 1, 10, 20), Case(MINI, PAPER_LEVELS, 2, 3), Case(PAPER, 1, 1, 0))
 
 
 class Column(TypedDict):
@@ -121,7 +121,7 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     assert image is not None
     pose = predictor.predict(image)
     assert pose.level_heatmaps is not None and pose.mask_cells is not None
-    windows = pyramid_windows(*SIZE, np.random.default_rng(0), predictor.levels)
+    windows = pyramid_windows(*SIZE, np.random.default_rng(0), predictor.most_levels)
     pyramid = Pyramid(image, windows, predictor.input_size)
     network_input = np.empty((3, pyramid.size, pyramid.size), np.float32)
 
@@ -178,7 +178,7 @@ def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
             return (time.perf_counter() - start) / images
 
 
-def peak_mib(variant: Variant, levels: int | None, weights: pathlib.Path, jpeg: bytes) -> float:
+def peak_mib(variant: Variant, levels: int | str, weights: pathlib.Path, jpeg: bytes) -> float:
     """Return the most memory, MiB, of a process that finds the hand in one image and draws it."""
     code = f"""
 import cv2, numpy, sys
@@ -186,7 +186,7 @@ from benchmarks.timing import peak_mib
 from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.predictor import HandPredictor
 image = cv2.imdecode(numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8), 1)
-predictor = HandPredictor({str(weights)!r}, {variant.name!r}, levels={levels})
+predictor = HandPredictor({str(weights)!r}, {variant.name!r}, levels={levels!r})
 draw_pose(image, predictor.predict(image))
 print(peak_mib())
 """

@@ -32,7 +32,7 @@ from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
-from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.commands import command_parser, level_count, positive, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, check_results, existing, write_whole
 from mcc_caffe.data import sheet
@@ -60,7 +60,7 @@ from mcc_caffe.evaluation.prediction_runner import (
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
 from mcc_caffe.paper import ABLATIONS, VARIANTS
-from mcc_caffe.predictor import LOOKS
+from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS
 
 FIGURES = ("pck.png", "pck_groups.png")
 TOTAL = "total"  # name of all splits together, where there are several
@@ -133,15 +133,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
     add(
         "--levels",
-        type=positive,
+        type=level_count,
         metavar="N",
-        help="pyramid levels at most; 1 is a single pass (default: the paper's pyramid)",
+        help="the paper's pyramid, `paper`, or at most so many levels of it; 1 is a single pass",
     )
     add(
         "--looks",
         type=int,
         choices=LOOKS,
-        help="looks instead of the pyramid, as mcc_caffe.infer takes them",
+        help=f"looks, as mcc_caffe.infer takes them (default without --levels: {DEFAULT_LOOKS})",
     )
     add(
         "--thresholds",
@@ -276,8 +276,8 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
         "weights": describe(model_spec.weights),
         "net": str(model_spec.prototxt),
         "engine": model_spec.engine,
-        "levels": model_spec.levels or (1 if model_spec.looks else "the paper's pyramid"),
-        "looks": model_spec.looks,
+        "levels": model_spec.levels or 1,
+        "looks": model_spec.looks or (DEFAULT_LOOKS if model_spec.levels is None else None),
     }
 
 

@@ -38,6 +38,7 @@ from mcc_caffe.evaluation.scene_scores import (
 from mcc_caffe.inference.input_files import find_files, read_image
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
+from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
 # (name, levels, looks) of each way to find the one hand of a picture.
@@ -45,7 +46,7 @@ _WAYS = (
     ("single pass", 1, None),
     ("two looks", None, 2),
     ("four looks", None, 4),
-    ("the paper's pyramid", None, None),
+    ("the paper's pyramid", PAPER_LEVELS, None),
 )
 
 _log = logging.getLogger(__name__)

@@ -33,7 +33,13 @@ from tqdm import tqdm
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
+from mcc_caffe.core.commands import (
+    command_parser,
+    level_count,
+    progress_bar,
+    run_command,
+    seed_number,
+)
 from mcc_caffe.core.drawing import draw_over, draw_pose
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, write_whole
@@ -55,7 +61,7 @@ from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report,
 from mcc_caffe.inference.reports import PROGRAM, marked_png
 from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
-from mcc_caffe.predictor import LOOKS, HandPose, HandPredictor
+from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPose, HandPredictor
 from mcc_caffe.video_results import VideoFinder, show_camera, write_video
 
 # The levels for videos and the camera: a pyramid of L levels would take L times as long.
@@ -122,17 +128,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
     add(
         "--levels",
-        type=positive,
-        help="the most pyramid levels to look at; 1: a single pass (default: the paper's pyramid, "
-        "but a video's or camera's hand is followed with single passes); with it, all of every "
-        "frame of a video is looked at",
+        type=level_count,
+        metavar="N",
+        help="instead of looks take the paper's pyramid, `paper`, or at most so many levels of it; "
+        "1 is a single pass; with it, all of every frame of a video is looked at",
     )
     add(
         "--looks",
         type=int,
         choices=LOOKS,
-        help="instead of the pyramid take the surest of so many looks: the whole picture and a "
-        "square around its hand (2), each of them mirrored, too (4)",
+        help="take the surest of so many looks: the whole picture and a square around its hand "
+        f"(2), each of them mirrored, too (4) (default: {DEFAULT_LOOKS}, and a search where they "
+        "show no hand; a video's or camera's hand is followed with single passes)",
     )
     add(
         "--hands",
@@ -418,7 +425,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         result_format=result_format,
     )
     writer.write_images([job for job in own_jobs if not job.is_video])
-    predictor.levels = options.levels or LIVE_LEVELS
+    if not options.looks:
+        predictor.levels = options.levels or LIVE_LEVELS
     writer.write_videos([job for job in own_jobs if job.is_video], video_finder)
     if options.camera is not None:
         show_camera(video_finder, options.camera)

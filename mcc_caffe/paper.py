@@ -40,6 +40,7 @@ VALIDATION_IMAGES = 1_703
 # A level is narrower than the one before it by at most this share of the image's width.
 PYRAMID_CROP = 0.1
 PYRAMID_SMALLEST = 50  # pixels, the least side of a level
+PAPER_LEVELS = "paper"  # in place of a number of levels: the pyramid of section 3.3
 CONFIDENCE_THRESHOLD = 0.2
 
 # The names of blobs in the nets that `make prototxt` writes. They are the release's, except for the

@@ -27,10 +27,13 @@ from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_
 from mcc_caffe.inference.presence import find_present, read_calibration
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
-from mcc_caffe.paper import CONFIDENCE_THRESHOLD, STRIDE
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE
 
-# The numbers of looks that HandPredictor can take (see `looks.surest_of_looks`).
+# The numbers of looks that HandPredictor can take (see `looks.surest_of_looks`), and the one that
+# it takes unless it is told otherwise: on photographs it is as good as the paper's pyramid, at a
+# fifth of the cost (docs/results.md).
 LOOKS = (1, 2, 4)
+DEFAULT_LOOKS = 4
 
 
 class Box(NamedTuple):
@@ -159,7 +162,7 @@ class HandPredictor:
         *,
         prototxt: str | Path | None = None,
         gpu: int | None = None,
-        levels: int | None = None,
+        levels: int | str | None = None,
         looks: int | None = None,
         threshold: float = CONFIDENCE_THRESHOLD,
         seed: int = 0,
@@ -173,11 +176,12 @@ class HandPredictor:
             variant: the size of the network, "mini" or "paper".
             prototxt: a deploy net of your own; None for the variant's.
             gpu: id of the GPU; None for the CPU.
-            levels: the most pyramid levels to look at; 1 for a single pass, None for as many as
-                the paper's pyramid has (section 3.3).
+            levels: the most pyramid levels to look at; 1 for a single pass, "paper" for as many as
+                the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
             looks: 1, 2 or 4: a single pass; the surer of it and of a second look at a square
-                around its keypoints; or the surest of both, each as it is and mirrored. They take
-                the place of the pyramid. None for the pyramid.
+                around its keypoints; or the surest of both, each as it is and mirrored. None for 4
+                where `levels` is None, too; where these show no hand, the picture is searched for
+                one (`predict_all`).
             threshold: the confidence above which a keypoint is present (section 3.3), about 0 to 1.
             seed: the seed of the pyramid's random crops, the same for every image.
             batch: the number of levels that go through the net at a time; fewer take less memory
@@ -187,8 +191,10 @@ class HandPredictor:
 
         Raises:
             UserError: a file is missing or does not fit, no weights come with the variant, or
-                `looks` does not go with `levels` or is no such number.
+                `levels` or `looks` is none of these values, or both are given.
         """
+        if not (levels in (None, PAPER_LEVELS) or (isinstance(levels, int) and levels > 0)):
+            raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
         if looks is not None and looks not in LOOKS:
             raise UserError(f"looks={looks}: give 1, 2 or 4")
         if looks is not None and levels is not None:
@@ -213,6 +219,13 @@ class HandPredictor:
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch
 
+    @property
+    def most_levels(self) -> int | None:
+        """The most levels of a pyramid; None for no limit."""
+        if not self.engine.has_pose:
+            return 1
+        return self.levels if isinstance(self.levels, int) else None
+
     @cached_property
     def boxes_engine(self) -> Engine | None:
         """The engine of the trunk with the box head, opened when it is first asked for.
@@ -234,12 +247,18 @@ class HandPredictor:
         """
         check_image(image)
         network = TimedNetwork(self.engine, self.batch)
-        if self.looks is None or not self.engine.has_pose:
+        looks = self.looks or (DEFAULT_LOOKS if self.levels is None else None)
+        if looks is None or not self.engine.has_pose:
             return self._predict_levels(image, network)
         height, width = image.shape[:2]
         looker = Looker(image, self.input_size, network)
-        answer = surest_of_looks(looker, (width, height), self.looks)
-        return self.pose_of(answer, (width, height), network.timings(), looks=self.looks)
+        answer = surest_of_looks(looker, (width, height), looks)
+        if self.looks is None and answer.score < self.calibration.least_score(looks):
+            # The hand may be too small for looks at the whole picture.
+            hands = self._search(image, looker, network, SCORE_THRESHOLD, max_hands=1)
+            if hands:
+                return self.pose_of(hands[0], (width, height), network.timings())
+        return self.pose_of(answer, (width, height), network.timings(), looks=looks)
 
     def predict_all(
         self,
@@ -276,20 +295,31 @@ class HandPredictor:
         looker = Looker(image, self.input_size, network)
         height, width = image.shape[:2]
         if boxes is None:
-            boxes_engine = self.boxes_engine
-            answers = find_hands(
-                image,
-                looker,
-                network,
-                None if boxes_engine is None else TimedNetwork(boxes_engine, self.batch),
-                score_threshold=score_threshold,
-                max_hands=max_hands,
-            )
+            answers = self._search(image, looker, network, score_threshold, max_hands)
         else:
             checked = _check_boxes(boxes, width, height)
             answers = look_at_boxes(looker, checked, (width, height))
         timings = network.timings()
         return [self.pose_of(answer, (width, height), timings) for answer in answers]
+
+    def _search(
+        self,
+        image: np.ndarray,
+        looker: Looker,
+        network: "TimedNetwork",
+        score_threshold: float,
+        max_hands: int | None,
+    ) -> list[LookAnswer]:
+        """Search a picture for hands, by the box head where the weights have one."""
+        boxes_engine = self.boxes_engine
+        return find_hands(
+            image,
+            looker,
+            network,
+            None if boxes_engine is None else TimedNetwork(boxes_engine, self.batch),
+            score_threshold=score_threshold,
+            max_hands=max_hands,
+        )
 
     def _predict_levels(self, image: np.ndarray, network: "TimedNetwork") -> HandPose:
         """Find the hand in the image's pyramid."""
@@ -298,7 +328,7 @@ class HandPredictor:
             width,
             height,
             np.random.default_rng(self.seed),
-            self.levels if self.engine.has_pose else 1,
+            self.most_levels,
         )
         pyramid = Pyramid(image, windows, self.input_size)
         level_count = len(windows)

@@ -136,35 +136,59 @@ def main(argv: Sequence[str] | None = None) -> None:
         size = export_site(make_web_model(weights, options.variant), options.export)
         print(f"{options.export}: {size / 2**20:.1f} MiB, with {weights}")
         return
+    _require_server()
+    serve = {"label": _serve_label_page, "serve": _serve_programs}.get(
+        options.page, _serve_live_page
+    )
+    serve(options, weights)
+
+
+def _require_server() -> None:
+    """Check that the web server can be imported.
+
+    Raises:
+        UserError: the packages of the extra `web` are not there.
+    """
     try:
-        from mcc_caffe.serving import (  # they need the extra
-            app,
-            hands_api,
-            label_api,
-            labelling,
-            net_answers,
-        )
+        from mcc_caffe.serving import app  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"the web server cannot be imported ({error}): `pip install 'mcc-caffe[web]'`, "
             "or `make setup` in a checkout"
         ) from error
-    hosts = app.LOCAL_HOSTS if options.host in app.LOCAL_HOSTS else ("*",)
-    if options.page == "label":
-        if options.host not in app.LOCAL_HOSTS:
-            raise UserError(
-                f"--host {options.host}: the labelling page is for this machine alone, since it "
-                "writes files: leave --host out"
-            )
-        net = net_answers.open_net(weights, options.variant)
-        with labelling.open_session(options.folder, net) as session:
-            routers = [label_api.make_label_router(session)]
-            app.serve(app.make_app(routers=routers), options.host, options.port, path="/label/")
-        return
-    if options.page is None:
-        model = make_web_model(weights, options.variant)
-        app.serve(app.make_app(model, hosts=hosts), options.host, options.port)
-        return
+
+
+def _serve_live_page(options: argparse.Namespace, weights: pathlib.Path) -> None:
+    """Serve the page that finds the hand live."""
+    from mcc_caffe.serving import app
+
+    model = make_web_model(weights, options.variant)
+    served = app.make_app(model, hosts=app.hosts_for(options.host))
+    app.serve(served, options.host, options.port)
+
+
+def _serve_label_page(options: argparse.Namespace, weights: pathlib.Path) -> None:
+    """Serve the page to label the pictures of a folder.
+
+    Raises:
+        UserError: another machine could reach it.
+    """
+    from mcc_caffe.serving import app, label_api, labelling, net_answers
+
+    if options.host not in app.LOCAL_HOSTS:
+        raise UserError(
+            f"--host {options.host}: the labelling page is for this machine alone, since it "
+            "writes files: leave --host out"
+        )
+    net = net_answers.open_net(weights, options.variant)
+    with labelling.open_session(options.folder, net) as session:
+        served = app.make_app(routers=[label_api.make_label_router(session)])
+        app.serve(served, options.host, options.port, path="/label/")
+
+
+def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
+    """Answer programs, `POST /hands`."""
+    from mcc_caffe.serving import app, hands_api
 
     def open_predictor() -> HandPredictor:
         return HandPredictor(
@@ -178,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     limits = hands_api.Limits(options.max_megabytes, options.max_requests)
     with hands_api.HandsService(open_predictor, describe(weights), limits) as service:
         routers = [hands_api.hands_router(service)]
-        app.serve(app.make_app(routers=routers, hosts=hosts), options.host, options.port)
+        served = app.make_app(routers=routers, hosts=app.hosts_for(options.host))
+        app.serve(served, options.host, options.port)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,8 @@ CI runs these tests in a step of their own: `pytest -m clean_environment`.
 """
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 
 from mcc_caffe import HandPredictor
 from mcc_caffe.inference.engines import open_engine
+from tests.support.clean_environment import CleanEnvironment, keypoints_of, succeed
 from tests.support.commands import ROOT
 from tests.support.packages import build_packages
 
@@ -24,46 +23,10 @@ NEEDS_CAFFE = ("mcc_caffe.data_layer",)  # Caffe itself imports it
 WEB_PACKAGES = ("fastapi", "pydantic", "starlette", "uvicorn")  # what the extra [web] brings
 
 
-class CleanEnvironment:
-    """A virtual environment with the wheel and what it depends on."""
-
-    def __init__(self, folder: Path, wheel: Path):
-        base_python = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
-        subprocess.run([base_python, "-m", "venv", folder], check=True)
-        self._programs = folder / "bin"
-        subprocess.run([self._programs / "python", "-m", "pip", "install", "-q", wheel], check=True)
-
-    def run(self, program: str, *words, cwd: Path) -> subprocess.CompletedProcess:
-        """Run one of its programs without anything of the checkout's."""
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
-        }
-        return subprocess.run(
-            [self._programs / program, *map(str, words)],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> CleanEnvironment:
     wheel = build_packages(tmp_path_factory.mktemp("packages")).wheel
     return CleanEnvironment(tmp_path_factory.mktemp("environment"), wheel)
-
-
-def succeed(process: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
-    assert process.returncode == 0, process.stderr
-    return process
-
-
-def keypoints_of(report: dict) -> np.ndarray:
-    """Return x, y of the keypoints; NaN where one is absent."""
-    return np.array(
-        [[k["x"], k["y"]] if k else [np.nan, np.nan] for k in report["keypoints"]], float
-    )
 
 
 def test_every_module_can_be_imported(clean, tmp_path):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.start import catch_ctrl_c
-from mcc_caffe.paper import STRIDE, VARIANTS
+from mcc_caffe.paper import PAPER_LEVELS, STRIDE, VARIANTS
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -76,6 +76,11 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
+
+
+def level_count(text: str) -> int | str:
+    """Parse an option that is a number of pyramid levels or "paper"; an argparse `type`."""
+    return text if text == PAPER_LEVELS else positive(text)
 
 
 def seed_number(text: str) -> int:

@@ -51,16 +51,16 @@ class NetModelSpec:
         weights: Caffemodel or packed weights.
         prototxt: Deploy net.
         gpu: Id of the GPU; None for the CPU.
-        levels: Pyramid levels at most, as HandPredictor takes them.
+        levels: Pyramid levels, as HandPredictor takes them.
         engine: Name of the engine.
-        looks: Looks instead of the pyramid, as HandPredictor takes them.
+        looks: Looks, as HandPredictor takes them.
     """
 
     name: str
     weights: pathlib.Path
     prototxt: pathlib.Path
     gpu: int | None
-    levels: int | None
+    levels: int | str | None
     engine: str
     looks: int | None = None
 

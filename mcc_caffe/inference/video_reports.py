@@ -27,7 +27,7 @@ class VideoReport(TypedDict):
     fps: float
     weights: dict[str, Any]
     engine: str
-    levels: int | None
+    levels: int | str | None
     smoothing: dict[str, float] | None
     seconds: float
 

@@ -47,6 +47,11 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _log = logging.getLogger(__name__)
 
 
+def hosts_for(address: str) -> Sequence[str]:
+    """Return the host names that requests may address where a server listens at an address."""
+    return LOCAL_HOSTS if address in LOCAL_HOSTS else ("*",)
+
+
 def make_app(
     model: WebModel | None = None,
     routers: Sequence[APIRouter] = (),
@@ -131,5 +136,6 @@ def serve(app: FastAPI, host: str, port: int, path: str = "/") -> None:
         name = f"[{host}]" if ":" in host else host
         print(f"http://{name}:{listener.getsockname()[1]}{path}", flush=True)
         _log.info("Ctrl-C ends it")
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        # No part of the application has a lifespan; a second Ctrl-C would log its end as an error.
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
         uvicorn.Server(config).run(sockets=[listener])

@@ -186,11 +186,11 @@ def test_passes_have_as_many_levels_as_they_say(nets):
         "caffe",
         weights,
         picture,
-        level_counts=(1, 3, 1000, None),
+        level_counts=(1, 3, 1000, "paper"),
         least=2,
         seconds=0,
     )
-    pyramid_levels = HandPredictor(weights, "mini").predict(picture).levels
+    pyramid_levels = HandPredictor(weights, "mini", levels="paper").predict(picture).levels
     assert [(row["levels"], row["pyramid"]) for row in rows] == [
         (1, False),
         (3, False),
@@ -287,7 +287,7 @@ def few_jobs(nets, drawn_set, last=None):
             )
             for engine in ("caffe", "opencv")
         ),
-        jobs.Job(end_to_end.TABLE, "passes", lambda: measure_levels(1, None)),
+        jobs.Job(end_to_end.TABLE, "passes", lambda: measure_levels(1, "paper")),
         jobs.Job(end_to_end.LEVELS, "levels", lambda: measure_levels(1, 2)),
         jobs.Job(
             training.TABLE,

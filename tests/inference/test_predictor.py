@@ -52,17 +52,32 @@ def test_one_level_is_a_plain_forward(weights, image):
 
 
 def test_the_pyramid_is_seeded_and_its_batches_change_nothing(weights, image):
-    pose = HandPredictor(weights).predict(image)
-    same = HandPredictor(weights, batch=3).predict(image)
+    pose, same, other = (
+        HandPredictor(weights, levels="paper", **options).predict(image)
+        for options in ({}, {"batch": 3}, {"seed": 1})
+    )
     assert pose.levels > 3
     assert np.allclose(pose.keypoints, same.keypoints, atol=1e-4)
-    assert not np.allclose(
-        pose.keypoints, HandPredictor(weights, seed=1).predict(image).keypoints, atol=1e-4
-    )
+    assert not np.allclose(pose.keypoints, other.keypoints, atol=1e-4)
+
+
+def test_four_looks_are_taken_unless_the_predictor_is_told_otherwise(weights, image):
+    predictor = HandPredictor(weights)
+    pose = predictor.predict(image)
+    assert (pose.keypoints == HandPredictor(weights, looks=4).predict(image).keypoints).all()
+    predictor.levels = 1
+    single_pass = HandPredictor(weights, looks=1).predict(image)
+    assert (predictor.predict(image).keypoints == single_pass.keypoints).all()
+
+
+@pytest.mark.parametrize("levels", [0, -1, 1.5, "all"])
+def test_other_numbers_of_levels_are_refused(weights, levels):
+    with pytest.raises(UserError, match=f"levels={levels}: give a number above 0, or 'paper'"):
+        HandPredictor(weights, levels=levels)
 
 
 def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
-    full_pose = HandPredictor(weights, engine="caffe").predict(image)
+    full_pose = HandPredictor(weights, levels=1, engine="caffe").predict(image)
     pose = HandPredictor(
         weights, prototxt=ROOT / "prototxt/mini/deploy_without_pose.prototxt", engine="caffe"
     ).predict(image)
@@ -75,7 +90,7 @@ def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
 def test_more_levels_are_never_less_sure(weights, image):
     first_level, all_levels = (
         HandPredictor(weights, levels=1).predict(image),
-        HandPredictor(weights).predict(image),
+        HandPredictor(weights, levels="paper").predict(image),
     )
     assert (all_levels.keypoints[:, 2] >= first_level.keypoints[:, 2] - 1e-6).all()
 
@@ -124,7 +139,7 @@ def test_no_keypoint_is_found_beside_the_picture():
     "shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (49, 49, 3), (3, 4000, 3), (1025, 1027, 3)]
 )
 def test_images_of_any_size_pass(weights, shape):
-    pose = HandPredictor(weights).predict(np.zeros(shape, np.uint8))
+    pose = HandPredictor(weights, levels="paper").predict(np.zeros(shape, np.uint8))
     assert (
         pose.keypoints.shape == (21, 3)
         and pose.mask.shape == shape[:2]
@@ -206,7 +221,7 @@ def test_mask_box():
 def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):
     monkeypatch.setattr("mcc_caffe.predictor.aggregate", lambda *_: pytest.fail("aggregated"))
     monkeypatch.setattr("mcc_caffe.predictor.mask_in_image", lambda *_: pytest.fail("drawn"))
-    pose = HandPredictor(weights).predict(image)
+    pose = HandPredictor(weights, levels="paper").predict(image)
     monkeypatch.undo()
     assert (
         pose.heatmaps is pose.heatmaps

@@ -52,7 +52,7 @@ def test_more_looks_raise_no_noise_above_the_threshold(pictures):
 
 
 def test_the_pyramid_does_not_raise_noise_above_the_threshold(pictures):
-    predictor = HandPredictor()
+    predictor = HandPredictor(levels="paper")
     for name in ("chelsea.png", "retina.jpg"):
         pose = predictor.predict(pictures[name])
         assert (pose.keypoints[:, 2] > 0.2).any() and not pose.present.any()
@@ -66,7 +66,7 @@ def test_the_search_finds_no_hand_in_most_pictures_without_any(pictures):
 
 def test_a_hand_is_present_in_every_way():
     image = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train").image
-    for options in ({"levels": 1}, {"looks": 2}, {"looks": 4}, {}):
+    for options in ({"levels": 1}, {"looks": 2}, {"looks": 4}, {"levels": "paper"}):
         pose = HandPredictor(**options).predict(image)
         assert (pose.present == (pose.keypoints[:, 2] > 0.2)).all() and pose.present.any()
 
@@ -75,8 +75,19 @@ def test_a_small_hand_is_present_in_the_pyramid():
     """An eighth of the picture's width: the mask of the first level is too coarse to show it."""
     image = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
     image = cv2.copyMakeBorder(image, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
-    pose = HandPredictor().predict(image)
+    pose = HandPredictor(levels="paper").predict(image)
     assert pose.mask_cells.max() < 0.5 and pose.present.sum() >= 15
+
+
+def test_a_hand_too_small_for_looks_is_searched_for(pictures):
+    image = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
+    image = cv2.copyMakeBorder(image, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    searched = HandPredictor().predict(image)
+    assert not HandPredictor(looks=4).predict(image).present.any()
+    assert searched.present.sum() >= 15
+    (hand,) = HandPredictor().predict_all(image)
+    assert (searched.keypoints == hand.keypoints).all()
+    assert not HandPredictor().predict(pictures["moon.png"]).present.any()
 
 
 def test_a_threshold_below_zero_asks_for_every_keypoint(pictures):

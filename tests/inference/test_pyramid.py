@@ -44,9 +44,10 @@ def test_keypoints_are_those_of_the_naive_way():
         drawn_sample(rng, "x", *map(int, rng.integers(90, 700, 2))).image() for _ in range(94)
     ]
     for index, image in enumerate(pictures):
-        predictor.levels = None if index < 5 else 4 if index < 20 else 1
+        predictor.levels = "paper" if index < 5 else 4 if index < 20 else 1
         pose = predictor.predict(image)
-        windows = pyramid_windows(*image.shape[1::-1], np.random.default_rng(0), predictor.levels)
+        size, levels_rng = image.shape[1::-1], np.random.default_rng(0)
+        windows = pyramid_windows(*size, levels_rng, predictor.most_levels)
         contents = [
             np.floor(apply(image_to_input, window[:2] + window[2:] - 1)).astype(int) + 1
             for image_to_input, window in zip(pose.image_to_input, windows)

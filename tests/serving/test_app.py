@@ -1,9 +1,15 @@
 """The web application without a browser: headers, refusals, the model, and the command's errors."""
 
+import hashlib
 import json
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -84,6 +90,41 @@ def test_the_first_load_is_small(model, client):
         assert len(model.onnx) + sum(path.stat().st_size for path in loaded) < 15e6
 
 
+def test_the_page_fetches_its_modules_at_once():
+    """The links name what main.js imports, directly and through others."""
+    page = (STATIC / "index.html").read_text()
+    preloaded = re.findall(r'rel="modulepreload" href="([^"]+)"', page)
+    imported: set[Path] = set()
+    waiting = [STATIC / "live/main.js"]
+    while waiting:
+        module = waiting.pop()
+        names = re.findall(r'^import .* from "([^"]+)";$', module.read_text(), re.MULTILINE)
+        new = {(module.parent / name).resolve() for name in names} - imported
+        imported |= new
+        waiting += new
+    assert {STATIC / name for name in preloaded} == imported
+    assert len(preloaded) == len(imported)
+
+
+def test_vendored_files_are_those_that_make_vendor_brought():
+    lines = (STATIC.parent / "SHA256SUMS").read_text().splitlines()
+    expected = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
+    folders = {
+        "onnxruntime-web": STATIC / "vendor/onnxruntime-web",
+        "swagger-ui-dist": STATIC / "api",
+    }
+    for package, folder in folders.items():
+        version = (folder / "VERSION").read_text().strip()
+        del expected[f"{package}-{version}.tgz"]
+    own = {STATIC / "api/index.html", STATIC / "api/start.js"}
+    files = {path for name in ("vendor", "api") for path in (STATIC / name).rglob("*")} - own
+    assert expected == {
+        str(path.relative_to(STATIC.parent)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file()
+    }
+
+
 def test_weights_without_mask_stage_are_refused(tmp_path):
     caffemodel = tmp_path / "no_mask.caffemodel"
     caffe = import_caffe()
@@ -102,6 +143,21 @@ def test_a_port_in_use_is_named():
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert f"127.0.0.1, port {port}" in line and "--port" in line
+
+
+def test_a_second_ctrl_c_ends_the_server_without_a_traceback():
+    command = [sys.executable, "-m", "mcc_caffe.web", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        address = server.stdout.readline()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address.strip()):
+            for _ in range(2):
+                server.send_signal(signal.SIGINT)
+                time.sleep(0.02)  # two at once would count as a single one
+        _, errors = server.communicate(timeout=60)
+    assert server.returncode == 130 and "Traceback" not in errors, errors
 
 
 def test_export_replaces_nothing(tmp_path):

@@ -295,6 +295,8 @@ def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
     )
     page = label.page
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    box = page.locator("#picture").bounding_box()
+    assert box["y"] + box["height"] <= 640, "tools and picture do not fit one screen"
     point = label.labels().points[9]
     x, y = label.place(point.x, point.y)
     touch = page.context.new_cdp_session(page)

@@ -3,7 +3,7 @@
 const VENDOR = new URL("../vendor/onnxruntime-web/", import.meta.url);
 const SITE = new URL("../", import.meta.url);
 const MOST_THREADS = 4;
-const FIRST_SIZE = 96; // pixels
+const FIRST_SIZE = 32; // pixels
 
 // onnxruntime-web's builds: the module, and the WebAssembly (.js, .wasm.gz) that it loads.
 const WASM = { module: "ort.wasm.min.js", binary: "ort-wasm-simd-threaded" };
