@@ -2,6 +2,7 @@
 
     python -m mcc_caffe.train_boxes scenes.json more.json --out hands.npz
     python -m mcc_caffe.train_boxes scenes.json --weights mine.npz --out mine_with_boxes.npz
+    python -m mcc_caffe.train_boxes scenes.json --out hands.npz --average  # of two heads
 
 The files are COCO files of pictures with boxes around all their hands. A picture without a box is
 one without a hand; a quarter or so of such pictures keeps the head from seeing hands everywhere.
@@ -10,13 +11,14 @@ The trunk of the given weights stays as it is, so that the pose of a single hand
 Its features of newly drawn parts of the pictures are computed once a round, and the head learns
 them three times. OUT has all layers of the given weights and those of the head; with it, `infer
 --hands all` and `HandPredictor.predict_all` propose hands by the head. If the given weights have a
-head already, it learns on.
+head already, it learns on; with --average OUT has the mean of it and the one learnt, which errs
+less than either.
 """
 
 import argparse
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, existing, shipped, write_whole
-from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB
+from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE, VARIANTS
@@ -60,6 +62,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="samples a round, whose features take 256 KiB each (default: %(default)s)",
     )
     add("--lr", type=float, default=1e-3, help="learning rate at the start (default: %(default)s)")
+    add(
+        "--average",
+        action="store_true",
+        help="write the mean of the given weights' head and the one learnt from it",
+    )
     add("--seed", type=seed_number, default=0, help="seed of the samples (default: %(default)s)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     return parser.parse_args(argv)
@@ -175,6 +182,16 @@ def draw_round(
     return arrays
 
 
+def mean_layers(
+    layers: Mapping[str, Sequence[np.ndarray]], others: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, list[np.ndarray]]:
+    """Return the mean of each blob and the blob of the same layer among others."""
+    return {
+        name: [(blob + other) / 2 for blob, other in zip(blobs, others[name])]
+        for name, blobs in layers.items()
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
@@ -186,6 +203,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not packed_weights.is_packed(weights):
         raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
     pictures = read_pictures(options.scenes)
+    stored = packed_weights.read(weights)
+    if options.average and BOXES_BLOB not in stored.layers:
+        raise UserError(f"{weights} has no box head to average with: leave --average out")
     caffe = import_caffe()
     if options.gpu is not None:
         require_gpus([options.gpu])
@@ -193,7 +213,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         caffe.set_mode_gpu()
     steps = _EPOCHS * options.samples // _BATCH
     rng = np.random.default_rng(options.seed)
-    stored = packed_weights.read(weights)
     with tempfile.TemporaryDirectory() as folder:
         training = HeadTraining(
             weights, options.variant, Path(folder), options.rounds * steps, options.lr
@@ -212,7 +231,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 middle,
                 sides,
             )
-            content = packed_weights.to_bytes({**stored.layers, **training.head()}, stored.metadata)
+            head = training.head()
+            if options.average:
+                head = mean_layers(head, stored.layers)
+            content = packed_weights.to_bytes({**stored.layers, **head}, stored.metadata)
             write_whole(target, content)
     print(f"{target}: {len(pictures)} pictures, {options.rounds * options.samples} samples")
 

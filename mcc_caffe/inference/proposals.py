@@ -26,7 +26,7 @@ _LEAST_PROBABILITY = 0.1
 # The votes that make a hand, for each unit of its box's longer side as a share of the picture's
 # width: more cells see a larger hand, and clothes are taken for large hands rather than for small
 # ones. Shares below the first number or above the second count as these.
-_VOTES_OF_A_HAND, _SHARES = 7.0, (0.1, 0.3)
+_VOTES_OF_A_HAND, _SHARES = 6.0, (0.1, 0.3)
 _LEAST_STRENGTH = 0.7
 _MOST_BOXES = 20
 

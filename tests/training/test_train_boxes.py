@@ -88,6 +88,35 @@ def test_a_head_is_trained_and_the_rest_of_the_weights_stays(scenes, tmp_path):
     assert np.allclose(onnx(noise).boxes, predictor.boxes_engine(noise).boxes, atol=1e-4)
 
 
+def test_the_mean_of_a_head_and_what_it_learns(scenes, tmp_path):
+    options = ("--rounds", 1, "--samples", 16, "--lr", 0.1)
+    learnt, mean = tmp_path / "learnt.npz", tmp_path / "mean.npz"
+    assert run("mcc_caffe.train_boxes", scenes, "--out", learnt, *options).returncode == 0
+    done = run("mcc_caffe.train_boxes", scenes, "--out", mean, *options, "--average")
+    assert done.returncode == 0, done.stderr
+    layers = [packed_weights.read(path).layers for path in (shipped_weights("mini"), learnt, mean)]
+    before, after, between = (
+        np.concatenate([blob.ravel() for name in sorted(layer) for blob in layer[name]])
+        for layer in layers
+    )
+    assert np.abs(after - before).max() > 0.01  # of numbers with 11 bits
+    assert np.allclose(between, (before + after) / 2, rtol=2**-10, atol=1e-4)
+
+
+def test_weights_without_a_head_have_no_mean(scenes, tmp_path):
+    stored = packed_weights.read(shipped_weights("mini"))
+    layers = {name: blobs for name, blobs in stored.layers.items() if "boxes" not in name}
+    pose_only = tmp_path / "pose.npz"
+    pose_only.write_bytes(packed_weights.to_bytes(layers, stored.metadata))
+    done = run(
+        *("mcc_caffe.train_boxes", scenes, "--weights", pose_only),
+        *("--out", tmp_path / "out.npz", "--average"),
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("has no box head to average with: leave --average out")
+    assert not (tmp_path / "out.npz").exists()
+
+
 def test_wrong_input_is_named(scenes, tmp_path, weights):
     empty = json.loads(scenes.read_text())
     empty["annotations"] = []
