@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, invert, resize_affine
+from mcc_caffe.core.geometry import apply, compose, invert, resize_affine
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.core.hand_boxes import ScoredBoxes, decode_boxes, merge_boxes, surviving
 from mcc_caffe.inference.engines.base import StageMaps
@@ -22,11 +22,13 @@ _ENLARGED = 1.5  # a picture is enlarged by at most so much
 
 # Longer sides of the picture, in pixels, at which the box head passes over all of it.
 BOX_SCALES = (160, 320, 640)
+# Those at which it passes over the mirror image, too; then both have half of their votes.
+MIRRORED_SCALES = (160, 320)
 _LEAST_PROBABILITY = 0.1
 # The votes that make a hand, for each unit of its box's longer side as a share of the picture's
 # width: more cells see a larger hand, and clothes are taken for large hands rather than for small
 # ones. Shares below the first number or above the second count as these.
-_VOTES_OF_A_HAND, _SHARES = 6.0, (0.1, 0.3)
+_VOTES_OF_A_HAND, _SHARES = 5.25, (0.1, 0.3)
 _LEAST_STRENGTH = 0.7
 _MOST_BOXES = 20
 
@@ -82,11 +84,13 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
     """
     height, width = image.shape[:2]
     cell_boxes = []
-    for maps, to_image in _passes(image, network, BOX_SCALES):
-        assert maps.boxes is not None  # the net has a box head
-        boxes, scores, votes = decode_boxes(maps.boxes[0], _LEAST_PROBABILITY)
-        corners = apply(to_image, boxes.reshape(-1, 2, 2)).clip(-0.5, (width - 0.5, height - 0.5))
-        cell_boxes.append(ScoredBoxes(corners.reshape(-1, 4), scores, votes))
+    for side, (maps, to_image) in zip(BOX_SCALES, _passes(image, network, BOX_SCALES)):
+        votes_share = 0.5 if side in MIRRORED_SCALES else 1.0
+        cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), votes_share))
+    mirror = np.array([[-1.0, 0, width - 1], [0, 1, 0]])
+    for maps, to_mirrored in _passes(image[:, ::-1], network, MIRRORED_SCALES):
+        to_image = compose(to_mirrored, mirror)
+        cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), 0.5))
     merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*cell_boxes))))
     shares = (merged.boxes[:, 2:] - merged.boxes[:, :2]).max(axis=1, initial=0) / width
     strengths = merged.votes / (_VOTES_OF_A_HAND * shares.clip(*_SHARES))
@@ -96,6 +100,18 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
         if strengths[index] >= _LEAST_STRENGTH
     ]
     return proposals[:_MOST_BOXES] or [_middle(width, height, 0.0)]
+
+
+def _boxes_in_image(
+    maps: StageMaps, to_image: np.ndarray, image_size: tuple[int, int], votes_share: float
+) -> ScoredBoxes:
+    """Return the cells' boxes of one pass in pixels of the image, with a share of their votes."""
+    assert maps.boxes is not None  # the net has a box head
+    boxes, scores, votes = decode_boxes(maps.boxes[0], _LEAST_PROBABILITY)
+    last = np.array(image_size) - 0.5
+    corners = apply(to_image, boxes.reshape(-1, 2, 2)).clip(-0.5, last)
+    corners = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    return ScoredBoxes(corners, scores, votes * votes_share)
 
 
 def propose_regions(image: np.ndarray, network: Network) -> list[Proposal]:

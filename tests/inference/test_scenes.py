@@ -9,7 +9,7 @@ from mcc_caffe.core.hand_boxes import box_iou
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
-from mcc_caffe.inference.proposals import propose_regions
+from mcc_caffe.inference.proposals import propose_boxes, propose_regions
 from mcc_caffe.inference.scenes import has_plausible_bones, suppress
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
@@ -68,6 +68,19 @@ def answer_at(x, score):
     points = np.linspace((x, 0), (x + 100, 100), 21)
     keypoints = np.column_stack([points, np.full(21, score)])
     return LookAnswer(keypoints, None, np.zeros((22, 1, 1)), np.eye(3)[:2])
+
+
+def test_boxes_of_a_mirrored_picture_are_mirrored(predictor):
+    """So small a picture is passed over at one scale, as it is and mirrored."""
+    image = hand_scene.render(np.random.default_rng((7, 9)), 160, "Train").image
+    boxes, mirrored = (
+        np.array([proposal.box for proposal in propose_boxes(picture, predictor.boxes_engine)])
+        for picture in (image, image[:, ::-1])
+    )
+    assert len(boxes) == 1 and boxes[0, 0] > 5
+    expected = boxes.copy()
+    expected[:, [2, 0]] = image.shape[1] - 1 - boxes[:, [0, 2]]
+    assert np.allclose(mirrored, expected, atol=1e-3)
 
 
 def test_of_overlapping_answers_the_surest_stays():
