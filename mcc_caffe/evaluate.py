@@ -60,7 +60,7 @@ from mcc_caffe.evaluation.prediction_runner import (
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
 from mcc_caffe.paper import ABLATIONS, VARIANTS
-from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS
+from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, chosen_looks
 
 FIGURES = ("pck.png", "pck_groups.png")
 TOTAL = "total"  # name of all splits together, where there are several
@@ -277,7 +277,7 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
         "net": str(model_spec.prototxt),
         "engine": model_spec.engine,
         "levels": model_spec.levels or 1,
-        "looks": model_spec.looks or (DEFAULT_LOOKS if model_spec.levels is None else None),
+        "looks": chosen_looks(model_spec.levels, model_spec.looks),
     }
 
 

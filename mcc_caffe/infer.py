@@ -425,8 +425,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         result_format=result_format,
     )
     writer.write_images([job for job in own_jobs if not job.is_video])
-    if not options.looks:
-        predictor.levels = options.levels or LIVE_LEVELS
+    predictor.levels = options.levels or LIVE_LEVELS  # looks come before levels
     writer.write_videos([job for job in own_jobs if job.is_video], video_finder)
     if options.camera is not None:
         show_camera(video_finder, options.camera)

@@ -36,6 +36,11 @@ LOOKS = (1, 2, 4)
 DEFAULT_LOOKS = 4
 
 
+def chosen_looks(levels: int | str | None, looks: int | None) -> int | None:
+    """Return how many looks HandPredictor takes with these options; None for the pyramid."""
+    return looks or (DEFAULT_LOOKS if levels is None else None)
+
+
 class Box(NamedTuple):
     """A rectangle in image pixels; x, y is its left-top corner."""
 
@@ -221,7 +226,7 @@ class HandPredictor:
 
     @property
     def most_levels(self) -> int | None:
-        """The most levels of a pyramid; None for no limit."""
+        """The most levels of a pyramid; None for no limit. A net without pose stage takes one."""
         if not self.engine.has_pose:
             return 1
         return self.levels if isinstance(self.levels, int) else None
@@ -247,7 +252,7 @@ class HandPredictor:
         """
         check_image(image)
         network = TimedNetwork(self.engine, self.batch)
-        looks = self.looks or (DEFAULT_LOOKS if self.levels is None else None)
+        looks = chosen_looks(self.levels, self.looks)
         if looks is None or not self.engine.has_pose:
             return self._predict_levels(image, network)
         height, width = image.shape[:2]

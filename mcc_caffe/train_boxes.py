@@ -185,7 +185,7 @@ def draw_round(
 def mean_layers(
     layers: Mapping[str, Sequence[np.ndarray]], others: Mapping[str, Sequence[np.ndarray]]
 ) -> dict[str, list[np.ndarray]]:
-    """Return the mean of each blob and the blob of the same layer among others."""
+    """Return each of the layers with the mean of its blobs and those of its namesake in others."""
     return {
         name: [(blob + other) / 2 for blob, other in zip(blobs, others[name])]
         for name, blobs in layers.items()
@@ -202,10 +202,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = existing(options.weights or default_weights(options.variant), "weights file")
     if not packed_weights.is_packed(weights):
         raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
-    pictures = read_pictures(options.scenes)
     stored = packed_weights.read(weights)
     if options.average and BOXES_BLOB not in stored.layers:
         raise UserError(f"{weights} has no box head to average with: leave --average out")
+    pictures = read_pictures(options.scenes)
     caffe = import_caffe()
     if options.gpu is not None:
         require_gpus([options.gpu])

@@ -22,8 +22,10 @@ _ENLARGED = 1.5  # a picture is enlarged by at most so much
 
 # Longer sides of the picture, in pixels, at which the box head passes over all of it.
 BOX_SCALES = (160, 320, 640)
-# Those at which it passes over the mirror image, too; then both have half of their votes.
+# Those at which it passes over the mirror image, too, and what share of its votes each of the two
+# passes then has.
 MIRRORED_SCALES = (160, 320)
+_SHARE_OF_TWO = 0.5
 _LEAST_PROBABILITY = 0.1
 # The votes that make a hand, for each unit of its box's longer side as a share of the picture's
 # width: more cells see a larger hand, and clothes are taken for large hands rather than for small
@@ -85,12 +87,12 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
     height, width = image.shape[:2]
     cell_boxes = []
     for side, (maps, to_image) in zip(BOX_SCALES, _passes(image, network, BOX_SCALES)):
-        votes_share = 0.5 if side in MIRRORED_SCALES else 1.0
+        votes_share = _SHARE_OF_TWO if side in MIRRORED_SCALES else 1.0
         cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), votes_share))
     mirror = np.array([[-1.0, 0, width - 1], [0, 1, 0]])
     for maps, to_mirrored in _passes(image[:, ::-1], network, MIRRORED_SCALES):
         to_image = compose(to_mirrored, mirror)
-        cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), 0.5))
+        cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), _SHARE_OF_TWO))
     merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*cell_boxes))))
     shares = (merged.boxes[:, 2:] - merged.boxes[:, :2]).max(axis=1, initial=0) / width
     strengths = merged.votes / (_VOTES_OF_A_HAND * shares.clip(*_SHARES))

@@ -57,6 +57,17 @@ def decoded(path):
 
 
 @pytest.mark.parametrize(
+    "options, levels",
+    [([], 1), (["--looks", 2], 1), (["--levels", 2], 2), (["--levels", "paper"], "paper")],
+)
+def test_a_videos_report_says_its_levels(options, levels, tmp_path):
+    source = film(tmp_path / "clip.mp4", "mp4v")
+    done = run("mcc_caffe.infer", source, *options, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/clip.json").read_text())["levels"] == levels
+
+
+@pytest.mark.parametrize(
     "name, codec",
     [
         ("clip.mp4", "mp4v"),
