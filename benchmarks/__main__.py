@@ -2,7 +2,7 @@
 
     python -m benchmarks                     # make bench: some 40 minutes on 2 cores
     python -m benchmarks --quick             # some 10 minutes: fewer repeats, without the slowest
-    python -m benchmarks --only training     # or inference, data, pyramid; several allowed
+    python -m benchmarks --only training     # or inference, data, files; several allowed
     python -m benchmarks --report docs/benchmarks.md     # also as a document with its picture
 
 The pictures are synthetic hands. PyTorch and Albumentations come into environments of their own in
@@ -32,7 +32,7 @@ from benchmarks.figure import draw
 from benchmarks.hands import render_set
 from benchmarks.jobs import CORES, Job, read_printed_table
 from benchmarks.output import add_out_option
-from benchmarks.tables import DATA, PYRAMID, Machine, Results, document
+from benchmarks.tables import DATA, FOLDER, PYRAMID, STARTUP, Machine, Results, document
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.figures import as_png
 from mcc_caffe.core.files import write_whole
@@ -42,7 +42,7 @@ from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.evaluation_report import to_json
 from mcc_caffe.paper import VARIANTS
 
-PARTS = ("inference", "training", "data", "pyramid")
+PARTS = ("inference", "training", "data", "files")
 BUSY = 0.5  # load above which a warning is given
 
 _log = logging.getLogger(__name__)
@@ -96,13 +96,15 @@ def jobs(parts: Sequence[str], folder: pathlib.Path, quick: bool, out: pathlib.P
     if "training" in parts:
         steps += training.preparations(folder / "training")
         steps += training.jobs(folder / "training", source, quick)
-    words = ["--out", out.absolute(), *(["--quick"] if quick else [])]
-    for part, table, module in (
-        ("data", DATA, "benchmarks.data_layer"),
-        ("pyramid", PYRAMID, "benchmarks.pyramid"),
+    fewer = ["--quick"] if quick else []
+    for part, table, module, words in (
+        ("data", DATA, "benchmarks.data_layer", fewer),
+        ("files", PYRAMID, "benchmarks.pyramid", fewer),
+        ("files", STARTUP, "benchmarks.startup", []),
+        ("files", FOLDER, "benchmarks.folder", fewer),
     ):
         if part in parts:
-            run = functools.partial(read_printed_table, module, *words)
+            run = functools.partial(read_printed_table, module, "--out", out.absolute(), *words)
             steps.append(Job(table, module, run))
     return steps
 

@@ -9,11 +9,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
 from benchmarks.peers.environment import last_line
+from benchmarks.timing import spread
 
 ROOT = pathlib.Path(__file__).parent.parent
 CORES = len(os.sched_getaffinity(0))
@@ -79,6 +80,29 @@ def ask(
             stderr.seek(0)
             return {"status": describe_failure(done.returncode, stderr.read())}
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def in_turns(measurements: Sequence[Callable[[], list[Row]]], turns: int) -> list[Row]:
+    """Take each measurement `turns` times, one after the other in turn.
+
+    So what else the machine does meanwhile, and how warm it is, counts for all of them alike.
+
+    Args:
+        measurements: functions that each return one row, with the keys of `timing.spread`.
+        turns: number of turns.
+
+    Returns:
+        A row for each measurement, with the times of all its turns. It is the row of the turn that
+        failed, where one did.
+    """
+    rows_of_turns = [[measure()[0] for measure in measurements] for _ in range(turns)]
+    rows = []
+    for turns_of_row in zip(*rows_of_turns):
+        row = next((row for row in turns_of_row if row["status"]), turns_of_row[-1])
+        if not row["status"]:
+            row = row | spread([time for turn in turns_of_row for time in turn["times"]])
+        rows.append(row)
+    return rows
 
 
 def read_printed_table(module: str, *args: object) -> list[Row]:

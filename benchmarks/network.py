@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf import json_format, text_format
 
 from benchmarks import nets
-from benchmarks.jobs import Job, Row, ask, in_process
+from benchmarks.jobs import Job, Row, ask, in_process, in_turns
 from benchmarks.peers.environment import environment
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
 from mcc_caffe.caffe_io.protobuf import read_text
@@ -29,6 +29,7 @@ from mcc_caffe.paper import VARIANTS
 TABLE = "network"
 TOLERANCE = 1e-4  # largest absolute difference of mask and heatmaps from Caffe's
 BATCHES = (1, 8)
+TURNS, QUICK_TURNS = 5, 2  # of each engine or system, of inference and of training
 ORDER = tuple(sorted(VARIANTS))  # of rows and panels
 ENGINES = {
     "caffe": "Caffe",
@@ -165,7 +166,7 @@ def jobs(folder: pathlib.Path, inputs: Mapping[str, np.ndarray], quick: bool) ->
     Args:
         folder: folder to work in.
         inputs: {variant: (N, 3, m, m) network inputs}.
-        quick: measure fewer passes, and leave out the paper variant's larger batch.
+        quick: take fewer turns, and leave out the paper variant's larger batch.
     """
     steps = []
     for variant in ORDER:
@@ -176,17 +177,12 @@ def jobs(folder: pathlib.Path, inputs: Mapping[str, np.ndarray], quick: bool) ->
         for batch in BATCHES:
             if quick and variant == "paper" and batch > 1:
                 continue
-            least, seconds = (3, 1.0) if quick else (5 if batch == 1 else 3, 3.0)
-            for engine in ENGINES:
-                measure_engine = functools.partial(
-                    measure,
-                    variant,
-                    engine,
-                    folder / variant,
-                    batch=batch,
-                    least=least,
-                    seconds=seconds,
+            measurements = [
+                functools.partial(
+                    measure, variant, engine, folder / variant, batch=batch, least=2, seconds=1.0
                 )
-                label = f"{variant}, batch {batch}: {ENGINES[engine]}"
-                steps.append(Job(TABLE, label, measure_engine))
+                for engine in ENGINES
+            ]
+            run = functools.partial(in_turns, measurements, QUICK_TURNS if quick else TURNS)
+            steps.append(Job(TABLE, f"{variant}, batch {batch}: all engines", run))
     return steps

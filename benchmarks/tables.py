@@ -7,7 +7,8 @@ from benchmarks import end_to_end, network, training
 from benchmarks.jobs import Row
 from benchmarks.output import markdown_table
 
-DATA, PYRAMID = "data", "pyramid"  # tables that other benchmarks print
+# Tables that other benchmarks print.
+DATA, PYRAMID, STARTUP, FOLDER = "data", "pyramid", "startup", "folder"
 
 TITLE = "# Benchmarks\n"
 INTRODUCTION = """\
@@ -15,9 +16,10 @@ INTRODUCTION = """\
 side by side; `make bench ARGS=--quick` does so in some 10 minutes. It writes bench.md, which is
 this text, bench.json with all numbers and bench.png to `runs/bench`;
 `ARGS="--report docs/benchmarks.md"` wrote this file. Look at the ratios between rows: they hold on
-other machines, too. Rows of one table are measured one after the other, each in a process of its
-own. Other programs on the machine spoil them, and PyTorch's most of all, since its threads wait
-for each other.
+other machines, too. Every figure is measured in a process of its own. Rows of the network alone and
+of training that are compared with each other take turns, so that what else the machine does counts
+for all of them. Other programs on the machine still spoil them, and PyTorch's most of all, since
+its threads wait for each other.
 
 PyTorch runs our nets, built layer by layer from the prototxt's own description. It lives in an
 environment of its own in `~/.cache/mcc-caffe/peers`, made on first use (a gigabyte with its CPU
@@ -94,6 +96,18 @@ heatmaps included, beside the usual loader.""",
         "Where an image's time goes",
         """\
 `python -m benchmarks.pyramid`: every step from the JPEG to the picture of the hand.""",
+    ),
+    STARTUP: Section(
+        "How long `infer` takes to start",
+        """\
+`python -m benchmarks.startup`: seconds of new processes, with all files in the system's cache.""",
+    ),
+    FOLDER: Section(
+        "A folder of photographs",
+        """\
+`python -m benchmarks.folder`: `mcc_caffe.infer` with JPEGs of 4000 x 3000 pixels, its start taken
+off, and the milliseconds of each step of a photograph in one thread. It reads, looks and writes at
+the same time.""",
     ),
 }
 
@@ -344,4 +358,6 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     training.ALLREDUCE: plain_table,
     DATA: plain_table,
     PYRAMID: plain_table,
+    STARTUP: plain_table,
+    FOLDER: plain_table,
 }

@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from benchmarks.jobs import (
     Row,
     ask,
     describe_failure,
+    in_turns,
     read_printed_table,
     threads_of,
 )
@@ -224,16 +226,14 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
     Args:
         folder: what `preparations` wrote.
         source: LMDB set to train on.
-        quick: measure fewer iterations, and leave out the paper variant's batch of 13.
+        quick: take fewer turns, and leave out the paper variant's batch of 13.
     """
     steps = []
 
     def add(variant: str, *, batch: int, processes: int, threads: set[int], least: int) -> None:
         for count in sorted(threads):
-            images = f"{processes} x {batch} images, {count} thread{'s' * (count > 1)}"
-            own_solver = folder / variant / "own_solver.prototxt"
-            for name, solver in ((CAFFE, None), (OWN, own_solver)):
-                run = functools.partial(
+            measurements: list[Callable[[], list[Row]]] = [
+                functools.partial(
                     caffe_row,
                     variant,
                     source,
@@ -243,9 +243,10 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
                     iterations=least,
                     own_solver=solver,
                 )
-                steps.append(Job(TABLE, f"{variant}, {images}: {name}", run))
-            for layout, name in LAYOUTS.items():
-                run = functools.partial(
+                for solver in (None, folder / variant / "own_solver.prototxt")
+            ]
+            measurements += [
+                functools.partial(
                     torch_row,
                     variant,
                     layout,
@@ -254,13 +255,18 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
                     threads=count,
                     least=least,
                 )
-                steps.append(Job(TABLE, f"{variant}, {images}: {name}", run))
+                for layout in LAYOUTS
+            ]
+            images = f"{processes} x {batch} images, {count} thread{'s' * (count > 1)}"
+            turns = network.QUICK_TURNS if quick else network.TURNS
+            run = functools.partial(in_turns, measurements, turns)
+            steps.append(Job(TABLE, f"{variant}, {images}: all systems", run))
 
-    add("mini", batch=13, processes=1, threads={1, CORES}, least=5 if quick else 20)
-    add("mini", batch=13, processes=2, threads={CORES}, least=5 if quick else 20)
-    add("paper", batch=1, processes=1, threads={1, CORES}, least=2 if quick else 6)
+    add("mini", batch=13, processes=1, threads={1, CORES}, least=3 if quick else 5)
+    add("mini", batch=13, processes=2, threads={CORES}, least=3 if quick else 5)
+    add("paper", batch=1, processes=1, threads={1, CORES}, least=1 if quick else 2)
     if not quick:
-        add("paper", batch=13, processes=1, threads={CORES}, least=2)
+        add("paper", batch=13, processes=1, threads={CORES}, least=1)
     run_allreduce = functools.partial(read_printed_table, "benchmarks.allreduce")
     steps.append(Job(ALLREDUCE, "averaging gradients", run_allreduce))
     return steps

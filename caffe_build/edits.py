@@ -50,6 +50,26 @@ CPU_EDITS = (
     Edit("python/caffe/io.py", "arr.tostring()", "arr.tobytes()"),
     Edit("python/caffe/io.py", "np.fromstring(datum.data,", "np.frombuffer(datum.data,"),
     Edit("python/caffe/io.py", "as_grey=", "as_gray="),
+    # Two thirds of the time of `import caffe` went to scikit-image and SciPy, which only two of its
+    # functions use.
+    Edit(
+        "python/caffe/io.py",
+        "import numpy as np\nimport skimage.io\nfrom scipy.ndimage import zoom\n"
+        "from skimage.transform import resize\n",
+        "import numpy as np\n\n# load_image and resize_image import scikit-image and SciPy.\n",
+    ),
+    Edit(
+        "python/caffe/io.py",
+        "    img = skimage.img_as_float(skimage.io.imread(",
+        "    from skimage import img_as_float\n    from skimage.io import imread\n"
+        "    img = img_as_float(imread(",
+    ),
+    Edit(
+        "python/caffe/io.py",
+        '    """\n    if im.shape[-1] == 1 or im.shape[-1] == 3:',
+        '    """\n    from scipy.ndimage import zoom\n    from skimage.transform import resize\n'
+        "    if im.shape[-1] == 1 or im.shape[-1] == 3:",
+    ),
     # oneDNN does convolutions on the CPU, unless the layer says `engine: CAFFE`; its layer is an
     # addition, below.
     Edit(
@@ -76,12 +96,272 @@ CPU_EDITS = (
         "list(APPEND Caffe_LINKER_LIBS PRIVATE ${CMAKE_THREAD_LIBS_INIT})",
         "list(APPEND Caffe_LINKER_LIBS PRIVATE ${CMAKE_THREAD_LIBS_INIT} dnnl)",
     ),
+    # A convolution keeps its weights in oneDNN's layout while `version` stays the same, and hands
+    # its result on in that layout. What is new in the class comes last in it.
+    Edit(
+        "include/caffe/syncedmem.hpp",
+        "  size_t size() const { return size_; }\n\n#ifndef CPU_ONLY",
+        "  size_t size() const { return size_; }\n"
+        "  // A number that changes with the contents, but not when a pointer of an earlier call "
+        "writes\n"
+        "  // them. 0: the memory has another owner, which may write at any time.\n"
+        "  size_t version() const { return own_cpu_data_ ? version_ : 0; }\n\n"
+        "  // Contents in another layout, which only some layers know.\n"
+        "  class Packed {\n"
+        "   public:\n"
+        "    virtual ~Packed() {}\n"
+        "    virtual void Unpack(void* plain) const = 0;\n"
+        "  };\n"
+        "  // The plain contents are made of packed ones when they are asked for; a pointer "
+        "that may\n"
+        "  // write ends the packed ones. NULL where there are none.\n"
+        "  const shared_ptr<Packed>& packed() const { return packed_; }\n"
+        "  void set_packed(const shared_ptr<Packed>& packed);\n"
+        "  // Whether a pointer to the plain contents may be kept that has to see every change.\n"
+        "  bool exposed() const { return exposed_ || (cpu_ptr_ && !own_cpu_data_); }\n"
+        "  void expose() { exposed_ = true; }\n\n#ifndef CPU_ONLY",
+    ),
+    Edit(
+        "include/caffe/syncedmem.hpp",
+        "  int device_;\n\n  DISABLE",
+        "  int device_;\n"
+        "  size_t version_;\n"
+        "  shared_ptr<Packed> packed_;\n"
+        "  bool unpacked_;\n"
+        "  bool exposed_;\n\n  DISABLE",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        '#include "caffe/util/math_functions.hpp"\n\nnamespace caffe {\nSyncedMemory::',
+        '#include "caffe/util/math_functions.hpp"\n\n#include <atomic>\n\nnamespace caffe {\n\n'
+        "// No two contents in a process have the same.\n"
+        "static size_t NewVersion() {\n"
+        "  static std::atomic<size_t> last(0);\n"
+        "  return ++last;\n"
+        "}\n\nSyncedMemory::",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "cpu_malloc_use_cuda_(false), own_gpu_data_(false) {",
+        "cpu_malloc_use_cuda_(false), own_gpu_data_(false),\n"
+        "    version_(NewVersion()), unpacked_(false), exposed_(false) {",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "inline void SyncedMemory::to_cpu() {\n  check_device();\n  switch (head_) {",
+        "void SyncedMemory::set_packed(const shared_ptr<Packed>& packed) {\n"
+        "  CHECK(!exposed());\n"
+        "  packed_ = packed;\n"
+        "  unpacked_ = false;\n"
+        "  head_ = HEAD_AT_CPU;\n"
+        "  version_ = NewVersion();\n"
+        "}\n\n"
+        "inline void SyncedMemory::to_cpu() {\n"
+        "  check_device();\n"
+        "  if (packed_ && !unpacked_) {\n"
+        "    if (cpu_ptr_ == NULL) {\n"
+        "      CaffeMallocHost(&cpu_ptr_, size_, &cpu_malloc_use_cuda_);\n"
+        "      caffe_memset(size_, 0, cpu_ptr_);\n"
+        "      own_cpu_data_ = true;\n"
+        "    }\n"
+        "    packed_->Unpack(cpu_ptr_);\n"
+        "    unpacked_ = true;\n"
+        "  }\n"
+        "  switch (head_) {",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "inline void SyncedMemory::to_gpu() {\n"
+        "  check_device();\n"
+        "#ifndef CPU_ONLY\n"
+        "  switch (head_) {",
+        "inline void SyncedMemory::to_gpu() {\n"
+        "  check_device();\n"
+        "#ifndef CPU_ONLY\n"
+        "  if (packed_) to_cpu();\n"
+        "  switch (head_) {",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "  cpu_ptr_ = data;\n  head_ = HEAD_AT_CPU;\n  own_cpu_data_",
+        "  cpu_ptr_ = data;\n  head_ = HEAD_AT_CPU;\n  packed_.reset();\n  own_cpu_data_",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "  to_cpu();\n  head_ = HEAD_AT_CPU;\n  return cpu_ptr_;",
+        "  to_cpu();\n"
+        "  head_ = HEAD_AT_CPU;\n"
+        "  packed_.reset();\n"
+        "  version_ = NewVersion();\n"
+        "  return cpu_ptr_;",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "  to_gpu();\n  head_ = HEAD_AT_GPU;\n  return gpu_ptr_;",
+        "  to_gpu();\n"
+        "  head_ = HEAD_AT_GPU;\n"
+        "  packed_.reset();\n"
+        "  version_ = NewVersion();\n"
+        "  return gpu_ptr_;",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "  gpu_ptr_ = data;\n  head_ = HEAD_AT_GPU;\n  own_gpu_data_",
+        "  gpu_ptr_ = data;\n"
+        "  head_ = HEAD_AT_GPU;\n"
+        "  packed_.reset();\n"
+        "  version_ = NewVersion();\n"
+        "  own_gpu_data_",
+    ),
+    Edit(
+        "src/caffe/syncedmem.cpp",
+        "  CHECK(head_ == HEAD_AT_CPU);\n  if (gpu_ptr_ == NULL) {",
+        "  CHECK(head_ == HEAD_AT_CPU);\n  if (packed_) to_cpu();\n  if (gpu_ptr_ == NULL) {",
+    ),
+    # An array of Python's sees every change of the blob's memory for as long as it lives.
+    Edit(
+        "python/caffe/_caffe.cpp",
+        "bp::make_function(&Blob<Dtype>::mutable_cpu_data,",
+        "bp::make_function(&Blob_Data,",
+    ),
+    Edit(
+        "python/caffe/_caffe.cpp",
+        "};\n\nbp::object Blob_Reshape(bp::tuple args, bp::dict kwargs) {",
+        "};\n\nDtype* Blob_Data(Blob<Dtype>& blob) {\n"
+        "  Dtype* data = blob.mutable_cpu_data();\n"
+        "  blob.data()->expose();\n"
+        "  return data;\n"
+        "}\n\n"
+        "bp::object Blob_Reshape(bp::tuple args, bp::dict kwargs) {",
+    ),
+    # Threads share the values of a ReLU and the planes of a maximum pooling, so that these do not
+    # run on one core while the convolutions between them run on all.
+    Edit(
+        "src/caffe/layers/relu_layer.cpp",
+        '\n\n#include "caffe/layers/relu_layer.hpp"\n',
+        '\n\n#include "caffe/layers/onednn_conv_layer.hpp"\n'
+        '#include "caffe/layers/relu_layer.hpp"\n',
+    ),
+    Edit(
+        "src/caffe/layers/relu_layer.cpp",
+        "    const vector<Blob<Dtype>*>& top) {\n"
+        "  const Dtype* bottom_data = bottom[0]->cpu_data();\n"
+        "  Dtype* top_data = top[0]->mutable_cpu_data();\n",
+        "    const vector<Blob<Dtype>*>& top) {\n"
+        "  if (this->phase_ == TEST && RectifyPacked(bottom[0], top[0],\n"
+        "      static_cast<Dtype>(this->layer_param_.relu_param().negative_slope()))) {\n"
+        "    return;\n"
+        "  }\n"
+        "  const Dtype* bottom_data = bottom[0]->cpu_data();\n"
+        "  Dtype* top_data = top[0]->mutable_cpu_data();\n",
+    ),
+    Edit(
+        "src/caffe/layers/relu_layer.cpp",
+        "negative_slope();\n  for (int i = 0; i < count; ++i) {\n    top_data[i] = std::max",
+        "negative_slope();\n#pragma omp parallel for if (count > 16384)\n"
+        "  for (int i = 0; i < count; ++i) {\n    top_data[i] = std::max",
+    ),
+    Edit(
+        "src/caffe/layers/relu_layer.cpp",
+        "negative_slope();\n    for (int i = 0; i < count; ++i) {\n      bottom_diff[i] =",
+        "negative_slope();\n#pragma omp parallel for if (count > 16384)\n"
+        "    for (int i = 0; i < count; ++i) {\n      bottom_diff[i] =",
+    ),
+    Edit(
+        "src/caffe/layers/pooling_layer.cpp",
+        """\
+    for (int n = 0; n < top[0]->num(); ++n) {
+      for (int c = 0; c < channels_; ++c) {
+        for (int ph = 0; ph < pooled_height_; ++ph) {
+          for (int pw = 0; pw < pooled_width_; ++pw) {
+            const int index = ph * pooled_width_ + pw;
+            const int bottom_index =
+                use_top_mask ? top_mask[index] : mask[index];
+            bottom_diff[bottom_index] += top_diff[index];
+          }
+        }
+        bottom_diff += bottom[0]->offset(0, 1);
+        top_diff += top[0]->offset(0, 1);
+        if (use_top_mask) {
+          top_mask += top[0]->offset(0, 1);
+        } else {
+          mask += top[0]->offset(0, 1);
+        }
+      }
+    }
+""",
+        """\
+#pragma omp parallel for if (top[0]->count() > 4096)
+    for (int plane = 0; plane < top[0]->num() * channels_; ++plane) {
+      Dtype* plane_diff = bottom_diff + plane * bottom[0]->offset(0, 1);
+      const int begin = plane * top[0]->offset(0, 1);
+      for (int index = begin; index < begin + top[0]->offset(0, 1); ++index) {
+        const int bottom_index = use_top_mask ? top_mask[index] : mask[index];
+        plane_diff[bottom_index] += top_diff[index];
+      }
+    }
+""",
+    ),
+    # A maximum pooling of packed contents leaves no indices, since only a backward pass needs them;
+    # -2 is none.
+    Edit(
+        "src/caffe/layers/pooling_layer.cpp",
+        '\n\n#include "caffe/layers/pooling_layer.hpp"\n#include "caffe/util',
+        '\n\n#include "caffe/layers/onednn_conv_layer.hpp"\n'
+        '#include "caffe/layers/pooling_layer.hpp"\n#include "caffe/util',
+    ),
+    Edit(
+        "src/caffe/layers/pooling_layer.cpp",
+        "      const vector<Blob<Dtype>*>& top) {\n"
+        "  const Dtype* bottom_data = bottom[0]->cpu_data();\n",
+        "      const vector<Blob<Dtype>*>& top) {\n"
+        "  if (this->phase_ == TEST && top.size() == 1\n"
+        "      && this->layer_param_.pooling_param().pool() == PoolingParameter_PoolMethod_MAX) {\n"
+        "    const int kernel[] = {kernel_h_, kernel_w_}, stride[] = {stride_h_, stride_w_};\n"
+        "    const int pad[] = {pad_h_, pad_w_};\n"
+        "    if (PoolPacked(bottom[0], top[0], kernel, stride, pad)) {\n"
+        "      max_idx_.mutable_cpu_data()[0] = -2;\n"
+        "      return;\n"
+        "    }\n"
+        "  }\n"
+        "  const Dtype* bottom_data = bottom[0]->cpu_data();\n",
+    ),
+    Edit(
+        "src/caffe/layers/pooling_layer.cpp",
+        "    return;\n  }\n  const Dtype* top_diff = top[0]->cpu_diff();\n",
+        "    return;\n"
+        "  }\n"
+        "  if (top.size() == 1 && max_idx_.count() && max_idx_.cpu_data()[0] == -2) {\n"
+        "    bottom[0]->mutable_cpu_data();  // ends the packed contents\n"
+        "    Forward_cpu(bottom, top);\n"
+        "  }\n"
+        "  const Dtype* top_diff = top[0]->cpu_diff();\n",
+    ),
     # The maximum stays in a register instead of in memory. Where a NaN comes first it is the
     # maximum, and its index lies in the window; Caffe's own backward pass would write in front of
     # the array.
     Edit(
         "src/caffe/layers/pooling_layer.cpp",
         """\
+      top_mask = top[1]->mutable_cpu_data();
+      caffe_set(top_count, Dtype(-1), top_mask);
+    } else {
+      mask = max_idx_.mutable_cpu_data();
+      caffe_set(top_count, -1, mask);
+    }
+    caffe_set(top_count, Dtype(-FLT_MAX), top_data);
+    // The main loop
+    for (int n = 0; n < bottom[0]->num(); ++n) {
+      for (int c = 0; c < channels_; ++c) {
+        for (int ph = 0; ph < pooled_height_; ++ph) {
+          for (int pw = 0; pw < pooled_width_; ++pw) {
+            int hstart = ph * stride_h_ - pad_h_;
+            int wstart = pw * stride_w_ - pad_w_;
+            int hend = min(hstart + kernel_h_, height_);
+            int wend = min(wstart + kernel_w_, width_);
+            hstart = max(hstart, 0);
+            wstart = max(wstart, 0);
+            const int pool_index = ph * pooled_width_ + pw;
             for (int h = hstart; h < hend; ++h) {
               for (int w = wstart; w < wend; ++w) {
                 const int index = h * width_ + w;
@@ -95,24 +375,55 @@ CPU_EDITS = (
                 }
               }
             }
+          }
+        }
+        // compute offset
+        bottom_data += bottom[0]->offset(0, 1);
+        top_data += top[0]->offset(0, 1);
+        if (use_top_mask) {
+          top_mask += top[0]->offset(0, 1);
+        } else {
+          mask += top[0]->offset(0, 1);
+        }
+      }
+    }
 """,
         """\
-            int place = hstart * width_ + wstart;
-            Dtype most = bottom_data[place];
-            for (int h = hstart; h < hend; ++h) {
-              for (int w = wstart; w < wend; ++w) {
-                const int index = h * width_ + w;
-                const bool more = bottom_data[index] > most;
-                most = more ? bottom_data[index] : most;
-                place = more ? index : place;
-              }
+      top_mask = top[1]->mutable_cpu_data();
+    } else {
+      mask = max_idx_.mutable_cpu_data();
+    }
+#pragma omp parallel for if (top_count > 4096)
+    for (int plane = 0; plane < bottom[0]->num() * channels_; ++plane) {
+      const Dtype* values = bottom_data + plane * bottom[0]->offset(0, 1);
+      for (int ph = 0; ph < pooled_height_; ++ph) {
+        for (int pw = 0; pw < pooled_width_; ++pw) {
+          int hstart = ph * stride_h_ - pad_h_;
+          int wstart = pw * stride_w_ - pad_w_;
+          int hend = min(hstart + kernel_h_, height_);
+          int wend = min(wstart + kernel_w_, width_);
+          hstart = max(hstart, 0);
+          wstart = max(wstart, 0);
+          const int pool_index = (plane * pooled_height_ + ph) * pooled_width_ + pw;
+          int most_index = hstart * width_ + wstart;
+          Dtype most = values[most_index];
+          for (int h = hstart; h < hend; ++h) {
+            for (int w = wstart; w < wend; ++w) {
+              const int index = h * width_ + w;
+              const bool more = values[index] > most;
+              most = more ? values[index] : most;
+              most_index = more ? index : most_index;
             }
-            top_data[pool_index] = most;
-            if (use_top_mask) {
-              top_mask[pool_index] = static_cast<Dtype>(place);
-            } else {
-              mask[pool_index] = place;
-            }
+          }
+          top_data[pool_index] = most;
+          if (use_top_mask) {
+            top_mask[pool_index] = static_cast<Dtype>(most_index);
+          } else {
+            mask[pool_index] = most_index;
+          }
+        }
+      }
+    }
 """,
     ),
 )

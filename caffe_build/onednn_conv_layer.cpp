@@ -1,5 +1,6 @@
 #include "caffe/layers/onednn_conv_layer.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <oneapi/dnnl/dnnl_version.h>
@@ -52,12 +53,54 @@ float* Scratch(Role role, size_t bytes) {
 
 memory::desc Desc(const memory::dims& dims, Tag tag) { return memory::desc(dims, memory::data_type::f32, tag); }
 
+// The contents of a blob in a layout of oneDNN's.
+class PackedArray : public SyncedMemory::Packed {
+ public:
+  PackedArray(const memory::desc& plain, const memory::desc& packed)
+      : plain_(plain), packed_(packed, Engine()), reorder_(packed_, memory(plain_, Engine(), NULL)) {}
+
+  virtual void Unpack(void* data) const {
+    memory packed = packed_, plain(plain_, Engine(), data);
+    reorder_.execute(Stream(), packed, plain);
+    Stream().wait();
+  }
+
+  const memory& packed() const { return packed_; }
+  float* data() const { return static_cast<float*>(packed_.get_data_handle()); }
+  size_t count() const { return packed_.get_desc().get_size() / sizeof(float); }
+
+  // What `blob` has packed, NULL where it has nothing.
+  template <typename Dtype>
+  static shared_ptr<PackedArray> Of(const Blob<Dtype>& blob) {
+    return boost::dynamic_pointer_cast<PackedArray>(blob.data()->packed());
+  }
+
+  // An array for what `blob` will have packed: the one that it has if that has the same layout.
+  template <typename Dtype>
+  static shared_ptr<PackedArray> For(const Blob<Dtype>& blob, const memory::desc& plain, const memory::desc& packed) {
+    shared_ptr<PackedArray> array = Of(blob);
+    if (!array || array->packed_.get_desc() != packed) array.reset(new PackedArray(plain, packed));
+    return array;
+  }
+
+  // An array of the same layout for what `blob` will have packed.
+  template <typename Dtype>
+  shared_ptr<PackedArray> Like(const Blob<Dtype>& blob) const {
+    return For(blob, plain_, packed_.get_desc());
+  }
+
+ private:
+  memory::desc plain_;
+  memory packed_;
+  dnnl::reorder reorder_;
+};
+
 // An array of Caffe's and the same in the layout that a primitive wants.
 class Operand {
  public:
-  Operand() : role_(ROLES) {}
+  Operand() : role_(ROLES), version_(0) {}
   Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output)
-      : role_(role), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
+      : role_(role), version_(0), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
     if (plain != inner) {
       reorder_ = output ? dnnl::reorder(inner_, plain_) : dnnl::reorder(plain_, inner_);
     }
@@ -72,6 +115,39 @@ class Operand {
     return inner_;
   }
 
+  // The same for a blob, which may have the layout already.
+  template <typename Dtype>
+  const memory& Input(const Blob<Dtype>& blob) {
+    if (reorder_) {
+      packed_ = PackedArray::Of(blob);
+      if (packed_ && packed_->packed().get_desc() == inner_.get_desc()) return packed_->packed();
+    }
+    return Input(blob.cpu_data());
+  }
+
+  // The same for an array whose values are those of the last call with the same `version`; with 0 they may be any.
+  const memory& Input(const void* data, size_t version) {
+    if (!reorder_) return Input(data);
+    if (!version) {
+      kept_ = memory();
+      version_ = 0;
+      return Input(data);
+    }
+    if (version != version_) {
+      plain_.set_data_handle(const_cast<void*>(data));
+      if (!version_) kept_ = memory(inner_.get_desc(), Engine());
+      reorder_.execute(Stream(), plain_, kept_);
+      version_ = version;
+    }
+    return kept_;
+  }
+
+  // To be written by the primitive, and to become the contents of a blob.
+  template <typename Dtype>
+  shared_ptr<PackedArray> PackedOutput(const Blob<Dtype>& blob) const {
+    return PackedArray::For(blob, plain_.get_desc(), inner_.get_desc());
+  }
+
   // To be written by the primitive; `Finish` brings it to where it belongs.
   const memory& Output(void* data) {
     plain_.set_data_handle(data);
@@ -84,11 +160,14 @@ class Operand {
     if (reorder_) reorder_.execute(Stream(), inner_, plain_);
   }
 
+  bool is_plain() const { return !reorder_; }
   size_t bytes() const { return plain_.get_desc().get_size(); }
 
  private:
   Role role_;
-  memory plain_, inner_;
+  size_t version_;  // of the values in `kept_`, 0 where there are none
+  memory plain_, inner_, kept_;
+  shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call
   dnnl::reorder reorder_;
 };
 
@@ -146,7 +225,38 @@ struct ForwardPass {
   }
   dnnl::convolution_forward primitive;
   Operand source, weights, result;
+  bool was_packed = false;  // the result of the last pass
+  bool is_changed = false;  // a layer that wants it plain changed it afterwards
 };
+
+// Maximum pooling of planes that have BLOCK channels side by side.
+template <int BLOCK>
+void PoolBlocks(const float* source, float* result, int planes, const memory::dims& from, const memory::dims& to,
+    const int* kernel, const int* stride, const int* pad) {
+  const int height = from[2], width = from[3], pooled_height = to[2], pooled_width = to[3];
+#pragma omp parallel for if (planes * pooled_height * pooled_width * BLOCK > 4096)
+  for (int plane = 0; plane < planes; ++plane) {
+    const float* values = source + static_cast<size_t>(plane) * height * width * BLOCK;
+    float* most = result + static_cast<size_t>(plane) * pooled_height * pooled_width * BLOCK;
+    for (int ph = 0; ph < pooled_height; ++ph) {
+      const int top = ph * stride[0] - pad[0];
+      for (int pw = 0; pw < pooled_width; ++pw, most += BLOCK) {
+        const int left = pw * stride[1] - pad[1];
+        const int first_h = std::max(top, 0), end_h = std::min(top + kernel[0], height);
+        const int first_w = std::max(left, 0), end_w = std::min(left + kernel[1], width);
+        float window[BLOCK];
+        std::copy_n(values + (first_h * width + first_w) * BLOCK, BLOCK, window);
+        for (int h = first_h; h < end_h; ++h) {
+          for (int w = first_w; w < end_w; ++w) {
+            const float* pixel = values + (h * width + w) * BLOCK;
+            for (int c = 0; c < BLOCK; ++c) window[c] = pixel[c] > window[c] ? pixel[c] : window[c];
+          }
+        }
+        std::copy_n(window, BLOCK, most);
+      }
+    }
+  }
+}
 
 struct BackwardDataPass {
   explicit BackwardDataPass(const Geometry& shape) {
@@ -196,6 +306,15 @@ bool OneDNNConvolutionLayer<Dtype>::Supported() const {
 }
 
 template <typename Dtype>
+size_t OneDNNConvolutionLayer<Dtype>::WeightsVersion() const {
+  // In training they change before each pass. The layer and the net own the blob; a third owner is an array of Python's, through
+  // which it may write at any time. A second owner of the memory is another blob, which may have such an array.
+  const shared_ptr<Blob<Dtype> >& weights = this->blobs_[0];
+  if (this->phase_ != TEST || weights.use_count() > 2 || weights->data().use_count() > 1) return 0;
+  return weights->data()->version();
+}
+
+template <typename Dtype>
 typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype>::Prepared(const Blob<Dtype>& bottom,
     const Blob<Dtype>& top) {
   Geometry shape;
@@ -226,18 +345,26 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
         this->phase_ == TRAIN ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference));
   }
   ForwardPass& pass = *all->forward;
+  if (pass.was_packed && !top[0]->data()->packed()) pass.is_changed = true;
   for (int i = 0; i < bottom.size(); ++i) {
+    // In training the layers that follow want it plain, all the more those that go backward.
+    shared_ptr<PackedArray> packed;
+    if (this->phase_ == TEST && !pass.result.is_plain() && !pass.is_changed && !top[i]->data()->exposed()) {
+      packed = pass.result.PackedOutput(*top[i]);
+    }
     std::unordered_map<int, memory> arguments = {
-      {DNNL_ARG_SRC, pass.source.Input(bottom[i]->cpu_data())},
-      {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data())},
-      {DNNL_ARG_DST, pass.result.Output(top[i]->mutable_cpu_data())},
+      {DNNL_ARG_SRC, pass.source.Input(*bottom[i])},
+      {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data(), WeightsVersion())},
+      {DNNL_ARG_DST, packed ? packed->packed() : pass.result.Output(top[i]->mutable_cpu_data())},
     };
     if (this->bias_term_) {
       arguments[DNNL_ARG_BIAS] = memory(all->shape.Bias(), Engine(), const_cast<Dtype*>(this->blobs_[1]->cpu_data()));
     }
     pass.primitive.execute(Stream(), arguments);
-    pass.result.Finish();
+    if (!packed) pass.result.Finish();
     Stream().wait();
+    if (packed) top[i]->data()->set_packed(packed);
+    pass.was_packed = static_cast<bool>(packed);
   }
 }
 
@@ -281,6 +408,42 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
     }
   }
 }
+
+template <typename Dtype>
+bool RectifyPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, Dtype negative_slope) {
+  shared_ptr<PackedArray> source = PackedArray::Of(*bottom);
+  if (!source || top->data()->exposed()) return false;
+  const shared_ptr<PackedArray> result = bottom == top ? source : source->Like(*top);
+  const float* values = source->data();
+  float* rectified = result->data();
+  const float slope = negative_slope;
+  const long count = source->count();
+#pragma omp parallel for if (count > 16384)
+  for (long i = 0; i < count; ++i) rectified[i] = std::max(values[i], 0.f) + slope * std::min(values[i], 0.f);
+  top->data()->set_packed(result);
+  return true;
+}
+
+template bool RectifyPacked(const Blob<float>*, Blob<float>*, float);
+template bool RectifyPacked(const Blob<double>*, Blob<double>*, double);
+
+template <typename Dtype>
+bool PoolPacked(Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]) {
+  shared_ptr<PackedArray> source = PackedArray::Of(*bottom);
+  if (!source || top->data()->exposed() || bottom->num_axes() != 4) return false;
+  const memory::dims from(bottom->shape().begin(), bottom->shape().end()), to(top->shape().begin(), top->shape().end());
+  const memory::desc layout = source->packed().get_desc();
+  const bool eight = layout == Desc(from, Tag::nChw8c);
+  if (!eight && layout != Desc(from, Tag::nChw16c)) return false;
+  const int block = eight ? 8 : 16, planes = from[0] * ((from[1] + block - 1) / block);
+  shared_ptr<PackedArray> result = PackedArray::For(*top, Desc(to, Tag::nchw), Desc(to, eight ? Tag::nChw8c : Tag::nChw16c));
+  (eight ? PoolBlocks<8> : PoolBlocks<16>)(source->data(), result->data(), planes, from, to, kernel, stride, pad);
+  top->data()->set_packed(result);
+  return true;
+}
+
+template bool PoolPacked(Blob<float>*, Blob<float>*, const int*, const int*, const int*);
+template bool PoolPacked(Blob<double>*, Blob<double>*, const int*, const int*, const int*);
 
 INSTANTIATE_CLASS(OneDNNConvolutionLayer);
 

@@ -28,11 +28,21 @@ class OneDNNConvolutionLayer : public ConvolutionLayer<Dtype> {
   struct Primitives;
 
   bool Supported() const;
+  // A number that stays the same while the weights certainly do; 0 where that cannot be known.
+  size_t WeightsVersion() const;
   // Those of the present shapes; made anew when the batch or the image has another size.
   Primitives* Prepared(const Blob<Dtype>& bottom, const Blob<Dtype>& top);
 
   shared_ptr<Primitives> primitives_;
 };
+
+/// A ReLU of what a convolution left packed; returns false, and does nothing, where `bottom` is not packed.
+template <typename Dtype>
+bool RectifyPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, Dtype negative_slope);
+
+/// Maximum pooling (height, width), likewise.
+template <typename Dtype>
+bool PoolPacked(Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]);
 
 }  // namespace caffe
 

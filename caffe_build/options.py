@@ -59,6 +59,8 @@ CPU = Options(
         "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
         "CPU_ONLY": "ON",
         "BLAS": "Open",
+        # For the loops that our edits share among threads; oneDNN brings the same library.
+        "USE_OPENMP": "ON",
         "USE_LMDB": "ON",
         # Images are read in Python; without these two Caffe needs far fewer libraries.
         "USE_OPENCV": "OFF",

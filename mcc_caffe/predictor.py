@@ -25,7 +25,7 @@ from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_of_looks
 from mcc_caffe.inference.presence import find_present, read_calibration
-from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
+from mcc_caffe.inference.pyramid import Octaves, Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE
 
@@ -335,7 +335,7 @@ class HandPredictor:
             np.random.default_rng(self.seed),
             self.most_levels,
         )
-        pyramid = Pyramid(image, windows, self.input_size)
+        pyramid = Pyramid(Octaves(image), windows, self.input_size)
         level_count = len(windows)
         inputs = np.empty((min(self.batch, level_count), 3, pyramid.size, pyramid.size), np.float32)
         answers = []

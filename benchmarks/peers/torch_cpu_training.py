@@ -5,8 +5,8 @@
 FOLDER is as `benchmarks.training.prepare` leaves it. LAYOUT is contiguous_format or channels_last,
 which are PyTorch's names. At least LEAST iterations of BATCH random samples are timed, after one
 that does not count. Prints JSON: "version"; "loss_difference" and "gradient_difference" from
-Caffe's on the same weights and samples, relative; "median", "p10", "p90" and "runs" of the seconds
-an iteration; and "peak_mib".
+Caffe's on the same weights and samples, relative; the seconds an iteration as `timing.spread` has
+them; and "peak_mib".
 """
 
 import json

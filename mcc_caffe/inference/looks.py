@@ -11,12 +11,13 @@ The mean confidence of its keypoints says how sure the net is of it.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from mcc_caffe.core.geometry import apply, compose, invert
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines.base import StageMaps
-from mcc_caffe.inference.pyramid import Pyramid
+from mcc_caffe.inference.pyramid import Octaves, Pyramid
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
@@ -84,7 +85,7 @@ class Looker:
         """
         self.size, self.look_count = size, 0
         self._run = run
-        self._images = {False: image}
+        self._octaves = {False: Octaves(image)}
 
     def look(self, looks: Sequence[Look]) -> list[LookAnswer]:
         """Take looks, which go through the net together.
@@ -100,7 +101,7 @@ class Looker:
         """
         inputs = np.empty((len(looks), 3, self.size, self.size), np.float32)
         pyramids = [
-            Pyramid(self._image(look.mirrored), look.window[None], self.size) for look in looks
+            Pyramid(self._octaves_of(look.mirrored), look.window[None], self.size) for look in looks
         ]
         for pyramid, network_input in zip(pyramids, inputs):
             pyramid.network_input(0, out=network_input)
@@ -108,7 +109,7 @@ class Looker:
         masks, heatmaps = maps.masks, maps.heatmaps
         assert heatmaps is not None  # callers look with nets that have a pose stage
         self.look_count += len(looks)
-        height, width = self._images[False].shape[:2]
+        height, width = self._octaves[False].image.shape[:2]
         answers = []
         for index, (look, pyramid) in enumerate(zip(looks, pyramids)):
             image_to_input = pyramid.image_to_input[0]
@@ -123,10 +124,11 @@ class Looker:
             answers.append(LookAnswer(keypoints, mask_cells, heatmaps[index], image_to_input))
         return answers
 
-    def _image(self, mirrored: bool) -> np.ndarray:
-        if mirrored not in self._images:
-            self._images[mirrored] = np.ascontiguousarray(self._images[False][:, ::-1])
-        return self._images[mirrored]
+    def _octaves_of(self, mirrored: bool) -> Octaves:
+        if mirrored not in self._octaves:
+            mirror_image = cv2.flip(self._octaves[False].image, 1)
+            self._octaves[mirrored] = Octaves(mirror_image)
+        return self._octaves[mirrored]
 
 
 def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> LookAnswer:

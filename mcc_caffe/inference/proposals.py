@@ -14,6 +14,7 @@ from mcc_caffe.core.geometry import apply, compose, invert, resize_affine
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.core.hand_boxes import ScoredBoxes, decode_boxes, merge_boxes, surviving
 from mcc_caffe.inference.engines.base import StageMaps
+from mcc_caffe.inference.pyramid import Octaves
 from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
 
 Network = Callable[[np.ndarray], StageMaps]  # runs a net on a batch (N, 3, h, w)
@@ -33,6 +34,10 @@ _LEAST_PROBABILITY = 0.1
 _VOTES_OF_A_HAND, _SHARES = 5.25, (0.1, 0.3)
 _LEAST_STRENGTH = 0.7
 _MOST_BOXES = 20
+
+# A picture is halved while it stays so many times as large as the pass: averaging by exactly 2 is
+# ten times as fast as by other factors, and with 4 pixels to one it is hardly seen.
+_FINER = 4
 
 # The same for the mask and the heatmaps.
 REGION_SCALES = (320, 512, 768)
@@ -90,7 +95,7 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
         votes_share = _SHARE_OF_TWO if side in MIRRORED_SCALES else 1.0
         cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), votes_share))
     mirror = np.array([[-1.0, 0, width - 1], [0, 1, 0]])
-    for maps, to_mirrored in _passes(image[:, ::-1], network, MIRRORED_SCALES):
+    for maps, to_mirrored in _passes(cv2.flip(image, 1), network, MIRRORED_SCALES):
         to_image = compose(to_mirrored, mirror)
         cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), _SHARE_OF_TWO))
     merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*cell_boxes))))
@@ -153,14 +158,18 @@ def _passes(image: np.ndarray, network: Network, scales: Sequence[int]) -> list[
     """Pass a picture through a net at several scales, given as longer sides in pixels."""
     height, width = image.shape[:2]
     longer = max(height, width)
-    passes = []
+    octaves, passes = Octaves(image), []
     for side in scales:
         if side > scales[0] and side > longer * _ENLARGED:
             break
         factor = side / longer
         size = max(round(width * factor), 1), max(round(height * factor), 1)
-        to_image = invert(resize_affine(size[0] / width, size[1] / height))
-        passes.append(_Pass(network(_whole_input(image, size)), to_image))
+        halvings = max(int(np.log2(longer / (side * _FINER))), 0)
+        finer = octaves.halved(halvings)
+        # The halves leave an odd last row or column out.
+        covered_height, covered_width = (pixels << halvings for pixels in finer.shape[:2])
+        to_image = invert(resize_affine(size[0] / covered_width, size[1] / covered_height))
+        passes.append(_Pass(network(_whole_input(finer, size)), to_image))
     return passes
 
 

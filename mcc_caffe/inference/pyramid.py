@@ -1,6 +1,6 @@
 """The pyramid of one image (section 3.3): makes each level's network input and draws maps back.
 
-pyramid = Pyramid(image, windows, size)
+pyramid = Pyramid(Octaves(image), windows, size)
 pyramid.network_input(level, out)       # (3, size, size) float32
 """
 
@@ -29,6 +29,35 @@ _SMALLEST_SIDE = 32
 _NO_ADDEND = np.empty((0, 0), np.float32)
 
 
+class Octaves:
+    """An image, its half, its quarter, and so on, each averaged when it is first asked for."""
+
+    def __init__(self, image: np.ndarray):
+        """Prepare the octaves of an image, HxWx3 uint8 BGR."""
+        self._images = [image]
+
+    @property
+    def image(self) -> np.ndarray:
+        """The image itself."""
+        return self._images[0]
+
+    def halved(self, times: int) -> np.ndarray:
+        """Return the image averaged down `times` times by 2.
+
+        An odd last row or column is left out: averaging by exactly 2 is ten times as fast.
+        """
+        while len(self._images) <= times:
+            height, width = (side // 2 for side in self._images[-1].shape[:2])
+            self._images.append(
+                cv2.resize(
+                    self._images[-1][: 2 * height, : 2 * width],
+                    (width, height),
+                    interpolation=cv2.INTER_AREA,
+                )
+            )
+        return self._images[times]
+
+
 class Pyramid:
     """The windows of an image, made into network inputs of size x size pixels.
 
@@ -42,17 +71,17 @@ class Pyramid:
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to its input.
     """
 
-    def __init__(self, image: np.ndarray, windows: np.ndarray, size: int):
+    def __init__(self, octaves: Octaves, windows: np.ndarray, size: int):
         """Prepare the pyramid.
 
         Args:
-            image: HxWx3 uint8 BGR.
+            octaves: the image; pyramids of the same image may share them.
             windows: (L, 4) of the image, as `geometry.pyramid_windows` returns them.
             size: m, the side of the inputs in pixels.
         """
         self.windows, self.size = windows, size
         self.image_to_input = np.stack([window_map(window, size) for window in windows])
-        self._octaves = [image]  # the image, its half, its quarter, ...
+        self._octaves = octaves
         self._large = self._halvings(self.image_to_input[0]) > 0
 
     def network_input(self, level: int, out: np.ndarray) -> np.ndarray:
@@ -65,10 +94,10 @@ class Pyramid:
         Returns:
             `out`.
         """
-        image, image_to_input = self._octaves[0], self.image_to_input[level]
+        image, image_to_input = self._octaves.image, self.image_to_input[level]
         if self._large:
             halvings = self._halvings(image_to_input)
-            image = self._octave(halvings)
+            image = self._octaves.halved(halvings)
             image_to_input = compose(
                 invert(resize_affine(0.5**halvings, 0.5**halvings)), image_to_input
             )
@@ -88,25 +117,9 @@ class Pyramid:
         """Return how often the image may be halved before an input is made from it."""
         factor = min(
             1 / (image_to_input[0, 0] * _PIXELS_PER_INPUT_PIXEL),
-            min(self._octaves[0].shape[:2]) / _SMALLEST_SIDE,
+            min(self._octaves.image.shape[:2]) / _SMALLEST_SIDE,
         )
         return max(int(np.log2(factor)), 0)
-
-    def _octave(self, halvings: int) -> np.ndarray:
-        """Return the image averaged down `halvings` times by 2.
-
-        An odd last row or column is left out: averaging by exactly 2 is ten times as fast.
-        """
-        while len(self._octaves) <= halvings:
-            height, width = (side // 2 for side in self._octaves[-1].shape[:2])
-            self._octaves.append(
-                cv2.resize(
-                    self._octaves[-1][: 2 * height, : 2 * width],
-                    (width, height),
-                    interpolation=cv2.INTER_AREA,
-                )
-            )
-        return self._octaves[halvings]
 
     def contents(self) -> list[tuple[int, int]]:
         """Return (width, height) of the part of each level's input that the window fills."""

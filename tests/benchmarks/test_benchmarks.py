@@ -60,11 +60,34 @@ def test_times_by_hand():
         "p10": pytest.approx(1.2),
         "p90": pytest.approx(2.8),
         "runs": 3,
+        "times": [3.0, 1.0, 2.0],
     }
-    assert spread([2.0]) == {"median": 2.0, "p10": 2.0, "p90": 2.0, "runs": 1}
+    once = {"median": 2.0, "p10": 2.0, "p90": 2.0, "runs": 1, "times": [2.0]}
+    assert spread([2.0]) == once
     calls = []
     assert len(timed(lambda: calls.append(1), 3, 0)) == len(calls) == 3
     assert sum(timed(lambda: None, 1, 0.05)) <= 0.06
+
+
+def test_measurements_take_turns():
+    order = []
+
+    def measure(name, *turns_of_times):
+        turns = iter(turns_of_times)
+
+        def run():
+            order.append(name)
+            times = next(turns)
+            status = "" if times else "failed: no memory"
+            return [{"engine": name, "status": status} | (spread(times) if times else {})]
+
+        return run
+
+    first, second = measure("a", [1.0, 5.0], [3.0]), measure("b", [2.0], [])
+    rows = jobs.in_turns([first, second], 2)
+    assert order == ["a", "b", "a", "b"]
+    assert rows[0]["times"] == [1.0, 5.0, 3.0] and rows[0]["median"] == 3.0 and rows[0]["runs"] == 3
+    assert rows[1] == {"engine": "b", "status": "failed: no memory"}
 
 
 def test_memory_is_the_new_process_s_own():

@@ -13,7 +13,7 @@ from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.core.hand import FINGER_COLOURS
 from mcc_caffe.core.heatmaps import decode, encode
 from mcc_caffe.data.augmentation import network_input
-from mcc_caffe.inference.pyramid import Pyramid, window_map
+from mcc_caffe.inference.pyramid import Octaves, Pyramid, window_map
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPose, HandPredictor, best_keypoints
 from tests.support.commands import ROOT
@@ -29,7 +29,7 @@ def image():
 
 def at(windows):
     """A pyramid of these windows, of an image that does not matter."""
-    return Pyramid(np.zeros((1, 1, 3), np.uint8), np.asarray(windows), SIZE)
+    return Pyramid(Octaves(np.zeros((1, 1, 3), np.uint8)), np.asarray(windows), SIZE)
 
 
 def test_one_level_is_a_plain_forward(weights, image):

@@ -1,0 +1,338 @@
+"""In inference, convolutions keep weights and results in oneDNN's layout: nobody sees it.
+
+Each net runs beside the same one with Caffe's own convolutions (`engine: CAFFE`) or beside a new
+net with the same weights, whose results must be equal to the last bit.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
+
+caffe = import_caffe()
+caffe.set_mode_cpu()
+if not has_onednn():
+    pytest.skip(
+        f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True
+    )
+
+TOLERANCE = 1e-6  # of the largest value
+
+# Convolutions, ReLUs in place, a pooling, a blob that two layers read, a concatenation, as in the
+# nets of this project; a ReLU with a slope, one into a blob of its own, and a padded pooling.
+CHAIN = """
+    layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{
+        dim: {images} dim: 3 dim: {height} dim: {width} }} }} }}
+    layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
+        num_output: 16 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+    layer {{ name: "relu_a" type: "ReLU" bottom: "a" top: "a" }}
+    layer {{ name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {{
+        num_output: 24 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+    layer {{ name: "relu_b" type: "ReLU" bottom: "b" top: "b" }}
+    layer {{ name: "pool" type: "Pooling" bottom: "b" top: "pool"
+        pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}
+    layer {{ name: "c" type: "Convolution" bottom: "pool" top: "c" convolution_param {{
+        num_output: 22 kernel_size: 1 {engine} {filler} }} }}
+    layer {{ name: "relu_c" type: "ReLU" bottom: "c" top: "c"
+        relu_param {{ negative_slope: 0.1 }} }}
+    layer {{ name: "joined" type: "Concat" bottom: "c" bottom: "pool" top: "joined" }}
+    layer {{ name: "d" type: "Convolution" bottom: "joined" top: "d" convolution_param {{
+        num_output: 8 kernel_size: 5 pad: 2 {engine} {filler} }} }}
+    layer {{ name: "relu_d" type: "ReLU" bottom: "d" top: "e" }}
+    layer {{ name: "e" type: "Convolution" bottom: "e" top: "f" convolution_param {{
+        num_output: 16 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+    layer {{ name: "pool_f" type: "Pooling" bottom: "f" top: "g"
+        pooling_param {{ pool: MAX kernel_size: 3 stride: 2 pad: 1 }} }}
+    layer {{ name: "h" type: "Convolution" bottom: "g" top: "h" convolution_param {{
+        num_output: 2 kernel_size: 1 {engine} {filler} }} }}
+"""
+FILLER = 'weight_filler { type: "msra" } bias_filler { type: "constant" value: 0.1 }'
+
+
+def chain(folder: Path, engine="", images=2, height=21, width=18, extra="", phase=caffe.TEST):
+    text = CHAIN.format(
+        images=images,
+        height=height,
+        width=width,
+        engine=f"engine: {engine}" if engine else "",
+        filler=FILLER,
+    )
+    path = folder / f"chain{engine}.prototxt"
+    path.write_text("force_backward: true\n" + text + extra)
+    return caffe.Net(str(path), phase)
+
+
+def fresh(folder: Path, net, engine=""):
+    """A new net with a net's weights, which has computed nothing yet."""
+    new = chain(folder, engine)
+    for name, blobs in net.params.items():
+        for index, blob in enumerate(blobs):
+            new.params[name][index].data[...] = blob.data
+    return new
+
+
+def result(net, seed=0, shape=None):
+    """A copy of the net's output, the only blob that is read."""
+    shape = shape or net.blobs["x"].shape
+    net.blobs["x"].reshape(*shape)
+    net.blobs["x"].data[...] = np.random.default_rng(seed).normal(size=tuple(shape))
+    net.forward()
+    return net.blobs["h"].data.copy()
+
+
+def assert_near(found, wanted):
+    assert found.shape == wanted.shape
+    assert np.abs(wanted).max() > 0
+    assert np.abs(found - wanted).max() <= 3 * TOLERANCE * np.abs(wanted).max()
+
+
+def settled(folder):
+    """A net that keeps packed weights: no array of them is left, and it has run twice."""
+    net = chain(folder)
+    gc.collect()
+    result(net)
+    result(net, 1)
+    return net
+
+
+def test_changed_weights_count_at_once(tmp_path):
+    net = settled(tmp_path)
+    before = result(net)
+    for name in ("a", "d", "h"):
+        net.params[name][0].data[...] *= 1.5
+        now = result(net)
+        assert np.abs(now - before).max() > 0
+        np.testing.assert_array_equal(now, result(fresh(tmp_path, net)))
+        before = now
+
+
+def test_an_array_of_the_weights_that_is_kept(tmp_path):
+    net = settled(tmp_path)
+    kept = net.params["b"][0].data
+    for factor in (2, 0.5, 3):
+        kept *= factor  # no call of Caffe's tells it
+        np.testing.assert_array_equal(result(net), result(fresh(tmp_path, net)))
+    part = kept[3:5]
+    del kept
+    part[...] = 1
+    np.testing.assert_array_equal(result(net), result(fresh(tmp_path, net)))
+    part[...] = 2
+    del part
+    gc.collect()
+    np.testing.assert_array_equal(result(net), result(fresh(tmp_path, net)))
+
+
+def test_weights_from_a_file(tmp_path):
+    net, other = settled(tmp_path), chain(tmp_path)
+    other.save(str(tmp_path / "other.caffemodel"))
+    other.save_hdf5(str(tmp_path / "other.h5"))
+    wanted = result(other)
+    assert np.abs(result(net) - wanted).max() > 0
+    net.copy_from(str(tmp_path / "other.caffemodel"))
+    np.testing.assert_array_equal(result(net), wanted)
+    net = settled(tmp_path)
+    net.load_hdf5(str(tmp_path / "other.h5"))
+    np.testing.assert_array_equal(result(net), wanted)
+
+
+def test_two_nets_that_share_weights(tmp_path):
+    net, other = settled(tmp_path), settled(tmp_path)
+    net.share_with(other)
+    np.testing.assert_array_equal(result(net), result(other))
+    other.params["a"][0].data[...] *= 2
+    wanted = result(fresh(tmp_path, other))
+    np.testing.assert_array_equal(result(net), wanted)
+    np.testing.assert_array_equal(result(other), wanted)
+    kept = net.params["d"][0].data
+    kept[...] = 0.01
+    wanted = result(fresh(tmp_path, net))
+    np.testing.assert_array_equal(result(other), wanted)
+    np.testing.assert_array_equal(result(net), wanted)
+
+
+def test_a_test_net_after_steps_of_a_solver(tmp_path):
+    loss = """layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "zeros"
+        top: "loss" }"""
+    zeros = """layer { name: "zeros" type: "DummyData" top: "zeros" dummy_data_param { shape {
+        dim: 2 dim: 2 dim: 6 dim: 5 } data_filler { type: "constant" value: 1 } } }"""
+    chain(tmp_path, extra=zeros + loss)
+    (tmp_path / "solver.prototxt").write_text(
+        f'train_net: "{tmp_path}/chain.prototxt" test_net: "{tmp_path}/chain.prototxt" '
+        f"test_iter: 1 test_interval: 1000 test_initialization: false base_lr: 0.001 "
+        f'lr_policy: "fixed" display: 0 snapshot_prefix: "{tmp_path}/s" type: "Adam"'
+    )
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    test_net = solver.test_nets[0]
+    test_net.share_with(solver.net)  # as Solver::Test does before each test
+    results = []
+    for step in range(3):
+        results.append(result(test_net))
+        np.testing.assert_array_equal(results[-1], result(fresh(tmp_path, solver.net)))
+        result(solver.net, seed=step)
+        solver.step(1)
+    assert np.abs(results[1] - results[0]).max() > 0
+    assert np.abs(results[2] - results[1]).max() > 0
+
+
+def test_training_then_inference_of_the_same_file(tmp_path):
+    train, test = chain(tmp_path, phase=caffe.TRAIN), settled(tmp_path)
+    for name, blobs in train.params.items():
+        for index, blob in enumerate(blobs):
+            test.params[name][index].data[...] = blob.data
+    for seed in range(3):
+        assert_near(result(test, seed), result(train, seed))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 21, 18), (2, 3, 16, 16), (3, 3, 7, 33)])
+def test_every_blob_is_that_of_caffes_own_layers(tmp_path, shape):
+    net = settled(tmp_path)
+    own = fresh(tmp_path, net, "CAFFE")
+    result(net, 2, shape)
+    result(own, 2, shape)
+    for name in own.blobs:
+        assert_near(net.blobs[name].data, own.blobs[name].data)
+    # Now that Python has arrays of all of them, they are as right as before, and see each pass.
+    kept = {name: blob.data for name, blob in net.blobs.items()}
+    result(net, 3, shape)
+    result(own, 3, shape)
+    for name in own.blobs:
+        assert_near(kept[name], own.blobs[name].data)
+
+
+def test_a_blob_that_is_read_sees_every_pass(tmp_path):
+    for read in ("a", "b", "pool", "c", "joined", "f", "g"):
+        net = settled(tmp_path)
+        own = fresh(tmp_path, net, "CAFFE")
+        array = net.blobs[read].data
+        for seed in range(3):
+            result(own, seed)
+            assert_near(result(net, seed), own.blobs["h"].data)
+            assert_near(array, own.blobs[read].data)
+
+
+def test_parts_of_a_pass(tmp_path):
+    net = settled(tmp_path)
+    own = fresh(tmp_path, net, "CAFFE")
+    result(own)  # the blobs of a split are the same memory from its first pass on
+    for one in (net, own):
+        one.blobs["x"].data[...] = np.random.default_rng(5).normal(size=one.blobs["x"].data.shape)
+        one.forward(end="b")  # the ReLU that follows does not run
+    assert own.blobs["b"].data.min() < 0
+    assert_near(net.blobs["b"].data, own.blobs["b"].data)
+    for one in (net, own):
+        one.forward(start="relu_b", end="pool")
+    assert_near(net.blobs["pool"].data, own.blobs["pool"].data)
+    for one in (net, own):
+        one.blobs["pool"].data[...] += 1
+        one.forward(start="c")
+    assert_near(net.blobs["h"].data, own.blobs["h"].data)
+
+
+def test_functions_that_look_between_layers(tmp_path):
+    net = settled(tmp_path)
+    own = fresh(tmp_path, net, "CAFFE")
+    least = {}
+    net.after_forward(lambda layer: least.update({layer: net.blobs["a"].data.min()}))
+    assert_near(result(net, 1), result(own, 1))
+    layers = list(net._layer_names)
+    assert least[layers.index("a")] < 0 <= least[layers.index("relu_a")]
+
+
+def test_a_backward_pass_in_the_test_phase(tmp_path):
+    net = settled(tmp_path)
+    own = fresh(tmp_path, net, "CAFFE")
+    for seed in range(2):
+        for one in (net, own):
+            result(one, seed)
+            one.clear_param_diffs()
+            one.blobs["h"].diff[...] = np.random.default_rng(9).normal(size=one.blobs["h"].shape)
+            one.backward()
+        assert_near(net.blobs["x"].diff, own.blobs["x"].diff)
+        for name, blobs in own.params.items():
+            for index, blob in enumerate(blobs):
+                assert_near(net.params[name][index].diff, blob.diff)
+
+
+def test_other_sizes_and_back(tmp_path):
+    net = settled(tmp_path)
+    shapes = [(2, 3, 21, 18), (1, 3, 40, 33), (3, 3, 8, 9), (2, 3, 21, 18), (1, 3, 5, 5)]
+    for seed, shape in enumerate(shapes * 2):
+        np.testing.assert_array_equal(
+            result(net, seed, shape), result(fresh(tmp_path, net), seed, shape)
+        )
+
+
+def test_infinity_and_nan_go_through_as_in_caffe(tmp_path):
+    net = settled(tmp_path)
+    own = fresh(tmp_path, net, "CAFFE")
+    for value in (np.nan, np.inf, -np.inf):
+        for one in (net, own):
+            one.blobs["x"].data[...] = 1
+            one.blobs["x"].data[0, 1, 7, 7] = value
+            one.forward(end="pool")
+        found, wanted = (one.blobs["b"].data for one in (net, own))
+        assert not np.isfinite(wanted).all()
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+
+
+def test_memory_does_not_grow(tmp_path):
+    net = chain(tmp_path, images=2, height=96, width=96)
+    sizes = []
+    for count in range(200):
+        result(net, count, (2, 3, 96, 96) if count % 2 else (1, 3, 64, 80))
+        if count in (40, 199):
+            status = Path("/proc/self/status").read_text()
+            sizes.append(int(status.split("VmRSS:")[1].split()[0]))
+    assert sizes[1] - sizes[0] < 2048, sizes  # KiB
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pooling_and_relu_with_threads(tmp_path, threads):
+    """Forward and backward of larger blobs, of which threads take parts, against NumPy."""
+    code = """
+import sys
+import numpy as np
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+caffe = import_caffe()
+for images, height, width in ((1, 67, 51), (2, 40, 33), (3, 31, 64)):
+    open(sys.argv[1], "w").write('''force_backward: true
+        layer { name: "x" type: "Input" top: "x" input_param { shape {
+            dim: %d dim: 12 dim: %d dim: %d } } }
+        layer { name: "y" type: "ReLU" bottom: "x" top: "y" }
+        layer { name: "z" type: "Pooling" bottom: "y" top: "z"
+            pooling_param { pool: MAX kernel_size: 2 stride: 2 } }''' % (images, height, width))
+    for phase in (caffe.TRAIN, caffe.TEST):
+        net = caffe.Net(sys.argv[1], phase)
+        rng = np.random.default_rng(0)
+        x = rng.permutation(images * 12 * height * width).reshape(images, 12, height, width) - 9000
+        x = x.astype(np.float32)
+        net.blobs["x"].data[...] = x
+        net.forward()
+        y = np.maximum(x, 0)
+        np.testing.assert_array_equal(net.blobs["y"].data, y)
+        h, w = -(-height // 2), -(-width // 2)
+        filled = np.full((images, 12, 2 * h, 2 * w), -1, np.float32)
+        filled[:, :, :height, :width] = y
+        windows = filled.reshape(images, 12, h, 2, w, 2).transpose(0, 1, 2, 4, 3, 5)
+        windows = windows.reshape(images, 12, h, w, 4)
+        np.testing.assert_array_equal(net.blobs["z"].data, windows.max(-1))
+        g = rng.normal(size=net.blobs["z"].data.shape).astype(np.float32)
+        net.blobs["z"].diff[...] = g
+        net.backward()
+        back = np.zeros_like(windows)
+        np.put_along_axis(back, windows.argmax(-1)[..., None], g[..., None], -1)
+        back = back.reshape(images, 12, h, w, 2, 2).transpose(0, 1, 2, 4, 3, 5)
+        back = back.reshape(filled.shape)[:, :, :height, :width] * (x > 0)
+        np.testing.assert_array_equal(net.blobs["x"].diff, back)
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "net.prototxt")],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    )
