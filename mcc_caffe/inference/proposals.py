@@ -35,10 +35,6 @@ _VOTES_OF_A_HAND, _SHARES = 5.25, (0.1, 0.3)
 _LEAST_STRENGTH = 0.7
 _MOST_BOXES = 20
 
-# A picture is halved while it stays so many times as large as the pass: averaging by exactly 2 is
-# ten times as fast as by other factors, and with 4 pixels to one it is hardly seen.
-_FINER = 4
-
 # The same for the mask and the heatmaps.
 REGION_SCALES = (320, 512, 768)
 # A region of the mask is a proposal, at each of these probabilities of hand.
@@ -164,7 +160,7 @@ def _passes(image: np.ndarray, network: Network, scales: Sequence[int]) -> list[
             break
         factor = side / longer
         size = max(round(width * factor), 1), max(round(height * factor), 1)
-        halvings = max(int(np.log2(longer / (side * _FINER))), 0)
+        halvings = octaves.halvings(longer / side)
         finer = octaves.halved(halvings)
         # The halves leave an odd last row or column out.
         covered_height, covered_width = (pixels << halvings for pixels in finer.shape[:2])

@@ -19,11 +19,11 @@ from mcc_caffe.core.geometry import (
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.paper import BACKGROUND_INDEX, STRIDE
 
-# A reduced image keeps at least so many pixels to one of the input, so that the reduction is
-# hardly seen.
-_PIXELS_PER_INPUT_PIXEL = 4
-# The smaller side of a reduced image has at least so many pixels, because each halving leaves an
-# odd last row out.
+# The halved image keeps at least so many pixels in each direction to one of the input, so that the
+# halving is hardly seen.
+_PIXELS_PER_REDUCED_PIXEL = 4
+# The smaller side of a halved image has at least so many pixels, because each halving leaves an odd
+# last row out.
 _SMALLEST_SIDE = 32
 
 _NO_ADDEND = np.empty((0, 0), np.float32)
@@ -40,6 +40,16 @@ class Octaves:
     def image(self) -> np.ndarray:
         """The image itself."""
         return self._images[0]
+
+    def halvings(self, reduction: float) -> int:
+        """Return how often the image may be halved before it is reduced `reduction` times in all.
+
+        A side of the reduced image is the image's divided by `reduction`.
+        """
+        factor = min(
+            reduction / _PIXELS_PER_REDUCED_PIXEL, min(self.image.shape[:2]) / _SMALLEST_SIDE
+        )
+        return max(int(np.log2(factor)), 0)
 
     def halved(self, times: int) -> np.ndarray:
         """Return the image averaged down `times` times by 2.
@@ -82,7 +92,7 @@ class Pyramid:
         self.windows, self.size = windows, size
         self.image_to_input = np.stack([window_map(window, size) for window in windows])
         self._octaves = octaves
-        self._large = self._halvings(self.image_to_input[0]) > 0
+        self._large = octaves.halvings(1 / self.image_to_input[0, 0, 0]) > 0
 
     def network_input(self, level: int, out: np.ndarray) -> np.ndarray:
         """Write the level's input to `out`, as `augmentation.network_input` makes it.
@@ -96,7 +106,7 @@ class Pyramid:
         """
         image, image_to_input = self._octaves.image, self.image_to_input[level]
         if self._large:
-            halvings = self._halvings(image_to_input)
+            halvings = self._octaves.halvings(1 / image_to_input[0, 0])
             image = self._octaves.halved(halvings)
             image_to_input = compose(
                 invert(resize_affine(0.5**halvings, 0.5**halvings)), image_to_input
@@ -112,14 +122,6 @@ class Pyramid:
         x, y = np.maximum(np.floor(first).astype(int) // shrink * shrink, 0).tolist()
         right, bottom = (np.ceil(last).astype(int) // shrink * shrink + 2 * shrink).tolist()
         return image[y:bottom, x:right], compose(translation(x, y), image_to_input)
-
-    def _halvings(self, image_to_input: np.ndarray) -> int:
-        """Return how often the image may be halved before an input is made from it."""
-        factor = min(
-            1 / (image_to_input[0, 0] * _PIXELS_PER_INPUT_PIXEL),
-            min(self._octaves.image.shape[:2]) / _SMALLEST_SIDE,
-        )
-        return max(int(np.log2(factor)), 0)
 
     def contents(self) -> list[tuple[int, int]]:
         """Return (width, height) of the part of each level's input that the window fills."""

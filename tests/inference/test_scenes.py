@@ -5,8 +5,10 @@ import pytest
 
 from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.geometry import apply
 from mcc_caffe.core.hand_boxes import box_iou
 from mcc_caffe.core.heatmaps import encode
+from mcc_caffe.inference import proposals
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
 from mcc_caffe.inference.proposals import propose_boxes, propose_regions
@@ -68,6 +70,35 @@ def answer_at(x, score):
     points = np.linspace((x, 0), (x + 100, 100), 21)
     keypoints = np.column_stack([points, np.full(21, score)])
     return LookAnswer(keypoints, None, np.zeros((22, 1, 1)), np.eye(3)[:2])
+
+
+@pytest.mark.parametrize("width, height", [(4000, 3000), (4001, 3003), (1999, 7001), (640, 480)])
+def test_a_pass_over_a_large_picture_says_where_its_pixels_lie(width, height):
+    """The pass is made from halves of the picture, which leave odd last rows and columns out."""
+    image = np.zeros((height, width, 3), np.uint8)
+    left, top, side = width * 3 // 4, height * 2 // 3, min(width, height) // 5
+    image[top : top + side, left : left + side] = 255
+    network_inputs = []
+
+    def network(batch):
+        network_inputs.append(batch)
+        return StageMaps(None, None)
+
+    passes = proposals._passes(image, network, (160, 320))
+    for batch, (_, to_image) in zip(network_inputs, passes, strict=True):
+        brightness = (batch[0, 0] * 256 + 128).clip(0, 255)
+        brightness[brightness == 128] = 0  # the grey below and beside the picture
+        rows, columns = np.mgrid[: brightness.shape[0], : brightness.shape[1]]
+        weights = brightness / brightness.sum()
+        centre = np.array([[(columns * weights).sum(), (rows * weights).sum()]])
+        expected = [left + (side - 1) / 2, top + (side - 1) / 2]
+        np.testing.assert_allclose(apply(to_image, centre)[0], expected, atol=0.5)
+
+
+def test_thin_pictures_are_searched(predictor):
+    for width, height in ((20000, 3), (2, 9000), (1, 1)):
+        image = np.full((height, width, 3), 90, np.uint8)
+        assert predictor.predict_all(image) == []
 
 
 def test_boxes_of_a_mirrored_picture_are_mirrored(predictor):
