@@ -13,7 +13,7 @@ DATA, PYRAMID, STARTUP, FOLDER = "data", "pyramid", "startup", "folder"
 TITLE = "# Benchmarks\n"
 INTRODUCTION = """\
 `make bench` (`python -m benchmarks`) measures every figure that this project claims about speed,
-side by side; `make bench ARGS=--quick` does so in some 10 minutes. It writes bench.md, which is
+side by side; `make bench ARGS=--quick` does so in some 25 minutes. It writes bench.md, which is
 this text, bench.json with all numbers and bench.png to `runs/bench`;
 `ARGS="--report docs/benchmarks.md"` wrote this file. Look at the ratios between rows: they hold on
 other machines, too. Every figure is measured in a process of its own. Rows of the network alone and

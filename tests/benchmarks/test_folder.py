@@ -1,0 +1,27 @@
+"""`python -m benchmarks.folder`: its photographs, its steps, and what it says bounds a folder."""
+
+import cv2
+
+from benchmarks import folder
+from benchmarks.folder import LOOKING, READING, WRITING
+
+
+def test_photographs_have_12_megapixels_and_differ(tmp_path):
+    folder.make_photographs(tmp_path, folder.PICTURES + 1)
+    paths = sorted(tmp_path.iterdir())
+    contents = [path.read_bytes() for path in paths]
+    assert len(paths) == folder.PICTURES + 1 and len(set(contents)) == folder.PICTURES
+    photograph = cv2.imread(str(paths[0]))
+    assert photograph is not None and photograph.shape == (3000, 4000, 3)
+    seconds = folder.step_seconds(paths[:1], levels=1)
+    assert list(seconds) == [READING, LOOKING, WRITING]
+    assert all(0 < value < 60 for value in seconds.values())
+
+
+def test_what_bounds_a_folder(monkeypatch):
+    monkeypatch.setattr(folder, "CORES", 2)
+    # The two other steps run beside the longest.
+    assert folder.bound({READING: 0.1, LOOKING: 0.7, WRITING: 0.1}) == LOOKING
+    # 0.3 s of work for two cores take 0.15 s, more than any step.
+    filled = folder.bound({READING: 0.1, LOOKING: 0.09, WRITING: 0.11})
+    assert filled == f"the 2 cores, most of all {WRITING}"
