@@ -2,20 +2,17 @@
 
 It makes JPEGs of 12 megapixels, 200 files of 8 pictures (a rendered hand with a sensor's noise),
 and has `mcc_caffe.infer` work through them: in a single pass, and with the looks that it takes by
-default. Then it times the steps of a picture, one after the other in one thread: a JPEG is read,
+default. Then it times the steps of a picture, of which none runs beside another: a JPEG is read,
 the hand is looked for, the result is drawn and written. `infer` reads, looks and writes at the same
 time, so that the longest step bounds it, or the cores do. It prints a Markdown table and writes it
 to --out with a JSON of the same.
 """
 
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +20,7 @@ import numpy as np
 from benchmarks.hands import example_jpeg
 from benchmarks.jobs import CORES, ROOT
 from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.timing import StepTimer
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.images import decode_image
@@ -33,11 +31,9 @@ SIZE = 4000, 3000  # pixels of a photograph
 PICTURES, FILES, QUICK_FILES, QUALITY = 8, 200, 40, 92
 NOISE = 4.0  # standard deviation of the sensor's noise, of 256
 STARTED_WITH = 1  # files of the run whose seconds are taken off as those of the start
-PASSES: dict[str, list[str]] = {
-    "single pass": ["--levels", "1"],
-    "looks, as by default": [],
-}
-READING, LOOKING, WRITING = "reading the JPEG", "looking for the hand", "drawing and writing"
+PASSES: dict[str, int | None] = {"single pass": 1, "looks, as by default": None}  # and --levels
+STEPS = ("reading the JPEG", "looking for the hand", "drawing and writing")
+READING, LOOKING, WRITING = STEPS
 
 
 def make_photographs(folder: Path, count: int) -> None:
@@ -55,8 +51,9 @@ def make_photographs(folder: Path, count: int) -> None:
         (folder / f"{number:03}.jpg").write_bytes(contents[number % PICTURES])
 
 
-def run_seconds(photographs: list[Path], words: list[str]) -> float:
+def run_seconds(photographs: list[Path], levels: int | None) -> float:
     """Return the seconds that `mcc_caffe.infer` takes for photographs, its start included."""
+    words = [] if levels is None else ["--levels", str(levels)]
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "mcc_caffe.infer", *map(str, photographs), "--out", out]
         start = time.perf_counter()
@@ -64,23 +61,16 @@ def run_seconds(photographs: list[Path], words: list[str]) -> float:
         return time.perf_counter() - start
 
 
-def step_seconds(photographs: list[Path], **options: Any) -> dict[str, float]:
-    """Return the median seconds of each step of a photograph, in one thread."""
-    predictor = HandPredictor(**options)
+def step_seconds(photographs: list[Path], levels: int | None) -> dict[str, float]:
+    """Return the median seconds of each step of a photograph; no step runs beside another."""
+    predictor = HandPredictor(levels=levels)
     predictor.predict(decode_image(photographs[0].read_bytes()))  # the first is slower
-    seconds: dict[str, list[float]] = {READING: [], LOOKING: [], WRITING: []}
-
-    def run(step: str, function: Callable[..., Any], *args: Any) -> Any:
-        start = time.perf_counter()
-        result = function(*args)
-        seconds[step].append(time.perf_counter() - start)
-        return result
-
+    timer = StepTimer(STEPS)
     for photograph in photographs:
-        pixels = run(READING, lambda path: decode_image(path.read_bytes()), photograph)
-        pose = run(LOOKING, predictor.predict, pixels)
-        run(WRITING, lambda pixels, pose: marked_png(draw_pose(pixels, pose)), pixels, pose)
-    return {step: statistics.median(times) for step, times in seconds.items()}
+        pixels = timer.run(READING, lambda path: decode_image(path.read_bytes()), photograph)
+        pose = timer.run(LOOKING, predictor.predict, pixels)
+        timer.run(WRITING, lambda pixels, pose: marked_png(draw_pose(pixels, pose)), pixels, pose)
+    return timer.medians()
 
 
 def measure(count: int, folder: Path) -> dict[str, dict[str, float]]:
@@ -88,20 +78,19 @@ def measure(count: int, folder: Path) -> dict[str, dict[str, float]]:
     make_photographs(folder, count)
     photographs = sorted(folder.glob("*.jpg"))
     figures = {}
-    for name, words in progress_bar(PASSES.items(), unit="row"):
-        start = run_seconds(photographs[:STARTED_WITH], words)
-        seconds = run_seconds(photographs, words) - start
-        options = {"levels": 1} if words else {}
+    for name, levels in progress_bar(PASSES.items(), unit="row"):
+        start = run_seconds(photographs[:STARTED_WITH], levels)
+        seconds = run_seconds(photographs, levels) - start
         figures[name] = {
             "photographs_per_second": (count - STARTED_WITH) / seconds,
-            **step_seconds(photographs[:PICTURES], **options),
+            **step_seconds(photographs[:PICTURES], levels),
         }
     return figures
 
 
 def bound(figures: dict[str, float]) -> str:
     """Return what bounds a row: its longest step, or the cores where all steps fill them."""
-    steps = {step: figures[step] for step in (READING, LOOKING, WRITING)}
+    steps = {step: figures[step] for step in STEPS}
     longest = max(steps, key=lambda step: steps[step])
     fills_cores = sum(steps.values()) / CORES > steps[longest]
     return f"the {CORES} cores, most of all {longest}" if fills_cores else longest
@@ -124,12 +113,12 @@ def main(argv: list[str] | None = None) -> None:
         [
             name,
             f"{row['photographs_per_second']:.2f}",
-            *(f"{1000 * row[step]:.0f}" for step in (READING, LOOKING, WRITING)),
+            *(f"{1000 * row[step]:.0f}" for step in STEPS),
             bound(row),
         ]
         for name, row in figures.items()
     ]
-    columns = [f"{count} photographs", "photographs/s", READING, LOOKING, WRITING, "bound by"]
+    columns = [f"{count} photographs", "photographs/s", *STEPS, "bound by"]
     machine = describe_machine()
     text = f"{machine}; steps in ms a photograph\n\n{markdown_table(columns, lines)}\n"
     write_results(options.out, "folder", text, {"machine": machine, "results": figures})

@@ -18,6 +18,7 @@ from benchmarks.timing import spread
 
 ROOT = pathlib.Path(__file__).parent.parent
 CORES = len(os.sched_getaffinity(0))
+TURNS, QUICK_TURNS = 5, 2  # that `in_turns` takes in a run, and in one with --quick
 
 Row = dict[str, Any]  # of a table; its "status" is empty, or says why there is no figure
 Result = TypeVar("Result")

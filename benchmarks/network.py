@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf import json_format, text_format
 
 from benchmarks import nets
-from benchmarks.jobs import Job, Row, ask, in_process, in_turns
+from benchmarks.jobs import QUICK_TURNS, TURNS, Job, Row, ask, in_process, in_turns
 from benchmarks.peers.environment import environment
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
 from mcc_caffe.caffe_io.protobuf import read_text
@@ -29,7 +29,6 @@ from mcc_caffe.paper import VARIANTS
 TABLE = "network"
 TOLERANCE = 1e-4  # largest absolute difference of mask and heatmaps from Caffe's
 BATCHES = (1, 8)
-TURNS, QUICK_TURNS = 5, 2  # of each engine or system, of inference and of training
 ORDER = tuple(sorted(VARIANTS))  # of rows and panels
 ENGINES = {
     "caffe": "Caffe",

@@ -15,19 +15,18 @@ pyramid takes minutes: --quick leaves it out.
 import contextlib
 import io
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypedDict
 
 import cv2
 import numpy as np
 
 from benchmarks.hands import HEIGHT, WIDTH, example_jpeg
 from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.timing import StepTimer
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
@@ -50,8 +49,6 @@ READ, INPUTS, NETWORK, KEYPOINTS, REST = (
 )
 MASK, HEATMAPS, DRAWING, PNG = "mask in the image", "heatmaps of all levels", "picture", "PNG of it"
 STEPS = (READ, INPUTS, NETWORK, KEYPOINTS, REST, MASK, HEATMAPS, DRAWING, PNG)
-
-Result = TypeVar("Result")
 
 
 class Case(NamedTuple):
@@ -81,24 +78,6 @@ class Column(TypedDict):
     rest_share: dict[str, float]  # by network
     folder_seconds: float | None  # an image
     peak_mib: float
-
-
-class StepTimer:
-    """Collects the seconds of each step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {step: [] for step in STEPS}
-
-    def run(self, step: str, function: Callable[..., Result], *args: Any) -> Result:
-        """Call function(*args) as a step and return its result."""
-        start = time.perf_counter()
-        result = function(*args)
-        self.seconds[step].append(time.perf_counter() - start)
-        return result
-
-    def medians(self) -> dict[str, float]:
-        """Return the median seconds of each step."""
-        return {step: statistics.median(seconds) for step, seconds in self.seconds.items()}
 
 
 def weights_of(variant: Variant, folder: pathlib.Path) -> pathlib.Path:
@@ -201,8 +180,8 @@ def measure(case: Case, folder: pathlib.Path) -> Column:
     weights, jpeg = weights_of(case.variant, folder), example_jpeg()
     predictor = HandPredictor(weights, case.variant.name, levels=case.levels)
     if case.repeats > 1:
-        time_steps(predictor, jpeg, StepTimer())  # the first image is slower
-    timer, levels = StepTimer(), 0
+        time_steps(predictor, jpeg, StepTimer(STEPS))  # the first image is slower
+    timer, levels = StepTimer(STEPS), 0
     for _ in range(case.repeats):
         levels = time_steps(predictor, jpeg, timer)
     steps = timer.medians()

@@ -106,8 +106,8 @@ heatmaps included, beside the usual loader.""",
         "A folder of photographs",
         """\
 `python -m benchmarks.folder`: `mcc_caffe.infer` with JPEGs of 4000 x 3000 pixels, its start taken
-off, and the milliseconds of each step of a photograph in one thread. It reads, looks and writes at
-the same time.""",
+off, and the milliseconds of each step of a photograph alone. `infer` reads, looks and writes at the
+same time.""",
     ),
 }
 

@@ -5,8 +5,10 @@ This module imports only Python's own modules, since the peers use it in their o
 
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 def timed(call: Callable[[], object], least: int, seconds: float) -> list[float]:
@@ -33,6 +35,25 @@ def spread(times: list[float]) -> dict[str, Any]:
         "runs": len(times),
         "times": times,
     }
+
+
+class StepTimer:
+    """Collects the seconds of each step of some work that is done again and again."""
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        """Prepare the timer of the steps with these names."""
+        self.seconds: dict[str, list[float]] = {step: [] for step in steps}
+
+    def run(self, step: str, function: Callable[..., Result], *args: Any) -> Result:
+        """Call function(*args) as a step and return its result."""
+        start = time.perf_counter()
+        result = function(*args)
+        self.seconds[step].append(time.perf_counter() - start)
+        return result
+
+    def medians(self) -> dict[str, float]:
+        """Return the median seconds of each step."""
+        return {step: statistics.median(seconds) for step, seconds in self.seconds.items()}
 
 
 def peak_mib() -> float:

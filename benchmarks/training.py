@@ -19,6 +19,8 @@ from google.protobuf import text_format
 from benchmarks import nets, network
 from benchmarks.jobs import (
     CORES,
+    QUICK_TURNS,
+    TURNS,
     Job,
     Row,
     ask,
@@ -258,7 +260,7 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
                 for layout in LAYOUTS
             ]
             images = f"{processes} x {batch} images, {count} thread{'s' * (count > 1)}"
-            turns = network.QUICK_TURNS if quick else network.TURNS
+            turns = QUICK_TURNS if quick else TURNS
             run = functools.partial(in_turns, measurements, turns)
             steps.append(Job(TABLE, f"{variant}, {images}: all systems", run))
 

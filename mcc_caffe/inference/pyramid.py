@@ -42,9 +42,10 @@ class Octaves:
         return self._images[0]
 
     def halvings(self, reduction: float) -> int:
-        """Return how often the image may be halved before it is reduced `reduction` times in all.
+        """Return how often the image may be halved on the way to a smaller one.
 
-        A side of the reduced image is the image's divided by `reduction`.
+        Args:
+            reduction: a side of the image in sides of the smaller one.
         """
         factor = min(
             reduction / _PIXELS_PER_REDUCED_PIXEL, min(self.image.shape[:2]) / _SMALLEST_SIDE

@@ -86,10 +86,10 @@ def result(net, seed=0, shape=None):
     return net.blobs["h"].data.copy()
 
 
-def assert_near(found, wanted):
-    assert found.shape == wanted.shape
+def assert_near(values, wanted):
+    assert values.shape == wanted.shape
     assert np.abs(wanted).max() > 0
-    assert np.abs(found - wanted).max() <= 3 * TOLERANCE * np.abs(wanted).max()
+    assert np.abs(values - wanted).max() <= 3 * TOLERANCE * np.abs(wanted).max()
 
 
 def settled(folder):
@@ -114,12 +114,12 @@ def test_changed_weights_count_at_once(tmp_path):
 
 def test_an_array_of_the_weights_that_is_kept(tmp_path):
     net = settled(tmp_path)
-    kept = net.params["b"][0].data
+    array = net.params["b"][0].data
     for factor in (2, 0.5, 3):
-        kept *= factor  # no call of Caffe's tells it
+        array *= factor  # no call of Caffe's tells it
         np.testing.assert_array_equal(result(net), result(fresh(tmp_path, net)))
-    part = kept[3:5]
-    del kept
+    part = array[3:5]
+    del array
     part[...] = 1
     np.testing.assert_array_equal(result(net), result(fresh(tmp_path, net)))
     part[...] = 2
@@ -149,8 +149,8 @@ def test_two_nets_that_share_weights(tmp_path):
     wanted = result(fresh(tmp_path, other))
     np.testing.assert_array_equal(result(net), wanted)
     np.testing.assert_array_equal(result(other), wanted)
-    kept = net.params["d"][0].data
-    kept[...] = 0.01
+    array = net.params["d"][0].data
+    array[...] = 0.01
     wanted = result(fresh(tmp_path, net))
     np.testing.assert_array_equal(result(other), wanted)
     np.testing.assert_array_equal(result(net), wanted)
@@ -198,11 +198,11 @@ def test_every_blob_is_that_of_caffes_own_layers(tmp_path, shape):
     for name in own.blobs:
         assert_near(net.blobs[name].data, own.blobs[name].data)
     # Now that Python has arrays of all of them, they are as right as before, and see each pass.
-    kept = {name: blob.data for name, blob in net.blobs.items()}
+    arrays = {name: blob.data for name, blob in net.blobs.items()}
     result(net, 3, shape)
     result(own, 3, shape)
     for name in own.blobs:
-        assert_near(kept[name], own.blobs[name].data)
+        assert_near(arrays[name], own.blobs[name].data)
 
 
 def test_a_blob_that_is_read_sees_every_pass(tmp_path):
@@ -220,17 +220,19 @@ def test_parts_of_a_pass(tmp_path):
     net = settled(tmp_path)
     own = fresh(tmp_path, net, "CAFFE")
     result(own)  # the blobs of a split are the same memory from its first pass on
-    for one in (net, own):
-        one.blobs["x"].data[...] = np.random.default_rng(5).normal(size=one.blobs["x"].data.shape)
-        one.forward(end="b")  # the ReLU that follows does not run
+    for each_net in (net, own):
+        each_net.blobs["x"].data[...] = np.random.default_rng(5).normal(
+            size=each_net.blobs["x"].data.shape
+        )
+        each_net.forward(end="b")  # the ReLU that follows does not run
     assert own.blobs["b"].data.min() < 0
     assert_near(net.blobs["b"].data, own.blobs["b"].data)
-    for one in (net, own):
-        one.forward(start="relu_b", end="pool")
+    for each_net in (net, own):
+        each_net.forward(start="relu_b", end="pool")
     assert_near(net.blobs["pool"].data, own.blobs["pool"].data)
-    for one in (net, own):
-        one.blobs["pool"].data[...] += 1
-        one.forward(start="c")
+    for each_net in (net, own):
+        each_net.blobs["pool"].data[...] += 1
+        each_net.forward(start="c")
     assert_near(net.blobs["h"].data, own.blobs["h"].data)
 
 
@@ -248,11 +250,13 @@ def test_a_backward_pass_in_the_test_phase(tmp_path):
     net = settled(tmp_path)
     own = fresh(tmp_path, net, "CAFFE")
     for seed in range(2):
-        for one in (net, own):
-            result(one, seed)
-            one.clear_param_diffs()
-            one.blobs["h"].diff[...] = np.random.default_rng(9).normal(size=one.blobs["h"].shape)
-            one.backward()
+        for each_net in (net, own):
+            result(each_net, seed)
+            each_net.clear_param_diffs()
+            each_net.blobs["h"].diff[...] = np.random.default_rng(9).normal(
+                size=each_net.blobs["h"].shape
+            )
+            each_net.backward()
         assert_near(net.blobs["x"].diff, own.blobs["x"].diff)
         for name, blobs in own.params.items():
             for index, blob in enumerate(blobs):
@@ -272,13 +276,13 @@ def test_infinity_and_nan_go_through_as_in_caffe(tmp_path):
     net = settled(tmp_path)
     own = fresh(tmp_path, net, "CAFFE")
     for value in (np.nan, np.inf, -np.inf):
-        for one in (net, own):
-            one.blobs["x"].data[...] = 1
-            one.blobs["x"].data[0, 1, 7, 7] = value
-            one.forward(end="pool")
-        found, wanted = (one.blobs["b"].data for one in (net, own))
+        for each_net in (net, own):
+            each_net.blobs["x"].data[...] = 1
+            each_net.blobs["x"].data[0, 1, 7, 7] = value
+            each_net.forward(end="pool")
+        values, wanted = (each_net.blobs["b"].data for each_net in (net, own))
         assert not np.isfinite(wanted).all()
-        np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+        np.testing.assert_array_equal(np.isnan(values), np.isnan(wanted))
 
 
 def test_memory_does_not_grow(tmp_path):
