@@ -95,12 +95,18 @@ class PackedArray : public SyncedMemory::Packed {
   dnnl::reorder reorder_;
 };
 
+// Weights in the layout of a primitive; the primitives of several shapes mostly want the same one.
+struct PackedWeights {
+  memory array;
+  size_t version = 0;  // of the values in `array`, 0 where there are none
+};
+
 // An array of Caffe's and the same in the layout that a primitive wants.
 class Operand {
  public:
-  Operand() : role_(ROLES), version_(0) {}
+  Operand() : role_(ROLES) {}
   Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output)
-      : role_(role), version_(0), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
+      : role_(role), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
     if (plain != inner) {
       reorder_ = output ? dnnl::reorder(inner_, plain_) : dnnl::reorder(plain_, inner_);
     }
@@ -125,21 +131,22 @@ class Operand {
     return Input(blob.cpu_data());
   }
 
-  // The same for an array whose values are those of the last call with the same `version`; with 0 they may be any.
-  const memory& Input(const void* data, size_t version) {
+  // The same for weights whose values are those of the last call with the same `version`; with 0 they may be any. What the
+  // primitive reads stays in `packed` for the next call.
+  const memory& Input(const void* data, size_t version, PackedWeights* packed) {
     if (!reorder_) return Input(data);
     if (!version) {
-      kept_ = memory();
-      version_ = 0;
+      *packed = PackedWeights();
       return Input(data);
     }
-    if (version != version_) {
+    const bool fits = packed->version && packed->array.get_desc() == inner_.get_desc();
+    if (!fits) packed->array = memory(inner_.get_desc(), Engine());
+    if (!fits || packed->version != version) {
       plain_.set_data_handle(const_cast<void*>(data));
-      if (!version_) kept_ = memory(inner_.get_desc(), Engine());
-      reorder_.execute(Stream(), plain_, kept_);
-      version_ = version;
+      reorder_.execute(Stream(), plain_, packed->array);
+      packed->version = version;
     }
-    return kept_;
+    return packed->array;
   }
 
   // To be written by the primitive, and to become the contents of a blob.
@@ -165,8 +172,7 @@ class Operand {
 
  private:
   Role role_;
-  size_t version_;  // of the values in `kept_`, 0 where there are none
-  memory plain_, inner_, kept_;
+  memory plain_, inner_;
   shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call
   dnnl::reorder reorder_;
 };
@@ -225,8 +231,6 @@ struct ForwardPass {
   }
   dnnl::convolution_forward primitive;
   Operand source, weights, result;
-  bool was_packed = false;  // the result of the last pass
-  bool is_changed = false;  // a layer that wants it plain changed it afterwards
 };
 
 // Maximum pooling of planes that have BLOCK channels side by side.
@@ -237,22 +241,22 @@ void PoolBlocks(const float* source, float* result, int planes, const memory::di
 #pragma omp parallel for if (planes * pooled_height * pooled_width * BLOCK > 4096)
   for (int plane = 0; plane < planes; ++plane) {
     const float* values = source + static_cast<size_t>(plane) * height * width * BLOCK;
-    float* most = result + static_cast<size_t>(plane) * pooled_height * pooled_width * BLOCK;
+    float* pooled = result + static_cast<size_t>(plane) * pooled_height * pooled_width * BLOCK;
     for (int ph = 0; ph < pooled_height; ++ph) {
       const int top = ph * stride[0] - pad[0];
-      for (int pw = 0; pw < pooled_width; ++pw, most += BLOCK) {
+      for (int pw = 0; pw < pooled_width; ++pw, pooled += BLOCK) {
         const int left = pw * stride[1] - pad[1];
         const int first_h = std::max(top, 0), end_h = std::min(top + kernel[0], height);
         const int first_w = std::max(left, 0), end_w = std::min(left + kernel[1], width);
-        float window[BLOCK];
-        std::copy_n(values + (first_h * width + first_w) * BLOCK, BLOCK, window);
+        float maxima[BLOCK];
+        std::copy_n(values + (first_h * width + first_w) * BLOCK, BLOCK, maxima);
         for (int h = first_h; h < end_h; ++h) {
           for (int w = first_w; w < end_w; ++w) {
             const float* pixel = values + (h * width + w) * BLOCK;
-            for (int c = 0; c < BLOCK; ++c) window[c] = pixel[c] > window[c] ? pixel[c] : window[c];
+            for (int c = 0; c < BLOCK; ++c) maxima[c] = pixel[c] > maxima[c] ? pixel[c] : maxima[c];
           }
         }
-        std::copy_n(window, BLOCK, most);
+        std::copy_n(maxima, BLOCK, pooled);
       }
     }
   }
@@ -293,7 +297,18 @@ struct OneDNNConvolutionLayer<Dtype>::Primitives {
 };
 
 template <typename Dtype>
-OneDNNConvolutionLayer<Dtype>::OneDNNConvolutionLayer(const LayerParameter& param) : ConvolutionLayer<Dtype>(param) {}
+struct OneDNNConvolutionLayer<Dtype>::State {
+  static const int kShapes = 4;  // a net that looks at pictures one by one and in batches has two or three
+
+  std::vector<std::unique_ptr<Primitives> > primitives;  // of the last shapes, those of the present one first
+  PackedWeights weights;
+  bool was_packed = false;  // the result of the last pass, if that had the present shape
+  bool is_changed = false;  // a layer that wants the result plain changed it afterwards
+};
+
+template <typename Dtype>
+OneDNNConvolutionLayer<Dtype>::OneDNNConvolutionLayer(const LayerParameter& param)
+    : ConvolutionLayer<Dtype>(param), state_(new State()) {}
 
 template <typename Dtype>
 OneDNNConvolutionLayer<Dtype>::~OneDNNConvolutionLayer() {}
@@ -320,7 +335,13 @@ typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype
   Geometry shape;
   shape.source.assign(bottom.shape().begin(), bottom.shape().end());
   shape.result.assign(top.shape().begin(), top.shape().end());
-  if (primitives_ && primitives_->shape.source == shape.source) return primitives_.get();
+  std::vector<std::unique_ptr<Primitives> >& known = state_->primitives;
+  for (int i = 0; i < known.size(); ++i) {
+    if (known[i]->shape.source != shape.source) continue;
+    if (i > 0) state_->was_packed = false;
+    std::rotate(known.begin(), known.begin() + i, known.begin() + i + 1);
+    return known.front().get();
+  }
   const vector<int>& weights = this->blobs_[0]->shape();
   shape.weights.assign(weights.begin(), weights.end());
   if (this->group_ > 1) {
@@ -331,9 +352,11 @@ typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype
   const int *stride = this->stride_.cpu_data(), *pad = this->pad_.cpu_data();
   shape.strides.assign(stride, stride + 2);
   shape.pads.assign(pad, pad + 2);
-  primitives_.reset(new Primitives());
-  primitives_->shape = shape;
-  return primitives_.get();
+  state_->was_packed = false;
+  if (known.size() == State::kShapes) known.pop_back();
+  known.emplace(known.begin(), new Primitives());
+  known.front()->shape = shape;
+  return known.front().get();
 }
 
 template <typename Dtype>
@@ -345,16 +368,16 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
         this->phase_ == TRAIN ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference));
   }
   ForwardPass& pass = *all->forward;
-  if (pass.was_packed && !top[0]->data()->packed()) pass.is_changed = true;
+  if (state_->was_packed && !top[0]->data()->packed()) state_->is_changed = true;
   for (int i = 0; i < bottom.size(); ++i) {
     // In training the layers that follow want it plain, all the more those that go backward.
     shared_ptr<PackedArray> packed;
-    if (this->phase_ == TEST && !pass.result.is_plain() && !pass.is_changed && !top[i]->data()->exposed()) {
+    if (this->phase_ == TEST && !pass.result.is_plain() && !state_->is_changed && !top[i]->data()->exposed()) {
       packed = pass.result.PackedOutput(*top[i]);
     }
     std::unordered_map<int, memory> arguments = {
       {DNNL_ARG_SRC, pass.source.Input(*bottom[i])},
-      {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data(), WeightsVersion())},
+      {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data(), WeightsVersion(), &state_->weights)},
       {DNNL_ARG_DST, packed ? packed->packed() : pass.result.Output(top[i]->mutable_cpu_data())},
     };
     if (this->bias_term_) {
@@ -364,7 +387,7 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
     if (!packed) pass.result.Finish();
     Stream().wait();
     if (packed) top[i]->data()->set_packed(packed);
-    pass.was_packed = static_cast<bool>(packed);
+    state_->was_packed = static_cast<bool>(packed);
   }
 }
 

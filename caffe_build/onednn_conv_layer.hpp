@@ -26,14 +26,15 @@ class OneDNNConvolutionLayer : public ConvolutionLayer<Dtype> {
 
  private:
   struct Primitives;
+  struct State;
 
   bool Supported() const;
   // A number that stays the same while the weights certainly do; 0 where that cannot be known.
   size_t WeightsVersion() const;
-  // Those of the present shapes; made anew when the batch or the image has another size.
+  // Those of the present shapes; they are made when a batch or an image of this size comes for the first time.
   Primitives* Prepared(const Blob<Dtype>& bottom, const Blob<Dtype>& top);
 
-  shared_ptr<Primitives> primitives_;
+  shared_ptr<State> state_;
 };
 
 /// A ReLU of what a convolution left packed; returns false, and does nothing, where `bottom` is not packed.

@@ -151,7 +151,6 @@ class _FrameFinder:
             return [self.last_searched] if is_sure(self.last_searched) else []
         boxes_engine, batch = self._predictor.boxes_engine, self._predictor.batch
         answers = find_hands(
-            self._image,
             self._looker,
             self._network,
             None if boxes_engine is None else TimedNetwork(boxes_engine, batch),

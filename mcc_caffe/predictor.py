@@ -260,7 +260,7 @@ class HandPredictor:
         answer = surest_of_looks(looker, (width, height), looks)
         if self.looks is None and answer.score < self.calibration.least_score(looks):
             # The hand may be too small for looks at the whole picture.
-            hands = self._search(image, looker, network, SCORE_THRESHOLD, max_hands=1)
+            hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
             if hands:
                 return self.pose_of(hands[0], (width, height), network.timings())
         return self.pose_of(answer, (width, height), network.timings(), looks=looks)
@@ -300,7 +300,7 @@ class HandPredictor:
         looker = Looker(image, self.input_size, network)
         height, width = image.shape[:2]
         if boxes is None:
-            answers = self._search(image, looker, network, score_threshold, max_hands)
+            answers = self._search(looker, network, score_threshold, max_hands)
         else:
             checked = _check_boxes(boxes, width, height)
             answers = look_at_boxes(looker, checked, (width, height))
@@ -309,7 +309,6 @@ class HandPredictor:
 
     def _search(
         self,
-        image: np.ndarray,
         looker: Looker,
         network: "TimedNetwork",
         score_threshold: float,
@@ -318,7 +317,6 @@ class HandPredictor:
         """Search a picture for hands, by the box head where the weights have one."""
         boxes_engine = self.boxes_engine
         return find_hands(
-            image,
             looker,
             network,
             None if boxes_engine is None else TimedNetwork(boxes_engine, self.batch),

@@ -101,7 +101,8 @@ class Looker:
         """
         inputs = np.empty((len(looks), 3, self.size, self.size), np.float32)
         pyramids = [
-            Pyramid(self._octaves_of(look.mirrored), look.window[None], self.size) for look in looks
+            Pyramid(self.octaves(mirrored=look.mirrored), look.window[None], self.size)
+            for look in looks
         ]
         for pyramid, network_input in zip(pyramids, inputs):
             pyramid.network_input(0, out=network_input)
@@ -124,7 +125,8 @@ class Looker:
             answers.append(LookAnswer(keypoints, mask_cells, heatmaps[index], image_to_input))
         return answers
 
-    def _octaves_of(self, mirrored: bool) -> Octaves:
+    def octaves(self, *, mirrored: bool = False) -> Octaves:
+        """Return the octaves of the image, or of its mirror image."""
         if mirrored not in self._octaves:
             mirror_image = cv2.flip(self._octaves[False].image, 1)
             self._octaves[mirrored] = Octaves(mirror_image)

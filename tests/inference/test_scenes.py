@@ -12,6 +12,7 @@ from mcc_caffe.inference import proposals
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
 from mcc_caffe.inference.proposals import propose_boxes, propose_regions
+from mcc_caffe.inference.pyramid import Octaves
 from mcc_caffe.inference.scenes import has_plausible_bones, suppress
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
@@ -55,7 +56,8 @@ def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
             heatmaps[0] = encode(knuckles, 40, 1.5)[:, :height]
         return StageMaps(masks, heatmaps)
 
-    boxes = [proposal.box for proposal in propose_regions(np.zeros((240, 320, 3), np.uint8), net)]
+    octaves = Octaves(np.zeros((240, 320, 3), np.uint8))
+    boxes = [proposal.box for proposal in propose_regions(octaves, net)]
     for expected in (
         [40, 40, 96, 80],
         [240, 160, 272, 208],
@@ -84,7 +86,7 @@ def test_a_pass_over_a_large_picture_says_where_its_pixels_lie(width, height):
         network_inputs.append(batch)
         return StageMaps(None, None)
 
-    passes = proposals._passes(image, network, (160, 320))
+    passes = proposals._passes(Octaves(image), network, (160, 320))
     for batch, (_, to_image) in zip(network_inputs, passes, strict=True):
         brightness = (batch[0, 0] * 256 + 128).clip(0, 255)
         brightness[brightness == 128] = 0  # the grey below and beside the picture
@@ -104,9 +106,10 @@ def test_thin_pictures_are_searched(predictor):
 def test_boxes_of_a_mirrored_picture_are_mirrored(predictor):
     """So small a picture is passed over at one scale, as it is and mirrored."""
     image = hand_scene.render(np.random.default_rng((7, 9)), 160, "Train").image
+    octaves = [Octaves(image), Octaves(image[:, ::-1])]
     boxes, mirrored = (
-        np.array([proposal.box for proposal in propose_boxes(picture, predictor.boxes_engine)])
-        for picture in (image, image[:, ::-1])
+        np.array([proposal.box for proposal in propose_boxes(*pair, predictor.boxes_engine)])
+        for pair in (octaves, octaves[::-1])
     )
     assert len(boxes) == 1 and boxes[0, 0] > 5
     expected = boxes.copy()
