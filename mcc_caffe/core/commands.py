@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
-from mcc_caffe.core.start import catch_ctrl_c
+from mcc_caffe.core.start import catch_ctrl_c, end_at_next_signal
 from mcc_caffe.paper import PAPER_LEVELS, STRIDE, VARIANTS
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         )
         status = 2
     except KeyboardInterrupt:
+        end_at_next_signal()  # a traceback of this message's would follow otherwise
         _log.info("interrupted", exc_info=_verbosity() == "debug")
         status = 130
     sys.exit(status)

@@ -33,6 +33,9 @@ _CHUNK = 1 << 20  # float32 values that the ranks of one machine exchange at a t
 _LINGER_SECONDS = 10.0
 _SHARED_MEMORY = "/dev/shm"
 
+# What `training.launcher` sends to rank 0 when the user's second signal comes.
+STOP_AT_ONCE = signal.SIGUSR1
+
 
 class Stopped(Exception):
     """A signal asked the run to end."""
@@ -45,7 +48,7 @@ class RankLost(UserError):
 
 
 class StopSignal:
-    """The first SIGINT or SIGTERM ends the run at the next `check`, a second one at once.
+    """SIGINT and SIGTERM end the run at the next `check`.
 
     Attributes:
         asked: whether a signal has come.
@@ -53,15 +56,26 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.asked = False
+        self._again_ends_at_once = True
 
-    def install(self) -> None:
-        """Take over both signals."""
+    def install(self, at_once: signal.Signals | None = None) -> None:
+        """Take over both signals.
+
+        Args:
+            at_once: the signal that raises KeyboardInterrupt wherever the run is; None: the second
+                SIGINT or SIGTERM does. A launcher that counts the user's signals itself needs one,
+                because the same SIGTERM reaches its ranks twice where it goes to all processes.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
+        if at_once:
+            self._again_ends_at_once = False
+            signal.signal(at_once, signal.default_int_handler)
 
     def _ask(self, number: int, frame: Any) -> None:
         self.asked = True
-        signal.signal(number, signal.default_int_handler)
+        if self._again_ends_at_once:
+            signal.signal(number, signal.default_int_handler)
 
     def check(self, *_: Any) -> None:
         """Raise Stopped where a signal has come. Takes any arguments, as a callback of Caffe's."""
@@ -218,6 +232,10 @@ class LocalRanks(Ranks):
         self._barrier = shared.barrier
         self._halves = np.frombuffer(shared.slots, np.float32).reshape(2, size, _CHUNK)
         self._half = 0
+
+    def listen(self) -> None:
+        if self.rank == 0:
+            self.stop.install(at_once=STOP_AT_ONCE)
 
     def broadcast(self, array: np.ndarray) -> None:
         self._exchange(array, lambda slots, out: np.copyto(out, slots[0]))

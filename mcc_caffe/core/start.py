@@ -64,3 +64,10 @@ def catch_ctrl_c() -> None:
     """Let Ctrl-C raise KeyboardInterrupt again, where `prepare_command` has changed that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end_at_next_signal() -> None:
+    """Let a signal that would raise KeyboardInterrupt end the process at once, without a word."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.default_int_handler:
+            signal.signal(number, signal.SIG_DFL)

@@ -11,16 +11,18 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.ranks import ctrl_c_blocked
+from mcc_caffe.core.ranks import STOP_AT_ONCE, ctrl_c_blocked
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank failed
+_INTERRUPTED = 130  # the exit code of a command that a KeyboardInterrupt ended
 
 
 def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     """Run target(rank, *args) in several processes; when rank 0 ends or another fails, all end.
 
-    Ctrl-C and SIGTERM are handed on to rank 0 as SIGTERM.
+    Ctrl-C and SIGTERM are handed on to rank 0: the first as SIGTERM, later ones as STOP_AT_ONCE.
+    The signal may have gone to all processes. Then the other ranks' ends are no failures.
 
     Args:
         target: a function of a module, which the spawned processes can import.
@@ -30,6 +32,7 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     Raises:
         UserError: a process failed; the error has its exit code.
         KeyboardInterrupt: a signal came before rank 0 had begun to listen.
+        SystemExit: a second signal ended rank 0, which has said so.
     """
     context = multiprocessing.get_context("spawn")
     processes = [
@@ -40,8 +43,8 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
 
     def stop_rank_0(number: int, frame: Any) -> None:
         signals.append(number)
-        if processes[0].pid:
-            processes[0].terminate()
+        if processes[0].pid and processes[0].is_alive():
+            os.kill(processes[0].pid, signal.SIGTERM if len(signals) == 1 else STOP_AT_ONCE)
 
     old_handlers = {
         number: signal.signal(number, stop_rank_0) for number in (signal.SIGINT, signal.SIGTERM)
@@ -59,8 +62,12 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
         _end(started)
         for number, handler in old_handlers.items():
             signal.signal(number, handler)
-    if signals and failed is processes[0] and failed.exitcode == -signal.SIGTERM:
+    if signals and failed and failed.exitcode == -signal.SIGTERM:
+        failed = processes[0] if processes[0].exitcode else None
+    if signals and failed and failed.exitcode in (-signal.SIGTERM, -STOP_AT_ONCE):
         raise KeyboardInterrupt
+    if signals and failed and failed.exitcode == _INTERRUPTED:
+        raise SystemExit(_INTERRUPTED)
     if failed:
         raise _failure(failed)
 

@@ -85,10 +85,11 @@ def test_the_surest_level_is_that_of_up_sampling_everything(cells, data):
         levels = np.round(2 * levels / np.abs(levels).max())
     elif kind == "constant":
         levels[:] = levels[0, 0, 0, 0]
-    side = st.integers(1, 8 * cells)
-    contents = [
-        data.draw(st.one_of(st.just((8 * cells, 8 * cells)), st.tuples(side, side))) for _ in levels
-    ]
+    side, edge = st.integers(1, 8 * cells), st.integers(0, 8 * cells - 1)
+    content = st.one_of(
+        st.just((8 * cells, 8 * cells)), st.tuples(side, side), st.tuples(side, side, edge, edge)
+    )
+    contents = [data.draw(content) for _ in levels]
     decoded = decode_levels(levels, contents)
     expected = decode_all_upsampled(levels, contents)
     np.testing.assert_array_equal(decoded.levels, expected.levels)

@@ -56,6 +56,24 @@ def test_ctrl_c_is_left_alone_where_another_program_imports_the_package(tmp_path
     assert done.stdout == "caught\n", done.stderr
 
 
+def test_a_second_ctrl_c_while_the_first_is_told_brings_no_traceback():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import logging, signal\n"
+            "from mcc_caffe.core import commands\n"
+            "def press_again(record): signal.raise_signal(signal.SIGINT)\n"
+            "logging.getLogger(commands.__name__).addFilter(press_again)\n"
+            "commands.run_command(lambda: signal.raise_signal(signal.SIGINT))\n",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGINT and done.stderr == ""
+
+
 @pytest.mark.parametrize(
     "module, kibibytes",
     [

@@ -505,6 +505,51 @@ def test_a_signal_to_all_ranks_leaves_nothing_behind(number, delay, drawn_set, t
     wait_for_the_end(process.pid)
 
 
+@pytest.fixture
+def pair_of_ranks(drawn_set, tmp_path):
+    """A training of two processes that has written a line of its log."""
+    folder = tmp_path / "run"
+    process = start_training(
+        drawn_set,
+        "--processes",
+        2,
+        "--out",
+        folder,
+        "--iterations",
+        5000,
+        *FAST,
+        stdout=subprocess.PIPE,
+    )
+    wait_for(lambda: (folder / "log.jsonl").read_text(), process)
+    yield process, folder
+    process.kill()
+    process.communicate()
+
+
+def test_a_sigterm_to_all_ranks_takes_a_snapshot(pair_of_ranks):
+    # It reaches rank 0 twice: from the user, and from the launcher, which hands it on.
+    process, folder = pair_of_ranks
+    os.killpg(process.pid, signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "stopped; go on with --resume auto" in output and "error" not in errors
+    assert snapshots.newest(folder / "snapshots")
+    wait_for_the_end(process.pid)
+
+
+@pytest.mark.parametrize("times", [2, 3, 5])
+def test_a_second_signal_ends_the_ranks_at_once(times, pair_of_ranks):
+    process, _ = pair_of_ranks
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode in (0, 130), errors  # 0: the first one had ended it already
+    assert "Traceback" not in errors and "leaked" not in errors and "error" not in errors, errors
+    assert errors.count("interrupted") <= 1
+    wait_for_the_end(process.pid)
+
+
 def test_a_limit_on_the_size_of_files_is_told_before_the_first_iteration(drawn_set, tmp_path):
     command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", tmp_path, *FAST]
     done = subprocess.run(
