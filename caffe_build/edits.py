@@ -117,6 +117,8 @@ CPU_EDITS = (
         "  // write ends the packed ones. NULL where there are none.\n"
         "  const shared_ptr<Packed>& packed() const { return packed_; }\n"
         "  void set_packed(const shared_ptr<Packed>& packed);\n"
+        "  // The same contents in another layout, beside the plain ones.\n"
+        "  void add_packed(const shared_ptr<Packed>& packed);\n"
         "  // Whether a pointer to the plain contents may be kept that has to see every change.\n"
         "  bool exposed() const { return exposed_ || (cpu_ptr_ && !own_cpu_data_); }\n"
         "  void expose() { exposed_ = true; }\n\n#ifndef CPU_ONLY",
@@ -155,6 +157,11 @@ CPU_EDITS = (
         "  unpacked_ = false;\n"
         "  head_ = HEAD_AT_CPU;\n"
         "  version_ = NewVersion();\n"
+        "}\n\n"
+        "void SyncedMemory::add_packed(const shared_ptr<Packed>& packed) {\n"
+        "  CHECK(!exposed());\n"
+        "  packed_ = packed;\n"
+        "  unpacked_ = true;\n"
         "}\n\n"
         "inline void SyncedMemory::to_cpu() {\n"
         "  check_device();\n"
@@ -226,11 +233,21 @@ CPU_EDITS = (
     ),
     Edit(
         "python/caffe/_caffe.cpp",
+        "bp::make_function(&Blob<Dtype>::mutable_cpu_diff,",
+        "bp::make_function(&Blob_Diff,",
+    ),
+    Edit(
+        "python/caffe/_caffe.cpp",
         "};\n\nbp::object Blob_Reshape(bp::tuple args, bp::dict kwargs) {",
         "};\n\nDtype* Blob_Data(Blob<Dtype>& blob) {\n"
         "  Dtype* data = blob.mutable_cpu_data();\n"
         "  blob.data()->expose();\n"
         "  return data;\n"
+        "}\n\n"
+        "Dtype* Blob_Diff(Blob<Dtype>& blob) {\n"
+        "  Dtype* diff = blob.mutable_cpu_diff();\n"
+        "  blob.diff()->expose();\n"
+        "  return diff;\n"
         "}\n\n"
         "bp::object Blob_Reshape(bp::tuple args, bp::dict kwargs) {",
     ),
@@ -248,7 +265,7 @@ CPU_EDITS = (
         "  const Dtype* bottom_data = bottom[0]->cpu_data();\n"
         "  Dtype* top_data = top[0]->mutable_cpu_data();\n",
         "    const vector<Blob<Dtype>*>& top) {\n"
-        "  if (this->phase_ == TEST && RectifyPacked(bottom[0], top[0],\n"
+        "  if (RectifyPacked(bottom[0], top[0],\n"
         "      static_cast<Dtype>(this->layer_param_.relu_param().negative_slope()))) {\n"
         "    return;\n"
         "  }\n"
@@ -260,6 +277,13 @@ CPU_EDITS = (
         "negative_slope();\n  for (int i = 0; i < count; ++i) {\n    top_data[i] = std::max",
         "negative_slope();\n#pragma omp parallel for if (count > 16384)\n"
         "  for (int i = 0; i < count; ++i) {\n    top_data[i] = std::max",
+    ),
+    Edit(
+        "src/caffe/layers/relu_layer.cpp",
+        "  if (propagate_down[0]) {\n    const Dtype* bottom_data = bottom[0]->cpu_data();\n",
+        "  if (propagate_down[0] && !RectifyPackedBackward(top[0], bottom[0],\n"
+        "      static_cast<Dtype>(this->layer_param_.relu_param().negative_slope()))) {\n"
+        "    const Dtype* bottom_data = bottom[0]->cpu_data();\n",
     ),
     Edit(
         "src/caffe/layers/relu_layer.cpp",
@@ -302,8 +326,8 @@ CPU_EDITS = (
     }
 """,
     ),
-    # A maximum pooling of packed contents leaves no indices, since only a backward pass needs them;
-    # -2 is none.
+    # A maximum pooling of packed contents leaves no indices, for a backward pass over packed
+    # gradients finds them again, and one over plain gradients is rare; -2 is none.
     Edit(
         "src/caffe/layers/pooling_layer.cpp",
         '\n\n#include "caffe/layers/pooling_layer.hpp"\n#include "caffe/util',
@@ -315,7 +339,7 @@ CPU_EDITS = (
         "      const vector<Blob<Dtype>*>& top) {\n"
         "  const Dtype* bottom_data = bottom[0]->cpu_data();\n",
         "      const vector<Blob<Dtype>*>& top) {\n"
-        "  if (this->phase_ == TEST && top.size() == 1\n"
+        "  if (top.size() == 1\n"
         "      && this->layer_param_.pooling_param().pool() == PoolingParameter_PoolMethod_MAX) {\n"
         "    const int kernel[] = {kernel_h_, kernel_w_}, stride[] = {stride_h_, stride_w_};\n"
         "    const int pad[] = {pad_h_, pad_w_};\n"
@@ -332,6 +356,9 @@ CPU_EDITS = (
         "    return;\n"
         "  }\n"
         "  if (top.size() == 1 && max_idx_.count() && max_idx_.cpu_data()[0] == -2) {\n"
+        "    const int kernel[] = {kernel_h_, kernel_w_}, stride[] = {stride_h_, stride_w_};\n"
+        "    const int pad[] = {pad_h_, pad_w_};\n"
+        "    if (PoolPackedBackward(top[0], bottom[0], kernel, stride, pad)) { return; }\n"
         "    bottom[0]->mutable_cpu_data();  // ends the packed contents\n"
         "    Forward_cpu(bottom, top);\n"
         "  }\n"

@@ -1,6 +1,7 @@
 #include "caffe/layers/onednn_conv_layer.hpp"
 
 #include <algorithm>
+#include <boost/weak_ptr.hpp>
 #include <cstdlib>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <oneapi/dnnl/dnnl_version.h>
@@ -53,7 +54,7 @@ float* Scratch(Role role, size_t bytes) {
 
 memory::desc Desc(const memory::dims& dims, Tag tag) { return memory::desc(dims, memory::data_type::f32, tag); }
 
-// The contents of a blob in a layout of oneDNN's.
+// The contents of a blob, values or gradients, in a layout of oneDNN's.
 class PackedArray : public SyncedMemory::Packed {
  public:
   PackedArray(const memory::desc& plain, const memory::desc& packed)
@@ -65,29 +66,30 @@ class PackedArray : public SyncedMemory::Packed {
     Stream().wait();
   }
 
+  void Pack(const void* data) {
+    memory plain(plain_, Engine(), const_cast<void*>(data));
+    dnnl::reorder(plain, packed_).execute(Stream(), plain, packed_);
+    Stream().wait();
+  }
+
   const memory& packed() const { return packed_; }
   float* data() const { return static_cast<float*>(packed_.get_data_handle()); }
   size_t count() const { return packed_.get_desc().get_size() / sizeof(float); }
 
-  // What `blob` has packed, NULL where it has nothing.
-  template <typename Dtype>
-  static shared_ptr<PackedArray> Of(const Blob<Dtype>& blob) {
-    return boost::dynamic_pointer_cast<PackedArray>(blob.data()->packed());
+  // What is packed in `contents`, NULL where nothing is.
+  static shared_ptr<PackedArray> Of(const SyncedMemory& contents) {
+    return boost::dynamic_pointer_cast<PackedArray>(contents.packed());
   }
 
-  // An array for what `blob` will have packed: the one that it has if that has the same layout.
-  template <typename Dtype>
-  static shared_ptr<PackedArray> For(const Blob<Dtype>& blob, const memory::desc& plain, const memory::desc& packed) {
-    shared_ptr<PackedArray> array = Of(blob);
+  // An array for what will be packed in `contents`: the one that is there if that has the same layout.
+  static shared_ptr<PackedArray> For(const SyncedMemory& contents, const memory::desc& plain, const memory::desc& packed) {
+    shared_ptr<PackedArray> array = Of(contents);
     if (!array || array->packed_.get_desc() != packed) array.reset(new PackedArray(plain, packed));
     return array;
   }
 
-  // An array of the same layout for what `blob` will have packed.
-  template <typename Dtype>
-  shared_ptr<PackedArray> Like(const Blob<Dtype>& blob) const {
-    return For(blob, plain_, packed_.get_desc());
-  }
+  // An array of the same layout for what will be packed in `contents`.
+  shared_ptr<PackedArray> Like(const SyncedMemory& contents) const { return For(contents, plain_, packed_.get_desc()); }
 
  private:
   memory::desc plain_;
@@ -121,14 +123,20 @@ class Operand {
     return inner_;
   }
 
-  // The same for a blob, which may have the layout already.
-  template <typename Dtype>
-  const memory& Input(const Blob<Dtype>& blob) {
+  // The same for the contents of a blob, which may have the layout already. Where `again` says that another primitive is going to
+  // read them, they keep what is packed here beside the plain array.
+  const memory& Input(SyncedMemory* contents, bool again) {
     if (reorder_) {
-      packed_ = PackedArray::Of(blob);
+      packed_ = PackedArray::Of(*contents);
       if (packed_ && packed_->packed().get_desc() == inner_.get_desc()) return packed_->packed();
+      if (again && !packed_ && !contents->exposed()) {
+        if (!added_ || added_.use_count() > 1) added_.reset(new PackedArray(plain_.get_desc(), inner_.get_desc()));
+        added_->Pack(contents->cpu_data());
+        contents->add_packed(added_);
+        return added_->packed();
+      }
     }
-    return Input(blob.cpu_data());
+    return Input(contents->cpu_data());
   }
 
   // The same for weights whose values are those of the last call with the same `version`; with 0 they may be any. What the
@@ -149,10 +157,10 @@ class Operand {
     return packed->array;
   }
 
-  // To be written by the primitive, and to become the contents of a blob.
-  template <typename Dtype>
-  shared_ptr<PackedArray> PackedOutput(const Blob<Dtype>& blob) const {
-    return PackedArray::For(blob, plain_.get_desc(), inner_.get_desc());
+  // To be written by the primitive, and to become `contents`; NULL where these have to be plain.
+  shared_ptr<PackedArray> PackedOutput(const SyncedMemory& contents) const {
+    if (!reorder_ || contents.exposed()) return shared_ptr<PackedArray>();
+    return PackedArray::For(contents, plain_.get_desc(), inner_.get_desc());
   }
 
   // To be written by the primitive; `Finish` brings it to where it belongs.
@@ -167,13 +175,13 @@ class Operand {
     if (reorder_) reorder_.execute(Stream(), inner_, plain_);
   }
 
-  bool is_plain() const { return !reorder_; }
   size_t bytes() const { return plain_.get_desc().get_size(); }
 
  private:
   Role role_;
   memory plain_, inner_;
-  shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call
+  shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call, which the primitive may still read
+  shared_ptr<PackedArray> added_;   // what it got beside its plain array
   dnnl::reorder reorder_;
 };
 
@@ -233,35 +241,6 @@ struct ForwardPass {
   Operand source, weights, result;
 };
 
-// Maximum pooling of planes that have BLOCK channels side by side.
-template <int BLOCK>
-void PoolBlocks(const float* source, float* result, int planes, const memory::dims& from, const memory::dims& to,
-    const int* kernel, const int* stride, const int* pad) {
-  const int height = from[2], width = from[3], pooled_height = to[2], pooled_width = to[3];
-#pragma omp parallel for if (planes * pooled_height * pooled_width * BLOCK > 4096)
-  for (int plane = 0; plane < planes; ++plane) {
-    const float* values = source + static_cast<size_t>(plane) * height * width * BLOCK;
-    float* pooled = result + static_cast<size_t>(plane) * pooled_height * pooled_width * BLOCK;
-    for (int ph = 0; ph < pooled_height; ++ph) {
-      const int top = ph * stride[0] - pad[0];
-      for (int pw = 0; pw < pooled_width; ++pw, pooled += BLOCK) {
-        const int left = pw * stride[1] - pad[1];
-        const int first_h = std::max(top, 0), end_h = std::min(top + kernel[0], height);
-        const int first_w = std::max(left, 0), end_w = std::min(left + kernel[1], width);
-        float maxima[BLOCK];
-        std::copy_n(values + (first_h * width + first_w) * BLOCK, BLOCK, maxima);
-        for (int h = first_h; h < end_h; ++h) {
-          for (int w = first_w; w < end_w; ++w) {
-            const float* pixel = values + (h * width + w) * BLOCK;
-            for (int c = 0; c < BLOCK; ++c) maxima[c] = pixel[c] > maxima[c] ? pixel[c] : maxima[c];
-          }
-        }
-        std::copy_n(maxima, BLOCK, pooled);
-      }
-    }
-  }
-}
-
 struct BackwardDataPass {
   explicit BackwardDataPass(const Geometry& shape) {
     dnnl::convolution_backward_data::primitive_desc wanted = shape.BackwardData();
@@ -286,6 +265,85 @@ struct BackwardWeightsPass {
   Operand source, weights, result;
 };
 
+// A maximum pooling (height, width) of planes that have BLOCK channels side by side.
+struct PooledPlanes {
+  PooledPlanes(const memory::dims& from, const memory::dims& to, int block, const int* kernel, const int* stride, const int* pad)
+      : count(from[0] * ((from[1] + block - 1) / block)), height(from[2]), width(from[3]), pooled_height(to[2]),
+        pooled_width(to[3]), kernel(kernel), stride(stride), pad(pad) {}
+
+  size_t plane_pixels() const { return static_cast<size_t>(height) * width; }
+  size_t plane_windows() const { return static_cast<size_t>(pooled_height) * pooled_width; }
+
+  // The maxima of a window and, where `pixels` is asked for, theirs, of each channel. Where a NaN comes first it is the maximum.
+  template <int BLOCK, bool WITH_PIXELS>
+  void Maxima(const float* plane, int ph, int pw, float* maxima, int* pixels) const {
+    const int top = ph * stride[0] - pad[0], left = pw * stride[1] - pad[1];
+    const int first_h = std::max(top, 0), end_h = std::min(top + kernel[0], height);
+    const int first_w = std::max(left, 0), end_w = std::min(left + kernel[1], width);
+    std::copy_n(plane + (first_h * width + first_w) * BLOCK, BLOCK, maxima);
+    if (WITH_PIXELS) std::fill_n(pixels, BLOCK, first_h * width + first_w);
+    for (int h = first_h; h < end_h; ++h) {
+      for (int w = first_w; w < end_w; ++w) {
+        const float* pixel = plane + (h * width + w) * BLOCK;
+        for (int c = 0; c < BLOCK; ++c) {
+          const bool more = pixel[c] > maxima[c];
+          maxima[c] = more ? pixel[c] : maxima[c];
+          if (WITH_PIXELS) pixels[c] = more ? h * width + w : pixels[c];
+        }
+      }
+    }
+  }
+
+  template <int BLOCK>
+  void Forward(const float* source, float* result) const {
+#pragma omp parallel for if (count * plane_windows() * BLOCK > 4096)
+    for (int plane = 0; plane < count; ++plane) {
+      const float* values = source + plane * plane_pixels() * BLOCK;
+      float* pooled = result + plane * plane_windows() * BLOCK;
+      float maxima[BLOCK];
+      for (int ph = 0; ph < pooled_height; ++ph) {
+        for (int pw = 0; pw < pooled_width; ++pw, pooled += BLOCK) {
+          Maxima<BLOCK, false>(values, ph, pw, maxima, NULL);
+          std::copy_n(maxima, BLOCK, pooled);
+        }
+      }
+    }
+  }
+
+  template <int BLOCK>
+  void Backward(const float* source, const float* result_diff, float* source_diff) const {
+#pragma omp parallel for if (count * plane_windows() * BLOCK > 4096)
+    for (int plane = 0; plane < count; ++plane) {
+      const float* values = source + plane * plane_pixels() * BLOCK;
+      const float* pooled_diff = result_diff + plane * plane_windows() * BLOCK;
+      float* diff = source_diff + plane * plane_pixels() * BLOCK;
+      std::fill_n(diff, plane_pixels() * BLOCK, 0.f);
+      float maxima[BLOCK];
+      int pixels[BLOCK];
+      for (int ph = 0; ph < pooled_height; ++ph) {
+        for (int pw = 0; pw < pooled_width; ++pw, pooled_diff += BLOCK) {
+          Maxima<BLOCK, true>(values, ph, pw, maxima, pixels);
+          for (int c = 0; c < BLOCK; ++c) diff[pixels[c] * BLOCK + c] += pooled_diff[c];
+        }
+      }
+    }
+  }
+
+  int count, height, width, pooled_height, pooled_width;
+  const int *kernel, *stride, *pad;
+};
+
+// The channels that lie side by side in `array`, whose plain shape is `dims`; 0 for another layout.
+int Block(const PackedArray& array, const memory::dims& dims) {
+  const memory::desc layout = array.packed().get_desc();
+  return layout == Desc(dims, Tag::nChw8c) ? 8 : layout == Desc(dims, Tag::nChw16c) ? 16 : 0;
+}
+
+template <typename Dtype>
+memory::dims Dims(const Blob<Dtype>& blob) {
+  return memory::dims(blob.shape().begin(), blob.shape().end());
+}
+
 }  // namespace
 
 template <typename Dtype>
@@ -302,7 +360,7 @@ struct OneDNNConvolutionLayer<Dtype>::State {
 
   std::vector<std::unique_ptr<Primitives> > primitives;  // of the last shapes, those of the present one first
   PackedWeights weights;
-  bool was_packed = false;  // the result of the last pass, if that had the present shape
+  boost::weak_ptr<SyncedMemory> left_packed;  // the contents that the last pass left packed
   bool is_changed = false;  // a layer that wants the result plain changed it afterwards
 };
 
@@ -338,7 +396,6 @@ typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype
   std::vector<std::unique_ptr<Primitives> >& known = state_->primitives;
   for (int i = 0; i < known.size(); ++i) {
     if (known[i]->shape.source != shape.source) continue;
-    if (i > 0) state_->was_packed = false;
     std::rotate(known.begin(), known.begin() + i, known.begin() + i + 1);
     return known.front().get();
   }
@@ -352,7 +409,6 @@ typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype
   const int *stride = this->stride_.cpu_data(), *pad = this->pad_.cpu_data();
   shape.strides.assign(stride, stride + 2);
   shape.pads.assign(pad, pad + 2);
-  state_->was_packed = false;
   if (known.size() == State::kShapes) known.pop_back();
   known.emplace(known.begin(), new Primitives());
   known.front()->shape = shape;
@@ -363,20 +419,18 @@ template <typename Dtype>
 void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   if (!Supported()) return ConvolutionLayer<Dtype>::Forward_cpu(bottom, top);
   Primitives* all = Prepared(*bottom[0], *top[0]);
+  const bool is_training = this->phase_ == TRAIN;
   if (!all->forward) {
     all->forward.reset(new ForwardPass(all->shape,
-        this->phase_ == TRAIN ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference));
+        is_training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference));
   }
   ForwardPass& pass = *all->forward;
-  if (state_->was_packed && !top[0]->data()->packed()) state_->is_changed = true;
+  if (state_->left_packed.lock() == top[0]->data() && !top[0]->data()->packed()) state_->is_changed = true;
   for (int i = 0; i < bottom.size(); ++i) {
-    // In training the layers that follow want it plain, all the more those that go backward.
     shared_ptr<PackedArray> packed;
-    if (this->phase_ == TEST && !pass.result.is_plain() && !state_->is_changed && !top[i]->data()->exposed()) {
-      packed = pass.result.PackedOutput(*top[i]);
-    }
+    if (!state_->is_changed) packed = pass.result.PackedOutput(*top[i]->data());
     std::unordered_map<int, memory> arguments = {
-      {DNNL_ARG_SRC, pass.source.Input(*bottom[i])},
+      {DNNL_ARG_SRC, pass.source.Input(bottom[i]->data().get(), is_training)},
       {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data(), WeightsVersion(), &state_->weights)},
       {DNNL_ARG_DST, packed ? packed->packed() : pass.result.Output(top[i]->mutable_cpu_data())},
     };
@@ -387,8 +441,8 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
     if (!packed) pass.result.Finish();
     Stream().wait();
     if (packed) top[i]->data()->set_packed(packed);
-    state_->was_packed = static_cast<bool>(packed);
   }
+  if (top[0]->data()->packed()) state_->left_packed = top[0]->data();
 }
 
 template <typename Dtype>
@@ -405,8 +459,8 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
       Dtype* weights = reinterpret_cast<Dtype*>(Scratch(PLAIN, pass.weights.bytes()));
       Dtype* bias = reinterpret_cast<Dtype*>(Scratch(BIAS, this->num_output_ * sizeof(float)));
       std::unordered_map<int, memory> arguments = {
-        {DNNL_ARG_SRC, pass.source.Input(bottom[i]->cpu_data())},
-        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->cpu_diff())},
+        {DNNL_ARG_SRC, pass.source.Input(bottom[i]->data().get(), false)},
+        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->diff().get(), propagate_down[i])},
         {DNNL_ARG_DIFF_WEIGHTS, pass.weights.Output(weights)},
       };
       if (this->bias_term_) arguments[DNNL_ARG_DIFF_BIAS] = memory(all->shape.Bias(), Engine(), bias);
@@ -421,22 +475,24 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
     if (propagate_down[i]) {
       if (!all->backward_data) all->backward_data.reset(new BackwardDataPass(all->shape));
       BackwardDataPass& pass = *all->backward_data;
+      const shared_ptr<PackedArray> packed = pass.source.PackedOutput(*bottom[i]->diff());
       pass.primitive.execute(Stream(), {
-        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->cpu_diff())},
+        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->diff().get(), false)},
         {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data())},
-        {DNNL_ARG_DIFF_SRC, pass.source.Output(bottom[i]->mutable_cpu_diff())},
+        {DNNL_ARG_DIFF_SRC, packed ? packed->packed() : pass.source.Output(bottom[i]->mutable_cpu_diff())},
       });
-      pass.source.Finish();
+      if (!packed) pass.source.Finish();
       Stream().wait();
+      if (packed) bottom[i]->diff()->set_packed(packed);
     }
   }
 }
 
 template <typename Dtype>
 bool RectifyPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, Dtype negative_slope) {
-  shared_ptr<PackedArray> source = PackedArray::Of(*bottom);
+  const shared_ptr<PackedArray> source = PackedArray::Of(*bottom->data());
   if (!source || top->data()->exposed()) return false;
-  const shared_ptr<PackedArray> result = bottom == top ? source : source->Like(*top);
+  const shared_ptr<PackedArray> result = bottom == top ? source : source->Like(*top->data());
   const float* values = source->data();
   float* rectified = result->data();
   const float slope = negative_slope;
@@ -447,27 +503,62 @@ bool RectifyPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, Dtype negative_s
   return true;
 }
 
-template bool RectifyPacked(const Blob<float>*, Blob<float>*, float);
-template bool RectifyPacked(const Blob<double>*, Blob<double>*, double);
+template <typename Dtype>
+bool RectifyPackedBackward(const Blob<Dtype>* top, Blob<Dtype>* bottom, Dtype negative_slope) {
+  const shared_ptr<PackedArray> source = PackedArray::Of(*bottom->data());
+  const shared_ptr<PackedArray> result_diff = PackedArray::Of(*top->diff());
+  if (!source || !result_diff || bottom->diff()->exposed()) return false;
+  if (source->packed().get_desc() != result_diff->packed().get_desc()) return false;
+  const shared_ptr<PackedArray> source_diff = bottom == top ? result_diff : result_diff->Like(*bottom->diff());
+  const float *values = source->data(), *gradients = result_diff->data();
+  float* rectified = source_diff->data();
+  const float slope = negative_slope;
+  const long count = source->count();
+#pragma omp parallel for if (count > 16384)
+  for (long i = 0; i < count; ++i) rectified[i] = gradients[i] * ((values[i] > 0) + slope * (values[i] <= 0));
+  bottom->diff()->set_packed(source_diff);
+  return true;
+}
 
 template <typename Dtype>
-bool PoolPacked(Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]) {
-  shared_ptr<PackedArray> source = PackedArray::Of(*bottom);
+bool PoolPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]) {
+  const shared_ptr<PackedArray> source = PackedArray::Of(*bottom->data());
   if (!source || top->data()->exposed() || bottom->num_axes() != 4) return false;
-  const memory::dims from(bottom->shape().begin(), bottom->shape().end()), to(top->shape().begin(), top->shape().end());
-  const memory::desc layout = source->packed().get_desc();
-  const bool eight = layout == Desc(from, Tag::nChw8c);
-  if (!eight && layout != Desc(from, Tag::nChw16c)) return false;
-  const int block = eight ? 8 : 16, planes = from[0] * ((from[1] + block - 1) / block);
-  shared_ptr<PackedArray> result = PackedArray::For(*top, Desc(to, Tag::nchw), Desc(to, eight ? Tag::nChw8c : Tag::nChw16c));
-  (eight ? PoolBlocks<8> : PoolBlocks<16>)(source->data(), result->data(), planes, from, to, kernel, stride, pad);
+  const memory::dims from = Dims(*bottom), to = Dims(*top);
+  const int block = Block(*source, from);
+  if (!block) return false;
+  const memory::desc packed = Desc(to, block == 8 ? Tag::nChw8c : Tag::nChw16c);
+  const shared_ptr<PackedArray> result = PackedArray::For(*top->data(), Desc(to, Tag::nchw), packed);
+  const PooledPlanes planes(from, to, block, kernel, stride, pad);
+  block == 8 ? planes.Forward<8>(source->data(), result->data()) : planes.Forward<16>(source->data(), result->data());
   top->data()->set_packed(result);
   return true;
 }
 
-template bool PoolPacked(Blob<float>*, Blob<float>*, const int*, const int*, const int*);
-template bool PoolPacked(Blob<double>*, Blob<double>*, const int*, const int*, const int*);
+template <typename Dtype>
+bool PoolPackedBackward(const Blob<Dtype>* top, Blob<Dtype>* bottom, const int kernel[2], const int stride[2],
+    const int pad[2]) {
+  const shared_ptr<PackedArray> source = PackedArray::Of(*bottom->data()), result_diff = PackedArray::Of(*top->diff());
+  if (!source || !result_diff || bottom->diff()->exposed() || bottom->num_axes() != 4) return false;
+  const memory::dims from = Dims(*bottom), to = Dims(*top);
+  const int block = Block(*source, from);
+  if (!block || block != Block(*result_diff, to)) return false;
+  const shared_ptr<PackedArray> source_diff = source->Like(*bottom->diff());
+  const PooledPlanes planes(from, to, block, kernel, stride, pad);
+  block == 8 ? planes.Backward<8>(source->data(), result_diff->data(), source_diff->data())
+             : planes.Backward<16>(source->data(), result_diff->data(), source_diff->data());
+  bottom->diff()->set_packed(source_diff);
+  return true;
+}
 
+#define INSTANTIATE_PACKED(Dtype) \
+  template bool RectifyPacked(const Blob<Dtype>*, Blob<Dtype>*, Dtype); \
+  template bool RectifyPackedBackward(const Blob<Dtype>*, Blob<Dtype>*, Dtype); \
+  template bool PoolPacked(const Blob<Dtype>*, Blob<Dtype>*, const int*, const int*, const int*); \
+  template bool PoolPackedBackward(const Blob<Dtype>*, Blob<Dtype>*, const int*, const int*, const int*)
+
+INSTANTIATE_PACKED(float);
+INSTANTIATE_PACKED(double);
 INSTANTIATE_CLASS(OneDNNConvolutionLayer);
 
 }  // namespace caffe

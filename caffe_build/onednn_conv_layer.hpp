@@ -37,13 +37,21 @@ class OneDNNConvolutionLayer : public ConvolutionLayer<Dtype> {
   shared_ptr<State> state_;
 };
 
-/// A ReLU of what a convolution left packed; returns false, and does nothing, where `bottom` is not packed.
+// Passes of other layers over what convolutions left packed. Each returns false, and does nothing, where its input is not packed
+// or its output has to be plain.
+
+/// A ReLU.
 template <typename Dtype>
 bool RectifyPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, Dtype negative_slope);
-
-/// Maximum pooling (height, width), likewise.
 template <typename Dtype>
-bool PoolPacked(Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]);
+bool RectifyPackedBackward(const Blob<Dtype>* top, Blob<Dtype>* bottom, Dtype negative_slope);
+
+/// A maximum pooling (height, width). The backward pass finds the maxima again.
+template <typename Dtype>
+bool PoolPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]);
+template <typename Dtype>
+bool PoolPackedBackward(const Blob<Dtype>* top, Blob<Dtype>* bottom, const int kernel[2], const int stride[2],
+    const int pad[2]);
 
 }  // namespace caffe
 

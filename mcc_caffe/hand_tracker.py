@@ -149,11 +149,10 @@ class _FrameFinder:
         if self._one_hand:
             self.last_searched = self._search_one_hand()
             return [self.last_searched] if is_sure(self.last_searched) else []
-        boxes_engine, batch = self._predictor.boxes_engine, self._predictor.batch
         answers = find_hands(
             self._looker,
             self._network,
-            None if boxes_engine is None else TimedNetwork(boxes_engine, batch),
+            self._network.beside(self._predictor.boxes_engine),
             known=known,
         )
         return [Sighting(answer.keypoints, answer) for answer in answers]

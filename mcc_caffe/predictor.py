@@ -315,11 +315,10 @@ class HandPredictor:
         max_hands: int | None,
     ) -> list[LookAnswer]:
         """Search a picture for hands, by the box head where the weights have one."""
-        boxes_engine = self.boxes_engine
         return find_hands(
             looker,
             network,
-            None if boxes_engine is None else TimedNetwork(boxes_engine, self.batch),
+            network.beside(self.boxes_engine),
             score_threshold=score_threshold,
             max_hands=max_hands,
         )
@@ -407,7 +406,16 @@ class TimedNetwork:
 
     def __init__(self, engine: Engine, batch: int):
         self._engine, self._batch = engine, batch
-        self._start, self._network_seconds = time.perf_counter(), 0.0
+        self._start = time.perf_counter()
+        self._seconds: list[float] = []  # of each call, also of those beside this one
+
+    def beside(self, engine: Engine | None) -> "TimedNetwork | None":
+        """Return the same for another engine, whose seconds count here, too; None for none."""
+        if engine is None:
+            return None
+        other = TimedNetwork(engine, self._batch)
+        other._start, other._seconds = self._start, self._seconds
+        return other
 
     def __call__(self, inputs: np.ndarray) -> StageMaps:
         """Return the maps of all inputs (N, 3, h, w)."""
@@ -416,7 +424,7 @@ class TimedNetwork:
             self._engine(inputs[first : first + self._batch])
             for first in range(0, len(inputs), self._batch)
         ]
-        self._network_seconds += time.perf_counter() - start
+        self._seconds.append(time.perf_counter() - start)
         return StageMaps(
             _join([answer.masks for answer in answers]),
             _join([answer.heatmaps for answer in answers]),
@@ -425,7 +433,7 @@ class TimedNetwork:
 
     def timings(self) -> dict[str, float]:
         """Return the seconds since the start, as HandPose.timings has them."""
-        return {"network": self._network_seconds, "total": time.perf_counter() - self._start}
+        return {"network": sum(self._seconds), "total": time.perf_counter() - self._start}
 
 
 def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""In inference, convolutions keep weights and results in oneDNN's layout: nobody sees it.
+"""Convolutions keep values and gradients, and weights in inference, in oneDNN's layout, unseen.
 
 Each net runs beside the same one with Caffe's own convolutions (`engine: CAFFE`) or beside a new
 net with the same weights, whose results must be equal to the last bit.
@@ -68,9 +68,9 @@ def chain(folder: Path, engine="", images=2, height=21, width=18, extra="", phas
     return caffe.Net(str(path), phase)
 
 
-def fresh(folder: Path, net, engine=""):
+def fresh(folder: Path, net, engine="", phase=caffe.TEST):
     """A new net with a net's weights, which has computed nothing yet."""
-    new = chain(folder, engine)
+    new = chain(folder, engine, phase=phase)
     for name, blobs in net.params.items():
         for index, blob in enumerate(blobs):
             new.params[name][index].data[...] = blob.data
@@ -246,21 +246,97 @@ def test_functions_that_look_between_layers(tmp_path):
     assert least[layers.index("a")] < 0 <= least[layers.index("relu_a")]
 
 
-def test_a_backward_pass_in_the_test_phase(tmp_path):
-    net = settled(tmp_path)
-    own = fresh(tmp_path, net, "CAFFE")
-    for seed in range(2):
+def backward(net, seed=0):
+    """A backward pass from random gradients of the net's output."""
+    net.clear_param_diffs()
+    output = net.blobs["h"]
+    output.diff[...] = np.random.default_rng(seed).normal(size=output.diff.shape)
+    net.backward()
+
+
+def assert_same_gradients(net, own):
+    assert_near(net.blobs["x"].diff, own.blobs["x"].diff)
+    for name, blobs in own.params.items():
+        for index, blob in enumerate(blobs):
+            assert_near(net.params[name][index].diff, blob.diff)
+
+
+BOTH_PHASES = pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
+
+
+@BOTH_PHASES
+def test_backward_passes(tmp_path, phase):
+    net = chain(tmp_path, phase=phase)
+    own = fresh(tmp_path, net, "CAFFE", phase)
+    shapes = [(2, 3, 21, 18), (2, 3, 21, 18), (1, 3, 16, 16), (3, 3, 7, 33), (2, 3, 21, 18)]
+    for seed, shape in enumerate(shapes):
+        for each_net in (net, own):
+            result(each_net, seed, shape)
+            backward(each_net, seed)
+        assert_same_gradients(net, own)
+    for name in own.blobs:
+        assert_near(net.blobs[name].data, own.blobs[name].data)
+        if np.abs(own.blobs[name].diff).max():
+            assert_near(net.blobs[name].diff, own.blobs[name].diff)
+
+
+@BOTH_PHASES
+@pytest.mark.parametrize("kind", ["data", "diff"])
+@pytest.mark.parametrize("read", ["a", "b", "pool", "c", "joined", "d", "e", "f", "g"])
+def test_a_blob_that_is_read_while_others_stay_packed(tmp_path, phase, kind, read):
+    net = chain(tmp_path, phase=phase)
+    own = fresh(tmp_path, net, "CAFFE", phase)
+    for seed in range(4):
         for each_net in (net, own):
             result(each_net, seed)
-            each_net.clear_param_diffs()
-            each_net.blobs["h"].diff[...] = np.random.default_rng(9).normal(
-                size=each_net.blobs["h"].shape
-            )
-            each_net.backward()
-        assert_near(net.blobs["x"].diff, own.blobs["x"].diff)
-        for name, blobs in own.params.items():
-            for index, blob in enumerate(blobs):
-                assert_near(net.params[name][index].diff, blob.diff)
+            backward(each_net, seed)
+        if seed == 1:  # from here on Python has an array of it
+            arrays = [getattr(each_net.blobs[read], kind) for each_net in (net, own)]
+        if seed >= 1:
+            assert_near(*arrays)
+        assert_same_gradients(net, own)
+
+
+def test_gradients_that_are_changed_between_layers(tmp_path):
+    net = chain(tmp_path, phase=caffe.TRAIN)
+    own = fresh(tmp_path, net, "CAFFE", caffe.TRAIN)
+    for each_net in (net, own):
+        result(each_net, 3)
+        backward(each_net)
+        result(each_net, 4)
+        each_net.backward(end="e")
+        each_net.blobs["e"].diff[...] *= -2
+        each_net.backward(start="relu_d", end="pool")
+        each_net.blobs["b"].diff[...] += 1
+        each_net.backward(start="relu_b")
+    assert_near(net.blobs["x"].diff, own.blobs["x"].diff)
+
+
+def test_steps_of_a_solver(tmp_path):
+    target = """layer { name: "target" type: "DummyData" top: "target" dummy_data_param { shape {
+        dim: 2 dim: 2 dim: 6 dim: 5 } data_filler { type: "constant" value: 1 } } }
+        layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "target" top: "loss" }"""
+    solvers = []
+    for engine in ("", "CAFFE"):
+        chain(tmp_path, engine, extra=target)
+        (tmp_path / "solver.prototxt").write_text(
+            f'train_net: "{tmp_path}/chain{engine}.prototxt" base_lr: 0.0001 lr_policy: "fixed" '
+            f'momentum: 0.9 iter_size: 2 display: 0 snapshot_prefix: "{tmp_path}/s" type: "SGD"'
+        )
+        solvers.append(caffe.get_solver(str(tmp_path / "solver.prototxt")))
+    net, own = (solver.net for solver in solvers)
+    for name, blobs in own.params.items():
+        for index, blob in enumerate(blobs):
+            net.params[name][index].data[...] = blob.data
+    x = np.random.default_rng(1).normal(size=own.blobs["x"].data.shape)
+    losses = []
+    for _ in range(5):
+        for solver in solvers:
+            solver.net.blobs["x"].data[...] = x
+            solver.step(1)
+            losses.append(float(solver.net.blobs["loss"].data))
+    np.testing.assert_allclose(losses[::2], losses[1::2], rtol=1e-4)
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_other_sizes_and_back(tmp_path):
@@ -298,11 +374,28 @@ def test_infinity_and_nan_go_through_as_in_caffe(tmp_path):
         np.testing.assert_array_equal(np.isnan(values), np.isnan(wanted))
 
 
-def test_memory_does_not_grow(tmp_path):
-    net = chain(tmp_path, images=2, height=96, width=96)
+def test_infinity_and_nan_go_back_as_in_caffe(tmp_path):
+    net = chain(tmp_path, phase=caffe.TRAIN)
+    own = fresh(tmp_path, net, "CAFFE", caffe.TRAIN)
+    for value in (np.nan, np.inf, -np.inf):
+        for each_net in (net, own):
+            each_net.blobs["x"].data[...] = 1
+            each_net.blobs["x"].data[0, 1, 7, 7] = value
+            each_net.forward()
+            backward(each_net)
+        for name in ("a", "b"):
+            values, wanted = (each_net.params[name][0].diff for each_net in (net, own))
+            np.testing.assert_array_equal(np.isfinite(values), np.isfinite(wanted))
+
+
+@BOTH_PHASES
+def test_memory_does_not_grow(tmp_path, phase):
+    net = chain(tmp_path, images=2, height=96, width=96, phase=phase)
     sizes = []
     for count in range(200):
         result(net, count, (2, 3, 96, 96) if count % 2 else (1, 3, 64, 80))
+        if phase == caffe.TRAIN:
+            net.backward()
         if count in (40, 199):
             status = Path("/proc/self/status").read_text()
             sizes.append(int(status.split("VmRSS:")[1].split()[0]))

@@ -1,5 +1,7 @@
 """Every hand of a picture: proposals, what is left out, and the search as a user calls it."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -153,6 +155,21 @@ def test_both_hands_of_a_picture_are_found_and_none_where_there_is_none(predicto
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     for empty in (noise, np.full((480, 640, 3), 128, np.uint8), np.zeros((1, 1, 3), np.uint8)):
         assert predictor.predict_all(empty) == []
+
+
+def test_the_network_of_the_box_head_counts_as_network(predictor, two_hands, monkeypatch):
+    engine, seconds = predictor.boxes_engine, []
+
+    def timed(inputs):
+        start = time.perf_counter()
+        time.sleep(0.05)
+        maps = engine(inputs)
+        seconds.append(time.perf_counter() - start)
+        return maps
+
+    monkeypatch.setattr(predictor, "boxes_engine", timed)
+    (hand, *_) = predictor.predict_all(two_hands[0])
+    assert len(seconds) > 1 and sum(seconds) < hand.timings["network"] < hand.timings["total"]
 
 
 def test_your_boxes_are_looked_at_in_their_order(predictor, two_hands):
