@@ -99,7 +99,7 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     image = timer.run(READ, cv2.imdecode, encoded, cv2.IMREAD_COLOR)
     assert image is not None
     pose = predictor.predict(image)
-    assert pose.level_heatmaps is not None and pose.mask_cells is not None
+    assert pose.level_heatmaps is not None and pose.masks
     windows = pyramid_windows(*SIZE, np.random.default_rng(0), predictor.most_levels)
     pyramid = Pyramid(Octaves(image), windows, predictor.input_size)
     network_input = np.empty((3, pyramid.size, pyramid.size), np.float32)
@@ -113,7 +113,7 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     timer.seconds[NETWORK].append(pose.timings["network"])
     timed_seconds = sum(timer.seconds[step][-1] for step in (INPUTS, NETWORK, KEYPOINTS))
     timer.seconds[REST].append(max(pose.timings["total"] - timed_seconds, 0))
-    timer.run(MASK, mask_in_image, pose.mask_cells, pose.image_to_input[0], SIZE)
+    timer.run(MASK, mask_in_image, pose.masks, SIZE)
     timer.run(HEATMAPS, aggregate, pose.level_heatmaps, pose.image_to_input, pose.input_size)
     for name in ("mask", "heatmaps"):
         getattr(pose, name)  # they are made at the first look, which the drawing shall not pay for

@@ -16,8 +16,8 @@ from mcc_caffe.inference.looks import (
     Look,
     Looker,
     longer_side,
+    look_several_times,
     square_around,
-    surest_of_looks,
 )
 from mcc_caffe.inference.scenes import find_hands
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
@@ -163,7 +163,7 @@ class _FrameFinder:
             pose = self._predictor.predict(self._image)
             assert pose.keypoints is not None  # callers track with nets that have a pose stage
             return Sighting(pose.keypoints, pose)
-        answer = surest_of_looks(self._looker, self._size, 1)
+        answer = look_several_times(self._looker, self._size, 1)
         return Sighting(answer.keypoints, answer)
 
     def pose(self, sighting: Sighting, *, is_hand: bool = True) -> HandPose:

@@ -137,7 +137,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--looks",
         type=int,
         choices=LOOKS,
-        help="take the surest of so many looks: the whole picture and a square around its hand "
+        help="take what so many looks agree on: the whole picture and a square around its hand "
         f"(2), each of them mirrored, too (4) (default: {DEFAULT_LOOKS}, and a search where they "
         "show no hand; a video's or camera's hand is followed with single passes)",
     )

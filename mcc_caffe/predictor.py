@@ -23,15 +23,15 @@ from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine, StageMaps
-from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, surest_of_looks
+from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, look_several_times
 from mcc_caffe.inference.presence import find_present, read_calibration
-from mcc_caffe.inference.pyramid import Octaves, Pyramid, aggregate, mask_in_image
+from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE
 
-# The numbers of looks that HandPredictor can take (see `looks.surest_of_looks`), and the one that
-# it takes unless it is told otherwise: on photographs it is as good as the paper's pyramid, at a
-# fifth of the cost (docs/results.md).
+# The numbers of looks that HandPredictor can take (see `inference.looks.look_several_times`), and
+# the one that it takes unless it is told otherwise: on photographs it is as good as the paper's
+# pyramid, at a fifth of the cost (docs/results.md).
 LOOKS = (1, 2, 4)
 DEFAULT_LOOKS = 4
 
@@ -55,7 +55,7 @@ class HandPose:
     """The hand's pose in one image of W x H pixels, from L pyramid levels with maps of S x S cells.
 
     `mask` and `heatmaps` are computed when they are first read. Without a mask head in the net,
-    `mask_cells` and `mask` are None. Without pose stages only one level is looked at, and
+    `masks` is () and `mask` None. Without pose stages only one level is looked at, and
     `keypoints`, `present`, `level_heatmaps` and `heatmaps` are None.
 
     Attributes:
@@ -65,8 +65,8 @@ class HandPose:
             whose score says that it shows a hand (`inference.presence`).
         image_size: (W, H), pixels.
         input_size: m, the side of the network's input in pixels; S = m / 8.
-        mask_cells: (S, S) float32, the mask of the first level as the net gives it: the
-            probability of hand, 0 to 1.
+        masks: what the net gives as the mask: that of the first level or, where several looks were
+            taken, those of the looks that agree, the surest look's first.
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
@@ -80,7 +80,7 @@ class HandPose:
     present: np.ndarray | None
     image_size: tuple[int, int]
     input_size: int
-    mask_cells: np.ndarray | None
+    masks: tuple[MaskCells, ...]
     level_heatmaps: np.ndarray | None
     image_to_input: np.ndarray
     timings: dict[str, float]
@@ -89,9 +89,7 @@ class HandPose:
     @cached_property
     def mask(self) -> np.ndarray | None:
         """The mask at the image's size, (H, W) float32: the probability of hand, 0 to 1."""
-        if self.mask_cells is None:
-            return None
-        return mask_in_image(self.mask_cells, self.image_to_input[0], self.image_size)
+        return mask_in_image(self.masks, self.image_size) if self.masks else None
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
@@ -183,8 +181,9 @@ class HandPredictor:
             gpu: id of the GPU; None for the CPU.
             levels: the most pyramid levels to look at; 1 for a single pass, "paper" for as many as
                 the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
-            looks: 1, 2 or 4: a single pass; the surer of it and of a second look at a square
-                around its keypoints; or the surest of both, each as it is and mirrored. None for 4
+            looks: 1, 2 or 4: a single pass; it and a second look at a square around its keypoints;
+                or both, each as it is and mirrored. The answer is the surest look's, averaged with
+                those that agree with it (`inference.looks.agreed`). None for 4
                 where `levels` is None, too; where these show no hand, the picture is searched for
                 one (`predict_all`).
             threshold: the confidence above which a keypoint is present (section 3.3), about 0 to 1.
@@ -257,7 +256,7 @@ class HandPredictor:
             return self._predict_levels(image, network)
         height, width = image.shape[:2]
         looker = Looker(image, self.input_size, network)
-        answer = surest_of_looks(looker, (width, height), looks)
+        answer = look_several_times(looker, (width, height), looks)
         if self.looks is None and answer.score < self.calibration.least_score(looks):
             # The hand may be too small for looks at the whole picture.
             hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
@@ -350,7 +349,7 @@ class HandPredictor:
             present=self._present_in_levels(keypoints, masks, level_count),
             image_size=(width, height),
             input_size=pyramid.size,
-            mask_cells=masks[0][0] if masks else None,
+            masks=(MaskCells(masks[0][0], pyramid.image_to_input[0]),) if masks else (),
             level_heatmaps=level_heatmaps,
             image_to_input=pyramid.image_to_input,
             timings=network.timings(),
@@ -384,7 +383,7 @@ class HandPredictor:
             answer: what the net says.
             image_size: (W, H) in pixels.
             timings: as HandPose has them.
-            looks: how many looks it is the surest of, 1, 2 or 4; None where it is known to be a
+            looks: how many looks it is the answer of, 1, 2 or 4; None where it is known to be a
                 hand, as after a search or in a box of the user's.
         """
         shows_hand = looks is None or answer.score >= self.calibration.least_score(looks)
@@ -393,7 +392,7 @@ class HandPredictor:
             present=find_present(answer.keypoints, self.threshold, shows_hand=shows_hand),
             image_size=image_size,
             input_size=answer.heatmaps.shape[-1] * STRIDE,  # looks may be smaller than the net's
-            mask_cells=answer.mask_cells,
+            masks=answer.masks,
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],
             timings=timings,

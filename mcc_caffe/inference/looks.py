@@ -5,7 +5,8 @@ answers = looker.look([Look(whole_image(image)), Look(whole_image(image), mirror
 answers = looker.look([Look(square_around(answers[0].confident_box(), 1.8))])
 
 A look at a square around the hand shows it larger than the first pass over the whole image did.
-The mean confidence of its keypoints says how sure the net is of it.
+The mean confidence of its keypoints says how sure the net is of it. The answer of several looks is
+the surest one's, with each keypoint averaged over the looks that agree on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,15 +18,19 @@ import numpy as np
 from mcc_caffe.core.geometry import apply, compose, invert
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines.base import StageMaps
-from mcc_caffe.inference.pyramid import Octaves, Pyramid
+from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
 # The net was trained on squares of 1.1 to 2.5 sides.
 SECOND_LOOK = 1.8
+# Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
+_AGREEMENT = 0.15
+_SAME_HAND = 0.5  # the share of the keypoints that two looks at the same hand agree on, at least
 # A box is drawn around the confident keypoints if there are so many, and else around all.
 _ENOUGH_KEYPOINTS = 6
 _SMALLEST_SIDE = 8  # pixels, of a square
+_LEAST_CONFIDENCE = 1e-3  # as a weight; up-sampled maps can be negative everywhere
 _DIGITS = 6  # of a pixel; what is smaller is rounding, which differs in a mirrored image
 
 
@@ -47,7 +52,7 @@ class LookAnswer(NamedTuple):
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in pixels of the image and confidence.
-        mask_cells: (S, S) float32, the probability of hand; None without a mask head.
+        masks: the mask of the look, and of those that agree with it; () without a mask head.
         heatmaps: (22, S, S) float32.
         image_to_input: (2, 3) float64, the affine map of image pixels to pixels of the input. In
             a mirrored look, x grows to the left.
@@ -56,7 +61,7 @@ class LookAnswer(NamedTuple):
     """
 
     keypoints: np.ndarray
-    mask_cells: np.ndarray | None
+    masks: tuple[MaskCells, ...]
     heatmaps: np.ndarray
     image_to_input: np.ndarray
     box: np.ndarray | None = None
@@ -121,8 +126,8 @@ class Looker:
             # A picture of one pixel's height may lie between two pixels of the input.
             points = apply(invert(image_to_input), keypoints[:, :2])
             keypoints[:, :2] = points.clip(0, (width - 1, height - 1))
-            mask_cells = None if masks is None else masks[index]
-            answers.append(LookAnswer(keypoints, mask_cells, heatmaps[index], image_to_input))
+            own_masks = () if masks is None else (MaskCells(masks[index], image_to_input),)
+            answers.append(LookAnswer(keypoints, own_masks, heatmaps[index], image_to_input))
         return answers
 
     def octaves(self, *, mirrored: bool = False) -> Octaves:
@@ -133,8 +138,8 @@ class Looker:
         return self._octaves[mirrored]
 
 
-def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> LookAnswer:
-    """Look at an image 1, 2 or 4 times and return the surest answer.
+def look_several_times(looker: Looker, image_size: tuple[int, int], count: int) -> LookAnswer:
+    """Look at an image 1, 2 or 4 times and return the answer that the looks agree on.
 
     One look passes the whole image through the net. Two looks pass a square around the first
     answer's keypoints, too. Four looks do each of the two both as it is and mirrored; the square
@@ -161,7 +166,40 @@ def surest_of_looks(looker: Looker, image_size: tuple[int, int], count: int) -> 
                 for mirrored in sides
             ]
         )
-    return surest(answers)
+    return agreed(answers)
+
+
+def agreed(answers: Sequence[LookAnswer]) -> LookAnswer:
+    """Return the surest answer with what other answers say of the same hand.
+
+    A keypoint becomes the mean, weighted by confidence, of the answers that have it within 0.15 of
+    the hand's longer side of the surest one's. Its confidence stays that of the surest answer. The
+    masks are those of the answers that agree on half of the keypoints or more.
+
+    Args:
+        answers: of looks at one hand.
+    """
+    best = surest(answers)
+    if len(answers) == 1:
+        return best
+    keypoints = np.stack([answer.keypoints for answer in answers])
+    distances = np.linalg.norm(keypoints[..., :2] - best.keypoints[:, :2], axis=2)
+    agrees = distances <= _AGREEMENT * longer_side(best.keypoints)
+    weights = (agrees * keypoints[..., 2].clip(_LEAST_CONFIDENCE))[..., None]
+    # Sorted, because the looks at a mirrored picture have another order, and sums depend on it.
+    points, total = (
+        np.sort(terms, axis=0).sum(axis=0) for terms in (weights * keypoints[..., :2], weights)
+    )
+    others = [
+        mask
+        for answer, share in zip(answers, agrees.mean(axis=1))
+        if answer is not best and share >= _SAME_HAND
+        for mask in answer.masks
+    ]
+    return best._replace(
+        keypoints=np.column_stack([points / total, best.keypoints[:, 2]]),
+        masks=(*best.masks, *others),
+    )
 
 
 def surest(answers: Sequence[LookAnswer]) -> LookAnswer:

@@ -4,6 +4,9 @@ pyramid = Pyramid(Octaves(image), windows, size)
 pyramid.network_input(level, out)       # (3, size, size) float32
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -177,32 +180,53 @@ def aggregate(level_heatmaps: np.ndarray, image_to_input: np.ndarray, size: int)
     return joined
 
 
-def mask_in_image(
-    mask_cells: np.ndarray, image_to_input: np.ndarray, image_size: tuple[int, int]
-) -> np.ndarray:
-    """Draw the net's mask at the image's size. It is 0 where the input does not show the image.
+class MaskCells(NamedTuple):
+    """The mask that the net gives for one input; S = m / 8 for an input of m x m pixels.
+
+    Attributes:
+        cells: (S, S) float32, the probability of hand.
+        image_to_input: (2, 3) float64, the affine map of image pixels to the input; it may mirror.
+    """
+
+    cells: np.ndarray
+    image_to_input: np.ndarray
+
+
+def mask_in_image(masks: Sequence[MaskCells], image_size: tuple[int, int]) -> np.ndarray:
+    """Draw the mean of the net's masks at the image's size.
+
+    Each counts where its input shows the image. Where none does, the mask is 0.
 
     Args:
-        mask_cells: (S, S) probability of hand.
-        image_to_input: (2, 3), the affine map of image pixels to the input; it may mirror.
+        masks: those of the inputs, at least one.
         image_size: (W, H) in pixels.
 
     Returns:
         (H, W) float32, 0 to 1.
     """
-    draw = _CellDrawing(
-        invert(compose(image_to_input, to_cells())),
-        len(mask_cells),
-        image_size,
-        cv2.BORDER_REPLICATE,
-    )
-    mask = draw(mask_cells)
-    # In a window of w pixels, pixel 0 lies at 0 of the input and pixel w would lie at its side.
-    corners = apply(invert(image_to_input), [(0, 0), (len(mask_cells) * STRIDE,) * 2]).round(3)
-    left, top = np.ceil(corners.min(axis=0)).clip(0).astype(int)
-    right, bottom = np.floor(corners.max(axis=0)).clip(-1).astype(int) + 1
-    for outside in (mask[:top], mask[bottom:], mask[:, :left], mask[:, right:]):
-        outside.fill(0)
+    width, height = image_size
+    shown_rows = np.zeros((height, len(masks)), np.float32)
+    shown_columns = np.zeros((len(masks), width), np.float32)
+    rows, columns = [], []
+    for index, (cells, image_to_input) in enumerate(masks):
+        drawing = _CellDrawing(
+            invert(compose(image_to_input, to_cells())),
+            len(cells),
+            image_size,
+            cv2.BORDER_REPLICATE,
+        )
+        # In a window of w pixels, pixel 0 lies at 0 of the input and pixel w would lie at its side.
+        first, end = apply(invert(image_to_input), [(0, 0), (len(cells) * STRIDE,) * 2]).round(3)
+        mirrored = first > end
+        left, top = np.where(mirrored, np.floor(end) + 1, np.ceil(first)).clip(0).astype(int)
+        right, bottom = np.where(mirrored, np.floor(first) + 1, np.ceil(end)).clip(0).astype(int)
+        shown_rows[top:bottom, index] = 1
+        shown_columns[index, left:right] = 1
+        rows.append(drawing.rows * shown_rows[:, index, None])
+        columns.append(_product(cells, drawing.columns * shown_columns[index]))
+    mask = _product(np.hstack(rows), np.vstack(columns))
+    if len(masks) > 1:
+        mask /= np.maximum(_product(shown_rows, shown_columns), 1)
     return np.clip(mask, 0, 1, out=mask)
 
 
@@ -211,6 +235,10 @@ class _CellDrawing:
 
     Each axis is a matrix of cv2.warpAffine's own weights. So the result is warpAffine's, but two
     products of matrices draw many maps many times faster.
+
+    Attributes:
+        rows: (height, S) float32, what each row of cells adds to each row of the array.
+        columns: (S, width) float32, the same for columns.
     """
 
     def __init__(self, cells_to_target: np.ndarray, cells: int, size: tuple[int, int], border: int):
@@ -218,16 +246,16 @@ class _CellDrawing:
         unit, (width, height) = np.eye(cells, dtype=np.float32), map(int, size)
         across = np.array([[scale_x, 0, shift_x], [0, 1.0, 0]])
         down = np.array([[1.0, 0, 0], [0, scale_y, shift_y]])
-        self._columns = cv2.warpAffine(
+        self.columns = cv2.warpAffine(
             unit, across, (width, cells), flags=cv2.INTER_CUBIC, borderMode=border
         )
-        self._rows = cv2.warpAffine(
+        self.rows = cv2.warpAffine(
             unit, down, (cells, height), flags=cv2.INTER_CUBIC, borderMode=border
         )
 
     def __call__(self, cells: np.ndarray) -> np.ndarray:
         """Return the drawn map, (height, width) float32."""
-        return _product(_product(self._rows, cells), self._columns)
+        return _product(_product(self.rows, cells), self.columns)
 
 
 def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:

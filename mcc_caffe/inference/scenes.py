@@ -18,10 +18,10 @@ from mcc_caffe.inference.looks import (
     Look,
     LookAnswer,
     Looker,
+    agreed,
     keypoints_box,
     mirrored_window,
     square_around,
-    surest,
 )
 from mcc_caffe.inference.proposals import Network, Proposal, propose_boxes, propose_regions
 
@@ -107,8 +107,8 @@ def confirm(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
     """Look twice at each box that the box head proposes: around it, then around the keypoints.
 
     Returns:
-        The surer answer for each proposal, if possible one with plausible bones, with the proposed
-        box.
+        What the two looks agree on for each proposal, if possible of those with plausible bones,
+        with the proposed box.
     """
     if not proposals:
         return []
@@ -120,7 +120,7 @@ def confirm(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
     for proposal, *pair in zip(proposals, first, second):
         plausible = [answer for answer in pair if has_plausible_bones(answer.keypoints)]
         box = None if proposal.is_guess else proposal.box
-        answers.append(surest(plausible or pair)._replace(box=box))
+        answers.append(agreed(plausible or pair)._replace(box=box))
     return answers
 
 
@@ -145,21 +145,21 @@ def look_at_boxes(
         image_size: (W, H) in pixels.
 
     Returns:
-        The surer answer for each box, in the order of the boxes.
+        What the two looks agree on for each box, in the order of the boxes.
     """
     looks = []
     for x, y, width, height in boxes:
         square = square_around(np.array([x, y, x + width - 1, y + height - 1]), SECOND_LOOK)
         looks += [Look(square), Look(mirrored_window(square, image_size[0]), mirrored=True)]
     answers = looker.look(looks) if looks else []
-    return [surest(answers[i : i + 2]) for i in range(0, len(answers), 2)]
+    return [agreed(answers[i : i + 2]) for i in range(0, len(answers), 2)]
 
 
 def look_twice(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
     """Look at each proposal and, where that is promising, around the keypoints that it gives.
 
     Returns:
-        The surer of the two answers of each promising proposal.
+        What the two looks at each promising proposal agree on.
     """
     if not proposals:
         return []
@@ -172,7 +172,7 @@ def look_twice(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer
     second = looker.look(
         [Look(square_around(keypoints_box(answer.keypoints), SECOND_LOOK)) for answer in promising]
     )
-    return [surest(pair) for pair in zip(promising, second)]
+    return [agreed(pair) for pair in zip(promising, second)]
 
 
 def has_plausible_bones(keypoints: np.ndarray) -> bool:

@@ -12,11 +12,14 @@ from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import (
     Look,
+    LookAnswer,
     Looker,
+    agreed,
     keypoints_box,
     mirrored_window,
     square_around,
 )
+from mcc_caffe.inference.pyramid import MaskCells, window_map
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
@@ -139,6 +142,41 @@ def test_a_mirrored_picture_has_mirrored_keypoints(width):
     # The mask is drawn with cv2's weights, which stand for 1/32 of a cell.
     assert np.allclose(mirrored.mask, pose.mask[:, ::-1], atol=0.04)
     assert mirrored.score == pose.score == pytest.approx(pose.keypoints[:, 2].mean())
+
+
+def answer_of(points, confidence, mask=0.0):
+    """What a look says: points (21, 2) of one confidence, and a mask that is the same anywhere."""
+    image_to_input = window_map((0, 0, 128, 128), 128)
+    masks = (MaskCells(np.full((16, 16), mask, np.float32), image_to_input),)
+    keypoints = np.column_stack([points, np.full(21, confidence)])
+    return LookAnswer(keypoints, masks, np.zeros((22, 16, 16), np.float32), image_to_input)
+
+
+def test_looks_that_agree_are_averaged():
+    """The hand's longer side is 100 pixels, so that 15 are near enough."""
+    points = np.column_stack([np.linspace(0, 100, 21), np.linspace(0, 50, 21)])
+    near, swapped = points + (8, 0), points[::-1]
+    near[5] = points[5] + (16, 0)  # of this keypoint they do not agree
+    answers = [answer_of(near, 0.3, 0.4), answer_of(points, 0.6, 0.8), answer_of(swapped, 0.5)]
+    answer = agreed(answers)
+    expected = points + (8 * 0.3 / (0.3 + 0.6), 0)
+    expected[5] = points[5]
+    middle = 10  # where the swapped hand agrees
+    expected[middle] = (0.3 * near[middle] + 0.6 * points[middle] + 0.5 * swapped[middle]) / 1.4
+    others = [index for index in range(21) if np.hypot(*(swapped - points)[index]) > 15]
+    assert len(others) == 18
+    np.testing.assert_allclose(answer.keypoints[others, :2], expected[others])
+    np.testing.assert_allclose(answer.keypoints[middle, :2], expected[middle])
+    assert (answer.keypoints[:, 2] == 0.6).all() and answer.score == pytest.approx(0.6)
+    # The mask of the swapped hand does not count.
+    assert [mask.cells[0, 0] for mask in answer.masks] == [np.float32(0.8), np.float32(0.4)]
+
+
+def test_looks_that_are_sure_of_nothing_give_the_surest():
+    points = np.zeros((21, 2))
+    answer = agreed([answer_of(points, -0.2), answer_of(points + 0.1, -0.1)])
+    assert np.isfinite(answer.keypoints).all() and (answer.keypoints[:, 2] == -0.1).all()
+    np.testing.assert_allclose(answer.keypoints[:, :2], 0.05)
 
 
 def test_one_look_is_a_single_pass_and_more_looks_are_never_less_sure():

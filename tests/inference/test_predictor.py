@@ -13,7 +13,7 @@ from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.core.hand import FINGER_COLOURS
 from mcc_caffe.core.heatmaps import decode, encode
 from mcc_caffe.data.augmentation import network_input
-from mcc_caffe.inference.pyramid import Octaves, Pyramid, window_map
+from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, window_map
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPose, HandPredictor, best_keypoints
 from tests.support.commands import ROOT
@@ -163,14 +163,15 @@ def test_what_is_no_image_is_refused(weights, wrong):
 
 def pose_of(image, keypoints, mask_cells):
     size = image.shape[1::-1]
+    image_to_input = window_map((0, 0, *size), SIZE)
     return HandPose(
         keypoints,
         keypoints[:, 2] > 0.2,
         size,
         SIZE,
-        mask_cells,
+        (MaskCells(mask_cells, image_to_input),),
         np.zeros((1, 22, 16, 16), np.float32),
-        window_map((0, 0, *size), SIZE)[None],
+        image_to_input[None],
         {},
     )
 

@@ -76,7 +76,7 @@ def test_a_small_hand_is_present_in_the_pyramid():
     image = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
     image = cv2.copyMakeBorder(image, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
     pose = HandPredictor(levels="paper").predict(image)
-    assert pose.mask_cells.max() < 0.5 and pose.present.sum() >= 15
+    assert pose.masks[0].cells.max() < 0.5 and pose.present.sum() >= 15
 
 
 def test_a_hand_too_small_for_looks_is_searched_for(pictures):

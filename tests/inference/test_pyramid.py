@@ -9,6 +9,7 @@ from mcc_caffe.core.geometry import apply, compose, invert, pyramid_windows, to_
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.inference.pyramid import (
+    MaskCells,
     Octaves,
     Pyramid,
     aggregate,
@@ -215,7 +216,9 @@ def test_maps_are_drawn_as_opencv_warps_them():
         borderMode=cv2.BORDER_REPLICATE,
     )
     np.testing.assert_allclose(
-        mask_in_image(mask, image_to_input[0], (333, 217)), np.clip(expected, 0, 1), atol=1e-5
+        mask_in_image([MaskCells(mask, image_to_input[0])], (333, 217)),
+        np.clip(expected, 0, 1),
+        atol=1e-5,
     )
 
 
@@ -223,8 +226,24 @@ def test_the_mask_is_drawn_where_it_lies_in_the_image():
     image_to_input = window_map((0, 0, 256, 128), SIZE)
     mask = np.zeros((16, 16), np.float32)
     mask[:4, 8:] = 1  # input pixels x >= 64, y < 32
-    drawn = mask_in_image(mask, image_to_input, (256, 128))
+    drawn = mask_in_image([MaskCells(mask, image_to_input)], (256, 128))
     assert drawn.shape == (128, 256)
     assert (
         (drawn[:56, 140:] > 0.5).all() and (drawn[72:] < 0.5).all() and (drawn[:, :116] < 0.5).all()
     )
+
+
+def test_a_mask_of_several_inputs_is_the_mean_of_those_that_show_the_pixel():
+    """One input shows the whole image, two the same square, of which one mirrored."""
+    in_square = window_map((64, 100, 64, 64), SIZE)
+    mirrored = compose(np.array([[-1.0, 0, 255], [0, 1, 0]]), window_map((128, 100, 64, 64), SIZE))
+    cells = np.ones((16, 16), np.float32)
+    masks = [
+        MaskCells(0.2 * cells, window_map((0, 0, 256, 256), SIZE)),
+        MaskCells(0.6 * cells, in_square),
+        MaskCells(cells, mirrored),
+    ]
+    expected = np.full((256, 256), 0.2)
+    expected[100:164, 64:128] = (0.2 + 0.6 + 1.0) / 3
+    drawn = mask_in_image(masks, (256, 256))
+    np.testing.assert_allclose(drawn, expected, atol=1e-6)

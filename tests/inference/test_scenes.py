@@ -73,7 +73,7 @@ def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
 def answer_at(x, score):
     points = np.linspace((x, 0), (x + 100, 100), 21)
     keypoints = np.column_stack([points, np.full(21, score)])
-    return LookAnswer(keypoints, None, np.zeros((22, 1, 1)), np.eye(3)[:2])
+    return LookAnswer(keypoints, (), np.zeros((22, 1, 1)), np.eye(3)[:2])
 
 
 @pytest.mark.parametrize("width, height", [(4000, 3000), (4001, 3003), (1999, 7001), (640, 480)])
