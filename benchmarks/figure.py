@@ -114,7 +114,13 @@ def _draw_bars(axes: Axes, names: list[str], series: list[str], values: list) ->
     axes.set_yticks(list(positions.values()), list(positions))
     axes.invert_yaxis()
     axes.margins(x=0.18)
-    axes.legend(fontsize="small")
+    axes.legend(
+        fontsize="small",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.12),  # below the axis, where no bar is
+        ncols=len(labels),
+        frameon=False,
+    )
 
 
 def _draw_lines(axes: Axes, rows: list[Row], key: str, label_of: Callable[[Row], str]) -> None:

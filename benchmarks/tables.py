@@ -100,7 +100,8 @@ heatmaps included, beside the usual loader.""",
     STARTUP: Section(
         "How long `infer` takes to start",
         """\
-`python -m benchmarks.startup`: seconds of new processes, with all files in the system's cache.""",
+`python -m benchmarks.startup`: seconds of new processes, with all modules compiled and all files in
+the system's cache.""",
     ),
     FOLDER: Section(
         "A folder of photographs",

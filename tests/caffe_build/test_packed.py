@@ -40,7 +40,7 @@ CHAIN = """
     layer {{ name: "c" type: "Convolution" bottom: "pool" top: "c" convolution_param {{
         num_output: 22 kernel_size: 1 {engine} {filler} }} }}
     layer {{ name: "relu_c" type: "ReLU" bottom: "c" top: "c"
-        relu_param {{ negative_slope: 0.1 }} }}
+        relu_param {{ negative_slope: 0.25 }} }}
     layer {{ name: "joined" type: "Concat" bottom: "c" bottom: "pool" top: "joined" }}
     layer {{ name: "d" type: "Convolution" bottom: "joined" top: "d" convolution_param {{
         num_output: 8 kernel_size: 5 pad: 2 {engine} {filler} }} }}
@@ -68,9 +68,9 @@ def chain(folder: Path, engine="", images=2, height=21, width=18, extra="", phas
     return caffe.Net(str(path), phase)
 
 
-def fresh(folder: Path, net, engine="", phase=caffe.TEST):
+def fresh(folder: Path, net, engine=""):
     """A new net with a net's weights, which has computed nothing yet."""
-    new = chain(folder, engine, phase=phase)
+    new = chain(folder, engine)
     for name, blobs in net.params.items():
         for index, blob in enumerate(blobs):
             new.params[name][index].data[...] = blob.data
@@ -246,19 +246,35 @@ def test_functions_that_look_between_layers(tmp_path):
     assert least[layers.index("a")] < 0 <= least[layers.index("relu_a")]
 
 
-def backward(net, seed=0):
-    """A backward pass from random gradients of the net's output."""
+def whole_numbers(folder, phase, engine=""):
+    """A net whose sums are exact in float32, in any order, so that rounding decides no maximum."""
+    net, rng = chain(folder, engine, phase=phase), np.random.default_rng(7)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = rng.integers(-1, 2, blob.data.shape) * rng.integers(
+                0, 2, blob.data.shape
+            )
+    return net
+
+
+def pass_both_ways(net, seed, shape=(2, 3, 21, 18)):
+    """A pass forward and one backward, both from whole numbers; nothing else is read or written."""
+    rng = np.random.default_rng(seed)
+    net.blobs["x"].reshape(*shape)
+    net.blobs["x"].data[...] = rng.integers(-2, 3, shape)
+    net.forward()
     net.clear_param_diffs()
     output = net.blobs["h"]
-    output.diff[...] = np.random.default_rng(seed).normal(size=output.diff.shape)
+    output.diff[...] = rng.integers(-2, 3, output.diff.shape)
     net.backward()
 
 
 def assert_same_gradients(net, own):
-    assert_near(net.blobs["x"].diff, own.blobs["x"].diff)
+    np.testing.assert_array_equal(net.blobs["x"].diff, own.blobs["x"].diff)
     for name, blobs in own.params.items():
         for index, blob in enumerate(blobs):
-            assert_near(net.params[name][index].diff, blob.diff)
+            assert 0 < np.abs(blob.diff).max() < 2**20
+            np.testing.assert_array_equal(net.params[name][index].diff, blob.diff)
 
 
 BOTH_PHASES = pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
@@ -266,61 +282,54 @@ BOTH_PHASES = pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
 
 @BOTH_PHASES
 def test_backward_passes(tmp_path, phase):
-    net = chain(tmp_path, phase=phase)
-    own = fresh(tmp_path, net, "CAFFE", phase)
+    net, own = whole_numbers(tmp_path, phase), whole_numbers(tmp_path, phase, "CAFFE")
     shapes = [(2, 3, 21, 18), (2, 3, 21, 18), (1, 3, 16, 16), (3, 3, 7, 33), (2, 3, 21, 18)]
     for seed, shape in enumerate(shapes):
         for each_net in (net, own):
-            result(each_net, seed, shape)
-            backward(each_net, seed)
+            pass_both_ways(each_net, seed, shape)
         assert_same_gradients(net, own)
     for name in own.blobs:
-        assert_near(net.blobs[name].data, own.blobs[name].data)
-        if np.abs(own.blobs[name].diff).max():
-            assert_near(net.blobs[name].diff, own.blobs[name].diff)
+        np.testing.assert_array_equal(net.blobs[name].data, own.blobs[name].data)
+        np.testing.assert_array_equal(net.blobs[name].diff, own.blobs[name].diff)
 
 
 @BOTH_PHASES
 @pytest.mark.parametrize("kind", ["data", "diff"])
 @pytest.mark.parametrize("read", ["a", "b", "pool", "c", "joined", "d", "e", "f", "g"])
 def test_a_blob_that_is_read_while_others_stay_packed(tmp_path, phase, kind, read):
-    net = chain(tmp_path, phase=phase)
-    own = fresh(tmp_path, net, "CAFFE", phase)
+    net, own = whole_numbers(tmp_path, phase), whole_numbers(tmp_path, phase, "CAFFE")
     for seed in range(4):
         for each_net in (net, own):
-            result(each_net, seed)
-            backward(each_net, seed)
+            pass_both_ways(each_net, seed)
         if seed == 1:  # from here on Python has an array of it
             arrays = [getattr(each_net.blobs[read], kind) for each_net in (net, own)]
         if seed >= 1:
-            assert_near(*arrays)
+            np.testing.assert_array_equal(*arrays)
         assert_same_gradients(net, own)
 
 
 def test_gradients_that_are_changed_between_layers(tmp_path):
-    net = chain(tmp_path, phase=caffe.TRAIN)
-    own = fresh(tmp_path, net, "CAFFE", caffe.TRAIN)
+    net, own = (whole_numbers(tmp_path, caffe.TRAIN, engine) for engine in ("", "CAFFE"))
     for each_net in (net, own):
-        result(each_net, 3)
-        backward(each_net)
-        result(each_net, 4)
+        pass_both_ways(each_net, 3)
         each_net.backward(end="e")
         each_net.blobs["e"].diff[...] *= -2
         each_net.backward(start="relu_d", end="pool")
         each_net.blobs["b"].diff[...] += 1
         each_net.backward(start="relu_b")
-    assert_near(net.blobs["x"].diff, own.blobs["x"].diff)
+    np.testing.assert_array_equal(net.blobs["x"].diff, own.blobs["x"].diff)
 
 
 def test_steps_of_a_solver(tmp_path):
     target = """layer { name: "target" type: "DummyData" top: "target" dummy_data_param { shape {
         dim: 2 dim: 2 dim: 6 dim: 5 } data_filler { type: "constant" value: 1 } } }
         layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "target" top: "loss" }"""
+    caffe.set_random_seed(3)
     solvers = []
     for engine in ("", "CAFFE"):
         chain(tmp_path, engine, extra=target)
         (tmp_path / "solver.prototxt").write_text(
-            f'train_net: "{tmp_path}/chain{engine}.prototxt" base_lr: 0.0001 lr_policy: "fixed" '
+            f'train_net: "{tmp_path}/chain{engine}.prototxt" base_lr: 0.00001 lr_policy: "fixed" '
             f'momentum: 0.9 iter_size: 2 display: 0 snapshot_prefix: "{tmp_path}/s" type: "SGD"'
         )
         solvers.append(caffe.get_solver(str(tmp_path / "solver.prototxt")))
@@ -336,7 +345,7 @@ def test_steps_of_a_solver(tmp_path):
             solver.step(1)
             losses.append(float(solver.net.blobs["loss"].data))
     np.testing.assert_allclose(losses[::2], losses[1::2], rtol=1e-4)
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 def test_other_sizes_and_back(tmp_path):
@@ -375,14 +384,15 @@ def test_infinity_and_nan_go_through_as_in_caffe(tmp_path):
 
 
 def test_infinity_and_nan_go_back_as_in_caffe(tmp_path):
-    net = chain(tmp_path, phase=caffe.TRAIN)
-    own = fresh(tmp_path, net, "CAFFE", caffe.TRAIN)
+    net, own = (whole_numbers(tmp_path, caffe.TRAIN, engine) for engine in ("", "CAFFE"))
     for value in (np.nan, np.inf, -np.inf):
         for each_net in (net, own):
             each_net.blobs["x"].data[...] = 1
             each_net.blobs["x"].data[0, 1, 7, 7] = value
             each_net.forward()
-            backward(each_net)
+            each_net.clear_param_diffs()
+            each_net.blobs["h"].diff[...] = 1
+            each_net.backward()
         for name in ("a", "b"):
             values, wanted = (each_net.params[name][0].diff for each_net in (net, own))
             np.testing.assert_array_equal(np.isfinite(values), np.isfinite(wanted))

@@ -67,13 +67,16 @@ class CaffeEngine:
 
 
 def _net_to_fill(prototxt: str | Path) -> Any:
-    """Return one of the nets that ship, whose values are all 0.
+    """Return one of the nets that ship, without start values if possible.
 
-    Its fillers would draw start values only for the weights to replace them. That takes some tenths
-    of a second for the paper variant.
+    Its fillers would draw them only for the weights to replace them. That takes some tenths of a
+    second for the paper variant.
     """
     caffe = import_caffe()
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(_FILLERS.sub("", Path(prototxt).read_text()))
-        file.flush()
-        return caffe.Net(file.name, caffe.TEST)
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+            file.write(_FILLERS.sub("", Path(prototxt).read_text()))
+            file.flush()
+            return caffe.Net(file.name, caffe.TEST)
+    except OSError:  # no room for a temporary file
+        return caffe.Net(str(prototxt), caffe.TEST)
