@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
-from mcc_caffe.core.start import catch_ctrl_c, end_at_next_signal
+from mcc_caffe.core.start import INTERRUPTED, catch_ctrl_c, end_at_next_signal
 from mcc_caffe.paper import PAPER_LEVELS, STRIDE, VARIANTS
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         end_at_next_signal()  # a traceback of this message's would follow otherwise
         _log.info("interrupted", exc_info=_verbosity() == "debug")
-        status = 130
+        status = INTERRUPTED
     sys.exit(status)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.ranks import STOP_AT_ONCE, ctrl_c_blocked
+from mcc_caffe.core.start import INTERRUPTED
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank failed
-_INTERRUPTED = 130  # the exit code of a command that a KeyboardInterrupt ended
 
 
 def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
@@ -66,8 +66,8 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
         failed = processes[0] if processes[0].exitcode else None
     if signals and failed and failed.exitcode in (-signal.SIGTERM, -STOP_AT_ONCE):
         raise KeyboardInterrupt
-    if signals and failed and failed.exitcode == _INTERRUPTED:
-        raise SystemExit(_INTERRUPTED)
+    if signals and failed and failed.exitcode == INTERRUPTED:
+        raise SystemExit(INTERRUPTED)
     if failed:
         raise _failure(failed)
 

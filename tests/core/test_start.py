@@ -71,7 +71,7 @@ def test_a_second_ctrl_c_while_the_first_is_told_brings_no_traceback():
         capture_output=True,
         text=True,
     )
-    assert done.returncode == -signal.SIGINT and done.stderr == ""
+    assert done.returncode == 130 and done.stderr == ""
 
 
 @pytest.mark.parametrize(
