@@ -18,6 +18,7 @@ from benchmarks import nets
 from benchmarks.jobs import QUICK_TURNS, TURNS, Job, Row, ask, in_process, in_turns
 from benchmarks.peers.environment import environment
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
+from mcc_caffe.caffe_io.precision import computes_bfloat16
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights, read_caffemodel, shipped_weights
@@ -28,6 +29,7 @@ from mcc_caffe.paper import VARIANTS
 
 TABLE = "network"
 TOLERANCE = 1e-4  # largest absolute difference of mask and heatmaps from Caffe's
+LOW_TOLERANCE = 0.1  # the same in bfloat16; of most pictures it is 0.01
 BATCHES = (1, 8)
 ORDER = tuple(sorted(VARIANTS))  # of rows and panels
 ENGINES = {
@@ -37,9 +39,22 @@ ENGINES = {
     "torch": "PyTorch",
     "torch_channels_last": "PyTorch, channels last",
     "opencv": "OpenCV dnn",
+    "caffe_bfloat16": "Caffe, bfloat16",
+    "torch_bfloat16": "PyTorch, channels last, bfloat16",
 }
+IN_BFLOAT16 = ("caffe_bfloat16", "torch_bfloat16")
 TORCH = ("torch-2.13.0", ("torch==2.13.0", "numpy>=1.24,<3"))  # its environment
-OWN = {"torch": TORCH, "torch_channels_last": TORCH}  # engines with an environment of their own
+OWN = {  # engines with an environment of their own
+    "torch": TORCH,
+    "torch_channels_last": TORCH,
+    "torch_bfloat16": TORCH,
+}
+
+
+def measured_engines() -> list[str]:
+    """List the engines that are measured: those in bfloat16 where the processor computes it."""
+    is_native = computes_bfloat16(pathlib.Path("/proc/cpuinfo").read_text())
+    return [engine for engine in ENGINES if is_native or engine not in IN_BFLOAT16]
 
 
 def interpreter(engine: str) -> pathlib.Path:
@@ -148,7 +163,7 @@ def measure(
     except UserError as error:
         return [row | {"status": f"not installed: {error}"}]
     row |= ask(python, "benchmarks.peers.network_worker", engine, folder, batch, least, seconds)
-    if row.get("difference", 0) > TOLERANCE:
+    if row.get("difference", 0) > (LOW_TOLERANCE if engine in IN_BFLOAT16 else TOLERANCE):
         row["status"] = f"differs from Caffe by {row['difference']:.2g}"
     return [row]
 
@@ -180,7 +195,7 @@ def jobs(folder: pathlib.Path, inputs: Mapping[str, np.ndarray], quick: bool) ->
                 functools.partial(
                     measure, variant, engine, folder / variant, batch=batch, least=2, seconds=1.0
                 )
-                for engine in ENGINES
+                for engine in measured_engines()
             ]
             run = functools.partial(in_turns, measurements, QUICK_TURNS if quick else TURNS)
             steps.append(Job(TABLE, f"{variant}, batch {batch}: all engines", run))

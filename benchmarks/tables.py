@@ -45,7 +45,8 @@ runs convolutions by oneDNN where it was built with it; with `engine: CAFFE` in 
 convolution_param it runs them by its own code, as BVLC wrote it. Before an engine is timed, its
 mask and heatmaps are compared with those of Caffe's own code; where a value differs by more than
 1e-4 the row says so. `mini` has the weights that ship, `paper` random ones. Memory is the most that
-the process ever held, the engine's own libraries included.""",
+the process ever held, the engine's own libraries included. Rows in bfloat16 are
+there where the processor computes it, and may differ by 0.1.""",
     ),
     end_to_end.TABLE: Section(
         "A picture in, keypoints out",
@@ -78,7 +79,9 @@ are those of all processes; the loader's two processes come on top. Before PyTor
 loss and gradients are compared with those of Caffe's own code on the same weights and samples (1e-4
 of the loss, 1e-2 of each layer's gradients). PyTorch does in one process, with the batch twice as
 large, what two processes of Caffe do. The ratio is Caffe's time to that of the faster PyTorch row
-with as many images and threads; below 1 Caffe is faster.""",
+with as many images and threads; below 1 Caffe is faster. Rows in bfloat16 (`--precision bfloat16`,
+PyTorch's autocast), which are there where the processor computes it, are compared with each
+other.""",
     ),
     training.ALLREDUCE: Section(
         "Averaging gradients",
@@ -305,13 +308,13 @@ def training_table(rows: list[Row]) -> str:
     """Return the table of training, a line for each row."""
     torch_medians: dict[training.Work, float] = {}
     for row in rows:
-        if row["system"] in training.LAYOUTS.values() and "median" in row and not row["status"]:
+        if row["system"] in training.TORCH and "median" in row and not row["status"]:
             work = training.work_of(row)
             torch_medians[work] = min(row["median"], torch_medians.get(work, row["median"]))
     lines = []
     for row in rows:
         work = training.work_of(row)
-        is_caffe = row["system"] in (training.CAFFE, training.OWN)
+        is_caffe = row["system"] not in training.TORCH
         has_ratio = is_caffe and "median" in row and work in torch_medians
         lines.append(
             [

@@ -31,6 +31,7 @@ from benchmarks.jobs import (
 )
 from benchmarks.peers.environment import environment
 from benchmarks.timing import spread
+from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
@@ -43,13 +44,19 @@ LOSS_TOLERANCE = 1e-4  # relative
 GRADIENT_TOLERANCE = 1e-2
 SAMPLES = 2  # of the batch that loss and gradients are compared on
 CAFFE, OWN = network.ENGINES["caffe"], network.ENGINES["caffe_own"]
-LAYOUTS = {"contiguous_format": "PyTorch", "channels_last": "PyTorch, channels last"}
+CAFFE_BFLOAT16 = network.ENGINES["caffe_bfloat16"]
+TORCH = {  # system: PyTorch's name of the layout, and the precision
+    network.ENGINES["torch"]: ("contiguous_format", FLOAT32),
+    network.ENGINES["torch_channels_last"]: ("channels_last", FLOAT32),
+    network.ENGINES["torch_bfloat16"]: ("channels_last", BFLOAT16),
+}
 SOLVER_FIELDS = ("type", "base_lr", "weight_decay", "momentum", "momentum2")
 
 
 class Work(NamedTuple):
     """What an iteration is asked to do; rows of the same work are compared with one another."""
 
+    precision: str
     variant: str
     images: int  # an iteration, of all processes
     threads: int  # of all processes
@@ -116,6 +123,7 @@ def caffe_row(
     processes: int,
     threads: int,
     iterations: int,
+    system: str = CAFFE,
     own_solver: pathlib.Path | None = None,
 ) -> list[Row]:
     """Time `mcc_caffe.train`.
@@ -127,14 +135,15 @@ def caffe_row(
         processes: number of processes.
         threads: number of threads of all processes together.
         iterations: iterations that count; the one before them does not.
-        own_solver: solver whose net takes Caffe's own convolutions.
+        system: CAFFE, CAFFE_BFLOAT16 or OWN.
+        own_solver: solver whose net takes Caffe's own convolutions; for OWN.
 
     Returns:
         One row.
     """
     row: Row = {
         "variant": variant,
-        "system": OWN if own_solver else CAFFE,
+        "system": system,
         "processes": processes,
         "threads": threads,
         "batch": batch,
@@ -146,6 +155,7 @@ def caffe_row(
         "--processes": processes,
         "--iterations": iterations + 1,
         "--interval": 1,
+        "--precision": precision_of(system),
     }
     if own_solver:
         options["--solver"] = own_solver
@@ -165,13 +175,13 @@ def caffe_row(
 
 
 def torch_row(
-    variant: str, layout: str, folder: pathlib.Path, *, batch: int, threads: int, least: int
+    variant: str, system: str, folder: pathlib.Path, *, batch: int, threads: int, least: int
 ) -> list[Row]:
     """Time PyTorch, and compare its loss and gradients with those of Caffe's own code.
 
     Args:
         variant: name of the variant.
-        layout: one of LAYOUTS.
+        system: one of TORCH.
         folder: what `prepare` wrote.
         batch: images an iteration.
         threads: number of threads.
@@ -182,7 +192,7 @@ def torch_row(
     """
     row: Row = {
         "variant": variant,
-        "system": LAYOUTS[layout],
+        "system": system,
         "processes": 1,
         "threads": threads,
         "batch": batch,
@@ -193,7 +203,7 @@ def torch_row(
     except UserError as error:
         return [row | {"status": f"not installed: {error}"}]
     worker = "benchmarks.peers.torch_cpu_training"
-    row |= ask(python, worker, folder, layout, batch, threads, least)
+    row |= ask(python, worker, folder, *TORCH[system], batch, threads, least)
     return [row | disagreement(row)]
 
 
@@ -205,9 +215,15 @@ def disagreement(row: Row) -> Row:
     return {"status": f"differs from Caffe: loss by {loss:.2g}, gradients by {gradients:.2g}"}
 
 
+def precision_of(system: str) -> str:
+    """Return what a system multiplies, FLOAT32 or BFLOAT16."""
+    return BFLOAT16 if BFLOAT16 in system else FLOAT32
+
+
 def work_of(row: Row) -> Work:
     """Return the work of a row's iteration."""
-    return Work(row["variant"], row["processes"] * row["batch"], row["threads"])
+    images = row["processes"] * row["batch"]
+    return Work(precision_of(row["system"]), row["variant"], images, row["threads"])
 
 
 def preparations(folder: pathlib.Path) -> list[Job]:
@@ -231,6 +247,7 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
         quick: take fewer turns, and leave out the paper variant's batch of 13.
     """
     steps = []
+    measured = [network.ENGINES[engine] for engine in network.measured_engines()]
 
     def add(variant: str, *, batch: int, processes: int, threads: set[int], least: int) -> None:
         for count in sorted(threads):
@@ -243,21 +260,24 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
                     processes=processes,
                     threads=count,
                     iterations=least,
-                    own_solver=solver,
+                    system=system,
+                    own_solver=folder / variant / "own_solver.prototxt" if system == OWN else None,
                 )
-                for solver in (None, folder / variant / "own_solver.prototxt")
+                for system in (CAFFE, OWN, CAFFE_BFLOAT16)
+                if system in measured
             ]
             measurements += [
                 functools.partial(
                     torch_row,
                     variant,
-                    layout,
+                    system,
                     folder / variant,
                     batch=processes * batch,
                     threads=count,
                     least=least,
                 )
-                for layout in LAYOUTS
+                for system in TORCH
+                if system in measured
             ]
             images = f"{processes} x {batch} images, {count} thread{'s' * (count > 1)}"
             turns = QUICK_TURNS if quick else TURNS

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <boost/weak_ptr.hpp>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <oneapi/dnnl/dnnl_version.h>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <unordered_map>
 #include <vector>
@@ -53,6 +56,43 @@ float* Scratch(Role role, size_t bytes) {
 }
 
 memory::desc Desc(const memory::dims& dims, Tag tag) { return memory::desc(dims, memory::data_type::f32, tag); }
+
+// What a convolution multiplies; it adds up float32 and writes float32 in any case. ROUNDED are float32 numbers that are rounded to
+// bfloat16: the products are those of BFLOAT16, on a processor that has none.
+enum Precision { FLOAT32, BFLOAT16, ROUNDED };
+
+bool HasBFloat16() {
+#ifdef __x86_64__
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+// What the user asks for.
+Precision WantedPrecision() {
+  const char* variable = std::getenv("MCC_CAFFE_PRECISION");
+  const std::string name = variable && *variable ? variable : "float32";
+  CHECK(name == "float32" || name == "bfloat16" || name == "auto")
+      << "MCC_CAFFE_PRECISION is " << name << ": give float32, bfloat16 or auto";
+  const Precision wanted = name == "float32" || (name == "auto" && !HasBFloat16()) ? FLOAT32
+      : HasBFloat16() ? BFLOAT16 : ROUNDED;
+  LOG_FIRST_N(INFO, 1) << "convolutions on the CPU in " << (wanted == FLOAT32 ? "float32" : "bfloat16")
+      << (wanted == ROUNDED ? ", rounded from float32 because this processor has none" : "");
+  return wanted;
+}
+
+// Rounds to the nearest bfloat16, ties to even. A NaN stays one, and what is larger than the largest becomes infinite.
+void RoundToBFloat16(const float* from, float* to, long count) {
+#pragma omp parallel for if (count > 16384)
+  for (long i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, from + i, sizeof(bits));
+    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+    bits = (is_nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    std::memcpy(to + i, &bits, sizeof(bits));
+  }
+}
 
 // The contents of a blob, values or gradients, in a layout of oneDNN's.
 class PackedArray : public SyncedMemory::Packed {
@@ -103,12 +143,12 @@ struct PackedWeights {
   size_t version = 0;  // of the values in `array`, 0 where there are none
 };
 
-// An array of Caffe's and the same in the layout that a primitive wants.
+// An array of Caffe's and the same in the layout, and of the precision, that a primitive wants.
 class Operand {
  public:
-  Operand() : role_(ROLES) {}
-  Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output)
-      : role_(role), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
+  Operand() : role_(ROLES), rounds_(false) {}
+  Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output, bool rounds = false)
+      : role_(role), rounds_(rounds), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
     if (plain != inner) {
       reorder_ = output ? dnnl::reorder(inner_, plain_) : dnnl::reorder(plain_, inner_);
     }
@@ -117,19 +157,20 @@ class Operand {
   // To be read by the primitive.
   const memory& Input(const void* data) {
     plain_.set_data_handle(const_cast<void*>(data));
-    if (!reorder_) return plain_;
+    if (!reorder_ && !rounds_) return plain_;
     inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
-    reorder_.execute(Stream(), plain_, inner_);
+    Convert(reorder_, plain_, inner_);
     return inner_;
   }
 
   // The same for the contents of a blob, which may have the layout already. Where `again` says that another primitive is going to
   // read them, they keep what is packed here beside the plain array.
   const memory& Input(SyncedMemory* contents, bool again) {
+    packed_ = PackedArray::Of(*contents);
+    if (packed_ && is_lower()) return Lowered(packed_->packed());
     if (reorder_) {
-      packed_ = PackedArray::Of(*contents);
       if (packed_ && packed_->packed().get_desc() == inner_.get_desc()) return packed_->packed();
-      if (again && !packed_ && !contents->exposed()) {
+      if (again && !packed_ && !is_lower() && !contents->exposed()) {
         if (!added_ || added_.use_count() > 1) added_.reset(new PackedArray(plain_.get_desc(), inner_.get_desc()));
         added_->Pack(contents->cpu_data());
         contents->add_packed(added_);
@@ -142,7 +183,7 @@ class Operand {
   // The same for weights whose values are those of the last call with the same `version`; with 0 they may be any. What the
   // primitive reads stays in `packed` for the next call.
   const memory& Input(const void* data, size_t version, PackedWeights* packed) {
-    if (!reorder_) return Input(data);
+    if (!reorder_ && !rounds_) return Input(data);
     if (!version) {
       *packed = PackedWeights();
       return Input(data);
@@ -151,7 +192,7 @@ class Operand {
     if (!fits) packed->array = memory(inner_.get_desc(), Engine());
     if (!fits || packed->version != version) {
       plain_.set_data_handle(const_cast<void*>(data));
-      reorder_.execute(Stream(), plain_, packed->array);
+      Convert(reorder_, plain_, packed->array);
       packed->version = version;
     }
     return packed->array;
@@ -178,54 +219,94 @@ class Operand {
   size_t bytes() const { return plain_.get_desc().get_size(); }
 
  private:
+  // Whether the primitive reads fewer digits than Caffe's array has. What it reads can't stand for that then.
+  bool is_lower() const { return rounds_ || inner_.get_desc().data_type() != memory::data_type::f32; }
+
+  // What is packed, made to be read by the primitive.
+  const memory& Lowered(const memory& packed) {
+    const memory::desc layout = packed.get_desc();
+    if (layout != lowered_layout_) {
+      lowered_layout_ = layout;
+      lower_ = layout == inner_.get_desc() ? dnnl::reorder() : dnnl::reorder(packed, inner_);
+    }
+    inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
+    Convert(lower_, packed, inner_);
+    return inner_;
+  }
+
+  // Fills `to` with what is in `from`, rounded where that is asked for. Without a `reorder` both have the same layout.
+  void Convert(const dnnl::reorder& reorder, const memory& from, const memory& to) const {
+    if (reorder) reorder.execute(Stream(), const_cast<memory&>(from), const_cast<memory&>(to));
+    if (!rounds_) return;
+    Stream().wait();
+    float* values = static_cast<float*>(to.get_data_handle());
+    RoundToBFloat16(reorder ? values : static_cast<float*>(from.get_data_handle()), values,
+        to.get_desc().get_size() / sizeof(float));
+  }
+
   Role role_;
+  bool rounds_;
   memory plain_, inner_;
   shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call, which the primitive may still read
   shared_ptr<PackedArray> added_;   // what it got beside its plain array
-  dnnl::reorder reorder_;
+  dnnl::reorder reorder_, lower_;   // from the plain array, or from what is packed
+  memory::desc lowered_layout_;     // of what `lower_` reads
 };
 
 // What oneDNN is told of a convolution. Its third version joined the two steps of its second.
 struct Geometry {
   memory::dims source, weights, bias, result, strides, pads;
+  Precision precision;
 
-  memory::desc Any(const memory::dims& dims) const { return Desc(dims, Tag::any); }
+  // Arrays that a pass reads, and one that it writes, in the layout that suits it.
+  memory::desc Read(const memory::dims& dims) const {
+    return memory::desc(dims, precision == BFLOAT16 ? memory::data_type::bf16 : memory::data_type::f32, Tag::any);
+  }
+  memory::desc Written(const memory::dims& dims) const { return Desc(dims, Tag::any); }
 
   dnnl::convolution_forward::primitive_desc Forward(dnnl::prop_kind kind) const {
     const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl::convolution_forward::primitive_desc(Engine(), kind, how, Any(source), Any(weights), Bias(), Any(result),
-        strides, pads, pads);
+    return dnnl::convolution_forward::primitive_desc(Engine(), kind, how, Read(source), Read(weights), Bias(),
+        Written(result), strides, pads, pads);
 #else
-    return dnnl::convolution_forward::primitive_desc(dnnl::convolution_forward::desc(kind, how, Any(source), Any(weights),
-        Bias(), Any(result), strides, pads, pads), Engine());
+    return dnnl::convolution_forward::primitive_desc(dnnl::convolution_forward::desc(kind, how, Read(source), Read(weights),
+        Bias(), Written(result), strides, pads, pads), Engine());
 #endif
   }
 
   dnnl::convolution_backward_data::primitive_desc BackwardData() const {
     const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl::convolution_backward_data::primitive_desc(Engine(), how, Any(source), Any(weights), Any(result), strides,
-        pads, pads, Forward(dnnl::prop_kind::forward_training));
+    return dnnl::convolution_backward_data::primitive_desc(Engine(), how, Written(source), Read(weights), Read(result),
+        strides, pads, pads, Forward(dnnl::prop_kind::forward_training));
 #else
-    return dnnl::convolution_backward_data::primitive_desc(dnnl::convolution_backward_data::desc(how, Any(source),
-        Any(weights), Any(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
+    return dnnl::convolution_backward_data::primitive_desc(dnnl::convolution_backward_data::desc(how, Written(source),
+        Read(weights), Read(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
 #endif
   }
 
   dnnl::convolution_backward_weights::primitive_desc BackwardWeights() const {
     const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl::convolution_backward_weights::primitive_desc(Engine(), how, Any(source), Any(weights), Bias(), Any(result),
-        strides, pads, pads, Forward(dnnl::prop_kind::forward_training));
+    return dnnl::convolution_backward_weights::primitive_desc(Engine(), how, Read(source), Written(weights), Bias(),
+        Read(result), strides, pads, pads, Forward(dnnl::prop_kind::forward_training));
 #else
-    return dnnl::convolution_backward_weights::primitive_desc(dnnl::convolution_backward_weights::desc(how, Any(source),
-        Any(weights), Bias(), Any(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
+    return dnnl::convolution_backward_weights::primitive_desc(dnnl::convolution_backward_weights::desc(how, Read(source),
+        Written(weights), Bias(), Read(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
 #endif
   }
 
   memory::desc Bias() const { return bias.empty() ? memory::desc() : Desc(bias, Tag::x); }
   memory::desc Plain(const memory::dims& dims) const { return Desc(dims, dims.size() == 5 ? Tag::goihw : Tag::oihw); }
+
+  // An array of Caffe's that a pass reads in the layout `inner`, or writes in it.
+  Operand Input(const memory::dims& dims, const memory::desc& inner, Role role) const {
+    return Operand(Plain(dims), inner, role, false, precision == ROUNDED);
+  }
+  Operand Output(const memory::dims& dims, const memory::desc& inner, Role role) const {
+    return Operand(Plain(dims), inner, role, true);
+  }
 };
 
 // The three passes, each a primitive and the layouts it works in.
@@ -233,9 +314,9 @@ struct ForwardPass {
   explicit ForwardPass(const Geometry& shape, dnnl::prop_kind kind) {
     dnnl::convolution_forward::primitive_desc wanted = shape.Forward(kind);
     primitive = dnnl::convolution_forward(wanted);
-    source = Operand(shape.Plain(shape.source), wanted.src_desc(), SOURCE, false);
-    weights = Operand(shape.Plain(shape.weights), wanted.weights_desc(), WEIGHTS, false);
-    result = Operand(shape.Plain(shape.result), wanted.dst_desc(), RESULT, true);
+    source = shape.Input(shape.source, wanted.src_desc(), SOURCE);
+    weights = shape.Input(shape.weights, wanted.weights_desc(), WEIGHTS);
+    result = shape.Output(shape.result, wanted.dst_desc(), RESULT);
   }
   dnnl::convolution_forward primitive;
   Operand source, weights, result;
@@ -245,9 +326,9 @@ struct BackwardDataPass {
   explicit BackwardDataPass(const Geometry& shape) {
     dnnl::convolution_backward_data::primitive_desc wanted = shape.BackwardData();
     primitive = dnnl::convolution_backward_data(wanted);
-    source = Operand(shape.Plain(shape.source), wanted.diff_src_desc(), SOURCE, true);
-    weights = Operand(shape.Plain(shape.weights), wanted.weights_desc(), WEIGHTS, false);
-    result = Operand(shape.Plain(shape.result), wanted.diff_dst_desc(), RESULT, false);
+    source = shape.Output(shape.source, wanted.diff_src_desc(), SOURCE);
+    weights = shape.Input(shape.weights, wanted.weights_desc(), WEIGHTS);
+    result = shape.Input(shape.result, wanted.diff_dst_desc(), RESULT);
   }
   dnnl::convolution_backward_data primitive;
   Operand source, weights, result;
@@ -257,13 +338,26 @@ struct BackwardWeightsPass {
   explicit BackwardWeightsPass(const Geometry& shape) {
     dnnl::convolution_backward_weights::primitive_desc wanted = shape.BackwardWeights();
     primitive = dnnl::convolution_backward_weights(wanted);
-    source = Operand(shape.Plain(shape.source), wanted.src_desc(), SOURCE, false);
-    weights = Operand(shape.Plain(shape.weights), wanted.diff_weights_desc(), WEIGHTS, true);
-    result = Operand(shape.Plain(shape.result), wanted.diff_dst_desc(), RESULT, false);
+    source = shape.Input(shape.source, wanted.src_desc(), SOURCE);
+    weights = shape.Output(shape.weights, wanted.diff_weights_desc(), WEIGHTS);
+    result = shape.Input(shape.result, wanted.diff_dst_desc(), RESULT);
   }
   dnnl::convolution_backward_weights primitive;
   Operand source, weights, result;
 };
+
+// A pass of a shape. Where oneDNN has none in bfloat16, the numbers are rounded instead.
+template <typename Pass, typename... Kind>
+std::unique_ptr<Pass> MakePass(Geometry shape, Kind... kind) {
+  if (shape.precision == BFLOAT16) {
+    try {
+      return std::unique_ptr<Pass>(new Pass(shape, kind...));
+    } catch (const dnnl::error&) {
+      shape.precision = ROUNDED;
+    }
+  }
+  return std::unique_ptr<Pass>(new Pass(shape, kind...));
+}
 
 // A maximum pooling (height, width) of planes that have BLOCK channels side by side.
 struct PooledPlanes {
@@ -358,6 +452,7 @@ template <typename Dtype>
 struct OneDNNConvolutionLayer<Dtype>::State {
   static const int kShapes = 4;  // a net that looks at pictures one by one and in batches has two or three
 
+  const Precision precision = WantedPrecision();
   std::vector<std::unique_ptr<Primitives> > primitives;  // of the last shapes, those of the present one first
   PackedWeights weights;
   boost::weak_ptr<SyncedMemory> left_packed;  // the contents that the last pass left packed
@@ -391,6 +486,7 @@ template <typename Dtype>
 typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype>::Prepared(const Blob<Dtype>& bottom,
     const Blob<Dtype>& top) {
   Geometry shape;
+  shape.precision = state_->precision;
   shape.source.assign(bottom.shape().begin(), bottom.shape().end());
   shape.result.assign(top.shape().begin(), top.shape().end());
   std::vector<std::unique_ptr<Primitives> >& known = state_->primitives;
@@ -421,8 +517,8 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
   Primitives* all = Prepared(*bottom[0], *top[0]);
   const bool is_training = this->phase_ == TRAIN;
   if (!all->forward) {
-    all->forward.reset(new ForwardPass(all->shape,
-        is_training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference));
+    all->forward = MakePass<ForwardPass>(all->shape,
+        is_training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference);
   }
   ForwardPass& pass = *all->forward;
   if (state_->left_packed.lock() == top[0]->data() && !top[0]->data()->packed()) state_->is_changed = true;
@@ -453,7 +549,7 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
   const bool learn_bias = this->bias_term_ && this->param_propagate_down_[1];
   for (int i = 0; i < top.size(); ++i) {
     if (this->param_propagate_down_[0] || learn_bias) {
-      if (!all->backward_weights) all->backward_weights.reset(new BackwardWeightsPass(all->shape));
+      if (!all->backward_weights) all->backward_weights = MakePass<BackwardWeightsPass>(all->shape);
       BackwardWeightsPass& pass = *all->backward_weights;
       // Gradients are added to what is there (iter_size, shared weights), so they come into an array of their own first.
       Dtype* weights = reinterpret_cast<Dtype*>(Scratch(PLAIN, pass.weights.bytes()));
@@ -473,7 +569,7 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
       if (learn_bias) caffe_axpy<Dtype>(this->num_output_, 1, bias, this->blobs_[1]->mutable_cpu_diff());
     }
     if (propagate_down[i]) {
-      if (!all->backward_data) all->backward_data.reset(new BackwardDataPass(all->shape));
+      if (!all->backward_data) all->backward_data = MakePass<BackwardDataPass>(all->shape);
       BackwardDataPass& pass = *all->backward_data;
       const shared_ptr<PackedArray> packed = pass.source.PackedOutput(*bottom[i]->diff());
       pass.primitive.execute(Stream(), {

@@ -29,6 +29,7 @@ import numpy as np
 
 from data_tools import sets
 from mcc_caffe.caffe_io.nets import find_deploy_net
+from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_HELP, PRECISIONS, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
@@ -59,6 +60,7 @@ from mcc_caffe.evaluation.prediction_runner import (
 )
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
+from mcc_caffe.inference.engines.base import engine_title
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, chosen_looks
 
@@ -131,6 +133,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
+    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     add(
         "--levels",
         type=level_count,
@@ -182,7 +185,11 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
         UserError: If a file is missing, or if two models have one name.
     """
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
-    engine = choose_engine(options.engine, options.gpu) if weights else ""
+    engine, precision = "", FLOAT32
+    if weights:
+        engine = choose_engine(options.engine, options.gpu)
+        precision = ENGINES[engine].choose_precision(options.precision, options.gpu)
+        warn_of_rounding(precision)
     model_specs: list[NetModelSpec | FileModelSpec] = [
         NetModelSpec(
             name,
@@ -192,6 +199,7 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
             levels=options.levels,
             looks=options.looks,
             engine=engine,
+            precision=precision,
         )
         for name, path in zip(short_names(weights), weights)
     ]
@@ -275,7 +283,7 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
         "name": model_spec.name,
         "weights": describe(model_spec.weights),
         "net": str(model_spec.prototxt),
-        "engine": model_spec.engine,
+        "engine": engine_title(model_spec.engine, model_spec.precision),
         "levels": model_spec.levels or 1,
         "looks": chosen_looks(model_spec.levels, model_spec.looks),
     }

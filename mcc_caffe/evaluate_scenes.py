@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools import sets
+from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS, warn_of_rounding
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -83,6 +84,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_network_options(parser)
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
+    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     add(
         "--score",
         type=float,
@@ -236,8 +238,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     scenes = read_scenes(options.scenes) if options.scenes else []
     images = _find_images(options.without_hands)
     predictor = HandPredictor(
-        options.weights or default_weights(options.variant), options.variant, gpu=options.gpu
+        options.weights or default_weights(options.variant),
+        options.variant,
+        gpu=options.gpu,
+        precision=options.precision,
     )
+    warn_of_rounding(predictor.engine.precision)
     if images:
         table = measure_presence(predictor, images, options.with_hands, options.score)
         print(f"{len(images)} pictures without hands:\n\n{table}\n")

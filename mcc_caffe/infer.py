@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
@@ -46,6 +47,7 @@ from mcc_caffe.core.files import check_folder, write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.ranks import own_ranks
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
+from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import (
@@ -126,6 +128,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--prototxt", type=Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
+    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     add(
         "--levels",
         type=level_count,
@@ -220,7 +223,7 @@ class ResultWriter:
         result_format: ResultFormat | None = None,
     ):
         self.predictor, self.weights, self.heatmaps = predictor, weights, heatmaps
-        self.network = Network(weights, predictor.engine.name)
+        self.network = Network(weights, title_of(predictor.engine))
         self.result_format = result_format
         self.skip_unreadable, self.progress = skip_unreadable, progress
         self.all_hands, self.boxes = all_hands, boxes
@@ -397,6 +400,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         threshold=options.threshold,
         seed=options.seed,
         engine=options.engine,
+        precision=options.precision,
     )
     if not predictor.engine.has_pose:
         raise UserError(
@@ -406,7 +410,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = describe(weights_path)
     if ranks.rank == 0:
         known = ", ".join(f"{name} {value}" for name, value in weights.items() if value is not None)
-        print(f"weights: {known}; engine: {predictor.engine.name}")
+        print(f"weights: {known}; engine: {title_of(predictor.engine)}")
+        warn_of_rounding(predictor.engine.precision)
 
     video_finder = VideoFinder(
         predictor,

@@ -171,6 +171,7 @@ class HandPredictor:
         seed: int = 0,
         batch: int = 8,
         engine: str | None = None,
+        precision: str | None = None,
     ):
         """Open the net with its weights.
 
@@ -192,6 +193,8 @@ class HandPredictor:
                 (the paper variant on Caffe takes about 290 MiB a level).
             engine: what runs the net, "caffe" or "onnx"; None for Caffe where it can be imported,
                 else ONNX Runtime.
+            precision: what Caffe's convolutions multiply on the CPU, "float32", "bfloat16" or
+                "auto" (`caffe_io.precision`); None for what MCC_CAFFE_PRECISION says, else float32.
 
         Raises:
             UserError: a file is missing or does not fit, no weights come with the variant, or
@@ -215,8 +218,8 @@ class HandPredictor:
         self.variant = variant
         self.prototxt = Path(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"))
         self.boxes_prototxt = shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
-        self.engine = open_engine(self.prototxt, weights, gpu, engine)
-        self._weights, self._gpu, self._engine_name = weights, gpu, self.engine.name
+        self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
+        self._weights, self._gpu = weights, gpu
         description = describe(weights)
         self.input_size: int = description.get("input_size") or self.engine.input_size
         self.calibration = read_calibration(description)
@@ -238,7 +241,8 @@ class HandPredictor:
         """
         if BOXES_BLOB not in file_shapes(self._weights):
             return None
-        return open_engine(self.boxes_prototxt, self._weights, self._gpu, self._engine_name)
+        name, precision = self.engine.name, self.engine.precision
+        return open_engine(self.boxes_prototxt, self._weights, self._gpu, name, precision)
 
     def predict(self, image: np.ndarray) -> HandPose:
         """Find the hand in an image.

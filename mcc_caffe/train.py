@@ -31,6 +31,13 @@ from pathlib import Path
 from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.precision import (
+    FLOAT32,
+    PRECISION_HELP,
+    PRECISIONS,
+    choose_precision,
+    warn_of_rounding,
+)
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
@@ -86,6 +93,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=1,
         help="processes on this machine's CPU, which share its cores (default: 1)",
     )
+    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--weights",
@@ -180,6 +188,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     """
     if options.gpus:
         require_gpus(list(options.gpus))
+    precision = choose_precision(options.precision, on_gpu=bool(options.gpus))
     variant = VARIANTS[options.variant]
     suffix = _suffix(options)
     folder = _run_folder(options)
@@ -231,6 +240,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         weights=weights,
         resume=resume,
         gpus=options.gpus,
+        precision=precision,
     )
 
 
@@ -356,6 +366,9 @@ def _describe(config: TrainingConfig, rank_count: int) -> None:
     device = f"GPUs {','.join(map(str, config.gpus))}" if config.gpus else "CPU"
     if rank_count > 1:
         device += f", {rank_count} processes"
+    if config.precision != FLOAT32:
+        device += f", in {config.precision}"
+    warn_of_rounding(config.precision)
     first_iteration, max_iter = config.loader.first_iteration, config.max_iter
     _log.info(
         "run %s: %s, iterations %d to %d, %s",

@@ -16,6 +16,7 @@ from mcc_caffe.core.drawing import draw_number, draw_over
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.hand_tracker import HandTracker, TrackedHand
+from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.overlapped_map import overlapped_map
@@ -137,7 +138,7 @@ def write_video(
         "height": video.size[1],
         "fps": round(video.fps, 4),
         "weights": weights,
-        "engine": finder.predictor.engine.name,
+        "engine": title_of(finder.predictor.engine),
         "levels": finder.predictor.levels,
         "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
         "seconds": round(seconds, 2),

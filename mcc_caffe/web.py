@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
@@ -76,6 +77,7 @@ def _add_serve(pages: Any) -> None:
     add = serve.add_argument
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
+    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     add(
         "--max-megabytes",
         type=positive,
@@ -197,6 +199,7 @@ def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
             gpu=options.gpu,
             looks=hands_api.LOOKS,
             engine=options.engine,
+            precision=options.precision,
         )
 
     limits = hands_api.Limits(options.max_megabytes, options.max_requests)

@@ -34,11 +34,14 @@ class Engine(NamedTuple):
     version: str
 
 
-def caffe(folder: pathlib.Path, prototxt: str = "deploy.prototxt") -> Engine:
+def caffe(
+    folder: pathlib.Path, prototxt: str = "deploy.prototxt", precision: str = "float32"
+) -> Engine:
     """Open the net in Caffe."""
     from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 
-    engine = CaffeEngine(folder / prototxt, folder / "weights.caffemodel")
+    weights = folder / "weights.caffemodel"
+    engine = CaffeEngine(folder / prototxt, weights, precision=precision)
     import caffe as module  # after CaffeEngine, which sets Caffe up before its first import
 
     def run(batch: np.ndarray) -> Outputs:
@@ -52,6 +55,11 @@ def caffe(folder: pathlib.Path, prototxt: str = "deploy.prototxt") -> Engine:
 def caffe_own(folder: pathlib.Path) -> Engine:
     """Open the net in Caffe, with Caffe's own convolutions."""
     return caffe(folder, "own_convolutions.prototxt")
+
+
+def caffe_bfloat16(folder: pathlib.Path) -> Engine:
+    """Open the net in Caffe, with convolutions in bfloat16."""
+    return caffe(folder, precision="bfloat16")
 
 
 def onnxruntime(folder: pathlib.Path) -> Engine:
@@ -72,7 +80,9 @@ def onnxruntime(folder: pathlib.Path) -> Engine:
     return Engine(run, module.__version__)
 
 
-def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> Engine:
+def torch(
+    folder: pathlib.Path, layout: str = "contiguous_format", in_bfloat16: bool = False
+) -> Engine:
     """Open the net in PyTorch, with a memory layout of PyTorch's."""
     import torch as module
 
@@ -85,10 +95,11 @@ def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> Engine:
     net = net.eval().to(memory_format=memory_format)
 
     def run(batch: np.ndarray) -> Outputs:
-        with module.inference_mode():
+        with module.inference_mode(), module.autocast("cpu", module.bfloat16, in_bfloat16):
             image = module.from_numpy(batch).contiguous(memory_format=memory_format)
             blobs = net({INPUT: image})
-            return blobs[MASK][:, 1].numpy(), blobs[HEATMAPS].contiguous().numpy()
+            heatmaps = blobs[HEATMAPS].float().contiguous()
+            return blobs[MASK][:, 1].float().numpy(), heatmaps.numpy()
 
     return Engine(run, module.__version__)
 
@@ -96,6 +107,11 @@ def torch(folder: pathlib.Path, layout: str = "contiguous_format") -> Engine:
 def torch_channels_last(folder: pathlib.Path) -> Engine:
     """Open the net in PyTorch, channels last."""
     return torch(folder, "channels_last")
+
+
+def torch_bfloat16(folder: pathlib.Path) -> Engine:
+    """Open the net in PyTorch, channels last, with what autocast takes for bfloat16."""
+    return torch(folder, "channels_last", in_bfloat16=True)
 
 
 def opencv(folder: pathlib.Path) -> Engine:
@@ -117,7 +133,16 @@ def opencv(folder: pathlib.Path) -> Engine:
 
 ENGINES: dict[str, Callable[[pathlib.Path], Engine]] = {
     opener.__name__: opener
-    for opener in (caffe, caffe_own, onnxruntime, torch, torch_channels_last, opencv)
+    for opener in (
+        caffe,
+        caffe_own,
+        onnxruntime,
+        torch,
+        torch_channels_last,
+        opencv,
+        caffe_bfloat16,
+        torch_bfloat16,
+    )
 }
 
 

@@ -1,12 +1,12 @@
 """Trains a net in PyTorch on the CPU, in PyTorch's own environment:
 
-    python -m benchmarks.peers.torch_cpu_training FOLDER LAYOUT BATCH THREADS LEAST
+    python -m benchmarks.peers.torch_cpu_training FOLDER LAYOUT PRECISION BATCH THREADS LEAST
 
 FOLDER is as `benchmarks.training.prepare` leaves it. LAYOUT is contiguous_format or channels_last,
-which are PyTorch's names. At least LEAST iterations of BATCH random samples are timed, after one
-that does not count. Prints JSON: "version"; "loss_difference" and "gradient_difference" from
-Caffe's on the same weights and samples, relative; the seconds an iteration as `timing.spread` has
-them; and "peak_mib".
+which are PyTorch's names. PRECISION is float32, or bfloat16 by autocast. At least LEAST iterations
+of BATCH random samples are timed, after one that does not count. Prints JSON: "version";
+"loss_difference" and "gradient_difference" from Caffe's on the same weights and samples, relative,
+in float32; the seconds an iteration as `timing.spread` has them; and "peak_mib".
 """
 
 import json
@@ -47,7 +47,9 @@ def differences(net: Net, batch: dict, loss: float, gradients: dict) -> dict[str
     }
 
 
-def main(folder_name: str, layout: str, samples: str, threads: str, least: str) -> None:
+def main(
+    folder_name: str, layout: str, precision: str, samples: str, threads: str, least: str
+) -> None:
     """Run the command."""
     torch.set_num_threads(int(threads))
     folder, memory_format = pathlib.Path(folder_name), getattr(torch, layout)
@@ -63,8 +65,9 @@ def main(folder_name: str, layout: str, samples: str, threads: str, least: str) 
         {name: (int(samples), *tensor.shape[1:]) for name, tensor in batch.items()}
     )
     batch["data"] = batch["data"].contiguous(memory_format=memory_format)
-    train_step(net, optimizer, batch)
-    times = timed(lambda: train_step(net, optimizer, batch), int(least), 0)
+    in_bfloat16 = precision == "bfloat16"
+    train_step(net, optimizer, batch, in_bfloat16)
+    times = timed(lambda: train_step(net, optimizer, batch, in_bfloat16), int(least), 0)
     result = {"version": torch.__version__, **facts, **spread(times), "peak_mib": peak_mib()}
     print(json.dumps(result))
 

@@ -45,10 +45,16 @@ def random_batch(shapes: dict[str, tuple], device: str = "cpu") -> dict[str, tor
     }
 
 
-def train_step(net: Net, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> float:
-    """Do one iteration and return the loss."""
+def train_step(
+    net: Net,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, torch.Tensor],
+    in_bfloat16: bool = False,
+) -> float:
+    """Do one iteration, on a CPU in bfloat16 where that is asked for, and return the loss."""
     optimizer.zero_grad()
-    loss = net.loss(batch)
+    with torch.autocast("cpu", torch.bfloat16, in_bfloat16):
+        loss = net.loss(batch)
     loss.backward()
     optimizer.step()
     return loss.item()  # as Caffe's solver does, this waits for the forward pass

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.protobuf import as_text, read_binary
+from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, find_shipped
+from mcc_caffe.core.files import existing, find_shipped, write_whole
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -173,6 +173,24 @@ def _stripped(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Drop the leading ones, which old files write for vectors."""
     start = next((axis for axis, side in enumerate(shape) if side != 1), len(shape))
     return shape[start:]
+
+
+def write_caffemodel(path: Path, name: str, layers: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Write layers with their parameters as a caffemodel, whole or not at all.
+
+    Args:
+        path: The file.
+        name: The net's name.
+        layers: The float32 parameter blobs of each layer.
+    """
+    model = messages().NetParameter(name=name)
+    for layer_name, blobs in layers.items():
+        layer = model.layer.add(name=layer_name, type="Convolution")
+        for values in blobs:
+            blob = layer.blobs.add()
+            blob.shape.dim.extend(values.shape)
+            blob.data.extend(values.ravel().tolist())
+    write_whole(path, model.SerializeToString())
 
 
 def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]:

@@ -1,8 +1,9 @@
 """Reports what an ablation says of the paper's claim that each stage helps the other (section 4.2).
 
 An ablation trains three networks with several seeds each: the full one, one without the mask
-stage and one without the pose stage. The report compares their means over the seeds, says whether
-the paper's claim was confirmed, and draws the figures.
+stage and one without the pose stage. Networks with the same seed saw the same samples in the same
+order. So the report compares them in pairs, says whether the paper's claim was confirmed, and draws
+the figures.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ from mcc_caffe.evaluation.pck_figures import CLOSE
 
 FULL, NO_MASK, NO_POSE = "full", "without mask", "without pose"  # the networks that are compared
 HELD, REVERSED, UNDECIDED = "held", "the other way round", "undecided"  # the verdicts
-AUC = "AUC"
+AUC, MEAN_IOU = "AUC", "mean IoU"
+SIGNIFICANCE = 0.05  # a claim is decided where chance alone gives such a difference more seldom
 _IOUS = np.arange(101) / 100
 
 Output = Literal["keypoints", "masks"]  # what a network predicts
@@ -31,7 +33,7 @@ Output = Literal["keypoints", "masks"]  # what a network predicts
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The accuracy of one trained network on the validation set.
+    """The accuracy of one trained network on a set.
 
     Attributes:
         network: FULL, NO_MASK or NO_POSE, or any other name of a compared network.
@@ -58,12 +60,12 @@ class TrainingResult:
 
     def mask_measures(self) -> dict[str, float]:
         """Return {measure: value} of the masks, AP in percent; empty without any."""
-        if "mask" not in self.numbers:
+        mask = self.numbers.get("mask")
+        if not mask or not mask["images"]:
             return {}
-        mask = self.numbers["mask"]
         return {
             **{name: 100 * mask[name] for name in AP_THRESHOLDS},
-            "mean IoU": mask["mean_IoU"],
+            MEAN_IOU: mask["mean_IoU"],
         }
 
     def measures(self, output: Output) -> dict[str, float]:
@@ -88,52 +90,83 @@ class Claim:
     deciding_measure: str
 
 
-# Table 1 compares AP, and its first column is AP50. Fig. 9 compares curves, and the area under
-# them is the one number that stands for a curve.
+# Table 1 compares AP at three thresholds, the first of which soon has nearly all masks, and Fig. 9
+# compares curves. The mean IoU and the area under the curve are the single numbers for these.
 CLAIMS = (
-    Claim("The pose stage makes the masks better (Table 1)", NO_POSE, "masks", "AP50"),
+    Claim("The pose stage makes the masks better (Table 1)", NO_POSE, "masks", MEAN_IOU),
     Claim("The mask makes the keypoints better (Fig. 9)", NO_MASK, "keypoints", AUC),
 )
 
 
 class Difference(NamedTuple):
-    """How two networks differ in a measure.
+    """How two networks differ in a measure: the full one less the ablated one, over the seeds.
 
     Attributes:
-        of_means: Mean of the full network over its seeds, less that of the ablated one.
-        spread: Largest less smallest value over the seeds, of the network for which it is larger.
+        mean: Mean of the differences.
+        margin: Half the width of the 95 % interval of the mean, by Student's t.
+        p: Two-sided probability of such a mean where there is no difference, by the paired t-test;
+            NaN where all differences are equal, so that nothing says what chance does.
     """
 
-    of_means: float
-    spread: float
+    mean: float
+    margin: float
+    p: float
 
 
 class FigureNames(NamedTuple):
-    """File names of the report's two figures."""
+    """File names of a set's two figures."""
 
     pck: str
     masks: str
 
 
+@dataclass(frozen=True)
+class MeasuredSet:
+    """What an ablation measured on one set.
+
+    Attributes:
+        name: The set's name in the report.
+        results: All trainings, measured on it. Without masks in the set, no network has mask
+            measures.
+        figures: The figures to show; None for a report without figures.
+    """
+
+    name: str
+    results: Sequence[TrainingResult]
+    figures: FigureNames | None = None
+
+    def claims(self) -> list[Claim]:
+        """Return those of CLAIMS that the set can answer."""
+        full = next(result for result in self.results if result.network == FULL)
+        return [claim for claim in CLAIMS if full.measures(claim.output)]
+
+
 def compare(full_values: Sequence[float], ablated_values: Sequence[float]) -> Difference:
-    """Compare the values of two networks in a measure, one value for each seed."""
-    return Difference(
-        float(np.mean(full_values) - np.mean(ablated_values)),
-        float(max(np.ptp(full_values), np.ptp(ablated_values))),
-    )
+    """Compare the values of two networks in a measure, one value for each seed, in pairs."""
+    from scipy import stats  # its import takes half a second
+
+    differences = np.subtract(full_values, ablated_values)
+    mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
+    error = deviation / np.sqrt(len(differences))
+    freedom = len(differences) - 1
+    margin = float(stats.t.ppf(1 - SIGNIFICANCE / 2, freedom) * error)
+    # Differences that are equal but for rounding say nothing of chance.
+    if deviation <= 1e-12 * max(abs(mean), 1e-12):
+        return Difference(mean, margin, np.nan)
+    return Difference(mean, margin, float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
 
 def decide(full_values: Sequence[float], ablated_values: Sequence[float]) -> str:
     """Return the verdict on a claim from the values of two networks, one for each seed.
 
     Returns:
-        HELD where the full network is better by more than the seeds' spread, REVERSED where it is
-        worse by more than that, else UNDECIDED.
+        HELD where the full network is better and chance alone would give such a difference more
+        seldom than SIGNIFICANCE, REVERSED where it is so much worse, else UNDECIDED.
     """
     difference = compare(full_values, ablated_values)
-    if abs(difference.of_means) <= difference.spread:
+    if not difference.p < SIGNIFICANCE:
         return UNDECIDED
-    return HELD if difference.of_means > 0 else REVERSED
+    return HELD if difference.mean > 0 else REVERSED
 
 
 def collect_measures(
@@ -144,59 +177,88 @@ def collect_measures(
     return {measure: [values[measure] for values in of_seeds] for measure in of_seeds[0]}
 
 
-def answer_claim(results: Sequence[TrainingResult], claim: Claim) -> str:
-    """Return the verdict on a claim in words, with the numbers that it follows from."""
+def answer_claim(measured: Sequence[MeasuredSet], claim: Claim) -> str:
+    """Return the verdicts on a claim in words, set by set, with the numbers they follow from."""
     measure = claim.deciding_measure
-    full_values = collect_measures(results, FULL, claim.output)[measure]
-    ablated_values = collect_measures(results, claim.ablated, claim.output)[measure]
-    difference = compare(full_values, ablated_values)
     digits = _digits(measure)
-    return (
-        f"**{claim.sentence}: {decide(full_values, ablated_values)} here.** "
-        f"{measure} {np.mean(full_values):.{digits}f} of the full net, "
-        f"{np.mean(ablated_values):.{digits}f} {claim.ablated}: "
-        f"a difference of {difference.of_means:+.{digits}f}, "
-        f"where seeds alone differ by {difference.spread:.{digits}f}."
-    )
+    answers = []
+    for measured_set in measured:
+        if claim not in measured_set.claims():
+            continue
+        full_values = collect_measures(measured_set.results, FULL, claim.output)[measure]
+        ablated_values = collect_measures(measured_set.results, claim.ablated, claim.output)[
+            measure
+        ]
+        difference = compare(full_values, ablated_values)
+        chance = "" if np.isnan(difference.p) else f", p = {difference.p:.2g}"
+        answers.append(
+            f"{decide(full_values, ablated_values)} on {measured_set.name} ({measure} "
+            f"{np.mean(full_values):.{digits}f} of the full net, "
+            f"{np.mean(ablated_values):.{digits}f} {claim.ablated}: a difference of "
+            f"{difference.mean:+.{digits}f} ± {difference.margin:.{digits}f}{chance})"
+        )
+    return f"**{claim.sentence}:** {'; '.join(answers)}."
 
 
-def format_report(
-    results: Sequence[TrainingResult], setting: str, figures: FigureNames | None
-) -> str:
+def format_report(measured: Sequence[MeasuredSet], setting: str) -> str:
     """Return the report as Markdown.
 
     Args:
-        results: All trainings of the ablation.
+        measured: What was measured on each set.
         setting: A sentence that says what was trained.
-        figures: The figures to show; None for a report without figures.
     """
+    results = measured[0].results
     seeds = ", ".join(str(result.seed) for result in results if result.network == FULL)
+    claims = [
+        claim
+        for claim in CLAIMS
+        if any(claim in measured_set.claims() for measured_set in measured)
+    ]
     mask_measure, keypoint_measure = (claim.deciding_measure for claim in CLAIMS)
     parts = [
         "# Do the two stages help each other?",
-        *(answer_claim(results, claim) for claim in CLAIMS),
+        *(answer_claim(measured, claim) for claim in claims),
         f"{setting} Seeds {seeds}; a cell is the mean over them, with the smallest and the "
-        "largest. A claim is decided where the means differ by more than the seeds of one net do. "
-        f"The answers above go by {mask_measure}, the first column of Table 1, and by "
-        f"{keypoint_measure}, the area under the curve of Fig. 9 up to {CLOSE}. The last line of "
-        "each table gives the verdict by each of its columns. Protocol `paper`.",
+        "largest. Networks of one seed saw the same samples in the same order, so that they are "
+        "compared in pairs: the difference has its 95 % interval beside it, and p is how often "
+        "chance alone would give such a one (paired t-test, two-sided). A claim is decided where p "
+        f"is below {SIGNIFICANCE}. The answers above go by {mask_measure} and by "
+        f"{keypoint_measure}, the area under the curve of Fig. 9 up to {CLOSE}. Protocol `paper`.",
     ]
-    for claim in CLAIMS:
-        title = claim.output.capitalize()
-        full = collect_measures(results, FULL, claim.output)
-        ablated = collect_measures(results, claim.ablated, claim.output)
-        rows = [
-            ["net", *full],
-            ["---"] * (len(full) + 1),
-            [FULL, *_cells(full)],
-            [claim.ablated, *_cells(ablated)],
-            ["claim", *(decide(full[measure], ablated[measure]) for measure in full)],
-        ]
-        parts.append("\n".join([f"## {title}", "", *(f"| {' | '.join(row)} |" for row in rows)]))
-        if figures:
-            figure = figures.masks if claim.output == "masks" else figures.pck
-            parts.append(f"![{title}]({figure})")
+    for measured_set in measured:
+        for claim in measured_set.claims():
+            title = claim.output.capitalize()
+            if len(measured) > 1:
+                title += f", {measured_set.name}"
+            parts.append(f"## {title}\n\n{_claim_table(measured_set.results, claim)}")
+            if measured_set.figures:
+                is_mask = claim.output == "masks"
+                figure = measured_set.figures.masks if is_mask else measured_set.figures.pck
+                parts.append(f"![{title}]({figure})")
     return "\n\n".join(parts) + "\n"
+
+
+def _claim_table(results: Sequence[TrainingResult], claim: Claim) -> str:
+    """Return the table of both networks of a claim, with the verdict by each measure."""
+    full = collect_measures(results, FULL, claim.output)
+    ablated = collect_measures(results, claim.ablated, claim.output)
+    differences = {name: compare(full[name], ablated[name]) for name in full}
+    rows = [
+        ["net", *full],
+        ["---"] * (len(full) + 1),
+        [FULL, *_cells(full)],
+        [claim.ablated, *_cells(ablated)],
+        [
+            "difference",
+            *(
+                f"{value.mean:+.{_digits(name)}f} ± {value.margin:.{_digits(name)}f}"
+                for name, value in differences.items()
+            ),
+        ],
+        ["p", *("-" if np.isnan(value.p) else f"{value.p:.2g}" for value in differences.values())],
+        ["claim", *(decide(full[name], ablated[name]) for name in full)],
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _cells(measures: dict[str, list[float]]) -> list[str]:

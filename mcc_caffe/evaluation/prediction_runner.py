@@ -20,6 +20,7 @@ import numpy as np
 
 from data_tools import sets
 from data_tools.readers.shared import exif_orientation
+from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.ranks import shared_memory_errors
@@ -54,6 +55,7 @@ class NetModelSpec:
         levels: Pyramid levels, as HandPredictor takes them.
         engine: Name of the engine.
         looks: Looks, as HandPredictor takes them.
+        precision: What the convolutions multiply, as HandPredictor takes it.
     """
 
     name: str
@@ -63,6 +65,7 @@ class NetModelSpec:
     levels: int | str | None
     engine: str
     looks: int | None = None
+    precision: str = FLOAT32
 
     def load(self) -> Callable[[Sample], HandPrediction]:
         """Load the network; return the function that predicts the hand of a sample."""
@@ -73,6 +76,7 @@ class NetModelSpec:
             levels=self.levels,
             looks=self.looks,
             engine=self.engine,
+            precision=self.precision,
         )
 
         def predict(sample: Sample) -> HandPrediction:

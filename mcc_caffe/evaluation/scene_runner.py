@@ -46,7 +46,8 @@ class CountingEngine:
         single_pass = multiply_adds(whole_net or prototxt) * input_size**2
         self._engine, self._pixel_passes = engine, multiply_adds(prototxt) / single_pass
         self.passes = 0.0
-        self.name, self.input_size = engine.name, engine.input_size
+        self.name, self.precision = engine.name, engine.precision
+        self.input_size = engine.input_size
         self.has_mask, self.has_pose = engine.has_mask, engine.has_pose
 
     def __call__(self, batch: np.ndarray) -> StageMaps:

@@ -147,13 +147,15 @@ def count_samples(data: pathlib.Path) -> dict[str, int]:
     Raises:
         UserError: If a set is missing or has no masks.
     """
-    counts = {}
-    for name in (TRAIN, VALIDATION):
-        samples = SampleSet(data / name)
-        if all(samples[index].mask_png is None for index in range(len(samples))):
-            raise UserError(f"{data / name} has no masks: the ablation needs a set that has them")
-        counts[name] = len(samples)
-    return counts
+    return {name: count_masked(data / name) for name in (TRAIN, VALIDATION)}
+
+
+def count_masked(path: pathlib.Path) -> int:
+    """Return the number of samples of an LMDB set; UserError if it is missing or has no masks."""
+    samples = SampleSet(path)
+    if all(samples[index].mask_png is None for index in range(len(samples))):
+        raise UserError(f"{path} has no masks: the ablation needs a set that has them")
+    return len(samples)
 
 
 def check_settings(out: pathlib.Path, settings: dict[str, Any]) -> None:
@@ -223,7 +225,11 @@ def run_training(arguments: Sequence[Any]) -> None:
 
 
 def train_once(
-    folder: pathlib.Path, title: str, iterations: int, arguments: Sequence[Any]
+    folder: pathlib.Path,
+    title: str,
+    iterations: int,
+    arguments: Sequence[Any],
+    start: pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Train a network, or finish its training, in a run folder of its own.
 
@@ -232,6 +238,7 @@ def train_once(
         title: Name of the training, for messages.
         iterations: Iterations of the whole training.
         arguments: The other arguments of mcc_caffe.train.
+        start: Weights to start from; None for a random start.
 
     Returns:
         Path of the trained weights.
@@ -242,7 +249,10 @@ def train_once(
         return weights
     _log.info("%s: %s", folder, title)
     budget = ["--iterations", iterations, "--snapshot", max(iterations // 4, 1)]
-    run_training([*arguments, "--out", folder, "--resume", "auto", *budget])
+    begin = ["--resume", "auto"]
+    if start and not snapshots.newest(folder / SNAPSHOTS):
+        begin = ["--weights", str(start)]
+    run_training([*arguments, "--out", folder, *begin, *budget])
     return weights
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.precision import FLOAT32, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, set_threads
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.caffe_io.weights import load_weights
@@ -64,6 +65,7 @@ class TrainingConfig:
         weights: a file of weights to start from, None for a random start.
         resume: a .solverstate to go on from, None for a fresh start.
         gpus: ids of the GPUs of each machine, for one process each; empty for the CPU.
+        precision: what the convolutions multiply, "float32" or "bfloat16".
     """
 
     variant: Variant
@@ -77,6 +79,7 @@ class TrainingConfig:
     weights: Path | None = None
     resume: Path | None = None
     gpus: tuple[int, ...] = ()
+    precision: str = FLOAT32
 
 
 def train(config: TrainingConfig, ranks: Ranks) -> None:
@@ -125,7 +128,8 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     caffe.set_solver_rank(ranks.rank)
     caffe.set_multiprocess(ranks.size > 1)
     lend_loader(loader)
-    return caffe.get_solver(str(config.solver))
+    with nets_in(config.precision):
+        return caffe.get_solver(str(config.solver))
 
 
 def _set_start_values(solver: Any, config: TrainingConfig, ranks: Ranks) -> None:

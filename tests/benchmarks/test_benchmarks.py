@@ -1,6 +1,7 @@
 """`make bench` with tiny settings: Caffe, OpenCV and, where its environment is there, PyTorch."""
 
 import json
+import pathlib
 import re
 import sys
 
@@ -30,13 +31,19 @@ def measure_mini(engine, folder, *, batch, least=1):
     return network.measure("mini", engine, folder, batch=batch, least=least, seconds=0)
 
 
-def measure_torch(folder, layout="channels_last"):
-    return training.torch_row("mini", layout, folder, batch=1, threads=1, least=1)
+def measure_torch(folder, system="PyTorch, channels last"):
+    return training.torch_row("mini", system, folder, batch=1, threads=1, least=1)
 
 
-def measure_caffe_training(source, *, batch=2, iterations=2):
+def measure_caffe_training(source, *, batch=2, iterations=2, system=training.CAFFE):
     return training.caffe_row(
-        "mini", source, batch=batch, processes=1, threads=1, iterations=iterations
+        "mini",
+        source,
+        batch=batch,
+        processes=1,
+        threads=1,
+        iterations=iterations,
+        system=system,
     )
 
 
@@ -112,6 +119,18 @@ def test_engines_agree_with_caffe_before_they_are_timed(nets):
             )
 
 
+def test_caffe_in_bfloat16_agrees_less(nets):
+    (row,) = measure_mini("caffe_bfloat16", nets / "mini", batch=2)
+    assert row["status"] == "" and 1e-3 < row["difference"] < network.LOW_TOLERANCE
+
+
+@pytest.mark.parametrize("flags, count", [("avx2", 6), ("avx2 avx512_bf16", 8)])
+def test_bfloat16_is_measured_where_the_processor_has_it(monkeypatch, flags, count):
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda path: f"flags\t\t: fpu {flags} sse")
+    engines = network.measured_engines()
+    assert len(engines) == count and ("torch_bfloat16" in engines) == (count == 8)
+
+
 def test_an_engine_that_finds_something_else_is_named(nets, tmp_path):
     for name in ("deploy.prototxt", "weights.caffemodel", "inputs.npy"):
         (tmp_path / name).symlink_to(nets / "mini" / name)
@@ -133,7 +152,8 @@ def test_onnxruntime_finds_what_caffe_finds(nets):
 def test_pytorch_finds_what_caffe_finds(nets, engine):
     require_pytorch()
     (row,) = measure_mini(engine, nets / "mini", batch=2)
-    assert row["status"] == "" and 0 < row["difference"] <= 1e-4
+    tolerance = network.LOW_TOLERANCE if engine in network.IN_BFLOAT16 else 1e-4
+    assert row["status"] == "" and 0 < row["difference"] <= tolerance
 
 
 def test_what_cannot_be_installed_or_run_is_a_row(nets, monkeypatch):
@@ -171,15 +191,15 @@ def test_what_other_benchmarks_print():
 def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
     require_pytorch()
     jobs.in_process(training.prepare, "mini", tmp_path / "mini")
-    for layout in training.LAYOUTS:
-        (row,) = measure_torch(tmp_path / "mini", layout)
+    for system in training.TORCH:
+        (row,) = measure_torch(tmp_path / "mini", system)
         assert (
             row["status"] == ""
             and row["loss_difference"] <= training.LOSS_TOLERANCE
             and 0 < row["gradient_difference"] <= training.GRADIENT_TOLERANCE
         )
     (tmp_path / "mini/loss.json").write_text("1.0")
-    assert measure_torch(tmp_path / "mini", layout)[0]["status"].startswith(
+    assert measure_torch(tmp_path / "mini", system)[0]["status"].startswith(
         "differs from Caffe: loss by "
     )
 
@@ -192,6 +212,9 @@ def test_training_is_that_of_the_command(drawn_set):
         and 0 < row["median"] < 60
         and 100 < row["loss_at_start"] < 1000
     )
+    (low,) = measure_caffe_training(drawn_set, iterations=1, system=training.CAFFE_BFLOAT16)
+    assert low["loss_at_start"] == pytest.approx(row["loss_at_start"], rel=0.02)
+    assert low["loss_at_start"] != row["loss_at_start"]
     (row,) = measure_caffe_training(drawn_set / "nowhere")
     assert (
         row["status"].startswith("failed: error: ")
@@ -275,6 +298,8 @@ def test_ratios_by_hand():
         {**step, "system": "PyTorch, channels last", "median": 0.4},
         {**step, "system": "PyTorch", "median": 0.1, "status": "differs from Caffe"},
         {**step, "system": "Caffe", "processes": 2, "median": 0.65},
+        {**step, "system": "Caffe, bfloat16", "median": 0.3},
+        {**step, "system": "PyTorch, channels last, bfloat16", "median": 0.25},
     ]
     assert [line[5:7] for line in cells(tables.training_table(rows))[1:]] == [
         ["21.7", "1.5"],
@@ -282,6 +307,8 @@ def test_ratios_by_hand():
         ["32.5", ""],
         ["130", ""],
         ["40", ""],
+        ["43.3", "1.2"],
+        ["52", ""],
     ]
 
 

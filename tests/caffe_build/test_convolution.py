@@ -29,7 +29,7 @@ SHAPES = [
 ]
 
 
-def convolution(tmp_path, engine, shape, images=2, bottoms=1):
+def convolution(tmp_path, engine, shape, images=2, bottoms=1, phase=caffe.TRAIN):
     """A net of one convolution of random weights, the same for every engine."""
     inside, outside, kernel, stride, pad, group, bias, dilation, width, height = shape
     tops = [
@@ -47,7 +47,7 @@ def convolution(tmp_path, engine, shape, images=2, bottoms=1):
             num_output: {outside} kernel_size: {kernel} stride: {stride} pad: {pad} group: {group}
             bias_term: {str(bias).lower()} dilation: {dilation} engine: {engine} }} }}"""
     )
-    net = caffe.Net(str(path), caffe.TRAIN)
+    net = caffe.Net(str(path), phase)
     rng = np.random.default_rng(0)
     for blob in net.params["y"]:
         blob.data[...] = rng.normal(size=blob.data.shape)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mcc_caffe import ablation
-from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io import packed_weights, snapshots
+from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.evaluation import training_comparison
@@ -24,6 +25,7 @@ from mcc_caffe.evaluation.ablation_report import (
     REVERSED,
     UNDECIDED,
     FigureNames,
+    MeasuredSet,
     TrainingResult,
     answer_claim,
     compare,
@@ -39,27 +41,31 @@ NETS = ("full", "without_mask", "without_pose")
 @pytest.mark.parametrize(
     "full, ablated, expected",
     [
-        ([0.60, 0.62], [0.50, 0.53], HELD),  # 0.61 - 0.515 = 0.095 > 0.03
+        # Differences .1, .09: mean .095, error .005, t = 19 of one degree of freedom, p = .033.
+        ([0.60, 0.62], [0.50, 0.53], HELD),
         ([0.50, 0.53], [0.60, 0.62], REVERSED),
-        ([0.60, 0.62], [0.58, 0.61], UNDECIDED),  # 0.015 < 0.03
-        (
-            [0.60, 0.70],
-            [0.50, 0.61],
-            UNDECIDED,
-        ),  # 0.095 < 0.11
-        ([0.5, 0.5], [0.5, 0.5], UNDECIDED),  # no difference, no spread
+        ([0.60, 0.62], [0.58, 0.61], UNDECIDED),  # .02, .01: t = 3, p = .2
+        ([0.6, 0.7], [0.5, 0.5], UNDECIDED),  # .1, .2: t = 3
+        ([0.5, 0.5], [0.5, 0.5], UNDECIDED),  # no difference
         ([0.0, 0.0], [0.0, 0.0], UNDECIDED),  # nothing was learnt
-        ([0.6, 0.7], [0.5, 0.5], HELD),  # 0.15 > 0.1
-        ([0.75, 1.0], [0.5, 0.75], UNDECIDED),  # exactly the spread
-        ([0.5, 0.6, 0.7], [0.3, 0.3, 0.4], HELD),  # 0.6 - 0.333 = 0.267 > 0.2
+        ([0.75, 1.0], [0.5, 0.75], UNDECIDED),  # equal differences say nothing of chance
+        ([0.7, 0.8, 0.9], [0.6, 0.7, 0.8], UNDECIDED),  # nor do those that differ by rounding
+        # Seeds differ by .4, pairs hardly: .1, .11, .09: t = 10 * sqrt(3), p = .003.
+        ([0.5, 0.71, 0.89], [0.4, 0.6, 0.8], HELD),
+        ([0.5, 0.6, 0.9], [0.4, 0.6, 0.8], UNDECIDED),  # .1, 0, .1: t = 2, p = .18
     ],
 )
-def test_a_claim_is_decided_where_the_difference_exceeds_the_spread(full, ablated, expected):
+def test_a_claim_is_decided_where_chance_gives_such_pairs_seldom(full, ablated, expected):
     assert decide(full, ablated) == expected
 
 
-def test_the_difference_is_of_means_and_the_spread_the_larger():
-    assert compare([0.6, 0.7], [0.4, 0.42]) == (pytest.approx(0.24), pytest.approx(0.1))
+def test_a_difference_has_its_interval_and_p():
+    difference = compare([0.5, 0.6, 0.9], [0.4, 0.6, 0.8])
+    # Mean .0667, deviation .0577, error .0333; t(.975, 2) = 4.303; p = 1 - t / sqrt(t**2 + 2).
+    assert difference.mean == pytest.approx(0.2 / 3)
+    assert difference.margin == pytest.approx(4.3027 / 30, rel=1e-4)
+    assert difference.p == pytest.approx(1 - 2 / np.sqrt(6))
+    assert np.isnan(compare([0.5, 0.6], [0.4, 0.5]).p)
 
 
 def result(network, seed, auc=None, ap=None):
@@ -87,21 +93,34 @@ RESULTS = [
 
 
 def test_the_answers_follow_from_the_numbers():
-    masks, keypoints = (answer_claim(RESULTS, claim) for claim in CLAIMS)
+    masks, keypoints = (answer_claim([MeasuredSet("hands", RESULTS)], claim) for claim in CLAIMS)
     assert masks == (
-        "**The pose stage makes the masks better (Table 1): undecided here.** "
-        "AP50 60.0 of the full net, 70.0 without pose: "
-        "a difference of -10.0, where seeds alone differ by 20.0."
+        "**The pose stage makes the masks better (Table 1):** undecided on hands (mean IoU 0.600 "
+        "of the full net, 0.700 without pose: a difference of -0.100 ± 0.000)."
     )
-    assert keypoints.startswith(
-        "**The mask makes the keypoints better (Fig. 9): held here.** "
-        "AUC 0.610 of the full net, 0.515 without mask"
+    assert keypoints == (
+        "**The mask makes the keypoints better (Fig. 9):** held on hands (AUC 0.610 of the full "
+        "net, 0.515 without mask: a difference of +0.095 ± 0.064, p = 0.033)."
     )
+
+
+def test_a_set_without_masks_answers_for_the_keypoints_alone():
+    photographs = [
+        result(FULL, 0, 0.5), result(NO_MASK, 0, 0.6), result(NO_POSE, 0),
+        result(FULL, 3, 0.5), result(NO_MASK, 3, 0.6), result(NO_POSE, 3),
+    ]  # fmt: skip
+    sets = [MeasuredSet("hands", RESULTS), MeasuredSet("photographs", photographs)]
+    report = format_report(sets, "Trained somehow.")
+    headings = [line for line in report.splitlines() if line.startswith("## ")]
+    assert headings == ["## Masks, hands", "## Keypoints, hands", "## Keypoints, photographs"]
+    assert "held on hands (AUC" in report and "; undecided on photographs (AUC 0.500" in report
+    assert report.count("without pose: a difference") == 1
 
 
 def test_the_tables_have_a_verdict_for_each_measure():
     figures = FigureNames(pck="a.png", masks="b.png")
-    lines = format_report(RESULTS, "Trained somehow.", figures).splitlines()
+    report = format_report([MeasuredSet("hands", RESULTS, figures)], "Trained somehow.")
+    lines = report.splitlines()
     assert "| net | AP50 | AP75 | AP80 | mean IoU |" in lines
     assert "| net | PCK@0.1 | PCK@0.2 | AUC |" in lines
     cells = "60.0 (50.0 to 70.0) | 30.0 (25.0 to 35.0) | 0.0 (0.0 to 0.0) | 0.600 (0.500 to 0.700)"
@@ -111,8 +130,10 @@ def test_the_tables_have_a_verdict_for_each_measure():
     assert f"| claim | {UNDECIDED} | {UNDECIDED} | {UNDECIDED} | {UNDECIDED} |" in lines
     assert f"| claim | {HELD} | {HELD} | {HELD} |" in lines
     assert "![Masks](b.png)" in lines and "![Keypoints](a.png)" in lines
+    assert "| difference | +0.047 ± 0.032 | +0.095 ± 0.064 | +0.095 ± 0.064 |" in lines
+    assert "| p | 0.033 | 0.033 | 0.033 |" in lines and "| p | - | - | - | - |" in lines
     assert any("Seeds 0, 3;" in line for line in lines)
-    assert "](" not in format_report(RESULTS, "", None)
+    assert "](" not in format_report([MeasuredSet("hands", RESULTS)], "")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +172,7 @@ def test_every_net_is_trained_with_every_seed_on_the_same_budget(finished):
 def test_the_report_says_what_the_evaluation_found(finished):
     out, printed = finished
     report = (out.parent / "docs/report.md").read_text()
-    models = json.loads((out / "evaluation/results.json").read_text())["models"]
+    models = json.loads((out / "evaluation/validation/results.json").read_text())["models"]
     numbers = [model["sets"]["validation"] for model in models]
     outputs = [("paper" in of_model, "mask" in of_model) for of_model in numbers]
     assert outputs == 2 * [(True, True), (True, False), (False, True)]
@@ -160,14 +181,12 @@ def test_the_report_says_what_the_evaluation_found(finished):
     ious = [of_model["mask"]["mean_IoU"] for of_model in full]
     for values in (areas, ious):
         assert f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f}) |" in report
-    assert (
-        "2 iterations of 2 images, with augmentation, on 6 samples of" in report
-        and "4 others to measure on" in report
-    )
+    assert "2 iterations of 2 images a process" in report
+    assert "All layers start at random." in report and "--seeds 0 5`" in report
     for name in ("report_pck.png", "report_masks.png"):
         assert f"]({name})" in report and cv2.imread(str(out.parent / "docs" / name)).size
     for claim in CLAIMS:
-        assert f"**{claim.sentence}: " in report and f"**{claim.sentence}: " in printed
+        assert f"**{claim.sentence}:** " in report and f"**{claim.sentence}:** " in printed
 
 
 def test_finished_trainings_stay_and_an_interrupted_one_goes_on(finished, two_sets):
@@ -225,6 +244,62 @@ def test_a_signal_ends_it_with_a_snapshot(two_sets, tmp_path):
     assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted", errors
     assert "stopped; go on with --resume auto" in output
     assert snapshots.newest(tmp_path / "out/full_seed0/snapshots")
+
+
+def test_another_source_and_sets_and_a_trained_trunk(two_sets, tmp_path):
+    """A mixture, two sets of which one has no masks, and an option of the training's."""
+    samples = SampleSet(two_sets / "validation")
+    bare = [
+        Sample(sample.key, sample.image_bytes, None, sample.keypoints)
+        for sample in (samples[0], samples[1])
+    ]
+    write_set(tmp_path / "photographs", bare)
+    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    done = run(
+        "mcc_caffe.ablation",
+        *("--train-on", f"mix:{two_sets}/train*0.5+{two_sets}/validation*0.5"),
+        *("--measure-on", two_sets / "validation", tmp_path / "photographs"),
+        *("--trunk", shipped, "--out", tmp_path / "out", "--iterations", 1, "--batch-size", 2),
+        *("--seeds", 0, 1, "--", "--input-size", 64, "--colours"),
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    for folder in ("full_seed0", "without_mask_seed1"):
+        settings = (tmp_path / "out" / folder / "train.prototxt").read_text()
+        assert "mix:" in settings and '\\"input_size\\": 64' in settings
+        assert '\\"colours\\": true' in settings
+    assert "15 layers loaded by name; random start: conv6_2_CPM, Mconv1_stage2" in done.stderr
+    trunk = read_caffemodel(tmp_path / "out/trunk.caffemodel").layers
+    wanted = packed_weights.read(shipped).layers
+    assert list(trunk)[0] == "conv1_1" and list(trunk)[-1] == "conv5_3_CPM" and len(trunk) == 15
+    for name, blobs in trunk.items():
+        for values, value in zip(blobs, wanted[name], strict=True):
+            np.testing.assert_array_equal(values, value)
+    report = (tmp_path / "out/ablation.md").read_text()
+    headings = ["Masks, validation", "Keypoints, validation", "Keypoints, photographs"]
+    assert [line[3:] for line in report.splitlines() if line.startswith("## ")] == headings
+    assert "The trunk starts from mini.npz" in report and "-- --input-size 64 --colours`" in report
+    figures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert figures == {
+        "ablation_validation_pck.png",
+        "ablation_validation_masks.png",
+        "ablation_photographs_pck.png",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--", "--seed", "3"], "--seed after `--` is for the ablation to set: leave it out"),
+        (["--", "--colours", "--out=x"], "--out=x after `--` is for the ablation to set"),
+        (["--measure-on", "a/hands", "b/hands.json"], "a/hands and b/hands.json are both called"),
+        (["--trunk", "none.npz"], "the weights file none.npz was not found"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(two_sets, tmp_path, arguments, message):
+    done = run("mcc_caffe.ablation", "--data", two_sets, "--out", tmp_path / "out", *arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("seeds", [["0"], ["1", "1"], ["0", "1", "1"]])

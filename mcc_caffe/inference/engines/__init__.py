@@ -58,6 +58,7 @@ def open_engine(
     weights: str | Path,
     gpu: int | None = None,
     engine: str | None = None,
+    precision: str | None = None,
 ) -> Engine:
     """Open a deploy net in an engine.
 
@@ -66,8 +67,10 @@ def open_engine(
         weights: its weights, a caffemodel or packed weights.
         gpu: id of the GPU, None for the CPU.
         engine: as `choose_engine` takes it.
+        precision: what the convolutions multiply, as `precision.choose_precision` takes it.
 
     Raises:
-        UserError: a file is missing, the files do not fit each other, or no engine has this name.
+        UserError: a file is missing, the files do not fit each other, no engine has this name, or
+            it does not compute in this precision.
     """
-    return ENGINES[choose_engine(engine, gpu)](prototxt, weights, gpu)
+    return ENGINES[choose_engine(engine, gpu)](prototxt, weights, gpu, precision)

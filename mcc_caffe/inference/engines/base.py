@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import HEATMAP_COUNT, STRIDE, VARIANTS
@@ -34,16 +35,28 @@ class Engine(Protocol):
         input_size: m, the side of the net's input in pixels.
         has_mask: whether the net has a mask head.
         has_pose: whether the net has a pose stage.
+        precision: what its convolutions multiply, "float32" or "bfloat16".
     """
 
     name: str
     input_size: int
     has_mask: bool
     has_pose: bool
+    precision: str
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch (N, 3, m, m) float32 of (BGR - 128) / 256, for any N and m."""
         ...
+
+
+def engine_title(name: str, precision: str) -> str:
+    """Return what reports call an engine: its name, and its precision where that is not float32."""
+    return name if precision == FLOAT32 else f"{name} in {precision}"
+
+
+def title_of(engine: Engine) -> str:
+    """Return what reports call an engine that has been opened."""
+    return engine_title(engine.name, engine.precision)
 
 
 def is_shipped(prototxt: str | Path) -> bool:

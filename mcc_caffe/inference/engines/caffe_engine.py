@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mcc_caffe.caffe_io.precision import choose_precision, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus
 from mcc_caffe.caffe_io.trial_build import DEPLOY, build_aside
 from mcc_caffe.caffe_io.weights import load_weights
@@ -24,9 +25,16 @@ class CaffeEngine:
 
     name = "caffe"
 
-    def __init__(self, prototxt: str | Path, weights: str | Path, gpu: int | None = None):
+    def __init__(
+        self,
+        prototxt: str | Path,
+        weights: str | Path,
+        gpu: int | None = None,
+        precision: str | None = None,
+    ):
         if gpu is not None:
             require_gpus([gpu])
+        self.precision = self.choose_precision(precision, gpu)
         is_own = not is_shipped(existing(prototxt, "deploy net"))
         if is_own:
             build_aside(DEPLOY, Path(prototxt), str(prototxt))
@@ -37,7 +45,8 @@ class CaffeEngine:
             # The device comes before the mode, which would take memory on GPU 0 as well.
             caffe.set_device(gpu)
             caffe.set_mode_gpu()
-        self.net = caffe.Net(str(prototxt), caffe.TEST) if is_own else _net_to_fill(prototxt)
+        with nets_in(self.precision):
+            self.net = caffe.Net(str(prototxt), caffe.TEST) if is_own else _net_to_fill(prototxt)
         if IMAGE_BLOB not in self.net.blobs or self.net.blobs[IMAGE_BLOB].data.ndim != 4:
             raise UserError(
                 f"{prototxt} has no blob {IMAGE_BLOB} of images: give a deploy net, whose input "
@@ -50,6 +59,11 @@ class CaffeEngine:
         self._has_boxes = BOXES_BLOB in self.net.blobs
         if is_own:
             check_own_net(self, prototxt)
+
+    @staticmethod
+    def choose_precision(precision: str | None, gpu: int | None) -> str:
+        """Return what the convolutions multiply; see `precision.choose_precision`."""
+        return choose_precision(precision, on_gpu=gpu is not None)
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""

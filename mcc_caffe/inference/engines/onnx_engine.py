@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
+from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
@@ -18,12 +19,19 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(self, prototxt: str | Path, weights: str | Path, gpu: int | None = None):
+    def __init__(
+        self,
+        prototxt: str | Path,
+        weights: str | Path,
+        gpu: int | None = None,
+        precision: str | None = None,
+    ):
         if gpu is not None:
             raise UserError(
                 f"GPU {gpu} was asked for, but the engine onnx runs on the CPU: "
                 "take the engine caffe, or leave the GPU out"
             )
+        self.precision = self.choose_precision(precision, gpu)
         model, self.input_size = make_onnx_model(prototxt, weights)
         self.session = open_session(model)
         self._outputs = [output.name for output in self.session.get_outputs()]
@@ -35,6 +43,16 @@ class OnnxEngine:
             )
         if not is_shipped(prototxt):
             check_own_net(self, prototxt)
+
+    @staticmethod
+    def choose_precision(precision: str | None, gpu: int | None) -> str:
+        """Return float32; UserError where bfloat16 is asked for."""
+        if precision == BFLOAT16:
+            raise UserError(
+                "precision=bfloat16 was asked for, but the engine onnx computes in float32: "
+                "take the engine caffe, or leave the precision out"
+            )
+        return FLOAT32
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""

@@ -1,0 +1,115 @@
+"""What Caffe's convolutions multiply on a CPU: float32 or bfloat16.
+
+In bfloat16 a number has 8 significant binary digits instead of 24. The inputs and the weights of a
+convolution, and the gradients that it reads, are rounded to it; it adds up float32 and writes
+float32. All else stays float32: what other layers compute, losses, solver, weights and snapshots.
+
+Our Caffe looks at the variable MCC_CAFFE_PRECISION whenever a net is made, in the stock program
+`caffe`, too. A processor without bfloat16 computes the same from rounded float32, which takes
+longer than float32 alone.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcc_caffe.caffe_io.pycaffe import caffe_folder
+from mcc_caffe.core.errors import UserError
+
+FLOAT32, BFLOAT16, AUTO = "float32", "bfloat16", "auto"
+PRECISIONS = (FLOAT32, BFLOAT16, AUTO)
+PRECISION_VARIABLE = "MCC_CAFFE_PRECISION"
+# The help text of the option --precision.
+PRECISION_HELP = (
+    "what Caffe's convolutions multiply on a CPU; auto: bfloat16 where the processor computes it, "
+    f"else float32 (default: the variable {PRECISION_VARIABLE}, else float32)"
+)
+
+_log = logging.getLogger(__name__)
+
+
+def computes_bfloat16(cpuinfo: str) -> bool:
+    """Tell whether a processor has instructions for bfloat16 that our convolutions use.
+
+    Args:
+        cpuinfo: the text of /proc/cpuinfo.
+    """
+    return any(
+        "avx512_bf16" in line.split() for line in cpuinfo.splitlines() if line.startswith("flags")
+    )
+
+
+def choose_precision(precision: str | None = None, *, on_gpu: bool = False) -> str:
+    """Choose the precision of the nets that are made next.
+
+    Args:
+        precision: one of PRECISIONS; None for what the variable says, else float32.
+        on_gpu: whether the nets run on a GPU, where the variable says nothing.
+
+    Returns:
+        FLOAT32 or BFLOAT16.
+
+    Raises:
+        UserError: there is no such precision, or it was asked for where Caffe has none.
+    """
+    named = os.environ.get(PRECISION_VARIABLE, "")
+    wanted = precision or named or FLOAT32
+    if wanted not in PRECISIONS:
+        name = "precision" if precision else PRECISION_VARIABLE
+        raise UserError(f"{name}={wanted}: give one of {', '.join(PRECISIONS)}")
+    if on_gpu:
+        if precision == BFLOAT16:
+            raise UserError(
+                "precision=bfloat16 is of the CPU's convolutions, on a GPU Caffe computes in "
+                "float32: leave the precision or the GPU out"
+            )
+        return FLOAT32
+    if wanted == AUTO:
+        is_native = computes_bfloat16(_cpuinfo())
+        return BFLOAT16 if is_native and _caffe_has_bfloat16() else FLOAT32
+    if wanted == BFLOAT16 and not _caffe_has_bfloat16():
+        raise UserError(
+            f"the Caffe in {caffe_folder()} has no convolutions in bfloat16: `make caffe` builds "
+            "one that has them, or take float32"
+        )
+    return wanted
+
+
+def warn_of_rounding(precision: str) -> None:
+    """Say on stderr where a precision, FLOAT32 or BFLOAT16, is not the processor's own."""
+    if precision == BFLOAT16 and not computes_bfloat16(_cpuinfo()):
+        _log.warning(
+            "this processor has no bfloat16: Caffe rounds float32 to it, which takes longer than "
+            "float32 alone"
+        )
+
+
+def _cpuinfo() -> str:
+    return Path("/proc/cpuinfo").read_text()
+
+
+def _caffe_has_bfloat16() -> bool:
+    """Tell whether Caffe's library, where `caffe_build` puts it, looks at the variable."""
+    folder = caffe_folder()
+    library = folder.parent.parent / "lib/libcaffe.so" if folder else None
+    return (
+        library is not None
+        and library.is_file()
+        and PRECISION_VARIABLE.encode() in library.read_bytes()
+    )
+
+
+@contextlib.contextmanager
+def nets_in(precision: str) -> Iterator[None]:
+    """Let the nets that Caffe makes meanwhile have this precision, FLOAT32 or BFLOAT16."""
+    before = os.environ.get(PRECISION_VARIABLE)
+    os.environ[PRECISION_VARIABLE] = precision
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[PRECISION_VARIABLE]
+        else:
+            os.environ[PRECISION_VARIABLE] = before
