@@ -146,9 +146,9 @@ struct PackedWeights {
 // An array of Caffe's and the same in the layout, and of the precision, that a primitive wants.
 class Operand {
  public:
-  Operand() : role_(ROLES), rounds_(false) {}
-  Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output, bool rounds = false)
-      : role_(role), rounds_(rounds), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
+  Operand() : role_(ROLES), precision_(FLOAT32) {}
+  Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output, Precision precision)
+      : role_(role), precision_(precision), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
     if (plain != inner) {
       reorder_ = output ? dnnl::reorder(inner_, plain_) : dnnl::reorder(plain_, inner_);
     }
@@ -157,7 +157,7 @@ class Operand {
   // To be read by the primitive.
   const memory& Input(const void* data) {
     plain_.set_data_handle(const_cast<void*>(data));
-    if (!reorder_ && !rounds_) return plain_;
+    if (!reorder_ && precision_ != ROUNDED) return plain_;
     inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
     Convert(reorder_, plain_, inner_);
     return inner_;
@@ -167,10 +167,10 @@ class Operand {
   // read them, they keep what is packed here beside the plain array.
   const memory& Input(SyncedMemory* contents, bool again) {
     packed_ = PackedArray::Of(*contents);
-    if (packed_ && is_lower()) return Lowered(packed_->packed());
+    if (packed_ && precision_ != FLOAT32) return Lowered(packed_->packed());
     if (reorder_) {
       if (packed_ && packed_->packed().get_desc() == inner_.get_desc()) return packed_->packed();
-      if (again && !packed_ && !is_lower() && !contents->exposed()) {
+      if (again && !packed_ && precision_ == FLOAT32 && !contents->exposed()) {
         if (!added_ || added_.use_count() > 1) added_.reset(new PackedArray(plain_.get_desc(), inner_.get_desc()));
         added_->Pack(contents->cpu_data());
         contents->add_packed(added_);
@@ -183,7 +183,7 @@ class Operand {
   // The same for weights whose values are those of the last call with the same `version`; with 0 they may be any. What the
   // primitive reads stays in `packed` for the next call.
   const memory& Input(const void* data, size_t version, PackedWeights* packed) {
-    if (!reorder_ && !rounds_) return Input(data);
+    if (!reorder_ && precision_ != ROUNDED) return Input(data);
     if (!version) {
       *packed = PackedWeights();
       return Input(data);
@@ -219,10 +219,7 @@ class Operand {
   size_t bytes() const { return plain_.get_desc().get_size(); }
 
  private:
-  // Whether the primitive reads fewer digits than Caffe's array has. What it reads can't stand for that then.
-  bool is_lower() const { return rounds_ || inner_.get_desc().data_type() != memory::data_type::f32; }
-
-  // What is packed, made to be read by the primitive.
+  // What is packed, in the primitive's precision; it can't stand for the contents then.
   const memory& Lowered(const memory& packed) {
     const memory::desc layout = packed.get_desc();
     if (layout != lowered_layout_) {
@@ -237,7 +234,7 @@ class Operand {
   // Fills `to` with what is in `from`, rounded where that is asked for. Without a `reorder` both have the same layout.
   void Convert(const dnnl::reorder& reorder, const memory& from, const memory& to) const {
     if (reorder) reorder.execute(Stream(), const_cast<memory&>(from), const_cast<memory&>(to));
-    if (!rounds_) return;
+    if (precision_ != ROUNDED) return;
     Stream().wait();
     float* values = static_cast<float*>(to.get_data_handle());
     RoundToBFloat16(reorder ? values : static_cast<float*>(from.get_data_handle()), values,
@@ -245,7 +242,7 @@ class Operand {
   }
 
   Role role_;
-  bool rounds_;
+  Precision precision_;
   memory plain_, inner_;
   shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call, which the primitive may still read
   shared_ptr<PackedArray> added_;   // what it got beside its plain array
@@ -302,10 +299,10 @@ struct Geometry {
 
   // An array of Caffe's that a pass reads in the layout `inner`, or writes in it.
   Operand Input(const memory::dims& dims, const memory::desc& inner, Role role) const {
-    return Operand(Plain(dims), inner, role, false, precision == ROUNDED);
+    return Operand(Plain(dims), inner, role, false, precision);
   }
   Operand Output(const memory::dims& dims, const memory::desc& inner, Role role) const {
-    return Operand(Plain(dims), inner, role, true);
+    return Operand(Plain(dims), inner, role, true, FLOAT32);
   }
 };
 

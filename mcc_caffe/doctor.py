@@ -25,6 +25,7 @@ from typing import TypedDict
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
+from mcc_caffe.caffe_io.precision import computes_bfloat16
 from mcc_caffe.caffe_io.pycaffe import (
     HOW_TO_GET_CAFFE,
     gpu_ids,
@@ -143,6 +144,15 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
                 "convolutions on the CPU take twice as long",
             ),
             "this Caffe was built elsewhere: `make caffe` builds one that has it",
+        ),
+        _row(
+            "bfloat16",
+            lambda: _optional(
+                _known(caffe)["onednn"] and computes_bfloat16(Path("/proc/cpuinfo").read_text()),
+                "--precision auto takes it",
+                "--precision auto takes float32",
+            ),
+            "only some processors have it (avx512_bf16 in lscpu), and only our Caffe uses it",
         ),
         _row(
             "CUDA",

@@ -113,6 +113,9 @@ def test_gpus_are_optional(monkeypatch):
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["absent"] * 3
     assert all(row[name].remedy for name in ("CUDA", "NCCL", "GPUs"))
     monkeypatch.setattr(doctor, "gpu_ids", lambda: [0, 1])
+    is_native = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
+    assert row["bfloat16"].status == ("ok" if is_native else "absent")
+    assert row["bfloat16"].found.startswith("--precision auto takes")
     row = rows_of(monkeypatch, cuda=True, nccl=True)
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["ok"] * 3 and "0, 1" in row[
         "GPUs"
