@@ -46,7 +46,7 @@ convolution_param it runs them by its own code, as BVLC wrote it. Before an engi
 mask and heatmaps are compared with those of Caffe's own code; where a value differs by more than
 1e-4 the row says so. `mini` has the weights that ship, `paper` random ones. Memory is the most that
 the process ever held, the engine's own libraries included. Rows in bfloat16 are
-there where the processor computes it, and may differ by 0.1.""",
+there where the processor has it, and may differ from Caffe's own code by 0.1.""",
     ),
     end_to_end.TABLE: Section(
         "A picture in, keypoints out",
@@ -79,9 +79,9 @@ are those of all processes; the loader's two processes come on top. Before PyTor
 loss and gradients are compared with those of Caffe's own code on the same weights and samples (1e-4
 of the loss, 1e-2 of each layer's gradients). PyTorch does in one process, with the batch twice as
 large, what two processes of Caffe do. The ratio is Caffe's time to that of the faster PyTorch row
-with as many images and threads; below 1 Caffe is faster. Rows in bfloat16 (`--precision bfloat16`,
-PyTorch's autocast), which are there where the processor computes it, are compared with each
-other.""",
+with as many images and threads; below 1 Caffe is faster. Rows in bfloat16
+(`--precision bfloat16`, PyTorch's autocast) are there where the processor has it. Their ratio is to
+PyTorch's row in bfloat16; loss and gradients are compared in float32 alone.""",
     ),
     training.ALLREDUCE: Section(
         "Averaging gradients",

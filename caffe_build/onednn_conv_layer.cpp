@@ -77,8 +77,13 @@ Precision WantedPrecision() {
       << "MCC_CAFFE_PRECISION is " << name << ": give float32, bfloat16 or auto";
   const Precision wanted = name == "float32" || (name == "auto" && !HasBFloat16()) ? FLOAT32
       : HasBFloat16() ? BFLOAT16 : ROUNDED;
-  LOG_FIRST_N(INFO, 1) << "convolutions on the CPU in " << (wanted == FLOAT32 ? "float32" : "bfloat16")
-      << (wanted == ROUNDED ? ", rounded from float32 because this processor has none" : "");
+  if (wanted == FLOAT32) {
+    LOG_FIRST_N(INFO, 1) << "convolutions on the CPU in float32";
+  } else if (wanted == BFLOAT16) {
+    LOG_FIRST_N(INFO, 1) << "convolutions on the CPU in bfloat16";
+  } else {
+    LOG_FIRST_N(INFO, 1) << "convolutions on the CPU in bfloat16, rounded from float32 because this processor has none";
+  }
   return wanted;
 }
 
@@ -164,13 +169,16 @@ class Operand {
   }
 
   // The same for the contents of a blob, which may have the layout already. Where `again` says that another primitive is going to
-  // read them, they keep what is packed here beside the plain array.
+  // read them, float32 contents keep what is packed here beside the plain array.
   const memory& Input(SyncedMemory* contents, bool again) {
-    packed_ = PackedArray::Of(*contents);
-    if (packed_ && precision_ != FLOAT32) return Lowered(packed_->packed());
+    if (precision_ != FLOAT32) {
+      const shared_ptr<PackedArray> packed = PackedArray::Of(*contents);
+      return packed ? Lowered(packed->packed()) : Input(contents->cpu_data());
+    }
     if (reorder_) {
+      packed_ = PackedArray::Of(*contents);
       if (packed_ && packed_->packed().get_desc() == inner_.get_desc()) return packed_->packed();
-      if (again && !packed_ && precision_ == FLOAT32 && !contents->exposed()) {
+      if (again && !packed_ && !contents->exposed()) {
         if (!added_ || added_.use_count() > 1) added_.reset(new PackedArray(plain_.get_desc(), inner_.get_desc()));
         added_->Pack(contents->cpu_data());
         contents->add_packed(added_);
@@ -311,11 +319,13 @@ struct ForwardPass {
   explicit ForwardPass(const Geometry& shape, dnnl::prop_kind kind) {
     dnnl::convolution_forward::primitive_desc wanted = shape.Forward(kind);
     primitive = dnnl::convolution_forward(wanted);
+    implementation = wanted.impl_info_str();
     source = shape.Input(shape.source, wanted.src_desc(), SOURCE);
     weights = shape.Input(shape.weights, wanted.weights_desc(), WEIGHTS);
     result = shape.Output(shape.result, wanted.dst_desc(), RESULT);
   }
   dnnl::convolution_forward primitive;
+  std::string implementation;  // its name
   Operand source, weights, result;
 };
 
@@ -323,11 +333,13 @@ struct BackwardDataPass {
   explicit BackwardDataPass(const Geometry& shape) {
     dnnl::convolution_backward_data::primitive_desc wanted = shape.BackwardData();
     primitive = dnnl::convolution_backward_data(wanted);
+    implementation = wanted.impl_info_str();
     source = shape.Output(shape.source, wanted.diff_src_desc(), SOURCE);
     weights = shape.Input(shape.weights, wanted.weights_desc(), WEIGHTS);
     result = shape.Input(shape.result, wanted.diff_dst_desc(), RESULT);
   }
   dnnl::convolution_backward_data primitive;
+  std::string implementation;  // its name
   Operand source, weights, result;
 };
 
@@ -335,25 +347,31 @@ struct BackwardWeightsPass {
   explicit BackwardWeightsPass(const Geometry& shape) {
     dnnl::convolution_backward_weights::primitive_desc wanted = shape.BackwardWeights();
     primitive = dnnl::convolution_backward_weights(wanted);
+    implementation = wanted.impl_info_str();
     source = shape.Input(shape.source, wanted.src_desc(), SOURCE);
     weights = shape.Output(shape.weights, wanted.diff_weights_desc(), WEIGHTS);
     result = shape.Input(shape.result, wanted.diff_dst_desc(), RESULT);
   }
   dnnl::convolution_backward_weights primitive;
+  std::string implementation;  // its name
   Operand source, weights, result;
 };
 
-// A pass of a shape. Where oneDNN has none in bfloat16, the numbers are rounded instead.
+// A pass of a shape. Where oneDNN has none in bfloat16, or only its reference, which is very slow, the numbers are rounded instead.
 template <typename Pass, typename... Kind>
 std::unique_ptr<Pass> MakePass(Geometry shape, Kind... kind) {
+  std::unique_ptr<Pass> pass;
   if (shape.precision == BFLOAT16) {
     try {
-      return std::unique_ptr<Pass>(new Pass(shape, kind...));
+      pass.reset(new Pass(shape, kind...));
     } catch (const dnnl::error&) {
-      shape.precision = ROUNDED;
     }
+    if (pass && pass->implementation.compare(0, 3, "ref") != 0) return pass;
+    LOG_FIRST_N(WARNING, 1) << "oneDNN has no fast convolution in bfloat16 here: float32 is rounded to it, which takes longer";
+    shape.precision = ROUNDED;
   }
-  return std::unique_ptr<Pass>(new Pass(shape, kind...));
+  pass.reset(new Pass(shape, kind...));
+  return pass;
 }
 
 // A maximum pooling (height, width) of planes that have BLOCK channels side by side.

@@ -1,11 +1,10 @@
 """Tests the paper's two claims about its two stages (section 4.2) at a size that a CPU can train.
 
     python -m mcc_caffe.ablation                         # on synthetic hands that it makes itself
-    python -m mcc_caffe.ablation --data data/lmdb --iterations 20000 --seeds 0 1 2 3 4 \\
-        --report docs/ablation.md
+    python -m mcc_caffe.ablation --data data/lmdb --iterations 20000 --report docs/ablation.md
     # trained on a mixture, from a trained trunk, measured on two sets
-    python -m mcc_caffe.ablation --train-on "mix:photos/train*0.5+synth:seed=0&size=224*0.5" \\
-        --trunk mcc_caffe/pretrained/mini.npz --measure-on photos/validation synth/validation \\
+    python -m mcc_caffe.ablation --train-on "mix:photos/train*0.5+hands/train*0.5" \\
+        --trunk mcc_caffe/pretrained/mini.npz --measure-on photos/validation hands/validation \\
         -- --processes 2 --windows 1.1,2.5 --colours
 
 Trains the mini variant three times with every seed, on equal samples: the full network, one
@@ -18,19 +17,27 @@ with the one that was interrupted.
 """
 
 import argparse
+import hashlib
 import logging
 import pathlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from data_tools.build_lmdb import TRAIN, VALIDATION
-from mcc_caffe import evaluate
+from data_tools.sets import open_sets
+from mcc_caffe import evaluate, train
+from mcc_caffe.caffe_io.precision import FLOAT32, choose_precision, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import fitting_layers, net_shapes, write_caffemodel
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped, write_whole
+from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.data.sources import MIXED, mixture_shares, open_source
 from mcc_caffe.evaluation.ablation_report import (
     FULL,
     NO_MASK,
@@ -41,12 +48,13 @@ from mcc_caffe.evaluation.ablation_report import (
     draw_pck,
     format_report,
 )
+from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.training_comparison import (
     TEST_HANDS,
     TRAIN_HANDS,
     check_settings,
     comparison_parser,
-    count_masked,
+    has_masks,
     make_synthetic_set,
     read_results,
     train_once,
@@ -54,18 +62,20 @@ from mcc_caffe.evaluation.training_comparison import (
 from mcc_caffe.paper import MASK_SCORES_BLOB
 
 TRUNK = "trunk.caffemodel"  # in the folder of the comparison
-# Options of mcc_caffe.train that are not given after `--`.
+SEEDS = (0, 1, 2, 3, 4)  # two decide very large differences only
+# Options of mcc_caffe.train that the ablation sets itself, and those that change no result.
 _OWN_OPTIONS = (
-    "--variant",
-    "--without",
-    "--seed",
-    "--batch-size",
-    "--iterations",
-    "--snapshot",
-    "--out",
-    "--weights",
-    "--resume",
+    "variant",
+    "without",
+    "batch_size",
+    "iterations",
+    "snapshot",
+    "seed",
+    "out",
+    "weights",
+    "resume",
 )
+_HARMLESS_OPTIONS = ("data", "workers", "interval")
 # The stage that each network lacks, in the words of mcc_caffe.train --without.
 MISSING_STAGES = {FULL: None, NO_MASK: "mask", NO_POSE: "pose"}
 
@@ -74,7 +84,7 @@ _log = logging.getLogger(__name__)
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
-    parser = comparison_parser("mcc_caffe.ablation", __doc__, "runs/ablation")
+    parser = comparison_parser("mcc_caffe.ablation", __doc__, "runs/ablation", SEEDS)
     add = parser.add_argument
     add(
         "--train-on",
@@ -86,15 +96,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=pathlib.Path,
         metavar="SET",
-        help="sets to measure on, as mcc_caffe.evaluate takes them; one without masks answers for "
-        f"the keypoints alone (default: {VALIDATION} of --data)",
+        help="sets to measure on, as mcc_caffe.evaluate takes them; a set without masks tests only "
+        f"the claim about keypoints (default: {VALIDATION} of --data)",
     )
     add(
         "--trunk",
         type=pathlib.Path,
         metavar="FILE",
-        help="weights of which all networks take the trunk, conv1_1 to conv5_3_CPM, as the paper "
-        "takes VGG-19's; mask head and pose stages start at random (default: all do)",
+        help="weights of which all networks take the trunk, conv1_1 to conv5_3_CPM; mask head and "
+        "pose stages start at random (default: all layers start at random)",
     )
     add(
         "training_options",
@@ -103,18 +113,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="options of mcc_caffe.train for all trainings",
     )
     options = parser.parse_args(argv)
-    taken = [word for word in options.training_options if word.split("=")[0] in _OWN_OPTIONS]
-    if taken:
-        raise UserError(f"{taken[0]} after `--` is for the ablation to set: leave it out")
-    for path, names in _by_name(options.measure_on or []).items():
-        if len(names) > 1:
-            raise UserError(
-                f"{' and '.join(map(str, names))} are both called {path}: rename one of them"
-            )
     if len(set(options.seeds)) < max(2, len(options.seeds)):
         raise UserError(
             f"--seeds {' '.join(map(str, options.seeds))}: "
             "give at least two different ones, they show what is chance"
+        )
+    if options.data and options.train_on and options.measure_on:
+        raise UserError(
+            f"--data {options.data} is not needed beside --train-on and --measure-on: leave it out"
         )
     return options
 
@@ -123,17 +129,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train and measure all networks, and write the report."""
     options = parse_arguments(argv)
     require_caffe("training")
+    training_settings = check_training_options(options.training_options)
+    trunk_layers = read_trunk(options.trunk) if options.trunk else None
     source, sets = _find_data(options)
-    trunk = write_trunk(options.trunk, options.out / TRUNK) if options.trunk else None
     check_settings(
         options.out,
         {
             "data": source,
             "batch_size": options.batch_size,
             "trunk": str(options.trunk.absolute()) if options.trunk else None,
-            "options": options.training_options or None,
+            "trunk_sha256": _sum(options.trunk) if options.trunk else None,
+            **training_settings,
         },
     )
+    trunk = None
+    if trunk_layers:
+        trunk = options.out / TRUNK
+        write_caffemodel(trunk, "trunk", trunk_layers)
     trainings = [(network, seed) for seed in options.seeds for network in MISSING_STAGES]
     weights = []
     for network, seed in trainings:
@@ -148,14 +160,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = options.report or options.out / "ablation.md"
     report.parent.mkdir(parents=True, exist_ok=True)
     measured = []
-    for path in sets:
-        evaluation = options.out / "evaluation" / path.stem
+    for name, path in zip(evaluate.short_names(sets), sets):
+        file_name = evaluate.as_file_name(name)
+        evaluation = options.out / "evaluation" / file_name
         single_pass = [str(path), "--levels", "1", "--out", str(evaluation)]
         evaluate.main([*single_pass, "--weights", *map(str, weights)])
         results = read_results(evaluation, trainings)
-        prefix = report.stem + (f"_{path.stem}" if len(sets) > 1 else "")
+        prefix = report.stem + (f"_{file_name}" if len(sets) > 1 else "")
         figures = FigureNames(pck=f"{prefix}_pck.png", masks=f"{prefix}_masks.png")
-        measured_set = MeasuredSet(path.stem, results, figures)
+        measured_set = MeasuredSet(name, results, figures)
         for claim in measured_set.claims():
             if claim.output == "masks":
                 write_whole(report.with_name(figures.masks), draw_masks(results))
@@ -170,48 +183,71 @@ def main(argv: Sequence[str] | None = None) -> None:
     _log.info("%s: the same with figures", report)
 
 
-def _by_name(paths: Sequence[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
-    """Return {name in the report: the sets that have it}."""
-    names: dict[str, list[pathlib.Path]] = {}
-    for path in paths:
-        names.setdefault(path.stem, []).append(path)
-    return names
+def check_training_options(words: Sequence[str]) -> dict[str, Any]:
+    """Return what options of mcc_caffe.train change of a training, as JSON values.
+
+    Raises:
+        UserError: If one is the ablation's own to set.
+        SystemExit: If mcc_caffe.train does not take them; stderr says why.
+    """
+    default = vars(train.parse_arguments(["source"]))
+    given = vars(train.parse_arguments(["source", *words]))
+    for name in _OWN_OPTIONS:
+        if given[name] != default[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} after `--` is for the ablation to set: leave it out")
+    given["precision"] = choose_precision(given["precision"], on_gpu=bool(given["gpus"]))
+    return {
+        name: str(value)
+        for name, value in given.items()
+        if name not in (*_OWN_OPTIONS, *_HARMLESS_OPTIONS)
+    }
+
+
+def _sum(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:
-    """Return what to train on, in the words of mcc_caffe.train, and the sets to measure on."""
-    sets = options.measure_on
-    if options.train_on and sets and not options.data:
-        return options.train_on, sets
-    data = options.data or make_synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
-    if not options.train_on:
-        count_masked(data / TRAIN)  # raises where it has none
-    if not sets:
-        count_masked(data / VALIDATION)
-    return options.train_on or str((data / TRAIN).absolute()), sets or [data / VALIDATION]
-
-
-def write_trunk(weights: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-    """Write the trunk's layers of `mini`, conv1_1 to conv5_3_CPM, as a caffemodel.
-
-    Args:
-        weights: A caffemodel or packed weights that have some of these layers.
-        path: File to write.
-
-    Returns:
-        `path`.
+    """Return what to train on, in the words of mcc_caffe.train, and the sets to measure on.
 
     Raises:
-        UserError: If the weights are missing or do not fit.
+        UserError: If something is missing, what is trained on has no masks, or a set has several
+            splits.
     """
-    prototxt = shipped("prototxt/mini/deploy_without_pose.prototxt")
-    net = import_caffe().Net(str(prototxt), import_caffe().TEST)
+    source, sets = options.train_on, options.measure_on
+    data = options.data
+    if not (data or (source and sets)):
+        data = make_synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
+    source = train.absolute_source(source or str(data / TRAIN))
+    parts = mixture_shares(source) if source.startswith(MIXED) else [source]
+    opened = [open_source(part) for part in parts]
+    if not any(not isinstance(part, SampleSet) or has_masks(part) for part in opened):
+        raise UserError(f"{source} has no masks: the ablation needs a set that has them")
+    sets = sets or [data / VALIDATION]
+    for path in sets:
+        choose_splits(path, list(open_sets(path)), None)
+    return source, sets
+
+
+def read_trunk(weights: pathlib.Path) -> dict[str, list[np.ndarray]]:
+    """Read the layers of `mini`'s trunk, conv1_1 to conv5_3_CPM.
+
+    Args:
+        weights: A caffemodel or packed weights.
+
+    Returns:
+        {layer: its parameters}.
+
+    Raises:
+        UserError: If the file is missing, or lacks a layer, or one has another shape.
+    """
+    caffe = import_caffe()
+    with nets_in(FLOAT32):
+        net = caffe.Net(str(shipped("prototxt/mini/deploy_without_pose.prototxt")), caffe.TEST)
     shapes = net_shapes(net)
     del shapes[MASK_SCORES_BLOB]
-    layers = fitting_layers(weights, shapes, complete=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_caffemodel(path, "trunk", layers)
-    return path
+    return fitting_layers(weights, shapes)
 
 
 def _describe_setting(options: argparse.Namespace) -> str:
@@ -225,22 +261,22 @@ def _describe_setting(options: argparse.Namespace) -> str:
     words += ["--seeds", *options.seeds]
     if options.training_options:
         words += ["--", *options.training_options]
-    start = (
-        f"The trunk starts from {options.trunk.name}, mask head and pose stages at random."
-        if options.trunk
-        else "All layers start at random."
-    )
-    synthetic = (
-        ""
-        if options.data or options.train_on
-        else f" It made {TRAIN_HANDS} easy synthetic hands to train on (`data_tools.synth --easy`) "
-        f"and {TEST_HANDS} others to measure on."
-    )
-    return (
+    sentences = [
         f"`python -m mcc_caffe.ablation {shlex.join(map(str, words))}` trained the `mini` variant, "
         f"{options.iterations} iterations of {options.batch_size} images a process, and measured "
-        f"it in a single pass. {start}{synthetic}"
-    )
+        "it in a single pass."
+    ]
+    if options.trunk:
+        sentences.append(
+            f"The trunk starts from {options.trunk.name}, mask head and pose stages at random."
+        )
+    else:
+        sentences.append("All layers start at random.")
+    if not (options.data or options.train_on):
+        sentences.append(f"It trained on {TRAIN_HANDS} easy synthetic hands.")
+    if not (options.data or options.measure_on):
+        sentences.append(f"It measured on {TEST_HANDS} easy synthetic hands.")
+    return " ".join(sentences)
 
 
 if __name__ == "__main__":

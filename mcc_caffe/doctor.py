@@ -25,7 +25,7 @@ from typing import TypedDict
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
-from mcc_caffe.caffe_io.precision import computes_bfloat16
+from mcc_caffe.caffe_io.precision import AUTO, BFLOAT16, choose_precision
 from mcc_caffe.caffe_io.pycaffe import (
     HOW_TO_GET_CAFFE,
     gpu_ids,
@@ -148,11 +148,11 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
         _row(
             "bfloat16",
             lambda: _optional(
-                _known(caffe)["onednn"] and computes_bfloat16(Path("/proc/cpuinfo").read_text()),
+                _known(caffe)["onednn"] and choose_precision(AUTO) == BFLOAT16,
                 "--precision auto takes it",
                 "--precision auto takes float32",
             ),
-            "only some processors have it (avx512_bf16 in lscpu), and only our Caffe uses it",
+            "some processors have it (avx512_bf16 in lscpu), and the Caffe of `make caffe` uses it",
         ),
         _row(
             "CUDA",

@@ -25,6 +25,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.onnx_model import OPSET, make_onnx_model
+from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -116,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, _ = make_onnx_model(prototxt, weights)
     differences = None
     if choose_engine() == CaffeEngine.name:
-        differences = compare_with_caffe(model, CaffeEngine(prototxt, weights).net)
+        differences = compare_with_caffe(
+            model, CaffeEngine(prototxt, weights, precision=FLOAT32).net
+        )
     largest = float(np.max(list(differences.values()))) if differences else 0.0
     if not largest <= TOLERANCE:  # true of NaN as well
         raise UserError(

@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcc_caffe.caffe_io.precision import FLOAT32, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
 from mcc_caffe.core.commands import command_parser, run_command
@@ -150,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     layers, _ = read_caffemodel(options.openpose)
     caffe = import_caffe()
     caffe.set_random_seed(0)
-    net = caffe.Net(str(shipped(f"prototxt/{PAPER.name}/deploy.prototxt")), caffe.TEST)
+    with nets_in(FLOAT32):
+        net = caffe.Net(str(shipped(f"prototxt/{PAPER.name}/deploy.prototxt")), caffe.TEST)
     expected = openpose_shapes(net_shapes(net))
     check_layers(options.openpose, layers, expected)
     for name in expected:

@@ -70,7 +70,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--without",
         choices=[name.removeprefix("without_") for name in ABLATIONS],
-        help="leave a stage out: an ablation of the paper's section 4.2",
+        help="leave a stage out, also of the variant's net in --solver: an ablation of the paper's "
+        "section 4.2",
     )
     add(
         "--solver",
@@ -199,6 +200,14 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     )
     solver = read_text("SolverParameter", solver_path)
     check_solver(solver_path, solver)
+    for name in VARIANTS:
+        if name != variant.name and solver.net.startswith(f"prototxt/{name}/"):
+            raise UserError(
+                f"{solver_path} is of the variant {name}, the training of {variant.name}: "
+                f"give --variant {name}, or another solver"
+            )
+    if options.without:
+        solver.net = _ablated_net(solver_path, solver.net, options)
     if options.seed is not None:
         solver.random_seed = options.seed
     solver.max_iter = options.iterations or solver.max_iter
@@ -247,6 +256,22 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
 def _suffix(options: argparse.Namespace) -> str:
     """Return what the ablation adds to the names of files and folders."""
     return file_suffix(options.without and f"without_{options.without}")
+
+
+def _ablated_net(solver_path: Path, net: str, options: argparse.Namespace) -> str:
+    """Return the net without the stage that the options leave out, in place of a solver's net.
+
+    Raises:
+        UserError: the solver's net is the user's own.
+    """
+    folder = f"prototxt/{options.variant}"
+    ablated = f"{folder}/train{_suffix(options)}.prototxt"
+    if net not in (f"{folder}/train.prototxt", ablated):
+        raise UserError(
+            f"{solver_path} names the net {net!r}, of which --without {options.without} leaves no "
+            f"stage out: name {ablated} there, or leave --without away"
+        )
+    return ablated
 
 
 def _run_folder(options: argparse.Namespace) -> Path:
@@ -316,7 +341,7 @@ def _configure_data_layer(
             "this command trains nets that `make prototxt` wrote"
         )
     settings: dict[str, Any] = {
-        "source": _absolute_source(options.data),
+        "source": absolute_source(options.data),
         "seed": seed,
         "workers": options.workers,
         "augment": not options.no_augmentation,
@@ -334,11 +359,11 @@ def _configure_data_layer(
     return loader
 
 
-def _absolute_source(source: str) -> str:
+def absolute_source(source: str) -> str:
     """Return the source with every folder in it as an absolute path, for use from anywhere."""
     if source.startswith(MIXED):
         parts = (
-            f"{_absolute_source(name)}*{share}" for name, share in mixture_shares(source).items()
+            f"{absolute_source(name)}*{share}" for name, share in mixture_shares(source).items()
         )
         return MIXED + "+".join(parts)
     return source if source.startswith(LIVE) else str(Path(source).absolute())

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.precision import choose_precision, nets_in
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import default_weights
@@ -107,9 +108,11 @@ class HeadTraining:
             lr: the rate at the start.
         """
         caffe = import_caffe()
-        self.trunk = caffe.Net(
-            str(shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
-        )
+        precision = choose_precision()
+        with nets_in(precision):
+            self.trunk = caffe.Net(
+                str(shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
+            )
         load_weights(self.trunk, weights, complete=False)
         net = read_text("NetParameter", shipped(f"prototxt/{variant}/train_boxes.prototxt"))
         for layer in net.layer:
@@ -126,7 +129,8 @@ class HeadTraining:
             f"power: 1 momentum: 0.9 momentum2: 0.999 weight_decay: 0.0005 "
             f"max_iter: {iterations} random_seed: 1 display: 0"
         )
-        self.solver = caffe.get_solver(str(folder / "solver.prototxt"))
+        with nets_in(precision):
+            self.solver = caffe.get_solver(str(folder / "solver.prototxt"))
         stored = packed_weights.read(weights).layers
         for name, blobs in self.solver.net.params.items():
             for blob, values in zip(blobs, stored.get(name, ())):

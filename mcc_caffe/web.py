@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS
+from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS, warn_of_rounding
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
@@ -193,7 +193,7 @@ def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
     from mcc_caffe.serving import app, hands_api
 
     def open_predictor() -> HandPredictor:
-        return HandPredictor(
+        predictor = HandPredictor(
             weights,
             options.variant,
             gpu=options.gpu,
@@ -201,6 +201,8 @@ def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
             engine=options.engine,
             precision=options.precision,
         )
+        warn_of_rounding(predictor.engine.precision)
+        return predictor
 
     limits = hands_api.Limits(options.max_megabytes, options.max_requests)
     with hands_api.HandsService(open_predictor, describe(weights), limits) as service:

@@ -5,13 +5,14 @@ convolution, and the gradients that it reads, are rounded to it; it adds up floa
 float32. All else stays float32: what other layers compute, losses, solver, weights and snapshots.
 
 Our Caffe looks at the variable MCC_CAFFE_PRECISION whenever a net is made, in the stock program
-`caffe`, too. A processor without bfloat16 computes the same from rounded float32, which takes
-longer than float32 alone.
+`caffe`, too. On a processor without bfloat16 the same numbers are rounded from float32, which takes
+longer than float32 alone. The results differ as those of other orders of adding up do.
 """
 
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +24,11 @@ PRECISIONS = (FLOAT32, BFLOAT16, AUTO)
 PRECISION_VARIABLE = "MCC_CAFFE_PRECISION"
 # The help text of the option --precision.
 PRECISION_HELP = (
-    "what Caffe's convolutions multiply on a CPU; auto: bfloat16 where the processor computes it, "
-    f"else float32 (default: the variable {PRECISION_VARIABLE}, else float32)"
+    "number format that Caffe's convolutions multiply in on a CPU; auto: bfloat16 where the "
+    f"processor has it, else float32 (default: the variable {PRECISION_VARIABLE}, else float32)"
 )
 
+_CHANGING = threading.RLock()  # held while the variable has another value
 _log = logging.getLogger(__name__)
 
 
@@ -54,11 +56,8 @@ def choose_precision(precision: str | None = None, *, on_gpu: bool = False) -> s
     Raises:
         UserError: there is no such precision, or it was asked for where Caffe has none.
     """
-    named = os.environ.get(PRECISION_VARIABLE, "")
-    wanted = precision or named or FLOAT32
-    if wanted not in PRECISIONS:
-        name = "precision" if precision else PRECISION_VARIABLE
-        raise UserError(f"{name}={wanted}: give one of {', '.join(PRECISIONS)}")
+    wanted = precision or os.environ.get(PRECISION_VARIABLE) or FLOAT32
+    check_name("precision" if precision else PRECISION_VARIABLE, wanted)
     if on_gpu:
         if precision == BFLOAT16:
             raise UserError(
@@ -68,8 +67,8 @@ def choose_precision(precision: str | None = None, *, on_gpu: bool = False) -> s
         return FLOAT32
     if wanted == AUTO:
         is_native = computes_bfloat16(_cpuinfo())
-        return BFLOAT16 if is_native and _caffe_has_bfloat16() else FLOAT32
-    if wanted == BFLOAT16 and not _caffe_has_bfloat16():
+        return BFLOAT16 if is_native and caffe_has_bfloat16() else FLOAT32
+    if wanted == BFLOAT16 and not caffe_has_bfloat16():
         raise UserError(
             f"the Caffe in {caffe_folder()} has no convolutions in bfloat16: `make caffe` builds "
             "one that has them, or take float32"
@@ -90,7 +89,13 @@ def _cpuinfo() -> str:
     return Path("/proc/cpuinfo").read_text()
 
 
-def _caffe_has_bfloat16() -> bool:
+def check_name(origin: str, precision: str) -> None:
+    """Raise UserError where a precision is none of PRECISIONS; `origin` says who gave it."""
+    if precision not in PRECISIONS:
+        raise UserError(f"{origin}={precision}: give one of {', '.join(PRECISIONS)}")
+
+
+def caffe_has_bfloat16() -> bool:
     """Tell whether Caffe's library, where `caffe_build` puts it, looks at the variable."""
     folder = caffe_folder()
     library = folder.parent.parent / "lib/libcaffe.so" if folder else None
@@ -103,13 +108,17 @@ def _caffe_has_bfloat16() -> bool:
 
 @contextlib.contextmanager
 def nets_in(precision: str) -> Iterator[None]:
-    """Let the nets that Caffe makes meanwhile have this precision, FLOAT32 or BFLOAT16."""
-    before = os.environ.get(PRECISION_VARIABLE)
-    os.environ[PRECISION_VARIABLE] = precision
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[PRECISION_VARIABLE]
-        else:
-            os.environ[PRECISION_VARIABLE] = before
+    """Let the nets that Caffe makes meanwhile have this precision, FLOAT32 or BFLOAT16.
+
+    Other threads that call this wait.
+    """
+    with _CHANGING:
+        before = os.environ.get(PRECISION_VARIABLE)
+        os.environ[PRECISION_VARIABLE] = precision
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[PRECISION_VARIABLE]
+            else:
+                os.environ[PRECISION_VARIABLE] = before

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import net_shapes
 from mcc_caffe.core.commands import run_command
@@ -79,6 +80,7 @@ def try_net(kind: str, path: str) -> None:
     Raises:
         UserError: This project cannot use the net.
     """
+    os.environ[PRECISION_VARIABLE] = FLOAT32  # what precision a net gets is no matter of the net's
     caffe = import_caffe()
     caffe.set_mode_cpu()
     if kind == DEPLOY:

@@ -49,7 +49,7 @@ class TrainingResult:
 
     def keypoint_measures(self) -> dict[str, float]:
         """Return {measure: value} of the keypoints, protocol `paper`; empty without any."""
-        if "paper" not in self.numbers:
+        if "paper" not in self.numbers or not self.numbers.get("keypoints"):
             return {}
         paper = self.numbers["paper"]
         measures = {f"PCK@{share}": value for share, value in paper["PCK"]["values"].items()}
@@ -148,12 +148,12 @@ def compare(full_values: Sequence[float], ablated_values: Sequence[float]) -> Di
     differences = np.subtract(full_values, ablated_values)
     mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
     error = deviation / np.sqrt(len(differences))
-    freedom = len(differences) - 1
-    margin = float(stats.t.ppf(1 - SIGNIFICANCE / 2, freedom) * error)
+    degrees_of_freedom = len(differences) - 1
+    margin = float(stats.t.ppf(1 - SIGNIFICANCE / 2, degrees_of_freedom) * error)
     # Differences that are equal but for rounding say nothing of chance.
     if deviation <= 1e-12 * max(abs(mean), 1e-12):
         return Difference(mean, margin, np.nan)
-    return Difference(mean, margin, float(2 * stats.t.sf(abs(mean) / error, freedom)))
+    return Difference(mean, margin, float(2 * stats.t.sf(abs(mean) / error, degrees_of_freedom)))
 
 
 def decide(full_values: Sequence[float], ablated_values: Sequence[float]) -> str:
@@ -190,12 +190,16 @@ def answer_claim(measured: Sequence[MeasuredSet], claim: Claim) -> str:
             measure
         ]
         difference = compare(full_values, ablated_values)
-        chance = "" if np.isnan(difference.p) else f", p = {difference.p:.2g}"
+        chance = (
+            ", the same with every seed, so that the test says nothing"
+            if np.isnan(difference.p)
+            else f" ± {difference.margin:.{digits}f}, p = {difference.p:.3g}"
+        )
         answers.append(
             f"{decide(full_values, ablated_values)} on {measured_set.name} ({measure} "
             f"{np.mean(full_values):.{digits}f} of the full net, "
             f"{np.mean(ablated_values):.{digits}f} {claim.ablated}: a difference of "
-            f"{difference.mean:+.{digits}f} ± {difference.margin:.{digits}f}{chance})"
+            f"{difference.mean:+.{digits}f}{chance})"
         )
     return f"**{claim.sentence}:** {'; '.join(answers)}."
 
@@ -222,8 +226,9 @@ def format_report(measured: Sequence[MeasuredSet], setting: str) -> str:
         "largest. Networks of one seed saw the same samples in the same order, so that they are "
         "compared in pairs: the difference has its 95 % interval beside it, and p is how often "
         "chance alone would give such a one (paired t-test, two-sided). A claim is decided where p "
-        f"is below {SIGNIFICANCE}. The answers above go by {mask_measure} and by "
-        f"{keypoint_measure}, the area under the curve of Fig. 9 up to {CLOSE}. Protocol `paper`.",
+        f"is below {SIGNIFICANCE}, on each set by itself. The answers above go by {mask_measure} "
+        f"and by {keypoint_measure}, the area under the curve of Fig. 9 up to {CLOSE}. "
+        "Protocol `paper`.",
     ]
     for measured_set in measured:
         for claim in measured_set.claims():
@@ -255,7 +260,7 @@ def _claim_table(results: Sequence[TrainingResult], claim: Claim) -> str:
                 for name, value in differences.items()
             ),
         ],
-        ["p", *("-" if np.isnan(value.p) else f"{value.p:.2g}" for value in differences.values())],
+        ["p", *("-" if np.isnan(value.p) else f"{value.p:.3g}" for value in differences.values())],
         ["claim", *(decide(full[name], ablated[name]) for name in full)],
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

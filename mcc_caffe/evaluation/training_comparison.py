@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def comparison_parser(
-    command: str, description: str | None, default_out: str
+    command: str, description: str | None, default_out: str, default_seeds: Sequence[int] = (0, 1)
 ) -> argparse.ArgumentParser:
     """Make the parser of a command that compares trainings with one another.
 
@@ -44,6 +44,7 @@ def comparison_parser(
         command: Name of the command's module.
         description: Text of --help.
         default_out: Default of --out; the report has its name.
+        default_seeds: Default of --seeds.
     """
     parser = command_parser(description, prog=f"python -m {command}")
     add = parser.add_argument
@@ -72,9 +73,10 @@ def comparison_parser(
         "--seeds",
         type=seed_number,
         nargs="+",
-        default=[0, 1],
+        default=list(default_seeds),
         metavar="N",
-        help="seeds, one for each training of a network (default: 0 1)",
+        help="seeds, one for each training of a network "
+        f"(default: {' '.join(map(str, default_seeds))})",
     )
     add(
         "--out",
@@ -147,15 +149,15 @@ def count_samples(data: pathlib.Path) -> dict[str, int]:
     Raises:
         UserError: If a set is missing or has no masks.
     """
-    return {name: count_masked(data / name) for name in (TRAIN, VALIDATION)}
+    for name in (TRAIN, VALIDATION):
+        if not has_masks(SampleSet(data / name)):
+            raise UserError(f"{data / name} has no masks: the ablation needs a set that has them")
+    return {name: len(SampleSet(data / name)) for name in (TRAIN, VALIDATION)}
 
 
-def count_masked(path: pathlib.Path) -> int:
-    """Return the number of samples of an LMDB set; UserError if it is missing or has no masks."""
-    samples = SampleSet(path)
-    if all(samples[index].mask_png is None for index in range(len(samples))):
-        raise UserError(f"{path} has no masks: the ablation needs a set that has them")
-    return len(samples)
+def has_masks(samples: SampleSet) -> bool:
+    """Tell whether any sample of a set has a mask."""
+    return any(samples[index].mask_png is not None for index in range(len(samples)))
 
 
 def check_settings(out: pathlib.Path, settings: dict[str, Any]) -> None:
@@ -229,7 +231,7 @@ def train_once(
     title: str,
     iterations: int,
     arguments: Sequence[Any],
-    start: pathlib.Path | None = None,
+    start_weights: pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Train a network, or finish its training, in a run folder of its own.
 
@@ -238,7 +240,7 @@ def train_once(
         title: Name of the training, for messages.
         iterations: Iterations of the whole training.
         arguments: The other arguments of mcc_caffe.train.
-        start: Weights to start from; None for a random start.
+        start_weights: Weights to start from; None for a random start.
 
     Returns:
         Path of the trained weights.
@@ -249,10 +251,10 @@ def train_once(
         return weights
     _log.info("%s: %s", folder, title)
     budget = ["--iterations", iterations, "--snapshot", max(iterations // 4, 1)]
-    begin = ["--resume", "auto"]
-    if start and not snapshots.newest(folder / SNAPSHOTS):
-        begin = ["--weights", str(start)]
-    run_training([*arguments, "--out", folder, *begin, *budget])
+    start = ["--resume", "auto"]
+    if start_weights and not snapshots.newest(folder / SNAPSHOTS):
+        start = ["--weights", str(start_weights)]
+    run_training([*arguments, "--out", folder, *start, *budget])
     return weights
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mcc_caffe.caffe_io import snapshots
-from mcc_caffe.caffe_io.precision import FLOAT32, nets_in
+from mcc_caffe.caffe_io.precision import FLOAT32, choose_precision, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, set_threads
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.caffe_io.weights import load_weights
@@ -128,7 +128,8 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     caffe.set_solver_rank(ranks.rank)
     caffe.set_multiprocess(ranks.size > 1)
     lend_loader(loader)
-    with nets_in(config.precision):
+    # Each machine of an mpirun has a Caffe of its own.
+    with nets_in(choose_precision(config.precision, on_gpu=bool(config.gpus))):
         return caffe.get_solver(str(config.solver))
 
 

@@ -167,7 +167,15 @@ def test_what_stays_packed_is_rounded_alike(tmp_path, phase):
             gradients = [each_net.params[name][0].diff for each_net in (net, other)]
             largest = np.abs(gradients[0]).max()
             assert largest > 0 and np.abs(gradients[0] - gradients[1]).max() <= 1e-6 * largest
-    assert arrays
+    assert len(arrays) == len(other.blobs)  # they have lived until here
+
+
+def test_a_dilated_convolution_stays_float32(tmp_path):
+    shape = test_convolution.SHAPES[-1]
+    net, own = (
+        test_convolution.convolution(tmp_path, engine, shape) for engine in ("DEFAULT", "CAFFE")
+    )
+    test_convolution.assert_equal(test_convolution.passes(net, 2), test_convolution.passes(own, 2))
 
 
 def test_what_layers_hand_on_is_float32(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -40,7 +41,7 @@ def machine(monkeypatch):
 
     def become(cpuinfo, caffe_has_bfloat16=True):
         monkeypatch.setattr(precision, "_cpuinfo", lambda: cpuinfo)
-        monkeypatch.setattr(precision, "_caffe_has_bfloat16", lambda: caffe_has_bfloat16)
+        monkeypatch.setattr(precision, "caffe_has_bfloat16", lambda: caffe_has_bfloat16)
 
     return become
 
@@ -90,7 +91,7 @@ def test_a_caffe_without_it(machine):
 
 @needs_own_caffe
 def test_our_caffe_has_it():
-    assert precision._caffe_has_bfloat16()
+    assert precision.caffe_has_bfloat16()
 
 
 def test_a_gpu_has_float32_alone(machine, monkeypatch):
@@ -124,9 +125,28 @@ def test_the_variable_is_as_before_afterwards(monkeypatch):
     assert os.environ[PRECISION_VARIABLE] == "auto"
 
 
+def test_threads_wait_for_each_other(monkeypatch):
+    monkeypatch.delenv(PRECISION_VARIABLE, raising=False)
+    values = []
+
+    def make_a_net():
+        with nets_in(FLOAT32):
+            values.append(os.environ[PRECISION_VARIABLE])
+
+    with nets_in(BFLOAT16):
+        thread = threading.Thread(target=make_a_net)
+        thread.start()
+        thread.join(0.2)
+        assert not values and os.environ[PRECISION_VARIABLE] == BFLOAT16
+    thread.join(10)
+    assert values == [FLOAT32] and PRECISION_VARIABLE not in os.environ
+
+
 def test_onnx_runtime_has_float32_alone():
     mini, shipped = ROOT / "prototxt/mini/deploy.prototxt", ROOT / "mcc_caffe/pretrained/mini.npz"
     assert open_engine(mini, shipped, engine="onnx", precision=AUTO).precision == FLOAT32
+    with pytest.raises(UserError, match="^precision=half: give one of"):
+        open_engine(mini, shipped, engine="onnx", precision="half")
     with pytest.raises(UserError, match="the engine onnx computes in float32: take the engine"):
         open_engine(mini, shipped, engine="onnx", precision=BFLOAT16)
 
@@ -196,6 +216,12 @@ def test_a_training_goes_on_in_the_other_precision(drawn_set, tmp_path):
     assert losses[FLOAT32] != losses[BFLOAT16]
     assert losses[BFLOAT16] == pytest.approx(losses[FLOAT32], rel=0.02)
     ends = {}
+    done = run(
+        "mcc_caffe.train",
+        *(drawn_set, "--out", tmp_path / "two", "--iterations", 1, "--processes", 2, *fast, *start),
+        env={**os.environ, PRECISION_VARIABLE: BFLOAT16},
+    )
+    assert done.returncode == 0 and "CPU, 2 processes, in bfloat16" in done.stderr, done.stderr
     for name in (FLOAT32, BFLOAT16):  # both go on from what bfloat16 left
         done = run(
             "mcc_caffe.train",

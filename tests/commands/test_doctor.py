@@ -113,13 +113,20 @@ def test_gpus_are_optional(monkeypatch):
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["absent"] * 3
     assert all(row[name].remedy for name in ("CUDA", "NCCL", "GPUs"))
     monkeypatch.setattr(doctor, "gpu_ids", lambda: [0, 1])
-    is_native = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
-    assert row["bfloat16"].status == ("ok" if is_native else "absent")
-    assert row["bfloat16"].found.startswith("--precision auto takes")
     row = rows_of(monkeypatch, cuda=True, nccl=True)
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["ok"] * 3 and "0, 1" in row[
         "GPUs"
     ].found
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("choice, found", [("bfloat16", "it"), ("float32", "float32")])
+def test_bfloat16_is_optional(monkeypatch, onednn, choice, found):
+    monkeypatch.setattr(doctor, "choose_precision", lambda wanted: choice)
+    row = rows_of(monkeypatch, onednn=onednn)["bfloat16"]
+    has_it = onednn and choice == "bfloat16"
+    assert row.status == ("ok" if has_it else "absent")
+    assert row.found == f"--precision auto takes {found if onednn else 'float32'}"
 
 
 def test_a_caffe_that_lacks_layers_or_blas(monkeypatch):

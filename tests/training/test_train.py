@@ -198,6 +198,33 @@ def test_ablations_train(without, drawn_set, tmp_path):
     assert ("loss6" in log(tmp_path)[0]["losses"]) == (without == "mask")
 
 
+def test_a_solver_of_another_variant_is_refused(drawn_set, tmp_path):
+    solver = ROOT / "solver/paper/solver_release.prototxt"
+    done = train(drawn_set, "--solver", solver, "--out", tmp_path / "run")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert f"{solver} is of the variant paper, the training of mini: give --variant paper" in (
+        done.stderr
+    )
+
+
+def test_without_a_stage_by_a_solver_of_the_users(drawn_set, tmp_path):
+    """The solver names the whole net; what --without leaves out is left out of it."""
+    text = (ROOT / "solver/mini/solver.prototxt").read_text()
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(text)
+    short = (drawn_set, "--iterations", 1, *FAST, "--solver", solver, "--without", "mask")
+    done = train(*short, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "conv6_2_CPM" not in (tmp_path / "run/train.prototxt").read_text()
+    assert "loss_mask" not in log(tmp_path / "run")[0]["losses"]
+    own_net = tmp_path / "own.prototxt"
+    shutil.copy(ROOT / "prototxt/mini/train.prototxt", own_net)
+    solver.write_text(text.replace("prototxt/mini/train.prototxt", str(own_net)))
+    done = train(*short, "--out", tmp_path / "other")
+    assert done.returncode == 2 and not (tmp_path / "other").exists()
+    assert f"names the net '{own_net}', of which --without mask leaves no stage out" in done.stderr
+
+
 def test_weights_load_by_name(finished, drawn_set, tmp_path):
     weights = finished / "snapshots/mcc_iter_6.caffemodel"
     done = train(

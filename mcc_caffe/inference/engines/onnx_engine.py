@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
-from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32
+from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32, check_name
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
@@ -46,7 +46,8 @@ class OnnxEngine:
 
     @staticmethod
     def choose_precision(precision: str | None, gpu: int | None) -> str:
-        """Return float32; UserError where bfloat16 is asked for."""
+        """Return float32; UserError where bfloat16 is asked for, or what does not exist."""
+        check_name("precision", precision or FLOAT32)
         if precision == BFLOAT16:
             raise UserError(
                 "precision=bfloat16 was asked for, but the engine onnx computes in float32: "
