@@ -199,7 +199,7 @@ def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
             and 0 < row["gradient_difference"] <= training.GRADIENT_TOLERANCE
         )
     (tmp_path / "mini/loss.json").write_text("1.0")
-    assert measure_torch(tmp_path / "mini", system)[0]["status"].startswith(
+    assert measure_torch(tmp_path / "mini")[0]["status"].startswith(
         "differs from Caffe: loss by "
     )
 
