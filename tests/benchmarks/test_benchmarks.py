@@ -199,9 +199,7 @@ def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
             and 0 < row["gradient_difference"] <= training.GRADIENT_TOLERANCE
         )
     (tmp_path / "mini/loss.json").write_text("1.0")
-    assert measure_torch(tmp_path / "mini")[0]["status"].startswith(
-        "differs from Caffe: loss by "
-    )
+    assert measure_torch(tmp_path / "mini")[0]["status"].startswith("differs from Caffe: loss by ")
 
 
 def test_training_is_that_of_the_command(drawn_set):
