@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "data": source,
             "batch_size": options.batch_size,
             "trunk": str(options.trunk.absolute()) if options.trunk else None,
-            "trunk_sha256": _sum(options.trunk) if options.trunk else None,
+            "trunk_sha256": _sha256(options.trunk) if options.trunk else None,
             **training_settings,
         },
     )
@@ -204,7 +204,7 @@ def check_training_options(words: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _sum(path: pathlib.Path) -> str:
+def _sha256(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

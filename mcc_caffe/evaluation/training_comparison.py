@@ -149,10 +149,13 @@ def count_samples(data: pathlib.Path) -> dict[str, int]:
     Raises:
         UserError: If a set is missing or has no masks.
     """
+    counts = {}
     for name in (TRAIN, VALIDATION):
-        if not has_masks(SampleSet(data / name)):
+        samples = SampleSet(data / name)
+        if not has_masks(samples):
             raise UserError(f"{data / name} has no masks: the ablation needs a set that has them")
-    return {name: len(SampleSet(data / name)) for name in (TRAIN, VALIDATION)}
+        counts[name] = len(samples)
+    return counts
 
 
 def has_masks(samples: SampleSet) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
 from tests.caffe_build import test_convolution, test_packed
 
@@ -22,7 +23,6 @@ if not has_onednn():
         f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True
     )
 
-VARIABLE = "MCC_CAFFE_PRECISION"
 INPUT = """
     layer { name: "x" type: "Input" top: "x" input_param { shape {
         dim: 1 dim: 1 dim: 1 dim: 12 } } }"""
@@ -31,7 +31,7 @@ INPUT = """
 @pytest.fixture(autouse=True)
 def bfloat16(monkeypatch):
     """Nets that are made in a test compute in bfloat16."""
-    monkeypatch.setenv(VARIABLE, "bfloat16")
+    monkeypatch.setenv(PRECISION_VARIABLE, "bfloat16")
 
 
 def rounded(values):
@@ -101,7 +101,7 @@ def test_a_convolution_is_that_of_rounded_numbers(tmp_path, monkeypatch, shape, 
         tolerance = test_convolution.TOLERANCE * np.abs(wanted).max()
         assert np.abs(values - wanted).max() <= tolerance, name
     # And it is not that of the numbers themselves.
-    monkeypatch.setenv(VARIABLE, "float32")
+    monkeypatch.setenv(PRECISION_VARIABLE, "float32")
     exact = test_convolution.convolution(tmp_path, "DEFAULT", shape, phase=phase)
     exact.blobs["x0"].data[...] = x
     exact.forward()
@@ -199,7 +199,7 @@ def test_changed_weights_count_at_once(tmp_path):
 
 def test_a_net_keeps_the_precision_that_it_was_made_with(tmp_path, monkeypatch):
     low = test_packed.chain(tmp_path)
-    monkeypatch.setenv(VARIABLE, "float32")
+    monkeypatch.setenv(PRECISION_VARIABLE, "float32")
     high, own = (test_packed.fresh(tmp_path, low, engine) for engine in ("", "CAFFE"))
     wanted = test_packed.result(own)
     test_packed.assert_near(test_packed.result(high), wanted)
@@ -238,7 +238,12 @@ def test_the_stock_program_says_what_it_computes_in(tmp_path, caffe_tool, value)
 def _stock_caffe(program, folder, value):
     return subprocess.run(
         [program, "time", "-model", folder / "net.prototxt", "-iterations", "1"],
-        env={**os.environ, VARIABLE: value, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
+        env={
+            **os.environ,
+            PRECISION_VARIABLE: value,
+            "GLOG_minloglevel": "0",
+            "GLOG_logtostderr": "1",
+        },
         capture_output=True,
         text=True,
         check=False,
