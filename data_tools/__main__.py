@@ -2,6 +2,7 @@
 
     synth     render synthetic hands in OneHand10K's layout
     teach     label your own photographs with a teacher
+    masks     give the hands that a teacher labelled masks
     lmdb      build the LMDB sets that training reads, from any data set that can be read
     bake      augment a set once and for all, for stock Caffe
     check     look for faults in a data set
@@ -19,6 +20,7 @@ from mcc_caffe.core.commands import command_parser, run_command
 TOOLS = {
     "synth": "data_tools.synth",
     "teach": "data_tools.teach",
+    "masks": "data_tools.teach_masks",
     "lmdb": "data_tools.build_lmdb",
     "bake": "data_tools.bake",
     "check": "data_tools.check",

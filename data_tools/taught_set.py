@@ -26,7 +26,7 @@ PROGRAM = "data_tools.teach"
 LABELS, IMAGES = "hands.json", "images"
 LARGEST_SIDE = 640  # pixels of a crop
 _JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
-_WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
+WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
 _NAME_LENGTH = 60  # characters of a photograph's name in the names of its crops
 
 
@@ -106,7 +106,7 @@ class TaughtSet:
             "found": hand_count,
             "kept": len(hands),
         }
-        if time.monotonic() - self._last_written > _WRITE_SECONDS:
+        if time.monotonic() - self._last_written > WRITE_SECONDS:
             self.write()
 
     def _add_hand(self, file_name: str, digest: str, image: np.ndarray, hand: AgreedHand) -> None:
@@ -175,6 +175,31 @@ def _new_content(teacher: str, agreement: float) -> dict[str, Any]:
     }
 
 
+def read_labels(path: Path) -> dict[str, Any]:
+    """Read the labels of a set that this program made.
+
+    Args:
+        path: The COCO file.
+
+    Returns:
+        Its content: `images` and `annotations` are lists of records with an id.
+
+    Raises:
+        UserError: The file is missing, of another program, or damaged.
+    """
+    content = read_json(path)
+    info = isinstance(content, dict) and content.get("info")
+    if not isinstance(info, dict) or info.get("program") != PROGRAM:
+        raise UserError(f"{path} is not of this program: give a new folder")
+    for name in ("images", "annotations"):
+        records = content.get(name)
+        if not isinstance(records, list) or not all(
+            isinstance(record, dict) and isinstance(record.get("id"), int) for record in records
+        ):
+            raise UserError(f"{path}: `{name}` is no list of records with an id: is it damaged?")
+    return content
+
+
 def _read_content(path: Path, info: dict[str, Any]) -> dict[str, Any]:
     """Read the labels of an earlier run and compare how they were made.
 
@@ -185,16 +210,8 @@ def _read_content(path: Path, info: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: The file is of another program, damaged, or was made in another way.
     """
-    content = read_json(path)
-    own = isinstance(content, dict) and content.get("info")
-    if not isinstance(own, dict) or own.get("program") != PROGRAM:
-        raise UserError(f"{path} is not of this program: give a new folder")
-    for name in ("images", "annotations"):
-        records = content.get(name)
-        if not isinstance(records, list) or not all(
-            isinstance(record, dict) and isinstance(record.get("id"), int) for record in records
-        ):
-            raise UserError(f"{path}: `{name}` is no list of records with an id: is it damaged?")
+    content = read_labels(path)
+    own = content["info"]
     if not isinstance(own.get("photographs"), dict):
         raise UserError(f"{path}: `info` lists no photographs: is it damaged?")
     for name in ("teacher", "agreement"):

@@ -80,6 +80,41 @@ class NetTeacher:
         return [hand.keypoints[:, :2] for hand in hands if hand.keypoints is not None]
 
 
+class MaskTeacher:
+    """A network of ours, which says where the hand around known keypoints is."""
+
+    def __init__(self, weights: Path, variant: str):
+        """Open the network.
+
+        Args:
+            weights: Caffemodel or packed weights.
+            variant: The size of the network.
+
+        Raises:
+            UserError: The network has no mask head.
+        """
+        self._predictor = HandPredictor(existing(weights, "weights file"), variant)
+        if not self._predictor.engine.has_mask:
+            raise UserError(f"{weights} has no mask head: give weights that have one")
+
+    def hand_probability(self, image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+        """Tell how probably each pixel is the hand's.
+
+        Args:
+            image: HxWx3 uint8 BGR.
+            keypoints: (N, 2) of x, y in pixels, of which some lie in the image.
+
+        Returns:
+            (H, W) float32, 0 to 1.
+        """
+        last_pixel = np.subtract(image.shape[1::-1], 1)
+        corners = np.floor(keypoints.min(axis=0)), np.ceil(keypoints.max(axis=0))
+        low, high = (corner.clip(0, last_pixel) for corner in corners)
+        (hand,) = self._predictor.predict_all(image, [[*low, *(high - low + 1)]])
+        assert hand.mask is not None  # the network has a mask head
+        return hand.mask
+
+
 class MediaPipeTeacher:
     """MediaPipe Hands, whose order of keypoints is ours."""
 

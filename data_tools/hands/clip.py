@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools.hands.backgrounds import random_background
-from data_tools.hands.hand_mesh import Rest, posed_keypoints
+from data_tools.hands.hand_mesh import Rest, labelled_keypoints, posed_joints
 from data_tools.hands.hand_pose import BASE_POSES, Pose, bone_transforms, rotation
 from data_tools.hands.hand_scene import DEPTH, SHADOW_RADIUS, HandScene, Shot, process_scene
 from data_tools.hands.looks import random_look
@@ -110,11 +110,11 @@ def _draw_hand(
     first, second = (BASE_POSES[name] for name in path.poses)
     transforms = bone_transforms(_blend(first, second, (1 - np.cos(2 * np.pi * share)) / 2), rest)
     # The middle is that of the first pose: fingers that bend do not move the arm.
-    middle = posed_keypoints(bone_transforms(first, rest), rest).mean(axis=0)
+    middle = posed_joints(bone_transforms(first, rest), rest).mean(axis=0)
     turn = rotation((0, 0, 1), -path.roll if path.is_left else path.roll) @ _PALM_TO_CAMERA
-    points, keypoints = (
+    points, joints = (
         (part - middle) @ turn.T + (0, 0, _DISTANCE)
-        for part in (scene.mesh.skin(rest, transforms), posed_keypoints(transforms, rest))
+        for part in (scene.mesh.skin(rest, transforms), posed_joints(transforms, rest))
     )
     x, y = np.array(path.start) + share * np.subtract(path.end, path.start)
     camera = Camera(
@@ -126,18 +126,18 @@ def _draw_hand(
         near=0.05 * _DISTANCE,
         far=_DISTANCE + DEPTH,
     )
-    shot = Shot(points, keypoints, camera, path.poses[0], {})
+    shot = Shot(points, joints, camera, path.poses[0], {})
     picture = scene.renderer.draw(
         scene.make_vertices(shot, look),
         camera,
         look,
-        centre=keypoints.mean(axis=0),
+        centre=joints.mean(axis=0),
         radius=SHADOW_RADIUS,
     ).picture
-    joints = camera.project(keypoints)
+    pixels = camera.project(labelled_keypoints(joints))
     if path.is_left:  # the mesh is a right hand
-        picture, joints[:, 0] = picture[:, ::-1], width - 1 - joints[:, 0]
-    return _Drawn(picture, joints)
+        picture, pixels[:, 0] = picture[:, ::-1], width - 1 - pixels[:, 0]
+    return _Drawn(picture, pixels)
 
 
 def _blend(first: Pose, second: Pose, share: float) -> Pose:

@@ -8,9 +8,10 @@ Coordinates are those of a right hand, in hand lengths (wrist to middle fingerti
 origin at the wrist: x radial (towards the thumb), y distal (towards the fingers), z palmar. A left
 hand is made by mirroring the picture of a right one.
 
-The 21 keypoints are the heads of the bones and the tips of the last ones: wrist, then thumb, index,
+The 21 joints are the heads of the bones and the tips of the last ones: wrist, then thumb, index,
 middle, ring and pinky, each from base to tip. They are the centres of MakeHuman's joint cubes, but
-for the finger bases and tips (see SETBACK).
+for the finger bases and tips (see SETBACK). The keypoints, which data sets label, are the joints
+but for the wrist and the thumb's base (see `labelled_keypoints`).
 
 In the shapes of arrays, B is the number of bones, V that of the base mesh's vertices and S that of
 the vertices after subdivision.
@@ -34,7 +35,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.paper import KEYPOINT_COUNT
 
-# Indices of keypoints.
+# Indices of joints and keypoints.
 WRIST = NAMES.index("wrist")
 THUMB_BASE = NAMES.index("thumb_1")
 INDEX_BASE = NAMES.index("index_1")
@@ -46,7 +47,7 @@ MIDDLE_CHAIN = [WRIST, *range(MIDDLE_BASE, MIDDLE_BASE + 4)]
 _BASES, _SECOND_JOINTS = slice(INDEX_BASE, None, 4), slice(INDEX_BASE + 1, None, 4)
 _LAST_JOINTS, _TIPS = slice(THUMB_BASE + 2, None, 4), slice(THUMB_BASE + 3, None, 4)
 
-# MakeHuman's cubes whose centres are joints: one for each keypoint, and three that only bones use.
+# MakeHuman's cubes whose centres are joints: the 21, and three that only bones use.
 KEYPOINT_CUBES = (
     "joint-l-hand",
     *(f"joint-l-finger-{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 5)),
@@ -77,7 +78,7 @@ RIG_NAMES = {
     "forearm": ["lowerarm01", "lowerarm02"],
     "upperarm": ["upperarm01", "upperarm02"],
 }
-# The bone that carries each keypoint: a fingertip is the far end of the last bone.
+# The bone that carries each joint: a fingertip is the far end of the last bone.
 CARRIERS = np.array(
     [0] + [BONES.index(f"finger{f}-{min(j, 3)}") for f in range(1, 6) for j in range(1, 5)]
 )
@@ -88,6 +89,14 @@ IS_HAND = np.array([name not in ("forearm", "upperarm") for name in BONES])
 # thumb by this share of the way to the wrist. The tips, at the very end of the skin, are brought
 # under it by a share of the last bone.
 SETBACK, THUMB_SETBACK, TIP_SETBACK = 0.2, 0.25, 0.12
+
+# Where photographs' labels have the wrist and the thumb's base, measured from these joints: shares
+# of the way from the wrist to the middle finger's base, and for the thumb also of the way from the
+# pinky's base to the index finger's. They are between what MediaPipe (0.21; 0.05 and 0.16) and a
+# network trained on photographs alone (0.11; 0.02 and 0.08) answer to renderings; for every other
+# joint both are within 0.05 or as far off as the joint is hard (docs/data.md).
+WRIST_FORWARD = 0.15
+THUMB_FORWARD, THUMB_OUTWARD = 0.04, 0.12
 
 # The base mesh is changed by these targets, within the given reach, then made broader or narrower
 # and thicker or thinner. (Sex, age and origin, MakeHuman's other targets, move the proportions of a
@@ -131,12 +140,12 @@ class Rest:
     Attributes:
         points: (V, 3) base vertices.
         heads: (B, 3) heads of the bones.
-        keypoints: (21, 3).
+        joints: (21, 3).
     """
 
     points: np.ndarray
     heads: np.ndarray
-    keypoints: np.ndarray
+    joints: np.ndarray
 
 
 class HandMesh:
@@ -211,13 +220,13 @@ class HandMesh:
             (part - joints[WRIST]) @ frame.T / length * scale
             for part in (points[: self._skin_count], joints)
         )
-        keypoints, (hand2, hand3, elbow) = joints[:KEYPOINT_COUNT], joints[KEYPOINT_COUNT:]
-        keypoints[_TIPS] += TIP_SETBACK * (keypoints[_LAST_JOINTS] - keypoints[_TIPS])
-        keypoints[_BASES] += SETBACK * (keypoints[_BASES] - keypoints[_SECOND_JOINTS])
-        keypoints[THUMB_BASE] *= 1 - THUMB_SETBACK
+        joints, (hand2, hand3, elbow) = joints[:KEYPOINT_COUNT], joints[KEYPOINT_COUNT:]
+        joints[_TIPS] += TIP_SETBACK * (joints[_LAST_JOINTS] - joints[_TIPS])
+        joints[_BASES] += SETBACK * (joints[_BASES] - joints[_SECOND_JOINTS])
+        joints[THUMB_BASE] *= 1 - THUMB_SETBACK
         heads = {
-            "hand": keypoints[WRIST],
-            "forearm": keypoints[WRIST],
+            "hand": joints[WRIST],
+            "forearm": joints[WRIST],
             "upperarm": elbow,
             "metacarpal1": hand3,
             "metacarpal2": hand3,
@@ -226,8 +235,8 @@ class HandMesh:
         }
         for finger in range(1, 6):
             for joint in range(1, 4):
-                heads[f"finger{finger}-{joint}"] = keypoints[4 * (finger - 1) + joint]
-        return Rest(points, np.stack([heads[name] for name in BONES]), keypoints)
+                heads[f"finger{finger}-{joint}"] = joints[4 * (finger - 1) + joint]
+        return Rest(points, np.stack([heads[name] for name in BONES]), joints)
 
     def random_shape(self, rng: np.random.Generator, split: str) -> Rest:
         """Return a random person's hand; those of "Train" and "Test" never have one breadth."""
@@ -255,9 +264,27 @@ class HandMesh:
         return vertex_normals(points, self.faces, self._incidence)
 
 
-def posed_keypoints(transforms: np.ndarray, rest: Rest) -> np.ndarray:
-    """Return the keypoints (21, 3) under the bone transforms (B, 4, 4), rest to posed."""
-    return _apply(transforms[CARRIERS], rest.keypoints)
+def posed_joints(transforms: np.ndarray, rest: Rest) -> np.ndarray:
+    """Return the joints (21, 3) under the bone transforms (B, 4, 4), rest to posed."""
+    return _apply(transforms[CARRIERS], rest.joints)
+
+
+def labelled_keypoints(joints: np.ndarray) -> np.ndarray:
+    """Return where data sets label the keypoints of a hand.
+
+    Args:
+        joints: (21, 3) of a posed hand.
+
+    Returns:
+        (21, 3): the wrist further into the palm, the thumb's base further out, the others as they
+        are.
+    """
+    palm = joints[MIDDLE_BASE] - joints[WRIST]
+    breadth = joints[INDEX_BASE] - joints[PINKY_BASE]
+    keypoints = joints.copy()
+    keypoints[WRIST] += WRIST_FORWARD * palm
+    keypoints[THUMB_BASE] += THUMB_FORWARD * palm + THUMB_OUTWARD * breadth
+    return keypoints
 
 
 @functools.lru_cache(maxsize=1)

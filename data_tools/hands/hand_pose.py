@@ -21,7 +21,7 @@ from data_tools.hands.hand_mesh import (
     THUMB_BASE,
     WRIST,
     Rest,
-    posed_keypoints,
+    posed_joints,
 )
 
 # Where the four fingers point in the palm's plane, towards the thumb, at spread 1.
@@ -187,7 +187,7 @@ def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:
     cupping = np.clip(pose.mcp[2:].mean() / 90, 0, 1) * np.array([4.0, 9.0])
     turns["metacarpal3"], turns["metacarpal4"] = (rotation((1, 0, 0), angle) for angle in cupping)
     for finger, base in enumerate(FINGER_BASES):
-        bones = np.diff(rest.keypoints[base : base + 4], axis=0)
+        bones = np.diff(rest.joints[base : base + 4], axis=0)
         axis = perpendicular(np.array([1.0, 0, 0]), bones[0])
         lifts = [np.degrees(np.arctan2(bone[2], np.hypot(bone[0], bone[1]))) for bone in bones]
         heading = np.degrees(np.arctan2(bones[0][0], bones[0][1]))
@@ -197,7 +197,7 @@ def bone_transforms(pose: Pose, rest: Rest) -> np.ndarray:
         turns[f"{name}-2"] = rotation(axis, pose.pip[finger] - (lifts[1] - lifts[0]))
         turns[f"{name}-3"] = rotation(axis, pose.dip[finger] - (lifts[2] - lifts[1]))
     turns["finger1-1"], turns["finger1-2"], turns["finger1-3"] = _thumb_rotations(
-        pose.thumb, rest.keypoints[THUMB_BASE : THUMB_BASE + 4]
+        pose.thumb, rest.joints[THUMB_BASE : THUMB_BASE + 4]
     )
 
     transforms = np.empty((len(BONES), 4, 4))
@@ -217,7 +217,7 @@ def collision_depth(transforms: np.ndarray, rest: Rest) -> float:
         transforms: (B, 4, 4) of the bones, rest to posed.
         rest: The hand at rest.
     """
-    joints = posed_keypoints(transforms, rest)
+    joints = posed_joints(transforms, rest)
     chains = joints[1:].reshape(5, 4, 3)
     steps = np.linspace(0.15, 1.0, 5)[:, None]
     bones = [[chain[j] + (chain[j + 1] - chain[j]) * steps for j in range(3)] for chain in chains]
@@ -239,7 +239,7 @@ def collision_depth(transforms: np.ndarray, rest: Rest) -> float:
 def _thumb_rotations(
     angles: np.ndarray, joints: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotations of the thumb's bones. angles: Pose.thumb; joints: its rest keypoints (4, 3)."""
+    """Rotations of the thumb's bones. angles: Pose.thumb; joints: its own at rest (4, 3)."""
     bones = np.diff(joints, axis=0)
     bones /= np.linalg.norm(bones, axis=1, keepdims=True)
     raise_, open_ = np.radians(angles[:2])

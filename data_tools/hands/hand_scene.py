@@ -25,7 +25,8 @@ from data_tools.hands.hand_mesh import (
     THUMB_BASE,
     WRIST,
     hand_mesh,
-    posed_keypoints,
+    labelled_keypoints,
+    posed_joints,
 )
 from data_tools.hands.hand_pose import BASE_POSES, bone_transforms, random_pose, rotation
 from data_tools.hands.looks import (
@@ -120,14 +121,14 @@ class Shot:
 
     Attributes:
         points: (V, 3) base vertices in camera space.
-        keypoints: (21, 3) in camera space.
+        joints: (21, 3) in camera space.
         camera: That sees them.
         pose: Name of the base pose.
         view: The angles, the distance and the size that were drawn, for the record.
     """
 
     points: np.ndarray
-    keypoints: np.ndarray
+    joints: np.ndarray
     camera: Camera
     pose: str
     view: dict[str, float]
@@ -244,7 +245,8 @@ class HandScene:
         """
         shot = self.choose_shot(rng, width, height, split, repertoire)
         look = random_look(rng, split)
-        joints = shot.camera.project(shot.keypoints)
+        keypoints = labelled_keypoints(shot.joints)
+        pixels = shot.camera.project(keypoints)
         surroundings = self._choose_surroundings(rng, shot, look, split, repertoire)
         without_hiding = [item for item in surroundings if not item.name.startswith(HIDING)]
         for scene_objects in (surroundings, without_hiding):
@@ -252,19 +254,19 @@ class HandScene:
                 self.make_vertices(shot, look),
                 shot.camera,
                 look,
-                centre=shot.keypoints.mean(axis=0),
+                centre=shot.joints.mean(axis=0),
                 radius=SHADOW_RADIUS,
                 surfaces=[item.surface for item in scene_objects],
             )
             states = judge_joints(
-                joints, shot.keypoints[:, 2], labels=labels, depth=depth, focal=shot.camera.focal
+                pixels, keypoints[:, 2], labels=labels, depth=depth, focal=shot.camera.focal
             )
             if np.isin(states, CONVENTIONS["paper"]).sum() >= LEAST_KEYPOINTS:
                 break
         mask = np.where(labels == shaders.HAND, 255, 0).astype(np.uint8)
         if left:  # the mesh is a right hand
             picture, mask = picture[:, ::-1], mask[:, ::-1]
-            joints[:, 0] = width - 1 - joints[:, 0]
+            pixels[:, 0] = width - 1 - pixels[:, 0]
         tone = int(np.abs(TONES.mean(axis=1) ** 2.2 - look.back.mean()).argmin())
         parameters = {
             "left": bool(left),
@@ -274,7 +276,7 @@ class HandScene:
             "sleeve": round(min(float(look.sleeve), 2.0), 2),
             "with": [item.name for item in scene_objects],
         }
-        return DrawnHand(picture, HandTruth(np.ascontiguousarray(mask), joints, states, parameters))
+        return DrawnHand(picture, HandTruth(np.ascontiguousarray(mask), pixels, states, parameters))
 
     def choose_shot(
         self,
@@ -299,36 +301,37 @@ class HandScene:
             rest = self.mesh.random_shape(rng, split)
             name, pose = random_pose(rng, rest, repertoire.poses, repertoire.common)
             transforms = bone_transforms(pose, rest)
-            points, keypoints = self.mesh.skin(rest, transforms), posed_keypoints(transforms, rest)
+            points, joints = self.mesh.skin(rest, transforms), posed_joints(transforms, rest)
             # The last tries are closer and at the side that the arm points to, so that it leaves
             # the picture.
             shot = self._aim(
                 rng,
                 points,
-                keypoints,
+                joints,
                 frame=(width, height),
                 repertoire=repertoire,
                 arm_leaves=attempt > TRIES // 3,
             )
             shot.pose = name
-            joints = shot.camera.project(shot.keypoints)
+            pixels = shot.camera.project(shot.joints)
             stump = shot.camera.project(shot.points[self._stump])
             if (
-                inside(joints, width, height).sum() >= LEAST_KEYPOINTS
-                and not self._arm_hides(shot, joints)
+                inside(pixels, width, height).sum() >= LEAST_KEYPOINTS
+                and not self._arm_hides(shot, pixels)
                 and not inside(stump, width, height).any()
             ):
                 break
         return shot
 
-    def _arm_hides(self, shot: Shot, joints: np.ndarray) -> bool:
-        """Whether the arm is right before the camera, or before the fingers (joints in pixels)."""
+    def _arm_hides(self, shot: Shot, pixels: np.ndarray) -> bool:
+        """Whether the arm is right before the camera, or before the fingers, whose joints are
+        at `pixels` (21, 2)."""
         arm = shot.points[self._arm]
         if (arm[:, 2] < 4 * shot.camera.near).any():
             return True
-        nearer = shot.camera.project(arm[arm[:, 2] < shot.keypoints[1:, 2].min()])
+        nearer = shot.camera.project(arm[arm[:, 2] < shot.joints[1:, 2].min()])
         return bool(
-            ((nearer > joints[1:].min(axis=0)) & (nearer < joints[1:].max(axis=0)))
+            ((nearer > pixels[1:].min(axis=0)) & (nearer < pixels[1:].max(axis=0)))
             .all(axis=1)
             .any()
         )
@@ -337,7 +340,7 @@ class HandScene:
         self,
         rng: np.random.Generator,
         points: np.ndarray,
-        keypoints: np.ndarray,
+        joints: np.ndarray,
         *,
         frame: tuple[int, int],
         repertoire: Repertoire,
@@ -347,10 +350,8 @@ class HandScene:
         angles = upright_view(rng) if repertoire.upright else random_view(rng, repertoire.max_roll)
         turn = _view_rotation(*angles)
         distance = np.exp(rng.uniform(*np.log(DISTANCE)))
-        middle = keypoints.mean(axis=0)
-        points, keypoints = (
-            (part - middle) @ turn.T + (0, 0, distance) for part in (points, keypoints)
-        )
+        middle = joints.mean(axis=0)
+        points, joints = ((part - middle) @ turn.T + (0, 0, distance) for part in (points, joints))
         flat = points[:, :2] / points[:, 2:]
         low, high = flat[self.hand].min(axis=0), flat[self.hand].max(axis=0)
         extent = high - low
@@ -378,7 +379,7 @@ class HandScene:
             "distance": round(float(distance), 2),
             "fill": round(float(fill), 2),
         }
-        return Shot(points, keypoints, camera, "", view)
+        return Shot(points, joints, camera, "", view)
 
     def _choose_surroundings(
         self,
@@ -395,12 +396,12 @@ class HandScene:
             if person is not None:
                 surroundings.append(SceneObject(person, "person"))
         if rng.random() < repertoire.held:
-            held = objects.make_held_object(rng, shot.keypoints, split)
+            held = objects.make_held_object(rng, shot.joints, split)
             if held is not None:
                 surroundings.append(SceneObject(held.surface, f"held {held.kind}"))
         if rng.random() < repertoire.crossed:
             nearest = shot.points[self.hand, 2].min()
-            crossing = objects.make_crossing_object(rng, shot.keypoints, nearest, split)
+            crossing = objects.make_crossing_object(rng, shot.joints, nearest, split)
             surroundings.append(SceneObject(crossing.surface, f"crossing {crossing.kind}"))
         if rng.random() < repertoire.resting:
             backing = objects.make_backing(rng, shot.points[self._arm_places < 0.8], split)
@@ -430,7 +431,7 @@ class HandScene:
                 rng.normal(0, 12),
             )
             points = (body.surface.vertices[:, vertex_layout.POSITION] - target) @ turn.T
-            depth = shot.keypoints[:, 2].max() + rng.uniform(0.05, 3.0) - points[:, 2].min()
+            depth = shot.joints[:, 2].max() + rng.uniform(0.05, 3.0) - points[:, 2].min()
             pixel = rng.uniform(0, 1, 2) * (camera.width, camera.height)
             shift = np.append((pixel - (camera.cx, camera.cy)) / camera.focal * depth, depth)
             cut = camera.project((body.cut - target) @ turn.T + shift)
@@ -450,7 +451,7 @@ class HandScene:
         vertices[:, vertex_layout.POSITION] = points + normals * (look.cloth_depth * cloth)[:, None]
         vertices[:, vertex_layout.NORMAL] = normals
         vertices[:, vertex_layout.OPENNESS] = mesh.subdivision @ compute_openness(
-            shot.points, mesh.base_normals(shot.points), shot.keypoints
+            shot.points, mesh.base_normals(shot.points), shot.joints
         )
         return vertices
 

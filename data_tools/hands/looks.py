@@ -91,23 +91,22 @@ def random_look(rng: np.random.Generator, split: str) -> Look:
     )
 
 
-def compute_openness(points: np.ndarray, normals: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+def compute_openness(points: np.ndarray, normals: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """Compute the ambient occlusion by spheres along the fingers and the palm.
 
     Args:
         points: (N, 3) of the surface.
         normals: (N, 3) of the surface.
-        keypoints: (21, 3).
+        joints: (21, 3).
 
     Returns:
         (N,) share of the surrounding light that arrives, in [0.25, 1].
     """
-    chains = keypoints[1:].reshape(5, 4, 3)
+    chains = joints[1:].reshape(5, 4, 3)
     steps = np.array([0.25, 0.6, 0.95])[:, None, None, None]
     fingers = (chains[:, :3] + (chains[:, 1:] - chains[:, :3]) * steps).reshape(-1, 3)
     palm = (
-        keypoints[WRIST]
-        + (chains[1:, 0] - keypoints[WRIST]) * np.array([0.35, 0.7, 0.95])[:, None, None]
+        joints[WRIST] + (chains[1:, 0] - joints[WRIST]) * np.array([0.35, 0.7, 0.95])[:, None, None]
     ).reshape(-1, 3)
     centres = np.concatenate([fingers, palm]).astype(np.float32)
     radii = np.repeat(np.array([0.042, 0.065], np.float32), [len(fingers), len(palm)])
@@ -146,7 +145,7 @@ def paint_vertices(mesh: HandMesh) -> np.ndarray:
     facing = np.tile((0.0, 0.0, 1.0), (len(BONES), 1))  # the palmar direction of every bone
     vertices[:, [vertex_layout.NAIL_ACROSS, vertex_layout.NAIL_ALONG]] = FAR_FROM_NAIL
     for finger in range(5):
-        joints = rest.keypoints[1 + 4 * finger : 5 + 4 * finger]
+        joints = rest.joints[1 + 4 * finger : 5 + 4 * finger]
         bones = [BONES.index(f"finger{finger + 1}-{j}") for j in (1, 2, 3)]
         along = np.diff(joints, axis=0)
         hinges = [

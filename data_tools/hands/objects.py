@@ -1,6 +1,6 @@
 """Objects around the hand: held, crossing before it, or behind it; as surfaces for `render`.
 
-Everything is in camera space and in hand lengths. keypoints: (21, 3), those of a right hand (see
+Everything is in camera space and in hand lengths. joints: (21, 3), those of a right hand (see
 `hand_mesh`).
 """
 
@@ -28,7 +28,7 @@ FLESH = 0.045  # from a finger's axis to its skin, and a little air
 KINDS = ("cylinder", "box", "ball")
 TRIES = 8
 LEAST_RADIUS = 0.015  # of a held object; with less room for it there is none
-GRIPPING_TIPS = [4, 8, 12]  # keypoints: the tips of thumb, index and middle finger
+GRIPPING_TIPS = [4, 8, 12]  # joints: the tips of thumb, index and middle finger
 PALM_CORNERS = [WRIST, *FINGER_BASES]
 TURN_STEPS, TILT_STEPS = 25, 13  # of a round surface's mesh
 
@@ -192,21 +192,21 @@ def place_primitive(
 
 
 def make_held_object(
-    rng: np.random.Generator, keypoints: np.ndarray, split: str
+    rng: np.random.Generator, joints: np.ndarray, split: str
 ) -> NamedSurface | None:
     """Make an object between the fingers, as large as they leave room for.
 
     Returns:
         The object, which no finger runs through, or None where the fingers leave no room.
     """
-    radial = _unit(keypoints[INDEX_BASE] - keypoints[PINKY_BASE])
-    distal = _unit(keypoints[MIDDLE_BASE] - keypoints[WRIST])
+    radial = _unit(joints[INDEX_BASE] - joints[PINKY_BASE])
+    distal = _unit(joints[MIDDLE_BASE] - joints[WRIST])
     palmar = _unit(np.cross(radial, distal))
-    flesh = _sample_flesh(keypoints)
+    flesh = _sample_flesh(joints)
     for _ in range(TRIES):
         kind = KINDS[rng.choice(3, p=(0.45, 0.35, 0.2))]
         shares = rng.dirichlet((1, 1, 1, 1.5))
-        grip = [*keypoints[GRIPPING_TIPS], keypoints[PALM_CORNERS].mean(axis=0)]
+        grip = [*joints[GRIPPING_TIPS], joints[PALM_CORNERS].mean(axis=0)]
         centre = shares @ np.stack(grip) + palmar * rng.uniform(0, 0.2)
         axis = (
             _unit(radial + rng.normal(0, 0.35, 3))
@@ -239,26 +239,23 @@ def make_held_object(
     return None
 
 
-def _sample_flesh(keypoints: np.ndarray) -> np.ndarray:
+def _sample_flesh(joints: np.ndarray) -> np.ndarray:
     """Points (N, 3) along the axes of the fingers and of the palm."""
-    chains = keypoints[1:].reshape(5, 4, 3)
+    chains = joints[1:].reshape(5, 4, 3)
     steps = np.linspace(0, 1, 5)[:, None, None, None]
     fingers = chains[:, :3] + (chains[:, 1:] - chains[:, :3]) * steps
-    palm = (
-        keypoints[WRIST]
-        + (chains[1:, 0] - keypoints[WRIST]) * np.linspace(0.2, 1, 5)[:, None, None]
-    )
+    palm = joints[WRIST] + (chains[1:, 0] - joints[WRIST]) * np.linspace(0.2, 1, 5)[:, None, None]
     return np.concatenate([fingers.reshape(-1, 3), palm.reshape(-1, 3)])
 
 
 def make_crossing_object(
-    rng: np.random.Generator, keypoints: np.ndarray, nearest: float, split: str
+    rng: np.random.Generator, joints: np.ndarray, nearest: float, split: str
 ) -> NamedSurface:
     """Make an object between the camera and the hand, before one of the hand's joints.
 
     Args:
         rng: Draws the object.
-        keypoints: (21, 3).
+        joints: (21, 3).
         nearest: The hand's smallest z.
         split: "Train" or "Test", which share no photograph.
     """
@@ -272,7 +269,7 @@ def make_crossing_object(
     }[kind]
     axes = _axes_around(_unit(rng.normal(size=3) * (1, 1, 0.15)), rng)
     reach = np.abs(np.array(half_sizes)[:, None] * axes).sum(axis=0)[2]
-    joint = keypoints[rng.integers(21)]
+    joint = joints[rng.integers(21)]
     depth = nearest - reach - rng.uniform(0.02, 0.3)
     centre = joint * (depth / joint[2]) + axes[1] * length * rng.uniform(-0.9, 0.9)
     surface = place_primitive(

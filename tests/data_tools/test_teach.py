@@ -243,6 +243,11 @@ def test_from_photographs_to_a_training(tmp_path):
     assert count >= 2
     done = run("data_tools.inspect", taught, "--out", tmp_path / "sheet.png")
     assert done.returncode == 0 and cv2.imread(str(tmp_path / "sheet.png")) is not None
+    done = run("data_tools.teach_masks", taught)
+    assert done.returncode == 0, done.stderr
+    with_mask = sum("segmentation" in hand for hand in content_of(taught)["annotations"])
+    assert with_mask >= 1
+    assert f"{with_mask} of {count} hands have a mask, {count - with_mask} were" in done.stdout
     done = run("data_tools.build_lmdb", taught, lmdb, "--split", f"{count - 1}/1")
     assert done.returncode == 0, done.stderr
     command = ("mcc_caffe.train", lmdb / "train", "--windows", "1.1,2.5", "--colours")

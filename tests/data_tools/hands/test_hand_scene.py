@@ -31,7 +31,7 @@ def draw(scene, shot, look, surfaces=()):
         scene.make_vertices(shot, look),
         shot.camera,
         look,
-        centre=shot.keypoints.mean(axis=0),
+        centre=shot.joints.mean(axis=0),
         radius=hand_scene.SHADOW_RADIUS,
         surfaces=surfaces,
     )
@@ -61,21 +61,46 @@ def test_posing_keeps_the_bones_lengths():
     mesh, rng = hand_mesh.hand_mesh(), np.random.default_rng(0)
     for _ in range(20):
         rest = mesh.random_shape(rng, "Train")
-        posed = hand_mesh.posed_keypoints(
+        posed = hand_mesh.posed_joints(
             hand_pose.bone_transforms(hand_pose.random_pose(rng, rest).pose, rest), rest
         )
         fingers = [(a, b) for a, b, _ in SKELETON if a > 0]
         lengths = [
             [np.linalg.norm(points[b] - points[a]) for a, b in fingers]
-            for points in (rest.keypoints, posed)
+            for points in (rest.joints, posed)
         ]
         np.testing.assert_allclose(*lengths, rtol=1e-9)
+
+
+def test_labels_of_the_wrist_and_the_thumbs_base_are_those_of_photographs():
+    joints = np.zeros((21, 3))
+    joints[hand_mesh.MIDDLE_BASE] = (0, 10, 0)
+    joints[hand_mesh.INDEX_BASE], joints[hand_mesh.PINKY_BASE] = (3, 9, 0), (-3, 8, 0)
+    joints[hand_mesh.THUMB_BASE] = (2, 3, 1)
+    expected = joints.copy()
+    expected[hand_mesh.WRIST] = (0, 1.5, 0)  # .15 of (0, 10, 0)
+    expected[hand_mesh.THUMB_BASE] += (0.72, 0.4 + 0.12, 0)  # .04 of (0, 10, 0), .12 of (6, 1, 0)
+    before = joints.copy()
+    np.testing.assert_allclose(hand_mesh.labelled_keypoints(joints), expected)
+    np.testing.assert_array_equal(joints, before)
+
+
+def test_a_picture_is_labelled_with_keypoints_not_with_joints(monkeypatch):
+    labelled = hand_scene.render(np.random.default_rng(3), 120, "Test", repertoire=hand_scene.EASY)
+    monkeypatch.setattr(hand_scene, "labelled_keypoints", lambda joints: joints)
+    turning = hand_scene.render(np.random.default_rng(3), 120, "Test", repertoire=hand_scene.EASY)
+    np.testing.assert_array_equal(labelled.image, turning.image)
+    moved = labelled.joints - turning.joints
+    others = np.delete(np.arange(21), [hand_mesh.WRIST, hand_mesh.THUMB_BASE])
+    assert not moved[others].any()
+    palm = turning.joints[hand_mesh.MIDDLE_BASE] - turning.joints[hand_mesh.WRIST]
+    np.testing.assert_allclose(moved[hand_mesh.WRIST], 0.15 * palm, atol=0.03 * np.hypot(*palm))
 
 
 def test_flexion_bends_towards_the_palm():
     rest = hand_mesh.hand_mesh().shape()
     posed = {
-        name: hand_mesh.posed_keypoints(
+        name: hand_mesh.posed_joints(
             hand_pose.bone_transforms(hand_pose.BASE_POSES[name], rest), rest
         )
         for name in ("flat", "fist")
@@ -196,7 +221,7 @@ def test_an_object_before_the_hand_is_cut_out_and_hides_joints():
     shot = scene.choose_shot(rng, 200, 200, "Train", hand_scene.EASY)
     look = looks.random_look(rng, "Train")
     nearest = shot.points[scene.hand, 2].min()
-    knuckle = shot.keypoints[9]
+    knuckle = shot.joints[9]
     ball = objects.place_primitive(
         rng,
         "ball",
@@ -207,7 +232,7 @@ def test_an_object_before_the_hand_is_cut_out_and_hides_joints():
     )
     _, alone, _ = draw(scene, shot, look)
     _, covered, depth = draw(scene, shot, look, [ball])
-    joints = shot.camera.project(shot.keypoints)
+    joints = shot.camera.project(shot.joints)
     x, y = np.round(joints[9]).astype(int)
     assert (
         alone[y, x] == shaders.HAND
@@ -218,7 +243,7 @@ def test_an_object_before_the_hand_is_cut_out_and_hides_joints():
         (alone == shaders.HAND) & (covered != shaders.OTHER), covered == shaders.HAND
     )
     states = hand_scene.judge_joints(
-        joints, shot.keypoints[:, 2], labels=covered, depth=depth, focal=shot.camera.focal
+        joints, shot.joints[:, 2], labels=covered, depth=depth, focal=shot.camera.focal
     )
     assert states[9] == "object" and (states[[4, 20]] != "object").all()
 
@@ -228,11 +253,11 @@ def test_held_objects_leave_the_fingers_alone():
     scene, rng, count = hand_scene.process_scene(), np.random.default_rng(9), 0
     for _ in range(30):
         shot = scene.choose_shot(rng, 200, 200, "Train")
-        held = objects.make_held_object(rng, shot.keypoints, "Train")
+        held = objects.make_held_object(rng, shot.joints, "Train")
         if held is None:
             continue
         count += 1
-        chains = shot.keypoints[1:].reshape(5, 4, 3)
+        chains = shot.joints[1:].reshape(5, 4, 3)
         bones = np.concatenate(
             [
                 chains[:, j] + (chains[:, j + 1] - chains[:, j]) * s

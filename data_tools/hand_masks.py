@@ -1,0 +1,86 @@
+"""Masks of hands whose keypoints are known: a network's own, refined by the picture's colours.
+
+The network says roughly where the hand is, in cells. GrabCut then moves the border to where the
+colours change, at the picture's own resolution. A mask is trusted where it agrees with the
+keypoints: it holds them, and it does not reach far beyond them.
+"""
+
+import cv2
+import numpy as np
+
+# What GrabCut takes as certain: hand from this probability on, no hand below that one.
+_SURE_HAND, _SURELY_NO_HAND = 0.85, 0.15
+_GRABCUT_ROUNDS = 3
+# Shares of the longer side of the keypoints' box.
+_AT_THE_BORDER = 0.04  # a keypoint so far from the mask is still held by it
+_FAR = 0.25  # what lies so far from the keypoints and the bones between them is no hand's
+# A mask that is trusted holds this share of the keypoints at least, ...
+_LEAST_HELD = 0.9
+# ... has at most this share far from them, and has this IoU with the network's own.
+_MOST_FAR = 0.05
+_LEAST_IOU = 0.7
+
+
+def trusted_mask(
+    image: np.ndarray, probability: np.ndarray, keypoints: np.ndarray
+) -> np.ndarray | None:
+    """Refine the mask of a hand and return it, if it can be trusted.
+
+    Args:
+        image: HxWx3 uint8 BGR.
+        probability: (H, W) float32, of hand, 0 to 1, as a network gives it.
+        keypoints: (N, 2) of x, y in pixels: those of the hand that are known, at least 3.
+
+    Returns:
+        HxW uint8 of {0, 1}, or None where the mask and the keypoints do not agree.
+    """
+    mask = refine(image, probability)
+    return mask if agrees(mask, probability > 0.5, keypoints) else None
+
+
+def refine(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Move the border of a mask to where the picture's colours change (GrabCut).
+
+    Args:
+        image: HxWx3 uint8 BGR.
+        probability: (H, W) float32, of hand, 0 to 1.
+
+    Returns:
+        HxW uint8 of {0, 1}. Where the network is sure of no pixel, or of all, it is its own mask.
+    """
+    labels = np.where(probability > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[probability >= _SURE_HAND] = cv2.GC_FGD
+    labels[probability < _SURELY_NO_HAND] = cv2.GC_BGD
+    if (labels == cv2.GC_FGD).any() and (labels == cv2.GC_BGD).any():
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.setRNGSeed(0)  # GrabCut's clusters start at random
+        no_box = (0, 0, 0, 0)  # the mask says where the hand may be
+        cv2.grabCut(image, labels, no_box, *models, _GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+
+
+def agrees(mask: np.ndarray, own_mask: np.ndarray, keypoints: np.ndarray) -> bool:
+    """Tell whether a mask is that of the hand with these keypoints.
+
+    Args:
+        mask: HxW uint8 of {0, 1}.
+        own_mask: HxW bool, the network's own.
+        keypoints: (N, 2) of x, y in pixels, at least 3.
+    """
+    if not mask.any():
+        return False
+    side = max(float(np.ptp(keypoints, axis=0).max()), 1.0)
+    to_mask = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3)
+    columns, rows = keypoints.round().astype(int).T
+    inside = (columns >= 0) & (rows >= 0) & (columns < mask.shape[1]) & (rows < mask.shape[0])
+    held = to_mask[rows[inside], columns[inside]] <= _AT_THE_BORDER * side
+    hull = np.zeros_like(mask)
+    cv2.fillConvexPoly(hull, cv2.convexHull(keypoints.round().astype(np.int32)), 1)
+    far = cv2.distanceTransform(1 - hull, cv2.DIST_L2, 3) > _FAR * side
+    union = (mask | own_mask).sum()
+    return bool(
+        inside.any()
+        and held.mean() >= _LEAST_HELD
+        and (mask * far).sum() <= _MOST_FAR * mask.sum()
+        and (mask & own_mask).sum() >= _LEAST_IOU * union
+    )

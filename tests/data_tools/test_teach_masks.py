@@ -1,0 +1,123 @@
+"""A taught set gets masks, keeps those that it has, and is never half-written."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_masks
+
+from data_tools import readers, teach_masks
+from data_tools.hand_masks import trusted_mask
+from data_tools.hands import hand_scene
+from data_tools.taught_set import TaughtSet
+from data_tools.teachers import AgreedHand, MaskTeacher
+from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.core.errors import UserError
+from tests.support.commands import ROOT
+
+POINTS = np.array([(60 + 8 * (k % 6), 60 + 10 * (k // 6)) for k in range(21)], float)
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """A set of three hands, each on a crop of 89 x 89 pixels."""
+    hands = TaughtSet(tmp_path / "set", teacher="a test", agreement=0.1)
+    for number in range(3):
+        image = np.full((160, 160, 3), 40 * number, np.uint8)
+        hands.add(f"{number}", tmp_path / f"{number}.png", image, [AgreedHand(POINTS, 0.0)], 1)
+    hands.write()
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def masks(monkeypatch):
+    """What the masks' teacher is asked, and its answers: a square, none, and Ctrl-C at 'stop'."""
+    answers = []
+
+    def trusted_mask(image, probability, keypoints):
+        assert probability.shape == image.shape[:2] and keypoints.shape == (21, 2)
+        answer = answers.pop(0)
+        if answer == "stop":
+            raise KeyboardInterrupt
+        if answer is None:
+            return None
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[:answer, :answer] = 1
+        return mask
+
+    monkeypatch.setattr(teach_masks, "trusted_mask", trusted_mask)
+    return answers
+
+
+def content_of(folder):
+    return json.loads((folder / "hands.json").read_text())
+
+
+def test_masks_are_written_as_the_readers_read_them(taught, masks, capsys):
+    masks += [10, None, 20]
+    teach_masks.main([str(taught)])
+    samples = [entry.sample() for entry in readers.read_dataset(taught)["hands"]]
+    assert [s.mask_png is None for s in samples] == [False, True, False]
+    assert [int(s.mask().sum()) for s in samples if s.mask_png] == [100, 400]
+    assert "2 of 3 hands have a mask, 1 were left out" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_goes_on_and_drawn_masks_stay(taught, masks):
+    content = content_of(taught)
+    drawn = coco_masks.encode(np.asfortranarray(np.eye(89, dtype=np.uint8)))
+    content["annotations"][1]["segmentation"] = {**drawn, "counts": drawn["counts"].decode()}
+    (taught / "hands.json").write_text(json.dumps(content))
+    masks += [10, "stop"]
+    with pytest.raises(KeyboardInterrupt):
+        teach_masks.main([str(taught)])
+    masks += [20]
+    teach_masks.main([str(taught)])
+    assert masks == []
+    sums = [int(e.sample().mask().sum()) for e in readers.read_dataset(taught)["hands"]]
+    assert sums == [100, 89, 400]
+
+
+def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks, caplog):
+    first, *_ = sorted((taught / "images").iterdir())
+    first.write_bytes(b"no jpeg")
+    masks += [10, 20]
+    teach_masks.main([str(taught)])
+    assert first.name in caplog.text
+    hands = content_of(taught)["annotations"]
+    assert ["segmentation" in hand for hand in hands] == [False, True, True]
+
+
+def test_other_folders_are_refused(taught, tmp_path):
+    with pytest.raises(UserError, match="holds no hands.json: give the folder of a set of"):
+        teach_masks.main([str(tmp_path)])
+    content = content_of(taught)
+    del content["info"]["program"]
+    (taught / "hands.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is not of this program"):
+        teach_masks.main([str(taught)])
+
+
+def test_weights_without_a_mask_head_are_refused(taught, tmp_path):
+    import caffe
+
+    net = caffe.Net(str(ROOT / "prototxt/mini/deploy_without_mask.prototxt"), caffe.TEST)
+    net.save(str(tmp_path / "no_mask.caffemodel"))
+    with pytest.raises(UserError, match="mask"):
+        teach_masks.main([str(taught), "--weights", str(tmp_path / "no_mask.caffemodel")])
+
+
+def test_the_masks_of_rendered_hands_are_theirs(tmp_path):
+    teacher, ious = MaskTeacher(default_weights("mini"), "mini"), []
+    for seed in range(6):
+        hand = hand_scene.render(
+            np.random.default_rng(seed), 200, "Test", repertoire=hand_scene.EASY
+        )
+        mask = trusted_mask(
+            hand.image, teacher.hand_probability(hand.image, hand.joints), hand.joints
+        )
+        if mask is not None:
+            truth = hand.mask > 0
+            ious.append((truth & (mask > 0)).sum() / (truth | (mask > 0)).sum())
+    assert len(ious) >= 4 and np.mean(ious) > 0.85
+    grey = np.full((90, 90, 3), 128, np.uint8)
+    assert trusted_mask(grey, teacher.hand_probability(grey, POINTS - 40), POINTS - 40) is None
