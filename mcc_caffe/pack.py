@@ -3,6 +3,10 @@
     python -m mcc_caffe.pack runs/mini/snapshots/mcc_iter_40000.caffemodel \\
         mcc_caffe/pretrained/mini.npz
 
+    # after `train --only-stages`: with the box head of the weights that it started from
+    python -m mcc_caffe.pack runs/own/snapshots/mcc_iter_3000.caffemodel own.npz \\
+        --boxes mcc_caffe/pretrained/mini.npz
+
 Every command takes packed weights where it takes a caffemodel. The file says what it holds: the
 variant and the net (from the caffemodel), the iterations (from its name), the date (of its file),
 and the training data and the input size (from the run's prototxt).
@@ -18,18 +22,23 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_target, write_whole
+from mcc_caffe.core.files import check_target, existing, write_whole
+from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares
 from mcc_caffe.paper import ABLATIONS, VARIANTS
 
 # The names of our nets, as caffemodels have them: group 1 is the net, group 2 the variant.
 NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|deploy)")
+
+Layers = dict[str, list[np.ndarray]]  # the float32 parameter blobs of each layer
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +61,41 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="side of the input with which these weights are the most accurate "
         "(default: that of the run)",
     )
+    add(
+        "--boxes",
+        type=pathlib.Path,
+        metavar="FILE.npz",
+        help="packed weights whose box head, which searches scenes, is packed with these; their "
+        "trunk has to be the same, as it is after `train --only-stages`",
+    )
     return parser.parse_args(argv)
+
+
+def box_head_for(layers: Layers, source: pathlib.Path) -> Layers:
+    """Return the box head of packed weights, if it belongs to the trunk of other weights.
+
+    Args:
+        layers: The other weights.
+        source: Packed weights with a box head.
+
+    Raises:
+        UserError: `source` has no box head, or its trunk is another.
+    """
+    stored = packed_weights.read(existing(source, "weights file")).layers
+    if BOXES_BLOB not in stored:
+        raise UserError(f"{source} has no box head: give weights that have one, or no --boxes")
+    names = list(stored)
+    for name in names[: names.index(BOX_FEATURES_BLOB) + 1]:
+        same = name in layers and all(
+            np.array_equal(blob.astype(np.float16), stored_blob.astype(np.float16))
+            for blob, stored_blob in zip(layers[name], stored[name], strict=True)
+        )
+        if not same:
+            raise UserError(
+                f"the trunk of {source} is another (layer {name}), so that its box head does not "
+                "fit: train with --only-stages from these weights, or leave --boxes out"
+            )
+    return {name: blobs for name, blobs in stored.items() if name not in layers}
 
 
 def make_metadata(
@@ -124,6 +167,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     check_target(options.out, [options.weights])
     layers, net = read_caffemodel(options.weights)
+    if options.boxes:
+        layers = {**layers, **box_head_for(layers, options.boxes)}
     metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     content = packed_weights.to_bytes(layers, metadata)
     options.out.parent.mkdir(parents=True, exist_ok=True)

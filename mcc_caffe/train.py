@@ -9,6 +9,8 @@
 
     # hands that are rendered meanwhile, never the same twice
     python -m mcc_caffe.train "synth:seed=0&size=224"
+    # own hands: the trunk, and with it mask and box head, stay as the weights have them
+    python -m mcc_caffe.train data/own/train --weights mcc_caffe/pretrained/mini.npz --only-stages
     # seven photographs for three rendered hands, seen from nearer and in other colours
     python -m mcc_caffe.train "mix:data/lmdb/train*0.7+synth:seed=0&size=224*0.3" \\
         --windows 1.1,2.5 --colours
@@ -48,7 +50,7 @@ from mcc_caffe.core.files import existing, find_shipped, locked, shipped, write_
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
-from mcc_caffe.paper import ABLATIONS, VARIANTS, file_suffix
+from mcc_caffe.paper import ABLATIONS, POSE_STAGES, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
@@ -106,6 +108,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="auto|FILE",
         help="go on from the run's newest snapshot, or from a .solverstate",
     )
+    add(
+        "--only-stages",
+        action="store_true",
+        help="let the pose stages alone learn; trunk and mask head stay as --weights has them, and "
+        "a box head on this trunk still fits",
+    )
     add("--iterations", type=positive, help="stop there instead of at the solver's max_iter")
     add(
         "--batch-size",
@@ -156,6 +164,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(
             "--windows and --colours are augmentation: leave them or --no-augmentation out"
         )
+    if options.only_stages and not (options.weights or options.resume):
+        parser.error("--only-stages keeps the trunk as it is: give --weights to take it from")
+    if options.only_stages and options.without == "pose":
+        parser.error("--only-stages has no stage to train --without pose")
     return options
 
 
@@ -232,6 +244,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         seed=max(solver.random_seed, 0),
         first_iteration=first_iteration,
     )
+    if options.only_stages:
+        _let_stages_alone_learn(net)
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = existing(options.weights, "weights file") if options.weights else None
     if options.solver:
@@ -328,6 +342,19 @@ def _build_aside(solver: Any, net: Any, described: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _write_prototxts(Path(folder), solver_copy, net_copy)
         build_aside(SOLVER, Path(folder, "solver.prototxt"), described)
+
+
+def _let_stages_alone_learn(net: Any) -> None:
+    """Set the rates and decays of all layers but those of the pose stages to 0."""
+    stages = tuple(f"_stage{stage}" for stage in POSE_STAGES)
+    for layer in net.layer:
+        if layer.name.endswith(stages):
+            continue
+        if layer.type == "Convolution":  # one without `param` would learn at the solver's rate
+            while len(layer.param) < 1 + layer.convolution_param.bias_term:
+                layer.param.add()
+        for parameter in layer.param:
+            parameter.lr_mult = parameter.decay_mult = 0
 
 
 def _configure_data_layer(

@@ -157,6 +157,55 @@ def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
     )
 
 
+def test_stages_alone_learn_and_the_box_head_stays(drawn_set, tmp_path):
+    """Trunk and mask head are those of the start to the last bit, so that its box head fits."""
+    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    done = run(
+        *("mcc_caffe.train", drawn_set, "--out", tmp_path / "run", "--weights", shipped),
+        *("--only-stages", "--iterations", 2, "--batch-size", 2, "--input-size", 64),
+    )
+    assert done.returncode == 0, done.stderr
+    learnt = tmp_path / "run/snapshots/mcc_iter_2.caffemodel"
+    start, (end, _) = packed_weights.read(shipped).layers, read_caffemodel(learnt)
+    stages = {name for name in end if name.startswith("Mconv")}
+    assert len(stages) == 35 and len(end) == 51
+    for name, blobs in end.items():
+        same = [np.array_equal(*pair) for pair in zip(blobs, start[name], strict=True)]
+        assert all(same) if name not in stages else not any(same), name
+
+    out = tmp_path / "own.npz"
+    pack.main([str(learnt), str(out), "--boxes", str(shipped)])
+    packed = packed_weights.read(out)
+    boxes = [name for name in start if name not in end]
+    assert list(packed.layers) == [*end, *boxes] and len(boxes) == 4
+    for name in boxes:
+        assert all(map(np.array_equal, packed.layers[name], start[name]))
+    assert "calibration" not in packed.metadata
+    assert HandPredictor(out).boxes_engine is not None
+
+
+def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
+    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    out = tmp_path / "out.npz"
+    with pytest.raises(UserError, match=r"the trunk of .*mini.npz is another \(layer conv1_1\)"):
+        pack.main([str(snapshot), str(out), "--boxes", str(shipped)])
+    with pytest.raises(UserError, match="small.npz has no box head: give weights that have one"):
+        pack.main([str(snapshot), str(out), "--boxes", str(small)])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ((), "--only-stages keeps the trunk as it is: give --weights"),
+        (("--weights", "w.npz", "--without", "pose"), "--only-stages has no stage to train"),
+    ],
+)
+def test_only_stages_needs_a_trunk_and_stages(options, message, tmp_path):
+    done = run("mcc_caffe.train", "set", "--only-stages", "--out", tmp_path / "run", *options)
+    assert done.returncode == 2 and message in done.stderr and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
