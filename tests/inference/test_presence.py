@@ -47,7 +47,7 @@ def test_more_looks_raise_no_noise_above_the_threshold(pictures):
     predictor = HandPredictor(looks=4)
     names = ("coins.png", "page.png", "text.png", "motorcycle_left.png", "retina.jpg")
     poses = [predictor.predict(pictures[name]) for name in names]
-    assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.2
+    assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.1
     assert not any(pose.present.any() for pose in poses)
 
 
