@@ -26,7 +26,7 @@ PROGRAM = "data_tools.teach"
 LABELS, IMAGES = "hands.json", "images"
 LARGEST_SIDE = 640  # pixels of a crop
 _JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
-WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
+_WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
 _NAME_LENGTH = 60  # characters of a photograph's name in the names of its crops
 
 
@@ -40,6 +40,36 @@ class PhotographRecord(TypedDict):
     file: str
     found: int
     kept: int
+
+
+class LabelFile:
+    """The file hands.json of a taught set, whose content grows.
+
+    Attributes:
+        content: What the file is to hold. Whoever changes it calls `write` at the end.
+    """
+
+    def __init__(self, folder: Path, content: dict[str, Any]):
+        """Name the file; nothing is read or written.
+
+        Args:
+            folder: The set's folder; it need not exist.
+            content: What the file holds, or is to hold.
+        """
+        self.content = content
+        self._path = folder / LABELS
+        self._last_written = time.monotonic()
+
+    def write(self) -> None:
+        """Write the file, completely or not at all."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self._path, (json.dumps(self.content) + "\n").encode())
+        self._last_written = time.monotonic()
+
+    def write_if_due(self) -> None:
+        """Write the file if more than 20 seconds have passed since it was last written."""
+        if time.monotonic() - self._last_written > _WRITE_SECONDS:
+            self.write()
 
 
 class TaughtSet:
@@ -62,22 +92,22 @@ class TaughtSet:
             UserError: There is a folder of another kind, or a set made in another way.
         """
         self.folder = folder
-        self._content = _new_content(teacher, agreement)
+        content = _new_content(teacher, agreement)
         path = folder / LABELS
         if path.exists():
-            self._content = _read_content(path, self._content["info"])
+            content = _read_content(path, content["info"])
         elif folder.is_dir() and any(folder.iterdir()):
             raise UserError(
                 f"{folder} holds other files and no {LABELS} of this program: "
                 "give a new folder, or that of an earlier run"
             )
-        self.photographs: dict[str, PhotographRecord] = self._content["info"]["photographs"]
-        self._last_written = time.monotonic()
+        self.photographs: dict[str, PhotographRecord] = content["info"]["photographs"]
+        self._labels = LabelFile(folder, content)
 
     @property
     def hand_count(self) -> int:
         """The number of labelled hands."""
-        return len(self._content["annotations"])
+        return len(self._labels.content["annotations"])
 
     def add(
         self,
@@ -106,8 +136,7 @@ class TaughtSet:
             "found": hand_count,
             "kept": len(hands),
         }
-        if time.monotonic() - self._last_written > WRITE_SECONDS:
-            self.write()
+        self._labels.write_if_due()
 
     def _add_hand(self, file_name: str, digest: str, image: np.ndarray, hand: AgreedHand) -> None:
         """Write a crop and append its records."""
@@ -121,9 +150,10 @@ class TaughtSet:
             size = [max(round(side * factor), 1) for side in crop.shape[1::-1]]
             keypoints = (keypoints + 0.5) * np.divide(size, crop.shape[1::-1]) - 0.5
             crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-        content = cv2.imencode(".jpg", crop, _JPEG_OPTIONS)[1].tobytes()
-        write_whole(self.folder / file_name, content)
-        images, annotations = self._content["images"], self._content["annotations"]
+        jpeg = cv2.imencode(".jpg", crop, _JPEG_OPTIONS)[1].tobytes()
+        write_whole(self.folder / file_name, jpeg)
+        content = self._labels.content
+        images, annotations = content["images"], content["annotations"]
         image_id = 1 + max((record["id"] for record in images), default=0)
         images.append(
             {
@@ -154,9 +184,7 @@ class TaughtSet:
 
     def write(self) -> None:
         """Write the labels, completely or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / LABELS, (json.dumps(self._content) + "\n").encode())
-        self._last_written = time.monotonic()
+        self._labels.write()
 
 
 def _new_content(teacher: str, agreement: float) -> dict[str, Any]:

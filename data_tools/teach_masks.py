@@ -14,24 +14,21 @@ before: the masks are made for them.
 """
 
 import argparse
-import json
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_tools import readers
 from data_tools.hand_masks import trusted_mask
 from data_tools.readers.coco import CocoEntry
-from data_tools.taught_set import LABELS, WRITE_SECONDS, read_labels
+from data_tools.taught_set import LABELS, LabelFile, read_labels
 from data_tools.teachers import MaskTeacher
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import locked, write_whole
+from mcc_caffe.core.files import locked
+from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.data.samples import SampleError
 
 _LEAST_KEYPOINTS = 6  # that are labelled; fewer do not say where the hand is
@@ -64,10 +61,9 @@ def add_masks(folder: Path, teacher: MaskTeacher) -> dict[str, Any]:
     Raises:
         UserError: The folder holds no such set.
     """
-    content = read_labels(folder / LABELS)
+    labels = LabelFile(folder, read_labels(folder / LABELS))
     (entries,) = readers.read_dataset(folder).values()
-    annotations = {annotation["id"]: annotation for annotation in content["annotations"]}
-    last_written = time.monotonic()
+    annotations = {annotation["id"]: annotation for annotation in labels.content["annotations"]}
     try:
         for entry in progress_bar(entries, unit="img"):
             annotation = annotations[entry.hand.annotation_id]
@@ -76,18 +72,14 @@ def add_masks(folder: Path, teacher: MaskTeacher) -> dict[str, Any]:
             segmentation = _segmentation(entry, teacher)
             if segmentation is not None:
                 annotation["segmentation"] = segmentation
-            if time.monotonic() - last_written > WRITE_SECONDS:
-                _write(folder, content)
-                last_written = time.monotonic()
+            labels.write_if_due()
     finally:  # also where Ctrl-C ends it
-        _write(folder, content)
-    return content
+        labels.write()
+    return labels.content
 
 
 def _segmentation(entry: CocoEntry, teacher: MaskTeacher) -> dict[str, Any] | None:
     """Return the run lengths of a hand's mask; None where there is none to be trusted."""
-    from pycocotools import mask as coco_masks  # here, as only this needs it
-
     try:
         sample = entry.sample()
         image = sample.image()
@@ -99,15 +91,7 @@ def _segmentation(entry: CocoEntry, teacher: MaskTeacher) -> dict[str, Any] | No
     if len(labelled) < _LEAST_KEYPOINTS or not entry.is_alone:
         return None
     mask = trusted_mask(image, teacher.hand_probability(image, labelled), labelled)
-    if mask is None:
-        return None
-    run_lengths = coco_masks.encode(np.asfortranarray(mask))
-    return {"size": run_lengths["size"], "counts": run_lengths["counts"].decode()}
-
-
-def _write(folder: Path, content: dict[str, Any]) -> None:
-    """Write the labels, completely or not at all."""
-    write_whole(folder / LABELS, (json.dumps(content) + "\n").encode())
+    return None if mask is None else encode_run_lengths(mask)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -48,7 +48,7 @@ _BASES, _SECOND_JOINTS = slice(INDEX_BASE, None, 4), slice(INDEX_BASE + 1, None,
 _LAST_JOINTS, _TIPS = slice(THUMB_BASE + 2, None, 4), slice(THUMB_BASE + 3, None, 4)
 
 # MakeHuman's cubes whose centres are joints: the 21, and three that only bones use.
-KEYPOINT_CUBES = (
+JOINT_CUBES = (
     "joint-l-hand",
     *(f"joint-l-finger-{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 5)),
 )
@@ -93,8 +93,8 @@ SETBACK, THUMB_SETBACK, TIP_SETBACK = 0.2, 0.25, 0.12
 # Where photographs' labels have the wrist and the thumb's base, measured from these joints: shares
 # of the way from the wrist to the middle finger's base, and for the thumb also of the way from the
 # pinky's base to the index finger's. They are between what MediaPipe (0.21; 0.05 and 0.16) and a
-# network trained on photographs alone (0.11; 0.02 and 0.08) answer to renderings; for every other
-# joint both are within 0.05 or as far off as the joint is hard (docs/data.md).
+# network trained on photographs alone (0.11; 0.02 and 0.08) answer to renderings. MediaPipe has all
+# other joints within 0.07 of these (docs/data.md).
 WRIST_FORWARD = 0.15
 THUMB_FORWARD, THUMB_OUTWARD = 0.04, 0.12
 
@@ -171,7 +171,7 @@ class HandMesh:
         skin = np.unique(quads)
         cubes = [
             np.concatenate([np.arange(first, last + 1) for first, last in groups[name]])
-            for name in (*KEYPOINT_CUBES, *BONE_CUBES)
+            for name in (*JOINT_CUBES, *BONE_CUBES)
         ]
         # The base vertices that matter: those of the skin, then those of one cube after another.
         indices = np.concatenate([skin, *cubes])

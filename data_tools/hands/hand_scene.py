@@ -324,8 +324,12 @@ class HandScene:
         return shot
 
     def _arm_hides(self, shot: Shot, pixels: np.ndarray) -> bool:
-        """Whether the arm is right before the camera, or before the fingers, whose joints are
-        at `pixels` (21, 2)."""
+        """Tell whether the arm is right before the camera, or before the fingers.
+
+        Args:
+            shot: The hand before the camera.
+            pixels: (21, 2) of x, y, where the joints are in the picture.
+        """
         arm = shot.points[self._arm]
         if (arm[:, 2] < 4 * shot.camera.near).any():
             return True

@@ -4,9 +4,11 @@ A file of two values means hand by the higher one, whatever the values are: {0, 
 16 bits. In a file of more values the upper half of the scale (0 to 1, to 255 or to 65,535, the
 first that holds all values) is hand. Of colours the brightest channel counts. Where transparency
 varies it is the mask. An EXIF orientation is ignored. What is unclear is an error.
+COCO's files hold masks as run lengths, which `encode_run_lengths` writes.
 """
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,3 +115,18 @@ def hand_pixels(values: np.ndarray, *, soft: bool = False) -> np.ndarray:
 def _has_two_values(values: np.ndarray) -> bool:
     """Tell whether all values are the lowest or the highest."""
     return bool(((values == values.min()) | (values == values.max())).all())
+
+
+def encode_run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """Encode a mask as COCO's compressed run lengths, for its JSON files.
+
+    Args:
+        mask: (H, W) of bool, or of 0 and 1.
+
+    Returns:
+        "size", [H, W], and "counts".
+    """
+    from pycocotools import mask as coco_masks  # here, as only COCO's files need it
+
+    rle = coco_masks.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}

@@ -31,7 +31,7 @@ def taught(tmp_path):
 
 @pytest.fixture
 def masks(monkeypatch):
-    """What the masks' teacher is asked, and its answers: a square, none, and Ctrl-C at 'stop'."""
+    """What `trusted_mask` answers: a square of this side, no mask (None), or Ctrl-C ("stop")."""
     answers = []
 
     def trusted_mask(image, probability, keypoints):
@@ -106,7 +106,7 @@ def test_weights_without_a_mask_head_are_refused(taught, tmp_path):
         teach_masks.main([str(taught), "--weights", str(tmp_path / "no_mask.caffemodel")])
 
 
-def test_the_masks_of_rendered_hands_are_theirs(tmp_path):
+def test_the_masks_of_rendered_hands_are_theirs():
     teacher, ious = MaskTeacher(default_weights("mini"), "mini"), []
     for seed in range(6):
         hand = hand_scene.render(

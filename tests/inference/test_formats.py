@@ -12,10 +12,10 @@ from pycocotools.cocoeval import COCOeval
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats import FORMATS, open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
-from mcc_caffe.inference.formats.coco import encode_mask
 from mcc_caffe.inference.reports import CSV_COLUMNS, is_own_result
 from tests.support.hands import hand
 
@@ -98,7 +98,7 @@ def test_coco_results_that_are_the_truth_have_an_average_precision_of_1(images, 
 
 @pytest.mark.parametrize("mask", [np.zeros((5, 7), bool), np.ones((5, 7), bool), np.eye(6, 9) > 0])
 def test_masks_are_encoded_as_cocos_own_code_does(mask):
-    rle = encode_mask(mask)
+    rle = encode_run_lengths(mask)
     assert rle["size"] == list(mask.shape) and isinstance(rle["counts"], str)
     assert np.array_equal(coco_masks.decode(rle), mask)
     assert json.loads(json.dumps(rle)) == rle

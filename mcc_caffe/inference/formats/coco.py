@@ -15,6 +15,7 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES, SKELETON
+from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.inference.formats.base import (
     CONFIDENCE_DIGITS,
     HandRecord,
@@ -39,14 +40,6 @@ class CocoNumbers(NamedTuple):
 
     image_id: Any
     category_ids: list[Any]
-
-
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """Encode a mask (H, W) of bool as COCO's compressed run lengths: "size" and "counts"."""
-    from pycocotools import mask as coco_masks  # here, as only this format needs it
-
-    rle = coco_masks.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
 
 
 class CocoFormat:
@@ -130,7 +123,7 @@ def _hand_entry(hand: HandRecord) -> dict[str, Any]:
         "keypoints": hand.points_or_zeros(),
     }
     if hand.mask is not None:
-        entry["segmentation"] = encode_mask(hand.mask)
+        entry["segmentation"] = encode_run_lengths(hand.mask)
     if hand.track_id is not None:
         entry["track_id"] = hand.track_id
     return entry
