@@ -218,7 +218,7 @@ def read_labels(path: Path) -> dict[str, Any]:
     content = read_json(path)
     info = isinstance(content, dict) and content.get("info")
     if not isinstance(info, dict) or info.get("program") != PROGRAM:
-        raise UserError(f"{path} is not of this program: give a new folder")
+        raise UserError(f"{path} was not made by {PROGRAM}: give another folder")
     for name in ("images", "annotations"):
         records = content.get(name)
         if not isinstance(records, list) or not all(

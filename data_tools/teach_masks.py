@@ -17,7 +17,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_tools import readers
 from data_tools.hand_masks import trusted_mask
@@ -36,6 +36,20 @@ _LEAST_KEYPOINTS = 6  # that are labelled; fewer do not say where the hand is
 _log = logging.getLogger(__name__)
 
 
+class Outcome(NamedTuple):
+    """The hands of a taught set after a run.
+
+    Attributes:
+        with_mask: Number of hands that have a mask, from this run or from before.
+        without_mask: Number of hands whose mask and keypoints do not agree.
+        unreadable: Number of hands whose picture could not be read.
+    """
+
+    with_mask: int = 0
+    without_mask: int = 0
+    unreadable: int = 0
+
+
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser(__doc__)
@@ -46,17 +60,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def add_masks(folder: Path, teacher: MaskTeacher) -> dict[str, Any]:
+def add_masks(folder: Path, teacher: MaskTeacher) -> Outcome:
     """Give each hand of a taught set that has no mask one, where it agrees with the keypoints.
 
-    The labels reach the disk every 20 seconds and at the end.
+    A picture that cannot be read is named in a warning. The labels reach the disk every 20 seconds
+    and at the end.
 
     Args:
         folder: The set's folder.
         teacher: Says where the hands are.
 
     Returns:
-        The content of the set's COCO file.
+        What became of the hands.
 
     Raises:
         UserError: The folder holds no such set.
@@ -64,28 +79,36 @@ def add_masks(folder: Path, teacher: MaskTeacher) -> dict[str, Any]:
     labels = LabelFile(folder, read_labels(folder / LABELS))
     (entries,) = readers.read_dataset(folder).values()
     annotations = {annotation["id"]: annotation for annotation in labels.content["annotations"]}
+    outcome = Outcome()
     try:
         for entry in progress_bar(entries, unit="img"):
             annotation = annotations[entry.hand.annotation_id]
-            if annotation.get("segmentation"):
-                continue
-            segmentation = _segmentation(entry, teacher)
-            if segmentation is not None:
+            if not annotation.get("segmentation"):
+                try:
+                    segmentation = _segmentation(entry, teacher)
+                except SampleError as error:
+                    _log.warning("skipped: %s", error)
+                    outcome = outcome._replace(unreadable=outcome.unreadable + 1)
+                    continue
+                if segmentation is None:
+                    outcome = outcome._replace(without_mask=outcome.without_mask + 1)
+                    continue
                 annotation["segmentation"] = segmentation
-            labels.write_if_due()
+                labels.write_if_due()
+            outcome = outcome._replace(with_mask=outcome.with_mask + 1)
     finally:  # also where Ctrl-C ends it
         labels.write()
-    return labels.content
+    return outcome
 
 
 def _segmentation(entry: CocoEntry, teacher: MaskTeacher) -> dict[str, Any] | None:
-    """Return the run lengths of a hand's mask; None where there is none to be trusted."""
-    try:
-        sample = entry.sample()
-        image = sample.image()
-    except SampleError as error:
-        _log.warning("skipped: %s", error)
-        return None
+    """Return the run lengths of a hand's mask; None where there is none to be trusted.
+
+    Raises:
+        SampleError: The hand's picture cannot be read.
+    """
+    sample = entry.sample()
+    image = sample.image()
     labelled = sample.keypoints[sample.keypoints[:, 2] > 0, :2]
     # Of several hands in a picture, each sample is a part of it.
     if len(labelled) < _LEAST_KEYPOINTS or not entry.is_alone:
@@ -103,13 +126,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     teacher = MaskTeacher(options.weights or default_weights(options.variant), options.variant)
     with locked(options.folder, "is making masks"):
-        content = add_masks(options.folder, teacher)
-    hands = content["annotations"]
-    with_mask = sum(1 for annotation in hands if annotation.get("segmentation"))
+        outcome = add_masks(options.folder, teacher)
     print(
-        f"{options.folder / LABELS}: {with_mask} of {len(hands)} hands have a mask, "
-        f"{len(hands) - with_mask} were left out: mask and keypoints do not agree"
+        f"{options.folder / LABELS}: {outcome.with_mask} of {sum(outcome)} hands have a mask, "
+        f"{outcome.without_mask} were left out: mask and keypoints do not agree"
     )
+    if outcome.unreadable:
+        raise UserError(
+            f"{outcome.unreadable} of {sum(outcome)} pictures could not be read (named above); "
+            "the others are done"
+        )
 
 
 if __name__ == "__main__":

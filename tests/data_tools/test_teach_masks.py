@@ -77,14 +77,16 @@ def test_an_interrupted_run_goes_on_and_drawn_masks_stay(taught, masks):
     assert sums == [100, 89, 400]
 
 
-def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks, caplog):
+def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks, caplog, capsys):
     first, *_ = sorted((taught / "images").iterdir())
     first.write_bytes(b"no jpeg")
-    masks += [10, 20]
-    teach_masks.main([str(taught)])
+    masks += [10, None]
+    with pytest.raises(UserError, match="1 of 3 pictures could not be read"):
+        teach_masks.main([str(taught)])
     assert first.name in caplog.text
+    assert "1 of 3 hands have a mask, 1 were left out" in capsys.readouterr().out
     hands = content_of(taught)["annotations"]
-    assert ["segmentation" in hand for hand in hands] == [False, True, True]
+    assert ["segmentation" in hand for hand in hands] == [False, True, False]
 
 
 def test_other_folders_are_refused(taught, tmp_path):
@@ -93,7 +95,7 @@ def test_other_folders_are_refused(taught, tmp_path):
     content = content_of(taught)
     del content["info"]["program"]
     (taught / "hands.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="is not of this program"):
+    with pytest.raises(UserError, match="was not made by data_tools.teach: give another folder"):
         teach_masks.main([str(taught)])
 
 
