@@ -107,11 +107,10 @@ class Variant:
             (release).
         negative_slope: The slope of the ReLUs below 0.
         background_bias: The start value of the background map's bias in every pose stage.
-        threads: The number of threads that train the network on a CPU; None for one a core.
         schedule: The settings of the solver.
 
-    A training reads `threads` and `background_bias` here when it starts. The other fields reach it
-    through the prototxts, which have to be written again after a change: `make prototxt`.
+    A training reads `background_bias` here when it starts. The other fields reach it through the
+    prototxts, which have to be written again after a change: `make prototxt`.
     """
 
     name: str
@@ -127,7 +126,6 @@ class Variant:
     stage_rate: float = 4.0
     negative_slope: float = 0.0
     background_bias: float = 0.0
-    threads: int | None = None
     schedule: Schedule = field(default_factory=Schedule)
 
     @property
@@ -160,8 +158,6 @@ MINI = replace(
     trunk_filler="msra",
     stage_filler="msra",
     stage_rate=1.0,
-    # Its layers are too small to share: processes (--processes) are the better use of cores.
-    threads=1,
     background_bias=1.0,  # the heatmaps then start at the trivial answer: joints 0, background 1
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )

@@ -97,16 +97,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="processes on this machine's CPU, which share its cores (default: 1)",
     )
     add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument(
+    add(
         "--weights",
         type=Path,
         help="caffemodel or packed weights to start from, loaded by layer name",
     )
-    start.add_argument(
+    add(
         "--resume",
         metavar="auto|FILE",
-        help="go on from the run's newest snapshot, or from a .solverstate",
+        help="go on from the run's newest snapshot, where there is none start from --weights or "
+        "at random; or go on from a .solverstate",
     )
     add(
         "--only-stages",
@@ -164,6 +164,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(
             "--windows and --colours are augmentation: leave them or --no-augmentation out"
         )
+    if options.weights and options.resume not in (None, "auto"):
+        parser.error("--resume FILE goes on with the weights beside it: leave --weights out")
     if options.only_stages and not (options.weights or options.resume):
         parser.error("--only-stages keeps the trunk as it is: give --weights to take it from")
     if options.only_stages and options.without == "pose":
@@ -206,6 +208,11 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     suffix = _suffix(options)
     folder = _run_folder(options)
     resume = _resume_state(options.resume, folder)
+    if options.only_stages and not (options.weights or resume):
+        raise UserError(
+            f"--only-stages keeps the trunk as it is, and {folder} has no snapshot with one: "
+            "give --weights to take it from"
+        )
 
     solver_path = existing(
         options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt"), "solver"
@@ -242,12 +249,15 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         options,
         net_name=solver.net,
         seed=max(solver.random_seed, 0),
-        first_iteration=first_iteration,
+        first_batch=first_iteration * solver.iter_size,
     )
     if options.only_stages:
         _let_stages_alone_learn(net)
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = existing(options.weights, "weights file") if options.weights else None
+    if weights and resume:
+        _log.info("%s: not loaded, the run goes on from %s", weights, resume)
+        weights = None
     if options.solver:
         _build_aside(solver, net, f"{solver_path} with {net_path}")
     _write_prototxts(folder, solver, net)
@@ -258,6 +268,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         solver_type=solver.type,
         loader=loader,
         max_iter=solver.max_iter,
+        iter_size=solver.iter_size,
         log_interval=options.interval,
         snapshot_interval=snapshot_interval,
         weights=weights,
@@ -312,7 +323,13 @@ def _resume_state(resume: str | None, folder: Path) -> Path | None:
             )
         return None
     if resume != "auto":
-        return existing(resume, "snapshot")
+        state = existing(resume, "snapshot")
+        if newest and snapshots.iteration(newest) > snapshots.iteration(state):
+            raise UserError(
+                f"{folder} has later snapshots than {resume}, up to {newest.name}, from which "
+                "--resume auto would go on: move them away, or give another --out"
+            )
+        return state
     if newest is None:
         _log.info("%s has no snapshot yet: starting afresh", folder)
     return newest
@@ -358,7 +375,7 @@ def _let_stages_alone_learn(net: Any) -> None:
 
 
 def _configure_data_layer(
-    net: Any, options: argparse.Namespace, *, net_name: str, seed: int, first_iteration: int
+    net: Any, options: argparse.Namespace, *, net_name: str, seed: int, first_batch: int
 ) -> LoaderConfig:
     """Write the options into the `param_str` of the net's Python data layer, and return them."""
     layer = next((layer for layer in net.layer if layer.type == "Python"), None)
@@ -373,7 +390,7 @@ def _configure_data_layer(
         "workers": options.workers,
         "augment": not options.no_augmentation,
         "colours": options.colours,
-        "first_iteration": first_iteration,
+        "first_iteration": first_batch,
     }
     if options.batch_size:
         settings["batch_size"] = options.batch_size

@@ -155,7 +155,7 @@ def _require_server() -> None:
         from mcc_caffe.serving import app  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"the web server cannot be imported ({error}): `pip install 'mcc-caffe[web]'`, "
+            f"the web server cannot be imported ({error}): `pip install '.[web]'` "
             "or `make setup` in a checkout"
         ) from error
 

@@ -34,13 +34,13 @@ REASONS = {
     ): "at 5e-5 SGD hardly moves on 16 x 16 maps, whose summed loss is a tenth as large",
     ("mini", "base_lr"): "for Adam",
     ("mini", "stepsize"): "the paper's schedule, five times as short",
-    ("mini", "max_iter"): "520,000 samples: two hours on 2 cores",
-    ("mini", "snapshot"): "every 3 to 5 minutes on 2 cores",
+    ("mini", "max_iter"): "520,000 samples: 3 to 8 hours on 2 cores",
+    ("mini", "snapshot"): "every 4 to 12 minutes on 2 cores",
     (FINE_TUNING, "type"): "as solver.prototxt",
     (FINE_TUNING, "base_lr"): "a fifth of solver.prototxt's, which would first undo what is learnt",
     (FINE_TUNING, "lr_policy"): "it falls in a line to 0",
-    (FINE_TUNING, "max_iter"): "39,000 samples: 10 to 15 minutes on 2 cores",
-    (FINE_TUNING, "snapshot"): "every 2 minutes on 2 cores",
+    (FINE_TUNING, "max_iter"): "39,000 samples: 20 to 60 minutes on 2 cores",
+    (FINE_TUNING, "snapshot"): "every 3 to 10 minutes on 2 cores",
 }
 
 

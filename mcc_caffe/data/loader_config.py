@@ -44,7 +44,8 @@ class LoaderConfig:
         colours: Change colours and sharpness at random, too.
         shuffle: Take the samples in a new random order in each epoch; otherwise in their own.
         seed: The seed of order and augmentation.
-        first_iteration: The iteration to begin at, above 0 in a resumed run.
+        first_iteration: The iteration to begin at, above 0 in a resumed run. Where Caffe adds up
+            the gradients of several batches in an iteration (iter_size), each batch counts here.
         workers: The number of worker processes; with 0 the caller makes the batches itself.
         prefetch: The number of batches that each worker may be ahead.
     """

@@ -60,6 +60,7 @@ class TrainingConfig:
         solver_type: "SGD", "Adam", ...
         loader: the configuration of the data layer.
         max_iter: the iteration at which the training ends.
+        iter_size: the number of batches whose gradients Caffe adds up in an iteration.
         log_interval: the number of iterations in a log line.
         snapshot_interval: the number of iterations between snapshots; 0 for one at the end only.
         weights: a file of weights to start from, None for a random start.
@@ -74,6 +75,7 @@ class TrainingConfig:
     solver_type: str
     loader: LoaderConfig
     max_iter: int
+    iter_size: int
     log_interval: int
     snapshot_interval: int
     weights: Path | None = None
@@ -116,7 +118,7 @@ def _check_machine(config: TrainingConfig, ranks: Ranks) -> None:
 
 def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     """Load Caffe for this rank and make its solver, whose net takes its batches from `loader`."""
-    set_threads(min(config.variant.threads or ranks.threads, ranks.threads))
+    set_threads(ranks.threads)
     caffe = import_caffe()
     if config.gpus:
         # The device comes before the mode, which would take memory on GPU 0 as well.
@@ -183,7 +185,7 @@ class _Loop:
             self.log = RunLog(
                 config.folder,
                 iteration=solver.iter,
-                images=ranks.size * config.loader.batch_size,
+                images=ranks.size * config.loader.batch_size * config.iter_size,
                 loss_weights=solver.net.blob_loss_weights,
             )
 
@@ -276,7 +278,7 @@ class _Loop:
         if self.log.pending:
             self.log.write(iteration)
         weights = snapshots.weights_path(self.snapshot_folder, iteration)
-        if not weights.is_file():
+        if weights != self.last_snapshot:  # a file of that name may be an earlier run's
             weights = self._save()
         ending = "finished" if iteration >= max_iter else "stopped; go on with --resume auto"
         print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)

@@ -198,6 +198,7 @@ def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
     "options, message",
     [
         ((), "--only-stages keeps the trunk as it is: give --weights"),
+        (("--resume", "auto"), "run has no snapshot with one: give --weights to take it from"),
         (("--weights", "w.npz", "--without", "pose"), "--only-stages has no stage to train"),
     ],
 )

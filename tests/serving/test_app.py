@@ -187,4 +187,4 @@ def test_without_the_extra_the_command_says_what_helps(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "`pip install 'mcc-caffe[web]'`" in done.stderr
+    assert "`pip install '.[web]'`" in done.stderr

@@ -142,6 +142,49 @@ def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path)
     assert not list((folder / "snapshots/.partial").iterdir())
 
 
+def test_a_run_that_weights_began_goes_on_without_them(finished, drawn_set, tmp_path):
+    folder, start = tmp_path / "run", finished / "snapshots/mcc_iter_6.caffemodel"
+    command = (drawn_set, "--out", folder, "--weights", start, "--resume", "auto", *FAST)
+    done = train(*command, "--iterations", 2)
+    assert done.returncode == 0 and f"{start}: 51 layers loaded by name" in done.stderr, done.stderr
+    done = train(*command, "--iterations", 3)
+    assert done.returncode == 0 and "resumed at iteration 2" in done.stderr, done.stderr
+    assert f"{start}: not loaded, the run goes on from" in done.stderr
+    done = train(drawn_set, "--weights", start, "--resume", start.with_suffix(".solverstate"))
+    assert done.returncode == 2 and "leave --weights out" in done.stderr
+
+
+def test_later_snapshots_are_no_part_of_a_run_that_goes_on_before_them(
+    finished, drawn_set, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    third, sixth = (folder / f"snapshots/mcc_iter_{n}.solverstate" for n in (3, 6))
+    done = train(drawn_set, "--out", folder, "--iterations", 6, "--resume", third, *FAST)
+    assert done.returncode == 2 and "later snapshots" in done.stderr, done.stderr
+    assert "up to mcc_iter_6.solverstate" in done.stderr
+    sixth.unlink()  # its weights stay, which are not those of this run
+    earlier = sixth.with_suffix(".caffemodel").read_bytes()
+    command = (drawn_set, "--out", folder, "--resume", third, "--snapshot", 100, *FAST)
+    done = train(*command, "--iterations", 6, "--no-augmentation")
+    assert done.returncode == 0 and "mcc_iter_6.caffemodel" in done.stdout, done.stderr
+    assert sixth.is_file() and sixth.with_suffix(".caffemodel").read_bytes() != earlier
+
+
+def test_a_resumed_run_goes_on_with_the_next_of_iter_size_batches(drawn_set, tmp_path):
+    solver = (ROOT / "solver/mini/solver.prototxt").read_text() + "iter_size: 2\n"
+    (tmp_path / "solver.prototxt").write_text(solver)
+    command = (drawn_set, "--solver", tmp_path / "solver.prototxt", "--snapshot", 2, *FAST)
+    for folder, iterations in (("apart", 2), ("apart", 4), ("in_one", 4)):
+        arguments = ("--out", tmp_path / folder, "--iterations", iterations, "--resume", "auto")
+        done = train(*command, *arguments)
+        assert done.returncode == 0, done.stderr
+    apart, in_one = losses(tmp_path / "apart"), losses(tmp_path / "in_one")
+    assert list(apart) == list(in_one) == [1, 2, 3, 4]
+    for iteration, expected in in_one.items():
+        assert apart[iteration] == pytest.approx(expected, rel=1e-4)
+
+
 def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_set, tmp_path):
     solver = tmp_path / "sgd.prototxt"
     text = (ROOT / "solver/mini/solver.prototxt").read_text()
