@@ -51,8 +51,8 @@ there where the processor has it, and may differ from Caffe's own code by 0.1.""
     end_to_end.TABLE: Section(
         "A picture in, keypoints out",
         """\
-`HandPredictor` on a picture of 640 x 480, with what it does before and after the network. Here and in
-the next three tables `mini` looks at 128 x 128, the variant's input.""",
+`HandPredictor` on a picture of 640 x 480, with what it does before and after the network. Here and
+in the next three tables `mini` looks at 128 x 128, the variant's input.""",
     ),
     end_to_end.LEVELS: Section(
         "Cost by levels of the pyramid",
@@ -99,8 +99,8 @@ heatmaps included, beside the usual loader.""",
     PYRAMID: Section(
         "Where an image's time goes",
         """\
-`python -m benchmarks.pyramid`: every step from the JPEG to the picture of the hand, with the weights
-that ship, which look at 192 x 192.""",
+`python -m benchmarks.pyramid`: every step from the JPEG to the picture of the hand, with the
+weights that ship, which look at 192 x 192.""",
     ),
     STARTUP: Section(
         "How long `infer` takes to start",
@@ -112,8 +112,8 @@ the system's cache.""",
         "A folder of photographs",
         """\
 `python -m benchmarks.folder`: `mcc_caffe.infer` with JPEGs of 4000 x 3000 pixels, its start taken
-off, and the milliseconds of each step of a photograph alone. The weights are those that ship. `infer`
-reads, looks and writes at the same time.""",
+off, and the milliseconds of each step of a photograph alone. The weights are those that ship.
+`infer` reads, looks and writes at the same time.""",
     ),
 }
 
