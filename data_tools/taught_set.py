@@ -11,7 +11,7 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -40,6 +40,20 @@ class PhotographRecord(TypedDict):
     file: str
     found: int
     kept: int
+
+
+class _Crop(NamedTuple):
+    """A crop that was written.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        keypoints: (21, 2) x, y in pixels of the crop; some may lie outside.
+    """
+
+    width: int
+    height: int
+    keypoints: np.ndarray
 
 
 class LabelFile:
@@ -117,7 +131,9 @@ class TaughtSet:
         hands: list[AgreedHand],
         hand_count: int,
     ) -> None:
-        """Add the hands of a photograph; every 20 seconds the labels reach the disk.
+        """Add the hands of a photograph: all of them or, on an error, none.
+
+        The labels reach the disk before the first crop, and then every 20 seconds.
 
         Args:
             digest: Hash of the photograph's file.
@@ -125,12 +141,41 @@ class TaughtSet:
             image: HxWx3 uint8 BGR, the upright photograph.
             hands: The hands to label.
             hand_count: Number of hands that the teacher found in it, labelled or not.
+
+        Raises:
+            UserError: A file cannot be written.
         """
+        if not self.photographs:
+            self.write()  # a run that is killed later finds its own folder again
         name = re.sub(r"[^\w-]+", "_", photograph.stem, flags=re.ASCII)[:_NAME_LENGTH]
         start = f"{len(self.photographs) + 1:06d}_{name}"
         (self.folder / IMAGES).mkdir(parents=True, exist_ok=True)
-        for number, hand in enumerate(hands, start=1):
-            self._add_hand(f"{IMAGES}/{start}_{number}.jpg", digest, image, hand)
+        images, annotations = self._labels.content["images"], self._labels.content["annotations"]
+        image_id, annotation_id = _next_id(images), _next_id(annotations)
+        new_images, new_annotations = [], []
+        for number, hand in enumerate(hands):
+            file_name = f"{IMAGES}/{start}_{number + 1}.jpg"
+            crop = self._write_crop(file_name, image, hand)
+            new_images.append(
+                {
+                    "id": image_id + number,
+                    "file_name": file_name,
+                    "width": crop.width,
+                    "height": crop.height,
+                    "group": digest,
+                }
+            )
+            new_annotations.append(
+                {
+                    "id": annotation_id + number,
+                    "image_id": image_id + number,
+                    **_describe_hand(crop),
+                    "agreement": round(hand.difference, 4),
+                }
+            )
+        # Only now: a photograph whose crops are not all there is labelled anew by the next run.
+        images += new_images
+        annotations += new_annotations
         self.photographs[digest] = {
             "file": str(photograph),
             "found": hand_count,
@@ -138,8 +183,8 @@ class TaughtSet:
         }
         self._labels.write_if_due()
 
-    def _add_hand(self, file_name: str, digest: str, image: np.ndarray, hand: AgreedHand) -> None:
-        """Write a crop and append its records."""
+    def _write_crop(self, file_name: str, image: np.ndarray, hand: AgreedHand) -> _Crop:
+        """Cut a hand out of a photograph and write the crop."""
         height, width = image.shape[:2]
         box = np.concatenate([hand.keypoints.min(axis=0), hand.keypoints.max(axis=0)])
         window = square_around(box.tolist(), KEYPOINT_BOX_FACTOR, width, height)
@@ -152,39 +197,32 @@ class TaughtSet:
             crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
         jpeg = cv2.imencode(".jpg", crop, _JPEG_OPTIONS)[1].tobytes()
         write_whole(self.folder / file_name, jpeg)
-        content = self._labels.content
-        images, annotations = content["images"], content["annotations"]
-        image_id = 1 + max((record["id"] for record in images), default=0)
-        images.append(
-            {
-                "id": image_id,
-                "file_name": file_name,
-                "width": crop.shape[1],
-                "height": crop.shape[0],
-                "group": digest,
-            }
-        )
-        left_top, sides = keypoints.min(axis=0), np.ptp(keypoints, axis=0)
-        is_inside = (keypoints >= 0) & (keypoints <= np.subtract(crop.shape[1::-1], 1))
-        inside = np.asarray(is_inside.all(axis=1))
-        labels = np.where(inside[:, None], np.insert(keypoints.round(2), 2, 2, axis=1), 0)
-        annotations.append(
-            {
-                "id": 1 + max((record["id"] for record in annotations), default=0),
-                "image_id": image_id,
-                "category_id": 1,
-                "iscrowd": 0,
-                "num_keypoints": int(inside.sum()),
-                "keypoints": labels.ravel().tolist(),
-                "bbox": np.concatenate([left_top, sides]).round(2).tolist(),
-                "area": round(float(sides.prod()), 2),
-                "agreement": round(hand.difference, 4),
-            }
-        )
+        return _Crop(crop.shape[1], crop.shape[0], keypoints)
 
     def write(self) -> None:
         """Write the labels, completely or not at all."""
         self._labels.write()
+
+
+def _next_id(records: list[dict[str, Any]]) -> int:
+    """Return the number after the highest id of `images` or `annotations`."""
+    return 1 + max((record["id"] for record in records), default=0)
+
+
+def _describe_hand(crop: _Crop) -> dict[str, Any]:
+    """Return what the annotation of a crop's hand says of its place."""
+    left_top, sides = crop.keypoints.min(axis=0), np.ptp(crop.keypoints, axis=0)
+    is_inside = (crop.keypoints >= 0) & (crop.keypoints <= (crop.width - 1, crop.height - 1))
+    inside = np.asarray(is_inside.all(axis=1))
+    labels = np.where(inside[:, None], np.insert(crop.keypoints.round(2), 2, 2, axis=1), 0)
+    return {
+        "category_id": 1,
+        "iscrowd": 0,
+        "num_keypoints": int(inside.sum()),
+        "keypoints": labels.ravel().tolist(),
+        "bbox": np.concatenate([left_top, sides]).round(2).tolist(),
+        "area": round(float(sides.prod()), 2),
+    }
 
 
 def _new_content(teacher: str, agreement: float) -> dict[str, Any]:

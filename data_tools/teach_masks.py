@@ -77,7 +77,7 @@ def add_masks(folder: Path, teacher: MaskTeacher) -> Outcome:
         UserError: The folder holds no such set.
     """
     labels = LabelFile(folder, read_labels(folder / LABELS))
-    (entries,) = readers.read_dataset(folder).values()
+    (entries,) = readers.read_dataset(folder / LABELS).values()
     annotations = {annotation["id"]: annotation for annotation in labels.content["annotations"]}
     outcome = Outcome()
     try:

@@ -77,13 +77,14 @@ def read_pictures(paths: Sequence[Path]) -> list[LabelledPicture]:
     """Read the pictures of COCO files.
 
     Raises:
-        UserError: a file cannot be read, or no picture has a box.
+        UserError: a file cannot be read, gives a picture another size, or no picture has a box.
     """
     scenes = [scene for path in paths for scene in read_scenes(path)]
-    pictures = [
-        LabelledPicture(read_image(scene.path), scene.boxes)
-        for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
-    ]
+    pictures = []
+    for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False):
+        image = read_image(scene.path)
+        scene.check_size(image.shape[1::-1])
+        pictures.append(LabelledPicture(image, scene.boxes))
     if not any(len(picture.boxes) for picture in pictures):
         raise UserError(f"{', '.join(map(str, paths))}: no picture has a box")
     return pictures

@@ -16,7 +16,8 @@ or from any other folder in either.
 
 An image with one hand is a sample as it is. Of an image with several, and of COCO-WholeBody's
 scenes, each hand makes a sample: a square whose side is 1.5 times the longer side of its bbox, with
-this hand's keypoints and mask only.
+this hand's keypoints and mask only. A crowd of hands (`iscrowd`) is no sample, but the image then
+has several hands.
 
 The mask is the segmentation: polygons or run lengths, compressed or not. A polygon that is its own
 bounding box, which is all that MMPose's files have, is no mask.
@@ -24,6 +25,7 @@ bounding box, which is all that MMPose's files have, is no mask.
 
 import collections
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +64,7 @@ LAYOUT = (
 
 _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories)"')
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
-_FREIHAND_PICTURE = re.compile(r"(?:^|/)training/rgb/(\d{8})\.jpg$")
+_FREIHAND_PICTURE = re.compile(r"/training/rgb/(\d{8})\.jpg$")  # the end of a path
 _PROBED_PICTURES = 20  # of a file, that tell where its file names start from
 
 
@@ -77,6 +79,7 @@ class Hand(NamedTuple):
         box: x, y, width, height.
         segmentation: Polygons or run lengths, or None.
         order: Index in `keypoints` of each of our keypoints.
+        is_crowd: Whether it stands for a crowd of hands, which is no sample.
         fault: Why the hand cannot be used; "" where nothing is known yet.
     """
 
@@ -87,6 +90,7 @@ class Hand(NamedTuple):
     box: Any
     segmentation: Any
     order: Sequence[int] = range(KEYPOINT_COUNT)
+    is_crowd: bool = False
     fault: str = ""
 
 
@@ -116,20 +120,16 @@ class CocoEntry(Entry):
 
     @property
     def group(self) -> str:
-        """The file and the picture, or the `group` that `images` gives it, such as a film.
+        """The picture's path, or the `group` that `images` gives it, such as a film.
 
-        The versions of a hand of FreiHAND, which MMPose's file of it lists as pictures, are a
-        group.
+        The versions of a hand of FreiHAND, which MMPose's files of it list as pictures, are a
+        group. Several JSON files may list one picture, so that their names are no part of it.
         """
-        file_name = self.image.get("file_name")
-        version = _FREIHAND_PICTURE.search(str(file_name))
         if self.image.get("group") is not None:
-            group = f"group {self.image['group']}"
-        elif version:
-            group = f"hand {int(version[1]) % freihand.HANDS}"
-        else:
-            group = str(file_name)
-        return f"{self.path.name}: {group}"
+            return f"group {self.image['group']}"
+        picture = os.path.abspath(self.folder / str(self.image.get("file_name")))
+        version = _FREIHAND_PICTURE.search(picture)
+        return f"hand {int(version[1]) % freihand.HANDS}" if version else picture
 
     def sample(self) -> Sample:
         """Read the image, and crop the hand where there are several; see `Entry.sample`."""
@@ -279,21 +279,27 @@ def _decompress(text: str) -> list[int]:
 
 
 def _find_files(root: Path) -> dict[str, Path]:
-    """{split: its JSON file}."""
+    """{split: its JSON file}; UserError where two files are one split."""
     if root.is_file():
         return {root.stem: root} if root.suffix == ".json" else {}
-    files = {}
+    files: dict[str, Path] = {}
     for path in (*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json"))):
         if not path.is_file():  # a pipe would block
             continue
         with open(path, "rb") as file:
-            if _FIRST_KEY.match(file.read(_FIRST_KEY_BYTES)):
-                files[path.stem] = path
+            if not _FIRST_KEY.match(file.read(_FIRST_KEY_BYTES)):
+                continue
+        other = files.setdefault(path.stem, path)
+        if other != path:
+            raise UserError(
+                f"{other} and {path} both are the split {path.stem}: "
+                "give the one that you mean, or rename one"
+            )
     return files
 
 
 def find_splits(root: Path) -> list[str]:
-    """Return the names of the JSON files, without the ending."""
+    """Return the names of the JSON files, without the ending; UserError where two are the same."""
     return list(_find_files(root))
 
 
@@ -311,11 +317,14 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
         if image.get("file_name") not in [other.get("file_name") for other in same_id]:
             same_id.append(image)
     hands = _list_all_hands(path, content)
-    labelled_hands = [_check_image(hand, images) for hand in hands if not _is_unlabelled(hand)]
+    single_hands = [hand for hand in hands if not hand.is_crowd]
+    labelled_hands = [
+        _check_image(hand, images) for hand in single_hands if not _is_unlabelled(hand)
+    ]
     if not labelled_hands:
         raise UserError(f"{path} has no annotation of a hand with a labelled keypoint")
     say_passed_over(
-        path, len(hands) - len(labelled_hands), "hands of which no keypoint is labelled"
+        path, len(single_hands) - len(labelled_hands), "hands of which no keypoint is labelled"
     )
     listed = {hand.image_id for hand in hands}
     say_passed_over(
@@ -326,7 +335,8 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
     records = [images[hand.image_id][0] if not hand.fault else {} for hand in labelled_hands]
     names = [record["file_name"] for record in records if isinstance(record.get("file_name"), str)]
     folder = _find_image_folder(path, names)
-    # A hand without labels is in the picture, too, and a picture may be listed under several ids.
+    # Hands without labels and crowds are in the picture, too, and a picture may be listed under
+    # several ids.
     picture_by_id = {
         image_id: str(same_id[0].get("file_name"))
         for image_id, same_id in images.items()
@@ -372,21 +382,25 @@ def _is_unlabelled(hand: Hand) -> bool:
 
 
 def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
-    """The hands of a file's annotations, whether they are labelled or not."""
+    """The hands of a file's annotations, crowds of hands, and hands without labels among them."""
     annotations = content["annotations"]
     persons = [annotation for annotation in annotations if _is_person(annotation)]
     others = [annotation for annotation in annotations if not _is_person(annotation)]
     hands = [hand for annotation in persons for hand in _list_persons_hands(annotation)]
     categories = content.get("categories", [])
     hand_categories = _find_hand_categories(path, content, required=not persons)
-    passed_over = crowds = 0
+    passed_over = 0
     for annotation in others:
-        if annotation.get("iscrowd"):
-            crowds += 1
-            continue
         category_id = id_text(annotation.get("category_id"))
-        fields = (annotation.get(name) for name in ("keypoints", "bbox", "segmentation"))
-        hand = Hand(annotation.get("id"), id_text(annotation.get("image_id")), "", *fields)
+        hand = Hand(
+            annotation.get("id"),
+            id_text(annotation.get("image_id")),
+            "",
+            annotation.get("keypoints"),
+            annotation.get("bbox"),
+            annotation.get("segmentation"),
+            is_crowd=bool(annotation.get("iscrowd")),
+        )
         if not categories:
             hands.append(hand)
         elif category_id in hand_categories:
@@ -400,7 +414,7 @@ def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
             fault = f"`categories` has no category_id {annotation.get('category_id')!r}"
             hands.append(hand._replace(fault=fault[:200]))
     say_passed_over(path, passed_over, "annotations that are no hands")
-    say_passed_over(path, crowds, "annotations of crowds")
+    say_passed_over(path, sum(hand.is_crowd for hand in hands), "annotations of crowds of hands")
     return hands
 
 

@@ -91,6 +91,9 @@ class HandsReport(TypedDict):
 def read_scenes(path: Path) -> list[Scene]:
     """Read a COCO file of boxes around hands.
 
+    A box around a crowd of hands (`iscrowd`) is left out: it is no hand to find or to learn from,
+    and a single hand that a search finds in it counts as wrong.
+
     Raises:
         UserError: the file is missing or is no such file.
     """
@@ -107,7 +110,7 @@ def read_scenes(path: Path) -> list[Scene]:
         keypoints: dict[str | None, list[np.ndarray]] = {image_id: [] for image_id in boxes}
         category_ids: dict[str | None, list[Any]] = {image_id: [] for image_id in boxes}
         for annotation in content["annotations"]:
-            if id_text(annotation["category_id"]) in hands:
+            if id_text(annotation["category_id"]) in hands and not annotation.get("iscrowd"):
                 image_id = id_text(annotation["image_id"])
                 boxes[image_id].append([float(side) for side in annotation["bbox"]])
                 keypoints[image_id].append(_labelled_keypoints(annotation))
@@ -160,27 +163,32 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         {picture: its scene}, whose boxes may be none.
 
     Raises:
-        UserError: the file does not list a picture, lists several of its name, or gives it another
-            size.
+        UserError: the file does not list a picture, lists it or others of its name several times,
+            or gives it another size; or two pictures are one in the file.
     """
-    scenes = read_scenes(path)
-    by_path = {scene.path.resolve(): scene for scene in scenes}
+    by_path: dict[Path, list[Scene]] = {}
     by_name: dict[str, list[Scene]] = {}
-    for scene in scenes:
+    for scene in read_scenes(path):
+        by_path.setdefault(scene.path.resolve(), []).append(scene)
         by_name.setdefault(scene.path.name, []).append(scene)
-    scenes_of = {}
+    scenes_of: dict[Path, Scene] = {}
+    pictures: dict[str | None, Path] = {}
     for image_path in image_paths:
-        listed = by_path.get(image_path.resolve())
-        if listed is None:
-            of_this_name = by_name.get(image_path.name, [])
-            if len(of_this_name) != 1:
-                raise UserError(
-                    f"{path} lists {len(of_this_name)} images of the name {image_path.name}, which "
-                    f"{image_path} has: list it once, with its path from the file's folder"
-                )
-            listed = of_this_name[0]
-        _check_upright_size(image_path, listed)
-        scenes_of[image_path] = listed
+        listed = by_path.get(image_path.resolve()) or by_name.get(image_path.name, [])
+        if len(listed) != 1:
+            raise UserError(
+                f"{path} lists {len(listed)} images of the name {image_path.name}, which "
+                f"{image_path} has: list it once, with its path from the file's folder"
+            )
+        (scene,) = listed
+        other = pictures.setdefault(id_text(scene.image_id), image_path)
+        if other != image_path:
+            raise UserError(
+                f"{other} and {image_path} are both the picture {scene.image_id} of {path}: "
+                "give one of them, or list each with its path from the file's folder"
+            )
+        _check_upright_size(image_path, scene)
+        scenes_of[image_path] = scene
     return scenes_of
 
 
@@ -195,19 +203,7 @@ def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.nd
 
 
 def coco_numbers(scenes: Mapping[Path, Scene]) -> dict[str, CocoNumbers]:
-    """Return the numbers that a COCO file gives pictures and boxes, for COCO results.
-
-    Raises:
-        UserError: two pictures are one in the file.
-    """
-    pictures: dict[str | None, Path] = {}
-    for path, scene in scenes.items():
-        other = pictures.setdefault(id_text(scene.image_id), path)
-        if other != path:
-            raise UserError(
-                f"{other} and {path} are both the picture {scene.image_id} of the file of boxes: "
-                "give one of them"
-            )
+    """Return the numbers that a COCO file gives pictures and boxes, for COCO results."""
     return {
         str(path): CocoNumbers(scene.image_id, list(scene.category_ids))
         for path, scene in scenes.items()

@@ -175,7 +175,7 @@ def group_counts(splits, split, seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_a_picture_together(tmp_path, seed):
-    """FreiHAND's 20 hands in 4 versions, and COCO's 10 pictures of two hands."""
+    """FreiHAND's 20 hands in 4 versions; COCO's 10 pictures of two hands, in one file or two."""
     numbers = range(20)
     pictures = [
         tmp_path / f"training/rgb/{n + 32560 * k:08d}.jpg" for n in numbers for k in range(4)
@@ -195,6 +195,13 @@ def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_a_picture_togethe
     write(tmp_path / "0.jpg", plain_picture())
     coco = read_dataset(tmp_path / "hands.json")
     assert group_counts(coco, "14/6", seed) == [14, 6]
+    write(tmp_path / "annotations/a.json", {**content, "annotations": content["annotations"][:10]})
+    write(tmp_path / "annotations/b.json", {**content, "annotations": content["annotations"][10:]})
+    write(tmp_path / "annotations/0.jpg", plain_picture())
+    two_files = read_dataset(tmp_path / "annotations")
+    sets = assign_entries(two_files, "14/6", seed)
+    train, validation = ({entry.image["id"] for entry in entries} for entries in sets.values())
+    assert (len(train), len(validation)) == (7, 3) and not train & validation
     rhd = {"training": [RhdEntry(tmp_path, n, hand, None) for n in numbers for hand in range(2)]}
     assert group_counts(rhd, "20/20", seed) == [20, 20]
     names = [

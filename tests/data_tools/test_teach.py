@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_tools import readers, teach
-from data_tools.taught_set import LARGEST_SIDE
-from data_tools.teachers import find_agreed_hands, match_hands
+from data_tools.taught_set import LARGEST_SIDE, TaughtSet
+from data_tools.teachers import AgreedHand, find_agreed_hands, match_hands
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from tests.support.commands import log, run
@@ -38,6 +38,13 @@ class PixelTeacher:
                 return []
             keypoints.append((columns[0], rows[0]))
         return [np.array(keypoints, float)]
+
+
+class TwiceTeacher(PixelTeacher):
+    """Sees the hand twice."""
+
+    def find_hands(self, image):
+        return 2 * super().find_hands(image)
 
 
 def photograph(path, width=200, height=160, first=(60, 50), last=(100, 70), twice=None):
@@ -168,6 +175,38 @@ def test_an_interrupted_run_goes_on_where_it_was(label, tmp_path):
     assert len(content_of(tmp_path / "out")["annotations"]) == 2
     label(tmp_path / "photos", tmp_path / "out")
     assert content_of(tmp_path / "out") == content_of(tmp_path / "at once")
+
+
+def test_a_photograph_whose_crops_cannot_all_be_written_is_labelled_anew(label, tmp_path):
+    """A folder in the way of its second crop stands for a full disk."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for name in ("a", "bb"):
+        photograph(photos / f"{name}.png")
+    label(photos, tmp_path / "at once", teacher=TwiceTeacher())
+    obstacle = out / "images/000002_bb_2.jpg"
+    label(photos / "a.png", out, teacher=TwiceTeacher())
+    obstacle.mkdir()
+    with pytest.raises(UserError, match="000002_bb_2.jpg is a folder"):
+        label(photos, out, teacher=TwiceTeacher())
+    assert len(content_of(out)["images"]) == len(content_of(out)["annotations"]) == 2
+    obstacle.rmdir()
+    label(photos, out, teacher=TwiceTeacher())
+    assert content_of(out) == content_of(tmp_path / "at once")
+    assert len(content_of(out)["annotations"]) == 4
+
+
+def test_a_run_that_was_killed_before_its_labels_were_written_goes_on(label, tmp_path):
+    """Only the first crops are there, as no 20 seconds have passed."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    points = photograph(photos / "a.png")
+    killed = TaughtSet(out, teacher=PixelTeacher.name, agreement=teach.AGREEMENT)
+    image = cv2.imread(str(photos / "a.png"))
+    killed.add("its hash", photos / "a.png", image, [AgreedHand(points.astype(float), 0.0)], 1)
+    assert [path.name for path in (out / "images").iterdir()] == ["000001_a_1.jpg"]
+    assert content_of(out)["annotations"] == []
+    label(photos, out)
+    label(photos, tmp_path / "at once")
+    assert content_of(out) == content_of(tmp_path / "at once")
 
 
 def test_its_own_crops_and_videos_are_no_photographs(label, tmp_path, caplog):

@@ -89,6 +89,16 @@ def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks,
     assert ["segmentation" in hand for hand in hands] == [False, True, False]
 
 
+def test_a_backup_beside_the_labels_is_left_alone(taught, masks):
+    backup = taught / "hands_backup.json"
+    backup.write_bytes((taught / "hands.json").read_bytes())
+    before = backup.read_bytes()
+    masks += [10, 20, 30]
+    teach_masks.main([str(taught)])
+    assert all("segmentation" in hand for hand in content_of(taught)["annotations"])
+    assert backup.read_bytes() == before
+
+
 def test_other_folders_are_refused(taught, tmp_path):
     with pytest.raises(UserError, match="holds no hands.json: give the folder of a set of"):
         teach_masks.main([str(tmp_path)])

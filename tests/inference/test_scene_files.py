@@ -72,6 +72,46 @@ def boxes_file(path, boxes, size=(), **image):
     return path
 
 
+def test_a_crowd_is_no_hand(tmp_path):
+    path = boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40], [0, 0, 90, 90]])
+    content = json.loads(path.read_text())
+    content["annotations"][0]["iscrowd"] = 0
+    content["annotations"][1]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    (scene,) = read_scenes(path)
+    assert scene.boxes.tolist() == [[10, 20, 40, 60]] and scene.category_ids == (7,)
+    assert scene.keypoints.shape == (1, 21, 3)
+
+
+def test_a_picture_that_is_listed_twice_is_an_error(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "b/../a/x.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 1, "name": "hand"}],
+    }
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="lists 2 images of the name x.jpg, which .*: list it once"):
+        boxes_of_images(path, [tmp_path / "a/x.jpg"])
+
+
+def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "day/0001.png"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 1, "name": "hand"}],
+    }
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    day, night = (tmp_path / name / "0001.png" for name in ("day", "night"))
+    for pictures in ([day, night], [night, day]):
+        with pytest.raises(
+            UserError, match="0001.png are both the picture 1 of .*boxes.json: give"
+        ):
+            boxes_of_images(path, pictures)
+    assert boxes_of_images(path, [day])[day].tolist() == [[1, 2, 3, 4]]
+
+
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
     (scene,) = read_scenes(boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40]]))
     assert scene.boxes.tolist() == [[10, 20, 40, 60]]

@@ -8,10 +8,13 @@ import pytest
 
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
 from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.train_boxes import read_pictures
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
 from tests.support.commands import run
+from tests.support.hands import turned_jpeg
 
 
 def picture_with_boxes(rng):
@@ -131,3 +134,23 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
         done = run("mcc_caffe.train_boxes", *arguments, "--out", out)
         assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
         assert not out.exists()
+
+
+def test_boxes_of_a_picture_of_another_size_are_an_error(tmp_path):
+    """It has 40 x 20 pixels, and its EXIF orientation turns it to 20 x 40."""
+    (tmp_path / "x.jpg").write_bytes(turned_jpeg())
+    image = {"id": 1, "file_name": "x.jpg", "width": 40, "height": 20}
+    content = {
+        "images": [image],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [22, 2, 9, 9]}],
+        "categories": [{"id": 1, "name": "hand"}],
+    }
+    path = tmp_path / "scenes.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="x.jpg is 20 x 40, the file .* 40 x 20: its EXIF orient"):
+        read_pictures([path])
+    image.update(width=20, height=40)
+    content["annotations"][0]["bbox"] = [2, 22, 9, 9]
+    path.write_text(json.dumps(content))
+    (picture,) = read_pictures([path])
+    assert picture.image.shape == (40, 20, 3) and picture.boxes.tolist() == [[2, 22, 11, 31]]

@@ -565,7 +565,7 @@ def test_coco_what_makes_no_sample_is_counted(tmp_path, caplog):
     path = coco_set(tmp_path, content)
     assert len(readers.read_dataset(path)["hands"]) == 1
     assert [record.message for record in caplog.records] == [
-        f"{path}: passed over 1 annotations of crowds",
+        f"{path}: passed over 1 annotations of crowds of hands",
         f"{path}: passed over 1 hands of which no keypoint is labelled",
         f"{path}: passed over 1 pictures without an annotation of a hand",
     ]
@@ -581,6 +581,52 @@ def test_coco_a_group_is_what_the_file_says_or_a_hand_of_freihand(tmp_path):
     path = coco_set(tmp_path, content)
     entries = readers.read_dataset(path)["hands"]
     assert [entry.group for entry in entries] == [
-        *["hands.json: hand 3"] * 2,
-        *["hands.json: group a film"] * 2,
+        *["hand 3"] * 2,
+        *["group a film"] * 2,
+    ]
+
+
+def test_coco_files_of_one_folder_have_the_same_groups(tmp_path):
+    """MMPose's two files of FreiHAND; and a file elsewhere that lists the same picture."""
+    content = coco_content(drawn(2, seed=0))
+    for name, number in (("train", 3), ("test", 32563)):
+        content["images"][0]["file_name"] = f"training/rgb/{number:08d}.jpg"
+        content["images"][1]["file_name"] = "x/1.jpg"
+        coco_set(tmp_path, content, name)
+    content["images"][0]["file_name"] = "00000003.jpg"
+    content["images"][1]["file_name"] = "../../x/1.jpg"
+    write(tmp_path / "training/rgb/own.json", content)
+    splits = readers.read_dataset(tmp_path) | readers.read_dataset(tmp_path / "training/rgb")
+    assert {name: [entry.group for entry in entries] for name, entries in splits.items()} == (
+        dict.fromkeys(("train", "test", "own"), ["hand 3", str(tmp_path / "x/1.jpg")])
+    )
+
+
+def test_coco_two_files_of_one_name_are_told(tmp_path):
+    coco_set(tmp_path, coco_content(drawn(1, seed=0)))
+    write(tmp_path / "annotations/hands.json", coco_content(drawn(1, seed=1)))
+    with pytest.raises(
+        UserError,
+        match=r"annotations/hands.json and \S+/hands.json both are the split hands: give the one",
+    ):
+        readers.read_dataset(tmp_path)
+    assert list(readers.read_dataset(tmp_path / "hands.json")) == ["hands"]
+
+
+def test_coco_a_hand_beside_a_crowd_of_hands_is_not_alone(tmp_path, caplog):
+    """A crowd of cups is none: the second picture has one hand."""
+    content = coco_content(drawn(2, seed=0))
+    content["categories"].append({"id": 2, "name": "cup"})
+    content["annotations"][0].update(bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21)
+    content["annotations"] += [
+        {"id": 80, "image_id": 7, "category_id": 1, "iscrowd": 1, "bbox": [60, 0, 90, 90]},
+        {"id": 81, "image_id": 8, "category_id": 2, "iscrowd": 1, "bbox": [60, 0, 90, 90]},
+    ]
+    path = coco_set(tmp_path, content)
+    first, second = readers.read_dataset(path)["hands"]
+    assert first.sample().image().shape == (31, 31, 3)
+    assert second.sample().image_bytes == plain_picture()
+    assert [record.message for record in caplog.records] == [
+        f"{path}: passed over 1 annotations that are no hands",
+        f"{path}: passed over 1 annotations of crowds of hands",
     ]
