@@ -48,6 +48,7 @@ from mcc_caffe.evaluation.ablation_report import (
     draw_pck,
     format_report,
 )
+from mcc_caffe.evaluation.model_names import as_file_name, short_names
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.training_comparison import (
     TEST_HANDS,
@@ -160,8 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = options.report or options.out / "ablation.md"
     report.parent.mkdir(parents=True, exist_ok=True)
     measured = []
-    for name, path in zip(evaluate.short_names(sets), sets):
-        file_name = evaluate.as_file_name(name)
+    for name, path in zip(short_names(sets), sets):
+        file_name = as_file_name(name)
         evaluation = options.out / "evaluation" / file_name
         single_pass = [str(path), "--levels", "1", "--out", str(evaluation)]
         evaluate.main([*single_pass, "--weights", *map(str, weights)])

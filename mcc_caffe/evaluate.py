@@ -21,7 +21,6 @@ import argparse
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
@@ -47,6 +46,7 @@ from mcc_caffe.evaluation.evaluation_report import (
     to_json,
     worst_tiles,
 )
+from mcc_caffe.evaluation.model_names import as_file_name, check_names, short_names
 from mcc_caffe.evaluation.model_scores import CURVE_THRESHOLDS, ModelScores, score_model
 from mcc_caffe.evaluation.pck_figures import draw_groups, draw_sets
 from mcc_caffe.evaluation.prediction_runner import (
@@ -204,13 +204,7 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
         for name, path in zip(short_names(weights), weights)
     ]
     model_specs += [FileModelSpec(PredictionsFile(path).name, path) for path in options.predictions]
-    names = [as_file_name(model_spec.name) for model_spec in model_specs]
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise UserError(
-            f"two models are called {repeated[0]}: "
-            "give a weights file once only, and predictions names of their own"
-        )
+    check_names([as_file_name(model_spec.name) for model_spec in model_specs])
     return tuple(model_specs)
 
 
@@ -218,21 +212,6 @@ def _choose_prototxt(options: argparse.Namespace, weights: pathlib.Path) -> path
     if options.prototxt:
         return existing(options.prototxt, "deploy net")
     return find_deploy_net(weights, options.variant, options.without)
-
-
-def short_names(paths: Sequence[pathlib.Path]) -> list[str]:
-    """Return the ends of the paths, without suffix, as short as tells them apart."""
-    path_parts = [path.absolute().with_suffix("").parts for path in paths]
-    for length in range(1, max(map(len, path_parts), default=0) + 1):
-        names = ["/".join(parts[-length:]) for parts in path_parts]
-        if len(set(names)) == len(set(path_parts)):
-            return names
-    return []
-
-
-def as_file_name(name: str) -> str:
-    """Return a model's name in the form in which it can be a part of a file's name."""
-    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def check_predictions_fit(
@@ -364,6 +343,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     job = EvaluationJob(options.data, model_specs, upright)
     samples = run_models(job, sample_ids, processes)
+    for model_spec in model_specs:
+        if isinstance(model_spec, FileModelSpec):
+            PredictionsFile(model_spec.path).check_served_once(sample.key for sample in samples)
     if turned_count := sum(sample.is_turned for sample in samples):
         _log.warning(
             "%d pictures have an EXIF orientation; labels and predictions are taken to speak of "

@@ -29,6 +29,7 @@ from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS, warn_of_rou
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.model_names import check_names, short_names
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
     PresenceNumbers,
@@ -235,6 +236,8 @@ def measure_presence(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
+    names = ["ours", *short_names(options.predictions)]
+    check_names(names)
     scenes = read_scenes(options.scenes) if options.scenes else []
     images = _find_images(options.without_hands)
     predictor = HandPredictor(
@@ -248,10 +251,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = measure_presence(predictor, images, options.with_hands, options.score)
         print(f"{len(images)} pictures without hands:\n\n{table}\n")
     if scenes:
-        systems = {path.stem: compare_file(path, scenes) for path in options.predictions}
-        answers = search_scenes(predictor, scenes, options.score)
+        others = [compare_file(path, scenes) for path in options.predictions]
+        ours = search_scenes(predictor, scenes, options.score)
         print(f"{len(scenes)} pictures, hands by their share of the picture's width, means:\n")
-        print(scenes_table({"ours": answers, **systems}))
+        print(scenes_table(dict(zip(names, (ours, *others)))))
 
 
 if __name__ == "__main__":

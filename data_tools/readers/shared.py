@@ -364,8 +364,9 @@ def frame_sample(
         outside=tuple(
             (index, *sample.keypoints[index, :2].tolist()) for index in np.flatnonzero(outside)
         ),
+        is_cut=(right - left, bottom - top) != (width, height),
     )
-    if (right - left, bottom - top) == (width, height):
+    if not sample.is_cut:
         return sample
     pixels = np.s_[top:bottom, left:right]
     return dataclasses.replace(

@@ -60,6 +60,8 @@ class Sample:
             0 where it is missing; a missing one is (-1, -1, 0).
         outside: (keypoint's index, x, y) of each that the label puts outside the image, which is
             why it is missing. A reader tells it for `data_tools.check`; it is not stored.
+        is_cut: Whether the image is a part of its picture; None where nobody says it. A reader
+            tells it; it is not stored.
     """
 
     key: str
@@ -67,6 +69,7 @@ class Sample:
     mask_png: bytes | None
     keypoints: np.ndarray
     outside: tuple[tuple[int, float, float], ...] = ()
+    is_cut: bool | None = None
 
     def image(self, reduced: int = 1) -> np.ndarray:
         """Decode the image. An EXIF orientation is ignored, as OneHand10K's labels ignore it.

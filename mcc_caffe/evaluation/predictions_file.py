@@ -17,6 +17,7 @@ writes (`mcc_caffe.inference.formats`). Of several hands of a picture the surest
 
 import json
 import pathlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,8 +129,31 @@ class PredictionsFile:
         Raises:
             UserError: If several images may be the sample.
         """
-        if key in self.images or not self._named:
-            return self.images.get(key)
+        name = self._find_name(key)
+        return None if name is None else self.images[name]
+
+    def check_served_once(self, keys: Iterable[str]) -> None:
+        """Check that no image of the file stands for two samples.
+
+        Args:
+            keys: The samples' keys.
+
+        Raises:
+            UserError: If one does, as where pictures of two folders have its name.
+        """
+        keys_by_name: dict[str, str] = {}
+        for key in keys:
+            name = self._find_name(key)
+            if name is not None and (other := keys_by_name.setdefault(name, key)) != key:
+                raise UserError(
+                    f"{self.path}: {name} may be the image {other!r} or {key!r}: put its folder "
+                    "before its name there, or evaluate one --split at a time"
+                )
+
+    def _find_name(self, key: str) -> str | None:
+        """Return the name that the file has for an image, as `entry` looks it up."""
+        if key in self.images:
+            return key
         words = key.split("_")
         names = []
         for start in range(len(words)):
@@ -145,7 +169,7 @@ class PredictionsFile:
                 f"{self.path} has {names[0]} and {names[1]}, which may both be the image {key!r}: "
                 "leave one of them there"
             )
-        return self.images[names[0]] if names else None
+        return names[0] if names else None
 
     def _parse_image(self, key: str, entry: Any) -> ImageEntry:
         """Check the JSON value of one image."""
@@ -234,7 +258,10 @@ class PredictionsFile:
 
 
 def _is_cut(sample: Sample) -> bool:
-    """Tell whether a sample is a part of its picture: readers store what they cut as PNG."""
+    """Tell whether a sample is a part of its picture."""
+    if sample.is_cut is not None:
+        return sample.is_cut
+    # An LMDB set does not say it, but what readers cut is stored as PNG.
     suffix = pathlib.Path(sample.key).suffix.lower()
     return suffix != ".png" and sample.image_bytes.startswith(b"\x89PNG")
 

@@ -1,5 +1,6 @@
 """Searches scenes for hands, and compares what was found with the hands that people drew."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,8 +111,11 @@ def search_scene(
         counters: its engines.
         scene: the picture and its hands.
         score_threshold: as `HandPredictor.predict_all` takes it.
+
+    Raises:
+        UserError: the picture cannot be read, or the labels are of another size.
     """
-    image = read_image(scene.path)
+    image = _read_picture(scene)
     before, start = sum(counter.passes for counter in counters), time.perf_counter()
     hands = predictor.predict_all(image, score_threshold=score_threshold)
     seconds = time.perf_counter() - start
@@ -168,23 +172,17 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
 
     Args:
         path: a file or folder of results in a format that `mcc_caffe.infer` writes.
-        scenes: the pictures and their hands. A picture is known by the name of its file; where the
-            results do not have it, no hand was found in it.
+        scenes: the pictures and their hands. A picture is known by the name of its file and, of
+            several of that name, by the folders above it; where the results do not have it, no
+            hand was found in it.
 
     Raises:
-        UserError: the file cannot be read, or has no picture or several of a name.
+        UserError: the file or a picture cannot be read, the results have none of the pictures, it
+            is unclear which result is of which picture, or labels are of another size.
     """
-    by_name: dict[str, list[ReadImage]] = {}
-    for image in read_results(path):
-        by_name.setdefault(Path(image.name).name, []).append(image)
     answers = []
-    for scene in scenes:
-        named = by_name.get(scene.path.name, []) + by_name.get(scene.path.stem, [])
-        if len(named) > 1:
-            raise UserError(
-                f"{path} has {len(named)} pictures of the name {scene.path.name}: leave one there"
-            )
-        hands = sorted(named[0].hands if named else [], key=lambda hand: -hand.score)
+    for scene, result in zip(scenes, _match_results(path, scenes)):
+        hands = sorted(result.hands if result else [], key=lambda hand: -hand.score)
         keypoints = [complete_keypoints(hand.keypoints) for hand in hands]
         answers.append(
             compare(
@@ -192,9 +190,66 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
                 [hand.score for hand in hands],
                 [enlarged_box(points) for points in keypoints],
                 scene,
-                width=read_image(scene.path).shape[1],
+                width=_read_picture(scene).shape[1],
             )
         )
     if not any(len(answer.scores) for answer in answers):
         raise UserError(f"{path} has no hand of these pictures: their file names are to agree")
     return answers
+
+
+def _read_picture(scene: Scene) -> np.ndarray:
+    """Read a scene's picture, upright; its size has to be the one that the labels are of."""
+    image = read_image(scene.path)
+    scene.check_size((image.shape[1], image.shape[0]))
+    return image
+
+
+def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None]:
+    """Return the result of each scene's picture; None where there is none.
+
+    Args:
+        path: the file or folder of results.
+        scenes: the pictures.
+
+    Raises:
+        UserError: two results may be of one picture, or one result of two pictures.
+    """
+    by_name: dict[tuple[str, bool], list[ReadImage]] = {}
+    for image in read_results(path):
+        by_name.setdefault((Path(image.name).name, image.has_suffix), []).append(image)
+    results: list[ReadImage | None] = []
+    pictures: dict[str, dict[Path, int]] = {}  # that may be a result's, with the parts they share
+    for scene in scenes:
+        named = by_name.get((scene.path.name, True), []) + by_name.get((scene.path.stem, False), [])
+        counts = [_count_shared_parts(scene.path, image) for image in named]
+        nearest = [image for image, count in zip(named, counts) if count == max(counts)]
+        if len(nearest) > 1:
+            raise UserError(
+                f"{path} has {nearest[0].name} and {nearest[1].name}, which may both be "
+                f"{scene.path}: leave one of them there"
+            )
+        results.append(nearest[0] if nearest else None)
+        if nearest:
+            pictures.setdefault(nearest[0].name, {})[scene.path] = max(counts)
+    for index, (scene, result) in enumerate(zip(scenes, results)):
+        if result is None:
+            continue
+        shared = pictures[result.name]
+        best = [picture for picture, count in shared.items() if count == max(shared.values())]
+        if scene.path not in best:  # the result is of another folder's picture
+            results[index] = None
+        elif len(best) > 1:
+            raise UserError(
+                f"{path}: {result.name} may be {best[0]} or {best[1]}: "
+                "name the pictures with their folders there"
+            )
+    return results
+
+
+def _count_shared_parts(picture: Path, image: ReadImage) -> int:
+    """Return how many names, from the last one up, a picture and a result have in common."""
+    if not image.has_suffix:
+        picture = picture.with_suffix("")
+    pairs = zip(reversed(picture.parts), reversed(Path(image.name).parts))
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))

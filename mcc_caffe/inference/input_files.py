@@ -230,17 +230,26 @@ def _with_name(relative: Path, ending: str) -> Path:
     return relative.with_name(name + ending)
 
 
-def check_results(files: Sequence[InputFile], results: Iterable[Path], overwrite: bool) -> None:
-    """Check that no file of the user would be lost.
+def check_results(files: Sequence[InputFile], results: Sequence[Path], overwrite: bool) -> None:
+    """Check that no file of the user would be lost, and no result of this run.
 
     Args:
         files: the inputs.
-        results: all files that are going to be written.
+        results: all files and folders that are going to be written; a folder is replaced whole.
         overwrite: whether files that this program did not write may be replaced; inputs never are.
 
     Raises:
-        UserError: a result would replace an input, or a file that this program did not write.
+        UserError: a result would replace an input, or a file that this program did not write, or
+            lie in a folder that is another result.
     """
+    taken = {str(result).lower() for result in results}
+    for result in results:
+        for folder in result.parents:
+            if str(folder).lower() in taken:
+                raise UserError(
+                    f"{result} would lie in {folder}, which is another result of this run: "
+                    "look at the two in two runs, with an --out of their own"
+                )
     inputs = {(status.st_dev, status.st_ino): file.path for file, status in _statuses(files)}
     foreign = []
     for result in results:

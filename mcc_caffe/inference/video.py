@@ -8,6 +8,7 @@ has no animated WebP.
 import contextlib
 import errno
 import heapq
+import math
 import os
 import subprocess
 import sys
@@ -133,24 +134,18 @@ class VideoFile:
                 f"{self.path}: frames of {stream.width} x {stream.height} pixels are more than "
                 f"{max_megapixels():g} million: make it smaller"
             )
-        clock = stream.time_base or Fraction(1, av.time_base)
-        start = Fraction(container.start_time or 0, av.time_base)
+        times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded
-        next_time = 0.0
-        for decoded in _decoded_packets(container, stream):
-            if isinstance(decoded, av.Packet):
-                ticks = decoded.pts if decoded.pts is not None else decoded.dts
-                time = next_time if ticks is None else float(ticks * clock - start)
-                heapq.heappush(damaged, time)
+        for packet, frames in _decoded_packets(container, stream):
+            if frames is None:
+                heapq.heappush(damaged, times.of_packet(packet))
                 continue
-            if decoded.pts is None or decoded.time_base is None:
-                time = next_time
-            else:
-                time = float(decoded.pts * decoded.time_base - start)
-            while damaged and damaged[0] < time:
-                yield Frame(heapq.heappop(damaged), None)
-            yield Frame(time, None if decoded.is_corrupt else _upright_pixels(decoded, stream))
-            next_time = time + 1 / self.fps
+            times.expect_frame(packet)
+            for frame in frames:
+                time = times.of_frame(frame)
+                while damaged and damaged[0] < time:
+                    yield Frame(heapq.heappop(damaged), None)
+                yield Frame(time, None if frame.is_corrupt else _upright_pixels(frame, stream))
         while damaged:
             yield Frame(heapq.heappop(damaged), None)
 
@@ -184,10 +179,73 @@ def _pause(image: PIL.Image.Image) -> float:
     return pause if pause >= _SHORTEST_PAUSE else _USUAL_PAUSE
 
 
+class _ShownTimes:
+    """Says when the frames of a stream are shown, in seconds from the start; the times grow.
+
+    AVI stores no times: FFmpeg gives packets the times of their order in the file, and the decoder
+    hands them on to the frames. Where frames are shown in another order (B-frames), the n-th frame
+    gets the n-th smallest time of the packets instead.
+    """
+
+    def __init__(
+        self,
+        container: "av.container.InputContainer",
+        stream: "av.VideoStream",
+        period: float,
+    ):
+        """Begin at the start of the video.
+
+        Args:
+            container: the open file.
+            stream: its video.
+            period: seconds between two frames, where the file does not say.
+        """
+        self._clock = stream.time_base or Fraction(1, av.time_base)
+        self._period, self._is_avi = period, container.format.name == "avi"
+        # AVI's times begin late where there are B-frames: there the first packet is the start.
+        self._start = None if self._is_avi else Fraction(container.start_time or 0, av.time_base)
+        self._waiting: list[float] = []  # an AVI's packets whose frames are still to come, a heap
+        self._most_waiting = 0  # as many as the decoder takes before it gives the first frame
+        self._last, self._next = -math.inf, 0.0
+
+    def of_packet(self, packet: "av.Packet") -> float:
+        """Return when a packet is shown. Packets come in the order of the file."""
+        ticks = packet.dts if packet.pts is None else packet.pts
+        if ticks is None:
+            return self._next
+        if self._start is None:
+            self._start = ticks * self._clock
+        return float(ticks * self._clock - self._start)
+
+    def expect_frame(self, packet: "av.Packet") -> None:
+        """Note a packet that the decoder took; the last one of all is empty."""
+        if self._is_avi and packet.size:
+            heapq.heappush(self._waiting, self.of_packet(packet))
+
+    def of_frame(self, frame: "av.VideoFrame") -> float:
+        """Return when a frame is shown. Frames come in the order in which they are shown."""
+        if self._waiting:
+            self._most_waiting = self._most_waiting or len(self._waiting)
+            while len(self._waiting) > self._most_waiting:  # a packet has given no frame
+                heapq.heappop(self._waiting)
+            time = heapq.heappop(self._waiting)
+        elif frame.pts is None or frame.time_base is None:
+            time = self._next
+        else:
+            time = float(frame.pts * frame.time_base - (self._start or 0))
+        if time <= self._last:
+            time = self._next
+        self._last, self._next = time, time + self._period
+        return time
+
+
 def _decoded_packets(
     container: "av.container.InputContainer", stream: "av.VideoStream"
-) -> Iterator["av.Packet | av.VideoFrame"]:
-    """Yield the frames of a stream and, of each packet that cannot be decoded, the packet."""
+) -> Iterator[tuple["av.Packet", "list[av.VideoFrame] | None"]]:
+    """Yield each packet of a stream with the frames that the decoder then gives back.
+
+    The frames are None where the packet cannot be decoded.
+    """
     packets, errors = container.demux(stream), 0
     while errors < _MOST_DEMUX_ERRORS:
         try:
@@ -202,11 +260,9 @@ def _decoded_packets(
             frames = packet.decode()
         except (av.FFmpegError, OSError):
             if packet.size:
-                yield packet
+                yield packet, None
             continue
-        for frame in frames:
-            assert isinstance(frame, av.VideoFrame)
-            yield frame
+        yield packet, [frame for frame in frames if isinstance(frame, av.VideoFrame)]
 
 
 def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndarray:

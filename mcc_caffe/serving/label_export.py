@@ -100,13 +100,13 @@ class LabelExport:
         Returns:
             {key: why the picture could not be written}.
         """
-        faults = {}
+        faults, written = {}, {}
         for picture, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
             try:
-                self._by_key[picture.key] = self._write_sample(picture, saved)
+                written[picture.key] = self._write_sample(picture, saved)
             except UserError as error:
                 faults[picture.key] = str(error)
-        self._write_label_files()
+        self._write_label_files(written)
         folders = [folder for split in SPLITS for folder in self._sample_folders(split)]
         for folder in (*folders, self._coco / "images", self._upright):
             for path in folder.iterdir():
@@ -120,15 +120,19 @@ class LabelExport:
         Raises:
             UserError: The picture cannot be read, or a file not be written.
         """
-        self._by_key[picture.key] = self._write_sample(picture, saved)
-        self._write_label_files()
+        self._write_label_files({**self._by_key, picture.key: self._write_sample(picture, saved)})
 
     def remove(self, picture: Picture) -> None:
-        """Take a picture out of both sets, if it is in them."""
-        exported = self._by_key.pop(picture.key, None)
+        """Take a picture out of both sets, if it is in them.
+
+        Raises:
+            UserError: A file cannot be written.
+        """
+        exported = self._by_key.get(picture.key)
         if exported is None:
             return
-        self._write_label_files()
+        others = {key: labels for key, labels in self._by_key.items() if key != picture.key}
+        self._write_label_files(others)
         folders = [*self._sample_folders(exported.split), self._coco / "images", self._upright]
         for folder in folders:
             for path in folder.glob(f"{picture.key}.*"):
@@ -173,14 +177,14 @@ class LabelExport:
             write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
         return copy
 
-    def _write_label_files(self) -> None:
-        """Write the label file of each split; of a split without pictures there is none."""
+    def _write_label_files(self, by_key: dict[str, _Exported]) -> None:
+        """Write the label file of each split; of a split without pictures there is none.
+
+        Args:
+            by_key: What the files are to say. It counts if all of them can be written.
+        """
         for split, coco_name in COCO_FILES.items():
-            exported = [
-                self._by_key[key]
-                for key in sorted(self._by_key)
-                if self._by_key[key].split == split
-            ]
+            exported = [by_key[key] for key in sorted(by_key) if by_key[key].split == split]
             paths = self._layout / split / LABELS, self._coco / coco_name
             if not exported:
                 for path in paths:
@@ -189,6 +193,7 @@ class LabelExport:
             lines = "".join(f"{labels.label_line}\n" for labels in exported)
             write_own_file(paths[0], lines.encode())
             write_own_file(paths[1], _coco_file(exported))
+        self._by_key = by_key
 
 
 def link_file(source: Path, link: Path) -> None:

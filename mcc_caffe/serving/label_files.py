@@ -13,9 +13,11 @@ A picture's key names it in all files and addresses. It has letters, digits and 
 whatever the picture's own name is.
 """
 
+import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,7 +25,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, write_whole
+from mcc_caffe.core.files import check_folder, replacement, write_whole
 from mcc_caffe.inference.input_files import PassedOver, files_below, is_video
 from mcc_caffe.inference.reports import is_own_result
 
@@ -170,7 +172,23 @@ class LabelFiles:
 
     def write(self, kind: str, key: str, record: BaseModel) -> None:
         """Write a record, completely or not at all; see `read`."""
-        write_own_file(self._path(kind, key), record.model_dump_json().encode() + b"\n")
+        with self.replaced(kind, key, record):
+            pass
+
+    @contextlib.contextmanager
+    def replaced(self, kind: str, key: str, record: BaseModel) -> Iterator[None]:
+        """Write a record as `write` does, if the block ends well; else the one before it stays.
+
+        The record is on the disk when the block begins, so that it cannot lack room at its end.
+        """
+        path = self._path(kind, key)
+        if path.is_symlink():
+            path.unlink()
+        with replacement(path) as (_, file):
+            file.write(record.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            yield
 
     def set_aside(self, key: str) -> Path:
         """Rename a picture's labels, so that others can take their place.

@@ -330,13 +330,13 @@ class LabelSession:
         return choose_split(counts["Test"], counts["Train"] + counts["Test"])
 
     def _write(self, picture: Picture, saved: SavedLabels) -> None:
-        """Write the labels, then the data sets."""
-        self._files.write(STATE, picture.key, saved)
+        """Write the labels and the data sets; without the one the other does not count."""
+        with self._files.replaced(STATE, picture.key, saved):
+            if saved.labels.status == "done":
+                self._export.put(picture, saved)
+            else:
+                self._export.remove(picture)
         self._saved[picture.key] = saved.revision, saved.labels.status
-        if saved.labels.status == "done":
-            self._export.put(picture, saved)
-        else:
-            self._export.remove(picture)
 
     def _compare_with_file(self, picture: Picture, answer: Answer) -> None:
         """Open the labels of a picture again whose file has changed since they were made.

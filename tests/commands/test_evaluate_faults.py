@@ -12,7 +12,7 @@ from mcc_caffe import evaluate
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId, run_models
 from tests.support.commands import run
-from tests.support.hands import write_set
+from tests.support.hands import hand, write_layout, write_set
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,25 @@ def test_numbers_out_of_range_are_refused(options, capsys):
     with pytest.raises(SystemExit, match="2"):
         evaluate.main(["set", *options])
     assert "is not above 0" in capsys.readouterr().err
+
+
+def test_a_result_that_would_count_for_two_pictures_is_named(tmp_path, capsys):
+    """OpenPose's own files say neither the folder nor the suffix of their picture."""
+    source = write_layout(tmp_path / "set", {"Test": [hand(1)], "Train": [hand(1), hand(2)]})
+    for number in (1, 2):
+        points = np.column_stack([hand(number).keypoints[:, :2], np.full(21, 0.9)])
+        people = [{"hand_right_keypoints_2d": points.ravel().tolist()}]
+        path = tmp_path / f"results/{number}_keypoints.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"version": 1.3, "people": people}))
+    command = [str(source), "--predictions", str(path.parent), "--processes", "1"]
+    command += ["--out", str(tmp_path / "out"), "--split", "Train"]
+    message = "results: 1 may be the image 'Train_1.jpg' or 'Test_1.jpg': put its folder before"
+    with pytest.raises(UserError, match=message):
+        evaluate.main([*command, "Test"])
+    assert not (tmp_path / "out").exists()
+    evaluate.main(command)
+    assert "results" in capsys.readouterr().out
 
 
 class Killed:

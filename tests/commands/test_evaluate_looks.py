@@ -49,18 +49,27 @@ def scenes(tmp_path):
 
 
 def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_path):
-    """Our own hands, read from their JSON, stand for another system's: the same row again."""
+    """Our own hands, read from their JSON, stand for another system's: the same row again.
+
+    A second system, whose file has the same name, says that they are 300 pixels farther left.
+    """
+    right, wrong = tmp_path / "right/scene.json", tmp_path / "wrong/scene.json"
     inferred = run(
         "mcc_caffe.infer",
         scenes.parent / "scene.png",
-        *("--hands", "all", "--threshold", -1, "--out", tmp_path / "other"),
+        *("--hands", "all", "--threshold", -1, "--out", right.parent),
     )
     assert inferred.returncode == 0, inferred.stderr
+    content = json.loads(right.read_text())
+    for point in content["hands"][0]["keypoints"]:
+        point["x"] -= 300
+    wrong.parent.mkdir()
+    wrong.write_text(json.dumps(content))
     done = run(
         "mcc_caffe.evaluate_scenes",
         scenes,
         "--predictions",
-        tmp_path / "other",
+        *(right, wrong),
         "--without-hands",
         scenes.parent / "empty",
         "--with-hands",
@@ -73,7 +82,8 @@ def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_pa
         if len(cells := [cell.strip() for cell in line.split("|")[1:-1]]) > 8
     }
     cells = rows["ours"]
-    assert rows["other"][:9] == cells[:9] and rows["other"][9:] == ["", ""]
+    assert rows["right/scene"][:9] == cells[:9] and rows["right/scene"][9:] == ["", ""]
+    assert rows["wrong/scene"][:2] == ["0.000", "0.000"]
     assert cells[:2] == ["0.500", "1.000"] and cells[3] == "0.000 of 1"
     assert cells[7:9] == ["", ""] and 5 < float(cells[9]) < 40  # no keypoint is labelled
     assert "| the paper's pyramid | 0.00% | 0.0% |" in done.stdout
@@ -85,6 +95,8 @@ def test_wrong_input_is_named(tmp_path):
         ((), "give a COCO file of scenes, or --without-hands"),
         ((tmp_path / "no.json",), "no.json"),
         (("--without-hands", tmp_path), f"--without-hands {tmp_path}: no such image"),
+        (("x.json", "--predictions", "a/ours.csv"), "two models are called ours: give"),
+        (("x.json", "--predictions", "a/b.csv", "a/b.json"), "two models are called b: give"),
     ):
         done = run("mcc_caffe.evaluate_scenes", *arguments)
         assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr

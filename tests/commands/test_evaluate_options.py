@@ -11,6 +11,7 @@ from mcc_caffe import evaluate
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.model_names import as_file_name, short_names
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
 from tests.support.hands import hand, turned_jpeg, write_layout
@@ -125,9 +126,9 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
         tmp_path / name
         for name in ("a/s/iter_1.caffemodel", "b/s/iter_1.caffemodel", "b/s/iter_2.caffemodel")
     ]
-    assert evaluate.short_names(paths[1:]) == ["iter_1", "iter_2"]
-    assert evaluate.short_names(paths) == ["a/s/iter_1", "b/s/iter_1", "b/s/iter_2"]
-    assert evaluate.as_file_name("a/s/iter 1") == "a_s_iter_1"
+    assert short_names(paths[1:]) == ["iter_1", "iter_2"]
+    assert short_names(paths) == ["a/s/iter_1", "b/s/iter_1", "b/s/iter_2"]
+    assert as_file_name("a/s/iter 1") == "a_s_iter_1"
 
 
 def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):

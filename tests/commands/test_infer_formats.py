@@ -1,10 +1,13 @@
 """`python -m mcc_caffe.infer --format`, as a user runs it."""
 
 import csv
+import dataclasses
+import io
 import json
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from pycocotools.coco import COCO
 
@@ -14,6 +17,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.video import video_writer
 from tests.support.commands import run
 from tests.support.hands import drawn_sample, write_layout
+from tests.support.labels import ORIENTATION
 
 RESULTS = {
     "coco": {"coco_results.json", "coco_images.json"},
@@ -130,6 +134,37 @@ def test_a_folder_of_the_users_is_never_replaced(clip, tmp_path, capsys):
     with pytest.raises(UserError, match="clip_keypoints is a folder, and not one of this program"):
         look(clip, "--format", "openpose", "--out", tmp_path / "out", "--overwrite")
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_no_result_is_lost_in_a_videos_folder_of_results(clip, tmp_path):
+    """Both would lie in out/clip_keypoints/, which the video's results replace as a whole."""
+    folder, out = clip.parent / "clip_keypoints", tmp_path / "out"
+    folder.mkdir()
+    (clip.parent / "a.jpg").rename(folder / "a.jpg")
+    with pytest.raises(UserError, match="a.png would lie in .*/clip_keypoints, which is another"):
+        look(clip.parent, "--format", "openpose", "--out", out)
+    assert not out.exists()
+    look(clip.parent, "--format", "mmpose", "--out", out)
+    assert (out / "clip_keypoints/a.json").exists() and (out / "clip.json").exists()
+
+
+def test_results_of_photographs_that_are_turned_upright_are_measured(tmp_path, drawn_samples):
+    """The second picture is stored on its side: evaluation and `infer` turn it in the same way."""
+    first, second = drawn_samples[1], drawn_samples[3]
+    picture = PIL.Image.fromarray(np.ascontiguousarray(np.rot90(second.image())[..., ::-1]))
+    exif, content = PIL.Image.Exif(), io.BytesIO()
+    exif[ORIENTATION] = 6  # "turn it by a quarter to the right"
+    picture.save(content, "JPEG", exif=exif, quality=95)
+    second = dataclasses.replace(second, image_bytes=content.getvalue())
+    root = write_layout(tmp_path / "set", {"Test": [first, second]})
+    out = tmp_path / "results"
+    look(root / "Test/source", "--format", "csv", "--threshold", -1, "--out", out)
+    options = ["--levels", "1", "--processes", "1", "--orientation", "upright"]
+    paths = ["--weights", str(default_weights("mini")), "--predictions", str(out)]
+    evaluate.main([str(root), *options, *paths, "--out", str(tmp_path / "eval")])
+    net, results = json.loads((tmp_path / "eval/results.json").read_text())["models"]
+    assert net["sets"]["Test"]["images"] == 2
+    assert net["sets"]["Test"]["paper"]["PCK"] == results["sets"]["Test"]["paper"]["PCK"]
 
 
 def test_evaluation_measures_results_as_it_measures_the_net(tmp_path, drawn_samples, capsys):

@@ -10,6 +10,7 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from data_tools.readers.shared import frame_sample
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.data.mask_files import encode_run_lengths
@@ -211,6 +212,26 @@ def test_openpose_files_of_openpose_itself_are_read_by_their_names(tmp_path):
     assert np.array_equal(PredictionsFile(tmp_path).predict(hand(0)).keypoints, points)
 
 
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [("mmpose", ".json"), ("openpose", "_keypoints.json"), ("csv", ".csv"), ("own", ".json")],
+)
+def test_an_answer_without_a_pictures_name_goes_by_its_own(name, ending, tmp_path):
+    """The web server does not know what the picture that it got is called."""
+    written = random_hand(np.random.default_rng(0))
+    if name == "own":
+        points = [
+            dict(zip(("name", "x", "y", "confidence"), (joint, *point)))
+            for joint, point in zip(NAMES, written.keypoints.tolist())
+        ]
+        answer = json.dumps({"program": "", "image": "", "score": 0.5, "keypoints": points})
+    else:
+        answer = open_format(name).document(ImageRecord("", 160, 120, [written]))
+    (tmp_path / f"0{ending}").write_text(answer)
+    prediction = PredictionsFile(tmp_path / f"0{ending}").predict(hand(0))
+    assert np.array_equal(prediction.keypoints[2:], written.keypoints[2:])  # all are present
+
+
 def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
     rng = np.random.default_rng(2)
     records = {
@@ -234,6 +255,17 @@ def test_results_are_not_measured_on_cut_pictures(tmp_path):
     png = cv2.imencode(".png", pixels[:90, :90])[1].tobytes()
     with pytest.raises(UserError, match="0.jpg is cut out of its picture"):
         file.predict(hand(0, image_bytes=png))
+
+
+def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
+    picture = cv2.imencode(".png", hand(0).image())[1].tobytes()
+    sample = hand(0, key="0.png", image_bytes=picture)
+    record = ImageRecord("photos/0.png", 160, 120, [random_hand(np.random.default_rng(0))])
+    file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
+    whole = frame_sample(sample, "0.png")
+    assert whole.image_bytes == picture and file.predict(whole).keypoints is not None
+    with pytest.raises(UserError, match="0.png is cut out of its picture"):
+        file.predict(frame_sample(sample, "0.png", box=(40, 10, 120, 119)))
 
 
 @pytest.mark.parametrize(

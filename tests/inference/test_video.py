@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from av.video.frame import PictureType
 
 from mcc_caffe import infer
 from mcc_caffe.core.drawing import MASK_COLOUR
@@ -327,28 +328,84 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
     assert VideoFile(path).size == (320, 240)
 
 
+def encode(path, muxer, codec, frames, **options):
+    """A hand that moves to the right, 25 frames a second, in any container; returns the path."""
+    with open(path, "wb") as file, av.open(file, "w", format=muxer) as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for index in range(frames):
+            picture = np.roll(hand(), 4 * index, 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode(None))
+    return path
+
+
 @pytest.mark.parametrize(
     "name, muxer, codec",
     [
         *(("a.m4v", "mp4", "mpeg4"), ("a.mpg", "mpeg", "mpeg1video"), ("a.wmv", "asf", "wmv2")),
         *(("a.flv", "flv", "flv"), ("a.3gp", "3gp", "mpeg4"), ("a.ts", "mpegts", "mpeg2video")),
-        *(("a:b.mp4", "mp4", "mpeg4"), ("http:b.mov", "mov", "mpeg4")),
+        *(("a:b.mp4", "mp4", "mpeg4"), ("http:b.mov", "mov", "mpeg4"), ("a.avi", "avi", "libx264")),
     ],
 )
 def test_other_endings_and_names(name, muxer, codec, tmp_path):
-    path = tmp_path / name
-    with open(path, "wb") as file, av.open(file, "w", format=muxer) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        for index in range(5):
-            picture = np.roll(hand(), 4 * index, 1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-        container.mux(stream.encode(None))
+    encode(tmp_path / name, muxer, codec, 12)
     (input_file,) = find_files([str(tmp_path)]).files
     video = VideoFile(input_file.path)
     frames = list(video.frames())
-    assert input_file.is_video and video.size == (320, 240) and len(frames) == 5
-    assert np.allclose([frame.time for frame in frames], np.arange(5) / 25, atol=2e-3)
+    assert input_file.is_video and video.size == (320, 240) and len(frames) == 12
+    assert np.allclose([frame.time for frame in frames], np.arange(12) / 25, atol=2e-3)
+
+
+def shifts(frames):
+    """How far to the right of the first frame's hand each frame's is, in pixels."""
+    first = frames[0].pixels.astype(int)
+    return [
+        min(range(0, 160, 4), key=lambda shift: np.abs(np.roll(first, shift, 1) - pixels).mean())
+        for _, pixels in frames
+    ]
+
+
+@pytest.mark.parametrize(
+    "codec, options",
+    [
+        ("libx264", {}),
+        ("libx264", {"x264-params": "bframes=5:b-adapt=0:keyint=12:open-gop=1"}),
+        ("mpeg4", {"bf": "2"}),
+        ("mpeg2video", {"bf": "2"}),
+    ],
+)
+def test_an_avi_whose_frames_are_stored_in_another_order(codec, options, tmp_path):
+    """AVI stores no times; each frame is 1/25 s after the one before it, and moved by 4 pixels."""
+    source = encode(tmp_path / "clip.avi", "avi", codec, 30, **options)
+    with av.open(str(source)) as container:
+        assert any(frame.pict_type == PictureType.B for frame in container.decode(video=0))
+    frames = list(VideoFile(source).frames())
+    assert [round(frame.time * 25, 6) for frame in frames] == list(range(30))
+    assert shifts(frames) == list(range(0, 120, 4))
+
+
+def test_a_damaged_frame_of_an_avi_takes_its_own_time_with_it(tmp_path):
+    source = encode(tmp_path / "x264.avi", "avi", "libx264", 30)
+    damage(source, [9])
+    frames = list(VideoFile(source).frames())
+    assert [round(frame.time * 25, 6) for frame in frames] == list(range(30))
+    assert [index for index, frame in enumerate(frames) if frame.pixels is None] == [9]
+    # Without the P frame the decoder passes over the B frames that need it, without an error.
+    source = encode(tmp_path / "mpeg4.avi", "avi", "mpeg4", 30, bf="2")
+    damage(source, [10])
+    frames = list(VideoFile(source).frames())
+    assert len(frames) == 28 and [round(frame.time * 25) for frame in frames[-18:]] == [
+        *range(12, 30)
+    ]
+
+
+def test_a_file_whose_times_begin_again_goes_on(tmp_path):
+    """Two clips of a transport stream, one after the other in one file."""
+    source = encode(tmp_path / "clip.ts", "mpegts", "mpeg2video", 6)
+    source.write_bytes(2 * source.read_bytes())
+    times = [frame.time for frame in VideoFile(source).frames()]
+    assert np.allclose(times, np.arange(12) / 25, atol=2e-3)
 
 
 def test_frames_of_odd_sides_and_of_one_pixel_can_be_written(tmp_path):

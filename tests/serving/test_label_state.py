@@ -1,8 +1,10 @@
 """The labels of a folder without a page: files, data sets, revisions, and what a person changes."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import resource
 
 import cv2
 import numpy as np
@@ -273,6 +275,86 @@ def test_another_tabs_labels_are_never_overwritten(folder, net):
         assert session.save(key, first).revision == 1
         assert session.save(key, second.model_copy(update={"revision": 1})).revision == 2
         assert session.open_picture(key).labels == second.labels
+
+
+@contextlib.contextmanager
+def file_size_limit(size):
+    """Let no file become larger than so many bytes, as a disk that is nearly full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def folder_in_the_place_of(path):
+    """Let a file not be written: there is a folder where it is to be."""
+    aside = path.with_name("aside")
+    if path.exists():
+        path.rename(aside)
+    path.mkdir()
+    try:
+        yield
+    finally:
+        path.rmdir()
+        if aside.exists():
+            aside.rename(path)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda root, key: file_size_limit(100),
+        lambda root, key: folder_in_the_place_of(root / f"onehand10k/Train/mask/{key}.png"),
+        lambda root, key: folder_in_the_place_of(root / "onehand10k/Train/label_joint.txt"),
+        lambda root, key: folder_in_the_place_of(root / "coco/hands_train.json"),
+    ],
+)
+def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
+    """Labels that are in no data set are not done, and those that are stay what they are."""
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        first, second = keys["0.jpg"], keys["1.jpg"]
+        for key in keys.values():
+            session.open_picture(key)  # the net's answers, which are files, too, are there then
+
+        def fail_then_save(key, labels, expected):
+            picture = session.open_picture(key)
+            before = session.overview()
+            new = change(picture, labels)
+            with fault(folder / LABELS_FOLDER, key), pytest.raises(UserError):
+                session.save(key, new)
+            assert session.open_picture(key) == picture
+            assert session.overview() == before
+            saved = session.save(key, new)
+            assert (saved.revision, saved.status) == (picture.revision + 1, labels.status)
+            assert_same_sets(folder, expected)
+
+        fail_then_save(first, labels_of(hand(0)), {first: labels_of(hand(0))})
+        fail_then_save(first, labels_of(hand(2)), {first: labels_of(hand(2))})
+        save(session, second, labels_of(hand(1)))
+        assert session.overview().splits == {"Train": 1, "Test": 1}
+
+
+def test_a_picture_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(folder, net):
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        expected = {}
+        for name in ("0.jpg", "1.jpg", "2.jpg"):
+            expected[keys[name]] = labels_of(hand(int(name[0])))
+            save(session, keys[name], expected[keys[name]])
+        key = keys["0.jpg"]
+        new = change(session.open_picture(key), labels_of(hand(0), "open"))
+        label_file = folder / LABELS_FOLDER / "onehand10k/Train/label_joint.txt"
+        with folder_in_the_place_of(label_file), pytest.raises(UserError, match="is a folder"):
+            session.save(key, new)
+        assert session.open_picture(key).labels.status == "done"
+        assert_same_sets(folder, expected)
+        assert session.save(key, new).revision == 2
+        del expected[key]
+        assert_same_sets(folder, expected)
 
 
 def test_what_is_not_complete_is_saved_but_not_done(folder, net):

@@ -104,4 +104,4 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
                 f"{path}: instance {index} is none of MMPose's ({type(error).__name__}: {error})"
             ) from None
         name = name or instance.get("image")
-    return ReadImage(name or path.stem, name is not None, hands)
+    return ReadImage(name or path.stem, bool(name), hands)

@@ -111,6 +111,6 @@ def read_openpose(path: Path, content: dict[str, Any]) -> ReadImage:
             f"{path}: its people are not OpenPose's ({type(error).__name__}: {error})"
         ) from None
     name = content.get("image")
-    if isinstance(name, str):
+    if isinstance(name, str) and name:
         return ReadImage(name, True, hands)
     return ReadImage(path.stem.removesuffix(ENDING), False, hands)

@@ -101,4 +101,5 @@ def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
         raise UserError(
             f"{path}: its hands are not ours ({type(error).__name__}: {error})"
         ) from None
-    return ReadImage(content["image"], True, hands)
+    name = content["image"]
+    return ReadImage(name or path.stem, bool(name), hands)

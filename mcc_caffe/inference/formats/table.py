@@ -101,4 +101,7 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
             as_keypoints(hand.keypoints)
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}, line {reader.line_num}: {error}") from None
-    return [ReadImage(name, True, list(of_image.values())) for name, of_image in hands.items()]
+    return [
+        ReadImage(name or path.stem, bool(name), list(of_image.values()))
+        for name, of_image in hands.items()
+    ]

@@ -1,0 +1,104 @@
+"""Other systems' hands in scenes, read from real files: which result is of which picture."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
+from mcc_caffe.inference.reports import CSV_COLUMNS
+from mcc_caffe.inference.scene_files import read_scenes
+from mcc_caffe.predictor import HandPredictor
+from tests.support.hands import turned_jpeg
+
+BOX = [20, 30, 100, 50]  # x, y, width, height
+
+
+def write_scenes(folder, *names, size=None):
+    """Write pictures of 160 x 120 pixels and a COCO file with one hand in each; read it."""
+    images, annotations = [], []
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            cv2.imwrite(str(path), np.zeros((120, 160, 3), np.uint8))
+        images.append({"id": number, "file_name": name})
+        if size:
+            images[-1].update(width=size[0], height=size[1])
+        annotations.append({"image_id": number, "category_id": 1, "bbox": BOX})
+    content = {"images": images, "annotations": annotations}
+    content["categories"] = [{"id": 1, "name": "hand"}]
+    (folder / "scenes.json").write_text(json.dumps(content))
+    return read_scenes(folder / "scenes.json")
+
+
+def points():
+    """The 21 keypoints of a hand that fills the box."""
+    x, y, width, height = BOX
+    return [(x + width * k / 20, y + height * k / 20) for k in range(21)]
+
+
+def write_table(path, *names):
+    """Write a table with that hand in each picture of the names."""
+    rows = [
+        f"{name},,,0,,0.9,{joint},{x},{y},0.9"
+        for name in names
+        for joint, (x, y) in zip(NAMES, points())
+    ]
+    path.write_text("\n".join([",".join(CSV_COLUMNS), *rows]) + "\n")
+    return path
+
+
+def found(path, scenes):
+    """Whether the hand of each scene was found."""
+    return [bool(answer.is_found[0]) for answer in compare_file(path, scenes)]
+
+
+def test_a_result_is_the_pictures_in_whose_folder_it_is(tmp_path):
+    """A table has no rows for a picture without hands."""
+    scenes = write_scenes(tmp_path, "A/1.png", "B/1.png", "C/2.png")
+    table = tmp_path / "table.csv"
+    for names, expected in (
+        (["A/1.png"], [True, False, False]),
+        ([str(tmp_path / "B/1.png")], [False, True, False]),
+        (["B/1.png", "A/1.png"], [True, True, False]),
+        (["elsewhere/2.png"], [False, False, True]),  # the only picture of its name
+        (["2.png", "photos/A/1.png"], [True, False, True]),
+    ):
+        assert found(write_table(table, *names), scenes) == expected, names
+
+
+def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
+    scenes = write_scenes(tmp_path, "A/1.png", "B/1.png")
+    for name in ("1.png", "photos/1.png"):
+        with pytest.raises(UserError, match=f"{name} may be .*A/1.png or .*B/1.png: name the pic"):
+            compare_file(write_table(tmp_path / "table.csv", name), scenes)
+    with pytest.raises(UserError, match="has x/1.png and y/1.png, which may both be .*A/1.png"):
+        compare_file(write_table(tmp_path / "table.csv", "x/1.png", "y/1.png"), scenes)
+    keypoints = [number for x, y in points() for number in (x, y, 0.9)]
+    content = {"version": 1.3, "people": [{"hand_left_keypoints_2d": keypoints}]}
+    (tmp_path / "1_keypoints.json").write_text(json.dumps(content))  # OpenPose drops the suffix
+    with pytest.raises(UserError, match="1 may be .*A/1.png or .*B/1.png"):
+        compare_file(tmp_path / "1_keypoints.json", scenes)
+    assert found(tmp_path / "1_keypoints.json", scenes[1:]) == [True]
+
+
+def test_a_picture_that_is_listed_twice_has_one_result(tmp_path):
+    scenes = write_scenes(tmp_path, "A/1.png", "A/1.png")
+    assert found(write_table(tmp_path / "table.csv", "1.png"), scenes) == [True, True]
+
+
+def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_path):
+    """The picture is stored as 40 x 20 and shown as 20 x 40."""
+    (tmp_path / "1.jpg").write_bytes(turned_jpeg())
+    table = write_table(tmp_path / "table.csv", "1.jpg")
+    scenes = write_scenes(tmp_path, "1.jpg", size=(40, 20))
+    message = "1.jpg is 20 x 40, the file of boxes says 40 x 20: its EXIF orientation turns it"
+    with pytest.raises(UserError, match=message):
+        compare_file(table, scenes)
+    with pytest.raises(UserError, match=message):
+        search_scenes(HandPredictor(weights), scenes, 0.5)
+    assert found(table, write_scenes(tmp_path, "1.jpg", size=(20, 40))) == [True]
