@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         with_mask: Number of hands that have a mask, from this run or from before.
-        without_mask: Number of hands whose mask and keypoints do not agree.
+        without_mask: Number of hands for which no mask could be trusted.
         unreadable: Number of hands whose picture could not be read.
     """
 
@@ -129,12 +129,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         outcome = add_masks(options.folder, teacher)
     print(
         f"{options.folder / LABELS}: {outcome.with_mask} of {sum(outcome)} hands have a mask, "
-        f"{outcome.without_mask} were left out: mask and keypoints do not agree"
+        f"{outcome.without_mask} were left without: no mask agrees with their keypoints"
     )
     if outcome.unreadable:
         raise UserError(
-            f"{outcome.unreadable} of {sum(outcome)} pictures could not be read (named above); "
-            "the others are done"
+            f"the pictures of {outcome.unreadable} of {sum(outcome)} hands could not be read "
+            "(named above); the other hands are done"
         )
 
 

@@ -32,7 +32,13 @@ from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_HELP, PRECISIONS, wa
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
-from mcc_caffe.core.commands import command_parser, level_count, positive, run_command
+from mcc_caffe.core.commands import (
+    command_parser,
+    level_count,
+    positive,
+    progress_bar,
+    run_command,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, check_results, existing, write_whole
 from mcc_caffe.data import sheet
@@ -219,7 +225,7 @@ def check_predictions_fit(
     records: dict[str, Any],
     sample_ids: Sequence[SampleId],
 ) -> None:
-    """Check that each predictions file has at least one of the images.
+    """Check that each predictions file has an image of the set, and none that stands for two.
 
     Args:
         model_specs: The models to compare.
@@ -227,19 +233,23 @@ def check_predictions_fit(
         sample_ids: The samples to evaluate.
 
     Raises:
-        UserError: If a predictions file has none of them: its keys are of another set.
+        UserError: If a predictions file has none of them, as its keys are of another set, or one
+            for two of them.
     """
-    for model_spec in model_specs:
-        if isinstance(model_spec, FileModelSpec):
-            file = PredictionsFile(model_spec.path)
-            keys = (records[each.split][each.index].sample().key for each in sample_ids)
-            first = next(keys)
-            if not file.entry(first) and not any(map(file.entry, keys)):
-                raise UserError(
-                    f"{model_spec.path} has none of the {len(sample_ids)} images: "
-                    f"they have keys like {first!r}, "
-                    f"the file has keys like {next(iter(file.images))!r}"
-                )
+    files = [PredictionsFile(spec.path) for spec in model_specs if isinstance(spec, FileModelSpec)]
+    if not files:
+        return
+    keys = [
+        records[each.split][each.index].sample().key
+        for each in progress_bar(sample_ids, desc="keys", unit="img", delay=2, leave=False)
+    ]
+    for file in files:
+        if not any(map(file.entry, keys)):
+            raise UserError(
+                f"{file.path} has none of the {len(keys)} images: they have keys like "
+                f"{keys[0]!r}, the file has keys like {next(iter(file.images))!r}"
+            )
+        file.check_no_image_twice(keys)
 
 
 def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dict[str, ModelScores]:
@@ -343,9 +353,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     job = EvaluationJob(options.data, model_specs, upright)
     samples = run_models(job, sample_ids, processes)
-    for model_spec in model_specs:
-        if isinstance(model_spec, FileModelSpec):
-            PredictionsFile(model_spec.path).check_served_once(sample.key for sample in samples)
     if turned_count := sum(sample.is_turned for sample in samples):
         _log.warning(
             "%d pictures have an EXIF orientation; labels and predictions are taken to speak of "

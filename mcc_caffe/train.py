@@ -105,8 +105,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--resume",
         metavar="auto|FILE",
-        help="go on from the run's newest snapshot, where there is none start from --weights or "
-        "at random; or go on from a .solverstate",
+        help="auto: go on from the run's newest snapshot; without one, start from --weights or at "
+        "random. FILE: go on from this .solverstate",
     )
     add(
         "--only-stages",
@@ -254,10 +254,11 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     if options.only_stages:
         _let_stages_alone_learn(net)
     open_source(loader.source)  # raises where a set is missing, before anything is written
-    weights = existing(options.weights, "weights file") if options.weights else None
-    if weights and resume:
-        _log.info("%s: not loaded, the run goes on from %s", weights, resume)
-        weights = None
+    weights = None
+    if options.weights and resume:
+        _log.info("%s: not loaded, the run goes on from %s", options.weights, resume)
+    elif options.weights:
+        weights = existing(options.weights, "weights file")
     if options.solver:
         _build_aside(solver, net, f"{solver_path} with {net_path}")
     _write_prototxts(folder, solver, net)
@@ -331,7 +332,7 @@ def _resume_state(resume: str | None, folder: Path) -> Path | None:
             )
         return state
     if newest is None:
-        _log.info("%s has no snapshot yet: starting afresh", folder)
+        _log.info("%s has no snapshot yet: the run begins", folder)
     return newest
 
 
@@ -438,13 +439,13 @@ def _describe(config: TrainingConfig, rank_count: int) -> None:
     if config.precision != FLOAT32:
         device += f", in {config.precision}"
     warn_of_rounding(config.precision)
-    first_iteration, max_iter = config.loader.first_iteration, config.max_iter
+    first_iteration = config.loader.first_iteration // config.iter_size
     _log.info(
         "run %s: %s, iterations %d to %d, %s",
         config.folder,
         config.solver_type,
         first_iteration,
-        max_iter,
+        config.max_iter,
         device,
     )
     for name, value in vars(config.loader).items():

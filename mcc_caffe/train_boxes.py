@@ -34,7 +34,6 @@ from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, existing, shipped, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
-from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE, VARIANTS
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
@@ -80,11 +79,10 @@ def read_pictures(paths: Sequence[Path]) -> list[LabelledPicture]:
         UserError: a file cannot be read, gives a picture another size, or no picture has a box.
     """
     scenes = [scene for path in paths for scene in read_scenes(path)]
-    pictures = []
-    for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False):
-        image = read_image(scene.path)
-        scene.check_size(image.shape[1::-1])
-        pictures.append(LabelledPicture(image, scene.boxes))
+    pictures = [
+        LabelledPicture(scene.read_picture(), scene.boxes)
+        for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
+    ]
     if not any(len(picture.boxes) for picture in pictures):
         raise UserError(f"{', '.join(map(str, paths))}: no picture has a box")
     return pictures

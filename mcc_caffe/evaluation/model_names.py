@@ -27,7 +27,7 @@ def check_names(names: Sequence[str]) -> None:
     if repeated:
         raise UserError(
             f"two models are called {repeated[0]}: "
-            "give a weights file once only, and predictions names of their own"
+            "give each file once, and other systems' predictions names of their own"
         )
 
 

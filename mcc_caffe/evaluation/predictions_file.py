@@ -132,7 +132,7 @@ class PredictionsFile:
         name = self._find_name(key)
         return None if name is None else self.images[name]
 
-    def check_served_once(self, keys: Iterable[str]) -> None:
+    def check_no_image_twice(self, keys: Iterable[str]) -> None:
         """Check that no image of the file stands for two samples.
 
         Args:

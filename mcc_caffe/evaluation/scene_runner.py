@@ -21,7 +21,6 @@ from mcc_caffe.evaluation.scene_scores import (
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.formats.base import ReadImage
 from mcc_caffe.inference.formats.reading import read_results
-from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
 
@@ -115,7 +114,7 @@ def search_scene(
     Raises:
         UserError: the picture cannot be read, or the labels are of another size.
     """
-    image = _read_picture(scene)
+    image = scene.read_picture()
     before, start = sum(counter.passes for counter in counters), time.perf_counter()
     hands = predictor.predict_all(image, score_threshold=score_threshold)
     seconds = time.perf_counter() - start
@@ -190,19 +189,12 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
                 [hand.score for hand in hands],
                 [enlarged_box(points) for points in keypoints],
                 scene,
-                width=_read_picture(scene).shape[1],
+                width=scene.read_picture().shape[1],
             )
         )
     if not any(len(answer.scores) for answer in answers):
         raise UserError(f"{path} has no hand of these pictures: their file names are to agree")
     return answers
-
-
-def _read_picture(scene: Scene) -> np.ndarray:
-    """Read a scene's picture, upright; its size has to be the one that the labels are of."""
-    image = read_image(scene.path)
-    scene.check_size((image.shape[1], image.shape[0]))
-    return image
 
 
 def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None]:
@@ -219,7 +211,8 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
     for image in read_results(path):
         by_name.setdefault((Path(image.name).name, image.has_suffix), []).append(image)
     results: list[ReadImage | None] = []
-    pictures: dict[str, dict[Path, int]] = {}  # that may be a result's, with the parts they share
+    # {result: {picture that it may be of: number of names that the two paths share}}
+    pictures: dict[str, dict[Path, int]] = {}
     for scene in scenes:
         named = by_name.get((scene.path.name, True), []) + by_name.get((scene.path.stem, False), [])
         counts = [_count_shared_parts(scene.path, image) for image in named]
@@ -232,19 +225,19 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
         results.append(nearest[0] if nearest else None)
         if nearest:
             pictures.setdefault(nearest[0].name, {})[scene.path] = max(counts)
-    for index, (scene, result) in enumerate(zip(scenes, results)):
-        if result is None:
-            continue
-        shared = pictures[result.name]
+    owners: dict[str, Path] = {}
+    for name, shared in pictures.items():
         best = [picture for picture, count in shared.items() if count == max(shared.values())]
-        if scene.path not in best:  # the result is of another folder's picture
-            results[index] = None
-        elif len(best) > 1:
+        if len(best) > 1:
             raise UserError(
-                f"{path}: {result.name} may be {best[0]} or {best[1]}: "
+                f"{path}: {name} may be {best[0]} or {best[1]}: "
                 "name the pictures with their folders there"
             )
-    return results
+        owners[name] = best[0]
+    return [
+        result if result and owners[result.name] == scene.path else None
+        for scene, result in zip(scenes, results)
+    ]
 
 
 def _count_shared_parts(picture: Path, image: ReadImage) -> int:

@@ -254,9 +254,7 @@ def train_once(
         return weights
     _log.info("%s: %s", folder, title)
     budget = ["--iterations", iterations, "--snapshot", max(iterations // 4, 1)]
-    start = ["--resume", "auto"]
-    if start_weights and not snapshots.newest(folder / SNAPSHOTS):
-        start = ["--weights", str(start_weights)]
+    start = ["--resume", "auto", *(["--weights", str(start_weights)] if start_weights else [])]
     run_training([*arguments, "--out", folder, *start, *budget])
     return weights
 

@@ -248,7 +248,7 @@ def check_results(files: Sequence[InputFile], results: Sequence[Path], overwrite
             if str(folder).lower() in taken:
                 raise UserError(
                     f"{result} would lie in {folder}, which is another result of this run: "
-                    "look at the two in two runs, with an --out of their own"
+                    "give the two inputs in separate runs, each with its own --out"
                 )
     inputs = {(status.st_dev, status.st_ino): file.path for file, status in _statuses(files)}
     foreign = []

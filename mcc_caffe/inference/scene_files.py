@@ -14,6 +14,7 @@ from mcc_caffe.core.hand import names_a_hand
 from mcc_caffe.core.ids import id_text
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.inference.formats.coco import CocoNumbers
+from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.inference.reports import KeypointReport
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -41,6 +42,19 @@ class Scene(NamedTuple):
     def sides(self) -> np.ndarray:
         """Return the boxes as (N, 4) of x, y, width, height."""
         return np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
+
+    def read_picture(self) -> np.ndarray:
+        """Read the picture.
+
+        Returns:
+            HxWx3 uint8 BGR, upright.
+
+        Raises:
+            UserError: it cannot be read, or the file of boxes gives it another size.
+        """
+        image = read_image(self.path)
+        self.check_size((image.shape[1], image.shape[0]))
+        return image
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Check that the boxes speak of the picture as it is looked at.

@@ -180,7 +180,7 @@ def _pause(image: PIL.Image.Image) -> float:
 
 
 class _ShownTimes:
-    """Says when the frames of a stream are shown, in seconds from the start; the times grow.
+    """Says when the frames of a stream are shown, in seconds from the start; the times never fall.
 
     AVI stores no times: FFmpeg gives packets the times of their order in the file, and the decoder
     hands them on to the frames. Where frames are shown in another order (B-frames), the n-th frame
@@ -206,7 +206,7 @@ class _ShownTimes:
         self._start = None if self._is_avi else Fraction(container.start_time or 0, av.time_base)
         self._waiting: list[float] = []  # an AVI's packets whose frames are still to come, a heap
         self._most_waiting = 0  # as many as the decoder takes before it gives the first frame
-        self._last, self._next = -math.inf, 0.0
+        self._last, self._next, self._shift = -math.inf, 0.0, 0.0
 
     def of_packet(self, packet: "av.Packet") -> float:
         """Return when a packet is shown. Packets come in the order of the file."""
@@ -233,7 +233,9 @@ class _ShownTimes:
             time = self._next
         else:
             time = float(frame.pts * frame.time_base - (self._start or 0))
-        if time <= self._last:
+        time += self._shift
+        if time < self._last:  # the times of the file begin again
+            self._shift += self._next - time
             time = self._next
         self._last, self._next = time, time + self._period
         return time

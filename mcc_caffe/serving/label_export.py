@@ -32,6 +32,7 @@ from mcc_caffe.serving.label_files import (
     LabelFiles,
     Picture,
     make_own_folder,
+    replace_own_file,
     write_own_file,
 )
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
@@ -103,10 +104,13 @@ class LabelExport:
         faults, written = {}, {}
         for picture, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
             try:
-                written[picture.key] = self._write_sample(picture, saved)
+                with contextlib.ExitStack() as writes:
+                    written[picture.key] = self._write_sample(picture, saved, writes)
             except UserError as error:
                 faults[picture.key] = str(error)
-        self._write_label_files(written)
+        with contextlib.ExitStack() as writes:
+            self._write_label_files(written, writes)
+        self._by_key = written
         folders = [folder for split in SPLITS for folder in self._sample_folders(split)]
         for folder in (*folders, self._coco / "images", self._upright):
             for path in folder.iterdir():
@@ -118,9 +122,14 @@ class LabelExport:
         """Write the labels of a picture that is done into both sets.
 
         Raises:
-            UserError: The picture cannot be read, or a file not be written.
+            UserError: The picture cannot be read, or a file not be written. The labels and the
+                masks in both sets are then what they were.
         """
-        self._write_label_files({**self._by_key, picture.key: self._write_sample(picture, saved)})
+        with contextlib.ExitStack() as writes:
+            exported = self._write_sample(picture, saved, writes)
+            by_key = {**self._by_key, picture.key: exported}
+            self._write_label_files(by_key, writes)
+        self._by_key = by_key
 
     def remove(self, picture: Picture) -> None:
         """Take a picture out of both sets, if it is in them.
@@ -132,7 +141,9 @@ class LabelExport:
         if exported is None:
             return
         others = {key: labels for key, labels in self._by_key.items() if key != picture.key}
-        self._write_label_files(others)
+        with contextlib.ExitStack() as writes:
+            self._write_label_files(others, writes)
+        self._by_key = others
         folders = [*self._sample_folders(exported.split), self._coco / "images", self._upright]
         for folder in folders:
             for path in folder.glob(f"{picture.key}.*"):
@@ -143,15 +154,23 @@ class LabelExport:
         splits = [exported.split for exported in self._by_key.values()]
         return {"Train": splits.count("Train"), "Test": splits.count("Test")}
 
-    def _write_sample(self, picture: Picture, saved: SavedLabels) -> _Exported:
-        """Write a picture's link and mask, and return what the label files say of it."""
+    def _write_sample(
+        self, picture: Picture, saved: SavedLabels, writes: contextlib.ExitStack
+    ) -> _Exported:
+        """Write a picture's link and mask, and return what the label files say of it.
+
+        Args:
+            picture: The picture.
+            saved: Its labels.
+            writes: At its end the mask takes the place of the one before it.
+        """
         assert saved.split is not None
         source = self._upright_copy(picture) if saved.is_turned else picture.path
         file_name = f"{picture.key}{source.suffix.lower()}"
         source_folder, mask_folder = self._sample_folders(saved.split)
         mask = decode_runs(saved.labels.runs, saved.width, saved.height)
         keypoints = saved.labels.keypoints()
-        write_own_file(mask_folder / f"{picture.key}.png", encode_mask(mask))
+        replace_own_file(mask_folder / f"{picture.key}.png", encode_mask(mask), writes)
         for folder in (source_folder, self._coco / "images"):
             link_file(source, folder / file_name)
         identifier = int(picture.key[-12:], 16)  # below 2 ** 53, which JavaScript can hold
@@ -177,23 +196,25 @@ class LabelExport:
             write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
         return copy
 
-    def _write_label_files(self, by_key: dict[str, _Exported]) -> None:
+    def _write_label_files(
+        self, by_key: dict[str, _Exported], writes: contextlib.ExitStack
+    ) -> None:
         """Write the label file of each split; of a split without pictures there is none.
 
         Args:
-            by_key: What the files are to say. It counts if all of them can be written.
+            by_key: What the files are to say.
+            writes: At its end the files take the places of those before them.
         """
         for split, coco_name in COCO_FILES.items():
             exported = [by_key[key] for key in sorted(by_key) if by_key[key].split == split]
             paths = self._layout / split / LABELS, self._coco / coco_name
             if not exported:
                 for path in paths:
-                    path.unlink(missing_ok=True)
+                    writes.callback(path.unlink, missing_ok=True)
                 continue
             lines = "".join(f"{labels.label_line}\n" for labels in exported)
-            write_own_file(paths[0], lines.encode())
-            write_own_file(paths[1], _coco_file(exported))
-        self._by_key = by_key
+            replace_own_file(paths[0], lines.encode(), writes)
+            replace_own_file(paths[1], _coco_file(exported), writes)
 
 
 def link_file(source: Path, link: Path) -> None:

@@ -177,17 +177,14 @@ class LabelFiles:
 
     @contextlib.contextmanager
     def replaced(self, kind: str, key: str, record: BaseModel) -> Iterator[None]:
-        """Write a record as `write` does, if the block ends well; else the one before it stays.
+        """Write a record when the block ends well; else the record before it stays.
 
-        The record is on the disk when the block begins, so that it cannot lack room at its end.
+        It is stored on the disk before the block begins, so that no lack of room can stop it at the
+        end.
         """
-        path = self._path(kind, key)
-        if path.is_symlink():
-            path.unlink()
-        with replacement(path) as (_, file):
-            file.write(record.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with contextlib.ExitStack() as writes:
+            content = record.model_dump_json().encode() + b"\n"
+            replace_own_file(self._path(kind, key), content, writes)
             yield
 
     def set_aside(self, key: str) -> Path:
@@ -227,6 +224,22 @@ def make_own_folder(path: Path) -> None:
         raise UserError(
             f"{path} cannot be made ({error.strerror}): make the folder writable"
         ) from None
+
+
+def replace_own_file(path: Path, content: bytes, writes: contextlib.ExitStack) -> None:
+    """Write a file that takes the place of the one before it when `writes` ends without an error.
+
+    A link in its place is removed, not followed.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    if path.is_symlink():
+        path.unlink()
+    _, file = writes.enter_context(replacement(path))
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_own_file(path: Path, content: bytes) -> None:

@@ -59,7 +59,7 @@ def test_masks_are_written_as_the_readers_read_them(taught, masks, capsys):
     samples = [entry.sample() for entry in readers.read_dataset(taught)["hands"]]
     assert [s.mask_png is None for s in samples] == [False, True, False]
     assert [int(s.mask().sum()) for s in samples if s.mask_png] == [100, 400]
-    assert "2 of 3 hands have a mask, 1 were left out" in capsys.readouterr().out
+    assert "2 of 3 hands have a mask, 1 were left without" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_goes_on_and_drawn_masks_stay(taught, masks):
@@ -81,10 +81,10 @@ def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks,
     first, *_ = sorted((taught / "images").iterdir())
     first.write_bytes(b"no jpeg")
     masks += [10, None]
-    with pytest.raises(UserError, match="1 of 3 pictures could not be read"):
+    with pytest.raises(UserError, match="the pictures of 1 of 3 hands could not be read"):
         teach_masks.main([str(taught)])
     assert first.name in caplog.text
-    assert "1 of 3 hands have a mask, 1 were left out" in capsys.readouterr().out
+    assert "1 of 3 hands have a mask, 1 were left without" in capsys.readouterr().out
     hands = content_of(taught)["annotations"]
     assert ["segmentation" in hand for hand in hands] == [False, True, False]
 

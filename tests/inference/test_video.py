@@ -408,6 +408,24 @@ def test_a_file_whose_times_begin_again_goes_on(tmp_path):
     assert np.allclose(times, np.arange(12) / 25, atol=2e-3)
 
 
+def test_uneven_and_equal_times_stay_as_they_are(tmp_path):
+    ticks = [0, 16, 16, 20, 24, 90, 91]  # milliseconds
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        packets = []
+        for index in range(len(ticks)):
+            picture = av.VideoFrame.from_ndarray(np.roll(hand(), 4 * index, 1), format="bgr24")
+            packets += stream.encode(picture)
+        packets += stream.encode(None)
+        for packet, tick in zip((packet for packet in packets if packet.size), ticks):
+            packet.pts = packet.dts = tick
+            packet.time_base = Fraction(1, 1000)
+            container.mux(packet)
+    times = [frame.time for frame in VideoFile(tmp_path / "a.mkv").frames()]
+    assert np.allclose(times, np.array(ticks) / 1000, atol=1e-6)
+
+
 def test_frames_of_odd_sides_and_of_one_pixel_can_be_written(tmp_path):
     for size in ((33, 21), (1, 1), (2, 7)):
         with video_writer(tmp_path / "clip.mp4", 25, size) as add:

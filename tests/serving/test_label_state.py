@@ -277,6 +277,17 @@ def test_another_tabs_labels_are_never_overwritten(folder, net):
         assert session.open_picture(key).labels == second.labels
 
 
+def exported(folder):
+    """The content of all masks and label files of both data sets."""
+    root = folder / LABELS_FOLDER
+    paths = [
+        *root.glob("onehand10k/*/mask/*"),
+        *root.rglob("label_joint.txt"),
+        *root.rglob("hands_*"),
+    ]
+    return {path: path.read_bytes() for path in paths if path.is_file()}
+
+
 @contextlib.contextmanager
 def file_size_limit(size):
     """Let no file become larger than so many bytes, as a disk that is nearly full."""
@@ -322,12 +333,12 @@ def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
 
         def fail_then_save(key, labels, expected):
             picture = session.open_picture(key)
-            before = session.overview()
+            before, sets_before = session.overview(), exported(folder)
             new = change(picture, labels)
             with fault(folder / LABELS_FOLDER, key), pytest.raises(UserError):
                 session.save(key, new)
             assert session.open_picture(key) == picture
-            assert session.overview() == before
+            assert session.overview() == before and exported(folder) == sets_before
             saved = session.save(key, new)
             assert (saved.revision, saved.status) == (picture.revision + 1, labels.status)
             assert_same_sets(folder, expected)

@@ -179,6 +179,8 @@ def test_a_resumed_run_goes_on_with_the_next_of_iter_size_batches(drawn_set, tmp
         arguments = ("--out", tmp_path / folder, "--iterations", iterations, "--resume", "auto")
         done = train(*command, *arguments)
         assert done.returncode == 0, done.stderr
+        first = 2 * (folder == "apart" and iterations == 4)
+        assert f"iterations {first} to {iterations}" in done.stderr
     apart, in_one = losses(tmp_path / "apart"), losses(tmp_path / "in_one")
     assert list(apart) == list(in_one) == [1, 2, 3, 4]
     for iteration, expected in in_one.items():
