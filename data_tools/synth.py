@@ -41,7 +41,7 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.ranks import shared_memory_errors
 
 PARTIAL_TRUTH, MANIFEST = "truth.partial.jsonl", "manifest.json"
-GENERATOR = 2  # raised whenever the same seed gives other pictures
+GENERATOR = 3  # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 
 CHUNK = 4  # pictures a worker takes at a time
@@ -180,23 +180,23 @@ def make_dataset(
         if number not in made[split]
     ]
     context = multiprocessing.get_context("spawn")  # an OpenGL context survives no fork
-    with shared_memory_errors("give the container more (docker: --shm-size)"):
-        pool = concurrent.futures.ProcessPoolExecutor(
-            max(1, min(workers, len(jobs))), context, _start_worker
-        )
-    try:
-        with _environment(ONE_THREAD):  # for the workers, all of which start here
+    with _environment(ONE_THREAD):  # for the workers, which start when there is work for them
+        with shared_memory_errors("give the container more (docker: --shm-size)"):
+            pool = concurrent.futures.ProcessPoolExecutor(
+                max(1, min(workers, len(jobs))), context, _start_worker
+            )
+        try:
             # Before anything is written: is there an OpenGL?
             opengl = pool.submit(_opengl_device).result()
-        _prepare_folder(out, described, counts, opengl)
-        _run_jobs(pool, jobs, made, {split: out / split / PARTIAL_TRUTH for split in counts})
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process was ended from outside, perhaps for want of memory: "
-            "run the command again, with fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+            _prepare_folder(out, described, counts, opengl)
+            _run_jobs(pool, jobs, made, {split: out / split / PARTIAL_TRUTH for split in counts})
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process was ended from outside, perhaps for want of memory: "
+                "run the command again, with fewer --workers"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
     for split in counts:
         lines = [made[split][number] for number in sorted(made[split])]
         labels = (format_truth(json.loads(line)) for line in lines)

@@ -31,11 +31,12 @@ from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.sets import open_sets
 from mcc_caffe import evaluate, train
 from mcc_caffe.caffe_io.precision import FLOAT32, choose_precision, nets_in
+from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import fitting_layers, net_shapes, write_caffemodel
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped, write_whole
+from mcc_caffe.core.files import existing, shipped, write_whole
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import MIXED, mixture_shares, open_source
 from mcc_caffe.evaluation.ablation_report import (
@@ -48,7 +49,7 @@ from mcc_caffe.evaluation.ablation_report import (
     draw_pck,
     format_report,
 )
-from mcc_caffe.evaluation.model_names import as_file_name, short_names
+from mcc_caffe.evaluation.model_names import as_file_name, check_names, short_names
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.training_comparison import (
     TEST_HANDS,
@@ -123,6 +124,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError(
             f"--data {options.data} is not needed beside --train-on and --measure-on: leave it out"
         )
+    set_names = short_names(options.measure_on or [])
+    check_names([as_file_name(name) for name in set_names], "sets")
     return options
 
 
@@ -130,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train and measure all networks, and write the report."""
     options = parse_arguments(argv)
     require_caffe("training")
-    training_settings = check_training_options(options.training_options)
+    training_settings = check_training_options(options.training_options, options.iterations)
     trunk_layers = read_trunk(options.trunk) if options.trunk else None
     source, sets = _find_data(options)
     check_settings(
@@ -184,11 +187,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     _log.info("%s: the same with figures", report)
 
 
-def check_training_options(words: Sequence[str]) -> dict[str, Any]:
+def check_training_options(words: Sequence[str], iterations: int) -> dict[str, Any]:
     """Return what options of mcc_caffe.train change of a training, as JSON values.
 
+    Args:
+        words: The options.
+        iterations: Of the whole training. Most trainings begin alike however long they are, but not
+            where the solver's rate depends on it.
+
     Raises:
-        UserError: If one is the ablation's own to set.
+        UserError: If one is the ablation's own to set, or the solver is missing or damaged.
         SystemExit: If mcc_caffe.train does not take them; stderr says why.
     """
     default = vars(train.parse_arguments(["source"]))
@@ -198,11 +206,17 @@ def check_training_options(words: Sequence[str]) -> dict[str, Any]:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option} after `--` is for the ablation to set: leave it out")
     given["precision"] = choose_precision(given["precision"], on_gpu=bool(given["gpus"]))
-    return {
+    settings: dict[str, Any] = {
         name: str(value)
         for name, value in given.items()
         if name not in (*_OWN_OPTIONS, *_HARMLESS_OPTIONS)
     }
+    if given["solver"]:
+        path = existing(given["solver"], "solver")
+        settings["solver_sha256"] = _sha256(path)
+        if read_text("SolverParameter", path).lr_policy == "poly":  # Caffe's only one that does
+            settings["iterations"] = iterations
+    return settings
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -19,11 +19,12 @@ import numpy as np
 
 from data_tools import build_lmdb, synth
 from data_tools.hands.clip import HandPath, render_clip
-from mcc_caffe import infer, plot, train
+from mcc_caffe import infer, plot
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.files import empty_own_folder
+from mcc_caffe.evaluation.training_comparison import run_training
 from mcc_caffe.inference.video import video_writer
 
 TEST_IMAGES = 12
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     announce(f"training: {options.iterations} iterations of the mini variant on the CPU")
     length = ("--iterations", options.iterations, "--batch-size", 8, "--interval", 5)
-    _run(train, out / "lmdb/train", "--out", out / "run", "--no-augmentation", *length)
+    run_training([out / "lmdb/train", "--out", out / "run", "--no-augmentation", *length])
     _run(plot, out / "run", "--out", out / "curves.png")
 
     announce(f"the hands in {TEST_IMAGES} pictures it has not seen")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mcc_caffe import train
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
@@ -20,6 +19,7 @@ from mcc_caffe.core.files import empty_own_folder
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.evaluation.metrics import pck
+from mcc_caffe.evaluation.training_comparison import run_training
 from mcc_caffe.paper import LAST_STAGE, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.training.run_log import read_log
@@ -96,8 +96,8 @@ def _train(set_folder: Path, run_folder: Path, iterations: int) -> None:
         "--iterations": iterations,
         "--interval": 10,
     }
-    words = [str(word) for option in options.items() for word in option]
-    train.main([str(set_folder), "--no-augmentation", *words])
+    words = [word for option in options.items() for word in option]
+    run_training([set_folder, "--no-augmentation", *words])
 
 
 def _accuracy(predictor: HandPredictor, samples: Sequence[Sample]) -> float:

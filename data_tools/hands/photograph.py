@@ -34,6 +34,21 @@ def add_background(rng: np.random.Generator, picture: np.ndarray, split: str) ->
     return (background * (1 - alpha) + picture[..., 2::-1]).clip(0, 255).astype(np.uint8)
 
 
+def lose_resolution(image: np.ndarray, factor: float) -> np.ndarray:
+    """Return an image (HxWx3 uint8) that was reduced and enlarged again; nothing in it moves.
+
+    Args:
+        image: The image.
+        factor: The share of its sides' pixels that are left, above 0 and at most 1.
+    """
+    height, width = image.shape[:2]
+    # The sizes are given in whole pixels: OpenCV would otherwise reduce by the factor itself, and
+    # enlarge by the ratio of the rounded sides.
+    reduced = max(round(width * factor), 1), max(round(height * factor), 1)
+    small = cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
 def simulate_camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Return the image (HxWx3 uint8 BGR) as a camera would have taken it.
 
@@ -65,9 +80,7 @@ def simulate_camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         )
         image = cv2.filter2D(image, -1, kernel / kernel.sum())
     if rng.random() < 0.2:
-        factor = rng.uniform(0.35, 0.8)
-        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        image = lose_resolution(image, rng.uniform(0.35, 0.8))
     if rng.random() < 0.8:
         grain: np.ndarray = rng.standard_normal(
             (height, width, 1 if rng.random() < 0.5 else 3), np.float32

@@ -18,6 +18,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.start import MAX_MEGAPIXELS, MAX_MEGAPIXELS_VARIABLE
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_BMP_START = b"BM"
 _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
 _SENSOR_BITS = (8, 10, 12, 14, 16)  # that cameras put into 16
 _WHITE = 255.0
@@ -44,12 +45,14 @@ class ImageHeader(NamedTuple):
 
     Attributes:
         format: Pillow's name of the format, such as "JPEG"; "" where Pillow does not know it.
+        mode: Pillow's name of what a pixel holds, such as "RGBA"; "" likewise.
         width: In pixels, as stored (of a TIFF: upright); 0 where unknown.
         height: In pixels, likewise.
         orientation: 1 to 8, as EXIF counts; 1 is upright.
     """
 
     format: str
+    mode: str
     width: int
     height: int
     orientation: int
@@ -72,14 +75,14 @@ def read_header(content: bytes) -> ImageHeader:
         except PIL.Image.DecompressionBombError as error:
             raise ImageError(f"{str(error).split(',')[0]}: make it smaller") from None
         except Exception:  # damaged files make Pillow raise nearly anything
-            return ImageHeader("", 0, 0, 1)
+            return ImageHeader("", "", 0, 0, 1)
         try:
             orientation = image.getexif().get(_ORIENTATION_TAG, 1)
         except Exception:
             orientation = 1
     if orientation not in _TURNS:
         orientation = 1
-    return ImageHeader(image.format or "", *image.size, orientation)
+    return ImageHeader(image.format or "", image.mode, *image.size, orientation)
 
 
 def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
@@ -137,6 +140,9 @@ def decode_pixels(content: bytes, flags: int) -> np.ndarray:
         raise ImageError(
             f"not a readable image ({len(content)} bytes): damaged, or of an unknown format"
         )
+    is_bmp = content.startswith(_BMP_START)
+    if is_bmp and pixels.shape[2:] == (4,) and read_header(content).mode == "RGB":
+        pixels = pixels[..., :3]  # OpenCV takes a pixel's unused byte, mostly 0, for its opacity
     return pixels
 
 

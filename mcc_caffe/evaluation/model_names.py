@@ -1,4 +1,4 @@
-"""The names of the models that a command compares."""
+"""The names of the models that a command compares, and of the sets that it measures on."""
 
 import re
 from collections.abc import Sequence
@@ -8,8 +8,11 @@ from mcc_caffe.core.errors import UserError
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the ends of the paths, without suffix, as short as tells them apart."""
-    path_parts = [path.absolute().with_suffix("").parts for path in paths]
+    """Return the ends of the paths, files' without suffix, as short as tells them apart."""
+    absolute_paths = [path.absolute() for path in paths]
+    path_parts = [
+        (path if path.is_dir() else path.with_suffix("")).parts for path in absolute_paths
+    ]
     for length in range(1, max(map(len, path_parts), default=0) + 1):
         names = ["/".join(parts[-length:]) for parts in path_parts]
         if len(set(names)) == len(set(path_parts)):
@@ -17,8 +20,12 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return []
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Check that no two models have one name.
+def check_names(names: Sequence[str], kind: str = "models") -> None:
+    """Check that no two models, or sets, have one name.
+
+    Args:
+        names: Their names, in the form in which they have to differ.
+        kind: What the error calls them.
 
     Raises:
         UserError: If two have.
@@ -26,11 +33,11 @@ def check_names(names: Sequence[str]) -> None:
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise UserError(
-            f"two models are called {repeated[0]}: "
-            "give each file once, and other systems' predictions names of their own"
+            f"two {kind} are called {repeated[0]}: "
+            "give each once, and rename one where they are different"
         )
 
 
 def as_file_name(name: str) -> str:
-    """Return a model's name in the form in which it can be a part of a file's name."""
+    """Return a name in the form in which it can be a part of a file's name."""
     return re.sub(r"[^\w.-]+", "_", name)

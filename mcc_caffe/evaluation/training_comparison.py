@@ -225,7 +225,7 @@ def run_training(arguments: Sequence[Any]) -> None:
     if status:
         raise UserError(
             f"the training ended with exit code {status} (see above): "
-            "mend that and run the command again, it goes on"
+            "mend that and run the command again"
         )
 
 

@@ -324,12 +324,49 @@ def test_another_source_and_sets_and_a_trained_trunk(two_sets, tmp_path):
         (["--measure-on", "nowhere"], "nowhere"),
         (["--train-on", "nowhere"], "nowhere"),
         (["--trunk", "none.npz"], "the weights file none.npz was not found"),
+        (["--measure-on", "a/hands+1", "a/hands 1"], "two sets are called hands_1: give each once"),
+        (["--", "--solver", "none.prototxt"], "the solver none.prototxt was not found"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(two_sets, tmp_path, arguments, message):
     done = run("mcc_caffe.ablation", "--data", two_sets, "--out", tmp_path / "out", *arguments)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("error:") == 1 and not (tmp_path / "out").exists()
+
+
+def test_what_a_solver_makes_of_a_length_is_recorded(two_sets, tmp_path, monkeypatch):
+    """The first half of a training whose rate falls to 0 is no training of half the length."""
+
+    class Begun(Exception):
+        """The first training would begin now."""
+
+    def begin(*_):
+        raise Begun
+
+    monkeypatch.setattr(ablation, "train_once", begin)
+    falling, stepped = tmp_path / "falling.prototxt", tmp_path / "stepped.prototxt"
+    shutil.copy(ROOT / "solver/mini/solver_fine_tuning.prototxt", falling)
+    shutil.copy(ROOT / "solver/mini/solver.prototxt", stepped)
+
+    def train(solver, iterations):
+        out = ("--out", tmp_path / solver.stem, "--iterations", iterations)
+        ablation.main(list(map(str, ("--data", two_sets, *out, "--", "--solver", solver))))
+
+    for solver, iterations in ((falling, 40), (falling, 40), (stepped, 40), (stepped, 20)):
+        with pytest.raises(Begun):
+            train(solver, iterations)
+    with pytest.raises(UserError, match="holds trainings with iterations 40, not 20: give another"):
+        train(falling, 20)
+    for solver in (falling, stepped):
+        solver.write_text(solver.read_text().replace("base_lr: 0.00", "base_lr: 0.01"))
+        with pytest.raises(UserError, match="holds trainings with solver_sha256 .*: give another"):
+            train(solver, 40)
+    recorded = tmp_path / "stepped/settings.json"
+    earlier = json.loads(recorded.read_text())
+    del earlier["solver_sha256"]  # as an earlier release left it
+    recorded.write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match="holds trainings with solver_sha256 None, not"):
+        train(stepped, 40)
 
 
 @pytest.mark.parametrize("seeds", [["0"], ["1", "1"], ["0", "1", "1"]])

@@ -1,10 +1,15 @@
 """The demo, whole, at its smallest."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import cv2
+import pytest
 
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, wait_for
 
 
 def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
@@ -29,3 +34,23 @@ def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
     frames = hands["clip"]["frames"]
     assert {hand["id"] for frame in frames for hand in frame["hands"]} == {1, 2}
     assert cv2.VideoCapture(str(out / "found_scenes/clip.mp4")).read()[0]
+
+
+@pytest.mark.parametrize(
+    "iterations, reached", [(500, "run/log.jsonl"), (1, "found")], ids=["training", "later"]
+)
+def test_ctrl_c_ends_it(tmp_path, iterations, reached):
+    command = ["mcc_caffe.demo", "--out", tmp_path / "demo", "--images", 4]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *map(str, (*command, "--iterations", iterations))],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for((tmp_path / "demo" / reached).exists, process)
+    os.kill(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted", errors
+    assert "Traceback" not in errors and "error:" not in errors
+    assert "Look at" not in output

@@ -129,6 +129,10 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
     assert short_names(paths[1:]) == ["iter_1", "iter_2"]
     assert short_names(paths) == ["a/s/iter_1", "b/s/iter_1", "b/s/iter_2"]
     assert as_file_name("a/s/iter 1") == "a_s_iter_1"
+    folders = [tmp_path / "hands.v1", tmp_path / "hands.v2"]
+    for folder in folders:
+        folder.mkdir()
+    assert short_names(folders) == ["hands.v1", "hands.v2"]
 
 
 def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):

@@ -1,6 +1,11 @@
 """`mcc_caffe.overfit` tells a run that is too short from one that learnt."""
 
-from tests.support.commands import run
+import os
+import signal
+import subprocess
+import sys
+
+from tests.support.commands import ROOT, run, wait_for
 from tests.support.hands import write_set
 
 
@@ -14,3 +19,17 @@ def test_too_few_samples_are_refused(drawn_samples, tmp_path):
     small_set = write_set(tmp_path / "set", drawn_samples[:3])
     done = run("mcc_caffe.overfit", small_set, "--out", tmp_path / "run")
     assert done.returncode == 2 and "has 3 samples, 8 are needed" in done.stderr
+
+
+def test_ctrl_c_during_the_training_ends_it(drawn_set, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mcc_caffe.overfit", drawn_set, "--out", tmp_path / "run"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for((tmp_path / "run/run/log.jsonl").exists, process)
+    os.kill(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted", errors
+    assert "Traceback" not in errors and "error:" not in errors

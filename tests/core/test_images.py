@@ -52,7 +52,7 @@ def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
     assert stored.shape == (24, 16, 3)
     assert np.abs(stored.astype(int) - COLOURS[..., ::-1]).mean() < 20
     if kind in ("JPEG", "PNG", "WEBP"):
-        assert read_header(content) == ImageHeader(kind, 16, 24, orientation)
+        assert read_header(content) == ImageHeader(kind, "RGB", 16, 24, orientation)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -95,6 +95,36 @@ def test_palettes_grey_one_bit_and_cmyk():
     assert (decode_image(content) == 255).all()
     for kind in ("PNG", "TIFF", "BMP"):
         assert (decode_image(encoded(PIL.Image.new("1", (6, 4), 1), kind)) == 255).all()
+
+
+def bmp_of_32_bits(header_size, compression, fourth_byte, masks):
+    """A BMP of 4 x 2 pixels (B 10, G 20, R 200); the masks follow 40 bytes of header."""
+    pixels = bytes((10, 20, 200, fourth_byte)) * 8
+    header = struct.pack(
+        "<IiiHHIIiiII", header_size, 4, 2, 1, 32, compression, len(pixels), 0, 0, 0, 0
+    )
+    header += struct.pack(f"<{len(masks)}I", *masks)
+    header = header.ljust(header_size, b"\0")
+    start = 14 + len(header)
+    return struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start) + header + pixels
+
+
+COLOUR_MASKS, ALPHA_MASK = (0xFF0000, 0xFF00, 0xFF), 0xFF000000
+
+
+@pytest.mark.parametrize(
+    "header_size, compression, masks, expected",
+    [
+        (40, 0, (), (10, 20, 200)),
+        (40, 3, COLOUR_MASKS, (10, 20, 200)),
+        (52, 3, COLOUR_MASKS, (10, 20, 200)),
+        (124, 3, (*COLOUR_MASKS, 0), (10, 20, 200)),
+        (124, 3, (*COLOUR_MASKS, ALPHA_MASK), (255, 255, 255)),
+    ],
+)
+def test_the_unused_byte_of_a_bmp_is_no_opacity(header_size, compression, masks, expected):
+    content = bmp_of_32_bits(header_size, compression, 0, masks)
+    assert (decode_image(content) == expected).all()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "JPEG2000", "AVIF"])

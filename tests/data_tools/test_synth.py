@@ -1,8 +1,10 @@
 """The synthetic hands: mesh, poses, pictures and the command that makes a data set of them."""
 
 import json
+import multiprocessing
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -185,6 +187,25 @@ def test_the_caller_keeps_its_threads(tmp_path):
     assert list(readers.read_dataset(tmp_path / "set")) == [
         "Train"
     ]  # what was not asked for is not there, nor empty
+
+
+def test_every_worker_has_one_thread(tmp_path, monkeypatch):
+    for name in synth.ONE_THREAD:
+        monkeypatch.delenv(name, raising=False)
+    environments = {}
+
+    def look_at_workers(results, **options):
+        for result in results:
+            for worker in multiprocessing.active_children():
+                lines = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
+                variables = dict(line.split("=", 1) for line in lines if line)
+                environments[worker.pid] = {name: variables.get(name) for name in synth.ONE_THREAD}
+            yield result
+
+    monkeypatch.setattr(synth, "progress_bar", look_at_workers)
+    counts = ("--train", "5", "--test", "0", "--size", "96")  # more than one worker takes at a time
+    synth.main(["--out", str(tmp_path / "set"), *counts, "--workers", "2"])
+    assert list(environments.values()) == [synth.ONE_THREAD, synth.ONE_THREAD]
 
 
 @pytest.mark.parametrize("convention", hand_scene.CONVENTIONS)
