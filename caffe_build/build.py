@@ -90,8 +90,8 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
         BuildError: SourceError, EditError, CompileError, CheckError or DiskError.
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    with lock(prefix.with_name(f"{prefix.name}.lock")) as waited:
-        if waited and is_usable(prefix):
+    with lock(prefix.with_name(f"{prefix.name}.lock")):
+        if prefix.is_dir() and not check.load_fault(prefix):  # another process has just built it
             return
         started = time.monotonic()
         _look_for_tools(_TOOLS + (_FETCH_TOOLS if isinstance(source, Package) else ()), options)
@@ -281,14 +281,12 @@ def _stage(tree: Path, objects: Path, staged: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[bool]:
-    """Hold a file lock; yield whether it had to wait for another process."""
+def lock(path: Path) -> Iterator[None]:
+    """Hold a file lock; say so where it has to wait for another process."""
     with open(path, "w", encoding="utf-8") as file:
-        waited = False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waited = True
             say("another process is making the same; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield waited
+        yield

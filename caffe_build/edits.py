@@ -321,7 +321,7 @@ CPU_EDITS = (
       const int begin = plane * top[0]->offset(0, 1);
       for (int index = begin; index < begin + top[0]->offset(0, 1); ++index) {
         const int bottom_index = use_top_mask ? top_mask[index] : mask[index];
-        plane_diff[bottom_index] += top_diff[index];
+        if (bottom_index >= 0) plane_diff[bottom_index] += top_diff[index];
       }
     }
 """,
@@ -360,13 +360,16 @@ CPU_EDITS = (
         "    const int pad[] = {pad_h_, pad_w_};\n"
         "    if (PoolPackedBackward(top[0], bottom[0], kernel, stride, pad)) { return; }\n"
         "    bottom[0]->mutable_cpu_data();  // ends the packed contents\n"
-        "    Forward_cpu(bottom, top);\n"
+        "    Blob<Dtype> again;  // top may hold what a layer in place made of the maxima\n"
+        "    again.ReshapeLike(*top[0]);\n"
+        "    Forward_cpu(bottom, vector<Blob<Dtype>*>(1, &again));\n"
         "  }\n"
         "  const Dtype* top_diff = top[0]->cpu_diff();\n",
     ),
     # The maximum stays in a register instead of in memory. Where a NaN comes first it is the
     # maximum, and its index lies in the window; Caffe's own backward pass would write in front of
-    # the array.
+    # the array. It would do so, too, where a window begins behind the picture, as the last one may
+    # with a stride above the kernel: that has no maximum, and the index -1.
     Edit(
         "src/caffe/layers/pooling_layer.cpp",
         """\
@@ -432,8 +435,9 @@ CPU_EDITS = (
           hstart = max(hstart, 0);
           wstart = max(wstart, 0);
           const int pool_index = (plane * pooled_height_ + ph) * pooled_width_ + pw;
-          int most_index = hstart * width_ + wstart;
-          Dtype most = values[most_index];
+          const bool empty = hstart >= hend || wstart >= wend;
+          int most_index = empty ? -1 : hstart * width_ + wstart;
+          Dtype most = empty ? Dtype(-FLT_MAX) : values[most_index];
           for (int h = hstart; h < hend; ++h) {
             for (int w = wstart; w < wend; ++w) {
               const int index = h * width_ + w;
@@ -603,7 +607,7 @@ def apply_edits(tree: Path, edits: tuple[Edit, ...]) -> None:
         before = path.read_text(encoding="utf-8")
         after = edit_text(before, edit)
         if after != before:  # an untouched file keeps its time stamp, and ninja its objects
-            path.write_text(after, encoding="utf-8")
+            _write_whole(path, after)
 
 
 def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
@@ -612,4 +616,11 @@ def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
         path = tree / added.file
         if not path.is_file() or path.read_text(encoding="utf-8") != added.text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(added.text, encoding="utf-8")
+            _write_whole(path, added.text)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: the next run could not go on with the half of one."""
+    draft = path.with_name(f"{path.name}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

@@ -117,6 +117,7 @@ class PackedArray : public SyncedMemory::Packed {
     Stream().wait();
   }
 
+  const memory::desc& plain() const { return plain_; }
   const memory& packed() const { return packed_; }
   float* data() const { return static_cast<float*>(packed_.get_data_handle()); }
   size_t count() const { return packed_.get_desc().get_size() / sizeof(float); }
@@ -173,7 +174,9 @@ class Operand {
   const memory& Input(SyncedMemory* contents, bool again) {
     if (precision_ != FLOAT32) {
       const shared_ptr<PackedArray> packed = PackedArray::Of(*contents);
-      return packed ? Lowered(packed->packed()) : Input(contents->cpu_data());
+      // A Reshape gives the same contents to blobs of several shapes.
+      const bool fits = packed && packed->plain() == plain_.get_desc();
+      return fits ? Lowered(packed->packed()) : Input(contents->cpu_data());
     }
     if (reorder_) {
       packed_ = PackedArray::Of(*contents);
@@ -635,6 +638,7 @@ template <typename Dtype>
 bool PoolPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]) {
   const shared_ptr<PackedArray> source = PackedArray::Of(*bottom->data());
   if (!source || top->data()->exposed() || bottom->num_axes() != 4) return false;
+  if (stride[0] > kernel[0] || stride[1] > kernel[1]) return false;  // the last window may be empty
   const memory::dims from = Dims(*bottom), to = Dims(*top);
   const int block = Block(*source, from);
   if (!block) return false;

@@ -46,7 +46,7 @@ bool RectifyPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, Dtype negative_s
 template <typename Dtype>
 bool RectifyPackedBackward(const Blob<Dtype>* top, Blob<Dtype>* bottom, Dtype negative_slope);
 
-/// A maximum pooling (height, width). The backward pass finds the maxima again.
+/// A maximum pooling (height, width), packed only where no stride is above its kernel. The backward pass finds the maxima again.
 template <typename Dtype>
 bool PoolPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2], const int stride[2], const int pad[2]);
 template <typename Dtype>

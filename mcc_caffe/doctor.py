@@ -33,7 +33,7 @@ from mcc_caffe.caffe_io.pycaffe import (
     has_onednn,
     set_environment,
 )
-from mcc_caffe.caffe_io.weights import describe, shipped_weights
+from mcc_caffe.caffe_io.weights import file_shapes, shipped_weights
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import shipped
 from mcc_caffe.paper import VARIANTS
@@ -405,7 +405,7 @@ def _prototxts() -> str:
 def _weights() -> str:
     paths = {variant: path for variant in VARIANTS if (path := shipped_weights(variant))}
     for path in paths.values():
-        describe(path)  # raises where the file is damaged
+        file_shapes(path)  # reads all of the file, and raises where that is damaged
     return _optional(bool(paths), f"of {', '.join(paths)}, packed", "none come with the package")
 
 

@@ -316,6 +316,11 @@ def _run_folder(options: argparse.Namespace) -> Path:
 def _resume_state(resume: str | None, folder: Path) -> Path | None:
     """Return the solver state to resume from, or None for a fresh start."""
     newest = snapshots.newest(folder / SNAPSHOTS)
+    if newest is None and snapshots.pairs(folder / SNAPSHOTS) and resume in (None, "auto"):
+        raise UserError(
+            f"{folder} holds a run, of whose snapshots none can be read (the warnings say why): "
+            "move them away, or give another --out"
+        )
     if resume is None:
         if newest:
             raise UserError(

@@ -129,12 +129,19 @@ def _convert_pooling(layer: Any) -> Operator:
             f"layer {layer.name}: pooling with the kernel, stride and pad {sides} is impossible: "
             "mend it"
         )
+    ceil = parameters.round_mode == parameters.CEIL
+    if ceil and not parameters.pad and parameters.stride > parameters.kernel_size:
+        raise UserError(
+            f"layer {layer.name} pools with the stride {parameters.stride}, which is above its "
+            f"kernel_size {parameters.kernel_size}: its last window may begin behind the picture, "
+            "which ONNX leaves out; write round_mode: FLOOR or a lower stride"
+        )
     attributes = {
         "kernel_shape": [parameters.kernel_size] * 2,
         "pads": [parameters.pad] * 4,
         "strides": [parameters.stride] * 2,
         # Caffe rounds the size up by default, ONNX down.
-        "ceil_mode": int(parameters.round_mode == parameters.CEIL),
+        "ceil_mode": int(ceil),
     }
     return Operator("MaxPool", attributes)
 

@@ -11,13 +11,13 @@ import re
 import resource
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from google.protobuf.unknown_fields import UnknownFieldSet
 
-from mcc_caffe.caffe_io.protobuf import messages, read_binary
+from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
 from mcc_caffe.caffe_io.pycaffe import parameter_count
 from mcc_caffe.caffe_io.weights import (
     Shapes,
@@ -49,11 +49,13 @@ class SolverState(NamedTuple):
     Attributes:
         message: Caffe's SolverState.
         shapes: The shapes of its weights.
+        learned_shapes: The same in one list, in which a parameter that layers share comes once.
         solver_type: A key of SOLVERS; None where Caffe itself wrote the state.
     """
 
     message: Any
     shapes: Shapes
+    learned_shapes: list[tuple[int, ...]]
     solver_type: str | None
 
 
@@ -148,8 +150,17 @@ def _type_field(solver_type: str) -> bytes:
 
 def _solver_type(message: Any) -> str | None:
     """Return the solver's type in a solver state, None where there is none."""
-    texts = [field.data for field in UnknownFieldSet(message) if field.field_number == _TYPE_FIELD]
+    texts = [field.data for field in _unknown_fields(message) if field.field_number == _TYPE_FIELD]
     return texts[-1].decode(errors="backslashreplace") if texts else None
+
+
+def _unknown_fields(message: Any) -> Iterable[Any]:
+    """Return the fields in a message that its type does not have."""
+    try:
+        from google.protobuf.unknown_fields import UnknownFieldSet
+    except ImportError:  # protobuf 3.20, that of Python 3.10; a later one knows only the class
+        return message.UnknownFields()
+    return UnknownFieldSet(message)
 
 
 def pairs(folder: str | Path) -> list[Path]:
@@ -195,7 +206,7 @@ def read_state(path: str | Path) -> SolverState:
     path = existing(path, "snapshot")
     shapes = file_shapes(path.with_suffix(".caffemodel"))
     message = read_binary("SolverState", path)
-    blobs = [blob for blobs in shapes.values() for blob in blobs]
+    blobs = _learned_shapes(path.with_suffix(".caffemodel"), shapes)
     histories = [tuple(blob.shape.dim) for blob in message.history]
     # Caffe writes all of them, the current step last.
     if min(message.iter, message.current_step) < 0:
@@ -226,7 +237,32 @@ def read_state(path: str | Path) -> SolverState:
                 f"{path}: history blob {index} has values that are not finite (NaN or infinite): "
                 "resume from an earlier snapshot"
             )
-    return SolverState(message, shapes, _solver_type(message))
+    return SolverState(message, shapes, blobs, _solver_type(message))
+
+
+def _learned_shapes(weights: Path, shapes: Shapes) -> list[tuple[int, ...]]:
+    """Return the shapes of the parameters that a solver learns.
+
+    Layers share a parameter by its name; Caffe learns it once and keeps one history of it.
+    """
+    learned: list[tuple[int, ...]] = []
+    names = set()
+    for layer in read_binary("NetParameter", weights).layer:
+        for index, shape in enumerate(shapes.get(as_text(layer.name), ())):
+            name = layer.param[index].name if index < len(layer.param) else ""
+            if not name or name not in names:
+                learned.append(shape)
+            names.add(name)
+    return learned
+
+
+def _learned_net_shapes(net: Any) -> list[tuple[int, ...]]:
+    """Return the same of a Caffe net, in which shared parameters have the same memory."""
+    learned: dict[int, tuple[int, ...]] = {}
+    for blobs in net.params.values():
+        for blob in blobs:
+            learned.setdefault(blob.data.ctypes.data, blob.data.shape)
+    return list(learned.values())
 
 
 def check_type(path: str | Path, solver_type: str) -> None:
@@ -254,14 +290,14 @@ def restore(solver: Any, solver_type: str, path: str | Path) -> None:
     path = Path(path)
     weights = path.with_suffix(".caffemodel")
     state = read_state(path)
-    own = net_shapes(solver.net)
-    if state.shapes != own:
+    own = net_shapes(solver.net), _learned_net_shapes(solver.net)
+    if (state.shapes, state.learned_shapes) != own:
         raise UserError(
             f"{weights} does not fit the net: "
             "resume with the variant and the ablation of the run that wrote it"
         )
     check_type(path, solver_type)
-    expected = sum(map(len, own.values())) * SOLVERS[solver_type]
+    expected = len(state.learned_shapes) * SOLVERS[solver_type]
     count = len(state.message.history)
     if count != expected:
         raise UserError(

@@ -112,10 +112,33 @@ def _arrays(net):
     return net.blobs["y0"].data, net.blobs["x0"].diff, net.params["y"][0].diff
 
 
+SMALL = """
+    layer { name: "x" type: "Input" top: "x" input_param { shape {
+        dim: 2 dim: 3 dim: 11 dim: 14 } } }
+    layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+        num_output: 16 kernel_size: 3 pad: 1 %s } }
+    layer { name: "relu" type: "ReLU" bottom: "a" top: "a" }
+    layer { name: "pool" type: "Pooling" bottom: "a" top: "pool"
+        pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+    layer { name: "h" type: "Convolution" bottom: "pool" top: "h" convolution_param {
+        num_output: 8 kernel_size: 1 %s } }"""
+# The second convolution reads what the first one packed, in another shape.
+RESHAPED = """
+    layer { name: "x" type: "Input" top: "x" input_param { shape {
+        dim: 2 dim: 3 dim: 8 dim: 8 } } }
+    layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+        num_output: 16 kernel_size: 3 pad: 1 %s } }
+    layer { name: "s" type: "Reshape" bottom: "a" top: "s"
+        reshape_param { shape { dim: 2 dim: 32 dim: 4 dim: 8 } } }
+    layer { name: "h" type: "Convolution" bottom: "s" top: "h" convolution_param {
+        num_output: 16 kernel_size: 3 pad: 1 %s } }"""
+
+
 @test_packed.BOTH_PHASES
-def test_small_whole_numbers_are_exact(tmp_path, phase):
-    net = net_of(tmp_path, SMALL % ("", ""), phase)
-    own = net_of(tmp_path, SMALL % ("engine: CAFFE", "engine: CAFFE"), phase)
+@pytest.mark.parametrize("layers", [SMALL, RESHAPED], ids=["small", "reshaped"])
+def test_small_whole_numbers_are_exact(tmp_path, phase, layers):
+    net = net_of(tmp_path, layers % ("", ""), phase)
+    own = net_of(tmp_path, layers % ("engine: CAFFE", "engine: CAFFE"), phase)
     for each_net in (net, own):
         rng = np.random.default_rng(2)
         for blobs in each_net.params.values():
@@ -133,18 +156,6 @@ def test_small_whole_numbers_are_exact(tmp_path, phase):
         for name in own.blobs:
             assert np.abs(own.blobs[name].data).max() <= 256  # each is a bfloat16
             np.testing.assert_array_equal(net.blobs[name].data, own.blobs[name].data)
-
-
-SMALL = """
-    layer { name: "x" type: "Input" top: "x" input_param { shape {
-        dim: 2 dim: 3 dim: 11 dim: 14 } } }
-    layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
-        num_output: 16 kernel_size: 3 pad: 1 %s } }
-    layer { name: "relu" type: "ReLU" bottom: "a" top: "a" }
-    layer { name: "pool" type: "Pooling" bottom: "a" top: "pool"
-        pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
-    layer { name: "h" type: "Convolution" bottom: "pool" top: "h" convolution_param {
-        num_output: 8 kernel_size: 1 %s } }"""
 
 
 @test_packed.BOTH_PHASES

@@ -148,13 +148,24 @@ def test_the_second_of_two_builds_waits_and_says_so(tmp_path, capfd):
     path = tmp_path / "lock"
     code = (
         "import sys, pathlib, caffe_build.build as b\n"
-        "with b.lock(pathlib.Path(sys.argv[1])) as waited: print(waited)"
+        "with b.lock(pathlib.Path(sys.argv[1])): print('held')"
     )
-    with build.lock(path) as waited:
-        assert not waited
+    with build.lock(path):
         second = subprocess.Popen(
             [sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         assert "waiting for it" in second.stdout.readline()
         assert second.poll() is None
-    assert second.communicate(timeout=10)[0].strip() == "True"
+    assert second.communicate(timeout=10)[0].strip() == "held"
+
+
+def test_what_another_process_has_built_before_the_lock_is_not_built_again(
+    caffe_like_tree, tmp_path, fake_tools, monkeypatch
+):
+    make_objects(fake_tools)
+    monkeypatch.setattr(check, "fault", lambda folder: "")
+    monkeypatch.setattr(check, "load_fault", lambda prefix: "")
+    (caffe_like_tree / "LICENSE").write_text("BSD")
+    prefix = built(caffe_like_tree, tmp_path / "cache")
+    write_program(fake_tools / "ninja", "exit 1")
+    assert built(caffe_like_tree, tmp_path / "cache") == prefix

@@ -125,13 +125,13 @@ def test_the_layer_says_which_convolution_runs(tmp_path, engine, ran):
     assert ("convolution" in told) == ran
 
 
-def pooled(tmp_path, values):
+def pooled(tmp_path, values, kernel=2):
     path = tmp_path / "pool.prototxt"
     path.write_text(f"""force_backward: true
         layer {{ name: "x" type: "Input" top: "x" input_param {{
             shape {{ dim: 1 dim: 1 dim: {values.shape[0]} dim: {values.shape[1]} }} }} }}
         layer {{ name: "y" type: "Pooling" bottom: "x" top: "y"
-            pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}""")
+            pooling_param {{ pool: MAX kernel_size: {kernel} stride: 2 }} }}""")
     net = caffe.Net(str(path), caffe.TRAIN)
     net.blobs["x"].data[0, 0] = values
     net.forward()
@@ -151,6 +151,14 @@ def test_max_pooling_of_a_nan_stays_within_its_window(tmp_path):
     most, gradient = pooled(tmp_path, np.array([[np.nan, 2, 1, 5], [3, 3, 0, 0]], np.float32))
     assert np.isnan(most[0, 0]) and most[0, 1] == 5
     np.testing.assert_array_equal(gradient, [[1, 0, 0, 1], [0, 0, 0, 0]])
+
+
+def test_max_pooling_of_windows_behind_the_picture(tmp_path):
+    # The stride is above the kernel, so that the last windows begin where the picture ends.
+    most, gradient = pooled(tmp_path, np.arange(16, dtype=np.float32).reshape(4, 4), kernel=1)
+    none = -np.finfo(np.float32).max
+    np.testing.assert_array_equal(most, [[0, 2, none], [8, 10, none], [none] * 3])
+    np.testing.assert_array_equal(gradient, [[1, 0, 1, 0], [0] * 4] * 2)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.1])

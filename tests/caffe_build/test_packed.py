@@ -53,11 +53,41 @@ CHAIN = """
     layer {{ name: "h" type: "Convolution" bottom: "g" top: "h" convolution_param {{
         num_output: 2 kernel_size: 1 {engine} {filler} }} }}
 """
+# Behind a pooling: a layer in place, and one whose gradients are plain.
+IN_PLACE = """
+    layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{
+        dim: {images} dim: 3 dim: {height} dim: {width} }} }} }}
+    layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
+        num_output: 16 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+    layer {{ name: "pool" type: "Pooling" bottom: "a" top: "pool"
+        pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}
+    layer {{ name: "relu" type: "ReLU" bottom: "pool" top: "pool" }}
+    layer {{ name: "h" type: "InnerProduct" bottom: "pool" top: "h"
+        inner_product_param {{ num_output: 4 {filler} }} }}
+"""
+# A pooling whose last windows in a row of 18 begin behind it.
+SPARSE = """
+    layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{
+        dim: {images} dim: 3 dim: {height} dim: {width} }} }} }}
+    layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
+        num_output: 16 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+    layer {{ name: "pool" type: "Pooling" bottom: "a" top: "h"
+        pooling_param {{ pool: MAX kernel_size: 1 stride: 2 }} }}
+"""
 FILLER = 'weight_filler { type: "msra" } bias_filler { type: "constant" value: 0.1 }'
 
 
-def chain(folder: Path, engine="", images=2, height=21, width=18, extra="", phase=caffe.TEST):
-    text = CHAIN.format(
+def chain(
+    folder: Path,
+    engine="",
+    images=2,
+    height=21,
+    width=18,
+    extra="",
+    phase=caffe.TEST,
+    layers=CHAIN,
+):
+    text = layers.format(
         images=images,
         height=height,
         width=width,
@@ -95,6 +125,7 @@ def assert_near(values, wanted):
 
 def settled(folder):
     """A net that keeps packed weights: no array of them is left, and it has run twice."""
+    caffe.set_random_seed(0)
     net = chain(folder)
     gc.collect()
     result(net)
@@ -247,9 +278,9 @@ def test_functions_that_look_between_layers(tmp_path):
     assert least[layers.index("a")] < 0 <= least[layers.index("relu_a")]
 
 
-def whole_numbers(folder, phase, engine=""):
+def whole_numbers(folder, phase, engine="", layers=CHAIN):
     """A net whose sums are exact in float32, in any order, so that rounding decides no maximum."""
-    net, rng = chain(folder, engine, phase=phase), np.random.default_rng(7)
+    net, rng = chain(folder, engine, phase=phase, layers=layers), np.random.default_rng(7)
     for blobs in net.params.values():
         for blob in blobs:
             blob.data[...] = rng.integers(-1, 2, blob.data.shape) * rng.integers(
@@ -307,6 +338,30 @@ def test_a_blob_that_is_read_while_others_stay_packed(tmp_path, phase, kind, rea
         if seed >= 1:
             np.testing.assert_array_equal(*arrays)
         assert_same_gradients(net, own)
+
+
+@BOTH_PHASES
+def test_what_a_layer_in_place_made_of_the_maxima_stays(tmp_path, phase):
+    net, own = (whole_numbers(tmp_path, phase, engine, IN_PLACE) for engine in ("", "CAFFE"))
+    for each_net in (net, own):
+        pass_both_ways(each_net, 1)
+        each_net.clear_param_diffs()
+        each_net.backward()
+    assert_same_gradients(net, own)
+    np.testing.assert_array_equal(net.blobs["pool"].data, own.blobs["pool"].data)
+    assert net.blobs["pool"].data.min() == 0
+
+
+@BOTH_PHASES
+def test_pooling_windows_behind_the_picture(tmp_path, phase):
+    net, own = (whole_numbers(tmp_path, phase, engine, SPARSE) for engine in ("", "CAFFE"))
+    for each_net in (net, own):
+        pass_both_ways(each_net, 1)
+    assert_same_gradients(net, own)
+    most = net.blobs["h"].data
+    np.testing.assert_array_equal(most, own.blobs["h"].data)
+    empty = most == -np.finfo(np.float32).max
+    assert empty[..., -1].all() and not empty[..., :-1].any()
 
 
 def test_gradients_that_are_changed_between_layers(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import shutil
 
 import pytest
@@ -41,6 +42,28 @@ def test_apply_edits_leaves_edited_files_untouched(tmp_path):
     file.unlink()
     with pytest.raises(EditError, match="is missing"):
         edits.apply_edits(tmp_path, (EDIT,))
+
+
+def test_an_edit_that_was_interrupted_is_made_by_the_next_run(tmp_path, monkeypatch):
+    file, added = tmp_path / EDIT.file, edits.Addition("src/b.cpp", "an added file")
+    file.parent.mkdir()
+    file.write_text("x; limit(a, b); y")
+
+    def write_half(path, text, **options):
+        path.write_bytes(text[: len(text) // 2].encode())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_text", write_half)
+        with pytest.raises(KeyboardInterrupt):
+            edits.apply_edits(tmp_path, (EDIT,))
+        with pytest.raises(KeyboardInterrupt):
+            edits.add_files(tmp_path, (added,))
+    assert file.read_text() == "x; limit(a, b); y" and not (tmp_path / added.file).exists()
+    edits.apply_edits(tmp_path, (EDIT,))
+    edits.add_files(tmp_path, (added,))
+    assert file.read_text() == "x; limit(a); y"
+    assert (tmp_path / added.file).read_text() == added.text
 
 
 def test_no_edit_makes_its_own_old_text_again():

@@ -1,5 +1,7 @@
 """Snapshots are complete, belong to one type of solver, and are checked before Caffe aborts."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -163,6 +165,58 @@ def test_a_limit_on_the_size_of_files_is_named_before_caffe_writes(folder, tmp_p
     solver = make_solver(tmp_path / "other/s")
     with pytest.raises(UserError, match="ulimit -f"):
         snapshots.save(solver, "SGD", tmp_path / "other/s")
+
+
+SHARED = """
+layer { name: "x" type: "DummyData" top: "x" top: "y0" dummy_data_param {
+    shape { dim: 2 dim: 3 } data_filler { type: "gaussian" std: 1 } } }
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" %s
+    inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" %s
+    inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "y0" top: "loss" }
+"""
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        ('param { name: "weights" } param { name: "bias" }',) * 2,
+        ('param { name: "weights" }',) * 2,
+        ('param { name: "one" }', 'param { name: "another" } param { lr_mult: 2 }'),
+    ],
+)
+@pytest.mark.parametrize("solver_type", ["SGD", "Adam"])
+def test_layers_that_share_parameters_have_one_history(parameters, solver_type, tmp_path):
+    solver = make_solver(tmp_path / "a/s", solver_type, SHARED % parameters)
+    solver.step(2)
+    snapshots.save(solver, solver_type, tmp_path / "a/s")
+    state = snapshots.newest(tmp_path / "a/s")
+    assert state == tmp_path / "a/s/mcc_iter_2.solverstate"
+    resumed = make_solver(tmp_path / "b/s", solver_type, SHARED % parameters)
+    snapshots.restore(resumed, solver_type, state)
+    assert resumed.iter == 2
+    for name, blobs in solver.net.params.items():
+        for expected, blob in zip(blobs, resumed.net.params[name]):
+            np.testing.assert_array_equal(blob.data, expected.data)
+    resumed.step(1)
+    if "weights" in parameters[0]:  # Caffe would abort over the number of histories
+        apart = make_solver(tmp_path / "c/s", solver_type, SHARED % ("", ""))
+        with pytest.raises(UserError, match="does not fit the net"):
+            snapshots.restore(apart, solver_type, state)
+
+
+def test_the_type_is_read_with_protobuf_of_python_3_10(folder, monkeypatch):
+    """Its messages return their unknown fields; those of a later protobuf only raise an error."""
+    module = pytest.importorskip("google.protobuf.unknown_fields")
+    written = snapshots.read_state(folder / "mcc_iter_4.solverstate").message
+
+    class OldMessage:
+        def UnknownFields(self):
+            return module.UnknownFieldSet(written)
+
+    monkeypatch.setitem(sys.modules, "google.protobuf.unknown_fields", None)
+    assert snapshots._solver_type(OldMessage()) == "SGD"
 
 
 def test_the_type_is_read_from_the_field_that_the_state_keeps(folder):

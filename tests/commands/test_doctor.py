@@ -207,3 +207,16 @@ def test_damaged_or_missing_weights_are_a_row(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(doctor, "shipped_weights", lambda variant: None)
     assert rows_of(monkeypatch)["weights"].status == "absent"
+
+
+def test_one_wrong_byte_in_the_middle_of_the_weights_is_a_row(monkeypatch, tmp_path):
+    content = bytearray(doctor.shipped_weights("mini").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "mini.npz").write_bytes(content)
+    monkeypatch.setattr(
+        doctor,
+        "shipped_weights",
+        lambda variant: tmp_path / "mini.npz" if variant == "mini" else None,
+    )
+    row = rows_of(monkeypatch)["weights"]
+    assert row.status == "failed" and "mini.npz" in row.found

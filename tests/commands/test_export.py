@@ -112,6 +112,10 @@ def parsed(text):
         "pooling_param { pool: MAX kernel_size: 2 stride: 2 } }",  # 9 cells become 5: rounded up
         'layer { name: "p" type: "Pooling" bottom: "data" top: "p" '
         "pooling_param { kernel_size: 3 stride: 2 pad: 1 } }",
+        'layer { name: "p" type: "Pooling" bottom: "data" top: "p" '
+        "pooling_param { kernel_size: 2 stride: 3 round_mode: FLOOR } }",
+        'layer { name: "p" type: "Pooling" bottom: "data" top: "p" '
+        "pooling_param { kernel_size: 2 stride: 4 pad: 1 } }",
         'layer { name: "r" type: "ReLU" bottom: "data" top: "data" } '
         'layer { name: "s" type: "ReLU" bottom: "data" top: "s" '
         "relu_param { negative_slope: 0.3 } }",
@@ -165,6 +169,11 @@ def test_each_layer_type_with_its_options(layers, tmp_path):
             'layer { name: "p" type: "Pooling" bottom: "data" top: "p" '
             "pooling_param { global_pooling: true } }",
             "layer p sets global_pooling in its pooling_param",
+        ),
+        (
+            'layer { name: "p" type: "Pooling" bottom: "data" top: "p" '
+            "pooling_param { kernel_size: 2 stride: 3 } }",  # 9 cells become 4, and in ONNX 3
+            "layer p pools with the stride 3, which is above its kernel_size 2",
         ),
         (
             'layer { name: "c" type: "Convolution" bottom: "data" top: "c" '

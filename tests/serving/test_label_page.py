@@ -1,11 +1,13 @@
 """The labelling page in a real Chromium, from the first picture to a training on the labels."""
 
+import contextlib
 import pathlib
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -45,7 +47,7 @@ class LabelPage:
 
     def __init__(self, page):
         self.page = page
-        page.wait_for_function("() => location.hash !== ''")
+        page.wait_for_selector("#pictures [aria-current=true]", state="attached")
 
     def wait_until_saved(self) -> None:
         self.page.wait_for_selector("#saved[data-state=saved]")
@@ -58,16 +60,17 @@ class LabelPage:
     def key(self) -> str:
         return self.page.evaluate("location.hash.slice(1)")
 
-    def picture(self) -> dict:
-        """Return what the server knows of the open picture, when all is saved."""
+    def picture(self, key: str | None = None) -> dict:
+        """Return what the server knows of a picture, the open one by default, when all is saved."""
         self.wait_until_saved()
-        return self.page.request.get(f"{self.page.url.split('#')[0]}pictures/{self.key()}").json()
+        url = f"{self.page.url.split('#')[0]}pictures/{key or self.key()}"
+        return self.page.request.get(url).json()
 
-    def labels(self) -> Labels:
-        return Labels.model_validate(self.picture()["labels"])
+    def labels(self, key: str | None = None) -> Labels:
+        return Labels.model_validate(self.picture(key)["labels"])
 
-    def mask(self) -> np.ndarray:
-        picture = self.picture()
+    def mask(self, key: str | None = None) -> np.ndarray:
+        picture = self.picture(key)
         return decode_runs(picture["labels"]["runs"], picture["width"], picture["height"])
 
     def place(self, x: float, y: float) -> tuple[float, float]:
@@ -93,6 +96,25 @@ class LabelPage:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+
+    def turn(self) -> str:
+        """Open the next picture; return its key."""
+        key = self.key()
+        self.press("n")
+        self.page.wait_for_function("key => location.hash !== `#${key}`", arg=key)
+        return self.key()
+
+    @contextlib.contextmanager
+    def held_image(self) -> Iterator[None]:
+        """Load the pixels of a picture that is asked for inside no sooner than at the end."""
+        requests = []
+        self.page.route("**/image?*", lambda route: requests.append(route))
+        yield
+        while not requests:
+            self.page.wait_for_timeout(20)
+        with self.page.expect_response("**/image?*"):
+            requests[0].continue_()
+        self.page.unroute("**/image?*")
 
     def finish(self) -> str:
         """Say that the picture is done; return its key."""
@@ -252,6 +274,124 @@ def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
     first.wait_for_message("Your labels were kept")
     assert first.labels() not in (mine, theirs)
     assert first.labels().points[0].y == theirs.points[0].y
+
+
+@pytest.mark.parametrize("tool", ["points", "brush"])
+def test_a_drag_stays_on_the_picture_where_it_began(new_page, shared_url, tool):
+    label = LabelPage(new_page(shared_url))
+    page, first = label.page, label.key()
+    page.click(f"[data-tool={tool}]")
+    page.locator("#picture").focus()
+    before = label.picture()
+    point = label.labels().points[0]
+    start, end = label.place(point.x, point.y), label.place(SIZE / 2, SIZE / 2)
+    with label.held_image():
+        label.press("n")
+        page.mouse.move(*start)
+        page.mouse.down()
+        page.mouse.move(*end, steps=4)
+    page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+    opened = label.picture()
+    page.mouse.move(*start, steps=4)
+    page.mouse.up()
+    assert label.picture() == opened
+    assert label.picture(first)["revision"] == before["revision"] + 1
+    if tool == "points":
+        assert_point(label.labels(first).points[0], SIZE / 2, SIZE / 2)
+    else:
+        assert label.mask(first)[SIZE // 2, SIZE // 2]
+
+
+@pytest.mark.parametrize("begins", ["before the list is looked at", "while theirs are loaded"])
+def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url, begins):
+    page = new_page(shared_url)
+    page.add_init_script(  # look at the list often
+        "const wait = setTimeout; window.setTimeout = (act, time) => wait(act, Math.min(time, 200))"
+    )
+    page.reload()
+    mine = LabelPage(page)
+    columns = 20, 90, 160
+    start, middle, end = (mine.place(x, SIZE / 2) for x in columns)
+    page.click("[data-tool=brush]")
+    mine.drag(start, end)
+    assert mine.mask()[SIZE // 2, columns].all()
+    theirs = LabelPage(new_page(f"{shared_url}#{mine.key()}"))
+    theirs.page.locator("#picture").focus()
+
+    page.click("[data-tool=eraser]")
+    page.mouse.move(*start)
+    if begins == "while theirs are loaded":
+        with mine.held_image():
+            with page.expect_request("**/image?*"):
+                theirs.press("ArrowRight")
+            page.mouse.down()
+            page.mouse.move(*middle, steps=4)
+        kept = columns[:2]
+    else:
+        page.mouse.down()
+        page.mouse.move(*middle, steps=4)
+        theirs.press("ArrowRight")
+        theirs.wait_until_saved()
+        for _ in range(3):
+            with page.expect_response("**/label/pictures"):
+                pass
+        kept = columns
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+    page.wait_for_selector("#conflict[open]", timeout=10_000)
+    page.click("#keep-mine")
+    mine.wait_for_message("Your labels were kept")
+    assert not mine.mask()[SIZE // 2, kept].any()
+
+
+def cut_saves(route) -> None:
+    if route.request.method == "PUT":
+        route.abort()
+    else:
+        route.continue_()
+
+
+def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
+    mine = LabelPage(new_page(shared_url))
+    page, first = mine.page, mine.key()
+    theirs = LabelPage(new_page(f"{shared_url}#{first}"))
+    for label in (mine, theirs):
+        label.page.locator("#picture").focus()
+    page.route("**/pictures/*", cut_saves)
+    mine.press("Shift+ArrowDown")
+    second = mine.turn()
+    mine.press("Shift+ArrowDown")
+    page.wait_for_selector("#saved[data-state=failed]")
+    theirs.press("ArrowRight")
+    theirs.turn()
+    theirs.press("ArrowRight")
+    before = {key: theirs.labels(key) for key in (first, second)}
+    page.unroute("**/pictures/*")
+    with page.expect_response(lambda response: response.status == 409 and second in response.url):
+        page.evaluate("window.dispatchEvent(new Event('online'))")
+
+    asked = "#conflict[open] >> #conflict-message:has-text('{}')"
+    page.wait_for_selector(asked.format(f"{first[0]}.jpg"))
+    page.click("#keep-mine")
+    page.wait_for_selector(asked.format(f"{second[0]}.jpg"))
+    page.click("#load-theirs")
+    mine.wait_for_message("Loaded again")
+    mine.wait_until_saved()
+    assert mine.labels(second) == before[second]
+    kept = mine.labels(first).points[0]
+    assert kept.y > before[first].points[0].y and kept.x < before[first].points[0].x
+
+
+def test_the_brush_starts_in_the_middle_of_each_picture(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    label.page.locator("#picture").focus()
+    for tool, value in (("b", 1), ("e", 0)):
+        label.press(tool)
+        for _ in range(2):
+            label.turn()
+            label.press("ArrowUp", "Space")
+            height, width = label.mask().shape
+            assert label.mask()[height // 2 - 1, width // 2] == value
 
 
 def start_server(folder, port: int) -> subprocess.Popen:

@@ -19,11 +19,11 @@ layer { name: "y0" type: "DummyData" top: "y0" dummy_data_param {
 SOLVER = 'net: "{net}" type: "{type}" base_lr: 0.1 lr_policy: "fixed" snapshot_prefix: "{prefix}"'
 
 
-def make_solver(folder, solver_type="SGD"):
-    """Return a solver of the tiny net whose snapshots go to `folder`."""
+def make_solver(folder, solver_type="SGD", text=LABEL + NET):
+    """Return a solver of the tiny net, or of another, whose snapshots go to `folder`."""
     prefix = snapshots.prepare(folder)
     net = folder.parent / "tiny.prototxt"
-    net.write_text(LABEL + NET)
+    net.write_text(text)
     path = folder.parent / "solver.prototxt"
     path.write_text(SOLVER.format(net=net, type=solver_type, prefix=prefix))
     caffe = import_caffe()

@@ -142,6 +142,20 @@ def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path)
     assert not list((folder / "snapshots/.partial").iterdir())
 
 
+@pytest.mark.parametrize("resume", [("--resume", "auto"), ()])
+def test_a_run_of_whose_snapshots_none_is_whole_is_not_replaced(
+    resume, finished, drawn_set, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for state in (folder / "snapshots").glob("*.solverstate"):
+        state.write_bytes(state.read_bytes()[:1000])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = train(drawn_set, "--out", folder, "--iterations", 8, *resume, *FAST)
+    assert done.returncode == 2 and "of whose snapshots none can be read" in done.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_a_run_that_weights_began_goes_on_without_them(finished, drawn_set, tmp_path):
     folder, start = tmp_path / "run", finished / "snapshots/mcc_iter_6.caffemodel"
     command = (drawn_set, "--out", folder, "--weights", start, "--resume", "auto", *FAST)

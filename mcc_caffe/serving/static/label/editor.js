@@ -2,7 +2,8 @@
  * The picture that is open: its labels, their history, the chosen point and tool, and the view.
  *
  * Events: "change" when the labels have changed and are to be saved; "choose" when a point was
- * chosen; "view" when something is to be drawn anew, which is also the case after these two.
+ * chosen; "view" when something is to be drawn anew, which is also the case after these two;
+ * "release" when what is being dragged or painted ends before the pointer is lifted.
  */
 
 import { KEYPOINT_COUNT } from "../shared/hand.js";
@@ -20,22 +21,23 @@ export class Editor extends EventTarget {
   tool = "points";
   /** The index of the chosen point. */
   selected = 0;
-  /** The brush's width in the picture's pixels, and where it is or null. */
+  /** The brush's width in the picture's pixels, and where it is; null where no picture is open. */
   brushDiameter = 24;
   brushPlace = null;
   showsMask = true;
   showsPoints = true;
   #history = null;
   #moved = null; // labels of a point that is being dragged
+  #isPainting = false;
 
   /** The labels as they are shown. */
   get labels() {
     return this.#moved ?? this.#history.current;
   }
 
-  /** Whether a point is being dragged. */
-  get isMoving() {
-    return this.#moved !== null;
+  /** Whether a point is being dragged, or the mask painted or erased. */
+  get isInGesture() {
+    return this.#moved !== null || this.#isPainting;
   }
 
   get canUndo() {
@@ -47,7 +49,7 @@ export class Editor extends EventTarget {
   }
 
   /**
-   * Open a picture.
+   * Open a picture. `endGesture` comes before, so that no gesture goes on in another picture.
    *
    * @param {object} picture - as the server describes it.
    * @param {ImageBitmap} image - its pixels.
@@ -60,17 +62,10 @@ export class Editor extends EventTarget {
     this.mask = new MaskLayer(picture);
     this.mask.setRuns(labels.runs);
     this.#history = new History(labels);
-    this.#moved = null;
     if (isSame) return this.#tell("view");
-    this.brushPlace = null;
+    this.brushPlace = [picture.width / 2, picture.height / 2];
     this.view.show(picture);
     return this.#tell("view");
-  }
-
-  /** Close the picture. */
-  close() {
-    this.picture = null;
-    this.#tell("view");
   }
 
   choose(index) {
@@ -81,7 +76,6 @@ export class Editor extends EventTarget {
 
   setTool(tool) {
     this.tool = tool;
-    this.brushPlace ??= this.picture && [this.picture.width / 2, this.picture.height / 2];
     this.#tell("view");
   }
 
@@ -93,9 +87,7 @@ export class Editor extends EventTarget {
   }
 
   endMove() {
-    const labels = this.#moved;
-    this.#moved = null;
-    if (labels) this.#change(labels);
+    if (this.#moved) this.#change(this.#moved);
   }
 
   /** Move the chosen point by some pixels. Steps that follow each other are undone together. */
@@ -112,19 +104,30 @@ export class Editor extends EventTarget {
 
   /** Paint or erase from where the brush was to where it is; `endStroke` makes it a change. */
   strokeTo(x, y, isNew) {
-    const from = isNew || !this.brushPlace ? [x, y] : this.brushPlace;
+    const from = isNew ? [x, y] : this.brushPlace;
     this.brushPlace = [x, y];
+    this.#isPainting = true;
     this.mask.stroke(from, [x, y], this.brushDiameter, this.tool === "brush" ? 1 : 0);
     this.#tell("view");
   }
 
   endStroke() {
+    if (!this.#isPainting) return;
+    this.#isPainting = false;
     this.#change({ ...this.labels, runs: this.mask.runs() });
+  }
+
+  /** Make a change of what is being dragged or painted, whose pointer then does nothing more. */
+  endGesture() {
+    this.endMove();
+    this.endStroke();
+    this.#tell("release");
   }
 
   /** Take back what is being dragged or painted, as when a second finger comes down. */
   cancel() {
     this.#moved = null;
+    this.#isPainting = false;
     this.mask.setRuns(this.labels.runs);
     this.#tell("view");
   }
@@ -171,6 +174,7 @@ export class Editor extends EventTarget {
   }
 
   #change(labels, kind = null) {
+    this.#moved = null;
     this.#history.push(labels, kind);
     this.#tell("change");
     this.#tell("view");

@@ -23,6 +23,7 @@ const part = (id) => document.getElementById(id);
 const canvas = part("picture");
 const editor = new Editor();
 const saver = new Saver();
+const conflicts = []; // {key, message} of each that is still to be asked about
 let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
 let wantedKey = null; // of the picture that is open or being opened
 let isDue = false; // whether the editor is drawn before the next frame
@@ -58,6 +59,7 @@ async function open(key, isReload = false) {
     const picture = await loadPicture(key);
     const image = await loadImage(picture);
     if (wantedKey !== key) return image.close(); // another one was asked for meanwhile
+    editor.endGesture(); // what it changed is unsaved, also where this picture is loaded again
     const unsaved = saver.pending(key);
     if (!unsaved) saver.setRevision(key, picture.revision);
     editor.open(picture, image, unsaved ?? picture.labels);
@@ -89,7 +91,10 @@ function finish(status) {
   const { pictures } = overview;
   const index = pictures.findIndex((picture) => picture.key === editor.picture.key);
   const others = [...pictures.slice(index + 1), ...pictures.slice(0, Math.max(index, 0))];
-  const next = others.find((picture) => picture.status === "open");
+  // What the server has not saved yet counts, too.
+  const next = others.find(({ key, status: saved }) => {
+    return (saver.pending(key)?.status ?? saved) === "open";
+  });
   if (next) return open(next.key);
   return say("That was the last picture: all are done.");
 }
@@ -112,7 +117,7 @@ async function refresh() {
     const key = editor.picture?.key;
     const state = pictures.find((picture) => picture.key === key);
     const isOutdated = state && state.revision > saver.revision(key);
-    if (isOutdated && !saver.has(key) && !editor.isMoving) open(key, true);
+    if (isOutdated && !saver.has(key) && !editor.isInGesture) open(key, true);
   } catch (error) {
     if (saver.state === "saved") say(error.message);
   }
@@ -230,26 +235,35 @@ function listenToChanges() {
     refreshCounts();
   });
   saver.addEventListener("refused", ({ detail: { message } }) => say(message));
-  saver.addEventListener("conflict", ({ detail: { key, message } }) => {
-    part("conflict-message").textContent = message;
-    part("load-theirs").onclick = () => settle(key, false);
-    part("keep-mine").onclick = () => settle(key, true);
-    part("conflict").showModal();
+  saver.addEventListener("conflict", ({ detail }) => {
+    conflicts.push(detail);
+    askNext();
   });
   part("conflict").addEventListener("cancel", (event) => event.preventDefault());
 }
 
+/** Ask about the next conflict, once the one before is answered. */
+function askNext() {
+  if (part("conflict").open || !conflicts.length) return;
+  const { key, message } = conflicts.shift();
+  part("conflict-message").textContent = message;
+  part("load-theirs").onclick = () => settle(key, false);
+  part("keep-mine").onclick = () => settle(key, true);
+  part("conflict").showModal();
+}
+
 /** End a conflict between this tab's labels of a picture and those of another tab. */
 async function settle(key, keepsMine) {
+  part("conflict").close();
   try {
     if (keepsMine) saver.keepMine(key, await loadPicture(key));
     else saver.drop(key);
-    part("conflict").close();
     if (key === editor.picture?.key) await open(key, true);
     if (keepsMine) say("Your labels were kept.");
   } catch (error) {
-    part("conflict-message").textContent = error.message;
+    conflicts.unshift({ key, message: error.message });
   }
+  askNext();
 }
 
 /** Ask for the numbers of pictures that are done. */

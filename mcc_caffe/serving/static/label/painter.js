@@ -55,7 +55,6 @@ function drawPoints(context, { labels, view, selected }) {
 }
 
 function drawBrush(context, { brushPlace, brushDiameter, view }) {
-  if (!brushPlace) return;
   const centre = view.toCanvas(...brushPlace);
   const radius = Math.max((brushDiameter * view.scale) / 2, 1);
   drawCircle(context, centre, radius, "#000", 3);

@@ -60,6 +60,11 @@ export function listenToPointer(canvas, editor, redraw) {
     });
   }
 
+  editor.addEventListener("release", () => {
+    pointers.clear();
+    action = null;
+  });
+
   canvas.addEventListener(
     "wheel",
     (event) => {
