@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_build.errors import EditError
+from caffe_build.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -607,7 +608,7 @@ def apply_edits(tree: Path, edits: tuple[Edit, ...]) -> None:
         before = path.read_text(encoding="utf-8")
         after = edit_text(before, edit)
         if after != before:  # an untouched file keeps its time stamp, and ninja its objects
-            _write_whole(path, after)
+            write_whole(path, after)  # no later run could go on with half of it
 
 
 def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
@@ -616,11 +617,4 @@ def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
         path = tree / added.file
         if not path.is_file() or path.read_text(encoding="utf-8") != added.text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, added.text)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all: the next run could not go on with the half of one."""
-    draft = path.with_name(f"{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+            write_whole(path, added.text)

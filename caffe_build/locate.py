@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_build.errors import PrefixError
+from caffe_build.files import write_whole
 
 _LAYOUTS = ("python", "lib/python3/dist-packages", "build/install/python", "distribute/python")
 
@@ -80,6 +81,4 @@ def link(python_folder: Path) -> None:
     """Make this interpreter import caffe from a folder, by a .pth file among its packages."""
     path = Path(sysconfig.get_path("purelib")) / "mcc_caffe_caffe.pth"
     if not path.is_file() or path.read_text() != f"{python_folder}\n":
-        draft = path.with_suffix(f".{os.getpid()}.tmp")  # two may do this at the same time
-        draft.write_text(f"{python_folder}\n")
-        draft.replace(path)
+        write_whole(path, f"{python_folder}\n")

@@ -192,8 +192,8 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
 
     Args:
         words: The options.
-        iterations: Of the whole training. Most trainings begin alike however long they are, but not
-            where the solver's rate depends on it.
+        iterations: The length of the whole training. It is among the returned values where the
+            solver's rate depends on it, for there a longer training begins otherwise.
 
     Raises:
         UserError: If one is the ablation's own to set, or the solver is missing or damaged.
@@ -214,7 +214,8 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
     if given["solver"]:
         path = existing(given["solver"], "solver")
         settings["solver_sha256"] = _sha256(path)
-        if read_text("SolverParameter", path).lr_policy == "poly":  # Caffe's only one that does
+        # Of Caffe's policies poly alone makes the rate depend on the length.
+        if read_text("SolverParameter", path).lr_policy == "poly":
             settings["iterations"] = iterations
     return settings
 

@@ -25,7 +25,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, replacement, write_whole
+from mcc_caffe.core.files import check_folder, replacement
 from mcc_caffe.inference.input_files import PassedOver, files_below, is_video
 from mcc_caffe.inference.reports import is_own_result
 
@@ -244,6 +244,5 @@ def replace_own_file(path: Path, content: bytes, writes: contextlib.ExitStack) -
 
 def write_own_file(path: Path, content: bytes) -> None:
     """Write a file completely or not at all; a link in its place is removed, not followed."""
-    if path.is_symlink():
-        path.unlink()
-    write_whole(path, content)
+    with contextlib.ExitStack() as writes:
+        replace_own_file(path, content, writes)

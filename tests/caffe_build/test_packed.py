@@ -25,13 +25,18 @@ if not has_onednn():
 
 TOLERANCE = 1e-6  # of the largest value
 
-# Convolutions, ReLUs in place, a pooling, a blob that two layers read, a concatenation, as in the
-# nets of this project; a ReLU with a slope, one into a blob of its own, and a padded pooling.
-CHAIN = """
+# What the nets below begin with.
+CONVOLUTION = """
     layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{
         dim: {images} dim: 3 dim: {height} dim: {width} }} }} }}
     layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
         num_output: 16 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+"""
+# Convolutions, ReLUs in place, a pooling, a blob that two layers read, a concatenation, as in the
+# nets of this project; a ReLU with a slope, one into a blob of its own, and a padded pooling.
+CHAIN = (
+    CONVOLUTION
+    + """
     layer {{ name: "relu_a" type: "ReLU" bottom: "a" top: "a" }}
     layer {{ name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param {{
         num_output: 24 kernel_size: 3 pad: 1 {engine} {filler} }} }}
@@ -53,27 +58,26 @@ CHAIN = """
     layer {{ name: "h" type: "Convolution" bottom: "g" top: "h" convolution_param {{
         num_output: 2 kernel_size: 1 {engine} {filler} }} }}
 """
+)
 # Behind a pooling: a layer in place, and one whose gradients are plain.
-IN_PLACE = """
-    layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{
-        dim: {images} dim: 3 dim: {height} dim: {width} }} }} }}
-    layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
-        num_output: 16 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+IN_PLACE = (
+    CONVOLUTION
+    + """
     layer {{ name: "pool" type: "Pooling" bottom: "a" top: "pool"
         pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}
     layer {{ name: "relu" type: "ReLU" bottom: "pool" top: "pool" }}
     layer {{ name: "h" type: "InnerProduct" bottom: "pool" top: "h"
         inner_product_param {{ num_output: 4 {filler} }} }}
 """
+)
 # A pooling whose last windows in a row of 18 begin behind it.
-SPARSE = """
-    layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{
-        dim: {images} dim: 3 dim: {height} dim: {width} }} }} }}
-    layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{
-        num_output: 16 kernel_size: 3 pad: 1 {engine} {filler} }} }}
+SPARSE = (
+    CONVOLUTION
+    + """
     layer {{ name: "pool" type: "Pooling" bottom: "a" top: "h"
         pooling_param {{ pool: MAX kernel_size: 1 stride: 2 }} }}
 """
+)
 FILLER = 'weight_filler { type: "msra" } bias_filler { type: "constant" value: 0.1 }'
 
 

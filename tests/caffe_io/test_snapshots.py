@@ -183,7 +183,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "y0" top: "loss" 
     [
         ('param { name: "weights" } param { name: "bias" }',) * 2,
         ('param { name: "weights" }',) * 2,
-        ('param { name: "one" }', 'param { name: "another" } param { lr_mult: 2 }'),
+        ('param { name: "a" }', 'param { name: "b" } param { lr_mult: 2 }'),
     ],
 )
 @pytest.mark.parametrize("solver_type", ["SGD", "Adam"])

@@ -52,8 +52,8 @@ def write_table(path, *names):
     return path
 
 
-def found(path, scenes):
-    """Whether the hand of each scene was found."""
+def finds_each_hand(path, scenes):
+    """Tell of each scene whether the file has its hand."""
     return [bool(answer.is_found[0]) for answer in compare_file(path, scenes)]
 
 
@@ -68,7 +68,7 @@ def test_a_result_is_the_pictures_in_whose_folder_it_is(tmp_path):
         (["elsewhere/2.png"], [False, False, True]),  # the only picture of its name
         (["2.png", "photos/A/1.png"], [True, False, True]),
     ):
-        assert found(write_table(table, *names), scenes) == expected, names
+        assert finds_each_hand(write_table(table, *names), scenes) == expected, names
 
 
 def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
@@ -83,12 +83,12 @@ def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
     (tmp_path / "1_keypoints.json").write_text(json.dumps(content))  # OpenPose drops the suffix
     with pytest.raises(UserError, match="1 may be .*A/1.png or .*B/1.png"):
         compare_file(tmp_path / "1_keypoints.json", scenes)
-    assert found(tmp_path / "1_keypoints.json", scenes[1:]) == [True]
+    assert finds_each_hand(tmp_path / "1_keypoints.json", scenes[1:]) == [True]
 
 
 def test_a_picture_that_is_listed_twice_has_one_result(tmp_path):
     scenes = write_scenes(tmp_path, "A/1.png", "A/1.png")
-    assert found(write_table(tmp_path / "table.csv", "1.png"), scenes) == [True, True]
+    assert finds_each_hand(write_table(tmp_path / "table.csv", "1.png"), scenes) == [True, True]
 
 
 def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_path):
@@ -101,4 +101,4 @@ def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_pat
         compare_file(table, scenes)
     with pytest.raises(UserError, match=message):
         search_scenes(HandPredictor(weights), scenes, 0.5)
-    assert found(table, write_scenes(tmp_path, "1.jpg", size=(20, 40))) == [True]
+    assert finds_each_hand(table, write_scenes(tmp_path, "1.jpg", size=(20, 40))) == [True]

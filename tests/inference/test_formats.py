@@ -262,8 +262,8 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
     sample = hand(0, key="0.png", image_bytes=picture)
     record = ImageRecord("photos/0.png", 160, 120, [random_hand(np.random.default_rng(0))])
     file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
-    whole = frame_sample(sample, "0.png")
-    assert whole.image_bytes == picture and file.predict(whole).keypoints is not None
+    uncut = frame_sample(sample, "0.png")
+    assert uncut.image_bytes == picture and file.predict(uncut).keypoints is not None
     with pytest.raises(UserError, match="0.png is cut out of its picture"):
         file.predict(frame_sample(sample, "0.png", box=(40, 10, 120, 119)))
 

@@ -326,7 +326,7 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
                 theirs.press("ArrowRight")
             page.mouse.down()
             page.mouse.move(*middle, steps=4)
-        kept = columns[:2]
+        erased = columns[:2]
     else:
         page.mouse.down()
         page.mouse.move(*middle, steps=4)
@@ -335,13 +335,13 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
         for _ in range(3):
             with page.expect_response("**/label/pictures"):
                 pass
-        kept = columns
+        erased = columns
     page.mouse.move(*end, steps=4)
     page.mouse.up()
     page.wait_for_selector("#conflict[open]", timeout=10_000)
     page.click("#keep-mine")
     mine.wait_for_message("Your labels were kept")
-    assert not mine.mask()[SIZE // 2, kept].any()
+    assert not mine.mask()[SIZE // 2, erased].any()
 
 
 def cut_saves(route) -> None:
@@ -378,8 +378,8 @@ def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     mine.wait_for_message("Loaded again")
     mine.wait_until_saved()
     assert mine.labels(second) == before[second]
-    kept = mine.labels(first).points[0]
-    assert kept.y > before[first].points[0].y and kept.x < before[first].points[0].x
+    wrist, their_wrist = mine.labels(first).points[0], before[first].points[0]
+    assert wrist.y > their_wrist.y and wrist.x < their_wrist.x
 
 
 def test_the_brush_starts_in_the_middle_of_each_picture(new_page, shared_url):
