@@ -106,7 +106,7 @@ CPU_EDITS = (
         "  // A number that changes with the contents, but not when a pointer of an earlier call "
         "writes\n"
         "  // them. 0: the memory has another owner, which may write at any time.\n"
-        "  size_t version() const { return own_cpu_data_ ? version_ : 0; }\n\n"
+        "  size_t version() const { return cpu_ptr_ && !own_cpu_data_ ? 0 : version_; }\n\n"
         "  // Contents in another layout, which only some layers know.\n"
         "  class Packed {\n"
         "   public:\n"
@@ -251,6 +251,57 @@ CPU_EDITS = (
         "  return diff;\n"
         "}\n\n"
         "bp::object Blob_Reshape(bp::tuple args, bp::dict kwargs) {",
+    ),
+    # One pass over the parameters, by all threads, as on a GPU.
+    Edit(
+        "src/caffe/solvers/adam_solver.cpp",
+        "  Blob<Dtype>* val_t = this->temp_[param_id].get();\n",
+        "",
+    ),
+    Edit(
+        "src/caffe/solvers/adam_solver.cpp",
+        """\
+    // update m <- \\beta_1 m_{t-1} + (1-\\beta_1)g_t
+    caffe_cpu_axpby(N, Dtype(1)-beta1,
+        net_params[param_id]->cpu_diff(), beta1,
+        val_m->mutable_cpu_data());
+
+    // update v <- \\beta_2 m_{t-1} + (1-\\beta_2)g_t^2
+    caffe_mul(N,
+        net_params[param_id]->cpu_diff(),
+        net_params[param_id]->cpu_diff(),
+    val_t->mutable_cpu_data());
+    caffe_cpu_axpby(N, Dtype(1)-beta2,
+        val_t->cpu_data(), beta2,
+        val_v->mutable_cpu_data());
+
+    // set update
+    caffe_powx(N,
+        val_v->cpu_data(), Dtype(0.5),
+        val_t->mutable_cpu_data());
+    caffe_add_scalar(N, eps_hat, val_t->mutable_cpu_data());
+    caffe_div(N,
+        val_m->cpu_data(),
+        val_t->cpu_data(),
+        val_t->mutable_cpu_data());
+
+    caffe_cpu_scale(N, local_rate*correction,
+        val_t->cpu_data(),
+        net_params[param_id]->mutable_cpu_diff());
+""",
+        """\
+    Dtype* gradient = net_params[param_id]->mutable_cpu_diff();
+    Dtype* m = val_m->mutable_cpu_data();
+    Dtype* v = val_v->mutable_cpu_data();
+    const Dtype corrected_local_rate = local_rate * correction;
+#pragma omp parallel for if (N > 16384)
+    for (int i = 0; i < N; ++i) {
+      const Dtype g = gradient[i];
+      m[i] = beta1 * m[i] + (1 - beta1) * g;
+      v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+      gradient[i] = corrected_local_rate * m[i] / (std::sqrt(v[i]) + eps_hat);
+    }
+""",
     ),
     # Threads share the values of a ReLU and the planes of a maximum pooling, so that these do not
     # run on one core while the convolutions between them run on all.

@@ -152,9 +152,9 @@ struct PackedWeights {
 // An array of Caffe's and the same in the layout, and of the precision, that a primitive wants.
 class Operand {
  public:
-  Operand() : role_(ROLES), precision_(FLOAT32) {}
+  Operand() : role_(ROLES), precision_(FLOAT32), is_kept_(false), held_version_(0) {}
   Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output, Precision precision)
-      : role_(role), precision_(precision), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
+      : role_(role), precision_(precision), is_kept_(false), held_version_(0), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
     if (plain != inner) {
       reorder_ = output ? dnnl::reorder(inner_, plain_) : dnnl::reorder(plain_, inner_);
     }
@@ -164,19 +164,23 @@ class Operand {
   const memory& Input(const void* data) {
     plain_.set_data_handle(const_cast<void*>(data));
     if (!reorder_ && precision_ != ROUNDED) return plain_;
-    inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
+    PlaceInner();
     Convert(reorder_, plain_, inner_);
     return inner_;
   }
 
   // The same for the contents of a blob, which may have the layout already. Where `again` says that another primitive is going to
-  // read them, float32 contents keep what is packed here beside the plain array.
-  const memory& Input(SyncedMemory* contents, bool again) {
+  // read them, float32 contents keep what is packed here beside the plain array. In another precision this operand takes what
+  // `earlier`, that of another primitive, still holds of the same contents; NULL where nothing is held.
+  const memory& Input(SyncedMemory* contents, bool again, const Operand* earlier = NULL) {
     if (precision_ != FLOAT32) {
+      if (earlier && earlier->Holds(*contents, inner_.get_desc())) return earlier->inner_;
       const shared_ptr<PackedArray> packed = PackedArray::Of(*contents);
       // A Reshape gives the same contents to blobs of several shapes.
       const bool fits = packed && packed->plain() == plain_.get_desc();
-      return fits ? Lowered(packed->packed()) : Input(contents->cpu_data());
+      const memory& lowered = fits ? Lowered(packed->packed()) : Input(contents->cpu_data());
+      held_version_ = contents->version();
+      return lowered;
     }
     if (reorder_) {
       packed_ = PackedArray::Of(*contents);
@@ -219,17 +223,34 @@ class Operand {
   const memory& Output(void* data) {
     plain_.set_data_handle(data);
     if (!reorder_) return plain_;
-    inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
+    PlaceInner();
     return inner_;
+  }
+
+  // Lets what `Input` gives last until its next call: it gets an array of its own instead of scratch memory.
+  void Keep() {
+    if (is_kept_) return;
+    inner_ = memory(inner_.get_desc(), Engine());
+    is_kept_ = true;
   }
 
   void Finish() {
     if (reorder_) reorder_.execute(Stream(), inner_, plain_);
   }
 
+  bool is_kept() const { return is_kept_; }
   size_t bytes() const { return plain_.get_desc().get_size(); }
 
  private:
+  void PlaceInner() {
+    if (!is_kept_) inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
+  }
+
+  // Whether these contents were read last, in this layout, and have not changed since.
+  bool Holds(const SyncedMemory& contents, const memory::desc& layout) const {
+    return held_version_ && held_version_ == contents.version() && !contents.exposed() && inner_.get_desc() == layout;
+  }
+
   // What is packed, in the primitive's precision; it can't stand for the contents then.
   const memory& Lowered(const memory& packed) {
     const memory::desc layout = packed.get_desc();
@@ -237,7 +258,7 @@ class Operand {
       lowered_layout_ = layout;
       lower_ = layout == inner_.get_desc() ? dnnl::reorder() : dnnl::reorder(packed, inner_);
     }
-    inner_.set_data_handle(Scratch(role_, inner_.get_desc().get_size()));
+    PlaceInner();
     Convert(lower_, packed, inner_);
     return inner_;
   }
@@ -254,6 +275,8 @@ class Operand {
 
   Role role_;
   Precision precision_;
+  bool is_kept_;         // whether `inner_` is an array of its own
+  size_t held_version_;  // of the contents that `inner_` has in a precision below float32
   memory plain_, inner_;
   shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call, which the primitive may still read
   shared_ptr<PackedArray> added_;   // what it got beside its plain array
@@ -539,6 +562,7 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
         is_training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference);
   }
   ForwardPass& pass = *all->forward;
+  if (is_training && state_->precision != FLOAT32 && this->param_propagate_down_[0]) pass.source.Keep();
   if (state_->left_packed.lock() == top[0]->data() && !top[0]->data()->packed()) state_->is_changed = true;
   for (int i = 0; i < bottom.size(); ++i) {
     shared_ptr<PackedArray> packed;
@@ -565,7 +589,9 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
   if (!Supported()) return ConvolutionLayer<Dtype>::Backward_cpu(top, propagate_down, bottom);
   Primitives* all = Prepared(*bottom[0], *top[0]);
   const bool learn_bias = this->bias_term_ && this->param_propagate_down_[1];
+  const Operand* kept = all->forward && all->forward->source.is_kept() ? &all->forward->source : NULL;
   for (int i = 0; i < top.size(); ++i) {
+    const Operand* gradients = NULL;  // as this pass read them
     if (this->param_propagate_down_[0] || learn_bias) {
       if (!all->backward_weights) all->backward_weights = MakePass<BackwardWeightsPass>(all->shape);
       BackwardWeightsPass& pass = *all->backward_weights;
@@ -573,12 +599,13 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
       Dtype* weights = reinterpret_cast<Dtype*>(Scratch(PLAIN, pass.weights.bytes()));
       Dtype* bias = reinterpret_cast<Dtype*>(Scratch(BIAS, this->num_output_ * sizeof(float)));
       std::unordered_map<int, memory> arguments = {
-        {DNNL_ARG_SRC, pass.source.Input(bottom[i]->data().get(), false)},
+        {DNNL_ARG_SRC, pass.source.Input(bottom[i]->data().get(), false, kept)},
         {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->diff().get(), propagate_down[i])},
         {DNNL_ARG_DIFF_WEIGHTS, pass.weights.Output(weights)},
       };
       if (this->bias_term_) arguments[DNNL_ARG_DIFF_BIAS] = memory(all->shape.Bias(), Engine(), bias);
       pass.primitive.execute(Stream(), arguments);
+      gradients = &pass.result;
       pass.weights.Finish();
       Stream().wait();
       if (this->param_propagate_down_[0]) {
@@ -591,7 +618,7 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
       BackwardDataPass& pass = *all->backward_data;
       const shared_ptr<PackedArray> packed = pass.source.PackedOutput(*bottom[i]->diff());
       pass.primitive.execute(Stream(), {
-        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->diff().get(), false)},
+        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->diff().get(), false, gradients)},
         {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data())},
         {DNNL_ARG_DIFF_SRC, packed ? packed->packed() : pass.source.Output(bottom[i]->mutable_cpu_diff())},
       });

@@ -30,7 +30,7 @@ import numpy as np
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.sets import open_sets
 from mcc_caffe import evaluate, train
-from mcc_caffe.caffe_io.precision import FLOAT32, choose_precision, nets_in
+from mcc_caffe.caffe_io.precision import FLOAT32, TRAINING_PRECISION, choose_precision, nets_in
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import fitting_layers, net_shapes, write_caffemodel
@@ -205,7 +205,9 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
         if given[name] != default[name]:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option} after `--` is for the ablation to set: leave it out")
-    given["precision"] = choose_precision(given["precision"], on_gpu=bool(given["gpus"]))
+    given["precision"] = choose_precision(
+        given["precision"], on_gpu=bool(given["gpus"]), default=TRAINING_PRECISION
+    )
     settings: dict[str, Any] = {
         name: str(value)
         for name, value in given.items()

@@ -35,9 +35,10 @@ from typing import Any
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.precision import (
     FLOAT32,
-    PRECISION_HELP,
     PRECISIONS,
+    TRAINING_PRECISION,
     choose_precision,
+    precision_help,
     warn_of_rounding,
 )
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
@@ -96,7 +97,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=1,
         help="processes on this machine's CPU, which share its cores (default: 1)",
     )
-    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    add("--precision", choices=PRECISIONS, help=precision_help(TRAINING_PRECISION))
     add(
         "--weights",
         type=Path,
@@ -203,7 +204,9 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     """
     if options.gpus:
         require_gpus(list(options.gpus))
-    precision = choose_precision(options.precision, on_gpu=bool(options.gpus))
+    precision = choose_precision(
+        options.precision, on_gpu=bool(options.gpus), default=TRAINING_PRECISION
+    )
     variant = VARIANTS[options.variant]
     suffix = _suffix(options)
     folder = _run_folder(options)

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from caffe_build.locate import importable_folder, prefix_of
-from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
+from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.commands import VERBOSITY_VARIABLE
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, write_set
 
 os.environ.setdefault("GLOG_minloglevel", "2")
-os.environ.pop(PRECISION_VARIABLE, None)  # float32 is the tests' reference
+os.environ[PRECISION_VARIABLE] = FLOAT32  # the tests' reference
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from mcc_caffe.caffe_io.precision import (
     BFLOAT16,
     FLOAT32,
     PRECISION_VARIABLE,
+    TRAINING_PRECISION,
     choose_precision,
     computes_bfloat16,
     nets_in,
@@ -71,6 +72,22 @@ def test_an_option_goes_before_the_variable(machine, monkeypatch, cpuinfo, asked
     if variable is not None:
         monkeypatch.setenv(PRECISION_VARIABLE, variable)
     assert choose_precision(asked) == chosen
+
+
+@pytest.mark.parametrize(
+    "cpuinfo, variable, chosen",
+    [
+        (NATIVE, None, BFLOAT16),
+        (OTHER, None, FLOAT32),
+        (NATIVE, "float32", FLOAT32),
+        (OTHER, "bfloat16", BFLOAT16),
+    ],
+)
+def test_a_training_takes_what_the_processor_has(machine, monkeypatch, cpuinfo, variable, chosen):
+    machine(cpuinfo)
+    if variable:
+        monkeypatch.setenv(PRECISION_VARIABLE, variable)
+    assert choose_precision(default=TRAINING_PRECISION) == chosen
 
 
 def test_what_does_not_exist_is_refused_by_name(machine, monkeypatch):
