@@ -105,7 +105,7 @@ CPU_EDITS = (
         "  size_t size() const { return size_; }\n"
         "  // A number that changes with the contents, but not when a pointer of an earlier call "
         "writes\n"
-        "  // them. 0: the memory has another owner, which may write at any time.\n"
+        "  // them. 0: the plain array has another owner, which may write at any time.\n"
         "  size_t version() const { return cpu_ptr_ && !own_cpu_data_ ? 0 : version_; }\n\n"
         "  // Contents in another layout, which only some layers know.\n"
         "  class Packed {\n"
@@ -255,8 +255,9 @@ CPU_EDITS = (
     # One pass over the parameters, by all threads, as on a GPU.
     Edit(
         "src/caffe/solvers/adam_solver.cpp",
+        "  Blob<Dtype>* val_v = this->history_[param_id + update_history_offset].get();\n"
         "  Blob<Dtype>* val_t = this->temp_[param_id].get();\n",
-        "",
+        "  Blob<Dtype>* val_v = this->history_[param_id + update_history_offset].get();\n",
     ),
     Edit(
         "src/caffe/solvers/adam_solver.cpp",

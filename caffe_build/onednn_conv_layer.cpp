@@ -170,8 +170,8 @@ class Operand {
   }
 
   // The same for the contents of a blob, which may have the layout already. Where `again` says that another primitive is going to
-  // read them, float32 contents keep what is packed here beside the plain array. In another precision this operand takes what
-  // `earlier`, that of another primitive, still holds of the same contents; NULL where nothing is held.
+  // read them, float32 contents keep what is packed here beside the plain array. Below float32, `earlier` (another primitive's
+  // operand, or NULL) is read instead if it still holds these contents in this layout.
   const memory& Input(SyncedMemory* contents, bool again, const Operand* earlier = NULL) {
     if (precision_ != FLOAT32) {
       if (earlier && earlier->Holds(*contents, inner_.get_desc())) return earlier->inner_;
@@ -562,7 +562,10 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
         is_training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference);
   }
   ForwardPass& pass = *all->forward;
-  if (is_training && state_->precision != FLOAT32 && this->param_propagate_down_[0]) pass.source.Keep();
+  if (is_training && state_->precision != FLOAT32 && this->param_propagate_down_[0] && bottom.size() == 1 &&
+      !bottom[0]->data()->exposed()) {
+    pass.source.Keep();
+  }
   if (state_->left_packed.lock() == top[0]->data() && !top[0]->data()->packed()) state_->is_changed = true;
   for (int i = 0; i < bottom.size(); ++i) {
     shared_ptr<PackedArray> packed;
@@ -591,7 +594,7 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
   const bool learn_bias = this->bias_term_ && this->param_propagate_down_[1];
   const Operand* kept = all->forward && all->forward->source.is_kept() ? &all->forward->source : NULL;
   for (int i = 0; i < top.size(); ++i) {
-    const Operand* gradients = NULL;  // as this pass read them
+    const Operand* gradients = NULL;  // as the pass of the weights read them, in scratch memory that none takes meanwhile
     if (this->param_propagate_down_[0] || learn_bias) {
       if (!all->backward_weights) all->backward_weights = MakePass<BackwardWeightsPass>(all->shape);
       BackwardWeightsPass& pass = *all->backward_weights;

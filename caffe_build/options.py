@@ -51,8 +51,8 @@ CPU = Options(
     name="CPU",
     definitions={
         "CMAKE_BUILD_TYPE": "Release",
-        # No result changes. Without it g++ leaves ReLU's backward loop scalar.
-        "CMAKE_CXX_FLAGS": "-fno-trapping-math",
+        # No result changes. Without them g++ leaves ReLU's backward loop and Adam's loop scalar.
+        "CMAKE_CXX_FLAGS": "-fno-trapping-math -fno-math-errno",
         # Without it cmake 4 refuses Caffe's own CMakeLists.txt, which asks for an older cmake.
         "CMAKE_POLICY_VERSION_MINIMUM": "3.5",
         # The built files are copied as they are; cmake --install never runs.

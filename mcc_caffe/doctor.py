@@ -149,8 +149,8 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
             "bfloat16",
             lambda: _optional(
                 _known(caffe)["onednn"] and choose_precision(AUTO) == BFLOAT16,
-                "--precision auto takes it",
-                "--precision auto takes float32",
+                "trainings take it, all else with --precision auto",
+                "trainings take float32",
             ),
             "some processors have it (avx512_bf16 in lscpu), and the Caffe of `make caffe` uses it",
         ),

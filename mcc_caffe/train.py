@@ -39,6 +39,7 @@ from mcc_caffe.caffe_io.precision import (
     TRAINING_PRECISION,
     choose_precision,
     precision_help,
+    wanted_precision,
     warn_of_rounding,
 )
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
@@ -207,6 +208,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     precision = choose_precision(
         options.precision, on_gpu=bool(options.gpus), default=TRAINING_PRECISION
     )
+    if not options.gpus:  # of `auto` each machine of an mpirun makes what its processor has
+        precision = wanted_precision(options.precision, default=TRAINING_PRECISION)
     variant = VARIANTS[options.variant]
     suffix = _suffix(options)
     folder = _run_folder(options)
@@ -444,9 +447,10 @@ def _describe(config: TrainingConfig, rank_count: int) -> None:
     device = f"GPUs {','.join(map(str, config.gpus))}" if config.gpus else "CPU"
     if rank_count > 1:
         device += f", {rank_count} processes"
-    if config.precision != FLOAT32:
-        device += f", in {config.precision}"
-    warn_of_rounding(config.precision)
+    precision = choose_precision(config.precision, on_gpu=bool(config.gpus))
+    if precision != FLOAT32:
+        device += f", in {precision}"
+    warn_of_rounding(precision)
     first_iteration = config.loader.first_iteration // config.iter_size
     _log.info(
         "run %s: %s, iterations %d to %d, %s",

@@ -22,8 +22,9 @@ from mcc_caffe.core.errors import UserError
 FLOAT32, BFLOAT16, AUTO = "float32", "bfloat16", "auto"
 PRECISIONS = (FLOAT32, BFLOAT16, AUTO)
 PRECISION_VARIABLE = "MCC_CAFFE_PRECISION"
-# What a training has where nothing is said: it is faster, and learns as well. Where hands are
-# looked for it is FLOAT32, so that a picture has the same answer on every machine.
+# What mcc_caffe.train has where nothing is said: bfloat16 is faster, and its losses are the same
+# within 2 % (docs/measurements.md). All else has FLOAT32 then, so that a picture has the same
+# answer on every machine, up to the order of adding up.
 TRAINING_PRECISION = AUTO
 
 
@@ -69,8 +70,7 @@ def choose_precision(
     Raises:
         UserError: there is no such precision, or it was asked for where Caffe has none.
     """
-    wanted = precision or os.environ.get(PRECISION_VARIABLE) or default
-    check_name("precision" if precision else PRECISION_VARIABLE, wanted)
+    wanted = wanted_precision(precision, default=default)
     if on_gpu:
         if precision == BFLOAT16:
             raise UserError(
@@ -86,6 +86,21 @@ def choose_precision(
             f"the Caffe in {caffe_folder()} has no convolutions in bfloat16: `make caffe` builds "
             "one that has them, or take float32"
         )
+    return wanted
+
+
+def wanted_precision(precision: str | None, *, default: str) -> str:
+    """Return which of PRECISIONS is asked for: AUTO remains AUTO.
+
+    Args:
+        precision: one of PRECISIONS; None for what the variable says, else the default.
+        default: one of PRECISIONS.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+    wanted = precision or os.environ.get(PRECISION_VARIABLE) or default
+    check_name("precision" if precision else PRECISION_VARIABLE, wanted)
     return wanted
 
 

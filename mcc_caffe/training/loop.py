@@ -66,7 +66,8 @@ class TrainingConfig:
         weights: a file of weights to start from, None for a random start.
         resume: a .solverstate to go on from, None for a fresh start.
         gpus: ids of the GPUs of each machine, for one process each; empty for the CPU.
-        precision: what the convolutions multiply, "float32" or "bfloat16".
+        precision: what the convolutions multiply: "float32", "bfloat16", or "auto" for what each
+            machine has.
     """
 
     variant: Variant
@@ -130,7 +131,7 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     caffe.set_solver_rank(ranks.rank)
     caffe.set_multiprocess(ranks.size > 1)
     lend_loader(loader)
-    # Each machine of an mpirun has a Caffe of its own.
+    # Each machine of an mpirun has a Caffe and a processor of its own.
     with nets_in(choose_precision(config.precision, on_gpu=bool(config.gpus))):
         return caffe.get_solver(str(config.solver))
 

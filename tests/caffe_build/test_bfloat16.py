@@ -184,6 +184,29 @@ def test_what_stays_packed_is_rounded_alike(tmp_path, phase):
     assert len(arrays) == len(other.blobs)  # they have lived until here
 
 
+def test_values_of_another_forward_pass_count(tmp_path):
+    """Python has no array of what the second convolution reads: its version alone tells."""
+    nets = []
+    for engine in ("", "engine: CAFFE"):
+        net = net_of(tmp_path, SMALL % (engine, engine), caffe.TRAIN)
+        rng = np.random.default_rng(2)
+        for blobs in net.params.values():
+            for blob in blobs:
+                blob.data[...] = rng.integers(-1, 2, blob.data.shape)
+        net.blobs["x"].data[...] = rng.integers(-1, 2, net.blobs["x"].data.shape)
+        net.forward()
+        net.blobs["h"].diff[...] = rng.integers(-1, 2, net.blobs["h"].data.shape)
+        net.backward()
+        first = net.params["h"][0].diff.copy()
+        net.blobs["x"].data[...] = rng.integers(-1, 2, net.blobs["x"].data.shape)
+        net.forward(end="pool")  # the second convolution does not see these before its gradient
+        net.clear_param_diffs()
+        net.backward()
+        assert np.any(net.params["h"][0].diff != first)
+        nets.append(net)
+    test_packed.assert_same_gradients(*nets)
+
+
 @pytest.mark.parametrize("name", ["x", "pool"])
 def test_values_changed_between_the_passes_count(tmp_path, name):
     """What the forward pass rounded serves the backward pass only while it is still the same."""

@@ -1,6 +1,7 @@
 """--precision: which one is chosen, what refuses it, and that both give the same hands."""
 
 import json
+import logging
 import os
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mcc_caffe import train
 from mcc_caffe.caffe_io import precision
 from mcc_caffe.caffe_io.precision import (
     AUTO,
@@ -140,6 +142,27 @@ def test_the_variable_is_as_before_afterwards(monkeypatch):
         assert os.environ[PRECISION_VARIABLE] == FLOAT32
         raise ValueError
     assert os.environ[PRECISION_VARIABLE] == "auto"
+
+
+@pytest.mark.parametrize(
+    "words, configured, described",
+    [
+        ([], AUTO, ", CPU, in bfloat16"),  # what each machine has; this one has it
+        (["--precision", "float32"], FLOAT32, ", CPU"),
+        (["--precision", "bfloat16"], BFLOAT16, ", CPU, in bfloat16"),
+    ],
+)
+def test_each_machine_of_a_training_answers_auto_itself(
+    machine, drawn_set, tmp_path, caplog, words, configured, described
+):
+    machine(NATIVE)
+    options = [str(drawn_set), "--out", str(tmp_path / "run"), *words]
+    config = train.prepare_run(train.parse_arguments(options))
+    assert config.precision == configured
+    with caplog.at_level(logging.INFO):
+        train._describe(config, rank_count=1)
+    (line,) = (text for text in caplog.messages if text.startswith("run "))
+    assert line.endswith(described)
 
 
 def test_threads_wait_for_each_other(monkeypatch):
