@@ -111,8 +111,8 @@ def _shape_texts(values: Iterable[Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert the network, compare it with Caffe and write the file."""
     options = parse_arguments(argv)
-    check_target(options.onnx, [options.weights] if options.weights else ())
     weights = options.weights or default_weights(options.variant)
+    check_target(options.onnx, [weights])
     prototxt = find_deploy_net(weights, options.variant, options.without)
     model, _ = make_onnx_model(prototxt, weights)
     differences = None

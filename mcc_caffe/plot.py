@@ -51,7 +51,8 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
         iterations = [line["iteration"] for line in lines]
         label = f"{run.name} " if len(logs) > 1 else ""
         total.semilogy(iterations, [line["loss"] for line in lines], label=label or None)
-        for name in lines[0]["ratio_to_trivial"]:
+        stage_names = dict.fromkeys(name for line in lines for name in line["ratio_to_trivial"])
+        for name in stage_names:
             ratios = [line["ratio_to_trivial"].get(name, math.nan) for line in lines]
             stages.plot(iterations, ratios, label=f"{label}{name}", alpha=0.8)
         if MASK_LOSS_BLOB in lines[0]["losses"]:

@@ -34,7 +34,7 @@ from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, existing, shipped, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
-from mcc_caffe.inference.scene_files import read_scenes
+from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE, VARIANTS
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
 
@@ -72,19 +72,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_pictures(paths: Sequence[Path]) -> list[LabelledPicture]:
-    """Read the pictures of COCO files.
+def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
+    """Read the pictures of scenes.
 
     Raises:
-        UserError: a file cannot be read, gives a picture another size, or no picture has a box.
+        UserError: a picture cannot be read or has another size, or none has a box.
     """
-    scenes = [scene for path in paths for scene in read_scenes(path)]
     pictures = [
         LabelledPicture(scene.read_picture(), scene.boxes)
         for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
     ]
     if not any(len(picture.boxes) for picture in pictures):
-        raise UserError(f"{', '.join(map(str, paths))}: no picture has a box")
+        raise UserError(f"none of the {len(scenes)} pictures has a box: give some with hands")
     return pictures
 
 
@@ -201,14 +200,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_caffe("training")
     if options.samples % _BATCH:
         raise UserError(f"--samples {options.samples}: give a multiple of {_BATCH}")
-    target = check_target(options.out)
     weights = existing(options.weights or default_weights(options.variant), "weights file")
+    check_target(options.out, [weights, *options.scenes])
     if not packed_weights.is_packed(weights):
         raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
     stored = packed_weights.read(weights)
     if options.average and BOXES_BLOB not in stored.layers:
         raise UserError(f"{weights} has no box head to average with: leave --average out")
-    pictures = read_pictures(options.scenes)
+    scenes = [scene for path in options.scenes for scene in read_scenes(path)]
+    target = check_target(options.out, [scene.path for scene in scenes])
+    pictures = read_pictures(scenes)
+    target.parent.mkdir(parents=True, exist_ok=True)
     caffe = import_caffe()
     if options.gpu is not None:
         require_gpus([options.gpu])

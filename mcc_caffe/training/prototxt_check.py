@@ -98,10 +98,17 @@ def check_finite(path: Path, message: Any) -> None:
             raise UserError(f"{path}: {name} is {number}: give a finite number")
 
 
+def is_repeated(field: Any) -> bool:
+    """Tell whether a field of a message may have several values, in every version of protobuf."""
+    if hasattr(field, "is_repeated"):  # from 6.31 on, where `label` is deprecated
+        return field.is_repeated
+    return field.label == field.LABEL_REPEATED
+
+
 def _numbers(message: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
     """Yield the name and the value of each floating point number in a message."""
     for field, value in message.ListFields():
-        values = value if field.is_repeated else [value]
+        values = value if is_repeated(field) else [value]
         if field.message_type:
             for part in values:
                 yield from _numbers(part, f"{prefix}{field.name}.")

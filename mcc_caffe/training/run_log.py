@@ -114,7 +114,9 @@ class RunLog:
             "loss": sum(self._loss_weights[name] * loss for name, loss in losses.items()),
             "losses": losses,
             "ratio_to_trivial": {
-                name: loss / trivial_loss for name, loss in losses.items() if name != MASK_LOSS_BLOB
+                name: loss / trivial_loss
+                for name, loss in losses.items()
+                if name != MASK_LOSS_BLOB and trivial_loss  # 0 where no keypoint came into view
             },
             "images_per_second": self._images / seconds,
             "seconds": seconds,

@@ -268,6 +268,16 @@ def test_wrong_arguments_give_one_line(options, message, tmp_path):
     )
 
 
+def test_the_weights_that_no_option_names_are_not_replaced(tmp_path, monkeypatch):
+    weights = tmp_path / "mini.npz"
+    weights.write_bytes((ROOT / "mcc_caffe/pretrained/mini.npz").read_bytes())
+    monkeypatch.setattr(export, "default_weights", lambda variant: weights)
+    before = weights.read_bytes()
+    with pytest.raises(UserError, match="is an input of this command"):
+        export.main(["--onnx", str(weights)])
+    assert weights.read_bytes() == before
+
+
 def test_what_is_no_file_to_write_is_told_before_the_work(tmp_path):
     (tmp_path / "null").symlink_to("/dev/null")
     (tmp_path / "file").write_text("of the user")

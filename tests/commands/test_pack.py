@@ -192,6 +192,10 @@ def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
     with pytest.raises(UserError, match="small.npz has no box head: give weights that have one"):
         pack.main([str(snapshot), str(out), "--boxes", str(small)])
     assert not out.exists()
+    before = small.read_bytes()
+    with pytest.raises(UserError, match="is an input of this command"):
+        pack.main([str(snapshot), str(small), "--boxes", str(small)])
+    assert small.read_bytes() == before
 
 
 @pytest.mark.parametrize(

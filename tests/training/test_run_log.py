@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from mcc_caffe import plot
 from mcc_caffe.training.run_log import LOG, IterationStats, RunLog, read_log
 from tests.fuzz.mutations import mutate_bytes
 
@@ -31,3 +32,14 @@ def test_mutations_of_a_log_are_taken(tmp_path):
         log.add(IterationStats({"loss2": 1.0}, 2.0, 0.1, 0.0))
         log.write(6)
         assert read_log(tmp_path)[-1]["iteration"] == 6
+
+
+def test_an_interval_without_keypoints_has_no_ratio(tmp_path):
+    log = RunLog(tmp_path, iteration=0, images=1, loss_weights={"loss2": 1.0})
+    for iteration, trivial_loss in ((1, 0.0), (2, 2.0)):
+        log.add(IterationStats({"loss2": 1.0}, trivial_loss, 0.1, 0.0))
+        log.write(iteration)
+    lines = read_log(tmp_path)
+    assert [line["ratio_to_trivial"] for line in lines] == [{}, {"loss2": 0.5}]
+    (total, stages, mask) = plot.draw_curves({tmp_path: lines}).axes
+    assert "loss2" in [text.get_text() for text in stages.get_legend().get_texts()]

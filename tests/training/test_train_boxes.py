@@ -10,6 +10,7 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
+from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.train_boxes import read_pictures
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
@@ -73,7 +74,7 @@ def scenes(tmp_path_factory):
 
 
 def test_a_head_is_trained_and_the_rest_of_the_weights_stays(scenes, tmp_path):
-    out = tmp_path / "out.npz"
+    out = tmp_path / "new/out.npz"
     done = run("mcc_caffe.train_boxes", scenes, "--out", out, "--rounds", 1, "--samples", 16)
     assert done.returncode == 0, done.stderr
     assert "3 pictures, 16 samples" in done.stdout and "loss of the middles" in done.stderr
@@ -120,6 +121,17 @@ def test_weights_without_a_head_have_no_mean(scenes, tmp_path):
     assert not (tmp_path / "out.npz").exists()
 
 
+@pytest.mark.parametrize("name", ["scenes.json", "1.png", "mine.npz"])
+def test_no_input_is_replaced(scenes, tmp_path, name):
+    mine = scenes.with_name("mine.npz")
+    mine.write_bytes(shipped_weights("mini").read_bytes())
+    target = scenes.with_name(name)
+    before = target.read_bytes()
+    done = run("mcc_caffe.train_boxes", scenes, "--weights", mine, "--out", target)
+    assert done.returncode == 2 and "is an input of this command" in done.stderr, done.stderr
+    assert target.read_bytes() == before
+
+
 def test_wrong_input_is_named(scenes, tmp_path, weights):
     empty = json.loads(scenes.read_text())
     empty["annotations"] = []
@@ -127,7 +139,7 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
     no_boxes.write_text(json.dumps(empty))
     out = tmp_path / "out.npz"
     for arguments, message in (
-        ((no_boxes,), "no picture has a box"),
+        ((no_boxes,), "none of the 3 pictures has a box"),
         ((scenes, "--samples", 9), "--samples 9: give a multiple of 8"),
         ((scenes, "--weights", weights), "pack it with"),
     ):
@@ -148,9 +160,9 @@ def test_boxes_of_a_picture_of_another_size_are_an_error(tmp_path):
     path = tmp_path / "scenes.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="x.jpg is 20 x 40, the file .* 40 x 20: its EXIF orient"):
-        read_pictures([path])
+        read_pictures(read_scenes(path))
     image.update(width=20, height=40)
     content["annotations"][0]["bbox"] = [2, 22, 9, 9]
     path.write_text(json.dumps(content))
-    (picture,) = read_pictures([path])
+    (picture,) = read_pictures(read_scenes(path))
     assert picture.image.shape == (40, 20, 3) and picture.boxes.tolist() == [[2, 22, 11, 31]]
