@@ -152,9 +152,9 @@ struct PackedWeights {
 // An array of Caffe's and the same in the layout, and of the precision, that a primitive wants.
 class Operand {
  public:
-  Operand() : role_(ROLES), precision_(FLOAT32), is_kept_(false), held_version_(0) {}
+  Operand() : role_(ROLES), precision_(FLOAT32) {}
   Operand(const memory::desc& plain, const memory::desc& inner, Role role, bool output, Precision precision)
-      : role_(role), precision_(precision), is_kept_(false), held_version_(0), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
+      : role_(role), precision_(precision), plain_(plain, Engine(), NULL), inner_(inner, Engine(), NULL) {
     if (plain != inner) {
       reorder_ = output ? dnnl::reorder(inner_, plain_) : dnnl::reorder(plain_, inner_);
     }
@@ -227,7 +227,7 @@ class Operand {
     return inner_;
   }
 
-  // Lets what `Input` gives last until its next call: it gets an array of its own instead of scratch memory.
+  // Makes what `Input` returns stay valid until its next call, in an array of its own instead of scratch memory.
   void Keep() {
     if (is_kept_) return;
     inner_ = memory(inner_.get_desc(), Engine());
@@ -275,8 +275,8 @@ class Operand {
 
   Role role_;
   Precision precision_;
-  bool is_kept_;         // whether `inner_` is an array of its own
-  size_t held_version_;  // of the contents that `inner_` has in a precision below float32
+  bool is_kept_ = false;     // whether `inner_` is an array of its own
+  size_t held_version_ = 0;  // of the contents that `inner_` has in a precision below float32
   memory plain_, inner_;
   shared_ptr<PackedArray> packed_;  // what a blob had packed in the last call, which the primitive may still read
   shared_ptr<PackedArray> added_;   // what it got beside its plain array
@@ -594,7 +594,8 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
   const bool learn_bias = this->bias_term_ && this->param_propagate_down_[1];
   const Operand* kept = all->forward && all->forward->source.is_kept() ? &all->forward->source : NULL;
   for (int i = 0; i < top.size(); ++i) {
-    const Operand* gradients = NULL;  // as the pass of the weights read them, in scratch memory that none takes meanwhile
+    // The gradients as the pass of the weights read them. They lie in scratch memory, which nothing else takes until they are read.
+    const Operand* gradients = NULL;
     if (this->param_propagate_down_[0] || learn_bias) {
       if (!all->backward_weights) all->backward_weights = MakePass<BackwardWeightsPass>(all->shape);
       BackwardWeightsPass& pass = *all->backward_weights;

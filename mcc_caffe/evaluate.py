@@ -28,7 +28,7 @@ import numpy as np
 
 from data_tools import sets
 from mcc_caffe.caffe_io.nets import find_deploy_net
-from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_HELP, PRECISIONS, warn_of_rounding
+from mcc_caffe.caffe_io.precision import FLOAT32, PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
@@ -139,7 +139,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
-    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    add("--precision", choices=PRECISIONS, help=precision_help())
     add(
         "--levels",
         type=level_count,

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools import sets
-from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS, warn_of_rounding
+from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -85,7 +85,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_network_options(parser)
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
-    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    add("--precision", choices=PRECISIONS, help=precision_help())
     add(
         "--score",
         type=float,

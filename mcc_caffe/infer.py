@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS, warn_of_rounding
+from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
@@ -128,7 +128,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--prototxt", type=Path, help="deploy net (default: the variant's)")
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
-    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    add("--precision", choices=PRECISIONS, help=precision_help())
     add(
         "--levels",
         type=level_count,

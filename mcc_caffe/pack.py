@@ -165,7 +165,7 @@ def shorten_source(source: str | None) -> str | None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Pack the weights that the options name."""
     options = parse_arguments(argv)
-    check_target(options.out, [options.weights, *([options.boxes] if options.boxes else [])])
+    check_target(options.out, [path for path in (options.weights, options.boxes) if path])
     layers, net = read_caffemodel(options.weights)
     if options.boxes:
         layers = {**layers, **box_head_for(layers, options.boxes)}

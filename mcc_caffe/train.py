@@ -205,11 +205,12 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     """
     if options.gpus:
         require_gpus(list(options.gpus))
-    precision = choose_precision(
+    chosen = choose_precision(
         options.precision, on_gpu=bool(options.gpus), default=TRAINING_PRECISION
     )
-    if not options.gpus:  # of `auto` each machine of an mpirun makes what its processor has
-        precision = wanted_precision(options.precision, default=TRAINING_PRECISION)
+    # On CPUs `auto` stays as it is, because each machine of an mpirun has a processor of its own.
+    wanted = wanted_precision(options.precision, default=TRAINING_PRECISION)
+    precision = chosen if options.gpus else wanted
     variant = VARIANTS[options.variant]
     suffix = _suffix(options)
     folder = _run_folder(options)

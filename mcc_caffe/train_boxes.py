@@ -76,15 +76,12 @@ def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
     """Read the pictures of scenes.
 
     Raises:
-        UserError: a picture cannot be read or has another size, or none has a box.
+        UserError: a picture cannot be read, or has another size than its file says.
     """
-    pictures = [
+    return [
         LabelledPicture(scene.read_picture(), scene.boxes)
         for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
     ]
-    if not any(len(picture.boxes) for picture in pictures):
-        raise UserError(f"none of the {len(scenes)} pictures has a box: give some with hands")
-    return pictures
 
 
 class HeadTraining:
@@ -201,14 +198,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.samples % _BATCH:
         raise UserError(f"--samples {options.samples}: give a multiple of {_BATCH}")
     weights = existing(options.weights or default_weights(options.variant), "weights file")
-    check_target(options.out, [weights, *options.scenes])
     if not packed_weights.is_packed(weights):
         raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
     stored = packed_weights.read(weights)
     if options.average and BOXES_BLOB not in stored.layers:
         raise UserError(f"{weights} has no box head to average with: leave --average out")
     scenes = [scene for path in options.scenes for scene in read_scenes(path)]
-    target = check_target(options.out, [scene.path for scene in scenes])
+    target = check_target(
+        options.out, [weights, *options.scenes, *(scene.path for scene in scenes)]
+    )
+    if not any(len(scene.boxes) for scene in scenes):
+        raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box")
     pictures = read_pictures(scenes)
     target.parent.mkdir(parents=True, exist_ok=True)
     caffe = import_caffe()

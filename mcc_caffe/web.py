@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from mcc_caffe.caffe_io.precision import PRECISION_HELP, PRECISIONS, warn_of_rounding
+from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
@@ -77,7 +77,7 @@ def _add_serve(pages: Any) -> None:
     add = serve.add_argument
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
-    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    add("--precision", choices=PRECISIONS, help=precision_help())
     add(
         "--max-megabytes",
         type=positive,

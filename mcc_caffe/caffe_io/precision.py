@@ -28,7 +28,7 @@ PRECISION_VARIABLE = "MCC_CAFFE_PRECISION"
 TRAINING_PRECISION = AUTO
 
 
-def precision_help(default: str) -> str:
+def precision_help(default: str = FLOAT32) -> str:
     """Return the help text of an option --precision that has this default, one of PRECISIONS."""
     return (
         "number format that Caffe's convolutions multiply in on a CPU; auto: bfloat16 where the "
@@ -36,8 +36,6 @@ def precision_help(default: str) -> str:
         f"else {default})"
     )
 
-
-PRECISION_HELP = precision_help(FLOAT32)
 
 _CHANGING = threading.RLock()  # held while the variable has another value
 _log = logging.getLogger(__name__)

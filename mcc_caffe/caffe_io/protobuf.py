@@ -116,3 +116,10 @@ def read_text(name: str, path: str | Path) -> Any:
 def as_text(value: str | bytes) -> str:
     """Return a string field of a message; protobuf gives bytes where it is not UTF-8."""
     return value if isinstance(value, str) else value.decode(errors="backslashreplace")
+
+
+def is_repeated(field: Any) -> bool:
+    """Tell whether a field of a message may have several values, in every version of protobuf."""
+    if hasattr(field, "is_repeated"):  # from 6.31 on, where `label` is deprecated
+        return field.is_repeated
+    return field.label == field.LABEL_REPEATED

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mcc_caffe.caffe_io.protobuf import is_repeated
 from mcc_caffe.caffe_io.snapshots import SOLVERS
 from mcc_caffe.core.errors import UserError
 
@@ -96,13 +97,6 @@ def check_finite(path: Path, message: Any) -> None:
     for name, number in _numbers(message):
         if not math.isfinite(number):
             raise UserError(f"{path}: {name} is {number}: give a finite number")
-
-
-def is_repeated(field: Any) -> bool:
-    """Tell whether a field of a message may have several values, in every version of protobuf."""
-    if hasattr(field, "is_repeated"):  # from 6.31 on, where `label` is deprecated
-        return field.is_repeated
-    return field.label == field.LABEL_REPEATED
 
 
 def _numbers(message: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -137,23 +137,34 @@ RESHAPED = """
         num_output: 16 kernel_size: 3 pad: 1 %s } }"""
 
 
+def fill(array, rng):
+    """Fill an array with -1, 0 and 1, each of which is a bfloat16."""
+    array[...] = rng.integers(-1, 2, array.shape)
+
+
+def fill_weights(net):
+    """Fill the weights of a net, the same in every net; return the generator for what follows."""
+    rng = np.random.default_rng(2)
+    for blobs in net.params.values():
+        for blob in blobs:
+            fill(blob.data, rng)
+    return rng
+
+
 @test_packed.BOTH_PHASES
 @pytest.mark.parametrize("layers", [SMALL, RESHAPED], ids=["small", "reshaped"])
 def test_small_whole_numbers_are_exact(tmp_path, phase, layers):
     net = net_of(tmp_path, layers % ("", ""), phase)
     own = net_of(tmp_path, layers % ("engine: CAFFE", "engine: CAFFE"), phase)
     for each_net in (net, own):
-        rng = np.random.default_rng(2)
-        for blobs in each_net.params.values():
-            for blob in blobs:
-                blob.data[...] = rng.integers(-1, 2, blob.data.shape)
+        fill_weights(each_net)
     for seed in range(3):
         for each_net in (net, own):
             rng = np.random.default_rng(seed)
-            each_net.blobs["x"].data[...] = rng.integers(-1, 2, each_net.blobs["x"].data.shape)
+            fill(each_net.blobs["x"].data, rng)
             each_net.forward()
             each_net.clear_param_diffs()
-            each_net.blobs["h"].diff[...] = rng.integers(-1, 2, each_net.blobs["h"].data.shape)
+            fill(each_net.blobs["h"].diff, rng)
             each_net.backward()
         test_packed.assert_same_gradients(net, own)
         for name in own.blobs:
@@ -189,16 +200,13 @@ def test_values_of_another_forward_pass_count(tmp_path):
     nets = []
     for engine in ("", "engine: CAFFE"):
         net = net_of(tmp_path, SMALL % (engine, engine), caffe.TRAIN)
-        rng = np.random.default_rng(2)
-        for blobs in net.params.values():
-            for blob in blobs:
-                blob.data[...] = rng.integers(-1, 2, blob.data.shape)
-        net.blobs["x"].data[...] = rng.integers(-1, 2, net.blobs["x"].data.shape)
+        rng = fill_weights(net)
+        fill(net.blobs["x"].data, rng)
         net.forward()
-        net.blobs["h"].diff[...] = rng.integers(-1, 2, net.blobs["h"].data.shape)
+        fill(net.blobs["h"].diff, rng)
         net.backward()
         first = net.params["h"][0].diff.copy()
-        net.blobs["x"].data[...] = rng.integers(-1, 2, net.blobs["x"].data.shape)
+        fill(net.blobs["x"].data, rng)
         net.forward(end="pool")  # the second convolution does not see these before its gradient
         net.clear_param_diffs()
         net.backward()
@@ -214,18 +222,14 @@ def test_values_changed_between_the_passes_count(tmp_path, name):
     own = net_of(tmp_path, SMALL % ("engine: CAFFE", "engine: CAFFE"), caffe.TRAIN)
     gradients = []
     for each_net in (net, own):
-        rng = np.random.default_rng(2)
-        for blobs in each_net.params.values():
-            for blob in blobs:
-                blob.data[...] = rng.integers(-1, 2, blob.data.shape)
-        each_net.blobs["x"].data[...] = rng.integers(-1, 2, each_net.blobs["x"].data.shape)
+        rng = fill_weights(each_net)
+        fill(each_net.blobs["x"].data, rng)
         each_net.forward()
         for change in (False, True):
             if change:
-                changed = each_net.blobs[name].data
-                changed[...] = rng.integers(-1, 2, changed.shape)
+                fill(each_net.blobs[name].data, rng)
             each_net.clear_param_diffs()
-            each_net.blobs["h"].diff[...] = rng.integers(-1, 2, each_net.blobs["h"].data.shape)
+            fill(each_net.blobs["h"].diff, rng)
             each_net.backward()
             gradients.append(each_net.params["a" if name == "x" else "h"][0].diff.copy())
     np.testing.assert_array_equal(gradients[:2], gradients[2:])

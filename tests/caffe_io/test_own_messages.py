@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from google.protobuf import text_format
 
 from mcc_caffe.caffe_io.own_messages import message_classes
-from mcc_caffe.caffe_io.protobuf import messages
+from mcc_caffe.caffe_io.protobuf import is_repeated, messages
 from tests.support.commands import ROOT
 
 
@@ -16,7 +17,7 @@ def describe(field) -> dict:
     return {
         "number": field.number,
         "type": field.type,
-        "repeated": field.is_repeated if hasattr(field, "is_repeated") else field.label == 3,
+        "repeated": is_repeated(field),
         "packed": field.GetOptions().packed,
         "default": field.default_value,
         "message": field.message_type and field.message_type.full_name,
@@ -144,3 +145,9 @@ def test_commands_that_need_caffe_write_and_remove_nothing(
     assert done.returncode == 2 and words in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("label, repeated", [(1, False), (3, True)])
+def test_fields_of_older_protobufs_have_a_label_alone(label, repeated):
+    """The one of Python 3.10 has no `is_repeated`."""
+    assert is_repeated(SimpleNamespace(label=label, LABEL_REPEATED=3)) == repeated

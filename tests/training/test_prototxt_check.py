@@ -1,7 +1,6 @@
 """Solvers and nets on which Caffe aborts, or which train nothing, are refused in one line."""
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from mcc_caffe import train
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.training.prototxt_check import check_finite, check_solver, is_repeated
+from mcc_caffe.training.prototxt_check import check_finite, check_solver
 from tests.fuzz.mutations import mutate_bytes
 from tests.support.commands import ROOT, run
 
@@ -162,9 +161,3 @@ def test_a_thousand_mutations_of_a_solver_are_taken_or_refused_in_a_line(tmp_pat
             refused += 1
             assert "\n" not in str(error)
     assert refused > 300
-
-
-@pytest.mark.parametrize("label, repeated", [(1, False), (3, True)])
-def test_fields_of_older_protobufs_have_a_label_alone(label, repeated):
-    """The one of Python 3.10 has no `is_repeated`."""
-    assert is_repeated(SimpleNamespace(label=label, LABEL_REPEATED=3)) == repeated
