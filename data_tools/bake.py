@@ -40,10 +40,17 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
+from mcc_caffe.caffe_io.protobuf import check_utf8, messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
+from mcc_caffe.core.commands import (
+    command_parser,
+    not_negative,
+    positive,
+    progress_bar,
+    run_command,
+    seed_number,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.data.loader import Loader
@@ -244,7 +251,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=not_negative,
         default=len(os.sched_getaffinity(0)),
         help="processes; 0: this one alone (default: one a core)",
     )
@@ -323,6 +330,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
     require_caffe("baking for `caffe train`")
+    check_utf8(options.out)
     # What is half-written is removed on both signals, even where a shell had SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -33,6 +33,7 @@ from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 REPORT, SUSPECTS = "report.json", "suspects.png"
+SHEETS = "suspects-[0-9].png"  # pattern of the names of several sheets
 EXIT_FAULTS = 3  # exit code
 LISTED = 10  # findings of a kind that the terminal shows
 DRAWN = 200  # suspects on the sheets
@@ -243,7 +244,7 @@ def draw_suspects(splits: Mapping[str, Sequence[CheckedSample]], out: Path) -> l
     Returns:
         The sheets' paths; none where no sample has a finding.
     """
-    for old_sheet in (out / SUSPECTS, *out.glob("suspects-[0-9].png")):
+    for old_sheet in (out / SUSPECTS, *out.glob(SHEETS)):
         old_sheet.unlink(missing_ok=True)
     suspects = [sample for samples in splits.values() for sample in samples if sample.findings]
     suspects.sort(key=lambda sample: not any(finding.is_fault for finding in sample.findings))
@@ -266,7 +267,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parse_arguments(argv)
     check_folder(options.out)
-    check_results(options.out, (REPORT, SUSPECTS), own=REPORT, mark='"findings": ')
+    sheets = (path.name for path in options.out.glob(SHEETS))
+    check_results(options.out, (REPORT, SUSPECTS, *sheets), own=REPORT, mark='"findings": ')
     splits = check_splits(sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT))
     report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)

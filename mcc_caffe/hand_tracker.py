@@ -72,7 +72,11 @@ class HandTracker:
             every_frame: whether to look for the one hand in all of every frame, with the
                 predictor's levels or looks.
             smooth: whether to smooth the keypoints.
+
+        Raises:
+            UserError: the predictor's net has no pose stage.
         """
+        predictor.require_pose()
         self._predictor, self._one_hand, self._every_frame = predictor, one_hand, every_frame
         self._tracks = Tracks(most_hands=1, idle_search_interval=1) if one_hand else Tracks()
         self._filters: dict[int, KeypointFilter] = {}

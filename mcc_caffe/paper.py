@@ -21,6 +21,7 @@ PIXEL_SCALE = 256.0  # the input is (BGR - GREY) / PIXEL_SCALE, as the network o
 
 # Section 3.2: network
 STRIDE = 8  # three poolings
+MAX_INPUT_SIZE = 4096  # pixels; not the paper's: the first two layers of its net fill 8 GiB then
 # The numbers of the T = 5 pose stages; the first lines of this module say why they begin at 2.
 POSE_STAGES = range(2, 7)
 LAST_STAGE = POSE_STAGES[-1]

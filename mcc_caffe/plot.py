@@ -18,6 +18,7 @@ from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.files import check_target, write_whole
+from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.run_log import LOG, LogLine, read_log
 
@@ -47,9 +48,9 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
         The figure, of three panels.
     """
     figure, (total, stages, mask) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    for run, lines in logs.items():
+    for run_name, lines in zip(short_names(list(logs)), logs.values(), strict=True):
         iterations = [line["iteration"] for line in lines]
-        label = f"{run.name} " if len(logs) > 1 else ""
+        label = f"{run_name} " if len(logs) > 1 else ""
         total.semilogy(iterations, [line["loss"] for line in lines], label=label or None)
         stage_names = dict.fromkeys(name for line in lines for name in line["ratio_to_trivial"])
         for name in stage_names:

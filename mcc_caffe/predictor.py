@@ -268,6 +268,11 @@ class HandPredictor:
                 return self.pose_of(hands[0], (width, height), network.timings())
         return self.pose_of(answer, (width, height), network.timings(), looks=looks)
 
+    def require_pose(self) -> None:
+        """Check that the net finds keypoints; UserError where it has no pose stage."""
+        if not self.engine.has_pose:
+            raise UserError("the net has no pose stage: give a net that has one")
+
     def predict_all(
         self,
         image: np.ndarray,
@@ -295,8 +300,7 @@ class HandPredictor:
                 `max_hands` is below 1, or the net has no pose stage.
         """
         check_image(image)
-        if not self.engine.has_pose:
-            raise UserError("the net has no pose stage: give a net that has one")
+        self.require_pose()
         if max_hands is not None and max_hands < 1:
             raise UserError(f"max_hands={max_hands}: give at least 1, or None for no limit")
         network = TimedNetwork(self.engine, self.batch)

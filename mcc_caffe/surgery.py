@@ -34,7 +34,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.precision import FLOAT32, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
-from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel
+from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel, same_shapes
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import check_target, replacement, shipped
 from mcc_caffe.paper import (
@@ -116,7 +116,7 @@ def check_layers(path: pathlib.Path, layers: dict[str, list[np.ndarray]], expect
         )
     for name, shapes in expected.items():
         actual = [blob.shape for blob in layers[name]]
-        if actual != shapes:
+        if not same_shapes(actual, shapes):
             raise WeightsError(
                 f"{path} is not OpenPose's hand model: "
                 f"layer {name} is {actual} and should be {shapes}; "
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     expected = openpose_shapes(net_shapes(net))
     check_layers(options.openpose, layers, expected)
     for name in expected:
-        layer = Layer(*layers[name])
+        layer = Layer(*map(np.reshape, layers[name], expected[name]))
         if name == FIRST:
             layer = transplant_first(layer)
         elif name in LATER:

@@ -42,20 +42,38 @@ from mcc_caffe.caffe_io.precision import (
     wanted_precision,
     warn_of_rounding,
 )
-from mcc_caffe.caffe_io.protobuf import read_text, text_format
+from mcc_caffe.caffe_io.protobuf import check_utf8, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.caffe_io.trial_build import SOLVER, build_aside
-from mcc_caffe.core.commands import command_parser, input_side, positive, run_command, seed_number
+from mcc_caffe.core.commands import (
+    command_parser,
+    input_side,
+    not_negative,
+    positive,
+    run_command,
+    seed_number,
+)
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, find_shipped, locked, shipped, write_whole
+from mcc_caffe.core.files import (
+    check_results,
+    existing,
+    find_shipped,
+    locked,
+    shipped,
+    write_whole,
+)
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
+from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
 from mcc_caffe.paper import ABLATIONS, POSE_STAGES, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
+from mcc_caffe.training.run_log import LOG
+
+SOLVER_FILE, NET_FILE = "solver.prototxt", "train.prototxt"  # of a run, in its folder
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +169,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--no-augmentation", action="store_true", help="letterbox the pictures only")
     add(
         "--workers",
-        type=int,
+        type=not_negative,
         default=2,
         help="loader processes for each training process; 0: none (default: 2)",
     )
@@ -266,13 +284,14 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         _log.info("%s: not loaded, the run goes on from %s", options.weights, resume)
     elif options.weights:
         weights = existing(options.weights, "weights file")
+    check_results(folder, (SOLVER_FILE, NET_FILE, LOG), own=SOLVER_FILE, mark=snapshots.PREFIX_END)
     if options.solver:
         _build_aside(solver, net, f"{solver_path} with {net_path}")
     _write_prototxts(folder, solver, net)
     return TrainingConfig(
         variant=variant,
         folder=folder,
-        solver=folder / "solver.prototxt",
+        solver=folder / SOLVER_FILE,
         solver_type=solver.type,
         loader=loader,
         max_iter=solver.max_iter,
@@ -308,15 +327,9 @@ def _ablated_net(solver_path: Path, net: str, options: argparse.Namespace) -> st
 
 
 def _run_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of the run; UserError where Caffe's files cannot hold its name."""
+    """Return the folder of the run; UserError where Caffe's files cannot hold its path."""
     folder = options.out or Path("runs", options.variant + _suffix(options))
-    try:
-        str(folder.absolute()).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"the name of the run's folder {folder} is not UTF-8, as Caffe's files need it: "
-            "give another --out"
-        ) from None
+    check_utf8(folder)
     return folder
 
 
@@ -371,7 +384,7 @@ def _build_aside(solver: Any, net: Any, described: str) -> None:
     solver_copy.iter_size = 1  # it does one step
     with tempfile.TemporaryDirectory() as folder:
         _write_prototxts(Path(folder), solver_copy, net_copy)
-        build_aside(SOLVER, Path(folder, "solver.prototxt"), described)
+        build_aside(SOLVER, Path(folder, SOLVER_FILE), described)
 
 
 def _let_stages_alone_learn(net: Any) -> None:
@@ -427,20 +440,29 @@ def absolute_source(source: str) -> str:
 
 
 def _write_prototxts(folder: Path, solver: Any, net: Any) -> None:
-    """Make the run's folder and write its train.prototxt and solver.prototxt."""
+    """Make the run's folder and write the prototxts of its net and solver."""
     folder.mkdir(parents=True, exist_ok=True)
-    solver.net = str(folder / "train.prototxt")
+    solver.net = str(folder / NET_FILE)
     solver.snapshot = 0  # Caffe itself would write over what is there; training.loop does it
     solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
-    for name, message in (("train", net), ("solver", solver)):
-        write_whole(folder / f"{name}.prototxt", text_format.MessageToString(message).encode())
+    for name, message in ((SOLVER_FILE, solver), (NET_FILE, net)):
+        write_whole(folder / name, text_format.MessageToString(message).encode())
 
 
 def _train_as_rank(
     rank: int, rank_count: int, shared: SharedMemory, config: TrainingConfig
 ) -> None:
-    """Train in one of the launched processes."""
-    run_command(lambda: train(config, LocalRanks(rank, rank_count, shared)))
+    """Train in one of the launched processes. The launcher says where a signal has ended it."""
+
+    def train_quietly_ended() -> int | None:
+        try:
+            train(config, LocalRanks(rank, rank_count, shared))
+        except KeyboardInterrupt:
+            end_at_next_signal()
+            return INTERRUPTED
+        return None
+
+    run_command(train_quietly_ended)
 
 
 def _describe(config: TrainingConfig, rank_count: int) -> None:

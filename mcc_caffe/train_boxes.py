@@ -30,7 +30,14 @@ from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import load_weights
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
+from mcc_caffe.core.commands import (
+    command_parser,
+    learning_rate,
+    positive,
+    progress_bar,
+    run_command,
+    seed_number,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, existing, shipped, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
@@ -61,7 +68,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=2000,
         help="samples a round, whose features take 256 KiB each (default: %(default)s)",
     )
-    add("--lr", type=float, default=1e-3, help="learning rate at the start (default: %(default)s)")
+    add(
+        "--lr",
+        type=learning_rate,
+        default=1e-3,
+        help="learning rate at the start (default: %(default)s)",
+    )
     add(
         "--average",
         action="store_true",
@@ -229,6 +241,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             for batch in progress_bar(order.reshape(-1, _BATCH), desc="head", leave=False):
                 losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
             middle, sides = np.mean(losses, axis=0)
+            if not np.isfinite([middle, sides]).all():
+                raise UserError(
+                    f"round {number}: the losses are {middle} and {sides}, and {target} is of the "
+                    f"round before: give a lower --lr than {options.lr}"
+                )
             _log.info(
                 "round %d of %d: loss of the middles %.2f, of the sides %.2f",
                 number,

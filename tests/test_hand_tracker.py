@@ -8,6 +8,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_runner import count_passes
 from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.predictor import HandPredictor
+from tests.support.commands import ROOT
 
 FPS, FRAMES = 25, 4
 GREY = np.full((360, 480, 3), 128, np.uint8)
@@ -32,6 +33,12 @@ def clip():
         frames.append(image)
         joints.append(np.stack(of_frame))
     return frames, np.stack(joints)
+
+
+def test_a_net_without_pose_stage_is_refused(weights):
+    net = ROOT / "prototxt/mini/deploy_without_pose.prototxt"
+    with pytest.raises(UserError, match="no pose stage"):
+        HandTracker(HandPredictor(weights, prototxt=net))
 
 
 def nearest(joints, keypoints):

@@ -1,9 +1,9 @@
 """The protobuf messages of Caffe that using a net needs, for where Caffe is not installed.
 
 They read and write the same bytes and texts as Caffe's own messages: names, numbers, types and
-defaults of the fields are Caffe's. Only the fields of a deploy net's layers, of a caffemodel and
-of a `Datum` are here; training, and every other layer, needs Caffe and its messages. A binary file
-may have more fields, which are passed over, a prototxt may not.
+defaults of the fields are Caffe's. Only the fields of our nets' layers, of a caffemodel and of a
+`Datum` are here; training, and every other layer, needs Caffe and its messages. A binary file may
+have more fields, which are passed over, a prototxt may not.
 """
 
 import functools
@@ -40,7 +40,9 @@ _ENGINES = ("DEFAULT", "CAFFE", "CUDNN")
 # {message: {enum: its names, numbered from 0}}
 _ENUMS: dict[str, dict[str, tuple[str, ...]]] = {
     "ConvolutionParameter": {"Engine": _ENGINES},
+    "EltwiseParameter": {"EltwiseOp": ("PROD", "SUM", "MAX")},
     "FillerParameter": {"VarianceNorm": ("FAN_IN", "FAN_OUT", "AVERAGE")},
+    "LossParameter": {"NormalizationMode": ("FULL", "VALID", "BATCH_SIZE", "NONE")},
     "PoolingParameter": {
         "Engine": _ENGINES,
         "PoolMethod": ("MAX", "AVE", "STOCHASTIC"),
@@ -88,13 +90,18 @@ _MESSAGES: dict[str, dict[str, _Field]] = {
         "type": _Field(2, "string"),
         "bottom": _many(3, "string"),
         "top": _many(4, "string"),
+        "loss_weight": _many(5, "float"),
         "param": _many(6, "ParamSpec"),
         "blobs": _many(7, "BlobProto"),
         "concat_param": _Field(104, "ConcatParameter"),
         "convolution_param": _Field(106, "ConvolutionParameter"),
+        "eltwise_param": _Field(110, "EltwiseParameter"),
         "input_param": _Field(143, "InputParameter"),
+        "loss_param": _Field(101, "LossParameter"),
         "pooling_param": _Field(121, "PoolingParameter"),
+        "python_param": _Field(130, "PythonParameter"),
         "relu_param": _Field(123, "ReLUParameter"),
+        "slice_param": _Field(126, "SliceParameter"),
         "softmax_param": _Field(125, "SoftmaxParameter"),
     },
     "ParamSpec": {
@@ -102,7 +109,7 @@ _MESSAGES: dict[str, dict[str, _Field]] = {
         "lr_mult": _Field(3, "float", "1"),
         "decay_mult": _Field(4, "float", "1"),
     },
-    # The layers of deploy nets.
+    # The layers of our nets.
     "ConcatParameter": {
         "axis": _Field(2, "int32", "1"),
         "concat_dim": _Field(1, "uint32", "1"),
@@ -127,6 +134,11 @@ _MESSAGES: dict[str, dict[str, _Field]] = {
         "axis": _Field(16, "int32", "1"),
         "force_nd_im2col": _Field(17, "bool", "false"),
     },
+    "EltwiseParameter": {
+        "operation": _Field(1, "EltwiseOp", "SUM"),
+        "coeff": _many(2, "float"),
+        "stable_prod_grad": _Field(3, "bool", "true"),
+    },
     "FillerParameter": {
         "type": _Field(1, "string", "constant"),
         "value": _Field(2, "float", "0"),
@@ -138,6 +150,11 @@ _MESSAGES: dict[str, dict[str, _Field]] = {
         "variance_norm": _Field(8, "VarianceNorm", "FAN_IN"),
     },
     "InputParameter": {"shape": _many(1, "BlobShape")},
+    "LossParameter": {
+        "ignore_label": _Field(1, "int32"),
+        "normalization": _Field(3, "NormalizationMode", "VALID"),
+        "normalize": _Field(2, "bool"),
+    },
     "PoolingParameter": {
         "pool": _Field(1, "PoolMethod", "MAX"),
         "pad": _Field(4, "uint32", "0"),
@@ -153,9 +170,20 @@ _MESSAGES: dict[str, dict[str, _Field]] = {
         "global_pooling": _Field(12, "bool", "false"),
         "round_mode": _Field(13, "RoundMode", "CEIL"),
     },
+    "PythonParameter": {
+        "module": _Field(1, "string"),
+        "layer": _Field(2, "string"),
+        "param_str": _Field(3, "string"),
+        "share_in_parallel": _Field(4, "bool", "false"),
+    },
     "ReLUParameter": {
         "negative_slope": _Field(1, "float", "0"),
         "engine": _Field(2, "Engine", "DEFAULT"),
+    },
+    "SliceParameter": {
+        "axis": _Field(3, "int32", "1"),
+        "slice_point": _many(2, "uint32"),
+        "slice_dim": _Field(1, "uint32", "1"),
     },
     "SoftmaxParameter": {
         "engine": _Field(1, "Engine", "DEFAULT"),

@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.paper import STRIDE
+from mcc_caffe.paper import MAX_INPUT_SIZE, STRIDE
 
-MAX_INPUT_SIZE = 4096  # pixels; the first two layers of the paper's net fill 8 GiB then
 METADATA = "metadata"
 # The most that packing may change a blob, relative to its norm; rounding to float16 alone costs
 # 2e-4, and 5e-4 at the most.

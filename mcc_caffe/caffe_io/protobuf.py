@@ -113,6 +113,21 @@ def read_text(name: str, path: str | Path) -> Any:
         ) from None
 
 
+def check_utf8(folder: Path) -> None:
+    """Check that Caffe's files can hold the path of a folder.
+
+    Raises:
+        UserError: The path is not UTF-8.
+    """
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the name of the folder {folder} is not UTF-8, as Caffe's files need it: "
+            "give another folder"
+        ) from None
+
+
 def as_text(value: str | bytes) -> str:
     """Return a string field of a message; protobuf gives bytes where it is not UTF-8."""
     return value if isinstance(value, str) else value.decode(errors="backslashreplace")

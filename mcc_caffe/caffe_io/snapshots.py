@@ -33,6 +33,7 @@ from mcc_caffe.core.files import existing
 _log = logging.getLogger(__name__)
 
 SNAPSHOTS = "snapshots"  # the folder of a run that holds them
+PREFIX_END = ".partial/mcc"  # the end of the snapshot_prefix of every run's solver
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
 SOLVERS = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
@@ -70,12 +71,12 @@ def prepare(folder: str | Path) -> str:
     """
     shutil.rmtree(_partial(folder), ignore_errors=True)
     _partial(folder).mkdir(parents=True)
-    return str(_partial(folder) / "mcc")
+    return str(Path(folder, PREFIX_END))
 
 
 def _partial(folder: str | Path) -> Path:
     """Return the folder that Caffe writes into."""
-    return Path(folder, ".partial")
+    return Path(folder, PREFIX_END).parent
 
 
 def weights_path(folder: str | Path, iteration: int) -> Path:

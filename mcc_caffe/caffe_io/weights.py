@@ -169,8 +169,13 @@ def _shape(blob: Any) -> tuple[int, ...]:
     return (blob.num, blob.channels, blob.height, blob.width)
 
 
+def same_shapes(shapes: Sequence[tuple[int, ...]], others: Sequence[tuple[int, ...]]) -> bool:
+    """Tell whether blobs have these shapes, but for leading ones, which old files write."""
+    return list(map(_stripped, shapes)) == list(map(_stripped, others))
+
+
 def _stripped(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Drop the leading ones, which old files write for vectors."""
+    """Drop the leading ones."""
     start = next((axis for axis, side in enumerate(shape) if side != 1), len(shape))
     return shape[start:]
 
@@ -252,9 +257,7 @@ def fitting_layers(
         )
     shared = [name for name in own if name in in_file]
     for name in shared:
-        if [_stripped(shape) for shape in own[name]] != [
-            _stripped(shape) for shape in in_file[name]
-        ]:
+        if not same_shapes(own[name], in_file[name]):
             raise WeightsError(
                 f"{path} does not fit the net: "
                 f"layer {name} is {in_file[name]} in the file and {own[name]} in the net; "

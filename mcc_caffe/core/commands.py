@@ -9,6 +9,7 @@ import argparse
 import errno
 import io
 import logging
+import math
 import os
 import pathlib
 import shutil
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.start import INTERRUPTED, catch_ctrl_c, end_at_next_signal
-from mcc_caffe.paper import PAPER_LEVELS, STRIDE, VARIANTS
+from mcc_caffe.paper import MAX_INPUT_SIZE, PAPER_LEVELS, STRIDE, VARIANTS
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -78,6 +79,22 @@ def positive(text: str) -> int:
     return number
 
 
+def not_negative(text: str) -> int:
+    """Parse an option that is a whole number from 0 on; an argparse `type`."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+def learning_rate(text: str) -> float:
+    """Parse an option that is a finite number above 0; an argparse `type`."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no finite number above 0")
+    return number
+
+
 def level_count(text: str) -> int | str:
     """Parse an option that is a number of pyramid levels or "paper"; an argparse `type`."""
     return text if text == PAPER_LEVELS else positive(text)
@@ -93,8 +110,10 @@ def seed_number(text: str) -> int:
 
 def input_side(text: str) -> int:
     """Parse an option that is the side of a network's input in pixels; an argparse `type`."""
-    if positive(text) % STRIDE:
-        raise argparse.ArgumentTypeError(f"{text} is not a multiple of {STRIDE}")
+    if not 0 < int(text) <= MAX_INPUT_SIZE or int(text) % STRIDE:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
+        )
     return int(text)
 
 

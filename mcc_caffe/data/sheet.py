@@ -1,5 +1,6 @@
 """Contact sheets: many pictures on one PNG, each with mask outline, skeleton and a caption."""
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -152,6 +153,11 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
             page[y : y + height - GAP, x : x + width - GAP] = tile
         sheets.append(page)
     return sheets
+
+
+def earlier_pages(path: Path) -> list[Path]:
+    """Return the files that have names such as `write_pages` gives to several pages of `path`."""
+    return list(path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*{glob.escape(path.suffix)}"))
 
 
 def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:

@@ -46,7 +46,7 @@ class FolderWriter:
             UserError: The folder exists.
         """
         self.folder = Path(folder)
-        if self.folder.exists():
+        if os.path.lexists(self.folder):
             raise UserError(f"{self.folder} exists already: remove it or give another folder")
         self.count = 0
         self._resources = contextlib.ExitStack()

@@ -31,8 +31,7 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
 
     Raises:
         UserError: a process failed; the error has its exit code.
-        KeyboardInterrupt: a signal came before rank 0 had begun to listen.
-        SystemExit: a second signal ended rank 0, which has said so.
+        KeyboardInterrupt: a signal ended rank 0: a second one, or the first, before it listened.
     """
     context = multiprocessing.get_context("spawn")
     processes = [
@@ -64,10 +63,9 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
             signal.signal(number, handler)
     if signals and failed and failed.exitcode == -signal.SIGTERM:
         failed = processes[0] if processes[0].exitcode else None
-    if signals and failed and failed.exitcode in (-signal.SIGTERM, -STOP_AT_ONCE):
+    # A further signal may have killed rank 0 while it already ended.
+    if signals and failed and failed.exitcode in (-signal.SIGTERM, -STOP_AT_ONCE, INTERRUPTED):
         raise KeyboardInterrupt
-    if signals and failed and failed.exitcode == INTERRUPTED:
-        raise SystemExit(INTERRUPTED)
     if failed:
         raise _failure(failed)
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -137,6 +139,23 @@ def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path
         and "--input-size: 100 is not a multiple of 8" in done.stderr
         and not (tmp_path / "none").exists()
     )
+
+
+def test_an_input_size_that_nothing_reads_is_not_packed(snapshot, tmp_path):
+    out = tmp_path / "out.npz"
+    done = run("mcc_caffe.pack", snapshot, out, "--input-size", 4104)
+    assert done.returncode == 2 and "4104 is not a multiple of 8 up to 4096" in done.stderr
+    assert not out.exists()
+
+
+def test_a_snapshot_is_packed_without_caffe(snapshot, small, tmp_path):
+    out = tmp_path / "out.npz"
+    code = "import sys; sys.modules['caffe'] = None; from mcc_caffe import pack; pack.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, snapshot, out], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {**describe(out), "file": ""} == {**describe(small), "file": ""}
 
 
 def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):

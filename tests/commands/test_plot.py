@@ -5,12 +5,14 @@ import json
 import cv2
 import pytest
 
+from mcc_caffe.plot import draw_curves
+from mcc_caffe.training.run_log import read_log
 from tests.support.commands import run
 
 
 def write_log(folder, stages=5):
     """Write the log of a run of three iterations; return the run folder."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     ratios = {f"loss{stage}": 0.9 for stage in range(2, stages + 2)}
     lines = [
         {
@@ -31,6 +33,15 @@ def test_curves_of_one_and_of_several_runs(tmp_path):
     assert run("mcc_caffe.plot", full, mask_only, "--out", tmp_path / "both.png").returncode == 0
     for path in (full / "curves.png", tmp_path / "both.png"):
         assert cv2.imread(str(path)).shape == (420, 1500, 3)
+
+
+def test_runs_of_one_name_have_the_names_of_their_folders(tmp_path):
+    logs = {
+        folder: read_log(write_log(folder)) for folder in (tmp_path / "a/mini", tmp_path / "b/mini")
+    }
+    total = draw_curves(logs).axes[0]
+    labels = [text.get_text().strip() for text in total.get_legend().get_texts()]
+    assert labels == ["a/mini", "b/mini"]
 
 
 @pytest.mark.parametrize(

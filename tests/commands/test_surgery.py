@@ -191,6 +191,20 @@ def test_the_same_file_is_made_again(openpose, transplanted):
     assert again.read_bytes() == transplanted[1].read_bytes()
 
 
+def test_vectors_of_old_files_are_read(openpose, transplanted, tmp_path):
+    """Files from before 2014 write the shape of a bias as 1, 1, 1 and its length."""
+    model = messages().NetParameter.FromString(openpose[1].read_bytes())
+    for layer in model.layer:
+        for blob in layer.blobs:
+            dim = [1] * (4 - len(blob.shape.dim)) + list(blob.shape.dim)
+            blob.ClearField("shape")
+            blob.num, blob.channels, blob.height, blob.width = dim
+    old, out = tmp_path / "old.caffemodel", tmp_path / "out.caffemodel"
+    old.write_bytes(model.SerializeToString())
+    surgery.main(["--openpose", str(old), "--out", str(out)])
+    assert out.read_bytes() == transplanted[1].read_bytes()
+
+
 def without_layers(path, *names):
     """Write a copy of a caffemodel that lacks these layers; return its path."""
     model = messages().NetParameter.FromString(path.read_bytes())

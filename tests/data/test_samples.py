@@ -115,6 +115,9 @@ def test_an_existing_set_is_not_touched(tmp_path, drawn_samples):
     with pytest.raises(UserError, match="exists already"):
         write_set(tmp_path / "set", drawn_samples)
     assert len(SampleSet(tmp_path / "set")) == 1
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="exists already"):
+        write_set(tmp_path / "link", drawn_samples)
 
 
 def test_a_missing_set_is_named(tmp_path):

@@ -201,10 +201,12 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     lacking = moved(hand(2), wrist=(-1, -1, 0), index_4=(-1, -1, 0))
     samples = {"Train": [hand(1), hand(2, keypoints=lacking), hand(3)], "Test": [hand(4)]}
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/suspects.png").write_bytes(b"of the user")
     source = write_layout(tmp_path / "set", samples)
-    done = run("data_tools.check", source, "--out", tmp_path / "out")
-    assert done.returncode == 2 and "suspects.png would be overwritten" in done.stderr
+    for name in ("suspects-1.png", "suspects.png"):
+        (tmp_path / "out" / name).write_bytes(b"of the user")
+        done = run("data_tools.check", source, "--out", tmp_path / "out")
+        assert done.returncode == 2 and f"{name} would be overwritten" in done.stderr
+        assert (tmp_path / "out" / name).read_bytes() == b"of the user"
     (tmp_path / "out/report.json").write_text('{"findings": []}')  # it is of an earlier run
     report, text = check(source, tmp_path / "out", code=0)
     assert report["findings"] == [] and [path.name for path in (tmp_path / "out").iterdir()] == [

@@ -156,6 +156,15 @@ def test_many_samples_make_several_pages(tmp_path):
     )
 
 
+def test_no_page_replaces_a_picture_of_the_set(tmp_path):
+    source = write_layout(tmp_path / "set", {"Train": [hand(1)]})
+    picture = source / "Train/sheet-2.png"
+    picture.write_bytes(b"of the set")
+    done = run("data_tools.inspect", source, "--out", source / "Train/sheet.png")
+    assert done.returncode == 2 and "sheet-2.png is a file of the data set" in done.stderr
+    assert picture.read_bytes() == b"of the set"
+
+
 def test_an_unusable_sample_is_a_grey_tile_with_the_reason(tmp_path):
     source = write_layout(tmp_path / "set", {"Train": [hand(1), hand(2)]})
     (source / "Train" / LABELS).write_text(

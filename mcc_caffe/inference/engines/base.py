@@ -8,9 +8,7 @@ import numpy as np
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
-from mcc_caffe.paper import HEATMAP_COUNT, STRIDE, VARIANTS
-
-MAX_INPUT_SIZE = 4096  # pixels; the first two layers of the paper's net fill 8 GiB then
+from mcc_caffe.paper import HEATMAP_COUNT, MAX_INPUT_SIZE, STRIDE, VARIANTS
 
 
 class StageMaps(NamedTuple):
