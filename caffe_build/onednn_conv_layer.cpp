@@ -400,79 +400,99 @@ std::unique_ptr<Pass> MakePass(Geometry shape, Kind... kind) {
   return pass;
 }
 
-// A maximum pooling (height, width) of planes that have BLOCK channels side by side.
+// A maximum pooling (height, width) of planes that have `block` channels side by side: some, or all of a picture.
 struct PooledPlanes {
   PooledPlanes(const memory::dims& from, const memory::dims& to, int block, const int* kernel, const int* stride, const int* pad)
-      : count(from[0] * ((from[1] + block - 1) / block)), height(from[2]), width(from[3]), pooled_height(to[2]),
+      : count(from[0] * ((from[1] + block - 1) / block)), block(block), height(from[2]), width(from[3]), pooled_height(to[2]),
         pooled_width(to[3]), kernel(kernel), stride(stride), pad(pad) {}
 
-  size_t plane_pixels() const { return static_cast<size_t>(height) * width; }
-  size_t plane_windows() const { return static_cast<size_t>(pooled_height) * pooled_width; }
+  size_t plane_values() const { return static_cast<size_t>(height) * width * block; }
+  size_t plane_maxima() const { return static_cast<size_t>(pooled_height) * pooled_width * block; }
+  bool is_large() const { return count * plane_maxima() > 4096; }
 
-  // The maxima of a window and, where `pixels` is asked for, theirs, of each channel. Where a NaN comes first it is the maximum.
-  template <int BLOCK, bool WITH_PIXELS>
-  void Maxima(const float* plane, int ph, int pw, float* maxima, int* pixels) const {
-    const int top = ph * stride[0] - pad[0], left = pw * stride[1] - pad[1];
-    const int first_h = std::max(top, 0), end_h = std::min(top + kernel[0], height);
-    const int first_w = std::max(left, 0), end_w = std::min(left + kernel[1], width);
-    std::copy_n(plane + (first_h * width + first_w) * BLOCK, BLOCK, maxima);
-    if (WITH_PIXELS) std::fill_n(pixels, BLOCK, first_h * width + first_w);
-    for (int h = first_h; h < end_h; ++h) {
-      for (int w = first_w; w < end_w; ++w) {
-        const float* pixel = plane + (h * width + w) * BLOCK;
-        for (int c = 0; c < BLOCK; ++c) {
-          const bool more = pixel[c] > maxima[c];
-          maxima[c] = more ? pixel[c] : maxima[c];
-          if (WITH_PIXELS) pixels[c] = more ? h * width + w : pixels[c];
-        }
+  // The pixels of a window that lie in the picture, up to the ends.
+  struct Window {
+    Window(const PooledPlanes& planes, int ph, int pw) {
+      const int top = ph * planes.stride[0] - planes.pad[0], left = pw * planes.stride[1] - planes.pad[1];
+      first_h = std::max(top, 0), end_h = std::min(top + planes.kernel[0], planes.height);
+      first_w = std::max(left, 0), end_w = std::min(left + planes.kernel[1], planes.width);
+    }
+    int first_h, end_h, first_w, end_w;
+  };
+
+  // The maxima of a window, one a channel. Where a NaN comes first it is the maximum.
+  void Maxima(const float* plane, const Window& window, float* maxima) const {
+    std::copy_n(plane + (window.first_h * width + window.first_w) * block, block, maxima);
+    for (int h = window.first_h; h < window.end_h; ++h) {
+      for (int w = window.first_w; w < window.end_w; ++w) {
+        const float* pixel = plane + (h * width + w) * block;
+#pragma omp simd
+        for (int c = 0; c < block; ++c) maxima[c] = pixel[c] > maxima[c] ? pixel[c] : maxima[c];
       }
     }
   }
 
-  template <int BLOCK>
   void Forward(const float* source, float* result) const {
-#pragma omp parallel for if (count * plane_windows() * BLOCK > 4096)
+#pragma omp parallel for collapse(2) if (is_large())
     for (int plane = 0; plane < count; ++plane) {
-      const float* values = source + plane * plane_pixels() * BLOCK;
-      float* pooled = result + plane * plane_windows() * BLOCK;
-      float maxima[BLOCK];
       for (int ph = 0; ph < pooled_height; ++ph) {
-        for (int pw = 0; pw < pooled_width; ++pw, pooled += BLOCK) {
-          Maxima<BLOCK, false>(values, ph, pw, maxima, NULL);
-          std::copy_n(maxima, BLOCK, pooled);
+        float* pooled = result + plane * plane_maxima() + static_cast<size_t>(ph) * pooled_width * block;
+        for (int pw = 0; pw < pooled_width; ++pw, pooled += block) {
+          Maxima(source + plane * plane_values(), Window(*this, ph, pw), pooled);
         }
       }
     }
   }
 
-  template <int BLOCK>
   void Backward(const float* source, const float* result_diff, float* source_diff) const {
-#pragma omp parallel for if (count * plane_windows() * BLOCK > 4096)
+#pragma omp parallel for if (is_large())
     for (int plane = 0; plane < count; ++plane) {
-      const float* values = source + plane * plane_pixels() * BLOCK;
-      const float* pooled_diff = result_diff + plane * plane_windows() * BLOCK;
-      float* diff = source_diff + plane * plane_pixels() * BLOCK;
-      std::fill_n(diff, plane_pixels() * BLOCK, 0.f);
-      float maxima[BLOCK];
-      int pixels[BLOCK];
+      const float* values = source + plane * plane_values();
+      const float* pooled_diff = result_diff + plane * plane_maxima();
+      float* diff = source_diff + plane * plane_values();
+      std::fill_n(diff, plane_values(), 0.f);
+      std::vector<float> maxima(block), rest(block);  // the gradients that no pixel has taken yet
       for (int ph = 0; ph < pooled_height; ++ph) {
-        for (int pw = 0; pw < pooled_width; ++pw, pooled_diff += BLOCK) {
-          Maxima<BLOCK, true>(values, ph, pw, maxima, pixels);
-          for (int c = 0; c < BLOCK; ++c) diff[pixels[c] * BLOCK + c] += pooled_diff[c];
+        for (int pw = 0; pw < pooled_width; ++pw, pooled_diff += block) {
+          const Window window(*this, ph, pw);
+          Maxima(values, window, maxima.data());
+          std::copy_n(pooled_diff, block, rest.data());
+          for (int h = window.first_h; h < window.end_h; ++h) {
+            for (int w = window.first_w; w < window.end_w; ++w) {
+              const int pixel = (h * width + w) * block;
+              TakeGradients(values + pixel, maxima.data(), block, rest.data(), diff + pixel);
+            }
+          }
         }
       }
     }
   }
 
-  int count, height, width, pooled_height, pooled_width;
+  // Gives a pixel the gradients of the channels in which it is the maximum, the first of the window's.
+  static void TakeGradients(const float* values, const float* maxima, int block, float* rest, float* diff) {
+#pragma omp simd
+    for (int c = 0; c < block; ++c) {
+      const bool is_maximum = values[c] == maxima[c] || maxima[c] != maxima[c];
+      diff[c] += is_maximum ? rest[c] : 0.f;
+      rest[c] = is_maximum ? 0.f : rest[c];
+    }
+  }
+
+  int count, block, height, width, pooled_height, pooled_width;
   const int *kernel, *stride, *pad;
 };
 
-// The channels that lie side by side in `array`, whose plain shape is `dims`; 0 for another layout.
-int Block(const PackedArray& array, const memory::dims& dims) {
+// The layout of an array whose plain shape is `dims`, if `PooledPlanes` can read it.
+Tag PooledLayout(const PackedArray& array, const memory::dims& dims) {
   const memory::desc layout = array.packed().get_desc();
-  return layout == Desc(dims, Tag::nChw8c) ? 8 : layout == Desc(dims, Tag::nChw16c) ? 16 : 0;
+  for (Tag tag : {Tag::nChw8c, Tag::nChw16c, Tag::nhwc}) {
+    if (layout == Desc(dims, tag)) return tag;
+  }
+  return Tag::undef;
 }
+
+// The channels that lie side by side in such a layout.
+int Block(Tag layout, const memory::dims& dims) { return layout == Tag::nChw8c ? 8 : layout == Tag::nChw16c ? 16 : dims[1]; }
 
 template <typename Dtype>
 memory::dims Dims(const Blob<Dtype>& blob) {
@@ -671,12 +691,10 @@ bool PoolPacked(const Blob<Dtype>* bottom, Blob<Dtype>* top, const int kernel[2]
   if (!source || top->data()->exposed() || bottom->num_axes() != 4) return false;
   if (stride[0] > kernel[0] || stride[1] > kernel[1]) return false;  // the last window may be empty
   const memory::dims from = Dims(*bottom), to = Dims(*top);
-  const int block = Block(*source, from);
-  if (!block) return false;
-  const memory::desc packed = Desc(to, block == 8 ? Tag::nChw8c : Tag::nChw16c);
-  const shared_ptr<PackedArray> result = PackedArray::For(*top->data(), Desc(to, Tag::nchw), packed);
-  const PooledPlanes planes(from, to, block, kernel, stride, pad);
-  block == 8 ? planes.Forward<8>(source->data(), result->data()) : planes.Forward<16>(source->data(), result->data());
+  const Tag layout = PooledLayout(*source, from);
+  if (layout == Tag::undef) return false;
+  const shared_ptr<PackedArray> result = PackedArray::For(*top->data(), Desc(to, Tag::nchw), Desc(to, layout));
+  PooledPlanes(from, to, Block(layout, from), kernel, stride, pad).Forward(source->data(), result->data());
   top->data()->set_packed(result);
   return true;
 }
@@ -687,12 +705,11 @@ bool PoolPackedBackward(const Blob<Dtype>* top, Blob<Dtype>* bottom, const int k
   const shared_ptr<PackedArray> source = PackedArray::Of(*bottom->data()), result_diff = PackedArray::Of(*top->diff());
   if (!source || !result_diff || bottom->diff()->exposed() || bottom->num_axes() != 4) return false;
   const memory::dims from = Dims(*bottom), to = Dims(*top);
-  const int block = Block(*source, from);
-  if (!block || block != Block(*result_diff, to)) return false;
+  const Tag layout = PooledLayout(*source, from);
+  if (layout == Tag::undef || layout != PooledLayout(*result_diff, to)) return false;
   const shared_ptr<PackedArray> source_diff = source->Like(*bottom->diff());
-  const PooledPlanes planes(from, to, block, kernel, stride, pad);
-  block == 8 ? planes.Backward<8>(source->data(), result_diff->data(), source_diff->data())
-             : planes.Backward<16>(source->data(), result_diff->data(), source_diff->data());
+  PooledPlanes(from, to, Block(layout, from), kernel, stride, pad)
+      .Backward(source->data(), result_diff->data(), source_diff->data());
   bottom->diff()->set_packed(source_diff);
   return true;
 }

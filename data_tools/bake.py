@@ -31,6 +31,7 @@ import logging
 import math
 import mmap
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -331,6 +332,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     require_caffe("baking for `caffe train`")
     check_utf8(options.out)
+    if options.format == "hdf5" and len(str(options.out.absolute()).split()) > 1:
+        raise UserError(
+            f"{options.out.absolute()} has a space in it, at which Caffe would cut it in the list "
+            "of HDF5 files: give another folder, or --format lmdb"
+        )
     # What is half-written is removed on both signals, even where a shell had SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -363,7 +369,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             input_size=config.input_size,
             sigma=config.sigma,
         )
-    print(f"train on it with: caffe train --solver={options.out.absolute() / 'solver.prototxt'}")
+    solver = shlex.quote(str(options.out.absolute() / "solver.prototxt"))
+    print(f"train on it with: caffe train --solver={solver}")
 
 
 if __name__ == "__main__":

@@ -303,7 +303,7 @@ def write_set(
     """
     left_out: list[str] = []
     keys: set[str] = set()
-    without_mask = turned = outside = 0
+    without_mask = cut = turned = outside = 0
     with SampleWriter(folder) as writer:
         bar = progress_bar(entries, desc=f"{folder.name:>10}", unit="img")
         for entry, sample in zip(bar, read_samples(entries, ranks)):
@@ -315,9 +315,10 @@ def write_set(
                 writer.add(sample)
                 keys.add(sample.key)
                 without_mask += sample.mask_png is None
+                cut += bool(sample.is_cut)
                 turned += exif_orientation(sample.image_bytes) > 1
                 outside += len(sample.outside)
-        writer.finish(**info, without_mask=without_mask, left_out=left_out)
+        writer.finish(**info, without_mask=without_mask, cut=cut, left_out=left_out)
     return WrittenSet(len(keys), without_mask, left_out, turned, outside)
 
 

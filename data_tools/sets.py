@@ -5,9 +5,9 @@ A set is a source that `data_tools.readers` reads, an LMDB set, or a folder of L
 """
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools import readers
@@ -18,7 +18,7 @@ from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet, key_t
 STORED, UPRIGHT = "stored", "upright"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Record(Entry):
     """One record of an LMDB set."""
 
@@ -32,7 +32,7 @@ class Record(Entry):
 
     def sample(self) -> Sample:
         """Read the record; SampleError where it cannot be read."""
-        return self.samples[self.index]
+        return dataclasses.replace(self.samples[self.index], is_cut=self.samples.is_cut)
 
 
 def add_set_argument(parser: argparse.ArgumentParser) -> None:

@@ -140,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.out,
         {
             "data": source,
+            "data_sha256": _digests(source),
             "batch_size": options.batch_size,
             "trunk": str(options.trunk.absolute()) if options.trunk else None,
             "trunk_sha256": _sha256(options.trunk) if options.trunk else None,
@@ -246,6 +247,13 @@ def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:
     for path in sets:
         choose_splits(path, list(open_sets(path)), None)
     return source, sets
+
+
+def _digests(source: str) -> list[str | None]:
+    """Return a digest of each set that a source names; None for hands that are rendered live."""
+    parts = mixture_shares(source) if source.startswith(MIXED) else [source]
+    opened = map(open_source, parts)
+    return [part.digest() if isinstance(part, SampleSet) else None for part in opened]
 
 
 def read_trunk(weights: pathlib.Path) -> dict[str, list[np.ndarray]]:

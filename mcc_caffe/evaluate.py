@@ -21,6 +21,7 @@ import argparse
 import logging
 import os
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
@@ -40,7 +41,13 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, check_results, existing, write_whole
+from mcc_caffe.core.files import (
+    check_folder,
+    check_results,
+    check_target,
+    existing,
+    write_whole,
+)
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.evaluation_report import (
@@ -313,18 +320,55 @@ def write_results(
     if any(result.distances is not None for result in scores.values()):
         for name, draw in zip(FIGURES, (draw_sets, draw_groups)):
             write_whole(out / name, draw(results["models"]))
+    else:
+        for name in FIGURES:  # an earlier run's
+            (out / name).unlink(missing_ok=True)
+    key, count = Counter(sample.key for sample in samples).most_common(1)[0]
     for index, model_spec in enumerate(model_specs):
-        file_name = as_file_name(model_spec.name)
+        worst, predictions = (out / name for name in _model_files(model_spec))
+        worst.unlink(missing_ok=True)
         tiles = worst_tiles(samples, scores[model_spec.name], index, load_sample)
         if tiles:
-            sheet.write_pages(tiles, out / f"worst_{file_name}.png")
-        if isinstance(model_spec, NetModelSpec) and scores[model_spec.name].distances is not None:
+            sheet.write_pages(tiles, worst)
+        if not isinstance(model_spec, NetModelSpec):
+            continue
+        predictions.unlink(missing_ok=True)
+        if count > 1:
+            _log.warning(
+                "%d images have the key %s: %s is not written; rename them", count, key, predictions
+            )
+        elif scores[model_spec.name].distances is not None:
             keypoints = {
                 sample.key: points
                 for sample in samples
                 if (points := sample.predictions[index].keypoints) is not None
             }
-            write_predictions(out / f"predictions_{file_name}.json", model_spec.name, keypoints)
+            write_predictions(predictions, model_spec.name, keypoints)
+
+
+def _model_files(model_spec: NetModelSpec | FileModelSpec) -> tuple[str, str]:
+    """Return the names of a model's files: of its worst pictures and of a net's predictions."""
+    file_name = as_file_name(model_spec.name)
+    return f"worst_{file_name}.png", f"predictions_{file_name}.json"
+
+
+def check_out(out: pathlib.Path, model_specs: Sequence[NetModelSpec | FileModelSpec]) -> None:
+    """Check that the results replace no file of the user's and no input.
+
+    Raises:
+        UserError: They would.
+    """
+    names = [RESULTS, IMAGES, *FIGURES]
+    for model_spec in model_specs:
+        worst, predictions = _model_files(model_spec)
+        names += [worst, predictions] if isinstance(model_spec, NetModelSpec) else [worst]
+    inputs = [
+        model_spec.weights if isinstance(model_spec, NetModelSpec) else model_spec.path
+        for model_spec in model_specs
+    ]
+    for name in names:
+        check_target(out / name, inputs)
+    check_results(out, names, own=RESULTS, mark='"curve_thresholds": ')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -335,9 +379,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_folder(options.out)
     set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
     model_specs = make_model_specs(options)
-    check_results(
-        options.out, (RESULTS, IMAGES, *FIGURES), own=RESULTS, mark='"curve_thresholds": '
-    )
+    check_out(options.out, model_specs)
     upright = options.orientation == sets.UPRIGHT
     records = sets.open_sets(options.data, upright=upright)
     splits = choose_splits(options.data, list(records), options.split)

@@ -309,7 +309,7 @@ class HandPredictor:
         if boxes is None:
             answers = self._search(looker, network, score_threshold, max_hands)
         else:
-            checked = _check_boxes(boxes, width, height)
+            checked = check_boxes(boxes, width, height)
             answers = look_at_boxes(looker, checked, (width, height))
         timings = network.timings()
         return [self.pose_of(answer, (width, height), timings) for answer in answers]
@@ -459,7 +459,7 @@ def check_image(image: np.ndarray) -> None:
         )
 
 
-def _check_boxes(
+def check_boxes(
     boxes: np.ndarray | Sequence[Sequence[float]], width: int, height: int
 ) -> np.ndarray:
     """Return boxes as (N, 4) float64, or raise a UserError that names a wrong one."""

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from data_tools.readers import freihand, keypoint_names
+from data_tools.readers import freihand
 from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
@@ -51,6 +51,7 @@ from data_tools.readers.shared import (
     read_json,
     say_passed_over,
 )
+from mcc_caffe.core import keypoint_names
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.ids import id_text

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import functools
 import glob
+import hashlib
 import os
 import secrets
 import shutil
@@ -24,7 +25,7 @@ _PACKAGE = Path(__file__).parents[1]
 _PARTIAL_START, _PARTIAL_END = ".mcc-", ".partial"  # of the names of temporary files
 _MARK = ".made-by-mcc-caffe"  # a file in folders that a command may empty
 _STALE_SECONDS = 60  # an unlocked temporary file that is older belongs to no process
-_LONGEST_LOCK_NAME = 120  # characters of the target's name in its lock's name
+_LONGEST_NAME = 120  # bytes of the target's name in the names of its lock and temporary folder
 
 
 def shipped(relative: str) -> Path:
@@ -223,7 +224,7 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
     """
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name[:_LONGEST_LOCK_NAME]}.lock")
+    lock = path.with_name(f".{_shortened(path.name)}.lock")
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with open(descriptor, "r+b") as file:
@@ -263,7 +264,7 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
         UserError: Another process writes the target.
     """
     with locked(folder, "is writing it"):
-        start = f".{folder.name}."
+        start = f".{_shortened(folder.name)}."
         for stale in folder.parent.glob(f"{glob.escape(start)}*{_PARTIAL_END}"):
             if not stale.is_symlink():
                 shutil.rmtree(stale, ignore_errors=True)
@@ -273,6 +274,14 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
             yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _shortened(name: str) -> str:
+    """Return a name, or, where it is long, its start and a digest of all of it."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME // 8]}-{hashlib.sha1(encoded).hexdigest()}"
 
 
 @functools.cache

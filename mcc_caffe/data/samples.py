@@ -12,6 +12,8 @@ Caffe `Datum`:
 and `info.json`, which says how the set was made. `mcc_caffe.data.writers` writes such sets.
 """
 
+import functools
+import hashlib
 import io
 import json
 import os
@@ -259,6 +261,24 @@ class SampleSet:
         if not isinstance(info, dict):
             raise UserError(f"{path} is no JSON object: build the set again")
         return info
+
+    @functools.cached_property
+    def is_cut(self) -> bool | None:
+        """Whether all samples are parts of their pictures, or none; None where nobody says it."""
+        try:
+            cut_count = self.info().get("cut")
+        except UserError:
+            return None
+        return {0: False, len(self): True}.get(cut_count) if isinstance(cut_count, int) else None
+
+    def digest(self) -> str:
+        """Return a digest of the samples' names, labels and masks, by which another set differs."""
+        digest = hashlib.sha256()
+        with self._annotations.begin() as transaction:
+            for key, annotation in transaction.cursor():
+                digest.update(key)
+                digest.update(annotation)
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.keys)

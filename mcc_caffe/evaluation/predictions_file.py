@@ -17,7 +17,7 @@ writes (`mcc_caffe.inference.formats`). Of several hands of a picture the surest
 
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,7 +121,8 @@ class PredictionsFile:
         """Return what the file says of an image; None where it says nothing.
 
         In the formats of `mcc_caffe.infer` an image has the path that it was given there. The key
-        of a sample is the name of its picture's file, or a folder's name, "_" and that name.
+        of a sample is the name of its picture's file, before which names of folders above it may
+        stand, with "_" between them.
 
         Args:
             key: The sample's key.
@@ -136,7 +137,7 @@ class PredictionsFile:
         """Check that no image of the file stands for two samples.
 
         Args:
-            keys: The samples' keys.
+            keys: The samples' keys, one for each sample.
 
         Raises:
             UserError: If one does, as where pictures of two folders have its name.
@@ -144,11 +145,17 @@ class PredictionsFile:
         keys_by_name: dict[str, str] = {}
         for key in keys:
             name = self._find_name(key)
-            if name is not None and (other := keys_by_name.setdefault(name, key)) != key:
+            if name is None:
+                continue
+            if (other := keys_by_name.get(name)) is not None:
                 raise UserError(
                     f"{self.path}: {name} may be the image {other!r} or {key!r}: put its folder "
                     "before its name there, or evaluate one --split at a time"
+                    if other != key
+                    else f"{self.path}: {name} may be either of two images with the key {key!r}: "
+                    "rename one of them"
                 )
+            keys_by_name[name] = key
 
     def _find_name(self, key: str) -> str | None:
         """Return the name that the file has for an image, as `entry` looks it up."""
@@ -267,9 +274,18 @@ def _is_cut(sample: Sample) -> bool:
 
 
 def _may_lie_in(name: str, folder: str) -> bool:
-    """Tell whether a path has a folder of this name, if it names folders at all."""
+    """Tell whether a path, if it names folders at all, has those of a text joined by "_"."""
     folders = pathlib.Path(name).parts[:-1]
-    return not folder or not folders or folder in folders
+    return not folder or not folders or _is_joined(folder, folders)
+
+
+def _is_joined(text: str, folders: Sequence[str]) -> bool:
+    """Tell whether a text is some of the folders in their order, with "_" between them."""
+    return any(
+        text == folder
+        or (text.startswith(f"{folder}_") and _is_joined(text[len(folder) + 1 :], folders[depth:]))
+        for depth, folder in enumerate(folders, start=1)
+    )
 
 
 def _is_text(text: str) -> bool:

@@ -203,19 +203,24 @@ def run_training(arguments: Sequence[Any]) -> None:
         KeyboardInterrupt: If a signal ended the training.
         UserError: If the training failed.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True
-    )
-    signals = []
+    signals: list[int] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         signals.append(number)
-        process.terminate()
+        for process in processes:
+            process.terminate()
 
     handlers = {
         number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True
+        )
+        processes.append(process)
+        if signals:  # from before there was a process to pass them on to
+            process.terminate()
         status = process.wait()
     finally:
         for number, handler in handlers.items():

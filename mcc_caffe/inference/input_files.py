@@ -24,6 +24,8 @@ VIDEO_SUFFIXES = (
 )
 _ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng", ".avif")
 _TRANSPORT_STREAM_START = b"\x47"  # tells a video .ts from a program in TypeScript
+# The labelling page's folder in a folder of photographs, and the one in it that holds the labels.
+LABELS_FOLDER, LABELS_STATE = "mcc-labels", "state"
 _LONGEST_NAME = 240  # bytes of a result's name without suffix; file systems allow 255 with it
 _BYTES_PER_PIXEL = 8  # of the largest image file: four channels of 16 bits, not compressed
 
@@ -95,8 +97,8 @@ def is_video(path: Path) -> bool:
 def find_files(patterns: Iterable[str]) -> InputFiles:
     """List the images and videos that a user names.
 
-    Results of this program are no inputs. In folders, hidden files and folders, linked folders and
-    files of other kinds are passed over.
+    Results of this program are no inputs, nor are the masks and copies of the labelling page. In
+    folders, hidden files and folders, linked folders and files of other kinds are passed over.
 
     Args:
         patterns: files, folders, which are searched through, and globs.
@@ -143,11 +145,15 @@ def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None,
         return None, [path]
     if path.exists():
         raise UserError(f"{path} is a pipe or a device, not a file: give an image or video file")
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
-    for match in matches:
+    files = []
+    for match in sorted(map(Path, glob.glob(pattern, recursive=True))):
         if not match.is_file():
             passed_over.add("folders, pipes or devices that a pattern matches", match.name)
-    return None, [file for file in matches if file.is_file()]
+        elif LABELS_FOLDER not in path.parts and any(map(_holds_labels, match.parents)):
+            passed_over.add("files of the labelling page", match.name)
+        else:
+            files.append(match)
+    return None, files
 
 
 def files_below(
@@ -171,6 +177,9 @@ def files_below(
             if folder_name.startswith("."):
                 passed_over.add("hidden folders", folder_name)
                 folder_names.remove(folder_name)
+            elif _holds_labels(folder / folder_name):
+                passed_over.add("folders of the labelling page", folder_name)
+                folder_names.remove(folder_name)
             elif (folder / folder_name).is_symlink():
                 passed_over.add("linked folders", folder_name)
         for file_name in file_names:
@@ -186,6 +195,11 @@ def files_below(
                 passed_over.add("files of other kinds", file.suffix or file_name)
             else:
                 yield file
+
+
+def _holds_labels(folder: Path) -> bool:
+    """Tell whether a folder is the labelling page's, with masks and copies of the pictures."""
+    return folder.name == LABELS_FOLDER and (folder / LABELS_STATE).is_dir()
 
 
 def _is_transport_stream(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
-from mcc_caffe.core.hand import names_a_hand
+from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.ids import id_text
 from mcc_caffe.core.images import ImageError, read_header
+from mcc_caffe.core.keypoint_names import find_order, say_nothing
 from mcc_caffe.inference.formats.coco import CocoNumbers
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.inference.reports import KeypointReport
@@ -113,8 +114,8 @@ def read_scenes(path: Path) -> list[Scene]:
     """
     try:
         content: Any = json.loads(existing(path, "COCO file").read_bytes())
-        hands = {
-            id_text(category["id"])
+        orders = {
+            id_text(category["id"]): _keypoint_order(category)
             for category in content["categories"]
             if names_a_hand(category["name"])
         }
@@ -124,10 +125,11 @@ def read_scenes(path: Path) -> list[Scene]:
         keypoints: dict[str | None, list[np.ndarray]] = {image_id: [] for image_id in boxes}
         category_ids: dict[str | None, list[Any]] = {image_id: [] for image_id in boxes}
         for annotation in content["annotations"]:
-            if id_text(annotation["category_id"]) in hands and not annotation.get("iscrowd"):
+            category_id = id_text(annotation["category_id"])
+            if category_id in orders and not annotation.get("iscrowd"):
                 image_id = id_text(annotation["image_id"])
                 boxes[image_id].append([float(side) for side in annotation["bbox"]])
-                keypoints[image_id].append(_labelled_keypoints(annotation))
+                keypoints[image_id].append(_labelled_keypoints(annotation, orders[category_id]))
                 category_ids[image_id].append(annotation["category_id"])
         scenes = [
             Scene(
@@ -148,7 +150,7 @@ def read_scenes(path: Path) -> list[Scene]:
         ) from None
     if len(boxes) != len(scenes):
         raise UserError(f"{path}: several images have one id: give each an id of its own")
-    if not hands:
+    if not orders:
         raise UserError(f"{path}: no category's name has 'hand': give the hands' category one")
     if not scenes:
         raise UserError(f"{path}: lists no image")
@@ -201,7 +203,8 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
                 f"{other} and {image_path} are both the picture {scene.image_id} of {path}: "
                 "give one of them, or list each with its path from the file's folder"
             )
-        _check_upright_size(image_path, scene)
+        if size := upright_size(image_path):
+            scene._replace(path=image_path).check_size(size)
         scenes_of[image_path] = scene
     return scenes_of
 
@@ -231,24 +234,38 @@ def _picture_path(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _check_upright_size(image_path: Path, scene: Scene) -> None:
-    """Compare the size that the file gives a picture with that in the picture's header."""
+def upright_size(image_path: Path) -> tuple[int, int] | None:
+    """Return (width, height) of an upright picture by its header; None where that says nothing."""
     try:
         header = read_header(image_path.read_bytes())
     except (ImageError, OSError):  # whoever reads the picture says so
-        return
-    if header.width:
-        size = (header.width, header.height)
-        is_turned = header.orientation > 4 and header.format != "TIFF"
-        scene._replace(path=image_path).check_size(size[::-1] if is_turned else size)
+        return None
+    is_turned = header.orientation > 4 and header.format != "TIFF"
+    size = (header.width, header.height)
+    return (size[::-1] if is_turned else size) if header.width else None
 
 
-def _labelled_keypoints(annotation: dict[str, Any]) -> np.ndarray:
-    """Return the keypoints (21, 3) of an annotation; zeros where it has none."""
+def _keypoint_order(category: dict[str, Any]) -> Sequence[int] | None:
+    """Return where our keypoints stand in a category's list; None where its names do not say it."""
+    names = [str(name) for name in category.get("keypoints") or ()]
+    if not names or say_nothing(names):
+        return range(KEYPOINT_COUNT)
+    return find_order(names)
+
+
+def _labelled_keypoints(annotation: dict[str, Any], order: Sequence[int] | None) -> np.ndarray:
+    """Return the keypoints (21, 3) of an annotation in our order; zeros where it has none."""
     numbers = np.array(annotation.get("keypoints") or np.zeros(3 * KEYPOINT_COUNT), float)
     if numbers.shape != (3 * KEYPOINT_COUNT,):
         raise ValueError(f"a hand has {numbers.size} keypoint numbers, not {3 * KEYPOINT_COUNT}")
-    return numbers.reshape(KEYPOINT_COUNT, 3)
+    if not numbers.any():
+        return numbers.reshape(KEYPOINT_COUNT, 3)
+    if order is None:
+        raise ValueError(
+            "the names of the category's keypoints do not say which of a hand's they are; call "
+            f"them {', '.join(NAMES[:3])}, ..."
+        )
+    return numbers.reshape(KEYPOINT_COUNT, 3)[list(order)]
 
 
 def _corners(boxes: list[list[float]]) -> np.ndarray:

@@ -8,15 +8,14 @@ from elsewhere, and the browser lets WebAssembly use threads (cross-origin isola
 """
 
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import mcc_caffe
 from mcc_caffe.core.errors import UserError
@@ -48,7 +47,11 @@ _log = logging.getLogger(__name__)
 
 
 def hosts_for(address: str) -> Sequence[str]:
-    """Return the host names that requests may address where a server listens at an address."""
+    """Return the host names that requests may address where a server listens at an address.
+
+    Other machines know this one under names that are not known here, so that a server that they
+    can reach allows all names.
+    """
     return LOCAL_HOSTS if address in LOCAL_HOSTS else ("*",)
 
 
@@ -72,8 +75,16 @@ def make_app(
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
     )
-    app.middleware("http")(_guard)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+
+    @app.middleware("http")
+    async def guard(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        response = _refusal(request, hosts) or await call_next(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
     if model is not None:
         app.include_router(_model_router(model))
     for router in routers:
@@ -82,19 +93,21 @@ def make_app(
     return app
 
 
-async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse requests by which another site would change something; add the headers."""
-    origin, host = request.headers.get("origin"), request.headers.get("host")
-    is_foreign = origin is not None and urlsplit(origin).netloc != host
+def _refusal(request: Request, hosts: Sequence[str]) -> Response | None:
+    """Return the answer to a request that is refused; None for others.
+
+    Refused are requests under another host name, and those by which another site's page would
+    change something.
+    """
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    if "*" not in hosts and re.sub(r":\d+$", "", host).lower() not in hosts:
+        names = " or ".join(hosts)
+        return JSONResponse({"detail": f"the host {host} is not known here: ask {names}"}, 400)
+    is_foreign = origin is not None and origin.partition("://")[2] != host
     if is_foreign and request.method not in _SAFE_METHODS:
-        response: Response = PlainTextResponse(
-            f"the origin {origin} is another site: send the request from a page of {host}\n", 403
-        )
-    else:
-        response = await call_next(request)
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+        message = f"the origin {origin} is another site: send the request from a page of {host}"
+        return JSONResponse({"detail": message}, 403)
+    return None
 
 
 def _model_router(model: WebModel) -> APIRouter:

@@ -255,7 +255,8 @@ def hands_router(service: HandsService) -> APIRouter:
     router = APIRouter(route_class=_OneLineRoute)
     limits = service.limits
     errors = {
-        400: "The body is empty.",
+        400: "The body is empty, or the request addresses another host name.",
+        403: "A page of another site has sent the request.",
         408: f"The image did not arrive within {_UPLOAD_SECONDS} seconds.",
         413: f"The image has more than {limits.megabytes:g} million bytes, or more than "
         f"{max_megapixels():g} million pixels.",

@@ -136,6 +136,7 @@ class SavedLabels(_Record):
         token: What the page called the last change, so that a change that it sends again, since
             the answer was lost, does not look like another tab's.
         split: The split that the picture was put into when it was first done.
+        group: Names the photograph that the picture is a crop of; None where none is known.
         labels: The labels.
     """
 
@@ -147,4 +148,5 @@ class SavedLabels(_Record):
     revision: Annotated[int, Field(ge=1)]
     token: str
     split: Split | None
+    group: str | None = None
     labels: Labels

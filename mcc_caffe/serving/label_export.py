@@ -181,6 +181,8 @@ class LabelExport:
             "height": saved.height,
             "picture": picture.name,
         }
+        if saved.group is not None:
+            image["group"] = saved.group
         return _Exported(
             saved.split,
             format_label(file_name, saved.width, saved.height, keypoints),

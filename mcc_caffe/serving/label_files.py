@@ -26,11 +26,16 @@ from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, replacement
-from mcc_caffe.inference.input_files import PassedOver, files_below, is_video
+from mcc_caffe.inference.input_files import (
+    LABELS_FOLDER,
+    LABELS_STATE,
+    PassedOver,
+    files_below,
+    is_video,
+)
 from mcc_caffe.inference.reports import is_own_result
 
-LABELS_FOLDER = "mcc-labels"
-STATE, ANSWERS, UPRIGHT = "state", "answers", "upright"
+STATE, ANSWERS, UPRIGHT = LABELS_STATE, "answers", "upright"
 ONEHAND10K, COCO = "onehand10k", "coco"
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9-]{1,40}-[0-9a-f]{12}")
@@ -186,6 +191,17 @@ class LabelFiles:
             content = record.model_dump_json().encode() + b"\n"
             replace_own_file(self._path(kind, key), content, writes)
             yield
+
+    def labelled_keys(self) -> set[str]:
+        """Return the keys of all pictures that have labels, there or not."""
+        keys = {path.stem for path in (self.root / STATE).glob("*.json")}
+        return {key for key in keys if KEY_PATTERN.fullmatch(key)}
+
+    def give_to(self, key: str, other_key: str) -> None:
+        """Make a picture's labels, and what the net said of it, those of another key."""
+        self._path(STATE, key).replace(self._path(STATE, other_key))
+        with contextlib.suppress(FileNotFoundError):
+            self._path(ANSWERS, key).replace(self._path(ANSWERS, other_key))
 
     def set_aside(self, key: str) -> Path:
         """Rename a picture's labels, so that others can take their place.

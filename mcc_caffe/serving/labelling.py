@@ -31,7 +31,9 @@ from mcc_caffe.serving.label_files import (
     Picture,
     list_pictures,
 )
+from mcc_caffe.serving.moved_pictures import follow_moved_pictures
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
+from mcc_caffe.serving.taught_crops import read_photographs
 
 _JPEG_QUALITY = 92
 _KEPT_JPEGS = 4
@@ -163,7 +165,7 @@ class LabelSession:
             net: Gives labels to start with.
 
         Raises:
-            UserError: A file cannot be written.
+            UserError: A file cannot be written, or the labels of a taught set are damaged.
         """
         self._folder, self._files = folder, files
         self._pictures = {picture.key: picture for picture in listed.pictures}
@@ -171,7 +173,10 @@ class LabelSession:
         self._lock = threading.RLock()  # of the labels' files and what is known of them
         self._faults: dict[str, str] = {}
         self._saved: dict[str, tuple[int, Status]] = {}  # revision and status by key
+        self._photographs = read_photographs(folder)
+        self._split_by_group: dict[str, Split] = {}
         self._export = LabelExport(files)
+        follow_moved_pictures(files, listed.pictures)
         self._load()
         self._jpeg = functools.lru_cache(_KEPT_JPEGS)(_make_jpeg)
         self._answers = NetAnswers(files, listed.pictures, net, self._compare_with_file)
@@ -187,6 +192,8 @@ class LabelSession:
                 continue
             if saved is not None:
                 self._saved[picture.key] = saved.revision, saved.labels.status
+                saved = saved.model_copy(update={"group": self._group(picture, saved)})
+                self._note_split(saved)
                 if saved.labels.status == "done":
                     done.append((picture, saved))
         self._faults.update(self._export.write_all(done))
@@ -282,9 +289,9 @@ class LabelSession:
                     f"{picture.name} was changed in another tab (revision {revision}, yours starts "
                     f"from {change.revision}): load its labels, or keep yours"
                 )
-            split = before.split if before else None
+            split, group = before.split if before else None, self._group(picture, before)
             if labels.status == "done" and split is None:
-                split = self._choose_split()
+                split = self._choose_split(group)
             saved = SavedLabels(
                 name=picture.name,
                 digest=answer.digest,
@@ -294,9 +301,11 @@ class LabelSession:
                 revision=revision + 1,
                 token=change.token,
                 split=split,
+                group=group,
                 labels=labels,
             )
             self._write(picture, saved)
+            self._note_split(saved)
         return Saved(revision=saved.revision, status=labels.status, note=note)
 
     def picture_jpeg(self, key: str) -> bytes:
@@ -325,7 +334,21 @@ class LabelSession:
             raise NotReadyError(f"the net is still at work on {picture.name}: try again")
         return answer
 
-    def _choose_split(self) -> Split:
+    def _group(self, picture: Picture, saved: SavedLabels | None) -> str | None:
+        """Name the photograph that a picture is a crop of; None where none is known.
+
+        A crop that was moved is known by what its labels say.
+        """
+        return self._photographs.get(picture.path) or (saved.group if saved else None)
+
+    def _note_split(self, saved: SavedLabels) -> None:
+        if saved.group is not None and saved.split is not None:
+            self._split_by_group.setdefault(saved.group, saved.split)
+
+    def _choose_split(self, group: str | None) -> Split:
+        """Choose the split of a picture that has become done: that of its photograph, if any."""
+        if group is not None and group in self._split_by_group:
+            return self._split_by_group[group]
         counts = self._export.split_counts()
         return choose_split(counts["Test"], counts["Train"] + counts["Test"])
 

@@ -196,6 +196,28 @@ class NetAnswers:
         return answer
 
 
+def read_digest(files: LabelFiles, picture: Picture) -> str:
+    """Return the digest of a picture's file, which is not read where a kept answer has it.
+
+    Args:
+        files: Keep the answers.
+        picture: The picture.
+
+    Returns:
+        As in `Answer`; "" where the file cannot be read.
+    """
+    try:
+        answer = files.read(ANSWERS, picture.key, Answer)
+    except UserError:  # it is damaged, and computed anew later
+        answer = None
+    if answer and (answer.file_bytes, answer.file_mtime_ns) == _stamp(picture.path):
+        return answer.digest
+    try:
+        return hashlib.sha256(picture.path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def _stamp(path: Path) -> _Stamp:
     """Return by what a changed file is known; zeros for a file that cannot be looked at."""
     try:

@@ -221,6 +221,24 @@ def test_other_settings_are_refused(finished, two_sets):
     assert "Traceback" not in done.stderr
 
 
+def test_a_set_that_was_built_again_of_other_data_is_refused(finished, two_sets, tmp_path):
+    out, _ = finished
+    settings = out / "settings.json"
+    recorded = settings.read_text()
+    data = tmp_path / "sets"
+    shutil.copytree(two_sets, data)
+    train, validation = data / "train", data / "validation"
+    settings.write_text(recorded.replace(str(two_sets / "train"), str(train)))
+    try:
+        shutil.rmtree(train)
+        shutil.copytree(validation, train)
+        done = run("mcc_caffe.ablation", *options(data, out))
+    finally:
+        settings.write_text(recorded)
+    assert done.returncode == 2 and "holds trainings with data_sha256" in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_signal_ends_it_with_a_snapshot(two_sets, tmp_path):
     command = [
         sys.executable,

@@ -1,18 +1,22 @@
 """`python -m mcc_caffe.evaluate`: the choice of splits and nets, and the names of models."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
+from data_tools import build_lmdb
 from data_tools.readers.onehand10k import format_label
+from data_tools.sets import open_sets
 from mcc_caffe import evaluate
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.model_names import as_file_name, short_names
 from mcc_caffe.evaluation.prediction_runner import choose_splits
+from tests.support.commands import run
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
 from tests.support.hands import hand, turned_jpeg, write_layout
 
@@ -155,3 +159,51 @@ def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
     # As stored, the picture ends at y = 19, and 10 of the labels lie outside.
     assert [int(row["keypoints"]) for name in ("stored", "upright")
             for row in rows(tmp_path / name, "system")] == [11, 21]  # fmt: skip
+
+
+def test_no_file_of_the_users_and_no_input_is_replaced(drawn_set, weights, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    mine = out / "predictions_random.json"
+    mine.write_text(json.dumps({"name": "other", "images": {"00000000_drawn0.jpg": {}}}))
+    packed = shutil.copy(weights, tmp_path / "random.caffemodel")
+    for options, message in (
+        (("--predictions", mine), "is an input of this command"),
+        ((), "would be overwritten and is no result of this command"),
+    ):
+        done = run(
+            *("mcc_caffe.evaluate", drawn_set, "--weights", packed, *options),
+            *("--levels", 1, "--processes", 1, "--out", out),
+        )
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+        assert [path.name for path in out.iterdir()] == [mine.name] and "other" in mine.read_text()
+
+
+def test_pictures_of_an_earlier_run_do_not_stay(drawn_set, drawn_samples, tmp_path):
+    """Masks alone have no curves of keypoints."""
+    for kind, has_curves in (("keypoints", True), ("mask", False)):
+        images = {}
+        for number, sample in enumerate(drawn_samples):
+            (tmp_path / f"{sample.key}.png").write_bytes(sample.mask_png)
+            values = {"keypoints": sample.keypoints.tolist(), "mask": f"{sample.key}.png"}
+            images[f"{number:08d}_{sample.key}"] = {kind: values[kind]}
+        predictions = tmp_path / f"{kind}.json"
+        predictions.write_text(json.dumps({"name": "x", "images": images}))
+        command = [str(drawn_set), "--predictions", str(predictions), "--processes", "1"]
+        evaluate.main([*command, "--out", str(tmp_path / "out")])
+        assert (tmp_path / "out/pck.png").exists() == has_curves
+
+
+def test_upright_sets_take_results_of_whole_pictures(tmp_path):
+    """A turned picture is stored as PNG, as those are that readers cut out of larger ones."""
+    source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
+    (source / "Test/mask/1.png").unlink()
+    (source / "Test/mask").rmdir()
+    (source / "Test/source/1.jpg").write_bytes(turned_jpeg())
+    points = np.array([(k % 20, k + 9, 1) for k in range(21)], float)
+    (source / "Test/label_joint.txt").write_text(format_label("1.jpg", 20, 40, points))
+    build_lmdb.main(
+        [str(source), str(tmp_path / "lmdb"), "--orientation", "upright", "--split", "0/1"]
+    )
+    (record,) = open_sets(tmp_path / "lmdb/validation")["validation"]
+    assert record.sample().image_bytes.startswith(b"\x89PNG") and record.sample().is_cut is False

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -334,6 +335,21 @@ def test_hidden_and_linked_things_are_passed_over_and_said(photos, tmp_path):
     assert len(find_files([str(photos / "._hand.jpg")]).files) == 1  # where one names it
     with pytest.raises(UserError, match="pipe.jpg is a pipe or a device, not a file"):
         find_files([str(photos / "pipe.jpg")])
+
+
+def test_masks_and_copies_of_the_labelling_page_are_no_inputs(photos):
+    """But for where someone names the page's folder."""
+    before = [file.path for file in find_files([str(photos)]).files]
+    labels = photos / "mcc-labels"
+    for folder in ("state", "upright", "onehand10k/Train/mask"):
+        (labels / folder).mkdir(parents=True)
+        shutil.copy(before[0], labels / folder / before[0].name)
+    for pattern in (photos, photos / f"**/*{before[0].suffix}"):
+        files, passed_over = find_files([str(pattern)])
+        assert {file.path for file in files} <= set(before) and files
+        assert "of the labelling page" in str(passed_over)
+    for pattern in (labels, labels / "**/*.*"):
+        assert len(find_files([str(pattern)]).files) == 3
 
 
 @pytest.mark.parametrize("name", ["", " "])

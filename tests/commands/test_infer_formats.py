@@ -72,11 +72,27 @@ def test_coco_results_of_the_users_boxes_load_into_the_users_own_file(photos, tm
         *("--format", "coco", "--out", out),
     )
     assert done.returncode == 0, done.stderr
-    assert not (out / "coco_images.json").exists()
-    results = COCO(str(photos / "own.json")).loadRes(str(out / "coco_results.json"))
-    assert [
-        (each["image_id"], each["category_id"]) for each in results.loadAnns(results.getAnnIds())
-    ] == [(71, 4), (71, 5), (70, 5)]
+    for data_set in (photos / "own.json", out / "coco_images.json"):
+        results = COCO(str(data_set)).loadRes(str(out / "coco_results.json"))
+        assert [
+            (each["image_id"], each["category_id"])
+            for each in results.loadAnns(results.getAnnIds())
+        ] == [(71, 4), (71, 5), (70, 5)]
+    names = {image["id"]: image["file_name"] for image in results.dataset["images"]}
+    assert names == {70: str(photos / "b.jpg"), 71: str(photos / "a.jpg")}
+
+
+def test_a_wrong_box_is_told_before_the_work(photos, tmp_path):
+    content = {
+        "images": [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate("ab")],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [9, 9, 0, 0]}],
+        "categories": [{"id": 5, "name": "hand"}],
+    }
+    (photos / "own.json").write_text(json.dumps(content))
+    out = tmp_path / "out"
+    done = run("mcc_caffe.infer", photos, "--boxes", photos / "own.json", "--out", out)
+    assert done.returncode == 2 and "b.jpg: box 0 is x 9, y 9, width 0" in done.stderr, done.stderr
+    assert not out.exists()
 
 
 @pytest.fixture

@@ -207,3 +207,11 @@ def test_an_input_is_no_target(tmp_path):
         with pytest.raises(UserError, match=f"{name} is an input of this command: give another"):
             check_target(tmp_path / name, [tmp_path / "weights"])
     assert check_target(tmp_path / "new", [tmp_path / "weights"]) == tmp_path / "new"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])
+def test_a_folder_of_the_longest_name_can_be_written(name, tmp_path):
+    with folder_being_written(tmp_path / name) as partial:
+        (partial / "file").write_text("new")
+        partial.rename(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -231,3 +231,12 @@ def test_deep_and_transparent_pictures_are_decoded_as_infer_decodes_them():
     assert (hand(0, image_bytes=cv2.imencode(".png", deep)[1].tobytes()).image() == 255).all()
     hidden = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     assert (hand(0, image_bytes=cv2.imencode(".png", hidden)[1].tobytes()).image() == 255).all()
+
+
+def test_another_set_has_another_digest(tmp_path, drawn_samples):
+    moved = dataclasses.replace(drawn_samples[0], keypoints=drawn_samples[0].keypoints + 1)
+    digests = [
+        SampleSet(write_set(tmp_path / name, samples)).digest()
+        for name, samples in (("a", [drawn_samples[0]]), ("b", [drawn_samples[0]]), ("c", [moved]))
+    ]
+    assert digests[0] == digests[1] != digests[2]

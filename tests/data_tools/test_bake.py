@@ -384,6 +384,7 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
         (["{set}", "{tmp}/there", "--copies", "1"], "{tmp}/there exists already"),
         (["{set}", "{tmp}/out", "--copies", "0"], "0 is not above 0"),
         (["{set}", "{tmp}/out", "--copies", "1", "--workers", "-1"], "-1 is below 0"),
+        (["{set}", "{tmp}/a b", "--copies", "1", "--format", "hdf5"], "has a space in it"),
         (["{set}", "{tmp}/\udcff", "--copies", "1"], "is not UTF-8, as Caffe's files need it"),
         (
             ["{set}", "{tmp}/out", "--copies", "1", "--seed", "-1"],

@@ -88,3 +88,9 @@ def test_impossible_content_gives_one_line_that_can_be_written(tmp_path, text, m
     with pytest.raises(UserError, match=message) as error:
         PredictionsFile(tmp_path / "x.json")
     assert str(error.value).encode() and len(str(error.value)) < 500
+
+
+def test_two_samples_of_one_key_are_told(tmp_path):
+    file = PredictionsFile(predictions_file(tmp_path, keypoints=None))
+    with pytest.raises(UserError, match="may be either of two images with the key '0.jpg'"):
+        file.check_no_image_twice(["0.jpg", "1.jpg", "0.jpg"])

@@ -298,3 +298,30 @@ def test_run_lengths_that_do_not_fit_give_one_line(tmp_path):
         (out / "coco_results.json").write_text(json.dumps(results))
         with pytest.raises(UserError, match="the segmentation of 0.jpg cannot be used"):
             PredictionsFile(out / "coco_results.json").predict(hand(0))
+
+
+def test_results_of_pictures_in_sub_folders_go_by_their_folders(tmp_path):
+    rng = np.random.default_rng(2)
+    for name in ("a", "b"):
+        record = ImageRecord(f"set/Test/source/{name}/0.jpg", 160, 120, [random_hand(rng)])
+        (tmp_path / f"{name}.json").write_text(open_format("mmpose").document(record))
+    file = PredictionsFile(tmp_path)
+    entries = [file.entry(f"Test_{name}_0.jpg") for name in ("a", "b")]
+    assert not np.array_equal(entries[0].keypoints, entries[1].keypoints)
+    assert file.entry("Train_a_0.jpg") is file.entry("Test_c_0.jpg") is None
+    file.check_no_image_twice(["Test_a_0.jpg", "Test_b_0.jpg"])
+
+
+@pytest.mark.parametrize("name", [17, None, ["x.jpg"]])
+def test_names_that_are_no_text_give_one_line(name, tmp_path):
+    hand_of = {"image_id": 1, "category_id": 1, "score": 1, "keypoints": [1.0] * 63}
+    (tmp_path / "coco_results.json").write_text(json.dumps([hand_of]))
+    images = {"images": [{"id": 1, "file_name": name}]}
+    (tmp_path / "coco_images.json").write_text(json.dumps(images))
+    with pytest.raises(UserError, match="cannot be read .ValueError."):
+        PredictionsFile(tmp_path / "coco_results.json")
+    instance = {"keypoints": [[1, 2]] * 21, "keypoint_scores": [1] * 21, "image": name}
+    (tmp_path / "x.json").write_text(json.dumps([instance]))
+    if name is not None:
+        with pytest.raises(UserError, match="the name of a picture is .*, no text"):
+            PredictionsFile(tmp_path / "x.json")

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.scene_files import boxes_of_images, read_scenes
 from tests.support.hands import turned_jpeg
 
@@ -70,6 +72,26 @@ def boxes_file(path, boxes, size=(), **image):
     content["annotations"].append({"image_id": 1, "category_id": 8, "bbox": [0, 0, 5, 5]})
     path.write_text(json.dumps(content))
     return path
+
+
+def test_keypoints_get_our_order_by_the_categorys_names(tmp_path):
+    points = np.arange(1.0, 64).reshape(21, 3)
+    theirs = [NAMES[0], *reversed(NAMES[1:])]
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 3, 4]])
+    content = json.loads(path.read_text())
+    content["annotations"][0]["keypoints"] = points[[0, *range(20, 0, -1)]].ravel().tolist()
+    for names, expected in ((theirs, points), ([], points[[0, *range(20, 0, -1)]])):
+        content["categories"][0]["keypoints"] = names
+        path.write_text(json.dumps(content))
+        (scene,) = read_scenes(path)
+        assert np.array_equal(scene.keypoints[0], expected)
+    content["categories"][0]["keypoints"] = [f"nose_{letter}" for letter in "abcdefghijklmnopqrstu"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="keypoints do not say which of a hand's they are"):
+        read_scenes(path)
+    del content["annotations"][0]["keypoints"]
+    path.write_text(json.dumps(content))
+    assert not read_scenes(path)[0].keypoints.any()
 
 
 def test_a_crowd_is_no_hand(tmp_path):

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.inference.engines import open_engine
-from mcc_caffe.serving.app import make_app
+from mcc_caffe.serving.app import hosts_for, make_app
 from mcc_caffe.serving.model import WebModel, make_web_model
 from mcc_caffe.serving.site import STATIC
 from tests.support.commands import ROOT, run
@@ -49,10 +49,24 @@ def test_every_answer_isolates_the_page(client, path):
 
 
 def test_other_sites_are_kept_out(client):
-    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost:x", ""):
+        answer = client.get("/", headers={"Host": host})
+        assert answer.status_code == 400 and "ask 127.0.0.1 or localhost" in answer.json()["detail"]
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    for host in ("localhost", "LocalHost:8000", "127.0.0.1:9"):
+        assert client.get("/", headers={"Host": host}).status_code == 200
     answer = client.post("/hands", headers={"Origin": "http://evil.example"})
-    assert answer.status_code == 403 and len(answer.text.splitlines()) == 1
+    assert answer.status_code == 403 and "is another site" in answer.json()["detail"]
     assert client.post("/nowhere", headers={"Origin": "http://127.0.0.1:8000"}).status_code != 403
+
+
+def test_a_server_for_other_machines_answers_under_every_name_and_refuses_other_origins(model):
+    client = TestClient(make_app(model, hosts=hosts_for("0.0.0.0")), base_url="http://any.example")
+    answer = client.get("/")
+    assert answer.status_code == 200 and "access-control-allow-origin" not in answer.headers
+    assert client.post("/", headers={"Origin": "http://any.example"}).status_code == 405
+    answer = client.post("/", headers={"Origin": "http://evil.example"})
+    assert answer.status_code == 403 and "is another site" in answer.json()["detail"]
 
 
 def test_no_file_outside_of_the_pages_is_served(client):

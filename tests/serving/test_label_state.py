@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import itertools
+import json
+import logging
 import os
 import pathlib
 import resource
@@ -13,11 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from data_tools import readers
 from data_tools.readers import coco
+from data_tools.taught_set import TaughtSet
+from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import decode_image
-from mcc_caffe.serving.label_documents import Labels
+from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import KEY_PATTERN, LABELS_FOLDER, picture_key, shown_name
 from mcc_caffe.serving.labelling import ConflictError, UnknownPictureError, open_session
@@ -437,6 +443,164 @@ def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
             session.save(keys["2.jpg"], change(picture, labels_of(hand(8))))
     aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
     assert '"status":"done"' in aside.read_text()
+
+
+@pytest.mark.parametrize("status", ["done", "open", "none"])
+def test_labels_follow_a_picture_that_is_moved_or_renamed(folder, net, status):
+    (folder / "copy of 0.jpg").write_bytes((folder / "0.jpg").read_bytes())
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for number in range(3):
+            save(session, keys[f"{number}.jpg"], labels_of(hand(number), status))
+        splits = session.overview().splits
+    (folder / "sub").mkdir()
+    (folder / "1.jpg").rename(folder / "sub/1.jpg")
+    (folder / "2.jpg").rename(folder / "0 renamed.jpg")
+    for _ in range(2):
+        with open_session(folder, net) as session:
+            keys = keys_by_name(session)
+            assert session.overview().splits == splits
+            names = {"0.jpg": 0, "sub/1.jpg": 1, "0 renamed.jpg": 2}
+            for name, number in names.items():
+                picture = session.open_picture(keys[name])
+                assert picture.labels == labels_of(hand(number), status) and picture.revision == 1
+            assert session.open_picture(keys["copy of 0.jpg"]).revision == 0
+            expected = {keys[name]: labels_of(hand(number)) for name, number in names.items()}
+            assert_same_sets(folder, expected if status == "done" else {})
+    state = folder / LABELS_FOLDER / "state"
+    assert {path.stem for path in state.glob("*.json")} == {keys[name] for name in names}
+    assert json.loads((state / f"{keys['sub/1.jpg']}.json").read_text())["name"] == "sub/1.jpg"
+
+
+def test_labels_of_which_the_picture_is_gone_are_named_and_come_back_with_it(folder, net, caplog):
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for name, key in keys.items():
+            save(session, key, labels_of(hand(int(name[0]))))
+    assert not caplog.records
+    for name in ("0.jpg", "1.jpg"):
+        (folder / name).rename(folder.parent / name)
+    (folder / "new.jpg").write_bytes(hand(9).image_bytes)
+    with open_session(folder, net):
+        assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    message = "2 labels belong to pictures that are not there (0.jpg, 1.jpg): the data sets are"
+    assert warning.getMessage().startswith(message)
+    (folder.parent / "0.jpg").rename(folder / "0.jpg")
+    (folder.parent / "1.jpg").rename(folder / "again.jpg")
+    caplog.clear()
+    with open_session(folder, net) as session:
+        new_keys = keys_by_name(session)
+        expected = {
+            new_keys[name]: labels_of(hand(number))
+            for number, name in enumerate(("0.jpg", "again.jpg", "2.jpg"))
+        }
+        assert_same_sets(folder, expected)
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_two_labels_of_equal_pictures_that_are_gone_take_a_picture_each(folder, net, caplog):
+    """Of those that find none, the warning names the one that is not done."""
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (folder / name).write_bytes(hand(7).image_bytes)
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        save(session, keys["a.jpg"], labels_of(hand(7), "open"))
+        for name in ("b.jpg", "c.jpg"):
+            save(session, keys[name], labels_of(hand(7)))
+    (folder / "a.jpg").unlink()
+    (folder / "b.jpg").rename(folder / "x.jpg")
+    (folder / "c.jpg").rename(folder / "y.jpg")
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        assert_same_sets(folder, {keys[name]: labels_of(hand(7)) for name in ("x.jpg", "y.jpg")})
+    assert "1 labels belong to pictures that are not there (a.jpg)" in caplog.text
+
+
+@pytest.fixture
+def crops(tmp_path) -> pathlib.Path:
+    """The folder `images` of a taught set: three crops of each of four photographs."""
+    taught = TaughtSet(tmp_path / "taught", teacher="a test", agreement=0.1)
+    points = np.array([(60 + 8 * (k % 6), 60 + 10 * (k // 6)) for k in range(21)], float)
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        image = rng.integers(0, 256, (220, 220, 3), np.uint8)
+        hands = [AgreedHand(points + 20 * shift, 0.0) for shift in range(3)]
+        taught.add(f"photograph {number}", tmp_path / f"{number}.png", image, hands, 3)
+    taught.write()
+    return tmp_path / "taught/images"
+
+
+def save_some_labels(session, name):
+    """Save a square of a mask and points on it as the labels of a picture."""
+    picture = session.open_picture(keys_by_name(session)[name])
+    mask = np.zeros((picture.height, picture.width), np.uint8)
+    mask[5:40, 5:40] = 1
+    points = tuple(Point(x=10 + k, y=12 + k, missing=False) for k in range(21))
+    labels = Labels(status="done", points=points, runs=tuple(encode_runs(mask)))
+    assert session.save(picture.key, change(picture, labels)).status == "done"
+
+
+def splits_by_group(images):
+    """Return {group of the COCO export's entries: their splits}, one for each entry."""
+    splits: dict[str, list[str]] = {}
+    for split, entries in readers.read_dataset(images / LABELS_FOLDER / "coco").items():
+        for entry in entries:
+            splits.setdefault(entry.group, []).append(split)
+    return splits
+
+
+@pytest.mark.parametrize("is_whole_set", [False, True])
+def test_crops_of_one_photograph_stay_together(crops, net, is_whole_set):
+    folder, prefix = (crops.parent, "images/") if is_whole_set else (crops, "")
+    names = sorted(path.name for path in crops.iterdir())
+    in_turn = [*names[::3], *names[1::3], *names[2::3]]  # one of each photograph, and again
+    for some in (in_turn[:5], in_turn[5:]):  # the server begins anew
+        with open_session(folder, net) as session:
+            for name in some:
+                save_some_labels(session, prefix + name)
+    splits = splits_by_group(folder)
+    assert set(splits) == {f"group photograph {number}" for number in range(4)}
+    assert all(len(own) == 3 and len(set(own)) == 1 for own in splits.values())
+    assert {*itertools.chain(*splits.values())} == {"hands_train", "hands_test"}
+
+
+def test_crops_that_have_a_split_keep_it_and_a_moved_one_its_photograph(crops, net):
+    first, second, third = sorted(path.name for path in crops.iterdir())[:3]
+    with open_session(crops, net) as session:
+        keys = keys_by_name(session)
+        for name in (first, second):
+            save_some_labels(session, name)
+    for name, split in ((first, "Test"), (second, "Train")):  # as an earlier version wrote it
+        path = crops / LABELS_FOLDER / "state" / f"{keys[name]}.json"
+        content = json.loads(path.read_text())
+        assert content.pop("group") == "photograph 0"
+        path.write_text(json.dumps({**content, "split": split}))
+    with open_session(crops, net) as session:
+        save_some_labels(session, third)
+    assert splits_by_group(crops) == {
+        "group photograph 0": ["hands_test", "hands_test", "hands_train"]
+    }
+    (crops / "sub").mkdir()
+    (crops / third).rename(crops / "sub" / third)
+    with open_session(crops, net):
+        pass
+    assert len(splits_by_group(crops)["group photograph 0"]) == 3
+
+
+def test_only_a_taught_set_says_which_crops_belong_together(crops, net):
+    labels = crops.parent / "hands.json"
+    content = labels.read_text()
+    for damaged in (content[:100], content.replace('"images": [', '"images": [7, ')):
+        labels.write_text(damaged)
+        with pytest.raises(UserError, match=r"hands\.json is damaged"), open_session(crops, net):
+            pass
+    for other in ("[]", content.replace("data_tools.teach", "another program")):
+        labels.write_text(other)
+        with open_session(crops, net) as session:
+            save_some_labels(session, min(path.name for path in crops.glob("*.jpg")))
+        coco_file = crops / LABELS_FOLDER / "coco/hands_train.json"
+        assert '"group"' not in coco_file.read_text()
 
 
 def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):

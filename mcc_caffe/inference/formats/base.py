@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -148,6 +148,13 @@ class ReadImage(NamedTuple):
     name: str
     has_suffix: bool
     hands: list[ReadHand]
+
+
+def as_name(value: Any) -> str:
+    """Return the name that a file gives a picture; ValueError where it is no text."""
+    if not isinstance(value, str):
+        raise ValueError(f"the name of a picture is {ascii(value)[:60]}, no text")
+    return value
 
 
 def as_keypoints(numbers: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """COCO: the results of a run in one file, with keypoints and the mask's run lengths of each hand.
 
 coco_results.json is the list that `COCO.loadRes` of pycocotools reads, and coco_images.json the
-data set that goes with it: the pictures with their numbers, and the category of hands. A picture's
-number is that of the COCO file of boxes where the user gave one.
+data set that goes with it: the pictures with their numbers, and the category of hands. The numbers
+are those of the COCO file of boxes where the user gave one.
 """
 
 import json
@@ -23,6 +23,7 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     as_keypoints,
+    as_name,
 )
 from mcc_caffe.inference.reports import PROGRAM
 
@@ -62,7 +63,7 @@ class CocoFormat:
 
     def run_paths(self, out: Path) -> list[Path]:
         """Return the files of the run."""
-        return [out / RESULTS] if self._numbers else [out / RESULTS, out / IMAGES]
+        return [out / RESULTS, out / IMAGES]
 
     def describe(self, image: ImageRecord) -> str:
         """Return a picture's entry and its hands' entries, without numbers."""
@@ -90,7 +91,7 @@ class CocoFormat:
         return self._texts
 
     def write_run(self, out: Path, content: Sequence[str]) -> None:
-        """Write the results of all processes and, without numbers of the user's, the data set."""
+        """Write the results of all processes, and the data set with their numbers."""
         images, results = [], []
         # Sorted, so that the numbers do not depend on the number of processes.
         pictures = sorted(map(json.loads, content), key=_order)
@@ -104,8 +105,9 @@ class CocoFormat:
             for category_id, hand in zip(category_ids, hands, strict=True):
                 results.append({"image_id": image_id, "category_id": category_id, **hand})
         out.mkdir(parents=True, exist_ok=True)
-        if not self._numbers:
-            write_whole(out / IMAGES, json.dumps(_data_set(images)).encode() + b"\n")
+        categories = dict.fromkeys(result["category_id"] for result in results) or [_CATEGORY_ID]
+        data_set = _data_set(images, list(categories))
+        write_whole(out / IMAGES, json.dumps(data_set).encode() + b"\n")
         if results:
             results[0] = {"program": PROGRAM, **results[0]}  # the mark of a result
         lines = ",\n".join(json.dumps(result) for result in results)
@@ -129,13 +131,14 @@ def _hand_entry(hand: HandRecord) -> dict[str, Any]:
     return entry
 
 
-def _data_set(images: list[dict[str, Any]]) -> dict[str, Any]:
+def _data_set(images: list[dict[str, Any]], category_ids: Sequence[Any]) -> dict[str, Any]:
     skeleton = [[start + 1, end + 1] for start, end, _ in SKELETON]  # COCO counts from 1
-    category = {"id": _CATEGORY_ID, "name": "hand", "supercategory": "person"}
+    category = {"name": "hand", "supercategory": "person"}
+    keypoints = {"keypoints": list(NAMES), "skeleton": skeleton}
     return {
         "program": PROGRAM,
         "info": {"description": "the pictures that the results beside this file are of"},
-        "categories": [{**category, "keypoints": list(NAMES), "skeleton": skeleton}],
+        "categories": [{"id": number, **category, **keypoints} for number in category_ids],
         "annotations": [],
         "images": images,
     }
@@ -150,7 +153,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
     data_set = path.with_name(IMAGES)
     try:
         images = json.loads(data_set.read_text(encoding="utf-8"))["images"]
-        names = {image["id"]: image["file_name"] for image in images}
+        names = {image["id"]: as_name(image["file_name"]) for image in images}
         is_of_video = any("frame" in image for image in images)
     except (ArithmeticError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -21,6 +21,7 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     as_keypoints,
+    as_name,
 )
 from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.reports import PROGRAM
@@ -99,9 +100,9 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
             numbers = np.column_stack([np.array(instance["keypoints"], np.float64), scores])
             score = float(instance.get("bbox_score", scores.mean()))
             hands.append(ReadHand(as_keypoints(numbers), score))
+            name = name or as_name(instance.get("image") or "")
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}: instance {index} is none of MMPose's ({type(error).__name__}: {error})"
             ) from None
-        name = name or instance.get("image")
     return ReadImage(name or path.stem, bool(name), hands)

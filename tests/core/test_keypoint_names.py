@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_tools.readers.keypoint_names import find_order, say_nothing
 from mcc_caffe.core.hand import FINGERS, NAMES
+from mcc_caffe.core.keypoint_names import find_order, say_nothing
 
 OURS = list(range(21))
 MEDIAPIPE = [
