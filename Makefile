@@ -8,6 +8,7 @@ RUN := $(PYTHON_VENV) -m
 
 # What the user gives is data. Neither make nor the shell may read it as a command: here each
 # variable gets the text as it was given, and every recipe takes it from the environment.
+SOURCE_GIVEN := $(filter-out undefined,$(origin SOURCE))
 GIVEN := N PHOTOS TAUGHT SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS IMAGES SET ARGS
 $(foreach name,$(GIVEN),$(if $(filter undefined,$(origin $(name))),,\
     $(eval override $(name) := $$(value $(name)))))
@@ -64,11 +65,12 @@ synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to
 teach: caffe  ## label your own PHOTOS with a teacher: a data set in TAUGHT (data/taught)
 	@[ -n "$$PHOTOS" ] || { echo 'give photographs: make teach PHOTOS=folder' >&2; exit 2; }
 	@$(call split,PHOTOS); $(call split,ARGS); \
-	$(RUN) data_tools.teach "$${PHOTOS_WORDS[@]}" "$$TAUGHT" "$${ARGS_WORDS[@]}"
+	$(RUN) data_tools.teach "$${PHOTOS_WORDS[@]}" "$$TAUGHT" --variant "$$VARIANT" \
+	    $${WEIGHTS:+--weights "$$WEIGHTS"} "$${ARGS_WORDS[@]}"
 
 # BAKE=8 also writes DATA/baked, as LMDB or, with FORMAT=hdf5, as HDF5.
 lmdb: caffe  ## SOURCE (a data set's folder or .json) to the sets DATA/{train,validation}; BAKE=8
-	@[ -n "$$BAKE" ] && [ -d "$$DATA/train" ] || { \
+	@[ -n "$$BAKE" ] && [ -d "$$DATA/train" ] && [ -z "$(SOURCE_GIVEN)$$ARGS" ] || { \
 	    { [ -d "$$SOURCE" ] || [ "$$SOURCE" != data/synth ] || $(MAKE) synth ARGS=; } && \
 	    { $(call split,ARGS); } && \
 	    $(RUN) data_tools.build_lmdb "$$SOURCE" "$$DATA" "$${ARGS_WORDS[@]}"; }
@@ -81,7 +83,7 @@ check: caffe  ## look for faults in SET (a data set or LMDB sets; default DATA),
 
 inspect: caffe  ## draw samples of SET, of LMDB sets as the net sees them, to out/inspect.png
 	@SET=$${SET:-$$DATA}; $(call split,SET); $(call split,ARGS); \
-	$(RUN) data_tools.inspect "$${SET_WORDS[@]}" "$${ARGS_WORDS[@]}"
+	$(RUN) data_tools.inspect "$${SET_WORDS[@]}" --variant "$$VARIANT" "$${ARGS_WORDS[@]}"
 
 train: caffe  ## train VARIANT (mini, paper) on DATA; GPUS=0,1: one process a GPU; resumes
 	@$(call split,ARGS); $(RUN) mcc_caffe.train "$$DATA/train" --variant "$$VARIANT" \
@@ -110,13 +112,14 @@ infer: caffe  ## find the hand in IMAGES="images, videos, folders or globs"
 	    $${WEIGHTS:+--weights "$$WEIGHTS"} "$${ARGS_WORDS[@]}"
 
 web: setup  ## the page that finds hands live in the browser, at http://127.0.0.1:8000/
-	@$(call split,ARGS); $(RUN) mcc_caffe.web "$${ARGS_WORDS[@]}"
+	@$(call split,ARGS); $(RUN) mcc_caffe.web --variant "$$VARIANT" \
+	    $${WEIGHTS:+--weights "$$WEIGHTS"} "$${ARGS_WORDS[@]}"
 
 vendor: setup  ## bring the files of others that the browser loads again, from npm
 	@mcc_caffe/serving/vendor.sh
 
 demo: prototxt  ## from nothing to pictures: prototxts, hands, LMDB, a short training, inference
-	@$(RUN) mcc_caffe.demo
+	@$(call split,ARGS); $(RUN) mcc_caffe.demo "$${ARGS_WORDS[@]}"
 
 bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 25 minutes
 	@$(call split,ARGS); $(RUN) benchmarks "$${ARGS_WORDS[@]}"
@@ -125,7 +128,7 @@ bench-gpu: caffe  ## does the GPU compute as the CPU does, and how fast? (make c
 	@$(call split,ARGS); $(RUN) benchmarks.gpu "$${ARGS_WORDS[@]}"
 
 doctor: setup  ## what works here, and what to do about the rest
-	@$(RUN) mcc_caffe.doctor
+	@$(call split,ARGS); $(RUN) mcc_caffe.doctor "$${ARGS_WORDS[@]}"
 
 lint: setup  ## check the code: ruff, mypy, import-linter
 	@.venv/bin/ruff check .

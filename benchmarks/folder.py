@@ -23,8 +23,8 @@ from benchmarks.output import add_out_option, describe_machine, markdown_table, 
 from benchmarks.timing import StepTimer
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
-from mcc_caffe.core.images import decode_image
-from mcc_caffe.inference.reports import marked_png
+from mcc_caffe.core.images import decode_image, marked_png
+from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.predictor import HandPredictor
 
 SIZE = 4000, 3000  # pixels of a photograph
@@ -69,7 +69,9 @@ def step_seconds(photographs: list[Path], levels: int | None) -> dict[str, float
     for photograph in photographs:
         pixels = timer.run(READING, lambda path: decode_image(path.read_bytes()), photograph)
         pose = timer.run(LOOKING, predictor.predict, pixels)
-        timer.run(WRITING, lambda pixels, pose: marked_png(draw_pose(pixels, pose)), pixels, pose)
+        timer.run(
+            WRITING, lambda pixels, pose: marked_png(draw_pose(pixels, pose), PROGRAM), pixels, pose
+        )
     return timer.medians()
 
 

@@ -81,11 +81,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.out.suffix != ".png":
         raise UserError(f"--out {options.out}: give a name that ends in .png")
-    for page in (options.out, *sheet.earlier_pages(options.out)):
-        if page.exists() and options.set.resolve() in page.resolve().parents:
-            raise UserError(
-                f"--out {options.out}: {page} is a file of the data set: give another name"
-            )
+    if options.out.exists() and options.set.resolve() in options.out.resolve().parents:
+        raise UserError(f"--out {options.out} is a file of the data set: give another name")
+    sheet.check_pages(options.out)
     return options
 
 

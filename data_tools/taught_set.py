@@ -7,6 +7,7 @@ Labels that are there already are never changed: whoever corrects `hands.json` b
 corrections when more photographs are added.
 """
 
+import functools
 import json
 import re
 import time
@@ -28,6 +29,16 @@ LARGEST_SIDE = 640  # pixels of a crop
 _JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
 _WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
 _NAME_LENGTH = 60  # characters of a photograph's name in the names of its crops
+
+
+@functools.cache
+def is_taught(folder: Path) -> bool:
+    """Tell whether a folder is a taught set, by its labels."""
+    try:
+        content = json.loads((folder / LABELS).read_bytes())
+        return content["info"]["program"] == PROGRAM
+    except (KeyError, OSError, RecursionError, TypeError, ValueError):
+        return False
 
 
 class PhotographRecord(TypedDict):

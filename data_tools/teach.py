@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_tools.taught_set import LABELS, TaughtSet
+from data_tools.taught_set import LABELS, TaughtSet, is_taught
 from data_tools.teachers import MediaPipeTeacher, NetTeacher, Teacher, find_agreed_hands
 from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
@@ -111,7 +111,7 @@ def find_photographs(patterns: Iterable[str], out: Path) -> tuple[list[Path], Pa
 
     Args:
         patterns: Files, folders and globs.
-        out: The folder of the data set, whose crops are no photographs.
+        out: The folder of the data set, whose crops are no photographs, nor are another set's.
 
     Raises:
         UserError: There is no photograph.
@@ -119,8 +119,11 @@ def find_photographs(patterns: Iterable[str], out: Path) -> tuple[list[Path], Pa
     files, passed_over = find_files(patterns)
     photographs = []
     for file in files:
-        if out.resolve() in file.path.resolve().parents:
+        folders = file.path.resolve().parents
+        if out.resolve() in folders:
             passed_over.add("crops of the data set itself", file.path.name)
+        elif any(map(is_taught, folders)):
+            passed_over.add("crops of a taught set", file.path.name)
         elif file.is_video:
             passed_over.add("videos and animated pictures", file.path.name)
         else:

@@ -45,6 +45,7 @@ from mcc_caffe.core.drawing import draw_over, draw_pose
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, write_whole
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.core.images import marked_png
 from mcc_caffe.core.ranks import own_ranks
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
 from mcc_caffe.inference.engines.base import title_of
@@ -60,7 +61,7 @@ from mcc_caffe.inference.input_files import (
 )
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
-from mcc_caffe.inference.reports import PROGRAM, marked_png
+from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images, upright_size
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPose, HandPredictor, check_boxes
@@ -262,7 +263,7 @@ class ResultWriter:
         pose, pixels = image.pose, image.pixels
         assert pose is not None and pose.present is not None and pixels is not None
         result.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(with_suffix(result, ".png"), marked_png(draw_pose(pixels, pose)))
+        write_whole(with_suffix(result, ".png"), marked_png(draw_pose(pixels, pose), PROGRAM))
         if self.result_format:
             self._write_record(self.result_format, image.job, pixels, [pose])
         else:
@@ -296,7 +297,7 @@ class ResultWriter:
         for hand in hands:
             drawn = draw_over(drawn, hand)
         job.result.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(with_suffix(job.result, ".png"), marked_png(drawn))
+        write_whole(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
         if self.result_format:
             self._write_record(self.result_format, job, pixels, hands)
         else:

@@ -34,6 +34,7 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE
 # pyramid, at a fifth of the cost (docs/results.md).
 LOOKS = (1, 2, 4)
 DEFAULT_LOOKS = 4
+_LARGEST_BOX = 1e6  # pixels, side of a box
 
 
 def chosen_looks(levels: int | str | None, looks: int | None) -> int | None:
@@ -198,12 +199,17 @@ class HandPredictor:
 
         Raises:
             UserError: a file is missing or does not fit, no weights come with the variant, or
-                `levels` or `looks` is none of these values, or both are given.
+                `levels`, `looks`, `seed` or `batch` is none of these values, or both of the first
+                two are given.
         """
         if not (levels in (None, PAPER_LEVELS) or (isinstance(levels, int) and levels > 0)):
             raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
-        if looks is not None and looks not in LOOKS:
+        if looks is not None and not (isinstance(looks, int) and looks in LOOKS):
             raise UserError(f"looks={looks}: give 1, 2 or 4")
+        if not (isinstance(batch, int) and batch > 0):
+            raise UserError(f"batch={batch}: give a whole number above 0")
+        if not (isinstance(seed, int) and seed >= 0):
+            raise UserError(f"seed={seed}: give a whole number from 0 on")
         if looks is not None and levels is not None:
             raise UserError(
                 f"looks={looks} and levels={levels} exclude each other: looks take the place of "
@@ -301,7 +307,7 @@ class HandPredictor:
         """
         check_image(image)
         self.require_pose()
-        if max_hands is not None and max_hands < 1:
+        if max_hands is not None and not (isinstance(max_hands, int) and max_hands > 0):
             raise UserError(f"max_hands={max_hands}: give at least 1, or None for no limit")
         network = TimedNetwork(self.engine, self.batch)
         looker = Looker(image, self.input_size, network)
@@ -453,6 +459,11 @@ def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 def check_image(image: np.ndarray) -> None:
     """Raise a UserError where the array is no image."""
+    if not isinstance(image, np.ndarray):
+        raise UserError(
+            f"the image is {type(image).__name__}, no array: HxWx3 uint8 BGR is needed "
+            "(cv2.imread gives None for a file that it cannot read)"
+        )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(
             f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
@@ -468,11 +479,11 @@ def check_boxes(
         raise UserError(f"boxes have the shape {array.shape}: (N, 4) of x, y, width, height")
     for number, (x, y, box_width, box_height) in enumerate(array.tolist()):
         inside = x < width and y < height and x + box_width > 0 and y + box_height > 0
-        if not (box_width > 0 and box_height > 0 and inside):
+        if not (0 < box_width < _LARGEST_BOX and 0 < box_height < _LARGEST_BOX and inside):
             raise UserError(
                 f"box {number} is x {x:g}, y {y:g}, width {box_width:g}, height {box_height:g}: a "
-                f"box with a width and height above 0 that overlaps the image of {width} x "
-                f"{height} pixels is needed"
+                f"box with a width and height above 0 and below {_LARGEST_BOX:g} that overlaps the "
+                f"image of {width} x {height} pixels is needed"
             )
     return array
 

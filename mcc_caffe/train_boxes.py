@@ -242,9 +242,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
             middle, sides = np.mean(losses, axis=0)
             if not np.isfinite([middle, sides]).all():
+                kept = f"{target} is of the round before" if number > 1 else "nothing was written"
                 raise UserError(
-                    f"round {number}: the losses are {middle} and {sides}, and {target} is of the "
-                    f"round before: give a lower --lr than {options.lr}"
+                    f"round {number}: the losses are {middle} and {sides}, and {kept}: "
+                    f"give a lower --lr than {options.lr}"
                 )
             _log.info(
                 "round %d of %d: loss of the middles %.2f, of the sides %.2f",

@@ -56,12 +56,40 @@ def test_spaces_do_not_split_paths(folder):
     [
         (["check", "SET=my set"], ["data_tools.check", "my set"]),
         (["check", "DATA=my set"], ["data_tools.check", "my set"]),
-        (["teach", "PHOTOS=my set"], ["data_tools.teach", "my set", "data/taught"]),
+        (
+            ["teach", "PHOTOS=my set", "WEIGHTS=a b.npz"],
+            [
+                "data_tools.teach",
+                "my set",
+                "data/taught",
+                "--variant",
+                "mini",
+                "--weights",
+                "a b.npz",
+            ],
+        ),
         (
             ["teach", "PHOTOS=*.jpg 'b c.png'", "TAUGHT=out here", "ARGS=--teacher mediapipe"],
-            ["data_tools.teach", "*.jpg", "b c.png", "out here", "--teacher", "mediapipe"],
+            [
+                "data_tools.teach",
+                "*.jpg",
+                "b c.png",
+                "out here",
+                "--variant",
+                "mini",
+                "--teacher",
+                "mediapipe",
+            ],
         ),
-        (["inspect", "SET='my other set' b"], ["data_tools.inspect", "my other set", "b"]),
+        (
+            ["inspect", "SET='my other set' b", "VARIANT=paper"],
+            ["data_tools.inspect", "my other set", "b", "--variant", "paper"],
+        ),
+        (
+            ["web", "WEIGHTS=a b.npz", "ARGS=label photos"],
+            ["mcc_caffe.web", "--variant", "mini", "--weights", "a b.npz", "label", "photos"],
+        ),
+        (["doctor", "ARGS=--json"], ["mcc_caffe.doctor", "--json"]),
         (
             ["train", "DATA=a b", "WEIGHTS=c d.npz", "GPUS=0,1"],
             [
@@ -110,6 +138,20 @@ def test_words_reach_the_commands_as_they_were_given(arguments, expected, folder
     assert done.returncode == 0 and called == [expected], done.stderr
 
 
+def test_a_set_that_is_there_is_baked_but_not_in_place_of_a_source(folder):
+    (folder / "sets/train").mkdir(parents=True)
+    bake = "data_tools.bake|sets/train|sets/baked|--copies|2|--format|lmdb|--variant|mini"
+    for arguments, built in (
+        ((), []),
+        (("SOURCE=other",), ["data_tools.build_lmdb", "other", "sets"]),
+        (("SOURCE=other", "ARGS=--split 5/5"), ["data_tools.build_lmdb", "other", "sets"]),
+    ):
+        (folder / "words.txt").unlink(missing_ok=True)
+        done, called = commands(folder, "lmdb", "DATA=sets", "BAKE=2", *arguments)
+        assert done.returncode == 0 and called[-1] == bake.split("|"), done.stderr
+        assert [words[:3] for words in called[:-1]] == ([built] if built else [])
+
+
 @pytest.mark.parametrize(
     "text",
     ["a;touch X;.jpg", "$(shell touch X)", "$(touch X)", "$$(touch X)", "`touch X`", "a|touch X",
@@ -123,6 +165,8 @@ def test_words_reach_the_commands_as_they_were_given(arguments, expected, folder
         *(("train", name) for name in ("DATA", "GPUS", "RESUME", "WEIGHTS")),
         ("synth", "N"),
         *(("teach", name) for name in ("PHOTOS", "TAUGHT")),
+        *(("web", name) for name in ("VARIANT", "WEIGHTS", "ARGS")),
+        *((target, "ARGS") for target in ("demo", "doctor")),
         ("check", "SET"),
         ("caffe", "GPU"),
     ],

@@ -124,8 +124,8 @@ def empty_own_folder(folder: Path) -> None:
                 "remove it, or give another folder"
             )
     elif mark.is_file():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(os.path.realpath(folder))  # which a link may lead to
+    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
     mark.write_text("This folder is emptied when the command that made it runs again.\n")
 
 
@@ -223,6 +223,8 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
         UserError: Another process holds it; the message says which.
     """
     path = Path(os.path.abspath(path))
+    if not path.name:
+        raise UserError(f"{path} is no folder to write: give another")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{_shortened(path.name)}.lock")
     while True:

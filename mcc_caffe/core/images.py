@@ -8,6 +8,7 @@ import io
 import os
 import struct
 import warnings
+import zlib
 from typing import NamedTuple
 
 import cv2
@@ -18,6 +19,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.start import MAX_MEGAPIXELS, MAX_MEGAPIXELS_VARIABLE
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
 _BMP_START = b"BM"
 _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
 _SENSOR_BITS = (8, 10, 12, 14, 16)  # that cameras put into 16
@@ -155,6 +157,19 @@ def _is_cut_png(content: bytes) -> bool:
         if kind == b"IEND":
             return False
     return offset > len(content)
+
+
+def marked_png(picture: np.ndarray, program: str) -> bytes:
+    """Encode a picture as a PNG file that says which program made it, as its "Software".
+
+    Args:
+        picture: HxWx3 uint8 BGR.
+        program: The program's name, in ASCII.
+    """
+    content = cv2.imencode(".png", picture)[1].tobytes()
+    body = b"tEXtSoftware\0" + program.encode()
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return content[:_PNG_HEADER_BYTES] + chunk + content[_PNG_HEADER_BYTES:]
 
 
 def silence_opencv() -> None:

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.drawing import draw_skeleton
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.geometry import apply, resize_affine
 from mcc_caffe.core.hand import FINGERS, NAMES
+from mcc_caffe.core.images import marked_png
 from mcc_caffe.data.samples import Sample
 
 TILE = 240  # pixels, side of a picture's tile
@@ -18,6 +20,7 @@ OUTLINE = (0, 255, 255)  # BGR, yellow: no finger's colour
 PAPER, INK, EMPTY = 255, 30, 225
 PAGE_WIDTH, PAGE_HEIGHT = 1960, 2460
 GAP = 4
+_PROGRAM, _MARK_BYTES = "mcc_caffe sheet", 128  # the mark of a sheet, and where it lies at latest
 _FONT, _FONT_SCALE, _LINE, _MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 14, 18
 
 
@@ -155,9 +158,20 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
     return sheets
 
 
-def earlier_pages(path: Path) -> list[Path]:
-    """Return the files that have names such as `write_pages` gives to several pages of `path`."""
-    return list(path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*{glob.escape(path.suffix)}"))
+def check_pages(path: Path) -> None:
+    """Check that several pages of `path`, whose names the user did not give, replace no other file.
+
+    Raises:
+        UserError: There is a file of such a name that is no sheet.
+    """
+    for page in path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*{glob.escape(path.suffix)}"):
+        with page.open("rb") as file:
+            is_sheet = _PROGRAM.encode() in file.read(_MARK_BYTES)
+        if not is_sheet:
+            raise UserError(
+                f"{page} might be overwritten, as the second and further pages of {path} have such "
+                "names, and is no sheet of this program: give another --out"
+            )
 
 
 def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
@@ -177,5 +191,5 @@ def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
         paths = [path.with_name(f"{path.stem}-{n}.png") for n in range(1, len(sheets) + 1)]
     path.parent.mkdir(parents=True, exist_ok=True)
     for page, page_path in zip(sheets, paths):
-        write_whole(page_path, cv2.imencode(".png", page)[1].tobytes())
+        write_whole(page_path, marked_png(page, _PROGRAM))
     return paths

@@ -1,19 +1,13 @@
 """The files that `mcc_caffe.infer` writes, and the mark by which it knows them again."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any, TypedDict
-
-import cv2
-import numpy as np
 
 # Every result carries it: JSON and HDF5 as "program", PNG as "Software", MP4 as its comment. So a
 # later run neither takes a result for an input nor replaces a file of the user's. A table is known
 # by its columns.
 PROGRAM = "mcc_caffe.infer"
 CSV_COLUMNS = ("image", "frame", "time", "hand", "id", "score", "keypoint", "x", "y", "confidence")
-_PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
 _MARK_BYTES = 1024  # from a file's start, of an MP4 from its end, in which the mark lies
 
 
@@ -47,18 +41,6 @@ class ImageReport(TypedDict):
     keypoints: list[KeypointReport | None]
     mask_box: dict[str, int] | None
     seconds: dict[str, float]
-
-
-def marked_png(picture: np.ndarray) -> bytes:
-    """Encode a picture as a PNG file that says which program made it.
-
-    Args:
-        picture: HxWx3 uint8 BGR.
-    """
-    content = cv2.imencode(".png", picture)[1].tobytes()
-    body = b"tEXtSoftware\0" + PROGRAM.encode()
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return content[:_PNG_HEADER_BYTES] + chunk + content[_PNG_HEADER_BYTES:]
 
 
 def is_own_result(path: Path) -> bool:

@@ -129,11 +129,7 @@ class VideoFile:
         self.fps = float(rate) if rate else _USUAL_FPS
         seconds = (container.duration or 0) / av.time_base
         self.expected = self.announced or max(round(seconds * self.fps), 0)
-        if stream.width * stream.height > max_megapixels() * 1e6:
-            raise UnreadableError(
-                f"{self.path}: frames of {stream.width} x {stream.height} pixels are more than "
-                f"{max_megapixels():g} million: make it smaller"
-            )
+        self._check_size(stream.width, stream.height)
         times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded
         for packet, frames in _decoded_packets(container, stream):
@@ -149,6 +145,14 @@ class VideoFile:
         while damaged:
             yield Frame(heapq.heappop(damaged), None)
 
+    def _check_size(self, width: int, height: int) -> None:
+        """Raise an UnreadableError where the frames have too many pixels."""
+        if width * height > max_megapixels() * 1e6:
+            raise UnreadableError(
+                f"{self.path}: frames of {width} x {height} pixels are more than "
+                f"{max_megapixels():g} million: make it smaller"
+            )
+
     def _animation(self) -> Iterator[Frame]:
         """Yield the frames of an animated picture, on white where it is transparent."""
         try:
@@ -156,6 +160,7 @@ class VideoFile:
             self.announced = self.expected = getattr(image, "n_frames", 1)
         except Exception:  # damaged files make Pillow raise nearly anything
             return
+        self._check_size(*image.size)
         time = 0.0
         with image:
             for number in range(self.announced):

@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from mcc_caffe.core.files import (
     check_target,
     empty_own_folder,
     folder_being_written,
+    locked,
     replacement,
     shipped,
     write_whole,
@@ -183,6 +185,22 @@ def test_only_a_folder_of_ones_own_is_emptied(tmp_path):
         empty_own_folder(own)
         assert [path.name for path in own.iterdir()] == [".made-by-mcc-caffe"]
         (own / "result").touch()
+
+
+def test_the_root_is_no_folder_to_write():
+    with (
+        pytest.raises(UserError, match="/ is no folder to write: give another"),
+        locked(Path("/"), "tries"),
+    ):
+        pass
+
+
+def test_a_link_to_a_folder_of_ones_own_stays(tmp_path):
+    empty_own_folder(tmp_path / "own")
+    (tmp_path / "own/result").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    empty_own_folder(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and not (tmp_path / "own/result").exists()
 
 
 def test_results_replace_no_file_of_the_users(tmp_path):

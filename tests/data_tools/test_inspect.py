@@ -1,5 +1,7 @@
 """Contact sheets of a set: what is drawn lies where it was computed by hand."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -156,13 +158,17 @@ def test_many_samples_make_several_pages(tmp_path):
     )
 
 
-def test_no_page_replaces_a_picture_of_the_set(tmp_path):
+def test_pages_replace_sheets_alone(tmp_path):
     source = write_layout(tmp_path / "set", {"Train": [hand(1)]})
-    picture = source / "Train/sheet-2.png"
-    picture.write_bytes(b"of the set")
-    done = run("data_tools.inspect", source, "--out", source / "Train/sheet.png")
-    assert done.returncode == 2 and "sheet-2.png is a file of the data set" in done.stderr
-    assert picture.read_bytes() == b"of the set"
+    out, foreign = tmp_path / "sheet.png", tmp_path / "sheet-2.png"
+    foreign.write_bytes(b"a photograph")
+    done = run("data_tools.inspect", source, "--out", out)
+    assert done.returncode == 2 and "sheet-2.png might be overwritten" in done.stderr
+    assert foreign.read_bytes() == b"a photograph" and not out.exists()
+    foreign.unlink()
+    inspect(source, out)
+    shutil.copy(out, foreign)  # as an earlier run leaves it
+    inspect(source, out)
 
 
 def test_an_unusable_sample_is_a_grey_tile_with_the_reason(tmp_path):

@@ -19,6 +19,7 @@ from data_tools.hands.picture import PictureOptions, render_picture
 from data_tools.hands.truth import format_truth
 from data_tools.readers import onehand10k
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import locked
 from mcc_caffe.data.samples import SampleSet
 from tests.support.commands import run
 
@@ -155,6 +156,13 @@ def test_refusals_are_one_line(made, options, words):
     with pytest.raises(UserError, match=words) as error:
         synth.main(["--out", str(made), *map(str, options)])
     assert "\n" not in str(error.value) and contents(made) == before
+
+
+def test_two_commands_do_not_render_into_one_folder(tmp_path):
+    with locked(tmp_path / "set", "renders pictures into it"):
+        done = make(tmp_path / "set")
+    assert done.returncode == 2 and "renders pictures into it: wait until" in done.stderr
+    assert not (tmp_path / "set").exists()
 
 
 def test_easy_and_varied_sets_are_not_mixed(made):

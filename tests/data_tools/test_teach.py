@@ -220,6 +220,14 @@ def test_its_own_crops_and_videos_are_no_photographs(label, tmp_path, caplog):
     assert "1 photographs that the data set has already (a.png)" in caplog.text
 
 
+def test_crops_of_another_taught_set_are_no_photographs(label, tmp_path, caplog):
+    photograph(tmp_path / "photos/a.png")
+    for name in ("taught", "again"):
+        label(tmp_path / "photos", tmp_path / "photos" / name)
+    assert len(content_of(tmp_path / "photos/again")["images"]) == 1
+    assert "1 crops of a taught set" in caplog.text
+
+
 def test_no_other_folder_is_written_into(label, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photograph(photos / "a.png")

@@ -12,12 +12,12 @@ import PIL.Image
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.core.images import ImageError, decode_image
+from mcc_caffe.core.images import ImageError, decode_image, marked_png
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import UnreadableError, is_video, read_image
-from mcc_caffe.inference.reports import PROGRAM, is_own_result, marked_png
+from mcc_caffe.inference.reports import PROGRAM, is_own_result
 from mcc_caffe.inference.scene_files import boxes_of_images, read_scenes
 from mcc_caffe.inference.video import VideoFile, video_writer
 from tests.fuzz.data_parts import Files
@@ -231,7 +231,7 @@ class OwnResults:
     """Marked results, by which a later run knows them."""
 
     def __init__(self, folder: Path):
-        (folder / "a.png").write_bytes(marked_png(_small()))
+        (folder / "a.png").write_bytes(marked_png(_small(), PROGRAM))
         (folder / "a.json").write_text(json.dumps({"program": PROGRAM, "image": "a.jpg"}))
         with video_writer(folder / "a.mp4", 12, (48, 40)) as add:
             add(_small(), 0.0)

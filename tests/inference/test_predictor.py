@@ -76,6 +76,30 @@ def test_other_numbers_of_levels_are_refused(weights, levels):
         HandPredictor(weights, levels=levels)
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"looks": 4.0}, "looks=4.0: give 1, 2 or 4"),
+        ({"batch": 0}, "batch=0: give a whole number above 0"),
+        ({"seed": -1}, "seed=-1: give a whole number from 0 on"),
+    ],
+)
+def test_other_options_are_refused(weights, options, message):
+    with pytest.raises(UserError, match=message):
+        HandPredictor(weights, **options)
+
+
+def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
+    predictor = HandPredictor(weights)
+    with pytest.raises(UserError, match="the image is NoneType, no array"):
+        predictor.predict(cv2.imread("missing.jpg"))
+    for side in (1e300, np.inf, np.nan):
+        with pytest.raises(UserError, match="box 0 is .* below 1e.06 that overlaps"):
+            predictor.predict_all(image, boxes=[[0, 0, side, 9]])
+    with pytest.raises(UserError, match="max_hands=1.5: give at least 1"):
+        predictor.predict_all(image, max_hands=1.5)
+
+
 def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
     full_pose = HandPredictor(weights, levels=1, engine="caffe").predict(image)
     pose = HandPredictor(

@@ -292,6 +292,15 @@ def test_animated_pictures_are_videos(kind, tmp_path):
     assert len(json.loads((tmp_path / "out/clip.json").read_text())["frames"]) == 3
 
 
+def test_animated_pictures_are_bounded_like_videos(tmp_path, monkeypatch):
+    pictures = [PIL.Image.new("RGB", (200, 100), colour) for colour in ("red", "blue")]
+    pictures[0].save(tmp_path / "clip.gif", save_all=True, append_images=pictures[1:])
+    assert len(list(VideoFile(tmp_path / "clip.gif").frames())) == 2
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "0.01")
+    with pytest.raises(UnreadableError, match="frames of 200 x 100 pixels are more than 0.01"):
+        list(VideoFile(tmp_path / "clip.gif").frames())
+
+
 MATRICES = {  # of the MP4 file format: a, b, u, c, d, v, x, y, w; and what shows it upright
     "a quarter to the right": ((0, 1, 0, -1, 0, 0), lambda picture: np.rot90(picture, -1)),
     "a quarter to the left": ((0, -1, 0, 1, 0, 0), lambda picture: np.rot90(picture)),

@@ -143,7 +143,10 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
         ((scenes, "--samples", 9), "--samples 9: give a multiple of 8"),
         ((scenes, "--lr", "nan"), "nan is no finite number above 0"),
         ((scenes, "--lr", -1), "-1 is no finite number above 0"),
-        ((scenes, "--lr", 1e30, "--rounds", 1, "--samples", 16), "give a lower --lr than 1e+30"),
+        (
+            (scenes, "--lr", 1e30, "--rounds", 1, "--samples", 16),
+            "nothing was written: give a lower --lr than 1e+30",
+        ),
         ((scenes, "--weights", weights), "pack it with"),
     ):
         done = run("mcc_caffe.train_boxes", *arguments, "--out", out)
