@@ -75,6 +75,8 @@ class HandPose:
         timings: seconds. "network" is the time in the net, "total" that of the call to `predict`.
         found_box: (4,) of left, top, right, bottom in pixels, where a search found the hand; None
             where nothing but the keypoints says where it is.
+        looks: 1, 2 or 4, how many looks gave the answer; None where levels of a pyramid, a search
+            or a box of the user's did.
     """
 
     keypoints: np.ndarray | None
@@ -86,6 +88,7 @@ class HandPose:
     image_to_input: np.ndarray
     timings: dict[str, float]
     found_box: np.ndarray | None = None
+    looks: int | None = None
 
     @cached_property
     def mask(self) -> np.ndarray | None:
@@ -411,6 +414,7 @@ class HandPredictor:
             image_to_input=answer.image_to_input[None],
             timings=timings,
             found_box=answer.box,
+            looks=looks,
         )
 
 

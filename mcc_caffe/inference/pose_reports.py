@@ -42,6 +42,8 @@ class ReportablePose(Protocol):
     @property
     def levels(self) -> int: ...
     @property
+    def looks(self) -> int | None: ...
+    @property
     def score(self) -> float | None: ...
     @property
     def box(self) -> BoxLike | None: ...
@@ -82,6 +84,7 @@ def image_report(pose: ReportablePose, source: str, network: Network) -> ImageRe
         "weights": network.weights,
         "engine": network.engine,
         "levels": pose.levels,
+        "looks": pose.looks,
         "score": round(pose.score, 4),
         "keypoints": keypoint_reports(pose),
         "mask_box": None if box is None else box._asdict(),
