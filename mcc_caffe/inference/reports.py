@@ -25,10 +25,10 @@ class ImageReport(TypedDict):
 
     program: PROGRAM, see there.
     width, height: the image's sides in pixels. weights: as `weights.describe` returns them. engine:
-    its name. levels: the number of pyramid levels. looks: how many looks gave the answer, null where
-    a pyramid or a search did. score: the mean confidence of all 21 keypoints. keypoints: 21, null
-    where one is missing. mask_box: x, y, width, height in pixels, null where the mask is empty.
-    seconds: as HandPose.timings.
+    its name. levels: the number of pyramid levels. looks: how many looks gave the answer, null
+    where a pyramid or a search did. score: the mean confidence of all 21 keypoints. keypoints: 21,
+    null where one is missing. mask_box: x, y, width, height in pixels, null where the mask is
+    empty. seconds: as HandPose.timings.
     """
 
     program: str
