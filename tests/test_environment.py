@@ -69,5 +69,5 @@ def test_names_that_are_not_utf_8_pass_through_every_command(tmp_path):
         assert done.returncode == 0, (command, done.stderr)
     done = run("mcc_caffe.train", f"{strange}/lmdb/train", "--out", f"{strange}/run")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "is not UTF-8, as Caffe's files need it: give another --out" in done.stderr
+    assert "is not UTF-8, as Caffe's files need it: give another folder" in done.stderr
     assert len(SampleSet(f"{strange}/lmdb/train")) == 3
