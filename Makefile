@@ -6,9 +6,11 @@ MAKEFLAGS += --no-print-directory
 PYTHON_VENV := .venv/bin/python
 RUN := $(PYTHON_VENV) -m
 
+# Empty unless the user gives SOURCE, which the lines below do not tell from its default.
+SOURCE_GIVEN := $(filter-out undefined,$(origin SOURCE))
+
 # What the user gives is data. Neither make nor the shell may read it as a command: here each
 # variable gets the text as it was given, and every recipe takes it from the environment.
-SOURCE_GIVEN := $(filter-out undefined,$(origin SOURCE))
 GIVEN := N PHOTOS TAUGHT SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS IMAGES SET ARGS
 $(foreach name,$(GIVEN),$(if $(filter undefined,$(origin $(name))),,\
     $(eval override $(name) := $$(value $(name)))))

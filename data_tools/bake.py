@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     require_caffe("baking for `caffe train`")
     check_utf8(options.out)
-    if options.format == "hdf5" and len(str(options.out.absolute()).split()) > 1:
+    if options.format == "hdf5" and any(map(str.isspace, str(options.out.absolute()))):
         raise UserError(
             f"{options.out.absolute()} has a space in it, at which Caffe would cut it in the list "
             "of HDF5 files: give another folder, or --format lmdb"

@@ -38,7 +38,7 @@ from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, shipped, write_whole
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.data.sources import MIXED, mixture_shares, open_source
+from mcc_caffe.data.sources import MIXED, SampleSource, mixture_shares, open_source
 from mcc_caffe.evaluation.ablation_report import (
     FULL,
     NO_MASK,
@@ -239,9 +239,8 @@ def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:
     if not (data or (source and sets)):
         data = make_synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
     source = train.absolute_source(source or str(data / TRAIN))
-    parts = mixture_shares(source) if source.startswith(MIXED) else [source]
-    opened = [open_source(part) for part in parts]
-    if not any(not isinstance(part, SampleSet) or has_masks(part) for part in opened):
+    parts = _open_parts(source)
+    if not any(not isinstance(part, SampleSet) or has_masks(part) for part in parts):
         raise UserError(f"{source} has no masks: the ablation needs a set that has them")
     sets = sets or [data / VALIDATION]
     for path in sets:
@@ -249,11 +248,15 @@ def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:
     return source, sets
 
 
+def _open_parts(source: str) -> list[SampleSource]:
+    """Open each source of a mixture, or the one that a source is."""
+    parts = mixture_shares(source) if source.startswith(MIXED) else [source]
+    return [open_source(part) for part in parts]
+
+
 def _digests(source: str) -> list[str | None]:
     """Return a digest of each set that a source names; None for hands that are rendered live."""
-    parts = mixture_shares(source) if source.startswith(MIXED) else [source]
-    opened = map(open_source, parts)
-    return [part.digest() if isinstance(part, SampleSet) else None for part in opened]
+    return [part.digest() if isinstance(part, SampleSet) else None for part in _open_parts(source)]
 
 
 def read_trunk(weights: pathlib.Path) -> dict[str, list[np.ndarray]]:

@@ -62,7 +62,7 @@ from mcc_caffe.inference.input_files import (
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
 from mcc_caffe.inference.reports import PROGRAM
-from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images, upright_size
+from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPose, HandPredictor, check_boxes
 from mcc_caffe.video_results import VideoFinder, show_camera, write_video
@@ -389,12 +389,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(f"{videos[0]} is a video: --boxes takes images")
         assert scenes is not None
         boxes = {path: scene.sides() for path, scene in scenes.items()}
-        for path, of_image in boxes.items():  # before the work: one error would end it halfway
-            if size := upright_size(path):
-                try:
-                    check_boxes(of_image, *size)
-                except UserError as error:
-                    raise UserError(f"{options.boxes}: {path}: {error}") from None
+        for path, scene in scenes.items():  # before the work: one error would end it halfway
+            if scene.size is None:
+                continue
+            try:
+                check_boxes(boxes[path], *scene.size)
+            except UserError as error:
+                raise UserError(f"{options.boxes}: {path}: {error}") from None
 
     weights_path = options.weights or default_weights(options.variant)
     predictor = HandPredictor(

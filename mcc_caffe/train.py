@@ -44,7 +44,7 @@ from mcc_caffe.caffe_io.precision import (
 )
 from mcc_caffe.caffe_io.protobuf import check_utf8, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.caffe_io.snapshots import NET_FILE, SNAPSHOTS, SOLVER_FILE
 from mcc_caffe.caffe_io.trial_build import SOLVER, build_aside
 from mcc_caffe.core.commands import (
     command_parser,
@@ -72,8 +72,6 @@ from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
 from mcc_caffe.training.run_log import LOG
-
-SOLVER_FILE, NET_FILE = "solver.prototxt", "train.prototxt"  # of a run, in its folder
 
 _log = logging.getLogger(__name__)
 

@@ -242,9 +242,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
             middle, sides = np.mean(losses, axis=0)
             if not np.isfinite([middle, sides]).all():
-                kept = f"{target} is of the round before" if number > 1 else "nothing was written"
+                out_state = (
+                    f"{target} is of the round before" if number > 1 else "nothing was written"
+                )
                 raise UserError(
-                    f"round {number}: the losses are {middle} and {sides}, and {kept}: "
+                    f"round {number}: the losses are {middle} and {sides}, and {out_state}: "
                     f"give a lower --lr than {options.lr}"
                 )
             _log.info(

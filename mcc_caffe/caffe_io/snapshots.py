@@ -33,6 +33,7 @@ from mcc_caffe.core.files import existing
 _log = logging.getLogger(__name__)
 
 SNAPSHOTS = "snapshots"  # the folder of a run that holds them
+SOLVER_FILE, NET_FILE = "solver.prototxt", "train.prototxt"  # of the run, beside that folder
 PREFIX_END = ".partial/mcc"  # the end of the snapshot_prefix of every run's solver
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.

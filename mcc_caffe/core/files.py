@@ -117,6 +117,7 @@ def empty_own_folder(folder: Path) -> None:
         UserError: The folder holds other files.
     """
     mark = folder / _MARK
+    actual_folder = Path(os.path.realpath(folder))  # where `folder` is a link, it stays
     if os.path.lexists(folder) and not mark.is_file():
         if not folder.is_dir() or any(folder.iterdir()):
             raise UserError(
@@ -124,8 +125,8 @@ def empty_own_folder(folder: Path) -> None:
                 "remove it, or give another folder"
             )
     elif mark.is_file():
-        shutil.rmtree(os.path.realpath(folder))  # which a link may lead to
-    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(actual_folder)
+    actual_folder.mkdir(parents=True, exist_ok=True)
     mark.write_text("This folder is emptied when the command that made it runs again.\n")
 
 

@@ -176,7 +176,8 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         image_paths: the pictures.
 
     Returns:
-        {picture: its scene}, whose boxes may be none.
+        {picture: its scene}, whose boxes may be none. Its size is what the picture's header says,
+        None where that says nothing.
 
     Raises:
         UserError: the file does not list a picture, lists it or others of its name several times,
@@ -203,9 +204,10 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
                 f"{other} and {image_path} are both the picture {scene.image_id} of {path}: "
                 "give one of them, or list each with its path from the file's folder"
             )
-        if size := upright_size(image_path):
+        size = _upright_size(image_path)
+        if size:
             scene._replace(path=image_path).check_size(size)
-        scenes_of[image_path] = scene
+        scenes_of[image_path] = scene._replace(size=size)
     return scenes_of
 
 
@@ -234,7 +236,7 @@ def _picture_path(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def upright_size(image_path: Path) -> tuple[int, int] | None:
+def _upright_size(image_path: Path) -> tuple[int, int] | None:
     """Return (width, height) of an upright picture by its header; None where that says nothing."""
     try:
         header = read_header(image_path.read_bytes())

@@ -6,9 +6,8 @@ Crops of one photograph show the same scene, often the same person. They belong 
 import json
 from pathlib import Path
 
+from data_tools.taught_set import LABELS, PROGRAM
 from mcc_caffe.core.errors import UserError
-
-_LABELS, _PROGRAM = "hands.json", "data_tools.teach"
 
 
 def read_photographs(folder: Path) -> dict[Path, str]:
@@ -25,13 +24,13 @@ def read_photographs(folder: Path) -> dict[Path, str]:
     """
     photographs = {}
     for root in (folder, folder.parent):
-        path = root / _LABELS
+        path = root / LABELS
         if not path.is_file():
             continue
         try:
             content = json.loads(path.read_bytes())
             info = content.get("info") if isinstance(content, dict) else None
-            if not isinstance(info, dict) or info.get("program") != _PROGRAM:
+            if not isinstance(info, dict) or info.get("program") != PROGRAM:
                 continue
             for image in content["images"]:
                 if image.get("group") is not None:
