@@ -73,8 +73,9 @@ def main() -> int:
             "run caffe_build/setup.sh and use .venv/bin/python"
         ) from error
     except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
         raise DiskError(
-            f"{error.strerror}: {error.filename}. Builds are kept in {locate.cache_folder()}; "
+            f"{error.strerror}{where}. Builds are kept in {locate.cache_folder()}; "
             "XDG_CACHE_HOME names another folder"
         ) from error
     return 0
@@ -84,18 +85,32 @@ def _provide(gpu: int | None, jobs: int) -> None:
     """Make `import caffe` work, with a Caffe named by the user, a found one, or a build."""
     named_prefix, tree = os.environ.get("CAFFE_PREFIX"), os.environ.get("CAFFE_SOURCE")
     cache, importable = locate.cache_folder(), locate.importable_folder()
-    is_cached = importable is not None and cache.resolve() in importable.resolve().parents
+    # A build of ours may lie in the cache that XDG_CACHE_HOME named before.
+    is_cached = importable is not None and (
+        cache.resolve() in importable.resolve().parents or locate.is_linked_build(importable)
+    )
     if named_prefix:
         folder = locate.python_folder(Path(named_prefix))
         _use(folder, f"CAFFE_PREFIX={named_prefix}", gpu)
-        locate.link(folder)
+        _link(folder)
     elif importable and not is_cached and not tree:
         _use(importable, "the caffe that Python finds", gpu)
     else:
         linked = importable.parent if importable and is_cached else None
         prefix, name = _from_cache(tree, cache, linked, gpu, jobs)
-        locate.link(prefix / "python")
+        _link(prefix / "python")
         print(f"caffe: using {prefix} ({name})")
+
+
+def _link(folder: Path) -> None:
+    """Make this interpreter import caffe from a folder, and check that it does."""
+    locate.link(folder)
+    taken = check.imported_folder()
+    if taken is None or taken.resolve() != folder.resolve():
+        raise PrefixError(
+            f"{folder} was to be used, but `import caffe` takes {taken or 'none'}: "
+            "take that out of PYTHONPATH, or leave CAFFE_PREFIX and CAFFE_SOURCE out to use it"
+        )
 
 
 def _use(folder: Path, origin: str, gpu: int | None) -> None:

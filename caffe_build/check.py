@@ -29,6 +29,21 @@ assert numpy.allclose(net.forward()["y"], 3.5), "a convolution gave a wrong resu
 """
 
 
+_SAY_WHERE = """
+from caffe_build.locate import importable_folder
+print(importable_folder() or "")
+"""
+
+
+def imported_folder() -> Path | None:
+    """Return the folder that a new process would import Caffe from, None if there is none."""
+    run = subprocess.run(
+        [sys.executable, "-c", _SAY_WHERE], capture_output=True, text=True, check=True
+    )
+    folder = run.stdout.rstrip("\n")
+    return Path(folder) if folder else None
+
+
 def fault(python_folder: Path) -> str:
     """Return what is wrong with a pycaffe, in one line; an empty text if it works.
 

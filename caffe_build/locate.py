@@ -19,11 +19,14 @@ _LAYOUTS = ("python", "lib/python3/dist-packages", "build/install/python", "dist
 def cache_folder() -> Path:
     """Return the folder of the builds: $XDG_CACHE_HOME/mcc-caffe, by default ~/.cache/mcc-caffe.
 
+    A relative XDG_CACHE_HOME is ignored, as the XDG specification wants it.
+
     Raises:
         PrefixError: if neither XDG_CACHE_HOME nor a home folder is known.
     """
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcc-caffe"
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (named if named.is_absolute() else Path.home() / ".cache") / "mcc-caffe"
     except RuntimeError:
         raise PrefixError(
             "the user has no home folder for the cache of builds: set HOME or XDG_CACHE_HOME"
@@ -77,8 +80,20 @@ def read_about(prefix: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
+def is_linked_build(python_folder: Path) -> bool:
+    """Tell whether a Caffe is a build of ours that `link` put onto this interpreter's path."""
+    path = _link_path()
+    is_linked = path.is_file() and Path(path.read_text().rstrip("\n")) == python_folder
+    return is_linked and bool(build_name(python_folder))
+
+
+def _link_path() -> Path:
+    """Return the .pth file that `link` writes."""
+    return Path(sysconfig.get_path("purelib")) / "mcc_caffe_caffe.pth"
+
+
 def link(python_folder: Path) -> None:
     """Make this interpreter import caffe from a folder, by a .pth file among its packages."""
-    path = Path(sysconfig.get_path("purelib")) / "mcc_caffe_caffe.pth"
+    path = _link_path()
     if not path.is_file() or path.read_text() != f"{python_folder}\n":
         write_whole(path, f"{python_folder}\n")

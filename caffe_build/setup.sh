@@ -112,12 +112,17 @@ flock -n 9 || { say "another process sets up this folder; waiting for it"; flock
 # The folder counts too: an editable installation knows its own path.
 key=$( { pwd; cat pyproject.toml setup.py caffe_build/setup.sh; } | sha256sum | cut -c1-16)
 stamp=.venv/.setup-$key
-if [ -e "$stamp" ] && "$venv_python" -c '' 2>/dev/null; then
+# A PYTHON that is named has to be the one in .venv; pip is gone where the distribution's Python was upgraded.
+venv_works() {
+    "$venv_python" -c 'import pip' 2>/dev/null &&
+        { [ -z "${PYTHON:-}" ] || [ "$("$venv_python" -VV)" = "$("$python" -VV 2>&1)" ]; }
+}
+if [ -e "$stamp" ] && venv_works; then
     say "all in place"
     exit 0
 fi
 
-if ! "$venv_python" -c 'import pip' 2>/dev/null; then
+if ! venv_works; then
     command -v "$python" >/dev/null || die "there is no Python at $python; name one with PYTHON=..."
     say "making .venv with $("$python" --version 2>&1)"
     "$python" -m venv --clear .venv || die "could not make .venv with $python"

@@ -23,7 +23,7 @@ from mcc_caffe import infer, plot
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
-from mcc_caffe.core.files import empty_own_folder
+from mcc_caffe.core.files import empty_own_folder, locked
 from mcc_caffe.evaluation.training_comparison import run_training
 from mcc_caffe.inference.video import video_writer
 
@@ -52,8 +52,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
-    out, start = options.out, time.monotonic()
     require_caffe("the demo's training")
+    with locked(options.out, "makes the demo"):
+        _show_everything(options)
+
+
+def _show_everything(options: argparse.Namespace) -> None:
+    """Render, train and infer, one after the other."""
+    out, start = options.out, time.monotonic()
     empty_own_folder(out)
 
     def announce(title: str) -> None:

@@ -15,7 +15,7 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
 from mcc_caffe.core.commands import command_parser, positive, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import empty_own_folder
+from mcc_caffe.core.files import empty_own_folder, locked
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.evaluation.metrics import pck
@@ -57,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv)
     require_caffe("training")
     samples = _first_samples(options.data)
+    with locked(options.out, "trains in it"):
+        _overfit(options, samples)
+
+
+def _overfit(options: argparse.Namespace, samples: Sequence[Sample]) -> None:
+    """Train on the samples, and say how well they were learnt."""
     empty_own_folder(options.out)
     set_folder, run_folder = options.out / "set", options.out / "run"
     with SampleWriter(set_folder) as writer:

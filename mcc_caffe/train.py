@@ -73,6 +73,9 @@ from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
 from mcc_caffe.training.run_log import LOG
 
+# Settings of the loader that a resumed run may change without a word: where it is, and its speed.
+_MAY_CHANGE = ("first_iteration", "workers", "prefetch")
+
 _log = logging.getLogger(__name__)
 
 
@@ -276,6 +279,9 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     )
     if options.only_stages:
         _let_stages_alone_learn(net)
+    if resume:
+        snapshots.check_net(resume, net)
+        _warn_of_changes(resume.absolute().parent.parent / NET_FILE, net)
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = None
     if options.weights and resume:
@@ -398,16 +404,59 @@ def _let_stages_alone_learn(net: Any) -> None:
             parameter.lr_mult = parameter.decay_mult = 0
 
 
-def _configure_data_layer(
-    net: Any, options: argparse.Namespace, *, net_name: str, seed: int, first_batch: int
-) -> LoaderConfig:
-    """Write the options into the `param_str` of the net's Python data layer, and return them."""
+def _warn_of_changes(earlier_path: Path, net: Any) -> None:
+    """Warn of what a resumed run does in another way than before.
+
+    Args:
+        earlier_path: The net's prototxt of the run until now.
+        net: The NetParameter from here on.
+    """
+    try:
+        earlier = read_text("NetParameter", existing(earlier_path, "net"))
+        old_settings, new_settings = (
+            vars(LoaderConfig.from_json(_data_layer(message, str(earlier_path)).param_str))
+            for message in (earlier, net)
+        )
+    except UserError:  # somebody removed or changed it: there is nothing to compare with
+        return
+    for name, value in new_settings.items():
+        if name not in _MAY_CHANGE and value != old_settings[name]:
+            _log.warning("%s is %s from here on, it was %s", name, value, old_settings[name])
+    old_rates, new_rates = _learning_rates(earlier), _learning_rates(net)
+    changed = [name for name, rates in new_rates.items() if rates != old_rates.get(name, rates)]
+    if changed:
+        _log.warning(
+            "%s learn at other rates from here on (--only-stages, or rates in the net): "
+            "a box head on an earlier trunk may not fit any more",
+            ", ".join(changed) if len(changed) < 4 else f"{changed[0]} and {len(changed) - 1} more",
+        )
+
+
+def _learning_rates(net: Any) -> dict[str, list[float]]:
+    """Return {convolution: what its weights' and bias's rates are multiplied with}."""
+    return {
+        layer.name: [parameter.lr_mult for parameter in layer.param]
+        for layer in net.layer
+        if layer.type == "Convolution"
+    }
+
+
+def _data_layer(net: Any, net_name: str) -> Any:
+    """Return the parameters of a net's Python data layer; UserError where it has none."""
     layer = next((layer for layer in net.layer if layer.type == "Python"), None)
     if layer is None:
         raise UserError(
             f"{net_name} has no Python data layer: "
             "this command trains nets that `make prototxt` wrote"
         )
+    return layer.python_param
+
+
+def _configure_data_layer(
+    net: Any, options: argparse.Namespace, *, net_name: str, seed: int, first_batch: int
+) -> LoaderConfig:
+    """Write the options into the `param_str` of the net's Python data layer, and return them."""
+    data_layer = _data_layer(net, net_name)
     settings: dict[str, Any] = {
         "source": absolute_source(options.data),
         "seed": seed,
@@ -422,8 +471,8 @@ def _configure_data_layer(
         settings["input_size"] = options.input_size
     if options.windows:
         settings["smallest_window"], settings["largest_window"] = options.windows
-    loader = dataclasses.replace(LoaderConfig.from_json(layer.python_param.param_str), **settings)
-    layer.python_param.param_str = loader.to_json()
+    loader = dataclasses.replace(LoaderConfig.from_json(data_layer.param_str), **settings)
+    data_layer.param_str = loader.to_json()
     return loader
 
 

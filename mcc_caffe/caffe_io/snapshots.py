@@ -278,6 +278,36 @@ def check_type(path: str | Path, solver_type: str) -> None:
         )
 
 
+def check_net(path: str | Path, net: Any) -> None:
+    """Check by the convolutions of a net's prototxt that a solver state is of this net.
+
+    Args:
+        path: The solver state.
+        net: Caffe's NetParameter.
+
+    Raises:
+        UserError: The state is of another net, or damaged.
+    """
+    channels = {
+        as_text(layer.name): layer.convolution_param.num_output
+        for layer in net.layer
+        if layer.type == "Convolution"
+    }
+    names = {as_text(layer.name) for layer in net.layer}
+    shapes = read_state(path).shapes
+    fits = [shapes.get(name, [()])[0][:1] == (count,) for name, count in channels.items()]
+    if not (all(fits) and names.issuperset(shapes)):
+        raise _other_net(Path(path).with_suffix(".caffemodel"))
+
+
+def _other_net(weights: Path) -> UserError:
+    """Return the error that says that weights do not fit the net."""
+    return UserError(
+        f"{weights} does not fit the net: "
+        "resume with the variant and the ablation of the run that wrote it"
+    )
+
+
 def restore(solver: Any, solver_type: str, path: str | Path) -> None:
     """Bring a solver back to a snapshot.
 
@@ -294,10 +324,7 @@ def restore(solver: Any, solver_type: str, path: str | Path) -> None:
     state = read_state(path)
     own = net_shapes(solver.net), _learned_net_shapes(solver.net)
     if (state.shapes, state.learned_shapes) != own:
-        raise UserError(
-            f"{weights} does not fit the net: "
-            "resume with the variant and the ablation of the run that wrote it"
-        )
+        raise _other_net(weights)
     check_type(path, solver_type)
     expected = len(state.learned_shapes) * SOLVERS[solver_type]
     count = len(state.message.history)

@@ -213,7 +213,8 @@ def write_whole(path: Path, content: bytes) -> None:
 def locked(path: Path, purpose: str) -> Iterator[None]:
     """Keep other processes from writing a folder at the same time.
 
-    The lock is a hidden file beside the folder. It dies with its process, however that ends.
+    The lock is a hidden file beside the folder, beside the real one where links lead to it. It dies
+    with its process, however that ends.
 
     Args:
         path: The folder, which need not exist.
@@ -223,7 +224,7 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
     Raises:
         UserError: Another process holds it; the message says which.
     """
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.realpath(path))
     if not path.name:
         raise UserError(f"{path} is no folder to write: give another")
     path.parent.mkdir(parents=True, exist_ok=True)

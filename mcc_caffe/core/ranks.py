@@ -37,6 +37,16 @@ _SHARED_MEMORY = "/dev/shm"
 STOP_AT_ONCE = signal.SIGUSR1
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask a run to end: Ctrl-C, SIGTERM and the loss of the terminal.
+
+    Under `nohup` the loss of the terminal is ignored, and stays so.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return signal.SIGINT, signal.SIGTERM
+    return signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+
 class Stopped(Exception):
     """A signal asked the run to end."""
 
@@ -48,7 +58,7 @@ class RankLost(UserError):
 
 
 class StopSignal:
-    """SIGINT and SIGTERM end the run at the next `check`.
+    """One of `stop_signals` ends the run at the next `check`.
 
     Attributes:
         asked: whether a signal has come.
@@ -59,14 +69,14 @@ class StopSignal:
         self._again_ends_at_once = True
 
     def install(self, at_once: signal.Signals | None = None) -> None:
-        """Take over both signals.
+        """Take over the signals.
 
         Args:
             at_once: the signal that raises KeyboardInterrupt wherever the run is; None: the second
-                SIGINT or SIGTERM does. A launcher that counts the user's signals itself needs one,
+                of the same kind does. A launcher that counts the user's signals itself needs one,
                 because the same SIGTERM reaches its ranks twice where it goes to all processes.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             signal.signal(number, self._ask)
         if at_once:
             self._again_ends_at_once = False

@@ -25,6 +25,7 @@ from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, positive, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.ranks import stop_signals
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.ablation_report import TrainingResult
 from mcc_caffe.evaluation.evaluation_report import IMAGES, RESULTS
@@ -193,7 +194,7 @@ def check_settings(out: pathlib.Path, settings: dict[str, Any]) -> None:
 def run_training(arguments: Sequence[Any]) -> None:
     """Run `mcc_caffe.train` in a process of its own.
 
-    Ctrl-C and SIGTERM are passed on to it, so that it takes a snapshot and ends. Then this command
+    The `stop_signals` are passed on to it, so that it takes a snapshot and ends. Then this command
     ends too.
 
     Args:
@@ -211,9 +212,7 @@ def run_training(arguments: Sequence[Any]) -> None:
         for process in processes:
             process.terminate()
 
-    handlers = {
-        number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    handlers = {number: signal.signal(number, pass_on) for number in stop_signals()}
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True

@@ -11,7 +11,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.ranks import STOP_AT_ONCE, ctrl_c_blocked
+from mcc_caffe.core.ranks import STOP_AT_ONCE, ctrl_c_blocked, stop_signals
 from mcc_caffe.core.start import INTERRUPTED
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
@@ -21,7 +21,7 @@ GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank fa
 def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     """Run target(rank, *args) in several processes; when rank 0 ends or another fails, all end.
 
-    Ctrl-C and SIGTERM are handed on to rank 0: the first as SIGTERM, later ones as STOP_AT_ONCE.
+    The `stop_signals` are handed on to rank 0: the first as SIGTERM, later ones as STOP_AT_ONCE.
     The signal may have gone to all processes. Then the other ranks' ends are no failures.
 
     Args:
@@ -39,15 +39,14 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
         for rank in range(rank_count)
     ]
     signals = []
+    ended_by_signal = [-number for number in stop_signals()]
 
     def stop_rank_0(number: int, frame: Any) -> None:
         signals.append(number)
         if processes[0].pid and processes[0].is_alive():
             os.kill(processes[0].pid, signal.SIGTERM if len(signals) == 1 else STOP_AT_ONCE)
 
-    old_handlers = {
-        number: signal.signal(number, stop_rank_0) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    old_handlers = {number: signal.signal(number, stop_rank_0) for number in stop_signals()}
     started = []
     try:
         with ctrl_c_blocked():
@@ -61,10 +60,10 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
         _end(started)
         for number, handler in old_handlers.items():
             signal.signal(number, handler)
-    if signals and failed and failed.exitcode == -signal.SIGTERM:
+    if signals and failed and failed.exitcode in ended_by_signal:
         failed = processes[0] if processes[0].exitcode else None
     # A further signal may have killed rank 0 while it already ended.
-    if signals and failed and failed.exitcode in (-signal.SIGTERM, -STOP_AT_ONCE, INTERRUPTED):
+    if signals and failed and failed.exitcode in (*ended_by_signal, -STOP_AT_ONCE, INTERRUPTED):
         raise KeyboardInterrupt
     if failed:
         raise _failure(failed)

@@ -181,6 +181,10 @@ class _Loop:
         self.snapshot_folder = config.folder / SNAPSHOTS
         self.last_snapshot: Path | None = None
         self.log: RunLog | None = None
+        # Of each batch of the current iteration: the losses, the trivial answer's, and the wait.
+        self.batches: list[list[float]] = []
+        self.last_layer = len(solver.net.layers) - 1
+        solver.net.after_forward(self._note_batch)
         if self.is_rank_0:
             snapshots.check_room(solver, self.snapshot_folder)
             self.log = RunLog(
@@ -224,20 +228,25 @@ class _Loop:
     def _step(self) -> IterationStats:
         """Do one iteration; return its losses as means over all ranks' batches."""
         start = time.perf_counter()
+        self.batches.clear()
         self.solver.step(1)
-        net = self.solver.net
-        losses = stage_losses(net)
-        values = np.array(
-            [*losses.values(), trivial_loss(net.blobs[HEATMAPS_BLOB].data)], np.float32
-        )
-        self.ranks.average(values)
-        *mean_losses, mean_trivial_loss = values.tolist()
+        batches = np.array(self.batches)
+        means = batches[:, :-1].mean(axis=0).astype(np.float32)
+        self.ranks.average(means)
+        *mean_losses, mean_trivial_loss = means.tolist()
         return IterationStats(
-            losses=dict(zip(losses, mean_losses)),
+            losses=dict(zip(stage_losses(self.solver.net), mean_losses)),
             trivial_loss=mean_trivial_loss,
             seconds=time.perf_counter() - start,
-            data_wait=self.loader.wait,
+            data_wait=float(batches[:, -1].sum()),
         )
+
+    def _note_batch(self, layer: int) -> None:
+        """Keep what the log says of a batch; Caffe calls this after each layer's forward pass."""
+        net = self.solver.net
+        if layer == self.last_layer:
+            trivial = trivial_loss(net.blobs[HEATMAPS_BLOB].data)
+            self.batches.append([*stage_losses(net).values(), trivial, self.loader.wait])
 
     def _check_finite(self, losses: dict[str, float]) -> None:
         """Raise DivergedError where a loss is infinite or NaN."""

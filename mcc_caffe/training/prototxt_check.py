@@ -26,14 +26,15 @@ _ELSEWHERE = {
     ),
 }
 # Learning rate policies, with the fields that must be above 0 in each: with a gamma of 0, which is
-# Caffe's default, the rate is 0 after the first step.
+# Caffe's default, the rate is 0 after the first step. The rate of "sigmoid" falls where gamma is
+# below 0.
 _POLICIES = {
     "fixed": (),
     "step": ("stepsize", "gamma"),
     "exp": ("gamma",),
     "inv": ("gamma",),
     "multistep": ("gamma",),
-    "sigmoid": ("stepsize", "gamma"),
+    "sigmoid": ("stepsize",),
     "poly": (),
 }
 

@@ -1,6 +1,7 @@
 """Writes and reads the log of a run, `log.jsonl`: one JSON line for each interval of iterations."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -12,6 +13,8 @@ from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.paper import MASK_LOSS_BLOB
 
 LOG = "log.jsonl"
+
+_log = logging.getLogger(__name__)
 
 
 class IterationStats(NamedTuple):
@@ -62,6 +65,8 @@ class RunLog:
     ):
         """Open the log and delete its lines after `iteration`, which a resumed run writes again.
 
+        A warning says where a resumed run takes another number of images than it did before.
+
         Args:
             run_folder: the folder of the run.
             iteration: the iteration at which the run begins.
@@ -73,6 +78,15 @@ class RunLog:
         lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
         earlier_lines = [line for line in lines if _logged_iteration(line) <= iteration]
         write_whole(self.path, b"".join(line + b"\n" for line in earlier_lines))
+        earlier_images = _logged_images(earlier_lines[-1]) if earlier_lines else None
+        if earlier_images not in (None, images):
+            _log.warning(
+                "%s: an iteration has %d images from here on, it had %d: batch size, iter_size or "
+                "the number of processes is another",
+                run_folder,
+                images,
+                earlier_images,
+            )
 
     def add(self, stats: IterationStats) -> None:
         """Add an iteration to the interval."""
@@ -188,3 +202,11 @@ def _logged_iteration(text: bytes) -> float:
     """Return the iteration of a log line; infinity where it is damaged."""
     line = _parse(text)
     return line["iteration"] if line else float("inf")
+
+
+def _logged_images(text: bytes) -> int | None:
+    """Return the number of images of an iteration of a log line; None where it does not say it."""
+    line = _parse(text)
+    if not line or "images_per_second" not in line or "seconds" not in line:
+        return None
+    return round(line["images_per_second"] * line["seconds"])

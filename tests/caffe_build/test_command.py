@@ -41,6 +41,37 @@ def test_link_writes_one_line_and_only_when_it_must(tmp_path, monkeypatch):
     assert file.read_text() == "/b/python\n"
 
 
+def test_a_build_of_ours_in_another_cache_is_known_by_its_link(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate.sysconfig, "get_path", lambda name: str(tmp_path))
+    ours, foreign = tmp_path / "ours/python", tmp_path / "foreign/python"
+    for folder in (ours, foreign):
+        folder.mkdir(parents=True)
+    (ours.parent / "about.json").write_text('{"options": "CPU", "source": "x"}')
+    assert not locate.is_linked_build(ours)
+    locate.link(ours)
+    assert locate.is_linked_build(ours) and not locate.is_linked_build(foreign)
+    locate.link(foreign)
+    assert not locate.is_linked_build(ours) and not locate.is_linked_build(foreign)
+
+
+@pytest.mark.parametrize("named, expected", [("/big", "/big"), ("big", None), ("", None)])
+def test_the_cache_is_at_an_absolute_path(named, expected, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", named)
+    assert locate.cache_folder() == Path(expected or Path.home() / ".cache") / "mcc-caffe"
+
+
+def test_a_named_caffe_that_pythonpath_hides_is_not_said_to_be_used(tmp_path):
+    package = tmp_path / "python" / "caffe"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    prefix = locate.prefix_of(locate.importable_folder())  # so that the link stays as it is
+    variables = {"CAFFE_PREFIX": str(prefix), "PYTHONPATH": str(package.parent)}
+    answer = run("caffe_build", env=environment(**variables))
+    assert answer.returncode == PrefixError.code, answer.stderr
+    assert f"`import caffe` takes {package.parent}" in answer.stderr
+    assert "take that out of PYTHONPATH" in answer.stderr and answer.stderr.count("\n") == 1
+
+
 def test_named_prefixes_that_do_not_work_are_one_line(tmp_path):
     answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(tmp_path)))
     assert answer.returncode == PrefixError.code

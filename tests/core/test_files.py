@@ -195,6 +195,19 @@ def test_the_root_is_no_folder_to_write():
         pass
 
 
+def test_a_folder_and_a_link_to_it_have_one_lock(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/run").mkdir()
+    (tmp_path / "run").symlink_to("disk/run")
+    with (
+        locked(tmp_path / "run", "trains in it"),
+        pytest.raises(UserError, match=f"process {os.getpid()} .*trains in it"),
+        locked(tmp_path / "disk/run", "trains in it"),
+    ):
+        pass
+    assert not list((tmp_path / "disk").glob(".*"))
+
+
 def test_a_link_to_a_folder_of_ones_own_stays(tmp_path):
     empty_own_folder(tmp_path / "own")
     (tmp_path / "own/result").write_text("")

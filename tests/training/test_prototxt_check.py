@@ -69,6 +69,12 @@ def test_a_wrong_solver_is_refused(fields, words, tmp_path):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_rate_that_falls_along_a_sigmoid_is_taken(tmp_path):
+    path = tmp_path / "solver.prototxt"
+    path.write_text(changed(lr_policy='"sigmoid"', gamma=-0.001))
+    check_solver(path, read_text("SolverParameter", path))
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("solver/*/*.prototxt")), ids=str)
 def test_the_solvers_of_the_project_are_taken(path):
     check_solver(path, read_text("SolverParameter", path))

@@ -20,14 +20,34 @@ from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.training.launcher import launch
+from tests.support.builds import write_program
 from tests.support.commands import ROOT, log, losses, run, wait_for
 
 # Two images an iteration, so that an iteration takes a fraction of a second.
+SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
 FAST = ("--batch-size", 2, "--interval", 1, "--workers", 1)
 
 
 def train(*arguments, **options):
     return run("mcc_caffe.train", *arguments, **options)
+
+
+def hear_a_hang_up():
+    """Take SIGHUP as a process of a terminal does, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_nohup_keeps_a_run_alive(drawn_set, tmp_path):
+    folder = tmp_path / "run"
+    process = start_training(
+        *(drawn_set, "--out", folder, "--iterations", 4, *FAST),
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    wait_for(lambda: (folder / "log.jsonl").read_text(), process)
+    process.send_signal(signal.SIGHUP)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 0 and log(folder)[-1]["iteration"] == 4, errors
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +119,7 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(
         assert resumed[iteration] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
     folder = tmp_path / "run"
     command = [
@@ -119,6 +139,7 @@ def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=hear_a_hang_up,
     )
     wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 2, process)
     process.send_signal(number)
@@ -199,6 +220,52 @@ def test_a_resumed_run_goes_on_with_the_next_of_iter_size_batches(drawn_set, tmp
     assert list(apart) == list(in_one) == [1, 2, 3, 4]
     for iteration, expected in in_one.items():
         assert apart[iteration] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_log_has_the_means_of_all_batches_of_an_iteration(drawn_set, tmp_path):
+    text = (ROOT / "solver/mini/solver.prototxt").read_text()
+    text = text.replace("base_lr: 0.001", "base_lr: 1e-20")  # the weights stay as they start
+    for name, iter_size in (("apart", 1), ("together", 3)):
+        solver = tmp_path / f"{name}.prototxt"
+        solver.write_text(text + f"iter_size: {iter_size}\n")
+        arguments = ("--solver", solver, "--out", tmp_path / name, "--iterations", 6 // iter_size)
+        done = train(drawn_set, *arguments, *FAST)
+        assert done.returncode == 0, done.stderr
+    apart, together = losses(tmp_path / "apart"), losses(tmp_path / "together")
+    for iteration in (1, 2):
+        batches = [apart[3 * iteration - offset] for offset in range(3)]
+        means = {name: np.mean([batch[name] for batch in batches]) for name in batches[0]}
+        assert together[iteration] == pytest.approx(means, rel=1e-5)
+
+
+def test_a_resumed_run_says_what_is_other_than_before(drawn_set, tmp_path):
+    folder = tmp_path / "run"
+    command = (drawn_set, "--out", folder, "--workers", 1, "--interval", 1, "--resume", "auto")
+    first = ("--batch-size", 2, "--only-stages", "--weights", SHIPPED, "--input-size", 64)
+    done = train(*command, *first, "--iterations", 1)
+    assert done.returncode == 0 and "from here on" not in done.stderr, done.stderr
+    done = train(*command, *first, "--iterations", 2, "--workers", 0)
+    assert done.returncode == 0 and "from here on" not in done.stderr, done.stderr
+    done = train(*command, "--batch-size", 3, "--colours", "--iterations", 3)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "batch_size is 3 from here on, it was 2",
+        "input_size is 128 from here on, it was 64",
+        "colours is True from here on, it was False",
+        "conv1_1 and 15 more learn at other rates from here on (--only-stages",
+        "an iteration has 3 images from here on, it had 2",
+    ):
+        assert words in done.stderr
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(finished, drawn_set, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for stage in ("mask", "pose"):
+        done = train(drawn_set, "--out", folder, "--resume", "auto", "--without", stage, *FAST)
+        assert done.returncode == 2 and "does not fit the net" in done.stderr, done.stderr
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_replaces_no_file_of_the_users(drawn_set, tmp_path):
@@ -390,7 +457,12 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
             "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: "
             "install NVIDIA's driver, or leave the GPUs out",
         ),
-        ([0, 2], True, [0, 1], "GPU 2 does not exist: nvidia-smi lists 0, 1"),
+        (
+            [0, 2],
+            True,
+            [0, 1],
+            "GPU 2 does not exist: nvidia-smi and CUDA_VISIBLE_DEVICES leave 0, 1",
+        ),
         ([1, 1], True, [0, 1], "name one GPU twice"),
     ],
 )
@@ -399,6 +471,28 @@ def test_the_error_says_why_gpus_cannot_be_used(monkeypatch, asked, cuda, presen
     monkeypatch.setattr(pycaffe, "gpu_ids", lambda: present)
     with pytest.raises(pycaffe.UserError, match=words):
         pycaffe.require_gpus(asked)
+
+
+@pytest.mark.parametrize(
+    "visible, ids",
+    [
+        (None, [0, 1, 2]),
+        ("2,0", [0, 1]),
+        ("GPU-8932f937", [0]),
+        ("1,-1,2", [0]),
+        ("", []),
+        ("-1", []),
+        ("0,1,2,3", [0, 1, 2]),
+    ],
+)
+def test_gpus_are_counted_as_cuda_does(visible, ids, tmp_path, monkeypatch):
+    lines = "\n".join(f"GPU {number}: a card (UUID: GPU-{number})" for number in range(3))
+    write_program(tmp_path / "nvidia-smi", f"echo '{lines}'")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_ids() == ids
 
 
 @pytest.mark.parametrize(
@@ -619,6 +713,7 @@ def pair_of_ranks(drawn_set, tmp_path):
         5000,
         *FAST,
         stdout=subprocess.PIPE,
+        preexec_fn=hear_a_hang_up,
     )
     wait_for(lambda: (folder / "log.jsonl").read_text(), process)
     yield process, folder
@@ -626,10 +721,11 @@ def pair_of_ranks(drawn_set, tmp_path):
     process.communicate()
 
 
-def test_a_sigterm_to_all_ranks_takes_a_snapshot(pair_of_ranks):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_ranks_takes_a_snapshot(number, pair_of_ranks):
     # It reaches rank 0 twice: from the user, and from the launcher, which hands it on.
     process, folder = pair_of_ranks
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "stopped; go on with --resume auto" in output and "error" not in errors
