@@ -242,6 +242,42 @@ def test_two_setups_of_one_clone_work_one_after_the_other(tmp_path):
     assert steps.read_text() == "start\nend\n" * (len(steps.read_text().splitlines()) // 2)
 
 
+SAYS_3_12 = '[ "$1" = -c ] || echo Python 3.12.1'
+
+
+@pytest.mark.parametrize(
+    "venv_python, variables, is_made_anew",
+    [
+        (SAYS_3_12, {}, False),
+        # The distribution's Python was upgraded: pip lies in the folder of the earlier one.
+        ('[ "$1" != -c ] && echo Python 3.12.1', {"PYTHON": "{clone}/python"}, True),
+        (SAYS_3_12, {"PYTHON": "{clone}/python"}, False),
+        (SAYS_3_12.replace("12.1", "11.2"), {"PYTHON": "{clone}/python"}, True),
+    ],
+)
+def test_setup_makes_a_venv_anew_that_no_longer_works(
+    venv_python, variables, is_made_anew, tmp_path
+):
+    clone, tools = tmp_path / "clone", tmp_path / "tools"
+    (clone / "caffe_build").mkdir(parents=True)
+    (clone / ".venv").mkdir()
+    for name in ("caffe_build/setup.sh", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, clone / name)
+    write_tools(tools, installed=True)
+    write_program(clone / ".venv/bin/python", "exit 0")
+    answer = run_setup_sh(tools, root=clone)
+    assert answer.stdout.endswith("setup: done; .venv is ready\n"), answer
+    write_program(clone / ".venv/bin/python", venv_python)
+    write_program(clone / "python", "echo Python 3.12.1; echo $* >> calls")
+    variables = {name: value.format(clone=clone) for name, value in variables.items()}
+    answer = run_setup_sh(tools, root=clone, **variables)
+    assert ("making .venv" in answer.stdout) == is_made_anew, answer
+    if not is_made_anew:
+        assert answer.stdout == "setup: all in place\n"
+    else:
+        assert "-m venv --clear .venv" in (clone / "calls").read_text()
+
+
 def _link_often(folder, name):
     locate.sysconfig.get_path = lambda _: str(folder)
     for number in range(200):
