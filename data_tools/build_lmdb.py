@@ -12,6 +12,7 @@ info.json counts them as `without_mask`.
 """
 
 import argparse
+import json
 import logging
 import os
 import shutil
@@ -32,12 +33,14 @@ from mcc_caffe.core.commands import command_parser, progress_bar, run_command, s
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.core.ranks import Ranks, own_ranks
-from mcc_caffe.data.samples import INFO, Sample, SampleError
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample, SampleError
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 
 TRAIN, VALIDATION = "train", "validation"
 CHUNK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
+DATABASE_FILES = {"data.mdb", "lock.mdb"}  # of an LMDB
+INFO_KEYS = {"format", "samples", "source", "reader", "left_out"}  # some of those of info.json
 
 _log = logging.getLogger(__name__)
 
@@ -260,11 +263,23 @@ def check_replaceable(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise UserError(f"{folder} is no folder of sets: --overwrite does not replace it")
     for path in sorted(folder.iterdir()):
-        if not (path / INFO).is_file():
+        if not _is_built_set(path):
             raise UserError(
                 f"{path} was not built by this program: --overwrite would remove it; "
                 "give another folder"
             )
+
+
+def _is_built_set(folder: Path) -> bool:
+    """Tell whether a folder holds what `write_set` writes, and nothing else."""
+    try:
+        if set(os.listdir(folder)) != {IMAGES, ANNOTATIONS, INFO}:
+            return False
+        database_files = {*os.listdir(folder / IMAGES), *os.listdir(folder / ANNOTATIONS)}
+        info = json.loads((folder / INFO).read_text())
+        return database_files <= DATABASE_FILES and info.keys() >= INFO_KEYS
+    except (AttributeError, OSError, RecursionError, ValueError):
+        return False
 
 
 def read_samples(entries: Sequence[Entry], ranks: Ranks) -> Iterator[Sample | SampleError]:

@@ -154,6 +154,50 @@ def test_overwrite_replaces_nothing_but_sets(name, layout, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def _put_file_into_set(out):
+    (out / "train/thesis.txt").write_text("mine")
+
+
+def _put_file_into_database(out):
+    (out / "train/images/thesis.txt").write_text("mine")
+
+
+def _put_folders_with_info(out):
+    for name in ("photos", "music"):
+        (out / name).mkdir()
+        (out / name / "info.json").write_text("{}")
+        (out / name / "thesis.txt").write_text("mine")
+
+
+def _replace_info(out):
+    (out / "train/info.json").write_text('{"name": "mine"}')
+
+
+def _replace_info_by_a_list(out):
+    (out / "train/info.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _put_file_into_set,
+        _put_file_into_database,
+        _put_folders_with_info,
+        _replace_info,
+        _replace_info_by_a_list,
+    ],
+)
+def test_overwrite_replaces_no_set_with_foreign_files(change, layout, tmp_path):
+    out = tmp_path / "lmdb"
+    assert run("data_tools.build_lmdb", layout, out).returncode == 0
+    change(out)
+    before = sorted(tmp_path.rglob("*"))
+    done = run("data_tools.build_lmdb", layout, out, "--overwrite")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "was not built by this program: --overwrite would remove it" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_keypoints_outside_of_their_pictures_are_counted(layout, tmp_path):
     keypoints = np.tile([50.0, 60.0, 1.0], (21, 1))
     keypoints[:3, :2] = (160, 60), (50, -3), (500, 120)
