@@ -106,6 +106,42 @@ def test_a_broken_caffe_is_named_and_onnx_runs(tmp_path):
     assert "warning: caffe cannot be imported (libfoo.so.1: gone)" in done.stderr
 
 
+FORK = """
+import os, signal, sys
+import numpy as np
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.engines import open_engine
+
+engine, batch = open_engine(*sys.argv[1:], engine="caffe"), np.zeros((1, 3, 128, 128), np.float32)
+masks = engine(batch).masks
+if os.fork() == 0:
+    signal.alarm(60)
+    try:
+        print("the same" if (engine(batch).masks == masks).all() else "another")
+    except UserError as error:
+        print(error)
+    sys.stdout.flush()
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    "threads, answer",
+    [("2", "this process is a fork of one that has run Caffe, whose threads"), ("1", "the same")],
+)
+def test_a_fork_that_lacks_the_threads_is_an_error(threads, answer):
+    """It hung. With one thread there is nothing to wait for."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, MINI, SHIPPED],
+        env={**os.environ, "OMP_NUM_THREADS": threads},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(answer) and len(done.stdout.splitlines()) == 1, done
+
+
 def test_onnx_runs_on_no_gpu():
     with pytest.raises(UserError, match="GPU 1 was asked for, but the engine onnx runs on the CPU"):
         open_engine(MINI, SHIPPED, gpu=1, engine="onnx")

@@ -1,5 +1,6 @@
 """The reference engine: Caffe itself."""
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -18,6 +19,9 @@ from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shippe
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 _FILLERS = re.compile(r"(weight|bias)_filler\s*{[^{}]*}")
+
+# The process whose first forward pass started OpenMP's threads; None as long as none did.
+_pid_with_threads: int | None = None
 
 
 class CaffeEngine:
@@ -67,6 +71,7 @@ class CaffeEngine:
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""
+        _check_threads()
         blobs = self.net.blobs
         if blobs[IMAGE_BLOB].data.shape != batch.shape:
             blobs[IMAGE_BLOB].reshape(*batch.shape)
@@ -77,6 +82,22 @@ class CaffeEngine:
             masks=blobs[MASK_BLOB].data[:, 1].copy() if self.has_mask else None,
             heatmaps=blobs[stage_blob(LAST_STAGE)].data.copy() if self.has_pose else None,
             boxes=blobs[BOXES_BLOB].data.copy() if self._has_boxes else None,
+        )
+
+
+def _check_threads() -> None:
+    """Raise UserError in a fork of a process that has run a net with several threads.
+
+    The threads do not come along, and a forward pass would wait for them for ever.
+    """
+    global _pid_with_threads
+    pid = os.getpid()
+    if _pid_with_threads is None and os.environ.get("OMP_NUM_THREADS") != "1":
+        _pid_with_threads = pid
+    if _pid_with_threads not in (None, pid):
+        raise UserError(
+            "this process is a fork of one that has run Caffe, whose threads it lacks: start it "
+            'with multiprocessing.get_context("spawn"), or take the engine onnx'
         )
 
 
