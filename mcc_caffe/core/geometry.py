@@ -14,6 +14,8 @@ import numpy as np
 
 from mcc_caffe.paper import PYRAMID_CROP, PYRAMID_SMALLEST, STRIDE
 
+_LONGEST_SIDE = (1 << 15) - 2  # pixels, of an image that cv2.warpAffine takes
+
 
 def letterbox_affine(width: float, height: float, size: int) -> np.ndarray:
     """Return the affine map of an image into a square input (section 3.1, Eq. 1).
@@ -128,6 +130,10 @@ def warp(
         if smaller != image.shape[1::-1]:
             image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
         affine = compose(invert(resize_affine(smaller[0] / width, smaller[1] / height)), affine)
+    if max(image.shape[:2]) > _LONGEST_SIDE:
+        if nearest:
+            return _take_nearest(image, affine, size, fill)
+        image, affine = _cut_to_square(image, affine, size)
     return cv2.warpAffine(
         image,
         affine,
@@ -136,6 +142,41 @@ def warp(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=fill if isinstance(fill, Sequence) else (fill,) * 4,
     )
+
+
+def _take_nearest(
+    image: np.ndarray, affine: np.ndarray, size: int, fill: float | Sequence[float]
+) -> np.ndarray:
+    """Do what `warp` does with `nearest`, for an image of any size."""
+    targets = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1)
+    x, y = np.moveaxis(np.rint(apply(invert(affine), targets)).astype(int), -1, 0)
+    is_inside = (x >= 0) & (y >= 0) & (x < image.shape[1]) & (y < image.shape[0])
+    result = np.full((size, size, *image.shape[2:]), fill, image.dtype)
+    result[is_inside] = image[y[is_inside], x[is_inside]]
+    return result
+
+
+def _cut_to_square(
+    image: np.ndarray, affine: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut an image to what a square of the size shows, and a margin for the interpolation.
+
+    Args:
+        image: HxW or HxWxC, of which at least one pixel stays.
+        affine: The affine map of image pixels to pixels of the square. It shrinks less than
+            2-fold, so that what stays is not much larger than the square.
+        size: The side of the square in pixels.
+
+    Returns:
+        The part of the image, and the affine map of its pixels.
+    """
+    last = size - 1
+    corners = apply(invert(affine), [(0, 0), (last, 0), (0, last), (last, last)])
+    sides = np.array(image.shape[1::-1])
+    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, sides - 1)
+    end = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, first + 1, sides)
+    (left, top), (right, bottom) = first.tolist(), end.tolist()
+    return image[top:bottom, left:right], compose(translation(left, top), affine)
 
 
 def pyramid_windows(

@@ -105,6 +105,35 @@ def test_warp_of_a_reduced_image_moves_nothing(size, reduced):
         assert errors.max() < 0.1 * reduced * shrink  # 0.1 pixels of the input
 
 
+@pytest.mark.parametrize("is_tall", [False, True])
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("scale", [0.41, 0.6, 1.7])
+@pytest.mark.parametrize("place", [0, 20_000, 32_768, 80_000, 85_000])
+def test_warp_draws_a_part_of_an_image_of_80000_pixels(place, scale, nearest, is_tall):
+    """A turned square around a place: as of the 4,000 pixels around that place alone."""
+    random = np.random.default_rng(0)
+    image = cv2.resize(random.integers(0, 256, (12, 8000, 3), np.uint8), (80_000, 120))
+    turn = np.array([[0.8, 0.6, 0], [-0.6, 0.8, 0]]) * scale
+    to_square = compose(translation(-place, -60), turn, translation(20, 20))
+    left = int(np.clip(place - 2000, 0, 76_000))
+    part, part_to_square = image[:, left : left + 4000], compose(translation(left, 0), to_square)
+    expected = warp(part, part_to_square, 40, 7, nearest=nearest)
+    if is_tall:
+        image = np.ascontiguousarray(image.swapaxes(0, 1))
+        to_square = compose(np.array([[0, 1.0, 0], [1.0, 0, 0]]), to_square)
+    assert (warp(image, to_square, 40, 7, nearest=nearest) == expected).all()
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+def test_warp_shrinks_an_image_of_80000_pixels(nearest):
+    """Its values are its columns, and pixel k of 1,600 shows column 50 k."""
+    image = np.tile(np.arange(80_000, dtype=np.float32), (400, 1))
+    drawn = warp(image, letterbox_affine(80_000, 400, 1600), 1600, -1, nearest=nearest)
+    errors = np.abs(drawn[1:7, 1:-1] - 50 * np.arange(1, 1599))
+    assert errors.max() <= (0 if nearest else 50 / 32)  # cv2 interpolates in 32 steps
+    assert (drawn[9:] == -1).all()
+
+
 @given(st.integers(1, 1500), st.integers(1, 1500), st.integers(0, 5))
 def test_pyramid_windows_shrink_inside_one_another(width, height, seed):
     windows = pyramid_windows(width, height, np.random.default_rng(seed))
