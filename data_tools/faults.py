@@ -19,7 +19,7 @@ from data_tools.sets import strip_location
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, SKELETON
 
-EDGE = 1  # pixels that a keypoint may lie outside the image: rounding, or counting from 1
+EDGE = 1  # pixels that a keypoint may lie outside the picture: rounding, or counting from 1
 MASK_TOLERANCE = 0.05  # of the keypoint box's longer side, that a keypoint may lie outside the mask
 WRIST_TOLERANCE = 0.2  # of the same, for the wrist: many a mask ends before it
 MASK_TOLERANCE_MIN = 3  # pixels, for both
@@ -34,7 +34,7 @@ _NAMED_KEYPOINTS = 4  # that a message names, before it only counts them
 FAULTS = {
     "unusable": "label, files or sizes are wrong, the sample cannot be used",
     "bad_number": "a keypoint holds no finite number, or a v other than 0 and 1",
-    "outside_image": f"a labelled keypoint lies more than {EDGE} pixel outside the image",
+    "outside_image": f"a labelled keypoint lies more than {EDGE} pixel outside the picture",
     "collapsed": f"the keypoint box's longer side is below {COLLAPSED} pixels, "
     "or at most half of the keypoints differ in place",
     "empty_mask": "the mask has no hand, the keypoints say there is one",
@@ -79,7 +79,8 @@ class PictureFacts(NamedTuple):
 
     Attributes:
         size: Width, height in pixels.
-        keypoints: (21, 3) x, y, v, as the label has them, also outside the image.
+        keypoints: (21, 3) x, y, v, as the label has them, also outside the picture; x and y in
+            image pixels.
         mask_share: Share of the image that the mask covers, None without a mask.
         digest: Hash of the decoded pixels.
         thumbnail: (256,) float32, grey, of mean 0 and length 1; zero where the image is uniform.
@@ -136,7 +137,7 @@ def check_sample(entry: Entry) -> CheckedSample:
         digest=digest.digest(),
         thumbnail=make_thumbnail(image),
     )
-    findings = list(find_faults(width, height, mask, keypoints))
+    findings = list(find_faults(width, height, mask, keypoints, sample.picture))
     orientation = exif_orientation(sample.image_bytes)
     if orientation > 1:
         findings.append(Finding("exif_orientation", f"it is {orientation} (1 is upright)"))
@@ -149,15 +150,21 @@ def _unusable(entry: Entry, message: str) -> CheckedSample:
 
 
 def find_faults(
-    width: int, height: int, mask: np.ndarray | None, keypoints: np.ndarray
+    width: int,
+    height: int,
+    mask: np.ndarray | None,
+    keypoints: np.ndarray,
+    picture: tuple[int, int, int, int] | None = None,
 ) -> Iterator[Finding]:
-    """Find what is wrong with one labelled picture.
+    """Find what is wrong with one labelled image.
 
     Args:
-        width: The picture's width in pixels.
-        height: The picture's height in pixels.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
         mask: (H, W) of {0, 1}, or None.
         keypoints: (21, 3) x, y, v.
+        picture: Left, top, right, bottom of the picture of which the image is a part, in image
+            pixels; None where the image is the whole picture.
 
     Yields:
         One finding for each kind that applies.
@@ -168,10 +175,13 @@ def find_faults(
         yield Finding("bad_number", ", ".join(values))
         return
     xy, labelled = keypoints[:, :2], keypoints[:, 2] == 1
-    outside = labelled & ((xy < -EDGE) | (xy > (width - 1 + EDGE, height - 1 + EDGE))).any(axis=1)
+    left, top, right, bottom = picture or (0, 0, width, height)
+    outside = labelled & ~_lie_inside(xy - (left, top), right - left, bottom - top)
     if outside.any():
         yield Finding(
-            "outside_image", f"{_name_keypoints(outside, xy)}; the image is {width} x {height}"
+            "outside_image",
+            f"{_name_keypoints(outside, xy - (left, top))}; "
+            f"the picture is {right - left} x {bottom - top}",
         )
     if mask is not None and mask.all():
         yield Finding("full_mask", "all of its pixels are hand")
@@ -190,7 +200,14 @@ def find_faults(
     if mask is not None and not mask.any():
         yield Finding("empty_mask", f"{labelled.sum()} keypoints are labelled")
     elif mask is not None:
-        yield from _find_keypoints_off_mask(mask, xy, labelled & ~outside, box_side)
+        inside = labelled & _lie_inside(xy, width, height)
+        yield from _find_keypoints_off_mask(mask, xy, inside, box_side)
+
+
+def _lie_inside(xy: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Tell which (N, 2) points lie in a picture, or at most EDGE pixels outside."""
+    inside = (xy >= -EDGE) & (xy <= (width - 1 + EDGE, height - 1 + EDGE))
+    return np.asarray(inside.all(axis=1))
 
 
 def _find_long_bones(xy: np.ndarray, labelled: np.ndarray) -> Iterator[Finding]:

@@ -361,9 +361,8 @@ def frame_sample(
     sample = dataclasses.replace(
         sample,
         keypoints=_mark_missing(xy, is_in_window),
-        outside=tuple(
-            (index, *sample.keypoints[index, :2].tolist()) for index in np.flatnonzero(outside)
-        ),
+        outside=tuple((index, *xy[index].tolist()) for index in np.flatnonzero(outside).tolist()),
+        picture=(-left, -top, width - left, height - top),
         is_cut=(right - left, bottom - top) != (width, height),
     )
     if not sample.is_cut:

@@ -60,8 +60,11 @@ class Sample:
         mask_png: PNG of the hand mask, of the image's size, {0, 255}; None without a mask.
         keypoints: (21, 3) float32 of x, y in image pixels and v: 1 where the keypoint is labelled,
             0 where it is missing; a missing one is (-1, -1, 0).
-        outside: (keypoint's index, x, y) of each that the label puts outside the image, which is
-            why it is missing. A reader tells it for `data_tools.check`; it is not stored.
+        outside: (keypoint's index, x, y) of each that the label puts outside the picture, which is
+            why it is missing; x and y in image pixels. A reader tells it for `data_tools.check`; it
+            is not stored.
+        picture: (left, top, right, bottom) of the picture of which the image is a part or the
+            whole, in image pixels; None where nobody says it. As `outside`.
         is_cut: Whether the image is a part of its picture; None where nobody says it. A reader
             tells it; it is not stored.
     """
@@ -71,6 +74,7 @@ class Sample:
     mask_png: bytes | None
     keypoints: np.ndarray
     outside: tuple[tuple[int, float, float], ...] = ()
+    picture: tuple[int, int, int, int] | None = None
     is_cut: bool | None = None
 
     def image(self, reduced: int = 1) -> np.ndarray:

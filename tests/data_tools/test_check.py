@@ -8,7 +8,9 @@ import pytest
 
 from data_tools import faults
 from data_tools.readers.onehand10k import LABELS
+from data_tools.readers.shared import frame_sample
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sheet import (
     EMPTY,
     GAP,
@@ -17,6 +19,7 @@ from mcc_caffe.data.sheet import (
 )
 from tests.support.commands import run
 from tests.support.hands import HEIGHT, WIDTH, hand, line_of, moved, write_layout, write_set
+from tests.support.readers import encoded
 
 
 def mask_png(value: int, size: tuple = (HEIGHT, WIDTH)) -> bytes:
@@ -72,7 +75,7 @@ def faulty_samples() -> dict:
 # The expected findings: split, index in it, kind, part of the message.
 IN_BOTH = {
     ("Train", 1, "unusable", "the image (7 bytes) cannot be decoded"),
-    ("Train", 2, "outside_image", "pinky_4 (161, 30); the image is 160 x 120"),
+    ("Train", 2, "outside_image", "pinky_4 (161, 30); the picture is 160 x 120"),
     ("Train", 3, "outside_mask", "ring_4 (125, 5); up to "),
     ("Train", 4, "empty_mask", "21 keypoints are labelled"),
     ("Train", 5, "full_mask", ""),
@@ -296,6 +299,45 @@ def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
     assert [
         kind for kind, _ in faults.find_faults(100, 50, None, line_of((x, y), (40, 20)))
     ] == kinds
+
+
+class CutEntry:
+    """A hand in the part of 160 x 160 pixels at (200, 130) of a picture of 640 x 480."""
+
+    location = "here"
+
+    def __init__(self, ring_4):
+        self.ring_4 = ring_4
+
+    def sample(self):
+        mask = np.zeros((480, 640), np.uint8)
+        mask[131:290, 200:360] = 255
+        keypoints = hand(3).keypoints + np.float32([200, 140, 0])
+        keypoints[NAMES.index("ring_4"), :2] = self.ring_4
+        picture = Sample("x", encoded(np.zeros((480, 640, 3), np.uint8)), encoded(mask), keypoints)
+        return frame_sample(picture, "here", box=(200, 130, 359, 289))
+
+
+@pytest.mark.parametrize(
+    "x, y, is_outside",
+    [
+        (-1, 200, False),
+        (-1.25, 200, True),
+        (640, 200, False),
+        (640.25, 200, True),
+        (300, 480.25, True),
+    ],
+)
+def test_a_keypoint_outside_the_picture_of_which_a_sample_is_a_part(x, y, is_outside):
+    """It is compared with the picture, and its bone is as long as the label says."""
+    checked = faults.check_sample(CutEntry((x, y)))
+    assert checked.picture.size == (160, 160)
+    assert checked.picture.keypoints[NAMES.index("ring_4")].tolist() == [x - 200, y - 130, 1]
+    findings = dict(checked.findings)
+    assert set(findings) == {"long_bone", *["outside_image"] * is_outside}
+    if is_outside:
+        named = f"ring_4 ({x:.0f}, {y:.0f}); the picture is 640 x 480"
+        assert findings["outside_image"] == named
 
 
 @pytest.mark.parametrize(
