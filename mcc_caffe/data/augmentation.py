@@ -28,7 +28,8 @@ class ColourChange:
         gamma: The exponent of all channels, whose values are taken from 0 to 1.
         gains: The factor on each channel (B, G, R).
         saturation: 1 leaves the colours, 0 makes the picture grey.
-        blur: The standard deviation of a Gaussian in pixels; 0 leaves the picture sharp.
+        blur: The standard deviation of a Gaussian in pixels of the full-size picture; 0 leaves the
+            picture sharp.
     """
 
     gamma: float
@@ -46,11 +47,12 @@ class ColourChange:
             blur=rng.uniform(*BLUR_RANGE) if rng.uniform() < BLUR_PROBABILITY else 0.0,
         )
 
-    def apply(self, image: np.ndarray) -> np.ndarray:
+    def apply(self, image: np.ndarray, reduced: int = 1) -> np.ndarray:
         """Change a picture.
 
         Args:
             image: HxWx3 BGR uint8.
+            reduced: How many times the picture has been reduced before, in each direction.
 
         Returns:
             A picture of the same shape.
@@ -60,7 +62,7 @@ class ColourChange:
             image = cv2.addWeighted(image, self.saturation, grey, 1 - self.saturation, 0)
         levels = (np.arange(256)[:, None] / 255) ** self.gamma * self.gains
         image = cv2.LUT(image, (255 * levels.clip(0, 1)).round().astype(np.uint8)[None])
-        return cv2.GaussianBlur(image, (0, 0), self.blur) if self.blur else image
+        return cv2.GaussianBlur(image, (0, 0), self.blur / reduced) if self.blur else image
 
 
 class Window(NamedTuple):

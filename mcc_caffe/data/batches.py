@@ -105,7 +105,7 @@ def fill_sample(
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
     image, image_to_input, reduced = _decode_image(sample, augmentation, size)
     if rng is not None and config.colours:
-        image = ColourChange.draw(rng).apply(image)
+        image = ColourChange.draw(rng).apply(image, reduced)
     network_input(image, image_to_input, size, data, reduced=reduced)
     mask_label[0] = (
         IGNORE_LABEL if mask is None else warp_mask(mask, image_to_input, size // STRIDE)

@@ -243,6 +243,22 @@ def test_blur_spreads_a_point_and_keeps_its_place():
     np.testing.assert_array_equal(blurred, blurred[::-1, ::-1])
 
 
+@pytest.mark.parametrize("reduced", [2, 4, 8])
+def test_blur_of_a_reduced_picture_is_that_of_the_full_size(reduced):
+    """An edge between 20 and 220: blurred then reduced by means, or the other way round."""
+    image = np.full((64, 160, 3), 20, np.uint8)
+    image[:, 80:] = 220
+    change = ColourChange(gamma=1.0, gains=(1.0, 1.0, 1.0), saturation=1.0, blur=1.6)
+    size = (160 // reduced, 64 // reduced)
+    expected = cv2.resize(change.apply(image), size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    error, error_of_pixels = (
+        cv2.absdiff(blurred, expected).sum()
+        for blurred in (change.apply(small, reduced), change.apply(small))
+    )
+    assert error < 0.3 * error_of_pixels
+
+
 def test_draws_of_colours_stay_in_their_ranges():
     rng = np.random.default_rng(0)
     changes = [ColourChange.draw(rng) for _ in range(2000)]

@@ -13,6 +13,7 @@ import skimage.data
 
 from mcc_caffe.core.geometry import reduction, warp
 from mcc_caffe.core.heatmaps import encode
+from mcc_caffe.data import augmentation
 from mcc_caffe.data.augmentation import (
     Augmentation,
     draw_window,
@@ -280,6 +281,23 @@ def test_colours_change_the_picture_and_nothing_else(drawn_set):
     assert np.abs(plain["data"] - coloured["data"]).max() > 0.05
     np.testing.assert_array_equal(plain["mask_label"], coloured["mask_label"])
     np.testing.assert_array_equal(plain["heatmaps"], coloured["heatmaps"])
+
+
+def test_a_large_jpeg_is_blurred_as_much_as_a_png(monkeypatch):
+    """By 1.6 pixels of 2,000, although it is decoded at a part of its size."""
+    monkeypatch.setattr(augmentation, "BLUR_PROBABILITY", 1.0)
+    monkeypatch.setattr(augmentation, "BLUR_RANGE", (1.6, 1.6))
+    photograph = cv2.resize(skimage.data.astronaut()[..., ::-1], (2000, 2000))
+    jpeg = Sample("x", cv2.imencode(".jpg", photograph)[1].tobytes(), None, np.zeros((21, 3)))
+    png = dataclasses.replace(jpeg, image_bytes=cv2.imencode(".png", jpeg.image())[1].tobytes())
+    setting = config("unused", input_size=128, colours=True)
+    for seed in range(4):
+        pair = []
+        for sample in (jpeg, png):
+            arrays = [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
+            fill_sample(setting, sample, np.random.default_rng(seed), *arrays)
+            pair.append(256 * arrays[0])
+        assert np.abs(pair[0] - pair[1]).mean() < 1.2
 
 
 def test_without_augmentation_windows_and_colours_are_off(drawn_set):
