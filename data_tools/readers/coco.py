@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_masks
 
 from data_tools.readers import freihand
 from data_tools.readers.base import Entry
@@ -66,6 +67,7 @@ LAYOUT = (
 _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories)"')
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
 _FREIHAND_PICTURE = re.compile(r"/training/rgb/(\d{8})\.jpg$")  # the end of a path
+_LONGEST_OUTLINE = 1_000_000  # pixels, of a hand's polygons, as drawing takes memory with them
 _PROBED_PICTURES = 20  # of a file, that tell where its file names start from
 
 
@@ -209,9 +211,12 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
             return draw_run_lengths(segmentation, size)
         polygons = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
         for polygon in polygons:
-            # Rasterising takes time with the distance. Real polygons end at the picture's edge.
+            # Drawing takes time with the distance. Real polygons end at the picture's edge.
             if not (np.abs(polygon) <= 10 * max(size)).all():
                 raise ValueError(f"it goes to {polygon.ravel()[np.abs(polygon).argmax()]}")
+        length = sum(np.abs(np.diff(polygon, axis=0)).sum() for polygon in polygons)
+        if length > _LONGEST_OUTLINE:
+            raise ValueError(f"its outline is {length:.0f} pixels long")
         if all(_is_box(polygon) for polygon in polygons):
             return None
     except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
@@ -219,10 +224,25 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
             f"{location}: the segmentation cannot be read ({str(error)[:200]}): "
             "polygons or run lengths are needed"
         ) from None
-    mask = np.zeros(size[::-1], np.uint8)
-    for polygon in polygons:
-        cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], (1,))
-    return mask
+    return _draw_polygons([polygon for polygon in polygons if len(polygon) > 2], size)
+
+
+def _draw_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Draw polygons (N, 2) of three points or more as COCO's own tools do.
+
+    Args:
+        polygons: Their points in pixels, counted from the picture's corner.
+        size: (width, height) of the image.
+
+    Returns:
+        HxW uint8 of {0, 1}, 1 in any of them.
+    """
+    if not polygons:
+        return np.zeros(size[::-1], np.uint8)
+    width, height = size
+    runs = coco_masks.frPyObjects([polygon.ravel() for polygon in polygons], height, width)
+    counts = coco_masks.merge(runs)["counts"].decode()
+    return draw_run_lengths({"size": (height, width), "counts": counts}, size)
 
 
 def _is_box(polygon: np.ndarray) -> bool:

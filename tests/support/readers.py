@@ -54,13 +54,14 @@ def coco_content(samples):
     images, annotations = [], []
     for number, sample in enumerate(samples):
         x, y, width, height = map(float, cv2.boundingRect(sample.mask()))
-        outlines = cv2.findContours(sample.mask(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+        doubled = sample.mask().repeat(2, axis=0).repeat(2, axis=1)
+        outlines = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
         flat = sample.mask().T.ravel()
         changes = np.flatnonzero(np.diff(flat)) + 1
         runs = np.diff([0, *changes, flat.size]).tolist()
         box = [x, y, x + width, y, x + width, y + height, x, y + height]
         segmentation = (
-            [outline.ravel().tolist() for outline in outlines],
+            [((outline.ravel() + 1) // 2).tolist() for outline in outlines],  # pixels' corners
             {"size": [120, 160], "counts": runs},
             [box],
         )[number % 3]

@@ -155,13 +155,38 @@ def test_coco_segmentations_become_masks(tmp_path):
     assert np.array_equal(
         coco.draw_mask({"size": [4, 6], "counts": "921O:"}, (6, 4), "here"), expected
     )
-    polygons = coco.draw_mask([[0, 0, 2, 0, 0, 2], [5, 3, 3, 3, 5, 1]], (6, 4), "here")
-    assert polygons.tolist() == [
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 0, 0, 0, 1],
-        [1, 0, 0, 0, 1, 1],
-        [0, 0, 0, 1, 1, 1],
+
+
+def test_coco_polygons_are_masks_of_the_pixels_in_them():
+    """Coordinates count from the picture's corner: from 1 to 4 there are the pixels 1, 2 and 3."""
+    corner, square, line = (
+        [1, 0, 4, 0, 4, 1, 2, 1, 2, 3, 1, 3],
+        [4, 2, 6, 2, 6, 4, 4, 4],
+        [0, 0, 5, 3],
+    )
+    assert coco.draw_mask([corner, square, line], (6, 4), "here").tolist() == [
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 0, 0, 0, 0],
+        [0, 1, 0, 0, 1, 1],
+        [0, 0, 0, 0, 1, 1],
     ]
+    assert not coco.draw_mask([line], (6, 4), "here").any()
+
+
+@pytest.mark.parametrize("radius", [5, 10, 40])
+def test_coco_a_polygon_covers_its_own_area(radius):
+    """A disc; each half pixel all round would add 1 / radius of its area."""
+    angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    outline = 50 + radius * np.column_stack([np.cos(angles), np.sin(angles)])
+    mask = coco.draw_mask([outline.ravel().tolist()], (100, 100), "here")
+    assert mask.sum() == pytest.approx(np.pi * radius**2, rel=0.25 / radius)
+
+
+def test_coco_an_endless_outline_is_an_error():
+    """It would take gigabytes to draw."""
+    there_and_back = [0, 0, 900, 900] * 1000 + [0, 5]
+    with pytest.raises(SampleError, match="here: .*its outline is 3599995 pixels long"):
+        coco.draw_mask([there_and_back], (100, 100), "here")
 
 
 def test_coco_compressed_runs_as_pycocotools_writes_them():
