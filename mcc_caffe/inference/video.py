@@ -12,7 +12,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ import av
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 from av.sidedata.sidedata import Type as SideDataType
 
 from mcc_caffe.core.errors import UserError
@@ -154,28 +155,44 @@ class VideoFile:
             )
 
     def _animation(self) -> Iterator[Frame]:
-        """Yield the frames of an animated picture, on white where it is transparent."""
+        """Yield the frames of an animated picture, upright, on white where it is transparent."""
         try:
             image = PIL.Image.open(self.path)
-            self.announced = self.expected = getattr(image, "n_frames", 1)
+            # The picture of an APNG for programs that show no animation may be no frame of it.
+            first = int(getattr(image, "default_image", False))
+            numbers = range(first, getattr(image, "n_frames", 1))
         except Exception:  # damaged files make Pillow raise nearly anything
             return
+        self.announced = self.expected = len(numbers)
         self._check_size(*image.size)
         time = 0.0
         with image:
-            for number in range(self.announced):
+            self.fps = _average_rate(image, numbers)
+            for number in numbers:
                 try:
                     image.seek(number)
-                    rgba = image.convert("RGBA")
+                    rgba = PIL.ImageOps.exif_transpose(image.convert("RGBA"))
                     white = PIL.Image.new("RGBA", rgba.size, "white")
                     pixels = np.array(PIL.Image.alpha_composite(white, rgba).convert("RGB"))
                 except Exception:
                     yield Frame(time, None)
                     continue
-                if number == 0:
-                    self.fps = 1 / _pause(image)
                 yield Frame(time, np.ascontiguousarray(pixels[..., ::-1]))
                 time += _pause(image)
+
+
+def _average_rate(image: PIL.Image.Image, numbers: Sequence[int]) -> float:
+    """Return the frames a second of an animated picture, up to the first damaged frame.
+
+    Some formats tell how long a frame lasts only when it has been decoded.
+    """
+    pauses = []
+    with contextlib.suppress(Exception):  # damaged frames make Pillow raise nearly anything
+        for number in numbers:
+            image.seek(number)
+            image.load()
+            pauses.append(_pause(image))
+    return len(pauses) / sum(pauses) if pauses else _USUAL_FPS
 
 
 def _pause(image: PIL.Image.Image) -> float:

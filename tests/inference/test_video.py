@@ -282,7 +282,8 @@ def test_animated_pictures_are_videos(kind, tmp_path):
     assert [file.is_video for file in find_files([str(tmp_path)]).files] == [True, False]
     video = VideoFile(source)
     frames = list(video.frames())
-    assert video.size == (320, 240) and video.fps == 10 and video.announced == 3
+    assert video.size == (320, 240) and video.announced == 3
+    assert video.fps == pytest.approx(3 / 0.6)
     assert [round(frame.time, 3) for frame in frames] == [0, 0.1, 0.3]
     for index, frame in enumerate(frames):
         expected = np.roll(hand(), 8 * index, 1).astype(int)
@@ -290,6 +291,41 @@ def test_animated_pictures_are_videos(kind, tmp_path):
     done = run("mcc_caffe.infer", source, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert len(json.loads((tmp_path / "out/clip.json").read_text())["frames"]) == 3
+
+
+@pytest.mark.parametrize("kind", ["webp", "png"])
+def test_animated_pictures_are_turned_as_their_exif_orientation_says(kind, tmp_path):
+    """By a quarter to the right, 6: what is stored at the top is shown at the right."""
+    stored = np.zeros((40, 64, 3), np.uint8)
+    stored[:10] = 255
+    pictures = [PIL.Image.fromarray(stored), PIL.Image.fromarray(stored // 2)]
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    pictures[0].save(
+        tmp_path / f"clip.{kind}", save_all=True, append_images=pictures[1:], exif=exif, quality=100
+    )
+    video = VideoFile(tmp_path / f"clip.{kind}")
+    frames = list(video.frames())
+    assert video.size == (40, 64) and len(frames) == 2
+    for frame, brightness in zip(frames, (255, 127)):
+        assert frame.pixels[:, 32:].min() > brightness - 8 and frame.pixels[:, :28].max() < 8
+
+
+def test_a_picture_beside_an_animation_is_no_frame_of_it(tmp_path):
+    """A PNG's picture for programs that show no animation, and two frames."""
+    pictures = [PIL.Image.new("RGB", (64, 48), colour) for colour in ("red", "lime", "blue")]
+    pictures[0].save(
+        tmp_path / "clip.png",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[50, 150],
+        default_image=True,
+    )
+    video = VideoFile(tmp_path / "clip.png")
+    frames = list(video.frames())
+    assert video.announced == 2 and video.fps == pytest.approx(2 / 0.2)
+    assert [round(frame.time, 3) for frame in frames] == [0, 0.05]
+    assert [frame.pixels[9, 9].tolist() for frame in frames] == [[0, 255, 0], [255, 0, 0]]
 
 
 def test_animated_pictures_are_bounded_like_videos(tmp_path, monkeypatch):
