@@ -22,6 +22,9 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
 _BMP_START = b"BM"
 _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
+_EXTRA_SAMPLES_TAG = 338  # of TIFF: what a pixel holds beside its colours
+_STRAIGHT_ALPHA = (2,)  # its value for an opacity by which the colours are not multiplied
+_PNG_BITS_OFFSET = 24  # of the byte in a PNG that says how many bits a sample has
 _SENSOR_BITS = (8, 10, 12, 14, 16)  # that cameras put into 16
 _WHITE = 255.0
 
@@ -51,6 +54,8 @@ class ImageHeader(NamedTuple):
         width: In pixels, as stored (of a TIFF: upright); 0 where unknown.
         height: In pixels, likewise.
         orientation: 1 to 8, as EXIF counts; 1 is upright.
+        transparent_grey: The value of a grey PNG's transparent pixels, as stored; None without any.
+        has_straight_alpha: Whether a TIFF says that its colours are not multiplied by its opacity.
     """
 
     format: str
@@ -58,6 +63,8 @@ class ImageHeader(NamedTuple):
     width: int
     height: int
     orientation: int
+    transparent_grey: int | None = None
+    has_straight_alpha: bool = False
 
 
 def read_header(content: bytes) -> ImageHeader:
@@ -82,9 +89,22 @@ def read_header(content: bytes) -> ImageHeader:
             orientation = image.getexif().get(_ORIENTATION_TAG, 1)
         except Exception:
             orientation = 1
+        try:
+            extra_samples = getattr(image, "tag_v2", {}).get(_EXTRA_SAMPLES_TAG)
+        except Exception:
+            extra_samples = None
     if orientation not in _TURNS:
         orientation = 1
-    return ImageHeader(image.format or "", image.mode, *image.size, orientation)
+    transparency = image.info.get("transparency")
+    is_of_grey = image.format == "PNG" and image.mode != "P" and isinstance(transparency, int)
+    return ImageHeader(
+        image.format or "",
+        image.mode,
+        *image.size,
+        orientation,
+        transparent_grey=transparency if is_of_grey else None,
+        has_straight_alpha=extra_samples == _STRAIGHT_ALPHA,
+    )
 
 
 def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
@@ -111,7 +131,13 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
             f"smaller, or set {MAX_MEGAPIXELS_VARIABLE}"
         )
     pixels = decode_pixels(content, cv2.IMREAD_UNCHANGED)
-    pixels = _to_bgr(_to_8_bits(pixels), premultiplied=header.format == "TIFF")
+    # Of colours of 8 bits libtiff multiplies by the opacity itself.
+    is_multiplied = header.format == "TIFF" and (
+        not header.has_straight_alpha or (pixels.ndim == 3 and pixels.dtype == np.uint8)
+    )
+    if pixels.ndim == 2:
+        pixels = _add_alpha_of_grey(pixels, content, header)
+    pixels = _to_bgr(_to_8_bits(pixels), premultiplied=is_multiplied)
     stored_upright = header.format == "TIFF"  # OpenCV turns this format itself, whatever one asks
     if upright != stored_upright:
         pixels = _turn(pixels, header.orientation, back=not upright)
@@ -192,6 +218,30 @@ def max_megapixels() -> float:
     if not 0 < bound < float("inf"):
         raise UserError(f"{MAX_MEGAPIXELS_VARIABLE} is {text!r}: give a number above 0")
     return bound
+
+
+def _add_alpha_of_grey(pixels: np.ndarray, content: bytes, header: ImageHeader) -> np.ndarray:
+    """Add the opacity that a grey PNG or TIFF has, and that OpenCV leaves out.
+
+    Returns:
+        HxWx4, the last channel of which is the opacity; the same HxW where the file has none.
+
+    Raises:
+        ImageError: The file's opacity cannot be decoded.
+    """
+    if header.transparent_grey is not None:
+        bits = content[_PNG_BITS_OFFSET]
+        scale = 255 // (2**bits - 1) if bits < 8 else 1  # OpenCV stretches fewer bits to 8
+        is_opaque = pixels != header.transparent_grey * scale
+        alpha = np.where(is_opaque, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
+    elif header.format == "TIFF" and header.mode in ("LA", "La"):
+        try:
+            alpha = np.array(PIL.Image.open(io.BytesIO(content)).getchannel(1))
+        except Exception as error:  # damaged files make Pillow raise nearly anything
+            raise ImageError(f"its opacity is damaged ({error})") from None
+    else:
+        return pixels
+    return np.dstack([pixels, pixels, pixels, alpha])
 
 
 def _to_8_bits(pixels: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import PIL.features
 import PIL.Image
 import PIL.ImageOps
 import pytest
+import tifffile
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
@@ -83,6 +84,64 @@ def test_hidden_colours_of_transparent_pictures_do_not_count():
         assert (pictures[0][12:] == COLOURS[12:, :, ::-1]).all()
         half = np.abs(pictures[0][10].astype(int) - (COLOURS[10, :, ::-1] * 0.5 + 127.5))
         assert half.max() <= 2, kind
+
+
+def png_of_grey(bits, samples, transparent):
+    """A grey PNG of `bits` a sample, one row, whose samples of one value are transparent."""
+    row = "".join(f"{sample:0{bits}b}" for sample in samples)
+    row = int(row.ljust(-len(row) % 8 + len(row), "0"), 2).to_bytes(-(-len(row) // 8), "big")
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", len(samples), 1, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", transparent)),
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    "bits, samples, transparent, expected",
+    [
+        (1, [0, 1, 0], 0, [255, 255, 255]),
+        (1, [0, 1, 0], 1, [0, 255, 0]),
+        (2, [0, 1, 2, 3], 1, [0, 255, 170, 255]),
+        (4, [0, 5, 6, 15], 5, [0, 255, 102, 255]),
+        (8, [0, 76, 77], 76, [0, 255, 77]),
+        (16, [0, 19456, 19457, 65535], 19456, [0, 255, 76, 255]),
+    ],
+)
+def test_transparent_parts_of_a_grey_png_are_white(bits, samples, transparent, expected):
+    decoded = decode_image(png_of_grey(bits, samples, transparent))
+    assert decoded[0].tolist() == [[value] * 3 for value in expected]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("is_grey, bits", [(False, 8), (False, 16), (True, 8)])
+@pytest.mark.parametrize("is_multiplied", [False, True])
+def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, orientation):
+    """Opacities of 0, 0.2 and 1 over colours of 100, stored as such or multiplied by it."""
+    alpha = np.array([[0, 51, 255], [255, 255, 0]])
+    colour = np.full(alpha.shape, 100) * (alpha / 255 if is_multiplied else 1)
+    channels = [colour, alpha] if is_grey else [colour, colour, colour, alpha]
+    kind = np.uint8 if bits == 8 else np.uint16
+    samples = (np.dstack(channels) * (1 if bits == 8 else 257)).round().astype(kind)
+    content = io.BytesIO()
+    tifffile.imwrite(
+        content,
+        samples,
+        photometric="minisblack" if is_grey else "rgb",
+        planarconfig="contig",
+        extrasamples=["assocalpha" if is_multiplied else "unassalpha"],
+        extratags=[(0x0112, "H", 1, orientation, True)],
+    )
+    expected = np.array([[255, 224, 100], [100, 100, 255]])  # 0.2 x 100 + 0.8 x 255
+    upright = np.rot90(expected, -1) if orientation == 6 else expected
+    assert np.abs(decode_image(content.getvalue()).astype(int) - upright[..., None]).max() <= 1
+    stored = decode_image(content.getvalue(), upright=False)
+    assert np.abs(stored.astype(int) - expected[..., None]).max() <= 1
 
 
 def test_palettes_grey_one_bit_and_cmyk():
