@@ -211,16 +211,6 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     return scenes_of
 
 
-def boxes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, np.ndarray]:
-    """Read the boxes of given pictures, as `scenes_of_images` does.
-
-    Returns:
-        {picture: (N, 4) of x, y, width, height in pixels}; N may be 0.
-    """
-    scenes = scenes_of_images(path, image_paths)
-    return {image_path: scene.sides() for image_path, scene in scenes.items()}
-
-
 def coco_numbers(scenes: Mapping[Path, Scene]) -> dict[str, CocoNumbers]:
     """Return the numbers that a COCO file gives pictures and boxes, for COCO results."""
     return {

@@ -18,7 +18,7 @@ from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import UnreadableError, is_video, read_image
 from mcc_caffe.inference.reports import PROGRAM, is_own_result
-from mcc_caffe.inference.scene_files import boxes_of_images, read_scenes
+from mcc_caffe.inference.scene_files import read_scenes, scenes_of_images
 from mcc_caffe.inference.video import VideoFile, video_writer
 from tests.fuzz.data_parts import Files
 from tests.fuzz.mutations import mutate_bytes, mutate_fields, mutate_json, mutate_lines
@@ -262,6 +262,6 @@ class BoxesFile:
         path = self.files.mutate(random)
         for scene in read_scenes(path):
             assert scene.boxes.shape[1:] == (4,) and np.isfinite(scene.boxes).all()
-        boxes = boxes_of_images(path, self.pictures)
-        assert all(np.isfinite(values).all() for values in boxes.values())
+        scenes = scenes_of_images(path, self.pictures)
+        assert all(np.isfinite(scene.sides()).all() for scene in scenes.values())
         return []

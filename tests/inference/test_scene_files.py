@@ -7,7 +7,7 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.scene_files import boxes_of_images, read_scenes
+from mcc_caffe.inference.scene_files import read_scenes, scenes_of_images
 from tests.support.hands import turned_jpeg
 
 
@@ -52,13 +52,13 @@ def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
     pictures = [tmp_path / "a/x.jpg", tmp_path / "b/x.jpg", tmp_path / "y.jpg"]
-    boxes = boxes_of_images(path, pictures)
+    boxes = {picture: scene.sides() for picture, scene in scenes_of_images(path, pictures).items()}
     assert boxes[pictures[0]].shape == (0, 4)
     assert boxes[pictures[1]].tolist() == [[2, 2, 3, 4]]
     assert boxes[pictures[2]].tolist() == [[3, 2, 3, 4]]
     for name, count in (("x.jpg", 2), ("z.jpg", 0)):
         with pytest.raises(UserError, match=f"lists {count} images of the name {name}"):
-            boxes_of_images(path, [tmp_path / name])
+            scenes_of_images(path, [tmp_path / name])
 
 
 def boxes_file(path, boxes, size=(), **image):
@@ -114,7 +114,7 @@ def test_a_picture_that_is_listed_twice_is_an_error(tmp_path):
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="lists 2 images of the name x.jpg, which .*: list it once"):
-        boxes_of_images(path, [tmp_path / "a/x.jpg"])
+        scenes_of_images(path, [tmp_path / "a/x.jpg"])
 
 
 def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path):
@@ -130,8 +130,8 @@ def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path)
         with pytest.raises(
             UserError, match="0001.png are both the picture 1 of .*boxes.json: give"
         ):
-            boxes_of_images(path, pictures)
-    assert boxes_of_images(path, [day])[day].tolist() == [[1, 2, 3, 4]]
+            scenes_of_images(path, pictures)
+    assert scenes_of_images(path, [day])[day].sides().tolist() == [[1, 2, 3, 4]]
 
 
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
@@ -151,8 +151,8 @@ def test_boxes_of_the_picture_before_exif_turns_it_are_an_error(tmp_path):
     (tmp_path / "x.jpg").write_bytes(turned_jpeg())
     path = boxes_file(tmp_path / "boxes.json", [[1, 2, 9, 9]], (40, 20))
     with pytest.raises(UserError, match="is 20 x 40, the file .* 40 x 20: its EXIF orientation"):
-        boxes_of_images(path, [tmp_path / "x.jpg"])
-    boxes_of_images(boxes_file(path, [[1, 2, 9, 9]], (20, 40)), [tmp_path / "x.jpg"])
-    boxes_of_images(boxes_file(path, [[1, 2, 9, 9]]), [tmp_path / "x.jpg"])
+        scenes_of_images(path, [tmp_path / "x.jpg"])
+    scenes_of_images(boxes_file(path, [[1, 2, 9, 9]], (20, 40)), [tmp_path / "x.jpg"])
+    scenes_of_images(boxes_file(path, [[1, 2, 9, 9]]), [tmp_path / "x.jpg"])
     with pytest.raises(UserError, match="x.jpg is 20 x 40, the file of boxes says 64 x 48$"):
-        boxes_of_images(boxes_file(path, [[1, 2, 9, 9]], (64, 48)), [tmp_path / "x.jpg"])
+        scenes_of_images(boxes_file(path, [[1, 2, 9, 9]], (64, 48)), [tmp_path / "x.jpg"])
