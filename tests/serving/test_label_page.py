@@ -49,6 +49,10 @@ class LabelPage:
         self.page = page
         page.wait_for_selector("#pictures [aria-current=true]", state="attached")
 
+    def shown_wrist(self) -> str:
+        """Return what the page's list says of the wrist; see `wrist_text`."""
+        return self.page.text_content("#points li").strip()
+
     def wait_until_saved(self) -> None:
         self.page.wait_for_selector("#saved[data-state=saved]")
 
@@ -121,6 +125,10 @@ class LabelPage:
         key = self.key()
         self.page.click("#done")
         return key
+
+
+def wrist_text(point) -> str:
+    return f"wrist: {int(point.x + 0.5)}, {int(point.y + 0.5)}"
 
 
 def assert_point(point, x: float, y: float, tolerance: float = 1.0) -> None:
@@ -342,6 +350,100 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
     page.click("#keep-mine")
     mine.wait_for_message("Your labels were kept")
     assert not mine.mask()[SIZE // 2, erased].any()
+
+
+def hold_saves(page) -> list:
+    """Let no save of a page reach the server; return the list of those that wait."""
+    waiting: list = []
+
+    def hold(route) -> None:
+        if route.request.method == "PUT":
+            waiting.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/pictures/*", hold)
+    return waiting
+
+
+def send_held_save(page, waiting: list) -> None:
+    """Let the save that waits reach the server, and wait until the page says that it is saved."""
+    while not waiting:
+        page.wait_for_timeout(20)
+    page.unroute("**/pictures/*")
+    waiting.pop().continue_()
+    page.wait_for_selector("#saved[data-state=saved]")
+
+
+def test_a_picture_that_loads_slowly_does_not_bring_old_labels_back(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, first = label.page, label.key()
+    page.locator("#picture").focus()
+    before = label.picture()
+    waiting = hold_saves(page)
+    label.press(
+        "Shift+ArrowDown" if before["labels"]["points"][0]["y"] < SIZE / 2 else "Shift+ArrowUp"
+    )
+    label.turn()
+    with label.held_image():
+        with page.expect_request("**/image?*"):
+            label.press("p")
+        send_held_save(page, waiting)
+    page.wait_for_function("key => location.hash === `#${key}`", arg=first)
+    wrist = label.labels(first).points[0]
+    assert abs(wrist.y - before["labels"]["points"][0]["y"]) == pytest.approx(10, abs=0.01)
+    assert label.shown_wrist() == wrist_text(wrist)
+    label.press("ArrowRight")
+    assert label.picture(first)["revision"] == before["revision"] + 2, "it began from the old one"
+
+
+def test_a_picture_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, images = label.page, []
+    page.on(
+        "request", lambda request: images.append(request.url) if "/image?" in request.url else 0
+    )
+    other = page.locator("#pictures button[aria-current=false]")
+    with label.held_image():
+        with page.expect_request("**/image?*"):
+            other.click()
+        other.click()
+    page.wait_for_selector("#pictures [aria-current=true]:focus")
+    page.wait_for_timeout(300)
+    assert len(images) == 1
+
+
+def test_a_turn_back_drops_the_picture_that_is_being_opened(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, first = label.page, label.key()
+    page.locator("#picture").focus()
+    with label.held_image():
+        with page.expect_request("**/image?*"):
+            label.press("n")
+        label.press("p")
+    page.wait_for_timeout(300)
+    assert label.key() == first
+
+
+def test_labels_that_were_kept_are_shown(new_page, shared_url):
+    """The page loads the picture again while it saves its own labels."""
+    label = LabelPage(new_page(shared_url))
+    page = label.page
+    page.locator("#picture").focus()
+    theirs = LabelPage(new_page(f"{shared_url}#{label.key()}"))
+    theirs.page.locator("#picture").focus()
+    theirs.press("ArrowRight")
+    theirs.wait_until_saved()
+    label.press("Shift+ArrowDown")
+    page.wait_for_selector("#conflict[open]")
+    waiting = hold_saves(page)
+    with label.held_image():
+        with page.expect_request("**/image?*"):
+            page.click("#keep-mine")
+        send_held_save(page, waiting)
+    label.wait_for_message("Your labels were kept")
+    wrist = label.labels().points[0]
+    assert label.shown_wrist() == wrist_text(wrist)
 
 
 def cut_saves(route) -> None:

@@ -26,6 +26,7 @@ const saver = new Saver();
 const conflicts = []; // {key, message} of each that is still to be asked about
 let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
 let wantedKey = null; // of the picture that is open or being opened
+let loadings = 0; // of pictures so far; of two that overlap the later one counts
 let isDue = false; // whether the editor is drawn before the next frame
 let spoken = ""; // what was last said of the chosen point
 
@@ -51,14 +52,20 @@ function say(text) {
   part("message").textContent = text;
 }
 
-/** Open a picture; `isReload` keeps the view and says so. */
-async function open(key, isReload = false) {
-  if (key === editor.picture?.key && !isReload) return;
+/** Open a picture, unless it is open or being opened. */
+function open(key) {
+  if (key === wantedKey) return;
   wantedKey = key;
+  if (key === editor.picture?.key) loadings += 1; // which drops the one that is being opened
+  else load(key);
+}
+
+/** Load a picture and show it; `isReload` keeps the view and says so. */
+async function load(key, isReload = false) {
+  const loading = (loadings += 1);
   try {
-    const picture = await loadPicture(key);
-    const image = await loadImage(picture);
-    if (wantedKey !== key) return image.close(); // another one was asked for meanwhile
+    const { picture, image } = await loadNewest(key);
+    if (loading !== loadings) return image.close(); // another one was asked for meanwhile
     editor.endGesture(); // what it changed is unsaved, also where this picture is loaded again
     const unsaved = saver.pending(key);
     if (!unsaved) saver.setRevision(key, picture.revision);
@@ -66,12 +73,23 @@ async function open(key, isReload = false) {
     history.replaceState(null, "", `#${key}`);
     say(isReload ? "Loaded again: these are the labels of the other tab." : "");
   } catch (error) {
-    if (wantedKey !== key) return;
+    if (loading !== loadings) return;
     say(error.message);
-    if (error.status === NOT_READY) setTimeout(() => wantedKey === key && open(key), RETRY);
+    if (error.status === NOT_READY) setTimeout(() => loading === loadings && load(key), RETRY);
     else if (editor.picture) wantedKey = editor.picture.key;
   }
   showEverything();
+}
+
+/** Load a picture with its pixels; again where changes of this page were saved meanwhile. */
+async function loadNewest(key) {
+  for (;;) {
+    const revision = saver.revision(key);
+    const picture = await loadPicture(key);
+    const image = await loadImage(picture);
+    if (saver.has(key) || saver.revision(key) === revision) return { picture, image };
+    image.close();
+  }
 }
 
 /** Open the picture `step` further in the list. */
@@ -117,7 +135,8 @@ async function refresh() {
     const key = editor.picture?.key;
     const state = pictures.find((picture) => picture.key === key);
     const isOutdated = state && state.revision > saver.revision(key);
-    if (isOutdated && !saver.has(key) && !editor.isInGesture) open(key, true);
+    const isIdle = key === wantedKey && !saver.has(key) && !editor.isInGesture;
+    if (isOutdated && isIdle) load(key, true);
   } catch (error) {
     if (saver.state === "saved") say(error.message);
   }
@@ -258,7 +277,7 @@ async function settle(key, keepsMine) {
   try {
     if (keepsMine) saver.keepMine(key, await loadPicture(key));
     else saver.drop(key);
-    if (key === editor.picture?.key) await open(key, true);
+    if (key === wantedKey) await load(key, true);
     if (keepsMine) say("Your labels were kept.");
   } catch (error) {
     conflicts.unshift({ key, message: error.message });
