@@ -120,6 +120,10 @@ class LabelPage:
             requests[0].continue_()
         self.page.unroute("**/image?*")
 
+    def look(self) -> None:
+        """Look at a picture that has just been opened, for so long that it can be done."""
+        self.page.wait_for_timeout(450)
+
     def finish(self) -> str:
         """Say that the picture is done; return its key."""
         key = self.key()
@@ -146,6 +150,7 @@ def test_from_the_first_picture_to_a_training(new_page, served, folder, tmp_path
         page.wait_for_function(
             "() => document.getElementById('name').textContent.startsWith('no hand')"
         )
+        label.look()
         assert page.locator("#pictures button").first.text_content().startswith("no hand.png")
         page.click("#none")
         page.wait_for_function(
@@ -209,6 +214,7 @@ def test_from_the_first_picture_to_a_training(new_page, served, folder, tmp_path
             )
             done.add(label.key())
             page.locator("#picture").focus()
+            label.look()
             label.press("Enter")
         label.wait_for_message("all are done")
         label.wait_until_saved()
@@ -444,6 +450,47 @@ def test_labels_that_were_kept_are_shown(new_page, shared_url):
     label.wait_for_message("Your labels were kept")
     wrist = label.labels().points[0]
     assert label.shown_wrist() == wrist_text(wrist)
+
+
+def statuses(label: LabelPage) -> dict[str, str]:
+    label.wait_until_saved()
+    overview = label.page.request.get(f"{label.page.url.split('#')[0]}pictures").json()
+    return {picture["key"]: picture["status"] for picture in overview["pictures"]}
+
+
+@pytest.mark.parametrize("key", ["Enter", "x"])
+def test_a_held_key_labels_one_picture(new_page, served, folder, key):
+    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+        label = LabelPage(new_page(url))
+        page, first = label.page, label.key()
+        for focused in ("#done", "#picture"):
+            before = [status for status in statuses(label).values() if status != "open"]
+            page.locator(focused).focus()
+            label.look()
+            for _ in range(10):
+                page.keyboard.down(key)
+                page.wait_for_timeout(60)
+            page.keyboard.up(key)
+            finished = [status for status in statuses(label).values() if status != "open"]
+            assert len(finished) == len(before) + 1
+        assert statuses(label)[first] == ("done" if key == "Enter" else "none")
+
+
+def test_a_double_click_labels_one_picture(new_page, served, folder):
+    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+        label = LabelPage(new_page(url))
+        first = label.key()
+        label.look()
+        label.page.dblclick("#done", delay=60)
+        label.page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+        assert list(statuses(label).values()).count("done") == 1
+        with label.held_image():
+            label.look()
+            with label.page.expect_request("**/image?*"):
+                label.page.click("#done")
+            label.page.click("#none")  # the next picture is not shown yet
+        label.wait_until_saved()
+        assert sorted(statuses(label).values()) == ["done", "done", "open"]
 
 
 def cut_saves(route) -> None:

@@ -3,6 +3,7 @@
 const STEP = 1; // pixels of the picture
 const LONG_STEP = 10;
 const ZOOM = 1.25;
+const TURNING_KEYS = ["enter", "x", "n", "p"]; // that leave the picture, or press a button
 const SLIDER_KEYS = ["Home", "End", "PageUp", "PageDown"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -33,6 +34,10 @@ export function listenToKeys(canvas, editor, actions) {
   };
 
   document.addEventListener("keydown", (event) => {
+    if (event.repeat && TURNING_KEYS.includes(event.key.toLowerCase())) {
+      event.preventDefault(); // a held key acts once, also on a button, which it would press again
+      return;
+    }
     if (!editor.picture || event.altKey || needsKey(event.target, event.key)) return;
     const action = event.ctrlKey || event.metaKey ? withControl(event) : plain(event);
     if (!action) return;

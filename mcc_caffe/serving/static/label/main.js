@@ -14,6 +14,7 @@ const REFRESH_BUSY = 500; // milliseconds between looks at the list while the ne
 const REFRESH_IDLE = 10000;
 const LONGEST_START = 5000; // after which the least sure picture so far is opened
 const RETRY = 1000; // after which a picture is asked for again that is not ready
+const SHORTEST_LOOK = 400; // before which nobody has looked at a picture, as in a double click
 const NOT_READY = 503;
 const SAVED_WORDS = { saved: "Saved", saving: "Saving…", failed: "Not saved" };
 
@@ -27,6 +28,7 @@ const conflicts = []; // {key, message} of each that is still to be asked about
 let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
 let wantedKey = null; // of the picture that is open or being opened
 let loadings = 0; // of pictures so far; of two that overlap the later one counts
+let openedAt = 0; // when the open picture was first shown, as performance.now() counts
 let isDue = false; // whether the editor is drawn before the next frame
 let spoken = ""; // what was last said of the chosen point
 
@@ -69,6 +71,7 @@ async function load(key, isReload = false) {
     editor.endGesture(); // what it changed is unsaved, also where this picture is loaded again
     const unsaved = saver.pending(key);
     if (!unsaved) saver.setRevision(key, picture.revision);
+    if (key !== editor.picture?.key) openedAt = performance.now();
     editor.open(picture, image, unsaved ?? picture.labels);
     history.replaceState(null, "", `#${key}`);
     say(isReload ? "Loaded again: these are the labels of the other tab." : "");
@@ -100,9 +103,13 @@ function turn(step) {
   open(pictures[(index + step + pictures.length) % pictures.length].key);
 }
 
-/** Give the open picture a status and open the next one that is still to be labelled. */
+/**
+ * Give the open picture a status and open the next one that is still to be labelled. Nothing
+ * happens while that one is being opened, or has only just been shown.
+ */
 function finish(status) {
-  if (!editor.picture) return;
+  if (!editor.picture || wantedKey !== editor.picture.key) return;
+  if (performance.now() - openedAt < SHORTEST_LOOK) return;
   const gap = status === "done" ? findGap(editor.labels) : "";
   if (gap) return say(gap);
   editor.setStatus(status);
