@@ -6,8 +6,8 @@
     PUT /label/pictures/KEY          saves labels
 
 An error is an object whose `message` is one line: 404 for a picture that does not exist, 409 where
-another tab has saved, 503 where the net is still at work, 422 for all else: labels or a picture
-that cannot be used, a file that cannot be written.
+another tab has saved, 503 where the net is still at work, 507 where labels cannot be written, 422
+for all else: labels or a picture that cannot be used.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,19 @@ from mcc_caffe.serving.labelling import (
     ConflictError,
     LabelSession,
     NotReadyError,
+    NotWrittenError,
     OpenPicture,
     Overview,
     Saved,
     UnknownPictureError,
 )
 
-_STATUS_BY_ERROR = {UnknownPictureError: 404, ConflictError: 409, NotReadyError: 503}
+_STATUS_BY_ERROR = {
+    UnknownPictureError: 404,
+    ConflictError: 409,
+    NotReadyError: 503,
+    NotWrittenError: 507,
+}
 
 
 def make_label_router(session: LabelSession) -> APIRouter:

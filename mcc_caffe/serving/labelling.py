@@ -54,6 +54,10 @@ class ConflictError(UserError):
     """The labels were changed elsewhere since the page loaded them."""
 
 
+class NotWrittenError(UserError):
+    """Labels that are right cannot be written now, such as on a full disk."""
+
+
 class PictureState(BaseModel):
     """What the page's list says of a picture.
 
@@ -267,7 +271,8 @@ class LabelSession:
             UnknownPictureError: There is no such picture.
             NotReadyError: The net has not looked at it yet.
             ConflictError: Others have saved since the revision that the change starts from.
-            UserError: The labels do not fit the picture, or cannot be written.
+            NotWrittenError: The labels cannot be written.
+            UserError: The labels do not fit the picture.
         """
         picture = self._picture(key)
         answer = self._wait_for_answer(picture)
@@ -304,7 +309,10 @@ class LabelSession:
                 group=group,
                 labels=labels,
             )
-            self._write(picture, saved)
+            try:
+                self._write(picture, saved)
+            except UserError as error:
+                raise NotWrittenError(str(error)) from None
             self._note_split(saved)
         return Saved(revision=saved.revision, status=labels.status, note=note)
 

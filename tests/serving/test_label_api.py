@@ -91,6 +91,21 @@ def test_labels_that_are_none_are_refused_and_nothing_changes(client, key, chang
     assert client.get(f"{PICTURES}/{key}").json() == before
 
 
+def test_labels_that_cannot_be_written_can_be_sent_again(client, key, change, folder):
+    """The page sends them again where the status is 500 or above."""
+    revision = client.put(f"{PICTURES}/{key}", json=change).json()["revision"]
+    again = {**change, "revision": revision, "token": "again"}
+    (label_file,) = (folder / LABELS_FOLDER / "onehand10k").glob("*/label_joint.txt")
+    aside = label_file.with_name("aside")
+    label_file.rename(aside)
+    label_file.mkdir()
+    failed = client.put(f"{PICTURES}/{key}", json=again)
+    label_file.rmdir()
+    aside.rename(label_file)
+    assert failed.status_code == 507 and "is a folder" in failed.json()["message"]
+    assert client.put(f"{PICTURES}/{key}", json=again).status_code == 200
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_numbers_that_are_none_are_refused(client, key, change, number):
     text = json.dumps(change).replace(

@@ -493,6 +493,45 @@ def test_a_double_click_labels_one_picture(new_page, served, folder):
         assert sorted(statuses(label).values()) == ["done", "done", "open"]
 
 
+def test_labels_that_cannot_be_written_are_sent_until_they_are(new_page, served, folder):
+    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+        label = LabelPage(new_page(url))
+        masks = folder / LABELS_FOLDER / ONEHAND10K / "Train/mask"
+        away = masks.with_name("away")
+        masks.rename(away)
+        label.look()
+        key = label.finish()
+        label.page.wait_for_selector("#saved:has-text('cannot be written')")
+        away.rename(masks)
+        assert label.labels(key).status == "done"
+
+
+def test_a_refusal_stays_until_the_labels_are_sent_again(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, first = label.page, label.key()
+
+    def refuse(route) -> None:
+        if route.request.method == "PUT":
+            route.fulfill(status=422, json={"message": "these labels are too new"})
+        else:
+            route.continue_()
+
+    page.route("**/pictures/*", refuse)
+    label.look()
+    page.click("#none")
+    page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+    refusal = f"Not saved: {first[0]}.jpg: these labels are too new"
+    assert page.text_content("#saved") == refusal
+    page.unroute("**/pictures/*")
+    page.locator("#picture").focus()
+    label.press("p")
+    page.wait_for_function("key => location.hash === `#${key}`", arg=first)
+    assert page.text_content("#saved") == refusal
+    label.look()
+    page.click("#none")
+    assert label.labels(first).status == "none"
+
+
 def cut_saves(route) -> None:
     if route.request.method == "PUT":
         route.abort()

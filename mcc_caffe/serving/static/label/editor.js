@@ -139,7 +139,7 @@ export class Editor extends EventTarget {
   }
 
   setStatus(status) {
-    if (this.labels.status !== status) this.#change({ ...this.labels, status });
+    this.#change({ ...this.labels, status });
   }
 
   /** Show the status that the server has saved instead of the one that was sent. */

@@ -112,7 +112,8 @@ function finish(status) {
   if (performance.now() - openedAt < SHORTEST_LOOK) return;
   const gap = status === "done" ? findGap(editor.labels) : "";
   if (gap) return say(gap);
-  editor.setStatus(status);
+  if (editor.labels.status !== status) editor.setStatus(status);
+  else if (saver.has(editor.picture.key)) save(); // what was refused is sent once more
   const { pictures } = overview;
   const index = pictures.findIndex((picture) => picture.key === editor.picture.key);
   const others = [...pictures.slice(index + 1), ...pictures.slice(0, Math.max(index, 0))];
@@ -122,6 +123,10 @@ function finish(status) {
   });
   if (next) return open(next.key);
   return say("That was the last picture: all are done.");
+}
+
+function save() {
+  saver.put(editor.picture.key, editor.picture.digest, editor.labels);
 }
 
 /** Load the list of pictures, and the open picture where another tab has changed it. */
@@ -164,7 +169,14 @@ function showEverything() {
   if (picture && STATUS_WORDS[editor.labels.status]) name.push(STATUS_WORDS[editor.labels.status]);
   setText(part("name"), name.join(", "));
   part("saved").dataset.state = saver.state;
-  setText(part("saved"), [SAVED_WORDS[saver.state], saver.problem].filter(Boolean).join(": "));
+  const refusals = saver.refusals.map(({ key, message }) => `${nameOf(key)}: ${message}`);
+  const problems = [saver.problem, ...refusals].filter(Boolean).join("; ");
+  setText(part("saved"), [SAVED_WORDS[saver.state], problems].filter(Boolean).join(": "));
+}
+
+function nameOf(key) {
+  const pictures = [...overview.pictures, ...overview.unreadable];
+  return pictures.find((picture) => picture.key === key)?.name ?? key;
 }
 
 /** Show what the tools can do. */
@@ -245,7 +257,7 @@ function listen() {
 
 function listenToChanges() {
   editor.addEventListener("change", () => {
-    saver.put(editor.picture.key, editor.picture.digest, editor.labels);
+    save();
     speakPoint();
     showEverything();
   });
@@ -260,7 +272,6 @@ function listenToChanges() {
     if (isOpen && status !== labels.status) editor.correctStatus(status);
     refreshCounts();
   });
-  saver.addEventListener("refused", ({ detail: { message } }) => say(message));
   saver.addEventListener("conflict", ({ detail }) => {
     conflicts.push(detail);
     askNext();

@@ -1,9 +1,9 @@
 /**
  * Sends changes to the server, one at a time and in their order, until each is saved.
  *
- * Events: "state" whenever `state` or `problem` changes; "saved" with {key, revision, status, note,
- * labels}; "conflict" with {key, message} where another tab has saved since: the changes wait until
- * `keepMine` or `drop`; "refused" with {key, message}: the server does not take these labels.
+ * Events: "state" whenever `state`, `problem` or `refusals` changes; "saved" with {key, revision,
+ * status, note, labels}; "conflict" with {key, message} where another tab has saved since: the
+ * changes wait until `keepMine` or `drop`.
  */
 
 import { ServerError, saveLabels } from "./server.js";
@@ -18,7 +18,7 @@ export class Saver extends EventTarget {
   problem = "";
   #revisions = new Map(); // of each picture, as far as this page knows
   #waiting = new Map(); // {key: {digest, labels}}, not yet sent
-  #blocked = new Map(); // the same, in conflict or refused
+  #blocked = new Map(); // {key: {digest, labels, isConflict, message}}, in conflict or refused
   #sending = null; // {key, change}
   #isRunning = false;
   #wake = () => {};
@@ -26,6 +26,12 @@ export class Saver extends EventTarget {
   constructor() {
     super();
     window.addEventListener("online", () => this.#wake());
+  }
+
+  /** The labels that the server does not take: [{key, message}]. They wait until the next `put`. */
+  get refusals() {
+    const blocked = [...this.#blocked].map(([key, change]) => ({ key, ...change }));
+    return blocked.filter(({ isConflict }) => !isConflict);
   }
 
   /** "saved", "saving" or "failed". */
@@ -134,8 +140,8 @@ export class Saver extends EventTarget {
     const newer = this.#waiting.get(key);
     if (!isConflict && newer) return; // what was refused has been replaced already
     this.#waiting.delete(key);
-    this.#blocked.set(key, { isConflict, ...(newer ?? { digest, labels }) });
-    this.#tell(isConflict ? "conflict" : "refused", { key, message });
+    this.#blocked.set(key, { isConflict, message, ...(newer ?? { digest, labels }) });
+    if (isConflict) this.#tell("conflict", { key, message });
   }
 
   #pause(milliseconds) {
