@@ -582,6 +582,40 @@ def test_the_brush_starts_in_the_middle_of_each_picture(new_page, shared_url):
             assert label.mask()[height // 2 - 1, width // 2] == value
 
 
+def test_a_click_chooses_a_point_and_a_drag_places_it(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page = label.page
+    page.locator("#picture").focus()
+    if not label.labels().points[0].missing:
+        label.press("m")
+    before = label.labels()
+    x, y = label.place(before.points[0].x, before.points[0].y)
+    label.press(",")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 2, y + 1)
+    page.mouse.up()
+    page.wait_for_selector("#points li:first-child [aria-pressed=true]")
+    assert label.labels() == before
+    label.drag((x, y), (x + 4, y))
+    wrist = label.labels().points[0]
+    assert not wrist.missing and wrist.x > before.points[0].x
+
+
+@pytest.mark.parametrize("tool", ["points", "brush"])
+def test_the_right_button_changes_nothing(new_page, shared_url, tool):
+    label = LabelPage(new_page(shared_url))
+    page = label.page
+    page.click(f"[data-tool={tool}]")
+    before = label.picture()
+    point = before["labels"]["points"][0]
+    page.mouse.move(*label.place(point["x"], point["y"]))
+    page.mouse.down(button="right")
+    page.mouse.move(*label.place(10, 10), steps=4)
+    page.mouse.up(button="right")
+    assert label.picture() == before
+
+
 def start_server(folder, port: int) -> subprocess.Popen:
     command = ("mcc_caffe.web", "label", folder, "--port", port, "--quiet")
     process = subprocess.Popen(

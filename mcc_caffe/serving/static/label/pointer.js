@@ -2,12 +2,14 @@
  * Mouse, pen and fingers on the canvas.
  *
  * One pointer drags a point, paints, or moves the picture where no point is near; two fingers, the
- * middle button or the wheel zoom and move the picture in every tool.
+ * middle button or the wheel zoom and move the picture in every tool. A pointer that does not leave
+ * its place only chooses a point.
  */
 
 const REACH = { mouse: 14, pen: 18, touch: 30 }; // CSS pixels within which a point is grabbed
+const SLACK = { mouse: 3, pen: 5, touch: 8 }; // so far a pointer goes before it moves the point
 const WHEEL_SPEED = 0.0015;
-const MIDDLE_BUTTON = 1;
+const [LEFT_BUTTON, MIDDLE_BUTTON] = [0, 1];
 
 /**
  * @param {HTMLCanvasElement} canvas
@@ -16,11 +18,13 @@ const MIDDLE_BUTTON = 1;
  */
 export function listenToPointer(canvas, editor, redraw) {
   const pointers = new Map(); // {id: [x, y] on the canvas}
-  let action = null; // "point", "stroke", "pan" or "pinch"
+  let action = null; // "hold" and then "point", "stroke", "pan" or "pinch"
+  let start = [0, 0]; // where the pointer that holds a point came down
   let offset = [0, 0]; // from the pointer to the grabbed point, in the picture's pixels
 
   canvas.addEventListener("pointerdown", (event) => {
     if (!editor.picture || pointers.size === 2) return;
+    if (event.button !== LEFT_BUTTON && event.button !== MIDDLE_BUTTON) return;
     canvas.focus({ preventScroll: true });
     capture(canvas, event.pointerId);
     const position = positionOf(event);
@@ -45,6 +49,7 @@ export function listenToPointer(canvas, editor, redraw) {
     if (action === "pinch") pinch(event.pointerId, before, position);
     else if (action === "pan") editor.view.pan(position[0] - before[0], position[1] - before[1]);
     pointers.set(event.pointerId, position);
+    if (action === "hold" && hasLeft(event, position)) action = "point";
     const [x, y] = editor.view.toPicture(...position);
     if (action === "point") editor.movePoint(x + offset[0], y + offset[1]);
     else if (action === "stroke") editor.strokeTo(x, y, false);
@@ -89,7 +94,13 @@ export function listenToPointer(canvas, editor, redraw) {
     editor.choose(index);
     const point = editor.labels.points[index];
     offset = [point.x - x, point.y - y];
-    return "point";
+    start = position;
+    return "hold";
+  }
+
+  /** Tell whether a pointer has gone so far from its start that it is to move the point. */
+  function hasLeft(event, [x, y]) {
+    return Math.hypot(x - start[0], y - start[1]) >= (SLACK[event.pointerType] ?? SLACK.mouse);
   }
 
   /** Zoom and move the picture by two fingers, of which one has moved. */
