@@ -58,6 +58,14 @@ def wait_for_answer(page, name: str) -> None:
     )
 
 
+def start_camera(page) -> None:
+    """Start the camera, and wait until its frames are looked at."""
+    page.click("#camera")
+    page.wait_for_function(
+        "() => /^[1-9].* frames.s/.test(document.getElementById('speed').textContent)"
+    )
+
+
 def copied_report(page) -> dict:
     page.evaluate("document.getElementById('status').textContent = ''")
     page.click("#copy")
@@ -148,11 +156,7 @@ def test_pictures_of_every_size_get_pythons_answer(page, rendered_hand, predicto
 
 def test_the_camera_is_shown_live(page, predictor):
     page.uncheck("#follow")
-    page.click("#camera")
-    wait_for_answer(page, "camera")
-    page.wait_for_function(
-        "() => /^[1-9].* frames.s/.test(document.getElementById('speed').textContent)"
-    )
+    start_camera(page)
     pause(page)
     for option in ("#mask", "#skeleton"):
         page.uncheck(option)
@@ -163,6 +167,86 @@ def test_the_camera_is_shown_live(page, predictor):
     assert (canvas_pixels(page) != pixels).any()
     page.click("#camera")
     assert page.inner_text("#camera") == "Start camera"
+
+
+def test_what_a_button_has_done_can_be_read_while_the_camera_runs(page):
+    start_camera(page)
+    page.click("#copy")
+    page.wait_for_selector("#status:has-text('in the clipboard')")
+    page.wait_for_timeout(1500)
+    assert "in the clipboard" in page.inner_text("#status")
+    page.wait_for_selector("#status:has-text('a hand is shown')")
+
+
+@pytest.fixture
+def streams(page):
+    """The camera streams that the page has got, as a handle of a JavaScript array."""
+    yield page.evaluate_handle(
+        """() => {
+            const streams = [];
+            const media = navigator.mediaDevices;
+            const ask = window.askForCamera = media.getUserMedia.bind(media);
+            media.getUserMedia = async (wishes) => {
+                streams.push(await ask(wishes));
+                return streams.at(-1);
+            };
+            return streams;
+        }"""
+    )
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = window.askForCamera; }")
+
+
+def test_a_camera_that_is_unplugged_is_told(page, streams):
+    start_camera(page)
+    streams.evaluate(
+        """([stream]) => {
+            const [track] = stream.getTracks();
+            track.stop(); // the browser says so only where the page itself did not stop it
+            track.dispatchEvent(new Event('ended'));
+        }"""
+    )
+    page.wait_for_selector("#problem:has-text('the camera gives no more pictures')")
+    assert page.inner_text("#camera") == "Start camera" and page.is_disabled("#pause")
+    assert page.text_content("#status") == ""
+
+
+def test_a_camera_that_cannot_be_shown_is_released(page, streams):
+    page.evaluate(
+        """() => {
+            window.play = HTMLMediaElement.prototype.play;
+            HTMLMediaElement.prototype.play = () => Promise.reject(new DOMException('no power'));
+        }"""
+    )
+    page.click("#camera")
+    page.wait_for_selector("#problem:visible")
+    page.evaluate("() => { HTMLMediaElement.prototype.play = window.play; }")
+    assert "the camera could not be started (no power)" in page.inner_text("#problem")
+    assert streams.evaluate("([stream]) => stream.getTracks()[0].readyState") == "ended"
+    assert page.inner_text("#camera") == "Start camera"
+
+
+def test_without_cameras_a_file_may_still_be_called_camera(page, rendered_hand):
+    """Browsers give a page on plain http at another host no `mediaDevices`."""
+    page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { configurable: true })")
+    page.click("#camera")
+    page.wait_for_selector("#problem:has-text('open it at https:// or localhost')")
+    drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "camera", "image/png")
+    wait_for_answer(page, "camera")
+    assert page.is_hidden("#problem") and page.inner_text("#camera") == "Start camera"
+    page.evaluate("() => { delete navigator.mediaDevices; }")
+
+
+def test_a_picture_dropped_while_the_network_loads_is_opened_then(
+    new_page, site_url, rendered_hand
+):
+    page, models = new_page("about:blank"), []
+    page.route("**/model.json", lambda route: models.append(route))
+    page.goto(site_url)
+    drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "early.png", "image/png")
+    while not models:
+        page.wait_for_timeout(20)
+    models[0].continue_()
+    wait_for_answer(page, "early.png")
 
 
 def test_a_followed_hand_is_looked_at_more_closely(page):

@@ -10,6 +10,7 @@ import { listCameras, openCamera, openFile } from "./sources.js";
 import { draw } from "./view.js";
 
 const STATUS_MILLISECONDS = 1500; // between two statements of the status, for screen readers
+const HELD_MILLISECONDS = 4000; // in which no frame replaces what a button has said it has done
 const SPEED_FRAMES = 30; // over which the frames a second are averaged
 
 const element = (id) => document.getElementById(id);
@@ -19,6 +20,7 @@ const controls = Object.fromEntries(
 );
 
 let network = null;
+let waitingFile = null; // that was dropped or pasted before the network was there
 let pace = null;
 let source = null;
 /** What is on the canvas: {picture, answer}, or null. */
@@ -26,6 +28,7 @@ let shown = null;
 let frameTimes = [];
 let isHandShown = null; // as the status says of a moving picture
 let statusTime = 0;
+let heldUntil = 0; // as performance.now() counts; until then frames leave the status as it is
 let openings = 0; // so far; of two that overlap the later one counts
 
 start();
@@ -44,11 +47,12 @@ async function start() {
   showThreshold();
   controls.camera.disabled = controls.file.disabled = false;
   setStatus("The network is ready: start the camera, or open a picture or a clip.");
+  if (waitingFile) use(() => openFile(waitingFile));
 }
 
 function connectControls() {
   controls.camera.addEventListener("click", () =>
-    source?.name === "camera" ? stop() : use(() => openCamera()),
+    source?.isCamera ? stop() : use(() => openCamera()),
   );
   controls.cameras.addEventListener("change", () => use(() => openCamera(controls.cameras.value)));
   controls.file.addEventListener("change", () => {
@@ -90,8 +94,11 @@ function connectDropping() {
   });
 }
 
-function useFirst(files) {
-  if (network && files.length > 0) use(() => openFile(files[0]));
+/** Open the first of some files; before the network is there, `start` does it. */
+function useFirst([file]) {
+  if (!file) return;
+  if (network) use(() => openFile(file));
+  else waitingFile = file;
 }
 
 /** Open a source in place of the one before, and look at its frames until another takes over. */
@@ -116,16 +123,17 @@ async function use(open) {
     controls.pause.ariaPressed = "true";
     setStatus(`${opened.name} has ended: press Pause to play it again.`);
   };
-  const isCamera = opened.name === "camera";
-  controls.camera.ariaPressed = String(isCamera);
-  controls.camera.textContent = isCamera ? "Stop camera" : "Start camera";
-  if (isCamera) await showCameras(opened.deviceId);
+  controls.camera.ariaPressed = String(opened.isCamera);
+  controls.camera.textContent = opened.isCamera ? "Stop camera" : "Start camera";
   frameTimes = [];
-  [isHandShown, statusTime] = [null, -STATUS_MILLISECONDS];
+  [isHandShown, statusTime, heldUntil] = [null, -STATUS_MILLISECONDS, 0];
   try {
+    if (opened.isCamera) await showCameras(opened.deviceId);
     await lookAtFrames(opened);
   } catch (error) {
-    if (source === opened) stop();
+    if (source !== opened) return;
+    stop();
+    setStatus("");
     showProblem(error);
   }
 }
@@ -195,6 +203,7 @@ function redraw() {
     : `${shown.name}: no hand is found.`;
   element("view").ariaLabel = text;
   if (source?.hasEnded) return; // its last answers come after onEnd has said so
+  if (source?.isMoving && performance.now() < heldUntil) return;
   // Of a moving picture only what lasts is said, as screen readers read the status aloud.
   setStatus(source?.isMoving ? movingStatus(count) : text);
 }
@@ -255,7 +264,7 @@ function report() {
 async function copyReport() {
   try {
     await navigator.clipboard.writeText(report());
-    setStatus("The keypoints are in the clipboard.");
+    holdStatus("The keypoints are in the clipboard.");
   } catch (error) {
     const reason = `the clipboard cannot be written (${error.message})`;
     showProblem(new Error(`${reason}: save the keypoints instead`));
@@ -268,7 +277,7 @@ function saveReport() {
   link.download = `${shown.name.replace(/\.[^.]*$/, "")}.json`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  setStatus(`The keypoints are saved as ${link.download}.`);
+  holdStatus(`The keypoints are saved as ${link.download}.`);
 }
 
 function showThreshold() {
@@ -277,6 +286,12 @@ function showThreshold() {
 
 function setStatus(text) {
   if (element("status").textContent !== text) element("status").textContent = text;
+}
+
+/** Say what a button has done; the frames of a moving picture leave it there for a while. */
+function holdStatus(text) {
+  heldUntil = performance.now() + HELD_MILLISECONDS;
+  setStatus(text);
 }
 
 function showProblem(error) {

@@ -1,9 +1,10 @@
 /**
  * Where pictures come from: a file, a clip, or a camera.
  *
- * A source has: name; isMoving; nextFrame(), which returns an ImageBitmap, or null where the source
- * has been closed meanwhile; close(); and, where it is moving, setPaused(isPaused), hasEnded, and
- * onEnd, a function of the page's that it calls when it ends.
+ * A source has: name; isMoving; isCamera; nextFrame(), which returns an ImageBitmap, or null where
+ * the source has been closed meanwhile, and throws where a camera gives no more; close(); and,
+ * where it is moving, setPaused(isPaused), hasEnded, and onEnd, a function of the page's that a
+ * clip calls when it ends.
  */
 
 /** Open a picture or a clip. */
@@ -31,7 +32,9 @@ async function openClip(file) {
     URL.revokeObjectURL(url);
     throw new Error(`${file.name} cannot be played here: try a clip in MP4 (H.264) or WebM`);
   }
-  return new Moving(file.name, video, () => URL.revokeObjectURL(url));
+  const clip = new Moving(file.name, video, () => URL.revokeObjectURL(url));
+  video.addEventListener("ended", () => clip.onEnd());
+  return clip;
 }
 
 /** Open a camera: the one with the id or, without one, the browser's choice. */
@@ -51,12 +54,22 @@ export async function openCamera(deviceId) {
   } catch (error) {
     throw new Error(cameraProblem(error));
   }
+  const tracks = stream.getTracks();
+  const stopTracks = () => tracks.forEach((track) => track.stop());
   const video = newVideo();
   video.srcObject = stream;
-  await video.play();
-  const tracks = stream.getTracks();
-  const camera = new Moving("camera", video, () => tracks.forEach((track) => track.stop()));
+  try {
+    await video.play();
+  } catch (error) {
+    stopTracks();
+    throw new Error(cameraProblem(error));
+  }
+  const camera = new Moving("camera", video, stopTracks);
+  camera.isCamera = true;
   camera.deviceId = tracks[0].getSettings().deviceId;
+  tracks[0].addEventListener("ended", () =>
+    camera.fail(new Error("the camera gives no more pictures: plug it in, and start it again")),
+  );
   return camera;
 }
 
@@ -86,6 +99,7 @@ function newVideo() {
 
 class Picture {
   isMoving = false;
+  isCamera = false;
   #picture;
 
   constructor(name, picture) {
@@ -106,8 +120,10 @@ class Picture {
 /** A video element as a source. */
 class Moving {
   isMoving = true;
+  isCamera = false;
   #video;
   #isClosed = false;
+  #failure = null; // why it gives no more frames
   #isFrameNew = true; // whether the video shows a frame that nextFrame() has not returned
   #release;
   #wake = () => {};
@@ -115,17 +131,23 @@ class Moving {
 
   constructor(name, video, release) {
     [this.name, this.#video, this.#release] = [name, video, release];
-    video.addEventListener("ended", () => this.onEnd());
     this.#watch();
   }
 
   /** Return the frame that is shown now; where it was returned before, wait for the next one. */
   async nextFrame() {
-    if (!this.#isFrameNew && !this.#isClosed) {
+    if (!this.#isFrameNew && !this.#isClosed && !this.#failure) {
       await new Promise((resolve) => (this.#wake = resolve));
     }
     this.#isFrameNew = false;
+    if (this.#failure) throw this.#failure;
     return this.#isClosed ? null : createImageBitmap(this.#video);
+  }
+
+  /** Give no more frames; `nextFrame` throws the error. */
+  fail(error) {
+    this.#failure = error;
+    this.#wake();
   }
 
   #watch() {
