@@ -9,6 +9,7 @@ import pytest
 
 from mcc_caffe import HandPredictor
 from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, SKELETON, WRIST_COLOUR
+from mcc_caffe.inference.reports import ImageReport
 from mcc_caffe.inference.video import video_writer
 from tests.support.commands import run
 
@@ -128,6 +129,8 @@ def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
     wait_for_answer(page, "hand.png")
     report, pose = copied_report(page), predictor.predict(rendered_hand)
     assert_same_answer(report, pose, pixels=1.01)
+    assert list(report) == list(ImageReport.__annotations__), "infer writes other entries"
+    assert (report["levels"], report["looks"]) == (1, 1)
     assert report["program"] == "mcc_caffe.web" and report["image"] == "hand.png"
     assert (report["width"], report["height"]) == (480, 480)
     assert report["score"] == pytest.approx(pose.score, abs=0.01)

@@ -39,6 +39,7 @@ export function reportJson(answer, { name, present, engine, weights }) {
     weights,
     engine,
     levels: 1,
+    looks: 1,
     score: rounded(score(answer.keypoints), 4),
     keypoints: answer.keypoints.map(([x, y, confidence], k) =>
       present[k]
