@@ -36,6 +36,7 @@ from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
 from mcc_caffe.serving.taught_crops import read_photographs
 
 _JPEG_QUALITY = 92
+_LONGEST_SIDE = 65_500  # pixels, of a JPEG
 _KEPT_JPEGS = 4
 _ANSWER_SECONDS = 20.0  # that a request waits for the net
 
@@ -183,7 +184,7 @@ class LabelSession:
         follow_moved_pictures(files, listed.pictures)
         self._load()
         self._jpeg = functools.lru_cache(_KEPT_JPEGS)(_make_jpeg)
-        self._answers = NetAnswers(files, listed.pictures, net, self._compare_with_file)
+        self._answers = NetAnswers(files, listed.pictures, net, self._take_answer)
 
     def _load(self) -> None:
         done = []
@@ -320,9 +321,12 @@ class LabelSession:
         """Return the upright picture as a JPEG that every browser shows.
 
         Raises:
-            UserError: There is no such picture, or it cannot be read.
+            UnknownPictureError: There is no such picture.
+            NotReadyError: The net has not looked at it yet.
+            UserError: It cannot be read or shown.
         """
         picture = self._picture(key)
+        self._wait_for_answer(picture)  # which raises where the picture cannot be shown
         try:
             changed = picture.path.stat().st_mtime_ns
         except OSError as error:
@@ -368,6 +372,19 @@ class LabelSession:
             else:
                 self._export.remove(picture)
         self._saved[picture.key] = saved.revision, saved.labels.status
+
+    def _take_answer(self, picture: Picture, answer: Answer) -> None:
+        """Check that the page can show a picture, and that its labels are about its file.
+
+        Raises:
+            UserError: The picture cannot be shown.
+        """
+        if max(answer.width, answer.height) > _LONGEST_SIDE:
+            raise UserError(
+                f"{picture.name} has {answer.width} x {answer.height} pixels, and the page shows "
+                f"sides of up to {_LONGEST_SIDE:,}: cut a part out of it, and label that"
+            )
+        self._compare_with_file(picture, answer)
 
     def _compare_with_file(self, picture: Picture, answer: Answer) -> None:
         """Open the labels of a picture again whose file has changed since they were made.

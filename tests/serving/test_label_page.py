@@ -358,6 +358,24 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
     assert not mine.mask()[SIZE // 2, erased].any()
 
 
+def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, shared_url):
+    page, images = new_page("about:blank"), []
+
+    def damage_first(route) -> None:
+        images.append(route.request.url)
+        if len(images) == 1:
+            route.fulfill(status=422, json={"message": "it is gone"})
+        else:
+            route.continue_()
+
+    page.route("**/image?*", damage_first)
+    page.goto(shared_url)
+    label = LabelPage(page)
+    assert len(images) == 2 and label.key() in images[1] and label.key() not in images[0]
+    page.locator("#pictures button[aria-current=false]").click()
+    page.wait_for_selector("#pictures [aria-current=true]:focus")
+
+
 def hold_saves(page) -> list:
     """Let no save of a page reach the server; return the list of those that wait."""
     waiting: list = []

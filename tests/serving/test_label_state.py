@@ -233,6 +233,18 @@ def test_pictures_are_passed_over_with_the_reason(folder, net):
             session.open_picture("nothing-000000000000")
 
 
+def test_a_picture_that_no_jpeg_can_hold_is_named(folder, net):
+    picture = np.full((2, 65_501, 3), 90, np.uint8)
+    cv2.imwrite(str(folder / "panorama.png"), picture)
+    cv2.imwrite(str(folder / "strip.png"), picture[:, 1:])
+    with open_session(folder, net) as session:
+        assert session.picture_jpeg(picture_key(pathlib.Path("strip.png")))
+        for ask in (session.open_picture, session.picture_jpeg):
+            with pytest.raises(UserError, match="65501 x 2 pixels, and the page shows"):
+                ask(picture_key(pathlib.Path("panorama.png")))
+        assert [state.name for state in session.overview().unreadable] == ["panorama.png"]
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path, net):
     for path, message in ((tmp_path, "holds no picture"), (tmp_path / "no", "is no folder")):
         with pytest.raises(UserError, match=message), open_session(path, net):

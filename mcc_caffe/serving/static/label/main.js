@@ -10,7 +10,7 @@ import { describePoint, makePointsPanel } from "./points_panel.js";
 import { Saver } from "./saver.js";
 import { loadImage, loadOverview, loadPicture } from "./server.js";
 
-const REFRESH_BUSY = 500; // milliseconds between looks at the list while the net is at work
+const REFRESH_BUSY = 500; // milliseconds between looks at the list until the net has seen all
 const REFRESH_IDLE = 10000;
 const LONGEST_START = 5000; // after which the least sure picture so far is opened
 const RETRY = 1000; // after which a picture is asked for again that is not ready
@@ -26,6 +26,7 @@ const editor = new Editor();
 const saver = new Saver();
 const conflicts = []; // {key, message} of each that is still to be asked about
 let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
+const unloaded = new Set(); // keys of pictures that could not be opened
 let wantedKey = null; // of the picture that is open or being opened
 let loadings = 0; // of pictures so far; of two that overlap the later one counts
 let openedAt = 0; // when the open picture was first shown, as performance.now() counts
@@ -78,8 +79,12 @@ async function load(key, isReload = false) {
   } catch (error) {
     if (loading !== loadings) return;
     say(error.message);
-    if (error.status === NOT_READY) setTimeout(() => loading === loadings && load(key), RETRY);
-    else if (editor.picture) wantedKey = editor.picture.key;
+    if (error.status === NOT_READY) {
+      setTimeout(() => loading === loadings && load(key), RETRY);
+    } else {
+      unloaded.add(key);
+      wantedKey = editor.picture?.key ?? null;
+    }
   }
   showEverything();
 }
@@ -136,9 +141,10 @@ async function refresh() {
     document.title = `Label hands: ${overview.folder}`;
     part("name").title = overview.folder;
     const { pictures } = overview;
-    if (!wantedKey && pictures.length) {
-      const asked = pictures.find((picture) => `#${picture.key}` === location.hash);
-      const first = asked ?? pictures.find((picture) => picture.status === "open") ?? pictures[0];
+    const loadable = pictures.filter((picture) => !unloaded.has(picture.key));
+    if (!wantedKey && loadable.length) {
+      const asked = loadable.find((picture) => `#${picture.key}` === location.hash);
+      const first = asked ?? loadable.find((picture) => picture.status === "open") ?? loadable[0];
       const isSorted = pictures.every((picture) => picture.score !== null);
       const isLate = performance.now() > LONGEST_START && first.score !== null;
       if (asked || isSorted || isLate) open(first.key);
@@ -154,7 +160,7 @@ async function refresh() {
   }
   showEverything();
   const isBusy = overview.pictures.some((picture) => picture.score === null);
-  setTimeout(refresh, isBusy || !wantedKey ? REFRESH_BUSY : REFRESH_IDLE);
+  setTimeout(refresh, isBusy || !editor.picture ? REFRESH_BUSY : REFRESH_IDLE);
 }
 
 /** Show the list, the editor and whether all is saved. */
