@@ -14,7 +14,7 @@ import numpy as np
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.drawing import draw_number, draw_over
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import replacement, write_whole
 from mcc_caffe.hand_tracker import HandTracker, TrackedHand
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
@@ -73,7 +73,7 @@ def write_video(
     progress: bool,
     result_format: ResultFormat | None = None,
 ) -> str:
-    """Write RESULT.mp4 and RESULT.json of a video, complete or not at all.
+    """Write RESULT.mp4 and RESULT.json of a video, both complete or neither.
 
     Args:
         finder: finds the hands.
@@ -89,64 +89,70 @@ def write_video(
     Raises:
         UnreadableError: the file has no frame that can be decoded.
     """
-    from mcc_caffe.inference.video import VideoFile, video_writer  # here, as PyAV is slow to import
+    from mcc_caffe.inference.video import VideoFile, video_encoder  # here, as PyAV imports slowly
 
     video, start, tracker = VideoFile(source), time.perf_counter(), finder.open_tracker()
-    with video_writer(with_suffix(result, ".mp4"), video.fps, video.size) as add_frame:
-        last_frame = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
-        numbers, damaged_numbers = itertools.count(), list[int]()
+    clip = with_suffix(result, ".mp4")
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    with replacement(clip) as (_, file):
+        with video_encoder(clip, file, video.fps, video.size) as add_frame:
+            last_frame = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
+            numbers, damaged_numbers = itertools.count(), list[int]()
 
-        def follow(frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
-            return frame, [] if frame.pixels is None else tracker.follow(frame.pixels, frame.time)
+            def follow(frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
+                if frame.pixels is None:
+                    return frame, []
+                return frame, tracker.follow(frame.pixels, frame.time)
 
-        def write(frame_and_hands: tuple["Frame", list[TrackedHand]]) -> str:
-            nonlocal last_frame
-            frame, hands = frame_and_hands
-            number = next(numbers)
-            if frame.pixels is None:
-                damaged_numbers.append(number)
-                add_frame(last_frame, frame.time)
-            else:
-                last_frame = frame.pixels
-                add_frame(draw_hands(frame.pixels, hands), frame.time)
-            if result_format:
-                records = [hand_record(hand.pose, hand.id) for hand in hands]
-                image = ImageRecord(str(source), *video.size, records, number, frame.time)
-                return result_format.describe(image)
-            if frame.pixels is None:
-                return DAMAGED_FRAME_LINE
-            if finder.all_hands:
-                return all_hands_line(frame.time, [(hand.id, hand.pose) for hand in hands])
-            (hand,) = hands
-            return one_hand_line(frame.time, hand.pose, hand.id)
+            def write(frame_and_hands: tuple["Frame", list[TrackedHand]]) -> str:
+                nonlocal last_frame
+                frame, hands = frame_and_hands
+                number = next(numbers)
+                if frame.pixels is None:
+                    damaged_numbers.append(number)
+                    add_frame(last_frame, frame.time)
+                else:
+                    last_frame = frame.pixels
+                    add_frame(draw_hands(frame.pixels, hands), frame.time)
+                if result_format:
+                    records = [hand_record(hand.pose, hand.id) for hand in hands]
+                    image = ImageRecord(str(source), *video.size, records, number, frame.time)
+                    return result_format.describe(image)
+                if frame.pixels is None:
+                    return DAMAGED_FRAME_LINE
+                if finder.all_hands:
+                    return all_hands_line(frame.time, [(hand.id, hand.pose) for hand in hands])
+                (hand,) = hands
+                return one_hand_line(frame.time, hand.pose, hand.id)
 
-        with contextlib.closing(overlapped_map(video.frames(), follow, write)) as lines:
-            frame_lines = list(
-                progress_bar(
-                    lines,
-                    total=video.expected or None,
-                    unit="frame",
-                    desc=source.name,
-                    disable=not progress,
+            with contextlib.closing(overlapped_map(video.frames(), follow, write)) as lines:
+                frame_lines = list(
+                    progress_bar(
+                        lines,
+                        total=video.expected or None,
+                        unit="frame",
+                        desc=source.name,
+                        disable=not progress,
+                    )
                 )
-            )
-    seconds = time.perf_counter() - start
-    video_report: VideoReport = {
-        "program": PROGRAM,
-        "video": str(source),
-        "width": video.size[0],
-        "height": video.size[1],
-        "fps": round(video.fps, 4),
-        "weights": weights,
-        "engine": title_of(finder.predictor.engine),
-        "levels": finder.predictor.levels,
-        "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
-        "seconds": round(seconds, 2),
-    }
-    if result_format:
-        result_format.write_video(result, frame_lines)
-    else:
-        write_whole(with_suffix(result, ".json"), video_json(video_report, frame_lines))
+        seconds = time.perf_counter() - start
+        video_report: VideoReport = {
+            "program": PROGRAM,
+            "video": str(source),
+            "width": video.size[0],
+            "height": video.size[1],
+            "fps": round(video.fps, 4),
+            "weights": weights,
+            "engine": title_of(finder.predictor.engine),
+            "levels": finder.predictor.levels,
+            "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
+            "seconds": round(seconds, 2),
+        }
+        # The clip is complete: where this fails, the clip before it stays, too.
+        if result_format:
+            result_format.write_video(result, frame_lines)
+        else:
+            write_whole(with_suffix(result, ".json"), video_json(video_report, frame_lines))
     missing = ""
     if len(frame_lines) < video.announced:
         missing = f" of the {video.announced} that the file announces"

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import cv2
@@ -314,55 +314,83 @@ def video_writer(
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Open an MP4 file to write; it appears when all frames are written, or not at all.
 
-    The codec stores pairs of rows and columns: of an odd side the last one is lost.
-
     Args:
-        path: the file.
+        path: the file, whose folder is made.
         fps: frames a second, on average.
         size: (width, height) of a frame in pixels.
         comment: what the file says of itself; PROGRAM marks a result, which is no input.
 
     Yields:
-        A function that adds a frame, HxWx3 uint8 BGR, and the second at which it is shown.
+        A function that adds a frame, as `video_encoder` does.
 
     Raises:
         UserError: the file cannot be written.
         UnreadableError: the encoder does not take such frames.
     """
-    av.logging.set_level(av.logging.PANIC)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        replacement(path) as (_, file),
+        video_encoder(path, file, fps, size, comment=comment) as add_frame,
+    ):
+        yield add_frame
+
+
+@contextlib.contextmanager
+def video_encoder(
+    path: Path, file: BinaryIO, fps: float, size: tuple[int, int], *, comment: str = PROGRAM
+) -> Iterator[Callable[[np.ndarray, float], None]]:
+    """Encode frames as an MP4 file, all of which is on the disk when the block ends.
+
+    The codec stores pairs of rows and columns: of an odd side the last one is lost.
+
+    Args:
+        path: what errors call the file.
+        file: the file, open for writing.
+        fps: frames a second, on average.
+        size: (width, height) of a frame in pixels.
+        comment: what the file says of itself.
+
+    Yields:
+        A function that adds a frame, HxWx3 uint8 BGR, and the second at which it is shown.
+
+    Raises:
+        OSError: the file cannot be written.
+        UnreadableError: the encoder does not take such frames.
+    """
+    av.logging.set_level(av.logging.PANIC)
     width, height = (max(side - side % 2, 2) for side in size)
-    with replacement(path) as (_, file):
-        container = av.open(file, "w", format="mp4")
-        container.metadata["comment"] = comment
-        rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
-        stream = container.add_stream(_CODEC, rate=rate or 1, options=_CODEC_OPTIONS)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, _TICKS)
-        last_ticks = -1
+    container = av.open(file, "w", format="mp4")
+    container.metadata["comment"] = comment
+    rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
+    stream = container.add_stream(_CODEC, rate=rate or 1, options=_CODEC_OPTIONS)
+    assert isinstance(stream, av.VideoStream)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.time_base = Fraction(1, _TICKS)
+    last_ticks = -1
 
-        def write(pixels: np.ndarray, time: float) -> None:
-            nonlocal last_ticks
-            if pixels.shape[:2] != (height, width):
-                padding = [(0, max(height - len(pixels), 0)), (0, max(width - pixels.shape[1], 0))]
-                pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")[:height, :width]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
-            last_ticks = max(round(time * _TICKS), last_ticks + 1)
-            frame.pts, frame.time_base = last_ticks, Fraction(1, _TICKS)
-            container.mux(stream.encode(frame))
+    def write(pixels: np.ndarray, time: float) -> None:
+        nonlocal last_ticks
+        if pixels.shape[:2] != (height, width):
+            padding = [(0, max(height - len(pixels), 0)), (0, max(width - pixels.shape[1], 0))]
+            pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")[:height, :width]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
+        last_ticks = max(round(time * _TICKS), last_ticks + 1)
+        frame.pts, frame.time_base = last_ticks, Fraction(1, _TICKS)
+        container.mux(stream.encode(frame))
 
-        try:
-            yield write
-            container.mux(stream.encode(None))
-            container.close()
-        except av.FFmpegError as error:
-            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-                raise
-            raise UnreadableError(
-                f"{path}: frames of {size[0]} x {size[1]} pixels, {fps:g} a second, cannot be "
-                f"written as a video ({error.strerror})"
-            ) from None
+    try:
+        yield write
+        container.mux(stream.encode(None))
+        container.close()
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise
+        raise UnreadableError(
+            f"{path}: frames of {size[0]} x {size[1]} pixels, {fps:g} a second, cannot be "
+            f"written as a video ({error.strerror})"
+        ) from None
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def open_camera(number: int) -> cv2.VideoCapture:

@@ -22,10 +22,11 @@ from mcc_caffe.core.drawing import MASK_COLOUR
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.hand_tracker import HandTracker
+from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import UnreadableError, find_files
 from mcc_caffe.inference.video import VideoFile, open_camera, video_writer
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.video_results import draw_hands
+from mcc_caffe.video_results import VideoFinder, draw_hands, write_video
 from tests.support.commands import ROOT, run
 
 FPS, FRAMES = 12, 9
@@ -165,6 +166,25 @@ def test_a_full_disk_leaves_no_half_video(tmp_path):
         f"error: {tmp_path}/out/clip.mp4 cannot be written"
     )
     assert "(File too large): make room" in done.stderr and not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("suffix, format_name", [(".json", "ours"), (".csv", "csv")])
+def test_no_new_video_stands_beside_an_old_text(suffix, format_name, tmp_path):
+    """A folder in the text's place lets it not be written."""
+    source, out = film(tmp_path / "clip.mp4", "mp4v", frames=2), tmp_path / "out"
+    (out / "clip").with_suffix(suffix).mkdir(parents=True)
+    (out / "clip.mp4").write_bytes(b"of an earlier run")
+    with pytest.raises(UserError, match=f"clip{suffix} is a folder"):
+        write_video(
+            VideoFinder(HandPredictor(levels=1)),
+            source,
+            out / "clip",
+            weights={},
+            progress=False,
+            result_format=open_format(format_name),
+        )
+    assert (out / "clip.mp4").read_bytes() == b"of an earlier run"
+    assert {path.name for path in out.iterdir()} == {"clip.mp4", f"clip{suffix}"}
 
 
 def test_ctrl_c_leaves_no_half_video_and_the_one_before(tmp_path):
