@@ -27,7 +27,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.serving.model import make_web_model
-from mcc_caffe.serving.site import export_site
+from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, export_site
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
@@ -165,7 +165,7 @@ def _serve_live_page(options: argparse.Namespace, weights: pathlib.Path) -> None
     from mcc_caffe.serving import app
 
     model = make_web_model(weights, options.variant)
-    served = app.make_app(model, hosts=app.hosts_for(options.host))
+    served = app.make_app(LIVE_PAGE, model, hosts=app.hosts_for(options.host))
     app.serve(served, options.host, options.port)
 
 
@@ -184,7 +184,7 @@ def _serve_label_page(options: argparse.Namespace, weights: pathlib.Path) -> Non
         )
     net = net_answers.open_net(weights, options.variant)
     with labelling.open_session(options.folder, net) as session:
-        served = app.make_app(routers=[label_api.make_label_router(session)])
+        served = app.make_app(LABEL_PAGE, routers=[label_api.make_label_router(session)])
         app.serve(served, options.host, options.port, path="/label/")
 
 
@@ -207,7 +207,7 @@ def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
     limits = hands_api.Limits(options.max_megabytes, options.max_requests)
     with hands_api.HandsService(open_predictor, describe(weights), limits) as service:
         routers = [hands_api.hands_router(service)]
-        served = app.make_app(routers=routers, hosts=app.hosts_for(options.host))
+        served = app.make_app(PROGRAMS_PAGE, routers=routers, hosts=app.hosts_for(options.host))
         app.serve(served, options.host, options.port)
 
 

@@ -1,6 +1,6 @@
-"""The web application: static files, the network's model, and what further routers answer.
+"""The web application: a page's files, the network's model, and what further routers answer.
 
-    app = make_app(make_web_model(weights))
+    app = make_app(LIVE_PAGE, make_web_model(weights))
     serve(app, "127.0.0.1", 8000)
 
 Every answer carries headers that keep other sites out and the browser in: the pages load nothing
@@ -8,9 +8,11 @@ from elsewhere, and the browser lets WebAssembly use threads (cross-origin isola
 """
 
 import logging
+import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import PurePath
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -56,6 +58,7 @@ def hosts_for(address: str) -> Sequence[str]:
 
 
 def make_app(
+    page: Sequence[str],
     model: WebModel | None = None,
     routers: Sequence[APIRouter] = (),
     *,
@@ -64,8 +67,9 @@ def make_app(
     """Make the application.
 
     Args:
-        model: the network that the pages run; None for an application that serves none.
-        routers: what else it answers. A router's paths come before those of static files.
+        page: the files and folders of the page that it serves, such as `site.LIVE_PAGE`.
+        model: the network that the page runs; None for an application that serves none.
+        routers: what else it answers. A router's paths come before those of the page's files.
         hosts: the host names that requests may address, without a port; "*" allows all. Others
             are refused, so that no other site reaches the application under a name of its own.
     """
@@ -89,8 +93,21 @@ def make_app(
         app.include_router(_model_router(model))
     for router in routers:
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    app.mount("/", _PageFiles(page))
     return app
+
+
+class _PageFiles(StaticFiles):
+    """The files of one page; those of the other pages are not found."""
+
+    def __init__(self, page: Sequence[str]):
+        super().__init__(directory=STATIC, html=True)
+        self._page = page
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Find a file or folder by its path below `STATIC`; see Starlette."""
+        is_other = path != "." and PurePath(path).parts[0] not in self._page
+        return ("", None) if is_other else super().lookup_path(path)
 
 
 def _refusal(request: Request, hosts: Sequence[str]) -> Response | None:

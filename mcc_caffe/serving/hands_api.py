@@ -1,7 +1,7 @@
 """The hands of a picture over HTTP, for programs.
 
     with HandsService(HandPredictor, describe(weights)) as service:
-        serve(make_app(routers=[hands_router(service)]), "127.0.0.1", 8000)
+        serve(make_app(PROGRAMS_PAGE, routers=[hands_router(service)]), "127.0.0.1", 8000)
 
 One thread owns the predictor and answers one request after the other. A request that does not find
 room in the queue is refused at once, so that memory and waiting times stay bounded.

@@ -9,8 +9,10 @@ from mcc_caffe.serving.model import WebModel
 
 STATIC = Path(__file__).parent / "static"
 MODEL_FILE, MODEL_DESCRIPTION_FILE = "model.onnx", "model.json"  # beside index.html
-# What the live page consists of; the labelling page needs its server.
-_EXPORTED = ("index.html", "live", "shared", "vendor")
+# What each page consists of.
+LIVE_PAGE = ("index.html", "live", "shared", "vendor")
+LABEL_PAGE = ("label", "shared")
+PROGRAMS_PAGE = ("api",)
 
 
 def export_site(model: WebModel, site: Path) -> int:
@@ -30,7 +32,7 @@ def export_site(model: WebModel, site: Path) -> int:
     if site.is_dir() and any(site.iterdir()):
         raise UserError(f"{site} holds files: give a new folder, or remove it first")
     with folder_being_written(site) as partial:
-        for name in _EXPORTED:
+        for name in LIVE_PAGE:
             if (STATIC / name).is_dir():
                 shutil.copytree(STATIC / name, partial / name)
             else:

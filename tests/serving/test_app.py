@@ -21,7 +21,7 @@ from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.serving.app import hosts_for, make_app
 from mcc_caffe.serving.model import WebModel, make_web_model
-from mcc_caffe.serving.site import STATIC
+from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC
 from tests.support.commands import ROOT, run
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
@@ -34,7 +34,7 @@ def model() -> WebModel:
 
 @pytest.fixture(scope="module")
 def client(model) -> TestClient:
-    return TestClient(make_app(model), base_url="http://127.0.0.1:8000")
+    return TestClient(make_app(LIVE_PAGE, model), base_url="http://127.0.0.1:8000")
 
 
 @pytest.mark.parametrize("path", ["/", "/live/main.js", "/model.json", "/nowhere"])
@@ -61,12 +61,25 @@ def test_other_sites_are_kept_out(client):
 
 
 def test_a_server_for_other_machines_answers_under_every_name_and_refuses_other_origins(model):
-    client = TestClient(make_app(model, hosts=hosts_for("0.0.0.0")), base_url="http://any.example")
+    client = TestClient(
+        make_app(LIVE_PAGE, model, hosts=hosts_for("0.0.0.0")), base_url="http://any.example"
+    )
     answer = client.get("/")
     assert answer.status_code == 200 and "access-control-allow-origin" not in answer.headers
     assert client.post("/", headers={"Origin": "http://any.example"}).status_code == 405
     answer = client.post("/", headers={"Origin": "http://evil.example"})
     assert answer.status_code == 403 and "is another site" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "page, start", [(LIVE_PAGE, "/"), (LABEL_PAGE, "/label/"), (PROGRAMS_PAGE, "/api/")]
+)
+def test_a_server_has_one_page(page, start):
+    client = TestClient(make_app(page), base_url="http://127.0.0.1:8000")
+    starts = ("/", "/label/", "/api/")
+    assert [path for path in starts if client.get(path).status_code == 200] == [start]
+    assert client.head(start).status_code == 200
+    assert client.get("/index.html").status_code == (200 if page is LIVE_PAGE else 404)
 
 
 def test_no_file_outside_of_the_pages_is_served(client):

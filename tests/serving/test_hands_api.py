@@ -25,6 +25,7 @@ from mcc_caffe.inference.formats import FORMATS
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.hands_api import LOOKS, FormatChoice, HandsService, Limits, hands_router
+from mcc_caffe.serving.site import PROGRAMS_PAGE
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, turned_jpeg
 
@@ -42,7 +43,7 @@ def service():
 
 @pytest.fixture(scope="module")
 def client(service):
-    app = make_app(routers=[hands_router(service)])
+    app = make_app(PROGRAMS_PAGE, routers=[hands_router(service)])
     with TestClient(app, base_url="http://127.0.0.1") as it:
         yield it
 
@@ -146,7 +147,7 @@ def test_a_body_that_does_not_say_its_length_is_limited_too(client):
 
 
 def test_requests_beyond_the_limit_are_refused_and_the_others_answered(service):
-    app = make_app(routers=[hands_router(service)])
+    app = make_app(PROGRAMS_PAGE, routers=[hands_router(service)])
     busy, go_on = threading.Event(), threading.Event()
 
     def block():

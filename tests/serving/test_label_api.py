@@ -16,6 +16,7 @@ from mcc_caffe.serving.label_api import make_label_router
 from mcc_caffe.serving.label_files import LABELS_FOLDER
 from mcc_caffe.serving.labelling import open_session
 from mcc_caffe.serving.net_answers import open_net
+from mcc_caffe.serving.site import LABEL_PAGE
 from tests.support.commands import run
 from tests.support.hands import hand
 from tests.support.labels import labels_of, write_pictures
@@ -32,7 +33,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def client(folder):
     with open_session(folder, open_net(shipped_weights("mini"))) as session:
-        app = make_app(routers=[make_label_router(session)])
+        app = make_app(LABEL_PAGE, routers=[make_label_router(session)])
         yield TestClient(app, base_url="http://127.0.0.1:8000")
 
 
