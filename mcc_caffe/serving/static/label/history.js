@@ -1,7 +1,7 @@
 /** What was changed, so that it can be undone and done again. */
 
 const MERGED_MILLISECONDS = 1000;
-const LONGEST = 500; // changes that are kept
+const LONGEST = 500; // states that are kept
 
 /** A list of states, of which one is current. */
 export class History {
