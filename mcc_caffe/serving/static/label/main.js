@@ -10,7 +10,7 @@ import { describePoint, makePointsPanel } from "./points_panel.js";
 import { Saver } from "./saver.js";
 import { loadImage, loadOverview, loadPicture } from "./server.js";
 
-const REFRESH_BUSY = 500; // milliseconds between looks at the list until the net has seen all
+const REFRESH_BUSY = 500; // milliseconds between looks at the list while the net is at work
 const REFRESH_IDLE = 10000;
 const LONGEST_START = 5000; // after which the least sure picture so far is opened
 const RETRY = 1000; // after which a picture is asked for again that is not ready
@@ -84,6 +84,7 @@ async function load(key, isReload = false) {
     } else {
       unloaded.add(key);
       wantedKey = editor.picture?.key ?? null;
+      if (!wantedKey) openFirst();
     }
   }
   showEverything();
@@ -98,6 +99,18 @@ async function loadNewest(key) {
     if (saver.has(key) || saver.revision(key) === revision) return { picture, image };
     image.close();
   }
+}
+
+/** Open the picture that the address names or, once the net has seen them, the least sure one. */
+function openFirst() {
+  const pictures = overview.pictures.filter((picture) => !unloaded.has(picture.key));
+  if (!pictures.length) return;
+  const asked = pictures.find((picture) => `#${picture.key}` === location.hash);
+  const first = asked ?? pictures.find((picture) => picture.status === "open") ?? pictures[0];
+  const isSorted = pictures.every((picture) => picture.score !== null);
+  const isLate = performance.now() > LONGEST_START && first.score !== null;
+  if (asked || isSorted || isLate) open(first.key);
+  else say("The net looks at the pictures, to find the ones of which it is least sure.");
 }
 
 /** Open the picture `step` further in the list. */
@@ -141,15 +154,7 @@ async function refresh() {
     document.title = `Label hands: ${overview.folder}`;
     part("name").title = overview.folder;
     const { pictures } = overview;
-    const loadable = pictures.filter((picture) => !unloaded.has(picture.key));
-    if (!wantedKey && loadable.length) {
-      const asked = loadable.find((picture) => `#${picture.key}` === location.hash);
-      const first = asked ?? loadable.find((picture) => picture.status === "open") ?? loadable[0];
-      const isSorted = pictures.every((picture) => picture.score !== null);
-      const isLate = performance.now() > LONGEST_START && first.score !== null;
-      if (asked || isSorted || isLate) open(first.key);
-      else say("The net looks at the pictures, to find the ones of which it is least sure.");
-    }
+    if (!wantedKey) openFirst();
     const key = editor.picture?.key;
     const state = pictures.find((picture) => picture.key === key);
     const isOutdated = state && state.revision > saver.revision(key);
@@ -160,7 +165,7 @@ async function refresh() {
   }
   showEverything();
   const isBusy = overview.pictures.some((picture) => picture.score === null);
-  setTimeout(refresh, isBusy || !editor.picture ? REFRESH_BUSY : REFRESH_IDLE);
+  setTimeout(refresh, isBusy || !wantedKey ? REFRESH_BUSY : REFRESH_IDLE);
 }
 
 /** Show the list, the editor and whether all is saved. */
