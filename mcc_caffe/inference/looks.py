@@ -1,8 +1,9 @@
 """Looks: single passes over parts of an image, as they are or mirrored.
 
 looker = Looker(image, size, run)
-answers = looker.look([Look(whole_image(image)), Look(whole_image(image), mirrored=True)])
-answers = looker.look([Look(square_around(answers[0].confident_box(), 1.8))])
+answers = looker.look([Look(window), Look(window, mirrored=True)])
+square = square_around(keypoints_box(surest(answers).keypoints), SECOND_LOOK)
+answers += looker.look([Look(square)])
 
 A look at a square around the hand shows it larger than the first pass over the whole image did.
 The mean confidence of its keypoints says how sure the net is of it. The answer of several looks is
@@ -23,7 +24,7 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
 # The net was trained on squares of 1.1 to 2.5 sides.
-SECOND_LOOK = 1.8
+SECOND_LOOK = 1.5
 # Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
 _AGREEMENT = 0.15
 _SAME_HAND = 0.5  # the share of the keypoints that two looks at the same hand agree on, at least

@@ -11,6 +11,7 @@ from mcc_caffe.core.geometry import apply, invert
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import (
+    SECOND_LOOK,
     Look,
     LookAnswer,
     Looker,
@@ -54,7 +55,7 @@ def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
         [data.draw(st.tuples(*[st.floats(0, side - 1)] * 2)) for side in (width, height)]
     )
     box = corners.T.ravel()
-    window = square_around(box, 1.8)
+    window = square_around(box, SECOND_LOOK)
     if mirrored:
         window = mirrored_window(window, width)
     answer = answers_for((width, height), [Look(window, mirrored)], np.zeros((21, 3)))[0]
@@ -72,7 +73,7 @@ def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_keypoints_come_back_from_a_look_to_their_place_in_the_image(mirrored):
     keypoints = np.column_stack([np.linspace(120, 180, 21), np.linspace(90, 40, 21), np.ones(21)])
-    square = square_around(keypoints_box(keypoints), 1.8)
+    square = square_around(keypoints_box(keypoints), SECOND_LOOK)
     window = mirrored_window(square, 320) if mirrored else square
     answer = answers_for((320, 200), [Look(window, mirrored)], keypoints)[0]
     assert (
@@ -122,8 +123,10 @@ def test_a_box_is_drawn_around_the_confident_keypoints():
 )
 def test_the_square_of_a_mirrored_box_is_the_mirrored_square(width, xs, top):
     left, right = min(xs), max(xs)
-    square = square_around(np.array([left, top, right, top + 30]), 1.8)
-    other = square_around(np.array([width - 1 - right, top, width - 1 - left, top + 30]), 1.8)
+    square = square_around(np.array([left, top, right, top + 30]), SECOND_LOOK)
+    other = square_around(
+        np.array([width - 1 - right, top, width - 1 - left, top + 30]), SECOND_LOOK
+    )
     assert (other == mirrored_window(square, width)).all()
 
 
