@@ -16,7 +16,7 @@ from pathlib import PurePath
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 import mcc_caffe
@@ -44,6 +44,7 @@ HEADERS = {
 }
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_START = "index.html"
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ def make_app(
     """Make the application.
 
     Args:
-        page: the files and folders of the page that it serves, such as `site.LIVE_PAGE`.
+        page: the files and folders of the page that it serves, such as `site.LIVE_PAGE`. Where
+            index.html is none of them, the page is in the first folder, and / leads to it.
         model: the network that the page runs; None for an application that serves none.
         routers: what else it answers. A router's paths come before those of the page's files.
         hosts: the host names that requests may address, without a port; "*" allows all. Others
@@ -93,6 +95,12 @@ def make_app(
         app.include_router(_model_router(model))
     for router in routers:
         app.include_router(router)
+    if _START not in page:
+
+        @app.get("/", include_in_schema=False)
+        def start() -> Response:
+            return RedirectResponse(f"/{page[0]}/")
+
     app.mount("/", _PageFiles(page))
     return app
 

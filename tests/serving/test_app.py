@@ -77,7 +77,9 @@ def test_a_server_for_other_machines_answers_under_every_name_and_refuses_other_
 def test_a_server_has_one_page(page, start):
     client = TestClient(make_app(page), base_url="http://127.0.0.1:8000")
     starts = ("/", "/label/", "/api/")
-    assert [path for path in starts if client.get(path).status_code == 200] == [start]
+    answers = {path: client.get(path, follow_redirects=False) for path in starts}
+    assert [path for path, answer in answers.items() if answer.status_code == 200] == [start]
+    assert client.get("/").url.path == start
     assert client.head(start).status_code == 200
     assert client.get("/index.html").status_code == (200 if page is LIVE_PAGE else 404)
 
