@@ -17,10 +17,13 @@ from matplotlib.figure import Figure
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_target, write_whole
+from mcc_caffe.core.files import check_results, check_target, write_whole
 from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.run_log import LOG, LogLine, read_log
+
+CURVES = "curves.png"
+AUTHOR = "mcc_caffe.plot"
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -73,13 +76,15 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the curves of the runs and write the picture."""
     options = parse_arguments(argv)
-    out = options.out or options.runs[0] / "curves.png"
+    out = options.out or options.runs[0] / CURVES
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG: give a name that ends in .png")
     check_target(out)
+    if not options.out:
+        check_results(out.parent, (CURVES,), own=CURVES, mark=AUTHOR)
     figure = draw_curves({run: read_log(run) for run in options.runs})
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, as_png(figure, dpi=100))
+    write_whole(out, as_png(figure, dpi=100, author=AUTHOR))
     print(out)
 
 

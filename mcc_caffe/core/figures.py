@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["as_png", "pyplot"]
 
 
-def as_png(figure: "Figure", dpi: int = 110) -> bytes:
-    """Encode a figure as PNG and close it."""
+def as_png(figure: "Figure", dpi: int = 110, author: str | None = None) -> bytes:
+    """Encode a figure as PNG and close it.
+
+    Args:
+        figure: The figure.
+        dpi: Pixels in an inch.
+        author: The program that the file names as its author.
+    """
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Author": author} if author else None)
     pyplot.close(figure)
     return content.getvalue()
