@@ -213,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not taught.hand_count:
         raise UserError(
             f"no hand is labelled in {options.out}: show hands larger, or try a larger --agreement "
-            "or another teacher"
+            "or another teacher, in a new folder"
         )
 
 

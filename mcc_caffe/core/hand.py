@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 # Wrist first, then each finger from its base to its tip.
@@ -28,6 +30,9 @@ SKELETON = tuple(
 FINGER_COLOURS = ((230, 80, 30), (220, 210, 20), (60, 180, 40), (40, 90, 165), (190, 40, 150))
 WRIST_COLOUR = (230, 230, 230)
 
+# Keypoints are the same if the median of their distances is below so much of the longer side of the
+# box around them.
+_SAME_KEYPOINTS = 0.1
 
 _HAND_WORD = re.compile(r"(?<![a-z])(left|right)?[ _-]?hands?(?![a-z])", re.IGNORECASE)
 
@@ -40,3 +45,14 @@ def names_a_hand(category: str) -> bool:
 def keypoint_colour(index: int) -> tuple[int, int, int]:
     """Return the BGR colour of keypoint `index` (0..20): its finger's, or the wrist's."""
     return WRIST_COLOUR if index == 0 else FINGER_COLOURS[(index - 1) // 4]
+
+
+def are_same_keypoints(keypoints: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether two answers have the same keypoints but for small differences.
+
+    Args:
+        keypoints: (21, 2) or more columns, of which x and y in pixels are the first.
+        other: likewise.
+    """
+    distances = np.linalg.norm(keypoints[:, :2] - other[:, :2], axis=1)
+    return bool(np.median(distances) < _SAME_KEYPOINTS * np.ptp(keypoints[:, :2], axis=0).max())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcc_caffe.core.hand import SKELETON
+from mcc_caffe.core.hand import SKELETON, are_same_keypoints
 from mcc_caffe.core.hand_boxes import box_iou, share_inside, surviving
 from mcc_caffe.inference.looks import (
     SECOND_LOOK,
@@ -31,6 +31,8 @@ _WORTH_A_SECOND_LOOK = 0.15  # score of the first look
 # number, or if more than the second, as a share of the smaller box, lies in the other.
 _SAME_HAND = 0.4
 _INSIDE_OTHER = 0.6
+# Two boxes of this IoU or more are of one hand if the keypoints are the same, too.
+_OVERLAP_OF_DOUBLES = 0.15
 # The longest bone in median bones; a hand's is at most 4.
 _LONGEST_BONE = 6.0
 SCORE_THRESHOLD = 0.35
@@ -81,7 +83,7 @@ def find_hands(
         if answer.score + vote_bonus(proposal) >= score_threshold
         and (not proposal.is_guess or has_plausible_bones(answer.keypoints))
     ]
-    return sorted(answers, key=lambda answer: -answer.score)[:max_hands]
+    return without_doubles(answers)[:max_hands]
 
 
 def are_one_hand(box: np.ndarray, other: np.ndarray) -> bool:
@@ -184,6 +186,33 @@ def has_plausible_bones(keypoints: np.ndarray) -> bool:
     start, end = np.array([bone[:2] for bone in SKELETON]).T
     lengths = np.linalg.norm(keypoints[start, :2] - keypoints[end, :2], axis=1)
     return bool(lengths.max() <= _LONGEST_BONE * np.median(lengths))
+
+
+def without_doubles(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
+    """Return the answers, surest first, without those that see a surer one's hand again.
+
+    Two proposed boxes of one hand may overlap too little to be known as such; the looks at them
+    give the same keypoints. Where the boxes hardly meet, they show two hands, of which one look has
+    strayed to the other: both stay.
+
+    Args:
+        answers: of any looks at one image.
+    """
+    distinct: list[LookAnswer] = []
+    for answer in sorted(answers, key=lambda answer: -answer.score):
+        if not any(_see_one_hand(answer, other) for other in distinct):
+            distinct.append(answer)
+    return distinct
+
+
+def _see_one_hand(answer: LookAnswer, other: LookAnswer) -> bool:
+    """Tell whether two answers have the same keypoints, and boxes that are not apart."""
+    are_apart = (
+        answer.box is not None
+        and other.box is not None
+        and box_iou(answer.box, other.box) < _OVERLAP_OF_DOUBLES
+    )
+    return not are_apart and are_same_keypoints(answer.keypoints, other.keypoints)
 
 
 def suppress(

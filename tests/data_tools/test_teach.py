@@ -41,10 +41,17 @@ class PixelTeacher:
 
 
 class TwiceTeacher(PixelTeacher):
-    """Sees the hand twice."""
+    """Sees the hand, and another one below it."""
 
     def find_hands(self, image):
-        return 2 * super().find_hands(image)
+        return [hand + (0, below) for hand in super().find_hands(image) for below in (0, 40)]
+
+
+class DoublingTeacher(PixelTeacher):
+    """Sees each hand again, nearly at the same place."""
+
+    def find_hands(self, image):
+        return [hand + (0, below) for hand in super().find_hands(image) for below in (0, 3)]
 
 
 def photograph(path, width=200, height=160, first=(60, 50), last=(100, 70), twice=None):
@@ -132,6 +139,14 @@ def test_a_hand_is_compared_with_the_most_similar_one_of_the_mirror_image():
     image[:, :60] = 255
     (answer,) = find_agreed_hands(SeesTheLeftHalf(), image)
     assert np.isinf(answer.difference)
+
+
+def test_a_hand_that_the_teacher_sees_twice_is_labelled_once(tmp_path):
+    points = photograph(tmp_path / "a.png")
+    image = cv2.imread(str(tmp_path / "a.png"))
+    (answer,) = find_agreed_hands(DoublingTeacher(), image)
+    assert answer.difference == 0 and (answer.keypoints == points).all()
+    assert len(find_agreed_hands(TwiceTeacher(), image)) == 2
 
 
 def test_a_large_hand_is_reduced(label, tmp_path):

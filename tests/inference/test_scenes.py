@@ -15,7 +15,7 @@ from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
 from mcc_caffe.inference.proposals import propose_boxes, propose_regions
 from mcc_caffe.inference.pyramid import Octaves
-from mcc_caffe.inference.scenes import has_plausible_bones, suppress
+from mcc_caffe.inference.scenes import has_plausible_bones, suppress, without_doubles
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
@@ -70,10 +70,20 @@ def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
     assert len(boxes) == 4
 
 
-def answer_at(x, score):
+def answer_at(x, score, box=None):
     points = np.linspace((x, 0), (x + 100, 100), 21)
     keypoints = np.column_stack([points, np.full(21, score)])
-    return LookAnswer(keypoints, (), np.zeros((22, 1, 1)), np.eye(3)[:2])
+    box = None if box is None else np.array(box, float)
+    return LookAnswer(keypoints, (), np.zeros((22, 1, 1)), np.eye(3)[:2], box)
+
+
+def test_a_hand_that_two_boxes_lead_to_is_given_once():
+    """The longer side is 100, so that keypoints within 10 are the same."""
+    sure, doubled = answer_at(0, 0.9, (0, 0, 100, 100)), answer_at(6, 0.8, (60, 0, 160, 100))
+    apart = answer_at(6, 0.7, (90, 0, 190, 100))  # IoU .05: another hand, whose look has strayed
+    beside, guess = answer_at(12, 0.6, (0, 0, 100, 100)), answer_at(5, 0.5)
+    answers = without_doubles([guess, beside, apart, doubled, sure])
+    assert [answer.score for answer in answers] == pytest.approx([0.9, 0.7, 0.6])
 
 
 @pytest.mark.parametrize("width, height", [(4000, 3000), (4001, 3003), (1999, 7001), (640, 480)])
