@@ -129,7 +129,10 @@ def find_photographs(patterns: Iterable[str], out: Path) -> tuple[list[Path], Pa
         else:
             photographs.append(file.path)
     if not photographs:
-        raise UserError(f"there is no photograph; passed over: {passed_over}")
+        raise UserError(
+            f"there is no photograph; passed over: {passed_over}: "
+            "give photographs, and a folder of its own for their labels"
+        )
     return photographs, passed_over
 
 

@@ -230,10 +230,13 @@ class SampleSet:
         """Open one of the set's LMDBs, or take the one that this process has open."""
         path = self.folder / name
         if not (path / "data.mdb").is_file():
-            raise UserError(
-                f"{path / 'data.mdb'} was not found: "
-                "build the set with `make lmdb` or give another folder"
+            sets = [info.parent for info in sorted(self.folder.glob(f"*/{INFO}"))]
+            remedy = (
+                f"give one of the sets in that folder, {', '.join(map(str, sets))}"
+                if sets
+                else "build the set with `make lmdb` or give another folder"
             )
+            raise UserError(f"{path / 'data.mdb'} was not found: {remedy}")
         resolved = str(path.resolve())
         database = _OPEN_DATABASES.get(resolved)
         if database is None:

@@ -127,6 +127,12 @@ def test_a_missing_set_is_named(tmp_path):
         SampleSet(tmp_path / "none")
 
 
+def test_a_folder_of_sets_names_them(tmp_path, drawn_samples):
+    write_set(tmp_path / "own/train", drawn_samples[:2])
+    with pytest.raises(UserError, match=r"give one of the sets in that folder, .*own/train$"):
+        SampleSet(tmp_path / "own")
+
+
 def test_a_damaged_record_is_named(tmp_path, drawn_samples):
     folder = write_set(tmp_path / "set", drawn_samples[:2])
     with (
