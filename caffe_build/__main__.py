@@ -86,17 +86,17 @@ def _provide(gpu: int | None, jobs: int) -> None:
     named_prefix, tree = os.environ.get("CAFFE_PREFIX"), os.environ.get("CAFFE_SOURCE")
     cache, importable = locate.cache_folder(), locate.importable_folder()
     # A build of ours may lie in the cache that XDG_CACHE_HOME named before.
-    is_cached = importable is not None and (
+    is_own_build = importable is not None and (
         cache.resolve() in importable.resolve().parents or locate.is_linked_build(importable)
     )
     if named_prefix:
         folder = locate.python_folder(Path(named_prefix))
         _use(folder, f"CAFFE_PREFIX={named_prefix}", gpu)
         _link(folder)
-    elif importable and not is_cached and not tree:
+    elif importable and not is_own_build and not tree:
         _use(importable, "the caffe that Python finds", gpu)
     else:
-        linked = importable.parent if importable and is_cached else None
+        linked = importable.parent if importable and is_own_build else None
         prefix, name = _from_cache(tree, cache, linked, gpu, jobs)
         _link(prefix / "python")
         print(f"caffe: using {prefix} ({name})")

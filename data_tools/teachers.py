@@ -15,7 +15,7 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing
-from mcc_caffe.core.hand import are_same_keypoints
+from mcc_caffe.core.hand import are_same_keypoints, without_repeats
 from mcc_caffe.predictor import HandPredictor
 
 MEDIAPIPE_EXTRA = "pip install 'mediapipe==0.10.21'"
@@ -157,23 +157,15 @@ def find_agreed_hands(teacher: Teacher, image: np.ndarray) -> list[AgreedHand]:
     Returns:
         All hands of the image, in the teacher's order.
     """
-    hands = _without_doubles(teacher.find_hands(image))
+    hands = without_repeats(teacher.find_hands(image), are_same_keypoints)
     if not hands:
         return []
-    mirrored_hands = _without_doubles(teacher.find_hands(np.ascontiguousarray(image[:, ::-1])))
+    mirror_image = np.ascontiguousarray(image[:, ::-1])
+    mirrored_hands = without_repeats(teacher.find_hands(mirror_image), are_same_keypoints)
     last_column = image.shape[1] - 1
     return match_hands(
         hands, [np.column_stack([last_column - hand[:, 0], hand[:, 1]]) for hand in mirrored_hands]
     )
-
-
-def _without_doubles(hands: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the hands without those that have the keypoints of one before them."""
-    distinct: list[np.ndarray] = []
-    for hand in hands:
-        if not any(are_same_keypoints(hand, other) for other in distinct):
-            distinct.append(hand)
-    return distinct
 
 
 def match_hands(hands: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> list[AgreedHand]:

@@ -73,7 +73,8 @@ from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
 from mcc_caffe.training.run_log import LOG
 
-# Settings of the loader that a resumed run may change without a word: where it is, and its speed.
+# Settings of the loader that a resumed run may change without a word: where the run goes on, and
+# how fast samples are made.
 _MAY_CHANGE = ("first_iteration", "workers", "prefetch")
 
 _log = logging.getLogger(__name__)
@@ -263,8 +264,9 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     check_finite(net_path, net)
     first_iteration = 0
     if resume:
-        first_iteration = snapshots.iteration(resume)
-        snapshots.check_type(resume, solver.type)
+        state = snapshots.read_state(resume)
+        first_iteration = state.message.iter
+        snapshots.check_type(state, solver.type)
     if first_iteration >= solver.max_iter:
         raise UserError(
             f"{resume} is at iteration {first_iteration} already, "
@@ -280,8 +282,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     if options.only_stages:
         _let_stages_alone_learn(net)
     if resume:
-        snapshots.check_net(resume, net)
-        _warn_of_changes(resume.absolute().parent.parent / NET_FILE, net)
+        snapshots.check_net(state, net)
+        _warn_of_changes(snapshots.net_path(resume), net, loader)
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = None
     if options.weights and resume:
@@ -404,24 +406,23 @@ def _let_stages_alone_learn(net: Any) -> None:
             parameter.lr_mult = parameter.decay_mult = 0
 
 
-def _warn_of_changes(earlier_path: Path, net: Any) -> None:
+def _warn_of_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None:
     """Warn of what a resumed run does in another way than before.
 
     Args:
         earlier_path: The net's prototxt of the run until now.
         net: The NetParameter from here on.
+        loader: The settings of its data layer.
     """
     try:
         earlier = read_text("NetParameter", existing(earlier_path, "net"))
-        old_settings, new_settings = (
-            vars(LoaderConfig.from_json(_data_layer(message, str(earlier_path)).param_str))
-            for message in (earlier, net)
-        )
+        earlier_loader = LoaderConfig.from_json(_data_layer(earlier, str(earlier_path)).param_str)
     except UserError:  # somebody removed or changed it: there is nothing to compare with
         return
-    for name, value in new_settings.items():
-        if name not in _MAY_CHANGE and value != old_settings[name]:
-            _log.warning("%s is %s from here on, it was %s", name, value, old_settings[name])
+    for name, value in vars(loader).items():
+        earlier_value = getattr(earlier_loader, name)
+        if name not in _MAY_CHANGE and value != earlier_value:
+            _log.warning("%s is %s from here on, it was %s", name, value, earlier_value)
     old_rates, new_rates = _learning_rates(earlier), _learning_rates(net)
     changed = [name for name, rates in new_rates.items() if rates != old_rates.get(name, rates)]
     if changed:

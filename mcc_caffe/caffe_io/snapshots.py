@@ -49,12 +49,14 @@ class SolverState(NamedTuple):
     """A solver state that is complete and whose weights are, too.
 
     Attributes:
+        path: Its file.
         message: Caffe's SolverState.
         shapes: The shapes of its weights.
         learned_shapes: The same in one list, in which a parameter that layers share comes once.
         solver_type: A key of SOLVERS; None where Caffe itself wrote the state.
     """
 
+    path: Path
     message: Any
     shapes: Shapes
     learned_shapes: list[tuple[int, ...]]
@@ -78,6 +80,11 @@ def prepare(folder: str | Path) -> str:
 def _partial(folder: str | Path) -> Path:
     """Return the folder that Caffe writes into."""
     return Path(folder, PREFIX_END).parent
+
+
+def net_path(snapshot: Path) -> Path:
+    """Return the path that the net's prototxt has in the run to which a snapshot belongs."""
+    return snapshot.absolute().parent.parent / NET_FILE
 
 
 def weights_path(folder: str | Path, iteration: int) -> Path:
@@ -239,7 +246,7 @@ def read_state(path: str | Path) -> SolverState:
                 f"{path}: history blob {index} has values that are not finite (NaN or infinite): "
                 "resume from an earlier snapshot"
             )
-    return SolverState(message, shapes, blobs, _solver_type(message))
+    return SolverState(path, message, shapes, blobs, _solver_type(message))
 
 
 def _learned_shapes(weights: Path, shapes: Shapes) -> list[tuple[int, ...]]:
@@ -267,26 +274,26 @@ def _learned_net_shapes(net: Any) -> list[tuple[int, ...]]:
     return list(learned.values())
 
 
-def check_type(path: str | Path, solver_type: str) -> None:
+def check_type(state: SolverState, solver_type: str) -> None:
     """Raise UserError where a solver state was written by a solver of another type."""
-    own_type = read_state(path).solver_type
-    if own_type not in (None, solver_type):
+    if state.solver_type not in (None, solver_type):
         raise UserError(
-            f"{path} is of a run with the solver type {own_type}, the solver has {solver_type}, "
-            "whose history blobs mean something else: resume with the type that wrote it, or start "
-            "afresh from its weights (--weights, another --out)"
+            f"{state.path} is of a run with the solver type {state.solver_type}, "
+            f"the solver has {solver_type}, whose history blobs mean something else: "
+            "resume with the type that wrote it, or start afresh from its weights "
+            "(--weights, another --out)"
         )
 
 
-def check_net(path: str | Path, net: Any) -> None:
+def check_net(state: SolverState, net: Any) -> None:
     """Check by the convolutions of a net's prototxt that a solver state is of this net.
 
     Args:
-        path: The solver state.
+        state: The solver state.
         net: Caffe's NetParameter.
 
     Raises:
-        UserError: The state is of another net, or damaged.
+        UserError: The state is of another net.
     """
     channels = {
         as_text(layer.name): layer.convolution_param.num_output
@@ -294,10 +301,9 @@ def check_net(path: str | Path, net: Any) -> None:
         if layer.type == "Convolution"
     }
     names = {as_text(layer.name) for layer in net.layer}
-    shapes = read_state(path).shapes
-    fits = [shapes.get(name, [()])[0][:1] == (count,) for name, count in channels.items()]
-    if not (all(fits) and names.issuperset(shapes)):
-        raise _other_net(Path(path).with_suffix(".caffemodel"))
+    fits = [state.shapes.get(name, [()])[0][:1] == (count,) for name, count in channels.items()]
+    if not (all(fits) and names.issuperset(state.shapes)):
+        raise _other_net(state.path.with_suffix(".caffemodel"))
 
 
 def _other_net(weights: Path) -> UserError:
@@ -325,7 +331,7 @@ def restore(solver: Any, solver_type: str, path: str | Path) -> None:
     own = net_shapes(solver.net), _learned_net_shapes(solver.net)
     if (state.shapes, state.learned_shapes) != own:
         raise _other_net(weights)
-    check_type(path, solver_type)
+    check_type(state, solver_type)
     expected = len(state.learned_shapes) * SOLVERS[solver_type]
     count = len(state.message.history)
     if count != expected:

@@ -1,8 +1,12 @@
 """The 21 keypoints of a hand: order (Fig. 2), names, groups (Fig. 9), bones, colours (Fig. 11)."""
 
 import re
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
+
+Hand = TypeVar("Hand")
 
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
@@ -45,6 +49,15 @@ def names_a_hand(category: str) -> bool:
 def keypoint_colour(index: int) -> tuple[int, int, int]:
     """Return the BGR colour of keypoint `index` (0..20): its finger's, or the wrist's."""
     return WRIST_COLOUR if index == 0 else FINGER_COLOURS[(index - 1) // 4]
+
+
+def without_repeats(hands: Iterable[Hand], are_same: Callable[[Hand, Hand], bool]) -> list[Hand]:
+    """Return the hands, in their order, without those that are the same as an earlier one."""
+    distinct: list[Hand] = []
+    for hand in hands:
+        if not any(are_same(hand, other) for other in distinct):
+            distinct.append(hand)
+    return distinct
 
 
 def are_same_keypoints(keypoints: np.ndarray, other: np.ndarray) -> bool:

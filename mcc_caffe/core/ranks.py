@@ -47,6 +47,17 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     return signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
+@contextlib.contextmanager
+def stop_signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Call a function of (number, frame) at each of `stop_signals` that comes in the block."""
+    old_handlers = {number: signal.signal(number, handler) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, old_handler in old_handlers.items():
+            signal.signal(number, old_handler)
+
+
 class Stopped(Exception):
     """A signal asked the run to end."""
 

@@ -9,7 +9,6 @@ import csv
 import json
 import logging
 import pathlib
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, positive, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.core.ranks import stop_signals
+from mcc_caffe.core.ranks import stop_signals_handled
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.ablation_report import TrainingResult
 from mcc_caffe.evaluation.evaluation_report import IMAGES, RESULTS
@@ -212,8 +211,7 @@ def run_training(arguments: Sequence[Any]) -> None:
         for process in processes:
             process.terminate()
 
-    handlers = {number: signal.signal(number, pass_on) for number in stop_signals()}
-    try:
+    with stop_signals_handled(pass_on):
         process = subprocess.Popen(
             [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True
         )
@@ -221,9 +219,6 @@ def run_training(arguments: Sequence[Any]) -> None:
         if signals:  # from before there was a process to pass them on to
             process.terminate()
         status = process.wait()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     if signals:
         raise KeyboardInterrupt
     if status:

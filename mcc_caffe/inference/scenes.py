@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcc_caffe.core.hand import SKELETON, are_same_keypoints
+from mcc_caffe.core.hand import SKELETON, are_same_keypoints, without_repeats
 from mcc_caffe.core.hand_boxes import box_iou, share_inside, surviving
 from mcc_caffe.inference.looks import (
     SECOND_LOOK,
@@ -198,11 +198,7 @@ def without_doubles(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
     Args:
         answers: of any looks at one image.
     """
-    distinct: list[LookAnswer] = []
-    for answer in sorted(answers, key=lambda answer: -answer.score):
-        if not any(_see_one_hand(answer, other) for other in distinct):
-            distinct.append(answer)
-    return distinct
+    return without_repeats(sorted(answers, key=lambda answer: -answer.score), _see_one_hand)
 
 
 def _see_one_hand(answer: LookAnswer, other: LookAnswer) -> bool:

@@ -11,7 +11,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.ranks import STOP_AT_ONCE, ctrl_c_blocked, stop_signals
+from mcc_caffe.core.ranks import STOP_AT_ONCE, ctrl_c_blocked, stop_signals, stop_signals_handled
 from mcc_caffe.core.start import INTERRUPTED
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
@@ -46,20 +46,18 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
         if processes[0].pid and processes[0].is_alive():
             os.kill(processes[0].pid, signal.SIGTERM if len(signals) == 1 else STOP_AT_ONCE)
 
-    old_handlers = {number: signal.signal(number, stop_rank_0) for number in stop_signals()}
     started = []
-    try:
-        with ctrl_c_blocked():
-            for process in processes:
-                process.start()
-                started.append(process)
-        if signals:
-            processes[0].terminate()
-        failed = _wait_for_the_first(processes)
-    finally:
-        _end(started)
-        for number, handler in old_handlers.items():
-            signal.signal(number, handler)
+    with stop_signals_handled(stop_rank_0):
+        try:
+            with ctrl_c_blocked():
+                for process in processes:
+                    process.start()
+                    started.append(process)
+            if signals:
+                processes[0].terminate()
+            failed = _wait_for_the_first(processes)
+        finally:
+            _end(started)
     if signals and failed and failed.exitcode in ended_by_signal:
         failed = processes[0] if processes[0].exitcode else None
     # A further signal may have killed rank 0 while it already ended.

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -170,6 +170,17 @@ def _listen_for_signals(solver: Any, config: TrainingConfig, ranks: Ranks) -> No
         solver.net.before_backward(ranks.stop.check)
 
 
+class _BatchStats(NamedTuple):
+    """What the log says of one of the batches that this rank has in an iteration.
+
+    Its attributes are those of `IterationStats`.
+    """
+
+    losses: dict[str, float]
+    trivial_loss: float
+    data_wait: float
+
+
 class _Loop:
     """Steps the solver of this rank; in rank 0 it also writes the log and the snapshots."""
 
@@ -181,8 +192,7 @@ class _Loop:
         self.snapshot_folder = config.folder / SNAPSHOTS
         self.last_snapshot: Path | None = None
         self.log: RunLog | None = None
-        # Of each batch of the current iteration: the losses, the trivial answer's, and the wait.
-        self.batches: list[list[float]] = []
+        self.batches: list[_BatchStats] = []  # of the current iteration
         self.last_layer = len(solver.net.layers) - 1
         solver.net.after_forward(self._note_batch)
         if self.is_rank_0:
@@ -230,23 +240,24 @@ class _Loop:
         start = time.perf_counter()
         self.batches.clear()
         self.solver.step(1)
-        batches = np.array(self.batches)
-        means = batches[:, :-1].mean(axis=0).astype(np.float32)
+        rows = [[*batch.losses.values(), batch.trivial_loss] for batch in self.batches]
+        means = np.mean(rows, axis=0).astype(np.float32)
         self.ranks.average(means)
         *mean_losses, mean_trivial_loss = means.tolist()
         return IterationStats(
-            losses=dict(zip(stage_losses(self.solver.net), mean_losses)),
+            losses=dict(zip(self.batches[0].losses, mean_losses)),
             trivial_loss=mean_trivial_loss,
             seconds=time.perf_counter() - start,
-            data_wait=float(batches[:, -1].sum()),
+            data_wait=sum(batch.data_wait for batch in self.batches),
         )
 
     def _note_batch(self, layer: int) -> None:
         """Keep what the log says of a batch; Caffe calls this after each layer's forward pass."""
+        if layer != self.last_layer:
+            return
         net = self.solver.net
-        if layer == self.last_layer:
-            trivial = trivial_loss(net.blobs[HEATMAPS_BLOB].data)
-            self.batches.append([*stage_losses(net).values(), trivial, self.loader.wait])
+        trivial = trivial_loss(net.blobs[HEATMAPS_BLOB].data)
+        self.batches.append(_BatchStats(stage_losses(net), trivial, self.loader.wait))
 
     def _check_finite(self, losses: dict[str, float]) -> None:
         """Raise DivergedError where a loss is infinite or NaN."""

@@ -182,6 +182,15 @@ def run_setup_sh(tools, *arguments, root=ROOT, **variables):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+def copy_for_setup(clone):
+    """Copy what setup.sh reads into a folder with an empty .venv, and return the folder."""
+    (clone / "caffe_build").mkdir(parents=True)
+    (clone / ".venv").mkdir()
+    for name in ("caffe_build/setup.sh", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, clone / name)
+    return clone
+
+
 def setup_sh(tmp_path, *arguments, installed=False, sudo=False, **variables):
     """Write the tools and run setup.sh once."""
     write_tools(tmp_path / "tools", installed=installed, sudo=sudo)
@@ -218,11 +227,7 @@ def test_setup_says_what_apt_said(tmp_path):
 
 
 def test_two_setups_of_one_clone_work_one_after_the_other(tmp_path):
-    clone = tmp_path / "clone"
-    (clone / "caffe_build").mkdir(parents=True)
-    (clone / ".venv").mkdir()
-    for name in ("caffe_build/setup.sh", "pyproject.toml", "setup.py"):
-        shutil.copy(ROOT / name, clone / name)
+    clone = copy_for_setup(tmp_path / "clone")
     steps = tmp_path / "steps"
     write_program(
         clone / ".venv/bin/python", f"echo start >> {steps}; sleep 0.2; echo end >> {steps}"
@@ -258,11 +263,7 @@ SAYS_3_12 = '[ "$1" = -c ] || echo Python 3.12.1'
 def test_setup_makes_a_venv_anew_that_no_longer_works(
     venv_python, variables, is_made_anew, tmp_path
 ):
-    clone, tools = tmp_path / "clone", tmp_path / "tools"
-    (clone / "caffe_build").mkdir(parents=True)
-    (clone / ".venv").mkdir()
-    for name in ("caffe_build/setup.sh", "pyproject.toml", "setup.py"):
-        shutil.copy(ROOT / name, clone / name)
+    clone, tools = copy_for_setup(tmp_path / "clone"), tmp_path / "tools"
     write_tools(tools, installed=True)
     write_program(clone / ".venv/bin/python", "exit 0")
     answer = run_setup_sh(tools, root=clone)

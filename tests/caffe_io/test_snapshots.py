@@ -76,7 +76,7 @@ def test_a_solver_of_another_type_with_as_much_history_is_refused(written, resum
     state = snapshots.newest(tmp_path / "s")
     message = f"solver type {written}, the solver has {resumed}"
     with pytest.raises(UserError, match=message):
-        snapshots.check_type(state, resumed)
+        snapshots.check_type(snapshots.read_state(state), resumed)
     with pytest.raises(UserError, match=message):
         snapshots.restore(make_solver(tmp_path / "other/s", resumed), resumed, state)
 
