@@ -53,6 +53,7 @@ class HandTracker:
     comes back within a second, near where it was or would have moved to, keeps its id.
 
     Attributes:
+        one_hand: whether the one large hand that a video shows is followed.
         smoothing: the parameters of the filter; None where keypoints are not smoothed.
     """
 
@@ -77,7 +78,7 @@ class HandTracker:
             UserError: the predictor's net has no pose stage.
         """
         predictor.require_pose()
-        self._predictor, self._one_hand, self._every_frame = predictor, one_hand, every_frame
+        self._predictor, self.one_hand, self._every_frame = predictor, one_hand, every_frame
         self._tracks = Tracks(most_hands=1, idle_search_interval=1) if one_hand else Tracks()
         self._filters: dict[int, KeypointFilter] = {}
         self.smoothing = FilterParameters() if smooth else None
@@ -97,7 +98,7 @@ class HandTracker:
             UserError: the array is no such image.
         """
         check_image(image)
-        finder = _FrameFinder(self._predictor, image, self._one_hand, self._every_frame)
+        finder = _FrameFinder(self._predictor, image, self.one_hand, self._every_frame)
         tracks = self._tracks.update(time, finder.look, finder.search)
         self._filters = {
             track_id: self._filters.get(track_id) or KeypointFilter(self.smoothing)
@@ -109,7 +110,7 @@ class HandTracker:
             if self.smoothing:
                 pose = _smoothed(pose, self._filters[track.id], time)
             hands.append(TrackedHand(track.id, pose, track.sighting.keypoints))
-        if self._one_hand and not hands:
+        if self.one_hand and not hands:
             unsure = finder.last_searched
             assert unsure is not None  # without a hand every frame is searched
             hands.append(TrackedHand(None, finder.pose(unsure, is_hand=False), unsure.keypoints))

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from mcc_caffe.inference.video_reports import (
 from mcc_caffe.predictor import HandPredictor
 
 if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and pictures do without
-    from mcc_caffe.inference.video import Frame
+    from mcc_caffe.inference.video import Frame, VideoFile
 
 _GREY = 128  # of the clip where the first frames are damaged
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
@@ -96,36 +96,8 @@ def write_video(
     clip.parent.mkdir(parents=True, exist_ok=True)
     with replacement(clip) as (_, file):
         with video_encoder(clip, file, video.fps, video.size) as add_frame:
-            last_frame = np.full((*video.size[::-1], 3), _GREY, np.uint8)  # for a damaged frame
-            numbers, damaged_numbers = itertools.count(), list[int]()
-
-            def follow(frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
-                if frame.pixels is None:
-                    return frame, []
-                return frame, tracker.follow(frame.pixels, frame.time)
-
-            def write(frame_and_hands: tuple["Frame", list[TrackedHand]]) -> str:
-                nonlocal last_frame
-                frame, hands = frame_and_hands
-                number = next(numbers)
-                if frame.pixels is None:
-                    damaged_numbers.append(number)
-                    add_frame(last_frame, frame.time)
-                else:
-                    last_frame = frame.pixels
-                    add_frame(draw_hands(frame.pixels, hands), frame.time)
-                if result_format:
-                    records = [hand_record(hand.pose, hand.id) for hand in hands]
-                    image = ImageRecord(str(source), *video.size, records, number, frame.time)
-                    return result_format.describe(image)
-                if frame.pixels is None:
-                    return DAMAGED_FRAME_LINE
-                if finder.all_hands:
-                    return all_hands_line(frame.time, [(hand.id, hand.pose) for hand in hands])
-                (hand,) = hands
-                return one_hand_line(frame.time, hand.pose, hand.id)
-
-            with contextlib.closing(overlapped_map(video.frames(), follow, write)) as lines:
+            frames = _FollowedFrames(video, tracker, add_frame, result_format)
+            with contextlib.closing(frames.lines()) as lines:
                 frame_lines = list(
                     progress_bar(
                         lines,
@@ -156,10 +128,71 @@ def write_video(
     missing = ""
     if len(frame_lines) < video.announced:
         missing = f" of the {video.announced} that the file announces"
-    if damaged_numbers:
+    if frames.damaged_count:
         without = "without hands" if result_format else "null in the JSON"
-        missing += f", {len(damaged_numbers)} of them damaged ({without})"
+        missing += f", {frames.damaged_count} of them damaged ({without})"
     return f"{len(frame_lines)} frames{missing}, {len(frame_lines) / seconds:.1f} a second"
+
+
+class _FollowedFrames:
+    """Follows the hands through the frames of a video, draws each frame and describes it.
+
+    Attributes:
+        damaged_count: the number of damaged frames so far.
+    """
+
+    def __init__(
+        self,
+        video: "VideoFile",
+        tracker: HandTracker,
+        add_frame: Callable[[np.ndarray, float], None],
+        result_format: ResultFormat | None,
+    ):
+        """Begin with the first frame.
+
+        Args:
+            video: the video.
+            tracker: follows its hands.
+            add_frame: takes each drawn frame, HxWx3 uint8 BGR, and the second at which it is shown.
+            result_format: describes each frame; None for our JSON.
+        """
+        self.damaged_count = 0
+        self._video, self._tracker = video, tracker
+        self._add_frame, self._format = add_frame, result_format
+        self._numbers = itertools.count()
+        self._last_pixels = np.full((*video.size[::-1], 3), _GREY, np.uint8)
+
+    def lines(self) -> Generator[str, None, None]:
+        """Yield the description of each frame once the frame is drawn.
+
+        The next frame is passed through the net while the one before it is drawn.
+        """
+        return overlapped_map(self._video.frames(), self._follow, self._write)
+
+    def _follow(self, frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
+        if frame.pixels is None:
+            return frame, []
+        return frame, self._tracker.follow(frame.pixels, frame.time)
+
+    def _write(self, frame_and_hands: tuple["Frame", list[TrackedHand]]) -> str:
+        frame, hands = frame_and_hands
+        number = next(self._numbers)
+        if frame.pixels is None:
+            self.damaged_count += 1
+            self._add_frame(self._last_pixels, frame.time)
+        else:
+            self._last_pixels = frame.pixels
+            self._add_frame(draw_hands(frame.pixels, hands), frame.time)
+        if self._format:
+            records = [hand_record(hand.pose, hand.id) for hand in hands]
+            path, size = str(self._video.path), self._video.size
+            return self._format.describe(ImageRecord(path, *size, records, number, frame.time))
+        if frame.pixels is None:
+            return DAMAGED_FRAME_LINE
+        if not self._tracker.one_hand:
+            return all_hands_line(frame.time, [(hand.id, hand.pose) for hand in hands])
+        (hand,) = hands
+        return one_hand_line(frame.time, hand.pose, hand.id)
 
 
 def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
