@@ -15,6 +15,7 @@ from typing import NamedTuple
 from data_tools.readers import cmu, coco, freihand, onehand10k, rhd
 from data_tools.readers.base import Entry, Reader
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import LABELS_FOLDER
 
 # A new reader is added here, under the name that `--format` takes.
 READERS: dict[str, Reader] = {
@@ -59,7 +60,23 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
     layouts = "; ".join(f"{name} ({READERS[name].LAYOUT})" for name in matches or candidates)
     if matches:
         raise UserError(f"{root} fits several formats, choose one with --format: {layouts}")
+    _check_labelled_pictures(root)
     raise UserError(f"{root} holds no data set of these layouts: {layouts}")
+
+
+def _check_labelled_pictures(root: Path) -> None:
+    """Raise a UserError where a folder of pictures that `mcc-web label` works on was given."""
+    for labels in (root / LABELS_FOLDER, root):
+        if labels.name == LABELS_FOLDER and labels.is_dir():
+            raise UserError(
+                f"{root} holds pictures, whose labels are a data set of its own: give "
+                f"{labels / 'coco'}"
+            )
+    if root.parent.name == LABELS_FOLDER:
+        raise UserError(
+            f"{root} holds no picture whose labels are done: finish some with "
+            f"mcc-web label {root.parent.parent}"
+        )
 
 
 def read_dataset(

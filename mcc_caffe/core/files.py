@@ -21,6 +21,8 @@ from typing import BinaryIO
 
 from mcc_caffe.core.errors import UserError
 
+# The labelling page's folder in a folder of photographs, and the one in it that holds the labels.
+LABELS_FOLDER, LABELS_STATE = "mcc-labels", "state"
 _PACKAGE = Path(__file__).parents[1]
 _PARTIAL_START, _PARTIAL_END = ".mcc-", ".partial"  # of the names of temporary files
 _MARK = ".made-by-mcc-caffe"  # a file in folders that a command may empty

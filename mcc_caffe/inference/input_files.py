@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE
 from mcc_caffe.core.images import ImageError, decode_image, max_megapixels, silence_opencv
 from mcc_caffe.inference.reports import is_own_result
 
@@ -24,8 +25,6 @@ VIDEO_SUFFIXES = (
 )
 _ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng", ".avif")
 _TRANSPORT_STREAM_START = b"\x47"  # tells a video .ts from a program in TypeScript
-# The labelling page's folder in a folder of photographs, and the one in it that holds the labels.
-LABELS_FOLDER, LABELS_STATE = "mcc-labels", "state"
 _LONGEST_NAME = 240  # bytes of a result's name without suffix; file systems allow 255 with it
 _BYTES_PER_PIXEL = 8  # of the largest image file: four channels of 16 bits, not compressed
 

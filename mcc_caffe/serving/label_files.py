@@ -25,10 +25,8 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, replacement
+from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, check_folder, replacement
 from mcc_caffe.inference.input_files import (
-    LABELS_FOLDER,
-    LABELS_STATE,
     PassedOver,
     files_below,
     is_video,

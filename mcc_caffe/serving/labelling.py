@@ -19,12 +19,11 @@ import cv2
 from pydantic import BaseModel
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import locked
+from mcc_caffe.core.files import LABELS_FOLDER, locked
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.serving.label_documents import Answer, Labels, SavedLabels, Split, Status
 from mcc_caffe.serving.label_export import LabelExport, choose_split
 from mcc_caffe.serving.label_files import (
-    LABELS_FOLDER,
     STATE,
     FolderPictures,
     LabelFiles,

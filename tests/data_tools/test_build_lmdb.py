@@ -89,6 +89,23 @@ def test_wrong_arguments_give_one_line(layout, tmp_path, arguments, message):
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("photos", "a data set of its own: give photos/mcc-labels/coco"),
+        ("photos/mcc-labels", "a data set of its own: give photos/mcc-labels/coco"),
+        ("photos/mcc-labels/coco", "no picture whose labels are done"),
+        ("photos/mcc-labels/onehand10k", "finish some with mcc-web label photos"),
+    ],
+)
+def test_pictures_that_are_being_labelled_are_told_apart(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("state", "coco", "onehand10k"):
+        (tmp_path / "photos/mcc-labels" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        read_dataset(source)
+
+
 def test_a_set_may_be_for_validation_only(layout, tmp_path):
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb", "--split", "0/10")
     assert done.returncode == 0, done.stderr

@@ -16,9 +16,10 @@ import pytest
 from data_tools import build_lmdb
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.hands.live import LiveHands
+from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.serving.label_documents import Labels
-from mcc_caffe.serving.label_files import COCO, LABELS_FOLDER, ONEHAND10K
+from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.run_lengths import decode_runs
 from tests.support.commands import ROOT, log, run
 from tests.support.labels import read_back

@@ -22,10 +22,11 @@ from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_export import choose_split
-from mcc_caffe.serving.label_files import KEY_PATTERN, LABELS_FOLDER, picture_key, shown_name
+from mcc_caffe.serving.label_files import KEY_PATTERN, picture_key, shown_name
 from mcc_caffe.serving.labelling import ConflictError, UnknownPictureError, open_session
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.net_answers import LabelNet, open_net

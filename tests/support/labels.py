@@ -9,9 +9,10 @@ import numpy as np
 import PIL.Image
 
 from data_tools import readers
+from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.serving.label_documents import Labels, Point
-from mcc_caffe.serving.label_files import COCO, LABELS_FOLDER, ONEHAND10K
+from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.labelling import Change, LabelSession, OpenPicture
 from mcc_caffe.serving.run_lengths import encode_runs
 
