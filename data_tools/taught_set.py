@@ -28,6 +28,7 @@ LABELS, IMAGES = "hands.json", "images"
 LARGEST_SIDE = 640  # pixels of a crop
 _JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
 _WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
+_NUMBER = re.compile(r"[0-9]{6,12}(?=_)")  # of a photograph, which begins its crops' names
 _NAME_LENGTH = 60  # characters of a photograph's name in the names of its crops
 
 
@@ -128,6 +129,8 @@ class TaughtSet:
             )
         self.photographs: dict[str, PhotographRecord] = content["info"]["photographs"]
         self._labels = LabelFile(folder, content)
+        # Their count alone would give a number twice, once a photograph's records are deleted.
+        self._last_number = max(len(self.photographs), _highest_number(content["images"]))
 
     @property
     def hand_count(self) -> int:
@@ -159,7 +162,7 @@ class TaughtSet:
         if not self.photographs:
             self.write()  # a run that is killed later finds its own folder again
         name = re.sub(r"[^\w-]+", "_", photograph.stem, flags=re.ASCII)[:_NAME_LENGTH]
-        start = f"{len(self.photographs) + 1:06d}_{name}"
+        start = f"{self._last_number + 1:06d}_{name}"
         (self.folder / IMAGES).mkdir(parents=True, exist_ok=True)
         images, annotations = self._labels.content["images"], self._labels.content["annotations"]
         image_id, annotation_id = _next_id(images), _next_id(annotations)
@@ -192,6 +195,7 @@ class TaughtSet:
             "found": hand_count,
             "kept": len(hands),
         }
+        self._last_number += 1
         self._labels.write_if_due()
 
     def _write_crop(self, file_name: str, image: np.ndarray, hand: AgreedHand) -> _Crop:
@@ -218,6 +222,12 @@ class TaughtSet:
 def _next_id(records: list[dict[str, Any]]) -> int:
     """Return the number after the highest id of `images` or `annotations`."""
     return 1 + max((record["id"] for record in records), default=0)
+
+
+def _highest_number(images: list[dict[str, Any]]) -> int:
+    """Return the highest number that begins the name of a crop in `images`; 0 without any."""
+    names = (str(record.get("file_name")).rpartition("/")[2] for record in images)
+    return max((int(start[0]) for start in map(_NUMBER.match, names) if start), default=0)
 
 
 def _describe_hand(crop: _Crop) -> dict[str, Any]:

@@ -181,6 +181,31 @@ def test_more_photographs_can_be_added_and_corrected_labels_stay(label, tmp_path
     assert "1 photographs, 0 of them without a hand; 1 of 1" in capsys.readouterr().out
 
 
+def test_a_photograph_that_is_added_again_overwrites_no_crop(tmp_path):
+    """Its records are deleted by hand, and the three photographs' files have the same name."""
+    keypoints = np.column_stack([np.arange(21) * 3 + 100.0, np.arange(21) * 2 + 90.0])
+    out = tmp_path / "out"
+
+    def add(*greys):
+        taught = TaughtSet(out, teacher="x", agreement=0.1)
+        for grey in greys:
+            image = np.full((300, 400, 3), grey, np.uint8)
+            path = tmp_path / str(grey) / "IMG.jpg"
+            taught.add(f"hash {grey}", path, image, [AgreedHand(keypoints, 0.01)], 1)
+        taught.write()
+
+    add(10, 100, 200)
+    content = content_of(out)
+    del content["info"]["photographs"]["hash 10"], content["images"][0], content["annotations"][0]
+    (out / "hands.json").write_text(json.dumps(content))
+    add(10, 50)
+    greys = {
+        image["group"]: cv2.imread(str(out / image["file_name"])).mean()
+        for image in content_of(out)["images"]
+    }
+    assert greys == {f"hash {grey}": grey for grey in (100, 200, 10, 50)}
+
+
 def test_an_interrupted_run_goes_on_where_it_was(label, tmp_path):
     for name in ("a", "bb", "ccc"):
         photograph(tmp_path / f"photos/{name}.png")
