@@ -257,8 +257,9 @@ def main(argv: list[str] | None = None) -> None:
         options.out, training_comparison.TRAIN_HANDS, training_comparison.TEST_HANDS
     )
     sample_counts = training_comparison.count_samples(data)
-    settings = {"data": str(data.absolute()), "batch_size": options.batch_size}
-    training_comparison.check_settings(options.out, settings)
+    training_comparison.check_settings(
+        options.out, str(data.absolute() / TRAIN), {"batch_size": options.batch_size}
+    )
     weights: dict[Size, dict[int, pathlib.Path]] = {}
     for size in SIZES:
         folder = options.out / size.folder

@@ -38,7 +38,6 @@ from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, shipped, write_whole
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.data.sources import MIXED, SampleSource, mixture_shares, open_source
 from mcc_caffe.evaluation.ablation_report import (
     FULL,
     NO_MASK,
@@ -58,6 +57,7 @@ from mcc_caffe.evaluation.training_comparison import (
     comparison_parser,
     has_masks,
     make_synthetic_set,
+    open_parts,
     read_results,
     train_once,
 )
@@ -138,9 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     source, sets = _find_data(options)
     check_settings(
         options.out,
+        source,
         {
-            "data": source,
-            "data_sha256": _digests(source),
             "batch_size": options.batch_size,
             "trunk": str(options.trunk.absolute()) if options.trunk else None,
             "trunk_sha256": _sha256(options.trunk) if options.trunk else None,
@@ -239,24 +238,13 @@ def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:
     if not (data or (source and sets)):
         data = make_synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
     source = train.absolute_source(source or str(data / TRAIN))
-    parts = _open_parts(source)
+    parts = open_parts(source)
     if not any(not isinstance(part, SampleSet) or has_masks(part) for part in parts):
         raise UserError(f"{source} has no masks: the ablation needs a set that has them")
     sets = sets or [data / VALIDATION]
     for path in sets:
         choose_splits(path, list(open_sets(path)), None)
     return source, sets
-
-
-def _open_parts(source: str) -> list[SampleSource]:
-    """Open each source of a mixture, or the one that a source is."""
-    parts = mixture_shares(source) if source.startswith(MIXED) else [source]
-    return [open_source(part) for part in parts]
-
-
-def _digests(source: str) -> list[str | None]:
-    """Return a digest of each set that a source names; None for hands that are rendered live."""
-    return [part.digest() if isinstance(part, SampleSet) else None for part in _open_parts(source)]
 
 
 def read_trunk(weights: pathlib.Path) -> dict[str, list[np.ndarray]]:

@@ -26,6 +26,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.ranks import stop_signals_handled
 from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.data.sources import MIXED, SampleSource, mixture_shares, open_source
 from mcc_caffe.evaluation.ablation_report import TrainingResult
 from mcc_caffe.evaluation.evaluation_report import IMAGES, RESULTS
 
@@ -163,16 +164,29 @@ def has_masks(samples: SampleSet) -> bool:
     return any(samples[index].mask_png is not None for index in range(len(samples)))
 
 
-def check_settings(out: pathlib.Path, settings: dict[str, Any]) -> None:
+def open_parts(source: str) -> list[SampleSource]:
+    """Open each source of a mixture, or the one that a source is."""
+    parts = mixture_shares(source) if source.startswith(MIXED) else [source]
+    return [open_source(part) for part in parts]
+
+
+def check_settings(out: pathlib.Path, source: str, settings: dict[str, Any]) -> None:
     """Check that the trainings in a folder have the settings of those before, and record them.
+
+    A digest of each set of the source is recorded, too, as a set may be built again of other data.
 
     Args:
         out: Folder of the comparison.
-        settings: What all its trainings have in common; JSON values.
+        source: What all its trainings train on, as mcc_caffe.train takes it, with absolute paths.
+        settings: What else they have in common; JSON values.
 
     Raises:
         UserError: If the folder holds trainings with another setting.
     """
+    digests = [  # None for hands that are rendered live
+        part.digest() if isinstance(part, SampleSet) else None for part in open_parts(source)
+    ]
+    settings = {"data": source, "data_sha256": digests, **settings}
     path = out / SETTINGS
     try:
         recorded = json.loads(path.read_bytes()) if path.is_file() else settings

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 
 import cv2
 import pytest
@@ -146,3 +147,26 @@ def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):
         sizes.main([*options, "--batch-size", "3"])
     with pytest.raises(UserError, match="--seeds 1 1: give different ones"):
         sizes.main(["--seeds", "1", "1"])
+
+
+def test_a_set_that_was_built_again_of_other_data_is_refused(two_sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "SIZES", ())
+    monkeypatch.setattr(sizes.training_comparison, "describe_setting", lambda *_: "")
+    data, out = tmp_path / "sets", tmp_path / "out"
+    shutil.copytree(two_sets, data)
+    options = ["--data", str(data), "--out", str(out)]
+
+    class MeasuringBeginsError(Exception):
+        pass
+
+    def fail(*_):
+        raise MeasuringBeginsError
+
+    monkeypatch.setattr(sizes, "draw", fail)
+    for _ in range(2):
+        with pytest.raises(MeasuringBeginsError):
+            sizes.main(options)
+    shutil.rmtree(data / "train")
+    shutil.copytree(data / "validation", data / "train")
+    with pytest.raises(UserError, match="holds trainings with data_sha256 .*: give another --out"):
+        sizes.main(options)
