@@ -28,7 +28,7 @@ from data_tools.hands import truth
 from data_tools.hands.hand_scene import CONVENTIONS
 from data_tools.readers.base import Entry
 from data_tools.readers.shared import exif_orientation
-from data_tools.sets import UPRIGHT, add_orientation_argument
+from data_tools.sets import UPRIGHT, add_orientation_argument, find_divided_groups
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
@@ -156,6 +156,20 @@ def assign_entries(
             f"set: ask for fewer, such as --split {counts[TRAIN]}/{counts[VALIDATION]}"
         )
     return {name: entries for name, entries in sets.items() if entries}
+
+
+def warn_of_divided_groups(sets: Mapping[str, Sequence[Entry]]) -> None:
+    """Warn where hands of one picture, or pictures of one hand, are in several sets."""
+    divided = list(find_divided_groups(sets))
+    if divided:
+        entry, first = divided[0]
+        _log.warning(
+            "%d samples to validate on are of a picture, a hand or a film that is trained on, such "
+            "as %s and %s: --split N/M keeps them in one set",
+            len(divided),
+            entry.location,
+            first.location,
+        )
 
 
 def _divide_groups(entries: Sequence[Entry], counts: Mapping[str, int]) -> dict[str, list[Entry]]:
@@ -350,8 +364,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         splits = {
             split: truth.read_entries(options.source, split, options.joints) for split in splits
         }
+    sets = assign_entries(splits, options.split, options.seed)
+    if ranks.rank == 0:
+        warn_of_divided_groups(sets)
     write_sets(
-        assign_entries(splits, options.split, options.seed),
+        sets,
         options.out,
         ranks,
         skip_bad=options.skip_bad,

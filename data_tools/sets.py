@@ -7,7 +7,7 @@ A set is a source that `data_tools.readers` reads, an LMDB set, or a folder of L
 import argparse
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_tools import readers
@@ -93,6 +93,23 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
         name: [Record(samples, index) for index in range(len(samples))]
         for name, samples in sample_sets.items()
     }
+
+
+def find_divided_groups(splits: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[Entry, Entry]]:
+    """Find entries of one group, such as the hands of one picture, that stand in several splits.
+
+    Args:
+        splits: {split: its entries}.
+
+    Yields:
+        Each entry whose group an earlier split has, and the first entry of the group there.
+    """
+    firsts: dict[str, tuple[str, Entry]] = {}
+    for split, entries in splits.items():
+        for entry in entries:
+            first_split, first = firsts.setdefault(entry.group, (split, entry))
+            if first_split != split:
+                yield entry, first
 
 
 def strip_location(error: Exception, location: str) -> str:

@@ -130,7 +130,9 @@ class CocoEntry(Entry):
         """
         if self.image.get("group") is not None:
             return f"group {self.image['group']}"
-        picture = os.path.abspath(self.folder / str(self.image.get("file_name")))
+        if not self.image.get("file_name"):
+            return self.location
+        picture = os.path.abspath(self.folder / str(self.image["file_name"]))
         version = _FREIHAND_PICTURE.search(picture)
         return f"hand {int(version[1]) % freihand.HANDS}" if version else picture
 

@@ -20,7 +20,14 @@ from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import SampleSet
 from tests.support.commands import ROOT, run, wait_for
 from tests.support.hands import turned_jpeg
-from tests.support.readers import coco_content, drawn, plain_picture, replace_line, write
+from tests.support.readers import (
+    coco_content,
+    drawn,
+    plain_picture,
+    replace_line,
+    write,
+    write_shared_picture,
+)
 
 
 def test_the_command_builds_both_sets(layout, tmp_path):
@@ -328,3 +335,15 @@ def test_the_second_of_two_builds_says_who_holds_the_folder(layout, tmp_path):
     assert done.returncode == 2 and f"process {os.getpid()} on " in done.stderr
     assert "is writing it: wait until it has ended" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_hands_of_a_picture_in_both_splits_are_told(tmp_path):
+    source = write_shared_picture(tmp_path / "set")
+    done = run("data_tools.build_lmdb", source, tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "2 samples to validate on are of a picture, a hand or a film that is trained on, such as "
+        "test.json: annotation " in done.stderr
+    )
+    done = run("data_tools.build_lmdb", source, tmp_path / "b", "--split", "4/4")
+    assert done.returncode == 0 and "trained on" not in done.stderr

@@ -19,7 +19,7 @@ from mcc_caffe.data.sheet import (
 )
 from tests.support.commands import run
 from tests.support.hands import HEIGHT, WIDTH, hand, line_of, moved, write_layout, write_set
-from tests.support.readers import encoded
+from tests.support.readers import encoded, write_shared_picture
 
 
 def mask_png(value: int, size: tuple = (HEIGHT, WIDTH)) -> bytes:
@@ -388,3 +388,16 @@ def test_the_same_pixels_in_another_file_are_the_same_picture_and_another_crop_i
         for finding in report["findings"]
         if finding["kind"] == "duplicate"
     ] == [("set/00000001_2", "duplicate")]
+
+
+def test_hands_of_one_picture_in_two_splits_are_found(tmp_path):
+    """Their crops differ, so that neither the pixels nor the thumbnails agree."""
+    report, _ = check(write_shared_picture(tmp_path / "set"), tmp_path / "out", code=0)
+    assert [(item["sample"], item["kind"], item["message"]) for item in report["findings"]] == [
+        (
+            f"train.json: annotation {number}",
+            "divided_group",
+            "of one picture, hand or film with test.json: annotation 0",
+        )
+        for number in range(2)
+    ]

@@ -98,6 +98,32 @@ def coco_content(samples):
     }
 
 
+def write_shared_picture(root):
+    """Write a COCO-style set whose splits have two hands each in a common picture and another."""
+    x, y = np.arange(21) % 5 * 8.0, np.arange(21) // 5 * 8.0
+    for number, (split, names) in enumerate((("train", "ab"), ("test", "ac"))):
+        hands = [(image_id, left + 20 * number) for image_id in range(2) for left in (10, 110)]
+        write(
+            root / f"{split}.json",
+            {
+                "images": [{"id": k, "file_name": f"{name}.png"} for k, name in enumerate(names)],
+                "annotations": [
+                    {
+                        "id": index,
+                        "image_id": image_id,
+                        "bbox": [left, 20, 32, 32],
+                        "keypoints": np.stack([left + x, 20 + y, x * 0 + 2], axis=1).tolist(),
+                    }
+                    for index, (image_id, left) in enumerate(hands)
+                ],
+            },
+        )
+    for seed, name in enumerate("abc"):
+        noise = np.random.default_rng(seed).integers(0, 256, (12, 20, 3), np.uint8)
+        write(root / f"images/{name}.png", encoded(cv2.resize(noise, (200, 120))))
+    return root
+
+
 def replace_line(layout, number, line):
     path = layout / "Train" / LABELS
     lines = path.read_text().splitlines()
