@@ -31,11 +31,11 @@ from benchmarks import end_to_end, network, training
 from benchmarks.figure import draw
 from benchmarks.hands import render_set
 from benchmarks.jobs import CORES, Job, read_printed_table
-from benchmarks.output import add_out_option
-from benchmarks.tables import DATA, FOLDER, PYRAMID, STARTUP, Machine, Results, document
+from benchmarks.output import add_out_option, check_output
+from benchmarks.tables import DATA, FOLDER, PYRAMID, STARTUP, TITLE, Machine, Results, document
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.figures import as_png
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_report, write_whole
 from mcc_caffe.core.geometry import letterbox_affine
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
@@ -43,6 +43,13 @@ from mcc_caffe.evaluation.evaluation_report import to_json
 from mcc_caffe.paper import VARIANTS
 
 PARTS = ("inference", "training", "data", "files")
+# Part, table and module of the benchmarks that print a table.
+PRINTED = (
+    ("data", DATA, "data_layer"),
+    ("files", PYRAMID, "pyramid"),
+    ("files", STARTUP, "startup"),
+    ("files", FOLDER, "folder"),
+)
 BUSY = 0.5  # load above which a warning is given
 
 _log = logging.getLogger(__name__)
@@ -74,6 +81,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def check_outputs(options: argparse.Namespace) -> None:
+    """Check that all that the options make the command write can be written and replaces nothing.
+
+    Raises:
+        UserError: a file cannot be written, or is there already and of another program.
+    """
+    check_output(options.out, "bench", "bench.png")
+    for part, _, name in PRINTED:
+        if part in options.only:
+            check_output(options.out, name)
+    if options.report:
+        check_report(options.report, [options.report.with_suffix(".png").name], TITLE.strip())
+
+
 def jobs(parts: Sequence[str], folder: pathlib.Path, quick: bool, out: pathlib.Path) -> list[Job]:
     """Render the hands that the parts need, and return the parts' jobs.
 
@@ -97,13 +118,9 @@ def jobs(parts: Sequence[str], folder: pathlib.Path, quick: bool, out: pathlib.P
         steps += training.preparations(folder / "training")
         steps += training.jobs(folder / "training", source, quick)
     fewer = ["--quick"] if quick else []
-    for part, table, module, words in (
-        ("data", DATA, "benchmarks.data_layer", fewer),
-        ("files", PYRAMID, "benchmarks.pyramid", fewer),
-        ("files", STARTUP, "benchmarks.startup", []),
-        ("files", FOLDER, "benchmarks.folder", fewer),
-    ):
+    for part, table, name in PRINTED:
         if part in parts:
+            module, words = f"benchmarks.{name}", fewer if table != STARTUP else []
             run = functools.partial(read_printed_table, module, "--out", out.absolute(), *words)
             steps.append(Job(table, module, run))
     return steps
@@ -146,19 +163,21 @@ def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> N
         out: folder.
         report: path of the document, if one is asked for.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "bench.json", to_json(results))
     picture = as_png(draw(results["tables"]), dpi=80)
     for path in filter(None, (out / "bench.md", report)):
         path.parent.mkdir(parents=True, exist_ok=True)
         picture_path = path.with_suffix(".png")
         write_whole(picture_path, picture)
         write_whole(path, document(results, picture_path.name).encode())
-    write_whole(out / "bench.json", to_json(results))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     argv = sys.argv[1:] if argv is None else argv
     options, start = parse_arguments(argv), time.perf_counter()
+    check_outputs(options)
     results: Results = {
         "command": f"python -m benchmarks {shlex.join(argv)}".strip(),
         "machine": describe_machine(),

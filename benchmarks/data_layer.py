@@ -25,7 +25,13 @@ import cv2
 import numpy as np
 
 from benchmarks.jobs import ask
-from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.output import (
+    add_out_option,
+    check_output,
+    describe_machine,
+    markdown_table,
+    write_results,
+)
 from benchmarks.peers.environment import environment
 from data_tools import synth
 from data_tools.readers import onehand10k
@@ -289,6 +295,7 @@ def main(argv: list[str] | None = None) -> None:
         "--quick", action="store_true", help="one turn of one second instead of three of two"
     )
     options = parser.parse_args(argv)
+    check_output(options.out, "data_layer")
     comparison = measure(1, 1.0) if options.quick else measure(3, 2.0)
     machine = describe_machine()
     versions = ", ".join(f"{name} {version}" for name, version in comparison.versions.items())

@@ -19,7 +19,13 @@ import numpy as np
 
 from benchmarks.hands import example_jpeg
 from benchmarks.jobs import CORES, ROOT
-from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.output import (
+    add_out_option,
+    check_output,
+    describe_machine,
+    markdown_table,
+    write_results,
+)
 from benchmarks.timing import StepTimer
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
@@ -108,6 +114,7 @@ def main(argv: list[str] | None = None) -> None:
         help=f"{QUICK_FILES} photographs instead of {FILES}",
     )
     options = parser.parse_args(argv)
+    check_output(options.out, "folder")
     count = QUICK_FILES if options.quick else FILES
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(count, Path(folder))

@@ -30,7 +30,13 @@ from benchmarks import nets
 from benchmarks.hands import render_set
 from benchmarks.jobs import Row, ask, describe_failure
 from benchmarks.network import describe_layers
-from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.output import (
+    add_out_option,
+    check_output,
+    describe_machine,
+    markdown_table,
+    write_results,
+)
 from mcc_caffe.caffe_io.pycaffe import require_gpus
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -217,6 +223,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
+    check_output(options.out, "gpu")
     require_gpus([options.gpu])
     if options.torch:
         require_torch(options.torch)

@@ -8,6 +8,8 @@ import platform
 import time
 from typing import Any
 
+from mcc_caffe.core.files import check_folder, check_results, check_target, write_whole
+
 
 def markdown_table(columns: list, lines: list) -> str:
     """Return a Markdown table, without a line break at its end."""
@@ -33,9 +35,28 @@ def add_out_option(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def check_output(out: pathlib.Path, name: str, *more_names: str, mark: str = '"machine": ') -> None:
+    """Check, before anything is measured, that results can be written and replace no other file.
+
+    Args:
+        out: the folder.
+        name: what `write_results` takes.
+        more_names: further files that are going to be written there.
+        mark: text that NAME.json holds in results of this benchmark.
+
+    Raises:
+        UserError: a file cannot be written, or one is there already that is no result.
+    """
+    names = [f"{name}.json", f"{name}.md", *more_names]
+    check_folder(out)
+    for file_name in names:
+        check_target(out / file_name)
+    check_results(out, names, own=names[0], mark=mark)
+
+
 def write_results(out: pathlib.Path, name: str, text: str, content: dict[str, Any]) -> None:
-    """Print `text`, and write it as NAME.md and `content` as NAME.json to the folder `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.md").write_text(text)
-    (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    """Print `text`, and write `content` as NAME.json and `text` as NAME.md to the folder `out`."""
     print(text)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(out / f"{name}.md", text.encode())

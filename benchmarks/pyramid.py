@@ -25,7 +25,13 @@ import cv2
 import numpy as np
 
 from benchmarks.hands import HEIGHT, WIDTH, example_jpeg
-from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.output import (
+    add_out_option,
+    check_output,
+    describe_machine,
+    markdown_table,
+    write_results,
+)
 from benchmarks.timing import StepTimer
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import shipped_weights
@@ -226,6 +232,7 @@ def main(argv: list[str] | None = None) -> None:
         help="leave the paper variant's pyramid out, and fewer repeats",
     )
     options = parser.parse_args(argv)
+    check_output(options.out, "pyramid")
     cases = QUICK_CASES if options.quick else CASES
     with tempfile.TemporaryDirectory() as folder:
         columns = [

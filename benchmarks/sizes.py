@@ -32,7 +32,7 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_report, write_whole
 from mcc_caffe.evaluation import training_comparison
 from mcc_caffe.evaluation.ablation_report import format_mean
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob
@@ -42,6 +42,7 @@ from prototxt.generate import deploy_net, train_net
 from solver.generate import solver
 
 COMMAND = "benchmarks.sizes"
+TITLE = "# What width and input cost, and how well they do"
 MEASURES = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "AUC", "mean IoU")
 DRAWN_MEASURES = ("PCK@0.05", "AUC", "mean IoU")
 REPEATS, SECONDS = 20, 2.0
@@ -199,7 +200,7 @@ def format_report(results: list[Measured], setting: str, figure: str | None) -> 
             ]
         )
     parts = [
-        "# What width and input cost, and how well they do",
+        TITLE,
         setting,
         markdown_table([*columns, *MEASURES], lines),
     ]
@@ -253,6 +254,9 @@ def main(argv: list[str] | None = None) -> None:
     options = training_comparison.comparison_parser(COMMAND, __doc__, "runs/sizes").parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: give different ones")
+    report = options.report or options.out / "sizes.md"
+    figure = report.with_suffix(".png")
+    check_report(report, [figure.name], TITLE)
     data = options.data or training_comparison.make_synthetic_set(
         options.out, training_comparison.TRAIN_HANDS, training_comparison.TEST_HANDS
     )
@@ -275,9 +279,7 @@ def main(argv: list[str] | None = None) -> None:
         measure(size, options.out / size.folder, data, paths) for size, paths in weights.items()
     ]
 
-    report = options.report or options.out / "sizes.md"
     report.parent.mkdir(parents=True, exist_ok=True)
-    figure = report.with_suffix(".png")
     write_whole(figure, draw(results))
     networks = "the `mini` variant at other widths and inputs"
     trainings = training_comparison.describe_setting(COMMAND, options, sample_counts, networks)

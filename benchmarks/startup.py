@@ -21,7 +21,13 @@ from pathlib import Path
 
 from benchmarks.hands import example_jpeg
 from benchmarks.jobs import ROOT
-from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.output import (
+    add_out_option,
+    check_output,
+    describe_machine,
+    markdown_table,
+    write_results,
+)
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 
 STEPS = {
@@ -70,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         "--repeats", type=positive, default=7, help="processes of each step (default: 7)"
     )
     options = parser.parse_args(argv)
+    check_output(options.out, "startup")
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(options.repeats, Path(folder))
     base = seconds["an empty interpreter"]

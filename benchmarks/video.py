@@ -21,7 +21,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.output import add_out_option, describe_machine, markdown_table, write_results
+from benchmarks.output import (
+    add_out_option,
+    check_output,
+    describe_machine,
+    markdown_table,
+    write_results,
+)
 from data_tools.hands.clip import HandPath, render_clip
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -251,6 +257,7 @@ def clip_steadiness(clip: Clip, frames: list[list[TrackedHand]]) -> list[dict[st
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
+    check_output(options.out, "video", mark='"steadiness": ')
     predictor = HandPredictor(levels=1)
     counters = count_passes(predictor)
     clips = rendered_clips(options.frames)

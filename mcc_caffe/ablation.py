@@ -36,12 +36,13 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import fitting_layers, net_shapes, write_caffemodel
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, shipped, write_whole
+from mcc_caffe.core.files import check_report, existing, shipped, write_whole
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.ablation_report import (
     FULL,
     NO_MASK,
     NO_POSE,
+    TITLE,
     FigureNames,
     MeasuredSet,
     draw_masks,
@@ -132,6 +133,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train and measure all networks, and write the report."""
     options = parse_arguments(argv)
+    report = options.report or options.out / "ablation.md"
+    figures = _name_figures(report, options.measure_on or [pathlib.Path(VALIDATION)])
+    check_report(report, [name for names in figures for name in names], TITLE)
     require_caffe("training")
     training_settings = check_training_options(options.training_options, options.iterations)
     trunk_layers = read_trunk(options.trunk) if options.trunk else None
@@ -161,23 +165,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         title = f"{network}, seed {seed}"
         weights.append(train_once(folder, title, options.iterations, arguments, trunk))
 
-    report = options.report or options.out / "ablation.md"
     report.parent.mkdir(parents=True, exist_ok=True)
     measured = []
-    for name, path in zip(short_names(sets), sets):
-        file_name = as_file_name(name)
-        evaluation = options.out / "evaluation" / file_name
+    for name, path, figure_names in zip(short_names(sets), sets, figures):
+        evaluation = options.out / "evaluation" / as_file_name(name)
         single_pass = [str(path), "--levels", "1", "--out", str(evaluation)]
         evaluate.main([*single_pass, "--weights", *map(str, weights)])
         results = read_results(evaluation, trainings)
-        prefix = report.stem + (f"_{file_name}" if len(sets) > 1 else "")
-        figures = FigureNames(pck=f"{prefix}_pck.png", masks=f"{prefix}_masks.png")
-        measured_set = MeasuredSet(name, results, figures)
+        measured_set = MeasuredSet(name, results, figure_names)
         for claim in measured_set.claims():
             if claim.output == "masks":
-                write_whole(report.with_name(figures.masks), draw_masks(results))
+                write_whole(report.with_name(figure_names.masks), draw_masks(results))
             else:
-                write_whole(report.with_name(figures.pck), draw_pck(results))
+                write_whole(report.with_name(figure_names.pck), draw_pck(results))
         measured.append(measured_set)
     setting = _describe_setting(options)
     write_whole(report, format_report(measured, setting).encode())
@@ -185,6 +185,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         format_report([replace(measured_set, figures=None) for measured_set in measured], setting)
     )
     _log.info("%s: the same with figures", report)
+
+
+def _name_figures(report: pathlib.Path, sets: Sequence[pathlib.Path]) -> list[FigureNames]:
+    """Return the file names of each set's figures, which stand beside the report."""
+    endings = [f"_{as_file_name(name)}" for name in short_names(sets)] if len(sets) > 1 else [""]
+    return [
+        FigureNames(pck=f"{report.stem}{ending}_pck.png", masks=f"{report.stem}{ending}_masks.png")
+        for ending in endings
+    ]
 
 
 def check_training_options(words: Sequence[str], iterations: int) -> dict[str, Any]:

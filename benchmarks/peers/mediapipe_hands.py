@@ -25,6 +25,7 @@ from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
 from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import check_target
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.predictions_file import write_predictions
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -119,6 +120,7 @@ def best_hand(hands: list[Hand], width: int, height: int) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
+    check_target(options.out)
     entries = sets.open_sets(options.data)
     chosen = [
         entry

@@ -90,11 +90,37 @@ def check_results(folder: Path, names: Iterable[str], *, own: str, mark: str) ->
     path = folder / own
     if path.is_file() and mark.encode() in path.read_bytes():
         return
-    for name in names:
-        if os.path.lexists(folder / name):
+    _refuse_existing([folder / name for name in names], "give another folder with --out")
+
+
+def check_report(report: Path, figures: Iterable[str], first_line: str) -> None:
+    """Check, before there is anything to write, that a report replaces no file of the user's.
+
+    Args:
+        report: The Markdown file.
+        figures: Names of the pictures that are going to be written beside it.
+        first_line: The one by which the command knows a report of its own.
+
+    Raises:
+        UserError: A file is there already and the report is none of this command, or one cannot be
+            written, or the report's name is no Markdown file's.
+    """
+    if report.suffix.lower() != ".md":
+        raise UserError(f"{report} is to be a Markdown file: give a name in .md with --report")
+    paths = [report, *(report.with_name(name) for name in figures)]
+    for path in paths:
+        check_target(path)
+    if report.is_file() and report.read_bytes().startswith(f"{first_line}\n".encode()):
+        return
+    _refuse_existing(paths, "give another name with --report")
+
+
+def _refuse_existing(paths: Iterable[Path], remedy: str) -> None:
+    """Raise a UserError where there is something at one of the paths already."""
+    for path in paths:
+        if os.path.lexists(path):
             raise UserError(
-                f"{folder / name} would be overwritten and is no result of this command: "
-                "give another folder with --out"
+                f"{path} would be overwritten and is no result of this command: {remedy}"
             )
 
 

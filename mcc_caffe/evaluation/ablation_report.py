@@ -22,6 +22,7 @@ from mcc_caffe.evaluation.model_scores import (
 )
 from mcc_caffe.evaluation.pck_figures import CLOSE
 
+TITLE = "# Do the two stages help each other?"
 FULL, NO_MASK, NO_POSE = "full", "without mask", "without pose"  # the networks that are compared
 HELD, REVERSED, UNDECIDED = "held", "the other way round", "undecided"  # the verdicts
 AUC, MEAN_IOU = "AUC", "mean IoU"
@@ -220,7 +221,7 @@ def format_report(measured: Sequence[MeasuredSet], setting: str) -> str:
     ]
     mask_measure, keypoint_measure = (claim.deciding_measure for claim in CLAIMS)
     parts = [
-        "# Do the two stages help each other?",
+        TITLE,
         *(answer_claim(measured, claim) for claim in claims),
         f"{setting} Seeds {seeds}; a cell is the mean over them, with the smallest and the "
         "largest. Networks of one seed saw the same samples in the same order, so that they are "

@@ -1,5 +1,6 @@
 """`make bench` with tiny settings: Caffe, OpenCV and, where its environment is there, PyTorch."""
 
+import importlib
 import json
 import pathlib
 import re
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import end_to_end, hands, jobs, network, pyramid, tables, training
+from benchmarks import end_to_end, hands, jobs, network, output, pyramid, tables, training
 from benchmarks.timing import peak_mib, spread, timed
 from caffe_build.locate import cache_folder
 from mcc_caffe.core.errors import UserError
@@ -367,6 +368,11 @@ def test_a_run_writes_what_can_be_read_again(nets, drawn_set, tmp_path, monkeypa
     for picture in (tmp_path / "docs/speed.png", tmp_path / "out/bench.png"):
         assert cv2.imread(str(picture)).std() > 10
     assert not list(tmp_path.rglob(".*"))
+    bench.check_outputs(
+        bench.parse_arguments(
+            ["--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs/speed.md")]
+        )
+    )
 
 
 def test_an_interrupted_run_leaves_what_it_has(nets, drawn_set, tmp_path, monkeypatch):
@@ -395,3 +401,41 @@ def test_the_document_says_what_the_generator_does():
 
 def test_the_seconds_of_a_folder():
     assert 0 < pyramid.folder_seconds(HandPredictor(levels=1), hands.example_jpeg(), 2) < 60
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--report", "notes.md"], "notes.md would be overwritten and is no result of this"),
+        (["--report", "a.md"], "a.png would be overwritten and is no result of this command"),
+        (["--report", "b.png"], "b.png is to be a Markdown file: give a name in .md"),
+        (["--report", "folder.md"], "folder.md is a folder, not a file"),
+        (["--out", "notes.md"], "notes.md is no folder: give another folder"),
+        (["--out", "foreign"], "foreign/pyramid.md would be overwritten and is no result"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_anything_is_measured(
+    words, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder.md", "foreign"):
+        (tmp_path / name).mkdir()
+    for name in ("notes.md", "a.png", "foreign/pyramid.md"):
+        (tmp_path / name).write_text("of the user\n")
+    monkeypatch.setattr(bench, "describe_machine", None)
+    with pytest.raises(UserError, match=message):
+        bench.main(words)
+    assert (tmp_path / "notes.md").read_text() == "of the user\n"
+
+
+@pytest.mark.parametrize("name", ["pyramid", "folder", "startup", "data_layer", "video"])
+def test_a_single_benchmark_replaces_no_file_of_the_user(name, tmp_path, monkeypatch):
+    (tmp_path / f"{name}.md").write_text("of the user")
+    module = importlib.import_module(f"benchmarks.{name}")
+    for measuring in ("measure", "HandPredictor"):
+        monkeypatch.setattr(module, measuring, None, raising=False)
+    with pytest.raises(UserError, match=rf"{name}.md would be overwritten and is no result of"):
+        module.main(["--out", str(tmp_path)])
+    output.write_results(tmp_path, name, "a table", {"machine": "", "steadiness": []})
+    with pytest.raises(TypeError, match="NoneType"):  # the measuring begins
+        module.main(["--out", str(tmp_path)])

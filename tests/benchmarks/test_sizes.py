@@ -145,6 +145,9 @@ def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):
     assert caplog.text.count("finished before") == 2 and (tmp_path / "out/sizes.md").is_file()
     with pytest.raises(UserError, match="holds trainings with batch_size 2, not 3"):
         sizes.main([*options, "--batch-size", "3"])
+    (tmp_path / "docs/sizes.md").write_text("of the user")
+    with pytest.raises(UserError, match="docs/sizes.md would be overwritten and is no result of"):
+        sizes.main([*options, "--report", str(tmp_path / "docs/sizes.md")])
     with pytest.raises(UserError, match="--seeds 1 1: give different ones"):
         sizes.main(["--seeds", "1", "1"])
 

@@ -24,6 +24,7 @@ from mcc_caffe.evaluation.ablation_report import (
     NO_MASK,
     NO_POSE,
     REVERSED,
+    TITLE,
     UNDECIDED,
     FigureNames,
     MeasuredSet,
@@ -417,3 +418,16 @@ def test_its_own_set_is_made_once(tmp_path):
         training_comparison.make_synthetic_set(tmp_path, train_count=3, test_count=2) == data
         and (data / "train/info.json").stat().st_mtime_ns == before
     )
+
+
+@pytest.mark.parametrize("name", ["notes.md", "a.md"])
+def test_a_report_replaces_no_file_of_the_user(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "require_caffe", None)  # the checks come before
+    report = tmp_path / name
+    for path in (tmp_path / "notes.md", tmp_path / "a_masks.png"):
+        path.write_text("of the user")
+    with pytest.raises(UserError, match="would be overwritten and is no result of this command"):
+        ablation.main(["--report", str(report), "--out", str(tmp_path / "out")])
+    report.write_text(f"{TITLE}\n\nOf an earlier run.\n")
+    with pytest.raises(TypeError):
+        ablation.main(["--report", str(report), "--out", str(tmp_path / "out")])
