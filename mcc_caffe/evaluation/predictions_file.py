@@ -27,7 +27,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import existing, write_whole
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
-from mcc_caffe.inference.formats.base import ReadImage
+from mcc_caffe.inference.formats.base import ReadImage, as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -99,6 +99,8 @@ class PredictionsFile:
         if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
             raise UserError(f"{path}: the name is {_shorten(self.name)}: {FORM} is needed")
         self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
+        hands = (entry.keypoints for entry in self.images.values())
+        check_pixels(self.path, (keypoints for keypoints in hands if keypoints is not None))
 
     def _load_json(self) -> Any:
         try:
@@ -205,9 +207,7 @@ class PredictionsFile:
     def _parse_keypoints(self, key: str, points: Any) -> np.ndarray:
         """Turn the JSON value of one image's keypoints into an array."""
         try:
-            keypoints = np.array(
-                [[np.nan] * 3 if point is None else point for point in points], np.float64
-            )
+            keypoints = as_numbers([[np.nan] * 3 if point is None else point for point in points])
         except (OverflowError, TypeError, ValueError):
             keypoints = np.empty(0)
         given = (

@@ -81,6 +81,14 @@ def test_a_predicted_mask_that_cannot_be_used_is_named(tmp_path, content, messag
             "the keypoints of image 'a' are no",
         ),
         ('{"name": "x", "images": {"a": {"keypoints": 5}}}', "the keypoints of image 'a' are no"),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [["1", "2", "1"]] * 21}}}),
+            "the keypoints of image 'a' are no",
+        ),
+        (
+            json.dumps({"name": "x", "images": {"a": {"keypoints": [[7, 9, True]] * 21}}}),
+            "the keypoints of image 'a' are no",
+        ),
     ],
 )
 def test_impossible_content_gives_one_line_that_can_be_written(tmp_path, text, message):
@@ -94,3 +102,17 @@ def test_two_samples_of_one_key_are_told(tmp_path):
     file = PredictionsFile(predictions_file(tmp_path, keypoints=None))
     with pytest.raises(UserError, match="may be either of two images with the key '0.jpg'"):
         file.check_no_image_twice(["0.jpg", "1.jpg", "0.jpg"])
+
+
+def test_shares_of_the_pictures_sides_are_refused(tmp_path):
+    """A hand that is wholly at (0, 0) is an answer, though, where others are in pixels."""
+    path = tmp_path / "x.json"
+    keypoints = hand(0).keypoints.astype(float)
+    shares = keypoints / (160, 120, 1)
+    write_predictions(path, "x", {"a": shares, "b": keypoints * (0, 0, 1)})
+    with pytest.raises(UserError, match="x.json: all keypoints lie between -1 and 1: pixels are"):
+        PredictionsFile(path)
+    write_predictions(path, "x", {"a": keypoints, "b": keypoints * (0, 0, 1)})
+    assert not PredictionsFile(path).images["b"].keypoints[:, :2].any()
+    write_predictions(path, "x", {"a": np.full((21, 3), np.nan)})
+    assert np.isnan(PredictionsFile(path).images["a"].keypoints).all()

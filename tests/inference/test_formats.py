@@ -276,6 +276,21 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
         ("a.json", '[{"frame_id": 0, "instances": []}]', "has the frames of a video"),
         ("a.json", '{"people": [{"hand_left_keypoints_2d": [1, 2, 3]}]}', "not OpenPose's"),
         ("a.json", '{"people": 5}', "not OpenPose's"),
+        (
+            "a.json",
+            json.dumps({"people": [{"hand_left_keypoints_2d": [0.25, 0.5, 1] * 21}]}),
+            "all keypoints lie between -1 and 1: pixels are needed",
+        ),
+        (
+            "a.json",
+            json.dumps({"people": [{"hand_left_keypoints_2d": ["25", "50", "1"] * 21}]}),
+            "'25' is no number",
+        ),
+        (
+            "a.json",
+            json.dumps([{"keypoints": [[9, 9]] * 21, "keypoint_scores": [True] * 21}]),
+            "True is no number",
+        ),
         ("a.json", '{"program": "mcc_caffe.infer", "image": "a", "keypoints": 5}', "are not ours"),
         ("a.csv", "x,y\n1,2\n", "its first line is not image,frame"),
         ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,elbow,1,2,3\n", "line 2"),

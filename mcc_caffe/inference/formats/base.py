@@ -1,11 +1,12 @@
 """The hands of a picture as every format gets them, and what a format has to offer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 # OpenCV and OneHand10K count the centres of pixels as integers; every format gets them so.
@@ -155,6 +156,36 @@ def as_name(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"the name of a picture is {ascii(value)[:60]}, no text")
     return value
+
+
+def as_numbers(values: Any) -> np.ndarray:
+    """Return a JSON value, a number or nested lists of them, as float64; null becomes NaN.
+
+    Raises:
+        ValueError: there is something else in it, such as a text or a truth value.
+        OverflowError: a number is too large.
+    """
+    numbers = np.array(values, object)
+    for number in numbers.flat:
+        if number is not None and type(number) not in (int, float):
+            raise ValueError(f"{ascii(number)[:60]} is no number")
+    return numbers.astype(np.float64)
+
+
+def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
+    """Raise a UserError where a file's keypoints are shares of the pictures' sides.
+
+    Args:
+        source: the file, or the folder of files.
+        keypoints: (21, 3) of each of its hands, NaN where one is missing.
+    """
+    xy = np.concatenate([np.empty((0, 2)), *(points[:, :2] for points in keypoints)])
+    xy = xy[~np.isnan(xy).any(axis=1)]
+    if len(xy) > 1 and (np.abs(xy) <= 1).all():
+        raise UserError(
+            f"{source}: all keypoints lie between -1 and 1: pixels are needed, "
+            "multiply them by the picture's width and height"
+        )
 
 
 def as_keypoints(numbers: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from mcc_caffe.inference.formats.base import (
     ReadImage,
     as_keypoints,
     as_name,
+    as_numbers,
 )
 from mcc_caffe.inference.reports import PROGRAM
 
@@ -165,11 +166,10 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
     hands: dict[Any, list[ReadHand]] = {image_id: [] for image_id in names}
     for index, result in enumerate(results):
         try:
-            numbers = np.array(result["keypoints"], np.float64).reshape(-1, 3)
+            numbers = as_numbers(result["keypoints"]).reshape(-1, 3)
             numbers[numbers[:, 2] == 0] = np.nan
-            hand = ReadHand(
-                as_keypoints(numbers), float(result["score"]), result.get("segmentation")
-            )
+            score = float(as_numbers(result["score"]))
+            hand = ReadHand(as_keypoints(numbers), score, result.get("segmentation"))
             hands[result["image_id"]].append(hand)
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(

@@ -22,6 +22,7 @@ from mcc_caffe.inference.formats.base import (
     ReadImage,
     as_keypoints,
     as_name,
+    as_numbers,
 )
 from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.reports import PROGRAM
@@ -96,9 +97,9 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
         if isinstance(instance, dict) and "frame_id" in instance:
             raise UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
         try:
-            scores = np.array(instance["keypoint_scores"], np.float64)
-            numbers = np.column_stack([np.array(instance["keypoints"], np.float64), scores])
-            score = float(instance.get("bbox_score", scores.mean()))
+            scores = as_numbers(instance["keypoint_scores"])
+            numbers = np.column_stack([as_numbers(instance["keypoints"]), scores])
+            score = float(as_numbers(instance.get("bbox_score", float(scores.mean()))))
             hands.append(ReadHand(as_keypoints(numbers), score))
             name = name or as_name(instance.get("image") or "")
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:

@@ -20,6 +20,7 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     as_keypoints,
+    as_numbers,
 )
 from mcc_caffe.inference.formats.folders import write_folder
 from mcc_caffe.inference.reports import PROGRAM
@@ -101,7 +102,7 @@ def read_openpose(path: Path, content: dict[str, Any]) -> ReadImage:
     try:
         for person in content["people"]:
             for side in _SIDES:
-                numbers = np.array(person.get(side) or _NO_HAND, np.float64).reshape(-1, 3)
+                numbers = as_numbers(person.get(side) or _NO_HAND).reshape(-1, 3)
                 if numbers.any():
                     score = float(numbers[:, 2].mean())
                     numbers[numbers[:, 2] == 0] = np.nan

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.formats.base import ReadHand, ReadImage
+from mcc_caffe.inference.formats.base import ReadHand, ReadImage, as_numbers, check_pixels
 from mcc_caffe.inference.formats.coco import IMAGES, read_coco
 from mcc_caffe.inference.formats.mmpose import read_mmpose
 from mcc_caffe.inference.formats.openpose import read_openpose
@@ -54,6 +54,7 @@ def read_results(path: Path) -> list[ReadImage]:
             images[image.name] = image
     if not images:
         raise UserError(f"{path} has no hand of any picture")
+    check_pixels(path, (hand.keypoints for image in images.values() for hand in image.hands))
     return list(images.values())
 
 
@@ -94,9 +95,9 @@ def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
             keypoints = np.full((len(NAMES), 3), np.nan)
             for point in hand["keypoints"]:
                 if point is not None:
-                    numbers = [float(point[name]) for name in ("x", "y", "confidence")]
-                    keypoints[NAMES.index(point["name"])] = numbers
-            hands.append(ReadHand(keypoints, float(hand["score"])))
+                    numbers = [point[name] for name in ("x", "y", "confidence")]
+                    keypoints[NAMES.index(point["name"])] = as_numbers(numbers)
+            hands.append(ReadHand(keypoints, float(as_numbers(hand["score"]))))
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: its hands are not ours ({type(error).__name__}: {error})"
