@@ -66,7 +66,7 @@ class CmuEntry(Entry):
         points = parse_numbers(
             label.get("hand_pts"), (KEYPOINT_COUNT, 3), location=self.location, field="hand_pts"
         )
-        check_visibilities(points[:, 2], self.location)
+        check_visibilities(points[:, 2], self.location, highest=1)
         keypoints = make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
         picture_path = self.path.with_suffix(".jpg")
         sample = Sample(

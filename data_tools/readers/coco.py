@@ -3,8 +3,8 @@
 `images` have id, file_name, width and height; `annotations` have id, image_id, keypoints, bbox and
 segmentation. Two kinds of files are read: hands of 21 keypoints [x, y, v], such as MMPose's
 onehand10k_{train,test}.json, and the hands of COCO-WholeBody's persons (`lefthand_kpts`,
-`righthand_kpts`). A keypoint is labelled where v is above 0 (COCO's 1 is hidden, 2 is visible). A
-hand without any is no sample.
+`righthand_kpts`). A keypoint is labelled where v is above 0: COCO's 1 is hidden, 2 is visible, and
+COCO-WholeBody has scores. A hand without any is no sample.
 
 The keypoints are put into our order by the names that the category gives them. Without names they
 are taken to be in our order. Annotations of other categories than a hand's are passed over. Ids may
@@ -146,7 +146,9 @@ class CocoEntry(Entry):
         points = parse_numbers(
             self.hand.keypoints, (KEYPOINT_COUNT, 3), location=self.location, field="keypoints"
         )[list(self.hand.order)]
-        check_visibilities(points[:, 2], self.location)
+        # COCO-WholeBody has scores in the visibilities' place.
+        is_persons = bool(self.hand.side)
+        check_visibilities(points[:, 2], self.location, highest=2, may_be_scores=is_persons)
         keypoints = make_keypoints(points[:, :2], points[:, 2] > 0, self.location)
         parts = [self.path.stem, file_name, str(self.hand.annotation_id)]
         if self.hand.side:
@@ -401,7 +403,7 @@ def _is_unlabelled(hand: Hand) -> bool:
         points = parse_numbers(hand.keypoints, (KEYPOINT_COUNT, 3), location="", field="")
     except SampleError:
         return False
-    return bool(np.isfinite(points[:, 2]).all() and not (points[:, 2] > 0).any())
+    return bool((points[:, 2] == 0).all())
 
 
 def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:

@@ -76,7 +76,7 @@ class RhdEntry(Entry):
             self.uv_vis, (len(HANDS), KEYPOINT_COUNT, 3), location=self.location, field="uv_vis"
         )
         points = hands[self.hand][list(ORDER)]
-        check_visibilities(points[:, 2], self.location)
+        check_visibilities(points[:, 2], self.location, highest=1)
         return make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
 
     def sample(self) -> Sample:

@@ -221,13 +221,30 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
     return keypoints
 
 
-def check_visibilities(values: np.ndarray, location: str) -> None:
-    """Raise SampleError where one of 21 visibilities is NaN or infinite."""
-    if not np.isfinite(values).all():
-        index = int(np.flatnonzero(~np.isfinite(values))[0])
+def check_visibilities(
+    values: np.ndarray, location: str, *, highest: int, may_be_scores: bool = False
+) -> None:
+    """Check that 21 visibilities are what their format admits.
+
+    Args:
+        values: (21,) numbers.
+        location: File and record, for messages.
+        highest: The highest visibility, 1 or 2.
+        may_be_scores: Whether they may lie between whole numbers.
+
+    Raises:
+        SampleError: One is something else, as where the numbers have another order than x, y, v.
+    """
+    admitted = (values >= 0) & (values <= highest)  # NaN is not
+    if not may_be_scores:
+        admitted &= values == np.rint(values)
+    if not admitted.all():
+        index = int(np.flatnonzero(~admitted)[0])
+        whole = "0 or 1" if highest == 1 else "0, 1 or 2"
+        needed = f"0 to {highest}" if may_be_scores else whole
         raise SampleError(
-            f"{location}: the visibility of keypoint {index} is {values[index]}: "
-            "a finite number is needed"
+            f"{location}: the visibility of keypoint {index} is {values[index]:g}: {needed} is "
+            "needed, and the order x, y, visibility, keypoint by keypoint"
         )
 
 

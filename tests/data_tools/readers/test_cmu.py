@@ -70,3 +70,11 @@ def test_cmu_missing_pictures_and_empty_folders_are_named(tmp_path):
     (tmp_path / "synth1/5_l.json").unlink()
     with pytest.raises(UserError, match="synth1 holds no label file"):
         readers.read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("point", [[1, 60, 40], [60, 40, 2], [60, 40, -1]])
+def test_cmu_visibilities_other_than_0_and_1_are_told(point, tmp_path):
+    cmu_label(tmp_path / "synth1", hand_pts=[[70, 45, 1]] * 20 + [point])
+    (entry,) = readers.read_dataset(tmp_path)["synth1"]
+    with pytest.raises(SampleError, match="the visibility of keypoint 20 is .*: 0 or 1 is needed"):
+        entry.sample()

@@ -43,6 +43,21 @@ def test_coco_visibility_0_is_missing_1_and_2_are_labelled(tmp_path):
         assert keypoints[:4].tolist() == [[-1, -1, 0], [11, 20, 1], [12, 20, 1], [-1, -1, 0]]
 
 
+@pytest.mark.parametrize("order", ["xxyyvv", "vxy"])
+def test_coco_keypoints_in_another_order_are_told(order, tmp_path):
+    """All x, then all y, then all v; or v before x and y."""
+    points = np.array([[10 + 2 * k, 20 + k, 2] for k in range(21)])
+    numbers = points.T.ravel() if order == "xxyyvv" else points[:, [2, 0, 1]].ravel()
+    first = {"xxyyvv": 14, "vxy": 20}[order]
+    with pytest.raises(SampleError, match=f"annotation 70: the visibility .* 0 is {first}: 0, 1"):
+        coco_sample(tmp_path, keypoints=numbers.tolist())
+
+
+def test_a_coco_hand_whose_visibilities_are_all_negative_is_no_hand_without_labels(tmp_path):
+    with pytest.raises(SampleError, match="the visibility of keypoint 0 is -1: 0, 1 or 2 is"):
+        coco_sample(tmp_path, keypoints=[50, 60, -1] * 21)
+
+
 def test_coco_fields_that_nobody_asked_for_are_passed_over(tmp_path):
     assert (
         coco_sample(tmp_path, center=[1, 2], scale=3, head_size=140.0, dataset="mpii").key

@@ -201,3 +201,12 @@ def test_rhd_an_array_may_not_be_built_over_foreign_memory(tmp_path):
 def test_rhd_other_pickles_are_told(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         rhd_set(tmp_path, content)
+
+
+def test_rhd_visibilities_other_than_0_and_1_are_told(tmp_path):
+    labels = rhd_labels()
+    labels[3]["uv_vis"][0, 2] = 7
+    left, right = rhd_set(tmp_path, labels)
+    with pytest.raises(SampleError, match="left hand: the visibility of keypoint 0 is 7: 0 or 1"):
+        left.sample()
+    right.sample()
