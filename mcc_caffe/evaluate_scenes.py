@@ -27,7 +27,13 @@ import numpy as np
 from data_tools import sets
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.snapshots import default_weights
-from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
+from mcc_caffe.core.commands import (
+    add_network_options,
+    command_parser,
+    finite,
+    progress_bar,
+    run_command,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.model_names import check_names, short_names
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
@@ -88,10 +94,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=PRECISIONS, help=precision_help())
     add(
         "--score",
-        type=float,
+        type=finite,
         default=SCORE_THRESHOLD,
         metavar="S",
-        help="mean confidence of the 21 keypoints from which it is a hand (default: %(default)s)",
+        help="mean confidence of the 21 keypoints from which it is a hand; in the search the box "
+        "head adds what it thinks, -4 to 4 (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     if not options.scenes and not options.without_hands:

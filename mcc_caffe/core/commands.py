@@ -95,6 +95,13 @@ def learning_rate(text: str) -> float:
     return number
 
 
+def finite(text: str) -> float:
+    """Parse an option that is a finite number; an argparse `type`."""
+    if not math.isfinite(float(text)):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+    return float(text)
+
+
 def level_count(text: str) -> int | str:
     """Parse an option that is a number of pyramid levels or "paper"; an argparse `type`."""
     return text if text == PAPER_LEVELS else positive(text)

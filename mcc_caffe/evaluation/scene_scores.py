@@ -236,7 +236,7 @@ def summarise_presence(
         picture_share=float(is_present.any(axis=1).mean()),
         scores=(middle, high, highest),
         hand_share=float((scores >= score_threshold).mean()),
-        lost_share=None if is_labelled_present is None else float((~is_labelled_present).mean()),
+        lost_share=None if is_labelled_present is None else _mean(~is_labelled_present),
     )
 
 

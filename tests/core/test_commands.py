@@ -1,5 +1,6 @@
 """The options, messages and exit codes that all commands share."""
 
+import importlib
 import os
 import pickle
 import subprocess
@@ -109,6 +110,18 @@ def test_a_seed_that_cannot_be_is_one_line(seed, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--seed", seed])
     assert f"{seed} is not between 0 and 4294967295" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("command", ["mcc_caffe.evaluate_scenes", "mcc_caffe.infer"])
+def test_a_threshold_that_is_not_finite_is_one_line(command, text, capsys):
+    option = "--score" if command.endswith("scenes") else "--threshold"
+    parse = importlib.import_module(command).parse_arguments
+    for good in ("-1", "2"):
+        parse(["a", option, good])
+    with pytest.raises(SystemExit):
+        parse(["a", f"{option}={text}"])
+    assert f"argument {option}: {text} is no finite number" in capsys.readouterr().err
 
 
 def test_a_full_disk_that_names_no_file_names_the_disks(tmp_path):

@@ -118,3 +118,4 @@ def test_what_is_said_without_a_hand():
     assert numbers.lost_share is None
     labelled = np.array([True, True, True, False])
     assert summarise_presence(confidences, confidences > 1, 0.4, labelled).lost_share == 0.25
+    assert summarise_presence(confidences, confidences > 1, 0.4, labelled[:0]).lost_share is None
