@@ -8,6 +8,7 @@ time, so that the longest step bounds it, or the cores do. It prints a Markdown 
 to --out with a JSON of the same.
 """
 
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ from mcc_caffe.predictor import HandPredictor
 SIZE = 4000, 3000  # pixels of a photograph
 PICTURES, FILES, QUICK_FILES, QUALITY = 8, 200, 40, 92
 NOISE = 4.0  # standard deviation of the sensor's noise, of 256
-STARTED_WITH = 1  # files of the run whose seconds are taken off as those of the start
+STARTED_WITH, STARTS = 1, 5  # files of the runs whose median is taken off, and number of these
 PASSES: dict[str, int | None] = {"single pass": 1, "looks, as by default": None}  # and --levels
 STEPS = ("reading the JPEG", "looking for the hand", "drawing and writing")
 READING, LOOKING, WRITING = STEPS
@@ -87,8 +88,9 @@ def measure(count: int, folder: Path) -> dict[str, dict[str, float]]:
     photographs = sorted(folder.glob("*.jpg"))
     figures = {}
     for name, levels in progress_bar(PASSES.items(), unit="row"):
-        start = run_seconds(photographs[:STARTED_WITH], levels)
-        seconds = run_seconds(photographs, levels) - start
+        run_seconds(photographs[:STARTED_WITH], levels)  # files come from the disk, and compile
+        starts = [run_seconds(photographs[:STARTED_WITH], levels) for _ in range(STARTS)]
+        seconds = run_seconds(photographs, levels) - statistics.median(starts)
         figures[name] = {
             "photographs_per_second": (count - STARTED_WITH) / seconds,
             **step_seconds(photographs[:PICTURES], levels),

@@ -37,11 +37,13 @@ class Tally(NamedTuple):
 
     Attributes:
         seconds: how long each answered request took, waiting for another try included.
+        answered: when each of them was answered, of time.monotonic().
         refusals: answers of status 503.
         faults: requests without an answer, or with another's.
     """
 
     seconds: list[float]
+    answered: list[float]
     refusals: list[float]
     faults: list[str]
 
@@ -107,7 +109,8 @@ def send_until(
             if response.status != 200 or json.loads(content)["width"] != width:
                 tally.faults.append(f"{response.status}: {content[:80]!r}")
             else:
-                tally.seconds.append(time.monotonic() - start)
+                tally.answered.append(time.monotonic())
+                tally.seconds.append(tally.answered[-1] - start)
             break
 
 
@@ -122,8 +125,9 @@ def resident_bytes(pid: int) -> int:
 def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) -> str:
     """Load a server and return the table."""
     pictures = make_pictures()
-    end = time.monotonic() + options.seconds
-    tallies = [Tally([], [], []) for _ in range(options.clients)]
+    start = time.monotonic()
+    end = start + options.seconds
+    tallies = [Tally([], [], [], []) for _ in range(options.clients)]
     threads = [
         threading.Thread(
             target=send_until,
@@ -135,7 +139,6 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
     for thread in threads:
         thread.start()
     memory = []
-    start = time.monotonic()
     with progress_bar(total=options.seconds, unit="s") as bar:
         while time.monotonic() < end:
             time.sleep(min(1.0, max(end - time.monotonic(), 0)))
@@ -144,6 +147,8 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
     for thread in threads:
         thread.join()
     seconds = np.array([each for tally in tallies for each in tally.seconds])
+    # Requests that are under way at the end are answered after it.
+    duration = max([end, *(each for tally in tallies for each in tally.answered)]) - start
     faults = [each for tally in tallies for each in tally.faults]
     for fault in faults[:5]:
         print(fault, file=sys.stderr)
@@ -155,7 +160,7 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
             [
                 options.clients,
                 len(seconds),
-                f"{len(seconds) / options.seconds:.1f}",
+                f"{len(seconds) / duration:.1f}",
                 f"{np.median(seconds):.3f}" if len(seconds) else "",
                 f"{np.quantile(seconds, 0.95):.3f}" if len(seconds) else "",
                 sum(len(tally.refusals) for tally in tallies),

@@ -6,8 +6,8 @@
 
 It trains the mini variant at several widths and inputs, with every seed and on the same samples,
 on easy synthetic hands unless --data names others. It measures all of them on the validation set,
-and times each on a picture of 640 x 480, one after the other. It writes a report with a table and
-a figure. A training that diverged is named and counts for nothing.
+and times them in turns on a picture of 640 x 480. It writes a report with a table and a figure. A
+training that diverged is named and counts for nothing.
 
 All files lie in --out. When the command runs again, it leaves finished trainings alone and goes on
 with the one that was interrupted.
@@ -17,13 +17,13 @@ import functools
 import logging
 import pathlib
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from benchmarks.hands import example_jpeg
-from benchmarks.jobs import in_process
+from benchmarks.jobs import TURNS, Row, in_process, in_turns
 from benchmarks.output import markdown_table
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
@@ -45,7 +45,7 @@ COMMAND = "benchmarks.sizes"
 TITLE = "# What width and input cost, and how well they do"
 MEASURES = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "AUC", "mean IoU")
 DRAWN_MEASURES = ("PCK@0.05", "AUC", "mean IoU")
-REPEATS, SECONDS = 20, 2.0
+REPEATS, SECONDS = 20, 1.0  # of each of the turns
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Measured:
 
     size: Size
     cost: Cost
-    seconds: dict[str, float]
+    seconds: dict[str, Any]
     scores: dict[str, list[float]]
     diverged: list[int]
 
@@ -127,14 +127,14 @@ def compute_cost(prototxt: pathlib.Path) -> Cost:
     return Cost(multiply_adds, parameter_count(net))
 
 
-def seconds_a_picture(prototxt: pathlib.Path, weights: pathlib.Path) -> dict[str, float]:
-    """Return `timing.spread` of a single pass over the example picture, in this process."""
+def time_size(prototxt: pathlib.Path, weights: pathlib.Path) -> list[Row]:
+    """Time a single pass over the example picture in this process, as a measurement of a turn."""
     predictor = HandPredictor(weights, prototxt=prototxt, levels=1)
     image = cv2.imdecode(np.frombuffer(example_jpeg(), np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     predict = functools.partial(predictor.predict, image)
     predict()
-    return spread(timed(predict, REPEATS, SECONDS))
+    return [{"status": "", **spread(timed(predict, REPEATS, SECONDS))}]
 
 
 def has_diverged(run: pathlib.Path) -> bool:
@@ -144,7 +144,12 @@ def has_diverged(run: pathlib.Path) -> bool:
 
 
 def measure(
-    size: Size, folder: pathlib.Path, data: pathlib.Path, weights: dict[int, pathlib.Path]
+    size: Size,
+    folder: pathlib.Path,
+    data: pathlib.Path,
+    *,
+    weights: dict[int, pathlib.Path],
+    seconds: dict[str, Any],
 ) -> Measured:
     """Measure a size on the validation set with the weights of each seed, and what it costs.
 
@@ -153,6 +158,7 @@ def measure(
         folder: folder with its deploy.prototxt.
         data: folder of the LMDB sets.
         weights: {seed: caffemodel}.
+        seconds: `timing.spread` of the seconds a picture.
     """
     prototxt, evaluation = folder / "deploy.prototxt", folder / "evaluation"
     single_pass = [str(data / VALIDATION), "--levels", "1", "--out", str(evaluation)]
@@ -168,7 +174,7 @@ def measure(
     return Measured(
         size=size,
         cost=in_process(compute_cost, prototxt),
-        seconds=in_process(seconds_a_picture, prototxt, next(iter(weights.values()))),
+        seconds=seconds,
         scores={name: [seed_scores[name] for seed_scores in scores] for name in MEASURES},
         diverged=diverged,
     )
@@ -275,8 +281,18 @@ def main(argv: list[str] | None = None) -> None:
             weights[size][seed] = training_comparison.train_once(
                 folder / f"seed{seed}", f"{size.name}, seed {seed}", options.iterations, arguments
             )
+    turns = [
+        functools.partial(
+            in_process,
+            time_size,
+            options.out / size.folder / "deploy.prototxt",
+            next(iter(paths.values())),
+        )
+        for size, paths in weights.items()
+    ]
     results = [
-        measure(size, options.out / size.folder, data, paths) for size, paths in weights.items()
+        measure(size, options.out / size.folder, data, weights=weights[size], seconds=row)
+        for size, row in zip(weights, in_turns(turns, TURNS))
     ]
 
     report.parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,7 @@ FPS = 30
 NOISE = 5.0  # grey levels
 PICTURES = 8
 WINDOW = 0.8  # of a photograph's sides, in the clips that move over it
+SETTLING = 10  # frames of a clip that do not count for its steadiness
 SAME_HAND = 0.5  # mean distance of keypoints in sides of the true hand's box
 
 
@@ -99,7 +100,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--pictures", type=pathlib.Path, metavar="FOLDER", help="photographs with hands"
     )
     add_out_option(parser, "runs/bench")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.frames < SETTLING + 2:  # two, as frames are compared with the ones before
+        parser.error(f"--frames {options.frames}: give {SETTLING + 2} or more")
+    return options
 
 
 def rendered_clips(frame_count: int) -> list[Clip]:
@@ -234,9 +238,9 @@ def steadiness(
 
 
 def clip_steadiness(clip: Clip, frames: list[list[TrackedHand]]) -> list[dict[str, Steadiness]]:
-    """Measure each hand that is there in every frame from the tenth on, before and after."""
+    """Measure each hand that is there in every frame after the first ten, before and after."""
     assert clip.velocity is not None
-    settled = frames[10:]
+    settled = frames[SETTLING:]
     lasting = set.intersection(*({hand.id for hand in hands} for hands in settled)) - {None}
     measured = []
     for hand_id in lasting:

@@ -25,3 +25,14 @@ def test_what_bounds_a_folder(monkeypatch):
     # 0.3 s of work for two cores take 0.15 s, more than any step.
     filled = folder.bound({READING: 0.1, LOOKING: 0.09, WRITING: 0.11})
     assert filled == f"the 2 cores, most of all {WRITING}"
+
+
+def test_the_seconds_of_the_start_are_the_median_of_warm_ones(tmp_path, monkeypatch):
+    """The first start is cold: 100 s. The median of the others is 3 s, so that 39 files take 13."""
+    monkeypatch.setattr(folder, "make_photographs", lambda to, count: None)
+    monkeypatch.setattr(folder, "step_seconds", lambda photographs, levels: {})
+    monkeypatch.setattr(folder, "PASSES", {"single pass": 1})
+    seconds = iter((100, 1, 5, 3, 9, 2, 16))
+    monkeypatch.setattr(folder, "run_seconds", lambda photographs, levels: next(seconds))
+    figures = folder.measure(40, tmp_path)
+    assert figures == {"single pass": {"photographs_per_second": 3.0}}

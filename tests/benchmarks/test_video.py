@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import video
 from benchmarks.video import FPS, ids_of_hands, steadiness
 from mcc_caffe.hand_tracker import TrackedHand
 from tests.support.hands import hand
@@ -31,3 +32,10 @@ def test_a_true_hand_has_the_id_of_the_nearest_tracked_one():
     tracked = TrackedHand(7, None, np.column_stack([SHAPE + 3, np.ones(21)]))
     assert ids_of_hands(joints, [[tracked]]) == [[7], [None]]
     assert ids_of_hands(joints, [[]]) == [[None], [None]]
+
+
+def test_a_clip_that_is_too_short_to_be_measured_is_refused(capsys):
+    assert video.parse_arguments(["--frames", "12"]).frames == 12
+    with pytest.raises(SystemExit):
+        video.parse_arguments(["--frames", "11"])
+    assert "--frames 11: give 12 or more" in capsys.readouterr().err

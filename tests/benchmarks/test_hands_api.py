@@ -1,0 +1,51 @@
+"""What the load test of `mcc-web serve` counts."""
+
+import argparse
+import http.server
+import json
+import os
+import threading
+import time
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+
+from benchmarks import hands_api
+
+ANSWER_SECONDS = 0.3
+
+
+class SlowHandler(http.server.BaseHTTPRequestHandler):
+    """Answers one request after the other, each in ANSWER_SECONDS."""
+
+    protocol_version = "HTTP/1.1"
+    turn = threading.Lock()
+
+    def do_POST(self):
+        picture = self.rfile.read(int(self.headers["Content-Length"]))
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+        with self.turn:
+            time.sleep(ANSWER_SECONDS)
+        content = json.dumps({"width": image.shape[1]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_answers_after_the_end_do_not_raise_the_rate():
+    """At the end of the second 6 clients wait for answers, which take another 1.8 seconds."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = argparse.Namespace(seconds=1, clients=6, hands="one")
+    try:
+        table = hands_api.measure(options, SimpleNamespace(pid=os.getpid()), server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+    answered, a_second = (float(cell) for cell in table.splitlines()[-1].split("|")[2:4])
+    assert answered >= 7 and a_second <= 1 / ANSWER_SECONDS
