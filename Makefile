@@ -70,10 +70,16 @@ teach: caffe  ## label your own PHOTOS with a teacher: a data set in TAUGHT (dat
 	$(RUN) data_tools.teach "$${PHOTOS_WORDS[@]}" "$$TAUGHT" --variant "$$VARIANT" \
 	    $${WEIGHTS:+--weights "$$WEIGHTS"} "$${ARGS_WORDS[@]}"
 
+# False where `make synth` has not run, or was interrupted before it had written any labels.
+hands_are_made = { [ -d data/synth ] && \
+    { [ -f data/synth/Train/label_joint.txt ] || [ ! -f data/synth/manifest.json ]; }; }
+
 # BAKE=8 also writes DATA/baked, as LMDB or, with FORMAT=hdf5, as HDF5.
 lmdb: caffe  ## SOURCE (a data set's folder or .json) to the sets DATA/{train,validation}; BAKE=8
+	@for name in SOURCE DATA; do \
+	    [ -n "$${!name}" ] || { echo "$$name is empty: give a folder, or leave it out" >&2; exit 2; }; done
 	@[ -n "$$BAKE" ] && [ -d "$$DATA/train" ] && [ -z "$(SOURCE_GIVEN)$$ARGS" ] || { \
-	    { [ -d "$$SOURCE" ] || [ "$$SOURCE" != data/synth ] || $(MAKE) synth ARGS=; } && \
+	    { $(hands_are_made) || [ "$$SOURCE" != data/synth ] || $(MAKE) synth ARGS=; } && \
 	    { $(call split,ARGS); } && \
 	    $(RUN) data_tools.build_lmdb "$$SOURCE" "$$DATA" "$${ARGS_WORDS[@]}"; }
 	@[ -z "$$BAKE" ] || $(RUN) data_tools.bake "$$DATA/train" "$$DATA/baked" --copies "$$BAKE" \

@@ -34,13 +34,13 @@ import cv2
 from data_tools.hands import backgrounds, hand_mesh, hand_scene
 from data_tools.hands.picture import RANGES, PictureOptions, render_picture
 from data_tools.hands.truth import TRUTH, format_truth
-from data_tools.readers.onehand10k import LABELS, SPLITS
+from data_tools.readers.onehand10k import LABELS, PARTIAL_TRUTH, SPLITS
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import locked, write_whole
 from mcc_caffe.core.ranks import shared_memory_errors
 
-PARTIAL_TRUTH, MANIFEST = "truth.partial.jsonl", "manifest.json"
+MANIFEST = "manifest.json"
 GENERATOR = 3  # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 

@@ -153,6 +153,34 @@ def test_a_set_that_is_there_is_baked_but_not_in_place_of_a_source(folder):
 
 
 @pytest.mark.parametrize(
+    "files, is_made",
+    [
+        ([], False),
+        (["manifest.json", "Train/truth.partial.jsonl"], False),
+        (["manifest.json", "Train/label_joint.txt"], True),
+        (["another_set.json"], True),
+    ],
+)
+def test_synthetic_hands_that_are_not_all_made_are_made_before_they_are_built(
+    files, is_made, folder
+):
+    for name in files:
+        (folder / "data/synth" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "data/synth" / name).touch()
+    done, called = commands(folder, "lmdb")
+    assert done.returncode == 0, done.stderr
+    made = [] if is_made else ["data_tools.synth"]
+    assert [words[0] for words in called] == [*made, "data_tools.build_lmdb"]
+
+
+@pytest.mark.parametrize("name", ["SOURCE", "DATA"])
+def test_an_empty_folder_is_named(name, folder):
+    done, called = commands(folder, "lmdb", f"{name}=")
+    assert done.returncode and not called
+    assert f"{name} is empty: give a folder, or leave it out" in done.stderr
+
+
+@pytest.mark.parametrize(
     "text",
     ["a;touch X;.jpg", "$(shell touch X)", "$(touch X)", "$$(touch X)", "`touch X`", "a|touch X",
      '"; touch X; "', "'; touch X; '", "a\ntouch X", "a[$(touch X)]", "& touch X &", "#", "\\"],

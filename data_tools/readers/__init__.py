@@ -61,6 +61,11 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
     if matches:
         raise UserError(f"{root} fits several formats, choose one with --format: {layouts}")
     _check_labelled_pictures(root)
+    if any(root.glob(f"*/{onehand10k.PARTIAL_TRUTH}")):
+        raise UserError(
+            f"{root} holds synthetic hands that are not all made: run "
+            f"data_tools.synth --out {root} again as before, which goes on where it was"
+        )
     raise UserError(f"{root} holds no data set of these layouts: {layouts}")
 
 

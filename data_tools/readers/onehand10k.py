@@ -35,6 +35,7 @@ from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("Train", "Test")
 LABELS = "label_joint.txt"
+PARTIAL_TRUTH = "truth.partial.jsonl"  # in the folder of a split while synthetic hands are made
 FIELDS = 4 + 2 * KEYPOINT_COUNT
 MAX_NUMBER = 10**6  # in a label line: more pixels no picture has on a side
 LAYOUT = f"Train/{LABELS} or Test/{LABELS}, with source/ and mask/ beside"

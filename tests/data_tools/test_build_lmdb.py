@@ -347,3 +347,9 @@ def test_hands_of_a_picture_in_both_splits_are_told(tmp_path):
     )
     done = run("data_tools.build_lmdb", source, tmp_path / "b", "--split", "4/4")
     assert done.returncode == 0 and "trained on" not in done.stderr
+
+
+def test_synthetic_hands_that_are_not_all_made_are_told(tmp_path):
+    write(tmp_path / "hands/Train/truth.partial.jsonl", b"")
+    with pytest.raises(UserError, match="not all made: run data_tools.synth --out .*hands again"):
+        read_dataset(tmp_path / "hands")
