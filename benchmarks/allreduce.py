@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.output import markdown_table
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
 from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.paper import VARIANTS, Variant
@@ -83,6 +84,8 @@ def main(argv: list[str] | None = None) -> None:
         measure(MpiRanks(), sizes, options.repeats)
     else:
         count = options.processes
+        if count == 1:
+            raise UserError("--processes 1: there is nothing to average, give two or more")
         shared = LocalRanks.shared(count)
         launch(_measure_rank, count, count, shared, sizes, options.repeats)
 

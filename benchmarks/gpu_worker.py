@@ -12,7 +12,6 @@ import json
 import pathlib
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from benchmarks import nets
+from benchmarks.timing import run_worker
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.files import shipped
@@ -195,4 +195,4 @@ def main(job: str, variant: str, gpu: str, *numbers: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_worker(main, __doc__)

@@ -114,11 +114,11 @@ def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
         limit: The most samples to read, evenly spread over the set; None for all.
 
     Raises:
-        UserError: The set cannot be opened, or no sample has two labelled keypoints.
+        UserError: The set cannot be opened, or no sample can be used.
     """
     entries = [entry for entries in sets.open_sets(folder).values() for entry in entries]
     chosen = np.linspace(0, len(entries) - 1, min(limit or len(entries), len(entries)))
-    pictures, unusable = [], 0
+    pictures, unlabelled, errors = [], 0, []
     for index in chosen.round().astype(int).tolist():
         try:
             sample = entries[index].sample()
@@ -126,15 +126,25 @@ def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
             image = sample.image()
         except SampleError as error:
             _log.debug("%s", error)
-            side = float("nan")
+            errors.append(error)
+            continue
         if np.isfinite(side):
             pictures.append(LabelledPicture(image, side))
         else:
-            unusable += 1
-    if unusable:
-        _log.warning("%s: passed over %d samples without labelled keypoints", folder, unusable)
+            unlabelled += 1
     if not pictures:
+        if errors:
+            raise UserError(f"{folder}: no sample can be used; the first error is: {errors[0]}")
         raise UserError(f"{folder}: no sample has labelled keypoints, which give a hand's size")
+    if unlabelled:
+        _log.warning("%s: passed over %d samples without labelled keypoints", folder, unlabelled)
+    if errors:
+        _log.warning(
+            "%s: passed over %d unusable samples, the first because of: %s",
+            folder,
+            len(errors),
+            errors[0],
+        )
     return pictures
 
 

@@ -1,9 +1,11 @@
-"""Times and memory of repeated calls.
+"""Times and memory of repeated calls, and how a process that measures them starts.
 
 This module imports only Python's own modules, since the peers use it in their own environments.
 """
 
+import inspect
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -54,6 +56,15 @@ class StepTimer:
     def medians(self) -> dict[str, float]:
         """Return the median seconds of each step."""
         return {step: statistics.median(seconds) for step, seconds in self.seconds.items()}
+
+
+def run_worker(main: Callable[..., None], description: str | None) -> None:
+    """Call main with the process's arguments, or end with the description where they do not fit."""
+    try:
+        inspect.signature(main).bind(*sys.argv[1:])
+    except TypeError:
+        sys.exit(description)
+    main(*sys.argv[1:])
 
 
 def peak_mib() -> float:

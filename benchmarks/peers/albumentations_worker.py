@@ -11,7 +11,6 @@ first batch, letterboxed only, to that file as .npz and prints "versions" instea
 
 import json
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -20,6 +19,8 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from benchmarks.timing import run_worker
 
 GREY, LEVELS, STRIDE = 128, 256, 8
 
@@ -164,4 +165,4 @@ def main(folder_name: str, settings_json: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_worker(main, __doc__)

@@ -11,13 +11,12 @@ use all cores.
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.timing import peak_mib, spread, timed
+from benchmarks.timing import peak_mib, run_worker, spread, timed
 
 # Each engine is imported where it is opened: an environment has only its own.
 
@@ -171,4 +170,4 @@ def main(engine_name: str, folder_name: str, batch: str, least: str, seconds: st
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_worker(main, __doc__)

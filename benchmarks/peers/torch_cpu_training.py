@@ -11,14 +11,13 @@ in float32; the seconds an iteration as `timing.spread` has them; and "peak_mib"
 
 import json
 import pathlib
-import sys
 
 import numpy as np
 import torch
 
 from benchmarks.peers.torch_net import Net
 from benchmarks.peers.torch_steps import make_optimizer, random_batch, train_step
-from benchmarks.timing import peak_mib, spread, timed
+from benchmarks.timing import peak_mib, run_worker, spread, timed
 
 
 def differences(net: Net, batch: dict, loss: float, gradients: dict) -> dict[str, float]:
@@ -73,4 +72,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_worker(main, __doc__)

@@ -8,13 +8,13 @@ device. Prints JSON: "seconds", and "mib", the memory that PyTorch holds on the 
 """
 
 import json
-import sys
 import time
 
 import torch
 
 from benchmarks.peers.torch_net import Net
 from benchmarks.peers.torch_steps import make_optimizer, random_batch, train_step
+from benchmarks.timing import run_worker
 
 WARM_UP = 2  # iterations in which PyTorch chooses and allocates once
 SOLVER = {"type": "SGD", "base_lr": 1e-9, "weight_decay": 5e-4, "momentum": 0.9}
@@ -48,4 +48,4 @@ def main(description: str, device: str, batch_size: str, iterations: str, tf32: 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_worker(main, __doc__)

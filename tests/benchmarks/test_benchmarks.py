@@ -11,12 +11,22 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import end_to_end, hands, jobs, network, output, pyramid, tables, training
+from benchmarks import (
+    allreduce,
+    end_to_end,
+    hands,
+    jobs,
+    network,
+    output,
+    pyramid,
+    tables,
+    training,
+)
 from benchmarks.timing import peak_mib, spread, timed
 from caffe_build.locate import cache_folder
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.predictor import HandPredictor
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, run
 
 
 @pytest.fixture(scope="module")
@@ -439,3 +449,15 @@ def test_a_single_benchmark_replaces_no_file_of_the_user(name, tmp_path, monkeyp
     output.write_results(tmp_path, name, "a table", {"machine": "", "steadiness": []})
     with pytest.raises(TypeError, match="NoneType"):  # the measuring begins
         module.main(["--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["gpu_worker", "peers.network_worker"])
+def test_a_worker_without_arguments_says_how_it_is_called(name):
+    done = run(f"benchmarks.{name}")
+    assert done.returncode == 1 and f"python -m benchmarks.{name} " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_process_alone_averages_nothing():
+    with pytest.raises(UserError, match="--processes 1: there is nothing to average, give two"):
+        allreduce.main(["--processes", "1"])

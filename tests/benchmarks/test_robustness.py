@@ -44,7 +44,7 @@ def test_the_table_by_hand():
     assert second[3:] == ["0.000", "0.0%", "0.0%", "0.0%", "0.0%"]
 
 
-def test_the_command_measures_a_set(tmp_path, capsys):
+def test_the_command_measures_a_set(tmp_path, capsys, caplog):
     unlabelled = hand(3, key="3.jpg", keypoints=np.tile(np.float32([-1, -1, 0]), (21, 1)))
     folder = write_set(tmp_path / "drawn", [hand(1), hand(2), unlabelled])
     robustness.main([str(folder), "--looks", "1", "4"])
@@ -52,6 +52,15 @@ def test_the_command_measures_a_set(tmp_path, capsys):
     assert len(lines) == 2 + 2 * len(CHANGES) and lines[2][0] == "| drawn (2)"
     # Four looks see the mirror image, too: the answers are the same.
     assert lines[2 + len(CHANGES)][1:4] == ["4", "mirrored", "0.000"]
+    damaged = hand(4, key="4.jpg", image_bytes=b"no picture")
+    some = write_set(tmp_path / "some", [hand(1), unlabelled, damaged])
+    robustness.read_pictures(some, None)
+    assert "passed over 1 samples without labelled keypoints" in caplog.text
+    assert "passed over 1 unusable samples, the first because of: 00000002_4.jpg: " in caplog.text
+    with pytest.raises(
+        UserError, match="no sample can be used; the first error is: 00000000_4.jpg: "
+    ):
+        robustness.read_pictures(write_set(tmp_path / "damaged", [damaged]), None)
     empty = write_set(tmp_path / "empty", [unlabelled])
     with pytest.raises(UserError, match="no sample has labelled keypoints"):
         robustness.main([str(empty)])
