@@ -41,6 +41,7 @@ TRAIN, VALIDATION = "train", "validation"
 CHUNK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
 DATABASE_FILES = {"data.mdb", "lock.mdb"}  # of an LMDB
 INFO_KEYS = {"format", "samples", "source", "reader", "left_out"}  # some of those of info.json
+BAKED_INFO_KEYS = {"storage", "copies"}  # some of those of a baked set's
 
 _log = logging.getLogger(__name__)
 
@@ -252,7 +253,7 @@ def write_sets(
             if written.outside:
                 _log.warning(
                     "%s: %d keypoints lie outside their pictures and count as missing "
-                    "(data_tools.check lists them)",
+                    "(data_tools.check lists those more than a pixel outside)",
                     out / name,
                     written.outside,
                 )
@@ -277,6 +278,11 @@ def check_replaceable(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise UserError(f"{folder} is no folder of sets: --overwrite does not replace it")
     for path in sorted(folder.iterdir()):
+        if _is_baked_set(path):
+            raise UserError(
+                f"{path} is a baked set (make lmdb BAKE=8), which --overwrite would remove: "
+                "remove it first"
+            )
         if not _is_built_set(path):
             raise UserError(
                 f"{path} was not built by this program: --overwrite would remove it; "
@@ -292,6 +298,14 @@ def _is_built_set(folder: Path) -> bool:
         database_files = {*os.listdir(folder / IMAGES), *os.listdir(folder / ANNOTATIONS)}
         info = json.loads((folder / INFO).read_text())
         return database_files <= DATABASE_FILES and info.keys() >= INFO_KEYS
+    except (AttributeError, OSError, RecursionError, ValueError):
+        return False
+
+
+def _is_baked_set(folder: Path) -> bool:
+    """Tell whether a folder is what data_tools.bake writes."""
+    try:
+        return json.loads((folder / INFO).read_text()).keys() >= BAKED_INFO_KEYS
     except (AttributeError, OSError, RecursionError, ValueError):
         return False
 

@@ -205,7 +205,7 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
         location: File and record, for messages.
 
     Returns:
-        HxW uint8 of {0, 1}; None where all polygons are only boxes.
+        HxW uint8 of {0, 1}; None where all polygons are empty or only boxes.
 
     Raises:
         SampleError: The segmentation is malformed, or of another size.
@@ -214,6 +214,7 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
         if isinstance(segmentation, dict):
             return draw_run_lengths(segmentation, size)
         polygons = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
+        polygons = [polygon for polygon in polygons if len(polygon)]
         for polygon in polygons:
             # Drawing takes time with the distance. Real polygons end at the picture's edge.
             if not (np.abs(polygon) <= 10 * max(size)).all():
@@ -535,6 +536,8 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
     """The folder that file names start from: the first in which some of the first pictures lie."""
     names = names[:_PROBED_PICTURES]
     here = path.absolute().parent
+    if not names:  # no hand has a picture, and each says why
+        return here
     for folder in (here, here / "images", here.parent, here.parent / "images"):
         if any(exists_as_file(folder / name) for name in names):
             return folder
@@ -552,7 +555,7 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
             "put the file into the one that is meant"
         )
     raise UserError(
-        f"{path}: its first picture, {names[0] if names else 'none'}, was not found: looked in "
+        f"{path}: its first picture, {names[0]}, was not found: looked in "
         f"{here}, in {here.parent} and in the folders of both; "
         f"put the pictures into {here / 'images'}"
     )

@@ -229,6 +229,7 @@ def test_keypoints_outside_of_their_pictures_are_counted(layout, tmp_path):
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
     assert done.returncode == 0
     assert "keypoints lie outside their pictures and count as missing" in done.stderr
+    assert "(data_tools.check lists those more than a pixel outside)" in done.stderr
 
 
 def group_counts(splits, split, seed):
@@ -353,3 +354,14 @@ def test_synthetic_hands_that_are_not_all_made_are_told(tmp_path):
     write(tmp_path / "hands/Train/truth.partial.jsonl", b"")
     with pytest.raises(UserError, match="not all made: run data_tools.synth --out .*hands again"):
         read_dataset(tmp_path / "hands")
+
+
+def test_a_baked_set_is_named_where_overwriting_would_remove_it(layout, tmp_path):
+    lmdb = tmp_path / "lmdb"
+    assert run("data_tools.build_lmdb", layout, lmdb).returncode == 0
+    done = run("data_tools.bake", lmdb / "train", lmdb / "baked", "--copies", 1, "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    done = run("data_tools.build_lmdb", layout, lmdb, "--overwrite")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "lmdb/baked is a baked set (make lmdb BAKE=8), which --overwrite would" in done.stderr
+    assert (lmdb / "baked/info.json").is_file()

@@ -58,6 +58,21 @@ def test_a_coco_hand_whose_visibilities_are_all_negative_is_no_hand_without_labe
         coco_sample(tmp_path, keypoints=[50, 60, -1] * 21)
 
 
+def test_coco_hands_that_are_all_of_no_picture_say_so(tmp_path):
+    content = coco_content(drawn(2, seed=0))
+    for annotation in content["annotations"]:
+        annotation["image_id"] = 1000
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert len({entry.group for entry in entries}) == 2
+    with pytest.raises(SampleError, match="annotation 70: `images` has no file_name for its"):
+        entries[0].sample()
+
+
+@pytest.mark.parametrize("segmentation", [[], [[]], [[], []]])
+def test_an_empty_coco_segmentation_is_no_mask(segmentation, tmp_path):
+    assert coco_sample(tmp_path, segmentation=segmentation).mask_png is None
+
+
 def test_coco_fields_that_nobody_asked_for_are_passed_over(tmp_path):
     assert (
         coco_sample(tmp_path, center=[1, 2], scale=3, head_size=140.0, dataset="mpii").key
@@ -537,7 +552,6 @@ def test_coco_impossible_pictures_are_an_error_of_one_sample(tmp_path, changes, 
         dict(segmentation=[[1, 2, float("nan"), 4, 5, 6]]),
         dict(segmentation=[[1, 2, 1e20, 4, 5, 6]]),
         dict(segmentation=[[1, 2, 10**400, 4, 5, 6]]),
-        dict(segmentation=[[]]),
         dict(segmentation=[5]),
         dict(segmentation=7),
         dict(segmentation="text"),
