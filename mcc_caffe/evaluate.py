@@ -181,7 +181,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="folder for the results (default: %(default)s)",
     )
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    thresholds = [f"{threshold:g}" for threshold in options.thresholds]
+    if len(set(thresholds)) < len(thresholds):
+        parser.error(f"--thresholds {' '.join(thresholds)}: give different ones")
+    return options
 
 
 def _threshold(text: str) -> float:
@@ -257,6 +261,15 @@ def check_predictions_fit(
                 f"{keys[0]!r}, the file has keys like {next(iter(file.images))!r}"
             )
         file.check_no_image_twice(keys)
+        others = file.other_images(keys)
+        if others:
+            _log.info(
+                "%s: %d of its %d images are none of those that are measured, such as %r",
+                file.path,
+                len(others),
+                len(file.images),
+                others[0],
+            )
 
 
 def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dict[str, ModelScores]:

@@ -81,6 +81,12 @@ def markdown_tables(models: Sequence[ModelResults]) -> str:
         for names, numbers in rows
         if numbers["images_without_prediction"]
     ]
+    parts += [
+        f"{', '.join(names)}: {numbers['keypoints_without_box']} of {numbers['keypoints']} "
+        "keypoints are in images whose labels give no box: PCK leaves them out."
+        for names, numbers in keypoint_rows
+        if numbers["keypoints_without_box"]
+    ]
     return "\n".join(parts)
 
 

@@ -77,12 +77,14 @@ class SetNumbers(TypedDict, total=False):
     """The numbers of one model on one set, as they stand in results.json.
 
     A model without keypoints lacks the keypoints' numbers, and one without masks lacks `mask`.
+    `keypoints` counts the labelled ones; PCK leaves out those in images without a box.
     """
 
     images: int
     images_without_prediction: int
     keypoints: int
     keypoints_not_predicted: int
+    keypoints_without_box: int
     paper: ProtocolNumbers
     mmpose: ProtocolNumbers
     mask: MaskNumbers
@@ -151,6 +153,8 @@ class ModelScores:
         if self.distances is not None:
             numbers["keypoints"] = int((~np.isnan(self.distances)).sum())
             numbers["keypoints_not_predicted"] = int(np.isinf(self.distances).sum())
+            without_box = self.distances[np.isnan(self.box_sizes)]
+            numbers["keypoints_without_box"] = int((~np.isnan(without_box)).sum())
             for name, protocol in PROTOCOLS.items():
                 conditions = protocol.conditions()
                 pck = protocol.pck(self.distances, self.box_sizes, thresholds)

@@ -159,6 +159,11 @@ class PredictionsFile:
                 )
             keys_by_name[name] = key
 
+    def other_images(self, keys: Iterable[str]) -> list[str]:
+        """Return the file's images that are none of the samples with these keys."""
+        names = {self._find_name(key) for key in keys}
+        return [name for name in self.images if name not in names]
+
     def _find_name(self, key: str) -> str | None:
         """Return the name that the file has for an image, as `entry` looks it up."""
         if key in self.images:

@@ -150,6 +150,12 @@ def test_numbers_out_of_range_are_refused(options, capsys):
     assert "is not above 0" in capsys.readouterr().err
 
 
+def test_equal_thresholds_are_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["set", "--thresholds", "0.1", "0.2", "0.10"])
+    assert "--thresholds 0.1 0.2 0.1: give different ones" in capsys.readouterr().err
+
+
 def test_a_result_that_would_count_for_two_pictures_is_named(tmp_path, capsys):
     """OpenPose's own files say neither the folder nor the suffix of their picture."""
     source = write_layout(tmp_path / "set", {"Test": [hand(1)], "Train": [hand(1), hand(2)]})

@@ -7,7 +7,7 @@ import numpy as np
 from mcc_caffe.evaluation.evaluation_report import markdown_tables, to_json
 from mcc_caffe.evaluation.metrics import keypoint_distances
 from mcc_caffe.evaluation.model_scores import score_model
-from tests.support.evaluation import UNLABELLED, evaluated_sample
+from tests.support.evaluation import LINE, UNLABELLED, evaluated_sample
 
 
 def test_results_are_json_with_a_list_of_numbers_on_one_line():
@@ -20,4 +20,17 @@ def test_tables_of_samples_without_labels_have_dashes():
     scores = score_model([evaluated_sample(UNLABELLED, np.ones((21, 3)), has_mask=False)], 0)
     printed = markdown_tables([{"name": "net", "sets": {"set": scores.summarise([0.2])}}])
     assert "| net | set | 0 | 0 | - | - | - |" in printed and "nan" not in printed
+    assert "give no box" not in printed
     assert not np.isfinite(keypoint_distances(np.ones((1, 21, 3)), UNLABELLED[None])).any()
+
+
+def test_keypoints_that_pck_leaves_out_are_told():
+    """One labelled keypoint alone gives no box, by whose size its distance could be divided."""
+    alone = UNLABELLED.copy()
+    alone[4] = 30, 40, 1
+    predicted = np.ones((21, 3))
+    samples = [evaluated_sample(truth, predicted, has_mask=False) for truth in (LINE, alone)]
+    printed = markdown_tables(
+        [{"name": "net", "sets": {"set": score_model(samples, 0).summarise([0.2])}}]
+    )
+    assert "net, set: 1 of 22 keypoints are in images whose labels give no box: PCK " in printed

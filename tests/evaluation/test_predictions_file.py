@@ -116,3 +116,14 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     assert not PredictionsFile(path).images["b"].keypoints[:, :2].any()
     write_predictions(path, "x", {"a": np.full((21, 3), np.nan)})
     assert np.isnan(PredictionsFile(path).images["a"].keypoints).all()
+
+
+def test_images_that_are_not_measured_are_found(tmp_path):
+    keypoints = hand(0).keypoints.astype(float)
+    write_predictions(
+        tmp_path / "x.json", "x", dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), keypoints)
+    )
+    assert PredictionsFile(tmp_path / "x.json").other_images(["b.jpg", "d.jpg"]) == [
+        "a.jpg",
+        "c.jpg",
+    ]
