@@ -166,3 +166,9 @@ def test_the_environment_is_made_once_and_again_when_it_is_not_whole(tmp_path, m
 )
 def test_why_a_command_failed(said, line):
     assert last_line(said) == line
+
+
+def test_an_unusable_out_is_told_before_anything_is_looked_for(drawn_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(mediapipe_hands, "interpreter", None)
+    with pytest.raises(UserError, match="is a folder, not a file: give the path of a file"):
+        mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path)])
