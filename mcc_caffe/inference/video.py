@@ -23,10 +23,12 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, replacement
+from mcc_caffe.core.files import replacement
 from mcc_caffe.core.images import max_megapixels, silence_opencv
+from mcc_caffe.core.start import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
 
@@ -69,10 +71,11 @@ class VideoFile:
         """Open the file.
 
         Raises:
-            UserError: there is no such file.
-            UnreadableError: the file has no frame that can be decoded.
+            UnreadableError: the file cannot be opened, has no frame that can be decoded, or has
+                frames with more pixels than allowed.
         """
-        self.path, self.fps = existing(path, "video"), _USUAL_FPS
+        _check_readable(path)
+        self.path, self.fps = path, _USUAL_FPS
         self.announced = self.expected = 0
         is_animation = path.suffix.lower() not in VIDEO_SUFFIXES
         self._frames = self._animation() if is_animation else self._video()
@@ -112,7 +115,8 @@ class VideoFile:
             except (av.FFmpegError, ValueError, OSError):
                 return
             with container:
-                for stream in container.streams.video[:1]:
+                moving = [stream for stream in container.streams.video if not _is_cover(stream)]
+                for stream in moving[:1]:
                     if stream.codec_context:  # FFmpeg knows the codec
                         yield from self._decode(container, stream)
 
@@ -124,10 +128,13 @@ class VideoFile:
         Decoders give frames back later than they get packets, so that a damaged one waits until a
         frame that is shown after it comes.
         """
-        stream.thread_type = "SLICE"  # the threads of "FRAME" report an error at a later packet
-        self.announced = stream.frames
+        _report_all_errors(stream.codec_context)
         rate = stream.average_rate or stream.guessed_rate
         self.fps = float(rate) if rate else _USUAL_FPS
+        self.announced = stream.frames
+        if stream.duration and stream.time_base:  # of a trimmed video the file holds more frames
+            shown = round(stream.duration * stream.time_base * self.fps)
+            self.announced = min(self.announced, shown)
         seconds = (container.duration or 0) / av.time_base
         self.expected = self.announced or max(round(seconds * self.fps), 0)
         self._check_size(stream.width, stream.height)
@@ -151,7 +158,7 @@ class VideoFile:
         if width * height > max_megapixels() * 1e6:
             raise UnreadableError(
                 f"{self.path}: frames of {width} x {height} pixels are more than "
-                f"{max_megapixels():g} million: make it smaller"
+                f"{max_megapixels():g} million: make it smaller, or set {MAX_MEGAPIXELS_VARIABLE}"
             )
 
     def _animation(self) -> Iterator[Frame]:
@@ -179,6 +186,32 @@ class VideoFile:
                     continue
                 yield Frame(time, np.ascontiguousarray(pixels[..., ::-1]))
                 time += _pause(image)
+
+
+def _check_readable(path: Path) -> None:
+    """Raise an UnreadableError where a file cannot be opened."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _is_cover(stream: "av.VideoStream") -> bool:
+    """Tell whether a stream is the one picture that players show as the cover of the file."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _report_all_errors(decoder: "av.VideoCodecContext") -> None:
+    """Set up a decoder so that it reports the damage that it finds, at the packet that has it.
+
+    The threads of "FRAME" report an error at a later packet. Those of "SLICE" keep H.264's decoder
+    from reporting any, and without them VP8's reports none. MJPEG's decoder needs to be told that
+    errors count; others would then refuse frames that are sound.
+    """
+    decoder.thread_type = "NONE" if decoder.name == "h264" else "SLICE"
+    if decoder.name == "mjpeg":
+        decoder.options = {"err_detect": "explode"}
 
 
 def _average_rate(image: PIL.Image.Image, numbers: Sequence[int]) -> float:

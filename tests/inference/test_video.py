@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from av.stream import Disposition
 from av.video.frame import PictureType
 
 from mcc_caffe import infer
@@ -292,6 +293,119 @@ def test_damaged_frames_are_null_and_the_others_are_done(frames, codec, tmp_path
     assert len(report["frames"]) == FRAMES == len(decoded(tmp_path / "out/clip.mp4")[0])
 
 
+def flip_bits(path, frame):
+    """Turn the bits of some bytes in the middle of a frame, as a bad transfer does."""
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][frame]
+    raw = bytes(packet)
+    at = content.index(raw[len(raw) // 2 :][:32])  # where a transport stream has no header between
+    for index in range(at, at + 24):
+        content[index] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name, muxer, codec, options",
+    [
+        ("clip.mp4", "mp4", "libx264", {}),
+        ("clip.ts", "mpegts", "libx264", {}),
+        ("clip.mkv", "matroska", "libx264", {"slices": "4"}),
+        ("clip.avi", "avi", "mjpeg", {"strict": "unofficial"}),
+        ("clip.webm", "webm", "libvpx", {}),
+    ],
+)
+def test_damage_inside_a_frame_is_noticed(name, muxer, codec, options, tmp_path):
+    """Some decoders hand out what they made of such a frame as if it were sound."""
+    source = encode(tmp_path / name, muxer, codec, 12, noise=20, **options)
+    assert all(frame.pixels is not None for frame in VideoFile(source).frames())
+    flip_bits(source, 6)
+    frames = list(VideoFile(source).frames())
+    assert len(frames) == 12
+    damaged = [frame for frame in frames if frame.pixels is None]
+    assert 0 < len(damaged) < 6
+    if codec == "libx264":
+        done = run("mcc_caffe.infer", source, "--out", tmp_path / "out")
+        assert f"12 frames, {len(damaged)} of them damaged (null in the JSON)" in done.stdout
+
+
+def boxes_of(content):
+    """Split a part of an MP4 file into its boxes."""
+    boxes = []
+    while content:
+        (length,) = struct.unpack_from(">I", content)
+        boxes.append(content[:length])
+        content = content[length:]
+    return boxes
+
+
+def test_a_cover_picture_is_not_the_video(tmp_path):
+    """An MP4 holds its cover in "udta", which may come before the video."""
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        film_stream = container.add_stream("mpeg4", rate=25)
+        film_stream.width, film_stream.height, film_stream.pix_fmt = 320, 240, "yuv420p"
+        cover = container.add_stream("mjpeg", rate=25, options={"strict": "unofficial"})
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        for stream, count in ((cover, 1), (film_stream, 5)):
+            picture = np.full((stream.height, stream.width, 3), 90, np.uint8)
+            for _ in range(count):
+                frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    *others, moov = boxes_of(path.read_bytes())
+    inner = sorted(boxes_of(moov[8:]), key=lambda box: {b"mvhd": 0, b"udta": 1}.get(box[4:8], 2))
+    path.write_bytes(b"".join([*others, moov[:8], *inner]))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].width == 64
+    video = VideoFile(path)
+    assert video.size == (320, 240) and len(list(video.frames())) == 5
+
+
+def test_a_trimmed_video_announces_the_frames_that_it_shows(tmp_path):
+    """An edit list of an MP4 leaves out frames that the file still holds."""
+    source = encode(tmp_path / "clip.mp4", "mp4", "libx264", 30)
+    content = source.read_bytes()
+    at = content.index(b"elst") + 12  # of the milliseconds that are shown
+    source.write_bytes(content[:at] + struct.pack(">I", 800) + content[at + 4 :])
+    video = VideoFile(source)
+    assert len(list(video.frames())) == 20 == video.announced == video.expected
+    done = run("mcc_caffe.infer", source, "--out", tmp_path / "out")
+    assert done.returncode == 0 and "20 frames, " in done.stdout, done.stderr
+
+
+def test_a_video_that_cannot_be_opened_is_skipped(weights, tmp_path, monkeypatch, caplog):
+    """It may vanish while those before it are looked at."""
+    film(tmp_path / "clip.mp4", "mp4v", frames=2)
+    (tmp_path / "gone.mp4").write_bytes(b"")
+    check_results = infer.check_results
+
+    def check_and_remove(*arguments):
+        check_results(*arguments)
+        (tmp_path / "gone.mp4").unlink()
+
+    monkeypatch.setattr(infer, "check_results", check_and_remove)
+    names = [str(tmp_path / name) for name in ("gone.mp4", "clip.mp4")]
+    with pytest.raises(UserError, match="1 of 2 files could not be read"):
+        infer.main([*names, "--out", str(tmp_path / "out"), "--format", "coco"])
+    assert f"skipped: {names[0]}: cannot be read (No such file or directory)" in caplog.text
+    assert (tmp_path / "out/coco_results.json").is_file()
+
+
+def test_a_video_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    film(tmp_path / "clip.mp4", "mp4v", frames=2)
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "clip.gif")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    for name in ("clip.mp4", "clip.gif"):
+        with pytest.raises(UnreadableError, match=rf"{name}: cannot be read \(Permission denied"):
+            VideoFile(tmp_path / name)
+
+
 @pytest.mark.parametrize("kind", ["gif", "webp", "png"])
 def test_animated_pictures_are_videos(kind, tmp_path):
     source = tmp_path / f"clip.{kind}"
@@ -393,13 +507,17 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
     assert VideoFile(path).size == (320, 240)
 
 
-def encode(path, muxer, codec, frames, **options):
+def encode(path, muxer, codec, frames, noise=0, **options):
     """A hand that moves to the right, 25 frames a second, in any container; returns the path."""
+    rng = np.random.default_rng(0)
     with open(path, "wb") as file, av.open(file, "w", format=muxer) as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for index in range(frames):
             picture = np.roll(hand(), 4 * index, 1)
+            if noise:
+                picture = picture + rng.integers(-noise, noise + 1, picture.shape)
+                picture = picture.clip(0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
         container.mux(stream.encode(None))
     return path
