@@ -6,10 +6,13 @@ the header: the size, before anything is decoded, and the orientation, which Ope
 
 import io
 import os
+import re
 import struct
+import threading
 import warnings
 import zlib
-from typing import NamedTuple
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -41,6 +44,9 @@ _TURNS = {
 }
 
 
+_PILLOW_BOUND_LOCK = threading.Lock()  # held while Pillow has another bound than it had
+
+
 class ImageError(ValueError):
     """A picture cannot be decoded. The message says why, without the file's name."""
 
@@ -67,6 +73,35 @@ class ImageHeader(NamedTuple):
     has_straight_alpha: bool = False
 
 
+def open_with_pillow(file: Path | BinaryIO) -> PIL.Image.Image:
+    """Open an image file with Pillow, which reads the header and decodes nothing yet.
+
+    Pillow refuses pictures above a bound of its own. Ours takes its place meanwhile.
+
+    Args:
+        file: The file.
+
+    Raises:
+        ImageError: The picture has more pixels than allowed.
+        Exception: The file is damaged, or no picture: Pillow raises nearly anything.
+    """
+    bound = max_megapixels()
+    with _PILLOW_BOUND_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # of half the bound
+        pillows_bound = PIL.Image.MAX_IMAGE_PIXELS
+        PIL.Image.MAX_IMAGE_PIXELS = bound * 1e6 / 2  # type: ignore[assignment]
+        try:
+            return PIL.Image.open(file)
+        except PIL.Image.DecompressionBombError as error:
+            pixels = re.findall(r"\d+", str(error))[0]
+            raise ImageError(
+                f"{pixels} pixels are more than {bound:g} million: make it smaller, or set "
+                f"{MAX_MEGAPIXELS_VARIABLE}"
+            ) from None
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = pillows_bound
+
+
 def read_header(content: bytes) -> ImageHeader:
     """Read an image file's header, without decoding its pixels.
 
@@ -74,15 +109,14 @@ def read_header(content: bytes) -> ImageHeader:
         content: The file's bytes.
 
     Raises:
-        ImageError: The picture is so large that Pillow refuses it (two times
-            `PIL.Image.MAX_IMAGE_PIXELS`, which is 358 million pixels unless someone changed it).
+        ImageError: The picture has more pixels than allowed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged tags, and of half of that size
+        warnings.simplefilter("ignore")  # of damaged tags
         try:
-            image = PIL.Image.open(io.BytesIO(content))
-        except PIL.Image.DecompressionBombError as error:
-            raise ImageError(f"{str(error).split(',')[0]}: make it smaller") from None
+            image = open_with_pillow(io.BytesIO(content))
+        except (ImageError, UserError):
+            raise
         except Exception:  # damaged files make Pillow raise nearly anything
             return ImageHeader("", "", 0, 0, 1)
         try:
@@ -124,12 +158,6 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
         ImageError: It cannot be decoded, or has more pixels than allowed.
     """
     header = read_header(content)
-    bound = max_megapixels()
-    if header.width * header.height > bound * 1e6:
-        raise ImageError(
-            f"{header.width} x {header.height} pixels are more than {bound:g} million: make it "
-            f"smaller, or set {MAX_MEGAPIXELS_VARIABLE}"
-        )
     pixels = decode_pixels(content, cv2.IMREAD_UNCHANGED)
     # Of colours of 8 bits libtiff multiplies by the opacity itself.
     is_multiplied = header.format == "TIFF" and (
@@ -236,7 +264,7 @@ def _add_alpha_of_grey(pixels: np.ndarray, content: bytes, header: ImageHeader) 
         alpha = np.where(is_opaque, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
     elif header.format == "TIFF" and header.mode in ("LA", "La"):
         try:
-            alpha = np.array(PIL.Image.open(io.BytesIO(content)).getchannel(1))
+            alpha = np.array(open_with_pillow(io.BytesIO(content)).getchannel(1))
         except Exception as error:  # damaged files make Pillow raise nearly anything
             raise ImageError(f"its opacity is damaged ({error})") from None
     else:

@@ -12,10 +12,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.images import ImageError, decode_pixels
+from mcc_caffe.core.images import ImageError, decode_pixels, open_with_pillow
 
 _SCALES = (1, 255, 65535)
 _LABEL_MAX = 3  # more than two values up to this number are names of objects, not brightness
@@ -35,13 +34,15 @@ def header_size(content: bytes) -> tuple[int, int] | None:
         (width, height) as stored, in pixels; None where the header is not understood.
 
     Raises:
-        UserError: It has more pixels than Pillow thinks safe (`PIL.Image.MAX_IMAGE_PIXELS`, twice).
+        UserError: It has more pixels than allowed (`mcc_caffe.core.images.max_megapixels`).
     """
     try:
-        with PIL.Image.open(io.BytesIO(content)) as picture:
+        with open_with_pillow(io.BytesIO(content)) as picture:
             return picture.size
-    except PIL.Image.DecompressionBombError as error:
+    except ImageError as error:
         raise UserError(f"the picture is too large: {error}") from None
+    except UserError:  # of the variable that sets the bound
+        raise
     except Exception:  # Pillow's plugins raise whatever a damaged header leads them to
         return None
 

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import PIL.Image
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE
-from mcc_caffe.core.images import ImageError, decode_image, max_megapixels, silence_opencv
+from mcc_caffe.core.images import (
+    ImageError,
+    decode_image,
+    max_megapixels,
+    open_with_pillow,
+    silence_opencv,
+)
 from mcc_caffe.inference.reports import is_own_result
 
 IMAGE_SUFFIXES = (
@@ -87,8 +92,10 @@ def is_video(path: Path) -> bool:
     if suffix not in _ANIMATION_SUFFIXES:
         return False
     try:
-        with PIL.Image.open(path) as image:
+        with open_with_pillow(path) as image:
             return bool(getattr(image, "is_animated", False))
+    except UserError:  # of the variable that sets the bound on pixels
+        raise
     except Exception:  # damaged files make Pillow raise nearly anything; read_image says so
         return False
 

@@ -27,7 +27,7 @@ from av.stream import Disposition
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import replacement
-from mcc_caffe.core.images import max_megapixels, silence_opencv
+from mcc_caffe.core.images import ImageError, max_megapixels, open_with_pillow, silence_opencv
 from mcc_caffe.core.start import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
@@ -164,14 +164,15 @@ class VideoFile:
     def _animation(self) -> Iterator[Frame]:
         """Yield the frames of an animated picture, upright, on white where it is transparent."""
         try:
-            image = PIL.Image.open(self.path)
+            image = open_with_pillow(self.path)
             # The picture of an APNG for programs that show no animation may be no frame of it.
             first = int(getattr(image, "default_image", False))
             numbers = range(first, getattr(image, "n_frames", 1))
+        except ImageError as error:
+            raise UnreadableError(f"{self.path}: {error}") from None
         except Exception:  # damaged files make Pillow raise nearly anything
             return
         self.announced = self.expected = len(numbers)
-        self._check_size(*image.size)
         time = 0.0
         with image:
             self.fps = _average_rate(image, numbers)

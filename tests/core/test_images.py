@@ -18,7 +18,7 @@ import tifffile
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
-from mcc_caffe.data.mask_files import MaskError, decode_mask_values
+from mcc_caffe.data.mask_files import MaskError, decode_mask_values, header_size
 from tests.support.commands import ROOT
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
@@ -223,7 +223,7 @@ def test_the_number_of_pixels_is_bounded(monkeypatch):
     monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "3.9")
     with pytest.raises(
         ImageError,
-        match="2000 x 2000 pixels are more than 3.9 million: make it smaller, "
+        match="4000000 pixels are more than 3.9 million: make it smaller, "
         "or set MCC_CAFFE_MAX_MEGAPIXELS",
     ):
         decode_image(content)
@@ -233,15 +233,31 @@ def test_the_number_of_pixels_is_bounded(monkeypatch):
             decode_image(content)
 
 
-def test_a_size_beyond_pillows_bound_is_refused_by_its_header():
-    """OpenCV would decode 30,000 x 30,000 pixels, which takes gigabytes."""
+def png_that_claims(width, height):
+    """A small PNG whose header says that it is larger."""
     content = huge_png(8)
     at = content.index(b"IHDR")
-    sides = struct.pack(">II", 30_000, 30_000)
-    body = b"IHDR" + sides + content[at + 12 : at + 17]
-    content = content[:at] + body + struct.pack(">I", zlib.crc32(body)) + content[at + 21 :]
-    with pytest.raises(ImageError, match=r"900000000 pixels.*: make it smaller"):
+    body = b"IHDR" + struct.pack(">II", width, height) + content[at + 12 : at + 17]
+    return content[:at] + body + struct.pack(">I", zlib.crc32(body)) + content[at + 21 :]
+
+
+def test_only_our_bound_decides_about_large_pictures(monkeypatch, recwarn):
+    """Pillow has one of its own, and decodes a PNG to find what may follow its pixels."""
+    pillows_bound = PIL.Image.MAX_IMAGE_PIXELS
+    content = png_that_claims(30_000, 30_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="900000000 pixels are more than 200 million: make"):
         decode_image(content)
+    with pytest.raises(UserError, match="too large: 900000000 pixels are more than 200 mill"):
+        header_size(content)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    assert header_size(png_that_claims(16320, 12240)) == (16320, 12240)
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "400")
+    assert header_size(png_that_claims(19000, 19000)) == (19000, 19000)
+    assert pillows_bound == PIL.Image.MAX_IMAGE_PIXELS and not recwarn
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)  # instead of a picture of gigabytes
+    assert decode_image(huge_png(200)).shape == (200, 200, 3)
+    assert read_header(huge_png(200)).width == 200 and PIL.Image.MAX_IMAGE_PIXELS == 5
 
 
 def test_a_chunk_that_claims_to_be_large_takes_no_memory():

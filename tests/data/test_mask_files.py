@@ -96,5 +96,5 @@ def test_the_size_is_compared_before_decoding():
         decode_mask_values(bytes(content), (4, 6))
     content[16:24] = (60000).to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    with pytest.raises(MaskError, match="too large: Image size .3600000000 pixels"):
+    with pytest.raises(MaskError, match="too large: 3600000000 pixels"):
         decode_mask_values(bytes(content), (8, 6))

@@ -466,8 +466,12 @@ def test_animated_pictures_are_bounded_like_videos(tmp_path, monkeypatch):
     pictures = [PIL.Image.new("RGB", (200, 100), colour) for colour in ("red", "blue")]
     pictures[0].save(tmp_path / "clip.gif", save_all=True, append_images=pictures[1:])
     assert len(list(VideoFile(tmp_path / "clip.gif").frames())) == 2
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)  # Pillow's own bound does not count
+    assert find_files([str(tmp_path)]).files[0].is_video
+    assert len(list(VideoFile(tmp_path / "clip.gif").frames())) == 2
     monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "0.01")
-    with pytest.raises(UnreadableError, match="frames of 200 x 100 pixels are more than 0.01"):
+    message = "20000 pixels are more than 0.01 million: .*or set MCC_CAFFE_MAX_MEGAPIXELS"
+    with pytest.raises(UnreadableError, match=message):
         list(VideoFile(tmp_path / "clip.gif").frames())
 
 

@@ -133,7 +133,7 @@ def test_the_bound_of_pixels_holds(client, monkeypatch):
     monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "0.01")
     answer = client.post("/hands", content=JPEG)
     assert answer.status_code == 413
-    assert "160 x 120 pixels are more than 0.01 million" in answer.json()["detail"]
+    assert "19200 pixels are more than 0.01 million" in answer.json()["detail"]
 
 
 def test_what_curl_calls_a_form_is_an_image_all_the_same(client):
