@@ -28,6 +28,8 @@ _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if th
 _EXTRA_SAMPLES_TAG = 338  # of TIFF: what a pixel holds beside its colours
 _STRAIGHT_ALPHA = (2,)  # its value for an opacity by which the colours are not multiplied
 _PNG_BITS_OFFSET = 24  # of the byte in a PNG that says how many bits a sample has
+# What the binary PNM formats begin with: three numbers, of which the last is that of white.
+_PNM_START = re.compile(rb"P[56](?:\s+(?:#[^\n]*\n\s*)*(\d+)){3}\s")
 _SENSOR_BITS = (8, 10, 12, 14, 16)  # that cameras put into 16
 _WHITE = 255.0
 
@@ -163,6 +165,7 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
     is_multiplied = header.format == "TIFF" and (
         not header.has_straight_alpha or (pixels.ndim == 3 and pixels.dtype == np.uint8)
     )
+    pixels = _stretch_pnm(pixels, content)
     if pixels.ndim == 2:
         pixels = _add_alpha_of_grey(pixels, content, header)
     pixels = _to_bgr(_to_8_bits(pixels), premultiplied=is_multiplied)
@@ -270,6 +273,17 @@ def _add_alpha_of_grey(pixels: np.ndarray, content: bytes, header: ImageHeader) 
     else:
         return pixels
     return np.dstack([pixels, pixels, pixels, alpha])
+
+
+def _stretch_pnm(pixels: np.ndarray, content: bytes) -> np.ndarray:
+    """Stretch a PNM's values to 8 bits where its header gives white another value than usual.
+
+    OpenCV does so for the formats that hold their numbers as text, unless they exceed 8 bits.
+    """
+    start = _PNM_START.match(content)
+    if start is None or int(start[1]) in (0, 255, 65535):
+        return pixels
+    return np.clip(np.round(pixels * 255.0 / int(start[1])), 0, 255).astype(np.uint8)
 
 
 def _to_8_bits(pixels: np.ndarray) -> np.ndarray:

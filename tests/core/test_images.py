@@ -144,6 +144,17 @@ def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, ori
     assert np.abs(stored.astype(int) - expected[..., None]).max() <= 1
 
 
+@pytest.mark.parametrize("white, kind", [(100, np.uint8), (1, np.uint8), (1000, ">u2")])
+def test_a_pnm_has_any_number_for_white(white, kind):
+    """The photographs of some cameras and of scientific programs."""
+    numbers = np.array([0, white // 2, white], kind)
+    expected = [0, round(white // 2 / white * 255), 255]
+    content = b"P5\n# a comment\n3 1\n%d\n" % white + numbers.tobytes()
+    assert decode_image(content)[0, :, 0].tolist() == expected
+    content = b"P6 1 1 %d\n" % white + numbers.tobytes()
+    assert decode_image(content)[0, 0].tolist() == expected[::-1]
+
+
 def test_palettes_grey_one_bit_and_cmyk():
     image = PIL.Image.new("RGB", (6, 4), (255, 204, 0))
     for mode in ("P", "RGB", "CMYK"):
