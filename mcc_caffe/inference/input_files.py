@@ -76,7 +76,8 @@ class InputFiles(NamedTuple):
     """The files that a user names.
 
     Attributes:
-        files: every file once, in the order of the patterns.
+        files: every file once, however often and by whatever paths it is named, in the order of the
+            patterns. A link to a file counts as a file of its own.
         passed_over: what the folders hold beside them.
     """
 
@@ -112,7 +113,7 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
     Raises:
         UserError: a pattern names no file.
     """
-    relative_paths: dict[Path, Path] = {}
+    input_files: dict[Path, InputFile] = {}  # by the real path of the folder, and the file's name
     passed_over = PassedOver()
     for pattern in patterns:
         if not pattern.strip():
@@ -133,13 +134,13 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
                 f"{pattern}: no such image or video, and no folder or glob with any "
                 f"({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}) in it{reasons}"
             )
+        real_folders = {folder: folder.resolve() for folder in {file.parent for file in files}}
         for file in files:
-            relative = file.relative_to(root or file.parent).with_suffix("")
-            relative_paths.setdefault(file, relative)
-    return InputFiles(
-        [InputFile(path, relative, is_video(path)) for path, relative in relative_paths.items()],
-        passed_over,
-    )
+            real_path = real_folders[file.parent] / file.name
+            if real_path not in input_files:
+                relative = file.relative_to(root or file.parent).with_suffix("")
+                input_files[real_path] = InputFile(file, relative, is_video(file))
+    return InputFiles(list(input_files.values()), passed_over)
 
 
 def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None, list[Path]]:
@@ -152,7 +153,7 @@ def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None,
     if path.exists():
         raise UserError(f"{path} is a pipe or a device, not a file: give an image or video file")
     files = []
-    for match in sorted(map(Path, glob.glob(pattern, recursive=True))):
+    for match in sorted(set(_glob(pattern, passed_over))):
         if not match.is_file():
             passed_over.add("folders, pipes or devices that a pattern matches", match.name)
         elif LABELS_FOLDER not in path.parts and any(map(_holds_labels, match.parents)):
@@ -160,6 +161,26 @@ def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None,
         else:
             files.append(match)
     return None, files
+
+
+def _glob(pattern: str, passed_over: PassedOver) -> Iterator[Path]:
+    """Yield what matches a pattern, some of it more than once.
+
+    Unlike that of `glob.glob`, `**` does not go through linked folders, which may lead in a circle.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from map(Path, glob.glob(pattern))
+        return
+    index = parts.index("**")
+    rest = Path(*(parts[index + 1 :] or ["*"]))
+    for root in glob.glob(str(Path(*parts[:index]))):
+        for folder, folder_names, _ in os.walk(root):
+            for name in folder_names:
+                if Path(folder, name).is_symlink():
+                    passed_over.add("linked folders", name)
+            folder_names[:] = [name for name in folder_names if not name.startswith(".")]
+            yield from _glob(str(Path(glob.escape(folder), rest)), passed_over)
 
 
 def files_below(

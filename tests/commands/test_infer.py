@@ -1,5 +1,6 @@
 """`python -m mcc_caffe.infer`, as a user runs it."""
 
+import glob
 import json
 import os
 import pathlib
@@ -435,6 +436,31 @@ def test_globs_and_files_together(photos):
     ]
     with pytest.raises(UserError, match="no such image"):
         find_files([str(photos / "no*tes")])
+
+
+@pytest.mark.parametrize("pattern", ["**/*.jpg", "**", "**/more/**/*.[jJ]*", "m*/**/*"])
+def test_a_glob_of_all_folders_goes_round_no_circle(pattern, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    (photos / "more/[deep]").mkdir()
+    shutil.copy("hand.jpg", "more/[deep]/hand.jpg")
+    (photos / ".hidden").mkdir()
+    shutil.copy("hand.jpg", ".hidden/hand.jpg")
+    expected = {path for path in glob.glob(pattern, recursive=True) if pathlib.Path(path).is_file()}
+    for name in ("one", "two", "three"):  # glob.glob would follow 3 to the power of 40 paths
+        (photos / "more" / name).symlink_to(photos)
+    files, passed_over = find_files([pattern])
+    assert {str(file.path) for file in files} == expected and len(files) == len(expected) > 0
+    assert "linked folders (" in str(passed_over)
+
+
+def test_a_file_that_is_named_by_two_paths_is_done_once(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "linked").symlink_to(photos)
+    before = find_files(["photos"]).files
+    names = ["photos", "./photos/hand.jpg", str(photos), "linked", "photos/more/../hand.png"]
+    assert find_files(names).files == before
+    (photos / "link.jpg").symlink_to("hand.jpg")  # it has a name of its own, and so a result
+    assert len(find_files(["photos"]).files) == len(before) + 1
 
 
 def test_results_of_one_name_do_not_overwrite_each_other():
