@@ -30,7 +30,7 @@ from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import (
     add_network_options,
     command_parser,
-    finite,
+    finite_number,
     progress_bar,
     run_command,
 )
@@ -94,7 +94,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=PRECISIONS, help=precision_help())
     add(
         "--score",
-        type=finite,
+        type=finite_number,
         default=SCORE_THRESHOLD,
         metavar="S",
         help="mean confidence of the 21 keypoints from which it is a hand; in the search the box "

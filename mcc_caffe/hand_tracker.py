@@ -23,7 +23,7 @@ from mcc_caffe.inference.scenes import find_hands
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
 from mcc_caffe.paper import STRIDE
-from mcc_caffe.predictor import HandPose, HandPredictor, TimedNetwork, check_image
+from mcc_caffe.predictor import HandPose, HandPredictor, TimedNetwork, check_finite, check_image
 
 # Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
 # box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
@@ -95,9 +95,10 @@ class HandTracker:
             surely a hand, it is what a single pass says, without an id.
 
         Raises:
-            UserError: the array is no such image.
+            UserError: the array is no such image, or the time is no finite number.
         """
         check_image(image)
+        check_finite("time", time)
         finder = _FrameFinder(self._predictor, image, self.one_hand, self._every_frame)
         tracks = self._tracks.update(time, finder.look, finder.search)
         self._filters = {

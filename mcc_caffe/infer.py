@@ -36,7 +36,7 @@ from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     command_parser,
-    finite,
+    finite_number,
     level_count,
     progress_bar,
     run_command,
@@ -167,7 +167,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--threshold",
-        type=finite,
+        type=finite_number,
         default=CONFIDENCE_THRESHOLD,
         help="confidence above which a keypoint is present (default: %(default)s)",
     )

@@ -5,6 +5,8 @@ pose = predictor.predict(cv2.imread("hand.jpg"))
 pose.keypoints          # (21, 3): x, y in image pixels, confidence
 """
 
+import math
+import numbers
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -202,8 +204,8 @@ class HandPredictor:
 
         Raises:
             UserError: a file is missing or does not fit, no weights come with the variant, or
-                `levels`, `looks`, `seed` or `batch` is none of these values, or both of the first
-                two are given.
+                `levels`, `looks`, `threshold`, `seed` or `batch` is none of these values, or both
+                of the first two are given.
         """
         if not (levels in (None, PAPER_LEVELS) or (isinstance(levels, int) and levels > 0)):
             raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
@@ -213,6 +215,7 @@ class HandPredictor:
             raise UserError(f"batch={batch}: give a whole number above 0")
         if not (isinstance(seed, int) and seed >= 0):
             raise UserError(f"seed={seed}: give a whole number from 0 on")
+        check_finite("threshold", threshold)
         if looks is not None and levels is not None:
             raise UserError(
                 f"looks={looks} and levels={levels} exclude each other: looks take the place of "
@@ -306,9 +309,11 @@ class HandPredictor:
 
         Raises:
             UserError: the array is no image, a box is none or lies outside of the image,
-                `max_hands` is below 1, or the net has no pose stage.
+                `max_hands` is below 1, `score_threshold` is no finite number, or the net has no
+                pose stage.
         """
         check_image(image)
+        check_finite("score_threshold", score_threshold)
         self.require_pose()
         if max_hands is not None and not (isinstance(max_hands, int) and max_hands > 0):
             raise UserError(f"max_hands={max_hands}: give at least 1, or None for no limit")
@@ -472,6 +477,12 @@ def check_image(image: np.ndarray) -> None:
         raise UserError(
             f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
         )
+
+
+def check_finite(name: str, number: float) -> None:
+    """Raise a UserError where an argument is no finite number."""
+    if not (isinstance(number, numbers.Real) and math.isfinite(number)):
+        raise UserError(f"{name}={number!r}: give a finite number")
 
 
 def check_boxes(

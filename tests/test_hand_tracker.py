@@ -112,6 +112,8 @@ def test_every_frame_may_be_looked_at_as_before(clip, predictor):
 def test_without_hands_there_are_none(predictor):
     tracker = HandTracker(predictor)
     assert [tracker.follow(GREY, n / FPS) for n in range(3)] == [[], [], []]
+    with pytest.raises(UserError, match="time=nan: give a finite number"):
+        tracker.follow(np.zeros((8, 8, 3), np.uint8), float("nan"))
     with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
         tracker.follow(GREY[..., 0], 1)
 

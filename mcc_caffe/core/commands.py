@@ -95,11 +95,22 @@ def learning_rate(text: str) -> float:
     return number
 
 
-def finite(text: str) -> float:
+def finite_number(text: str) -> float:
     """Parse an option that is a finite number; an argparse `type`."""
-    if not math.isfinite(float(text)):
+    number = float(text)
+    if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{text} is no finite number")
-    return float(text)
+    return number
+
+
+def _named_path(text: str) -> pathlib.Path:
+    """Parse an option that is a path; an argparse `type`, which `command_parser` gives to Path."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no path: is a variable of the command line not set? "
+            "Give . for the current folder"
+        )
+    return pathlib.Path(text)
 
 
 def level_count(text: str) -> int | str:
@@ -144,13 +155,15 @@ def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentP
 
     Returns:
         A parser that knows --verbose, --quiet and --debug. They take effect when they are parsed,
-        and the namespace has no entry for them.
+        and the namespace has no entry for them. Its options of the type Path refuse an empty text,
+        which Path would take for the current folder.
     """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **kwargs,
     )
+    parser.register("type", pathlib.Path, _named_path)
     group = parser.add_argument_group("messages").add_mutually_exclusive_group()
     for flags, verbosity, text in (
         (("-v", "--verbose"), "verbose", "say more about the work on stderr"),

@@ -200,6 +200,7 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
             2,
         ),
         (["{photos}/hand.jpg", "--weights", "{weights}", "--levels", "0"], "0 is not above 0", 2),
+        (["{photos}/hand.jpg", "--threshold", "nan"], "--threshold: nan is no finite number", 2),
         (
             [
                 "{photos}/hand.jpg",

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mcc_caffe.core.commands import command_parser, input_side, seed_number
+from mcc_caffe.core.commands import command_parser, finite_number, input_side, seed_number
 from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT
 
@@ -122,6 +122,17 @@ def test_a_threshold_that_is_not_finite_is_one_line(command, text, capsys):
     with pytest.raises(SystemExit):
         parse(["a", f"{option}={text}"])
     assert f"argument {option}: {text} is no finite number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", " "])
+@pytest.mark.parametrize("command", ["infer", "evaluate", "plot", "train"])
+def test_an_empty_path_is_not_the_current_folder(command, text, capsys):
+    """Every command's --out is such a path."""
+    main = importlib.import_module(f"mcc_caffe.{command}").main
+    with pytest.raises(SystemExit):
+        main(["anything", "--out", text])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument --out: {text!r} is no path: is a variable of the command line not s" in error
 
 
 def test_a_full_disk_that_names_no_file_names_the_disks(tmp_path):

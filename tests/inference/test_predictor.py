@@ -83,6 +83,8 @@ def test_other_numbers_of_levels_are_refused(weights, levels):
         ({"looks": 4.0}, "looks=4.0: give 1, 2 or 4"),
         ({"batch": 0}, "batch=0: give a whole number above 0"),
         ({"seed": -1}, "seed=-1: give a whole number from 0 on"),
+        ({"threshold": np.nan}, "threshold=nan: give a finite number"),
+        ({"threshold": "0.2"}, "threshold='0.2': give a finite number"),
     ],
 )
 def test_other_options_are_refused(weights, options, message):
@@ -99,6 +101,8 @@ def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
             predictor.predict_all(image, boxes=[[0, 0, side, 9]])
     with pytest.raises(UserError, match="max_hands=1.5: give at least 1"):
         predictor.predict_all(image, max_hands=1.5)
+    with pytest.raises(UserError, match="score_threshold=nan: give a finite number"):
+        predictor.predict_all(image, score_threshold=np.nan)
 
 
 def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
