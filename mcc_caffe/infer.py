@@ -382,6 +382,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if result_format:
         results += result_format.run_paths(options.out)
     check_results(files, results, options.overwrite)
+    # Before the work: what is wrong would end it halfway.
+    for folder in dict.fromkeys(path.parent for path in results):
+        check_folder(folder)
     own_jobs = jobs[ranks.rank :: ranks.size]
     boxes = None
     if options.boxes:

@@ -133,7 +133,7 @@ def check_folder(path: Path) -> None:
     path = path.absolute()
     nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
     if not nearest.is_dir():
-        raise UserError(f"{nearest} is no folder: give another folder than {path}")
+        raise UserError(f"{nearest} is no folder: move it away, or give another folder than {path}")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{nearest} must not be written to: give another folder than {path}")
 

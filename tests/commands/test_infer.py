@@ -254,9 +254,21 @@ def test_results_need_a_folder(out, photos, weights, tmp_path):
     done = run(*command, "--out", tmp_path / out)
     nearest = tmp_path / out.partition("/")[0]
     assert done.returncode == 2 and done.stderr.splitlines() == [
-        f"error: {nearest} is no folder: give another folder than {tmp_path / out}"
+        f"error: {nearest} is no folder: move it away, or give another folder than {tmp_path / out}"
     ]
     assert (tmp_path / "file").read_bytes() == b"of the user"
+
+
+def test_a_folder_of_results_that_cannot_be_made_is_said_before_the_work(photos, weights, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/more").write_bytes(b"of the user")  # photos/more has pictures, too
+    done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.splitlines() == [
+        f"error: {tmp_path}/out/more is no folder: move it away, or give another folder than "
+        f"{tmp_path}/out/more"
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["more"]
+    assert (tmp_path / "out/more").read_bytes() == b"of the user"
 
 
 def files_of(folder):
