@@ -87,11 +87,14 @@ def write_video(
         What was written, as text: the number of frames, those that are missing, and the speed.
 
     Raises:
-        UnreadableError: the file has no frame that can be decoded.
+        UnreadableError: the file has no frame that can be decoded, or its frames are too large for
+            a clip.
     """
-    from mcc_caffe.inference.video import VideoFile, video_encoder  # here, as PyAV imports slowly
+    # Here, as PyAV imports slowly:
+    from mcc_caffe.inference.video import VideoFile, check_clip_size, video_encoder
 
     video, start, tracker = VideoFile(source), time.perf_counter(), finder.open_tracker()
+    check_clip_size(video)
     clip = with_suffix(result, ".mp4")
     clip.parent.mkdir(parents=True, exist_ok=True)
     with replacement(clip) as (_, file):

@@ -230,8 +230,11 @@ def _holds_labels(folder: Path) -> bool:
 
 
 def _is_transport_stream(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(1) == _TRANSPORT_STREAM_START
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == _TRANSPORT_STREAM_START
+    except OSError:  # reading the video says so
+        return True
 
 
 def result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:

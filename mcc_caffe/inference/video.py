@@ -24,6 +24,7 @@ import PIL.Image
 import PIL.ImageOps
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
+from av.video.reformatter import Colorspace
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import replacement
@@ -39,8 +40,21 @@ _CODEC = "libx264"  # H.264, which browsers play
 _CODEC_OPTIONS = {"crf": "18", "preset": "veryfast"}  # hardly to be told from the original
 _TICKS = 90000  # a second: the usual clock of videos, in which all usual rates are whole
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_LARGEST_CLIP_SIDE = 16384  # pixels, of H.264
+_HD_LINES = 720  # from which players take colours for those of BT.709 where a file does not say
+_UNKNOWN_COLOURS, _LIMITED_RANGE = 2, 1  # FFmpeg's numbers
 _MOST_STRETCHED = 8  # times: a file that says that its pixels are wider is not believed
 _MOST_DEMUX_ERRORS = 1000  # in a row, after which a file has ended
+
+
+class _Colours(NamedTuple):
+    """A matrix between the colours of pixels and those of videos, and FFmpeg's number for it."""
+
+    matrix: Colorspace
+    number: int
+
+
+_BT_601, _BT_709 = _Colours(Colorspace.ITU601, 6), _Colours(Colorspace.ITU709, 1)
 
 
 class Frame(NamedTuple):
@@ -324,8 +338,13 @@ def _decoded_packets(
 
 
 def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndarray:
-    """Return a frame as one sees it: stretched to square pixels, turned and mirrored."""
-    pixels: np.ndarray = frame.to_ndarray(format="bgr24")
+    """Return a frame as one sees it: on white, stretched to square pixels, turned and mirrored."""
+    if frame.colorspace == _UNKNOWN_COLOURS and frame.height >= _HD_LINES:
+        frame.colorspace = _BT_709.number
+    if any(component.is_alpha for component in frame.format.components):
+        pixels = _before_white(frame.to_ndarray(format="bgra"))
+    else:
+        pixels = frame.to_ndarray(format="bgr24")
     ratio = stream.sample_aspect_ratio
     if ratio and ratio != 1:
         height, width = pixels.shape[:2]
@@ -340,6 +359,23 @@ def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndar
             pixels, a, d = pixels.swapaxes(0, 1), c, b
         pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(pixels)
+
+
+def _before_white(pixels: np.ndarray) -> np.ndarray:
+    """Return the colours of HxWx4 BGRA before white, as those of transparent pictures are."""
+    opacity = pixels[..., 3:] / np.float32(255)
+    colours = pixels[..., :3] * opacity + 255 * (1 - opacity)
+    return np.round(colours).astype(np.uint8)
+
+
+def check_clip_size(video: VideoFile) -> None:
+    """Raise an UnreadableError where a clip of the video's size cannot be written."""
+    width, height = video.size
+    if max(width - width % 2, height - height % 2) > _LARGEST_CLIP_SIDE:
+        raise UnreadableError(
+            f"{video.path}: frames of {width} x {height} pixels are too large for the clip that is "
+            f"written of it: a side may have {_LARGEST_CLIP_SIDE} pixels (H.264): make it smaller"
+        )
 
 
 @contextlib.contextmanager
@@ -400,6 +436,9 @@ def video_encoder(
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.time_base = Fraction(1, _TICKS)
+    colours = _BT_709 if height >= _HD_LINES else _BT_601
+    stream.codec_context.colorspace = colours.number
+    stream.codec_context.color_range = _LIMITED_RANGE
     last_ticks = -1
 
     def write(pixels: np.ndarray, time: float) -> None:
@@ -408,6 +447,7 @@ def video_encoder(
             padding = [(0, max(height - len(pixels), 0)), (0, max(width - pixels.shape[1], 0))]
             pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")[:height, :width]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=colours.matrix)
         last_ticks = max(round(time * _TICKS), last_ticks + 1)
         frame.pts, frame.time_base = last_ticks, Fraction(1, _TICKS)
         container.mux(stream.encode(frame))

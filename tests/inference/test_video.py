@@ -17,6 +17,7 @@ import PIL.Image
 import pytest
 from av.stream import Disposition
 from av.video.frame import PictureType
+from av.video.reformatter import Colorspace
 
 from mcc_caffe import infer
 from mcc_caffe.core.drawing import MASK_COLOUR
@@ -294,23 +295,24 @@ def test_damaged_frames_are_null_and_the_others_are_done(frames, codec, tmp_path
 
 
 def flip_bits(path, frame):
-    """Turn the bits of some bytes in the middle of a frame, as a bad transfer does."""
+    """Turn the bits of some bytes inside a frame, as a bad transfer does."""
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][frame]
     raw = bytes(packet)
-    at = content.index(raw[len(raw) // 2 :][:32])  # where a transport stream has no header between
-    for index in range(at, at + 24):
-        content[index] ^= 0xFF
+    parts = [raw[start : start + 24] for start in range(len(raw) // 2, len(raw) - 24, 24)]
+    part = next(part for part in parts if part in content)  # no header of the container in between
+    flipped = bytes(byte ^ 0xFF for byte in part)
+    content = content.replace(part, flipped)
     path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     "name, muxer, codec, options",
     [
-        ("clip.mp4", "mp4", "libx264", {}),
-        ("clip.ts", "mpegts", "libx264", {}),
-        ("clip.mkv", "matroska", "libx264", {"slices": "4"}),
+        ("clip.mp4", "mp4", "libx264", {"threads": "1", "slices": "4"}),
+        ("clip.ts", "mpegts", "libx264", {"threads": "1", "slices": "4"}),
+        ("clip.mkv", "matroska", "libx264", {"threads": "1", "slices": "4"}),
         ("clip.avi", "avi", "mjpeg", {"strict": "unofficial"}),
         ("clip.webm", "webm", "libvpx", {}),
     ],
@@ -401,6 +403,11 @@ def test_a_video_that_may_not_be_read_says_so(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    (tmp_path / "clip.ts").touch()
+    assert [file.path.name for file in find_files([str(tmp_path)]).files if file.is_video] == [
+        *("clip.mp4", "clip.ts")
+    ]
     for name in ("clip.mp4", "clip.gif"):
         with pytest.raises(UnreadableError, match=rf"{name}: cannot be read \(Permission denied"):
             VideoFile(tmp_path / name)
@@ -619,6 +626,60 @@ def test_frames_of_odd_sides_and_of_one_pixel_can_be_written(tmp_path):
             add(np.full((size[1], size[0], 3), 200, np.uint8), 0.0)
         (frame,) = VideoFile(tmp_path / "clip.mp4").frames()
         assert np.abs(frame.pixels.astype(int) - 200).max() < 6
+
+
+def test_frames_that_no_clip_can_hold_are_refused_by_the_videos_name(tmp_path):
+    source = tmp_path / "wide.gif"
+    pictures = [PIL.Image.new("RGB", (16390, 2), colour) for colour in ("red", "blue")]
+    pictures[0].save(source, save_all=True, append_images=pictures[1:])
+    done = run("mcc_caffe.infer", source, "--out", tmp_path / "out")
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {source}: frames of 16390 x 2 pixels are too large for the clip that is written "
+        "of it: a side may have 16384 pixels (H.264): make it smaller"
+    )
+
+
+@pytest.mark.parametrize("lines, number", [(480, 6), (720, 1)])
+def test_a_clip_says_which_colours_it_has(lines, number, tmp_path):
+    """Players take those of large pictures for others than those of small ones."""
+    colour = (40, 160, 200)
+    with video_writer(tmp_path / "clip.mp4", 25, (640, lines)) as add:
+        add(np.full((lines, 640, 3), colour, np.uint8), 0.0)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == (number, 1)
+    (frame,) = VideoFile(tmp_path / "clip.mp4").frames()
+    assert np.abs(frame.pixels.astype(int) - colour).max() <= 3
+
+
+@pytest.mark.parametrize("lines, matrix", [(480, Colorspace.ITU601), (720, Colorspace.ITU709)])
+def test_the_colours_of_a_video_that_does_not_say_them(lines, matrix, tmp_path):
+    colour = (40, 160, 200)
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, lines, "yuv420p"
+        picture = np.full((lines, 640, 3), colour, np.uint8)
+        frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+        container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=matrix)))
+        container.mux(stream.encode(None))
+    (frame,) = VideoFile(tmp_path / "clip.mp4").frames()
+    assert np.abs(frame.pixels.astype(int) - colour).max() <= 3
+
+
+@pytest.mark.parametrize("lines", [240, 720])
+def test_transparent_parts_of_a_video_are_white(lines, tmp_path):
+    picture = np.zeros((lines, 320, 4), np.uint8)
+    picture[:, 100:200] = (40, 160, 200, 255)
+    picture[:, 200:] = (40, 160, 200, 128)
+    with av.open(str(tmp_path / "clip.mov"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, lines, "rgba"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgra")))
+        container.mux(stream.encode(None))
+    (frame,) = VideoFile(tmp_path / "clip.mov").frames()
+    expected = [(255, 255, 255), (40, 160, 200), (147, 207, 227)]
+    assert np.abs(frame.pixels[9, 50::100].astype(int) - expected).max() <= 1
 
 
 def test_mutated_videos_are_read_or_refused(tmp_path):
