@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mcc_caffe.core.commands import command_parser, finite_number, input_side, seed_number
+from mcc_caffe.core.commands import command_parser, input_side, seed_number
 from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT
 
