@@ -64,7 +64,7 @@ synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to
 	$(call split,ARGS); $(RUN) data_tools.synth --out data/synth \
 	    --train "$$N" --test $$(( 10#$$N / 10 )) "$${ARGS_WORDS[@]}"
 
-teach: caffe  ## label your own PHOTOS with a teacher: a data set in TAUGHT (data/taught)
+teach: setup  ## label your own PHOTOS with a teacher: a data set in TAUGHT (data/taught)
 	@[ -n "$$PHOTOS" ] || { echo 'give photographs: make teach PHOTOS=folder' >&2; exit 2; }
 	@$(call split,PHOTOS); $(call split,ARGS); \
 	$(RUN) data_tools.teach "$${PHOTOS_WORDS[@]}" "$$TAUGHT" --variant "$$VARIANT" \

@@ -60,8 +60,8 @@ class AgreedHand(NamedTuple):
 class NetTeacher:
     """A network of ours, which searches the whole photograph.
 
-    The search looks at squares of the picture and never at their mirror images, so that the answer
-    to the mirror image is another answer.
+    The search proposes squares (its box head also sees the mirror image) and looks at each as it
+    is, never mirrored. So the keypoints in the mirror image are another answer.
     """
 
     def __init__(self, weights: Path, variant: str):
@@ -132,7 +132,7 @@ class MediaPipeTeacher:
         except (ImportError, AttributeError) as error:
             raise UserError(
                 f"--teacher mediapipe needs MediaPipe with its hands' model ({error}): "
-                f"{MEDIAPIPE_EXTRA}, which goes with Python 3.9 to 3.12"
+                f"{MEDIAPIPE_EXTRA}, which goes with Python 3.10 to 3.12"
             ) from None
         self.name = f"MediaPipe Hands {mediapipe.__version__}"
         self._hands = Hands(static_image_mode=True, max_num_hands=_MOST_HANDS)

@@ -97,8 +97,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=finite_number,
         default=SCORE_THRESHOLD,
         metavar="S",
-        help="mean confidence of the 21 keypoints from which it is a hand; in the search the box "
-        "head adds what it thinks, -4 to 4 (default: %(default)s)",
+        help="score from which an answer is a hand: the mean confidence of its 21 keypoints, to "
+        "which the search's box head adds what it thinks, -4 to 4 (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     if not options.scenes and not options.without_hands:

@@ -49,8 +49,9 @@ class HandTracker:
     """Follows the hands of one video or camera. Make a new one for the next.
 
     A hand is looked for in a square around where it should be. All of the frame is searched at the
-    start, when a hand is lost, and every 30 frames, or every 10 while no hand is there. A hand that
-    comes back within a second, near where it was or would have moved to, keeps its id.
+    start, when a hand is lost, and every 30 frames. While no hand is there, it is searched every 10
+    frames, with `one_hand` every frame. A hand that comes back within a second, near where it was
+    or would have moved to, keeps its id.
 
     Attributes:
         one_hand: whether the one large hand that a video shows is followed.

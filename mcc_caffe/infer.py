@@ -6,7 +6,7 @@
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
     python -m mcc_caffe.infer street.jpg --hands all  # every hand of a picture, or none
     python -m mcc_caffe.infer clip.mp4 --hands all    # every hand of a video, with a number
-    python -m mcc_caffe.infer --camera 0              # shows a window until q is pressed
+    python -m mcc_caffe.infer --camera 0              # shows a window until you close it or press q
     mpirun -np 8 python -m mcc_caffe.infer photos/    # 8 processes share the files
 
 It runs with the weights that come with the package, unless you give others; the first line and
@@ -117,7 +117,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--camera",
         type=int,
         metavar="N",
-        help="show what camera N sees, 0 being the first, in a window until q is pressed",
+        help="show what camera N sees, 0 being the first, until q or Escape is pressed or the "
+        "window is closed",
     )
     add("--out", type=Path, default=Path("out"), help="folder for the results (default: out)")
     add(

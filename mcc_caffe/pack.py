@@ -7,7 +7,8 @@
     python -m mcc_caffe.pack runs/own/snapshots/mcc_iter_3000.caffemodel own.npz \\
         --boxes mcc_caffe/pretrained/mini.npz
 
-Every command takes packed weights where it takes a caffemodel. The file says what it holds: the
+A command that runs, measures or trains a net takes packed weights where it takes a caffemodel
+(`mcc_caffe.surgery` and this one read caffemodels only). The file says what it holds: the
 variant and the net (from the caffemodel), the iterations (from its name), the date (of its file),
 and the training data and the input size (from the run's prototxt).
 """

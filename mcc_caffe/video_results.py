@@ -120,6 +120,7 @@ def write_video(
             "weights": weights,
             "engine": title_of(finder.predictor.engine),
             "levels": finder.predictor.levels,
+            "looks": finder.predictor.looks,
             "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
             "seconds": round(seconds, 2),
         }

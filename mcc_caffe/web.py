@@ -25,22 +25,25 @@ from mcc_caffe.core.commands import (
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
-from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.predictor import DEFAULT_LOOKS, HandPredictor
 from mcc_caffe.serving.model import make_web_model
 from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, export_site
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
+_HOST_HELP = "address to listen at; others than the default let other machines in"
+_LABEL_HOST_HELP = "address of this machine to listen at; others are refused"
+
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
-    _add_address(parser, DEFAULT_HOST, DEFAULT_PORT)
+    _add_address(parser, DEFAULT_HOST, DEFAULT_PORT, _HOST_HELP)
     add_network_options(parser)
     parser.add_argument(
         "--export", type=pathlib.Path, metavar="SITE", help="folder to write the page to"
     )
-    pages = parser.add_subparsers(dest="page", metavar="PAGE", title="other pages")
+    pages = parser.add_subparsers(dest="page", metavar="[PAGE]", title="other pages")
     _add_label(pages)
     _add_serve(pages)
     options = parser.parse_args(argv)
@@ -60,7 +63,7 @@ def _add_label(pages: Any) -> None:
         "`make lmdb` reads FOLDER/mcc-labels/onehand10k and FOLDER/mcc-labels/coco.",
     )
     label.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="holds the pictures")
-    _add_address(label, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_address(label, argparse.SUPPRESS, argparse.SUPPRESS, _LABEL_HOST_HELP)
     _share_network_options(label)
 
 
@@ -68,11 +71,12 @@ def _add_serve(pages: Any) -> None:
     """Add the options of `serve` to the pages that `add_subparsers` returned."""
     serve = pages.add_parser(
         "serve",
+        parents=[command_parser(None, add_help=False)],  # --quiet and its like
         help="answer programs: POST /hands",
         description="Answers programs: POST /hands takes an image and returns its hands. The page "
         "at / describes it. docs/web.md has the rest.",
     )
-    _add_address(serve, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_address(serve, argparse.SUPPRESS, argparse.SUPPRESS, _HOST_HELP)
     _share_network_options(serve)
     add = serve.add_argument
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
@@ -101,7 +105,7 @@ def _share_network_options(page: argparse.ArgumentParser) -> None:
 
 
 def _add_address(
-    parser: argparse.ArgumentParser, default_host: str, default_port: int | str
+    parser: argparse.ArgumentParser, default_host: str, default_port: int | str, host_help: str
 ) -> None:
     """Add the options that say where to listen.
 
@@ -111,8 +115,7 @@ def _add_address(
     parser.add_argument(
         "--host",
         default=default_host,
-        help=f"address to listen at; others than the default let other machines in "
-        f"(default: {DEFAULT_HOST})",
+        help=f"{host_help} (default: {DEFAULT_HOST})",
     )
     parser.add_argument(
         "--port",
@@ -197,7 +200,7 @@ def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
             weights,
             options.variant,
             gpu=options.gpu,
-            looks=hands_api.LOOKS,
+            looks=DEFAULT_LOOKS,
             engine=options.engine,
             precision=options.precision,
         )

@@ -1,1 +1,1 @@
-"""What every room stands on: no Caffe, no file formats."""
+"""What every room stands on: no Caffe, no data sets."""

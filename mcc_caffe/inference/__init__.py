@@ -1,9 +1,27 @@
 """From the files of a user to what the net says of each picture.
 
+Pictures:
+
 - input_files: which images and videos a command is to look at, and where their results go
-- video: video files and cameras, frame by frame
-- reports: the JSON files of images and videos
 - overlapped_map: reads the next file and writes the last one while the net works
 - pyramid: the crops of one image that go through the net (section 3.3), and their maps' way back
 - engines: what runs the net
+- looks: single passes over parts of an image, mirrored or not, and the answer they agree on
+- presence: the scores from which a picture shows a hand
+- proposals: where in a whole picture hands may be
+- scenes: finds every hand of a picture with looks at the proposals
+
+Videos:
+
+- video: video files and cameras, frame by frame
+- tracking: follows hands from frame to frame
+- smoothing: the filter that steadies their keypoints
+
+Results:
+
+- reports: the files that `mcc_caffe.infer` writes, and the mark by which it knows them again
+- pose_reports: the JSON file of a picture, and what the other formats get of a pose
+- video_reports: the JSON file of a video
+- scene_files: COCO files of boxes around hands
+- formats: the results in other systems' formats
 """

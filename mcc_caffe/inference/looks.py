@@ -23,7 +23,7 @@ from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
-# The net was trained on squares of 1.1 to 2.5 sides.
+# The net was trained on squares of 1.1 to 2.6 sides.
 SECOND_LOOK = 1.5
 # Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
 _AGREEMENT = 0.15

@@ -40,8 +40,9 @@ REGION_SCALES = (320, 512, 768)
 # A region of the mask is a proposal, at each of these probabilities of hand.
 _MASK_LEVELS = (0.5, 0.8)
 _SMALLEST_REGION = 3  # cells of the mask
-# A peak of the knuckles' mean heatmap is a proposal, of a square of so many pixels of the scale.
-_PEAK = 0.15
+# A peak of the knuckles' mean heatmap above the first number is a proposal, of a square of so many
+# pixels of the scale. Its strength is half of its height in units of the second number.
+_LEAST_PEAK, _PEAK_UNIT = 0.075, 0.15
 _PEAK_SIDE = 96
 _SAME_REGION = 0.6  # IoU of two proposals
 _MOST_REGIONS = 12
@@ -206,11 +207,11 @@ def _heatmap_peaks(heatmaps: np.ndarray, to_image: np.ndarray) -> list[Proposal]
     knuckles = heatmaps[list(GROUPS["knuckles"])].mean(axis=0)
     knuckles = cv2.GaussianBlur(knuckles, (0, 0), 1)
     highest = cv2.dilate(knuckles, np.ones((5, 5), np.uint8))
-    rows, columns = np.nonzero((knuckles == highest) & (knuckles > _PEAK / 2))
+    rows, columns = np.nonzero((knuckles == highest) & (knuckles > _LEAST_PEAK))
     proposals = []
     for row, column in zip(rows, columns):
         centre = (np.array([column, row]) + 0.5) * STRIDE - 0.5
         corners = np.stack([centre - _PEAK_SIDE / 2, centre + _PEAK_SIDE / 2])
-        strength = float(knuckles[row, column] / _PEAK) / 2
+        strength = float(knuckles[row, column] / _PEAK_UNIT) / 2
         proposals.append(Proposal(apply(to_image, corners).ravel(), strength))
     return proposals

@@ -77,8 +77,9 @@ class Scene(NamedTuple):
 class HandReport(TypedDict):
     """One hand in the JSON file of all hands of a picture.
 
-    score: the mean confidence of the 21 keypoints. box: x, y, width, height in pixels, around the
-    keypoints. keypoints, mask_box: as in an ImageReport.
+    score: the mean confidence of the 21 keypoints. box: x, y, width, height in pixels, where the
+    search's box head found the hand, or else around the keypoints. keypoints, mask_box: as in an
+    ImageReport.
     """
 
     score: float

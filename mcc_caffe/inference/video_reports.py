@@ -15,9 +15,9 @@ class VideoReport(TypedDict):
 
     program: reports.PROGRAM, see there.
     width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
-    ImageReport. levels: the most pyramid levels of a look. smoothing: the parameters of the
-    One-Euro filter that smoothed the keypoints, null where none did. seconds: the time that the
-    video took.
+    ImageReport. levels: the most pyramid levels of a look. looks: 1, 2 or 4, how many looks each
+    frame got; null where none were asked for. smoothing: the parameters of the One-Euro filter that
+    smoothed the keypoints, null where none did. seconds: the time that the video took.
     """
 
     program: str
@@ -28,6 +28,7 @@ class VideoReport(TypedDict):
     weights: dict[str, Any]
     engine: str
     levels: int | str | None
+    looks: int | None
     smoothing: dict[str, float] | None
     seconds: float
 

@@ -37,7 +37,6 @@ from mcc_caffe.inference.formats.base import ImageRecord
 from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
 from mcc_caffe.predictor import HandPredictor
 
-LOOKS = 4  # for one hand: as good as the pyramid, at a fifth of its cost (docs/results.md)
 DOCS_PAGE = "/api/index.html"
 _UPLOAD_SECONDS = 60  # after which a request that has not arrived is given up
 _RETRY_SECONDS = 1  # what a refused client is told to wait

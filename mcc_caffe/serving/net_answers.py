@@ -13,15 +13,13 @@ from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import read_header
 from mcc_caffe.inference.input_files import read_image
-from mcc_caffe.predictor import HandPose, HandPredictor
+from mcc_caffe.predictor import DEFAULT_LOOKS, HandPose, HandPredictor
 from mcc_caffe.serving.label_documents import Answer, Labels, Point
 from mcc_caffe.serving.label_files import ANSWERS, LabelFiles, Picture
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.run_lengths import encode_runs
 
-LOOKS = 4  # as good as the pyramid or better, at a fifth of its cost (docs/results.md)
-
-_METHOD = f"looks {LOOKS}, mask 1"  # part of the net's name
+_METHOD = f"looks {DEFAULT_LOOKS}, mask 1"  # part of the net's name
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ def open_net(weights: Path, variant: str = "mini") -> LabelNet:
         UserError: A file is missing or does not fit, or the net finds no keypoints.
     """
     net = find_deploy_net(weights, variant)
-    predictor = HandPredictor(weights, variant, prototxt=net, looks=LOOKS)
+    predictor = HandPredictor(weights, variant, prototxt=net, looks=DEFAULT_LOOKS)
     if not predictor.engine.has_pose:
         raise UserError(f"{weights} has no pose stage: give weights of a net that has one")
     name = f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}, {_METHOD}"

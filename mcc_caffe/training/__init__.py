@@ -3,5 +3,8 @@
 - loop: one training process: net, loader and solver, step by step
 - launcher: starts several such processes on one machine and ends them together
 - gradient_exchange: keeps the weights of several processes equal
+- prototxt_check: refuses a user's solver on which Caffe would abort or with which it would train
+  nothing
+- box_samples: draws the samples that the box head learns from
 - run_log: the log that a run writes, and plots and reports read
 """

@@ -61,14 +61,20 @@ def decoded(path):
 
 
 @pytest.mark.parametrize(
-    "options, levels",
-    [([], 1), (["--looks", 2], 1), (["--levels", 2], 2), (["--levels", "paper"], "paper")],
+    "options, levels, looks",
+    [
+        ([], 1, None),
+        (["--looks", 4], 1, 4),
+        (["--levels", 2], 2, None),
+        (["--levels", "paper"], "paper", None),
+    ],
 )
-def test_a_videos_report_says_its_levels(options, levels, tmp_path):
+def test_a_videos_report_says_its_levels_and_looks(options, levels, looks, tmp_path):
     source = film(tmp_path / "clip.mp4", "mp4v")
     done = run("mcc_caffe.infer", source, *options, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out/clip.json").read_text())["levels"] == levels
+    report = json.loads((tmp_path / "out/clip.json").read_text())
+    assert (report["levels"], report["looks"]) == (levels, looks)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.formats import FORMATS
-from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.predictor import DEFAULT_LOOKS, HandPredictor
 from mcc_caffe.serving.app import make_app
-from mcc_caffe.serving.hands_api import LOOKS, FormatChoice, HandsService, Limits, hands_router
+from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hands_router
 from mcc_caffe.serving.site import PROGRAMS_PAGE
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, turned_jpeg
@@ -37,7 +37,9 @@ GREY = cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
 @pytest.fixture(scope="module")
 def service():
     limits = Limits(megabytes=0.2, requests=3)
-    with HandsService(lambda: HandPredictor(WEIGHTS, looks=LOOKS), describe(WEIGHTS), limits) as it:
+    with HandsService(
+        lambda: HandPredictor(WEIGHTS, looks=DEFAULT_LOOKS), describe(WEIGHTS), limits
+    ) as it:
         yield it
 
 
@@ -51,7 +53,7 @@ def client(service):
 def test_one_hand_is_what_the_predictor_says(client):
     answer = client.post("/hands?hands=one", content=JPEG)
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
-    pose = HandPredictor(WEIGHTS, looks=LOOKS).predict(
+    pose = HandPredictor(WEIGHTS, looks=DEFAULT_LOOKS).predict(
         cv2.imdecode(np.frombuffer(JPEG, np.uint8), cv2.IMREAD_COLOR)
     )
     report = answer.json()

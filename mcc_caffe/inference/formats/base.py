@@ -21,7 +21,8 @@ class HandRecord(NamedTuple):
         keypoints: (21, 3) of x, y in pixels of the upright picture, and confidence.
         present: (21,) bool, whether the confidence is above the threshold.
         score: the mean confidence of the 21 keypoints.
-        box: x, y, width, height in pixels, around the keypoints.
+        box: x, y, width, height in pixels, where the search's box head found the hand, or else
+            around the keypoints.
         mask: (H, W) bool; None where the net has no mask stage.
         track_id: the number by which a video's hand is followed; None where none is.
     """

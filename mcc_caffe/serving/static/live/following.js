@@ -1,9 +1,11 @@
 /**
  * Follows a hand from frame to frame: the next frame's window is a square around this frame's
- * keypoints, as the second look of mcc_caffe/inference/looks.py is.
+ * keypoints. It is wider than that of a second look in mcc_caffe/inference/looks.py, since the hand
+ * moves on until the next frame.
  */
 
-const SIDE = 1.8; // of the square, in longer sides of the keypoints' box
+// The square's side, in longer sides of the keypoints' box; measured with this page's own looks.
+const SIDE = 1.8;
 /** So many confident keypoints are a hand; with fewer the whole frame is looked at. */
 export const ENOUGH_KEYPOINTS = 6;
 const SMALLEST_SIDE = 8; // pixels
