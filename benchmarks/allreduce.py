@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks.output import markdown_table
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
-from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.paper import VARIANTS, Variant
 from mcc_caffe.training.launcher import launch
@@ -29,7 +29,7 @@ COLUMNS = ["network", "ranks", "MB", "ms, median (least, most)", "GB/s a link"]
 
 def count_gradients(variant: Variant) -> int:
     """Return the number of float32 gradients of a variant's network."""
-    net = import_caffe().Net(str(shipped(f"prototxt/{variant.name}/deploy.prototxt")), 1)
+    net = import_caffe().Net(str(require_shipped(f"prototxt/{variant.name}/deploy.prototxt")), 1)
     return parameter_count(net)
 
 
@@ -71,12 +71,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = command_parser(__doc__, prog="python -m benchmarks.allreduce")
     parser.add_argument(
         "--processes",
-        type=positive,
+        type=positive_int,
         default=2,
         help="of this machine, where mpirun starts none (default: 2)",
     )
     parser.add_argument(
-        "--repeats", type=positive, default=20, help="exchanges that count (default: 20)"
+        "--repeats", type=positive_int, default=20, help="exchanges that count (default: 20)"
     )
     options = parser.parse_args(argv)
     sizes = {variant.name: count_gradients(variant) for variant in VARIANTS.values()}

@@ -24,7 +24,7 @@ from benchmarks import nets
 from benchmarks.timing import run_worker
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPredictor
 
@@ -169,7 +169,7 @@ def memory_in_use(gpu: int | None) -> int | None:
 def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> InferenceFigure:
     """Time HandPredictor on an image of 640 x 480; levels 0: the whole pyramid."""
     caffe = caffe_on(gpu)
-    deploy = shipped(f"prototxt/{variant}/deploy.prototxt")
+    deploy = require_shipped(f"prototxt/{variant}/deploy.prototxt")
     with tempfile.TemporaryDirectory() as folder:
         weights = pathlib.Path(folder, "start.caffemodel")
         caffe.Net(str(deploy), caffe.TEST).save(str(weights))

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from benchmarks.output import describe_machine, markdown_table
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 
 WIDTHS = range(320, 352)  # pixels, of the pictures
@@ -52,10 +52,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "--seconds", type=positive, default=60, help="how long to send (default: %(default)s)"
+        "--seconds", type=positive_int, default=60, help="how long to send (default: %(default)s)"
     )
     parser.add_argument(
-        "--clients", type=positive, default=8, help="clients at a time (default: %(default)s)"
+        "--clients", type=positive_int, default=8, help="clients at a time (default: %(default)s)"
     )
     parser.add_argument(
         "--hands", choices=("all", "one"), default="one", help="what to ask (default: %(default)s)"

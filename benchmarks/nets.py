@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io.protobuf import messages, read_text
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import (
     DATA_BLOB,
     HEATMAP_COUNT,
@@ -18,7 +18,7 @@ from mcc_caffe.paper import (
 
 def read_train_net(variant: str) -> Any:
     """Return the shipped train net of a variant (NetParameter)."""
-    return read_text("NetParameter", shipped(f"prototxt/{variant}/train.prototxt"))
+    return read_text("NetParameter", require_shipped(f"prototxt/{variant}/train.prototxt"))
 
 
 def random_batch(variant: str, samples: int) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights, read_caffemodel, shipped_weights
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import VARIANTS
 
@@ -79,7 +79,7 @@ def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
     folder.mkdir(parents=True)
     prototxt, weights = folder / "deploy.prototxt", folder / "weights.caffemodel"
     own_prototxt = folder / "own_convolutions.prototxt"
-    shutil.copyfile(shipped(f"prototxt/{variant}/deploy.prototxt"), prototxt)
+    shutil.copyfile(require_shipped(f"prototxt/{variant}/deploy.prototxt"), prototxt)
     own_net = with_own_convolutions(read_text("NetParameter", prototxt))
     own_prototxt.write_text(text_format.MessageToString(own_net))
     caffe = import_caffe()

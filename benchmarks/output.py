@@ -8,7 +8,7 @@ import platform
 import time
 from typing import Any
 
-from mcc_caffe.core.files import check_folder, check_results, check_target, write_whole
+from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_whole
 
 
 def markdown_table(columns: list, lines: list) -> str:
@@ -51,7 +51,7 @@ def check_output(out: pathlib.Path, name: str, *more_names: str, mark: str = '"m
     check_folder(out)
     for file_name in names:
         check_target(out / file_name)
-    check_results(out, names, own=names[0], mark=mark)
+    check_own_results(out, names, own=names[0], mark=mark)
 
 
 def write_results(out: pathlib.Path, name: str, text: str, content: dict[str, Any]) -> None:

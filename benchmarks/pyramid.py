@@ -37,9 +37,9 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.geometry import pyramid_windows
-from mcc_caffe.infer import Job, ResultWriter
+from mcc_caffe.infer import InferenceRun, Job
 from mcc_caffe.inference.pyramid import Octaves, Pyramid, aggregate, mask_in_image
 from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant
 from mcc_caffe.predictor import HandPredictor, best_keypoints
@@ -94,7 +94,7 @@ def weights_of(variant: Variant, folder: pathlib.Path) -> pathlib.Path:
     path = shipped_weights(variant.name) or folder / f"{variant.name}.caffemodel"
     if not path.exists():
         caffe = import_caffe()
-        deploy = shipped(f"prototxt/{variant.name}/deploy.prototxt")
+        deploy = require_shipped(f"prototxt/{variant.name}/deploy.prototxt")
         caffe.Net(str(deploy), caffe.TEST).save(str(path))
     return path
 
@@ -150,7 +150,7 @@ def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
     The images are read, looked at, and written as pictures and JSON.
     """
     with tempfile.TemporaryDirectory() as folder:
-        writer = ResultWriter(predictor, {}, heatmaps=False, skip_unreadable=False, progress=False)
+        writer = InferenceRun(predictor, {}, heatmaps=False, skip_unreadable=False, progress=False)
         jobs = [
             Job(pathlib.Path(folder, f"{number}.jpg"), pathlib.Path(folder, "out", str(number)))
             for number in range(images)

@@ -25,7 +25,7 @@ from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import (
     add_network_options,
     command_parser,
-    positive,
+    positive_int,
     progress_bar,
     run_command,
 )
@@ -101,7 +101,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=LOOKS,
         help="numbers of looks, as mcc_caffe.infer takes them (default: 1 2 4)",
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="only N samples of each set")
+    parser.add_argument(
+        "--limit", type=positive_int, metavar="N", help="only N samples of each set"
+    )
     add_network_options(parser)
     return parser.parse_args(argv)
 

@@ -28,7 +28,7 @@ from benchmarks.output import (
     markdown_table,
     write_results,
 )
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 
 STEPS = {
     "an empty interpreter": "pass",
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = command_parser(__doc__, prog="python -m benchmarks.startup")
     add_out_option(parser, "runs/bench")
     parser.add_argument(
-        "--repeats", type=positive, default=7, help="processes of each step (default: 7)"
+        "--repeats", type=positive_int, default=7, help="processes of each step (default: 7)"
     )
     options = parser.parse_args(argv)
     check_output(options.out, "startup")

@@ -35,7 +35,7 @@ from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.training.run_log import read_log
 
 TABLE, ALLREDUCE = "training", "allreduce"
@@ -85,7 +85,7 @@ def prepare(variant: str, folder: pathlib.Path) -> None:
     np.savez(folder / "batch.npz", **batch)  # type: ignore[arg-type]  # mypy sees allow_pickle
     np.savez(folder / "gradients.npz", **gradients)  # type: ignore[arg-type]
     (folder / "loss.json").write_text(json.dumps(loss))
-    solver = read_text("SolverParameter", shipped(f"solver/{variant}/solver.prototxt"))
+    solver = read_text("SolverParameter", require_shipped(f"solver/{variant}/solver.prototxt"))
     solver.net = str(folder / "own_train.prototxt")
     (folder / "own_train.prototxt").write_text(
         text_format.MessageToString(network.with_own_convolutions(shipped_net))

@@ -29,7 +29,7 @@ from benchmarks.output import (
     write_results,
 )
 from data_tools.hands.clip import HandPath, render_clip
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_runner import CountingEngine, count_passes
 from mcc_caffe.hand_tracker import HandTracker, TrackedHand
@@ -94,7 +94,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "--frames", type=positive, default=90, help="of each clip (default: %(default)s)"
+        "--frames", type=positive_int, default=90, help="of each clip (default: %(default)s)"
     )
     parser.add_argument(
         "--pictures", type=pathlib.Path, metavar="FOLDER", help="photographs with hands"

@@ -46,14 +46,14 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
 from mcc_caffe.core.commands import (
     command_parser,
-    not_negative,
-    positive,
+    non_negative_int,
+    positive_int,
     progress_bar,
     run_command,
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import SampleSet
@@ -69,7 +69,7 @@ from mcc_caffe.paper import (
     file_suffix,
 )
 
-DISPLAY = 20  # iterations a log line of the stock tool, as mcc_caffe.train's
+LOG_INTERVAL = 20  # iterations a log line of the stock tool, as mcc_caffe.train's
 FILE_BYTES = 256 << 20  # of an HDF5 file, about: Caffe's HDF5Data layer keeps one in memory
 
 _log = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder to make")
     parser.add_argument(
         "--copies",
-        type=positive,
+        type=positive_int,
         required=True,
         metavar="K",
         help="augmented copies of each sample: the loader's first K epochs",
@@ -242,7 +242,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="size of the network to bake for (default: mini)",
     )
     parser.add_argument(
-        "--batch-size", type=positive, help="images a device and iteration (default: the variant's)"
+        "--batch-size",
+        type=positive_int,
+        help="images a device and iteration (default: the variant's)",
     )
     parser.add_argument(
         "--seed",
@@ -252,7 +254,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=not_negative,
+        type=non_negative_int,
         default=len(os.sched_getaffinity(0)),
         help="processes; 0: this one alone (default: one a core)",
     )
@@ -281,7 +283,7 @@ def write_samples(writer: BakedSetWriter, config: LoaderConfig, total: int) -> N
             bar.update(len(wanted_keys))
 
 
-def swap_data_layers(net: Any, writer: BakedSetWriter, batch_size: int) -> None:
+def replace_data_layer(net: Any, writer: BakedSetWriter, batch_size: int) -> None:
     """Replace the Python layer of a train net by the layers that read a baked set.
 
     Without a pose stage the net's Silence layer, which takes the heatmaps, goes as well.
@@ -315,12 +317,16 @@ def write_prototxts(writer: BakedSetWriter, variant: str, batch_size: int, seed:
     folder = writer.folder.absolute()
     (writer.partial / SNAPSHOTS).mkdir()
     for suffix in map(file_suffix, (None, *ABLATIONS)):
-        net = read_text("NetParameter", shipped(f"prototxt/{variant}/train{suffix}.prototxt"))
-        swap_data_layers(net, writer, batch_size)
-        solver = read_text("SolverParameter", shipped(f"solver/{variant}/solver{suffix}.prototxt"))
+        net = read_text(
+            "NetParameter", require_shipped(f"prototxt/{variant}/train{suffix}.prototxt")
+        )
+        replace_data_layer(net, writer, batch_size)
+        solver = read_text(
+            "SolverParameter", require_shipped(f"solver/{variant}/solver{suffix}.prototxt")
+        )
         solver.net = str(folder / f"train{suffix}.prototxt")
         solver.snapshot_prefix = str(folder / SNAPSHOTS / f"mcc{suffix}")
-        solver.random_seed, solver.display = seed, DISPLAY
+        solver.random_seed, solver.display = seed, LOG_INTERVAL
         for name, message in (("train", net), ("solver", solver)):
             (writer.partial / f"{name}{suffix}.prototxt").write_text(
                 text_format.MessageToString(message)

@@ -38,7 +38,7 @@ from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 
 TRAIN, VALIDATION = "train", "validation"
-CHUNK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
+SAMPLES_A_RANK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
 DATABASE_FILES = {"data.mdb", "lock.mdb"}  # of an LMDB
 INFO_KEYS = {"format", "samples", "source", "reader", "left_out"}  # some of those of info.json
 BAKED_INFO_KEYS = {"storage", "copies"}  # some of those of a baked set's
@@ -53,15 +53,15 @@ class WrittenSet(NamedTuple):
         samples: Number of samples written.
         without_mask: Number of those without a mask.
         left_out: What was wrong with each sample that was left out.
-        turned: Number of samples whose picture has an EXIF orientation that the set ignores.
-        outside: Number of keypoints that their labels put outside the picture.
+        turned_count: Number of samples whose picture has an EXIF orientation that the set ignores.
+        outside_count: Number of keypoints that their labels put outside the picture.
     """
 
     samples: int
     without_mask: int
     left_out: list[str]
-    turned: int
-    outside: int
+    turned_count: int
+    outside_count: int
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,7 +107,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def assign_entries(
+def split_entries(
     splits: Mapping[str, Sequence[Entry]], split: str, seed: int
 ) -> dict[str, list[Entry]]:
     """Divide a data set's entries into the sets to write.
@@ -243,19 +243,19 @@ def write_sets(
             masks = f", {written.without_mask} without mask" if written.without_mask else ""
             print(f"{out / name}: {written.samples} samples{masks}")
             left_out += written.left_out
-            if written.turned:
+            if written.turned_count:
                 _log.warning(
                     "%s: %d pictures have an EXIF orientation; their labels are taken to speak of "
                     "the pixels as stored (--orientation upright says otherwise)",
                     out / name,
-                    written.turned,
+                    written.turned_count,
                 )
-            if written.outside:
+            if written.outside_count:
                 _log.warning(
                     "%s: %d keypoints lie outside their pictures and count as missing "
                     "(data_tools.check lists those more than a pixel outside)",
                     out / name,
-                    written.outside,
+                    written.outside_count,
                 )
         for reason in left_out:
             _log.warning("left out: %s", reason)
@@ -317,8 +317,8 @@ def read_samples(entries: Sequence[Entry], ranks: Ranks) -> Iterator[Sample | Sa
         On rank 0 each entry's sample, in the entries' order, or the error of an unusable one. The
         other ranks read and yield nothing.
     """
-    for first in range(0, len(entries), CHUNK * ranks.size):
-        chunk = entries[first : first + CHUNK * ranks.size]
+    for first in range(0, len(entries), SAMPLES_A_RANK * ranks.size):
+        chunk = entries[first : first + SAMPLES_A_RANK * ranks.size]
         by_rank = ranks.gather([_read_sample(entry) for entry in chunk[ranks.rank :: ranks.size]])
         if ranks.rank == 0:
             for index in range(len(chunk)):
@@ -378,7 +378,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         splits = {
             split: truth.read_entries(options.source, split, options.joints) for split in splits
         }
-    sets = assign_entries(splits, options.split, options.seed)
+    sets = split_entries(splits, options.split, options.seed)
     if ranks.rank == 0:
         warn_of_divided_groups(sets)
     write_sets(

@@ -27,7 +27,7 @@ from data_tools import sets
 from data_tools.faults import FAULTS, WARNINGS, CheckedSample, check_sample, find_duplicates
 from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
-from mcc_caffe.core.files import check_folder, check_results, write_whole
+from mcc_caffe.core.files import check_folder, check_own_results, write_whole
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -130,7 +130,7 @@ def check_splits(splits: Mapping[str, Sequence[Entry]]) -> dict[str, list[Checke
 
 def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
     """Return the counts, sizes, mask shares and missing keypoints of one split."""
-    pictures = [sample.picture for sample in samples if sample.picture is not None]
+    pictures = [sample.facts for sample in samples if sample.facts is not None]
     if not pictures:
         return Statistics(samples=len(samples), usable=0)
     width, height = np.array([picture.size for picture in pictures]).T
@@ -254,7 +254,7 @@ def draw_suspects(splits: Mapping[str, Sequence[CheckedSample]], out: Path) -> l
 
 def draw_suspect(sample: CheckedSample) -> np.ndarray:
     """Draw one sample with its findings written under it; grey where it cannot be drawn."""
-    usable = sample.picture is not None
+    usable = sample.facts is not None
     tile = sheet.sample_tile(sample.entry.sample()) if usable else sheet.empty_tile()
     texts = [
         f"{'FAULT' if finding.is_fault else 'warning'} {finding.kind}: {finding.message}"
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_arguments(argv)
     check_folder(options.out)
     sheets = (path.name for path in options.out.glob(SHEETS))
-    check_results(options.out, (REPORT, SUSPECTS, *sheets), own=REPORT, mark='"findings": ')
+    check_own_results(options.out, (REPORT, SUSPECTS, *sheets), own=REPORT, mark='"findings": ')
     splits = check_splits(sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT))
     report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -102,12 +102,12 @@ class CheckedSample:
     Attributes:
         entry: Where the sample comes from.
         findings: All faults and warnings; `find_duplicates` adds to them.
-        picture: None where the sample is unusable.
+        facts: What the check needs to know of the picture; None where the sample is unusable.
     """
 
     entry: Entry
     findings: list[Finding]
-    picture: PictureFacts | None = None
+    facts: PictureFacts | None = None
 
 
 def check_sample(entry: Entry) -> CheckedSample:
@@ -132,7 +132,7 @@ def check_sample(entry: Entry) -> CheckedSample:
     keypoints = sample.keypoints.copy()
     for index, x, y in sample.outside:  # which the reader has made missing
         keypoints[index] = x, y, 1
-    picture = PictureFacts(
+    facts = PictureFacts(
         size=(width, height),
         keypoints=keypoints,
         mask_share=None if mask is None else cv2.countNonZero(mask) / mask.size,
@@ -143,7 +143,7 @@ def check_sample(entry: Entry) -> CheckedSample:
     orientation = exif_orientation(sample.image_bytes)
     if orientation > 1:
         findings.append(Finding("exif_orientation", f"it is {orientation} (1 is upright)"))
-    return CheckedSample(entry, findings, picture)
+    return CheckedSample(entry, findings, facts)
 
 
 def _unusable(entry: Entry, message: str) -> CheckedSample:
@@ -156,7 +156,7 @@ def find_faults(
     height: int,
     mask: np.ndarray | None,
     keypoints: np.ndarray,
-    picture: tuple[int, int, int, int] | None = None,
+    picture_box: tuple[int, int, int, int] | None = None,
 ) -> Iterator[Finding]:
     """Find what is wrong with one labelled image.
 
@@ -165,8 +165,8 @@ def find_faults(
         height: The image's height in pixels.
         mask: (H, W) of {0, 1}, or None.
         keypoints: (21, 3) x, y, v.
-        picture: Left, top, right, bottom of the picture of which the image is a part, in image
-            pixels; None where the image is the whole picture.
+        picture_box: Left, top, right, bottom of the picture of which the image is a part, in
+            image pixels; None where the image is the whole picture.
 
     Yields:
         One finding for each kind that applies.
@@ -177,7 +177,7 @@ def find_faults(
         yield Finding("bad_number", ", ".join(values))
         return
     xy, labelled = keypoints[:, :2], keypoints[:, 2] == 1
-    left, top, right, bottom = picture or (0, 0, width, height)
+    left, top, right, bottom = picture_box or (0, 0, width, height)
     outside = labelled & ~_lie_inside(xy - (left, top), right - left, bottom - top)
     if outside.any():
         yield Finding(
@@ -287,9 +287,9 @@ def find_duplicates(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
     originals: dict[bytes, tuple[str, CheckedSample]] = {}
     for split, samples in splits.items():
         for sample in samples:
-            if sample.picture is not None:
+            if sample.facts is not None:
                 original_split, original = originals.setdefault(
-                    sample.picture.digest, (split, sample)
+                    sample.facts.digest, (split, sample)
                 )
                 if original is not sample:
                     kind = "duplicate" if original_split == split else "leak"
@@ -303,8 +303,8 @@ def find_duplicates(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
 
 def _describe_copy(kind: str, original: CheckedSample, copy: CheckedSample) -> Finding:
     """The finding of a copy of an earlier picture."""
-    assert original.picture is not None and copy.picture is not None
-    same_labels = np.array_equal(original.picture.keypoints, copy.picture.keypoints)
+    assert original.facts is not None and copy.facts is not None
+    same_labels = np.array_equal(original.facts.keypoints, copy.facts.keypoints)
     return Finding(
         kind,
         f"the same picture as {original.entry.location}, "
@@ -316,8 +316,8 @@ def _find_near_leaks(
     earlier_split: Sequence[CheckedSample], later_split: Sequence[CheckedSample]
 ) -> None:
     """Add a finding to the later split's pictures that look like, but are not, an earlier one's."""
-    earlier = [(sample, sample.picture) for sample in earlier_split if sample.picture is not None]
-    later = [(sample, sample.picture) for sample in later_split if sample.picture is not None]
+    earlier = [(sample, sample.facts) for sample in earlier_split if sample.facts is not None]
+    later = [(sample, sample.facts) for sample in later_split if sample.facts is not None]
     if not earlier or not later:
         return
     digests = {picture.digest for _, picture in earlier}

@@ -8,6 +8,8 @@ keypoints: it holds them, and it does not reach far beyond them.
 import cv2
 import numpy as np
 
+from mcc_caffe.core.hand import MASK_THRESHOLD
+
 # What GrabCut takes as certain: hand from this probability on, no hand below that one.
 _SURE_HAND, _SURELY_NO_HAND = 0.85, 0.15
 _GRABCUT_ROUNDS = 3
@@ -21,7 +23,7 @@ _MOST_FAR = 0.05
 _LEAST_IOU = 0.7
 
 
-def trusted_mask(
+def make_trusted_mask(
     image: np.ndarray, probability: np.ndarray, keypoints: np.ndarray
 ) -> np.ndarray | None:
     """Refine the mask of a hand and return it, if it can be trusted.
@@ -35,7 +37,7 @@ def trusted_mask(
         HxW uint8 of {0, 1}, or None where the mask and the keypoints do not agree.
     """
     mask = refine(image, probability)
-    return mask if agrees(mask, probability > 0.5, keypoints) else None
+    return mask if agrees(mask, probability > MASK_THRESHOLD, keypoints) else None
 
 
 def refine(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -48,7 +50,7 @@ def refine(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
     Returns:
         HxW uint8 of {0, 1}. Where the network is sure of no pixel, or of all, it is its own mask.
     """
-    labels = np.where(probability > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels = np.where(probability > MASK_THRESHOLD, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[probability >= _SURE_HAND] = cv2.GC_FGD
     labels[probability < _SURELY_NO_HAND] = cv2.GC_BGD
     if (labels == cv2.GC_FGD).any() and (labels == cv2.GC_BGD).any():

@@ -19,7 +19,13 @@ import numpy as np
 
 from data_tools import sets
 from data_tools.readers.base import Entry
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
+from mcc_caffe.core.commands import (
+    command_parser,
+    positive_int,
+    progress_bar,
+    run_command,
+    seed_number,
+)
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target
@@ -49,7 +55,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     sets.add_orientation_argument(parser)
     parser.add_argument(
         "--n",
-        type=positive,
+        type=positive_int,
         default=64,
         help="samples to draw, chosen from all splits (default: 64)",
     )

@@ -44,7 +44,7 @@ MANIFEST = "manifest.json"
 GENERATOR = 3  # raised whenever the same seed gives other pictures
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 
-CHUNK = 4  # pictures a worker takes at a time
+PICTURES_A_TASK = 4  # pictures a worker takes at a time
 # For many small pictures one thread in each process is faster than threads within, and sums do not
 # depend on the number of threads.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
@@ -179,8 +179,8 @@ def _make_pictures(
     photographs = {
         split: [Path(path).name for path in backgrounds.list_photographs(split)] for split in SPLITS
     }
-    described = {"generator": GENERATOR, **options._asdict(), "photographs": photographs}
-    made = find_pictures(out, described, counts)
+    settings = {"generator": GENERATOR, **options._asdict(), "photographs": photographs}
+    made = find_pictures(out, settings, counts)
     jobs = [
         PictureJob(out, options, split, number)
         for split in counts
@@ -196,7 +196,7 @@ def _make_pictures(
         try:
             # Before anything is written: is there an OpenGL?
             opengl = pool.submit(_opengl_device).result()
-            _prepare_folder(out, described, counts, opengl)
+            _prepare_folder(out, settings, counts, opengl)
             _run_jobs(pool, jobs, made, {split: out / split / PARTIAL_TRUTH for split in counts})
         except BrokenProcessPool:
             raise UserError(
@@ -225,20 +225,20 @@ def _run_jobs(
             split: stack.enter_context(open(path, "a", encoding="utf-8"))
             for split, path in partial_paths.items()
         }
-        results = pool.map(_make_picture, jobs, chunksize=CHUNK)
+        results = pool.map(_make_picture, jobs, chunksize=PICTURES_A_TASK)
         for picture in progress_bar(results, total=len(jobs), unit="img"):
             made[picture.split][picture.number] = picture.truth_line
             print(picture.truth_line, file=partial_files[picture.split], flush=True)
 
 
 def find_pictures(
-    out: Path, described: Mapping[str, Any], counts: Mapping[str, int]
+    out: Path, settings: Mapping[str, Any], counts: Mapping[str, int]
 ) -> dict[str, TruthLines]:
     """Find the pictures of an earlier run.
 
     Args:
         out: Folder of the data set; it need not exist.
-        described: The options that manifest.json has to agree with.
+        settings: The options that manifest.json has to agree with.
         counts: {split: number of pictures asked for}.
 
     Returns:
@@ -249,7 +249,7 @@ def find_pictures(
     """
     manifest_path = out / MANIFEST
     if manifest_path.is_file():
-        _check_manifest(out, described)
+        _check_manifest(out, settings)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"{out} is there already and not one of this command's: give another folder"
@@ -265,18 +265,18 @@ def find_pictures(
     return made
 
 
-def _check_manifest(out: Path, described: Mapping[str, Any]) -> None:
+def _check_manifest(out: Path, settings: Mapping[str, Any]) -> None:
     """Raise UserError where the manifest in `out` is damaged or has other options."""
     try:
         manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        earlier = {name: manifest[name] for name in described}
+        earlier = {name: manifest[name] for name in settings}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{out / MANIFEST} is not one of this command's: give another folder"
         ) from None
     differences = [
         "other photographs" if name == "photographs" else f"{name} {earlier[name]}, not {value}"
-        for name, value in described.items()
+        for name, value in settings.items()
         if earlier[name] != value
     ]
     if differences:
@@ -286,14 +286,14 @@ def _check_manifest(out: Path, described: Mapping[str, Any]) -> None:
 
 
 def _prepare_folder(
-    out: Path, described: Mapping[str, Any], counts: Mapping[str, int], opengl: str
+    out: Path, settings: Mapping[str, Any], counts: Mapping[str, int], opengl: str
 ) -> None:
     """Make the folders; the manifest comes first, so that an interrupted start is recognised."""
     out.mkdir(parents=True, exist_ok=True)
     manifest = {
         "made_by": "data_tools.synth",
         "layout": "OneHand10K",
-        **described,
+        **settings,
         "counts": counts,
         "opengl": opengl,
         "versions": {

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypedDict
 import cv2
 import numpy as np
 
-from data_tools.readers.shared import KEYPOINT_BOX_FACTOR, read_json, square_around
+from data_tools.readers.shared import KEYPOINT_BOX_FACTOR, clipped_square, read_json
 from data_tools.teachers import AgreedHand
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
@@ -202,7 +202,7 @@ class TaughtSet:
         """Cut a hand out of a photograph and write the crop."""
         height, width = image.shape[:2]
         box = np.concatenate([hand.keypoints.min(axis=0), hand.keypoints.max(axis=0)])
-        window = square_around(box.tolist(), KEYPOINT_BOX_FACTOR, width, height)
+        window = clipped_square(box.tolist(), KEYPOINT_BOX_FACTOR, width, height)
         crop = image[window.top : window.bottom, window.left : window.right]
         keypoints = hand.keypoints - (window.left, window.top)
         factor = min(LARGEST_SIDE / max(crop.shape[:2]), 1.0)

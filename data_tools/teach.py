@@ -35,7 +35,7 @@ AGREEMENT = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Outcome(NamedTuple):
+class TeachOutcome(NamedTuple):
     """What became of the photographs of one run.
 
     Attributes:
@@ -142,7 +142,7 @@ def label_photographs(
     taught: TaughtSet,
     agreement: float,
     passed_over: PassedOver,
-) -> Outcome:
+) -> TeachOutcome:
     """Add the photographs' hands to the data set.
 
     Args:
@@ -152,7 +152,7 @@ def label_photographs(
         agreement: The largest difference between two answers for a keypoint.
         passed_over: Counts what is there already.
     """
-    outcome = Outcome()
+    outcome = TeachOutcome()
     for path in progress_bar(photographs, unit="img"):
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -167,7 +167,7 @@ def label_photographs(
         hands = find_agreed_hands(teacher, image)
         agreed = [hand for hand in hands if hand.difference <= agreement]
         taught.add(digest, path, image, agreed, len(hands))
-        outcome = Outcome(
+        outcome = TeachOutcome(
             outcome.photographs + 1,
             outcome.without_hand + (not hands),
             outcome.hands + len(hands),
@@ -177,7 +177,7 @@ def label_photographs(
     return outcome
 
 
-def describe_outcome(outcome: Outcome, agreement: float) -> str:
+def describe_outcome(outcome: TeachOutcome, agreement: float) -> str:
     """Return what became of the photographs in one line."""
     share = f" ({outcome.labelled / outcome.hands:.0%})" if outcome.hands else ""
     return (

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_tools import readers
-from data_tools.hand_masks import trusted_mask
+from data_tools.hand_masks import make_trusted_mask
 from data_tools.readers.coco import CocoEntry
 from data_tools.taught_set import LABELS, LabelFile, read_labels
 from data_tools.teachers import MaskTeacher
@@ -28,15 +28,14 @@ from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import locked
+from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
 from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.data.samples import SampleError
-
-_LEAST_KEYPOINTS = 6  # that are labelled; fewer do not say where the hand is
 
 _log = logging.getLogger(__name__)
 
 
-class Outcome(NamedTuple):
+class MaskOutcome(NamedTuple):
     """The hands of a taught set after a run.
 
     Attributes:
@@ -60,7 +59,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def add_masks(folder: Path, teacher: MaskTeacher) -> Outcome:
+def add_masks(folder: Path, teacher: MaskTeacher) -> MaskOutcome:
     """Give each hand of a taught set that has no mask one, where it agrees with the keypoints.
 
     A picture that cannot be read is named in a warning. The labels reach the disk every 20 seconds
@@ -79,7 +78,7 @@ def add_masks(folder: Path, teacher: MaskTeacher) -> Outcome:
     labels = LabelFile(folder, read_labels(folder / LABELS))
     (entries,) = readers.read_dataset(folder / LABELS).values()
     annotations = {annotation["id"]: annotation for annotation in labels.content["annotations"]}
-    outcome = Outcome()
+    outcome = MaskOutcome()
     try:
         for entry in progress_bar(entries, unit="img"):
             annotation = annotations[entry.hand.annotation_id]
@@ -111,9 +110,9 @@ def _segmentation(entry: CocoEntry, teacher: MaskTeacher) -> dict[str, Any] | No
     image = sample.image()
     labelled = sample.keypoints[sample.keypoints[:, 2] > 0, :2]
     # Of several hands in a picture, each sample is a part of it.
-    if len(labelled) < _LEAST_KEYPOINTS or not entry.is_alone:
+    if len(labelled) < ENOUGH_KEYPOINTS or not entry.is_alone:
         return None
-    mask = trusted_mask(image, teacher.hand_probability(image, labelled), labelled)
+    mask = make_trusted_mask(image, teacher.hand_probability(image, labelled), labelled)
     return None if mask is None else encode_run_lengths(mask)
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing
-from mcc_caffe.core.hand import are_same_keypoints, without_repeats
+from mcc_caffe.core.files import require_file
+from mcc_caffe.core.hand import are_same_keypoints, nms
 from mcc_caffe.predictor import HandPredictor
 
 MEDIAPIPE_EXTRA = "pip install 'mediapipe==0.10.21'"
@@ -71,7 +71,7 @@ class NetTeacher:
             weights: Caffemodel or packed weights.
             variant: The size of the network.
         """
-        digest = hashlib.sha256(existing(weights, "weights file").read_bytes()).hexdigest()
+        digest = hashlib.sha256(require_file(weights, "weights file").read_bytes()).hexdigest()
         self.name = f"{variant}, {weights.name} (sha256 {digest[:_NAMED_DIGITS]})"
         self._predictor = HandPredictor(weights, variant)
 
@@ -94,7 +94,7 @@ class MaskTeacher:
         Raises:
             UserError: The network has no mask head.
         """
-        self._predictor = HandPredictor(existing(weights, "weights file"), variant)
+        self._predictor = HandPredictor(require_file(weights, "weights file"), variant)
         if not self._predictor.engine.has_mask:
             raise UserError(f"{weights} has no mask head: give weights that have one")
 
@@ -157,11 +157,11 @@ def find_agreed_hands(teacher: Teacher, image: np.ndarray) -> list[AgreedHand]:
     Returns:
         All hands of the image, in the teacher's order.
     """
-    hands = without_repeats(teacher.find_hands(image), are_same_keypoints)
+    hands = nms(teacher.find_hands(image), are_same_keypoints)
     if not hands:
         return []
     mirror_image = np.ascontiguousarray(image[:, ::-1])
-    mirrored_hands = without_repeats(teacher.find_hands(mirror_image), are_same_keypoints)
+    mirrored_hands = nms(teacher.find_hands(mirror_image), are_same_keypoints)
     last_column = image.shape[1] - 1
     return match_hands(
         hands, [np.column_stack([last_column - hand[:, 0], hand[:, 1]]) for hand in mirrored_hands]

@@ -36,7 +36,7 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import fitting_layers, net_shapes, write_caffemodel
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_report, existing, shipped, write_whole
+from mcc_caffe.core.files import check_report, require_file, require_shipped, write_whole
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.ablation_report import (
     FULL,
@@ -223,7 +223,7 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
         if name not in (*_OWN_OPTIONS, *_HARMLESS_OPTIONS)
     }
     if given["solver"]:
-        path = existing(given["solver"], "solver")
+        path = require_file(given["solver"], "solver")
         settings["solver_sha256"] = _sha256(path)
         # Of Caffe's policies poly alone makes the rate depend on the length.
         if read_text("SolverParameter", path).lr_policy == "poly":
@@ -270,7 +270,9 @@ def read_trunk(weights: pathlib.Path) -> dict[str, list[np.ndarray]]:
     """
     caffe = import_caffe()
     with nets_in(FLOAT32):
-        net = caffe.Net(str(shipped("prototxt/mini/deploy_without_pose.prototxt")), caffe.TEST)
+        net = caffe.Net(
+            str(require_shipped("prototxt/mini/deploy_without_pose.prototxt")), caffe.TEST
+        )
     shapes = net_shapes(net)
     del shapes[MASK_SCORES_BLOB]
     return fitting_layers(weights, shapes)

@@ -22,7 +22,7 @@ from data_tools.hands.clip import HandPath, render_clip
 from mcc_caffe import infer, plot
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
-from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.files import empty_own_folder, locked
 from mcc_caffe.evaluation.training_comparison import run_training
 from mcc_caffe.inference.video import video_writer
@@ -41,10 +41,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="folder, emptied first (default: demo)",
     )
     parser.add_argument(
-        "--images", type=positive, default=300, help="synthetic hands to train on (default: 300)"
+        "--images",
+        type=positive_int,
+        default=300,
+        help="synthetic hands to train on (default: 300)",
     )
     parser.add_argument(
-        "--iterations", type=positive, default=200, help="of training (default: 200)"
+        "--iterations", type=positive_int, default=200, help="of training (default: 200)"
     )
     return parser.parse_args(argv)
 

@@ -35,7 +35,7 @@ from mcc_caffe.caffe_io.pycaffe import (
 )
 from mcc_caffe.caffe_io.weights import file_shapes, shipped_weights
 from mcc_caffe.core.commands import command_parser, run_command
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import VARIANTS
 
 LAYERS = (
@@ -395,7 +395,7 @@ def _protobuf() -> str:
 
 def _prototxts() -> str:
     paths = [
-        shipped(f"prototxt/{variant}/{name}.prototxt")
+        require_shipped(f"prototxt/{variant}/{name}.prototxt")
         for variant in VARIANTS
         for name in ("train", "deploy")
     ]
@@ -411,8 +411,8 @@ def _weights() -> str:
 
 def _disk() -> str:
     folder = cache_folder()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-    free = shutil.disk_usage(existing).free / 1e9
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    free = shutil.disk_usage(nearest).free / 1e9
     return _optional(
         free >= LEAST_FREE_GB,
         f"{free:.1f} GB free for {folder}",

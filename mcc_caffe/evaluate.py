@@ -36,16 +36,16 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     command_parser,
     level_count,
-    positive,
+    positive_int,
     progress_bar,
     run_command,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
     check_folder,
-    check_results,
+    check_own_results,
     check_target,
-    existing,
+    require_file,
     write_whole,
 )
 from mcc_caffe.data import sheet
@@ -75,7 +75,7 @@ from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predict
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
 from mcc_caffe.inference.engines.base import engine_title
 from mcc_caffe.paper import ABLATIONS, VARIANTS
-from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, chosen_looks
+from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, choose_look_count
 
 FIGURES = ("pck.png", "pck_groups.png")
 TOTAL = "total"  # name of all splits together, where there are several
@@ -116,7 +116,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="splits of DATA; several are measured one by one and together "
         "(default: validation or test)",
     )
-    add("--limit", type=positive, metavar="N", help="only the first N samples of a split")
+    add("--limit", type=positive_int, metavar="N", help="only the first N samples of a split")
     sets.add_orientation_argument(parser)
     add(
         "--weights",
@@ -169,7 +169,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--processes",
-        type=positive,
+        type=positive_int,
         metavar="N",
         help="processes, of one thread each and with networks of their own "
         "(default: one for each core; with --gpu one)",
@@ -227,7 +227,7 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
 
 def _choose_prototxt(options: argparse.Namespace, weights: pathlib.Path) -> pathlib.Path:
     if options.prototxt:
-        return existing(options.prototxt, "deploy net")
+        return require_file(options.prototxt, "deploy net")
     return find_deploy_net(weights, options.variant, options.without)
 
 
@@ -294,7 +294,7 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
         "net": str(model_spec.prototxt),
         "engine": engine_title(model_spec.engine, model_spec.precision),
         "levels": model_spec.levels or 1,
-        "looks": chosen_looks(model_spec.levels, model_spec.looks),
+        "looks": choose_look_count(model_spec.levels, model_spec.looks),
     }
 
 
@@ -381,7 +381,7 @@ def check_out(out: pathlib.Path, model_specs: Sequence[NetModelSpec | FileModelS
     ]
     for name in names:
         check_target(out / name, inputs)
-    check_results(out, names, own=RESULTS, mark='"curve_thresholds": ')
+    check_own_results(out, names, own=RESULTS, mark='"curve_thresholds": ')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from mcc_caffe.inference.looks import (
     Looker,
     longer_side,
     look_several_times,
-    square_around,
+    square_window,
 )
 from mcc_caffe.inference.scenes import find_hands
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
@@ -28,7 +28,7 @@ from mcc_caffe.predictor import HandPose, HandPredictor, TimedNetwork, check_fin
 # Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
 # box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
 # (docs/measurements.md) and costs .56 of a pass.
-_SQUARE, _INPUT_SHARE = 1.6, 0.75
+_SQUARE_FACTOR, _INPUT_SHARE = 1.6, 0.75
 
 
 class TrackedHand(NamedTuple):
@@ -149,7 +149,7 @@ class _FrameFinder:
         """Return the square around a box, with its centre inside of the image."""
         middle = (box[:2] + box[2:]) / 2
         shift = middle.clip(0, np.subtract(self._size, 1)) - middle
-        return square_around(box + np.tile(shift, 2), _SQUARE)
+        return square_window(box + np.tile(shift, 2), _SQUARE_FACTOR)
 
     def search(self, known: Sequence[np.ndarray]) -> list[Sighting]:
         """Search all of the frame; see `Tracks.update`."""
@@ -159,7 +159,7 @@ class _FrameFinder:
         answers = find_hands(
             self._looker,
             self._network,
-            self._network.beside(self._predictor.boxes_engine),
+            self._network.with_shared_timer(self._predictor.boxes_engine),
             known=known,
         )
         return [Sighting(answer.keypoints, answer) for answer in answers]
@@ -175,10 +175,10 @@ class _FrameFinder:
 
     def pose(self, sighting: Sighting, *, is_hand: bool = True) -> HandPose:
         """Return the pose of a sighting, which surely is a hand or may be none."""
-        if isinstance(sighting.answer, HandPose):
-            return sighting.answer
-        pose = self._predictor.pose_of(
-            sighting.answer, self._size, self._network.timings(), looks=None if is_hand else 1
+        if isinstance(sighting.payload, HandPose):
+            return sighting.payload
+        pose = self._predictor.make_pose(
+            sighting.payload, self._size, self._network.timings(), looks=None if is_hand else 1
         )
         return replace(pose, found_box=None)  # in every frame the box goes around the keypoints
 

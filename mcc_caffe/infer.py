@@ -54,19 +54,19 @@ from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_f
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import (
     UnreadableError,
-    check_results,
+    check_result_paths,
     find_files,
     read_image,
     result_paths,
     with_suffix,
 )
 from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPose, HandPredictor, check_boxes
-from mcc_caffe.video_results import VideoFinder, show_camera, write_video
+from mcc_caffe.video_results import TrackerOptions, show_camera, write_video
 
 # The levels for videos and the camera: a pyramid of L levels would take L times as long.
 LIVE_LEVELS = 1
@@ -81,7 +81,7 @@ class Job(NamedTuple):
     result: Path
     is_video: bool = False
 
-    def results(self, heatmaps: bool, result_format: ResultFormat | None) -> list[Path]:
+    def result_paths(self, heatmaps: bool, result_format: ResultFormat | None) -> list[Path]:
         """Return the files and folders that are written; without a format, our JSON is."""
         paths = [with_suffix(self.result, ".mp4" if self.is_video else ".png")]
         if result_format is None:
@@ -199,7 +199,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-class ResultWriter:
+class InferenceRun:
     """Writes what a predictor says of images and videos, in the files that the user gets.
 
     Args:
@@ -226,7 +226,7 @@ class ResultWriter:
         result_format: ResultFormat | None = None,
     ):
         self.predictor, self.weights, self.heatmaps = predictor, weights, heatmaps
-        self.network = Network(weights, title_of(predictor.engine))
+        self.network = NetworkInfo(weights, title_of(predictor.engine))
         self.result_format = result_format
         self.skip_unreadable, self.progress = skip_unreadable, progress
         self.all_hands, self.boxes = all_hands, boxes
@@ -257,7 +257,7 @@ class ResultWriter:
     def _write_image(self, image: _Image) -> str | None:
         """Write the results of one image; return the line that says so."""
         if image.error:
-            self._skip(image.error)
+            self._skip_or_raise(image.error)
             return None
         source, result, _ = image.job
         if image.hands is not None and image.pixels is not None:
@@ -274,7 +274,7 @@ class ResultWriter:
         if self.heatmaps:
             write_whole(with_suffix(result, ".h5"), _heatmaps_file(pose))
         return (
-            f"{self._written(image.job)}: {pose.present.sum()} of {len(NAMES)} keypoints, "
+            f"{self._describe_files(image.job)}: {pose.present.sum()} of {len(NAMES)} keypoints, "
             f"{pose.timings['total']:.2f} s"
         )
 
@@ -287,9 +287,9 @@ class ResultWriter:
         text = result_format.describe(ImageRecord(str(job.source), width, height, records))
         result_format.write_image(job.result, text)
 
-    def _written(self, job: Job) -> str:
+    def _describe_files(self, job: Job) -> str:
         """Return the first file of a job's results, and what the others' names add to its name."""
-        first, *others = job.results(False, self.result_format)
+        first, *others = job.result_paths(False, self.result_format)
         endings = [path.name.removeprefix(job.result.name) for path in others]
         return ", ".join([str(first), *endings])
 
@@ -307,16 +307,16 @@ class ResultWriter:
             report = hands_report(hands, str(job.source), size, self.network)
             content = json.dumps(report, indent=1) + "\n"
             write_whole(with_suffix(job.result, ".json"), content.encode())
-        return f"{self._written(job)}: {len(hands)} hand{'' if len(hands) == 1 else 's'}"
+        return f"{self._describe_files(job)}: {len(hands)} hand{'' if len(hands) == 1 else 's'}"
 
-    def _skip(self, error: Exception) -> None:
+    def _skip_or_raise(self, error: Exception) -> None:
         """Note that a file cannot be read, or raise the error where it is the only file."""
         if not self.skip_unreadable:
             raise error
         self.unreadable_count += 1
         _log.warning("skipped: %s", error)
 
-    def write_videos(self, jobs: Sequence[Job], finder: VideoFinder) -> None:
+    def write_videos(self, jobs: Sequence[Job], finder: TrackerOptions) -> None:
         """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
 
         Args:
@@ -333,9 +333,9 @@ class ResultWriter:
                     progress=self.progress,
                     result_format=self.result_format,
                 )
-                tqdm.write(f"{self._written(job)}: {summary}")
+                tqdm.write(f"{self._describe_files(job)}: {summary}")
             except UnreadableError as error:
-                self._skip(error)
+                self._skip_or_raise(error)
 
 
 def _read_images(jobs: Sequence[Job]) -> Iterator[_Image]:
@@ -379,10 +379,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         scenes = scenes_of_images(options.boxes, [job.source for job in jobs])
     numbers = coco_numbers(scenes) if scenes and options.format == "coco" else None
     result_format = open_format(options.format, numbers)
-    results = [path for job in jobs for path in job.results(options.heatmaps, result_format)]
+    results = [path for job in jobs for path in job.result_paths(options.heatmaps, result_format)]
     if result_format:
         results += result_format.run_paths(options.out)
-    check_results(files, results, options.overwrite)
+    check_result_paths(files, results, options.overwrite)
     # Before the work: what is wrong would end it halfway.
     for folder in dict.fromkeys(path.parent for path in results):
         check_folder(folder)
@@ -393,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if videos:
             raise UserError(f"{videos[0]} is a video: --boxes takes images")
         assert scenes is not None
-        boxes = {path: scene.sides() for path, scene in scenes.items()}
+        boxes = {path: scene.boxes_xywh() for path, scene in scenes.items()}
         for path, scene in scenes.items():  # before the work: one error would end it halfway
             if scene.size is None:
                 continue
@@ -426,13 +426,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"weights: {known}; engine: {title_of(predictor.engine)}")
         warn_of_rounding(predictor.engine.precision)
 
-    video_finder = VideoFinder(
+    video_finder = TrackerOptions(
         predictor,
         all_hands=options.hands == "all",
         every_frame=bool(options.levels or options.looks),
         smooth=options.smooth,
     )
-    writer = ResultWriter(
+    writer = InferenceRun(
         predictor,
         weights,
         heatmaps=options.heatmaps,

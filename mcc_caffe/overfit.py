@@ -13,7 +13,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
-from mcc_caffe.core.commands import command_parser, positive, run_command
+from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import empty_own_folder, locked
 from mcc_caffe.data.samples import Sample, SampleSet
@@ -44,7 +44,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=Path("runs/overfit"),
         help="folder, emptied first (default: runs/overfit)",
     )
-    parser.add_argument("--iterations", type=positive, default=300, help="default: 300")
+    parser.add_argument("--iterations", type=positive_int, default=300, help="default: 300")
     return parser.parse_args(argv)
 
 

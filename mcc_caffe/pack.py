@@ -31,7 +31,7 @@ from mcc_caffe.caffe_io.snapshots import net_path
 from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_target, existing, write_whole
+from mcc_caffe.core.files import check_target, require_file, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares
@@ -83,7 +83,7 @@ def box_head_for(layers: Layers, source: pathlib.Path) -> Layers:
     Raises:
         UserError: `source` has no box head, or its trunk is another.
     """
-    stored = packed_weights.read(existing(source, "weights file")).layers
+    stored = packed_weights.read(require_file(source, "weights file")).layers
     if BOXES_BLOB not in stored:
         raise UserError(f"{source} has no box head: give weights that have one, or no --boxes")
     names = list(stored)

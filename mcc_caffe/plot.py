@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_results, check_target, write_whole
+from mcc_caffe.core.files import check_own_results, check_target, write_whole
 from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.run_log import LOG, LogLine, read_log
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--out {out}: the picture is a PNG: give a name that ends in .png")
     check_target(out)
     if not options.out:
-        check_results(out.parent, (CURVES,), own=CURVES, mark=AUTHOR)
+        check_own_results(out.parent, (CURVES,), own=CURVES, mark=AUTHOR)
     figure = draw_curves({run: read_log(run) for run in options.runs})
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, as_png(figure, dpi=100, author=AUTHOR))

@@ -19,8 +19,9 @@ import numpy as np
 
 from mcc_caffe.caffe_io.weights import describe, file_shapes, shipped_weights
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
+from mcc_caffe.core.hand import MASK_THRESHOLD
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import open_engine
@@ -39,7 +40,7 @@ DEFAULT_LOOKS = 4
 _LARGEST_BOX = 1e6  # pixels, side of a box
 
 
-def chosen_looks(levels: int | str | None, looks: int | None) -> int | None:
+def choose_look_count(levels: int | str | None, looks: int | None) -> int | None:
     """Return how many looks HandPredictor takes with these options; None for the pyramid."""
     return looks or (DEFAULT_LOOKS if levels is None else None)
 
@@ -135,7 +136,7 @@ class HandPose:
         left, top, right, bottom = box.round().astype(int).tolist()
         return Box(left, top, right - left + 1, bottom - top + 1)
 
-    def mask_box(self, threshold: float = 0.5) -> Box | None:
+    def mask_box(self, threshold: float = MASK_THRESHOLD) -> Box | None:
         """Return the bounding box of the mask above `threshold`.
 
         Args:
@@ -190,7 +191,7 @@ class HandPredictor:
                 the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
             looks: 1, 2 or 4: a single pass; it and a second look at a square around its keypoints;
                 or both, each as it is and mirrored. The answer is the surest look's, averaged with
-                those that agree with it (`inference.looks.agreed`). None for 4
+                those that agree with it (`inference.looks.fuse_answers`). None for 4
                 where `levels` is None, too; where these show no hand, the picture is searched for
                 one (`predict_all`).
             threshold: the confidence above which a keypoint is present (section 3.3), about 0 to 1.
@@ -228,8 +229,8 @@ class HandPredictor:
                 f"which `make train VARIANT={variant}` makes"
             )
         self.variant = variant
-        self.prototxt = Path(prototxt or shipped(f"prototxt/{variant}/deploy.prototxt"))
-        self.boxes_prototxt = shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
+        self.prototxt = Path(prototxt or require_shipped(f"prototxt/{variant}/deploy.prototxt"))
+        self.boxes_prototxt = require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
         self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
         self._weights, self._gpu = weights, gpu
         description = describe(weights)
@@ -267,7 +268,7 @@ class HandPredictor:
         """
         check_image(image)
         network = TimedNetwork(self.engine, self.batch)
-        looks = chosen_looks(self.levels, self.looks)
+        looks = choose_look_count(self.levels, self.looks)
         if looks is None or not self.engine.has_pose:
             return self._predict_levels(image, network)
         height, width = image.shape[:2]
@@ -277,8 +278,8 @@ class HandPredictor:
             # The hand may be too small for looks at the whole picture.
             hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
             if hands:
-                return self.pose_of(hands[0], (width, height), network.timings())
-        return self.pose_of(answer, (width, height), network.timings(), looks=looks)
+                return self.make_pose(hands[0], (width, height), network.timings())
+        return self.make_pose(answer, (width, height), network.timings(), looks=looks)
 
     def require_pose(self) -> None:
         """Check that the net finds keypoints; UserError where it has no pose stage."""
@@ -326,7 +327,7 @@ class HandPredictor:
             checked = check_boxes(boxes, width, height)
             answers = look_at_boxes(looker, checked, (width, height))
         timings = network.timings()
-        return [self.pose_of(answer, (width, height), timings) for answer in answers]
+        return [self.make_pose(answer, (width, height), timings) for answer in answers]
 
     def _search(
         self,
@@ -339,7 +340,7 @@ class HandPredictor:
         return find_hands(
             looker,
             network,
-            network.beside(self.boxes_engine),
+            network.with_shared_timer(self.boxes_engine),
             score_threshold=score_threshold,
             max_hands=max_hands,
         )
@@ -391,7 +392,7 @@ class HandPredictor:
             shows_hand &= bool(mask_peak >= self.calibration.pyramid_mask)
         return find_present(keypoints, self.threshold, shows_hand=shows_hand)
 
-    def pose_of(
+    def make_pose(
         self,
         answer: LookAnswer,
         image_size: tuple[int, int],
@@ -431,7 +432,7 @@ class TimedNetwork:
         self._start = time.perf_counter()
         self._seconds: list[float] = []  # of each call, also of those beside this one
 
-    def beside(self, engine: Engine | None) -> "TimedNetwork | None":
+    def with_shared_timer(self, engine: Engine | None) -> "TimedNetwork | None":
         """Return the same for another engine, whose seconds count here, too; None for none."""
         if engine is None:
             return None

@@ -36,7 +36,7 @@ from mcc_caffe.caffe_io.precision import FLOAT32, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel, same_shapes
 from mcc_caffe.core.commands import command_parser, run_command
-from mcc_caffe.core.files import check_target, replacement, shipped
+from mcc_caffe.core.files import check_target, replacement, require_shipped
 from mcc_caffe.paper import (
     BACKGROUND_INDEX,
     HEATMAP_COUNT,
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     caffe = import_caffe()
     caffe.set_random_seed(0)
     with nets_in(FLOAT32):
-        net = caffe.Net(str(shipped(f"prototxt/{PAPER.name}/deploy.prototxt")), caffe.TEST)
+        net = caffe.Net(str(require_shipped(f"prototxt/{PAPER.name}/deploy.prototxt")), caffe.TEST)
     expected = openpose_shapes(net_shapes(net))
     check_layers(options.openpose, layers, expected)
     for name in expected:

@@ -45,22 +45,22 @@ from mcc_caffe.caffe_io.precision import (
 from mcc_caffe.caffe_io.protobuf import check_utf8, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import NET_FILE, SNAPSHOTS, SOLVER_FILE
-from mcc_caffe.caffe_io.trial_build import SOLVER, build_aside
+from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
 from mcc_caffe.core.commands import (
     command_parser,
     input_side,
-    not_negative,
-    positive,
+    non_negative_int,
+    positive_int,
     run_command,
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
-    check_results,
-    existing,
+    check_own_results,
     find_shipped,
     locked,
-    shipped,
+    require_file,
+    require_shipped,
     write_whole,
 )
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
@@ -114,7 +114,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     where.add_argument(
         "--processes",
-        type=positive,
+        type=positive_int,
         default=1,
         help="processes on this machine's CPU, which share its cores (default: 1)",
     )
@@ -136,10 +136,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="let the pose stages alone learn; trunk and mask head stay as --weights has them, and "
         "a box head on this trunk still fits",
     )
-    add("--iterations", type=positive, help="stop there instead of at the solver's max_iter")
+    add("--iterations", type=positive_int, help="stop there instead of at the solver's max_iter")
     add(
         "--batch-size",
-        type=positive,
+        type=positive_int,
         help="images of a process in an iteration (default: the net's)",
     )
     add(
@@ -171,14 +171,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--no-augmentation", action="store_true", help="letterbox the pictures only")
     add(
         "--workers",
-        type=not_negative,
+        type=non_negative_int,
         default=2,
         help="loader processes for each training process; 0: none (default: 2)",
     )
-    add("--interval", type=positive, default=20, help="iterations in a log line (default: 20)")
+    add("--interval", type=positive_int, default=20, help="iterations in a log line (default: 20)")
     add(
         "--snapshot",
-        type=positive,
+        type=positive_int,
         help="iterations between snapshots (default: the solver's)",
     )
     options = parser.parse_args(argv)
@@ -241,8 +241,9 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
             "give --weights to take it from"
         )
 
-    solver_path = existing(
-        options.solver or shipped(f"solver/{variant.name}/solver{suffix}.prototxt"), "solver"
+    solver_path = require_file(
+        options.solver or require_shipped(f"solver/{variant.name}/solver{suffix}.prototxt"),
+        "solver",
     )
     solver = read_text("SolverParameter", solver_path)
     check_solver(solver_path, solver)
@@ -289,10 +290,12 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     if options.weights and resume:
         _log.info("%s: not loaded, the run goes on from %s", options.weights, resume)
     elif options.weights:
-        weights = existing(options.weights, "weights file")
-    check_results(folder, (SOLVER_FILE, NET_FILE, LOG), own=SOLVER_FILE, mark=snapshots.PREFIX_END)
+        weights = require_file(options.weights, "weights file")
+    check_own_results(
+        folder, (SOLVER_FILE, NET_FILE, LOG), own=SOLVER_FILE, mark=snapshots.PREFIX_END
+    )
     if options.solver:
-        _build_aside(solver, net, f"{solver_path} with {net_path}")
+        _try_build(solver, net, f"{solver_path} with {net_path}")
     _write_prototxts(folder, solver, net)
     return TrainingConfig(
         variant=variant,
@@ -355,7 +358,7 @@ def _resume_state(resume: str | None, folder: Path) -> Path | None:
             )
         return None
     if resume != "auto":
-        state = existing(resume, "snapshot")
+        state = require_file(resume, "snapshot")
         if newest and snapshots.iteration(newest) > snapshots.iteration(state):
             raise UserError(
                 f"{folder} has later snapshots than {resume}, up to {newest.name}, from which "
@@ -378,7 +381,7 @@ def _find_net(solver_path: Path, name: str) -> Path:
     return path
 
 
-def _build_aside(solver: Any, net: Any, described: str) -> None:
+def _try_build(solver: Any, net: Any, described: str) -> None:
     """Let Caffe build a user's solver and net in another process, where it may abort."""
     solver_copy, net_copy = copy.deepcopy(solver), copy.deepcopy(net)
     for layer in net_copy.layer:
@@ -390,7 +393,7 @@ def _build_aside(solver: Any, net: Any, described: str) -> None:
     solver_copy.iter_size = 1  # it does one step
     with tempfile.TemporaryDirectory() as folder:
         _write_prototxts(Path(folder), solver_copy, net_copy)
-        build_aside(SOLVER, Path(folder, SOLVER_FILE), described)
+        try_build(SOLVER, Path(folder, SOLVER_FILE), described)
 
 
 def _let_stages_alone_learn(net: Any) -> None:
@@ -415,7 +418,7 @@ def _warn_of_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None
         loader: The settings of its data layer.
     """
     try:
-        earlier = read_text("NetParameter", existing(earlier_path, "net"))
+        earlier = read_text("NetParameter", require_file(earlier_path, "net"))
         earlier_loader = LoaderConfig.from_json(_data_layer(earlier, str(earlier_path)).param_str)
     except UserError:  # somebody removed or changed it: there is nothing to compare with
         return
@@ -513,7 +516,7 @@ def _train_as_rank(
     run_command(train_quietly_ended)
 
 
-def _describe(config: TrainingConfig, rank_count: int) -> None:
+def _log_run(config: TrainingConfig, rank_count: int) -> None:
     """Log what will be trained on what, and the settings of the loader."""
     device = f"GPUs {','.join(map(str, config.gpus))}" if config.gpus else "CPU"
     if rank_count > 1:
@@ -545,7 +548,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with locked(_run_folder(options), "trains in it"):
         config = prepare_run(options)
         ranks = len(options.gpus) or options.processes
-        _describe(config, ranks)
+        _log_run(config, ranks)
         if ranks > 1:
             launch(_train_as_rank, ranks, ranks, LocalRanks.shared(ranks), config)
         else:
@@ -566,7 +569,7 @@ def _train_under_mpirun(argv: Sequence[str] | None) -> None:
             require_caffe("training")
             stack.enter_context(locked(_run_folder(options), "trains in it"))
             config = prepare_run(options)
-            _describe(config, ranks.size)
+            _log_run(config, ranks.size)
         config = ranks.share(config)
         if config.gpus:
             require_gpus(list(config.gpus))

@@ -32,14 +32,14 @@ from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import (
     command_parser,
-    learning_rate,
-    positive,
+    positive_float,
+    positive_int,
     progress_bar,
     run_command,
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_target, existing, shipped, write_whole
+from mcc_caffe.core.files import check_target, require_file, require_shipped, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE, VARIANTS
@@ -61,16 +61,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, metavar="OUT.npz", help="file to write")
     add("--weights", type=Path, metavar="FILE.npz", help="packed weights (default: the package's)")
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
-    add("--rounds", type=positive, default=4, help="rounds (default: %(default)s)")
+    add("--rounds", type=positive_int, default=4, help="rounds (default: %(default)s)")
     add(
         "--samples",
-        type=positive,
+        type=positive_int,
         default=2000,
         help="samples a round, whose features take 256 KiB each (default: %(default)s)",
     )
     add(
         "--lr",
-        type=learning_rate,
+        type=positive_float,
         default=1e-3,
         help="learning rate at the start (default: %(default)s)",
     )
@@ -118,10 +118,10 @@ class HeadTraining:
         precision = choose_precision()
         with nets_in(precision):
             self.trunk = caffe.Net(
-                str(shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
+                str(require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
             )
         load_weights(self.trunk, weights, complete=False)
-        net = read_text("NetParameter", shipped(f"prototxt/{variant}/train_boxes.prototxt"))
+        net = read_text("NetParameter", require_shipped(f"prototxt/{variant}/train_boxes.prototxt"))
         for layer in net.layer:
             if layer.type == "Input":
                 layer.input_param.shape[0].dim[:] = [
@@ -184,7 +184,7 @@ def draw_round(
             BOX_FEATURES_BLOB: training.features(np.stack([s.network_input for s in samples])),
             "is_hand": is_hand,
             "in_hands": np.repeat(is_hand == 1, 4, axis=1),
-            "sides": np.stack([sample.labels.sides for sample in samples]),
+            "sides": np.stack([sample.labels.log_distances for sample in samples]),
         }
         for name, values in batch.items():
             if name not in arrays:
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_caffe("training")
     if options.samples % _BATCH:
         raise UserError(f"--samples {options.samples}: give a multiple of {_BATCH}")
-    weights = existing(options.weights or default_weights(options.variant), "weights file")
+    weights = require_file(options.weights or default_weights(options.variant), "weights file")
     if not packed_weights.is_packed(weights):
         raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
     stored = packed_weights.read(weights)

@@ -39,7 +39,7 @@ _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
 
 
 @dataclass(frozen=True)
-class VideoFinder:
+class TrackerOptions:
     """Finds the hands of videos and cameras in the way that the user asked for.
 
     Attributes:
@@ -65,7 +65,7 @@ class VideoFinder:
 
 
 def write_video(
-    finder: VideoFinder,
+    finder: TrackerOptions,
     source: Path,
     result: Path,
     *,
@@ -218,7 +218,7 @@ def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
     return drawn
 
 
-def show_camera(finder: VideoFinder, number: int) -> None:
+def show_camera(finder: TrackerOptions, number: int) -> None:
     """Show what a camera sees, with mask and skeleton, until q, Escape or the window's end.
 
     Args:

@@ -20,7 +20,7 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_network_options,
     command_parser,
-    positive,
+    positive_int,
     run_command,
 )
 from mcc_caffe.core.errors import UserError
@@ -84,14 +84,14 @@ def _add_serve(pages: Any) -> None:
     add("--precision", choices=PRECISIONS, help=precision_help())
     add(
         "--max-megabytes",
-        type=positive,
+        type=positive_int,
         default=32,
         metavar="N",
         help="the largest image, in million bytes (default: %(default)s)",
     )
     add(
         "--max-requests",
-        type=positive,
+        type=positive_int,
         default=16,
         metavar="N",
         help="requests at a time, the one being answered and those that wait; others are refused "

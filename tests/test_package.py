@@ -90,9 +90,10 @@ def test_metadata_and_readme_are_fit_for_an_index(packages, site):
 
 def test_the_wheel_carries_prototxts_solvers_and_weights_and_finds_them(site):
     code = (
-        "from mcc_caffe.core.files import shipped; "
+        "from mcc_caffe.core.files import require_shipped; "
         "from mcc_caffe.caffe_io.weights import shipped_weights; "
-        "print(shipped('prototxt/paper/deploy.prototxt'), shipped('solver/mini/solver.prototxt'), "
+        "print(require_shipped('prototxt/paper/deploy.prototxt'), "
+        "require_shipped('solver/mini/solver.prototxt'), "
         "shipped_weights('mini'), shipped_weights('paper'))"
     )
     process = run_installed(site, code)

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command
+from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target
 from mcc_caffe.evaluation.prediction_runner import choose_splits
@@ -56,7 +56,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--split", nargs="+", metavar="NAME", help="of DATA (default: validation or test)"
     )
     parser.add_argument(
-        "--limit", type=positive, metavar="N", help="only the first N samples of a split"
+        "--limit", type=positive_int, metavar="N", help="only the first N samples of a split"
     )
     parser.add_argument(
         "--out",

@@ -509,7 +509,7 @@ def _find_hand_categories(
         is_called_hand = names_a_hand(name) or len(categories) == 1
         order: Sequence[int] | None = keypoint_names.find_order(names)
         if order is None and is_called_hand:
-            if not names or (len(names) == KEYPOINT_COUNT and keypoint_names.say_nothing(names)):
+            if not names or (len(names) == KEYPOINT_COUNT and keypoint_names.only_count(names)):
                 order = range(KEYPOINT_COUNT)
             elif required and len(names) == KEYPOINT_COUNT:
                 raise UserError(

@@ -358,7 +358,7 @@ def frame_sample(
         )
     window = Window(0, 0, width, height)
     if box is not None:
-        window = square_around(box, factor, width, height)
+        window = clipped_square(box, factor, width, height)
         if window.right <= window.left or window.bottom <= window.top:
             raise SampleError(
                 f"{location}: the hand's box {tuple(box)} lies outside the image, "
@@ -398,7 +398,7 @@ def _lie_inside(xy: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(inside.all(axis=1))
 
 
-def square_around(box: Sequence[float], factor: float, width: int, height: int) -> Window:
+def clipped_square(box: Sequence[float], factor: float, width: int, height: int) -> Window:
     """Return the square around a box, clipped to the picture.
 
     Args:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import file_shapes
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import ABLATIONS, file_suffix
 
 
@@ -23,10 +23,12 @@ def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> 
         they fill. Where they fill none, the full net, so that loading says what they lack.
     """
     if without:
-        return shipped(f"prototxt/{variant}/deploy{file_suffix(f'without_{without}')}.prototxt")
+        return require_shipped(
+            f"prototxt/{variant}/deploy{file_suffix(f'without_{without}')}.prototxt"
+        )
     shapes = file_shapes(weights)
     nets = [
-        shipped(f"prototxt/{variant}/deploy{file_suffix(without)}.prototxt")
+        require_shipped(f"prototxt/{variant}/deploy{file_suffix(without)}.prototxt")
         for without in (None, *ABLATIONS)
     ]
     for net in nets:

@@ -13,7 +13,7 @@ import numpy as np
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import Shapes, fitting_layers
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing
+from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.paper import STRIDE
 
@@ -274,7 +274,7 @@ def make_onnx_model(prototxt: str | Path, weights: str | Path) -> OnnxModel:
         UserError: If a file is missing, the files do not fit each other, the net has something
             that cannot be exported, or onnx is not installed.
     """
-    net = read_text("NetParameter", existing(prototxt, "deploy net"))
+    net = read_text("NetParameter", require_file(prototxt, "deploy net"))
     model = to_onnx(net, fitting_layers(weights, parameter_shapes(net)))
     return OnnxModel(model, net.layer[0].input_param.shape[0].dim[-1])
 

@@ -28,7 +28,7 @@ from mcc_caffe.caffe_io.weights import (
     shipped_weights,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing
+from mcc_caffe.core.files import require_file
 
 _log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def read_state(path: str | Path) -> SolverState:
     Raises:
         UserError: The state or its weights are damaged or missing.
     """
-    path = existing(path, "snapshot")
+    path = require_file(path, "snapshot")
     shapes = file_shapes(path.with_suffix(".caffemodel"))
     message = read_binary("SolverState", path)
     blobs = _learned_shapes(path.with_suffix(".caffemodel"), shapes)

@@ -30,7 +30,7 @@ _TIMEOUT_SECONDS = 300
 _LONGEST_REASON = 500  # characters
 
 
-def build_aside(kind: str, path: Path, described: str) -> None:
+def try_build(kind: str, path: Path, described: str) -> None:
     """Let Caffe build a net in another process, and run it.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, find_shipped, write_whole
+from mcc_caffe.core.files import find_shipped, require_file, write_whole
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -63,7 +63,7 @@ def file_shapes(path: str | Path) -> Shapes:
     Raises:
         UserError: The file is missing or damaged.
     """
-    if packed_weights.is_packed(existing(path, "weights file")):
+    if packed_weights.is_packed(require_file(path, "weights file")):
         return {
             name: [blob.shape for blob in blobs]
             for name, blobs in packed_weights.read(path).layers.items()
@@ -80,7 +80,7 @@ def read_caffemodel(path: str | Path) -> Caffemodel:
     Raises:
         UserError: The file is missing, damaged or packed, or a value is not finite.
     """
-    if packed_weights.is_packed(existing(path, "weights file")):
+    if packed_weights.is_packed(require_file(path, "weights file")):
         raise UserError(f"{path} is packed: give a caffemodel")
     model = read_binary("NetParameter", path)
     layers = {
@@ -240,7 +240,7 @@ def fitting_layers(
         WeightsError: A shape differs, no name agrees, a layer is missing, or a value is not finite.
     """
     path = Path(path)
-    packed = packed_weights.is_packed(existing(path, "weights file"))
+    packed = packed_weights.is_packed(require_file(path, "weights file"))
     stored: Mapping[str, Sequence[Any]]  # arrays of packed weights, else BlobProtos
     if packed:
         stored = packed_weights.read(path).layers

@@ -71,7 +71,7 @@ def add_network_options(
     )
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     """Parse an option that is a whole number above 0; an argparse `type`."""
     number = int(text)
     if number < 1:
@@ -79,7 +79,7 @@ def positive(text: str) -> int:
     return number
 
 
-def not_negative(text: str) -> int:
+def non_negative_int(text: str) -> int:
     """Parse an option that is a whole number from 0 on; an argparse `type`."""
     number = int(text)
     if number < 0:
@@ -87,7 +87,7 @@ def not_negative(text: str) -> int:
     return number
 
 
-def learning_rate(text: str) -> float:
+def positive_float(text: str) -> float:
     """Parse an option that is a finite number above 0; an argparse `type`."""
     number = float(text)
     if not 0 < number < math.inf:
@@ -115,7 +115,7 @@ def _named_path(text: str) -> pathlib.Path:
 
 def level_count(text: str) -> int | str:
     """Parse an option that is a number of pyramid levels or "paper"; an argparse `type`."""
-    return text if text == PAPER_LEVELS else positive(text)
+    return text if text == PAPER_LEVELS else positive_int(text)
 
 
 def seed_number(text: str) -> int:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.geometry import apply, compose, resize_affine
-from mcc_caffe.core.hand import FINGER_COLOURS, SKELETON, keypoint_colour
+from mcc_caffe.core.hand import FINGER_COLOURS, MASK_THRESHOLD, SKELETON, keypoint_colour
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 MASK_COLOUR = (255, 60, 0)  # BGR, blue
@@ -48,7 +48,7 @@ def draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         A new image.
     """
-    hand = (mask > 0.5).view(np.uint8)
+    hand = (mask > MASK_THRESHOLD).view(np.uint8)
     drawn = image.copy()
     cv2.copyTo(cv2.addWeighted(image, 0.45, np.full_like(image, MASK_COLOUR), 0.55, 0), hand, drawn)
     contours = cv2.findContours(hand, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]

@@ -30,7 +30,7 @@ _STALE_SECONDS = 60  # an unlocked temporary file that is older belongs to no pr
 _LONGEST_NAME = 120  # bytes of the target's name in the names of its lock and temporary folder
 
 
-def shipped(relative: str) -> Path:
+def require_shipped(relative: str) -> Path:
     """Find a file that comes with the project.
 
     Args:
@@ -58,7 +58,7 @@ def find_shipped(relative: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def existing(path: str | Path, kind: str) -> Path:
+def require_file(path: str | Path, kind: str) -> Path:
     """Check that a file is there.
 
     Args:
@@ -75,7 +75,7 @@ def existing(path: str | Path, kind: str) -> Path:
     return path
 
 
-def check_results(folder: Path, names: Iterable[str], *, own: str, mark: str) -> None:
+def check_own_results(folder: Path, names: Iterable[str], *, own: str, mark: str) -> None:
     """Check that a command's results in a folder replace no file of the user's.
 
     Args:

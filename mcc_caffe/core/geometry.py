@@ -52,6 +52,11 @@ def translation(x: float, y: float) -> np.ndarray:
     return np.array([[1.0, 0, x], [0, 1.0, y]])
 
 
+def mirror_affine(width: int) -> np.ndarray:
+    """Return the affine map (2, 3) that mirrors an image of `width` pixels in x."""
+    return np.array([[-1.0, 0, width - 1], [0, 1.0, 0]])
+
+
 def compose(*affines: np.ndarray) -> np.ndarray:
     """Return the affine map that applies `affines` one after the other, the first one first."""
     result = np.eye(3)

@@ -34,9 +34,12 @@ SKELETON = tuple(
 FINGER_COLOURS = ((230, 80, 30), (220, 210, 20), (60, 180, 40), (40, 90, 165), (190, 40, 150))
 WRIST_COLOUR = (230, 230, 230)
 
+MASK_THRESHOLD = 0.5  # the hand is where its probability is above this
+ENOUGH_KEYPOINTS = 6  # confident or labelled ones; fewer do not say where the hand is
+
 # Keypoints are the same if the median of their distances is below so much of the longer side of the
 # box around them.
-_SAME_KEYPOINTS = 0.1
+_SAME_DISTANCE = 0.1
 
 _HAND_WORD = re.compile(r"(?<![a-z])(left|right)?[ _-]?hands?(?![a-z])", re.IGNORECASE)
 
@@ -51,13 +54,16 @@ def keypoint_colour(index: int) -> tuple[int, int, int]:
     return WRIST_COLOUR if index == 0 else FINGER_COLOURS[(index - 1) // 4]
 
 
-def without_repeats(hands: Iterable[Hand], are_same: Callable[[Hand, Hand], bool]) -> list[Hand]:
-    """Return the hands, in their order, without those that are the same as an earlier one."""
-    distinct: list[Hand] = []
+def nms(hands: Iterable[Hand], are_same: Callable[[Hand, Hand], bool]) -> list[Hand]:
+    """Return the hands, in their order, without those that are the same as an earlier one.
+
+    This is non-maximum suppression where the surest hand comes first.
+    """
+    chosen: list[Hand] = []
     for hand in hands:
-        if not any(are_same(hand, other) for other in distinct):
-            distinct.append(hand)
-    return distinct
+        if not any(are_same(hand, other) for other in chosen):
+            chosen.append(hand)
+    return chosen
 
 
 def are_same_keypoints(keypoints: np.ndarray, other: np.ndarray) -> bool:
@@ -68,4 +74,4 @@ def are_same_keypoints(keypoints: np.ndarray, other: np.ndarray) -> bool:
         other: likewise.
     """
     distances = np.linalg.norm(keypoints[:, :2] - other[:, :2], axis=1)
-    return bool(np.median(distances) < _SAME_KEYPOINTS * np.ptp(keypoints[:, :2], axis=0).max())
+    return bool(np.median(distances) < _SAME_DISTANCE * np.ptp(keypoints[:, :2], axis=0).max())

@@ -2,7 +2,7 @@
 
 The head looks at whole pictures and finds hands of SMALLEST_HAND to LARGEST_HAND pixels of its
 input. It gives five maps: the logit of "here is the middle of a hand", and the logarithms of the
-distances to the hand's left, top, right and bottom, in units of UNIT pixels.
+distances to the hand's left, top, right and bottom, in units of DISTANCE_UNIT pixels.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,15 @@ from mcc_caffe.paper import IGNORE_LABEL, STRIDE
 
 BOXES_BLOB, BOX_MAPS = "hand_boxes", 5
 BOX_FEATURES_BLOB = "conv5_2"  # what the head sees: VGG-19's last features
-UNIT = 32.0  # pixels of the input
+DISTANCE_UNIT = 32.0  # pixels of the input
 SMALLEST_HAND, LARGEST_HAND = 24.0, 140.0  # longer side of a hand's box, pixels of the input
 # The middle is this share of the box's width and height. The rest of the box teaches nothing.
 _MIDDLE = 0.5
-_SAME_VOTE = 0.5  # IoU above which two cells' boxes are of one hand
-# The same of merged boxes; and the share of the smaller one that lies in the other.
-_SAME_HAND, _INSIDE_OTHER = 0.4, 0.5
+_MERGED_IOU = 0.5  # IoU above which two cells' boxes are of one hand
+# IoU above which two merged boxes are of one hand; and the share of the smaller one inside the
+# other above which they are, too.
+_NMS_IOU, _NMS_SHARE_INSIDE = 0.4, 0.5
+MAX_ENLARGEMENT = 1.5  # a picture is enlarged by at most so much for the head
 _LONGEST_LOGARITHM = 4.0  # distances beyond 32 e^4 pixels are no hand's
 
 
@@ -34,7 +36,7 @@ class BoxLabels(NamedTuple):
     """
 
     is_hand: np.ndarray
-    sides: np.ndarray
+    log_distances: np.ndarray
 
 
 class ScoredBoxes(NamedTuple):
@@ -68,7 +70,7 @@ def encode_boxes(boxes: np.ndarray, is_clear: np.ndarray, height: int, width: in
         width: W, cells.
     """
     is_hand = np.zeros((1, height, width), np.float32)
-    sides = np.zeros((4, height, width), np.float32)
+    log_distances = np.zeros((4, height, width), np.float32)
     columns, rows = cell_centres(width)[None], cell_centres(height)[:, None]
     nearest = np.full((height, width), np.inf)  # distance to the nearest hand's middle, 1: its side
     for (left, top, right, bottom), clear in zip(boxes, is_clear):
@@ -86,8 +88,8 @@ def encode_boxes(boxes: np.ndarray, is_clear: np.ndarray, height: int, width: in
         distances = np.stack(
             np.broadcast_arrays(columns - left, rows - top, right - columns, bottom - rows)
         )
-        sides[:, chosen] = np.log(np.maximum(distances[:, chosen], 1) / UNIT)
-    return BoxLabels(is_hand, sides)
+        log_distances[:, chosen] = np.log(np.maximum(distances[:, chosen], 1) / DISTANCE_UNIT)
+    return BoxLabels(is_hand, log_distances)
 
 
 def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:
@@ -102,7 +104,7 @@ def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:
     rows, columns = np.nonzero(scores >= threshold)
     order = np.argsort(-scores[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
-    distances = UNIT * np.exp(np.minimum(maps[1:, rows, columns].T, _LONGEST_LOGARITHM))
+    distances = DISTANCE_UNIT * np.exp(np.minimum(maps[1:, rows, columns].T, _LONGEST_LOGARITHM))
     centres = np.column_stack([cell_centres(width)[columns], cell_centres(height)[rows]])
     boxes = np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], axis=1)
     middles = _MIDDLE**2 * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / STRIDE**2  # cells
@@ -121,16 +123,18 @@ def merge_boxes(cell_boxes: ScoredBoxes) -> ScoredBoxes:
         votes.
     """
     boxes, scores, votes = cell_boxes
-    is_left = np.ones(len(boxes), bool)
+    is_unmerged = np.ones(len(boxes), bool)
     merged = []
     for index in np.argsort(-scores, kind="stable"):
-        if is_left[index]:
-            is_same = np.array([box_iou(boxes[index], box) > _SAME_VOTE for box in boxes])
+        if is_unmerged[index]:
+            is_same = np.array([box_iou(boxes[index], box) > _MERGED_IOU for box in boxes])
             box = np.average(boxes[is_same], axis=0, weights=votes[is_same])
             merged.append((votes[is_same].sum(), scores[index], box))
-            is_left &= ~is_same
+            is_unmerged &= ~is_same
     merged.sort(key=lambda entry: -entry[0])
-    chosen = [merged[i] for i in surviving([box for *_, box in merged], _SAME_HAND, _INSIDE_OTHER)]
+    chosen = [
+        merged[i] for i in nms_boxes([box for *_, box in merged], _NMS_IOU, _NMS_SHARE_INSIDE)
+    ]
     return ScoredBoxes(
         np.array([box for _, _, box in chosen]).reshape(-1, 4),
         np.array([score for _, score, _ in chosen]),
@@ -138,7 +142,7 @@ def merge_boxes(cell_boxes: ScoredBoxes) -> ScoredBoxes:
     )
 
 
-def surviving(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) -> list[int]:
+def nms_boxes(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) -> list[int]:
     """Return the indices of the boxes that overlap no earlier box that survives.
 
     Args:

@@ -56,7 +56,7 @@ def find_order(names: Sequence[str]) -> list[int] | None:
     return order if len(wrists) == 1 else None
 
 
-def say_nothing(names: Sequence[str]) -> bool:
+def only_count(names: Sequence[str]) -> bool:
     """Tell whether names only count the keypoints: 0 to 20 or 1 to 21, with one word or none."""
     words = [_split(name) for name in names]
     numbers = [int(parts[-1]) if parts and parts[-1].isdecimal() else -1 for parts in words]

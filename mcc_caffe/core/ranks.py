@@ -76,7 +76,7 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self._again_ends_at_once = True
 
     def install(self, at_once: signal.Signals | None = None) -> None:
@@ -88,19 +88,19 @@ class StopSignal:
                 because the same SIGTERM reaches its ranks twice where it goes to all processes.
         """
         for number in stop_signals():
-            signal.signal(number, self._ask)
+            signal.signal(number, self._receive)
         if at_once:
             self._again_ends_at_once = False
             signal.signal(at_once, signal.default_int_handler)
 
-    def _ask(self, number: int, frame: Any) -> None:
-        self.asked = True
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = True
         if self._again_ends_at_once:
             signal.signal(number, signal.default_int_handler)
 
     def check(self, *_: Any) -> None:
         """Raise Stopped where a signal has come. Takes any arguments, as a callback of Caffe's."""
-        if self.asked:
+        if self.received:
             raise Stopped
 
 
@@ -143,7 +143,7 @@ class Ranks:
         size: the number of processes.
         local: the number of this process among those of this machine.
         threads: the number of threads that the BLAS of this process may use.
-        stop: the signal handler; `stop.asked` tells whether a signal has come.
+        stop: the signal handler; `stop.received` tells whether a signal has come.
     """
 
     rank, size, local = 0, 1, 0

@@ -49,7 +49,7 @@ def prepare_command() -> None:
         sys.exit(2)
 
 
-def bound_pictures() -> None:
+def limit_image_size() -> None:
     """Let OpenCV refuse too large pictures by their header; it reads its variable when loaded.
 
     `mcc_caffe.core.images` has the same bound, but knows fewer formats.

@@ -10,7 +10,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, letterbox_affine, to_cells, translation, warp
+from mcc_caffe.core.geometry import (
+    apply,
+    compose,
+    letterbox_affine,
+    mirror_affine,
+    to_cells,
+    translation,
+    warp,
+)
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
 GAMMA_RANGE = (-0.5, 0.5)  # the exponent's logarithm to base 2
@@ -158,7 +166,7 @@ class Augmentation:
             translation(centre - offset[0], centre - offset[1]),
         ]
         if self.flip:
-            steps.append(np.array([[-1.0, 0, size - 1], [0, 1, 0]]))
+            steps.append(mirror_affine(size))
         return compose(*steps)
 
 

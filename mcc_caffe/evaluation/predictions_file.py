@@ -24,7 +24,7 @@ import numpy as np
 
 from data_tools.readers.coco import draw_run_lengths
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, write_whole
+from mcc_caffe.core.files import require_file, write_whole
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.inference.formats.base import ReadImage, as_numbers, check_pixels
@@ -85,7 +85,7 @@ class PredictionsFile:
         self._named: dict[str, list[ReadImage]] = {}  # of other formats, by the file's name
         content = None  # of a folder and of a table
         if not self.path.is_dir():
-            existing(self.path, "predictions file")
+            require_file(self.path, "predictions file")
             if self.path.suffix.lower() != ".csv":
                 content = self._load_json()
         if content is None or is_results(content):
@@ -245,7 +245,7 @@ class PredictionsFile:
         if entry.mask_path is None:
             return HandPrediction(entry.keypoints, None)
         height, width = sample.image().shape[:2]
-        path = existing(entry.mask_path, "predicted mask")
+        path = require_file(entry.mask_path, "predicted mask")
         try:
             values = decode_mask_values(path.read_bytes(), (width, height))
             if values.shape != (height, width):

@@ -21,7 +21,7 @@ from data_tools import build_lmdb, synth
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
-from mcc_caffe.core.commands import command_parser, positive, seed_number
+from mcc_caffe.core.commands import command_parser, positive_int, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.ranks import stop_signals_handled
@@ -58,14 +58,14 @@ def comparison_parser(
     )
     add(
         "--iterations",
-        type=positive,
+        type=positive_int,
         default=1000,
         metavar="N",
         help="iterations of each training (default: %(default)s)",
     )
     add(
         "--batch-size",
-        type=positive,
+        type=positive_int,
         default=8,
         metavar="N",
         help="images in each iteration (default: %(default)s)",

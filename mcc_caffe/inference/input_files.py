@@ -274,7 +274,9 @@ def _with_name(relative: Path, ending: str) -> Path:
     return relative.with_name(name + ending)
 
 
-def check_results(files: Sequence[InputFile], results: Sequence[Path], overwrite: bool) -> None:
+def check_result_paths(
+    files: Sequence[InputFile], results: Sequence[Path], overwrite: bool
+) -> None:
     """Check that no file of the user would be lost, and no result of this run.
 
     Args:

@@ -2,7 +2,8 @@
 
 looker = Looker(image, size, run)
 answers = looker.look([Look(window), Look(window, mirrored=True)])
-square = square_around(keypoints_box(surest(answers).keypoints), SECOND_LOOK)
+best = most_confident(answers)
+square = square_window(keypoints_box(best.keypoints), SECOND_LOOK_FACTOR)
 answers += looker.look([Look(square)])
 
 A look at a square around the hand shows it larger than the first pass over the whole image did.
@@ -16,7 +17,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, invert
+from mcc_caffe.core.geometry import apply, compose, invert, mirror_affine
+from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid
@@ -24,12 +26,11 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
 # The net was trained on squares of 1.1 to 2.6 sides.
-SECOND_LOOK = 1.5
+SECOND_LOOK_FACTOR = 1.5
 # Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
 _AGREEMENT = 0.15
-_SAME_HAND = 0.5  # the share of the keypoints that two looks at the same hand agree on, at least
-# A box is drawn around the confident keypoints if there are so many, and else around all.
-_ENOUGH_KEYPOINTS = 6
+# Two looks are at the same hand if they agree on at least this share of the keypoints.
+_MIN_AGREEING_SHARE = 0.5
 _SMALLEST_SIDE = 8  # pixels, of a square
 _LEAST_CONFIDENCE = 1e-3  # as a weight; up-sampled maps can be negative everywhere
 _DIGITS = 6  # of a pixel; what is smaller is rounding, which differs in a mirrored image
@@ -123,7 +124,7 @@ class Looker:
             content = _content(image_to_input, (width, height), self.size)
             keypoints = decode_levels(heatmaps[index : index + 1], [content]).keypoints
             if look.mirrored:
-                image_to_input = compose(mirroring(width), image_to_input)
+                image_to_input = compose(mirror_affine(width), image_to_input)
             # A picture of one pixel's height may lie between two pixels of the input.
             points = apply(invert(image_to_input), keypoints[:, :2])
             keypoints[:, :2] = points.clip(0, (width - 1, height - 1))
@@ -158,19 +159,19 @@ def look_several_times(looker: Looker, image_size: tuple[int, int], count: int) 
     sides = (False, True)[: max(count // 2, 1)]
     window = np.array([0, 0, *image_size], float)
     answers = looker.look([Look(window, mirrored) for mirrored in sides])
-    keypoints = surest(answers).keypoints
-    if count > 1 and (keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() >= _ENOUGH_KEYPOINTS:
-        square = square_around(keypoints_box(keypoints), SECOND_LOOK)
+    keypoints = most_confident(answers).keypoints
+    if count > 1 and (keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() >= ENOUGH_KEYPOINTS:
+        square = square_window(keypoints_box(keypoints), SECOND_LOOK_FACTOR)
         answers += looker.look(
             [
                 Look(mirrored_window(square, width) if mirrored else square, mirrored)
                 for mirrored in sides
             ]
         )
-    return agreed(answers)
+    return fuse_answers(answers)
 
 
-def agreed(answers: Sequence[LookAnswer]) -> LookAnswer:
+def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:
     """Return the surest answer with what other answers say of the same hand.
 
     A keypoint becomes the mean, weighted by confidence, of the answers that have it within 0.15 of
@@ -180,7 +181,7 @@ def agreed(answers: Sequence[LookAnswer]) -> LookAnswer:
     Args:
         answers: of looks at one hand.
     """
-    best = surest(answers)
+    best = most_confident(answers)
     if len(answers) == 1:
         return best
     keypoints = np.stack([answer.keypoints for answer in answers])
@@ -194,7 +195,7 @@ def agreed(answers: Sequence[LookAnswer]) -> LookAnswer:
     others = [
         mask
         for answer, share in zip(answers, agrees.mean(axis=1))
-        if answer is not best and share >= _SAME_HAND
+        if answer is not best and share >= _MIN_AGREEING_SHARE
         for mask in answer.masks
     ]
     return best._replace(
@@ -203,8 +204,8 @@ def agreed(answers: Sequence[LookAnswer]) -> LookAnswer:
     )
 
 
-def surest(answers: Sequence[LookAnswer]) -> LookAnswer:
-    """Return the answer of the highest score, of equal ones the first."""
+def most_confident(answers: Sequence[LookAnswer]) -> LookAnswer:
+    """Return the answer with the highest score, of equal ones the first."""
     return max(answers, key=lambda answer: answer.score)
 
 
@@ -219,7 +220,7 @@ def keypoints_box(keypoints: np.ndarray, threshold: float = CONFIDENCE_THRESHOLD
         (4,) float64 of left, top, right, bottom.
     """
     confident = keypoints[keypoints[:, 2] > threshold, :2]
-    points = confident if len(confident) >= _ENOUGH_KEYPOINTS else keypoints[:, :2]
+    points = confident if len(confident) >= ENOUGH_KEYPOINTS else keypoints[:, :2]
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
@@ -229,7 +230,7 @@ def longer_side(keypoints: np.ndarray) -> float:
     return float(max(right - left, bottom - top, 1.0))
 
 
-def square_around(box: np.ndarray, factor: float) -> np.ndarray:
+def square_window(box: np.ndarray, factor: float) -> np.ndarray:
     """Return the square window with the centre of a box.
 
     The corners of the box are first moved outwards to whole pixels. So the window of a mirrored
@@ -252,11 +253,6 @@ def mirrored_window(window: np.ndarray, width: int) -> np.ndarray:
     """Return where the window lies in the mirror image of an image of `width` pixels."""
     x, y, window_width, window_height = window
     return np.array([width - x - window_width, y, window_width, window_height])
-
-
-def mirroring(width: int) -> np.ndarray:
-    """Return the affine map (2, 3) that mirrors an image of `width` pixels in x."""
-    return np.array([[-1.0, 0, width - 1], [0, 1.0, 0]])
 
 
 def _content(

@@ -5,12 +5,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mcc_caffe.core.hand import NAMES
+from mcc_caffe.core.hand import MASK_THRESHOLD, NAMES
 from mcc_caffe.inference.formats.base import HandRecord
-from mcc_caffe.inference.reports import PROGRAM, ImageReport, KeypointReport
-from mcc_caffe.inference.scene_files import HandReport, HandsReport
-
-MASK_THRESHOLD = 0.5  # probability of hand
+from mcc_caffe.inference.reports import (
+    PROGRAM,
+    HandReport,
+    HandsReport,
+    ImageReport,
+    KeypointReport,
+)
 
 
 class BoxLike(Protocol):
@@ -54,7 +57,7 @@ class ReportablePose(Protocol):
         """Return the bounding box of the mask."""
 
 
-class Network(NamedTuple):
+class NetworkInfo(NamedTuple):
     """What a report says of the network that looked.
 
     Attributes:
@@ -66,7 +69,7 @@ class Network(NamedTuple):
     engine: str
 
 
-def image_report(pose: ReportablePose, source: str, network: Network) -> ImageReport:
+def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> ImageReport:
     """Return our JSON of a picture of one hand.
 
     Args:
@@ -93,7 +96,7 @@ def image_report(pose: ReportablePose, source: str, network: Network) -> ImageRe
 
 
 def hands_report(
-    hands: Sequence[ReportablePose], source: str, image_size: tuple[int, int], network: Network
+    hands: Sequence[ReportablePose], source: str, image_size: tuple[int, int], network: NetworkInfo
 ) -> HandsReport:
     """Return our JSON of all hands of a picture.
 

@@ -10,16 +10,20 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, invert, resize_affine
+from mcc_caffe.core.geometry import apply, compose, invert, mirror_affine, resize_affine
 from mcc_caffe.core.hand import GROUPS
-from mcc_caffe.core.hand_boxes import ScoredBoxes, decode_boxes, merge_boxes, surviving
+from mcc_caffe.core.hand_boxes import (
+    MAX_ENLARGEMENT,
+    ScoredBoxes,
+    decode_boxes,
+    merge_boxes,
+    nms_boxes,
+)
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.pyramid import Octaves
 from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
 
-Network = Callable[[np.ndarray], StageMaps]  # runs a net on a batch (N, 3, h, w)
-
-_ENLARGED = 1.5  # a picture is enlarged by at most so much
+NetworkCall = Callable[[np.ndarray], StageMaps]  # runs a net on a batch (N, 3, h, w)
 
 # Longer sides of the picture, in pixels, at which the box head passes over all of it.
 BOX_SCALES = (160, 320, 640)
@@ -31,7 +35,7 @@ _LEAST_PROBABILITY = 0.1
 # The votes that make a hand, for each unit of its box's longer side as a share of the picture's
 # width: more cells see a larger hand, and clothes are taken for large hands rather than for small
 # ones. Shares below the first number or above the second count as these.
-_VOTES_OF_A_HAND, _SHARES = 5.25, (0.1, 0.3)
+_VOTES_PER_SIZE, _SIZE_RANGE = 5.25, (0.1, 0.3)
 _LEAST_STRENGTH = 0.7
 _MOST_BOXES = 20
 
@@ -44,7 +48,7 @@ _SMALLEST_REGION = 3  # cells of the mask
 # pixels of the scale. Its strength is half of its height in units of the second number.
 _LEAST_PEAK, _PEAK_UNIT = 0.075, 0.15
 _PEAK_SIDE = 96
-_SAME_REGION = 0.6  # IoU of two proposals
+_REGION_NMS_IOU = 0.6  # IoU of two proposals
 _MOST_REGIONS = 12
 
 
@@ -74,7 +78,7 @@ class _Pass(NamedTuple):
     to_image: np.ndarray
 
 
-def propose_boxes(octaves: Octaves, mirrored: Octaves, network: Network) -> list[Proposal]:
+def propose_boxes(octaves: Octaves, mirrored: Octaves, network: NetworkCall) -> list[Proposal]:
     """Propose the boxes that the box head gives for the whole picture at several scales.
 
     Args:
@@ -92,13 +96,12 @@ def propose_boxes(octaves: Octaves, mirrored: Octaves, network: Network) -> list
     for side, (maps, to_image) in zip(BOX_SCALES, _passes(octaves, network, BOX_SCALES)):
         votes_share = _SHARE_OF_TWO if side in MIRRORED_SCALES else 1.0
         cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), votes_share))
-    mirror = np.array([[-1.0, 0, width - 1], [0, 1, 0]])
     for maps, to_mirrored in _passes(mirrored, network, MIRRORED_SCALES):
-        to_image = compose(to_mirrored, mirror)
+        to_image = compose(to_mirrored, mirror_affine(width))
         cell_boxes.append(_boxes_in_image(maps, to_image, (width, height), _SHARE_OF_TWO))
     merged = merge_boxes(ScoredBoxes(*(np.concatenate(arrays) for arrays in zip(*cell_boxes))))
     shares = (merged.boxes[:, 2:] - merged.boxes[:, :2]).max(axis=1, initial=0) / width
-    strengths = merged.votes / (_VOTES_OF_A_HAND * shares.clip(*_SHARES))
+    strengths = merged.votes / (_VOTES_PER_SIZE * shares.clip(*_SIZE_RANGE))
     proposals = [
         Proposal(merged.boxes[index], float(strengths[index]))
         for index in np.argsort(-strengths, kind="stable")
@@ -119,7 +122,7 @@ def _boxes_in_image(
     return ScoredBoxes(corners, scores, votes * votes_share)
 
 
-def propose_regions(octaves: Octaves, network: Network) -> list[Proposal]:
+def propose_regions(octaves: Octaves, network: NetworkCall) -> list[Proposal]:
     """Propose boxes from the mask and heatmaps of the whole picture at several scales.
 
     Args:
@@ -136,10 +139,10 @@ def propose_regions(octaves: Octaves, network: Network) -> list[Proposal]:
             proposals += _mask_regions(maps.masks[0], to_image)
         if maps.heatmaps is not None:
             proposals += _heatmap_peaks(maps.heatmaps[0], to_image)
-    return strongest(proposals, _SAME_REGION, _MOST_REGIONS)
+    return nms_proposals(proposals, _REGION_NMS_IOU, _MOST_REGIONS)
 
 
-def strongest(proposals: Sequence[Proposal], overlap: float, count: int) -> list[Proposal]:
+def nms_proposals(proposals: Sequence[Proposal], overlap: float, count: int) -> list[Proposal]:
     """Return the strongest proposals without those that are nearly a stronger one.
 
     Args:
@@ -149,20 +152,20 @@ def strongest(proposals: Sequence[Proposal], overlap: float, count: int) -> list
     """
     ordered = sorted(proposals, key=lambda proposal: -proposal.strength)
     boxes = [proposal.box for proposal in ordered]
-    return [ordered[i] for i in surviving(boxes, overlap, inside_other=1)[:count]]
+    return [ordered[i] for i in nms_boxes(boxes, overlap, inside_other=1)[:count]]
 
 
 def _middle(width: int, height: int, strength: float) -> Proposal:
     return Proposal(np.array([width, height, width * 3, height * 3]) / 4, strength, True)
 
 
-def _passes(octaves: Octaves, network: Network, scales: Sequence[int]) -> list[_Pass]:
+def _passes(octaves: Octaves, network: NetworkCall, scales: Sequence[int]) -> list[_Pass]:
     """Pass a picture through a net at several scales, given as longer sides in pixels."""
     height, width = octaves.image.shape[:2]
     longer = max(height, width)
     passes = []
     for side in scales:
-        if side > scales[0] and side > longer * _ENLARGED:
+        if side > scales[0] and side > longer * MAX_ENLARGEMENT:
             break
         factor = side / longer
         size = max(round(width * factor), 1), max(round(height * factor), 1)

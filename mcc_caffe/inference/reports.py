@@ -45,6 +45,36 @@ class ImageReport(TypedDict):
     seconds: dict[str, float]
 
 
+class HandReport(TypedDict):
+    """One hand in the JSON file of all hands of a picture.
+
+    score: the mean confidence of the 21 keypoints. box: x, y, width, height in pixels, where the
+    search's box head found the hand, or else around the keypoints. keypoints, mask_box: as in an
+    ImageReport.
+    """
+
+    score: float
+    box: dict[str, int]
+    keypoints: list[KeypointReport | None]
+    mask_box: dict[str, int] | None
+
+
+class HandsReport(TypedDict):
+    """The JSON file of all hands of a picture.
+
+    hands: the surest first or, with the user's boxes, in the order of the boxes. The other entries
+    are those of an ImageReport.
+    """
+
+    program: str
+    image: str
+    width: int
+    height: int
+    weights: dict[str, Any]
+    engine: str
+    hands: list[HandReport]
+
+
 def is_own_result(path: Path) -> bool:
     """Tell by its mark whether a file is a result of `mcc_caffe.infer`.
 

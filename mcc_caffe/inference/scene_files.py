@@ -1,22 +1,21 @@
-"""COCO files of boxes around hands, and the JSON file of all hands of a picture."""
+"""COCO files of boxes around hands."""
 
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing
+from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.ids import id_text
 from mcc_caffe.core.images import ImageError, read_header
-from mcc_caffe.core.keypoint_names import find_order, say_nothing
+from mcc_caffe.core.keypoint_names import find_order, only_count
 from mcc_caffe.inference.formats.coco import CocoNumbers
 from mcc_caffe.inference.input_files import read_image
-from mcc_caffe.inference.reports import KeypointReport
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 
@@ -40,7 +39,7 @@ class Scene(NamedTuple):
     image_id: Any = None
     category_ids: tuple[Any, ...] = ()
 
-    def sides(self) -> np.ndarray:
+    def boxes_xywh(self) -> np.ndarray:
         """Return the boxes as (N, 4) of x, y, width, height."""
         return np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
 
@@ -74,36 +73,6 @@ class Scene(NamedTuple):
             )
 
 
-class HandReport(TypedDict):
-    """One hand in the JSON file of all hands of a picture.
-
-    score: the mean confidence of the 21 keypoints. box: x, y, width, height in pixels, where the
-    search's box head found the hand, or else around the keypoints. keypoints, mask_box: as in an
-    ImageReport.
-    """
-
-    score: float
-    box: dict[str, int]
-    keypoints: list[KeypointReport | None]
-    mask_box: dict[str, int] | None
-
-
-class HandsReport(TypedDict):
-    """The JSON file of all hands of a picture.
-
-    hands: the surest first or, with the user's boxes, in the order of the boxes. The other entries
-    are those of an ImageReport.
-    """
-
-    program: str
-    image: str
-    width: int
-    height: int
-    weights: dict[str, Any]
-    engine: str
-    hands: list[HandReport]
-
-
 def read_scenes(path: Path) -> list[Scene]:
     """Read a COCO file of boxes around hands.
 
@@ -114,7 +83,7 @@ def read_scenes(path: Path) -> list[Scene]:
         UserError: the file is missing or is no such file.
     """
     try:
-        content: Any = json.loads(existing(path, "COCO file").read_bytes())
+        content: Any = json.loads(require_file(path, "COCO file").read_bytes())
         orders = {
             id_text(category["id"]): _keypoint_order(category)
             for category in content["categories"]
@@ -241,7 +210,7 @@ def _upright_size(image_path: Path) -> tuple[int, int] | None:
 def _keypoint_order(category: dict[str, Any]) -> Sequence[int] | None:
     """Return where our keypoints stand in a category's list; None where its names do not say it."""
     names = [str(name) for name in category.get("keypoints") or ()]
-    if not names or say_nothing(names):
+    if not names or only_count(names):
         return range(KEYPOINT_COUNT)
     return find_order(names)
 

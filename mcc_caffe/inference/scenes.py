@@ -11,26 +11,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcc_caffe.core.hand import SKELETON, are_same_keypoints, without_repeats
-from mcc_caffe.core.hand_boxes import box_iou, share_inside, surviving
+from mcc_caffe.core.hand import SKELETON, are_same_keypoints, nms
+from mcc_caffe.core.hand_boxes import box_iou, nms_boxes, share_inside
 from mcc_caffe.inference.looks import (
-    SECOND_LOOK,
+    SECOND_LOOK_FACTOR,
     Look,
     LookAnswer,
     Looker,
-    agreed,
+    fuse_answers,
     keypoints_box,
     mirrored_window,
-    square_around,
+    square_window,
 )
-from mcc_caffe.inference.proposals import Network, Proposal, propose_boxes, propose_regions
+from mcc_caffe.inference.proposals import NetworkCall, Proposal, propose_boxes, propose_regions
 
-_FIRST_LOOK = 2.0  # the square's side in sides of the proposed box
+_FIRST_LOOK_FACTOR = 2.0  # the square's side in sides of the proposed box
 _WORTH_A_SECOND_LOOK = 0.15  # score of the first look
 # Two answers are of one hand if the IoU of the boxes around their keypoints is above the first
 # number, or if more than the second, as a share of the smaller box, lies in the other.
-_SAME_HAND = 0.4
-_INSIDE_OTHER = 0.6
+_NMS_IOU = 0.4
+_NMS_SHARE_INSIDE = 0.6
 # Two boxes of this IoU or more are of one hand if the keypoints are the same, too.
 _OVERLAP_OF_DOUBLES = 0.15
 # The longest bone in median bones; a hand's is at most 4.
@@ -46,8 +46,8 @@ _DOUBT_OF_GUESS = 0.25
 
 def find_hands(
     looker: Looker,
-    network: Network,
-    boxes_network: Network | None,
+    network: NetworkCall,
+    boxes_network: NetworkCall | None,
     *,
     score_threshold: float = SCORE_THRESHOLD,
     max_hands: int | None = None,
@@ -71,24 +71,24 @@ def find_hands(
         regions = _without_known(propose_regions(looker.octaves(), network), known)
         answers = [
             answer
-            for answer in look_twice(looker, regions)
+            for answer in look_twice_at_regions(looker, regions)
             if answer.score >= score_threshold and has_plausible_bones(answer.keypoints)
         ]
-        return suppress(answers)[:max_hands]
+        return nms_answers_by_box(answers)[:max_hands]
     octaves, mirrored = looker.octaves(), looker.octaves(mirrored=True)
     proposals = _without_known(propose_boxes(octaves, mirrored, boxes_network), known)
     answers = [
         answer
-        for proposal, answer in zip(proposals, confirm(looker, proposals))
+        for proposal, answer in zip(proposals, look_twice_at_boxes(looker, proposals))
         if answer.score + vote_bonus(proposal) >= score_threshold
         and (not proposal.is_guess or has_plausible_bones(answer.keypoints))
     ]
-    return without_doubles(answers)[:max_hands]
+    return nms_answers_by_keypoints(answers)[:max_hands]
 
 
 def are_one_hand(box: np.ndarray, other: np.ndarray) -> bool:
     """Tell whether two boxes overlap so much that they are of one hand."""
-    return box_iou(box, other) > _SAME_HAND or share_inside(box, other) > _INSIDE_OTHER
+    return box_iou(box, other) > _NMS_IOU or share_inside(box, other) > _NMS_SHARE_INSIDE
 
 
 def _without_known(proposals: Sequence[Proposal], known: Sequence[np.ndarray]) -> list[Proposal]:
@@ -105,7 +105,7 @@ def _without_known(proposals: Sequence[Proposal], known: Sequence[np.ndarray]) -
     ]
 
 
-def confirm(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
+def look_twice_at_boxes(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
     """Look twice at each box that the box head proposes: around it, then around the keypoints.
 
     Returns:
@@ -114,15 +114,13 @@ def confirm(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
     """
     if not proposals:
         return []
-    first = looker.look([Look(square_around(proposal.box, _FIRST_LOOK)) for proposal in proposals])
-    second = looker.look(
-        [Look(square_around(keypoints_box(answer.keypoints), SECOND_LOOK)) for answer in first]
-    )
+    first = _look_at_squares(looker, [proposal.box for proposal in proposals], _FIRST_LOOK_FACTOR)
+    second = _look_at_keypoints(looker, first)
     answers = []
     for proposal, *pair in zip(proposals, first, second):
         plausible = [answer for answer in pair if has_plausible_bones(answer.keypoints)]
         box = None if proposal.is_guess else proposal.box
-        answers.append(agreed(plausible or pair)._replace(box=box))
+        answers.append(fuse_answers(plausible or pair)._replace(box=box))
     return answers
 
 
@@ -151,13 +149,13 @@ def look_at_boxes(
     """
     looks = []
     for x, y, width, height in boxes:
-        square = square_around(np.array([x, y, x + width - 1, y + height - 1]), SECOND_LOOK)
+        square = square_window(np.array([x, y, x + width - 1, y + height - 1]), SECOND_LOOK_FACTOR)
         looks += [Look(square), Look(mirrored_window(square, image_size[0]), mirrored=True)]
     answers = looker.look(looks) if looks else []
-    return [agreed(answers[i : i + 2]) for i in range(0, len(answers), 2)]
+    return [fuse_answers(answers[i : i + 2]) for i in range(0, len(answers), 2)]
 
 
-def look_twice(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
+def look_twice_at_regions(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
     """Look at each proposal and, where that is promising, around the keypoints that it gives.
 
     Returns:
@@ -165,16 +163,27 @@ def look_twice(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer
     """
     if not proposals:
         return []
-    first = looker.look([Look(square_around(proposal.box, _FIRST_LOOK)) for proposal in proposals])
-    promising = suppress(
+    first = _look_at_squares(looker, [proposal.box for proposal in proposals], _FIRST_LOOK_FACTOR)
+    promising = nms_answers_by_box(
         [answer for answer in first if answer.score >= _WORTH_A_SECOND_LOOK], 0.8, inside_other=1
     )
     if not promising:
         return []
-    second = looker.look(
-        [Look(square_around(keypoints_box(answer.keypoints), SECOND_LOOK)) for answer in promising]
-    )
-    return [agreed(pair) for pair in zip(promising, second)]
+    second = _look_at_keypoints(looker, promising)
+    return [fuse_answers(pair) for pair in zip(promising, second)]
+
+
+def _look_at_keypoints(looker: Looker, answers: Sequence[LookAnswer]) -> list[LookAnswer]:
+    """Take a second look at each hand, at a square around its keypoints."""
+    boxes = [keypoints_box(answer.keypoints) for answer in answers]
+    return _look_at_squares(looker, boxes, SECOND_LOOK_FACTOR)
+
+
+def _look_at_squares(
+    looker: Looker, boxes: Sequence[np.ndarray], factor: float
+) -> list[LookAnswer]:
+    """Look at a square around each box, of `factor` times the box's longer side."""
+    return looker.look([Look(square_window(box, factor)) for box in boxes])
 
 
 def has_plausible_bones(keypoints: np.ndarray) -> bool:
@@ -188,7 +197,7 @@ def has_plausible_bones(keypoints: np.ndarray) -> bool:
     return bool(lengths.max() <= _LONGEST_BONE * np.median(lengths))
 
 
-def without_doubles(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
+def nms_answers_by_keypoints(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
     """Return the answers, surest first, without those that see a surer one's hand again.
 
     Two proposed boxes of one hand may overlap too little to be known as such; the looks at them
@@ -198,7 +207,7 @@ def without_doubles(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
     Args:
         answers: of any looks at one image.
     """
-    return without_repeats(sorted(answers, key=lambda answer: -answer.score), _see_one_hand)
+    return nms(sorted(answers, key=lambda answer: -answer.score), _see_one_hand)
 
 
 def _see_one_hand(answer: LookAnswer, other: LookAnswer) -> bool:
@@ -211,10 +220,10 @@ def _see_one_hand(answer: LookAnswer, other: LookAnswer) -> bool:
     return not are_apart and are_same_keypoints(answer.keypoints, other.keypoints)
 
 
-def suppress(
+def nms_answers_by_box(
     answers: Sequence[LookAnswer],
-    overlap: float = _SAME_HAND,
-    inside_other: float = _INSIDE_OTHER,
+    overlap: float = _NMS_IOU,
+    inside_other: float = _NMS_SHARE_INSIDE,
 ) -> list[LookAnswer]:
     """Return the answers, surest first, without those that overlap a surer one.
 
@@ -225,4 +234,4 @@ def suppress(
     """
     ordered = sorted(answers, key=lambda answer: -answer.score)
     boxes = [keypoints_box(answer.keypoints) for answer in ordered]
-    return [ordered[i] for i in surviving(boxes, overlap, inside_other)]
+    return [ordered[i] for i in nms_boxes(boxes, overlap, inside_other)]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
 from mcc_caffe.inference.looks import keypoints_box, longer_side
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_one_hand, has_plausible_bones
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
@@ -26,10 +27,9 @@ MISSING_SECONDS = 1.0  # a hand that is missing for longer is forgotten
 # The greatest mean distance, in sides of the box, of an answer's keypoints to where they are
 # expected: of a hand that was there in the last frame, and of one that was missing.
 _NEAR, _NEAR_MISSING = 0.7, 1.0
-_SAME_KEYPOINTS = 0.25  # two answers whose keypoints are nearer to each other are of one hand
+_NMS_DISTANCE = 0.25  # two answers whose keypoints are nearer to each other are of one hand
 _COASTING_SECONDS = 0.5  # a missing hand is expected to go on for so long
 _VELOCITY_SECONDS = 0.1  # over which a hand's velocity is averaged
-_ENOUGH_KEYPOINTS = 6  # whose distance counts; of fewer confident ones that of all counts
 _FORBIDDEN = 1e3  # the distance of a pair that is not to be
 
 
@@ -38,11 +38,11 @@ class Sighting(NamedTuple):
 
     Attributes:
         keypoints: (21, 3) of x, y in pixels and confidence.
-        answer: what the caller wants to know again of it.
+        payload: the caller's own object for this hand, returned unchanged.
     """
 
     keypoints: np.ndarray
-    answer: Any = None
+    payload: Any = None
 
     @property
     def score(self) -> float:
@@ -98,8 +98,8 @@ class Track:
             distance = min(distance, stopped)
         return distance
 
-    def see(self, sighting: Sighting, time: float) -> None:
-        """Take note of a new sighting."""
+    def update(self, sighting: Sighting, time: float) -> None:
+        """Update position, time and velocity from a new sighting."""
         step = time - self.time
         if step > 0:  # a second sighting in one frame, or a stream whose times do not grow
             before, now = self.sighting.keypoints, sighting.keypoints
@@ -128,7 +128,7 @@ class Tracks:
         self._frames_since_search: int | None = None  # None: there was no search yet
 
     @property
-    def followed(self) -> list[Track]:
+    def visible(self) -> list[Track]:
         """The hands that were seen in the last frame, by their ids."""
         return [track for track in self._tracks if not track.is_missing]
 
@@ -155,18 +155,18 @@ class Tracks:
         Returns:
             The hands that are there, by their ids.
         """
-        followed_before = {track.id for track in self.followed}
+        followed_before = {track.id for track in self.visible}
         boxes = [keypoints_box(track.expected_keypoints(time)) for track in self._tracks]
         sightings = [
             sighting
             for track, sighting in zip(self._tracks, look(boxes) if boxes else [])
             if (is_sure(sighting) if track.is_missing else sighting.score >= track.least_score)
         ]
-        self._assign(self._tracks, distinct(sightings), time)
+        self._assign(self._tracks, nms_sightings(sightings), time)
         is_lost = any(track.is_missing and track.id in followed_before for track in self._tracks)
         self._search(time, search, is_lost)
         self._forget(time)
-        return self.followed
+        return self.visible
 
     def _search(
         self,
@@ -177,7 +177,7 @@ class Tracks:
         """Search all of the frame if it is time to, or if a hand was lost."""
         is_first = self._frames_since_search is None
         self._frames_since_search = (self._frames_since_search or 0) + 1
-        interval = SEARCH_INTERVAL if self.followed else self._idle_search_interval
+        interval = SEARCH_INTERVAL if self.visible else self._idle_search_interval
         if not (is_first or is_lost or self._frames_since_search >= interval):
             return
         self._frames_since_search = 0
@@ -206,14 +206,14 @@ class Tracks:
         for track in tracks:
             track.is_missing = True
         for row, column in pairs:
-            tracks[row].see(sightings[column], time)
+            tracks[row].update(sightings[column], time)
         assigned = {column for _, column in pairs}
         return [sighting for n, sighting in enumerate(sightings) if n not in assigned]
 
     def _forget(self, time: float) -> None:
         """Forget hands that have been missing for long, and those beyond the most."""
         self._tracks = [track for track in self._tracks if time - track.time <= MISSING_SECONDS]
-        surest = sorted(self.followed, key=lambda track: -track.sighting.score)
+        surest = sorted(self.visible, key=lambda track: -track.sighting.score)
         if self._most_hands is not None and len(surest) > self._most_hands:
             self._tracks = sorted(surest[: self._most_hands], key=lambda track: track.id)
 
@@ -236,7 +236,7 @@ def _nearest_pairs(
     return [(row, column) for row, column in pairs if is_near[row, column]]
 
 
-def distinct(sightings: Sequence[Sighting]) -> list[Sighting]:
+def nms_sightings(sightings: Sequence[Sighting]) -> list[Sighting]:
     """Return the sightings, surest first, without those of a hand that a surer one shows.
 
     Two hands that cross may have the same box for a moment, so that keypoints are compared.
@@ -244,7 +244,7 @@ def distinct(sightings: Sequence[Sighting]) -> list[Sighting]:
     chosen: list[Sighting] = []
     for sighting in sorted(sightings, key=lambda sighting: -sighting.score):
         if all(
-            keypoints_distance(other.keypoints, sighting.keypoints) >= _SAME_KEYPOINTS
+            keypoints_distance(other.keypoints, sighting.keypoints) >= _NMS_DISTANCE
             for other in chosen
         ):
             chosen.append(sighting)
@@ -265,7 +265,7 @@ def keypoints_distance(keypoints: np.ndarray, others: np.ndarray) -> float:
 def _both_confident(keypoints: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return (21,) bool: the keypoints that both hands are sure of, or all where few are."""
     confident = (keypoints[:, 2] > CONFIDENCE_THRESHOLD) & (others[:, 2] > CONFIDENCE_THRESHOLD)
-    return confident if confident.sum() >= _ENOUGH_KEYPOINTS else np.ones(len(keypoints), bool)
+    return confident if confident.sum() >= ENOUGH_KEYPOINTS else np.ones(len(keypoints), bool)
 
 
 def is_sure(sighting: Sighting) -> bool:

@@ -59,7 +59,7 @@ def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose
         A JSON object: "time" and "hands", each with "box", [x, y, width, height], and the entries
         of `one_hand_line` except for "time".
     """
-    entries = [{"box": _sides(pose.box), **_entries(pose, track_id)} for track_id, pose in hands]
+    entries = [{"box": _as_xywh(pose.box), **_entries(pose, track_id)} for track_id, pose in hands]
     return _line({"time": round(time, 6), "hands": entries})
 
 
@@ -73,11 +73,11 @@ def _entries(pose: ReportablePose, track_id: int | None) -> dict[str, Any]:
             None if point is None else [point["x"], point["y"], point["confidence"]]
             for point in keypoint_reports(pose)
         ],
-        "mask_box": _sides(pose.mask_box()),
+        "mask_box": _as_xywh(pose.mask_box()),
     }
 
 
-def _sides(box: BoxLike | None) -> list[int] | None:
+def _as_xywh(box: BoxLike | None) -> list[int] | None:
     return None if box is None else [box.x, box.y, box.width, box.height]
 
 

@@ -34,7 +34,7 @@ from mcc_caffe.core.images import (
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import ImageRecord
-from mcc_caffe.inference.pose_reports import Network, hand_record, hands_report, image_report
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
 from mcc_caffe.predictor import HandPredictor
 
 DOCS_PAGE = "/api/index.html"
@@ -109,7 +109,7 @@ class HandsService:
             raise
         if "file" in weights:
             weights = {**weights, "file": Path(weights["file"]).name}
-        self.network = Network(weights, title_of(self._predictor.engine))
+        self.network = NetworkInfo(weights, title_of(self._predictor.engine))
 
     def __enter__(self) -> "HandsService":
         return self

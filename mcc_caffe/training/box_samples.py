@@ -8,12 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, translation
-from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, BoxLabels, encode_boxes
+from mcc_caffe.core.geometry import apply, compose, mirror_affine, translation
+from mcc_caffe.core.hand_boxes import (
+    LARGEST_HAND,
+    MAX_ENLARGEMENT,
+    SMALLEST_HAND,
+    BoxLabels,
+    encode_boxes,
+)
 from mcc_caffe.data.augmentation import ColourChange, network_input
 from mcc_caffe.paper import STRIDE
 
-_ENLARGED = 1.5  # a picture is enlarged by at most so much
 # The longer side of a picture, pixels of the input, is at least the first number. That of a picture
 # without a hand is at most the second.
 _PICTURE_SIDES = (160.0, 640.0)
@@ -56,7 +61,7 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
     else:
         scale = np.exp(rng.uniform(*np.log(_PICTURE_SIDES))) / max(width, height)
         middle = rng.uniform(0, (width, height))
-    scale = min(max(scale, _PICTURE_SIDES[0] / max(width, height)), _ENLARGED)
+    scale = min(max(scale, _PICTURE_SIDES[0] / max(width, height)), MAX_ENLARGEMENT)
     # The square lies inside of the picture, or the picture inside of the square.
     spare = np.array([width, height]) * scale - size
     corner = middle * scale - rng.uniform(0, size, 2)
@@ -66,7 +71,7 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
         translation(*(-corner)),
     )
     if rng.uniform() < 0.5:
-        to_input = compose(to_input, np.array([[-1.0, 0, size - 1], [0, 1, 0]]))
+        to_input = compose(to_input, mirror_affine(size))
     boxes = apply(to_input, picture.boxes.reshape(-1, 2, 2))
     boxes = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
     visible = boxes.clip(-0.5, size - 0.5)

@@ -216,7 +216,7 @@ class _Loop:
             disable=not self.is_rank_0,
             dynamic_ncols=True,
         ) as bar:
-            while solver.iter < config.max_iter and not ranks.stop.asked:
+            while solver.iter < config.max_iter and not ranks.stop.received:
                 try:
                     stats = self._step()
                 except (Stopped, RankLost, LoaderError) as error:
@@ -224,12 +224,12 @@ class _Loop:
                     # a LoaderError is no failure then. A snapshot can be taken, because the
                     # weights are as the iteration before left them.
                     lost_rank = error if isinstance(error, RankLost) else None
-                    if self.is_rank_0 and (lost_rank or ranks.stop.asked):
+                    if self.is_rank_0 and (lost_rank or ranks.stop.received):
                         break
                     raise
                 self._check_finite(stats.losses)
                 self._record(stats, bar)
-        self._save_last()
+        self._finish()
         if lost_rank:
             raise lost_rank
         if solver.iter >= config.max_iter:
@@ -291,7 +291,7 @@ class _Loop:
         """Write a snapshot; return the path of its weights."""
         return snapshots.save(self.solver, self.config.solver_type, self.snapshot_folder)
 
-    def _save_last(self) -> None:
+    def _finish(self) -> None:
         """Write the rest of the log and the last snapshot, and say how the run ended (rank 0)."""
         if self.log is None:
             return

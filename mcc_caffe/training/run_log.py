@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing, write_whole
+from mcc_caffe.core.files import require_file, write_whole
 from mcc_caffe.paper import MASK_LOSS_BLOB
 
 LOG = "log.jsonl"
@@ -159,7 +159,7 @@ def read_log(run_folder: Path) -> list[LogLine]:
     Raises:
         UserError: the log is missing, damaged or empty.
     """
-    path = existing(run_folder / LOG, "log")
+    path = require_file(run_folder / LOG, "log")
     lines = []
     for number, text in enumerate(path.read_bytes().splitlines(), 1):
         line = _parse(text)

@@ -13,13 +13,13 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
-    check_results,
+    check_own_results,
     check_target,
     empty_own_folder,
     folder_being_written,
     locked,
     replacement,
-    shipped,
+    require_shipped,
     write_whole,
 )
 from tests.support.commands import ROOT
@@ -168,7 +168,7 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path, monkeypatch):
 
 def test_a_file_that_does_not_ship_is_named():
     with pytest.raises(UserError, match="prototxt/huge/deploy.prototxt was not found"):
-        shipped("prototxt/huge/deploy.prototxt")
+        require_shipped("prototxt/huge/deploy.prototxt")
 
 
 def test_only_a_folder_of_ones_own_is_emptied(tmp_path):
@@ -218,7 +218,7 @@ def test_a_link_to_a_folder_of_ones_own_stays(tmp_path):
 
 def test_results_replace_no_file_of_the_users(tmp_path):
     check = functools.partial(
-        check_results, tmp_path, ("results.json", "a.png"), own="results.json", mark='"mine": '
+        check_own_results, tmp_path, ("results.json", "a.png"), own="results.json", mark='"mine": '
     )
     check()
     (tmp_path / "a.png").touch()

@@ -12,8 +12,8 @@ from mcc_caffe.core.hand_boxes import (
     cell_centres,
     decode_boxes,
     encode_boxes,
+    nms_boxes,
     share_inside,
-    surviving,
 )
 
 CELLS = 32  # an input of 256 x 256 pixels
@@ -28,14 +28,14 @@ def test_box_iou():
 
 def test_of_overlapping_boxes_the_first_survives():
     boxes = [np.array(box) for box in ([0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10])]
-    assert surviving([*boxes, np.array([22, 2, 26, 6])], 0.5, 0.6) == [0, 2]
-    assert surviving([*boxes, np.array([22, 2, 26, 6])], 0.5, 1) == [0, 2, 3]
+    assert nms_boxes([*boxes, np.array([22, 2, 26, 6])], 0.5, 0.6) == [0, 2]
+    assert nms_boxes([*boxes, np.array([22, 2, 26, 6])], 0.5, 1) == [0, 2, 3]
 
 
 def answer(labels):
     """The maps of a head that has learnt the labels."""
     logits = np.where(labels.is_hand == 1, 4.0, -4.0)
-    return np.concatenate([logits, labels.sides])
+    return np.concatenate([logits, labels.log_distances])
 
 
 @settings(deadline=None, max_examples=60)
@@ -78,7 +78,7 @@ def test_outside_of_boxes_is_background_and_the_rest_of_a_box_teaches_nothing():
 )
 def test_a_hand_that_is_cut_or_of_another_size_teaches_nothing(box, is_clear):
     labels = encode_boxes(np.array([box], float), np.array([is_clear]), CELLS, CELLS)
-    assert set(np.unique(labels.is_hand)) == {0, 255} and not labels.sides.any()
+    assert set(np.unique(labels.is_hand)) == {0, 255} and not labels.log_distances.any()
 
 
 def test_of_two_hands_that_overlap_each_has_its_own_middle():

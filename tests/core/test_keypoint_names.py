@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe.core.hand import FINGERS, NAMES
-from mcc_caffe.core.keypoint_names import find_order, say_nothing
+from mcc_caffe.core.keypoint_names import find_order, only_count
 
 OURS = list(range(21))
 MEDIAPIPE = [
@@ -69,8 +69,8 @@ def test_names_that_do_not_tell_are_not_guessed(names):
 
 
 def test_names_that_only_count_say_nothing():
-    assert say_nothing([str(number) for number in range(21)])
-    assert say_nothing([f"kpt_{number}" for number in range(1, 22)])
-    assert not say_nothing([str(number) for number in reversed(range(21))])
-    assert not say_nothing([f"thumb{number}" for number in range(21)])
-    assert not say_nothing([*("a" + str(n) for n in range(20)), "b20"])
+    assert only_count([str(number) for number in range(21)])
+    assert only_count([f"kpt_{number}" for number in range(1, 22)])
+    assert not only_count([str(number) for number in reversed(range(21))])
+    assert not only_count([f"thumb{number}" for number in range(21)])
+    assert not only_count([*("a" + str(n) for n in range(20)), "b20"])

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_tools.build_lmdb import assign_entries
+from data_tools.build_lmdb import split_entries
 from data_tools.readers import read_dataset
 from data_tools.readers.cmu import CmuEntry
 from data_tools.readers.freihand import FreihandEntry
@@ -234,7 +234,7 @@ def test_keypoints_outside_of_their_pictures_are_counted(layout, tmp_path):
 
 def group_counts(splits, split, seed):
     """The sets, and that no group stands in both."""
-    sets = assign_entries(splits, split, seed)
+    sets = split_entries(splits, split, seed)
     groups = {name: {entry.group for entry in entries} for name, entries in sets.items()}
     assert not groups["train"] & groups["validation"]
     locations = [entry.location for entries in sets.values() for entry in entries]
@@ -255,7 +255,7 @@ def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_a_picture_togethe
     with pytest.raises(
         UserError, match="--split 61/19: .* stay in one set: ask for fewer, such as"
     ):
-        assign_entries(freihand, "61/19", seed)
+        split_entries(freihand, "61/19", seed)
     content = coco_content(drawn(10, seed=0))
     content["annotations"] += [
         {**annotation, "id": annotation["id"] + 100} for annotation in content["annotations"]
@@ -268,7 +268,7 @@ def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_a_picture_togethe
     write(tmp_path / "annotations/b.json", {**content, "annotations": content["annotations"][10:]})
     write(tmp_path / "annotations/0.jpg", plain_picture())
     two_files = read_dataset(tmp_path / "annotations")
-    sets = assign_entries(two_files, "14/6", seed)
+    sets = split_entries(two_files, "14/6", seed)
     train, validation = ({entry.image["id"] for entry in entries} for entries in sets.values())
     assert (len(train), len(validation)) == (7, 3) and not train & validation
     rhd = {"training": [RhdEntry(tmp_path, n, hand, None) for n in numbers for hand in range(2)]}

@@ -331,8 +331,8 @@ class CutEntry:
 def test_a_keypoint_outside_the_picture_of_which_a_sample_is_a_part(x, y, is_outside):
     """It is compared with the picture, and its bone is as long as the label says."""
     checked = faults.check_sample(CutEntry((x, y)))
-    assert checked.picture.size == (160, 160)
-    assert checked.picture.keypoints[NAMES.index("ring_4")].tolist() == [x - 200, y - 130, 1]
+    assert checked.facts.size == (160, 160)
+    assert checked.facts.keypoints[NAMES.index("ring_4")].tolist() == [x - 200, y - 130, 1]
     findings = dict(checked.findings)
     assert set(findings) == {"long_bone", *["outside_image"] * is_outside}
     if is_outside:

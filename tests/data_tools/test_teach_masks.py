@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_masks
 
 from data_tools import readers, teach_masks
-from data_tools.hand_masks import trusted_mask
+from data_tools.hand_masks import make_trusted_mask
 from data_tools.hands import hand_scene
 from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand, MaskTeacher
@@ -31,10 +31,10 @@ def taught(tmp_path):
 
 @pytest.fixture
 def masks(monkeypatch):
-    """What `trusted_mask` answers: a square of this side, no mask (None), or Ctrl-C ("stop")."""
+    """What `make_trusted_mask` answers: a square of this side, None or, as "stop", Ctrl-C."""
     answers = []
 
-    def trusted_mask(image, probability, keypoints):
+    def make_trusted_mask(image, probability, keypoints):
         assert probability.shape == image.shape[:2] and keypoints.shape == (21, 2)
         answer = answers.pop(0)
         if answer == "stop":
@@ -45,7 +45,7 @@ def masks(monkeypatch):
         mask[:answer, :answer] = 1
         return mask
 
-    monkeypatch.setattr(teach_masks, "trusted_mask", trusted_mask)
+    monkeypatch.setattr(teach_masks, "make_trusted_mask", make_trusted_mask)
     return answers
 
 
@@ -124,7 +124,7 @@ def test_the_masks_of_rendered_hands_are_theirs():
         hand = hand_scene.render(
             np.random.default_rng(seed), 200, "Test", repertoire=hand_scene.EASY
         )
-        mask = trusted_mask(
+        mask = make_trusted_mask(
             hand.image, teacher.hand_probability(hand.image, hand.joints), hand.joints
         )
         if mask is not None:
@@ -132,4 +132,4 @@ def test_the_masks_of_rendered_hands_are_theirs():
             ious.append((truth & (mask > 0)).sum() / (truth | (mask > 0)).sum())
     assert len(ious) >= 4 and np.mean(ious) > 0.85
     grey = np.full((90, 90, 3), 128, np.uint8)
-    assert trusted_mask(grey, teacher.hand_probability(grey, POINTS - 40), POINTS - 40) is None
+    assert make_trusted_mask(grey, teacher.hand_probability(grey, POINTS - 40), POINTS - 40) is None

@@ -14,7 +14,13 @@ import collections
 import time
 from collections.abc import Sequence
 
-from mcc_caffe.core.commands import command_parser, positive, progress_bar, run_command, seed_number
+from mcc_caffe.core.commands import (
+    command_parser,
+    positive_int,
+    progress_bar,
+    run_command,
+    seed_number,
+)
 from tests.fuzz.parts import DESCRIPTIONS, PARTS
 from tests.fuzz.runner import BAD, READ, REFUSED, Outcome, run_tries
 
@@ -28,7 +34,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="READER",
         help=f"some of {', '.join(PARTS)} (default: all)",
     )
-    parser.add_argument("--count", type=positive, default=1000, help="of each (default: 1000)")
+    parser.add_argument("--count", type=positive_int, default=1000, help="of each (default: 1000)")
     parser.add_argument("--seed", type=seed_number, default=0, help="of the mutations (default: 0)")
     parser.add_argument(
         "--only", type=int, metavar="NUMBER", help="try this one and say how it ends"

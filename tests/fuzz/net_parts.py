@@ -158,7 +158,7 @@ class DataLayerSettings:
 
 
 def in_fork(function: Callable[[], object], *, only_user_errors: bool = False) -> None:
-    """Run a function in a copy of this process, which Caffe may abort, as `build_aside` does.
+    """Run a function in a copy of this process, which Caffe may abort, as `try_build` does.
 
     Args:
         function: what to run.
@@ -274,7 +274,7 @@ class DeployPrototxt(_Prototxt):
         refused = []
         try:
             in_fork(lambda: trial_build.try_net(trial_build.DEPLOY, str(self.path)))
-            with mock.patch.object(caffe_engine, "build_aside"):  # this was it
+            with mock.patch.object(caffe_engine, "try_build"):  # this was it
                 in_fork(lambda: CaffeEngine(self.path, self.weights), only_user_errors=True)
         except UserError as error:
             refused.append(str(error))

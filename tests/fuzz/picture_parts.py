@@ -263,5 +263,5 @@ class BoxesFile:
         for scene in read_scenes(path):
             assert scene.boxes.shape[1:] == (4,) and np.isfinite(scene.boxes).all()
         scenes = scenes_of_images(path, self.pictures)
-        assert all(np.isfinite(scene.sides()).all() for scene in scenes.values())
+        assert all(np.isfinite(scene.boxes_xywh()).all() for scene in scenes.values())
         return []

@@ -11,14 +11,14 @@ from mcc_caffe.core.geometry import apply, invert
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import (
-    SECOND_LOOK,
+    SECOND_LOOK_FACTOR,
     Look,
     LookAnswer,
     Looker,
-    agreed,
+    fuse_answers,
     keypoints_box,
     mirrored_window,
-    square_around,
+    square_window,
 )
 from mcc_caffe.inference.pyramid import MaskCells, window_map
 from mcc_caffe.paper import MINI
@@ -55,7 +55,7 @@ def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
         [data.draw(st.tuples(*[st.floats(0, side - 1)] * 2)) for side in (width, height)]
     )
     box = corners.T.ravel()
-    window = square_around(box, SECOND_LOOK)
+    window = square_window(box, SECOND_LOOK_FACTOR)
     if mirrored:
         window = mirrored_window(window, width)
     answer = answers_for((width, height), [Look(window, mirrored)], np.zeros((21, 3)))[0]
@@ -73,7 +73,7 @@ def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_keypoints_come_back_from_a_look_to_their_place_in_the_image(mirrored):
     keypoints = np.column_stack([np.linspace(120, 180, 21), np.linspace(90, 40, 21), np.ones(21)])
-    square = square_around(keypoints_box(keypoints), SECOND_LOOK)
+    square = square_window(keypoints_box(keypoints), SECOND_LOOK_FACTOR)
     window = mirrored_window(square, 320) if mirrored else square
     answer = answers_for((320, 200), [Look(window, mirrored)], keypoints)[0]
     assert (
@@ -123,9 +123,9 @@ def test_a_box_is_drawn_around_the_confident_keypoints():
 )
 def test_the_square_of_a_mirrored_box_is_the_mirrored_square(width, xs, top):
     left, right = min(xs), max(xs)
-    square = square_around(np.array([left, top, right, top + 30]), SECOND_LOOK)
-    other = square_around(
-        np.array([width - 1 - right, top, width - 1 - left, top + 30]), SECOND_LOOK
+    square = square_window(np.array([left, top, right, top + 30]), SECOND_LOOK_FACTOR)
+    other = square_window(
+        np.array([width - 1 - right, top, width - 1 - left, top + 30]), SECOND_LOOK_FACTOR
     )
     assert (other == mirrored_window(square, width)).all()
 
@@ -161,7 +161,7 @@ def test_looks_that_agree_are_averaged():
     near, swapped = points + (8, 0), points[::-1]
     near[5] = points[5] + (16, 0)  # of this keypoint they do not agree
     answers = [answer_of(near, 0.3, 0.4), answer_of(points, 0.6, 0.8), answer_of(swapped, 0.5)]
-    answer = agreed(answers)
+    answer = fuse_answers(answers)
     expected = points + (8 * 0.3 / (0.3 + 0.6), 0)
     expected[5] = points[5]
     middle = 10  # where the swapped hand agrees
@@ -177,7 +177,7 @@ def test_looks_that_agree_are_averaged():
 
 def test_looks_that_are_sure_of_nothing_give_the_surest():
     points = np.zeros((21, 2))
-    answer = agreed([answer_of(points, -0.2), answer_of(points + 0.1, -0.1)])
+    answer = fuse_answers([answer_of(points, -0.2), answer_of(points + 0.1, -0.1)])
     assert np.isfinite(answer.keypoints).all() and (answer.keypoints[:, 2] == -0.1).all()
     np.testing.assert_allclose(answer.keypoints[:, :2], 0.05)
 

@@ -190,7 +190,7 @@ def test_what_is_no_image_is_refused(weights, wrong):
         HandPredictor(weights).predict(wrong)
 
 
-def pose_of(image, keypoints, mask_cells):
+def make_pose(image, keypoints, mask_cells):
     size = image.shape[1::-1]
     image_to_input = window_map((0, 0, *size), SIZE)
     return HandPose(
@@ -234,7 +234,7 @@ def test_mask_is_tinted_blue_inside_only():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640)])
 def test_three_panels_for_any_image(shape):
     image = np.zeros((*shape, 3), np.uint8)
-    pose = pose_of(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
+    pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
     drawn = draw_pose(image, pose)
     assert max(drawn.shape[0], (drawn.shape[1] - 8) // 3) == 480
 
@@ -242,9 +242,9 @@ def test_three_panels_for_any_image(shape):
 def test_mask_box():
     """Of cells 2 to 4 across and 1 to 2 down, each 10 pixels of the image."""
     cells, image = np.zeros((16, 16), np.float32), np.zeros((100, 160, 3), np.uint8)
-    assert pose_of(image, np.zeros((21, 3)), cells).mask_box() is None
+    assert make_pose(image, np.zeros((21, 3)), cells).mask_box() is None
     cells[1:3, 2:5] = 1
-    box = pose_of(image, np.zeros((21, 3)), cells).mask_box()
+    box = make_pose(image, np.zeros((21, 3)), cells).mask_box()
     assert np.abs(np.array(box) - (20, 10, 30, 20)).max() <= 2
 
 

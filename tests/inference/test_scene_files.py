@@ -52,7 +52,9 @@ def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
     pictures = [tmp_path / "a/x.jpg", tmp_path / "b/x.jpg", tmp_path / "y.jpg"]
-    boxes = {picture: scene.sides() for picture, scene in scenes_of_images(path, pictures).items()}
+    boxes = {
+        picture: scene.boxes_xywh() for picture, scene in scenes_of_images(path, pictures).items()
+    }
     assert boxes[pictures[0]].shape == (0, 4)
     assert boxes[pictures[1]].tolist() == [[2, 2, 3, 4]]
     assert boxes[pictures[2]].tolist() == [[3, 2, 3, 4]]
@@ -131,7 +133,7 @@ def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path)
             UserError, match="0001.png are both the picture 1 of .*boxes.json: give"
         ):
             scenes_of_images(path, pictures)
-    assert scenes_of_images(path, [day])[day].sides().tolist() == [[1, 2, 3, 4]]
+    assert scenes_of_images(path, [day])[day].boxes_xywh().tolist() == [[1, 2, 3, 4]]
 
 
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):

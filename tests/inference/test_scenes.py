@@ -15,7 +15,11 @@ from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
 from mcc_caffe.inference.proposals import propose_boxes, propose_regions
 from mcc_caffe.inference.pyramid import Octaves
-from mcc_caffe.inference.scenes import has_plausible_bones, suppress, without_doubles
+from mcc_caffe.inference.scenes import (
+    has_plausible_bones,
+    nms_answers_by_box,
+    nms_answers_by_keypoints,
+)
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
@@ -82,7 +86,7 @@ def test_a_hand_that_two_boxes_lead_to_is_given_once():
     sure, doubled = answer_at(0, 0.9, (0, 0, 100, 100)), answer_at(6, 0.8, (60, 0, 160, 100))
     apart = answer_at(6, 0.7, (90, 0, 190, 100))  # IoU .05: another hand, whose look has strayed
     beside, guess = answer_at(12, 0.6, (0, 0, 100, 100)), answer_at(5, 0.5)
-    answers = without_doubles([guess, beside, apart, doubled, sure])
+    answers = nms_answers_by_keypoints([guess, beside, apart, doubled, sure])
     assert [answer.score for answer in answers] == pytest.approx([0.9, 0.7, 0.6])
 
 
@@ -131,11 +135,11 @@ def test_boxes_of_a_mirrored_picture_are_mirrored(predictor):
 
 def test_of_overlapping_answers_the_surest_stays():
     answers = [answer_at(0, 0.5), answer_at(10, 0.9), answer_at(300, 0.4), answer_at(80, 0.6)]
-    assert [answer.keypoints[0, 0] for answer in suppress(answers)] == [10, 80, 300]
+    assert [answer.keypoints[0, 0] for answer in nms_answers_by_box(answers)] == [10, 80, 300]
     fingers = answer_at(330, 0.3)  # half as large, and inside of the hand at 300
     fingers.keypoints[:, :2] = 330 - 0.5 * (330 - fingers.keypoints[:, :2])
     fingers.keypoints[:, 1] = np.linspace(0, 50, 21)
-    assert len(suppress([*answers, fingers])) == 3
+    assert len(nms_answers_by_box([*answers, fingers])) == 3
 
 
 def test_a_finger_that_reaches_across_the_picture_is_no_hand(two_hands):

@@ -11,9 +11,9 @@ from mcc_caffe.inference.tracking import (
     Sighting,
     Track,
     Tracks,
-    distinct,
     is_sure,
     keypoints_distance,
+    nms_sightings,
 )
 from tests.support.hands import hand
 
@@ -61,7 +61,7 @@ class World:
 
         self.frame += 1
         followed = self.tracks.update(self.frame / FPS, look, search)
-        return {track.id: track.sighting.answer for track in followed}
+        return {track.id: track.sighting.payload for track in followed}
 
 
 def test_hands_keep_their_ids_and_a_new_one_gets_a_new_id():
@@ -162,12 +162,12 @@ def test_a_weakly_followed_hand_has_to_be_found_again_by_each_search():
 def test_a_hand_is_expected_where_its_velocity_takes_it():
     track = Track(1, Sighting(keypoints(0, 0)), 0.0, np.zeros(2))
     for n in range(1, 26):
-        track.see(Sighting(keypoints(5 * n, 0)), n / FPS)
+        track.update(Sighting(keypoints(5 * n, 0)), n / FPS)
     assert track.velocity == pytest.approx([125, 0], rel=0.01)
     assert keypoints_distance(track.expected_keypoints(1.2), keypoints(150, 0)) < 0.01
     far = track.expected_keypoints(99)[:, 0].mean() - track.sighting.keypoints[:, 0].mean()
     assert far == pytest.approx(62.5, rel=0.01)  # it coasts for half a second
-    track.see(Sighting(keypoints(125, 0)), 1.0)  # a stream whose time stands still
+    track.update(Sighting(keypoints(125, 0)), 1.0)  # a stream whose time stands still
     assert np.isfinite(track.velocity).all()
 
 
@@ -184,5 +184,5 @@ def test_of_sightings_of_one_hand_the_surest_stays():
         Sighting(keypoints(105, 100, confidence=0.9), "sure"),
         Sighting(keypoints(100, 100, mirrored=True), "another hand at the same place"),
     ]
-    answers = [sighting.answer for sighting in distinct(sightings)]
+    answers = [sighting.payload for sighting in nms_sightings(sightings)]
     assert answers == ["sure", "another hand at the same place"]

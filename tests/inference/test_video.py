@@ -28,7 +28,7 @@ from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import UnreadableError, find_files
 from mcc_caffe.inference.video import VideoFile, open_camera, video_writer
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.video_results import VideoFinder, draw_hands, write_video
+from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
 from tests.support.commands import ROOT, run
 
 FPS, FRAMES = 12, 9
@@ -184,7 +184,7 @@ def test_no_new_video_stands_beside_an_old_text(suffix, format_name, tmp_path):
     (out / "clip.mp4").write_bytes(b"of an earlier run")
     with pytest.raises(UserError, match=f"clip{suffix} is a folder"):
         write_video(
-            VideoFinder(HandPredictor(levels=1)),
+            TrackerOptions(HandPredictor(levels=1)),
             source,
             out / "clip",
             weights={},
@@ -387,13 +387,13 @@ def test_a_video_that_cannot_be_opened_is_skipped(weights, tmp_path, monkeypatch
     """It may vanish while those before it are looked at."""
     film(tmp_path / "clip.mp4", "mp4v", frames=2)
     (tmp_path / "gone.mp4").write_bytes(b"")
-    check_results = infer.check_results
+    check_result_paths = infer.check_result_paths
 
     def check_and_remove(*arguments):
-        check_results(*arguments)
+        check_result_paths(*arguments)
         (tmp_path / "gone.mp4").unlink()
 
-    monkeypatch.setattr(infer, "check_results", check_and_remove)
+    monkeypatch.setattr(infer, "check_result_paths", check_and_remove)
     names = [str(tmp_path / name) for name in ("gone.mp4", "clip.mp4")]
     with pytest.raises(UserError, match="1 of 2 files could not be read"):
         infer.main([*names, "--out", str(tmp_path / "out"), "--format", "coco"])

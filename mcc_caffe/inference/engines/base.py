@@ -7,7 +7,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import HEATMAP_COUNT, MAX_INPUT_SIZE, STRIDE, VARIANTS
 
 
@@ -61,7 +61,7 @@ def is_shipped(prototxt: str | Path) -> bool:
     """Tell whether a deploy net is one that comes with the project, not one of the user's own."""
     folder = Path(prototxt).resolve().parent
     return any(
-        folder == shipped(f"prototxt/{variant}/deploy.prototxt").resolve().parent
+        folder == require_shipped(f"prototxt/{variant}/deploy.prototxt").resolve().parent
         for variant in VARIANTS
     )
 

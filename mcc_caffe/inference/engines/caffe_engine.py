@@ -10,10 +10,10 @@ import numpy as np
 
 from mcc_caffe.caffe_io.precision import choose_precision, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus
-from mcc_caffe.caffe_io.trial_build import DEPLOY, build_aside
+from mcc_caffe.caffe_io.trial_build import DEPLOY, try_build
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import existing
+from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
@@ -39,9 +39,9 @@ class CaffeEngine:
         if gpu is not None:
             require_gpus([gpu])
         self.precision = self.choose_precision(precision, gpu)
-        is_own = not is_shipped(existing(prototxt, "deploy net"))
+        is_own = not is_shipped(require_file(prototxt, "deploy net"))
         if is_own:
-            build_aside(DEPLOY, Path(prototxt), str(prototxt))
+            try_build(DEPLOY, Path(prototxt), str(prototxt))
         caffe = import_caffe()
         if gpu is None:
             caffe.set_mode_cpu()
