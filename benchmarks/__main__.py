@@ -85,7 +85,7 @@ def check_outputs(options: argparse.Namespace) -> None:
     """Check that all that the options make the command write can be written and replaces nothing.
 
     Raises:
-        UserError: a file cannot be written, or is there already and of another program.
+        UserError: A file cannot be written, or is there already and of another program.
     """
     check_output(options.out, "bench", "bench.png")
     for part, _, name in PRINTED:
@@ -99,10 +99,10 @@ def jobs(parts: Sequence[str], folder: pathlib.Path, quick: bool, out: pathlib.P
     """Render the hands that the parts need, and return the parts' jobs.
 
     Args:
-        parts: some of PARTS.
-        folder: folder that the jobs work in.
-        quick: measure less.
-        out: folder that other benchmarks write to.
+        parts: Some of PARTS.
+        folder: Folder that the jobs work in.
+        quick: Measure less.
+        out: Folder that other benchmarks write to.
     """
     source = render_set(folder)
     samples = SampleSet(source)
@@ -159,9 +159,9 @@ def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> N
     """Write bench.md, bench.json and bench.png to `out`, and the document with its picture.
 
     Args:
-        results: the run.
-        out: folder.
-        report: path of the document, if one is asked for.
+        results: The run.
+        out: Folder.
+        report: Path of the document, if one is asked for.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "bench.json", to_json(results))

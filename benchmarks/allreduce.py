@@ -37,9 +37,9 @@ def measure(ranks: Ranks, sizes: dict[str, int], repeats: int) -> None:
     """Time averages of arrays of each size; rank 0 prints the table.
 
     Args:
-        ranks: the ranks that average.
+        ranks: The ranks that average.
         sizes: {network: number of its gradients}.
-        repeats: exchanges that count, after one that does not.
+        repeats: Exchanges that count, after one that does not.
     """
     lines = []
     for name, size in sizes.items():

@@ -100,8 +100,8 @@ def measure_page(browser: Any, url: str) -> list[list[str]]:
     """Return a row of the table for each size of the input.
 
     Args:
-        browser: a playwright Browser.
-        url: where the page is served.
+        browser: A playwright Browser.
+        url: Where the page is served.
     """
     page = browser.new_page()
     page.goto(url)

@@ -150,17 +150,17 @@ def ask_peer(
     """Ask the peer for its rate, or for its first batch.
 
     Args:
-        python: the interpreter of its environment.
-        files: folder that `make_pictures` wrote.
-        variant: variant whose batches it makes.
-        seconds: how long it loads.
+        python: The interpreter of its environment.
+        files: Folder that `make_pictures` wrote.
+        variant: Variant whose batches it makes.
+        seconds: How long it loads.
         check: .npz file that it writes its first batch to, letterboxed only.
 
     Returns:
         {"rate": images/s}, or with `check` {"versions": {package: version}}.
 
     Raises:
-        UserError: if the peer fails.
+        UserError: If the peer fails.
     """
     settings = {
         "input_size": variant.input_size,
@@ -197,7 +197,7 @@ def compare(
         differ, and the largest difference of the heatmaps.
 
     Raises:
-        UserError: if the two do not make the same thing.
+        UserError: If the two do not make the same thing.
     """
     config = LoaderConfig.of(variant, str(source), augment=False, shuffle=False, workers=0)
     with Loader(config) as loader:

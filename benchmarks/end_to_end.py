@@ -141,9 +141,9 @@ def jobs(folder: pathlib.Path, picture: np.ndarray, quick: bool) -> list[Job]:
     """Return the jobs that measure HandPredictor.
 
     Args:
-        folder: folder that `benchmarks.network.prepare` puts a variant's weights in.
+        folder: Folder that `benchmarks.network.prepare` puts a variant's weights in.
         picture: BGR uint8; it is resized to 640 x 480.
-        quick: leave out most of the paper variant's rows.
+        quick: Leave out most of the paper variant's rows.
     """
     picture = cv2.resize(picture, (WIDTH, HEIGHT))
     steps = []

@@ -92,9 +92,9 @@ def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
     """Return the jobs of every figure, in the table's order.
 
     Args:
-        gpu: id of the GPU.
-        torch: interpreter that has PyTorch for CUDA, if any.
-        folder: folder that has lmdb/train, and the paper's train net as layers.json.
+        gpu: Id of the GPU.
+        torch: Interpreter that has PyTorch for CUDA, if any.
+        folder: Folder that has lmdb/train, and the paper's train net as layers.json.
     """
 
     def ask_worker(
@@ -191,7 +191,7 @@ def require_torch(python: str) -> None:
     """Check that an interpreter has a PyTorch that works with CUDA.
 
     Raises:
-        UserError: if it has none.
+        UserError: If it has none.
     """
     test = (
         "import sys, torch; "

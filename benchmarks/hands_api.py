@@ -36,10 +36,10 @@ class Tally(NamedTuple):
     """What one client counted.
 
     Attributes:
-        seconds: how long each answered request took, waiting for another try included.
-        answered: when each of them was answered, of time.monotonic().
-        refusals: answers of status 503.
-        faults: requests without an answer, or with another's.
+        seconds: How long each answered request took, waiting for another try included.
+        answered: When each of them was answered, of time.monotonic().
+        refusals: Answers of status 503.
+        faults: Requests without an answer, or with another's.
     """
 
     seconds: list[float]
@@ -80,12 +80,12 @@ def send_until(
     """Send pictures, one after the other.
 
     Args:
-        end: when to stop, of time.monotonic().
-        port: the server's.
-        question: the query string.
+        end: When to stop, of time.monotonic().
+        port: The server's.
+        question: The query string.
         pictures: JPEGs by their widths.
-        tally: gets what is counted.
-        first: the number of the first picture.
+        tally: Gets what is counted.
+        first: The number of the first picture.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     widths = list(pictures)

@@ -29,9 +29,9 @@ class Job:
     """A step of a run.
 
     Attributes:
-        table: name of the table that its rows belong to.
-        label: description for the progress bar.
-        run: function that measures and returns the rows.
+        table: Name of the table that its rows belong to.
+        label: Description for the progress bar.
+        run: Function that measures and returns the rows.
     """
 
     table: str
@@ -60,10 +60,10 @@ def ask(
     """Run `python -m module args` and return the JSON of its last line.
 
     Args:
-        python: the interpreter.
-        module: the module to run.
-        args: its arguments.
-        environment: variables to set beside those of this process.
+        python: The interpreter.
+        module: The module to run.
+        args: Its arguments.
+        environment: Variables to set beside those of this process.
 
     Returns:
         The printed JSON, or {"status": "failed: reason"} where the process fails.
@@ -89,8 +89,8 @@ def in_turns(measurements: Sequence[Callable[[], list[Row]]], turns: int) -> lis
     So what else the machine does meanwhile, and how warm it is, counts for all of them alike.
 
     Args:
-        measurements: functions that each return one row, with the keys of `timing.spread`.
-        turns: number of turns.
+        measurements: Functions that each return one row, with the keys of `timing.spread`.
+        turns: Number of turns.
 
     Returns:
         A row for each measurement, with the times of all its turns. It is the row of the turn that

@@ -61,7 +61,7 @@ def interpreter(engine: str) -> pathlib.Path:
     """Return the interpreter that an engine runs in.
 
     Raises:
-        UserError: if the engine's environment cannot be made.
+        UserError: If the engine's environment cannot be made.
     """
     return environment(*OWN[engine]) if engine in OWN else pathlib.Path(sys.executable)
 
@@ -72,8 +72,8 @@ def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
     The weights are those that ship with the package. Where none do, they are random.
 
     Args:
-        variant: name of the variant.
-        folder: folder to make.
+        variant: Name of the variant.
+        folder: Folder to make.
         inputs: (N, 3, m, m) network inputs.
     """
     folder.mkdir(parents=True)
@@ -108,7 +108,7 @@ def write_onnx(folder: pathlib.Path) -> None:
     """Write net.onnx, unless it is there.
 
     Raises:
-        UserError: if the package onnx is missing.
+        UserError: If the package onnx is missing.
     """
     if not (folder / "net.onnx").is_file():
         model = make_onnx_model(folder / "deploy.prototxt", folder / "weights.caffemodel").model
@@ -145,12 +145,12 @@ def measure(
     """Time an engine and compare its outputs with Caffe's.
 
     Args:
-        variant: name of the variant.
-        engine: one of ENGINES.
-        folder: what `prepare` wrote.
-        batch: images that go through the net at a time.
-        least: number of passes to time.
-        seconds: time until which more passes are timed.
+        variant: Name of the variant.
+        engine: One of ENGINES.
+        folder: What `prepare` wrote.
+        batch: Images that go through the net at a time.
+        least: Number of passes to time.
+        seconds: Time until which more passes are timed.
 
     Returns:
         One row. Its status is empty where the engine runs and agrees with Caffe.
@@ -178,9 +178,9 @@ def jobs(folder: pathlib.Path, inputs: Mapping[str, np.ndarray], quick: bool) ->
     """Return the jobs that measure the network alone.
 
     Args:
-        folder: folder to work in.
+        folder: Folder to work in.
         inputs: {variant: (N, 3, m, m) network inputs}.
-        quick: take fewer turns, and leave out the paper variant's larger batch.
+        quick: Take fewer turns, and leave out the paper variant's larger batch.
     """
     steps = []
     for variant in ORDER:

@@ -39,13 +39,13 @@ def check_output(out: pathlib.Path, name: str, *more_names: str, mark: str = '"m
     """Check, before anything is measured, that results can be written and replace no other file.
 
     Args:
-        out: the folder.
-        name: what `write_results` takes.
-        more_names: further files that are going to be written there.
-        mark: text that NAME.json holds in results of this benchmark.
+        out: The folder.
+        name: What `write_results` takes.
+        more_names: Further files that are going to be written there.
+        mark: Text that NAME.json holds in results of this benchmark.
 
     Raises:
-        UserError: a file cannot be written, or one is there already that is no result.
+        UserError: A file cannot be written, or one is there already that is no result.
     """
     names = [f"{name}.json", f"{name}.md", *more_names]
     check_folder(out)

@@ -55,8 +55,8 @@ class Size:
     """The size of a net.
 
     Attributes:
-        width: factor on the channels of every hidden layer.
-        input_size: side of the input, pixels.
+        width: Factor on the channels of every hidden layer.
+        input_size: Side of the input, pixels.
     """
 
     width: float
@@ -90,11 +90,11 @@ class Measured:
     """What a size costs and how well it does.
 
     Attributes:
-        size: the size.
-        cost: its multiply-adds and parameters.
+        size: The size.
+        cost: Its multiply-adds and parameters.
         seconds: `timing.spread` of the seconds a picture.
         scores: {measure: value for each seed that did not diverge}.
-        diverged: the seeds that diverged.
+        diverged: The seeds that diverged.
     """
 
     size: Size
@@ -154,9 +154,9 @@ def measure(
     """Measure a size on the validation set with the weights of each seed, and what it costs.
 
     Args:
-        size: the size.
-        folder: folder with its deploy.prototxt.
-        data: folder of the LMDB sets.
+        size: The size.
+        folder: Folder with its deploy.prototxt.
+        data: Folder of the LMDB sets.
         weights: {seed: caffemodel}.
         seconds: `timing.spread` of the seconds a picture.
     """
@@ -184,9 +184,9 @@ def format_report(results: list[Measured], setting: str, figure: str | None) -> 
     """Return the report as Markdown.
 
     Args:
-        results: the sizes, mini's own among them.
-        setting: sentences on how the trainings were made.
-        figure: file name of the figure, None to leave it out.
+        results: The sizes, mini's own among them.
+        setting: Sentences on how the trainings were made.
+        figure: File name of the figure, None to leave it out.
     """
     mini_size = Size(MINI.width, MINI.input_size)
     mini_median = next(result.seconds["median"] for result in results if result.size == mini_size)

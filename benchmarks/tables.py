@@ -266,8 +266,8 @@ def grid(rows: list[Row], heading_of: Callable[[Row], str]) -> str:
     """Return a table of medians: a line for each net and engine, a column for each heading.
 
     Args:
-        rows: the rows.
-        heading_of: function that returns the heading of a row's column.
+        rows: The rows.
+        heading_of: Function that returns the heading of a row's column.
     """
     headings = list(dict.fromkeys(heading_of(row) for row in rows if not row["status"]))
     lines: dict[tuple[str, str], dict[str, str]] = {}

@@ -129,14 +129,14 @@ def caffe_row(
     """Time `mcc_caffe.train`.
 
     Args:
-        variant: name of the variant.
+        variant: Name of the variant.
         source: LMDB set to train on.
-        batch: images an iteration of one process.
-        processes: number of processes.
-        threads: number of threads of all processes together.
-        iterations: iterations that count; the one before them does not.
+        batch: Images an iteration of one process.
+        processes: Number of processes.
+        threads: Number of threads of all processes together.
+        iterations: Iterations that count; the one before them does not.
         system: CAFFE, CAFFE_BFLOAT16 or OWN.
-        own_solver: solver whose net takes Caffe's own convolutions; for OWN.
+        own_solver: Solver whose net takes Caffe's own convolutions; for OWN.
 
     Returns:
         One row.
@@ -180,12 +180,12 @@ def torch_row(
     """Time PyTorch, and compare its loss and gradients with those of Caffe's own code.
 
     Args:
-        variant: name of the variant.
-        system: one of TORCH.
-        folder: what `prepare` wrote.
-        batch: images an iteration.
-        threads: number of threads.
-        least: iterations that count; the one before them does not.
+        variant: Name of the variant.
+        system: One of TORCH.
+        folder: What `prepare` wrote.
+        batch: Images an iteration.
+        threads: Number of threads.
+        least: Iterations that count; the one before them does not.
 
     Returns:
         One row. Its status is empty where PyTorch runs and agrees with Caffe.
@@ -242,9 +242,9 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
     """Return the jobs that measure training.
 
     Args:
-        folder: what `preparations` wrote.
+        folder: What `preparations` wrote.
         source: LMDB set to train on.
-        quick: take fewer turns, and leave out the paper variant's batch of 13.
+        quick: Take fewer turns, and leave out the paper variant's batch of 13.
     """
     steps = []
     measured = [network.ENGINES[engine] for engine in network.measured_engines()]

@@ -48,7 +48,7 @@ class Clip(NamedTuple):
     """Frames to look at.
 
     Attributes:
-        name: for the tables.
+        name: For the tables.
         frames: HxWx3 uint8 BGR each.
         joints: (F, N, 21, 2) of the true hands; None where they are not known.
         velocity: (2,) pixels a second of everything in it; None where hands move for themselves.
@@ -65,9 +65,9 @@ class WayResult:
     """What one way of looking at a clip cost and found.
 
     Attributes:
-        passes: single passes of each frame.
-        seconds: of each frame.
-        hands: of each frame.
+        passes: Single passes of each frame.
+        seconds: Of each frame.
+        hands: Of each frame.
     """
 
     passes: list[float] = field(default_factory=list)
@@ -79,10 +79,10 @@ class Steadiness(NamedTuple):
     """How steady the keypoints of a hand are, in percent of the longer side of its box.
 
     Attributes:
-        jitter: standard deviation of a keypoint around its mean or, in a moving clip, around where
+        jitter: Standard deviation of a keypoint around its mean or, in a moving clip, around where
             the movement takes it.
-        step: root mean square of what a keypoint does from frame to frame beside the movement.
-        lag: milliseconds that the keypoints are behind the raw ones; NaN of a still hand.
+        step: Root mean square of what a keypoint does from frame to frame beside the movement.
+        lag: Milliseconds that the keypoints are behind the raw ones; NaN of a still hand.
     """
 
     jitter: float
@@ -192,7 +192,7 @@ def ids_of_hands(joints: np.ndarray, hands: list[list[TrackedHand]]) -> list[lis
 
     Args:
         joints: (F, N, 21, 2).
-        hands: the tracked hands of each frame.
+        hands: The tracked hands of each frame.
     """
     ids: list[list[int | None]] = []
     for true_hand in range(joints.shape[1]):
@@ -218,7 +218,7 @@ def steadiness(
 
     Args:
         keypoints: (F, 21, 2) pixels.
-        raw: the same before they were smoothed.
+        raw: The same before they were smoothed.
         present: (F, 21) bool; keypoints that are not present in every frame do not count.
         velocity: (2,) pixels a second.
     """

@@ -13,10 +13,10 @@ class Entry:
     """One archive as apt knows it.
 
     Attributes:
-        uri: the archive's address.
-        suites: releases in it, such as "bookworm".
-        components: parts of a release, such as "main".
-        options: those options of the entry that hold for other suites, too, by their deb822 names
+        uri: The archive's address.
+        suites: Releases in it, such as "bookworm".
+        components: Parts of a release, such as "main".
+        options: Those options of the entry that hold for other suites, too, by their deb822 names
             in lower case.
     """
 
@@ -97,8 +97,8 @@ def archives(entries: list[Entry], codename: str) -> list[Entry]:
     itself is the one whose updates (bookworm-updates, jammy-updates) come from the same address.
 
     Args:
-        entries: the machine's entries.
-        codename: the codename of its release, such as "bookworm".
+        entries: The machine's entries.
+        codename: The codename of its release, such as "bookworm".
     """
     own = (codename, "stable", "oldstable", "testing", "unstable", "sid")
     by_uri = {

@@ -81,10 +81,10 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
     goes on with it), .tmp (the tree before it has its name), .lock and .log.
 
     Args:
-        source: what to build.
-        options: how to build it.
-        prefix: the folder of the finished build.
-        jobs: number of compilers at once.
+        source: What to build.
+        options: How to build it.
+        prefix: The folder of the finished build.
+        jobs: Number of compilers at once.
 
     Raises:
         BuildError: SourceError, EditError, CompileError, CheckError or DiskError.

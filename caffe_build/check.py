@@ -51,7 +51,7 @@ def fault(python_folder: Path) -> str:
     result.
 
     Args:
-        python_folder: the folder that holds caffe/.
+        python_folder: The folder that holds caffe/.
     """
     path = os.pathsep.join(filter(None, [str(python_folder), os.environ.get("PYTHONPATH")]))
     return _complaint(_TRY, {"PYTHONPATH": path})

@@ -74,10 +74,10 @@ def find_toolkit(cache: Path) -> Toolkit:
     The user's CUDA_TOOLKIT_ROOT, CUDA_ARCH and CUDAHOSTCXX in the environment choose.
 
     Args:
-        cache: folder of the builds, where the toolkit's folder of libraries has its place.
+        cache: Folder of the builds, where the toolkit's folder of libraries has its place.
 
     Raises:
-        CompileError: if a tool is missing or does not fit.
+        CompileError: If a tool is missing or does not fit.
     """
     nvcc = _find_nvcc(os.environ.get("CUDA_TOOLKIT_ROOT"))
     version = _nvcc_version(nvcc)
@@ -111,13 +111,13 @@ def choose_architectures(
     These are the named ones, else those of the cards, else all of _ARCHITECTURES that nvcc knows.
 
     Args:
-        named: what the user names (CUDA_ARCH), None for nothing.
-        cards: compute capabilities of the machine's GPUs, as "9.0".
-        known: architectures that nvcc knows.
+        named: What the user names (CUDA_ARCH), None for nothing.
+        cards: Compute capabilities of the machine's GPUs, as "9.0".
+        known: Architectures that nvcc knows.
         version: nvcc's, for messages.
 
     Raises:
-        CompileError: if nvcc does not know one that is named or that a card has.
+        CompileError: If nvcc does not know one that is named or that a card has.
     """
     wanted = [
         word.replace(".", "") for word in (re.split(r"[;,\s]+", named.strip()) if named else cards)
@@ -142,8 +142,8 @@ def provide(toolkit: Toolkit) -> None:
     """Make the toolkit's folder of libraries, unless it is there.
 
     Raises:
-        CompileError: if a library cannot be had.
-        DiskError: if the disk is full.
+        CompileError: If a library cannot be had.
+        DiskError: If the disk is full.
     """
     folder = Path(toolkit.folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -260,7 +260,7 @@ def _wheels(root: str, version: str) -> list[str]:
     """Return the packages that pip must install for the libraries that the machine lacks.
 
     Raises:
-        CompileError: if no packages are known for this version of CUDA.
+        CompileError: If no packages are known for this version of CUDA.
     """
     present = _machine_folders(root)
     lacking = [name for name in _LIBRARIES if name not in present]

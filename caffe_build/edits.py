@@ -634,7 +634,7 @@ def edit_text(text: str, edit: Edit) -> str:
     """Return a text with the edit made, or unchanged where it was made before.
 
     Raises:
-        EditError: if the text has neither the old nor the new wording, so that this is another
+        EditError: If the text has neither the old nor the new wording, so that this is another
             Caffe than the one that the edit was written for.
     """
     if edit.old in text:
@@ -651,7 +651,7 @@ def apply_edits(tree: Path, edits: tuple[Edit, ...]) -> None:
     """Make all edits in a source tree.
 
     Raises:
-        EditError: as `edit_text` does, and if a file is missing.
+        EditError: As `edit_text` does, and if a file is missing.
     """
     for edit in edits:
         path = tree / edit.file

@@ -22,7 +22,7 @@ def cache_folder() -> Path:
     A relative XDG_CACHE_HOME is ignored, as the XDG specification wants it.
 
     Raises:
-        PrefixError: if neither XDG_CACHE_HOME nor a home folder is known.
+        PrefixError: If neither XDG_CACHE_HOME nor a home folder is known.
     """
     try:
         named = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -37,10 +37,10 @@ def python_folder(prefix: Path) -> Path:
     """Return the folder of a built Caffe that belongs on Python's path.
 
     Args:
-        prefix: top folder of a build, or of an installation.
+        prefix: Top folder of a build, or of an installation.
 
     Raises:
-        PrefixError: if `prefix` is no built Caffe.
+        PrefixError: If `prefix` is no built Caffe.
     """
     prefix = prefix.expanduser().resolve()
     for layout in _LAYOUTS:

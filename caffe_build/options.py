@@ -29,12 +29,12 @@ class Options:
     """One way to build Caffe.
 
     Attributes:
-        name: its name for users.
-        definitions: for cmake, as -DNAME=VALUE.
-        edits: the edits to the source.
-        libraries: which must link (-lNAME) before a build is worth to start.
-        additions: our files in the source tree.
-        toolkit: the CUDA toolkit to build with; None for the CPU only.
+        name: Its name for users.
+        definitions: For cmake, as -DNAME=VALUE.
+        edits: The edits to the source.
+        libraries: Which must link (-lNAME) before a build is worth to start.
+        additions: Our files in the source tree.
+        toolkit: The CUDA toolkit to build with; None for the CPU only.
     """
 
     name: str
@@ -123,9 +123,9 @@ def cache_key(source_id: str, options: Options, facts: dict[str, str]) -> str:
     """Return the name of a build: 12 hexadecimal digits that change with all that it depends on.
 
     Args:
-        source_id: the source's hash.
-        options: the way to build it.
-        facts: as `machine_facts` returns them.
+        source_id: The source's hash.
+        options: The way to build it.
+        facts: As `machine_facts` returns them.
     """
     # Empty fields are left out, so that a new field that a build does not use leaves its key as it
     # is, and users keep their builds.

@@ -43,10 +43,10 @@ class Package:
     """A source package.
 
     Attributes:
-        suite: release that has it.
-        component: part of the release.
-        version: its version.
-        dsc_sha256: checksum of its .dsc, which has the checksums of its other files.
+        suite: Release that has it.
+        component: Part of the release.
+        version: Its version.
+        dsc_sha256: Checksum of its .dsc, which has the checksums of its other files.
     """
 
     suite: str
@@ -63,7 +63,7 @@ class Package:
         """Fetch the package with apt and unpack it as `destination`.
 
         Raises:
-            SourceError: if apt cannot fetch it, or it is another one than expected.
+            SourceError: If apt cannot fetch it, or it is another one than expected.
         """
         release = apt.os_release()
         codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "")
@@ -157,10 +157,10 @@ def choose_source(tree: str | None) -> Package | Tree:
     """Return the source to build.
 
     Args:
-        tree: the user's tree (CAFFE_SOURCE), None for this distribution's source package.
+        tree: The user's tree (CAFFE_SOURCE), None for this distribution's source package.
 
     Raises:
-        SourceError: if the tree is none of Caffe, or the distribution has no package.
+        SourceError: If the tree is none of Caffe, or the distribution has no package.
     """
     if tree:
         root = Path(tree).expanduser().resolve()

@@ -145,7 +145,7 @@ class LmdbWriter(RecordWriter, BakedSetWriter):
 
 
 def _make_records(arrays: Mapping[str, np.ndarray]) -> list[bytes]:
-    """The serialised `Datum`s of picture, mask label and heatmaps of one sample."""
+    """Return the serialised `Datum`s of picture, mask label and heatmaps of one sample."""
     picture = (arrays[DATA_BLOB] * PIXEL_SCALE + GREY).astype(np.uint8)
     mask_label = arrays[MASK_LABEL_BLOB].astype(np.uint8)
     return [serialize_datum(array) for array in (picture, mask_label, arrays[HEATMAPS_BLOB])]

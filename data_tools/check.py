@@ -155,7 +155,7 @@ def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
 
 
 def _spread(values: np.ndarray) -> Spread:
-    """The least, the median and the greatest value, to four digits."""
+    """Return the least, the median and the greatest value, to four digits."""
     low, middle, high = (
         round(float(measure(values)), 4) for measure in (np.min, np.median, np.max)
     )
@@ -206,7 +206,7 @@ def format_report(report: Report) -> str:
 
 
 def _format_statistics(statistics: Statistics) -> list[str]:
-    """The lines for one split that has usable samples."""
+    """Format the statistics of a split that has usable samples, as lines."""
 
     def spread(values: Spread, factor: int = 1, digits: int = 0) -> str:
         low, middle, high = (factor * values[name] for name in ("min", "median", "max"))

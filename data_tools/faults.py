@@ -147,7 +147,7 @@ def check_sample(entry: Entry) -> CheckedSample:
 
 
 def _unusable(entry: Entry, message: str) -> CheckedSample:
-    """The outcome for a sample that cannot be loaded."""
+    """Return the outcome for a sample that cannot be loaded."""
     return CheckedSample(entry, [Finding("unusable", message)])
 
 
@@ -262,7 +262,7 @@ def _find_keypoints_off_mask(
 
 
 def _name_keypoints(chosen: np.ndarray, xy: np.ndarray) -> str:
-    """The chosen keypoints with their coordinates: `index_4 (12, 30), ...`."""
+    """Return the chosen keypoints with their coordinates: `index_4 (12, 30), ...`."""
     texts = [f"{NAMES[k]} ({xy[k, 0]:.0f}, {xy[k, 1]:.0f})" for k in np.flatnonzero(chosen)]
     hidden = len(texts) - _NAMED_KEYPOINTS
     return ", ".join(texts[:_NAMED_KEYPOINTS]) + (f" and {hidden} more" if hidden > 0 else "")
@@ -302,7 +302,7 @@ def find_duplicates(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
 
 
 def _describe_copy(kind: str, original: CheckedSample, copy: CheckedSample) -> Finding:
-    """The finding of a copy of an earlier picture."""
+    """Return the finding of a copy of an earlier picture."""
     assert original.facts is not None and copy.facts is not None
     same_labels = np.array_equal(original.facts.keypoints, copy.facts.keypoints)
     return Finding(

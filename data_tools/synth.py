@@ -308,7 +308,7 @@ def _prepare_folder(
 
 
 def _read_truth_lines(folder: Path) -> TruthLines:
-    """The lines of a split's complete pictures: both files are there and the line is whole."""
+    """Read the lines of a split's complete pictures: both files are there, the line is whole."""
     lines = {}
     for name in (TRUTH, PARTIAL_TRUTH):
         content = (folder / name).read_bytes() if (folder / name).is_file() else b""
@@ -356,7 +356,7 @@ def _end_with_parent() -> None:
 
 
 def _opengl_device() -> str:
-    """The name of a worker's OpenGL driver."""
+    """Return the name of a worker's OpenGL driver."""
     return hand_scene.process_scene().renderer.device
 
 

@@ -59,10 +59,10 @@ class Row:
     """One line of the table, and one object of the JSON.
 
     Attributes:
-        name: the thing that was looked at.
+        name: The thing that was looked at.
         status: "ok", "failed" or, where finding hands on a CPU can do without it, "absent".
-        found: the state that the thing is in.
-        remedy: what to do about it; empty where there is nothing to do.
+        found: The state that the thing is in.
+        remedy: What to do about it; empty where there is nothing to do.
     """
 
     name: str
@@ -112,7 +112,7 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
     """Return the rows about Caffe.
 
     Args:
-        caffe: its facts, or the reason why it cannot be imported; None where there is none.
+        caffe: Its facts, or the reason why it cannot be imported; None where there is none.
     """
     rebuild = "run `make caffe`; for a Caffe of your own: CAFFE_PREFIX=DIR make caffe"
     if caffe is None:
@@ -292,7 +292,7 @@ def blas_in_use(maps: str) -> str:
     NumPy and SciPy from PyPI bring OpenBLAS copies of their own; those are left out.
 
     Args:
-        maps: the content of /proc/self/maps, after Caffe was imported.
+        maps: The content of /proc/self/maps, after Caffe was imported.
     """
     paths = {
         line.split()[-1]

@@ -194,10 +194,10 @@ def measure_presence(
     """Look at pictures in every way; return a Markdown table and a sentence on the search.
 
     Args:
-        predictor: finds the hands. Its levels and looks are changed.
-        images: pictures without a hand.
-        labelled: sets of labelled hands.
-        score: from which an answer is a hand.
+        predictor: Finds the hands. Its levels and looks are changed.
+        images: Pictures without a hand.
+        labelled: Sets of labelled hands.
+        score: From which an answer is a hand.
     """
     answers = {name: _WayAnswers([], [], []) for name, _, _ in _WAYS}
 

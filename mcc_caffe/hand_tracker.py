@@ -35,8 +35,8 @@ class TrackedHand(NamedTuple):
     """A hand in a frame of a video.
 
     Attributes:
-        id: its number, from 1; None where one hand is looked for and nothing is surely a hand.
-        pose: its pose, with smoothed keypoints unless the tracker smooths none.
+        id: Its number, from 1; None where one hand is looked for and nothing is surely a hand.
+        pose: Its pose, with smoothed keypoints unless the tracker smooths none.
         raw_keypoints: (21, 3), the keypoints before they were smoothed.
     """
 
@@ -54,8 +54,8 @@ class HandTracker:
     or would have moved to, keeps its id.
 
     Attributes:
-        one_hand: whether the one large hand that a video shows is followed.
-        smoothing: the parameters of the filter; None where keypoints are not smoothed.
+        one_hand: Whether the one large hand that a video shows is followed.
+        smoothing: The parameters of the filter; None where keypoints are not smoothed.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class HandTracker:
         """Start with no hand.
 
         Args:
-            predictor: finds the hands.
-            one_hand: whether to follow the one large hand that a video shows.
-            every_frame: whether to look for the one hand in all of every frame, with the
+            predictor: Finds the hands.
+            one_hand: Whether to follow the one large hand that a video shows.
+            every_frame: Whether to look for the one hand in all of every frame, with the
                 predictor's levels or looks.
-            smooth: whether to smooth the keypoints.
+            smooth: Whether to smooth the keypoints.
 
         Raises:
-            UserError: the predictor's net has no pose stage.
+            UserError: The predictor's net has no pose stage.
         """
         predictor.require_pose()
         self._predictor, self.one_hand, self._every_frame = predictor, one_hand, every_frame
@@ -89,14 +89,14 @@ class HandTracker:
 
         Args:
             image: HxWx3 uint8 BGR; of all frames the same size.
-            time: when the frame is shown, in seconds; steps may vary.
+            time: When the frame is shown, in seconds; steps may vary.
 
         Returns:
             The hands, by their ids. Where one hand is looked for, it is exactly one: if nothing is
             surely a hand, it is what a single pass says, without an id.
 
         Raises:
-            UserError: the array is no such image, or the time is no finite number.
+            UserError: The array is no such image, or the time is no finite number.
         """
         check_image(image)
         check_finite("time", time)
@@ -123,7 +123,7 @@ class _FrameFinder:
     """Looks for hands in one frame.
 
     Attributes:
-        last_searched: what the last search for one hand said, sure or not.
+        last_searched: What the last search for one hand said, sure or not.
     """
 
     def __init__(

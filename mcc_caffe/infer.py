@@ -203,14 +203,14 @@ class InferenceRun:
     """Writes what a predictor says of images and videos, in the files that the user gets.
 
     Args:
-        predictor: finds the hands.
-        weights: the predictor's weights, as `weights.describe` returns them.
-        heatmaps: whether to write the heatmaps of images as HDF5, too.
-        skip_unreadable: whether to go on after a file that cannot be read.
-        progress: whether to show the progress.
-        all_hands: whether to look for every hand of an image.
-        boxes: where to look for the hands of each image, (N, 4) of x, y, width, height.
-        result_format: the format of the results; None for our JSON.
+        predictor: Finds the hands.
+        weights: The predictor's weights, as `weights.describe` returns them.
+        heatmaps: Whether to write the heatmaps of images as HDF5, too.
+        skip_unreadable: Whether to go on after a file that cannot be read.
+        progress: Whether to show the progress.
+        all_hands: Whether to look for every hand of an image.
+        boxes: Where to look for the hands of each image, (N, 4) of x, y, width, height.
+        result_format: The format of the results; None for our JSON.
     """
 
     def __init__(
@@ -320,8 +320,8 @@ class InferenceRun:
         """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
 
         Args:
-            jobs: the videos.
-            finder: finds their hands, in place of `predictor`.
+            jobs: The videos.
+            finder: Finds their hands, in place of `predictor`.
         """
         for job in jobs:
             try:

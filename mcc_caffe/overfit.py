@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        NotLearntError: the loss stayed too high, or the keypoints are too far off.
+        NotLearntError: The loss stayed too high, or the keypoints are too far off.
     """
     options = parse_arguments(argv)
     require_caffe("training")

@@ -69,13 +69,13 @@ class HandPose:
             whose score says that it shows a hand (`inference.presence`).
         image_size: (W, H), pixels.
         input_size: m, the side of the network's input in pixels; S = m / 8.
-        masks: what the net gives as the mask: that of the first level or, where several looks were
+        masks: What the net gives as the mask: that of the first level or, where several looks were
             taken, those of the looks that agree, the surest look's first.
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
             m x m input. Where several looks were taken, it is the surest look's, which may mirror.
-        timings: seconds. "network" is the time in the net, "total" that of the call to `predict`.
+        timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
         found_box: (4,) of left, top, right, bottom in pixels, where a search found the hand; None
             where nothing but the keypoints says where it is.
         looks: 1, 2 or 4, how many looks gave the answer; None where levels of a pyramid, a search
@@ -140,7 +140,7 @@ class HandPose:
         """Return the bounding box of the mask above `threshold`.
 
         Args:
-            threshold: probability of hand, 0 to 1.
+            threshold: Probability of hand, 0 to 1.
 
         Returns:
             The box, or None where there is no mask or the mask is empty.
@@ -155,14 +155,14 @@ class HandPredictor:
     """Finds the hand of an image. Construct one and use it for many images; not thread-safe.
 
     Attributes:
-        engine: the engine that runs the net.
-        prototxt: the deploy net's file.
-        boxes_prototxt: the file of the variant's deploy net of the trunk with the box head.
-        variant: the name of the network's size.
-        calibration: the scores from which a picture shows a hand; they come with the weights.
+        engine: The engine that runs the net.
+        prototxt: The deploy net's file.
+        boxes_prototxt: The file of the variant's deploy net of the trunk with the box head.
+        variant: The name of the network's size.
+        calibration: The scores from which a picture shows a hand; they come with the weights.
         input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
             packed weights name an input size of their own, theirs.
-        levels, looks, threshold, seed, batch: the options of the constructor; they may be changed.
+        levels, looks, threshold, seed, batch: The options of the constructor; they may be changed.
     """
 
     def __init__(
@@ -183,28 +183,28 @@ class HandPredictor:
         """Open the net with its weights.
 
         Args:
-            weights: a caffemodel or packed weights; None for those that come with the package.
-            variant: the size of the network, "mini" or "paper".
-            prototxt: a deploy net of your own; None for the variant's.
-            gpu: id of the GPU; None for the CPU.
-            levels: the most pyramid levels to look at; 1 for a single pass, "paper" for as many as
+            weights: A caffemodel or packed weights; None for those that come with the package.
+            variant: The size of the network, "mini" or "paper".
+            prototxt: A deploy net of your own; None for the variant's.
+            gpu: Id of the GPU; None for the CPU.
+            levels: The most pyramid levels to look at; 1 for a single pass, "paper" for as many as
                 the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
             looks: 1, 2 or 4: a single pass; it and a second look at a square around its keypoints;
                 or both, each as it is and mirrored. The answer is the surest look's, averaged with
                 those that agree with it (`inference.looks.fuse_answers`). None for 4
                 where `levels` is None, too; where these show no hand, the picture is searched for
                 one (`predict_all`).
-            threshold: the confidence above which a keypoint is present (section 3.3), about 0 to 1.
-            seed: the seed of the pyramid's random crops, the same for every image.
-            batch: the number of levels that go through the net at a time; fewer take less memory
+            threshold: The confidence above which a keypoint is present (section 3.3), about 0 to 1.
+            seed: The seed of the pyramid's random crops, the same for every image.
+            batch: The number of levels that go through the net at a time; fewer take less memory
                 (the paper variant on Caffe takes about 290 MiB a level).
-            engine: what runs the net, "caffe" or "onnx"; None for Caffe where it can be imported,
+            engine: What runs the net, "caffe" or "onnx"; None for Caffe where it can be imported,
                 else ONNX Runtime.
-            precision: what Caffe's convolutions multiply on the CPU, "float32", "bfloat16" or
+            precision: What Caffe's convolutions multiply on the CPU, "float32", "bfloat16" or
                 "auto" (`caffe_io.precision`); None for what MCC_CAFFE_PRECISION says, else float32.
 
         Raises:
-            UserError: a file is missing or does not fit, no weights come with the variant, or
+            UserError: A file is missing or does not fit, no weights come with the variant, or
                 `levels`, `looks`, `threshold`, `seed` or `batch` is none of these values, or both
                 of the first two are given.
         """
@@ -264,7 +264,7 @@ class HandPredictor:
             image: HxWx3 uint8 BGR of any size.
 
         Raises:
-            UserError: the array is no such image.
+            UserError: The array is no such image.
         """
         check_image(image)
         network = TimedNetwork(self.engine, self.batch)
@@ -300,8 +300,8 @@ class HandPredictor:
             image: HxWx3 uint8 BGR of any size.
             boxes: (N, 4) of x, y, width, height in pixels, each around one hand; None to search the
                 picture.
-            max_hands: the most hands to search for; None for no limit.
-            score_threshold: the score from which an answer to the search is a hand.
+            max_hands: The most hands to search for; None for no limit.
+            score_threshold: The score from which an answer to the search is a hand.
 
         Returns:
             The hands, each with `score`, `box`, `keypoints` and `mask`. A search returns the surest
@@ -309,7 +309,7 @@ class HandPredictor:
             their order and whatever its score. Each one's `timings` are those of the whole call.
 
         Raises:
-            UserError: the array is no image, a box is none or lies outside of the image,
+            UserError: The array is no image, a box is none or lies outside of the image,
                 `max_hands` is below 1, `score_threshold` is no finite number, or the net has no
                 pose stage.
         """
@@ -403,10 +403,10 @@ class HandPredictor:
         """Return the pose that one look says.
 
         Args:
-            answer: what the net says.
+            answer: What the net says.
             image_size: (W, H) in pixels.
-            timings: as HandPose has them.
-            looks: how many looks it is the answer of, 1, 2 or 4; None where it is known to be a
+            timings: As HandPose has them.
+            looks: How many looks it is the answer of, 1, 2 or 4; None where it is known to be a
                 hand, as after a search or in a box of the user's.
         """
         shows_hand = looks is None or answer.score >= self.calibration.least_score(looks)
@@ -513,7 +513,7 @@ def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
 
     Args:
         level_heatmaps: (L, 22, S, S) of the pyramid's L levels.
-        pyramid: the pyramid of the image.
+        pyramid: The pyramid of the image.
 
     Returns:
         (21, 3) float64 of x, y in image pixels and confidence.

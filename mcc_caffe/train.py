@@ -220,7 +220,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     """Check the options, and make the run's folder with the prototxts that the run will use.
 
     Raises:
-        UserError: an option names something that is missing or does not fit. Nothing has been
+        UserError: An option names something that is missing or does not fit. Nothing has been
             written then.
     """
     if options.gpus:
@@ -323,7 +323,7 @@ def _ablated_net(solver_path: Path, net: str, options: argparse.Namespace) -> st
     """Return the net without the stage that the options leave out, in place of a solver's net.
 
     Raises:
-        UserError: the solver's net is the user's own.
+        UserError: The solver's net is the user's own.
     """
     folder = f"prototxt/{options.variant}"
     ablated = f"{folder}/train{_suffix(options)}.prototxt"

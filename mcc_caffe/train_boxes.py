@@ -88,7 +88,7 @@ def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
     """Read the pictures of scenes.
 
     Raises:
-        UserError: a picture cannot be read, or has another size than its file says.
+        UserError: A picture cannot be read, or has another size than its file says.
     """
     return [
         LabelledPicture(scene.read_picture(), scene.boxes)
@@ -100,19 +100,19 @@ class HeadTraining:
     """The trunk, whose weights stay, and the solver of the box head.
 
     Attributes:
-        trunk: the Caffe net of trunk and head, `deploy_boxes.prototxt`.
-        solver: the Caffe solver of `train_boxes.prototxt`.
+        trunk: The Caffe net of trunk and head, `deploy_boxes.prototxt`.
+        solver: The Caffe solver of `train_boxes.prototxt`.
     """
 
     def __init__(self, weights: Path, variant: str, folder: Path, iterations: int, lr: float):
         """Open both nets.
 
         Args:
-            weights: packed weights with the trunk and perhaps a head.
-            variant: the name of the network's size.
-            folder: an empty folder for the solver's files.
-            iterations: of the solver; the rate falls to 0 in a line until then.
-            lr: the rate at the start.
+            weights: Packed weights with the trunk and perhaps a head.
+            variant: The name of the network's size.
+            folder: An empty folder for the solver's files.
+            iterations: Of the solver; the rate falls to 0 in a line until then.
+            lr: The rate at the start.
         """
         caffe = import_caffe()
         precision = choose_precision()

@@ -43,10 +43,10 @@ class TrackerOptions:
     """Finds the hands of videos and cameras in the way that the user asked for.
 
     Attributes:
-        predictor: finds the hands.
-        all_hands: whether to look for every hand, not for the one large one.
-        every_frame: whether to look at all of every frame, with the predictor's levels or looks.
-        smooth: whether to smooth the keypoints.
+        predictor: Finds the hands.
+        all_hands: Whether to look for every hand, not for the one large one.
+        every_frame: Whether to look at all of every frame, with the predictor's levels or looks.
+        smooth: Whether to smooth the keypoints.
     """
 
     predictor: HandPredictor
@@ -76,18 +76,18 @@ def write_video(
     """Write RESULT.mp4 and RESULT.json of a video, both complete or neither.
 
     Args:
-        finder: finds the hands.
-        source: the video.
-        result: path of the results without suffix.
-        weights: the predictor's weights, as `weights.describe` returns them.
-        progress: whether to show the progress.
-        result_format: the format that takes the place of RESULT.json; None for our JSON.
+        finder: Finds the hands.
+        source: The video.
+        result: Path of the results without suffix.
+        weights: The predictor's weights, as `weights.describe` returns them.
+        progress: Whether to show the progress.
+        result_format: The format that takes the place of RESULT.json; None for our JSON.
 
     Returns:
         What was written, as text: the number of frames, those that are missing, and the speed.
 
     Raises:
-        UnreadableError: the file has no frame that can be decoded, or its frames are too large for
+        UnreadableError: The file has no frame that can be decoded, or its frames are too large for
             a clip.
     """
     # Here, as PyAV imports slowly:
@@ -142,7 +142,7 @@ class _FollowedFrames:
     """Follows the hands through the frames of a video, draws each frame and describes it.
 
     Attributes:
-        damaged_count: the number of damaged frames so far.
+        damaged_count: The number of damaged frames so far.
     """
 
     def __init__(
@@ -155,10 +155,10 @@ class _FollowedFrames:
         """Begin with the first frame.
 
         Args:
-            video: the video.
-            tracker: follows its hands.
-            add_frame: takes each drawn frame, HxWx3 uint8 BGR, and the second at which it is shown.
-            result_format: describes each frame; None for our JSON.
+            video: The video.
+            tracker: Follows its hands.
+            add_frame: Takes each drawn frame, HxWx3 uint8 BGR, and the second at which it is shown.
+            result_format: Describes each frame; None for our JSON.
         """
         self.damaged_count = 0
         self._video, self._tracker = video, tracker
@@ -204,7 +204,7 @@ def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
 
     Args:
         image: HxWx3 BGR uint8.
-        hands: the hands of the frame.
+        hands: The hands of the frame.
 
     Returns:
         A new image.
@@ -222,8 +222,8 @@ def show_camera(finder: TrackerOptions, number: int) -> None:
     """Show what a camera sees, with mask and skeleton, until q, Escape or the window's end.
 
     Args:
-        finder: finds the hands.
-        number: the camera's number, 0 for the first.
+        finder: Finds the hands.
+        number: The camera's number, 0 for the first.
     """
     from mcc_caffe.inference.video import open_camera  # here, as PyAV is slow to import
 

@@ -152,7 +152,7 @@ def _require_server() -> None:
     """Check that the web server can be imported.
 
     Raises:
-        UserError: the packages of the extra `web` are not there.
+        UserError: The packages of the extra `web` are not there.
     """
     try:
         from mcc_caffe.serving import app  # noqa: F401
@@ -176,7 +176,7 @@ def _serve_label_page(options: argparse.Namespace, weights: pathlib.Path) -> Non
     """Serve the page to label the pictures of a folder.
 
     Raises:
-        UserError: another machine could reach it.
+        UserError: Another machine could reach it.
     """
     from mcc_caffe.serving import app, label_api, labelling, net_answers
 

@@ -54,9 +54,9 @@ def solver(
     """Return the prototxt of a solver, each line with its reason.
 
     Args:
-        variant: size of the network and its settings.
-        without: an ablation of section 4.2 (paper.ABLATIONS) or None.
-        net: path of the training net, where it is not the one that ships.
+        variant: Size of the network and its settings.
+        without: An ablation of section 4.2 (paper.ABLATIONS) or None.
+        net: Path of the training net, where it is not the one that ships.
         kind: RELEASED for the schedule of the authors' files, FINE_TUNING for one to start from
             good weights, None for the variant's own.
     """

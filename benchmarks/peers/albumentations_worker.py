@@ -74,8 +74,8 @@ def heatmaps(
     Args:
         keypoints: (21, 2) of x, y in pixels of the input.
         visible: (21,) bool.
-        cells: side of a map.
-        sigma: standard deviation of the Gaussian at each visible keypoint, cells.
+        cells: Side of a map.
+        sigma: Standard deviation of the Gaussian at each visible keypoint, cells.
         background: "sum" or "max": the last map is 1 minus that of the others.
 
     Returns:

@@ -27,13 +27,13 @@ def environment(
     """Return the interpreter of an environment; make the environment where it is not complete.
 
     Args:
-        name: name of the environment.
-        packages: packages to install, in pip's words.
-        bare_packages: packages to install without those that they depend on.
-        remedy: end of the message where that fails.
+        name: Name of the environment.
+        packages: Packages to install, in pip's words.
+        bare_packages: Packages to install without those that they depend on.
+        remedy: End of the message where that fails.
 
     Raises:
-        UserError: if the environment cannot be made. The message has the last line of pip's output.
+        UserError: If the environment cannot be made. The message has the last line of pip's output.
     """
     folder = cache_folder() / "peers" / name
     python, stamp = folder / "bin/python", folder / "complete"

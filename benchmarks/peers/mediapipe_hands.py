@@ -78,12 +78,12 @@ def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list[l
     """Return the hands in each of the `count` pictures of a folder, in the order of the names.
 
     Args:
-        python: interpreter that has MediaPipe.
-        folder: folder of the pictures.
-        count: number of pictures.
+        python: Interpreter that has MediaPipe.
+        folder: Folder of the pictures.
+        count: Number of pictures.
 
     Raises:
-        UserError: if MediaPipe fails.
+        UserError: If MediaPipe fails.
     """
     with tempfile.TemporaryFile("w+") as stderr:
         with subprocess.Popen(
@@ -105,9 +105,9 @@ def best_hand(hands: list[Hand], width: int, height: int) -> np.ndarray:
     MediaPipe's order of keypoints is ours.
 
     Args:
-        hands: the hands in a picture, at least one.
-        width: the picture's, pixels.
-        height: the picture's, pixels.
+        hands: The hands in a picture, at least one.
+        width: The picture's, pixels.
+        height: The picture's, pixels.
 
     Returns:
         (21, 3) of x, y in pixels and confidence.

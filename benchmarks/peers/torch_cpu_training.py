@@ -24,7 +24,7 @@ def differences(net: Net, batch: dict, loss: float, gradients: dict) -> dict[str
     """Compare the net's loss and gradients on a batch with Caffe's.
 
     Args:
-        net: the net, with Caffe's weights.
+        net: The net, with Caffe's weights.
         batch: {blob: tensor}.
         loss: Caffe's loss.
         gradients: {"layer/index": array} of Caffe.

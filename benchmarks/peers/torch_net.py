@@ -28,11 +28,11 @@ class Net(nn.Module):
         """Build the net.
 
         Args:
-            layers: the description.
+            layers: The description.
             channels: {input blob: its channels}.
 
         Raises:
-            ValueError: for a layer or a setting that these nets do not have.
+            ValueError: For a layer or a setting that these nets do not have.
         """
         super().__init__()
         self.convolutions = nn.ModuleDict()

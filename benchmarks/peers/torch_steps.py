@@ -12,7 +12,7 @@ def make_optimizer(net: Net, solver: dict) -> torch.optim.Optimizer:
     """Make the optimizer of a Caffe solver, with the rates that each layer has of its own.
 
     Args:
-        net: the net to train.
+        net: The net to train.
         solver: {"type", "base_lr", "weight_decay", "momentum", "momentum2"} of the solver.
     """
     members: dict = {}
@@ -36,7 +36,7 @@ def random_batch(shapes: dict[str, tuple], device: str = "cpu") -> dict[str, tor
 
     Args:
         shapes: {"data", "mask_label", "heatmaps": shape}.
-        device: where the tensors lie.
+        device: Where the tensors lie.
     """
     return {
         "data": torch.rand(shapes["data"], device=device) - 0.5,

@@ -93,7 +93,7 @@ def list_photographs(split: str) -> tuple[str, ...]:
 
 @functools.cache
 def _load_photograph(path: str) -> np.ndarray:
-    """A photograph, HxWx3 uint8 BGR, its longer side at most LARGEST."""
+    """Load a photograph, HxWx3 uint8 BGR, its longer side at most LARGEST."""
     picture = cv2.imread(path)
     if picture is None:
         raise SetupError(
@@ -115,7 +115,7 @@ def random_background(rng: np.random.Generator, height: int, width: int, split: 
         split: "Train" or "Test", which share no photograph.
 
     Returns:
-        height x width x 3 uint8 BGR.
+        Height x width x 3 uint8 BGR.
     """
     if rng.random() < PHOTO_SHARE:
         picture = _crop_photograph(rng, height, width, split)
@@ -178,7 +178,7 @@ _cached_paths = functools.lru_cache(list_photographs)
 
 
 def _crop_photograph(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
-    """A random crop of a photograph, turned, flipped, recoloured."""
+    """Crop a random part of a photograph, turned, flipped and recoloured."""
     paths = _cached_paths(split)
     picture = _load_photograph(paths[rng.integers(len(paths))])
     if rng.random() < 0.5:
@@ -211,7 +211,7 @@ def recolour(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 
 def _random_colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour (3,), mostly muted, as rooms and clothes have them."""
+    """Draw a colour (3,), mostly muted, as rooms and clothes have them."""
     grey = rng.uniform(15, 240)
     return np.clip(
         grey + rng.normal(0, 1, 3) * rng.choice([6, 20, 50], p=(0.5, 0.38, 0.12)), 0, 255
@@ -219,7 +219,7 @@ def _random_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _paint_plain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A picture of one colour; uint8, since OpenCV smooths edges in no other type."""
+    """Paint a picture of one colour; uint8, since OpenCV smooths edges in no other type."""
     return np.full((height, width, 3), _random_colour(rng), np.uint8)
 
 
@@ -231,7 +231,7 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: floa
 
 
 def _add_grain(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """The picture (HxWx3) with uneven light and a fine texture, as uint8."""
+    """Return the picture (HxWx3) with uneven light and a fine texture, as uint8."""
     height, width = picture.shape[:2]
     light = 1 + rng.uniform(0, 0.3) * _smooth_noise(rng, height, width, rng.uniform(1, 3))
     texture = rng.uniform(0, 14) * _smooth_noise(rng, height, width, rng.uniform(60, 200))
@@ -244,7 +244,7 @@ def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarr
 
 
 def _paint_gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A ramp from one colour to another."""
+    """Paint a ramp from one colour to another."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     ramp = (x / width - 0.5) * np.cos(angle) + (y / height - 0.5) * np.sin(angle) + 0.5
@@ -274,7 +274,7 @@ def _paint_stripes(rng: np.random.Generator, height: int, width: int) -> np.ndar
 
 
 def _paint_checkers(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A board of two colours in perspective."""
+    """Paint a board of two colours in perspective."""
     cells, tiles = int(rng.integers(2, 16)), np.indices((18, 18)).sum(axis=0) % 2
     board = np.kron(tiles[: cells + 2, : cells + 2], np.ones((16, 16))).astype(np.float32)
     side = board.shape[0] - 1
@@ -316,7 +316,7 @@ def _paint_shapes(rng: np.random.Generator, height: int, width: int) -> np.ndarr
 
 
 def _paint_text(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A page or a screen: lines of random letters."""
+    """Paint a page or a screen: lines of random letters."""
     picture, ink = _paint_plain(rng, height, width), _random_colour(rng).tolist()
     scale, font = rng.uniform(0.3, 1.2), int(rng.integers(0, 8))
     line = int(30 * scale) + int(rng.integers(2, 14))
@@ -341,7 +341,7 @@ def _paint_text(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 
 def _paint_room(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A wall, a floor or a table, and box-like furniture with lit and shaded sides."""
+    """Paint a wall, a floor or a table, and box-like furniture with lit and shaded sides."""
     picture, horizon = _paint_plain(rng, height, width), int(height * rng.uniform(0.3, 0.95))
     picture[horizon:] = _random_colour(rng)
     for _ in range(rng.integers(2, 12)):

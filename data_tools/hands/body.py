@@ -183,7 +183,7 @@ class BodyMesh:
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - there is one BodyMesh in a process, see body_mesh
     def _target(self, name: str) -> np.ndarray:
-        """The offsets (V, 3) of a shape target."""
+        """Return the offsets (V, 3) of a shape target."""
         if not (self._folder / "targets" / f"{name}.target.gz").is_file():
             return np.zeros((len(self._vertices), 3))  # MakeHuman leaves out those of no effect
         return read_target(self._folder, name, self._vertices)
@@ -229,7 +229,7 @@ class BodyMesh:
         return Body(Surface(vertices, self.triangles, casts=False), targets, points[self._cut])
 
     def _shape(self, rng: np.random.Generator, split: str) -> np.ndarray:
-        """The base vertices (V, 3) of a random build."""
+        """Draw a random build: return its base vertices (V, 3)."""
         race, sex = RACES[rng.integers(3)], SEXES[rng.integers(2)]
         age = draw_for_split(rng, split)
         muscle, weight = MUSCLES[rng.integers(3)], WEIGHTS[rng.integers(3)]
@@ -240,7 +240,7 @@ class BodyMesh:
         return points
 
     def _pose(self, rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
-        """The points (V, 3) with the head turned and the arms hanging for the most part."""
+        """Return the points (V, 3) with the head turned and the arms hanging for the most part."""
         part, posed = self._part, points.copy()
         hanging = rng.random() < 0.75
         for side, mirror in ((self._left, 1.0), (~self._left, -1.0)):

@@ -29,11 +29,11 @@ class HandPath(NamedTuple):
 
     Attributes:
         start: x, y of the hand's middle in the first frame, as shares of the frame.
-        end: the same in the last frame.
-        length: of the hand, from wrist to middle fingertip, as a share of the frame's height.
-        poses: two of BASE_POSES; the hand goes from the first to the second and back.
-        roll: degrees of the fingers from up, clockwise.
-        is_left: whether it is a left hand.
+        end: The same in the last frame.
+        length: Of the hand, from wrist to middle fingertip, as a share of the frame's height.
+        poses: Two of BASE_POSES; the hand goes from the first to the second and back.
+        roll: Degrees of the fingers from up, clockwise.
+        is_left: Whether it is a left hand.
     """
 
     start: tuple[float, float]
@@ -68,12 +68,12 @@ def render_clip(
     """Render a clip. Of hands that overlap, the later one in `paths` is in front.
 
     Args:
-        rng: draws the person, the light, the background and the noise.
-        paths: of the hands; none for a clip without a hand.
-        frame_count: at least 1.
-        size: width and height in pixels.
+        rng: Draws the person, the light, the background and the noise.
+        paths: Of the hands; none for a clip without a hand.
+        frame_count: At least 1.
+        size: Width and height in pixels.
         split: "Train" or "Test", which share no photograph, skin, build or cloth.
-        noise: standard deviation of the camera's noise, in grey levels.
+        noise: Standard deviation of the camera's noise, in grey levels.
     """
     scene, (width, height) = process_scene(), size
     rest, look = scene.mesh.random_shape(rng, split), random_look(rng, split)

@@ -365,7 +365,7 @@ def _apply(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _pairs(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """The sparse matrix of ones at (rows, columns)."""
+    """Return the sparse matrix of ones at (rows, columns)."""
     return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
 
 
@@ -419,7 +419,7 @@ def read_obj(path: Path) -> ObjMesh:
 
 
 def _bone_weights(rig: dict[str, Any], count: int) -> np.ndarray:
-    """The rig's weights of the left arm, (count, B).
+    """Return the rig's weights of the left arm, (count, B).
 
     A row sums to less than 1 where other bones, such as the shoulder, carry a part of the vertex.
     """

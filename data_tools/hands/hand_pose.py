@@ -75,7 +75,7 @@ FingerValues = float | Sequence[float]  # of index to pinky; a single number sta
 def _base(
     thumb: Sequence[float], mcp: FingerValues, pip: FingerValues, spread: FingerValues
 ) -> Pose:
-    """A base pose, whose last joints follow the middle ones."""
+    """Return a base pose, whose last joints follow the middle ones."""
     mcps, pips, spreads = (
         np.broadcast_to(np.asarray(values, float), 4).copy() for values in (mcp, pip, spread)
     )
@@ -143,7 +143,7 @@ def random_pose(
 
 
 def _draw(rng: np.random.Generator, names: tuple[str, ...], common: float) -> NamedPose:
-    """A base pose, or two blended, or every finger for itself; perturbed, then within reach."""
+    """Draw a base pose, or two blended, or every finger for itself; perturb it, within reach."""
     at_ease = tuple(name for name in COMMON if name in names)
     pools = [at_ease if at_ease and rng.random() < common else names for _ in range(2)]
     chosen = [pool[rng.integers(len(pool))] for pool in pools]
@@ -276,7 +276,7 @@ def rotation(axis: Sequence[float] | np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _shortest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The rotation that takes unit vector a to unit vector b the short way."""
+    """Return the rotation that takes unit vector a to unit vector b the short way."""
     axis = np.cross(a, b)
     if np.linalg.norm(axis) < 1e-9:
         return np.eye(3)

@@ -393,7 +393,7 @@ class HandScene:
         split: str,
         repertoire: Repertoire,
     ) -> list[SceneObject]:
-        """The objects and people around the hand."""
+        """Choose the objects and people around the hand."""
         surroundings = []
         if rng.random() < repertoire.people:
             person = self._place_person(rng, shot, look, split)
@@ -415,7 +415,7 @@ class HandScene:
     def _place_person(
         self, rng: np.random.Generator, shot: Shot, look: Look, split: str
     ) -> Surface | None:
-        """A person behind the hand, mostly its owner, or None.
+        """Place a person behind the hand, mostly its owner, or return None.
 
         The ends of the arms have to be out of the picture; there is none where that fails.
         """
@@ -562,7 +562,7 @@ def upright_view(rng: np.random.Generator) -> View:
 
 
 def _view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
-    """The rotation (3, 3) from the hand's, or a body's, frame to the camera's."""
+    """Return the rotation (3, 3) from the hand's, or a body's, frame to the camera's."""
     palm_to_camera = np.diag([1.0, -1.0, -1.0])
     return (
         rotation((0, 0, 1), roll)

@@ -41,7 +41,7 @@ def random_look(rng: np.random.Generator, split: str) -> Look:
     """
 
     def draw_warmth() -> np.ndarray:
-        """A random colour (3,) of light around white."""
+        """Draw a random colour (3,) of light around white."""
         return np.exp(rng.normal(0, 0.16) * np.array([1, 0.1, -1]) + rng.normal(0, 0.03, 3))
 
     position = draw_for_split(rng, split) * (len(TONES) - 1.001)  # between two of TONES

@@ -94,7 +94,7 @@ def make_primitive(kind: str) -> Mesh:
 
 
 def _box_sheets() -> list[_Sheet]:
-    """The six sides of a cube."""
+    """Return the six sides of a cube."""
 
     def side(u: np.ndarray, v: np.ndarray, axis: int, sign: float) -> np.ndarray:
         return np.insert(np.stack([u, v]), axis, np.full(u.shape, sign), axis=0)
@@ -107,7 +107,7 @@ def _box_sheets() -> list[_Sheet]:
 
 
 def _cylinder_sheets() -> list[_Sheet]:
-    """The wall and the two ends of a cylinder."""
+    """Return the wall and the two ends of a cylinder."""
 
     def wall(u: np.ndarray, v: np.ndarray) -> np.ndarray:
         return _around_y(u, np.ones_like(u), v)
@@ -121,7 +121,7 @@ def _cylinder_sheets() -> list[_Sheet]:
 
 
 def _ball_sheets() -> list[_Sheet]:
-    """The single sheet of a ball, from pole to pole."""
+    """Return the single sheet of a ball, from pole to pole."""
 
     def globe(u: np.ndarray, v: np.ndarray) -> np.ndarray:
         return _around_y(u, np.cos(np.pi / 2 * v), np.sin(np.pi / 2 * v))
@@ -135,7 +135,7 @@ def _around_y(turn: np.ndarray, radius: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 def _make_sheet(shape: SheetShape, columns: int, rows: int) -> _Sheet:
-    """A sheet of columns x rows points."""
+    """Make a sheet of columns x rows points."""
     u, v = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
     index = np.arange(columns * rows).reshape(rows, columns)
     a, b, c, d = (
@@ -302,5 +302,5 @@ def _axes_around(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
-    """The vector at length 1."""
+    """Return the vector at length 1."""
     return vector / max(np.linalg.norm(vector), 1e-9)

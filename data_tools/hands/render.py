@@ -298,7 +298,7 @@ class Renderer:
         )
 
     def _buffers_of(self, index: int, surface: Surface) -> _Buffers:
-        """The buffers of one surface of the list, the last ones as long as the mesh is the same."""
+        """Return the buffers of a listed surface, the last ones as long as the mesh is the same."""
         buffers = self._surface_buffers.get(index)
         if buffers is None or buffers.triangles is not surface.triangles:
             if buffers is not None:
@@ -310,7 +310,7 @@ class Renderer:
         return buffers
 
     def _targets_of(self, width: int, height: int) -> _Targets:
-        """The frame buffers of this size; those of another size are released."""
+        """Return the frame buffers of this size; release those of another size."""
         size, new = (width, height), self.context
         if size not in self._targets:
             for targets in self._targets.values():
@@ -383,12 +383,12 @@ class _Buffers:
 
 
 def _bytes(matrix: np.ndarray) -> bytes:
-    """A matrix as OpenGL wants it."""
+    """Return a matrix as OpenGL wants it."""
     return matrix.T.astype("f4").tobytes()  # OpenGL stores columns
 
 
 def _light_matrix(direction: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """The (4, 4) orthographic view along -direction that holds the sphere in [-1, 1]^3."""
+    """Return the (4, 4) view along -direction, orthographic, with the sphere in [-1, 1]^3."""
     side = np.cross(direction, (0.0, 1.0, 0.0) if abs(direction[1]) < 0.9 else (1.0, 0.0, 0.0))
     side = side / np.linalg.norm(side)
     axes = np.stack([side, np.cross(side, direction), -np.asarray(direction)]) / radius

@@ -267,7 +267,7 @@ def draw_run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> np.
         HxW uint8 of {0, 1}.
 
     Raises:
-        KeyError, TypeError, ValueError: they are no run lengths of an image of this size.
+        KeyError, TypeError, ValueError: They are no run lengths of an image of this size.
     """
     height, width = segmentation["size"]
     if (width, height) != size:
@@ -283,7 +283,7 @@ def draw_run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> np.
 
 
 def _decompress(text: str) -> list[int]:
-    """The run lengths of COCO's compressed form.
+    """Decode the run lengths of COCO's compressed form.
 
     A number is written in groups of 5 bits, the lowest first, as characters from "0" on. A group
     has 32 added where more follow, and the highest bit of the last one is the sign. From the fourth
@@ -408,7 +408,7 @@ def _is_unlabelled(hand: Hand) -> bool:
 
 
 def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
-    """The hands of a file's annotations, crowds of hands, and hands without labels among them."""
+    """List the hands of all annotations, crowds and hands without labels among them."""
     annotations = content["annotations"]
     persons = [annotation for annotation in annotations if _is_person(annotation)]
     others = [annotation for annotation in annotations if not _is_person(annotation)]
@@ -450,7 +450,7 @@ def _is_person(annotation: dict[str, Any]) -> bool:
 
 
 def _list_persons_hands(annotation: dict[str, Any]) -> list[Hand]:
-    """The hands of a person that COCO-WholeBody calls valid."""
+    """List the hands of a person that COCO-WholeBody calls valid."""
     return [
         Hand(
             annotation.get("id"),
@@ -466,7 +466,7 @@ def _list_persons_hands(annotation: dict[str, Any]) -> list[Hand]:
 
 
 def _keypoint_names(path: Path, category: dict[str, Any]) -> list[str]:
-    """The names that a category gives its keypoints; [] where it gives none."""
+    """Return the names that a category gives its keypoints; [] where it gives none."""
     names = category.get("keypoints") or []
     if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
         raise UserError(
@@ -533,7 +533,7 @@ def _find_hand_categories(
 
 
 def _find_image_folder(path: Path, names: list[str]) -> Path:
-    """The folder that file names start from: the first in which some of the first pictures lie."""
+    """Find the folder of the file names: the first in which some of the first pictures lie."""
     names = names[:_PROBED_PICTURES]
     here = path.absolute().parent
     if not names:  # no hand has a picture, and each says why

@@ -102,7 +102,7 @@ class FreihandEntry(Entry):
 
 
 def _label_index(split: str, number: int) -> int:
-    """The index of a picture's label and mask, by the picture's number."""
+    """Return the index of a picture's label and mask, by the picture's number."""
     return number % HANDS if split == SPLITS[0] else number
 
 

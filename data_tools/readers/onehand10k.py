@@ -124,7 +124,7 @@ class OneHand10KEntry(Entry):
 
 
 def _mask_name(name: str) -> str:
-    """The path below mask/ of the mask of a picture, given its path below source/."""
+    """Return the path below mask/ of the mask of a picture, given its path below source/."""
     path = PurePath(name)
     return str(path.parent / f"{path.stem}.png")
 

@@ -45,7 +45,7 @@ def computes_bfloat16(cpuinfo: str) -> bool:
     """Tell whether a processor has instructions for bfloat16 that our convolutions use.
 
     Args:
-        cpuinfo: the text of /proc/cpuinfo.
+        cpuinfo: The text of /proc/cpuinfo.
     """
     return any(
         "avx512_bf16" in line.split() for line in cpuinfo.splitlines() if line.startswith("flags")
@@ -58,15 +58,15 @@ def choose_precision(
     """Choose the precision of the nets that are made next.
 
     Args:
-        precision: one of PRECISIONS; None for what the variable says, else the default.
-        on_gpu: whether the nets run on a GPU, where the variable says nothing.
-        default: one of PRECISIONS.
+        precision: One of PRECISIONS; None for what the variable says, else the default.
+        on_gpu: Whether the nets run on a GPU, where the variable says nothing.
+        default: One of PRECISIONS.
 
     Returns:
         FLOAT32 or BFLOAT16.
 
     Raises:
-        UserError: there is no such precision, or it was asked for where Caffe has none.
+        UserError: There is no such precision, or it was asked for where Caffe has none.
     """
     wanted = wanted_precision(precision, default=default)
     if on_gpu:
@@ -91,11 +91,11 @@ def wanted_precision(precision: str | None, *, default: str) -> str:
     """Return which of PRECISIONS is asked for: AUTO remains AUTO.
 
     Args:
-        precision: one of PRECISIONS; None for what the variable says, else the default.
-        default: one of PRECISIONS.
+        precision: One of PRECISIONS; None for what the variable says, else the default.
+        default: One of PRECISIONS.
 
     Raises:
-        UserError: there is no such precision.
+        UserError: There is no such precision.
     """
     wanted = precision or os.environ.get(PRECISION_VARIABLE) or default
     check_name("precision" if precision else PRECISION_VARIABLE, wanted)

@@ -52,9 +52,9 @@ def add_network_options(
     """Add the options that say which network runs, --weights and --variant.
 
     Args:
-        parser: the command's parser.
-        weights_default: as argparse takes it; argparse.SUPPRESS where another parser has it.
-        variant_default: likewise.
+        parser: The command's parser.
+        weights_default: As argparse takes it; argparse.SUPPRESS where another parser has it.
+        variant_default: Likewise.
     """
     parser.add_argument(
         "--weights",

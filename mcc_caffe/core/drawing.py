@@ -156,7 +156,7 @@ def draw_number(image: np.ndarray, number: int, corner: tuple[int, int]) -> np.n
 
     Args:
         image: HxWx3 BGR uint8.
-        number: the number, from 1.
+        number: The number, from 1.
         corner: x, y in image pixels.
 
     Returns:

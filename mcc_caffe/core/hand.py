@@ -71,7 +71,7 @@ def are_same_keypoints(keypoints: np.ndarray, other: np.ndarray) -> bool:
 
     Args:
         keypoints: (21, 2) or more columns, of which x and y in pixels are the first.
-        other: likewise.
+        other: Likewise.
     """
     distances = np.linalg.norm(keypoints[:, :2] - other[:, :2], axis=1)
     return bool(np.median(distances) < _SAME_DISTANCE * np.ptp(keypoints[:, :2], axis=0).max())

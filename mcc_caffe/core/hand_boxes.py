@@ -97,7 +97,7 @@ def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:
 
     Args:
         maps: (5, H, W) as the head gives them.
-        threshold: the least probability, 0 to 1.
+        threshold: The least probability, 0 to 1.
     """
     height, width = maps.shape[1:]
     scores = 1 / (1 + np.exp(-maps[0].astype(np.float64)))
@@ -146,9 +146,9 @@ def nms_boxes(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) 
     """Return the indices of the boxes that overlap no earlier box that survives.
 
     Args:
-        boxes: of left, top, right, bottom, the surest first.
+        boxes: Of left, top, right, bottom, the surest first.
         overlap: IoU above which two boxes are of one hand.
-        inside_other: the share of the smaller box in the other above which they are, too.
+        inside_other: The share of the smaller box in the other above which they are, too.
     """
     chosen: list[int] = []
     for index, box in enumerate(boxes):

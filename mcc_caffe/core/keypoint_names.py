@@ -70,12 +70,12 @@ def only_count(names: Sequence[str]) -> bool:
 
 
 def _split(name: str) -> list[str]:
-    """The words and numbers of a name, in lower case."""
+    """Return the words and numbers of a name, in lower case."""
     return _WORD.findall(_CAMEL_CASE.sub(" ", name).lower())
 
 
 def _parse(name: str) -> tuple[str, int] | None:
-    """The finger of a name and the rank of its joint, or ("wrist", 0); None if not understood."""
+    """Return the finger of a name and its joint's rank, or ("wrist", 0); None if not understood."""
     finger, rank = None, None
     for word in _split(name):
         if word in _FILLERS:

@@ -72,7 +72,7 @@ class StopSignal:
     """One of `stop_signals` ends the run at the next `check`.
 
     Attributes:
-        asked: whether a signal has come.
+        asked: Whether a signal has come.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class StopSignal:
         """Take over the signals.
 
         Args:
-            at_once: the signal that raises KeyboardInterrupt wherever the run is; None: the second
+            at_once: The signal that raises KeyboardInterrupt wherever the run is; None: the second
                 of the same kind does. A launcher that counts the user's signals itself needs one,
                 because the same SIGTERM reaches its ranks twice where it goes to all processes.
         """
@@ -139,11 +139,11 @@ class Ranks:
     """This process's view of the group of processes that train together; here a group of one.
 
     Attributes:
-        rank: the number of this process, 0 to size - 1.
-        size: the number of processes.
-        local: the number of this process among those of this machine.
-        threads: the number of threads that the BLAS of this process may use.
-        stop: the signal handler; `stop.received` tells whether a signal has come.
+        rank: The number of this process, 0 to size - 1.
+        size: The number of processes.
+        local: The number of this process among those of this machine.
+        threads: The number of threads that the BLAS of this process may use.
+        stop: The signal handler; `stop.received` tells whether a signal has come.
     """
 
     rank, size, local = 0, 1, 0
@@ -167,8 +167,8 @@ class Ranks:
         that died never answers.
 
         Raises:
-            Stopped: a signal came meanwhile.
-            RankLost: another rank does not answer.
+            Stopped: A signal came meanwhile.
+            RankLost: Another rank does not answer.
         """
         if self.size == 1:
             return
@@ -213,7 +213,7 @@ class SharedMemory(NamedTuple):
     """What the processes of one machine share.
 
     Attributes:
-        barrier: the barrier at which all ranks wait for each other.
+        barrier: The barrier at which all ranks wait for each other.
         slots: float32 values in two halves, each with a slot of _CHUNK values for every rank.
     """
 
@@ -243,9 +243,9 @@ class LocalRanks(Ranks):
         """Join the ranks.
 
         Args:
-            rank: the number of this process.
-            size: the number of processes.
-            shared: what `LocalRanks.shared` returned before the processes were started.
+            rank: The number of this process.
+            size: The number of processes.
+            shared: What `LocalRanks.shared` returned before the processes were started.
         """
         super().__init__()
         self.rank, self.size, self.local = rank, size, rank

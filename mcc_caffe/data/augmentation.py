@@ -182,7 +182,7 @@ def warp_image(
         reduced: As `geometry.warp` takes it.
 
     Returns:
-        size x size x 3 BGR uint8.
+        Size x size x 3 BGR uint8.
     """
     return warp(image, image_to_input, size, GREY, reduced=reduced)
 
@@ -228,7 +228,7 @@ def warp_mask(mask: np.ndarray, image_to_input: np.ndarray, cells: int) -> np.nd
         cells: The side of the label in cells, an eighth of the input's side.
 
     Returns:
-        cells x cells of {0, 1}; empty cells are 0.
+        Cells x cells of {0, 1}; empty cells are 0.
     """
     return warp(mask, compose(image_to_input, to_cells()), cells, 0, nearest=True)
 

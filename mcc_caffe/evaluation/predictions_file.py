@@ -302,7 +302,7 @@ def _is_text(text: str) -> bool:
 
 
 def _shorten(value: Any) -> str:
-    """A value of the file for a message, in ASCII and not too long."""
+    """Shorten a value of the file for a message, in ASCII."""
     return ascii(value)[:80]
 
 

@@ -29,7 +29,7 @@ class CountingEngine:
     """An engine that counts its passes, in single passes of a whole net by multiply-adds.
 
     Attributes:
-        passes: the number so far.
+        passes: The number so far.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class CountingEngine:
         """Start to count.
 
         Args:
-            engine: what runs the net.
-            prototxt: its deploy net.
-            input_size: the side of the input of a single pass in pixels.
-            whole_net: the deploy net whose single passes are counted; None for this one.
+            engine: What runs the net.
+            prototxt: Its deploy net.
+            input_size: The side of the input of a single pass in pixels.
+            whole_net: The deploy net whose single passes are counted; None for this one.
         """
         single_pass = multiply_adds(whole_net or prototxt) * input_size**2
         self._engine, self._pixel_passes = engine, multiply_adds(prototxt) / single_pass
@@ -75,9 +75,9 @@ def search_scenes(
     """Search scenes and compare what is found with the drawn boxes.
 
     Args:
-        predictor: finds the hands. Its engines are replaced by ones that count.
-        scenes: the pictures and their hands.
-        score_threshold: from which an answer is a hand.
+        predictor: Finds the hands. Its engines are replaced by ones that count.
+        scenes: The pictures and their hands.
+        score_threshold: From which an answer is a hand.
     """
     counters = count_passes(predictor)
     return [
@@ -106,13 +106,13 @@ def search_scene(
     """Search one scene and compare what is found with the drawn boxes.
 
     Args:
-        predictor: finds the hands.
-        counters: its engines.
-        scene: the picture and its hands.
-        score_threshold: as `HandPredictor.predict_all` takes it.
+        predictor: Finds the hands.
+        counters: Its engines.
+        scene: The picture and its hands.
+        score_threshold: As `HandPredictor.predict_all` takes it.
 
     Raises:
-        UserError: the picture cannot be read, or the labels are of another size.
+        UserError: The picture cannot be read, or the labels are of another size.
     """
     image = scene.read_picture()
     before, start = sum(counter.passes for counter in counters), time.perf_counter()
@@ -147,12 +147,12 @@ def compare(
 
     Args:
         keypoints: (21, 3) of each hand, the surest first.
-        scores: of each hand.
+        scores: Of each hand.
         boxes: (4,) of left, top, right, bottom around each hand.
-        scene: the picture and its hands.
-        width: of the picture in pixels.
-        passes: what the search cost, in single passes of the net.
-        seconds: what it took.
+        scene: The picture and its hands.
+        width: Of the picture in pixels.
+        passes: What the search cost, in single passes of the net.
+        seconds: What it took.
     """
     is_found, is_right = match_hands(boxes, scene.boxes)
     return SceneAnswer(
@@ -170,13 +170,13 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
     """Compare another system's hands with the drawn ones.
 
     Args:
-        path: a file or folder of results in a format that `mcc_caffe.infer` writes.
-        scenes: the pictures and their hands. A picture is known by the name of its file and, of
+        path: A file or folder of results in a format that `mcc_caffe.infer` writes.
+        scenes: The pictures and their hands. A picture is known by the name of its file and, of
             several of that name, by the folders above it; where the results do not have it, no
             hand was found in it.
 
     Raises:
-        UserError: the file or a picture cannot be read, the results have none of the pictures, it
+        UserError: The file or a picture cannot be read, the results have none of the pictures, it
             is unclear which result is of which picture, or labels are of another size.
     """
     answers = []
@@ -201,11 +201,11 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
     """Return the result of each scene's picture; None where there is none.
 
     Args:
-        path: the file or folder of results.
-        scenes: the pictures.
+        path: The file or folder of results.
+        scenes: The pictures.
 
     Raises:
-        UserError: two results may be of one picture, or one result of two pictures.
+        UserError: Two results may be of one picture, or one result of two pictures.
     """
     by_name: dict[tuple[str, bool], list[ReadImage]] = {}
     for image in read_results(path):

@@ -34,7 +34,7 @@ class KeypointMatches(NamedTuple):
     Attributes:
         is_right: (T, M) bool.
         counts: (T, M) bool; a hand without labelled keypoints that is found does not count.
-        labelled_count: the number of hands with labelled keypoints.
+        labelled_count: The number of hands with labelled keypoints.
     """
 
     is_right: np.ndarray
@@ -50,9 +50,9 @@ class SceneAnswer(NamedTuple):
         sizes: (N,) longer side of the boxes as a share of the picture's width.
         is_right: (M,) bool for the M hands that were found, whether each has a box.
         scores: (M,) of these hands, which fall.
-        keypoints: whether these hands have the right keypoints.
-        passes: single passes of the net that the search cost.
-        seconds: that it took.
+        keypoints: Whether these hands have the right keypoints.
+        passes: Single passes of the net that the search cost.
+        seconds: That it took.
     """
 
     is_found: np.ndarray
@@ -68,13 +68,13 @@ class SceneNumbers(NamedTuple):
     """Shares of found boxes and right answers; None where there is nothing to count.
 
     Attributes:
-        recall: share of the boxes that are found.
-        precision: share of the found hands that have a box.
-        average_precision: area under precision over recall, by falling score.
-        keypoint_precision: the same with keypoints instead of boxes, mean over OKS_THRESHOLDS.
-        loose_keypoint_precision: the same at an OKS of 0.5.
-        recall_by_size: for each of SIZE_CLASSES.
-        count_by_size: number of boxes for each of SIZE_CLASSES.
+        recall: Share of the boxes that are found.
+        precision: Share of the found hands that have a box.
+        average_precision: Area under precision over recall, by falling score.
+        keypoint_precision: The same with keypoints instead of boxes, mean over OKS_THRESHOLDS.
+        loose_keypoint_precision: The same at an OKS of 0.5.
+        recall_by_size: For each of SIZE_CLASSES.
+        count_by_size: Number of boxes for each of SIZE_CLASSES.
     """
 
     recall: float | None
@@ -90,11 +90,11 @@ class PresenceNumbers(NamedTuple):
     """What is said of pictures without a hand, and of the keypoints of pictures with one.
 
     Attributes:
-        false_share: share of the keypoints that are present in pictures without a hand.
-        picture_share: share of these pictures with a present keypoint.
-        scores: quantiles .5, .95 and 1 of their score, the mean confidence of 21 keypoints.
-        hand_share: share of these pictures whose score is a hand's.
-        lost_share: share of labelled keypoints that are not present; None without labels.
+        false_share: Share of the keypoints that are present in pictures without a hand.
+        picture_share: Share of these pictures with a present keypoint.
+        scores: Quantiles .5, .95 and 1 of their score, the mean confidence of 21 keypoints.
+        hand_share: Share of these pictures whose score is a hand's.
+        lost_share: Share of labelled keypoints that are not present; None without labels.
     """
 
     false_share: float
@@ -110,7 +110,7 @@ def match_hands(
     """Assign found hands to drawn boxes, the first hand first, each box once.
 
     Args:
-        found_boxes: left, top, right, bottom of each of the M hands, the surest first.
+        found_boxes: Left, top, right, bottom of each of the M hands, the surest first.
         boxes: (N, 4) of left, top, right, bottom.
 
     Returns:
@@ -130,7 +130,7 @@ def keypoint_similarity(keypoints: np.ndarray, labels: np.ndarray, area: float) 
     Args:
         keypoints: (21, 2 or more) of x, y.
         labels: (21, 3) of x, y and v, above 0 where the keypoint is labelled; at least one is.
-        area: of the hand's box in square pixels.
+        area: Of the hand's box in square pixels.
     """
     squares = ((keypoints[:, :2] - labels[:, :2]) ** 2).sum(axis=1)
     similarities = np.exp(-squares / (2 * max(area, 1.0) * (2 * _OKS_SIGMAS) ** 2))
@@ -225,7 +225,7 @@ def summarise_presence(
     Args:
         confidences: (N, 21) of N pictures without a hand.
         is_present: (N, 21) bool, whether these keypoints are called present.
-        score_threshold: the mean confidence from which it is a hand.
+        score_threshold: The mean confidence from which it is a hand.
         is_labelled_present: (K,) bool, whether each labelled keypoint of other pictures is called
             present.
     """

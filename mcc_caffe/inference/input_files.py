@@ -42,10 +42,10 @@ class InputFile(NamedTuple):
     """An image or video to look at.
 
     Attributes:
-        path: the file.
-        relative: its path below the folder that the user named, without suffix; the result gets
+        path: The file.
+        relative: Its path below the folder that the user named, without suffix; the result gets
             the same path below the folder of the results.
-        is_video: whether it is a video or an animated picture.
+        is_video: Whether it is a video or an animated picture.
     """
 
     path: Path
@@ -76,9 +76,9 @@ class InputFiles(NamedTuple):
     """The files that a user names.
 
     Attributes:
-        files: every file once, however often and by whatever paths it is named, in the order of the
+        files: Every file once, however often and by whatever paths it is named, in the order of the
             patterns. A link to a file counts as a file of its own.
-        passed_over: what the folders hold beside them.
+        passed_over: What the folders hold beside them.
     """
 
     files: list[InputFile]
@@ -108,10 +108,10 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
     folders, hidden files and folders, linked folders and files of other kinds are passed over.
 
     Args:
-        patterns: files, folders, which are searched through, and globs.
+        patterns: Files, folders, which are searched through, and globs.
 
     Raises:
-        UserError: a pattern names no file.
+        UserError: A pattern names no file.
     """
     input_files: dict[Path, InputFile] = {}  # by the real path of the folder, and the file's name
     passed_over = PassedOver()
@@ -189,9 +189,9 @@ def files_below(
     """Yield the images and videos below a folder, results of this program among them.
 
     Args:
-        root: the folder.
-        passed_over: gets what is left out.
-        leave_out: a folder below `root` that is not looked into, and not counted.
+        root: The folder.
+        passed_over: Gets what is left out.
+        leave_out: A folder below `root` that is not looked into, and not counted.
     """
 
     def note_error(error: OSError) -> None:
@@ -244,8 +244,8 @@ def result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:
     leaves no room for a suffix is shortened.
 
     Args:
-        files: the files.
-        out: the folder of the results.
+        files: The files.
+        out: The folder of the results.
     """
     taken: set[str] = set()
     paths = []
@@ -280,12 +280,12 @@ def check_result_paths(
     """Check that no file of the user would be lost, and no result of this run.
 
     Args:
-        files: the inputs.
-        results: all files and folders that are going to be written; a folder is replaced whole.
-        overwrite: whether files that this program did not write may be replaced; inputs never are.
+        files: The inputs.
+        results: All files and folders that are going to be written; a folder is replaced whole.
+        overwrite: Whether files that this program did not write may be replaced; inputs never are.
 
     Raises:
-        UserError: a result would replace an input, or a file that this program did not write, or
+        UserError: A result would replace an input, or a file that this program did not write, or
             lie in a folder that is another result.
     """
     taken = {str(result).lower() for result in results}
@@ -347,7 +347,7 @@ def read_image(path: Path) -> np.ndarray:
         HxWx3 uint8 BGR.
 
     Raises:
-        UnreadableError: the file cannot be read.
+        UnreadableError: The file cannot be read.
     """
     silence_opencv()
     bound = max_megapixels()

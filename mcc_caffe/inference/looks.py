@@ -42,7 +42,7 @@ class Look(NamedTuple):
     Attributes:
         window: (4,) of x, y, width, height in pixels of the image, or of the mirrored image if
             `mirrored`. What lies outside of the image is grey.
-        mirrored: whether the net sees the mirror image.
+        mirrored: Whether the net sees the mirror image.
     """
 
     window: np.ndarray
@@ -54,7 +54,7 @@ class LookAnswer(NamedTuple):
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in pixels of the image and confidence.
-        masks: the mask of the look, and of those that agree with it; () without a mask head.
+        masks: The mask of the look, and of those that agree with it; () without a mask head.
         heatmaps: (22, S, S) float32.
         image_to_input: (2, 3) float64, the affine map of image pixels to pixels of the input. In
             a mirrored look, x grows to the left.
@@ -79,7 +79,7 @@ class Looker:
 
     Attributes:
         size: m, the side of the net's input in pixels.
-        look_count: the number of looks so far.
+        look_count: The number of looks so far.
     """
 
     def __init__(self, image: np.ndarray, size: int, run: Callable[[np.ndarray], StageMaps]):
@@ -88,7 +88,7 @@ class Looker:
         Args:
             image: HxWx3 uint8 BGR.
             size: m, the side of the net's input in pixels.
-            run: runs the net on a batch (N, 3, m, m) for any N, as an engine does.
+            run: Runs the net on a batch (N, 3, m, m) for any N, as an engine does.
         """
         self.size, self.look_count = size, 0
         self._run = run
@@ -98,13 +98,13 @@ class Looker:
         """Take looks, which go through the net together.
 
         Args:
-            looks: at least one.
+            looks: At least one.
 
         Returns:
             The answers, in the order of the looks.
 
         Raises:
-            UserError: the net's heatmaps are not finite.
+            UserError: The net's heatmaps are not finite.
         """
         inputs = np.empty((len(looks), 3, self.size, self.size), np.float32)
         pyramids = [
@@ -151,7 +151,7 @@ def look_several_times(looker: Looker, image_size: tuple[int, int], count: int) 
     without a hand it would only find more that resembles one.
 
     Args:
-        looker: the Looker of the image.
+        looker: The Looker of the image.
         image_size: (W, H) in pixels.
         count: 1, 2 or 4.
     """
@@ -179,7 +179,7 @@ def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:
     masks are those of the answers that agree on half of the keypoints or more.
 
     Args:
-        answers: of looks at one hand.
+        answers: Of looks at one hand.
     """
     best = most_confident(answers)
     if len(answers) == 1:
@@ -214,7 +214,7 @@ def keypoints_box(keypoints: np.ndarray, threshold: float = CONFIDENCE_THRESHOLD
 
     Args:
         keypoints: (21, 3) of x, y and confidence.
-        threshold: the confidence above which a keypoint counts.
+        threshold: The confidence above which a keypoint counts.
 
     Returns:
         (4,) float64 of left, top, right, bottom.
@@ -238,7 +238,7 @@ def square_window(box: np.ndarray, factor: float) -> np.ndarray:
 
     Args:
         box: (4,) of left, top, right, bottom.
-        factor: the square's side in the box's longer sides.
+        factor: The square's side in the box's longer sides.
 
     Returns:
         (4,) float64 of x, y, width, height, in multiples of half a pixel.

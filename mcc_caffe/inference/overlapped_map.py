@@ -22,9 +22,9 @@ def overlapped_map(
     moment is still finished.
 
     Args:
-        source: the items, for instance images that are read as they are asked for.
-        work: computes the answer to an item.
-        finish: makes the result of an answer, for instance writes it to a file.
+        source: The items, for instance images that are read as they are asked for.
+        work: Computes the answer to an item.
+        finish: Makes the result of an answer, for instance writes it to a file.
     """
     items, finishing = iter(source), None
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:

@@ -61,8 +61,8 @@ class NetworkInfo(NamedTuple):
     """What a report says of the network that looked.
 
     Attributes:
-        weights: as `weights.describe` returns them.
-        engine: the engine's name.
+        weights: As `weights.describe` returns them.
+        engine: The engine's name.
     """
 
     weights: dict[str, Any]
@@ -73,9 +73,9 @@ def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> Ima
     """Return our JSON of a picture of one hand.
 
     Args:
-        pose: the hand's pose, with keypoints.
-        source: the picture's path.
-        network: what looked.
+        pose: The hand's pose, with keypoints.
+        source: The picture's path.
+        network: What looked.
     """
     assert pose.score is not None  # commands refuse nets without a pose stage
     box = pose.mask_box()
@@ -101,10 +101,10 @@ def hands_report(
     """Return our JSON of all hands of a picture.
 
     Args:
-        hands: the poses, with keypoints.
-        source: the picture's path.
+        hands: The poses, with keypoints.
+        source: The picture's path.
         image_size: (W, H) in pixels.
-        network: what looked.
+        network: What looked.
     """
     return {
         "program": PROGRAM,
@@ -150,8 +150,8 @@ def hand_record(pose: ReportablePose, track_id: int | None = None) -> HandRecord
     """Return what the formats beside our own get of a hand.
 
     Args:
-        pose: the hand's pose, with keypoints.
-        track_id: the number by which a video's hand is followed.
+        pose: The hand's pose, with keypoints.
+        track_id: The number by which a video's hand is followed.
     """
     keypoints, present, box = pose.keypoints, pose.present, pose.box
     assert keypoints is not None and present is not None and box is not None

@@ -23,11 +23,11 @@ class Calibration(NamedTuple):
     """What a picture must reach to show a hand, by the way in which it was looked at.
 
     Attributes:
-        single: score of a single pass.
-        two: score of two looks.
-        four: score of four looks.
-        pyramid: score of the paper's pyramid, whose keypoints are each the surest of 19 levels.
-        pyramid_mask: the highest probability of the mask in any of the pyramid's levels.
+        single: Score of a single pass.
+        two: Score of two looks.
+        four: Score of four looks.
+        pyramid: Score of the paper's pyramid, whose keypoints are each the surest of 19 levels.
+        pyramid_mask: The highest probability of the mask in any of the pyramid's levels.
     """
 
     single: float
@@ -57,7 +57,7 @@ def read_calibration(metadata: Mapping[str, Any]) -> Calibration:
     """Return the calibration of packed weights; UNCALIBRATED where they have none.
 
     Raises:
-        UserError: it is none.
+        UserError: It is none.
     """
     numbers = metadata.get(CALIBRATION)
     if numbers is None:
@@ -76,9 +76,9 @@ def find_present(keypoints: np.ndarray, threshold: float, *, shows_hand: bool) -
 
     Args:
         keypoints: (21, 3) of x, y and confidence.
-        threshold: the confidence above which a keypoint is present (section 3.3). One below 0 asks
+        threshold: The confidence above which a keypoint is present (section 3.3). One below 0 asks
             for every keypoint of every picture.
-        shows_hand: whether the picture surely shows a hand.
+        shows_hand: Whether the picture surely shows a hand.
 
     Returns:
         (21,) bool.

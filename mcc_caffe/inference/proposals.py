@@ -57,8 +57,8 @@ class Proposal(NamedTuple):
 
     Attributes:
         box: (4,) of left, top, right, bottom in pixels of the image.
-        strength: how much speaks for it; the strongest proposals are looked at.
-        is_guess: whether nothing speaks for it: it is the middle of the picture.
+        strength: How much speaks for it; the strongest proposals are looked at.
+        is_guess: Whether nothing speaks for it: it is the middle of the picture.
     """
 
     box: np.ndarray
@@ -70,7 +70,7 @@ class _Pass(NamedTuple):
     """What a net says of a whole picture at one scale.
 
     Attributes:
-        maps: of the picture, a batch of 1.
+        maps: Of the picture, a batch of 1.
         to_image: (2, 3), the affine map of pixels of the input to pixels of the image.
     """
 
@@ -82,9 +82,9 @@ def propose_boxes(octaves: Octaves, mirrored: Octaves, network: NetworkCall) -> 
     """Propose the boxes that the box head gives for the whole picture at several scales.
 
     Args:
-        octaves: the picture.
-        mirrored: its mirror image.
-        network: runs a net that has a box head.
+        octaves: The picture.
+        mirrored: Its mirror image.
+        network: Runs a net that has a box head.
 
     Returns:
         At most 20 proposals, the strongest first; their strength is the votes of the head's cells
@@ -126,8 +126,8 @@ def propose_regions(octaves: Octaves, network: NetworkCall) -> list[Proposal]:
     """Propose boxes from the mask and heatmaps of the whole picture at several scales.
 
     Args:
-        octaves: the picture.
-        network: runs a net with a mask or a pose stage.
+        octaves: The picture.
+        network: Runs a net with a mask or a pose stage.
 
     Returns:
         At most 12 proposals, the strongest first. The first is the middle of the picture.
@@ -146,9 +146,9 @@ def nms_proposals(proposals: Sequence[Proposal], overlap: float, count: int) -> 
     """Return the strongest proposals without those that are nearly a stronger one.
 
     Args:
-        proposals: in any order.
+        proposals: In any order.
         overlap: IoU above which two proposals are the same.
-        count: the most to return.
+        count: The most to return.
     """
     ordered = sorted(proposals, key=lambda proposal: -proposal.strength)
     boxes = [proposal.box for proposal in ordered]

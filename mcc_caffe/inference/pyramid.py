@@ -48,7 +48,7 @@ class Octaves:
         """Return how often the image may be halved on the way to a smaller one.
 
         Args:
-            reduction: a side of the image in sides of the smaller one.
+            reduction: A side of the image in sides of the smaller one.
         """
         factor = min(
             reduction / _PIXELS_PER_REDUCED_PIXEL, min(self.image.shape[:2]) / _SMALLEST_SIDE
@@ -89,7 +89,7 @@ class Pyramid:
         """Prepare the pyramid.
 
         Args:
-            octaves: the image; pyramids of the same image may share them.
+            octaves: The image; pyramids of the same image may share them.
             windows: (L, 4) of the image, as `geometry.pyramid_windows` returns them.
             size: m, the side of the inputs in pixels.
         """
@@ -102,7 +102,7 @@ class Pyramid:
         """Write the level's input to `out`, as `augmentation.network_input` makes it.
 
         Args:
-            level: index of the window.
+            level: Index of the window.
             out: (3, size, size) float32.
 
         Returns:
@@ -141,7 +141,7 @@ def window_map(window: np.ndarray, size: int) -> np.ndarray:
 
     Args:
         window: x, y, width, height in image pixels.
-        size: the side of the input in pixels.
+        size: The side of the input in pixels.
     """
     x, y, width, height = window
     return compose(translation(-x, -y), letterbox_affine(width, height, size))
@@ -156,7 +156,7 @@ def aggregate(level_heatmaps: np.ndarray, image_to_input: np.ndarray, size: int)
     Args:
         level_heatmaps: (L, 22, S, S).
         image_to_input: (L, 2, 3), each level's affine map of image pixels to its input.
-        size: the side of the inputs in pixels.
+        size: The side of the inputs in pixels.
 
     Returns:
         (22, size, size) float32 in the frame of the first level's input.
@@ -198,7 +198,7 @@ def mask_in_image(masks: Sequence[MaskCells], image_size: tuple[int, int]) -> np
     Each counts where its input shows the image. Where none does, the mask is 0.
 
     Args:
-        masks: those of the inputs, at least one.
+        masks: Those of the inputs, at least one.
         image_size: (W, H) in pixels.
 
     Returns:

@@ -23,13 +23,13 @@ class Scene(NamedTuple):
     """A picture with boxes around its hands.
 
     Attributes:
-        path: the image file.
+        path: The image file.
         boxes: (N, 4) of left, top, right, bottom in pixels of the upright picture.
         keypoints: (N, 21, 3) of x, y in pixels and v, above 0 where the keypoint is labelled; 0
             where the file labels none.
         size: (width, height) in pixels that the file gives; None where it gives none.
-        image_id: the picture's id in the file.
-        category_ids: the N ids of the boxes' categories.
+        image_id: The picture's id in the file.
+        category_ids: The N ids of the boxes' categories.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Scene(NamedTuple):
             HxWx3 uint8 BGR, upright.
 
         Raises:
-            UserError: it cannot be read, or the file of boxes gives it another size.
+            UserError: It cannot be read, or the file of boxes gives it another size.
         """
         image = read_image(self.path)
         self.check_size((image.shape[1], image.shape[0]))
@@ -63,7 +63,7 @@ class Scene(NamedTuple):
             size: (width, height) of the upright picture in pixels.
 
         Raises:
-            UserError: the file gives it another size.
+            UserError: The file gives it another size.
         """
         if self.size is not None and self.size != size:
             turned = ": its EXIF orientation turns it, turn the boxes, too"
@@ -80,7 +80,7 @@ def read_scenes(path: Path) -> list[Scene]:
     and a single hand that a search finds in it counts as wrong.
 
     Raises:
-        UserError: the file is missing or is no such file.
+        UserError: The file is missing or is no such file.
     """
     try:
         content: Any = json.loads(require_file(path, "COCO file").read_bytes())
@@ -142,15 +142,15 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     the only one that has its name.
 
     Args:
-        path: the COCO file.
-        image_paths: the pictures.
+        path: The COCO file.
+        image_paths: The pictures.
 
     Returns:
         {picture: its scene}, whose boxes may be none. Its size is what the picture's header says,
         None where that says nothing.
 
     Raises:
-        UserError: the file does not list a picture, lists it or others of its name several times,
+        UserError: The file does not list a picture, lists it or others of its name several times,
             or gives it another size; or two pictures are one in the file.
     """
     by_path: dict[Path, list[Scene]] = {}

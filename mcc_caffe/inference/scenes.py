@@ -56,13 +56,13 @@ def find_hands(
     """Find the hands of a picture.
 
     Args:
-        looker: the Looker of the picture.
-        network: runs the net on a batch (N, 3, h, w).
-        boxes_network: runs a net that has a box head; None without one.
-        score_threshold: the mean confidence of 21 keypoints from which an answer is a hand; with a
+        looker: The Looker of the picture.
+        network: Runs the net on a batch (N, 3, h, w).
+        boxes_network: Runs a net that has a box head; None without one.
+        score_threshold: The mean confidence of 21 keypoints from which an answer is a hand; with a
             box head its votes count, too (`vote_bonus`).
-        max_hands: the most hands to return; None for no limit.
-        known: boxes (4,) of hands that are known already; there is no look at what shows only them.
+        max_hands: The most hands to return; None for no limit.
+        known: Boxes (4,) of hands that are known already; there is no look at what shows only them.
 
     Returns:
         The hands, the surest first.
@@ -140,7 +140,7 @@ def look_at_boxes(
     """Find the hand in each of the user's boxes, as it is and mirrored.
 
     Args:
-        looker: the Looker of the image.
+        looker: The Looker of the image.
         boxes: (N, 4) of x, y, width, height in image pixels.
         image_size: (W, H) in pixels.
 
@@ -205,7 +205,7 @@ def nms_answers_by_keypoints(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
     strayed to the other: both stay.
 
     Args:
-        answers: of any looks at one image.
+        answers: Of any looks at one image.
     """
     return nms(sorted(answers, key=lambda answer: -answer.score), _see_one_hand)
 
@@ -228,9 +228,9 @@ def nms_answers_by_box(
     """Return the answers, surest first, without those that overlap a surer one.
 
     Args:
-        answers: of any looks at one image.
+        answers: Of any looks at one image.
         overlap: IoU of the keypoints' boxes above which two answers are of one hand.
-        inside_other: the share of the smaller box in the other above which they are, too.
+        inside_other: The share of the smaller box in the other above which they are, too.
     """
     ordered = sorted(answers, key=lambda answer: -answer.score)
     boxes = [keypoints_box(answer.keypoints) for answer in ordered]

@@ -18,10 +18,10 @@ class FilterParameters(NamedTuple):
     """The parameters of a One-Euro filter.
 
     Attributes:
-        min_cutoff: the cutoff frequency of a still keypoint, in Hz; lower for less jitter.
-        beta: what a speed of one side of the hand's box a second adds to the cutoff frequency, in
+        min_cutoff: The cutoff frequency of a still keypoint, in Hz; lower for less jitter.
+        beta: What a speed of one side of the hand's box a second adds to the cutoff frequency, in
             Hz; higher for less lag.
-        derivative_cutoff: the cutoff frequency of the speed itself, in Hz.
+        derivative_cutoff: The cutoff frequency of the speed itself, in Hz.
     """
 
     min_cutoff: float = 1.0
@@ -52,8 +52,8 @@ class KeypointFilter:
         Args:
             points: (21, 2) of x, y in pixels.
             present: (21,) bool; the other keypoints are returned as they are.
-            time: when the frame is shown, in seconds; steps may vary.
-            side: the longer side of the hand's box in pixels, above 0.
+            time: When the frame is shown, in seconds; steps may vary.
+            side: The longer side of the hand's box in pixels, above 0.
 
         Returns:
             (21, 2) float64.
@@ -80,7 +80,7 @@ def _weights(cutoffs: np.ndarray | float, steps: np.ndarray) -> np.ndarray:
     """Return the weight of a new value against the past, 0 to 1 (alpha in the paper).
 
     Args:
-        cutoffs: frequencies in Hz, above 0.
-        steps: seconds since the value before; it may be infinite.
+        cutoffs: Frequencies in Hz, above 0.
+        steps: Seconds since the value before; it may be infinite.
     """
     return 1 / (1 + 1 / (2 * np.pi * cutoffs * steps))

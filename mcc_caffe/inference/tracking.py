@@ -38,7 +38,7 @@ class Sighting(NamedTuple):
 
     Attributes:
         keypoints: (21, 3) of x, y in pixels and confidence.
-        payload: the caller's own object for this hand, returned unchanged.
+        payload: The caller's own object for this hand, returned unchanged.
     """
 
     keypoints: np.ndarray
@@ -60,12 +60,12 @@ class Track:
     """A hand that is followed.
 
     Attributes:
-        id: its number, from 1; no two hands of a video have the same.
-        sighting: the last one.
-        time: when that was, in seconds.
+        id: Its number, from 1; no two hands of a video have the same.
+        sighting: The last one.
+        time: When that was, in seconds.
         velocity: (2,) pixels a second.
-        least_score: the score with which it is followed.
-        is_missing: whether the hand was not seen in the last frame.
+        least_score: The score with which it is followed.
+        is_missing: Whether the hand was not seen in the last frame.
     """
 
     id: int
@@ -118,8 +118,8 @@ class Tracks:
         """Start with no hand.
 
         Args:
-            most_hands: the most hands to follow, the surest ones; None for no limit.
-            idle_search_interval: the number of frames from one search to the next where no hand is
+            most_hands: The most hands to follow, the surest ones; None for no limit.
+            idle_search_interval: The number of frames from one search to the next where no hand is
                 followed.
         """
         self._most_hands, self._idle_search_interval = most_hands, idle_search_interval
@@ -146,10 +146,10 @@ class Tracks:
         """Follow the hands into the next frame.
 
         Args:
-            time: when the frame is shown, in seconds.
-            look: looks around boxes (4,) of left, top, right, bottom in pixels in which a hand
+            time: When the frame is shown, in seconds.
+            look: Looks around boxes (4,) of left, top, right, bottom in pixels in which a hand
                 should be, and returns what it sees in each.
-            search: searches all of the frame for what surely is a hand. It gets the boxes of the
+            search: Searches all of the frame for what surely is a hand. It gets the boxes of the
                 hands that are surely there.
 
         Returns:

@@ -61,7 +61,7 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     Attributes:
-        time: when it is shown, in seconds from the start of the video.
+        time: When it is shown, in seconds from the start of the video.
         pixels: HxWx3 uint8 BGR, upright, in square pixels; None where it is damaged.
     """
 
@@ -73,11 +73,11 @@ class VideoFile:
     """A video or an animated picture to read.
 
     Attributes:
-        path: the file.
-        fps: frames a second, on average; 30 where the file does not say.
+        path: The file.
+        fps: Frames a second, on average; 30 where the file does not say.
         size: (width, height) of a frame in pixels, upright.
-        announced: the number of frames that the file announces; 0 where it does not.
-        expected: the same or, where the file announces none, about as many as its length says; 0
+        announced: The number of frames that the file announces; 0 where it does not.
+        expected: The same or, where the file announces none, about as many as its length says; 0
             where it says no length.
     """
 
@@ -85,7 +85,7 @@ class VideoFile:
         """Open the file.
 
         Raises:
-            UnreadableError: the file cannot be opened, has no frame that can be decoded, or has
+            UnreadableError: The file cannot be opened, has no frame that can be decoded, or has
                 frames with more pixels than allowed.
         """
         _check_readable(path)
@@ -266,9 +266,9 @@ class _ShownTimes:
         """Begin at the start of the video.
 
         Args:
-            container: the open file.
-            stream: its video.
-            period: seconds between two frames, where the file does not say.
+            container: The open file.
+            stream: Its video.
+            period: Seconds between two frames, where the file does not say.
         """
         self._clock = stream.time_base or Fraction(1, av.time_base)
         self._period, self._is_avi = period, container.format.name == "avi"
@@ -385,17 +385,17 @@ def video_writer(
     """Open an MP4 file to write; it appears when all frames are written, or not at all.
 
     Args:
-        path: the file, whose folder is made.
-        fps: frames a second, on average.
+        path: The file, whose folder is made.
+        fps: Frames a second, on average.
         size: (width, height) of a frame in pixels.
-        comment: what the file says of itself; PROGRAM marks a result, which is no input.
+        comment: What the file says of itself; PROGRAM marks a result, which is no input.
 
     Yields:
         A function that adds a frame, as `video_encoder` does.
 
     Raises:
-        UserError: the file cannot be written.
-        UnreadableError: the encoder does not take such frames.
+        UserError: The file cannot be written.
+        UnreadableError: The encoder does not take such frames.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -414,18 +414,18 @@ def video_encoder(
     The codec stores pairs of rows and columns: of an odd side the last one is lost.
 
     Args:
-        path: what errors call the file.
-        file: the file, open for writing.
-        fps: frames a second, on average.
+        path: What errors call the file.
+        file: The file, open for writing.
+        fps: Frames a second, on average.
         size: (width, height) of a frame in pixels.
-        comment: what the file says of itself.
+        comment: What the file says of itself.
 
     Yields:
         A function that adds a frame, HxWx3 uint8 BGR, and the second at which it is shown.
 
     Raises:
-        OSError: the file cannot be written.
-        UnreadableError: the encoder does not take such frames.
+        OSError: The file cannot be written.
+        UnreadableError: The encoder does not take such frames.
     """
     av.logging.set_level(av.logging.PANIC)
     width, height = (max(side - side % 2, 2) for side in size)
@@ -474,7 +474,7 @@ def open_camera(number: int) -> cv2.VideoCapture:
         number: 0 for the first camera.
 
     Raises:
-        UserError: no window can be opened, or the camera gives no picture.
+        UserError: No window can be opened, or the camera gives no picture.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the UserError says it
     silence_opencv()

@@ -37,9 +37,9 @@ def one_hand_line(time: float, pose: ReportablePose, track_id: int | None) -> st
     """Return a frame's line where one hand was looked for.
 
     Args:
-        time: when the frame is shown, in seconds from the start of the video.
-        pose: the hand's pose, with keypoints.
-        track_id: the number by which the hand is followed; None where nothing is surely a hand.
+        time: When the frame is shown, in seconds from the start of the video.
+        pose: The hand's pose, with keypoints.
+        track_id: The number by which the hand is followed; None where nothing is surely a hand.
 
     Returns:
         A JSON object: "time", "id", "score", "keypoints", each [x, y, confidence] or null, and
@@ -52,8 +52,8 @@ def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose
     """Return a frame's line where every hand was looked for.
 
     Args:
-        time: when the frame is shown, in seconds from the start of the video.
-        hands: the number and the pose of each hand.
+        time: When the frame is shown, in seconds from the start of the video.
+        hands: The number and the pose of each hand.
 
     Returns:
         A JSON object: "time" and "hands", each with "box", [x, y, width, height], and the entries
@@ -89,8 +89,8 @@ def video_json(video_report: VideoReport, frame_lines: Sequence[str]) -> bytes:
     """Return the content of a video's JSON file.
 
     Args:
-        video_report: what holds for all frames.
-        frame_lines: a line for every frame, DAMAGED_FRAME_LINE where it is damaged.
+        video_report: What holds for all frames.
+        frame_lines: A line for every frame, DAMAGED_FRAME_LINE where it is damaged.
 
     Returns:
         A JSON object: the entries of `video_report`, then "names" of the keypoints and "frames",

@@ -68,11 +68,11 @@ def make_app(
     """Make the application.
 
     Args:
-        page: the files and folders of the page that it serves, such as `site.LIVE_PAGE`. Where
+        page: The files and folders of the page that it serves, such as `site.LIVE_PAGE`. Where
             index.html is none of them, the page is in the first folder, and / leads to it.
-        model: the network that the page runs; None for an application that serves none.
-        routers: what else it answers. A router's paths come before those of the page's files.
-        hosts: the host names that requests may address, without a port; "*" allows all. Others
+        model: The network that the page runs; None for an application that serves none.
+        routers: What else it answers. A router's paths come before those of the page's files.
+        hosts: The host names that requests may address, without a port; "*" allows all. Others
             are refused, so that no other site reaches the application under a name of its own.
     """
     app = FastAPI(
@@ -153,13 +153,13 @@ def serve(app: FastAPI, host: str, port: int, path: str = "/") -> None:
     """Serve an application until Ctrl-C.
 
     Args:
-        app: the application.
-        host: the address to listen at.
-        port: the port; 0 for any that is free.
-        path: where its page is, for the address that is printed.
+        app: The application.
+        host: The address to listen at.
+        port: The port; 0 for any that is free.
+        path: Where its page is, for the address that is printed.
 
     Raises:
-        UserError: nothing can listen there.
+        UserError: Nothing can listen there.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -56,8 +56,8 @@ class Limits(NamedTuple):
     """What is refused.
 
     Attributes:
-        megabytes: the most bytes of an image, in millions.
-        requests: the most requests at a time: arriving, waiting and being answered.
+        megabytes: The most bytes of an image, in millions.
+        requests: The most requests at a time: arriving, waiting and being answered.
     """
 
     megabytes: float = 32.0
@@ -75,9 +75,9 @@ class HandsService:
     """Answers requests one after the other, in a thread of its own.
 
     Attributes:
-        limits: what is refused.
-        network: the network that answers.
-        requests: the number of requests that are arriving, waiting or being answered.
+        limits: What is refused.
+        network: The network that answers.
+        requests: The number of requests that are arriving, waiting or being answered.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class HandsService:
         """Open the network.
 
         Args:
-            open_predictor: makes the predictor; is called in the thread that uses it.
-            weights: as `weights.describe` returns them, for the answers, which leave out the
+            open_predictor: Makes the predictor; is called in the thread that uses it.
+            weights: As `weights.describe` returns them, for the answers, which leave out the
                 file's folder.
-            limits: what is refused; None for the usual.
+            limits: What is refused; None for the usual.
 
         Raises:
-            UserError: the network cannot be opened, or has no pose stage.
+            UserError: The network cannot be opened, or has no pose stage.
         """
         self.limits, self.requests = limits or Limits(), 0
         max_megapixels()  # raises here where its environment variable is wrong
@@ -142,12 +142,12 @@ class HandsService:
         """Look at an image, when those before it are done.
 
         Args:
-            content: an image file's bytes.
+            content: An image file's bytes.
             hands: "all" or "one".
-            form: one of `mcc_caffe.inference.formats.FORMATS`.
+            form: One of `mcc_caffe.inference.formats.FORMATS`.
 
         Raises:
-            HTTPException: it is no image that can be looked at.
+            HTTPException: It is no image that can be looked at.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._look, content, hands, form)
@@ -242,7 +242,7 @@ def hands_router(service: HandsService) -> APIRouter:
     """Return the routes: POST /hands, GET /health, and the page that describes them at /.
 
     Args:
-        service: answers the requests.
+        service: Answers the requests.
     """
     router = APIRouter(route_class=_OneLineRoute)
     limits = service.limits

@@ -20,7 +20,7 @@ class WebModel(NamedTuple):
     """A network for the browser.
 
     Attributes:
-        onnx: the ONNX file. Its weights are float16 wherever that loses nothing, as it does not
+        onnx: The ONNX file. Its weights are float16 wherever that loses nothing, as it does not
             for packed weights; the network computes in float32.
         description: "weights", as `weights.describe` returns them but without the folder of the
             file; "input_size", m in pixels; "threshold", the confidence above which a keypoint is
@@ -40,11 +40,11 @@ def make_web_model(weights: Path, variant: str = "mini") -> WebModel:
     """Make the model of a weights file, in memory.
 
     Args:
-        weights: a caffemodel or packed weights.
-        variant: the size of the network.
+        weights: A caffemodel or packed weights.
+        variant: The size of the network.
 
     Raises:
-        UserError: a file is missing or does not fit, the network lacks the mask or the pose
+        UserError: A file is missing or does not fit, the network lacks the mask or the pose
             stages, or onnx is not installed.
     """
     model, input_size = make_onnx_model(find_deploy_net(weights, variant), weights)

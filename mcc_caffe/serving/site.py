@@ -19,14 +19,14 @@ def export_site(model: WebModel, site: Path) -> int:
     """Write the live page with its model as a folder that any web server can serve.
 
     Args:
-        model: the network.
-        site: the folder to make.
+        model: The network.
+        site: The folder to make.
 
     Returns:
         The number of bytes in it.
 
     Raises:
-        UserError: the folder holds something, or cannot be written.
+        UserError: The folder holds something, or cannot be written.
     """
     check_folder(site)
     if site.is_dir() and any(site.iterdir()):

@@ -48,9 +48,9 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
     """Draw a square of a picture.
 
     Args:
-        picture: the picture.
+        picture: The picture.
         size: m, the side of the input in pixels.
-        rng: the source of randomness.
+        rng: The source of randomness.
     """
     height, width = picture.image.shape[:2]
     if len(picture.boxes):

@@ -24,14 +24,14 @@ def install_gradient_averaging(solver: Any, ranks: Ranks, *, on_gpus: bool) -> o
 
     Args:
         solver: Caffe's solver, with its start values.
-        ranks: the processes that train together.
-        on_gpus: whether each rank trains on a GPU of its own.
+        ranks: The processes that train together.
+        on_gpus: Whether each rank trains on a GPU of its own.
 
     Returns:
         An object that must live as long as the solver.
 
     Raises:
-        UserError: several GPUs are to be used, but NCCL is missing.
+        UserError: Several GPUs are to be used, but NCCL is missing.
     """
     if ranks.size == 1:
         return None

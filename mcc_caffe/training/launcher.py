@@ -25,13 +25,13 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     The signal may have gone to all processes. Then the other ranks' ends are no failures.
 
     Args:
-        target: a function of a module, which the spawned processes can import.
-        rank_count: the number of processes.
-        *args: what every process gets after its rank; they are pickled.
+        target: A function of a module, which the spawned processes can import.
+        rank_count: The number of processes.
+        *args: What every process gets after its rank; they are pickled.
 
     Raises:
-        UserError: a process failed; the error has its exit code.
-        KeyboardInterrupt: a signal ended rank 0: a second one, or the first, before it listened.
+        UserError: A process failed; the error has its exit code.
+        KeyboardInterrupt: A signal ended rank 0: a second one, or the first, before it listened.
     """
     context = multiprocessing.get_context("spawn")
     processes = [

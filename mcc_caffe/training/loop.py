@@ -53,20 +53,20 @@ class TrainingConfig:
     """All that a training process needs to know.
 
     Attributes:
-        variant: the size of the network.
-        folder: the folder of the run, for its log and snapshots.
-        solver: the solver prototxt. Its `snapshot` is 0, because Caffe itself would write snapshots
+        variant: The size of the network.
+        folder: The folder of the run, for its log and snapshots.
+        solver: The solver prototxt. Its `snapshot` is 0, because Caffe itself would write snapshots
             that are incomplete for a moment.
         solver_type: "SGD", "Adam", ...
-        loader: the configuration of the data layer.
-        max_iter: the iteration at which the training ends.
-        iter_size: the number of batches whose gradients Caffe adds up in an iteration.
-        log_interval: the number of iterations in a log line.
-        snapshot_interval: the number of iterations between snapshots; 0 for one at the end only.
-        weights: a file of weights to start from, None for a random start.
-        resume: a .solverstate to go on from, None for a fresh start.
-        gpus: ids of the GPUs of each machine, for one process each; empty for the CPU.
-        precision: what the convolutions multiply: "float32", "bfloat16", or "auto" for what each
+        loader: The configuration of the data layer.
+        max_iter: The iteration at which the training ends.
+        iter_size: The number of batches whose gradients Caffe adds up in an iteration.
+        log_interval: The number of iterations in a log line.
+        snapshot_interval: The number of iterations between snapshots; 0 for one at the end only.
+        weights: A file of weights to start from, None for a random start.
+        resume: A .solverstate to go on from, None for a fresh start.
+        gpus: Ids of the GPUs of each machine, for one process each; empty for the CPU.
+        precision: What the convolutions multiply: "float32", "bfloat16", or "auto" for what each
             machine has.
     """
 
@@ -89,10 +89,10 @@ def train(config: TrainingConfig, ranks: Ranks) -> None:
     """Train as one of `ranks` until `config.max_iter`, or until a signal comes.
 
     Raises:
-        UserError: a file is missing or does not fit, or there are too few GPUs.
-        LoaderError: the data cannot be read.
-        DivergedError: the loss is not finite any more.
-        RankLost: another rank died; rank 0 has taken a snapshot.
+        UserError: A file is missing or does not fit, or there are too few GPUs.
+        LoaderError: The data cannot be read.
+        DivergedError: The loss is not finite any more.
+        RankLost: Another rank died; rank 0 has taken a snapshot.
     """
     _check_machine(config, ranks)
     # The loader's processes start before any CUDA call, because they must not share its state.

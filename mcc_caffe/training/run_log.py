@@ -22,10 +22,10 @@ class IterationStats(NamedTuple):
 
     Attributes:
         losses: {loss blob: unweighted loss}, in the order of the stages.
-        trivial_loss: the loss that a pose stage would have with the trivial answer "joints 0,
+        trivial_loss: The loss that a pose stage would have with the trivial answer "joints 0,
             background 1".
-        seconds: the time that the iteration took.
-        data_wait: the part of this time in which the training waited for the batch, in seconds.
+        seconds: The time that the iteration took.
+        data_wait: The part of this time in which the training waited for the batch, in seconds.
     """
 
     losses: dict[str, float]
@@ -68,9 +68,9 @@ class RunLog:
         A warning says where a resumed run takes another number of images than it did before.
 
         Args:
-            run_folder: the folder of the run.
-            iteration: the iteration at which the run begins.
-            images: the number of images that all ranks together take in an iteration.
+            run_folder: The folder of the run.
+            iteration: The iteration at which the run begins.
+            images: The number of images that all ranks together take in an iteration.
             loss_weights: {loss blob: its weight in the total loss}.
         """
         self.path, self._images, self._loss_weights = run_folder / LOG, images, loss_weights
@@ -157,7 +157,7 @@ def read_log(run_folder: Path) -> list[LogLine]:
     """Read the log of a run.
 
     Raises:
-        UserError: the log is missing, damaged or empty.
+        UserError: The log is missing, damaged or empty.
     """
     path = require_file(run_folder / LOG, "log")
     lines = []

@@ -161,11 +161,11 @@ def in_fork(function: Callable[[], object], *, only_user_errors: bool = False) -
     """Run a function in a copy of this process, which Caffe may abort, as `try_build` does.
 
     Args:
-        function: what to run.
-        only_user_errors: whether it must end well or with a UserError, in any case by itself.
+        function: What to run.
+        only_user_errors: Whether it must end well or with a UserError, in any case by itself.
 
     Raises:
-        UserError: it ended with an error; the error is the line that a user would get.
+        UserError: It ended with an error; the error is the line that a user would get.
     """
     reading, writing = os.pipe()
     pid = os.fork()

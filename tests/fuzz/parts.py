@@ -47,8 +47,8 @@ class Part(Protocol):
             What was refused of it, such as single samples.
 
         Raises:
-            UserError: all of it was refused.
-            AssertionError: the answer is impossible.
+            UserError: All of it was refused.
+            AssertionError: The answer is impossible.
         """
 
 

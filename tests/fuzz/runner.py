@@ -32,10 +32,10 @@ class Outcome(NamedTuple):
     """How a try ended.
 
     Attributes:
-        part: the reader.
-        number: the try's number, which with the seed decides the mutation.
+        part: The reader.
+        number: The try's number, which with the seed decides the mutation.
         verdict: READ, REFUSED or BAD.
-        text: the error's message; of a bad ending what went wrong.
+        text: The error's message; of a bad ending what went wrong.
     """
 
     part: str
@@ -53,9 +53,9 @@ def run_tries(part: str, seed: int, numbers: range) -> Iterator[Outcome]:
     """Read mutated files in another process.
 
     Args:
-        part: a name of `parts.PARTS`.
-        seed: the seed of the mutations.
-        numbers: the tries.
+        part: A name of `parts.PARTS`.
+        seed: The seed of the mutations.
+        numbers: The tries.
     """
     process = Process()
     try:

@@ -28,14 +28,14 @@ def choose_engine(engine: str | None = None, gpu: int | None = None) -> str:
     It imports Caffe. The number of threads must be set before (`pycaffe.set_threads`).
 
     Args:
-        engine: a name of ENGINES; None for Caffe where it can be imported, else ONNX Runtime.
-        gpu: id of the GPU, None for the CPU; on a GPU only Caffe runs.
+        engine: A name of ENGINES; None for Caffe where it can be imported, else ONNX Runtime.
+        gpu: Id of the GPU, None for the CPU; on a GPU only Caffe runs.
 
     Returns:
         A name of ENGINES.
 
     Raises:
-        UserError: no engine has this name.
+        UserError: No engine has this name.
     """
     if engine is not None:
         if engine not in ENGINES:
@@ -63,14 +63,14 @@ def open_engine(
     """Open a deploy net in an engine.
 
     Args:
-        prototxt: the deploy net.
-        weights: its weights, a caffemodel or packed weights.
-        gpu: id of the GPU, None for the CPU.
-        engine: as `choose_engine` takes it.
-        precision: what the convolutions multiply, as `precision.choose_precision` takes it.
+        prototxt: The deploy net.
+        weights: Its weights, a caffemodel or packed weights.
+        gpu: Id of the GPU, None for the CPU.
+        engine: As `choose_engine` takes it.
+        precision: What the convolutions multiply, as `precision.choose_precision` takes it.
 
     Raises:
-        UserError: a file is missing, the files do not fit each other, no engine has this name, or
+        UserError: A file is missing, the files do not fit each other, no engine has this name, or
             it does not compute in this precision.
     """
     return ENGINES[choose_engine(engine, gpu)](prototxt, weights, gpu, precision)

@@ -29,11 +29,11 @@ class Engine(Protocol):
     """Runs one deploy net.
 
     Attributes:
-        name: the name that `--engine` takes.
+        name: The name that `--engine` takes.
         input_size: m, the side of the net's input in pixels.
-        has_mask: whether the net has a mask head.
-        has_pose: whether the net has a pose stage.
-        precision: what its convolutions multiply, "float32" or "bfloat16".
+        has_mask: Whether the net has a mask head.
+        has_pose: Whether the net has a pose stage.
+        precision: What its convolutions multiply, "float32" or "bfloat16".
     """
 
     name: str
@@ -70,11 +70,11 @@ def check_own_net(engine: Engine, prototxt: str | Path) -> None:
     """Run a user's own net once, and check that its answer has the shapes that are used.
 
     Args:
-        engine: the engine that has opened it.
-        prototxt: its file, for the error.
+        engine: The engine that has opened it.
+        prototxt: Its file, for the error.
 
     Raises:
-        UserError: the net cannot run, or answers something else.
+        UserError: The net cannot run, or answers something else.
     """
     side = engine.input_size
     if not STRIDE <= side <= MAX_INPUT_SIZE or side % STRIDE:

@@ -29,7 +29,7 @@ def open_format(name: str, numbers: dict[str, CocoNumbers] | None = None) -> Res
     """Return a format of the table; None for our own JSON.
 
     Args:
-        name: one of FORMATS.
+        name: One of FORMATS.
         numbers: {picture: its numbers} of the user's own COCO file, for COCO results.
     """
     if name == "coco":

@@ -20,11 +20,11 @@ class HandRecord(NamedTuple):
     Attributes:
         keypoints: (21, 3) of x, y in pixels of the upright picture, and confidence.
         present: (21,) bool, whether the confidence is above the threshold.
-        score: the mean confidence of the 21 keypoints.
+        score: The mean confidence of the 21 keypoints.
         box: x, y, width, height in pixels, where the search's box head found the hand, or else
             around the keypoints.
         mask: (H, W) bool; None where the net has no mask stage.
-        track_id: the number by which a video's hand is followed; None where none is.
+        track_id: The number by which a video's hand is followed; None where none is.
     """
 
     keypoints: np.ndarray
@@ -54,12 +54,12 @@ class ImageRecord(NamedTuple):
     """The hands of a picture or of a video's frame.
 
     Attributes:
-        source: path of the picture or video, as the user gave it.
-        width: of the upright picture in pixels.
-        height: likewise.
-        hands: the surest first or, with the user's boxes, in the order of the boxes.
-        frame: the frame's number from 0; None for a picture.
-        time: when the frame is shown, in seconds from the start; None for a picture.
+        source: Path of the picture or video, as the user gave it.
+        width: Of the upright picture in pixels.
+        height: Likewise.
+        hands: The surest first or, with the user's boxes, in the order of the boxes.
+        frame: The frame's number from 0; None for a picture.
+        time: When the frame is shown, in seconds from the start; None for a picture.
     """
 
     source: str
@@ -77,8 +77,8 @@ class ResultFormat(Protocol):
     memory until they are written.
 
     Attributes:
-        media_type: of `document`, for HTTP.
-        notice: what a user of the format has to know, in one line; "" where there is nothing.
+        media_type: Of `document`, for HTTP.
+        notice: What a user of the format has to know, in one line; "" where there is nothing.
     """
 
     media_type: str
@@ -88,8 +88,8 @@ class ResultFormat(Protocol):
         """Return the files or folders that a picture's or video's results become.
 
         Args:
-            result: path of the results without suffix.
-            is_video: whether they are a video's.
+            result: Path of the results without suffix.
+            is_video: Whether they are a video's.
         """
 
     def run_paths(self, out: Path) -> list[Path]:
@@ -105,8 +105,8 @@ class ResultFormat(Protocol):
         """Write the results of a picture, complete or not at all.
 
         Args:
-            result: path of the results without suffix; its folder exists.
-            text: what `describe` returned.
+            result: Path of the results without suffix; its folder exists.
+            text: What `describe` returned.
         """
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
@@ -119,8 +119,8 @@ class ResultFormat(Protocol):
         """Write the run's files.
 
         Args:
-            out: the folder of results.
-            content: what `run_content` returned, of all processes.
+            out: The folder of results.
+            content: What `run_content` returned, of all processes.
         """
 
 
@@ -129,8 +129,8 @@ class ReadHand(NamedTuple):
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in image pixels and confidence, NaN where one is missing.
-        score: how sure its system is of the hand.
-        rle: the mask as COCO's compressed run lengths, None where there is none.
+        score: How sure its system is of the hand.
+        rle: The mask as COCO's compressed run lengths, None where there is none.
     """
 
     keypoints: np.ndarray
@@ -142,9 +142,9 @@ class ReadImage(NamedTuple):
     """The hands of one picture, as a file of any format says them.
 
     Attributes:
-        name: the picture's path as far as the file says it.
-        has_suffix: whether the name has the picture's suffix, which some formats drop.
-        hands: its hands.
+        name: The picture's path as far as the file says it.
+        has_suffix: Whether the name has the picture's suffix, which some formats drop.
+        hands: Its hands.
     """
 
     name: str
@@ -163,8 +163,8 @@ def as_numbers(values: Any) -> np.ndarray:
     """Return a JSON value, a number or nested lists of them, as float64; null becomes NaN.
 
     Raises:
-        ValueError: there is something else in it, such as a text or a truth value.
-        OverflowError: a number is too large.
+        ValueError: There is something else in it, such as a text or a truth value.
+        OverflowError: A number is too large.
     """
     numbers = np.array(values, object)
     for number in numbers.flat:
@@ -177,7 +177,7 @@ def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
     """Raise a UserError where a file's keypoints are shares of the pictures' sides.
 
     Args:
-        source: the file, or the folder of files.
+        source: The file, or the folder of files.
         keypoints: (21, 3) of each of its hands, NaN where one is missing.
     """
     xy = np.concatenate([np.empty((0, 2)), *(points[:, :2] for points in keypoints)])
@@ -196,7 +196,7 @@ def as_keypoints(numbers: np.ndarray) -> np.ndarray:
         numbers: (21, 3) of x, y, confidence, NaN where a keypoint is missing.
 
     Raises:
-        ValueError: they are of another shape, or not finite.
+        ValueError: They are of another shape, or not finite.
     """
     if numbers.shape != (KEYPOINT_COUNT, 3):
         raise ValueError(f"the keypoints are of shape {numbers.shape}, not ({KEYPOINT_COUNT}, 3)")

@@ -36,8 +36,8 @@ class CocoNumbers(NamedTuple):
     """The numbers by which the user's own COCO file calls a picture and its boxes.
 
     Attributes:
-        image_id: of the picture.
-        category_ids: of the boxes, in their order.
+        image_id: Of the picture.
+        category_ids: Of the boxes, in their order.
     """
 
     image_id: Any
@@ -149,7 +149,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
     """Read COCO results; the pictures' names come from the data set that lies beside them.
 
     Raises:
-        UserError: there is no such data set, or the content is not of this form.
+        UserError: There is no such data set, or the content is not of this form.
     """
     data_set = path.with_name(IMAGES)
     try:

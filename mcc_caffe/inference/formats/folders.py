@@ -11,7 +11,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files; one that is there already is replaced.
 
     Args:
-        folder: the folder, whose own folder exists.
+        folder: The folder, whose own folder exists.
         files: {name: content}.
     """
     with folder_being_written(folder) as partial:

@@ -90,7 +90,7 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
     """Read the instances of a picture.
 
     Raises:
-        UserError: the content is not of this form, or is a video's.
+        UserError: The content is not of this form, or is a video's.
     """
     hands, name = [], None
     for index, instance in enumerate(instances):

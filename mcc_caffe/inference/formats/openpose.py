@@ -96,7 +96,7 @@ def read_openpose(path: Path, content: dict[str, Any]) -> ReadImage:
     """Read the hands of an OpenPose file, of both sides; a hand of zeros is none.
 
     Raises:
-        UserError: the content is not of this form.
+        UserError: The content is not of this form.
     """
     hands = []
     try:

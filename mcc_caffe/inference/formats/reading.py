@@ -25,10 +25,10 @@ def read_results(path: Path) -> list[ReadImage]:
     """Read the hands of pictures.
 
     Args:
-        path: a file, or a folder, in which all JSON files and tables are read.
+        path: A file, or a folder, in which all JSON files and tables are read.
 
     Raises:
-        UserError: a file cannot be read or is in none of the formats, or two are of one picture.
+        UserError: A file cannot be read or is in none of the formats, or two are of one picture.
     """
     if path.is_dir():
         files = [

@@ -81,7 +81,7 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
     """Read the hands of the pictures of a table.
 
     Raises:
-        UserError: the content is not of this form, or is a video's.
+        UserError: The content is not of this form, or is a video's.
     """
     reader = csv.DictReader(lines)
     if reader.fieldnames != list(CSV_COLUMNS):
