@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         "--processes",
         type=positive_int,
         default=2,
-        help="of this machine, where mpirun starts none (default: 2)",
+        help="processes of this machine, where mpirun starts none (default: 2)",
     )
     parser.add_argument(
         "--repeats", type=positive_int, default=20, help="exchanges that count (default: 20)"

@@ -94,7 +94,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "--frames", type=positive_int, default=90, help="of each clip (default: %(default)s)"
+        "--frames", type=positive_int, default=90, help="frames of each clip (default: %(default)s)"
     )
     parser.add_argument(
         "--pictures", type=pathlib.Path, metavar="FOLDER", help="photographs with hands"

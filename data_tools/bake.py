@@ -18,8 +18,8 @@ folder. The samples lie in
 
 HDF5 takes nearly three times the room, and the authors' own train net reads it as it is.
 
-Several GPUs (`--gpu=0,1`): of R, each with its batch_size, number r takes the samples r, r + R,
-r + 2R, ... One iteration is thus trained on the samples of R iterations on one device. With
+With R GPUs (`--gpu=0,1`), GPU r reads the samples r, r + R, ..., batch_size of them at a time. One
+iteration thus trains on what R iterations of one device would. With
 --snapshot=FILE the tool resumes the net, but reads from the first sample again. Without
 --weights=FILE it starts from other random weights than mcc_caffe.train, the background map's bias
 at 0 for both variants.
@@ -233,7 +233,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="augmented copies of each sample: the loader's first K epochs",
     )
     parser.add_argument(
-        "--format", choices=WRITERS, default="lmdb", help="of the files (default: lmdb)"
+        "--format", choices=WRITERS, default="lmdb", help="format of the files (default: lmdb)"
     )
     parser.add_argument(
         "--variant",
@@ -250,7 +250,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--seed",
         type=seed_number,
         default=0,
-        help="of weights, order and augmentation (default: 0)",
+        help="seed of weights, order and augmentation (default: 0)",
     )
     parser.add_argument(
         "--workers",

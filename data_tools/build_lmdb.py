@@ -79,7 +79,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--format",
         choices=(readers.AUTO, *readers.READERS),
         default=readers.AUTO,
-        help="of the data set (default: auto, by what lies there)",
+        help="format of the data set (default: auto, by what lies there)",
     )
     parser.add_argument(
         "--split",
@@ -93,13 +93,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--joints",
         choices=CONVENTIONS,
-        help="of synthetic hands: which joints are labelled; paper: all but those that "
-        "an object hides, visible: not those that the hand hides either, "
-        "all: all in the image (default: paper)",
+        help="joints that are labelled, of synthetic hands; paper: all but those that an object "
+        "hides, visible: not those that the hand hides either, all: all in the image "
+        "(default: paper)",
     )
-    parser.add_argument("--seed", type=seed_number, default=0, help="of the shuffle (default: 0)")
     parser.add_argument(
-        "--skip-bad", action="store_true", help="leave unusable samples out and still exit with 0"
+        "--seed", type=seed_number, default=0, help="seed of the shuffle (default: 0)"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave unusable samples out instead of failing"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a set that is there already"

@@ -34,7 +34,7 @@ def make_trusted_mask(
         keypoints: (N, 2) of x, y in pixels: those of the hand that are known, at least 3.
 
     Returns:
-        HxW uint8 of {0, 1}, or None where the mask and the keypoints do not agree.
+        HxW uint8 of {0, 1}; None where the mask fails one of the three checks (`agrees`).
     """
     mask = refine(image, probability)
     return mask if agrees(mask, probability > MASK_THRESHOLD, keypoints) else None

@@ -70,13 +70,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--seed",
         type=seed_number,
         default=0,
-        help="of the choice and the augmentation (default: 0)",
+        help="seed of the choice and the augmentation (default: 0)",
     )
     parser.add_argument(
         "--variant",
         choices=VARIANTS,
         default="mini",
-        help="of the net, for LMDB sets (default: mini)",
+        help="size of the network, for LMDB sets (default: mini)",
     )
     parser.add_argument(
         "--no-augmentation",

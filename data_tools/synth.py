@@ -101,22 +101,22 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             "--min-fill",
             varied.fill[0],
             "SHARE",
-            "of the frame that the smallest hands fill; higher for a net with a small input",
+            "share of the frame that the smallest hands fill; higher for a net with a small input",
         ),
         (
             "--max-roll",
             varied.max_roll,
             "DEGREES",
-            "that the fingers point away from up; small for the beginning of a training",
+            "angle by which the fingers point away from up, at most; small to begin a training",
         ),
         (
             "--common",
             varied.common,
             "SHARE",
-            "of the poses that are a hand's at ease; high for the beginning of a training",
+            "share of the poses that are a hand's at ease; high to begin a training",
         ),
-        ("--held", varied.held, "SHARE", "of the hands that hold something"),
-        ("--people", varied.people, "SHARE", "of the pictures with a person behind the hand"),
+        ("--held", varied.held, "SHARE", "share of the hands that hold something"),
+        ("--people", varied.people, "SHARE", "share of the pictures with a person behind the hand"),
     ):
         parser.add_argument(
             name,

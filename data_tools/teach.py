@@ -10,7 +10,7 @@ where the two answers agree; the others are left out and counted. Each hand beco
 times its keypoints' box. OUT/hands.json is a COCO file that all data tools read, and
 `python -m data_tools.inspect OUT` draws it.
 
-A photograph that OUT has already is passed over, however it is called. So an interrupted run goes
+A photograph that OUT has already is passed over, under any name. So an interrupted run goes
 on where it was, more photographs can be added, and labels that you have corrected stay.
 """
 

@@ -1,4 +1,4 @@
-"""Gives the hands of a taught set masks: a network's own, refined by the picture's colours.
+"""Adds masks to the hands of a taught set: a network's own, refined by the picture's colours.
 
     python -m data_tools.teach photographs/ data/taught
     python -m data_tools.teach_masks data/taught

@@ -47,7 +47,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="synthetic hands to train on (default: 300)",
     )
     parser.add_argument(
-        "--iterations", type=positive_int, default=200, help="of training (default: 200)"
+        "--iterations",
+        type=positive_int,
+        default=200,
+        help="iterations of the training (default: 200)",
     )
     return parser.parse_args(argv)
 

@@ -143,9 +143,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--looks",
         type=int,
         choices=LOOKS,
-        help="take what so many looks agree on: the whole picture and a square around its hand "
-        f"(2), each of them mirrored, too (4) (default: {DEFAULT_LOOKS}, and a search where they "
-        "show no hand; a video's or camera's hand is followed with single passes)",
+        help="number of looks: 1 whole image, 2 also a square around its hand, 4 both also "
+        f"mirrored (default: {DEFAULT_LOOKS}, then a search if they show no hand). In videos it "
+        "processes every frame in full; without it hands are followed",
     )
     add(
         "--hands",

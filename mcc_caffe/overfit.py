@@ -44,7 +44,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=Path("runs/overfit"),
         help="folder, emptied first (default: runs/overfit)",
     )
-    parser.add_argument("--iterations", type=positive_int, default=300, help="default: 300")
+    parser.add_argument(
+        "--iterations",
+        type=positive_int,
+        default=300,
+        help="iterations of the training (default: 300)",
+    )
     return parser.parse_args(argv)
 
 

@@ -69,8 +69,8 @@ class HandPose:
             whose score says that it shows a hand (`inference.presence`).
         image_size: (W, H), pixels.
         input_size: m, the side of the network's input in pixels; S = m / 8.
-        masks: What the net gives as the mask: that of the first level or, where several looks were
-            taken, those of the looks that agree, the surest look's first.
+        masks: The masks to draw: the first level's, or those of the looks that agree, the best
+            look's first.
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
@@ -189,11 +189,10 @@ class HandPredictor:
             gpu: Id of the GPU; None for the CPU.
             levels: The most pyramid levels to look at; 1 for a single pass, "paper" for as many as
                 the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
-            looks: 1, 2 or 4: a single pass; it and a second look at a square around its keypoints;
-                or both, each as it is and mirrored. The answer is the surest look's, averaged with
-                those that agree with it (`inference.looks.fuse_answers`). None for 4
-                where `levels` is None, too; where these show no hand, the picture is searched for
-                one (`predict_all`).
+            looks: 1, 2 or 4. 1: a single pass. 2: also a look at a square around its keypoints. 4:
+                both, each also mirrored. The answer is the best look's, averaged with those that
+                agree with it (`inference.looks.fuse_answers`). None: 4 looks, then a search if
+                they show no hand (`predict_all`); with `levels`, no looks.
             threshold: The confidence above which a keypoint is present (section 3.3), about 0 to 1.
             seed: The seed of the pyramid's random crops, the same for every image.
             batch: The number of levels that go through the net at a time; fewer take less memory
@@ -206,7 +205,7 @@ class HandPredictor:
         Raises:
             UserError: A file is missing or does not fit, no weights come with the variant, or
                 `levels`, `looks`, `threshold`, `seed` or `batch` is none of these values, or both
-                of the first two are given.
+                `levels` and `looks` are given.
         """
         if not (levels in (None, PAPER_LEVELS) or (isinstance(levels, int) and levels > 0)):
             raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
@@ -387,7 +386,7 @@ class HandPredictor:
         least = self.calibration.least_pyramid_score(level_count)
         shows_hand = bool(keypoints[:, 2].mean() >= least)
         if level_count > 1 and masks:
-            # A small hand has a mask in the levels that show it larger alone.
+            # A small hand has a mask only in the levels that show it larger.
             mask_peak = max(mask.max() for mask in masks)
             shows_hand &= bool(mask_peak >= self.calibration.pyramid_mask)
         return find_present(keypoints, self.threshold, shows_hand=shows_hand)
@@ -400,10 +399,10 @@ class HandPredictor:
         *,
         looks: int | None = None,
     ) -> HandPose:
-        """Return the pose that one look says.
+        """Make a HandPose of the (joined) answer of one or more looks.
 
         Args:
-            answer: What the net says.
+            answer: The answer.
             image_size: (W, H) in pixels.
             timings: As HandPose has them.
             looks: How many looks it is the answer of, 1, 2 or 4; None where it is known to be a
@@ -414,7 +413,8 @@ class HandPredictor:
             keypoints=answer.keypoints,
             present=find_present(answer.keypoints, self.threshold, shows_hand=shows_hand),
             image_size=image_size,
-            input_size=answer.heatmaps.shape[-1] * STRIDE,  # looks may be smaller than the net's
+            # A tracker's looks have a smaller input than the net's.
+            input_size=answer.heatmaps.shape[-1] * STRIDE,
             masks=answer.masks,
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],
@@ -433,7 +433,10 @@ class TimedNetwork:
         self._seconds: list[float] = []  # of each call, also of those beside this one
 
     def with_shared_timer(self, engine: Engine | None) -> "TimedNetwork | None":
-        """Return the same for another engine, whose seconds count here, too; None for none."""
+        """Return a TimedNetwork of another engine that adds its seconds to this one's.
+
+        It is None if `engine` is None.
+        """
         if engine is None:
             return None
         other = TimedNetwork(engine, self._batch)

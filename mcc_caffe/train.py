@@ -437,7 +437,7 @@ def _warn_of_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None
 
 
 def _learning_rates(net: Any) -> dict[str, list[float]]:
-    """Return {convolution: what its weights' and bias's rates are multiplied with}."""
+    """Return {convolution: learning-rate multipliers of its weights and bias}."""
     return {
         layer.name: [parameter.lr_mult for parameter in layer.param]
         for layer in net.layer

@@ -61,7 +61,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, metavar="OUT.npz", help="file to write")
     add("--weights", type=Path, metavar="FILE.npz", help="packed weights (default: the package's)")
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
-    add("--rounds", type=positive_int, default=4, help="rounds (default: %(default)s)")
+    add("--rounds", type=positive_int, default=4, help="number of rounds (default: %(default)s)")
     add(
         "--samples",
         type=positive_int,

@@ -33,7 +33,7 @@ REASONS = {
         "type",
     ): "at 5e-5 SGD hardly moves on 16 x 16 maps, whose summed loss is a tenth as large",
     ("mini", "base_lr"): "for Adam",
-    ("mini", "stepsize"): "the paper's schedule, five times as short",
+    ("mini", "stepsize"): "a fifth as long as the paper's schedule",
     ("mini", "max_iter"): "520,000 samples: 3 to 8 hours on 2 cores",
     ("mini", "snapshot"): "every 4 to 12 minutes on 2 cores",
     (FINE_TUNING, "type"): "as solver.prototxt",
@@ -73,7 +73,8 @@ def solver(
             ("stepsize", schedule.step_size, "section 3.3"),
         ],
     }
-    start = f"{variant.trunk_filler} and {variant.stage_filler} start"
+    fillers = dict.fromkeys((variant.trunk_filler, variant.stage_filler))
+    start = f"weights start with {' and '.join(fillers)}"
     lines = [
         ("net", json.dumps(net), f"{variant.batch_size} images a process (section 3.3), {start}"),
         ("type", f'"{schedule.type}"', "section 3.3"),

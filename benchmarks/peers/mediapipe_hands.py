@@ -53,7 +53,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "data", type=pathlib.Path, metavar="DATA", help="set, as mcc_caffe.evaluate takes it"
     )
     parser.add_argument(
-        "--split", nargs="+", metavar="NAME", help="of DATA (default: validation or test)"
+        "--split", nargs="+", metavar="NAME", help="splits of DATA (default: validation or test)"
     )
     parser.add_argument(
         "--limit", type=positive_int, metavar="N", help="only the first N samples of a split"

@@ -19,8 +19,7 @@ SMALLEST_HAND, LARGEST_HAND = 24.0, 140.0  # longer side of a hand's box, pixels
 # The middle is this share of the box's width and height. The rest of the box teaches nothing.
 _MIDDLE = 0.5
 _MERGED_IOU = 0.5  # IoU above which two cells' boxes are of one hand
-# IoU above which two merged boxes are of one hand; and the share of the smaller one inside the
-# other above which they are, too.
+# IoU above which merged boxes are of one hand; and the share of the smaller box inside the other.
 _NMS_IOU, _NMS_SHARE_INSIDE = 0.4, 0.5
 MAX_ENLARGEMENT = 1.5  # a picture is enlarged by at most so much for the head
 _LONGEST_LOGARITHM = 4.0  # distances beyond 32 e^4 pixels are no hand's

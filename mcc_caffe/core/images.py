@@ -146,8 +146,8 @@ def read_header(content: bytes) -> ImageHeader:
 def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
     """Decode an image file.
 
-    Transparent parts get a white background, as in a browser. Of 16 bits the highest that the
-    picture uses count (8, 10, 12, 14 or 16), so that 12 bits in 16 do not come out black.
+    Transparent parts get a white background, as in a browser. 16-bit images are scaled by the bits
+    that they use (8, 10, 12, 14 or 16), so that 12 bits in 16 do not come out black.
 
     Args:
         content: The file's bytes.

@@ -69,10 +69,10 @@ class RankLost(UserError):
 
 
 class StopSignal:
-    """One of `stop_signals` ends the run at the next `check`.
+    """Records a stop signal; `check` then raises Stopped.
 
     Attributes:
-        asked: Whether a signal has come.
+        received: Whether a signal has come.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class StopSignal:
 
 @contextlib.contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back in this process, and for ever in those that it starts in the block.
+    """Hold Ctrl-C back in this process, and permanently in the processes that it starts.
 
     A terminal sends Ctrl-C to all of them. Only the process that the user started is to handle it;
     another one would end in a traceback, even while it still imports.
@@ -224,8 +224,8 @@ class SharedMemory(NamedTuple):
 class LocalRanks(Ranks):
     """One of several processes of this machine, which exchange arrays through shared memory.
 
-    The two halves of the memory are used by turns. A rank that writes into a half again has passed
-    the barrier of the other half, and all ranks reach that one only after they read the first.
+    The two halves of the memory alternate. A rank may overwrite a half only after passing the other
+    half's barrier, which no rank reaches before it has read the first half.
     """
 
     @staticmethod

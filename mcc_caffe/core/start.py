@@ -50,9 +50,10 @@ def prepare_command() -> None:
 
 
 def limit_image_size() -> None:
-    """Let OpenCV refuse too large pictures by their header; it reads its variable when loaded.
+    """Set OpenCV's own size limit from MCC_CAFFE_MAX_MEGAPIXELS, before OpenCV is loaded.
 
-    `mcc_caffe.core.images` has the same bound, but knows fewer formats.
+    OpenCV then refuses a larger picture by its header. `mcc_caffe.core.images` has the same bound,
+    but knows fewer formats.
     """
     try:
         pixels = int(float(os.environ.get(MAX_MEGAPIXELS_VARIABLE) or MAX_MEGAPIXELS) * 1e6)

@@ -1,4 +1,4 @@
-"""A map over items that reads the next one and finishes the last one while it works on one."""
+"""Maps over items while one thread reads the next item and another finishes the last."""
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,8 @@
 """Proposes where in a whole picture hands may be.
 
-A net with a box head says so itself (`propose_boxes`). With other weights the regions of the mask
-and the peaks of the heatmaps are proposed (`propose_regions`); that finds fewer and costs more.
+A net with a box head proposes boxes itself (`propose_boxes`). With other weights the regions of the
+mask and the peaks of the heatmaps are proposed (`propose_regions`); that finds fewer and costs
+more.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,9 +33,9 @@ BOX_SCALES = (160, 320, 640)
 MIRRORED_SCALES = (160, 320)
 _SHARE_OF_TWO = 0.5
 _LEAST_PROBABILITY = 0.1
-# The votes that make a hand, for each unit of its box's longer side as a share of the picture's
-# width: more cells see a larger hand, and clothes are taken for large hands rather than for small
-# ones. Shares below the first number or above the second count as these.
+# Votes that make a hand, per unit of (longer side of its box / image width), which is clamped to
+# the range that follows. More cells see a larger hand, and clothes are taken for large hands rather
+# than for small ones.
 _VOTES_PER_SIZE, _SIZE_RANGE = 5.25, (0.1, 0.3)
 _LEAST_STRENGTH = 0.7
 _MOST_BOXES = 20

@@ -36,11 +36,10 @@ _OVERLAP_OF_DOUBLES = 0.15
 # The longest bone in median bones; a hand's is at most 4.
 _LONGEST_BONE = 6.0
 SCORE_THRESHOLD = 0.35
-# What a proposal's strength is worth in score, how much of it counts at most, and with how much the
-# score stays as it is. It is worth so much that the box head nearly decides alone: looks see little
-# in half-hidden hands that the head is sure of.
+# The bonus of a proposal's score is 4 x (min(strength, 2) - 1). It weighs so much that the box head
+# nearly decides alone: looks see little in half-hidden hands that the head is sure of.
 _STRENGTH_WORTH, _MOST_STRENGTH, _NEUTRAL_STRENGTH = 4.0, 2.0, 1.0
-# What the guess that a hand fills the middle of the picture lacks in score.
+# Subtracted from the score of the guess that a hand fills the middle of the image.
 _DOUBT_OF_GUESS = 0.25
 
 

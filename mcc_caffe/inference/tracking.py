@@ -19,9 +19,10 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 # Frames from one search to the next, and the same where no hand is followed.
 SEARCH_INTERVAL = 30
 IDLE_SEARCH_INTERVAL = 10
-# A hand that is followed may be less sure than one that is found anew, and may have a torn finger:
-# its score stays above the first number, or above this share of the score that it was found with.
-# The box head may have found it where a look is hardly sure; a search has to find it again then.
+# A hand that is followed may be less sure than one that is found anew, and may have an implausible
+# finger (its bones are not checked): its score stays above the first number, or above this share of
+# the score that it was found with. The box head may have found it where a look is hardly sure; a
+# search has to find it again then.
 FOLLOWED_SCORE, _FOLLOWED_SHARE = 0.25, 0.6
 MISSING_SECONDS = 1.0  # a hand that is missing for longer is forgotten
 # The greatest mean distance, in sides of the box, of an answer's keypoints to where they are
@@ -30,7 +31,7 @@ _NEAR, _NEAR_MISSING = 0.7, 1.0
 _NMS_DISTANCE = 0.25  # two answers whose keypoints are nearer to each other are of one hand
 _COASTING_SECONDS = 0.5  # a missing hand is expected to go on for so long
 _VELOCITY_SECONDS = 0.1  # over which a hand's velocity is averaged
-_FORBIDDEN = 1e3  # the distance of a pair that is not to be
+_FORBIDDEN = 1e3  # assignment cost of a pair that is too far apart
 
 
 class Sighting(NamedTuple):

@@ -84,7 +84,8 @@ def _exchange_on_gpus(solver: Any, ranks: Ranks) -> object:
 def _new_uid() -> bytes:
     """Return a new NCCL id.
 
-    Under Python 3 caffe.NCCL.new_uid() cuts the id at its first zero byte, which it always has.
+    caffe.NCCL.new_uid() truncates the id at its first zero byte under Python 3, and an id always
+    has one.
     """
     uid = ctypes.create_string_buffer(_UID_BYTES)
     status = ctypes.CDLL("libnccl.so.2").ncclGetUniqueId(uid)

@@ -22,7 +22,7 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     """Run target(rank, *args) in several processes; when rank 0 ends or another fails, all end.
 
     The `stop_signals` are handed on to rank 0: the first as SIGTERM, later ones as STOP_AT_ONCE.
-    The signal may have gone to all processes. Then the other ranks' ends are no failures.
+    The signal may have gone to all processes. Then it is no failure that other ranks end.
 
     Args:
         target: A function of a module, which the spawned processes can import.
@@ -31,7 +31,8 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
 
     Raises:
         UserError: A process failed; the error has its exit code.
-        KeyboardInterrupt: A signal ended rank 0: a second one, or the first, before it listened.
+        KeyboardInterrupt: Rank 0 was ended by a signal: the second one, or the first if it came
+            before rank 0 handled signals.
     """
     context = multiprocessing.get_context("spawn")
     processes = [

@@ -34,8 +34,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="READER",
         help=f"some of {', '.join(PARTS)} (default: all)",
     )
-    parser.add_argument("--count", type=positive_int, default=1000, help="of each (default: 1000)")
-    parser.add_argument("--seed", type=seed_number, default=0, help="of the mutations (default: 0)")
+    parser.add_argument(
+        "--count", type=positive_int, default=1000, help="files of each kind (default: 1000)"
+    )
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="seed of the mutations (default: 0)"
+    )
     parser.add_argument(
         "--only", type=int, metavar="NUMBER", help="try this one and say how it ends"
     )
