@@ -192,8 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = HandPredictor(
         options.weights or default_weights(options.variant), options.variant, looks=1
     )
-    if not predictor.engine.has_pose:
-        raise UserError("the net has no pose stage: give a net that has one")
+    predictor.require_pose()
 
     def find_keypoints(image: np.ndarray) -> np.ndarray:
         keypoints = predictor.predict(image).keypoints

@@ -207,12 +207,12 @@ def measure_presence(
             pairs.append((answers[name], predictor.predict(image)))
         return pairs
 
+    predictor.require_pose()
     hand_counts = []
     for path in progress_bar(images, unit="img"):
         image = read_image(path)
         for way, pose in poses(image):
-            if pose.keypoints is None or pose.present is None:
-                raise UserError("the net has no pose stage: give a net that has one")
+            assert pose.keypoints is not None and pose.present is not None
             way.confidences.append(pose.keypoints[:, 2])
             way.is_present.append(pose.present)
         hand_counts.append(len(predictor.predict_all(image, score_threshold=score)))

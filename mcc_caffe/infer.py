@@ -47,12 +47,13 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import marked_png
-from mcc_caffe.core.ranks import own_ranks
+from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import (
+    PassedOver,
     UnreadableError,
     check_result_paths,
     find_files,
@@ -63,7 +64,7 @@ from mcc_caffe.inference.input_files import (
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
 from mcc_caffe.inference.reports import PROGRAM
-from mcc_caffe.inference.scene_files import coco_numbers, scenes_of_images
+from mcc_caffe.inference.scene_files import Scene, coco_numbers, scenes_of_images
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPose, HandPredictor, check_boxes
 from mcc_caffe.video_results import TrackerOptions, show_camera, write_video
@@ -106,21 +107,30 @@ class _Image(NamedTuple):
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "files",
         nargs="*",
         metavar="FILE",
         help="images, videos, folders (searched through) and quoted globs",
     )
-    add(
+    parser.add_argument(
         "--camera",
         type=int,
         metavar="N",
         help="show what camera N sees, 0 being the first, until q or Escape is pressed or the "
         "window is closed",
     )
-    add("--out", type=Path, default=Path("out"), help="folder for the results (default: out)")
+    _add_network_arguments(parser.add_argument_group("network"))
+    _add_search_arguments(parser.add_argument_group("how hands are looked for"))
+    _add_result_arguments(parser.add_argument_group("results"))
+    options = parser.parse_args(argv)
+    _check_options(parser, options)
+    return options
+
+
+def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say which net runs, and where."""
+    add = group.add_argument
     add(
         "--weights",
         type=Path,
@@ -132,12 +142,23 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
     add("--precision", choices=PRECISIONS, help=precision_help())
+
+
+def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how many hands are looked for, where and how thoroughly."""
+    add = group.add_argument
     add(
-        "--levels",
-        type=level_count,
-        metavar="N",
-        help="instead of looks take the paper's pyramid, `paper`, or at most so many levels of it; "
-        "1 is a single pass; with it, all of every frame of a video is looked at",
+        "--hands",
+        choices=("one", "all"),
+        default="one",
+        help="look for the one hand that an image or video shows, or for every hand, which may be "
+        "none (default: %(default)s)",
+    )
+    add(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="COCO file of boxes around the images' hands; look there, and only there",
     )
     add(
         "--looks",
@@ -148,23 +169,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "processes every frame in full; without it hands are followed",
     )
     add(
-        "--hands",
-        choices=("one", "all"),
-        default="one",
-        help="look for the one hand that an image or video shows, or for every hand, which may be "
-        "none (default: %(default)s)",
-    )
-    add(
-        "--smooth",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="smooth the keypoints of videos and of the camera, as is done by default",
-    )
-    add(
-        "--boxes",
-        type=Path,
-        metavar="FILE",
-        help="COCO file of boxes around the images' hands; look there, and only there",
+        "--levels",
+        type=level_count,
+        metavar="N",
+        help="instead of looks take the paper's pyramid, `paper`, or at most so many levels of it; "
+        "1 is a single pass. In videos it processes every frame in full",
     )
     add(
         "--threshold",
@@ -178,14 +187,29 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=0,
         help="seed of the pyramid's random crops (default: 0)",
     )
+
+
+def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say what is written, and where."""
+    add = group.add_argument
+    add("--out", type=Path, default=Path("out"), help="folder for the results (default: out)")
     add("--format", choices=FORMATS, default=OWN_FORMAT, help=FORMAT_HELP)
+    add(
+        "--smooth",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="smooth the keypoints of videos and of the camera, as is done by default",
+    )
     add("--heatmaps", action="store_true", help="also write the heatmaps of images as HDF5")
     add(
         "--overwrite",
         action="store_true",
         help="let results replace files that this program did not write (never an input)",
     )
-    options = parser.parse_args(argv)
+
+
+def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the command with a message where options do not go together."""
     if bool(options.files) == (options.camera is not None):
         parser.error("give images, videos or folders, or --camera 0")
     if options.camera is not None and options.format != OWN_FORMAT:
@@ -196,7 +220,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"{name} goes without --levels, --looks and --heatmaps")
     if options.boxes and options.camera is not None:
         parser.error("--boxes goes without --camera")
-    return options
 
 
 class InferenceRun:
@@ -316,17 +339,17 @@ class InferenceRun:
         self.unreadable_count += 1
         _log.warning("skipped: %s", error)
 
-    def write_videos(self, jobs: Sequence[Job], finder: TrackerOptions) -> None:
+    def write_videos(self, jobs: Sequence[Job], tracker_options: TrackerOptions) -> None:
         """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
 
         Args:
             jobs: The videos.
-            finder: Finds their hands, in place of `predictor`.
+            tracker_options: How their hands are found, in place of `predictor`.
         """
         for job in jobs:
             try:
                 summary = write_video(
-                    finder,
+                    tracker_options,
                     job.source,
                     job.result,
                     weights=self.weights,
@@ -362,11 +385,29 @@ def _heatmaps_file(pose: HandPose) -> bytes:
     return content.getvalue()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. The ranks of an mpirun share the files; rank 0 says how it ended."""
-    options, ranks = parse_arguments(argv), own_ranks()
-    if ranks.size > 1:
-        set_threads(ranks.threads)
+class _Plan(NamedTuple):
+    """What a run is to do, checked before the net is opened.
+
+    Attributes:
+        jobs: The files of all ranks.
+        passed_over: What was found beside them and is left out.
+        boxes: Where to look for the hands of each image, (N, 4) of x, y, width, height; None
+            without --boxes.
+        result_format: The format of the results; None for our JSON.
+    """
+
+    jobs: list[Job]
+    passed_over: PassedOver
+    boxes: dict[Path, np.ndarray] | None
+    result_format: ResultFormat | None
+
+
+def _make_plan(options: argparse.Namespace) -> _Plan:
+    """Find the files, and check what can be checked before the work.
+
+    Raises:
+        UserError: A file or box cannot be used, or a result would replace a file of the user's.
+    """
     files, passed_over = find_files(options.files)
     jobs = [
         Job(file.path, path, file.is_video)
@@ -386,25 +427,46 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Before the work: what is wrong would end it halfway.
     for folder in dict.fromkeys(path.parent for path in results):
         check_folder(folder)
-    own_jobs = jobs[ranks.rank :: ranks.size]
-    boxes = None
-    if options.boxes:
-        videos = [job.source for job in jobs if job.is_video]
-        if videos:
-            raise UserError(f"{videos[0]} is a video: --boxes takes images")
-        assert scenes is not None
-        boxes = {path: scene.boxes_xywh() for path, scene in scenes.items()}
-        for path, scene in scenes.items():  # before the work: one error would end it halfway
-            if scene.size is None:
-                continue
-            try:
-                check_boxes(boxes[path], *scene.size)
-            except UserError as error:
-                raise UserError(f"{options.boxes}: {path}: {error}") from None
+    boxes = _read_boxes(options.boxes, jobs, scenes) if options.boxes else None
+    return _Plan(jobs, passed_over, boxes, result_format)
 
-    weights_path = options.weights or default_weights(options.variant)
+
+def _read_boxes(
+    boxes_path: Path, jobs: Sequence[Job], scenes: dict[Path, Scene] | None
+) -> dict[Path, np.ndarray]:
+    """Return the boxes of each image, checked before the work: one error would end it halfway.
+
+    Args:
+        boxes_path: The file of the boxes.
+        jobs: The files to look at.
+        scenes: The scene of each image; None where a file is a video.
+
+    Raises:
+        UserError: A file is a video, or a box is none or lies outside of its image.
+    """
+    videos = [job.source for job in jobs if job.is_video]
+    if videos:
+        raise UserError(f"{videos[0]} is a video: --boxes takes images")
+    assert scenes is not None
+    boxes = {path: scene.boxes_xywh() for path, scene in scenes.items()}
+    for path, scene in scenes.items():
+        if scene.size is None:
+            continue
+        try:
+            check_boxes(boxes[path], *scene.size)
+        except UserError as error:
+            raise UserError(f"{boxes_path}: {path}: {error}") from None
+    return boxes
+
+
+def _open_predictor(options: argparse.Namespace, weights: Path) -> HandPredictor:
+    """Open the net that the options name.
+
+    Raises:
+        UserError: A file is missing or does not fit, or the net finds no keypoints.
+    """
     predictor = HandPredictor(
-        weights_path,
+        weights,
         options.variant,
         prototxt=options.prototxt,
         gpu=options.gpu,
@@ -415,52 +477,79 @@ def main(argv: Sequence[str] | None = None) -> None:
         engine=options.engine,
         precision=options.precision,
     )
-    if not predictor.engine.has_pose:
-        raise UserError(
-            "the net has no pose stage: it finds no keypoints; "
-            "give a net that has one (`mcc_caffe.evaluate` takes both)"
-        )
+    predictor.require_pose()
+    return predictor
+
+
+def _print_network(predictor: HandPredictor, weights: dict[str, Any]) -> None:
+    """Print what is known of the weights, and the engine."""
+    known = ", ".join(f"{name} {value}" for name, value in weights.items() if value is not None)
+    print(f"weights: {known}; engine: {title_of(predictor.engine)}")
+    warn_of_rounding(predictor.engine.precision)
+
+
+def _run_jobs(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> int:
+    """Write the results of this rank's files, and show the camera.
+
+    Returns:
+        The number of files that cannot be read.
+    """
+    weights_path = options.weights or default_weights(options.variant)
+    predictor = _open_predictor(options, weights_path)
     weights = describe(weights_path)
     if ranks.rank == 0:
-        known = ", ".join(f"{name} {value}" for name, value in weights.items() if value is not None)
-        print(f"weights: {known}; engine: {title_of(predictor.engine)}")
-        warn_of_rounding(predictor.engine.precision)
-
-    video_finder = TrackerOptions(
+        _print_network(predictor, weights)
+    tracker_options = TrackerOptions(
         predictor,
         all_hands=options.hands == "all",
         every_frame=bool(options.levels or options.looks),
         smooth=options.smooth,
     )
-    writer = InferenceRun(
+    inference = InferenceRun(
         predictor,
         weights,
         heatmaps=options.heatmaps,
-        skip_unreadable=len(files) > 1,
+        skip_unreadable=len(plan.jobs) > 1,
         progress=ranks.rank == 0,
         all_hands=options.hands == "all",
-        boxes=boxes,
-        result_format=result_format,
+        boxes=plan.boxes,
+        result_format=plan.result_format,
     )
-    writer.write_images([job for job in own_jobs if not job.is_video])
+    own_jobs = plan.jobs[ranks.rank :: ranks.size]
+    inference.write_images([job for job in own_jobs if not job.is_video])
     predictor.levels = options.levels or LIVE_LEVELS  # looks come before levels
-    writer.write_videos([job for job in own_jobs if job.is_video], video_finder)
+    inference.write_videos([job for job in own_jobs if job.is_video], tracker_options)
     if options.camera is not None:
-        show_camera(video_finder, options.camera)
+        show_camera(tracker_options, options.camera)
+    return inference.unreadable_count
 
-    if result_format:
-        content = ranks.gather(result_format.run_content())
-        if ranks.rank == 0 and jobs:
-            result_format.write_run(options.out, [text for texts in content for text in texts])
-            if result_format.notice:
-                _log.warning("%s: %s", options.format, result_format.notice)
-    if ranks.rank == 0 and str(passed_over):
-        _log.warning("passed over: %s", passed_over)
-    unreadable_counts = ranks.gather(writer.unreadable_count)
+
+def _write_joint_results(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> None:
+    """Let rank 0 write the files of a format that hold the results of all ranks."""
+    if plan.result_format is None:
+        return
+    content = ranks.gather(plan.result_format.run_content())
+    if ranks.rank == 0 and plan.jobs:
+        plan.result_format.write_run(options.out, [text for texts in content for text in texts])
+        if plan.result_format.notice:
+            _log.warning("%s: %s", options.format, plan.result_format.notice)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. The ranks of an mpirun share the files; rank 0 says how it ended."""
+    options, ranks = parse_arguments(argv), own_ranks()
+    if ranks.size > 1:
+        set_threads(ranks.threads)
+    plan = _make_plan(options)
+    unreadable_count = _run_jobs(options, plan, ranks)
+    _write_joint_results(options, plan, ranks)
+    if ranks.rank == 0 and str(plan.passed_over):
+        _log.warning("passed over: %s", plan.passed_over)
+    unreadable_counts = ranks.gather(unreadable_count)
     ranks.finish()
     if sum(unreadable_counts):
         raise UserError(
-            f"{sum(unreadable_counts)} of {len(files)} files could not be read (named above); "
+            f"{sum(unreadable_counts)} of {len(plan.jobs)} files could not be read (named above); "
             "the others are done"
         )
 

@@ -283,7 +283,10 @@ class HandPredictor:
     def require_pose(self) -> None:
         """Check that the net finds keypoints; UserError where it has no pose stage."""
         if not self.engine.has_pose:
-            raise UserError("the net has no pose stage: give a net that has one")
+            raise UserError(
+                "the net has no pose stage: it finds no keypoints; "
+                "give weights of a net that has one"
+            )
 
     def predict_all(
         self,

@@ -40,7 +40,7 @@ _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
 
 @dataclass(frozen=True)
 class TrackerOptions:
-    """Finds the hands of videos and cameras in the way that the user asked for.
+    """How the user asked for the hands of videos and cameras.
 
     Attributes:
         predictor: Finds the hands.
@@ -65,7 +65,7 @@ class TrackerOptions:
 
 
 def write_video(
-    finder: TrackerOptions,
+    options: TrackerOptions,
     source: Path,
     result: Path,
     *,
@@ -76,7 +76,7 @@ def write_video(
     """Write RESULT.mp4 and RESULT.json of a video, both complete or neither.
 
     Args:
-        finder: Finds the hands.
+        options: How its hands are found.
         source: The video.
         result: Path of the results without suffix.
         weights: The predictor's weights, as `weights.describe` returns them.
@@ -93,7 +93,7 @@ def write_video(
     # Here, as PyAV imports slowly:
     from mcc_caffe.inference.video import VideoFile, check_clip_size, video_encoder
 
-    video, start, tracker = VideoFile(source), time.perf_counter(), finder.open_tracker()
+    video, start, tracker = VideoFile(source), time.perf_counter(), options.open_tracker()
     check_clip_size(video)
     clip = with_suffix(result, ".mp4")
     clip.parent.mkdir(parents=True, exist_ok=True)
@@ -118,9 +118,9 @@ def write_video(
             "height": video.size[1],
             "fps": round(video.fps, 4),
             "weights": weights,
-            "engine": title_of(finder.predictor.engine),
-            "levels": finder.predictor.levels,
-            "looks": finder.predictor.looks,
+            "engine": title_of(options.predictor.engine),
+            "levels": options.predictor.levels,
+            "looks": options.predictor.looks,
             "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
             "seconds": round(seconds, 2),
         }
@@ -218,16 +218,20 @@ def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
     return drawn
 
 
-def show_camera(finder: TrackerOptions, number: int) -> None:
+def show_camera(options: TrackerOptions, number: int) -> None:
     """Show what a camera sees, with mask and skeleton, until q, Escape or the window's end.
 
     Args:
-        finder: Finds the hands.
+        options: How the hands are found.
         number: The camera's number, 0 for the first.
     """
     from mcc_caffe.inference.video import open_camera  # here, as PyAV is slow to import
 
-    capture, title, tracker = open_camera(number), f"camera {number}: q ends", finder.open_tracker()
+    capture, title, tracker = (
+        open_camera(number),
+        f"camera {number}: q ends",
+        options.open_tracker(),
+    )
     cv2.namedWindow(title, cv2.WINDOW_NORMAL)
     last_shown = time.perf_counter()
     while (

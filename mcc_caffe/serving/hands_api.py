@@ -24,7 +24,6 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 import mcc_caffe
-from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import (
     ImageError,
     decode_image,
@@ -102,8 +101,7 @@ class HandsService:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hands")
         try:
             self._predictor = self._thread.submit(open_predictor).result()
-            if not self._predictor.engine.has_pose:
-                raise UserError("the net has no pose stage: give weights of a net that has one")
+            self._predictor.require_pose()
         except BaseException:
             self._thread.shutdown()
             raise

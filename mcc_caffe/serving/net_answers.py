@@ -49,8 +49,7 @@ def open_net(weights: Path, variant: str = "mini") -> LabelNet:
     """
     net = find_deploy_net(weights, variant)
     predictor = HandPredictor(weights, variant, prototxt=net, looks=DEFAULT_LOOKS)
-    if not predictor.engine.has_pose:
-        raise UserError(f"{weights} has no pose stage: give weights of a net that has one")
+    predictor.require_pose()
     name = f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}, {_METHOD}"
     return LabelNet(predictor, name)
 
