@@ -83,13 +83,25 @@ _log = logging.getLogger(__name__)
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "data",
         help="what to train on: an LMDB set (`make lmdb` makes one); synth:seed=0&size=224, hands "
         "that are rendered as they are needed; or mix:A*0.7+B*0.3, a mixture of such sources with "
         "the share of each",
     )
+    _add_run_arguments(parser.add_argument_group("the run"))
+    _add_start_arguments(parser.add_argument_group("weights to start from"))
+    _add_learning_arguments(parser.add_argument_group("learning"))
+    _add_picture_arguments(parser.add_argument_group("pictures"))
+    _add_machine_arguments(parser.add_argument_group("machine"))
+    options = parser.parse_args(argv)
+    _check_options(parser, options)
+    return options
+
+
+def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say which net is trained, and where the run is kept."""
+    add = group.add_argument
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add(
         "--without",
@@ -104,21 +116,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "(default: solver/VARIANT/solver.prototxt)",
     )
     add("--out", type=Path, help="folder of the run (default: runs/VARIANT)")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--gpus",
-        type=_gpu_ids,
-        default=(),
-        metavar="0,1",
-        help="GPUs of each machine, for one process each (default: the CPU)",
-    )
-    where.add_argument(
-        "--processes",
+    add("--interval", type=positive_int, default=20, help="iterations in a log line (default: 20)")
+    add(
+        "--snapshot",
         type=positive_int,
-        default=1,
-        help="processes on this machine's CPU, which share its cores (default: 1)",
+        help="iterations between snapshots (default: the solver's)",
     )
-    add("--precision", choices=PRECISIONS, help=precision_help(TRAINING_PRECISION))
+
+
+def _add_start_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say which weights the run starts from."""
+    add = group.add_argument
     add(
         "--weights",
         type=Path,
@@ -136,6 +144,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="let the pose stages alone learn; trunk and mask head stay as --weights has them, and "
         "a box head on this trunk still fits",
     )
+
+
+def _add_learning_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that take the place of the solver's and the net's settings."""
+    add = group.add_argument
     add("--iterations", type=positive_int, help="stop there instead of at the solver's max_iter")
     add(
         "--batch-size",
@@ -154,6 +167,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="seed of the weights' start, the samples' order and the augmentation "
         "(default: the solver's random_seed)",
     )
+
+
+def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how the pictures are augmented."""
+    add = group.add_argument
     add(
         "--windows",
         type=_windows,
@@ -169,19 +187,36 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "augmentation only)",
     )
     add("--no-augmentation", action="store_true", help="letterbox the pictures only")
+
+
+def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say where the run computes, and in how many processes."""
+    add = group.add_argument
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
+        "--gpus",
+        type=_gpu_ids,
+        default=(),
+        metavar="0,1",
+        help="GPUs of each machine, for one process each (default: the CPU)",
+    )
+    where.add_argument(
+        "--processes",
+        type=positive_int,
+        default=1,
+        help="processes on this machine's CPU, which share its cores (default: 1)",
+    )
     add(
         "--workers",
         type=non_negative_int,
         default=2,
         help="loader processes for each training process; 0: none (default: 2)",
     )
-    add("--interval", type=positive_int, default=20, help="iterations in a log line (default: 20)")
-    add(
-        "--snapshot",
-        type=positive_int,
-        help="iterations between snapshots (default: the solver's)",
-    )
-    options = parser.parse_args(argv)
+    add("--precision", choices=PRECISIONS, help=precision_help(TRAINING_PRECISION))
+
+
+def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the command with a message where options do not go together."""
     if options.no_augmentation and (options.windows or options.colours):
         parser.error(
             "--windows and --colours are augmentation: leave them or --no-augmentation out"
@@ -192,7 +227,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--only-stages keeps the trunk as it is: give --weights to take it from")
     if options.only_stages and options.without == "pose":
         parser.error("--only-stages has no stage to train --without pose")
-    return options
 
 
 def _gpu_ids(text: str) -> tuple[int, ...]:
@@ -223,16 +257,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         UserError: An option names something that is missing or does not fit. Nothing has been
             written then.
     """
-    if options.gpus:
-        require_gpus(list(options.gpus))
-    chosen = choose_precision(
-        options.precision, on_gpu=bool(options.gpus), default=TRAINING_PRECISION
-    )
-    # On CPUs `auto` stays as it is, because each machine of an mpirun has a processor of its own.
-    wanted = wanted_precision(options.precision, default=TRAINING_PRECISION)
-    precision = chosen if options.gpus else wanted
-    variant = VARIANTS[options.variant]
-    suffix = _suffix(options)
+    precision = _choose_run_precision(options)
     folder = _run_folder(options)
     resume = _resume_state(options.resume, folder)
     if options.only_stages and not (options.weights or resume):
@@ -240,65 +265,25 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
             f"--only-stages keeps the trunk as it is, and {folder} has no snapshot with one: "
             "give --weights to take it from"
         )
-
-    solver_path = require_file(
-        options.solver or require_shipped(f"solver/{variant.name}/solver{suffix}.prototxt"),
-        "solver",
-    )
-    solver = read_text("SolverParameter", solver_path)
-    check_solver(solver_path, solver)
-    for name in VARIANTS:
-        if name != variant.name and solver.net.startswith(f"prototxt/{name}/"):
-            raise UserError(
-                f"{solver_path} is of the variant {name}, the training of {variant.name}: "
-                f"give --variant {name}, or another solver"
-            )
-    if options.without:
-        solver.net = _ablated_net(solver_path, solver.net, options)
-    if options.seed is not None:
-        solver.random_seed = options.seed
-    solver.max_iter = options.iterations or solver.max_iter
-    snapshot_interval = options.snapshot or solver.snapshot
-
+    solver_path, solver = _read_solver(options)
     net_path = _find_net(solver_path, solver.net)
     net = read_text("NetParameter", net_path)
     check_finite(net_path, net)
-    first_iteration = 0
+    state = _read_resumed(resume, solver) if resume else None
+    loader = _prepare_net(net, solver, options, state)
     if resume:
-        state = snapshots.read_state(resume)
-        first_iteration = state.message.iter
-        snapshots.check_type(state, solver.type)
-    if first_iteration >= solver.max_iter:
-        raise UserError(
-            f"{resume} is at iteration {first_iteration} already, "
-            f"the run ends at {solver.max_iter}: give --iterations N"
-        )
-    loader = _configure_data_layer(
-        net,
-        options,
-        net_name=solver.net,
-        seed=max(solver.random_seed, 0),
-        first_batch=first_iteration * solver.iter_size,
-    )
-    if options.only_stages:
-        _let_stages_alone_learn(net)
-    if resume:
-        snapshots.check_net(state, net)
         _warn_of_changes(snapshots.net_path(resume), net, loader)
     open_source(loader.source)  # raises where a set is missing, before anything is written
-    weights = None
-    if options.weights and resume:
-        _log.info("%s: not loaded, the run goes on from %s", options.weights, resume)
-    elif options.weights:
-        weights = require_file(options.weights, "weights file")
+    weights = _choose_weights(options.weights, resume)
     check_own_results(
         folder, (SOLVER_FILE, NET_FILE, LOG), own=SOLVER_FILE, mark=snapshots.PREFIX_END
     )
     if options.solver:
         _try_build(solver, net, f"{solver_path} with {net_path}")
+    snapshot_interval = options.snapshot or solver.snapshot
     _write_prototxts(folder, solver, net)
     return TrainingConfig(
-        variant=variant,
+        variant=VARIANTS[options.variant],
         folder=folder,
         solver=folder / SOLVER_FILE,
         solver_type=solver.type,
@@ -312,6 +297,106 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         gpus=options.gpus,
         precision=precision,
     )
+
+
+def _choose_run_precision(options: argparse.Namespace) -> str:
+    """Return the precision of the run, after a check of the GPUs.
+
+    On CPUs `auto` stays as it is, because each machine of an mpirun has a processor of its own.
+
+    Raises:
+        UserError: A GPU is missing, or the precision goes without one.
+    """
+    if options.gpus:
+        require_gpus(list(options.gpus))
+    chosen = choose_precision(
+        options.precision, on_gpu=bool(options.gpus), default=TRAINING_PRECISION
+    )
+    wanted = wanted_precision(options.precision, default=TRAINING_PRECISION)
+    return chosen if options.gpus else wanted
+
+
+def _read_solver(options: argparse.Namespace) -> tuple[Path, Any]:
+    """Return the path of the solver and its SolverParameter, with what the options change.
+
+    Raises:
+        UserError: The solver is missing, does not fit, or is of another variant.
+    """
+    variant, suffix = VARIANTS[options.variant], _suffix(options)
+    path = require_file(
+        options.solver or require_shipped(f"solver/{variant.name}/solver{suffix}.prototxt"),
+        "solver",
+    )
+    solver = read_text("SolverParameter", path)
+    check_solver(path, solver)
+    for name in VARIANTS:
+        if name != variant.name and solver.net.startswith(f"prototxt/{name}/"):
+            raise UserError(
+                f"{path} is of the variant {name}, the training of {variant.name}: "
+                f"give --variant {name}, or another solver"
+            )
+    if options.without:
+        solver.net = _ablated_net(path, solver.net, options)
+    if options.seed is not None:
+        solver.random_seed = options.seed
+    solver.max_iter = options.iterations or solver.max_iter
+    return path, solver
+
+
+def _read_resumed(path: Path, solver: Any) -> snapshots.SolverState:
+    """Read the solver state that the run goes on from.
+
+    Raises:
+        UserError: It is damaged, of another type of solver, or at the end of the run.
+    """
+    state = snapshots.read_state(path)
+    snapshots.check_type(state, solver.type)
+    if state.message.iter >= solver.max_iter:
+        raise UserError(
+            f"{path} is at iteration {state.message.iter} already, "
+            f"the run ends at {solver.max_iter}: give --iterations N"
+        )
+    return state
+
+
+def _prepare_net(
+    net: Any, solver: Any, options: argparse.Namespace, state: snapshots.SolverState | None
+) -> LoaderConfig:
+    """Put the options into a net, and check that it goes with a snapshot.
+
+    Args:
+        net: The NetParameter, which is changed.
+        solver: The SolverParameter.
+        options: The options.
+        state: The solver state that the run goes on from; None for a fresh start.
+
+    Returns:
+        The settings of the net's data layer.
+
+    Raises:
+        UserError: The net has no data layer of ours, or the snapshot is of another net.
+    """
+    first_iteration = state.message.iter if state else 0
+    loader = _configure_data_layer(
+        net,
+        options,
+        net_name=solver.net,
+        seed=max(solver.random_seed, 0),
+        first_batch=first_iteration * solver.iter_size,
+    )
+    if options.only_stages:
+        _let_stages_alone_learn(net)
+    if state:
+        snapshots.check_net(state, net)
+    return loader
+
+
+def _choose_weights(weights: Path | None, resume: Path | None) -> Path | None:
+    """Return the weights to start from; None where a run is resumed or starts at random."""
+    if weights and resume:
+        _log.info("%s: not loaded, the run goes on from %s", weights, resume)
+        return None
+    return require_file(weights, "weights file") if weights else None
 
 
 def _suffix(options: argparse.Namespace) -> str:

@@ -227,11 +227,8 @@ def show_camera(options: TrackerOptions, number: int) -> None:
     """
     from mcc_caffe.inference.video import open_camera  # here, as PyAV is slow to import
 
-    capture, title, tracker = (
-        open_camera(number),
-        f"camera {number}: q ends",
-        options.open_tracker(),
-    )
+    capture, tracker = open_camera(number), options.open_tracker()
+    title = f"camera {number}: q ends"
     cv2.namedWindow(title, cv2.WINDOW_NORMAL)
     last_shown = time.perf_counter()
     while (
