@@ -232,33 +232,15 @@ def write_sets(
         for entries in sets.values():
             next(read_samples(entries, ranks), None)
         return
-    if os.path.lexists(out):
-        if not overwrite:
-            raise UserError(
-                f"{out} exists already: remove it, give another folder or pass --overwrite"
-            )
-        check_replaceable(out)
+    _check_out(out, overwrite)
     left_out = []
     with folder_being_written(out) as partial:
         for name, entries in sets.items():
             written = write_set(entries, partial / name, ranks, info)
             masks = f", {written.without_mask} without mask" if written.without_mask else ""
             print(f"{out / name}: {written.samples} samples{masks}")
+            _warn_of_labels(out / name, written)
             left_out += written.left_out
-            if written.turned_count:
-                _log.warning(
-                    "%s: %d pictures have an EXIF orientation; their labels are taken to speak of "
-                    "the pixels as stored (--orientation upright says otherwise)",
-                    out / name,
-                    written.turned_count,
-                )
-            if written.outside_count:
-                _log.warning(
-                    "%s: %d keypoints lie outside their pictures and count as missing "
-                    "(data_tools.check lists those more than a pixel outside)",
-                    out / name,
-                    written.outside_count,
-                )
         for reason in left_out:
             _log.warning("left out: %s", reason)
         if left_out and not skip_bad:
@@ -269,6 +251,38 @@ def write_sets(
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Check that the sets may be written to a folder.
+
+    Raises:
+        UserError: It exists, and is not to be replaced or holds something else.
+    """
+    if os.path.lexists(out):
+        if not overwrite:
+            raise UserError(
+                f"{out} exists already: remove it, give another folder or pass --overwrite"
+            )
+        check_replaceable(out)
+
+
+def _warn_of_labels(folder: Path, written: WrittenSet) -> None:
+    """Warn of labels that may not fit their pictures."""
+    if written.turned_count:
+        _log.warning(
+            "%s: %d pictures have an EXIF orientation; their labels are taken to speak of "
+            "the pixels as stored (--orientation upright says otherwise)",
+            folder,
+            written.turned_count,
+        )
+    if written.outside_count:
+        _log.warning(
+            "%s: %d keypoints lie outside their pictures and count as missing "
+            "(data_tools.check lists those more than a pixel outside)",
+            folder,
+            written.outside_count,
+        )
 
 
 def check_replaceable(folder: Path) -> None:

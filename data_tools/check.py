@@ -130,20 +130,20 @@ def check_splits(splits: Mapping[str, Sequence[Entry]]) -> dict[str, list[Checke
 
 def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
     """Return the counts, sizes, mask shares and missing keypoints of one split."""
-    pictures = [sample.facts for sample in samples if sample.facts is not None]
-    if not pictures:
+    usable = [sample.facts for sample in samples if sample.facts is not None]
+    if not usable:
         return Statistics(samples=len(samples), usable=0)
-    width, height = np.array([picture.size for picture in pictures]).T
-    mask_shares = [picture.mask_share for picture in pictures if picture.mask_share is not None]
-    missing = np.array([picture.keypoints[:, 2] == 0 for picture in pictures])
+    width, height = np.array([facts.size for facts in usable]).T
+    mask_shares = [facts.mask_share for facts in usable if facts.mask_share is not None]
+    missing = np.array([facts.keypoints[:, 2] == 0 for facts in usable])
     image_counts = np.bincount(missing.sum(axis=1), minlength=KEYPOINT_COUNT + 1)
     return Statistics(
         samples=len(samples),
-        usable=len(pictures),
+        usable=len(usable),
         width=_spread(width),
         height=_spread(height),
         aspect_ratio=_spread(width / height),
-        without_mask=len(pictures) - len(mask_shares),
+        without_mask=len(usable) - len(mask_shares),
         mask_share=_spread(np.array(mask_shares)) if mask_shares else None,
         missing_share={
             name: round(float(share), 4) for name, share in zip(NAMES, missing.mean(axis=0))

@@ -6,6 +6,7 @@ its v is 1.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -284,21 +285,23 @@ def find_duplicates(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
     Args:
         splits: {split: its checked samples}; their findings are added to.
     """
+    _find_copies(splits)
+    for earlier_split, later_split in itertools.combinations(splits.values(), 2):
+        _find_near_leaks(earlier_split, later_split)
+    _find_divided_groups(splits)
+
+
+def _find_copies(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
+    """Add a finding to each picture that is exactly an earlier one."""
     originals: dict[bytes, tuple[str, CheckedSample]] = {}
     for split, samples in splits.items():
         for sample in samples:
-            if sample.facts is not None:
-                original_split, original = originals.setdefault(
-                    sample.facts.digest, (split, sample)
-                )
-                if original is not sample:
-                    kind = "duplicate" if original_split == split else "leak"
-                    sample.findings.append(_describe_copy(kind, original, sample))
-    names = list(splits)
-    for position, name in enumerate(names):
-        for earlier_name in names[:position]:
-            _find_near_leaks(splits[earlier_name], splits[name])
-    _find_divided_groups(splits)
+            if sample.facts is None:
+                continue
+            original_split, original = originals.setdefault(sample.facts.digest, (split, sample))
+            if original is not sample:
+                kind = "duplicate" if original_split == split else "leak"
+                sample.findings.append(_describe_copy(kind, original, sample))
 
 
 def _describe_copy(kind: str, original: CheckedSample, copy: CheckedSample) -> Finding:
@@ -320,14 +323,14 @@ def _find_near_leaks(
     later = [(sample, sample.facts) for sample in later_split if sample.facts is not None]
     if not earlier or not later:
         return
-    digests = {picture.digest for _, picture in earlier}
-    thumbnails = np.stack([picture.thumbnail for _, picture in earlier])
+    digests = {facts.digest for _, facts in earlier}
+    thumbnails = np.stack([facts.thumbnail for _, facts in earlier])
     for start in range(0, len(later), _BLOCK):
         block = later[start : start + _BLOCK]
-        correlations = np.stack([picture.thumbnail for _, picture in block]) @ thumbnails.T
-        for (sample, picture), row in zip(block, correlations):
+        correlations = np.stack([facts.thumbnail for _, facts in block]) @ thumbnails.T
+        for (sample, facts), row in zip(block, correlations):
             nearest = int(row.argmax())
-            if row[nearest] >= SAME_PICTURE and picture.digest not in digests:
+            if row[nearest] >= SAME_PICTURE and facts.digest not in digests:
                 location = earlier[nearest][0].entry.location
                 sample.findings.append(
                     Finding("near_leak", f"looks like {location} (correlation {row[nearest]:.3f})")
@@ -340,7 +343,7 @@ def _find_divided_groups(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
         id(sample.entry): sample
         for split_samples in splits.values()
         for sample in split_samples
-        if sample.picture is not None
+        if sample.facts is not None
     }
     entries = {
         split: [sample.entry for sample in split_samples if id(sample.entry) in samples]

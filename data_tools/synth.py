@@ -72,30 +72,48 @@ class MadePicture(NamedTuple):
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser(__doc__)
-    varied = hand_scene.VARIED
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to make or to continue"
     )
     parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes (default: one a core, %(default)s here)",
+    )
+    _add_count_arguments(parser.add_argument_group("how many pictures"))
+    _add_picture_arguments(parser.add_argument_group("what they show"))
+    return parser.parse_args(argv)
+
+
+def _add_count_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how many pictures there are, and which."""
+    group.add_argument(
         "--train", type=int, default=1000, metavar="N", help="pictures in Train (default: 1000)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--test",
         type=int,
         default=100,
         metavar="N",
         help="pictures in Test, with other photographs, skins and builds (default: 100)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--seed", type=seed_number, default=0, help="another seed, other pictures (default: 0)"
     )
-    parser.add_argument(
+
+
+def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say what the pictures show."""
+    group.add_argument(
         "--size",
         type=int,
         default=400,
         metavar="PIXELS",
         help="longer side of the largest pictures (default: 400)",
     )
+    varied = hand_scene.VARIED
     for name, default, metavar, text in (
         (
             "--min-fill",
@@ -118,26 +136,18 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         ("--held", varied.held, "SHARE", "share of the hands that hold something"),
         ("--people", varied.people, "SHARE", "share of the pictures with a person behind the hand"),
     ):
-        parser.add_argument(
+        group.add_argument(
             name,
             type=float,
             default=default,
             metavar=metavar,
             help=f"{text} (default: %(default)s)",
         )
-    parser.add_argument(
+    group.add_argument(
         "--easy",
         action="store_true",
         help="only open right hands in full view, for a short training",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=len(os.sched_getaffinity(0)),
-        metavar="N",
-        help="processes (default: one a core, %(default)s here)",
-    )
-    return parser.parse_args(argv)
 
 
 def check_ranges(options: argparse.Namespace) -> None:

@@ -154,27 +154,30 @@ def label_photographs(
     """
     outcome = TeachOutcome()
     for path in progress_bar(photographs, unit="img"):
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            if digest in taught.photographs:
-                passed_over.add("photographs that the data set has already", path.name)
-                continue
-            image = read_image(path)
-        except (UnreadableError, OSError) as error:
-            _log.warning("skipped: %s", error)
-            outcome = outcome._replace(unreadable=outcome.unreadable + 1)
-            continue
-        hands = find_agreed_hands(teacher, image)
-        agreed = [hand for hand in hands if hand.difference <= agreement]
-        taught.add(digest, path, image, agreed, len(hands))
-        outcome = TeachOutcome(
-            outcome.photographs + 1,
-            outcome.without_hand + (not hands),
-            outcome.hands + len(hands),
-            outcome.labelled + len(agreed),
-            outcome.unreadable,
-        )
+        added = _label_photograph(path, teacher, taught, agreement, passed_over)
+        outcome = TeachOutcome(*map(sum, zip(outcome, added)))
     return outcome
+
+
+def _label_photograph(
+    path: Path, teacher: Teacher, taught: TaughtSet, agreement: float, passed_over: PassedOver
+) -> TeachOutcome:
+    """Add the hands of one photograph to the data set; see `label_photographs`."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest in taught.photographs:
+            passed_over.add("photographs that the data set has already", path.name)
+            return TeachOutcome()
+        image = read_image(path)
+    except (UnreadableError, OSError) as error:
+        _log.warning("skipped: %s", error)
+        return TeachOutcome(unreadable=1)
+    hands = find_agreed_hands(teacher, image)
+    agreed = [hand for hand in hands if hand.difference <= agreement]
+    taught.add(digest, path, image, agreed, len(hands))
+    return TeachOutcome(
+        photographs=1, without_hand=int(not hands), hands=len(hands), labelled=len(agreed)
+    )
 
 
 def describe_outcome(outcome: TeachOutcome, agreement: float) -> str:

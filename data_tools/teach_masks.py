@@ -81,23 +81,36 @@ def add_masks(folder: Path, teacher: MaskTeacher) -> MaskOutcome:
     outcome = MaskOutcome()
     try:
         for entry in progress_bar(entries, unit="img"):
-            annotation = annotations[entry.hand.annotation_id]
-            if not annotation.get("segmentation"):
-                try:
-                    segmentation = _segmentation(entry, teacher)
-                except SampleError as error:
-                    _log.warning("skipped: %s", error)
-                    outcome = outcome._replace(unreadable=outcome.unreadable + 1)
-                    continue
-                if segmentation is None:
-                    outcome = outcome._replace(without_mask=outcome.without_mask + 1)
-                    continue
-                annotation["segmentation"] = segmentation
-                labels.write_if_due()
-            outcome = outcome._replace(with_mask=outcome.with_mask + 1)
+            hand_outcome = _mask_hand(annotations[entry.hand.annotation_id], entry, teacher)
+            outcome = MaskOutcome(*map(sum, zip(outcome, hand_outcome)))
+            labels.write_if_due()
     finally:  # also where Ctrl-C ends it
         labels.write()
     return outcome
+
+
+def _mask_hand(annotation: dict[str, Any], entry: CocoEntry, teacher: MaskTeacher) -> MaskOutcome:
+    """Give one hand a mask, if it has none and one can be trusted.
+
+    Args:
+        annotation: The hand's annotation, which gets the mask.
+        entry: The hand's entry.
+        teacher: Says where the hand is.
+
+    Returns:
+        What became of the hand.
+    """
+    if annotation.get("segmentation"):
+        return MaskOutcome(with_mask=1)
+    try:
+        segmentation = _segmentation(entry, teacher)
+    except SampleError as error:
+        _log.warning("skipped: %s", error)
+        return MaskOutcome(unreadable=1)
+    if segmentation is None:
+        return MaskOutcome(without_mask=1)
+    annotation["segmentation"] = segmentation
+    return MaskOutcome(with_mask=1)
 
 
 def _segmentation(entry: CocoEntry, teacher: MaskTeacher) -> dict[str, Any] | None:

@@ -207,20 +207,7 @@ class HandPredictor:
                 `levels`, `looks`, `threshold`, `seed` or `batch` is none of these values, or both
                 `levels` and `looks` are given.
         """
-        if not (levels in (None, PAPER_LEVELS) or (isinstance(levels, int) and levels > 0)):
-            raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
-        if looks is not None and not (isinstance(looks, int) and looks in LOOKS):
-            raise UserError(f"looks={looks}: give 1, 2 or 4")
-        if not (isinstance(batch, int) and batch > 0):
-            raise UserError(f"batch={batch}: give a whole number above 0")
-        if not (isinstance(seed, int) and seed >= 0):
-            raise UserError(f"seed={seed}: give a whole number from 0 on")
-        check_finite("threshold", threshold)
-        if looks is not None and levels is not None:
-            raise UserError(
-                f"looks={looks} and levels={levels} exclude each other: looks take the place of "
-                "the pyramid; give one of the two"
-            )
+        _check_options(levels, looks, threshold, seed, batch)
         weights = weights or shipped_weights(variant)
         if weights is None:
             raise UserError(
@@ -471,6 +458,26 @@ def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
     if not arrays:
         return None
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _check_options(
+    levels: int | str | None, looks: int | None, threshold: float, seed: int, batch: int
+) -> None:
+    """Raise a UserError where an option of HandPredictor has a wrong value."""
+    if not (levels in (None, PAPER_LEVELS) or (isinstance(levels, int) and levels > 0)):
+        raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
+    if looks is not None and not (isinstance(looks, int) and looks in LOOKS):
+        raise UserError(f"looks={looks}: give 1, 2 or 4")
+    if not (isinstance(batch, int) and batch > 0):
+        raise UserError(f"batch={batch}: give a whole number above 0")
+    if not (isinstance(seed, int) and seed >= 0):
+        raise UserError(f"seed={seed}: give a whole number from 0 on")
+    check_finite("threshold", threshold)
+    if looks is not None and levels is not None:
+        raise UserError(
+            f"looks={looks} and levels={levels} exclude each other: looks take the place of "
+            "the pyramid; give one of the two"
+        )
 
 
 def check_image(image: np.ndarray) -> None:

@@ -27,7 +27,7 @@ import collections
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -413,35 +413,48 @@ def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
     persons = [annotation for annotation in annotations if _is_person(annotation)]
     others = [annotation for annotation in annotations if not _is_person(annotation)]
     hands = [hand for annotation in persons for hand in _list_persons_hands(annotation)]
-    categories = content.get("categories", [])
     hand_categories = _find_hand_categories(path, content, required=not persons)
-    passed_over = 0
-    for annotation in others:
-        category_id = id_text(annotation.get("category_id"))
-        hand = Hand(
-            annotation.get("id"),
-            id_text(annotation.get("image_id")),
-            "",
-            annotation.get("keypoints"),
-            annotation.get("bbox"),
-            annotation.get("segmentation"),
-            is_crowd=bool(annotation.get("iscrowd")),
-        )
-        if not categories:
-            hands.append(hand)
-        elif category_id in hand_categories:
-            hands.append(hand._replace(order=hand_categories[category_id].order))
-        elif category_id in {id_text(category.get("id")) for category in categories}:
-            passed_over += 1
-        elif category_id is None and len(categories) == len(hand_categories) == 1:
-            (category,) = hand_categories.values()
-            hands.append(hand._replace(order=category.order))
-        else:
-            fault = f"`categories` has no category_id {annotation.get('category_id')!r}"
-            hands.append(hand._replace(fault=fault[:200]))
-    say_passed_over(path, passed_over, "annotations that are no hands")
+    listed_ids = [id_text(category.get("id")) for category in content.get("categories", [])]
+    made = [_make_hand(annotation, listed_ids, hand_categories) for annotation in others]
+    hands += [hand for hand in made if hand is not None]
+    say_passed_over(path, made.count(None), "annotations that are no hands")
     say_passed_over(path, sum(hand.is_crowd for hand in hands), "annotations of crowds of hands")
     return hands
+
+
+def _make_hand(
+    annotation: dict[str, Any],
+    listed_ids: Sequence[str | None],
+    hand_categories: Mapping[str | None, _HandCategory],
+) -> Hand | None:
+    """Return the hand of an annotation; None where its category is no hand's.
+
+    Args:
+        annotation: An annotation that is no person of COCO-WholeBody's.
+        listed_ids: The ids of all categories of the file.
+        hand_categories: {id: category} of those that are hands.
+    """
+    hand = Hand(
+        annotation.get("id"),
+        id_text(annotation.get("image_id")),
+        "",
+        annotation.get("keypoints"),
+        annotation.get("bbox"),
+        annotation.get("segmentation"),
+        is_crowd=bool(annotation.get("iscrowd")),
+    )
+    category_id = id_text(annotation.get("category_id"))
+    if not listed_ids:
+        return hand
+    if category_id in hand_categories:
+        return hand._replace(order=hand_categories[category_id].order)
+    if category_id in listed_ids:
+        return None
+    if category_id is None and len(listed_ids) == len(hand_categories) == 1:
+        (category,) = hand_categories.values()
+        return hand._replace(order=category.order)
+    fault = f"`categories` has no category_id {annotation.get('category_id')!r}"
+    return hand._replace(fault=fault[:200])
 
 
 def _is_person(annotation: dict[str, Any]) -> bool:

@@ -104,16 +104,28 @@ def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> Le
     bounds = _interpolation_bound(joints.min(axis=(2, 3)), joints.max(axis=(2, 3)))
     keypoints, best_levels = np.empty((KEYPOINT_COUNT, 3)), np.empty(KEYPOINT_COUNT, int)
     for k in range(KEYPOINT_COUNT):
-        confidence, best_level = -np.inf, 0
-        for level in np.argsort(-bounds[:, k], kind="stable").tolist():
-            if bounds[level, k] < confidence:
-                break
-            x, y, value = _find_peak(joints[level, k], *contents[level])
-            if (value, -level) > (confidence, -best_level):
-                confidence, best_level = value, level
-                keypoints[k] = x, y, value
-        best_levels[k] = best_level
+        best_levels[k], keypoints[k] = _find_best_peak(joints[:, k], contents, bounds[:, k])
     return LevelKeypoints(keypoints, best_levels)
+
+
+def _find_best_peak(
+    level_maps: np.ndarray, contents: Sequence[tuple[int, ...]], bounds: np.ndarray
+) -> tuple[int, tuple[int, int, float]]:
+    """Return the level that has a keypoint's highest peak, and x, y and value of the peak.
+
+    Args:
+        level_maps: (L, S, S), the keypoint's maps.
+        contents: As `decode_levels` takes them.
+        bounds: (L,), the most that a pixel of each map can reach.
+    """
+    best_level, best_peak = 0, (0, 0, -np.inf)
+    for level in np.argsort(-bounds, kind="stable").tolist():
+        if bounds[level] < best_peak[2]:
+            break
+        peak = _find_peak(level_maps[level], *contents[level])
+        if (peak[2], -level) > (best_peak[2], -best_level):
+            best_level, best_peak = level, peak
+    return best_level, best_peak
 
 
 def _interpolation_bound(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:

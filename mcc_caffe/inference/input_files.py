@@ -199,29 +199,45 @@ def files_below(
 
     for name, folder_names, file_names in os.walk(root, onerror=note_error):
         folder = Path(name)
-        folder_names[:] = [child for child in folder_names if folder / child != leave_out]
-        for folder_name in list(folder_names):
-            if folder_name.startswith("."):
-                passed_over.add("hidden folders", folder_name)
-                folder_names.remove(folder_name)
-            elif _holds_labels(folder / folder_name):
-                passed_over.add("folders of the labelling page", folder_name)
-                folder_names.remove(folder_name)
-            elif (folder / folder_name).is_symlink():
-                passed_over.add("linked folders", folder_name)
-        for file_name in file_names:
-            file = folder / file_name
-            suffix = file.suffix.lower()
-            if file_name.startswith("."):
-                passed_over.add("hidden files", file_name)
-            elif not file.is_file():
-                passed_over.add("broken links, pipes or devices", file_name)
-            elif suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES or (
-                suffix == ".ts" and not _is_transport_stream(file)
-            ):
-                passed_over.add("files of other kinds", file.suffix or file_name)
+        entered = []
+        for child in (folder / folder_name for folder_name in folder_names):
+            if child == leave_out:
+                continue
+            reason = _folder_reason(child)
+            if reason:
+                passed_over.add(reason, child.name)
+            else:
+                entered.append(child.name)
+        folder_names[:] = entered  # os.walk goes into these only
+        for file in (folder / file_name for file_name in file_names):
+            left_out = _left_out_file(file)
+            if left_out:
+                passed_over.add(*left_out)
             else:
                 yield file
+
+
+def _folder_reason(folder: Path) -> str | None:
+    """Return why a folder is not looked into, as PassedOver counts it; None where it is."""
+    if folder.name.startswith("."):
+        return "hidden folders"
+    if _holds_labels(folder):
+        return "folders of the labelling page"
+    return "linked folders" if folder.is_symlink() else None
+
+
+def _left_out_file(file: Path) -> tuple[str, str] | None:
+    """Return why a file is left out and the name that PassedOver counts; None where it is not."""
+    if file.name.startswith("."):
+        return "hidden files", file.name
+    if not file.is_file():
+        return "broken links, pipes or devices", file.name
+    suffix = file.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES or (
+        suffix == ".ts" and not _is_transport_stream(file)
+    ):
+        return "files of other kinds", file.suffix or file.name
+    return None
 
 
 def _holds_labels(folder: Path) -> bool:

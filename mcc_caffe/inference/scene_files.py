@@ -73,6 +73,20 @@ class Scene(NamedTuple):
             )
 
 
+class _LabelledHand(NamedTuple):
+    """A hand of the file.
+
+    Attributes:
+        box_xywh: x, y, width, height in pixels.
+        keypoints: (21, 3) of x, y in pixels and v; zeros where the file labels none.
+        category_id: The id of its category.
+    """
+
+    box_xywh: list[float]
+    keypoints: np.ndarray
+    category_id: Any
+
+
 def read_scenes(path: Path) -> list[Scene]:
     """Read a COCO file of boxes around hands.
 
@@ -89,27 +103,9 @@ def read_scenes(path: Path) -> list[Scene]:
             for category in content["categories"]
             if names_a_hand(category["name"])
         }
-        boxes: dict[str | None, list[list[float]]] = {
-            id_text(image["id"]): [] for image in content["images"]
-        }
-        keypoints: dict[str | None, list[np.ndarray]] = {image_id: [] for image_id in boxes}
-        category_ids: dict[str | None, list[Any]] = {image_id: [] for image_id in boxes}
-        for annotation in content["annotations"]:
-            category_id = id_text(annotation["category_id"])
-            if category_id in orders and not annotation.get("iscrowd"):
-                image_id = id_text(annotation["image_id"])
-                boxes[image_id].append([float(side) for side in annotation["bbox"]])
-                keypoints[image_id].append(_labelled_keypoints(annotation, orders[category_id]))
-                category_ids[image_id].append(annotation["category_id"])
+        hands = _group_hands(content, orders)
         scenes = [
-            Scene(
-                _picture_path(path.parent, image["file_name"]),
-                _corners(boxes[id_text(image["id"])]),
-                np.array(keypoints[id_text(image["id"])]).reshape(-1, KEYPOINT_COUNT, 3),
-                (int(image["width"]), int(image["height"])) if "width" in image else None,
-                image["id"],
-                tuple(category_ids[id_text(image["id"])]),
-            )
+            _make_scene(path.parent, image, hands[id_text(image["id"])])
             for image in content["images"]
         ]
     except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -118,12 +114,59 @@ def read_scenes(path: Path) -> list[Scene]:
             f"{path}: no COCO file of hands with boxes ({type(error).__name__}: {reason}); "
             "images, annotations with bbox, and a category whose name has 'hand' are needed"
         ) from None
-    if len(boxes) != len(scenes):
+    if len(hands) != len(scenes):
         raise UserError(f"{path}: several images have one id: give each an id of its own")
     if not orders:
         raise UserError(f"{path}: no category's name has 'hand': give the hands' category one")
     if not scenes:
         raise UserError(f"{path}: lists no image")
+    _check_pixels(path, scenes)
+    return scenes
+
+
+def _group_hands(
+    content: dict[str, Any], orders: Mapping[str | None, Sequence[int] | None]
+) -> dict[str | None, list[_LabelledHand]]:
+    """Return {id of an image: its hands}, without crowds.
+
+    Args:
+        content: The COCO file's content.
+        orders: {id of a category of hands: the order of its keypoints}.
+    """
+    hands: dict[str | None, list[_LabelledHand]] = {
+        id_text(image["id"]): [] for image in content["images"]
+    }
+    for annotation in content["annotations"]:
+        category_id = id_text(annotation["category_id"])
+        if category_id in orders and not annotation.get("iscrowd"):
+            hands[id_text(annotation["image_id"])].append(
+                _LabelledHand(
+                    [float(side) for side in annotation["bbox"]],
+                    _labelled_keypoints(annotation, orders[category_id]),
+                    annotation["category_id"],
+                )
+            )
+    return hands
+
+
+def _make_scene(folder: Path, image: dict[str, Any], hands: Sequence[_LabelledHand]) -> Scene:
+    """Return the scene of an image of the COCO file, whose names start from the folder."""
+    return Scene(
+        _picture_path(folder, image["file_name"]),
+        _as_ltrb([hand.box_xywh for hand in hands]),
+        np.array([hand.keypoints for hand in hands]).reshape(-1, KEYPOINT_COUNT, 3),
+        (int(image["width"]), int(image["height"])) if "width" in image else None,
+        image["id"],
+        tuple(hand.category_id for hand in hands),
+    )
+
+
+def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
+    """Check that the boxes are finite numbers of pixels.
+
+    Raises:
+        UserError: They are not.
+    """
     corners = np.concatenate([scene.boxes for scene in scenes])
     if not np.isfinite(corners).all():
         raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
@@ -132,7 +175,6 @@ def read_scenes(path: Path) -> list[Scene]:
             f"{path}: all boxes lie between 0 and 1: pixels are needed, "
             "multiply them by the picture's width and height"
         )
-    return scenes
 
 
 def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scene]:
@@ -230,7 +272,7 @@ def _labelled_keypoints(annotation: dict[str, Any], order: Sequence[int] | None)
     return numbers.reshape(KEYPOINT_COUNT, 3)[list(order)]
 
 
-def _corners(boxes: list[list[float]]) -> np.ndarray:
+def _as_ltrb(boxes_xywh: list[list[float]]) -> np.ndarray:
     """Return boxes of x, y, width, height as (N, 4) of left, top, right, bottom."""
-    array = np.array(boxes, float).reshape(-1, 4)
+    array = np.array(boxes_xywh, float).reshape(-1, 4)
     return np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)

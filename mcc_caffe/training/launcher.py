@@ -39,26 +39,16 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
         context.Process(target=_run_rank, args=(target, rank, *args), name=f"rank {rank}")
         for rank in range(rank_count)
     ]
-    signals = []
-    ended_by_signal = [-number for number in stop_signals()]
+    signals: list[int] = []
 
     def stop_rank_0(number: int, frame: Any) -> None:
         signals.append(number)
         if processes[0].pid and processes[0].is_alive():
             os.kill(processes[0].pid, signal.SIGTERM if len(signals) == 1 else STOP_AT_ONCE)
 
-    started = []
     with stop_signals_handled(stop_rank_0):
-        try:
-            with ctrl_c_blocked():
-                for process in processes:
-                    process.start()
-                    started.append(process)
-            if signals:
-                processes[0].terminate()
-            failed = _wait_for_the_first(processes)
-        finally:
-            _end(started)
+        failed = _run_all(processes, signals)
+    ended_by_signal = [-number for number in stop_signals()]
     if signals and failed and failed.exitcode in ended_by_signal:
         failed = processes[0] if processes[0].exitcode else None
     # A further signal may have killed rank 0 while it already ended.
@@ -76,6 +66,29 @@ def _run_rank(target: Callable[..., None], rank: int, *args: Any) -> None:
     if launcher is None or os.getppid() != launcher.pid:
         os._exit(128 + signal.SIGTERM)
     target(rank, *args)
+
+
+def _run_all(processes: Sequence[SpawnProcess], signals: Sequence[int]) -> SpawnProcess | None:
+    """Start all processes, wait for the first end that counts, and end them all.
+
+    Args:
+        processes: The processes, rank 0 first.
+        signals: The stop signals that have come so far.
+
+    Returns:
+        The process that failed; None where rank 0 ended well.
+    """
+    started = []
+    try:
+        with ctrl_c_blocked():
+            for process in processes:
+                process.start()
+                started.append(process)
+        if signals:
+            processes[0].terminate()
+        return _wait_for_the_first(processes)
+    finally:
+        _end(started)
 
 
 def _wait_for_the_first(processes: Sequence[SpawnProcess]) -> SpawnProcess | None:
