@@ -102,6 +102,19 @@ class Results(TypedDict):
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
+    _add_set_arguments(parser)
+    _add_model_arguments(parser.add_argument_group("what is measured"))
+    _add_search_arguments(parser.add_argument_group("how networks look for the hand"))
+    _add_measure_arguments(parser.add_argument_group("how it is measured"))
+    options = parser.parse_args(argv)
+    thresholds = [f"{threshold:g}" for threshold in options.thresholds]
+    if len(set(thresholds)) < len(thresholds):
+        parser.error(f"--thresholds {' '.join(thresholds)}: give different ones")
+    return options
+
+
+def _add_set_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which samples are evaluated."""
     add = parser.add_argument
     add(
         "data",
@@ -118,6 +131,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--limit", type=positive_int, metavar="N", help="only the first N samples of a split")
     sets.add_orientation_argument(parser)
+
+
+def _add_model_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say which networks and other systems are measured."""
+    add = group.add_argument
     add(
         "--weights",
         nargs="+",
@@ -147,18 +165,27 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add("--engine", choices=ENGINES, help=ENGINE_HELP)
     add("--precision", choices=PRECISIONS, help=precision_help())
-    add(
+
+
+def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how thoroughly a network looks for the hand."""
+    group.add_argument(
         "--levels",
         type=level_count,
         metavar="N",
         help="the paper's pyramid, `paper`, or at most so many levels of it; 1 is a single pass",
     )
-    add(
+    group.add_argument(
         "--looks",
         type=int,
         choices=LOOKS,
         help=f"looks, as mcc_caffe.infer takes them (default without --levels: {DEFAULT_LOOKS})",
     )
+
+
+def _add_measure_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say what is computed, in how many processes, and where it is kept."""
+    add = group.add_argument
     add(
         "--thresholds",
         nargs="+",
@@ -181,11 +208,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="folder for the results (default: %(default)s)",
     )
-    options = parser.parse_args(argv)
-    thresholds = [f"{threshold:g}" for threshold in options.thresholds]
-    if len(set(thresholds)) < len(thresholds):
-        parser.error(f"--thresholds {' '.join(thresholds)}: give different ones")
-    return options
 
 
 def _threshold(text: str) -> float:
