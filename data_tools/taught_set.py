@@ -171,13 +171,7 @@ class TaughtSet:
             file_name = f"{IMAGES}/{start}_{number + 1}.jpg"
             crop = self._write_crop(file_name, image, hand)
             new_images.append(
-                {
-                    "id": image_id + number,
-                    "file_name": file_name,
-                    "width": crop.width,
-                    "height": crop.height,
-                    "group": digest,
-                }
+                {"id": image_id + number, **_describe_crop(crop, file_name), "group": digest}
             )
             new_annotations.append(
                 {
@@ -228,6 +222,11 @@ def _highest_number(images: list[dict[str, Any]]) -> int:
     """Return the highest number that begins the name of a crop in `images`; 0 without any."""
     names = (str(record.get("file_name")).rpartition("/")[2] for record in images)
     return max((int(start[0]) for start in map(_NUMBER.match, names) if start), default=0)
+
+
+def _describe_crop(crop: _Crop, file_name: str) -> dict[str, Any]:
+    """Return what the image of a crop says of its file."""
+    return {"file_name": file_name, "width": crop.width, "height": crop.height}
 
 
 def _describe_hand(crop: _Crop) -> dict[str, Any]:

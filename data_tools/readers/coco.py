@@ -489,6 +489,12 @@ def _keypoint_names(path: Path, category: dict[str, Any]) -> list[str]:
     return [str(name) for name in names]
 
 
+def _guess_order(names: Sequence[str]) -> Sequence[int] | None:
+    """Return our own order where names are missing or only count a hand's keypoints."""
+    is_counted = len(names) == KEYPOINT_COUNT and keypoint_names.only_count(names)
+    return range(KEYPOINT_COUNT) if not names or is_counted else None
+
+
 def _find_hand_categories(
     path: Path, content: dict[str, Any], *, required: bool
 ) -> dict[str | None, _HandCategory]:
@@ -519,12 +525,10 @@ def _find_hand_categories(
         if category_id in ids:
             raise UserError(f"{path}: two categories have the id {category_id}: number them anew")
         ids.add(category_id)
-        is_called_hand = names_a_hand(name) or len(categories) == 1
         order: Sequence[int] | None = keypoint_names.find_order(names)
-        if order is None and is_called_hand:
-            if not names or (len(names) == KEYPOINT_COUNT and keypoint_names.only_count(names)):
-                order = range(KEYPOINT_COUNT)
-            elif required and len(names) == KEYPOINT_COUNT:
+        if order is None and (names_a_hand(name) or len(categories) == 1):
+            order = _guess_order(names)
+            if order is None and required and len(names) == KEYPOINT_COUNT:
                 raise UserError(
                     f"{path}: the keypoints of the category {name!r} are "
                     f"{', '.join(name[:40] for name in names[:6])}, ...: these names do not say "

@@ -73,8 +73,8 @@ def encode_boxes(boxes: np.ndarray, is_clear: np.ndarray, height: int, width: in
     columns, rows = cell_centres(width)[None], cell_centres(height)[:, None]
     nearest = np.full((height, width), np.inf)  # distance to the nearest hand's middle, 1: its side
     for (left, top, right, bottom), clear in zip(boxes, is_clear):
-        across = np.abs(columns - (left + right) / 2) / max((right - left) / 2, STRIDE / 2)
-        down = np.abs(rows - (top + bottom) / 2) / max((bottom - top) / 2, STRIDE / 2)
+        across = _middle_distance(columns, left, right)
+        down = _middle_distance(rows, top, bottom)
         distance = np.maximum(across, down)
         in_middle = (distance <= _MIDDLE) | (distance == distance.min())
         is_hand[0, (distance <= 1) & (is_hand[0] == 0)] = IGNORE_LABEL
@@ -89,6 +89,11 @@ def encode_boxes(boxes: np.ndarray, is_clear: np.ndarray, height: int, width: in
         )
         log_distances[:, chosen] = np.log(np.maximum(distances[:, chosen], 1) / DISTANCE_UNIT)
     return BoxLabels(is_hand, log_distances)
+
+
+def _middle_distance(centres: np.ndarray, first: float, last: float) -> np.ndarray:
+    """Return how far cells are from the middle of a box along one axis; 1: at its side."""
+    return np.abs(centres - (first + last) / 2) / max((last - first) / 2, STRIDE / 2)
 
 
 def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:

@@ -105,16 +105,28 @@ def _check_tree(file: BinaryIO, state: _State) -> None:
             elif flags == _BIG_DATA:
                 (first,) = struct.unpack_from("<Q", page, end)
                 end += 8
-                header = os.pread(file.fileno(), _OVERFLOW_HEADER.size, first % 2**48 * size)
-                overflow_number, overflow_kind, pages = _OVERFLOW_HEADER.unpack(header)
-                if (overflow_number, overflow_kind) != (first, _OVERFLOW):
-                    raise _Damaged
-                record_length = _HEADER.size + (low | high << 16)
-                if first + pages - 1 > last or record_length > pages * size:
-                    raise _Damaged
+                _check_big_record(file, state, first, low | high << 16)
             elif flags == 0:
                 end += low | high << 16
             else:
                 raise _Damaged
             if offset < upper or end > size:
                 raise _Damaged
+
+
+def _check_big_record(file: BinaryIO, state: _State, first: int, length: int) -> None:
+    """Check the pages of a record that fills several; _Damaged where they are not as they should.
+
+    Args:
+        file: The database.
+        state: Its state.
+        first: The number of the record's first page.
+        length: The record's length in bytes.
+    """
+    size = state.page_size
+    header = os.pread(file.fileno(), _OVERFLOW_HEADER.size, first % 2**48 * size)
+    number, kind, pages = _OVERFLOW_HEADER.unpack(header)
+    if (number, kind) != (first, _OVERFLOW):
+        raise _Damaged
+    if first + pages - 1 > state.last_page or _HEADER.size + length > pages * size:
+        raise _Damaged

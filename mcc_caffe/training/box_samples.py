@@ -52,6 +52,20 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
         size: m, the side of the input in pixels.
         rng: The source of randomness.
     """
+    to_input = _draw_affine(picture, size, rng)
+    boxes = apply(to_input, picture.boxes.reshape(-1, 2, 2))
+    boxes = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
+    visible = boxes.clip(-0.5, size - 0.5)
+    is_clear = _areas(visible) >= _LEAST_VISIBLE * _areas(boxes)
+    image = ColourChange.draw(rng).apply(picture.image)
+    return BoxSample(
+        network_input(image, to_input, size),
+        encode_boxes(visible, is_clear, size // STRIDE, size // STRIDE),
+    )
+
+
+def _draw_affine(picture: LabelledPicture, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the affine map of a picture into an input; see `draw_sample`."""
     height, width = picture.image.shape[:2]
     if len(picture.boxes):
         left, top, right, bottom = picture.boxes[rng.integers(len(picture.boxes))]
@@ -70,17 +84,7 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
         np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]]),
         translation(*(-corner)),
     )
-    if rng.uniform() < 0.5:
-        to_input = compose(to_input, mirror_affine(size))
-    boxes = apply(to_input, picture.boxes.reshape(-1, 2, 2))
-    boxes = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
-    visible = boxes.clip(-0.5, size - 0.5)
-    is_clear = _areas(visible) >= _LEAST_VISIBLE * _areas(boxes)
-    image = ColourChange.draw(rng).apply(picture.image)
-    return BoxSample(
-        network_input(image, to_input, size),
-        encode_boxes(visible, is_clear, size // STRIDE, size // STRIDE),
-    )
+    return compose(to_input, mirror_affine(size)) if rng.uniform() < 0.5 else to_input
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
