@@ -406,6 +406,29 @@ def check_out(out: pathlib.Path, model_specs: Sequence[NetModelSpec | FileModelS
     check_own_results(out, names, own=RESULTS, mark='"curve_thresholds": ')
 
 
+def _warn_of_turned(samples: Sequence[EvaluatedSample]) -> None:
+    """Warn of pictures whose labels may not fit their pixels."""
+    if turned_count := sum(sample.is_turned for sample in samples):
+        _log.warning(
+            "%d pictures have an EXIF orientation; labels and predictions are taken to speak of "
+            "the pixels as stored (--orientation upright says otherwise)",
+            turned_count,
+        )
+
+
+def _describe_results(
+    model_spec: NetModelSpec | FileModelSpec,
+    scores: ModelScores,
+    samples: Sequence[EvaluatedSample],
+    thresholds: Sequence[float],
+) -> ModelResults:
+    """Return what results.json says of a model: what it is, and its numbers in each split."""
+    numbers = {
+        split: part.summarise(thresholds) for split, part in split_scores(scores, samples).items()
+    }
+    return {**describe_model(model_spec), "sets": numbers}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate the models that the options name; print the tables and write the files."""
     options = parse_arguments(argv)
@@ -430,22 +453,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     job = EvaluationJob(options.data, model_specs, upright)
     samples = run_models(job, sample_ids, processes)
-    if turned_count := sum(sample.is_turned for sample in samples):
-        _log.warning(
-            "%d pictures have an EXIF orientation; labels and predictions are taken to speak of "
-            "the pixels as stored (--orientation upright says otherwise)",
-            turned_count,
-        )
+    _warn_of_turned(samples)
     scores = {
         model_spec.name: score_model(samples, index) for index, model_spec in enumerate(model_specs)
     }
-    models: list[ModelResults] = []
-    for model_spec in model_specs:
-        numbers = {
-            split: part.summarise(options.thresholds)
-            for split, part in split_scores(scores[model_spec.name], samples).items()
-        }
-        models.append({**describe_model(model_spec), "sets": numbers})
+    models = [
+        _describe_results(model_spec, scores[model_spec.name], samples, options.thresholds)
+        for model_spec in model_specs
+    ]
     results: Results = {
         "data": str(options.data),
         "sets": {

@@ -91,7 +91,7 @@ def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
         UserError: A picture cannot be read, or has another size than its file says.
     """
     return [
-        LabelledPicture(scene.read_picture(), scene.boxes)
+        LabelledPicture(scene.read_picture(), scene.boxes_ltrb)
         for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
     ]
 
@@ -193,6 +193,23 @@ def draw_round(
     return arrays
 
 
+def run_round(
+    training: HeadTraining, pictures: Sequence[LabelledPicture], count: int, rng: Any
+) -> tuple[float, float]:
+    """Draw the samples of a round and let the head learn them.
+
+    Returns:
+        The mean losses of the middles and of the sides.
+    """
+    arrays = draw_round(training, pictures, count, rng)
+    losses = []
+    order = np.concatenate([rng.permutation(count) for _ in range(_EPOCHS)])
+    for batch in progress_bar(order.reshape(-1, _BATCH), desc="head", leave=False):
+        losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
+    middle, sides = np.mean(losses, axis=0)
+    return middle, sides
+
+
 def mean_layers(
     layers: Mapping[str, Sequence[np.ndarray]], others: Mapping[str, Sequence[np.ndarray]]
 ) -> dict[str, list[np.ndarray]]:
@@ -203,15 +220,29 @@ def mean_layers(
     }
 
 
+def _find_weights(options: argparse.Namespace) -> Path:
+    """Return the packed weights that the options name; UserError where they are none."""
+    weights = require_file(options.weights or default_weights(options.variant), "weights file")
+    if not packed_weights.is_packed(weights):
+        raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
+    return weights
+
+
+def _use_gpu(gpu: int) -> None:
+    """Let Caffe compute on a GPU; UserError where it cannot."""
+    caffe = import_caffe()
+    require_gpus([gpu])
+    caffe.set_device(gpu)
+    caffe.set_mode_gpu()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
     require_caffe("training")
     if options.samples % _BATCH:
         raise UserError(f"--samples {options.samples}: give a multiple of {_BATCH}")
-    weights = require_file(options.weights or default_weights(options.variant), "weights file")
-    if not packed_weights.is_packed(weights):
-        raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
+    weights = _find_weights(options)
     stored = packed_weights.read(weights)
     if options.average and BOXES_BLOB not in stored.layers:
         raise UserError(f"{weights} has no box head to average with: leave --average out")
@@ -219,15 +250,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     target = check_target(
         options.out, [weights, *options.scenes, *(scene.path for scene in scenes)]
     )
-    if not any(len(scene.boxes) for scene in scenes):
+    if not any(len(scene.boxes_ltrb) for scene in scenes):
         raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box")
     pictures = read_pictures(scenes)
     target.parent.mkdir(parents=True, exist_ok=True)
-    caffe = import_caffe()
     if options.gpu is not None:
-        require_gpus([options.gpu])
-        caffe.set_device(options.gpu)
-        caffe.set_mode_gpu()
+        _use_gpu(options.gpu)
     steps = _EPOCHS * options.samples // _BATCH
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -235,12 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             weights, options.variant, Path(folder), options.rounds * steps, options.lr
         )
         for number in range(1, options.rounds + 1):
-            arrays = draw_round(training, pictures, options.samples, rng)
-            losses = []
-            order = np.concatenate([rng.permutation(options.samples) for _ in range(_EPOCHS)])
-            for batch in progress_bar(order.reshape(-1, _BATCH), desc="head", leave=False):
-                losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
-            middle, sides = np.mean(losses, axis=0)
+            middle, sides = run_round(training, pictures, options.samples, rng)
             if not np.isfinite([middle, sides]).all():
                 out_state = (
                     f"{target} is of the round before" if number > 1 else "nothing was written"

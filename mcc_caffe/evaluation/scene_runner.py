@@ -154,13 +154,13 @@ def compare(
         passes: What the search cost, in single passes of the net.
         seconds: What it took.
     """
-    is_found, is_right = match_hands(boxes, scene.boxes)
+    is_found, is_right = match_hands(boxes, scene.boxes_ltrb)
     return SceneAnswer(
         is_found=is_found,
-        sizes=(scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1, initial=0) / width,
+        sizes=(scene.boxes_ltrb[:, 2:] - scene.boxes_ltrb[:, :2]).max(axis=1, initial=0) / width,
         is_right=is_right,
         scores=np.array(scores, float),
-        keypoints=match_keypoints(keypoints, scene.boxes, scene.keypoints),
+        keypoints=match_keypoints(keypoints, scene.boxes_ltrb, scene.keypoints),
         passes=passes,
         seconds=seconds,
     )

@@ -24,7 +24,7 @@ class Scene(NamedTuple):
 
     Attributes:
         path: The image file.
-        boxes: (N, 4) of left, top, right, bottom in pixels of the upright picture.
+        boxes_ltrb: (N, 4) of left, top, right, bottom in pixels of the upright picture.
         keypoints: (N, 21, 3) of x, y in pixels and v, above 0 where the keypoint is labelled; 0
             where the file labels none.
         size: (width, height) in pixels that the file gives; None where it gives none.
@@ -33,7 +33,7 @@ class Scene(NamedTuple):
     """
 
     path: Path
-    boxes: np.ndarray
+    boxes_ltrb: np.ndarray
     keypoints: np.ndarray
     size: tuple[int, int] | None = None
     image_id: Any = None
@@ -41,7 +41,8 @@ class Scene(NamedTuple):
 
     def boxes_xywh(self) -> np.ndarray:
         """Return the boxes as (N, 4) of x, y, width, height."""
-        return np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
+        corners, far_corners = self.boxes_ltrb[:, :2], self.boxes_ltrb[:, 2:]
+        return np.concatenate([corners, far_corners - corners], axis=1)
 
     def read_picture(self) -> np.ndarray:
         """Read the picture.
@@ -167,7 +168,7 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
     Raises:
         UserError: They are not.
     """
-    corners = np.concatenate([scene.boxes for scene in scenes])
+    corners = np.concatenate([scene.boxes_ltrb for scene in scenes])
     if not np.isfinite(corners).all():
         raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
     if len(corners) and (np.abs(corners) <= 2).all():

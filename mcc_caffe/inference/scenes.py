@@ -134,20 +134,20 @@ def vote_bonus(proposal: Proposal) -> float:
 
 
 def look_at_boxes(
-    looker: Looker, boxes: np.ndarray, image_size: tuple[int, int]
+    looker: Looker, boxes_xywh: np.ndarray, image_size: tuple[int, int]
 ) -> list[LookAnswer]:
     """Find the hand in each of the user's boxes, as it is and mirrored.
 
     Args:
         looker: The Looker of the image.
-        boxes: (N, 4) of x, y, width, height in image pixels.
+        boxes_xywh: (N, 4) of x, y, width, height in image pixels.
         image_size: (W, H) in pixels.
 
     Returns:
         What the two looks agree on for each box, in the order of the boxes.
     """
     looks = []
-    for x, y, width, height in boxes:
+    for x, y, width, height in boxes_xywh:
         square = square_window(np.array([x, y, x + width - 1, y + height - 1]), SECOND_LOOK_FACTOR)
         looks += [Look(square), Look(mirrored_window(square, image_size[0]), mirrored=True)]
     answers = looker.look(looks) if looks else []

@@ -160,7 +160,7 @@ def test_each_machine_of_a_training_answers_auto_itself(
     config = train.prepare_run(train.parse_arguments(options))
     assert config.precision == configured
     with caplog.at_level(logging.INFO):
-        train._describe(config, rank_count=1)
+        train._log_run(config, rank_count=1)
     (line,) = (text for text in caplog.messages if text.startswith("run "))
     assert line.endswith(described)
 

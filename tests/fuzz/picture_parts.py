@@ -261,7 +261,7 @@ class BoxesFile:
     def attempt(self, random: np.random.Generator) -> Sequence[str]:
         path = self.files.mutate(random)
         for scene in read_scenes(path):
-            assert scene.boxes.shape[1:] == (4,) and np.isfinite(scene.boxes).all()
+            assert scene.boxes_ltrb.shape[1:] == (4,) and np.isfinite(scene.boxes_ltrb).all()
         scenes = scenes_of_images(path, self.pictures)
         assert all(np.isfinite(scene.boxes_xywh()).all() for scene in scenes.values())
         return []

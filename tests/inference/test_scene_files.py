@@ -103,7 +103,7 @@ def test_a_crowd_is_no_hand(tmp_path):
     content["annotations"][1]["iscrowd"] = 1
     path.write_text(json.dumps(content))
     (scene,) = read_scenes(path)
-    assert scene.boxes.tolist() == [[10, 20, 40, 60]] and scene.category_ids == (7,)
+    assert scene.boxes_ltrb.tolist() == [[10, 20, 40, 60]] and scene.category_ids == (7,)
     assert scene.keypoints.shape == (1, 21, 3)
 
 
@@ -138,7 +138,7 @@ def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path)
 
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
     (scene,) = read_scenes(boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40]]))
-    assert scene.boxes.tolist() == [[10, 20, 40, 60]]
+    assert scene.boxes_ltrb.tolist() == [[10, 20, 40, 60]]
 
 
 def test_shares_of_the_sides_are_no_pixels(tmp_path):
