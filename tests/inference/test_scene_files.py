@@ -23,8 +23,8 @@ def test_a_coco_file_of_boxes_is_read(tmp_path):
     path = tmp_path / "scenes.json"
     path.write_text(json.dumps(content))
     first, second = read_scenes(path)
-    assert first.boxes.tolist() == [[10, 20, 40, 60]] and first.path == tmp_path / "a.jpg"
-    assert second.boxes.shape == (0, 4)
+    assert first.boxes_ltrb.tolist() == [[10, 20, 40, 60]] and first.path == tmp_path / "a.jpg"
+    assert second.boxes_ltrb.shape == (0, 4)
     content["images"][1]["id"] = 1
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="several images have one id"):
