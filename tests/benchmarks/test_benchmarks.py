@@ -420,7 +420,7 @@ def test_the_seconds_of_a_folder():
         (["--report", "a.md"], "a.png would be overwritten and is no result of this command"),
         (["--report", "b.png"], "b.png is to be a Markdown file: give a name in .md"),
         (["--report", "folder.md"], "folder.md is a folder, not a file"),
-        (["--out", "notes.md"], "notes.md is no folder: give another folder"),
+        (["--out", "notes.md"], "notes.md is no folder: move it away, or give another folder"),
         (["--out", "foreign"], "foreign/pyramid.md would be overwritten and is no result"),
     ],
 )
