@@ -282,7 +282,6 @@ def test_what_is_no_file_to_write_is_told_before_the_work(tmp_path):
     (tmp_path / "null").symlink_to("/dev/null")
     (tmp_path / "file").write_text("of the user")
     for target, words in (
-        ("", "is a folder"),
         (".", "is a folder"),
         (tmp_path / "null", "is a device"),
         (tmp_path / "file/x.onnx", "Not a directory"),
