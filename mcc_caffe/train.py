@@ -186,6 +186,12 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
         help="also draw brightness, colours and sharpness at random (default: the paper's "
         "augmentation only)",
     )
+    add(
+        "--strong",
+        action="store_true",
+        help="also stretch and turn the hands, cover parts of the pictures, and draw colours and "
+        "sharpness from wider ranges, with noise: for photographs that are few or much alike",
+    )
     add("--no-augmentation", action="store_true", help="letterbox the pictures only")
 
 
@@ -217,9 +223,10 @@ def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End the command with a message where options do not go together."""
-    if options.no_augmentation and (options.windows or options.colours):
+    if options.no_augmentation and (options.windows or options.colours or options.strong):
         parser.error(
-            "--windows and --colours are augmentation: leave them or --no-augmentation out"
+            "--windows, --colours and --strong are augmentation: leave them or --no-augmentation "
+            "out"
         )
     if options.weights and options.resume not in (None, "auto"):
         parser.error("--resume FILE goes on with the weights beside it: leave --weights out")
@@ -552,6 +559,7 @@ def _configure_data_layer(
         "workers": options.workers,
         "augment": not options.no_augmentation,
         "colours": options.colours,
+        "strong": options.strong,
         "first_iteration": first_batch,
     }
     if options.batch_size:

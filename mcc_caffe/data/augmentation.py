@@ -1,7 +1,8 @@
 """Draws the augmentation of a training sample (section 3.3) and warps the sample by it.
 
 Scale, rotation, crop and flip make up one affine map, by which image, mask and keypoints are moved.
-Two changes are not the paper's: a window around the hand, and other colours.
+Three changes are not the paper's: a window around the hand, other colours, and the strong
+augmentation, which stretches, covers and recolours.
 """
 
 from dataclasses import dataclass
@@ -21,11 +22,36 @@ from mcc_caffe.core.geometry import (
 )
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
-GAMMA_RANGE = (-0.5, 0.5)  # the exponent's logarithm to base 2
-CHANNEL_GAIN_RANGE = (0.8, 1.25)
-SATURATION_RANGE = (0.0, 1.5)  # 0 is a grey picture
-BLUR_PROBABILITY = 0.25
-BLUR_RANGE = (0.4, 1.6)  # the standard deviation of a Gaussian, pixels of the picture
+STRETCH_PROBABILITY = 0.7
+STRETCH_RANGE = (1 / 1.45, 1.45)
+TURN_RANGE = (-25.0, 25.0)  # degrees
+NOISE_PROBABILITY = 0.3
+NOISE_RANGE = (0.005, 0.05)  # the standard deviation, where the network's values take up 1
+COVER_PROBABILITY = 0.3
+COVER_COUNTS = (1, 2)
+COVER_SIDE_RANGE = (0.06, 0.25)  # as a share of the input's side
+
+
+class ColourRanges(NamedTuple):
+    """The ranges from which a change of colours is drawn.
+
+    Attributes:
+        gamma: Of the exponent's logarithm to base 2.
+        channel_gain: Of the factor on each channel.
+        saturation: 0 is a grey picture.
+        blur_probability: The share of the pictures that are blurred.
+        blur: Of the standard deviation of a Gaussian, pixels of the picture.
+    """
+
+    gamma: tuple[float, float]
+    channel_gain: tuple[float, float]
+    saturation: tuple[float, float]
+    blur_probability: float
+    blur: tuple[float, float]
+
+
+COLOURS = ColourRanges((-0.5, 0.5), (0.8, 1.25), (0.0, 1.5), 0.25, (0.4, 1.6))
+STRONG_COLOURS = ColourRanges((-0.8, 0.8), (0.65, 1.5), (0.0, 1.8), 0.3, (0.4, 2.2))
 
 
 @dataclass(frozen=True)
@@ -46,13 +72,13 @@ class ColourChange:
     blur: float
 
     @staticmethod
-    def draw(rng: np.random.Generator) -> "ColourChange":
+    def draw(rng: np.random.Generator, ranges: ColourRanges = COLOURS) -> "ColourChange":
         """Draw a change; half of all pictures keep their saturation, most keep their sharpness."""
         return ColourChange(
-            gamma=2 ** rng.uniform(*GAMMA_RANGE),
-            gains=tuple(rng.uniform(*CHANNEL_GAIN_RANGE, size=3).tolist()),
-            saturation=rng.uniform(*SATURATION_RANGE) if rng.uniform() < 0.5 else 1.0,
-            blur=rng.uniform(*BLUR_RANGE) if rng.uniform() < BLUR_PROBABILITY else 0.0,
+            gamma=2 ** rng.uniform(*ranges.gamma),
+            gains=tuple(rng.uniform(*ranges.channel_gain, size=3).tolist()),
+            saturation=rng.uniform(*ranges.saturation) if rng.uniform() < 0.5 else 1.0,
+            blur=rng.uniform(*ranges.blur) if rng.uniform() < ranges.blur_probability else 0.0,
         )
 
     def apply(self, image: np.ndarray, reduced: int = 1) -> np.ndarray:
@@ -71,6 +97,99 @@ class ColourChange:
         levels = (np.arange(256)[:, None] / 255) ** self.gamma * self.gains
         image = cv2.LUT(image, (255 * levels.clip(0, 1)).round().astype(np.uint8)[None])
         return cv2.GaussianBlur(image, (0, 0), self.blur / reduced) if self.blur else image
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of the hand along an axis, and a turn, as other cameras would see it.
+
+    Attributes:
+        axis: The angle of the axis, radians clockwise from the right, as one sees it.
+        factor: The stretch along the axis divided by that across it. The area stays.
+        turn: The angle by which the hand is turned before, degrees counter-clockwise.
+    """
+
+    axis: float
+    factor: float
+    turn: float
+
+    @staticmethod
+    def draw(rng: np.random.Generator) -> "Stretch | None":
+        """Draw a stretch along any axis, or none."""
+        if rng.uniform() >= STRETCH_PROBABILITY:
+            return None
+        return Stretch(
+            axis=rng.uniform(0, np.pi),
+            factor=np.exp(rng.uniform(*np.log(STRETCH_RANGE))),
+            turn=rng.uniform(*TURN_RANGE),
+        )
+
+    def linear(self) -> np.ndarray:
+        """Return the 2x2 matrix of the turn and the stretch after it."""
+        to_axis = _rotation(self.axis)
+        along, across = self.factor**0.5, self.factor**-0.5
+        return to_axis.T @ np.diag([along, across]) @ to_axis @ _rotation(np.radians(self.turn))
+
+    def apply(self, image_to_input: np.ndarray, keypoints: np.ndarray, size: int) -> np.ndarray:
+        """Stretch what the network sees about the middle of the hand.
+
+        A hand that would leave the input and fits into it is moved back to the edge.
+
+        Args:
+            image_to_input: The affine map of image pixels to input pixels.
+            keypoints: (21, 3) of x, y in image pixels and v, 1 or 0.
+            size: The side of the input in pixels.
+
+        Returns:
+            Another affine map; the same one where no keypoint is labelled.
+        """
+        points = keypoints[keypoints[:, 2] > 0, :2]
+        if not len(points):
+            return image_to_input
+        middle = np.mean(_bounds(apply(image_to_input, points)), axis=0)
+        stretch = np.column_stack([self.linear(), (0, 0)])
+        stretched = compose(image_to_input, translation(*-middle), stretch, translation(*middle))
+        low, high = _bounds(apply(stretched, points))
+        shift = np.where(high - low <= size - 1, np.clip(0, -low, size - 1 - high), 0)
+        return compose(stretched, translation(*shift))
+
+
+def _rotation(angle: float) -> np.ndarray:
+    """Return the 2x2 matrix that turns by an angle in radians, counter-clockwise as one sees it."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, sin], [-sin, cos]])
+
+
+def _bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest x and y of points."""
+    return points.min(axis=0), points.max(axis=0)
+
+
+def add_noise(data: np.ndarray, rng: np.random.Generator) -> None:
+    """Add noise to some inputs of the network.
+
+    Args:
+        data: (3, m, m) float32, which is changed.
+        rng: The source of randomness.
+    """
+    if rng.uniform() < NOISE_PROBABILITY:
+        data += rng.normal(0, rng.uniform(*NOISE_RANGE), data.shape).astype(np.float32)
+
+
+def cover_parts(data: np.ndarray, rng: np.random.Generator) -> None:
+    """Cover parts of some inputs of the network with rectangles of a colour each.
+
+    Args:
+        data: (3, m, m) float32, which is changed.
+        rng: The source of randomness.
+    """
+    if rng.uniform() >= COVER_PROBABILITY:
+        return
+    size = data.shape[1]
+    for _ in range(rng.integers(COVER_COUNTS[0], COVER_COUNTS[1] + 1)):
+        width, height = (rng.uniform(*COVER_SIDE_RANGE, size=2) * size).astype(int)
+        x, y = int(rng.uniform(0, size - width)), int(rng.uniform(0, size - height))
+        data[:, y : y + height, x : x + width] = rng.uniform(-0.5, 0.5, 3)[:, None, None]
 
 
 class Window(NamedTuple):

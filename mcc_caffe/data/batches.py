@@ -15,8 +15,13 @@ import numpy as np
 from mcc_caffe.core.geometry import reduction
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import (
+    COLOURS,
+    STRONG_COLOURS,
     Augmentation,
     ColourChange,
+    Stretch,
+    add_noise,
+    cover_parts,
     draw_window,
     network_input,
     warp_keypoints,
@@ -104,9 +109,17 @@ def fill_sample(
     mask, size = sample.mask(), config.input_size
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
     image, image_to_input, reduced = _decode_image(sample, augmentation, size)
-    if rng is not None and config.colours:
-        image = ColourChange.draw(rng).apply(image, reduced)
+    if rng is not None and config.strong:
+        stretch = Stretch.draw(rng)
+        if stretch:
+            image_to_input = stretch.apply(image_to_input, sample.keypoints, size)
+    if rng is not None and (config.colours or config.strong):
+        change = ColourChange.draw(rng, STRONG_COLOURS if config.strong else COLOURS)
+        image = change.apply(image, reduced)
     network_input(image, image_to_input, size, data, reduced=reduced)
+    if rng is not None and config.strong:
+        add_noise(data, rng)
+        cover_parts(data, rng)
     mask_label[0] = (
         IGNORE_LABEL if mask is None else warp_mask(mask, image_to_input, size // STRIDE)
     )

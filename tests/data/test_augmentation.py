@@ -6,19 +6,26 @@ import pytest
 
 from mcc_caffe.core.geometry import apply, letterbox_affine
 from mcc_caffe.data.augmentation import (
-    BLUR_RANGE,
-    CHANNEL_GAIN_RANGE,
-    GAMMA_RANGE,
-    SATURATION_RANGE,
+    COLOURS,
+    COVER_SIDE_RANGE,
+    NOISE_RANGE,
+    STRETCH_RANGE,
+    STRONG_COLOURS,
+    TURN_RANGE,
     Augmentation,
     ColourChange,
+    Stretch,
     Window,
+    add_noise,
+    cover_parts,
     draw_window,
     warp_image,
     warp_keypoints,
     warp_mask,
 )
 from mcc_caffe.paper import ROTATION_RANGE, SCALE_RANGE
+
+IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
 
 def test_the_default_is_the_letterbox():
@@ -259,20 +266,95 @@ def test_blur_of_a_reduced_picture_is_that_of_the_full_size(reduced):
     assert error < 0.3 * error_of_pixels
 
 
-def test_draws_of_colours_stay_in_their_ranges():
+@pytest.mark.parametrize("ranges", [COLOURS, STRONG_COLOURS])
+def test_draws_of_colours_stay_in_their_ranges(ranges):
     rng = np.random.default_rng(0)
-    changes = [ColourChange.draw(rng) for _ in range(2000)]
+    changes = [ColourChange.draw(rng, ranges) for _ in range(2000)]
     exponents = np.log2([change.gamma for change in changes])
     gains = np.array([change.gains for change in changes])
     saturations = np.array([change.saturation for change in changes])
     blurs = np.array([change.blur for change in changes])
     for values, (low, high) in (
-        (exponents, GAMMA_RANGE),
-        (gains, CHANNEL_GAIN_RANGE),
-        (saturations, SATURATION_RANGE),
-        (blurs[blurs > 0], BLUR_RANGE),
+        (exponents, ranges.gamma),
+        (gains, ranges.channel_gain),
+        (saturations, ranges.saturation),
+        (blurs[blurs > 0], ranges.blur),
     ):
         margin = 0.05 * (high - low)
         assert low <= values.min() < low + margin and high - margin < values.max() <= high
     assert 0.45 < np.mean(saturations == 1) < 0.55
-    assert 0.2 < np.mean(blurs > 0) < 0.3
+    assert abs(np.mean(blurs > 0) - ranges.blur_probability) < 0.05
+
+
+@pytest.mark.parametrize(
+    "stretch, expected",
+    [
+        (Stretch(axis=0, factor=4, turn=0), [[2, 0], [0, 0.5]]),
+        (Stretch(axis=np.pi / 2, factor=4, turn=0), [[0.5, 0], [0, 2]]),
+        (Stretch(axis=np.pi / 4, factor=4, turn=0), [[1.25, 0.75], [0.75, 1.25]]),
+        (Stretch(axis=0, factor=1, turn=90), [[0, 1], [-1, 0]]),  # what points right points up
+        (Stretch(axis=0, factor=4, turn=90), [[0, 2], [-0.5, 0]]),
+    ],
+)
+def test_a_stretch_comes_after_its_turn(stretch, expected):
+    np.testing.assert_allclose(stretch.linear(), expected, atol=1e-12)
+
+
+def test_a_stretch_leaves_the_middle_of_the_hand_and_keeps_it_in_the_input():
+    keypoints = np.full((21, 3), [40.0, 30, 1])
+    keypoints[0, :2], keypoints[1, :2] = (30, 20), (50, 40)
+    stretch = Stretch(axis=0, factor=4, turn=0)
+    np.testing.assert_allclose(
+        apply(stretch.apply(IDENTITY, keypoints, 80), [(30, 20), (40, 30), (50, 40)]),
+        [(20, 25), (40, 30), (60, 35)],
+    )
+    np.testing.assert_allclose(  # 40 pixels wide: moved from 20..60 to 13..53
+        apply(stretch.apply(IDENTITY, keypoints, 54), [(30, 20), (50, 40)]), [(13, 25), (53, 35)]
+    )
+    np.testing.assert_allclose(  # too wide for the input: only the other side counts
+        apply(stretch.apply(IDENTITY, keypoints, 36), [(30, 20), (50, 40)]), [(20, 25), (60, 35)]
+    )
+    keypoints[:, 2] = 0
+    assert stretch.apply(IDENTITY, keypoints, 80) is IDENTITY
+
+
+def test_draws_of_stretches_stay_in_their_ranges():
+    rng = np.random.default_rng(0)
+    draws = [Stretch.draw(rng) for _ in range(3000)]
+    stretches = [draw for draw in draws if draw]
+    assert abs(len(stretches) / len(draws) - 0.7) < 0.03
+    for values, (low, high) in (
+        (np.log([stretch.factor for stretch in stretches]), np.log(STRETCH_RANGE)),
+        (np.array([stretch.turn for stretch in stretches]), TURN_RANGE),
+        (np.array([stretch.axis for stretch in stretches]), (0, np.pi)),
+    ):
+        margin = 0.05 * (high - low)
+        assert low <= values.min() < low + margin and high - margin < values.max() <= high
+
+
+def test_noise_has_a_deviation_in_its_range():
+    rng, deviations = np.random.default_rng(0), []
+    for _ in range(500):
+        data = np.zeros((3, 40, 40), np.float32)
+        add_noise(data, rng)
+        deviations.append(data.std())
+    noisy = np.array(deviations)[np.array(deviations) > 0]
+    assert 0.22 < len(noisy) / 500 < 0.38
+    assert 0.9 * NOISE_RANGE[0] < noisy.min() and noisy.max() < 1.1 * NOISE_RANGE[1]
+
+
+def test_rectangles_cover_one_or_two_parts():
+    rng, counts = np.random.default_rng(0), []
+    for _ in range(500):
+        data = np.full((3, 100, 100), 9, np.float32)
+        cover_parts(data, rng)
+        colours = {tuple(pixel) for pixel in data.reshape(3, -1).T.tolist()} - {(9, 9, 9)}
+        counts.append(len(colours))
+        assert all(abs(value) <= 0.5 for colour in colours for value in colour)
+        for colour in colours:
+            rows, columns = np.nonzero((data == np.float32(colour)[:, None, None]).all(axis=0))
+            sides = np.ptp(rows) + 1, np.ptp(columns) + 1
+            assert max(sides) <= 100 * COVER_SIDE_RANGE[1]
+            if len(colours) == 1 == counts[-1] and len(rows) == sides[0] * sides[1]:
+                assert min(sides) >= 100 * COVER_SIDE_RANGE[0] - 1
+    assert set(counts) == {0, 1, 2} and 0.22 < np.mean(np.array(counts) > 0) < 0.38

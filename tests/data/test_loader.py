@@ -13,7 +13,7 @@ import skimage.data
 
 from mcc_caffe.core.geometry import reduction, warp
 from mcc_caffe.core.heatmaps import encode
-from mcc_caffe.data import augmentation
+from mcc_caffe.data import augmentation, batches
 from mcc_caffe.data.augmentation import (
     Augmentation,
     draw_window,
@@ -285,8 +285,8 @@ def test_colours_change_the_picture_and_nothing_else(drawn_set):
 
 def test_a_large_jpeg_is_blurred_as_much_as_a_png(monkeypatch):
     """By 1.6 pixels of 2,000, although it is decoded at a part of its size."""
-    monkeypatch.setattr(augmentation, "BLUR_PROBABILITY", 1.0)
-    monkeypatch.setattr(augmentation, "BLUR_RANGE", (1.6, 1.6))
+    always = augmentation.COLOURS._replace(blur_probability=1.0, blur=(1.6, 1.6))
+    monkeypatch.setattr(batches, "COLOURS", always)
     photograph = cv2.resize(skimage.data.astronaut()[..., ::-1], (2000, 2000))
     jpeg = Sample("x", cv2.imencode(".jpg", photograph)[1].tobytes(), None, np.zeros((21, 3)))
     png = dataclasses.replace(jpeg, image_bytes=cv2.imencode(".png", jpeg.image())[1].tobytes())
@@ -300,12 +300,56 @@ def test_a_large_jpeg_is_blurred_as_much_as_a_png(monkeypatch):
         assert np.abs(pair[0] - pair[1]).mean() < 1.2
 
 
+def test_labels_move_with_what_is_stretched(monkeypatch):
+    """A white disc is the mask and has keypoint 0 in its middle, wherever it comes to lie."""
+    for name in ("NOISE_PROBABILITY", "COVER_PROBABILITY"):
+        monkeypatch.setattr(augmentation, name, 0.0)
+    plain = augmentation.ColourRanges((0, 0), (1, 1), (1, 1), 0.0, (0, 0))
+    monkeypatch.setattr(batches, "STRONG_COLOURS", plain)
+    picture, mask = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
+    cv2.circle(picture, (90, 50), 30, (255, 255, 255), -1)
+    cv2.circle(mask, (90, 50), 30, 255, -1)
+    keypoints = np.full((21, 3), [90.0, 50, 1])
+    keypoints[1:5, :2] = (60, 50), (120, 50), (90, 20), (90, 80)
+    png = [cv2.imencode(".png", image)[1].tobytes() for image in (picture, mask)]
+    sample = Sample("disc", *png, keypoints)
+    setting = config("unused", input_size=128, strong=True)
+    widths = []
+    for seed in range(20):
+        data, mask_label, heatmaps = (
+            np.empty(shape[1:], np.float32) for shape in setting.shapes().values()
+        )
+        fill_sample(setting, sample, np.random.default_rng(seed), data, mask_label, heatmaps)
+        is_white = data[0] > 0.25
+        rows, columns = np.nonzero(is_white)
+        widths.append(np.ptp(columns) / np.ptp(rows))
+        shown = cv2.resize(is_white.astype(np.float32), None, fx=1 / 8, fy=1 / 8)
+        assert np.abs(shown - mask_label[0]).mean() < 0.06
+        if columns.min() > 4 and columns.max() < 123 and rows.min() > 4 and rows.max() < 123:
+            x, y = heatmaps[0].argmax() % 16 * 8 + 3.5, heatmaps[0].argmax() // 16 * 8 + 3.5
+            assert abs(x - columns.mean()) < 5 and abs(y - rows.mean()) < 5
+    assert min(widths) < 0.92 and max(widths) > 1.15  # the disc has become an ellipse
+
+
+def test_the_strong_augmentation_changes_the_picture_itself(drawn_set):
+    made = []
+    for strong in (False, True):
+        with Loader(config(drawn_set, strong=strong, workers=0)) as loader:
+            made += copies(loader, 1)
+    (plain, keys), (changed, changed_keys) = made
+    assert keys == changed_keys
+    assert np.abs(plain["data"] - changed["data"]).mean() > 0.02
+    assert np.isfinite(changed["data"]).all() and changed["data"].dtype == np.float32
+
+
 def test_without_augmentation_windows_and_colours_are_off(drawn_set):
-    batches = []
-    for options in ({}, {"smallest_window": 1.1, "largest_window": 2.5, "colours": True}):
+    made = []
+    windows = {"smallest_window": 1.1, "largest_window": 2.5}
+    for options in ({}, {**windows, "colours": True}, {**windows, "strong": True}):
         with Loader(config(drawn_set, augment=False, workers=0, **options)) as loader:
-            batches.append(copies(loader, 1))
-    assert_same(*batches)
+            made.append(copies(loader, 1))
+    assert_same(made[0], made[1])
+    assert_same(made[0], made[2])
 
 
 def test_a_lent_loader_is_taken_once(drawn_set):

@@ -75,6 +75,7 @@ def test_a_resumed_training_on_a_mixture_sees_the_same(mixture_name):
         "smallest_window": 1.1,
         "largest_window": 2.5,
         "colours": True,
+        "strong": True,
     }
     uninterrupted = Loader(LoaderConfig(mixture_name, workers=0, **options))
     for _ in range(4):

@@ -310,7 +310,7 @@ def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_
 
 def test_a_mixture_trains_on_windows_and_in_other_colours(drawn_set, tmp_path):
     source = f"mix:{drawn_set}*0.5+synth:seed=0&size=64*0.5"
-    options = ("--windows", "1.1,2.5", "--colours")
+    options = ("--windows", "1.1,2.5", "--colours", "--strong")
     done = train(source, *options, "--out", tmp_path, "--iterations", 2, *FAST)
     assert done.returncode == 0, done.stderr
     assert list(losses(tmp_path)) == [1, 2]
@@ -320,7 +320,7 @@ def test_a_mixture_trains_on_windows_and_in_other_colours(drawn_set, tmp_path):
         if layer.type == "Python"
     )
     config = LoaderConfig.from_json(layer.python_param.param_str)
-    assert config.source == source and config.colours
+    assert config.source == source and config.colours and config.strong
     assert (config.smallest_window, config.largest_window) == (1.1, 2.5)
 
 
@@ -527,8 +527,9 @@ def test_gpus_are_counted_as_cuda_does(visible, ids, tmp_path, monkeypatch):
         (["{set}", "--windows", "1.1,inf"], "'1.1,inf' is no pair such as 1.1,2.5"),
         (
             ["{set}", "--colours", "--no-augmentation"],
-            "--windows and --colours are augmentation: leave them or --no-augmentation out",
+            "--windows, --colours and --strong are augmentation: leave them or --no-augmentation",
         ),
+        (["{set}", "--strong", "--no-augmentation"], "leave them or --no-augmentation out"),
     ],
 )
 def test_wrong_arguments_give_one_line(arguments, message, drawn_set, tmp_path):
