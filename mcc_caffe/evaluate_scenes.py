@@ -98,7 +98,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=SCORE_THRESHOLD,
         metavar="S",
         help="score from which an answer is a hand: the mean confidence of its 21 keypoints, to "
-        "which the search's box head adds what it thinks, -4 to 4 (default: %(default)s)",
+        "which the votes of a search's box head add -4 to 4 (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     if not options.scenes and not options.without_hands:
