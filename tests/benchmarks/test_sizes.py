@@ -114,6 +114,7 @@ def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_
 def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(sizes, "SIZES", SMALL)
     monkeypatch.setattr(sizes, "SECONDS", 0.0)
+    monkeypatch.setattr(sizes, "TURNS", 1)
     options = [
         "--data",
         str(two_sets),
