@@ -348,13 +348,13 @@ def test_rectangles_cover_one_or_two_parts():
     for _ in range(500):
         data = np.full((3, 100, 100), 9, np.float32)
         cover_parts(data, rng)
-        colours = {tuple(pixel) for pixel in data.reshape(3, -1).T.tolist()} - {(9, 9, 9)}
+        colours = np.unique(data[0][data[0] < 9])  # of the blue channel; no two are equal
         counts.append(len(colours))
-        assert all(abs(value) <= 0.5 for colour in colours for value in colour)
+        assert (data[:, data[0] < 9] <= 0.5).all() and (data >= -0.5).all()
         for colour in colours:
-            rows, columns = np.nonzero((data == np.float32(colour)[:, None, None]).all(axis=0))
+            rows, columns = np.nonzero(data[0] == colour)
             sides = np.ptp(rows) + 1, np.ptp(columns) + 1
             assert max(sides) <= 100 * COVER_SIDE_RANGE[1]
-            if len(colours) == 1 == counts[-1] and len(rows) == sides[0] * sides[1]:
+            if len(colours) == 1:  # nothing covers it
                 assert min(sides) >= 100 * COVER_SIDE_RANGE[0] - 1
     assert set(counts) == {0, 1, 2} and 0.22 < np.mean(np.array(counts) > 0) < 0.38
