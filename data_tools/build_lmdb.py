@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,7 +163,7 @@ def split_entries(
 
 def warn_of_divided_groups(sets: Mapping[str, Sequence[Entry]]) -> None:
     """Warn where hands of one picture, or pictures of one hand, are in several sets."""
-    divided = list(find_divided_groups(sets))
+    divided = list(find_divided_groups(sets, lambda entry: entry.group))
     if divided:
         entry, first = divided[0]
         _log.warning(
@@ -312,18 +312,22 @@ def _is_built_set(folder: Path) -> bool:
         if set(os.listdir(folder)) != {IMAGES, ANNOTATIONS, INFO}:
             return False
         database_files = {*os.listdir(folder / IMAGES), *os.listdir(folder / ANNOTATIONS)}
-        info = json.loads((folder / INFO).read_text())
-        return database_files <= DATABASE_FILES and info.keys() >= INFO_KEYS
-    except (AttributeError, OSError, RecursionError, ValueError):
+    except OSError:
         return False
+    return database_files <= DATABASE_FILES and _info_keys(folder) >= INFO_KEYS
 
 
 def _is_baked_set(folder: Path) -> bool:
     """Tell whether a folder is what data_tools.bake writes."""
+    return _info_keys(folder) >= BAKED_INFO_KEYS
+
+
+def _info_keys(folder: Path) -> Set[str]:
+    """Return the keys of a folder's info.json; none where it is no JSON object."""
     try:
-        return json.loads((folder / INFO).read_text()).keys() >= BAKED_INFO_KEYS
+        return json.loads((folder / INFO).read_text()).keys()
     except (AttributeError, OSError, RecursionError, ValueError):
-        return False
+        return set()
 
 
 def read_samples(entries: Sequence[Entry], ranks: Ranks) -> Iterator[Sample | SampleError]:

@@ -339,19 +339,13 @@ def _find_near_leaks(
 
 def _find_divided_groups(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
     """Add a finding to usable samples whose group, but not whose picture, an earlier split has."""
-    samples = {
-        id(sample.entry): sample
-        for split_samples in splits.values()
-        for sample in split_samples
-        if sample.facts is not None
+    usable = {
+        split: [sample for sample in samples if sample.facts is not None]
+        for split, samples in splits.items()
     }
-    entries = {
-        split: [sample.entry for sample in split_samples if id(sample.entry) in samples]
-        for split, split_samples in splits.items()
-    }
-    for entry, first in find_divided_groups(entries):
-        findings = samples[id(entry)].findings
-        if not any(finding.kind in ("leak", "near_leak") for finding in findings):
-            findings.append(
-                Finding("divided_group", f"of one picture, hand or film with {first.location}")
+    for sample, first in find_divided_groups(usable, lambda sample: sample.entry.group):
+        if not any(finding.kind in ("leak", "near_leak") for finding in sample.findings):
+            location = first.entry.location
+            sample.findings.append(
+                Finding("divided_group", f"of one picture, hand or film with {location}")
             )

@@ -7,8 +7,9 @@ A set is a source that `data_tools.readers` reads, an LMDB set, or a folder of L
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from data_tools import readers
 from data_tools.readers.base import Entry
@@ -16,6 +17,8 @@ from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet, key_text
 
 STORED, UPRIGHT = "stored", "upright"
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,21 +98,24 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
     }
 
 
-def find_divided_groups(splits: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[Entry, Entry]]:
-    """Find entries of one group, such as the hands of one picture, that stand in several splits.
+def find_divided_groups(
+    splits: Mapping[str, Sequence[Item]], group_of: Callable[[Item], str]
+) -> Iterator[tuple[Item, Item]]:
+    """Find items of one group, such as the hands of one picture, that stand in several splits.
 
     Args:
-        splits: {split: its entries}.
+        splits: {split: its items}.
+        group_of: Returns an item's group.
 
     Yields:
-        Each entry whose group an earlier split has, and the first entry of the group there.
+        Each item whose group an earlier split has, and the first item of the group there.
     """
-    firsts: dict[str, tuple[str, Entry]] = {}
-    for split, entries in splits.items():
-        for entry in entries:
-            first_split, first = firsts.setdefault(entry.group, (split, entry))
+    firsts: dict[str, tuple[str, Item]] = {}
+    for split, items in splits.items():
+        for item in items:
+            first_split, first = firsts.setdefault(group_of(item), (split, item))
             if first_split != split:
-                yield entry, first
+                yield item, first
 
 
 def strip_location(error: Exception, location: str) -> str:

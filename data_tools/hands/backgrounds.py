@@ -115,7 +115,7 @@ def random_background(rng: np.random.Generator, height: int, width: int, split: 
         split: "Train" or "Test", which share no photograph.
 
     Returns:
-        Height x width x 3 uint8 BGR.
+        height x width x 3 uint8 BGR.
     """
     if rng.random() < PHOTO_SHARE:
         picture = _crop_photograph(rng, height, width, split)

@@ -233,15 +233,16 @@ def check_visibilities(
         may_be_scores: Whether they may lie between whole numbers.
 
     Raises:
-        SampleError: One is something else, as where the numbers have another order than x, y, v.
+        SampleError: A visibility is something else, as where the numbers have another order than
+            x, y, v.
     """
     admitted = (values >= 0) & (values <= highest)  # NaN is not
     if not may_be_scores:
         admitted &= values == np.rint(values)
     if not admitted.all():
         index = int(np.flatnonzero(~admitted)[0])
-        whole = "0 or 1" if highest == 1 else "0, 1 or 2"
-        needed = f"0 to {highest}" if may_be_scores else whole
+        whole_numbers = "0 or 1" if highest == 1 else "0, 1 or 2"
+        needed = f"0 to {highest}" if may_be_scores else whole_numbers
         raise SampleError(
             f"{location}: the visibility of keypoint {index} is {values[index]:g}: {needed} is "
             "needed, and the order x, y, visibility, keypoint by keypoint"

@@ -26,7 +26,7 @@ STRETCH_PROBABILITY = 0.7
 STRETCH_RANGE = (1 / 1.45, 1.45)
 TURN_RANGE = (-25.0, 25.0)  # degrees
 NOISE_PROBABILITY = 0.3
-NOISE_RANGE = (0.005, 0.05)  # the standard deviation, where the network's values take up 1
+NOISE_RANGE = (0.005, 0.05)  # the standard deviation; the network's inputs are -0.5 to 0.5
 COVER_PROBABILITY = 0.3
 COVER_COUNTS = (1, 2)
 COVER_SIDE_RANGE = (0.06, 0.25)  # as a share of the input's side
@@ -125,7 +125,7 @@ class Stretch:
         )
 
     def linear(self) -> np.ndarray:
-        """Return the 2x2 matrix of the turn and the stretch after it."""
+        """Return the 2x2 matrix that turns and then stretches."""
         to_axis = _rotation(self.axis)
         along, across = self.factor**0.5, self.factor**-0.5
         return to_axis.T @ np.diag([along, across]) @ to_axis @ _rotation(np.radians(self.turn))
@@ -177,7 +177,7 @@ def add_noise(data: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def cover_parts(data: np.ndarray, rng: np.random.Generator) -> None:
-    """Cover parts of some inputs of the network with rectangles of a colour each.
+    """Cover parts of some inputs of the network with rectangles, each of one colour.
 
     Args:
         data: (3, m, m) float32, which is changed.
@@ -219,7 +219,7 @@ def draw_window(
     points = keypoints[keypoints[:, 2] > 0, :2]
     if len(points) < 2:
         return None
-    low, high = points.min(axis=0), points.max(axis=0)
+    low, high = _bounds(points)
     box = max((high - low).max(), 1.0)
     side = box * np.exp(rng.uniform(np.log(smallest), np.log(largest)))
     margin = (side - (high - low)) / 2
@@ -269,7 +269,6 @@ class Augmentation:
         """
         frame = self.scale * size
         centre = (frame - 1) / 2
-        cos, sin = np.cos(np.radians(self.rotation)), np.sin(np.radians(self.rotation))
         offset = np.multiply(self.crop, frame - size)
         if self.window is None:
             framed = letterbox_affine(width, height, size)
@@ -281,7 +280,7 @@ class Augmentation:
             framed,
             np.array([[self.scale, 0, 0], [0, self.scale, 0]]),
             translation(-centre, -centre),
-            np.array([[cos, sin, 0], [-sin, cos, 0]]),
+            np.column_stack([_rotation(np.radians(self.rotation)), (0, 0)]),
             translation(centre - offset[0], centre - offset[1]),
         ]
         if self.flip:
@@ -301,7 +300,7 @@ def warp_image(
         reduced: As `geometry.warp` takes it.
 
     Returns:
-        Size x size x 3 BGR uint8.
+        size x size x 3 BGR uint8.
     """
     return warp(image, image_to_input, size, GREY, reduced=reduced)
 
@@ -347,7 +346,7 @@ def warp_mask(mask: np.ndarray, image_to_input: np.ndarray, cells: int) -> np.nd
         cells: The side of the label in cells, an eighth of the input's side.
 
     Returns:
-        Cells x cells of {0, 1}; empty cells are 0.
+        cells x cells of {0, 1}; empty cells are 0.
     """
     return warp(mask, compose(image_to_input, to_cells()), cells, 0, nearest=True)
 

@@ -20,7 +20,18 @@ class KeypointReport(TypedDict):
     confidence: float
 
 
-class ImageReport(TypedDict):
+class _PictureReport(TypedDict):
+    """What the JSON files of a picture have in common."""
+
+    program: str
+    image: str
+    width: int
+    height: int
+    weights: dict[str, Any]
+    engine: str
+
+
+class ImageReport(_PictureReport):
     """The JSON file of an image.
 
     program: PROGRAM, see there.
@@ -31,12 +42,6 @@ class ImageReport(TypedDict):
     empty. seconds: as HandPose.timings.
     """
 
-    program: str
-    image: str
-    width: int
-    height: int
-    weights: dict[str, Any]
-    engine: str
     levels: int
     looks: int | None
     score: float
@@ -59,19 +64,13 @@ class HandReport(TypedDict):
     mask_box: dict[str, int] | None
 
 
-class HandsReport(TypedDict):
+class HandsReport(_PictureReport):
     """The JSON file of all hands of a picture.
 
     hands: the surest first or, with the user's boxes, in the order of the boxes. The other entries
     are those of an ImageReport.
     """
 
-    program: str
-    image: str
-    width: int
-    height: int
-    weights: dict[str, Any]
-    engine: str
     hands: list[HandReport]
 
 

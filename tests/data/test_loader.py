@@ -13,7 +13,7 @@ import skimage.data
 
 from mcc_caffe.core.geometry import reduction, warp
 from mcc_caffe.core.heatmaps import encode
-from mcc_caffe.data import augmentation, batches
+from mcc_caffe.data import augmentation
 from mcc_caffe.data.augmentation import (
     Augmentation,
     draw_window,
@@ -271,13 +271,19 @@ def test_a_sample_without_keypoints_is_seen_in_the_whole_picture(drawn_samples):
         np.testing.assert_array_equal(plain, windowed)
 
 
+def batches_without_and_with(drawn_set, option):
+    """Return the first batch's arrays without an augmentation and with it."""
+    made = []
+    for value in (False, True):
+        with Loader(config(drawn_set, workers=0, **{option: value})) as loader:
+            made += copies(loader, 1)
+    (plain, keys), (augmented, augmented_keys) = made
+    assert keys == augmented_keys
+    return plain, augmented
+
+
 def test_colours_change_the_picture_and_nothing_else(drawn_set):
-    batches = []
-    for colours in (False, True):
-        with Loader(config(drawn_set, colours=colours, workers=0)) as loader:
-            batches += copies(loader, 1)
-    (plain, keys), (coloured, coloured_keys) = batches
-    assert keys == coloured_keys
+    plain, coloured = batches_without_and_with(drawn_set, "colours")
     assert np.abs(plain["data"] - coloured["data"]).max() > 0.05
     np.testing.assert_array_equal(plain["mask_label"], coloured["mask_label"])
     np.testing.assert_array_equal(plain["heatmaps"], coloured["heatmaps"])
@@ -286,7 +292,7 @@ def test_colours_change_the_picture_and_nothing_else(drawn_set):
 def test_a_large_jpeg_is_blurred_as_much_as_a_png(monkeypatch):
     """By 1.6 pixels of 2,000, although it is decoded at a part of its size."""
     always = augmentation.COLOURS._replace(blur_probability=1.0, blur=(1.6, 1.6))
-    monkeypatch.setattr(batches, "COLOURS", always)
+    monkeypatch.setattr("mcc_caffe.data.batches.COLOURS", always)
     photograph = cv2.resize(skimage.data.astronaut()[..., ::-1], (2000, 2000))
     jpeg = Sample("x", cv2.imencode(".jpg", photograph)[1].tobytes(), None, np.zeros((21, 3)))
     png = dataclasses.replace(jpeg, image_bytes=cv2.imencode(".png", jpeg.image())[1].tobytes())
@@ -305,7 +311,7 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
     for name in ("NOISE_PROBABILITY", "COVER_PROBABILITY"):
         monkeypatch.setattr(augmentation, name, 0.0)
     plain = augmentation.ColourRanges((0, 0), (1, 1), (1, 1), 0.0, (0, 0))
-    monkeypatch.setattr(batches, "STRONG_COLOURS", plain)
+    monkeypatch.setattr("mcc_caffe.data.batches.STRONG_COLOURS", plain)
     picture, mask = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
     cv2.circle(picture, (90, 50), 30, (255, 255, 255), -1)
     cv2.circle(mask, (90, 50), 30, 255, -1)
@@ -332,12 +338,7 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
 
 
 def test_the_strong_augmentation_changes_the_picture_itself(drawn_set):
-    made = []
-    for strong in (False, True):
-        with Loader(config(drawn_set, strong=strong, workers=0)) as loader:
-            made += copies(loader, 1)
-    (plain, keys), (changed, changed_keys) = made
-    assert keys == changed_keys
+    plain, changed = batches_without_and_with(drawn_set, "strong")
     assert np.abs(plain["data"] - changed["data"]).mean() > 0.02
     assert np.isfinite(changed["data"]).all() and changed["data"].dtype == np.float32
 
