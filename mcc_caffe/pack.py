@@ -26,9 +26,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.protobuf import read_text
-from mcc_caffe.caffe_io.snapshots import net_path
-from mcc_caffe.caffe_io.weights import read_caffemodel
+from mcc_caffe.caffe_io.weights import data_layer_settings, read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, require_file, write_whole
@@ -140,9 +138,7 @@ def read_data_settings(path: pathlib.Path) -> dict[str, Any]:
 
     They are those of `mcc_caffe.data.loader_config.LoaderConfig`; empty if `path` is of no run.
     """
-    prototxt = net_path(path)
-    layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []
-    text = next((layer.python_param.param_str for layer in layers if layer.type == "Python"), "{}")
+    text = data_layer_settings(path)
     return dataclasses.asdict(LoaderConfig.from_json(text)) if text != "{}" else {}
 
 

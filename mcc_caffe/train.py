@@ -44,8 +44,9 @@ from mcc_caffe.caffe_io.precision import (
 )
 from mcc_caffe.caffe_io.protobuf import check_utf8, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
-from mcc_caffe.caffe_io.snapshots import NET_FILE, SNAPSHOTS, SOLVER_FILE
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, SOLVER_FILE
 from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
+from mcc_caffe.caffe_io.weights import NET_FILE, run_net_path
 from mcc_caffe.core.commands import (
     command_parser,
     input_side,
@@ -279,7 +280,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     state = _read_resumed(resume, solver) if resume else None
     loader = _prepare_net(net, solver, options, state)
     if resume:
-        _warn_of_changes(snapshots.net_path(resume), net, loader)
+        _warn_of_changes(run_net_path(resume), net, loader)
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = _choose_weights(options.weights, resume)
     check_own_results(

@@ -91,7 +91,7 @@ def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
         UserError: A picture cannot be read, or has another size than its file says.
     """
     return [
-        LabelledPicture(scene.read_picture(), scene.boxes_ltrb)
+        LabelledPicture(scene.read_picture(), scene.boxes_ltrb, scene.crowds_ltrb)
         for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
     ]
 

@@ -68,6 +68,7 @@ _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotat
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
 _FREIHAND_PICTURE = re.compile(r"/training/rgb/(\d{8})\.jpg$")  # the end of a path
 _LONGEST_OUTLINE = 1_000_000  # pixels, of a hand's polygons, as drawing takes memory with them
+_LABEL_FOLDERS = ("annotations", "labels")  # whose pictures may lie in a folder beside them
 _PROBED_PICTURES = 20  # of a file, that tell where its file names start from
 
 
@@ -558,9 +559,11 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
     for folder in (here, here / "images", here.parent, here.parent / "images"):
         if any(exists_as_file(folder / name) for name in names):
             return folder
+    # Beside a set's folder stand other sets, whose pictures often have the same names.
+    parents = (here, here.parent) if here.name in _LABEL_FOLDERS else (here,)
     others = [
         folder
-        for parent in (here, here.parent)
+        for parent in parents
         for folder in sorted(parent.iterdir())
         if folder.is_dir() and any(exists_as_file(folder / name) for name in names)
     ]
@@ -573,6 +576,6 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
         )
     raise UserError(
         f"{path}: its first picture, {names[0]}, was not found: looked in "
-        f"{here}, in {here.parent} and in the folders of both; "
+        f"{here}, in {here.parent} and in the folders of {' and '.join(map(str, parents))}; "
         f"put the pictures into {here / 'images'}"
     )

@@ -33,7 +33,7 @@ from mcc_caffe.core.files import require_file
 _log = logging.getLogger(__name__)
 
 SNAPSHOTS = "snapshots"  # the folder of a run that holds them
-SOLVER_FILE, NET_FILE = "solver.prototxt", "train.prototxt"  # of the run, beside that folder
+SOLVER_FILE = "solver.prototxt"  # of the run, beside that folder, as NET_FILE is
 PREFIX_END = ".partial/mcc"  # the end of the snapshot_prefix of every run's solver
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
@@ -80,11 +80,6 @@ def prepare(folder: str | Path) -> str:
 def _partial(folder: str | Path) -> Path:
     """Return the folder that Caffe writes into."""
     return Path(folder, PREFIX_END).parent
-
-
-def net_path(snapshot: Path) -> Path:
-    """Return the path that the net's prototxt has in the run to which a snapshot belongs."""
-    return snapshot.absolute().parent.parent / NET_FILE
 
 
 def weights_path(folder: str | Path, iteration: int) -> Path:

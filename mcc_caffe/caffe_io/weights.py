@@ -4,6 +4,7 @@ A weights file is a caffemodel or packed weights (`mcc_caffe.caffe_io.packed_wei
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
+from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary, read_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import find_shipped, require_file, write_whole
+
+NET_FILE = "train.prototxt"  # of a run, whose folder snapshots/ holds its weights
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -48,10 +51,30 @@ def describe(path: str | Path) -> dict[str, Any]:
     """Collect what is known of a weights file.
 
     Returns:
-        "file", its path, and the metadata of packed weights.
+        "file", its path, and the metadata of packed weights or, of a run's snapshot, the
+        "input_size" of the run.
     """
-    metadata = packed_weights.read_metadata(path) if packed_weights.is_packed(path) else {}
-    return {"file": str(path), **metadata}
+    if packed_weights.is_packed(path):
+        return {"file": str(path), **packed_weights.read_metadata(path)}
+    size = re.search(r'"input_size": (\d+)', data_layer_settings(path))
+    return {"file": str(path), **({"input_size": int(size[1])} if size else {})}
+
+
+def run_net_path(snapshot: str | Path) -> Path:
+    """Return the path that the net's prototxt has in the run to which a snapshot belongs."""
+    return Path(snapshot).absolute().parent.parent / NET_FILE
+
+
+def data_layer_settings(snapshot: str | Path) -> str:
+    """Return the settings of the data layer in the run to which a snapshot belongs.
+
+    Returns:
+        JSON, as `mcc_caffe.data.loader_config.LoaderConfig` writes it; "{}" where the file is of no
+        run.
+    """
+    prototxt = run_net_path(snapshot)
+    layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []
+    return next((layer.python_param.param_str for layer in layers if layer.type == "Python"), "{}")
 
 
 def file_shapes(path: str | Path) -> Shapes:

@@ -79,7 +79,7 @@ def _work(
     cv2.setNumThreads(1)
     _keep_memory()
     try:
-        samples = open_source(config.source)
+        samples = open_source(config.source, config.seed)
         for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):
             pipe.recv()
             iteration = config.first_iteration + worker + turn * config.workers
@@ -128,7 +128,7 @@ class Loader:
         self._workers: list[_Worker] = []
         self._pipe_of_lent_slot: Connection | None = None
         # Each worker opens the source for itself, but a bad source is reported before any starts.
-        self._samples = open_source(config.source)
+        self._samples = open_source(config.source, config.seed)
         _check_memory(config)
         if config.workers:
             self._start_workers()

@@ -31,17 +31,18 @@ class SampleSource(Protocol):
         """Return the sample of an index."""
 
 
-def open_source(source: str) -> SampleSource:
+def open_source(source: str, seed: int = 0) -> SampleSource:
     """Open the samples that a source names.
 
     Args:
         source: The folder of an LMDB set, `synth:...` for rendered hands, or `mix:...`.
+        seed: What a mixture draws is another for another seed, 0 or more.
 
     Raises:
         UserError: The source does not exist or is damaged.
     """
     if source.startswith(MIXED):
-        return Mixture(mixture_shares(source))
+        return Mixture(mixture_shares(source), seed)
     for scheme, address in OPENERS.items():
         if source.startswith(scheme):
             module, _, name = address.partition(":")
@@ -64,6 +65,7 @@ def mixture_shares(source: str) -> dict[str, float]:
     shares: dict[str, float] = {}
     for part in source.removeprefix(MIXED).split("+"):
         name, _, share_text = part.rpartition("*")
+        name = name.strip()
         try:
             share = float(share_text)
         except ValueError:
@@ -82,24 +84,26 @@ class Mixture:
     """An endless mixture of sources.
 
     Sample i comes from a source that is drawn by the shares; of a set, every sample is equally
-    likely. The draw depends on i alone, so that a resumed training sees the samples that an
-    uninterrupted one would have seen.
+    likely. The draw depends on the seed and on i, so that a resumed training sees the samples that
+    an uninterrupted one would have seen.
     """
 
     endless = True
 
-    def __init__(self, shares: dict[str, float]):
+    def __init__(self, shares: dict[str, float], seed: int = 0):
         """Open the sources.
 
         Args:
             shares: The share of each source, any positive numbers.
+            seed: As `open_source` takes it.
         """
+        self._seed = seed
         self._sources = [open_source(source) for source in shares]
         self._shares = np.array(list(shares.values()), float) / sum(shares.values())
 
     def __getitem__(self, index: int) -> Sample:
         index = int(index)
-        rng = np.random.default_rng((2, index))
+        rng = np.random.default_rng((2, self._seed, index))
         source = self._sources[rng.choice(len(self._sources), p=self._shares)]
         if isinstance(source, SampleSet):
             return source[int(rng.integers(len(source)))]

@@ -30,6 +30,7 @@ class Scene(NamedTuple):
         size: (width, height) in pixels that the file gives; None where it gives none.
         image_id: The picture's id in the file.
         category_ids: The N ids of the boxes' categories.
+        crowds_ltrb: (M, 4), the boxes around crowds of hands (`iscrowd`).
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Scene(NamedTuple):
     size: tuple[int, int] | None = None
     image_id: Any = None
     category_ids: tuple[Any, ...] = ()
+    crowds_ltrb: np.ndarray = np.empty((0, 4))
 
     def boxes_xywh(self) -> np.ndarray:
         """Return the boxes as (N, 4) of x, y, width, height."""
@@ -75,24 +77,26 @@ class Scene(NamedTuple):
 
 
 class _LabelledHand(NamedTuple):
-    """A hand of the file.
+    """A hand of the file, or a crowd of hands.
 
     Attributes:
         box_xywh: x, y, width, height in pixels.
         keypoints: (21, 3) of x, y in pixels and v; zeros where the file labels none.
         category_id: The id of its category.
+        is_crowd: Whether the box is around a crowd.
     """
 
     box_xywh: list[float]
     keypoints: np.ndarray
     category_id: Any
+    is_crowd: bool
 
 
 def read_scenes(path: Path) -> list[Scene]:
     """Read a COCO file of boxes around hands.
 
-    A box around a crowd of hands (`iscrowd`) is left out: it is no hand to find or to learn from,
-    and a single hand that a search finds in it counts as wrong.
+    A box around a crowd of hands (`iscrowd`) is no hand to find: a single hand that a search finds
+    in it counts as wrong. `Scene.crowds_ltrb` has these boxes.
 
     Raises:
         UserError: The file is missing or is no such file.
@@ -128,7 +132,7 @@ def read_scenes(path: Path) -> list[Scene]:
 def _group_hands(
     content: dict[str, Any], orders: Mapping[str | None, Sequence[int] | None]
 ) -> dict[str | None, list[_LabelledHand]]:
-    """Return {id of an image: its hands}, without crowds.
+    """Return {id of an image: its hands and crowds}.
 
     Args:
         content: The COCO file's content.
@@ -139,19 +143,21 @@ def _group_hands(
     }
     for annotation in content["annotations"]:
         category_id = id_text(annotation["category_id"])
-        if category_id in orders and not annotation.get("iscrowd"):
+        if category_id in orders:
             hands[id_text(annotation["image_id"])].append(
                 _LabelledHand(
                     [float(side) for side in annotation["bbox"]],
                     _labelled_keypoints(annotation, orders[category_id]),
                     annotation["category_id"],
+                    bool(annotation.get("iscrowd")),
                 )
             )
     return hands
 
 
-def _make_scene(folder: Path, image: dict[str, Any], hands: Sequence[_LabelledHand]) -> Scene:
+def _make_scene(folder: Path, image: dict[str, Any], labelled: Sequence[_LabelledHand]) -> Scene:
     """Return the scene of an image of the COCO file, whose names start from the folder."""
+    hands = [hand for hand in labelled if not hand.is_crowd]
     return Scene(
         _picture_path(folder, image["file_name"]),
         _as_ltrb([hand.box_xywh for hand in hands]),
@@ -159,6 +165,7 @@ def _make_scene(folder: Path, image: dict[str, Any], hands: Sequence[_LabelledHa
         (int(image["width"]), int(image["height"])) if "width" in image else None,
         image["id"],
         tuple(hand.category_id for hand in hands),
+        _as_ltrb([hand.box_xywh for hand in labelled if hand.is_crowd]),
     )
 
 
@@ -168,7 +175,9 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
     Raises:
         UserError: They are not.
     """
-    corners = np.concatenate([scene.boxes_ltrb for scene in scenes])
+    corners = np.concatenate(
+        [boxes for scene in scenes for boxes in (scene.boxes_ltrb, scene.crowds_ltrb)]
+    )
     if not np.isfinite(corners).all():
         raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
     if len(corners) and (np.abs(corners) <= 2).all():

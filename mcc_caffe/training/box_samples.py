@@ -31,10 +31,12 @@ class LabelledPicture(NamedTuple):
     Attributes:
         image: HxWx3 uint8 BGR.
         boxes: (N, 4) of left, top, right, bottom in pixels.
+        crowds: (M, 4), the boxes around crowds of hands, which teach nothing.
     """
 
     image: np.ndarray
     boxes: np.ndarray
+    crowds: np.ndarray = np.empty((0, 4))
 
 
 class BoxSample(NamedTuple):
@@ -53,10 +55,12 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
         rng: The source of randomness.
     """
     to_input = _draw_affine(picture, size, rng)
-    boxes = apply(to_input, picture.boxes.reshape(-1, 2, 2))
+    labelled = np.concatenate([picture.boxes, picture.crowds])
+    boxes = apply(to_input, labelled.reshape(-1, 2, 2))
     boxes = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
     visible = boxes.clip(-0.5, size - 0.5)
     is_clear = _areas(visible) >= _LEAST_VISIBLE * _areas(boxes)
+    is_clear[len(picture.boxes) :] = False
     image = ColourChange.draw(rng).apply(picture.image)
     return BoxSample(
         network_input(image, to_input, size),

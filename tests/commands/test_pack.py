@@ -128,9 +128,10 @@ def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path
         "mcc_caffe.train", drawn_set, "--out", tmp_path / "run", "--input-size", 64, *options
     )
     assert done.returncode == 0, done.stderr
-    out = tmp_path / "small.npz"
-    pack.main([str(tmp_path / "run/snapshots/mcc_iter_1.caffemodel"), str(out)])
-    assert describe(out)["input_size"] == 64 and HandPredictor(out, levels=1).input_size == 64
+    weights, out = tmp_path / "run/snapshots/mcc_iter_1.caffemodel", tmp_path / "small.npz"
+    pack.main([str(weights), str(out)])
+    for file in (weights, out):
+        assert describe(file)["input_size"] == 64 and HandPredictor(file, levels=1).input_size == 64
     done = run(
         "mcc_caffe.train", drawn_set, "--out", tmp_path / "none", "--input-size", 100, *options
     )

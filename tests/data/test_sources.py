@@ -1,4 +1,4 @@
-"""Sources of samples: mixtures, whose order the index alone decides."""
+"""Sources of samples: mixtures, whose order seed and index decide."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,9 @@ def mixture_name(two_sets):
 
 
 def test_the_name_of_a_mixture_tells_sources_and_shares():
-    assert mixture_shares("mix:data/a*0.5+synth:seed=0&size=224*0.3+b*2*0.2") == {
-        "data/a": 0.5,
-        "synth:seed=0&size=224": 0.3,
-        "b*2": 0.2,
-    }
+    shares = {"data/a": 0.5, "synth:seed=0&size=224": 0.3, "b*2": 0.2}
+    assert mixture_shares("mix:data/a*0.5+synth:seed=0&size=224*0.3+b*2*0.2") == shares
+    assert mixture_shares("mix: data/a * 0.5 + synth:seed=0&size=224*0.3 + b*2 *0.2") == shares
 
 
 @pytest.mark.parametrize("part", ["a", "a*", "*0.5", "a*b", "a*0", "a*-1", "a*nan", "a*inf", ""])
@@ -43,11 +41,12 @@ def test_a_missing_source_of_a_mixture_is_named(drawn_set, tmp_path):
         open_source(f"mix:{drawn_set}*0.5+{tmp_path / 'none'}*0.5")
 
 
-def test_the_index_alone_decides_the_sample(mixture_name):
+def test_seed_and_index_decide_the_sample(mixture_name):
     forwards, backwards = open_source(mixture_name), open_source(mixture_name)
     keys = [forwards[index].key for index in range(50)]
     assert [backwards[index].key for index in reversed(range(50))] == keys[::-1]
     assert forwards[np.int64(7)].key == keys[7]
+    assert [open_source(mixture_name, 1)[index].key for index in range(50)] != keys
 
 
 def test_the_shares_hold_and_every_sample_comes(mixture_name, two_sets):
@@ -94,3 +93,11 @@ def test_ranks_take_different_samples_of_a_mixture(mixture_name):
     config = LoaderConfig(mixture_name, 2, 64, 1.0, workers=0)
     keys = [Loader(config, rank, 2).next_batch().keys for rank in range(2)]
     assert keys == [[mixture[0].key, mixture[1].key], [mixture[2].key, mixture[3].key]]
+
+
+def test_another_seed_draws_other_samples_of_a_mixture(mixture_name):
+    def keys(seed):
+        config = LoaderConfig(mixture_name, 16, 64, 1.0, workers=0, seed=seed)
+        return Loader(config).next_batch().keys
+
+    assert keys(0) == keys(0) != keys(1)

@@ -105,6 +105,7 @@ def test_a_crowd_is_no_hand(tmp_path):
     (scene,) = read_scenes(path)
     assert scene.boxes_ltrb.tolist() == [[10, 20, 40, 60]] and scene.category_ids == (7,)
     assert scene.keypoints.shape == (1, 21, 3)
+    assert scene.crowds_ltrb.tolist() == [[0, 0, 90, 90]]
 
 
 def test_a_picture_that_is_listed_twice_is_an_error(tmp_path):

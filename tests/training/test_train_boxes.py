@@ -11,6 +11,7 @@ from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
 from mcc_caffe.inference.scene_files import read_scenes
+from mcc_caffe.paper import IGNORE_LABEL
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.train_boxes import read_pictures
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
@@ -50,13 +51,22 @@ def test_a_sample_shows_hands_of_sizes_that_the_head_finds_and_labels_them():
     assert clear > 60
 
 
+def test_a_crowd_of_hands_teaches_nothing():
+    """All of the picture is a crowd, and one hand stands in it."""
+    hand, crowd = np.array([[40.0, 50, 120, 110]]), np.array([[0.0, 0, 640, 360]])
+    picture = LabelledPicture(np.full((360, 640, 3), 90, np.uint8), hand, crowd)
+    rng = np.random.default_rng(0)
+    values = [draw_sample(picture, 64, rng).labels.is_hand for _ in range(10)]
+    assert set(np.unique(values)) == {1, IGNORE_LABEL}
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     rng = np.random.default_rng(1)
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "hand"}]}
     for number in range(3):
-        image, boxes = picture_with_boxes(rng)
+        image, boxes, _ = picture_with_boxes(rng)
         cv2.imwrite(str(folder / f"{number}.png"), image)
         content["images"].append({"id": number, "file_name": f"{number}.png"})
         if number:  # the first one has no hand
@@ -152,6 +162,16 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
         done = run("mcc_caffe.train_boxes", *arguments, "--out", out)
         assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
         assert not out.exists()
+
+
+def test_crowds_of_a_file_are_read_with_its_pictures(scenes, tmp_path):
+    content = json.loads(scenes.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    path = scenes.with_name("crowds.json")
+    path.write_text(json.dumps(content))
+    pictures = read_pictures(read_scenes(path))
+    assert [len(picture.crowds) for picture in pictures] == [0, 1, 0]
+    assert [len(picture.boxes) for picture in pictures] == [0, 2, 3]
 
 
 def test_boxes_of_a_picture_of_another_size_are_an_error(tmp_path):

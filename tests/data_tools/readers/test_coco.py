@@ -359,6 +359,13 @@ def test_coco_pictures_that_are_not_found_or_twice_are_told(tmp_path):
         readers.read_dataset(tmp_path / "x")
 
 
+def test_coco_pictures_of_another_set_beside_it_are_not_taken(tmp_path):
+    write(tmp_path / "a/hands.json", coco_content(drawn(1, seed=0)))
+    write(tmp_path / "b/0.jpg", plain_picture())
+    with pytest.raises(UserError, match="a/hands.json: its first picture, 0.jpg, was not found"):
+        readers.read_dataset(tmp_path / "a")
+
+
 def test_coco_two_pictures_with_one_id_are_an_error(tmp_path):
     """As in files that were merged; the hands of other pictures stay usable."""
     content = coco_content(drawn(3, seed=0))
