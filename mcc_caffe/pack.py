@@ -33,10 +33,7 @@ from mcc_caffe.core.files import check_target, require_file, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares
-from mcc_caffe.paper import ABLATIONS, VARIANTS
-
-# The names of our nets, as caffemodels have them: group 1 is the net, group 2 the variant.
-NET = re.compile(rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|deploy)")
+from mcc_caffe.paper import NET_NAME, VARIANTS
 
 Layers = dict[str, list[np.ndarray]]  # the float32 parameter blobs of each layer
 
@@ -112,7 +109,7 @@ def make_metadata(
     Raises:
         UserError: If the net is none of ours.
     """
-    match = NET.fullmatch(net)
+    match = NET_NAME.fullmatch(net)
     if not match:
         raise UserError(
             f"{path} holds the net {net!r}: "

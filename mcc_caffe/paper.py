@@ -10,6 +10,7 @@ follow each other; the code calls each of them a pose stage. They have the numbe
 the release: [9] has six stages, of which the authors replaced the first one by the mask head.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 
 # Section 3.1: data representation
@@ -171,6 +172,12 @@ FINE_TUNING_SCHEDULE = replace(MINI.schedule, base_lr=2e-4, max_iter=3_000, snap
 # The ablations of section 4.2: a network without its mask head, or without its pose stages.
 WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)
+
+# The names of our nets, as prototxts and caffemodels have them: group 1 is the net, group 2 the
+# variant.
+NET_NAME = re.compile(
+    rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|deploy)"
+)
 
 
 def file_suffix(without: str | None) -> str:

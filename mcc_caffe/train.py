@@ -68,7 +68,7 @@ from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, star
 from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares, open_source
-from mcc_caffe.paper import ABLATIONS, POSE_STAGES, VARIANTS, file_suffix
+from mcc_caffe.paper import ABLATIONS, NET_NAME, POSE_STAGES, VARIANTS, file_suffix
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
@@ -274,9 +274,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
             "give --weights to take it from"
         )
     solver_path, solver = _read_solver(options)
-    net_path = _find_net(solver_path, solver.net)
-    net = read_text("NetParameter", net_path)
-    check_finite(net_path, net)
+    net_path, net = _read_net(solver_path, solver, options)
     state = _read_resumed(resume, solver) if resume else None
     loader = _prepare_net(net, solver, options, state)
     if resume:
@@ -328,27 +326,43 @@ def _read_solver(options: argparse.Namespace) -> tuple[Path, Any]:
     """Return the path of the solver and its SolverParameter, with what the options change.
 
     Raises:
-        UserError: The solver is missing, does not fit, or is of another variant.
+        UserError: The solver is missing or does not fit.
     """
-    variant, suffix = VARIANTS[options.variant], _suffix(options)
     path = require_file(
-        options.solver or require_shipped(f"solver/{variant.name}/solver{suffix}.prototxt"),
+        options.solver
+        or require_shipped(f"solver/{options.variant}/solver{_suffix(options)}.prototxt"),
         "solver",
     )
     solver = read_text("SolverParameter", path)
     check_solver(path, solver)
-    for name in VARIANTS:
-        if name != variant.name and solver.net.startswith(f"prototxt/{name}/"):
-            raise UserError(
-                f"{path} is of the variant {name}, the training of {variant.name}: "
-                f"give --variant {name}, or another solver"
-            )
-    if options.without:
-        solver.net = _ablated_net(path, solver.net, options)
     if options.seed is not None:
         solver.random_seed = options.seed
     solver.max_iter = options.iterations or solver.max_iter
     return path, solver
+
+
+def _read_net(solver_path: Path, solver: Any, options: argparse.Namespace) -> tuple[Path, Any]:
+    """Return the path of the solver's net and its NetParameter.
+
+    Where the options leave a stage out, the solver's net becomes the one without it.
+
+    Raises:
+        UserError: The net is missing, does not fit, or is of another variant.
+    """
+    path = _find_net(solver_path, solver.net)
+    net = read_text("NetParameter", path)
+    ours = NET_NAME.fullmatch(net.name)
+    if ours and ours[2] != options.variant:
+        raise UserError(
+            f"{solver_path} is of the variant {ours[2]}, the training of {options.variant}: "
+            f"give --variant {ours[2]}, or another solver"
+        )
+    if options.without:
+        solver.net = _ablated_net(solver_path, solver.net, options)
+        path = _find_net(solver_path, solver.net)
+        net = read_text("NetParameter", path)
+    check_finite(path, net)
+    return path, net
 
 
 def _read_resumed(path: Path, solver: Any) -> snapshots.SolverState:

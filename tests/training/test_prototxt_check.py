@@ -148,6 +148,17 @@ def test_a_net_that_is_not_there_is_named_with_its_solver(name, drawn_set, tmp_p
         train.prepare_run(train.parse_arguments([str(drawn_set), "--solver", str(solver)]))
 
 
+@pytest.mark.parametrize("folder", ["prototxt", "./prototxt", ROOT / "prototxt"], ids=str)
+@pytest.mark.parametrize("without", [[], ["--without", "mask"]], ids=str)
+def test_a_net_of_another_variant_is_known_by_its_name(folder, without, drawn_set, tmp_path):
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(changed(net=f'"{folder}/paper/train.prototxt"'))
+    options = [str(drawn_set), "--solver", str(solver), "--out", str(tmp_path / "run"), *without]
+    with pytest.raises(UserError, match="solver.prototxt is of the variant paper, the training of"):
+        train.prepare_run(train.parse_arguments(options))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("seed", ["-1", str(1 << 32), "x"])
 def test_a_wrong_seed_is_refused(seed, capsys):
     with pytest.raises(SystemExit):
