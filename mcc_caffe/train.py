@@ -121,7 +121,8 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--snapshot",
         type=positive_int,
-        help="iterations between snapshots (default: the solver's)",
+        help="iterations between snapshots (default: the solver's or, where that is 0, the "
+        "variant's)",
     )
 
 
@@ -286,10 +287,12 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     )
     if options.solver:
         _try_build(solver, net, f"{solver_path} with {net_path}")
-    snapshot_interval = options.snapshot or solver.snapshot
+    variant = VARIANTS[options.variant]
+    # A run's own solver, from which another may start, has a snapshot of 0.
+    snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot
     _write_prototxts(folder, solver, net)
     return TrainingConfig(
-        variant=VARIANTS[options.variant],
+        variant=variant,
         folder=folder,
         solver=folder / SOLVER_FILE,
         solver_type=solver.type,

@@ -62,7 +62,7 @@ class TrainingConfig:
         max_iter: The iteration at which the training ends.
         iter_size: The number of batches whose gradients Caffe adds up in an iteration.
         log_interval: The number of iterations in a log line.
-        snapshot_interval: The number of iterations between snapshots; 0 for one at the end only.
+        snapshot_interval: The number of iterations between snapshots; there is one at the end, too.
         weights: A file of weights to start from, None for a random start.
         resume: A .solverstate to go on from, None for a fresh start.
         gpus: Ids of the GPUs of each machine, for one process each; empty for the CPU.
@@ -284,7 +284,7 @@ class _Loop:
         self.log.add(stats)
         if iteration % config.log_interval == 0 or iteration == config.max_iter:
             bar.set_postfix_str(self.log.write(iteration))
-        if config.snapshot_interval and iteration % config.snapshot_interval == 0:
+        if iteration % config.snapshot_interval == 0:
             self.last_snapshot = self._save()
 
     def _save(self) -> Path:

@@ -148,6 +148,20 @@ def test_a_net_that_is_not_there_is_named_with_its_solver(name, drawn_set, tmp_p
         train.prepare_run(train.parse_arguments([str(drawn_set), "--solver", str(solver)]))
 
 
+@pytest.mark.parametrize(
+    "fields, options, interval",
+    [({}, [], 1000), ({"snapshot": 7}, [], 7), ({"snapshot": 7}, ["--snapshot", "5"], 5)],
+)
+def test_a_solver_without_snapshots_takes_those_of_the_variant(
+    fields, options, interval, drawn_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train, "_try_build", lambda *_: None)
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(changed(**{"snapshot": 0, **fields}))
+    words = [str(drawn_set), "--solver", str(solver), "--out", str(tmp_path / "run"), *options]
+    assert train.prepare_run(train.parse_arguments(words)).snapshot_interval == interval
+
+
 @pytest.mark.parametrize("folder", ["prototxt", "./prototxt", ROOT / "prototxt"], ids=str)
 @pytest.mark.parametrize("without", [[], ["--without", "mask"]], ids=str)
 def test_a_net_of_another_variant_is_known_by_its_name(folder, without, drawn_set, tmp_path):
