@@ -455,11 +455,8 @@ def _run_folder(options: argparse.Namespace) -> Path:
 def _resume_state(resume: str | None, folder: Path) -> Path | None:
     """Return the solver state to resume from, or None for a fresh start."""
     newest = snapshots.newest(folder / SNAPSHOTS)
-    if newest is None and snapshots.pairs(folder / SNAPSHOTS) and resume in (None, "auto"):
-        raise UserError(
-            f"{folder} holds a run, of whose snapshots none can be read (the warnings say why): "
-            "move them away, or give another --out"
-        )
+    if newest is None and resume in (None, "auto"):
+        _check_no_remains(folder)
     if resume is None:
         if newest:
             raise UserError(
@@ -478,6 +475,21 @@ def _resume_state(resume: str | None, folder: Path) -> Path | None:
     if newest is None:
         _log.info("%s has no snapshot yet: the run begins", folder)
     return newest
+
+
+def _check_no_remains(folder: Path) -> None:
+    """Raise UserError where a run would replace weights of another from which none can go on."""
+    if snapshots.pairs(folder / SNAPSHOTS):
+        raise UserError(
+            f"{folder} holds a run, of whose snapshots none can be read (the warnings say why): "
+            "move them away, or give another --out"
+        )
+    weights = snapshots.weights_files(folder / SNAPSHOTS)
+    if weights:
+        raise UserError(
+            f"{folder} holds weights of a run without its solver states, up to {weights[0].name}: "
+            "give another --out, and --weights FILE to start from them"
+        )
 
 
 def _find_net(solver_path: Path, name: str) -> Path:

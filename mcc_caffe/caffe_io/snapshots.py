@@ -169,12 +169,19 @@ def _unknown_fields(message: Any) -> Iterable[Any]:
 
 def pairs(folder: str | Path) -> list[Path]:
     """List the solver states in `folder` whose weights are there too, the newest first."""
-    states = [
-        path
-        for path in Path(folder).glob("*_iter_*.solverstate")
-        if _NAME.fullmatch(path.stem) and path.with_suffix(".caffemodel").is_file()
-    ]
-    return sorted(states, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
+    states = _files(folder, ".solverstate")
+    return [path for path in states if path.with_suffix(".caffemodel").is_file()]
+
+
+def weights_files(folder: str | Path) -> list[Path]:
+    """List the weights of snapshots in `folder`, also without their states, the newest first."""
+    return _files(folder, ".caffemodel")
+
+
+def _files(folder: str | Path, suffix: str) -> list[Path]:
+    """List the files of snapshots in `folder` that have this suffix, the newest first."""
+    paths = [path for path in Path(folder).glob(f"*_iter_*{suffix}") if _NAME.fullmatch(path.stem)]
+    return sorted(paths, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
 
 
 def newest(folder: str | Path) -> Path | None:

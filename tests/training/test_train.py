@@ -50,6 +50,11 @@ def test_nohup_keeps_a_run_alive(drawn_set, tmp_path):
     assert process.returncode == 0 and log(folder)[-1]["iteration"] == 4, errors
 
 
+def files_of(folder):
+    """Return {path: content} of all files in a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="module")
 def finished(drawn_set, tmp_path_factory):
     """A run of 6 iterations with a snapshot every 3."""
@@ -171,10 +176,24 @@ def test_a_run_of_whose_snapshots_none_is_whole_is_not_replaced(
     shutil.copytree(finished, folder)
     for state in (folder / "snapshots").glob("*.solverstate"):
         state.write_bytes(state.read_bytes()[:1000])
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = files_of(folder)
     done = train(drawn_set, "--out", folder, "--iterations", 8, *resume, *FAST)
     assert done.returncode == 2 and "of whose snapshots none can be read" in done.stderr
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("resume", [["--resume", "auto"], []], ids=str)
+def test_weights_without_their_solver_states_are_not_replaced(
+    resume, finished, drawn_set, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for state in (folder / "snapshots").glob("*.solverstate"):
+        state.unlink()
+    before = files_of(folder)
+    done = train(drawn_set, "--out", folder, "--iterations", 8, *resume, *FAST)
+    assert done.returncode == 2 and "up to mcc_iter_6.caffemodel: give another --out" in done.stderr
+    assert files_of(folder) == before
 
 
 def test_a_run_that_weights_began_goes_on_without_them(finished, drawn_set, tmp_path):
@@ -261,11 +280,11 @@ def test_a_resumed_run_says_what_is_other_than_before(drawn_set, tmp_path):
 def test_a_refused_resume_leaves_the_run_as_it_was(finished, drawn_set, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = files_of(folder)
     for stage in ("mask", "pose"):
         done = train(drawn_set, "--out", folder, "--resume", "auto", "--without", stage, *FAST)
         assert done.returncode == 2 and "does not fit the net" in done.stderr, done.stderr
-        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert files_of(folder) == before
 
 
 def test_a_run_replaces_no_file_of_the_users(drawn_set, tmp_path):
