@@ -453,19 +453,15 @@ def _run_folder(options: argparse.Namespace) -> Path:
 
 
 def _resume_state(resume: str | None, folder: Path) -> Path | None:
-    """Return the solver state to resume from, or None for a fresh start."""
-    newest = snapshots.newest(folder / SNAPSHOTS)
-    if newest is None and resume in (None, "auto"):
-        _check_no_remains(folder)
-    if resume is None:
-        if newest:
-            raise UserError(
-                f"{folder} holds a run, up to {newest.name}: "
-                "go on with --resume auto, or give another --out"
-            )
-        return None
-    if resume != "auto":
-        state = require_file(resume, "snapshot")
+    """Return the solver state to resume from, or None for a fresh start.
+
+    Raises:
+        UserError: It is missing, or the run would replace snapshots that it does not go on from.
+    """
+    own_folder = folder / SNAPSHOTS
+    newest = snapshots.newest(own_folder)
+    state = None if resume in (None, "auto") else require_file(resume, "snapshot")
+    if state and state.parent.resolve() == own_folder.resolve():
         if newest and snapshots.iteration(newest) > snapshots.iteration(state):
             raise UserError(
                 f"{folder} has later snapshots than {resume}, up to {newest.name}, from which "
@@ -473,7 +469,15 @@ def _resume_state(resume: str | None, folder: Path) -> Path | None:
             )
         return state
     if newest is None:
-        _log.info("%s has no snapshot yet: the run begins", folder)
+        _check_no_remains(folder)
+        if resume == "auto":
+            _log.info("%s has no snapshot yet: the run begins", folder)
+        return state
+    if resume != "auto":
+        raise UserError(
+            f"{folder} holds a run, up to {newest.name}: "
+            "go on with --resume auto, or give another --out"
+        )
     return newest
 
 

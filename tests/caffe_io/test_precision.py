@@ -263,11 +263,12 @@ def test_a_training_goes_on_in_the_other_precision(drawn_set, tmp_path):
     )
     assert done.returncode == 0 and "CPU, 2 processes, in bfloat16" in done.stderr, done.stderr
     for name in (FLOAT32, BFLOAT16):  # both go on from what bfloat16 left
+        folder = tmp_path / f"on_in_{name}"
         done = run(
             "mcc_caffe.train",
-            *(drawn_set, "--out", tmp_path / name, "--iterations", 6, "--precision", name, *fast),
+            *(drawn_set, "--out", folder, "--iterations", 6, "--precision", name, *fast),
             *("--resume", tmp_path / "bfloat16/snapshots/mcc_iter_4.solverstate"),
         )
         assert done.returncode == 0 and "resumed at iteration 4" in done.stderr, done.stderr
-        ends[name] = [line["loss"] for line in log(tmp_path / name)][4:]
+        ends[name] = [line["loss"] for line in log(folder)]
     assert ends[BFLOAT16] == pytest.approx(ends[FLOAT32], rel=0.02)

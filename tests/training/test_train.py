@@ -182,6 +182,18 @@ def test_a_run_of_whose_snapshots_none_is_whole_is_not_replaced(
     assert files_of(folder) == before
 
 
+def test_a_run_is_not_replaced_by_one_that_goes_on_from_a_snapshot_of_another(
+    finished, drawn_set, tmp_path
+):
+    folder, other = tmp_path / "run", finished / "snapshots/mcc_iter_6.solverstate"
+    shutil.copytree(finished, folder)
+    before = files_of(folder)
+    command = (drawn_set, "--out", folder, "--iterations", 8, "--resume", other, *FAST)
+    done = train(*command)
+    assert done.returncode == 2 and "holds a run, up to mcc_iter_6.solverstate" in done.stderr
+    assert files_of(folder) == before
+
+
 @pytest.mark.parametrize("resume", [["--resume", "auto"], []], ids=str)
 def test_weights_without_their_solver_states_are_not_replaced(
     resume, finished, drawn_set, tmp_path
