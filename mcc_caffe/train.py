@@ -46,7 +46,7 @@ from mcc_caffe.caffe_io.protobuf import check_utf8, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
 from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, SOLVER_FILE
 from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
-from mcc_caffe.caffe_io.weights import NET_FILE, run_net_path
+from mcc_caffe.caffe_io.weights import NET_FILE, WeightsError, file_shapes, run_net_path
 from mcc_caffe.core.commands import (
     command_parser,
     input_side,
@@ -77,6 +77,7 @@ from mcc_caffe.training.run_log import LOG
 # Settings of the loader that a resumed run may change without a word: where the run goes on, and
 # how fast samples are made.
 _MAY_CHANGE = ("first_iteration", "workers", "prefetch")
+_STAGE_ENDS = tuple(f"_stage{stage}" for stage in POSE_STAGES)  # of the names of their layers
 
 _log = logging.getLogger(__name__)
 
@@ -282,6 +283,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         _warn_of_changes(run_net_path(resume), net, loader)
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = _choose_weights(options.weights, resume)
+    if options.only_stages and weights:
+        _check_kept_layers(weights, net)
     check_own_results(
         folder, (SOLVER_FILE, NET_FILE, LOG), own=SOLVER_FILE, mark=snapshots.PREFIX_END
     )
@@ -524,15 +527,34 @@ def _try_build(solver: Any, net: Any, described: str) -> None:
 
 def _let_stages_alone_learn(net: Any) -> None:
     """Set the rates and decays of all layers but those of the pose stages to 0."""
-    stages = tuple(f"_stage{stage}" for stage in POSE_STAGES)
     for layer in net.layer:
-        if layer.name.endswith(stages):
+        if layer.name.endswith(_STAGE_ENDS):
             continue
         if layer.type == "Convolution":  # one without `param` would learn at the solver's rate
             while len(layer.param) < 1 + layer.convolution_param.bias_term:
                 layer.param.add()
         for parameter in layer.param:
             parameter.lr_mult = parameter.decay_mult = 0
+
+
+def _check_kept_layers(weights: Path, net: Any) -> None:
+    """Raise WeightsError where weights lack a layer that --only-stages keeps as they have it."""
+    stored = file_shapes(weights)
+    missing = [
+        layer.name
+        for layer in net.layer
+        if layer.param and not layer.name.endswith(_STAGE_ENDS) and layer.name not in stored
+    ]
+    if missing:
+        raise WeightsError(
+            f"{weights} lacks {_few(missing)}, which --only-stages would keep at random values: "
+            "give weights with trunk and mask head, or leave --only-stages out"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names for a message, of which the first alone is written out where they are many."""
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _warn_of_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None:
@@ -558,7 +580,7 @@ def _warn_of_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None
         _log.warning(
             "%s learn at other rates from here on (--only-stages, or rates in the net): "
             "a box head on an earlier trunk may not fit any more",
-            ", ".join(changed) if len(changed) < 4 else f"{changed[0]} and {len(changed) - 1} more",
+            _few(changed),
         )
 
 

@@ -9,11 +9,18 @@ import zipfile
 import numpy as np
 import pytest
 
-from mcc_caffe import pack
+from mcc_caffe import pack, train
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.caffe_io.weights import describe, file_shapes, load_weights, read_caffemodel
+from mcc_caffe.caffe_io.weights import (
+    WeightsError,
+    describe,
+    file_shapes,
+    load_weights,
+    read_caffemodel,
+    write_caffemodel,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
@@ -229,6 +236,39 @@ def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
 def test_only_stages_needs_a_trunk_and_stages(options, message, tmp_path):
     done = run("mcc_caffe.train", "set", "--only-stages", "--out", tmp_path / "run", *options)
     assert done.returncode == 2 and message in done.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def options_of_stages(drawn_set, tmp_path):
+    """A function that gives the options to train the stages alone on a part of the weights."""
+    layers = packed_weights.read(ROOT / "mcc_caffe/pretrained/mini.npz").layers
+
+    def options(is_kept):
+        weights = tmp_path / "part.caffemodel"
+        kept = {name: blobs for name, blobs in layers.items() if is_kept(name)}
+        write_caffemodel(weights, "part", kept)
+        words = [drawn_set, "--only-stages", "--weights", weights, "--out", tmp_path / "run"]
+        return train.parse_arguments(list(map(str, words)))
+
+    return options
+
+
+@pytest.mark.parametrize(
+    "is_kept, lacks",
+    [
+        (lambda name: "stage" in name, "conv1_1 and 15 more"),
+        (lambda name: name != "conv6_2_CPM", "conv6_2_CPM"),
+    ],
+)
+def test_only_stages_needs_all_of_trunk_and_mask_head(is_kept, lacks, options_of_stages, tmp_path):
+    with pytest.raises(WeightsError, match=f"part.caffemodel lacks {lacks}, which --only-stages"):
+        train.prepare_run(options_of_stages(is_kept))
+    assert not (tmp_path / "run").exists()
+
+
+def test_stages_alone_may_start_at_random(options_of_stages):
+    options = options_of_stages(lambda name: "stage" not in name)
+    assert train.prepare_run(options).weights == options.weights
 
 
 @pytest.mark.parametrize(
