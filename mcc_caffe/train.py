@@ -77,6 +77,8 @@ from mcc_caffe.training.run_log import LOG
 # Settings of the loader that a resumed run may change without a word: where the run goes on, and
 # how fast samples are made.
 _MAY_CHANGE = ("first_iteration", "workers", "prefetch")
+# Fields of the solver that a run sets itself or that change nothing; the loader's seed is compared.
+_NOT_COMPARED = ("net", "snapshot", "snapshot_prefix", "display", "random_seed")
 _STAGE_ENDS = tuple(f"_stage{stage}" for stage in POSE_STAGES)  # of the names of their layers
 
 _log = logging.getLogger(__name__)
@@ -280,7 +282,9 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     state = _read_resumed(resume, solver) if resume else None
     loader = _prepare_net(net, solver, options, state)
     if resume:
-        _warn_of_changes(run_net_path(resume), net, loader)
+        net_of_before = run_net_path(resume)
+        _warn_of_solver_changes(net_of_before.with_name(SOLVER_FILE), solver, options.iterations)
+        _warn_of_changes(net_of_before, net, loader)
     open_source(loader.source)  # raises where a set is missing, before anything is written
     weights = _choose_weights(options.weights, resume)
     if options.only_stages and weights:
@@ -555,6 +559,34 @@ def _check_kept_layers(weights: Path, net: Any) -> None:
 def _few(names: Sequence[str]) -> str:
     """Return names for a message, of which the first alone is written out where they are many."""
     return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _warn_of_solver_changes(earlier_path: Path, solver: Any, iterations: int | None) -> None:
+    """Warn of what is other in the solver of a resumed run than before.
+
+    Args:
+        earlier_path: The solver's prototxt of the run until now.
+        solver: The SolverParameter from here on.
+        iterations: The length that the options ask for. It needs no warning where the learning
+            rate does not depend on it.
+    """
+    try:
+        earlier = read_text("SolverParameter", require_file(earlier_path, "solver"))
+    except UserError:  # somebody removed or changed it: there is nothing to compare with
+        return
+    ignored = set(_NOT_COMPARED)
+    if iterations and solver.lr_policy != "poly":
+        ignored.add("max_iter")
+    for field in solver.DESCRIPTOR.fields:
+        value, earlier_value = getattr(solver, field.name), getattr(earlier, field.name)
+        if field.name not in ignored and value != earlier_value:
+            shown = field.name, _shown(value), _shown(earlier_value)
+            _log.warning("%s is %s from here on, it was %s", *shown)
+
+
+def _shown(value: Any) -> Any:
+    """Return a value for a message; a float without the digits that float32 does not have."""
+    return f"{value:.7g}" if isinstance(value, float) else value
 
 
 def _warn_of_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None:

@@ -19,6 +19,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader_config import LoaderConfig
+from mcc_caffe.train import parse_arguments, prepare_run
 from mcc_caffe.training.launcher import launch
 from tests.support.builds import write_program
 from tests.support.commands import ROOT, log, losses, run, wait_for
@@ -287,6 +288,42 @@ def test_a_resumed_run_says_what_is_other_than_before(drawn_set, tmp_path):
         "an iteration has 3 images from here on, it had 2",
     ):
         assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    "earlier, options, expected",
+    [
+        ({}, ["--iterations", "8"], []),
+        ({"max_iter": 8}, [], ["max_iter is 40000 from here on, it was 8"]),
+        (
+            {"base_lr": 0.0002, "lr_policy": "multistep", "stepvalue": [4, 5], "display": 1},
+            ["--iterations", "8"],
+            [
+                "base_lr is 0.001 from here on, it was 0.0002",
+                "lr_policy is step from here on, it was multistep",
+                "stepvalue is [] from here on, it was [4, 5]",
+            ],
+        ),
+        (
+            {"lr_policy": "poly", "max_iter": 9},
+            ["--iterations", "8", "--solver", "{run}/solver.prototxt"],
+            ["max_iter is 8 from here on, it was 9"],
+        ),
+    ],
+)
+def test_a_resumed_run_says_what_is_other_in_its_solver(
+    earlier, options, expected, finished, drawn_set, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("mcc_caffe.train._try_build", lambda *_: None)
+    run_folder = tmp_path / "run"
+    shutil.copytree(finished, run_folder)
+    solver = read_text("SolverParameter", run_folder / "solver.prototxt")
+    solver.MergeFrom(type(solver)(**earlier))
+    (run_folder / "solver.prototxt").write_text(str(solver))
+    words = [str(drawn_set), "--out", str(run_folder), "--resume", "auto", "--batch-size", "2"]
+    words += [option.format(run=run_folder) for option in options]
+    prepare_run(parse_arguments(words))
+    assert [text for text in caplog.messages if "from here on" in text] == expected
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(finished, drawn_set, tmp_path):
