@@ -168,9 +168,12 @@ class Loader:
             arrays = self._receive()
         else:
             arrays = self._arrays
-            self.keys = fill_batch(
-                self.config, self._samples, self.iteration, self.rank, self.rank_count, arrays
-            )
+            try:
+                self.keys = fill_batch(
+                    self.config, self._samples, self.iteration, self.rank, self.rank_count, arrays
+                )
+            except UserError as error:
+                raise LoaderError(f"iteration {self.iteration}: {error}") from None
         self.iteration += 1
         self.wait = time.perf_counter() - start
         return Batch(arrays, self.keys)

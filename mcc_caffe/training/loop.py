@@ -90,7 +90,7 @@ def train(config: TrainingConfig, ranks: Ranks) -> None:
 
     Raises:
         UserError: A file is missing or does not fit, or there are too few GPUs.
-        LoaderError: The data cannot be read.
+        LoaderError: The data cannot be read; rank 0 has taken a snapshot.
         DivergedError: The loss is not finite any more.
         RankLost: Another rank died; rank 0 has taken a snapshot.
     """
@@ -205,10 +205,11 @@ class _Loop:
             )
 
     def run(self) -> None:
-        """Step until the end of the training, a signal, or the loss of a rank."""
+        """Step until the end of the training, a signal, bad data, or the loss of a rank."""
         config, ranks, solver = self.config, self.ranks, self.solver
         _listen_for_signals(solver, config, ranks)
-        lost_rank: RankLost | None = None
+        first_iteration = solver.iter
+        failure: Exception | None = None
         with progress_bar(
             total=config.max_iter,
             initial=solver.iter,
@@ -223,15 +224,17 @@ class _Loop:
                     # A signal to the whole process group ends the loader's workers, too, so that
                     # a LoaderError is no failure then. A snapshot can be taken, because the
                     # weights are as the iteration before left them.
-                    lost_rank = error if isinstance(error, RankLost) else None
-                    if self.is_rank_0 and (lost_rank or ranks.stop.received):
-                        break
-                    raise
+                    if isinstance(error, RankLost) or not ranks.stop.received:
+                        failure = error
+                    nothing_learnt = failure and solver.iter == first_iteration
+                    if nothing_learnt or not self.is_rank_0:
+                        raise
+                    break
                 self._check_finite(stats.losses)
                 self._record(stats, bar)
         self._finish()
-        if lost_rank:
-            raise lost_rank
+        if failure:
+            raise failure
         if solver.iter >= config.max_iter:
             ranks.finish()
 

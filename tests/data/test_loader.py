@@ -180,12 +180,13 @@ def test_a_killed_worker_ends_the_run_with_its_name(drawn_set):
                 loader.next_batch()
 
 
-def test_an_unreadable_record_ends_the_run_with_its_key(drawn_samples, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_record_ends_the_run_with_its_key(workers, drawn_samples, tmp_path):
     folder = write_set(tmp_path / "set", drawn_samples[:2])
     with lmdb.open(str(folder / "images")) as database, database.begin(write=True) as transaction:
         transaction.put(b"00000001_drawn1.jpg", b"")
     with (
-        Loader(config(folder, workers=1)) as loader,
+        Loader(config(folder, workers=workers)) as loader,
         pytest.raises(
             LoaderError,
             match="iteration 0: 00000001_drawn1.jpg: the image .0 bytes. cannot be decoded",

@@ -210,19 +210,21 @@ def test_ctrl_c_takes_a_snapshot_and_ends_all_ranks(launcher, drawn_set, tmp_pat
 
 
 @both
-def test_bad_data_of_one_rank_ends_all_with_one_line(launcher, drawn_set, tmp_path):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_bad_data_of_one_rank_ends_all_with_one_line(rank, launcher, drawn_set, tmp_path):
     source = tmp_path / "set"
     shutil.copytree(drawn_set, source)
     config = LoaderConfig(str(source), 2, 128, 1.0)
-    index = batch_indices(config, 10, 1, 1, 2)[0]  # rank 1 meets it in its second iteration
+    index = batch_indices(config, 10, 1, rank, 2)[0]  # met in the second iteration
     with lmdb.open(str(source / "images")) as database, database.begin(write=True) as transaction:
         transaction.put(f"{index:08d}_drawn{index}.jpg".encode(), b"not a Datum")
     done = train(launcher, source, "--out", tmp_path / "run", "--batch-size", 2, "--iterations", 20)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.returncode == 4 and "Traceback" not in done.stderr
     assert (
         done.stderr.count("the record is not a Caffe Datum") == 1
-        and f"error: {index:08d}_drawn" in done.stderr
+        and f"error: iteration 1: {index:08d}_drawn" in done.stderr
     )
+    assert snapshots.newest(tmp_path / "run/snapshots").stem == "mcc_iter_1"
     assert [line["iteration"] for line in log(tmp_path / "run")] == [1]
 
 

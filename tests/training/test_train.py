@@ -18,6 +18,7 @@ from mcc_caffe.caffe_io import pycaffe, snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.batches import batch_indices
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.train import parse_arguments, prepare_run
 from mcc_caffe.training.launcher import launch
@@ -479,18 +480,25 @@ def test_nan_stops_with_the_iteration_and_the_keys(drawn_set, tmp_path):
     assert not snapshots.pairs(tmp_path / "run/snapshots")
 
 
-def test_an_unreadable_record_ends_the_run(drawn_set, tmp_path):
-    source = tmp_path / "set"
+@pytest.mark.parametrize("workers, words", [(0, ""), (1, "loader worker 0, ")])
+@pytest.mark.parametrize("bad", [0, 2])
+def test_an_unreadable_record_ends_the_run_after_a_snapshot(
+    bad, workers, words, drawn_set, tmp_path
+):
+    source, folder = tmp_path / "set", tmp_path / "run"
     shutil.copytree(drawn_set, source)
+    index = batch_indices(LoaderConfig(str(source), 1, 64, 1.0), 10, bad, 0, 1)[0]
+    key = f"{index:08d}_drawn{index}.jpg"
     with lmdb.open(str(source / "images")) as database, database.begin(write=True) as transaction:
-        transaction.put(b"00000007_drawn7.jpg", b"not a Datum")
-    done = train(source, "--out", tmp_path / "run", "--iterations", 20, *FAST)
+        transaction.put(key.encode(), b"not a Datum")
+    command = (source, "--out", folder, "--batch-size", 1, "--input-size", 64, "--interval", 10)
+    done = train(*command, "--workers", workers, "--iterations", 20)
     assert done.returncode == 4 and "Traceback" not in done.stderr
-    assert re.search(
-        r"error: loader worker 0, iteration \d: 00000007_drawn7.jpg: "
-        "the record is not a Caffe Datum",
-        done.stderr,
-    )
+    reason = f"error: {words}iteration {bad}: {key}: the record is not a Caffe Datum"
+    assert reason in done.stderr, done.stderr
+    assert [line["iteration"] for line in log(folder)] == [bad] * (bad > 0)
+    snapshot = snapshots.newest(folder / "snapshots")
+    assert snapshot.stem == f"mcc_iter_{bad}" if bad else snapshot is None
 
 
 def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
