@@ -38,6 +38,7 @@ from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_report, require_file, require_shipped, write_whole
 from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.data.sources import absolute_source
 from mcc_caffe.evaluation.ablation_report import (
     FULL,
     NO_MASK,
@@ -246,7 +247,7 @@ def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:
     data = options.data
     if not (data or (source and sets)):
         data = make_synthetic_set(options.out, TRAIN_HANDS, TEST_HANDS)
-    source = train.absolute_source(source or str(data / TRAIN))
+    source = absolute_source(source or str(data / TRAIN))
     parts = open_parts(source)
     if not any(not isinstance(part, SampleSet) or has_masks(part) for part in parts):
         raise UserError(f"{source} has no masks: the ablation needs a set that has them")

@@ -1,6 +1,7 @@
 """Where a training takes its samples from: an LMDB set, hands rendered live, or a mixture."""
 
 import importlib
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -78,6 +79,16 @@ def mixture_shares(source: str) -> dict[str, float]:
             raise UserError(f"{source!r} names {name!r} twice: add its shares up")
         shares[name] = share
     return shares
+
+
+def absolute_source(source: str) -> str:
+    """Return the source with every folder in it as an absolute path, for use from anywhere."""
+    if source.startswith(MIXED):
+        parts = (
+            f"{absolute_source(name)}*{share}" for name, share in mixture_shares(source).items()
+        )
+        return MIXED + "+".join(parts)
+    return source if source.startswith(LIVE) else str(Path(source).absolute())
 
 
 class Mixture:

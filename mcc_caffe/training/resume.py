@@ -1,0 +1,167 @@
+"""Decides where a run goes on, and warns of what is other there than before."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, SOLVER_FILE
+from mcc_caffe.caffe_io.weights import run_net_path
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import require_file
+from mcc_caffe.data.loader_config import LoaderConfig
+from mcc_caffe.training.run_net import few, find_data_layer
+
+# Settings of the loader that a resumed run may change without a word: where the run goes on, and
+# how fast samples are made.
+_MAY_CHANGE = ("first_iteration", "workers", "prefetch")
+# Fields of the solver that a run sets itself or that change nothing; the loader's seed is compared.
+_NOT_COMPARED = ("net", "snapshot", "snapshot_prefix", "display", "random_seed")
+
+_log = logging.getLogger(__name__)
+
+
+def resume_state(resume: str | None, folder: Path) -> Path | None:
+    """Return the solver state to resume from, or None for a fresh start.
+
+    Raises:
+        UserError: It is missing, or the run would replace snapshots that it does not go on from.
+    """
+    own_folder = folder / SNAPSHOTS
+    newest = snapshots.newest(own_folder)
+    state = None if resume in (None, "auto") else require_file(resume, "snapshot")
+    if state and state.parent.resolve() == own_folder.resolve():
+        if newest and snapshots.iteration(newest) > snapshots.iteration(state):
+            raise UserError(
+                f"{folder} has later snapshots than {resume}, up to {newest.name}, from which "
+                "--resume auto would go on: move them away, or give another --out"
+            )
+        return state
+    if newest is None:
+        _check_no_remains(folder)
+        if resume == "auto":
+            _log.info("%s has no snapshot yet: the run begins", folder)
+        return state
+    if resume != "auto":
+        raise UserError(
+            f"{folder} holds a run, up to {newest.name}: "
+            "go on with --resume auto, or give another --out"
+        )
+    return newest
+
+
+def _check_no_remains(folder: Path) -> None:
+    """Raise UserError where a run would replace weights of another from which none can go on."""
+    if snapshots.pairs(folder / SNAPSHOTS):
+        raise UserError(
+            f"{folder} holds a run, of whose snapshots none can be read (the warnings say why): "
+            "move them away, or give another --out"
+        )
+    weights = snapshots.weights_files(folder / SNAPSHOTS)
+    if weights:
+        raise UserError(
+            f"{folder} holds weights of a run without its solver states, up to {weights[0].name}: "
+            "give another --out, and --weights FILE to start from them"
+        )
+
+
+def read_resumed(path: Path, solver: Any) -> snapshots.SolverState:
+    """Read the solver state that the run goes on from.
+
+    Raises:
+        UserError: It is damaged, of another type of solver, or at the end of the run.
+    """
+    state = snapshots.read_state(path)
+    snapshots.check_type(state, solver.type)
+    if state.message.iter >= solver.max_iter:
+        raise UserError(
+            f"{path} is at iteration {state.message.iter} already, "
+            f"the run ends at {solver.max_iter}: give --iterations N"
+        )
+    return state
+
+
+def choose_weights(weights: Path | None, resume: Path | None) -> Path | None:
+    """Return the weights to start from; None where a run is resumed or starts at random."""
+    if weights and resume:
+        _log.info("%s: not loaded, the run goes on from %s", weights, resume)
+        return None
+    return require_file(weights, "weights file") if weights else None
+
+
+def warn_of_changes(
+    state_path: Path, solver: Any, net: Any, loader: LoaderConfig, iterations: int | None
+) -> None:
+    """Warn of what a resumed run does in another way than before.
+
+    Args:
+        state_path: The solver state that the run goes on from.
+        solver: The SolverParameter from here on.
+        net: The NetParameter from here on.
+        loader: The settings of its data layer.
+        iterations: The length that the options ask for; None for the solver's.
+    """
+    earlier_net = run_net_path(state_path)
+    _warn_of_solver_changes(earlier_net.with_name(SOLVER_FILE), solver, iterations)
+    _warn_of_net_changes(earlier_net, net, loader)
+
+
+def _warn_of_solver_changes(earlier_path: Path, solver: Any, iterations: int | None) -> None:
+    """Warn of what is other in the solver than in the prototxt of the run until now.
+
+    A length that was asked for needs no warning where the learning rate does not depend on it.
+    """
+    try:
+        earlier = read_text("SolverParameter", require_file(earlier_path, "solver"))
+    except UserError:  # somebody removed or changed it: there is nothing to compare with
+        return
+    ignored = set(_NOT_COMPARED)
+    if iterations and solver.lr_policy != "poly":
+        ignored.add("max_iter")
+    for field in solver.DESCRIPTOR.fields:
+        value, earlier_value = getattr(solver, field.name), getattr(earlier, field.name)
+        if field.name not in ignored and value != earlier_value:
+            _warn_of_change(field.name, _shown(value), _shown(earlier_value))
+
+
+def _warn_of_net_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None:
+    """Warn of what is other in net and loader than in the prototxt of the run until now."""
+    try:
+        earlier = read_text("NetParameter", require_file(earlier_path, "net"))
+        earlier_loader = LoaderConfig.from_json(
+            find_data_layer(earlier, str(earlier_path)).param_str
+        )
+    except UserError:  # somebody removed or changed it: there is nothing to compare with
+        return
+    for name, value in vars(loader).items():
+        earlier_value = getattr(earlier_loader, name)
+        if name not in _MAY_CHANGE and value != earlier_value:
+            _warn_of_change(name, value, earlier_value)
+    old_rates, new_rates = _learning_rates(earlier), _learning_rates(net)
+    changed = [name for name, rates in new_rates.items() if rates != old_rates.get(name, rates)]
+    if changed:
+        _log.warning(
+            "%s learn at other rates from here on (--only-stages, or rates in the net): "
+            "a box head on an earlier trunk may not fit any more",
+            few(changed),
+        )
+
+
+def _learning_rates(net: Any) -> dict[str, list[float]]:
+    """Return {convolution: learning-rate multipliers of its weights and bias}."""
+    return {
+        layer.name: [parameter.lr_mult for parameter in layer.param]
+        for layer in net.layer
+        if layer.type == "Convolution"
+    }
+
+
+def _warn_of_change(name: str, value: Any, earlier_value: Any) -> None:
+    """Warn of a setting that is other than before."""
+    _log.warning("%s is %s from here on, it was %s", name, value, earlier_value)
+
+
+def _shown(value: Any) -> Any:
+    """Return a value for a message; a float without the digits that float32 does not have."""
+    return f"{value:.7g}" if isinstance(value, float) else value

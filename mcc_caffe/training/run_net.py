@@ -1,0 +1,224 @@
+"""Reads the solver and the net of a run, and puts the command's options into them."""
+
+import argparse
+import copy
+import dataclasses
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.protobuf import read_text, text_format
+from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, SOLVER_FILE
+from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
+from mcc_caffe.caffe_io.weights import NET_FILE, WeightsError, file_shapes
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_whole
+from mcc_caffe.data.loader_config import LoaderConfig
+from mcc_caffe.data.sources import absolute_source
+from mcc_caffe.paper import NET_NAME, POSE_STAGES, file_suffix
+from mcc_caffe.training.prototxt_check import check_finite, check_solver
+
+_STAGE_ENDS = tuple(f"_stage{stage}" for stage in POSE_STAGES)  # of the names of their layers
+
+
+def read_solver(options: argparse.Namespace) -> tuple[Path, Any]:
+    """Return the path of the solver and its SolverParameter, with what the options change.
+
+    Raises:
+        UserError: The solver is missing or does not fit.
+    """
+    path = require_file(
+        options.solver
+        or require_shipped(f"solver/{options.variant}/solver{ablation_suffix(options)}.prototxt"),
+        "solver",
+    )
+    solver = read_text("SolverParameter", path)
+    check_solver(path, solver)
+    if options.seed is not None:
+        solver.random_seed = options.seed
+    solver.max_iter = options.iterations or solver.max_iter
+    return path, solver
+
+
+def read_net(solver_path: Path, solver: Any, options: argparse.Namespace) -> tuple[Path, Any]:
+    """Return the path of the solver's net and its NetParameter.
+
+    Where the options leave a stage out, the solver's net becomes the one without it.
+
+    Raises:
+        UserError: The net is missing, does not fit, or is of another variant.
+    """
+    path = _find_net(solver_path, solver.net)
+    net = read_text("NetParameter", path)
+    ours = NET_NAME.fullmatch(net.name)
+    if ours and ours[2] != options.variant:
+        raise UserError(
+            f"{solver_path} is of the variant {ours[2]}, the training of {options.variant}: "
+            f"give --variant {ours[2]}, or another solver"
+        )
+    if options.without:
+        solver.net = _ablated_net(solver_path, solver.net, options)
+        path = _find_net(solver_path, solver.net)
+        net = read_text("NetParameter", path)
+    check_finite(path, net)
+    return path, net
+
+
+def _find_net(solver_path: Path, name: str) -> Path:
+    """Find the net that a solver names: from here on, else one that comes with the project."""
+    path = Path(name) if Path(name).is_file() else find_shipped(name) if name else None
+    if path is None:
+        raise UserError(
+            f"{solver_path} names the net {name!r}, which was not found: "
+            "give its path from the current folder, or an absolute one"
+        )
+    return path
+
+
+def ablation_suffix(options: argparse.Namespace) -> str:
+    """Return what the ablation adds to the names of files and folders."""
+    return file_suffix(options.without and f"without_{options.without}")
+
+
+def _ablated_net(solver_path: Path, net: str, options: argparse.Namespace) -> str:
+    """Return the net without the stage that the options leave out, in place of a solver's net.
+
+    Raises:
+        UserError: The solver's net is the user's own.
+    """
+    folder = f"prototxt/{options.variant}"
+    ablated = f"{folder}/train{ablation_suffix(options)}.prototxt"
+    if net not in (f"{folder}/train.prototxt", ablated):
+        raise UserError(
+            f"{solver_path} names the net {net!r}, of which --without {options.without} leaves no "
+            f"stage out: name {ablated} there, or leave --without away"
+        )
+    return ablated
+
+
+def prepare_net(
+    net: Any, solver: Any, options: argparse.Namespace, state: snapshots.SolverState | None
+) -> LoaderConfig:
+    """Put the options into a net, and check that it goes with a snapshot.
+
+    Args:
+        net: The NetParameter, which is changed.
+        solver: The SolverParameter.
+        options: The options.
+        state: The solver state that the run goes on from; None for a fresh start.
+
+    Returns:
+        The settings of the net's data layer.
+
+    Raises:
+        UserError: The net has no data layer of ours, or the snapshot is of another net.
+    """
+    first_iteration = state.message.iter if state else 0
+    loader = _configure_data_layer(
+        net,
+        options,
+        net_name=solver.net,
+        seed=max(solver.random_seed, 0),
+        first_batch=first_iteration * solver.iter_size,
+    )
+    if options.only_stages:
+        _let_stages_alone_learn(net)
+    if state:
+        snapshots.check_net(state, net)
+    return loader
+
+
+def _configure_data_layer(
+    net: Any, options: argparse.Namespace, *, net_name: str, seed: int, first_batch: int
+) -> LoaderConfig:
+    """Write the options into the `param_str` of the net's Python data layer, and return them."""
+    data_layer = find_data_layer(net, net_name)
+    settings: dict[str, Any] = {
+        "source": absolute_source(options.data),
+        "seed": seed,
+        "workers": options.workers,
+        "augment": not options.no_augmentation,
+        "colours": options.colours,
+        "strong": options.strong,
+        "first_iteration": first_batch,
+    }
+    if options.batch_size:
+        settings["batch_size"] = options.batch_size
+    if options.input_size:
+        settings["input_size"] = options.input_size
+    if options.windows:
+        settings["smallest_window"], settings["largest_window"] = options.windows
+    loader = dataclasses.replace(LoaderConfig.from_json(data_layer.param_str), **settings)
+    data_layer.param_str = loader.to_json()
+    return loader
+
+
+def find_data_layer(net: Any, net_name: str) -> Any:
+    """Return the parameters of a net's Python data layer; UserError where it has none."""
+    layer = next((layer for layer in net.layer if layer.type == "Python"), None)
+    if layer is None:
+        raise UserError(
+            f"{net_name} has no Python data layer: "
+            "this command trains nets that `make prototxt` wrote"
+        )
+    return layer.python_param
+
+
+def _let_stages_alone_learn(net: Any) -> None:
+    """Set the rates and decays of all layers but those of the pose stages to 0."""
+    for layer in net.layer:
+        if layer.name.endswith(_STAGE_ENDS):
+            continue
+        if layer.type == "Convolution":  # one without `param` would learn at the solver's rate
+            while len(layer.param) < 1 + layer.convolution_param.bias_term:
+                layer.param.add()
+        for parameter in layer.param:
+            parameter.lr_mult = parameter.decay_mult = 0
+
+
+def check_kept_layers(weights: Path, net: Any) -> None:
+    """Raise WeightsError where weights lack a layer that --only-stages keeps as they have it."""
+    stored = file_shapes(weights)
+    missing = [
+        layer.name
+        for layer in net.layer
+        if layer.param and not layer.name.endswith(_STAGE_ENDS) and layer.name not in stored
+    ]
+    if missing:
+        raise WeightsError(
+            f"{weights} lacks {few(missing)}, which --only-stages would keep at random values: "
+            "give weights with trunk and mask head, or leave --only-stages out"
+        )
+
+
+def try_build_of_user(solver: Any, net: Any, described: str) -> None:
+    """Let Caffe build a user's solver and net in another process, where it may abort."""
+    solver_copy, net_copy = copy.deepcopy(solver), copy.deepcopy(net)
+    for layer in net_copy.layer:
+        if layer.type == "Python":  # no worker is needed to build a net
+            for name, value in (("workers", 0), ("batch_size", 1)):
+                layer.python_param.param_str = re.sub(
+                    rf'"{name}": \d+', f'"{name}": {value}', layer.python_param.param_str
+                )
+    solver_copy.iter_size = 1  # it does one step
+    with tempfile.TemporaryDirectory() as folder:
+        write_prototxts(Path(folder), solver_copy, net_copy)
+        try_build(SOLVER, Path(folder, SOLVER_FILE), described)
+
+
+def write_prototxts(folder: Path, solver: Any, net: Any) -> None:
+    """Make the run's folder and write the prototxts of its net and solver."""
+    folder.mkdir(parents=True, exist_ok=True)
+    solver.net = str(folder / NET_FILE)
+    solver.snapshot = 0  # Caffe itself would write over what is there; training.loop does it
+    solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
+    for name, message in ((SOLVER_FILE, solver), (NET_FILE, net)):
+        write_whole(folder / name, text_format.MessageToString(message).encode())
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names for a message, of which the first alone is written out where they are many."""
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
