@@ -20,6 +20,7 @@ OpenPose's or MMPose's JSON, or a table, in place of our JSON.
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import logging
@@ -320,7 +321,8 @@ class InferenceRun:
         """Write the results of an image whose hands were all looked for."""
         drawn = pixels
         for hand in hands:
-            drawn = draw_over(drawn, hand)
+            # Over a copy, with which the mask goes that the drawing reads.
+            drawn = draw_over(drawn, dataclasses.replace(hand))
         job.result.parent.mkdir(parents=True, exist_ok=True)
         write_whole(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
         if self.result_format:

@@ -58,8 +58,8 @@ class Box(NamedTuple):
 class HandPose:
     """The hand's pose in one image of W x H pixels, from L pyramid levels with maps of S x S cells.
 
-    `mask` and `heatmaps` are computed when they are first read. Without a mask head in the net,
-    `masks` is () and `mask` None. Without pose stages only one level is looked at, and
+    `mask` and `heatmaps` are computed when they are first read, and kept. Without a mask head in
+    the net, `masks` is () and `mask` None. Without pose stages only one level is looked at, and
     `keypoints`, `present`, `level_heatmaps` and `heatmaps` are None.
 
     Attributes:
@@ -96,7 +96,25 @@ class HandPose:
     @cached_property
     def mask(self) -> np.ndarray | None:
         """The mask at the image's size, (H, W) float32: the probability of hand, 0 to 1."""
+        return self._draw_mask()
+
+    def _draw_mask(self) -> np.ndarray | None:
         return mask_in_image(self.masks, self.image_size) if self.masks else None
+
+    def hand_pixels(self, threshold: float = MASK_THRESHOLD) -> np.ndarray | None:
+        """Return which pixels are the hand's: where the mask is above `threshold`.
+
+        Unlike `mask` it is not kept, so that the many hands of a large picture take little memory.
+
+        Args:
+            threshold: Probability of hand, 0 to 1.
+
+        Returns:
+            (H, W) bool, or None where there is no mask.
+        """
+        has_mask = "mask" in self.__dict__  # where cached_property keeps it
+        mask = self.mask if has_mask else self._draw_mask()
+        return None if mask is None else mask > threshold
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
@@ -145,7 +163,7 @@ class HandPose:
         Returns:
             The box, or None where there is no mask or the mask is empty.
         """
-        hand = None if self.mask is None else self.mask > threshold
+        hand = self.hand_pixels(threshold)
         if hand is None or not hand.any():
             return None
         return Box(*map(int, cv2.boundingRect(hand.view(np.uint8))))

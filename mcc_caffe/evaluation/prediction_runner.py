@@ -23,7 +23,6 @@ from data_tools.readers.shared import exif_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.hand import MASK_THRESHOLD
 from mcc_caffe.core.ranks import shared_memory_errors
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.evaluation.metrics import iou
@@ -80,9 +79,7 @@ class NetModelSpec:
 
         def predict(sample: Sample) -> HandPrediction:
             pose = predictor.predict(sample.image())
-            return HandPrediction(
-                pose.keypoints, None if pose.mask is None else pose.mask > MASK_THRESHOLD
-            )
+            return HandPrediction(pose.keypoints, pose.hand_pixels())
 
         return predict
 

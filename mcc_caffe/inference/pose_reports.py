@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mcc_caffe.core.hand import MASK_THRESHOLD, NAMES
+from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import HandRecord
 from mcc_caffe.inference.reports import (
     PROGRAM,
@@ -39,8 +39,6 @@ class ReportablePose(Protocol):
     @property
     def present(self) -> np.ndarray | None: ...
     @property
-    def mask(self) -> np.ndarray | None: ...
-    @property
     def image_size(self) -> tuple[int, int]: ...
     @property
     def levels(self) -> int: ...
@@ -52,6 +50,9 @@ class ReportablePose(Protocol):
     def box(self) -> BoxLike | None: ...
     @property
     def timings(self) -> dict[str, float]: ...
+
+    def hand_pixels(self) -> np.ndarray | None:
+        """Return which pixels are the hand's."""
 
     def mask_box(self) -> BoxLike | None:
         """Return the bounding box of the mask."""
@@ -161,6 +162,6 @@ def hand_record(pose: ReportablePose, track_id: int | None = None) -> HandRecord
         present=present,
         score=pose.score,
         box=(box.x, box.y, box.width, box.height),
-        mask=None if pose.mask is None else pose.mask > MASK_THRESHOLD,
+        mask=pose.hand_pixels,
         track_id=track_id,
     )

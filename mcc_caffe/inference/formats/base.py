@@ -1,6 +1,6 @@
 """The hands of a picture as every format gets them, and what a format has to offer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +23,8 @@ class HandRecord(NamedTuple):
         score: The mean confidence of the 21 keypoints.
         box: x, y, width, height in pixels, where the search's box head found the hand, or else
             around the keypoints.
-        mask: (H, W) bool; None where the net has no mask stage.
+        mask: Returns (H, W) bool, which pixels are the hand's; None where the net has no mask
+            stage. It is a function, so that one mask at a time is in memory.
         track_id: The number by which a video's hand is followed; None where none is.
     """
 
@@ -31,7 +32,7 @@ class HandRecord(NamedTuple):
     present: np.ndarray
     score: float
     box: tuple[int, int, int, int]
-    mask: np.ndarray | None
+    mask: Callable[[], np.ndarray | None]
     track_id: int | None = None
 
     def points_or_zeros(self) -> list[float]:

@@ -125,8 +125,9 @@ def _hand_entry(hand: HandRecord) -> dict[str, Any]:
         "score": round(hand.score, CONFIDENCE_DIGITS),
         "keypoints": hand.points_or_zeros(),
     }
-    if hand.mask is not None:
-        entry["segmentation"] = encode_run_lengths(hand.mask)
+    mask = hand.mask()
+    if mask is not None:
+        entry["segmentation"] = encode_run_lengths(mask)
     if hand.track_id is not None:
         entry["track_id"] = hand.track_id
     return entry
