@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import PIL.Image
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -33,6 +34,7 @@ from mcc_caffe.core.images import (
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import ImageRecord
+from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
 from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
 from mcc_caffe.predictor import HandPredictor
 
@@ -177,7 +179,14 @@ def _decode(content: bytes) -> np.ndarray:
     try:
         return decode_image(content)
     except ImageError as error:
-        raise HTTPException(422 if header.format else 415, str(error)) from None
+        raise HTTPException(422 if _is_known(header.format) else 415, str(error)) from None
+
+
+def _is_known(image_format: str) -> bool:
+    """Tell whether Pillow's name of a format is that of one that is read."""
+    formats = PIL.Image.registered_extensions()
+    # MPO is a JPEG with further pictures behind it.
+    return image_format in {"MPO", *(formats.get(suffix) for suffix in IMAGE_SUFFIXES)}
 
 
 async def _read_body(request: Request, most_bytes: int) -> bytes:

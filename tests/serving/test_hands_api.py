@@ -1,6 +1,7 @@
 """`mcc-web serve`: POST /hands, in one process and as a real server."""
 
 import asyncio
+import io
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import httpx
 import numpy as np
+import PIL.Image
 import pytest
 from fastapi.testclient import TestClient
 from pycocotools import mask as coco_masks
@@ -31,6 +33,8 @@ from tests.support.hands import drawn_sample, turned_jpeg
 
 WEIGHTS = default_weights("mini")
 JPEG = drawn_sample(np.random.default_rng(0), "x").image_bytes  # 160 x 120
+ICO = io.BytesIO()
+PIL.Image.new("RGB", (16, 16)).save(ICO, "ICO")
 GREY = cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
 
 
@@ -110,6 +114,7 @@ def png_header(width, height):
         (413, "", png_header(15_000, 15_000), {}, "225000000 pixels"),
         (413, "", png_header(60_000, 60_000), {}, "make it smaller"),
         (415, "", b"no image", {}, "not a readable image (8 bytes)"),
+        (415, "", ICO.getvalue(), {}, "of an unknown format"),
         (415, "", JPEG, {"Content-Type": "multipart/form-data; boundary=x"}, "multipart/form-data"),
         (415, "", b"{}", {"Content-Type": "application/json"}, "the body is application/json"),
         (422, "", GREY[:60], {}, "not a readable image (60 bytes)"),
