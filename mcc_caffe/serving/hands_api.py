@@ -44,6 +44,7 @@ _RETRY_SECONDS = 1  # what a refused client is told to wait
 _CLIENT_GONE = 499  # nobody reads it
 # How long the rest of a refused body is read: a client that still sends would miss the answer.
 _DISCARD_SECONDS = 5
+_LONGEST_QUOTE = 100  # characters of what a client has sent, in an answer
 
 # A body of these types is no image's bytes. Others are not believed: curl says a form by default.
 _OTHER_TYPES = ("multipart/", "application/json", "text/")
@@ -194,7 +195,9 @@ async def _read_body(request: Request, most_bytes: int) -> bytes:
     content_type = request.headers.get("content-type", "").lower()
     if content_type.startswith(_OTHER_TYPES):
         raise HTTPException(
-            415, f"the body is {content_type.split(';')[0]}: send the image's bytes ({_EXAMPLE})"
+            415,
+            f"the body is {content_type.split(';')[0][:_LONGEST_QUOTE]}: "
+            f"send the image's bytes ({_EXAMPLE})",
         )
     too_large = HTTPException(
         413, f"the image has more than {most_bytes / 1e6:g} million bytes: make it smaller"
@@ -238,9 +241,8 @@ class _OneLineRoute(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 first = error.errors()[0]
-                raise HTTPException(
-                    422, f"{first['loc'][-1]}={first['input']}: {first['msg']}"
-                ) from None
+                value = repr(first["input"])[:_LONGEST_QUOTE]
+                raise HTTPException(422, f"{first['loc'][-1]}={value}: {first['msg']}") from None
 
         return handle_in_one_line
 
