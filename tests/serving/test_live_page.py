@@ -252,6 +252,50 @@ def test_a_picture_dropped_while_the_network_loads_is_opened_then(
     wait_for_answer(page, "early.png")
 
 
+# In the place of session.js: the mask holds how many runs are under way, and a run at 64 fails.
+_SLOW_SESSION = """
+let underWay = 0;
+export async function openSession() {
+    return { engine: 'none', model: { input_size: 32 }, run };
+}
+async function run(input, size) {
+    underWay += 1;
+    const mask = new Float32Array((size / 8) ** 2).fill(underWay);
+    if (size === 64) setTimeout(() => { throw new Error('no power'); });
+    await new Promise((resolve) => setTimeout(resolve, size === 64 ? 5_000 : 30));
+    underWay -= 1;
+    return { mask, heatmaps: new Float32Array(22 * mask.length) };
+}
+"""
+# Returns the masks' first cells of three looks, and what two later ones are rejected with.
+_LOOK = """async () => {
+    const { Network } = await import('/shared/network.js');
+    const { wholeWindow } = await import('/shared/letterbox.js');
+    const network = await Network.open();
+    const look = async (size) => {
+        const picture = await createImageBitmap(new ImageData(32, 32));
+        const { answer } = await network.look(picture, wholeWindow(32, 32), size);
+        return answer.mask[0];
+    };
+    const answers = await Promise.all([look(), look(), look()]);
+    const failing = [await look(64).catch(String), await look().catch(String)];
+    return [answers, failing];
+}"""
+
+
+def test_looks_go_through_the_network_one_after_another_and_fail_with_its_thread(browser, site_url):
+    with browser.new_page() as page:
+        page.route(
+            "**/session.js",
+            lambda route: route.fulfill(body=_SLOW_SESSION, content_type="text/javascript"),
+        )
+        page.goto(f"{site_url}live/icon.svg")
+        answers, failing = page.evaluate(_LOOK)
+    assert answers == [1, 1, 1]
+    assert len(set(failing)) == 1 and "the network's thread has failed (" in failing[0]
+    assert "no power" in failing[0]
+
+
 def test_a_followed_hand_is_looked_at_more_closely(page):
     page.click("#camera")
     wait_for_answer(page, "camera")

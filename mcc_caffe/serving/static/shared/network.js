@@ -12,6 +12,7 @@
 export class Network {
   #worker;
   #waiting = new Map();
+  #failure = null; // why it answers no more
   #nextId = 0;
 
   /** Start the worker and load the model. */
@@ -29,6 +30,7 @@ export class Network {
    * @returns {Promise<{answer: object, picture: ImageBitmap}>}
    */
   look(picture, window, size) {
+    if (this.#failure) return Promise.reject(this.#failure);
     const id = (this.#nextId += 1);
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
@@ -40,8 +42,10 @@ export class Network {
     const url = new URL("./network_worker.js", import.meta.url);
     this.#worker = new Worker(url, { type: "module" });
     return new Promise((resolve, reject) => {
-      this.#worker.onerror = ({ message }) =>
+      this.#worker.onerror = ({ message }) => {
         reject(new Error(`the network's thread could not start (${message}): see the console`));
+        this.#fail(new Error(`the network's thread has failed (${message}): load the page again`));
+      };
       this.#worker.onmessage = ({ data }) => {
         if (data.type === "opened") {
           /** What computes, in words, and the content of model.json. */
@@ -55,6 +59,14 @@ export class Network {
       };
       this.#worker.postMessage({ type: "open" });
     });
+  }
+
+  /** End the worker; what waits for it is rejected, and whatever is asked later. */
+  #fail(error) {
+    this.#worker.terminate();
+    this.#failure = error;
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
   }
 
   #settle({ type, id, picture, answer, reason }) {

@@ -11,8 +11,14 @@ import { contentOf, networkInput, windowMap } from "./letterbox.js";
 import { openSession } from "./session.js";
 
 let network = null;
+let lastTurn = Promise.resolve();
 
-self.onmessage = async ({ data }) => {
+// One after another: two overlapping runs of a session would block WebGPU for ever.
+self.onmessage = ({ data }) => {
+  lastTurn = lastTurn.then(() => respond(data));
+};
+
+async function respond(data) {
   try {
     if (data.type === "open") {
       network = await openSession();
@@ -28,7 +34,7 @@ self.onmessage = async ({ data }) => {
   } catch (error) {
     self.postMessage({ type: "failed", id: data.id ?? null, reason: error.message });
   }
-};
+}
 
 /** Pass a window of a picture through the network; see network.js for the answer. */
 async function look(picture, window, size) {

@@ -14,7 +14,7 @@ const WEBGPU = { module: "ort.webgpu.min.js", binary: "ort-wasm-simd-threaded.as
  *
  * @returns {Promise<{engine: string, model: object, run: Function}>} what computes, in words; the
  *   content of model.json; and a function of (input (3, m, m), m) that returns
- *   {mask (S, S), heatmaps (22, S, S)}.
+ *   {mask (S, S), heatmaps (22, S, S)}, and is to be called again only once it has returned.
  */
 export async function openSession() {
   const files = Promise.all([
