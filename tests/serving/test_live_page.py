@@ -412,6 +412,26 @@ def test_every_control_is_reached_by_keyboard_and_has_a_name(page):
     assert page.inner_text("#threshold-value") != before
 
 
+def test_a_mask_beside_the_picture_has_no_box(page):
+    """A picture of 100 x 50 pixels fills the upper half of an input of 32 x 32."""
+    empty, box = page.evaluate(
+        """async () => {
+            const { reportJson } = await import('./live/report.js');
+            const keypoints = Array.from({ length: 21 }, () => [0, 0, 0]);
+            const map = { scale: 0.32, x: 0, y: 0 };
+            return [12, 0].map((first) => { // the mask's lowest or highest row of 4 cells
+                const mask = new Float32Array(16).fill(1, first, first + 4);
+                const answer = { keypoints, mask, cells: 4, map, width: 100, height: 50 };
+                const seconds = { network: 0, total: 0 };
+                const options = { name: '', present: keypoints.map(() => false) };
+                return JSON.parse(reportJson({ ...answer, seconds }, options)).mask_box;
+            });
+        }"""
+    )
+    assert empty is None
+    assert (box["x"], box["y"], box["width"]) == (0, 0, 98) and 20 < box["height"] < 30
+
+
 def test_the_page_draws_the_hand_of_the_package(page):
     hand = page.evaluate(
         """async () => {

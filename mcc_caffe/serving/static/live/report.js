@@ -2,6 +2,7 @@
 
 import { STRIDE, upsample } from "../shared/heatmaps.js";
 import { NAMES } from "../shared/hand.js";
+import { contentOf } from "../shared/letterbox.js";
 
 const PROGRAM = "mcc_caffe.web";
 
@@ -55,13 +56,17 @@ export function reportJson(answer, { name, present, engine, weights }) {
   return JSON.stringify(report, null, 1);
 }
 
-/** Return the box of the mask above 0.5, in pixels of the picture; null where it is empty. */
+/**
+ * Return the box of the mask above 0.5, in pixels of the picture; null where no part of the picture
+ * is in the mask, as what lies beside the picture does not count.
+ */
 function maskBox({ mask, cells, map, width, height }) {
   const size = STRIDE * cells;
   const probability = upsample(mask, cells);
   let [left, top, right, bottom] = [size, size, -1, -1];
-  for (let y = 0; y < size; y += 1) {
-    for (let x = 0; x < size; x += 1) {
+  const content = contentOf(map, width, height, size);
+  for (let y = content.y; y < content.y + content.height; y += 1) {
+    for (let x = content.x; x < content.x + content.width; x += 1) {
       if (probability[y * size + x] <= 0.5) continue;
       [left, right] = [Math.min(left, x), Math.max(right, x)];
       [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
