@@ -1,7 +1,9 @@
 """The live page in a real Chromium: its answers are those of Python, and nothing leaves it."""
 
 import base64
+import io
 import json
+import wave
 
 import cv2
 import numpy as np
@@ -383,6 +385,21 @@ def test_what_is_no_picture_is_refused_in_one_line(page):
         "() => document.getElementById('problem').textContent.includes('clip.mp4')"
     )
     assert page.is_enabled("#camera")
+
+
+def test_a_sound_is_refused_and_the_camera_goes_on(page):
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as file:
+        file.setparams((1, 1, 8000, 8000, "NONE", ""))
+        file.writeframes(bytes(range(256)) * 31)
+    start_camera(page)
+    drop(page, sound.getvalue(), "sound.wav", "audio/wav")
+    page.wait_for_selector("#problem:visible")
+    problem = "Problem: sound.wav has no picture: open a picture or a clip."
+    assert page.inner_text("#problem") == problem
+    page.evaluate("document.getElementById('speed').textContent = ''")
+    page.wait_for_function("() => document.getElementById('speed').textContent")
+    assert page.inner_text("#camera") == "Stop camera"
 
 
 def test_every_control_is_reached_by_keyboard_and_has_a_name(page):

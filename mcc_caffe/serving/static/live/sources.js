@@ -32,6 +32,11 @@ async function openClip(file) {
     URL.revokeObjectURL(url);
     throw new Error(`${file.name} cannot be played here: try a clip in MP4 (H.264) or WebM`);
   }
+  if (video.videoWidth === 0) {
+    video.pause();
+    URL.revokeObjectURL(url);
+    throw new Error(`${file.name} has no picture: open a picture or a clip`);
+  }
   const clip = new Moving(file.name, video, () => URL.revokeObjectURL(url));
   video.addEventListener("ended", () => clip.onEnd());
   return clip;
