@@ -230,6 +230,19 @@ def test_a_camera_that_cannot_be_shown_is_released(page, streams):
     assert page.inner_text("#camera") == "Start camera"
 
 
+def test_the_browsers_own_words_get_no_second_full_stop(page):
+    page.evaluate(
+        """() => {
+            window.makeBitmap = window.createImageBitmap;
+            window.createImageBitmap = () => Promise.reject(new DOMException('There is no frame.'));
+        }"""
+    )
+    page.click("#camera")
+    page.wait_for_selector("#problem:visible")
+    page.evaluate("() => { window.createImageBitmap = window.makeBitmap; }")
+    assert page.inner_text("#problem") == "Problem: There is no frame."
+
+
 def test_without_cameras_a_file_may_still_be_called_camera(page, rendered_hand):
     """Browsers give a page on plain http at another host no `mediaDevices`."""
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { configurable: true })")

@@ -296,5 +296,6 @@ function holdStatus(text) {
 
 function showProblem(error) {
   element("problem").hidden = error === null;
-  element("problem").textContent = error === null ? "" : `Problem: ${error.message}.`;
+  const message = error?.message.replace(/\.$/, ""); // the browser's own end with a full stop
+  element("problem").textContent = error === null ? "" : `Problem: ${message}.`;
 }
