@@ -99,14 +99,21 @@ def pause(page) -> None:
 
 def drop(page, content: bytes, name: str, media_type: str) -> None:
     """Drop a file on the page, as the mouse does."""
+    drop_files(page, [(content, name, media_type)])
+
+
+def drop_files(page, files: list[tuple[bytes, str, str]]) -> None:
+    """Drop files, each the content, the name and the type, on the page."""
     transfer = page.evaluate_handle(
-        """([text, name, type]) => {
-            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+        """(files) => {
             const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, { type }));
+            for (const [text, name, type] of files) {
+                const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+                transfer.items.add(new File([bytes], name, { type }));
+            }
             return transfer;
         }""",
-        [base64.b64encode(content).decode(), name, media_type],
+        [(base64.b64encode(content).decode(), *names) for content, *names in files],
     )
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
 
@@ -397,7 +404,21 @@ def test_what_is_no_picture_is_refused_in_one_line(page):
     page.wait_for_function(
         "() => document.getElementById('problem').textContent.includes('clip.mp4')"
     )
+    drop(page, b"no picture", "notes.txt", "text/plain")
+    page.wait_for_selector("#problem:has-text('notes.txt is no picture or clip: open')")
     assert page.is_enabled("#camera")
+
+
+def test_of_several_files_the_first_picture_is_shown(page):
+    content = cv2.imencode(".png", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
+    pictures = [(content, f"{name}.png", "image/png") for name in ("one", "two")]
+    drop_files(page, [(b"no picture", "notes.txt", "text/plain"), *pictures])
+    wait_for_answer(page, "one.png")
+    note = "Of 3 files the first picture or clip is shown."
+    assert page.inner_text("#status") == f"one.png: no hand is found. {note}"
+    drop_files(page, pictures[1:])
+    wait_for_answer(page, "two.png")
+    assert page.inner_text("#status") == "two.png: no hand is found."
 
 
 def test_a_sound_is_refused_and_the_camera_goes_on(page):

@@ -6,7 +6,7 @@ import { Network } from "../shared/network.js";
 import { ENOUGH_KEYPOINTS, nextWindow } from "./following.js";
 import { Pace } from "./pace.js";
 import { presence, reportJson, showsHand } from "./report.js";
-import { listCameras, openCamera, openFile } from "./sources.js";
+import { firstPicture, listCameras, openCamera, openFile } from "./sources.js";
 import { draw } from "./view.js";
 
 const STATUS_MILLISECONDS = 1500; // between two statements of the status, for screen readers
@@ -20,10 +20,11 @@ const controls = Object.fromEntries(
 );
 
 let network = null;
-let waitingFile = null; // that was dropped or pasted before the network was there
+let waitingFiles = []; // that were dropped or pasted before the network was there
 let pace = null;
 let source = null;
-/** What is on the canvas: {picture, answer}, or null. */
+let sourceNote = ""; // what the status says of the source, beside what it shows
+/** What is on the canvas: {picture, answer, name, note}, or null. */
 let shown = null;
 let frameTimes = [];
 let isHandShown = null; // as the status says of a moving picture
@@ -47,7 +48,7 @@ async function start() {
   showThreshold();
   controls.camera.disabled = controls.file.disabled = false;
   setStatus("The network is ready: start the camera, or open a picture or a clip.");
-  if (waitingFile) use(() => openFile(waitingFile));
+  useFirst(waitingFiles);
 }
 
 function connectControls() {
@@ -70,7 +71,9 @@ function connectControls() {
   });
   controls.copy.addEventListener("click", copyReport);
   controls.save.addEventListener("click", saveReport);
-  window.addEventListener("paste", ({ clipboardData }) => useFirst(clipboardData.files));
+  window.addEventListener("paste", ({ clipboardData }) =>
+    useFirst([...clipboardData.files]),
+  );
   element("table").addEventListener("toggle", redraw);
   connectDropping();
 }
@@ -90,19 +93,24 @@ function connectDropping() {
     if (event.dataTransfer.files.length === 0) {
       showProblem(new Error("what was dropped is no file: save the picture first"));
     }
-    useFirst(event.dataTransfer.files);
+    useFirst([...event.dataTransfer.files]);
   });
 }
 
-/** Open the first of some files; before the network is there, `start` does it. */
-function useFirst([file]) {
-  if (!file) return;
-  if (network) use(() => openFile(file));
-  else waitingFile = file;
+/** Open the first picture or clip of some files; before the network is there, `start` does it. */
+function useFirst(files) {
+  if (files.length === 0) return;
+  if (!network) {
+    waitingFiles = files;
+    return;
+  }
+  const isOne = files.length === 1;
+  const note = isOne ? "" : ` Of ${files.length} files the first picture or clip is shown.`;
+  use(() => openFile(firstPicture(files)), note);
 }
 
 /** Open a source in place of the one before, and look at its frames until another takes over. */
-async function use(open) {
+async function use(open, note = "") {
   showProblem(null);
   const opening = (openings += 1);
   let opened;
@@ -117,7 +125,7 @@ async function use(open) {
     return;
   }
   stop();
-  source = opened;
+  [source, sourceNote] = [opened, note];
   controls.pause.disabled = !opened.isMoving;
   opened.onEnd = () => {
     controls.pause.ariaPressed = "true";
@@ -180,7 +188,7 @@ async function setPaused(isPaused) {
 
 function show(picture, answer) {
   shown?.picture.close();
-  shown = { picture, answer, name: source.name };
+  shown = { picture, answer, name: source.name, note: sourceNote };
   controls.copy.disabled = controls.save.disabled = false;
   redraw();
   showSpeed(answer);
@@ -205,7 +213,7 @@ function redraw() {
   if (source?.hasEnded) return; // its last answers come after onEnd has said so
   if (source?.isMoving && performance.now() < heldUntil) return;
   // Of a moving picture only what lasts is said, as screen readers read the status aloud.
-  setStatus(source?.isMoving ? movingStatus(count) : text);
+  setStatus((source?.isMoving ? movingStatus(count) : text) + shown.note);
 }
 
 function movingStatus(count) {

@@ -7,6 +7,11 @@
  * clip calls when it ends.
  */
 
+/** Return the first of some files that is a picture or a clip, or else the first. */
+export function firstPicture(files) {
+  return files.find(({ type }) => /^(image|video)\//.test(type)) ?? files[0];
+}
+
 /** Open a picture or a clip. */
 export async function openFile(file) {
   if (file.type.startsWith("video/")) return openClip(file);
@@ -30,7 +35,10 @@ async function openClip(file) {
     await video.play();
   } catch {
     URL.revokeObjectURL(url);
-    throw new Error(`${file.name} cannot be played here: try a clip in MP4 (H.264) or WebM`);
+    const problem = file.type.startsWith("video/")
+      ? "cannot be played here: try a clip in MP4 (H.264) or WebM"
+      : "is no picture or clip: open a picture or a clip";
+    throw new Error(`${file.name} ${problem}`);
   }
   if (video.videoWidth === 0) {
     video.pause();
