@@ -7,10 +7,12 @@ import wave
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from mcc_caffe import HandPredictor
 from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, SKELETON, WRIST_COLOUR
+from mcc_caffe.core.images import decode_image
 from mcc_caffe.inference.reports import ImageReport
 from mcc_caffe.inference.video import video_writer
 from tests.support.commands import run
@@ -164,6 +166,44 @@ def test_pictures_of_every_size_get_pythons_answer(page, rendered_hand, predicto
     drop(page, cv2.imencode(".png", picture)[1].tobytes(), name, "image/png")
     wait_for_answer(page, name)
     assert_same_answer(copied_report(page), predictor.predict(picture), pixels=1.5)
+
+
+def turned_webp(orientation: int, endian: str = "<") -> bytes:
+    """Make a WebP of 3 x 2 pixels with an EXIF orientation, in a byte order of EXIF's."""
+    exif, content = PIL.Image.Exif(), io.BytesIO()
+    exif.endian, exif[0x0112] = endian, orientation
+    colours = 40 * np.arange(6, dtype=np.uint8).reshape(2, 3, 1) + (0, 20, 40)
+    image = PIL.Image.fromarray(colours.astype(np.uint8))
+    image.save(content, "WEBP", lossless=True, exif=exif.tobytes())
+    return content.getvalue()
+
+
+def test_webp_is_turned_upright_as_python_does(page):
+    files = [turned_webp(orientation) for orientation in range(1, 9)]
+    # The other byte order, a value that EXIF does not know, and tags beyond the file's end.
+    damaged = turned_webp(6).replace(b"II*\0\x08\0\0\0", b"II*\0\xff\0\0\0")
+    files += [turned_webp(6, ">"), turned_webp(9), damaged]
+    pixels = page.evaluate(
+        """async (texts) => {
+            const { uprightBitmap } = await import('./live/webp.js');
+            return Promise.all(texts.map(async (text) => {
+                const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+                const bitmap = await uprightBitmap(new Blob([bytes]));
+                const context = new OffscreenCanvas(3, 3).getContext('2d');
+                context.drawImage(bitmap, 0, 0);
+                const { width, height } = bitmap;
+                return [[height, width], [...context.getImageData(0, 0, width, height).data]];
+            }));
+        }""",
+        [base64.b64encode(content).decode() for content in files],
+    )
+    for content, (shape, values) in zip(files, pixels):
+        found = np.reshape(values, (*shape, 4))[..., 2::-1]
+        assert np.array_equal(found, decode_image(content))
+    drop(page, files[5], "phone.webp", "image/webp")
+    wait_for_answer(page, "phone.webp")
+    report = copied_report(page)
+    assert (report["width"], report["height"]) == (2, 3)
 
 
 def test_the_camera_is_shown_live(page, predictor):

@@ -7,6 +7,8 @@
  * clip calls when it ends.
  */
 
+import { uprightBitmap } from "./webp.js";
+
 /** Return the first of some files that is a picture or a clip, or else the first. */
 export function firstPicture(files) {
   return files.find(({ type }) => /^(image|video)\//.test(type)) ?? files[0];
@@ -17,7 +19,7 @@ export async function openFile(file) {
   if (file.type.startsWith("video/")) return openClip(file);
   try {
     // As cv2 reads it: upright, and without a change of colours by a profile.
-    const picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
+    const picture = await uprightBitmap(file, { colorSpaceConversion: "none" });
     return new Picture(file.name || "pasted picture", picture);
   } catch {
     if (file.type.startsWith("image/")) {
