@@ -99,6 +99,7 @@ class HandPose:
         return self._draw_mask()
 
     def _draw_mask(self) -> np.ndarray | None:
+        """Return the mask at the image's size, as `mask` does, without keeping it."""
         return mask_in_image(self.masks, self.image_size) if self.masks else None
 
     def hand_pixels(self, threshold: float = MASK_THRESHOLD) -> np.ndarray | None:

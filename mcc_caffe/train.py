@@ -70,7 +70,7 @@ from mcc_caffe.training.run_net import (
     prepare_net,
     read_net,
     read_solver,
-    try_build_of_user,
+    try_users_solver,
     write_prototxts,
 )
 
@@ -284,7 +284,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         folder, (SOLVER_FILE, NET_FILE, LOG), own=SOLVER_FILE, mark=snapshots.PREFIX_END
     )
     if options.solver:
-        try_build_of_user(solver, net, f"{solver_path} with {net_path}")
+        try_users_solver(solver, net, f"{solver_path} with {net_path}")
     variant = VARIANTS[options.variant]
     # A run's own solver, from which another may start, has a snapshot of 0.
     snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot

@@ -33,7 +33,7 @@ from mcc_caffe.core.files import require_file
 _log = logging.getLogger(__name__)
 
 SNAPSHOTS = "snapshots"  # the folder of a run that holds them
-SOLVER_FILE = "solver.prototxt"  # of the run, beside that folder, as NET_FILE is
+SOLVER_FILE = "solver.prototxt"  # of the run, in its folder
 PREFIX_END = ".partial/mcc"  # the end of the snapshot_prefix of every run's solver
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.

@@ -16,7 +16,7 @@ from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary, read_tex
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import find_shipped, require_file, write_whole
 
-NET_FILE = "train.prototxt"  # of a run, whose folder snapshots/ holds its weights
+NET_FILE = "train.prototxt"  # of a run, in its folder; the weights lie one folder below
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -56,6 +56,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     """
     if packed_weights.is_packed(path):
         return {"file": str(path), **packed_weights.read_metadata(path)}
+    # By a pattern, as a net that is not ours may have settings that are no JSON.
     size = re.search(r'"input_size": (\d+)', data_layer_settings(path))
     return {"file": str(path), **({"input_size": int(size[1])} if size else {})}
 

@@ -37,7 +37,7 @@ def open_source(source: str, seed: int = 0) -> SampleSource:
 
     Args:
         source: The folder of an LMDB set, `synth:...` for rendered hands, or `mix:...`.
-        seed: What a mixture draws is another for another seed, 0 or more.
+        seed: The seed by which a mixture draws its samples, 0 or more.
 
     Raises:
         UserError: The source does not exist or is damaged.

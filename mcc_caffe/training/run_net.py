@@ -194,7 +194,7 @@ def check_kept_layers(weights: Path, net: Any) -> None:
         )
 
 
-def try_build_of_user(solver: Any, net: Any, described: str) -> None:
+def try_users_solver(solver: Any, net: Any, described: str) -> None:
     """Let Caffe build a user's solver and net in another process, where it may abort."""
     solver_copy, net_copy = copy.deepcopy(solver), copy.deepcopy(net)
     for layer in net_copy.layer:

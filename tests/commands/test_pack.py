@@ -245,8 +245,8 @@ def options_of_stages(drawn_set, tmp_path):
 
     def options(is_kept):
         weights = tmp_path / "part.caffemodel"
-        kept = {name: blobs for name, blobs in layers.items() if is_kept(name)}
-        write_caffemodel(weights, "part", kept)
+        part = {name: blobs for name, blobs in layers.items() if is_kept(name)}
+        write_caffemodel(weights, "part", part)
         words = [drawn_set, "--only-stages", "--weights", weights, "--out", tmp_path / "run"]
         return train.parse_arguments(list(map(str, words)))
 

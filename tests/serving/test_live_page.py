@@ -198,8 +198,8 @@ def test_webp_is_turned_upright_as_python_does(page):
         [base64.b64encode(content).decode() for content in files],
     )
     for content, (shape, values) in zip(files, pixels):
-        found = np.reshape(values, (*shape, 4))[..., 2::-1]
-        assert np.array_equal(found, decode_image(content))
+        bgr_pixels = np.reshape(values, (*shape, 4))[..., 2::-1]
+        assert np.array_equal(bgr_pixels, decode_image(content))
     drop(page, files[5], "phone.webp", "image/webp")
     wait_for_answer(page, "phone.webp")
     report = copied_report(page)

@@ -155,7 +155,7 @@ def test_a_net_that_is_not_there_is_named_with_its_solver(name, drawn_set, tmp_p
 def test_a_solver_without_snapshots_takes_those_of_the_variant(
     fields, options, interval, drawn_set, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(train, "try_build_of_user", lambda *_: None)
+    monkeypatch.setattr(train, "try_users_solver", lambda *_: None)
     solver = tmp_path / "solver.prototxt"
     solver.write_text(changed(**{"snapshot": 0, **fields}))
     words = [str(drawn_set), "--solver", str(solver), "--out", str(tmp_path / "run"), *options]

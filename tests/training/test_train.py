@@ -315,7 +315,7 @@ def test_a_resumed_run_says_what_is_other_than_before(drawn_set, tmp_path):
 def test_a_resumed_run_says_what_is_other_in_its_solver(
     earlier, options, expected, finished, drawn_set, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr("mcc_caffe.train.try_build_of_user", lambda *_: None)
+    monkeypatch.setattr("mcc_caffe.train.try_users_solver", lambda *_: None)
     run_folder = tmp_path / "run"
     shutil.copytree(finished, run_folder)
     solver = read_text("SolverParameter", run_folder / "solver.prototxt")

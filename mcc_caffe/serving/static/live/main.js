@@ -23,7 +23,6 @@ let network = null;
 let waitingFiles = []; // that were dropped or pasted before the network was there
 let pace = null;
 let source = null;
-let sourceNote = ""; // what the status says of the source, beside what it shows
 /** What is on the canvas: {picture, answer, name, note}, or null. */
 let shown = null;
 let frameTimes = [];
@@ -125,7 +124,7 @@ async function use(open, note = "") {
     return;
   }
   stop();
-  [source, sourceNote] = [opened, note];
+  source = Object.assign(opened, { note }); // the status ends with the note
   controls.pause.disabled = !opened.isMoving;
   opened.onEnd = () => {
     controls.pause.ariaPressed = "true";
@@ -188,7 +187,7 @@ async function setPaused(isPaused) {
 
 function show(picture, answer) {
   shown?.picture.close();
-  shown = { picture, answer, name: source.name, note: sourceNote };
+  shown = { picture, answer, name: source.name, note: source.note };
   controls.copy.disabled = controls.save.disabled = false;
   redraw();
   showSpeed(answer);

@@ -13,10 +13,10 @@ export async function uprightBitmap(file, options) {
   const start = new DataView(await file.slice(0, 12).arrayBuffer());
   if (!/^RIFF[^]{4}WEBP$/.test(textAt(start, 0, 12))) return createImageBitmap(file, options);
   const content = await file.arrayBuffer();
-  const place = findOrientation(new DataView(content));
-  const turn = place && TURNS[place.view.getUint16(place.at, place.isLittle)];
+  const tag = findOrientation(new DataView(content));
+  const turn = tag && TURNS[tag.view.getUint16(tag.at, tag.isLittle)];
   if (!turn) return createImageBitmap(file, options);
-  place.view.setUint16(place.at, 1, place.isLittle); // for browsers that do turn WebP
+  tag.view.setUint16(tag.at, 1, tag.isLittle); // for browsers that do turn WebP
   return turned(await createImageBitmap(new Blob([content]), options), turn);
 }
 
@@ -34,6 +34,7 @@ function findOrientation(view) {
   return null;
 }
 
+/** Return where the orientation is in an EXIF chunk, as findOrientation does. */
 function findTag(view) {
   const start = textAt(view, 0, 4) === "Exif" ? 6 : 0;
   const isLittle = textAt(view, start, 2) === "II";
@@ -45,11 +46,13 @@ function findTag(view) {
   return null;
 }
 
+/** Return the bytes of a view as letters, fewer than `length` where it ends before. */
 function textAt({ buffer, byteOffset, byteLength }, at, length) {
   const bytes = new Uint8Array(buffer, byteOffset + at, Math.min(length, byteLength - at));
   return String.fromCharCode(...bytes);
 }
 
+/** Return a bitmap drawn by a canvas's transform, as in TURNS. */
 function turned(bitmap, [a, b, c, d]) {
   const { width, height } = bitmap;
   const canvas = a === 0 ? new OffscreenCanvas(height, width) : new OffscreenCanvas(width, height);
