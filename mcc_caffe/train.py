@@ -187,8 +187,9 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--strong",
         action="store_true",
-        help="also stretch and turn the hands, cover parts of the pictures, and draw colours and "
-        "sharpness from wider ranges, with noise: for photographs that are few or much alike",
+        help="in half of the samples, also stretch and turn the hand, cover parts of the picture, "
+        "and draw colours and sharpness from wider ranges, with noise: for photographs that are "
+        "few or much alike",
     )
     add("--no-augmentation", action="store_true", help="letterbox the pictures only")
 

@@ -2,7 +2,7 @@
 
 Scale, rotation, crop and flip make up one affine map, by which image, mask and keypoints are moved.
 Three changes are not the paper's: a window around the hand, other colours, and the strong
-augmentation, which stretches, covers and recolours.
+augmentation, which stretches, covers and recolours every second sample.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from mcc_caffe.core.geometry import (
 )
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
+STRONG_PROBABILITY = 0.5  # that a sample is strong; the next probabilities are of a strong sample
 STRETCH_PROBABILITY = 0.7
 STRETCH_RANGE = (1 / 1.45, 1.45)
 TURN_RANGE = (-25.0, 25.0)  # degrees
@@ -51,7 +52,7 @@ class ColourRanges(NamedTuple):
 
 
 COLOURS = ColourRanges((-0.5, 0.5), (0.8, 1.25), (0.0, 1.5), 0.25, (0.4, 1.6))
-STRONG_COLOURS = ColourRanges((-0.8, 0.8), (0.65, 1.5), (0.0, 1.8), 0.3, (0.4, 2.2))
+STRONG_COLOURS = ColourRanges((-0.8, 0.8), (0.75, 1.33), (0.0, 1.8), 0.3, (0.4, 2.2))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import (
     COLOURS,
     STRONG_COLOURS,
+    STRONG_PROBABILITY,
     Augmentation,
     ColourChange,
     Stretch,
@@ -109,15 +110,18 @@ def fill_sample(
     mask, size = sample.mask(), config.input_size
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
     image, image_to_input, reduced = _decode_image(sample, augmentation, size)
-    if rng is not None and config.strong:
-        stretch = Stretch.draw(rng)
-        if stretch:
-            image_to_input = stretch.apply(image_to_input, sample.keypoints, size)
-    if rng is not None and (config.colours or config.strong):
-        change = ColourChange.draw(rng, STRONG_COLOURS if config.strong else COLOURS)
-        image = change.apply(image, reduced)
+    is_strong = False
+    if rng is not None:
+        is_strong = config.strong and rng.uniform() < STRONG_PROBABILITY
+        if is_strong:
+            stretch = Stretch.draw(rng)
+            if stretch:
+                image_to_input = stretch.apply(image_to_input, sample.keypoints, size)
+        if is_strong or config.colours:
+            change = ColourChange.draw(rng, STRONG_COLOURS if is_strong else COLOURS)
+            image = change.apply(image, reduced)
     network_input(image, image_to_input, size, data, reduced=reduced)
-    if rng is not None and config.strong:
+    if rng is not None and is_strong:
         add_noise(data, rng)
         cover_parts(data, rng)
     mask_label[0] = (

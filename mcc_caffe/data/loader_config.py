@@ -42,8 +42,8 @@ class LoaderConfig:
         largest_window: The greatest side of the window, as such a multiple. 0 for the whole
             picture, as in the paper.
         colours: Change colours and sharpness at random, too.
-        strong: Stretch and turn the hands, cover parts of the pictures, and change colours and
-            sharpness further than `colours` does, with noise.
+        strong: In half of the samples, drawn at random, stretch and turn the hand, cover parts of
+            the picture, and change colours and sharpness further than `colours` does, with noise.
         shuffle: Take the samples in a new random order in each epoch; otherwise in their own.
         seed: The seed of order and augmentation.
         first_iteration: The iteration to begin at, above 0 in a resumed run. Where Caffe adds up

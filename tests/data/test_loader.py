@@ -313,6 +313,7 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
         monkeypatch.setattr(augmentation, name, 0.0)
     plain = augmentation.ColourRanges((0, 0), (1, 1), (1, 1), 0.0, (0, 0))
     monkeypatch.setattr("mcc_caffe.data.batches.STRONG_COLOURS", plain)
+    monkeypatch.setattr("mcc_caffe.data.batches.STRONG_PROBABILITY", 1.0)
     picture, mask = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
     cv2.circle(picture, (90, 50), 30, (255, 255, 255), -1)
     cv2.circle(mask, (90, 50), 30, 255, -1)
@@ -338,10 +339,25 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
     assert min(widths) < 0.92 and max(widths) > 1.15  # the disc has become an ellipse
 
 
-def test_the_strong_augmentation_changes_the_picture_itself(drawn_set):
+def test_the_strong_augmentation_changes_the_picture_itself(drawn_set, monkeypatch):
+    monkeypatch.setattr("mcc_caffe.data.batches.STRONG_PROBABILITY", 1.0)
     plain, changed = batches_without_and_with(drawn_set, "strong")
     assert np.abs(plain["data"] - changed["data"]).mean() > 0.02
     assert np.isfinite(changed["data"]).all() and changed["data"].dtype == np.float32
+
+
+def test_half_of_the_samples_are_augmented_strongly(drawn_set):
+    """The others are what they are without the option; 100 samples, 4 standard deviations."""
+    is_changed = []
+    loaders = [Loader(config(drawn_set, workers=0, strong=strong)) for strong in (False, True)]
+    while len(is_changed) < 100:
+        plain, strong = (loader.next_batch() for loader in loaders)
+        assert plain.keys == strong.keys
+        is_changed += [
+            bool(np.abs(before - after).max() > 0.01)
+            for before, after in zip(plain.arrays["data"], strong.arrays["data"], strict=True)
+        ]
+    assert abs(np.mean(is_changed) - 0.5) < 4 * np.sqrt(0.25 / len(is_changed))
 
 
 def test_without_augmentation_windows_and_colours_are_off(drawn_set):
