@@ -233,6 +233,7 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
         NetModelSpec(
             name,
             path,
+            options.variant,
             prototxt=_choose_prototxt(options, path),
             gpu=options.gpu,
             levels=options.levels,

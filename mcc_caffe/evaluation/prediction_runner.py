@@ -48,6 +48,7 @@ class NetModelSpec:
     Attributes:
         name: Name in the reports.
         weights: Caffemodel or packed weights.
+        variant: The name of the network's size.
         prototxt: Deploy net.
         gpu: Id of the GPU; None for the CPU.
         levels: Pyramid levels, as HandPredictor takes them.
@@ -58,6 +59,7 @@ class NetModelSpec:
 
     name: str
     weights: pathlib.Path
+    variant: str
     prototxt: pathlib.Path
     gpu: int | None
     levels: int | str | None
@@ -69,6 +71,7 @@ class NetModelSpec:
         """Load the network; return the function that predicts the hand of a sample."""
         predictor = HandPredictor(
             self.weights,
+            self.variant,
             prototxt=self.prototxt,
             gpu=self.gpu,
             levels=self.levels,

@@ -14,6 +14,7 @@ from mcc_caffe import evaluate
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation import prediction_runner
 from mcc_caffe.evaluation.model_names import as_file_name, short_names
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from tests.support.commands import run
@@ -107,6 +108,20 @@ def test_a_net_can_be_measured_as_an_ablation(drawn_set, weights, tmp_path):
         "images.csv",
         "worst_random.png",
     }
+
+
+def test_a_net_searches_with_the_box_head_of_its_own_variant(weights, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        prediction_runner, "HandPredictor", lambda *args, **kwargs: calls.append((args, kwargs))
+    )
+    (spec,) = evaluate.make_model_specs(
+        evaluate.parse_arguments(["set", "--weights", str(weights), "--variant", "paper"])
+    )
+    spec.load()
+    ((arguments, options),) = calls
+    assert arguments == (weights, "paper")
+    assert options["prototxt"].parts[-2:] == ("paper", "deploy.prototxt")
 
 
 def test_weights_show_which_net_they_are_of(weights, tmp_path):
