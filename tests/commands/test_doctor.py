@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mcc_caffe import doctor
+from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import blas_kernels
 from tests.support.commands import ROOT, run
 
@@ -136,6 +137,15 @@ def test_a_caffe_that_lacks_layers_or_blas(monkeypatch):
         row["Python layer"].status == "failed" and "WITH_PYTHON_LAYER" in row["Python layer"].remedy
     )
     assert row["layer types"].found == "missing: Python" and row["BLAS"].status == "failed"
+
+
+def test_every_layer_type_of_our_nets_is_looked_for():
+    used = {
+        layer.type
+        for path in ROOT.glob("prototxt/*/*.prototxt")
+        for layer in read_text("NetParameter", path).layer
+    }
+    assert set(doctor.LAYERS) == used
 
 
 def test_little_room_is_no_failure(monkeypatch):
