@@ -31,7 +31,8 @@ class BoxLabels(NamedTuple):
     Attributes:
         is_hand: (1, H, W) float32: 1 in the middle of a hand, 0 outside of every box, and
             IGNORE_LABEL elsewhere.
-        sides: (4, H, W) float32, logarithms of the distances; 0 where `is_hand` is not 1.
+        log_distances: (4, H, W) float32, logarithms of the distances to the left, top, right and
+            bottom in units of DISTANCE_UNIT; 0 where `is_hand` is not 1.
     """
 
     is_hand: np.ndarray
