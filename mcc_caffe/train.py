@@ -65,6 +65,7 @@ from mcc_caffe.training.resume import (
 )
 from mcc_caffe.training.run_log import LOG
 from mcc_caffe.training.run_net import (
+    RunOptions,
     ablation_suffix,
     check_kept_layers,
     prepare_net,
@@ -271,10 +272,11 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
             f"--only-stages keeps the trunk as it is, and {folder} has no snapshot with one: "
             "give --weights to take it from"
         )
-    solver_path, solver = read_solver(options)
-    net_path, net = read_net(solver_path, solver, options)
+    run_options = _select_run_options(options)
+    solver_path, solver = read_solver(run_options)
+    net_path, net = read_net(solver_path, solver, run_options)
     state = read_resumed(resume, solver) if resume else None
-    loader = prepare_net(net, solver, options, state)
+    loader = prepare_net(net, solver, run_options, state)
     if resume:
         warn_of_changes(resume, solver, net, loader, options.iterations)
     open_source(loader.source)  # raises where a set is missing, before anything is written
@@ -307,6 +309,26 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     )
 
 
+def _select_run_options(options: argparse.Namespace) -> RunOptions:
+    """Return those of the command's options that the solver and the net depend on."""
+    return RunOptions(
+        data=options.data,
+        variant=options.variant,
+        without=options.without,
+        solver=options.solver,
+        iterations=options.iterations,
+        batch_size=options.batch_size,
+        input_size=options.input_size,
+        seed=options.seed,
+        windows=options.windows,
+        colours=options.colours,
+        strong=options.strong,
+        augment=not options.no_augmentation,
+        workers=options.workers,
+        only_stages=options.only_stages,
+    )
+
+
 def _choose_run_precision(options: argparse.Namespace) -> str:
     """Return the precision of the run, after a check of the GPUs.
 
@@ -326,7 +348,7 @@ def _choose_run_precision(options: argparse.Namespace) -> str:
 
 def _run_folder(options: argparse.Namespace) -> Path:
     """Return the folder of the run; UserError where Caffe's files cannot hold its path."""
-    folder = options.out or Path("runs", options.variant + ablation_suffix(options))
+    folder = options.out or Path("runs", options.variant + ablation_suffix(options.without))
     check_utf8(folder)
     return folder
 

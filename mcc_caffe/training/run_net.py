@@ -1,6 +1,5 @@
-"""Reads the solver and the net of a run, and puts the command's options into them."""
+"""Reads the solver and the net of a run, and puts the options of the run into them."""
 
-import argparse
 import copy
 import dataclasses
 import re
@@ -24,17 +23,52 @@ from mcc_caffe.training.prototxt_check import check_finite, check_solver
 _STAGE_ENDS = tuple(f"_stage{stage}" for stage in POSE_STAGES)  # of the names of their layers
 
 
-def read_solver(options: argparse.Namespace) -> tuple[Path, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of `mcc_caffe.train` that decide on the solver and the net of a run.
+
+    Attributes:
+        data: What to train on, as `mcc_caffe.data.sources` takes it.
+        variant: The name of the network's size.
+        without: The stage that an ablation leaves out, "mask" or "pose"; None for the full network.
+        solver: The user's solver prototxt; None for the variant's.
+        iterations: The iteration at which the run ends; None for the solver's max_iter.
+        batch_size: The images of a process in an iteration; None for the net's.
+        input_size: The side of the network's input in pixels; None for the net's.
+        seed: The seed of start, order and augmentation; None for the solver's random_seed.
+        windows: The least and the greatest side of the window around a hand, in sides of its
+            keypoints' box; None to show the whole picture.
+        colours: Whether to draw brightness, colours and sharpness at random.
+        strong: Whether to augment half of the samples strongly.
+        augment: Whether to augment at all.
+        workers: The number of loader processes for each training process.
+        only_stages: Whether the pose stages alone learn.
+    """
+
+    data: str
+    variant: str
+    without: str | None
+    solver: Path | None
+    iterations: int | None
+    batch_size: int | None
+    input_size: int | None
+    seed: int | None
+    windows: tuple[float, float] | None
+    colours: bool
+    strong: bool
+    augment: bool
+    workers: int
+    only_stages: bool
+
+
+def read_solver(options: RunOptions) -> tuple[Path, Any]:
     """Return the path of the solver and its SolverParameter, with what the options change.
 
     Raises:
         UserError: The solver is missing or does not fit.
     """
-    path = require_file(
-        options.solver
-        or require_shipped(f"solver/{options.variant}/solver{ablation_suffix(options)}.prototxt"),
-        "solver",
-    )
+    shipped = f"solver/{options.variant}/solver{ablation_suffix(options.without)}.prototxt"
+    path = require_file(options.solver or require_shipped(shipped), "solver")
     solver = read_text("SolverParameter", path)
     check_solver(path, solver)
     if options.seed is not None:
@@ -43,7 +77,7 @@ def read_solver(options: argparse.Namespace) -> tuple[Path, Any]:
     return path, solver
 
 
-def read_net(solver_path: Path, solver: Any, options: argparse.Namespace) -> tuple[Path, Any]:
+def read_net(solver_path: Path, solver: Any, options: RunOptions) -> tuple[Path, Any]:
     """Return the path of the solver's net and its NetParameter.
 
     Where the options leave a stage out, the solver's net becomes the one without it.
@@ -78,19 +112,23 @@ def _find_net(solver_path: Path, name: str) -> Path:
     return path
 
 
-def ablation_suffix(options: argparse.Namespace) -> str:
-    """Return what the ablation adds to the names of files and folders."""
-    return file_suffix(options.without and f"without_{options.without}")
+def ablation_suffix(without: str | None) -> str:
+    """Return what an ablation adds to the names of files and folders.
+
+    Args:
+        without: The stage that it leaves out, "mask" or "pose"; None for the full network.
+    """
+    return file_suffix(without and f"without_{without}")
 
 
-def _ablated_net(solver_path: Path, net: str, options: argparse.Namespace) -> str:
+def _ablated_net(solver_path: Path, net: str, options: RunOptions) -> str:
     """Return the net without the stage that the options leave out, in place of a solver's net.
 
     Raises:
         UserError: The solver's net is the user's own.
     """
     folder = f"prototxt/{options.variant}"
-    ablated = f"{folder}/train{ablation_suffix(options)}.prototxt"
+    ablated = f"{folder}/train{ablation_suffix(options.without)}.prototxt"
     if net not in (f"{folder}/train.prototxt", ablated):
         raise UserError(
             f"{solver_path} names the net {net!r}, of which --without {options.without} leaves no "
@@ -100,7 +138,7 @@ def _ablated_net(solver_path: Path, net: str, options: argparse.Namespace) -> st
 
 
 def prepare_net(
-    net: Any, solver: Any, options: argparse.Namespace, state: snapshots.SolverState | None
+    net: Any, solver: Any, options: RunOptions, state: snapshots.SolverState | None
 ) -> LoaderConfig:
     """Put the options into a net, and check that it goes with a snapshot.
 
@@ -132,7 +170,7 @@ def prepare_net(
 
 
 def _configure_data_layer(
-    net: Any, options: argparse.Namespace, *, net_name: str, seed: int, first_batch: int
+    net: Any, options: RunOptions, *, net_name: str, seed: int, first_batch: int
 ) -> LoaderConfig:
     """Write the options into the `param_str` of the net's Python data layer, and return them."""
     data_layer = find_data_layer(net, net_name)
@@ -140,7 +178,7 @@ def _configure_data_layer(
         "source": absolute_source(options.data),
         "seed": seed,
         "workers": options.workers,
-        "augment": not options.no_augmentation,
+        "augment": options.augment,
         "colours": options.colours,
         "strong": options.strong,
         "first_iteration": first_batch,
