@@ -17,11 +17,12 @@ from google.protobuf import json_format, text_format
 from benchmarks import nets
 from benchmarks.jobs import QUICK_TURNS, TURNS, Job, Row, ask, in_process, in_turns
 from benchmarks.peers.environment import environment
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
 from mcc_caffe.caffe_io.precision import computes_bfloat16
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.caffe_io.weights import load_weights, read_caffemodel, shipped_weights
+from mcc_caffe.caffe_io.weights import load_weights, read_caffemodel
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_shipped
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine

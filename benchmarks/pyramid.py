@@ -33,8 +33,8 @@ from benchmarks.output import (
     write_results,
 )
 from benchmarks.timing import StepTimer
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.files import require_shipped

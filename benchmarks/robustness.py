@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.output import markdown_table
 from data_tools import sets
-from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import (
     add_network_options,
     command_parser,

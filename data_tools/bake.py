@@ -43,7 +43,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.protobuf import check_utf8, messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.core.commands import (
     command_parser,
     non_negative_int,

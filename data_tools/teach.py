@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from data_tools.taught_set import LABELS, TaughtSet, is_taught
 from data_tools.teachers import MediaPipeTeacher, NetTeacher, Teacher, find_agreed_hands
-from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, locked

@@ -24,7 +24,7 @@ from data_tools.hand_masks import make_trusted_mask
 from data_tools.readers.coco import CocoEntry
 from data_tools.taught_set import LABELS, LabelFile, read_labels
 from data_tools.teachers import MaskTeacher
-from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import locked

@@ -21,7 +21,8 @@ from data_tools import build_lmdb, synth
 from data_tools.hands.clip import HandPath, render_clip
 from mcc_caffe import infer, plot
 from mcc_caffe.caffe_io.pycaffe import require_caffe
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
+from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
+from mcc_caffe.caffe_io.snapshots import weights_path
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.files import empty_own_folder, locked
 from mcc_caffe.evaluation.training_comparison import run_training

@@ -25,6 +25,7 @@ from typing import TypedDict
 
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.precision import AUTO, BFLOAT16, choose_precision
 from mcc_caffe.caffe_io.pycaffe import (
     HOW_TO_GET_CAFFE,
@@ -33,7 +34,7 @@ from mcc_caffe.caffe_io.pycaffe import (
     has_onednn,
     set_environment,
 )
-from mcc_caffe.caffe_io.weights import file_shapes, shipped_weights
+from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import VARIANTS

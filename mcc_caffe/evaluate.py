@@ -28,10 +28,10 @@ from typing import Any, TypedDict
 import numpy as np
 
 from data_tools import sets
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.precision import FLOAT32, PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
-from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     command_parser,

@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools import sets
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
-from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import (
     add_network_options,
     command_parser,

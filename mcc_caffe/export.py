@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.onnx_model import OPSET, make_onnx_model
 from mcc_caffe.caffe_io.precision import FLOAT32
-from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, write_whole

@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
-from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     command_parser,

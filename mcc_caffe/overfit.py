@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mcc_caffe.caffe_io.pycaffe import require_caffe
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, weights_path
+from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
+from mcc_caffe.caffe_io.snapshots import weights_path
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import empty_own_folder, locked

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.weights import data_layer_settings, read_caffemodel
+from mcc_caffe.caffe_io.run_folder import data_layer_settings
+from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_target, require_file, write_whole

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.files import check_own_results, check_target, write_whole
 from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.paper import MASK_LOSS_BLOB
-from mcc_caffe.training.run_log import LOG, LogLine, read_log
+from mcc_caffe.training.run_log import LogLine, read_log
 
 CURVES = "curves.png"
 AUTHOR = "mcc_caffe.plot"
@@ -30,7 +31,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     parser.add_argument(
-        "runs", nargs="+", type=pathlib.Path, help=f"folders of runs, each with its {LOG}"
+        "runs", nargs="+", type=pathlib.Path, help=f"folders of runs, each with its {LOG_FILE}"
     )
     parser.add_argument(
         "--out",

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.caffe_io.weights import describe, file_shapes, shipped_weights
+from mcc_caffe.caffe_io.default_weights import shipped_weights
+from mcc_caffe.caffe_io.weights import describe, file_shapes
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows

@@ -39,8 +39,7 @@ from mcc_caffe.caffe_io.precision import (
 )
 from mcc_caffe.caffe_io.protobuf import check_utf8
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
-from mcc_caffe.caffe_io.snapshots import SOLVER_FILE
-from mcc_caffe.caffe_io.weights import NET_FILE
+from mcc_caffe.caffe_io.run_folder import LOG_FILE, NET_FILE, SOLVER_FILE
 from mcc_caffe.core.commands import (
     command_parser,
     input_side,
@@ -63,7 +62,6 @@ from mcc_caffe.training.resume import (
     resume_state,
     warn_of_changes,
 )
-from mcc_caffe.training.run_log import LOG
 from mcc_caffe.training.run_net import (
     RunOptions,
     ablation_suffix,
@@ -284,7 +282,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     if options.only_stages and weights:
         check_kept_layers(weights, net)
     check_own_results(
-        folder, (SOLVER_FILE, NET_FILE, LOG), own=SOLVER_FILE, mark=snapshots.PREFIX_END
+        folder, (SOLVER_FILE, NET_FILE, LOG_FILE), own=SOLVER_FILE, mark=snapshots.PREFIX_END
     )
     if options.solver:
         try_users_solver(solver, net, f"{solver_path} with {net_path}")

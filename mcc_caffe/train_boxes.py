@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import choose_precision, nets_in
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe, require_gpus
-from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import (
     command_parser,

@@ -14,8 +14,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
-from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_network_options,

@@ -25,15 +25,12 @@ from mcc_caffe.caffe_io.weights import (
     file_shapes,
     load_weights,
     net_shapes,
-    shipped_weights,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 
 _log = logging.getLogger(__name__)
 
-SNAPSHOTS = "snapshots"  # the folder of a run that holds them
-SOLVER_FILE = "solver.prototxt"  # of the run, in its folder
 PREFIX_END = ".partial/mcc"  # the end of the snapshot_prefix of every run's solver
 
 # Caffe's solver types, and the blobs of history that each keeps for a parameter.
@@ -353,20 +350,3 @@ def newest_weights(folder: str | Path) -> Path | None:
     """Find the newest weights in `folder`; None where there are none."""
     state = newest(folder)
     return state and state.with_suffix(".caffemodel")
-
-
-def trained_weights(variant: str) -> Path:
-    """Find the newest weights of runs/VARIANT, for commands that were given none."""
-    weights = newest_weights(Path("runs", variant, SNAPSHOTS))
-    if weights is None:
-        raise UserError(
-            f"no weights: train first (`make train VARIANT={variant}`), "
-            "or give a caffemodel with --weights FILE; "
-            f"runs/{variant}/{SNAPSHOTS} holds none"
-        )
-    return weights
-
-
-def default_weights(variant: str) -> Path:
-    """Find the weights that come with the package or, for lack of them, those of runs/VARIANT."""
-    return shipped_weights(variant) or trained_weights(variant)

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary, read_text
+from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
+from mcc_caffe.caffe_io.run_folder import data_layer_settings
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import find_shipped, require_file, write_whole
-
-NET_FILE = "train.prototxt"  # of a run, in its folder; the weights lie one folder below
+from mcc_caffe.core.files import require_file, write_whole
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -42,11 +41,6 @@ class Caffemodel(NamedTuple):
     name: str
 
 
-def shipped_weights(variant: str) -> Path | None:
-    """Find the weights of a variant that come with the package; None where there are none."""
-    return find_shipped(f"pretrained/{variant}.npz")
-
-
 def describe(path: str | Path) -> dict[str, Any]:
     """Collect what is known of a weights file.
 
@@ -59,23 +53,6 @@ def describe(path: str | Path) -> dict[str, Any]:
     # By a pattern, as a net that is not ours may have settings that are no JSON.
     size = re.search(r'"input_size": (\d+)', data_layer_settings(path))
     return {"file": str(path), **({"input_size": int(size[1])} if size else {})}
-
-
-def run_net_path(snapshot: str | Path) -> Path:
-    """Return the path that the net's prototxt has in the run to which a snapshot belongs."""
-    return Path(snapshot).absolute().parent.parent / NET_FILE
-
-
-def data_layer_settings(snapshot: str | Path) -> str:
-    """Return the settings of the data layer in the run to which a snapshot belongs.
-
-    Returns:
-        JSON, as `mcc_caffe.data.loader_config.LoaderConfig` writes it; "{}" where the file is of no
-        run.
-    """
-    prototxt = run_net_path(snapshot)
-    layers = read_text("NetParameter", prototxt).layer if prototxt.is_file() else []
-    return next((layer.python_param.param_str for layer in layers if layer.type == "Python"), "{}")
 
 
 def file_shapes(path: str | Path) -> Shapes:

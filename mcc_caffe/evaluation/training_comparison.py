@@ -20,7 +20,7 @@ import numpy as np
 from data_tools import build_lmdb, synth
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe.caffe_io import snapshots
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, positive_int, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.precision import FLOAT32, choose_precision, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, set_threads
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS
+from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError

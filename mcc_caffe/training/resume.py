@@ -6,12 +6,11 @@ from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, SOLVER_FILE
-from mcc_caffe.caffe_io.weights import run_net_path
+from mcc_caffe.caffe_io.run_folder import SNAPSHOTS, SOLVER_FILE, run_net_path
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.data.loader_config import LoaderConfig
-from mcc_caffe.training.run_net import few, find_data_layer
+from mcc_caffe.training.run_net import few, require_data_layer
 
 # Settings of the loader that a resumed run may change without a word: where the run goes on, and
 # how fast samples are made.
@@ -130,7 +129,7 @@ def _warn_of_net_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> 
     try:
         earlier = read_text("NetParameter", require_file(earlier_path, "net"))
         earlier_loader = LoaderConfig.from_json(
-            find_data_layer(earlier, str(earlier_path)).param_str
+            require_data_layer(earlier, str(earlier_path)).param_str
         )
     except UserError:  # somebody removed or changed it: there is nothing to compare with
         return

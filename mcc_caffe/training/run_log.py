@@ -8,11 +8,10 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_whole
 from mcc_caffe.paper import MASK_LOSS_BLOB
-
-LOG = "log.jsonl"
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class RunLog:
             images: The number of images that all ranks together take in an iteration.
             loss_weights: {loss blob: its weight in the total loss}.
         """
-        self.path, self._images, self._loss_weights = run_folder / LOG, images, loss_weights
+        self.path, self._images, self._loss_weights = run_folder / LOG_FILE, images, loss_weights
         self._interval: list[IterationStats] = []
         lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
         earlier_lines = [line for line in lines if _logged_iteration(line) <= iteration]
@@ -159,7 +158,7 @@ def read_log(run_folder: Path) -> list[LogLine]:
     Raises:
         UserError: The log is missing, damaged or empty.
     """
-    path = require_file(run_folder / LOG, "log")
+    path = require_file(run_folder / LOG_FILE, "log")
     lines = []
     for number, text in enumerate(path.read_bytes().splitlines(), 1):
         line = _parse(text)

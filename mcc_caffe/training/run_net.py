@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text, text_format
-from mcc_caffe.caffe_io.snapshots import SNAPSHOTS, SOLVER_FILE
+from mcc_caffe.caffe_io.run_folder import NET_FILE, SNAPSHOTS, SOLVER_FILE, find_data_layer
 from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
-from mcc_caffe.caffe_io.weights import NET_FILE, WeightsError, file_shapes
+from mcc_caffe.caffe_io.weights import WeightsError, file_shapes
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_whole
 from mcc_caffe.data.loader_config import LoaderConfig
@@ -173,7 +172,7 @@ def _configure_data_layer(
     net: Any, options: RunOptions, *, net_name: str, seed: int, first_batch: int
 ) -> LoaderConfig:
     """Write the options into the `param_str` of the net's Python data layer, and return them."""
-    data_layer = find_data_layer(net, net_name)
+    data_layer = require_data_layer(net, net_name)
     settings: dict[str, Any] = {
         "source": absolute_source(options.data),
         "seed": seed,
@@ -194,15 +193,15 @@ def _configure_data_layer(
     return loader
 
 
-def find_data_layer(net: Any, net_name: str) -> Any:
+def require_data_layer(net: Any, net_name: str) -> Any:
     """Return the parameters of a net's Python data layer; UserError where it has none."""
-    layer = next((layer for layer in net.layer if layer.type == "Python"), None)
-    if layer is None:
+    data_layer = find_data_layer(net)
+    if data_layer is None:
         raise UserError(
             f"{net_name} has no Python data layer: "
             "this command trains nets that `make prototxt` wrote"
         )
-    return layer.python_param
+    return data_layer
 
 
 def _let_stages_alone_learn(net: Any) -> None:
@@ -235,12 +234,10 @@ def check_kept_layers(weights: Path, net: Any) -> None:
 def try_users_solver(solver: Any, net: Any, described: str) -> None:
     """Let Caffe build a user's solver and net in another process, where it may abort."""
     solver_copy, net_copy = copy.deepcopy(solver), copy.deepcopy(net)
-    for layer in net_copy.layer:
-        if layer.type == "Python":  # no worker is needed to build a net
-            for name, value in (("workers", 0), ("batch_size", 1)):
-                layer.python_param.param_str = re.sub(
-                    rf'"{name}": \d+', f'"{name}": {value}', layer.python_param.param_str
-                )
+    data_layer = require_data_layer(net_copy, described)
+    loader = LoaderConfig.from_json(data_layer.param_str)
+    # No worker is needed to build a net.
+    data_layer.param_str = dataclasses.replace(loader, workers=0, batch_size=1).to_json()
     solver_copy.iter_size = 1  # it does one step
     with tempfile.TemporaryDirectory() as folder:
         write_prototxts(Path(folder), solver_copy, net_copy)

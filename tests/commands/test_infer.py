@@ -15,8 +15,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.protobuf import messages
-from mcc_caffe.caffe_io.snapshots import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
@@ -116,7 +116,7 @@ def test_without_options_it_runs_with_the_weights_that_ship(photos):
 
 def test_where_no_weights_ship_the_newest_of_the_runs_are_taken(weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mcc_caffe.caffe_io.snapshots.shipped_weights", lambda variant: None)
+    monkeypatch.setattr("mcc_caffe.caffe_io.default_weights.shipped_weights", lambda variant: None)
     with pytest.raises(
         UserError,
         match="no weights: train first .`make train VARIANT=mini`., "

@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from mcc_caffe import evaluate, infer
-from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.video import video_writer
 from tests.support.commands import run

@@ -11,7 +11,7 @@ from data_tools.hand_masks import make_trusted_mask
 from data_tools.hands import hand_scene
 from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand, MaskTeacher
-from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT
 

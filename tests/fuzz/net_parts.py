@@ -14,6 +14,7 @@ import numpy as np
 from mcc_caffe.caffe_io import packed_weights, snapshots, trial_build
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.caffe_io.weights import file_shapes, fitting_layers, read_caffemodel
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader_config import LoaderConfig
@@ -21,7 +22,7 @@ from mcc_caffe.inference.engines import caffe_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import OnnxEngine
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
-from mcc_caffe.training.run_log import LOG, IterationStats, RunLog, read_log
+from mcc_caffe.training.run_log import IterationStats, RunLog, read_log
 from tests.fuzz.data_parts import Files
 from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_lines, mutate_prototxt_line
 from tests.support.commands import ROOT
@@ -122,14 +123,14 @@ class RunLogFile:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        (folder / LOG).write_text("\n".join(map(_log_line, range(20, 120, 20))) + "\n")
+        (folder / LOG_FILE).write_text("\n".join(map(_log_line, range(20, 120, 20))) + "\n")
 
         def mutate_line(line: str, random: np.random.Generator) -> str:
             return mutate_json(line.encode(errors="surrogatepass"), random).decode(
                 errors="surrogateescape"
             )
 
-        self.files = Files({folder / LOG: mutate_lines(mutate_line)})
+        self.files = Files({folder / LOG_FILE: mutate_lines(mutate_line)})
 
     def attempt(self, random: np.random.Generator) -> Sequence[str]:
         self.files.mutate(random)

@@ -9,7 +9,7 @@ import skimage.data
 
 from data_tools.hands import hand_scene
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration

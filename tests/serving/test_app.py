@@ -16,8 +16,8 @@ import onnxruntime
 import pytest
 from fastapi.testclient import TestClient
 
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.caffe_io.weights import shipped_weights
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.serving.app import hosts_for, make_app
 from mcc_caffe.serving.model import WebModel, make_web_model

@@ -19,7 +19,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pycocotools import mask as coco_masks
 
-from mcc_caffe.caffe_io.snapshots import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mcc_caffe import web
-from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.label_api import make_label_router

@@ -20,7 +20,7 @@ from data_tools import readers
 from data_tools.readers import coco
 from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand
-from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.core.images import decode_image

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from mcc_caffe import plot
-from mcc_caffe.training.run_log import LOG, IterationStats, RunLog, read_log
+from mcc_caffe.caffe_io.run_folder import LOG_FILE
+from mcc_caffe.training.run_log import IterationStats, RunLog, read_log
 from tests.fuzz.mutations import mutate_bytes
 
 
@@ -17,7 +18,7 @@ def line(iteration):
 def test_damaged_lines_go_when_a_run_is_resumed(tmp_path):
     damaged = [b"\xff\xfe", line("five").encode(), line(3.5).encode(), b"[1]", b"{cut"]
     content = [line(1).encode(), *damaged, line(2).encode(), line(3).encode()]
-    (tmp_path / LOG).write_bytes(b"\n".join(content))
+    (tmp_path / LOG_FILE).write_bytes(b"\n".join(content))
     RunLog(tmp_path, iteration=2, images=1, loss_weights={})
     assert [one["iteration"] for one in read_log(tmp_path)] == [1, 2]
 
@@ -27,7 +28,7 @@ def test_mutations_of_a_log_are_taken(tmp_path):
     content = "\n".join(map(line, range(5))).encode()
     for _ in range(300):
         mutated = mutate_bytes(content, random)
-        (tmp_path / LOG).write_bytes(mutated)
+        (tmp_path / LOG_FILE).write_bytes(mutated)
         log = RunLog(tmp_path, iteration=5, images=1, loss_weights={"loss2": 1.0})
         log.add(IterationStats({"loss2": 1.0}, 2.0, 0.1, 0.0))
         log.write(6)

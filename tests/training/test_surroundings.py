@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
-from mcc_caffe.training.run_log import LOG, IterationStats, RunLog
+from mcc_caffe.training.run_log import IterationStats, RunLog
 from tests.support.commands import run
 from tests.support.mounts import run_with_mounts
 
@@ -55,8 +56,8 @@ def test_a_run_folder_on_a_full_disk_is_named(size, words, drawn_set, tmp_path):
 def test_a_disk_that_is_full_in_the_middle_of_a_run_is_named(tmp_path):
     log = RunLog(tmp_path, iteration=0, images=1, loss_weights={"loss2": 1.0})
     log.add(IterationStats({"loss2": 1.0}, 2.0, 0.1, 0.0))
-    (tmp_path / LOG).unlink()
-    (tmp_path / LOG).symlink_to("/dev/full")
+    (tmp_path / LOG_FILE).unlink()
+    (tmp_path / LOG_FILE).symlink_to("/dev/full")
     with pytest.raises(UserError, match="log.jsonl cannot be written .*make room .*--resume auto"):
         log.write(1)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.weights import shipped_weights
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
 from mcc_caffe.inference.scene_files import read_scenes

@@ -1,0 +1,40 @@
+"""The files of a run, by their places in its folder.
+
+train.prototxt, solver.prototxt    the net and the solver, with the options of the run
+log.jsonl                          the losses (`mcc_caffe.training.run_log`)
+snapshots/                         weights and solver states (`mcc_caffe.caffe_io.snapshots`)
+"""
+
+from pathlib import Path
+from typing import Any
+
+from mcc_caffe.caffe_io.protobuf import read_text
+
+NET_FILE = "train.prototxt"
+SOLVER_FILE = "solver.prototxt"
+LOG_FILE = "log.jsonl"
+SNAPSHOTS = "snapshots"
+
+
+def run_net_path(snapshot: str | Path) -> Path:
+    """Return the path that the net's prototxt has in the run to which a snapshot belongs."""
+    return Path(snapshot).absolute().parent.parent / NET_FILE
+
+
+def find_data_layer(net: Any) -> Any | None:
+    """Return the PythonParameter of the first Python layer of a NetParameter; None without one."""
+    return next((layer.python_param for layer in net.layer if layer.type == "Python"), None)
+
+
+def data_layer_settings(snapshot: str | Path) -> str:
+    """Return the settings of the data layer in the run to which a snapshot belongs.
+
+    Returns:
+        JSON, as `mcc_caffe.data.loader_config.LoaderConfig` writes it; "{}" where the file is of no
+        run.
+    """
+    prototxt = run_net_path(snapshot)
+    if not prototxt.is_file():
+        return "{}"
+    data_layer = find_data_layer(read_text("NetParameter", prototxt))
+    return "{}" if data_layer is None else data_layer.param_str
