@@ -8,5 +8,6 @@
 - prototxt_check: refuses a user's solver on which Caffe would abort or with which it would train
   nothing
 - box_samples: draws the samples that the box head learns from
+- box_head: the training of the box head, round by round
 - run_log: the log that a run writes, and plots and reports read
 """

@@ -1,0 +1,155 @@
+"""Trains the box head on the features of a trunk whose weights stay as they are.
+
+A round draws new samples and computes their features once; the head learns them EPOCHS times.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.precision import choose_precision, nets_in
+from mcc_caffe.caffe_io.protobuf import read_text, text_format
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import load_weights
+from mcc_caffe.core.commands import progress_bar
+from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB
+from mcc_caffe.paper import IMAGE_BLOB, STRIDE
+from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
+
+SAMPLE_SIZE = 256  # pixels, the side of a sample
+BATCH_SIZE = 8
+EPOCHS = 3  # of the head on the features of one round
+_FEATURES_LAYER = f"relu_{BOX_FEATURES_BLOB}"
+
+
+class HeadTraining:
+    """The trunk, whose weights stay, and the solver of the box head.
+
+    Attributes:
+        trunk: The Caffe net of trunk and head, `deploy_boxes.prototxt`.
+        solver: The Caffe solver of `train_boxes.prototxt`.
+    """
+
+    def __init__(self, weights: Path, variant: str, folder: Path, iterations: int, lr: float):
+        """Open both nets.
+
+        Args:
+            weights: Packed weights with the trunk and perhaps a head.
+            variant: The name of the network's size.
+            folder: An empty folder for the solver's files.
+            iterations: Of the solver; the rate falls to 0 in a line until then.
+            lr: The rate at the start.
+        """
+        caffe = import_caffe()
+        precision = choose_precision()
+        with nets_in(precision):
+            self.trunk = caffe.Net(
+                str(require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
+            )
+        load_weights(self.trunk, weights, complete=False)
+        net = read_text("NetParameter", require_shipped(f"prototxt/{variant}/train_boxes.prototxt"))
+        for layer in net.layer:
+            if layer.type == "Input":
+                layer.input_param.shape[0].dim[:] = [
+                    BATCH_SIZE,
+                    layer.input_param.shape[0].dim[1],
+                    SAMPLE_SIZE // STRIDE,
+                    SAMPLE_SIZE // STRIDE,
+                ]
+        (folder / "net.prototxt").write_text(text_format.MessageToString(net))
+        (folder / "solver.prototxt").write_text(
+            f'net: "{folder / "net.prototxt"}" type: "Adam" base_lr: {lr} lr_policy: "poly" '
+            f"power: 1 momentum: 0.9 momentum2: 0.999 weight_decay: 0.0005 "
+            f"max_iter: {iterations} random_seed: 1 display: 0"
+        )
+        with nets_in(precision):
+            self.solver = caffe.get_solver(str(folder / "solver.prototxt"))
+        stored = packed_weights.read(weights).layers
+        for name, blobs in self.solver.net.params.items():
+            for blob, values in zip(blobs, stored.get(name, ())):
+                blob.data[...] = values
+
+    def features(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the trunk's features (N, C, H, W) of inputs (N, 3, m, m)."""
+        blobs = self.trunk.blobs
+        blobs[IMAGE_BLOB].reshape(*inputs.shape)
+        blobs[IMAGE_BLOB].data[...] = inputs
+        self.trunk.forward(end=_FEATURES_LAYER)
+        return blobs[BOX_FEATURES_BLOB].data
+
+    def step(self, arrays: dict[str, np.ndarray]) -> tuple[float, float]:
+        """Let the head learn a batch; return its two losses, of the middles and of the sides."""
+        blobs = self.solver.net.blobs
+        for name, values in arrays.items():
+            blobs[name].data[...] = values
+        self.solver.step(1)
+        return float(blobs["loss_middle"].data), float(blobs["loss_sides"].data)
+
+    def head(self) -> dict[str, list[np.ndarray]]:
+        """Return the layers of the head."""
+        return {
+            name: [blob.data.copy() for blob in blobs]
+            for name, blobs in self.solver.net.params.items()
+        }
+
+
+def draw_round(
+    training: HeadTraining,
+    pictures: Sequence[LabelledPicture],
+    count: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Draw the samples of a round and compute their features.
+
+    Returns:
+        {blob of the train net: float16 values of all samples}.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for first in progress_bar(range(0, count, BATCH_SIZE), desc="features", leave=False):
+        chosen = rng.integers(len(pictures), size=BATCH_SIZE)
+        samples = [draw_sample(pictures[index], SAMPLE_SIZE, rng) for index in chosen]
+        is_hand = np.stack([sample.labels.is_hand for sample in samples])
+        batch = {
+            BOX_FEATURES_BLOB: training.features(np.stack([s.network_input for s in samples])),
+            "is_hand": is_hand,
+            "in_hands": np.repeat(is_hand == 1, 4, axis=1),
+            "sides": np.stack([sample.labels.log_distances for sample in samples]),
+        }
+        for name, values in batch.items():
+            if name not in arrays:
+                arrays[name] = np.empty((count, *values.shape[1:]), np.float16)
+            arrays[name][first : first + BATCH_SIZE] = values
+    return arrays
+
+
+def run_round(
+    training: HeadTraining,
+    pictures: Sequence[LabelledPicture],
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Draw the samples of a round and let the head learn them.
+
+    Returns:
+        The mean losses of the middles and of the sides.
+    """
+    arrays = draw_round(training, pictures, count, rng)
+    losses = []
+    order = np.concatenate([rng.permutation(count) for _ in range(EPOCHS)])
+    for batch in progress_bar(order.reshape(-1, BATCH_SIZE), desc="head", leave=False):
+        losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
+    middle, sides = np.mean(losses, axis=0)
+    return middle, sides
+
+
+def mean_layers(
+    layers: Mapping[str, Sequence[np.ndarray]], others: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, list[np.ndarray]]:
+    """Return each of the layers with the mean of its blobs and those of its namesake in others."""
+    return {
+        name: [(blob + other) / 2 for blob, other in zip(blobs, others[name])]
+        for name, blobs in layers.items()
+    }
