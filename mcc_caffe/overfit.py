@@ -20,9 +20,9 @@ from mcc_caffe.core.files import empty_own_folder, locked
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.evaluation.metrics import pck
-from mcc_caffe.evaluation.training_comparison import run_training
 from mcc_caffe.paper import LAST_STAGE, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.training.child_process import run_training
 from mcc_caffe.training.run_log import read_log
 
 IMAGES = 8

@@ -9,10 +9,7 @@ import csv
 import json
 import logging
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,11 +21,11 @@ from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, positive_int, seed_number
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.core.ranks import stop_signals_handled
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import MIXED, SampleSource, mixture_shares, open_source
 from mcc_caffe.evaluation.ablation_report import TrainingResult
 from mcc_caffe.evaluation.evaluation_report import IMAGES, RESULTS
+from mcc_caffe.training.child_process import run_training
 
 TRAIN_HANDS, TEST_HANDS = 2000, 300  # easy ones: a short training tells their fingers apart
 SETTINGS = "settings.json"
@@ -202,44 +199,6 @@ def check_settings(out: pathlib.Path, source: str, settings: dict[str, Any]) -> 
             )
     out.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings).encode())
-
-
-def run_training(arguments: Sequence[Any]) -> None:
-    """Run `mcc_caffe.train` in a process of its own.
-
-    The `stop_signals` are passed on to it, so that it takes a snapshot and ends. Then this command
-    ends too.
-
-    Args:
-        arguments: Arguments of mcc_caffe.train.
-
-    Raises:
-        KeyboardInterrupt: If a signal ended the training.
-        UserError: If the training failed.
-    """
-    signals: list[int] = []
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        for process in processes:
-            process.terminate()
-
-    with stop_signals_handled(pass_on):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True
-        )
-        processes.append(process)
-        if signals:  # from before there was a process to pass them on to
-            process.terminate()
-        status = process.wait()
-    if signals:
-        raise KeyboardInterrupt
-    if status:
-        raise UserError(
-            f"the training ended with exit code {status} (see above): "
-            "mend that and run the command again"
-        )
 
 
 def train_once(

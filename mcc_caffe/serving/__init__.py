@@ -1,4 +1,23 @@
-"""Serves the pages and answers of `mcc_caffe.web`: its app, its model and its static files.
+"""Serves the pages and answers of `mcc_caffe.web`.
 
-`app` needs FastAPI, which the extra `[web]` brings; `mcc_caffe.web` imports it only when it serves.
+Every page:
+
+- app: the web application; it needs FastAPI, which the extra `[web]` brings, and `mcc_caffe.web`
+  imports it only when it serves
+- model: the network as a browser gets it
+- site: the page's files, and their export for any web server
+- hands_api: the hands of a picture over HTTP, for programs
+
+The labelling page:
+
+- labelling: the state of a folder that is being labelled
+- label_api: the addresses by which the page talks to it
+- label_documents: what a person's labels of a picture are, as the page and the files have them
+- label_files: the pictures of a folder, and the files beside them that hold the labels
+- label_export: writes the finished pictures as data sets
+- net_answers: what the net says of each picture, computed once
+- mask_refinement: draws the net's coarse mask along the edges of the picture
+- run_lengths: masks as run lengths
+- moved_pictures: lets labels follow pictures that were moved or renamed
+- taught_crops: says which pictures are crops of one photograph
 """

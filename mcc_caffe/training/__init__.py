@@ -9,5 +9,7 @@
   nothing
 - box_samples: draws the samples that the box head learns from
 - box_head: the training of the box head, round by round
+- child_process: runs the whole command in a process of its own, for the commands that need a
+  training
 - run_log: the log that a run writes, and plots and reports read
 """

@@ -1,0 +1,48 @@
+"""Runs a training in a process of its own, for commands that go on after it."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.ranks import stop_signals_handled
+
+
+def run_training(arguments: Sequence[Any]) -> None:
+    """Run `mcc_caffe.train` in a process of its own.
+
+    The `stop_signals` are passed on to it, so that it takes a snapshot and ends. Then this command
+    ends too.
+
+    Args:
+        arguments: Arguments of mcc_caffe.train.
+
+    Raises:
+        KeyboardInterrupt: A signal ended the training.
+        UserError: The training failed.
+    """
+    signals: list[int] = []
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        for process in processes:
+            process.terminate()
+
+    with stop_signals_handled(pass_on):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True
+        )
+        processes.append(process)
+        if signals:  # from before there was a process to pass them on to
+            process.terminate()
+        status = process.wait()
+    if signals:
+        raise KeyboardInterrupt
+    if status:
+        raise UserError(
+            f"the training ended with exit code {status} (see above): "
+            "mend that and run the command again"
+        )
