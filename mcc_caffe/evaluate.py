@@ -74,7 +74,7 @@ from mcc_caffe.evaluation.prediction_runner import (
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
 from mcc_caffe.inference.engines.base import engine_title
-from mcc_caffe.paper import ABLATIONS, VARIANTS
+from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, choose_look_count
 
 FIGURES = ("pck.png", "pck_groups.png")
@@ -157,7 +157,7 @@ def _add_model_arguments(group: argparse._ArgumentGroup) -> None:
     add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
     add(
         "--without",
-        choices=[name.removeprefix("without_") for name in ABLATIONS],
+        choices=ABLATION_OF_STAGE,
         help="stage that an ablated network of the paper's section 4.2 lacks "
         "(default: as the layers in each weights file show)",
     )

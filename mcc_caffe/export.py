@@ -33,7 +33,7 @@ from mcc_caffe.core.files import check_target, write_whole
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
-from mcc_caffe.paper import ABLATIONS, IMAGE_BLOB
+from mcc_caffe.paper import ABLATION_OF_STAGE, IMAGE_BLOB
 
 TOLERANCE = 1e-4  # largest absolute difference from Caffe
 
@@ -63,7 +63,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_network_options(parser)
     add(
         "--without",
-        choices=[name.removeprefix("without_") for name in ABLATIONS],
+        choices=ABLATION_OF_STAGE,
         help="stage to leave out (default: as the layers in the weights file show)",
     )
     return parser.parse_args(argv)

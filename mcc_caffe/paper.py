@@ -171,7 +171,9 @@ FINE_TUNING_SCHEDULE = replace(MINI.schedule, base_lr=2e-4, max_iter=3_000, snap
 
 # The ablations of section 4.2: a network without its mask head, or without its pose stages.
 WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
-ABLATIONS = (WITHOUT_MASK, WITHOUT_POSE)
+# The stages as the option --without names them, and the ablation that lacks each.
+ABLATION_OF_STAGE = {"mask": WITHOUT_MASK, "pose": WITHOUT_POSE}
+ABLATIONS = tuple(ABLATION_OF_STAGE.values())
 
 # The names of our nets, as prototxts and caffemodels have them: group 1 is the net, group 2 the
 # variant.
@@ -180,6 +182,6 @@ NET_NAME = re.compile(
 )
 
 
-def file_suffix(without: str | None) -> str:
-    """Return what an ablation's files and runs add to their names; "" for the full network."""
-    return f"_{without}" if without else ""
+def file_suffix(ablation: str | None) -> str:
+    """Return what an ablation's files and runs add to their names; "" for None, the full net."""
+    return f"_{ablation}" if ablation else ""

@@ -53,7 +53,7 @@ from mcc_caffe.core.files import check_own_results, locked
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
 from mcc_caffe.data.sources import open_source
-from mcc_caffe.paper import ABLATIONS, VARIANTS
+from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.resume import (
@@ -101,7 +101,7 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add(
         "--without",
-        choices=[name.removeprefix("without_") for name in ABLATIONS],
+        choices=ABLATION_OF_STAGE,
         help="leave a stage out, also of the variant's net in --solver: an ablation of the paper's "
         "section 4.2",
     )

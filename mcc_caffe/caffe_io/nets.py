@@ -5,7 +5,7 @@ from pathlib import Path
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.files import require_shipped
-from mcc_caffe.paper import ABLATIONS, file_suffix
+from mcc_caffe.paper import ABLATION_OF_STAGE, ABLATIONS, file_suffix
 
 
 def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> Path:
@@ -14,22 +14,20 @@ def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> 
     Args:
         weights: A caffemodel or packed weights.
         variant: The name of the network's size.
-        without: The stage that an ablation leaves out, as the option `--without` names it: "mask"
-            or "pose" (not "without_mask", as in `paper.ABLATIONS`). None to decide by the layers
-            that the weights have.
+        without: The stage that an ablation leaves out, "mask" or "pose"; None to decide by the
+            layers that the weights have.
 
     Returns:
         The prototxt of the full net or, where the weights lack layers of it, of the ablation that
         they fill. Where they fill none, the full net, so that loading says what they lack.
     """
     if without:
-        return require_shipped(
-            f"prototxt/{variant}/deploy{file_suffix(f'without_{without}')}.prototxt"
-        )
+        ablation = ABLATION_OF_STAGE[without]
+        return require_shipped(f"prototxt/{variant}/deploy{file_suffix(ablation)}.prototxt")
     shapes = file_shapes(weights)
     nets = [
-        require_shipped(f"prototxt/{variant}/deploy{file_suffix(without)}.prototxt")
-        for without in (None, *ABLATIONS)
+        require_shipped(f"prototxt/{variant}/deploy{file_suffix(ablation)}.prototxt")
+        for ablation in (None, *ABLATIONS)
     ]
     for net in nets:
         if all(

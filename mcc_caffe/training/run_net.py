@@ -16,7 +16,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_whole
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import absolute_source
-from mcc_caffe.paper import NET_NAME, POSE_STAGES, file_suffix
+from mcc_caffe.paper import ABLATION_OF_STAGE, NET_NAME, POSE_STAGES, file_suffix
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
 
 _STAGE_ENDS = tuple(f"_stage{stage}" for stage in POSE_STAGES)  # of the names of their layers
@@ -117,7 +117,7 @@ def ablation_suffix(without: str | None) -> str:
     Args:
         without: The stage that it leaves out, "mask" or "pose"; None for the full network.
     """
-    return file_suffix(without and f"without_{without}")
+    return file_suffix(ABLATION_OF_STAGE[without] if without else None)
 
 
 def _ablated_net(solver_path: Path, net: str, options: RunOptions) -> str:
