@@ -70,9 +70,6 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPose, HandPredictor, check_boxes
 from mcc_caffe.video_results import TrackerOptions, show_camera, write_video
 
-# The levels for videos and the camera: a pyramid of L levels would take L times as long.
-LIVE_LEVELS = 1
-
 _log = logging.getLogger(__name__)
 
 
@@ -519,7 +516,6 @@ def _run_jobs(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> int:
     )
     own_jobs = plan.jobs[ranks.rank :: ranks.size]
     inference.write_images([job for job in own_jobs if not job.is_video])
-    predictor.levels = options.levels or LIVE_LEVELS  # looks come before levels
     inference.write_videos([job for job in own_jobs if job.is_video], tracker_options)
     if options.camera is not None:
         show_camera(tracker_options, options.camera)

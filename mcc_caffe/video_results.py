@@ -119,7 +119,7 @@ def write_video(
             "fps": round(video.fps, 4),
             "weights": weights,
             "engine": title_of(options.predictor.engine),
-            "levels": options.predictor.levels,
+            "levels": options.predictor.levels or 1,  # 1 where looks were taken
             "looks": options.predictor.looks,
             "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
             "seconds": round(seconds, 2),

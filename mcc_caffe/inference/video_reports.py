@@ -27,7 +27,7 @@ class VideoReport(TypedDict):
     fps: float
     weights: dict[str, Any]
     engine: str
-    levels: int | str | None
+    levels: int | str
     looks: int | None
     smoothing: dict[str, float] | None
     seconds: float
