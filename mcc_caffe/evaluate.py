@@ -36,6 +36,7 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     command_parser,
     level_count,
+    positive_float,
     positive_int,
     progress_bar,
     run_command,
@@ -189,7 +190,7 @@ def _add_measure_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--thresholds",
         nargs="+",
-        type=_threshold,
+        type=positive_float,
         default=[0.05, 0.1, 0.2],
         metavar="T",
         help="thresholds of PCK (default: 0.05 0.1 0.2)",
@@ -208,13 +209,6 @@ def _add_measure_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="folder for the results (default: %(default)s)",
     )
-
-
-def _threshold(text: str) -> float:
-    """Parse a threshold of PCK; an argparse `type`."""
-    if not 0 < float(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return float(text)
 
 
 def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileModelSpec, ...]:

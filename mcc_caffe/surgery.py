@@ -34,7 +34,13 @@ import numpy as np
 
 from mcc_caffe.caffe_io.precision import FLOAT32, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
-from mcc_caffe.caffe_io.weights import WeightsError, net_shapes, read_caffemodel, same_shapes
+from mcc_caffe.caffe_io.weights import (
+    Shapes,
+    WeightsError,
+    net_shapes,
+    read_caffemodel,
+    same_shapes,
+)
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import check_target, replacement, require_shipped
 from mcc_caffe.paper import (
@@ -48,8 +54,6 @@ from mcc_caffe.paper import (
 
 # The first layers of the stages: of stage 2, and of stages 3 to 6.
 FIRST, *LATER = (f"Mconv1_stage{stage}" for stage in POSE_STAGES)
-
-Shapes = dict[str, list[tuple[int, ...]]]  # {layer: [shape of its kernel, of its bias]}
 
 _log = logging.getLogger(__name__)
 

@@ -29,12 +29,12 @@ from mcc_caffe.inference.video_reports import (
     one_hand_line,
     video_json,
 )
+from mcc_caffe.paper import GREY
 from mcc_caffe.predictor import HandPredictor
 
 if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and pictures do without
     from mcc_caffe.inference.video import Frame, VideoFile
 
-_GREY = 128  # of the clip where the first frames are damaged
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
 
 
@@ -164,7 +164,8 @@ class _FollowedFrames:
         self._video, self._tracker = video, tracker
         self._add_frame, self._format = add_frame, result_format
         self._numbers = itertools.count()
-        self._last_pixels = np.full((*video.size[::-1], 3), _GREY, np.uint8)
+        # Grey, where the first frames are damaged.
+        self._last_pixels = np.full((*video.size[::-1], 3), GREY, np.uint8)
 
     def lines(self) -> Generator[str, None, None]:
         """Yield the description of each frame once the frame is drawn.

@@ -15,7 +15,7 @@ from mcc_caffe.caffe_io.weights import Shapes, fitting_layers
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.paper import STRIDE
+from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
 
 _MOST = 1000  # pixels of a kernel's side, stride, dilation or pad
 OPSET, IR_VERSION = 13, 8  # 13 is the first with Softmax over one axis; runtimes since 2021 read it
@@ -339,9 +339,8 @@ def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
         ir_version=IR_VERSION,
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
     )
-    onnx.helper.set_model_props(
-        model, {"input": "(BGR - 128) / 256", "keypoints": ", ".join(NAMES)}
-    )
+    network_input = f"(BGR - {GREY}) / {PIXEL_SCALE:g}"
+    onnx.helper.set_model_props(model, {"input": network_input, "keypoints": ", ".join(NAMES)})
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caffe_build.locate import prefix_of
-from mcc_caffe.caffe_io.pycaffe import caffe_folder
+from mcc_caffe.caffe_io.pycaffe import caffe_folder, cpu_flags
 from mcc_caffe.core.errors import UserError
 
 FLOAT32, BFLOAT16, AUTO = "float32", "bfloat16", "auto"
@@ -48,9 +48,7 @@ def computes_bfloat16(cpuinfo: str) -> bool:
     Args:
         cpuinfo: The text of /proc/cpuinfo.
     """
-    return any(
-        "avx512_bf16" in line.split() for line in cpuinfo.splitlines() if line.startswith("flags")
-    )
+    return "avx512_bf16" in cpu_flags(cpuinfo)
 
 
 def choose_precision(

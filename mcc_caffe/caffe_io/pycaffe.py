@@ -116,6 +116,13 @@ def set_threads(count: int) -> None:
         os.environ.setdefault(name, str(count))
 
 
+def cpu_flags(cpuinfo: str) -> set[str]:
+    """Return the flags of a machine's first processor, from the text of /proc/cpuinfo."""
+    return next(
+        (set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set()
+    )
+
+
 def blas_kernels(cpuinfo: str) -> str:
     """Choose OpenBLAS's kernels for a processor.
 
@@ -128,9 +135,7 @@ def blas_kernels(cpuinfo: str) -> str:
     Returns:
         OpenBLAS's name of the kernels; "" where it may choose them itself.
     """
-    flags = next(
-        (set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set()
-    )
+    flags = cpu_flags(cpuinfo)
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
         return "SkylakeX"
     return "Haswell" if {"avx2", "fma"} <= flags else ""

@@ -83,6 +83,20 @@ def apply(affine: np.ndarray, points: np.ndarray | Sequence) -> np.ndarray:
     return np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
 
 
+def apply_to_boxes(affine: np.ndarray, boxes_ltrb: np.ndarray) -> np.ndarray:
+    """Move boxes by an affine map that does not turn them.
+
+    Args:
+        affine: The affine map.
+        boxes_ltrb: (N, 4) of left, top, right, bottom.
+
+    Returns:
+        (N, 4) float64 of the moved boxes' left, top, right, bottom, also where the map mirrors.
+    """
+    corners = apply(affine, boxes_ltrb.reshape(-1, 2, 2))
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+
+
 def _integer_shrink(affine: np.ndarray) -> int:
     """Return the factor by which an affine map shrinks, rounded down; 0 where it enlarges."""
     return int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))))

@@ -11,7 +11,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, invert, mirror_affine, resize_affine
+from mcc_caffe.core.geometry import (
+    apply,
+    apply_to_boxes,
+    compose,
+    invert,
+    mirror_affine,
+    resize_affine,
+)
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.core.hand_boxes import (
     MAX_ENLARGEMENT,
@@ -117,10 +124,9 @@ def _boxes_in_image(
     """Return the cells' boxes of one pass in pixels of the image, with a share of their votes."""
     assert maps.boxes is not None  # the net has a box head
     boxes, scores, votes = decode_boxes(maps.boxes[0], _LEAST_PROBABILITY)
-    last = np.array(image_size) - 0.5
-    corners = apply(to_image, boxes.reshape(-1, 2, 2)).clip(-0.5, last)
-    corners = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    return ScoredBoxes(corners, scores, votes * votes_share)
+    limits = np.array([*image_size, *image_size]) - 0.5
+    boxes_in_image = apply_to_boxes(to_image, boxes).clip(-0.5, limits)
+    return ScoredBoxes(boxes_in_image, scores, votes * votes_share)
 
 
 def propose_regions(octaves: Octaves, network: NetworkCall) -> list[Proposal]:

@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, mirror_affine, translation
+from mcc_caffe.core.geometry import (
+    apply_to_boxes,
+    compose,
+    mirror_affine,
+    resize_affine,
+    translation,
+)
 from mcc_caffe.core.hand_boxes import (
     LARGEST_HAND,
     MAX_ENLARGEMENT,
@@ -56,8 +62,7 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
     """
     to_input = _draw_affine(picture, size, rng)
     labelled = np.concatenate([picture.boxes, picture.crowds])
-    boxes = apply(to_input, labelled.reshape(-1, 2, 2))
-    boxes = np.concatenate([boxes.min(axis=1), boxes.max(axis=1)], axis=1)
+    boxes = apply_to_boxes(to_input, labelled)
     visible = boxes.clip(-0.5, size - 0.5)
     is_clear = _areas(visible) >= _LEAST_VISIBLE * _areas(boxes)
     is_clear[len(picture.boxes) :] = False
@@ -84,10 +89,7 @@ def _draw_affine(picture: LabelledPicture, size: int, rng: np.random.Generator) 
     spare = np.array([width, height]) * scale - size
     corner = middle * scale - rng.uniform(0, size, 2)
     corner = corner.clip(np.minimum(spare, 0), np.maximum(spare, 0))
-    to_input = compose(
-        np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]]),
-        translation(*(-corner)),
-    )
+    to_input = compose(resize_affine(scale, scale), translation(*(-corner)))
     return compose(to_input, mirror_affine(size)) if rng.uniform() < 0.5 else to_input
 
 

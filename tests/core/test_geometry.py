@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from mcc_caffe.core.geometry import (
     apply,
+    apply_to_boxes,
     compose,
     invert,
     letterbox_affine,
+    mirror_affine,
     pyramid_windows,
     reduction,
     resize_affine,
@@ -67,6 +69,12 @@ def test_warp_does_not_alias():
     board = np.indices((800, 800)).sum(axis=0) % 2 * 255
     drawn = warp(board.astype(np.uint8), letterbox_affine(800, 800, 100), 100, 0)
     assert np.abs(drawn[2:-2, 2:-2].astype(int) - 127).max() <= 2
+
+
+def test_boxes_keep_their_left_on_the_left_where_they_are_mirrored():
+    boxes = np.array([[1, 2, 4, 8], [0, 0, 9, 3]])
+    moved = apply_to_boxes(compose(resize_affine(2, 2), mirror_affine(20)), boxes)
+    assert moved.tolist() == [[10.5, 4.5, 16.5, 16.5], [0.5, 0.5, 18.5, 6.5]]
 
 
 @pytest.mark.parametrize(
