@@ -80,7 +80,7 @@ def try_net(kind: str, path: str) -> None:
     Raises:
         UserError: This project cannot use the net.
     """
-    os.environ[PRECISION_VARIABLE] = FLOAT32  # what precision a net gets is no matter of the net's
+    os.environ[PRECISION_VARIABLE] = FLOAT32  # the trial is of the net, not of a precision
     caffe = import_caffe()
     caffe.set_mode_cpu()
     if kind == DEPLOY:

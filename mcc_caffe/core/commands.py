@@ -235,7 +235,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         )
         status = 2
     except KeyboardInterrupt:
-        end_at_next_signal()  # a traceback of this message's would follow otherwise
+        end_at_next_signal()  # or Ctrl-C during this message would print a traceback
         _log.info("interrupted", exc_info=_verbosity() == "debug")
         status = INTERRUPTED
     sys.exit(status)

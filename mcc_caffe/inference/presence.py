@@ -1,10 +1,10 @@
 """Tells which keypoints are present: those that are sure, in a picture that surely shows a hand.
 
-In a picture without a hand some keypoints rise above the threshold by chance. The more often the
-net looks, the more do, because of several answers the highest counts. Their mean confidence, the
-score, tells such pictures from those of a hand. Packed weights say from which score on
-(`calibration` in their metadata); the numbers differ from weights to weights and were measured with
-`python -m mcc_caffe.evaluate_scenes`.
+In a picture without a hand some keypoints rise above the threshold by chance. Each further look
+raises more of them, because the highest of several answers counts. The mean confidence of the
+keypoints, the score, tells such pictures from those of a hand. Packed weights say from which score
+on a picture shows a hand (`calibration` in their metadata). These scores differ from weights to
+weights; `python -m mcc_caffe.evaluate_scenes` measured them.
 """
 
 import math

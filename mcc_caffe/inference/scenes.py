@@ -3,8 +3,8 @@
 Boxes in which a hand may be are proposed from passes over the whole picture
 (`inference.proposals`). At each a square is looked at twice: around the proposed box, then around
 the keypoints of the first look. Where the box head proposes, its votes decide more than the looks
-do. Without a box head, what stays unsure or has bones of no hand is left out, and of answers that
-overlap the surest stays.
+do. Without a box head, answers that stay unsure or have impossible bones are left out, and of
+answers that overlap the surest stays.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Training, below the command `mcc_caffe.train`, which reads the options.
 
 - run_net: the solver and the net of a run, with the options in them
-- resume: where a run goes on, and what is other there than before
+- resume: which snapshot a run resumes from, and which settings have changed since
 - loop: one training process: net, loader and solver, step by step
 - launcher: starts several such processes on one machine and ends them together
 - gradient_exchange: keeps the weights of several processes equal

@@ -1,4 +1,4 @@
-"""Decides where a run goes on, and warns of what is other there than before."""
+"""Decides which snapshot a run resumes from, and warns of settings that have changed since."""
 
 import logging
 from pathlib import Path
@@ -10,7 +10,7 @@ from mcc_caffe.caffe_io.run_folder import SNAPSHOTS, SOLVER_FILE, run_net_path
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.data.loader_config import LoaderConfig
-from mcc_caffe.training.run_net import few, require_data_layer
+from mcc_caffe.training.run_net import require_data_layer, shorten_list
 
 # Settings of the loader that a resumed run may change without a word: where the run goes on, and
 # how fast samples are made.
@@ -51,7 +51,7 @@ def resume_state(resume: str | None, folder: Path) -> Path | None:
 
 
 def _check_no_remains(folder: Path) -> None:
-    """Raise UserError where a run would replace weights of another from which none can go on."""
+    """Raise UserError where the folder holds weights of a run that cannot be resumed."""
     if snapshots.pairs(folder / SNAPSHOTS):
         raise UserError(
             f"{folder} holds a run, of whose snapshots none can be read (the warnings say why): "
@@ -92,12 +92,12 @@ def choose_weights(weights: Path | None, resume: Path | None) -> Path | None:
 def warn_of_changes(
     state_path: Path, solver: Any, net: Any, loader: LoaderConfig, iterations: int | None
 ) -> None:
-    """Warn of what a resumed run does in another way than before.
+    """Warn of settings of a resumed run that differ from those of the run so far.
 
     Args:
         state_path: The solver state that the run goes on from.
-        solver: The SolverParameter from here on.
-        net: The NetParameter from here on.
+        solver: The resumed run's SolverParameter.
+        net: Its NetParameter.
         loader: The settings of its data layer.
         iterations: The length that the options ask for; None for the solver's.
     """
@@ -107,7 +107,7 @@ def warn_of_changes(
 
 
 def _warn_of_solver_changes(earlier_path: Path, solver: Any, iterations: int | None) -> None:
-    """Warn of what is other in the solver than in the prototxt of the run until now.
+    """Warn of the solver's fields that differ from those of the run so far.
 
     A length that was asked for needs no warning where the learning rate does not depend on it.
     """
@@ -125,7 +125,7 @@ def _warn_of_solver_changes(earlier_path: Path, solver: Any, iterations: int | N
 
 
 def _warn_of_net_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> None:
-    """Warn of what is other in net and loader than in the prototxt of the run until now."""
+    """Warn of settings of the net and the loader that differ from those of the run so far."""
     try:
         earlier = read_text("NetParameter", require_file(earlier_path, "net"))
         earlier_loader = LoaderConfig.from_json(
@@ -143,7 +143,7 @@ def _warn_of_net_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> 
         _log.warning(
             "%s learn at other rates from here on (--only-stages, or rates in the net): "
             "a box head on an earlier trunk may not fit any more",
-            few(changed),
+            shorten_list(changed),
         )
 
 
@@ -157,7 +157,7 @@ def _learning_rates(net: Any) -> dict[str, list[float]]:
 
 
 def _warn_of_change(name: str, value: Any, earlier_value: Any) -> None:
-    """Warn of a setting that is other than before."""
+    """Warn of a setting that has changed."""
     _log.warning("%s is %s from here on, it was %s", name, value, earlier_value)
 
 

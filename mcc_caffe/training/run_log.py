@@ -64,7 +64,7 @@ class RunLog:
     ):
         """Open the log and delete its lines after `iteration`, which a resumed run writes again.
 
-        A warning says where a resumed run takes another number of images than it did before.
+        A warning says if a resumed run has another number of images in an iteration than before.
 
         Args:
             run_folder: The folder of the run.

@@ -101,7 +101,15 @@ def read_net(solver_path: Path, solver: Any, options: RunOptions) -> tuple[Path,
 
 
 def _find_net(solver_path: Path, name: str) -> Path:
-    """Find the net that a solver names: from here on, else one that comes with the project."""
+    """Find the net that a solver names.
+
+    Args:
+        solver_path: The solver, for the message.
+        name: A path from the current folder, or else a net that comes with the project.
+
+    Raises:
+        UserError: There is no such net.
+    """
     path = Path(name) if Path(name).is_file() else find_shipped(name) if name else None
     if path is None:
         raise UserError(
@@ -226,8 +234,8 @@ def check_kept_layers(weights: Path, net: Any) -> None:
     ]
     if missing:
         raise WeightsError(
-            f"{weights} lacks {few(missing)}, which --only-stages would keep at random values: "
-            "give weights with trunk and mask head, or leave --only-stages out"
+            f"{weights} lacks {shorten_list(missing)}, which --only-stages would keep at random "
+            "values: give weights with trunk and mask head, or leave --only-stages out"
         )
 
 
@@ -254,6 +262,6 @@ def write_prototxts(folder: Path, solver: Any, net: Any) -> None:
         write_whole(folder / name, text_format.MessageToString(message).encode())
 
 
-def few(names: Sequence[str]) -> str:
+def shorten_list(names: Sequence[str]) -> str:
     """Return names for a message, of which the first alone is written out where they are many."""
     return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
