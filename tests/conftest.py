@@ -10,8 +10,8 @@ from caffe_build.locate import importable_folder, prefix_of
 from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.commands import VERBOSITY_VARIABLE
-from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, write_set
+from tests.support.weights import mini_net
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ[PRECISION_VARIABLE] = FLOAT32  # the tests' reference
@@ -60,9 +60,8 @@ def caffe_tool() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     """Random weights of the mini net, with heatmaps lively enough to tell positions apart."""
-    caffe = import_caffe()
-    caffe.set_mode_cpu()
-    net = caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)
+    import_caffe().set_mode_cpu()
+    net = mini_net()
     rng = np.random.default_rng(0)
     for kernel, bias in net.params.values():
         fan_in = np.prod(kernel.data.shape[1:])

@@ -86,6 +86,7 @@ def test_a_snapshot_of_the_stock_caffe_names_no_type_and_is_taken(folder, tmp_pa
     message = read_binary("SolverState", state)
     message.DiscardUnknownFields()
     state.write_bytes(message.SerializeToString())
+    assert snapshots.read_state(state).solver_type is None
     snapshots.restore(make_solver(tmp_path / "other/s"), "SGD", state)
 
 

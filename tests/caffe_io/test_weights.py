@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
-from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import WeightsError, file_shapes, load_weights, read_caffemodel
 from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT, run
+from tests.support.weights import mini_net
 
 
 @pytest.fixture
 def net():
-    caffe = import_caffe()
-    return caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)
+    return mini_net()
 
 
 def test_saved_weights_load_completely(net, tmp_path):

@@ -22,7 +22,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.input_files import InputFile, find_files, read_image, result_paths
 from mcc_caffe.inference.reports import is_own_result
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, files_of, run
 from tests.support.hands import drawn_sample, turned_jpeg
 
 
@@ -269,10 +269,6 @@ def test_a_folder_of_results_that_cannot_be_made_is_said_before_the_work(photos,
     ]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["more"]
     assert (tmp_path / "out/more").read_bytes() == b"of the user"
-
-
-def files_of(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])

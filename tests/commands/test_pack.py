@@ -12,7 +12,6 @@ import pytest
 from mcc_caffe import pack, train
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import messages
-from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import (
     WeightsError,
     describe,
@@ -26,11 +25,7 @@ from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
 from tests.fuzz.mutations import mutate_bytes
 from tests.support.commands import ROOT, run
-
-
-def mini_net():
-    caffe = import_caffe()
-    return caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)
+from tests.support.weights import mini_net
 
 
 @pytest.fixture

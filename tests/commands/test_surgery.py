@@ -11,6 +11,7 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT, run
+from tests.support.weights import mini_net
 
 SIDE = 64  # pixels of the input: 8 x 8 maps are enough to compare
 STAGES = [f"Mconv7_stage{stage}" for stage in range(2, 7)]
@@ -216,9 +217,8 @@ def without_layers(path, *names):
 
 
 def test_weights_of_another_net_give_one_line(openpose, transplanted, tmp_path):
-    caffe = import_caffe()
     mini = tmp_path / "mini.caffemodel"
-    caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST).save(str(mini))
+    mini_net().save(str(mini))
 
     def message(path):
         with pytest.raises(UserError) as error:

@@ -5,7 +5,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -87,9 +86,8 @@ def test_a_limit_on_memory_that_is_too_small_is_one_line(module, kibibytes):
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (kibibytes << 10, kibibytes << 10))
 
-    started = time.monotonic()
     done = run(module, "--help", preexec_fn=limit, timeout=60)
-    assert done.returncode == 2 and not done.stdout and time.monotonic() - started < 20
+    assert done.returncode == 2 and not done.stdout
     (line,) = done.stderr.splitlines()
     assert f"the limit on memory (ulimit -v) is {kibibytes >> 10} MiB" in line
     assert "raise it (ulimit -v" in line

@@ -24,6 +24,7 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import ABLATIONS, MINI, VARIANTS, file_suffix
 from tests.support.commands import ROOT, run
 from tests.support.hands import write_set
+from tests.support.weights import mini_net
 
 caffe = import_caffe()
 COPIES, BATCH = 2, 3  # of ten samples: six whole batches and two samples more
@@ -239,7 +240,7 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
     """
     caffe.set_random_seed(0)
     weights = tmp_path / "start.caffemodel"
-    caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST).save(str(weights))
+    mini_net().save(str(weights))
 
     done = run(
         "mcc_caffe.train",

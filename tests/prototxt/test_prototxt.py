@@ -7,6 +7,7 @@ import pytest
 
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import net_shapes
 from mcc_caffe.core.heatmaps import trivial_loss
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
@@ -35,10 +36,6 @@ VARIANT_NETS = [(variant, suffix) for variant in VARIANTS.values() for suffix in
 
 def shapes(net):
     return {name: tuple(blob.data.shape) for name, blob in net.blobs.items()}
-
-
-def parameters(net):
-    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
 
 
 def deploy(variant, suffix=""):
@@ -256,7 +253,7 @@ def test_parameter_counts(variant, suffix, count):
 
 @pytest.mark.parametrize("variant, suffix", VARIANT_NETS)
 def test_train_and_deploy_share_every_parameter(variant, suffix, drawn_set, tmp_path):
-    assert parameters(train(variant, drawn_set, tmp_path, suffix, 1)) == parameters(
+    assert net_shapes(train(variant, drawn_set, tmp_path, suffix, 1)) == net_shapes(
         deploy(variant, suffix)
     )
 

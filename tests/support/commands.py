@@ -1,4 +1,4 @@
-"""Commands run as a user would run them, and the logs that runs leave."""
+"""Commands run as a user would run them, and the files and logs that they leave."""
 
 import json
 import pathlib
@@ -33,6 +33,11 @@ def wait_for(condition, process, seconds=120):
         assert process.poll() is None, "the run ended too early"
         time.sleep(0.05)
     raise AssertionError("waited in vain")
+
+
+def files_of(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
+    """Return {path: content} of all files in a folder and the folders below it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def log(folder: pathlib.Path) -> list[dict]:

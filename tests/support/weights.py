@@ -1,10 +1,18 @@
-"""Random weights with lively heatmaps."""
+"""The mini net, and random weights with lively heatmaps."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from tests.support.commands import ROOT
+
+
+def mini_net() -> Any:
+    """Return the deploy net of mini as Caffe's fillers start it."""
+    caffe = import_caffe()
+    return caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)
 
 
 def lively_weights(prototxt: pathlib.Path, path: pathlib.Path) -> pathlib.Path:

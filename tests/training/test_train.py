@@ -23,7 +23,7 @@ from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.train import parse_arguments, prepare_run
 from mcc_caffe.training.launcher import launch
 from tests.support.builds import write_program
-from tests.support.commands import ROOT, log, losses, run, wait_for
+from tests.support.commands import ROOT, files_of, log, losses, run, wait_for
 
 # Two images an iteration, so that an iteration takes a fraction of a second.
 SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
@@ -50,11 +50,6 @@ def test_nohup_keeps_a_run_alive(drawn_set, tmp_path):
     process.send_signal(signal.SIGHUP)
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 0 and log(folder)[-1]["iteration"] == 4, errors
-
-
-def files_of(folder):
-    """Return {path: content} of all files in a folder."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -568,10 +568,10 @@ def test_coco_impossible_pictures_are_an_error_of_one_sample(tmp_path, changes, 
     ],
 )
 def test_coco_impossible_labels_are_an_error_at_once(tmp_path, annotation):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(SampleError, match="hands.json: annotation 70: .{,400}$"):
         coco_sample(tmp_path, **annotation)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_coco_json_that_is_nested_too_deep_is_told(tmp_path):
