@@ -39,8 +39,8 @@ from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.geometry import pyramid_windows
-from mcc_caffe.infer import InferenceRun, Job
 from mcc_caffe.inference.pyramid import Octaves, Pyramid, aggregate, mask_in_image
+from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant
 from mcc_caffe.predictor import HandPredictor, best_keypoints
 

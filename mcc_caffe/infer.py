@@ -19,17 +19,12 @@ OpenPose's or MMPose's JSON, or a table, in place of our JSON.
 """
 
 import argparse
-import contextlib
-import dataclasses
-import io
-import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
@@ -39,67 +34,29 @@ from mcc_caffe.core.commands import (
     command_parser,
     finite_number,
     level_count,
-    progress_bar,
     run_command,
     seed_number,
 )
-from mcc_caffe.core.drawing import draw_over, draw_pose
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, write_whole
-from mcc_caffe.core.hand import NAMES
-from mcc_caffe.core.images import marked_png
+from mcc_caffe.core.files import check_folder
 from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
-from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
+from mcc_caffe.inference.formats.base import ResultFormat
 from mcc_caffe.inference.input_files import (
     PassedOver,
-    UnreadableError,
     check_result_paths,
     find_files,
-    read_image,
     result_paths,
-    with_suffix,
 )
-from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
-from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.scene_files import Scene, coco_numbers, scenes_of_images
+from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
-from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPose, HandPredictor, check_boxes
-from mcc_caffe.video_results import TrackerOptions, show_camera, write_video
+from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPredictor, check_boxes
+from mcc_caffe.video_results import TrackerOptions, show_camera
 
 _log = logging.getLogger(__name__)
-
-
-class Job(NamedTuple):
-    """A file to look at, the path of its results without suffix, and whether it is a video."""
-
-    source: Path
-    result: Path
-    is_video: bool = False
-
-    def result_paths(self, heatmaps: bool, result_format: ResultFormat | None) -> list[Path]:
-        """Return the files and folders that are written; without a format, our JSON is."""
-        paths = [with_suffix(self.result, ".mp4" if self.is_video else ".png")]
-        if result_format is None:
-            paths.append(with_suffix(self.result, ".json"))
-        else:
-            paths += result_format.paths(self.result, self.is_video)
-        if heatmaps and not self.is_video:
-            paths.append(with_suffix(self.result, ".h5"))
-        return paths
-
-
-class _Image(NamedTuple):
-    """An image on its way: read, or with the error that kept it from being read."""
-
-    job: Job
-    pixels: np.ndarray | None
-    error: Exception | None = None
-    pose: HandPose | None = None
-    hands: list[HandPose] | None = None  # all of them, where all were looked for
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -218,170 +175,6 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
             parser.error(f"{name} goes without --levels, --looks and --heatmaps")
     if options.boxes and options.camera is not None:
         parser.error("--boxes goes without --camera")
-
-
-class InferenceRun:
-    """Writes what a predictor says of images and videos, in the files that the user gets.
-
-    Args:
-        predictor: Finds the hands.
-        weights: The predictor's weights, as `weights.describe` returns them.
-        heatmaps: Whether to write the heatmaps of images as HDF5, too.
-        skip_unreadable: Whether to go on after a file that cannot be read.
-        progress: Whether to show the progress.
-        all_hands: Whether to look for every hand of an image.
-        boxes: Where to look for the hands of each image, (N, 4) of x, y, width, height.
-        result_format: The format of the results; None for our JSON.
-    """
-
-    def __init__(
-        self,
-        predictor: HandPredictor,
-        weights: dict[str, Any],
-        *,
-        heatmaps: bool,
-        skip_unreadable: bool,
-        progress: bool,
-        all_hands: bool = False,
-        boxes: dict[Path, np.ndarray] | None = None,
-        result_format: ResultFormat | None = None,
-    ):
-        self.predictor, self.weights, self.heatmaps = predictor, weights, heatmaps
-        self.network = NetworkInfo(weights, title_of(predictor.engine))
-        self.result_format = result_format
-        self.skip_unreadable, self.progress = skip_unreadable, progress
-        self.all_hands, self.boxes = all_hands, boxes
-        self.unreadable_count = 0
-
-    def write_images(self, jobs: Sequence[Job]) -> None:
-        """Write picture and results of each image and, if asked for, its heatmaps."""
-        show = self.progress and len(jobs) > 1
-        with contextlib.closing(
-            overlapped_map(_read_images(jobs), self._predict, self._write_image)
-        ) as lines:
-            for line in progress_bar(lines, total=len(jobs), unit="img", disable=not show):
-                if line:
-                    tqdm.write(line)
-
-    def _predict(self, image: _Image) -> _Image:
-        if image.pixels is None:
-            return image
-        if not self.all_hands and self.boxes is None:
-            return image._replace(pose=self.predictor.predict(image.pixels))
-        source = image.job.source
-        boxes = None if self.boxes is None else self.boxes[source]
-        try:
-            return image._replace(hands=self.predictor.predict_all(image.pixels, boxes=boxes))
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from None
-
-    def _write_image(self, image: _Image) -> str | None:
-        """Write the results of one image; return the line that says so."""
-        if image.error:
-            self._skip_or_raise(image.error)
-            return None
-        source, result, _ = image.job
-        if image.hands is not None and image.pixels is not None:
-            return self._write_hands(image.job, image.pixels, image.hands)
-        pose, pixels = image.pose, image.pixels
-        assert pose is not None and pose.present is not None and pixels is not None
-        result.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(with_suffix(result, ".png"), marked_png(draw_pose(pixels, pose), PROGRAM))
-        if self.result_format:
-            self._write_record(self.result_format, image.job, pixels, [pose])
-        else:
-            report = json.dumps(image_report(pose, str(source), self.network), indent=1) + "\n"
-            write_whole(with_suffix(result, ".json"), report.encode())
-        if self.heatmaps:
-            write_whole(with_suffix(result, ".h5"), _heatmaps_file(pose))
-        return (
-            f"{self._describe_files(image.job)}: {pose.present.sum()} of {len(NAMES)} keypoints, "
-            f"{pose.timings['total']:.2f} s"
-        )
-
-    def _write_record(
-        self, result_format: ResultFormat, job: Job, pixels: np.ndarray, hands: Sequence[HandPose]
-    ) -> None:
-        """Write the hands of an image in a format that is not ours."""
-        height, width = pixels.shape[:2]
-        records = [hand_record(hand) for hand in hands]
-        text = result_format.describe(ImageRecord(str(job.source), width, height, records))
-        result_format.write_image(job.result, text)
-
-    def _describe_files(self, job: Job) -> str:
-        """Return the first file of a job's results, and what the others' names add to its name."""
-        first, *others = job.result_paths(False, self.result_format)
-        endings = [path.name.removeprefix(job.result.name) for path in others]
-        return ", ".join([str(first), *endings])
-
-    def _write_hands(self, job: Job, pixels: np.ndarray, hands: Sequence[HandPose]) -> str:
-        """Write the results of an image whose hands were all looked for."""
-        drawn = pixels
-        for hand in hands:
-            # Over a copy, with which the mask goes that the drawing reads.
-            drawn = draw_over(drawn, dataclasses.replace(hand))
-        job.result.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
-        if self.result_format:
-            self._write_record(self.result_format, job, pixels, hands)
-        else:
-            size = (pixels.shape[1], pixels.shape[0])
-            report = hands_report(hands, str(job.source), size, self.network)
-            content = json.dumps(report, indent=1) + "\n"
-            write_whole(with_suffix(job.result, ".json"), content.encode())
-        return f"{self._describe_files(job)}: {len(hands)} hand{'' if len(hands) == 1 else 's'}"
-
-    def _skip_or_raise(self, error: Exception) -> None:
-        """Note that a file cannot be read, or raise the error where it is the only file."""
-        if not self.skip_unreadable:
-            raise error
-        self.unreadable_count += 1
-        _log.warning("skipped: %s", error)
-
-    def write_videos(self, jobs: Sequence[Job], tracker_options: TrackerOptions) -> None:
-        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
-
-        Args:
-            jobs: The videos.
-            tracker_options: How their hands are found, in place of `predictor`.
-        """
-        for job in jobs:
-            try:
-                summary = write_video(
-                    tracker_options,
-                    job.source,
-                    job.result,
-                    weights=self.weights,
-                    progress=self.progress,
-                    result_format=self.result_format,
-                )
-                tqdm.write(f"{self._describe_files(job)}: {summary}")
-            except UnreadableError as error:
-                self._skip_or_raise(error)
-
-
-def _read_images(jobs: Sequence[Job]) -> Iterator[_Image]:
-    """Read the images one after the other."""
-    for job in jobs:
-        try:
-            yield _Image(job, read_image(job.source))
-        except (UnreadableError, OSError) as error:
-            yield _Image(job, None, error)
-
-
-def _heatmaps_file(pose: HandPose) -> bytes:
-    """Return the content of the HDF5 file: heatmaps, frame_to_image and, where it is, the mask."""
-    import h5py  # here, as it is slow to import, and most runs write none
-
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        file.attrs["program"] = PROGRAM
-        heatmaps = file.create_dataset("heatmaps", data=pose.heatmaps, compression="gzip")
-        heatmaps.attrs["names"] = [*NAMES, "background"]
-        file["frame_to_image"] = pose.frame_to_image
-        if pose.mask is not None:
-            file.create_dataset("mask", data=pose.mask, compression="gzip")
-    return content.getvalue()
 
 
 class _Plan(NamedTuple):

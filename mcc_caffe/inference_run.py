@@ -1,0 +1,230 @@
+"""Finds the hands of images and videos for `mcc_caffe.infer`; draws and writes those of images."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from mcc_caffe.core.commands import progress_bar
+from mcc_caffe.core.drawing import draw_over, draw_pose
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.hand import NAMES
+from mcc_caffe.core.images import marked_png
+from mcc_caffe.inference.engines.base import title_of
+from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
+from mcc_caffe.inference.input_files import UnreadableError, read_image, with_suffix
+from mcc_caffe.inference.overlapped_map import overlapped_map
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
+from mcc_caffe.inference.reports import PROGRAM, HandsReport, ImageReport
+from mcc_caffe.predictor import HandPose, HandPredictor
+from mcc_caffe.video_results import TrackerOptions, write_video
+
+_log = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """A file to look at, the path of its results without suffix, and whether it is a video."""
+
+    source: Path
+    result: Path
+    is_video: bool = False
+
+    def result_paths(self, heatmaps: bool, result_format: ResultFormat | None) -> list[Path]:
+        """Return the files and folders that are written; without a format, our JSON is."""
+        paths = [with_suffix(self.result, ".mp4" if self.is_video else ".png")]
+        if result_format is None:
+            paths.append(with_suffix(self.result, ".json"))
+        else:
+            paths += result_format.paths(self.result, self.is_video)
+        if heatmaps and not self.is_video:
+            paths.append(with_suffix(self.result, ".h5"))
+        return paths
+
+
+class _Image(NamedTuple):
+    """An image on its way from its file to its results.
+
+    Attributes:
+        job: Where it is from, and where its results go.
+        pixels: HxWx3 BGR uint8.
+        hands: What the predictor found in it: one hand, or all of them where all are looked for.
+    """
+
+    job: Job
+    pixels: np.ndarray
+    hands: Sequence[HandPose] = ()
+
+
+class InferenceRun:
+    """Writes what a predictor says of images and videos, in the files that the user gets.
+
+    Attributes:
+        unreadable_count: The number of files so far that cannot be read.
+    """
+
+    def __init__(
+        self,
+        predictor: HandPredictor,
+        weights: dict[str, Any],
+        *,
+        heatmaps: bool,
+        skip_unreadable: bool,
+        progress: bool,
+        all_hands: bool = False,
+        boxes: dict[Path, np.ndarray] | None = None,
+        result_format: ResultFormat | None = None,
+    ):
+        """Say what is looked for and written; nothing is read yet.
+
+        Args:
+            predictor: Finds the hands.
+            weights: The predictor's weights, as `weights.describe` returns them.
+            heatmaps: Whether to write the heatmaps of images as HDF5, too, where one hand is
+                looked for.
+            skip_unreadable: Whether to go on after a file that cannot be read.
+            progress: Whether to show the progress.
+            all_hands: Whether to look for every hand of an image.
+            boxes: Where to look for the hands of each image, (N, 4) of x, y, width, height.
+            result_format: The format of the results; None for our JSON.
+        """
+        self.unreadable_count = 0
+        self._predictor, self._weights, self._heatmaps = predictor, weights, heatmaps
+        self._network = NetworkInfo(weights, title_of(predictor.engine))
+        self._result_format = result_format
+        self._skip_unreadable, self._progress = skip_unreadable, progress
+        self._one_hand, self._boxes = not all_hands and boxes is None, boxes
+
+    def write_images(self, jobs: Sequence[Job]) -> None:
+        """Write picture and results of each image and, if asked for, its heatmaps."""
+        show = self._progress and len(jobs) > 1
+        with contextlib.closing(
+            overlapped_map(_read_images(jobs), self._predict, self._write_image)
+        ) as lines:
+            for line in progress_bar(lines, total=len(jobs), unit="img", disable=not show):
+                if line:
+                    tqdm.write(line)
+
+    def _predict(self, image: _Image | Exception) -> _Image | Exception:
+        """Return the image with its hands; an error in its place stays."""
+        if isinstance(image, Exception):
+            return image
+        if self._one_hand:
+            return image._replace(hands=[self._predictor.predict(image.pixels)])
+        source = image.job.source
+        boxes = None if self._boxes is None else self._boxes[source]
+        try:
+            return image._replace(hands=self._predictor.predict_all(image.pixels, boxes=boxes))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+    def _write_image(self, image: _Image | Exception) -> str | None:
+        """Write the results of one image; return the line that says so."""
+        if isinstance(image, Exception):
+            self._skip_or_raise(image)
+            return None
+        job, pixels, hands = image
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        drawn = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
+        write_whole(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
+        if self._result_format:
+            height, width = pixels.shape[:2]
+            records = [hand_record(hand) for hand in hands]
+            record = ImageRecord(str(job.source), width, height, records)
+            self._result_format.write_image(job.result, self._result_format.describe(record))
+        else:
+            report = json.dumps(self._report(image), indent=1) + "\n"
+            write_whole(with_suffix(job.result, ".json"), report.encode())
+        if self._heatmaps and self._one_hand:
+            write_whole(with_suffix(job.result, ".h5"), _heatmaps_file(hands[0]))
+        return f"{self._describe_files(job)}: {self._summarize(hands)}"
+
+    def _report(self, image: _Image) -> ImageReport | HandsReport:
+        """Return our JSON of an image."""
+        source = str(image.job.source)
+        if self._one_hand:
+            return image_report(image.hands[0], source, self._network)
+        height, width = image.pixels.shape[:2]
+        return hands_report(image.hands, source, (width, height), self._network)
+
+    def _summarize(self, hands: Sequence[HandPose]) -> str:
+        """Say in a few words what was found in an image."""
+        if not self._one_hand:
+            return f"{len(hands)} hand{'' if len(hands) == 1 else 's'}"
+        (pose,) = hands
+        assert pose.present is not None  # commands refuse nets without a pose stage
+        seconds = pose.timings["total"]
+        return f"{pose.present.sum()} of {len(NAMES)} keypoints, {seconds:.2f} s"
+
+    def _describe_files(self, job: Job) -> str:
+        """Return the first file of a job's results, and what the others' names add to its name."""
+        first, *others = job.result_paths(False, self._result_format)
+        endings = [path.name.removeprefix(job.result.name) for path in others]
+        return ", ".join([str(first), *endings])
+
+    def _skip_or_raise(self, error: Exception) -> None:
+        """Note that a file cannot be read, or raise the error where it is the only file."""
+        if not self._skip_unreadable:
+            raise error
+        self.unreadable_count += 1
+        _log.warning("skipped: %s", error)
+
+    def write_videos(self, jobs: Sequence[Job], tracker_options: TrackerOptions) -> None:
+        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
+
+        Args:
+            jobs: The videos.
+            tracker_options: How their hands are found, in place of the run's predictor.
+        """
+        for job in jobs:
+            try:
+                summary = write_video(
+                    tracker_options,
+                    job.source,
+                    job.result,
+                    weights=self._weights,
+                    progress=self._progress,
+                    result_format=self._result_format,
+                )
+                tqdm.write(f"{self._describe_files(job)}: {summary}")
+            except UnreadableError as error:
+                self._skip_or_raise(error)
+
+
+def _read_images(jobs: Sequence[Job]) -> Iterator[_Image | Exception]:
+    """Read one image after the other; the error takes the place of one that cannot be read."""
+    for job in jobs:
+        try:
+            yield _Image(job, read_image(job.source))
+        except (UnreadableError, OSError) as error:
+            yield error
+
+
+def _draw_hands(image: np.ndarray, hands: Sequence[HandPose]) -> np.ndarray:
+    """Draw mask and skeleton of the hands over an image, HxWx3 BGR uint8."""
+    for hand in hands:
+        # A copy: the mask that drawing caches on it is freed with it.
+        image = draw_over(image, dataclasses.replace(hand))
+    return image
+
+
+def _heatmaps_file(pose: HandPose) -> bytes:
+    """Return the content of the HDF5 file: heatmaps, frame_to_image and, where it is, the mask."""
+    import h5py  # here, as it is slow to import, and most runs write none
+
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["program"] = PROGRAM
+        heatmaps = file.create_dataset("heatmaps", data=pose.heatmaps, compression="gzip")
+        heatmaps.attrs["names"] = [*NAMES, "background"]
+        file["frame_to_image"] = pose.frame_to_image
+        if pose.mask is not None:
+            file.create_dataset("mask", data=pose.mask, compression="gzip")
+    return content.getvalue()
