@@ -8,11 +8,11 @@ keypoints: it holds them, and it does not reach far beyond them.
 import cv2
 import numpy as np
 
+from mcc_caffe.core.grabcut import refine_by_colours
 from mcc_caffe.core.hand import MASK_THRESHOLD
 
-# What GrabCut takes as certain: hand from this probability on, no hand below that one.
-_SURE_HAND, _SURELY_NO_HAND = 0.85, 0.15
-_GRABCUT_ROUNDS = 3
+# What GrabCut takes as certain: hand from this probability on, background below that one.
+_SURE_HAND, _SURE_BACKGROUND = 0.85, 0.15
 # Shares of the longer side of the keypoints' box.
 _AT_THE_BORDER = 0.04  # a keypoint so far from the mask is still held by it
 _FAR = 0.25  # what lies so far from the keypoints and the bones between them is no hand's
@@ -48,17 +48,16 @@ def refine(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
         probability: (H, W) float32, of hand, 0 to 1.
 
     Returns:
-        HxW uint8 of {0, 1}. Where the network is sure of no pixel, or of all, it is its own mask.
+        HxW uint8 of {0, 1}: the network's own mask unless the network is sure of some pixels of
+        the hand and of some of the background.
     """
-    labels = np.where(probability > MASK_THRESHOLD, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[probability >= _SURE_HAND] = cv2.GC_FGD
-    labels[probability < _SURELY_NO_HAND] = cv2.GC_BGD
-    if (labels == cv2.GC_FGD).any() and (labels == cv2.GC_BGD).any():
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.setRNGSeed(0)  # GrabCut's clusters start at random
-        no_box = (0, 0, 0, 0)  # the mask says where the hand may be
-        cv2.grabCut(image, labels, no_box, *models, _GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    is_sure_of_both = (probability >= _SURE_HAND).any() and (probability < _SURE_BACKGROUND).any()
+    refined = None
+    if is_sure_of_both:
+        refined = refine_by_colours(
+            image, probability, sure_hand=_SURE_HAND, sure_background=_SURE_BACKGROUND
+        )
+    return (probability > MASK_THRESHOLD).astype(np.uint8) if refined is None else refined
 
 
 def agrees(mask: np.ndarray, own_mask: np.ndarray, keypoints: np.ndarray) -> bool:

@@ -3,10 +3,12 @@
 import cv2
 import numpy as np
 
-_HAND, _SURE_HAND, _SURE_BACKGROUND = 0.5, 0.9, 0.1  # probabilities of hand
+from mcc_caffe.core.grabcut import refine_by_colours
+from mcc_caffe.core.hand import MASK_THRESHOLD
+
+_SURE_HAND, _SURE_BACKGROUND = 0.9, 0.1  # probabilities of hand
 _MARGIN = 0.15  # around the box of the hand, in its longer side
 _MAX_PIXELS = 300_000  # that GrabCut works on: it takes about a second for each million
-_ITERATIONS = 3
 # A refined mask that agrees less with the net's (intersection over union) has run away, for
 # instance over skin-coloured wood.
 _LEAST_AGREEMENT = 0.6
@@ -29,7 +31,7 @@ def refine_mask(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
         HxW uint8 of {0, 1}: the refined mask, or the net's own where the refined one has too
         little in common with it.
     """
-    hand = (probability > _HAND).astype(np.uint8)
+    hand = (probability > MASK_THRESHOLD).astype(np.uint8)
     if not hand.any():
         return hand
     window = _window(hand)
@@ -58,29 +60,16 @@ def _refine_window(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     small_probability = cv2.resize(probability, size, interpolation=cv2.INTER_AREA)
-    labels = np.select(
-        [
-            small_probability > _SURE_HAND,
-            small_probability > _HAND,
-            small_probability > _SURE_BACKGROUND,
-        ],
-        [cv2.GC_FGD, cv2.GC_PR_FGD, cv2.GC_PR_BGD],
-        cv2.GC_BGD,
-    ).astype(np.uint8)
-    is_hand = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    if is_hand.all() or not is_hand.any():  # GrabCut learns the colours of both
-        return (probability > _HAND).astype(np.uint8)
-    cv2.setRNGSeed(0)  # the same picture gives the same mask
-    hand_model, background_model = np.zeros((1, 65)), np.zeros((1, 65))  # GrabCut's own memory
-    no_rectangle = (0, 0, 0, 0)
-    mode = cv2.GC_INIT_WITH_MASK
-    cv2.grabCut(small, labels, no_rectangle, background_model, hand_model, _ITERATIONS, mode)
-    refined = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    refined = refine_by_colours(
+        small, small_probability, sure_hand=_SURE_HAND, sure_background=_SURE_BACKGROUND
+    )
+    if refined is None:
+        return (probability > MASK_THRESHOLD).astype(np.uint8)
     refined = _drop_specks(refined)
     if scale == 1.0:
         return refined
     smooth = cv2.resize(refined.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return (smooth > _HAND).astype(np.uint8)
+    return (smooth > MASK_THRESHOLD).astype(np.uint8)
 
 
 def _drop_specks(mask: np.ndarray) -> np.ndarray:
