@@ -36,10 +36,51 @@ _NAME_LENGTH = 60  # characters of a photograph's name in the names of its crops
 def is_taught(folder: Path) -> bool:
     """Tell whether a folder is a taught set, by its labels."""
     try:
-        content = json.loads((folder / LABELS).read_bytes())
-        return content["info"]["program"] == PROGRAM
-    except (KeyError, OSError, RecursionError, TypeError, ValueError):
+        return _own_info(json.loads((folder / LABELS).read_bytes())) is not None
+    except (OSError, RecursionError, ValueError):
         return False
+
+
+def _own_info(content: Any) -> dict[str, Any] | None:
+    """Return `info` of a COCO file's content; None where this program did not make the file."""
+    info = content.get("info") if isinstance(content, dict) else None
+    return info if isinstance(info, dict) and info.get("program") == PROGRAM else None
+
+
+def read_photographs(folder: Path) -> dict[Path, str]:
+    """Read which crops of a taught set are of which photograph.
+
+    Crops of one photograph show the same scene, often the same person: they belong into one split.
+
+    Args:
+        folder: The set's folder, or `images` in it; any other has no such crops.
+
+    Returns:
+        {path of a crop: name of its photograph}.
+
+    Raises:
+        UserError: The set's labels cannot be read.
+    """
+    photographs = {}
+    for root in (folder, folder.parent):
+        path = root / LABELS
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_bytes())
+            if _own_info(content) is None:
+                continue
+            for image in content["images"]:
+                if image.get("group") is not None:
+                    photographs[root / image["file_name"]] = str(image["group"])
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from None
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} is damaged ({type(error).__name__}: {error}): mend it, since it says "
+                "which crops show one photograph"
+            ) from None
+    return photographs
 
 
 class PhotographRecord(TypedDict):
@@ -274,8 +315,7 @@ def read_labels(path: Path) -> dict[str, Any]:
         UserError: The file is missing, of another program, or damaged.
     """
     content = read_json(path)
-    info = isinstance(content, dict) and content.get("info")
-    if not isinstance(info, dict) or info.get("program") != PROGRAM:
+    if _own_info(content) is None:
         raise UserError(f"{path} was not made by {PROGRAM}: give another folder")
     for name in ("images", "annotations"):
         records = content.get(name)

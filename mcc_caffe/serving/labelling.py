@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 from pydantic import BaseModel
 
+from data_tools.taught_set import read_photographs
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import LABELS_FOLDER, locked
 from mcc_caffe.inference.input_files import read_image
@@ -32,7 +33,6 @@ from mcc_caffe.serving.label_files import (
 )
 from mcc_caffe.serving.moved_pictures import follow_moved_pictures
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
-from mcc_caffe.serving.taught_crops import read_photographs
 
 _JPEG_QUALITY = 92
 _LONGEST_SIDE = 65_500  # pixels, of a JPEG
