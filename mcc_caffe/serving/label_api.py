@@ -18,15 +18,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, Saved
 from mcc_caffe.serving.labelling import (
-    Change,
     ConflictError,
     LabelSession,
     NotReadyError,
     NotWrittenError,
-    OpenPicture,
-    Overview,
-    Saved,
     UnknownPictureError,
 )
 

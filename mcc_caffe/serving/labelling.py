@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-from pydantic import BaseModel
 
 from data_tools.taught_set import read_photographs
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import LABELS_FOLDER, locked
 from mcc_caffe.inference.input_files import read_image
-from mcc_caffe.serving.label_documents import Answer, Labels, SavedLabels, Split, Status
+from mcc_caffe.serving.label_documents import Answer, SavedLabels, Split, Status
 from mcc_caffe.serving.label_export import LabelExport, choose_split
 from mcc_caffe.serving.label_files import (
     STATE,
@@ -31,6 +30,7 @@ from mcc_caffe.serving.label_files import (
     Picture,
     list_pictures,
 )
+from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, PictureState, Saved
 from mcc_caffe.serving.moved_pictures import follow_moved_pictures
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
 
@@ -56,98 +56,6 @@ class ConflictError(UserError):
 
 class NotWrittenError(UserError):
     """Labels that are right cannot be written now, such as on a full disk."""
-
-
-class PictureState(BaseModel):
-    """What the page's list says of a picture.
-
-    Attributes:
-        key, name: As in `Picture`.
-        status: How far the person is with it.
-        revision: The number of changes; 0 where the person has not changed anything.
-        score: How sure the net is, about 0 to 1; None where it has not looked yet.
-        fault: Why it cannot be labelled; "" where it can.
-    """
-
-    key: str
-    name: str
-    status: Status
-    revision: int
-    score: float | None
-    fault: str
-
-
-class Overview(BaseModel):
-    """All pictures, the one of which the net is least sure first.
-
-    Attributes:
-        folder: The folder that is labelled.
-        pictures: Those that can be labelled; those that the net has not seen yet come last.
-        unreadable: Those that cannot, with the reason in `fault`.
-        passed_over: What else lies in the folder, in one line; "" for nothing.
-        splits: The numbers of pictures that are done, by the split that holds them.
-    """
-
-    folder: str
-    pictures: list[PictureState]
-    unreadable: list[PictureState]
-    passed_over: str
-    splits: dict[Split, int]
-
-
-class OpenPicture(BaseModel):
-    """A picture with the labels that it has, or else those that the net starts with.
-
-    Attributes:
-        key, name: As in `Picture`.
-        width, height: In pixels, upright.
-        digest: Names the content of the picture's file.
-        revision: The number of changes so far.
-        score: How sure the net is, about 0 to 1.
-        labels: The labels.
-        first_labels: What the net starts with.
-    """
-
-    key: str
-    name: str
-    width: int
-    height: int
-    digest: str
-    revision: int
-    score: float
-    labels: Labels
-    first_labels: Labels
-
-
-class Change(BaseModel):
-    """Labels to save.
-
-    Attributes:
-        revision: The one that the change starts from.
-        digest: The picture's that the person saw.
-        token: Names this change; the same change sent again has the same token.
-        labels: All labels, as they are after the change.
-    """
-
-    revision: int
-    digest: str
-    token: str
-    labels: Labels
-
-
-class Saved(BaseModel):
-    """The outcome of a change.
-
-    Attributes:
-        revision: The new one.
-        status: The status that was saved; "open" where labels that are not complete were to be
-            done.
-        note: What is missing then; "" where nothing is.
-    """
-
-    revision: int
-    status: Status
-    note: str
 
 
 class LabelSession:

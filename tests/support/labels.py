@@ -13,7 +13,8 @@ from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
-from mcc_caffe.serving.labelling import Change, LabelSession, OpenPicture
+from mcc_caffe.serving.label_messages import Change, OpenPicture
+from mcc_caffe.serving.labelling import LabelSession
 from mcc_caffe.serving.run_lengths import encode_runs
 
 ORIENTATION = 0x0112  # of EXIF
