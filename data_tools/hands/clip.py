@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_tools.hands.appearance import random_appearance
 from data_tools.hands.backgrounds import random_background
 from data_tools.hands.hand_mesh import Rest, labelled_keypoints, posed_joints
 from data_tools.hands.hand_pose import BASE_POSES, Pose, bone_transforms, rotation
 from data_tools.hands.hand_scene import DEPTH, SHADOW_RADIUS, HandScene, Shot, process_scene
-from data_tools.hands.looks import random_look
-from data_tools.hands.render import Camera, Look
+from data_tools.hands.render import Appearance, Camera
 
 _DISTANCE = 5.0  # hand lengths from the camera
 _PALM_TO_CAMERA = np.diag([1.0, -1.0, -1.0])
@@ -76,13 +76,15 @@ def render_clip(
         noise: Standard deviation of the camera's noise, in grey levels.
     """
     scene, (width, height) = process_scene(), size
-    rest, look = scene.mesh.random_shape(rng, split), random_look(rng, split)
+    rest, appearance = scene.mesh.random_shape(rng, split), random_appearance(rng, split)
     background = random_background(rng, height, width, split)
     for number in range(frame_count):
         share = number / max(frame_count - 1, 1)
         image, joints = background.astype(np.float32), np.empty((len(paths), 21, 2))
         for index, path in enumerate(paths):
-            picture, joints[index] = _draw_hand(scene, rest, look, path, share=share, size=size)
+            picture, joints[index] = _draw_hand(
+                scene, rest, appearance, path, share=share, size=size
+            )
             cover = picture[..., 3:].astype(np.float32) / 255
             image = image * (1 - cover) + picture[..., 2::-1]
         image += rng.normal(0, noise, image.shape)
@@ -99,7 +101,7 @@ class _Drawn(NamedTuple):
 def _draw_hand(
     scene: HandScene,
     rest: Rest,
-    look: Look,
+    appearance: Appearance,
     path: HandPath,
     *,
     share: float,
@@ -128,9 +130,9 @@ def _draw_hand(
     )
     shot = Shot(points, joints, camera, path.poses[0], {})
     picture = scene.renderer.draw(
-        scene.make_vertices(shot, look),
+        scene.make_vertices(shot, appearance),
         camera,
-        look,
+        appearance,
         centre=joints.mean(axis=0),
         radius=SHADOW_RADIUS,
     ).picture

@@ -18,6 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_tools.hands import objects, shaders, vertex_layout
+from data_tools.hands.appearance import (
+    TONES,
+    arm_places,
+    compute_openness,
+    paint_vertices,
+    random_appearance,
+)
 from data_tools.hands.body import body_mesh
 from data_tools.hands.hand_mesh import (
     FINGER_BASES,
@@ -29,15 +36,8 @@ from data_tools.hands.hand_mesh import (
     posed_joints,
 )
 from data_tools.hands.hand_pose import BASE_POSES, bone_transforms, random_pose, rotation
-from data_tools.hands.looks import (
-    TONES,
-    arm_places,
-    compute_openness,
-    paint_vertices,
-    random_look,
-)
 from data_tools.hands.photograph import add_background, simulate_camera
-from data_tools.hands.render import HAND_SHARE, Camera, Look, Renderer, Surface
+from data_tools.hands.render import HAND_SHARE, Appearance, Camera, Renderer, Surface
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 DISTANCE = (2.0, 8.0)  # hand lengths from camera to hand: strong to weak perspective
@@ -244,16 +244,16 @@ class HandScene:
             repertoire: How the pictures may vary.
         """
         shot = self.choose_shot(rng, width, height, split, repertoire)
-        look = random_look(rng, split)
+        appearance = random_appearance(rng, split)
         keypoints = labelled_keypoints(shot.joints)
         pixels = shot.camera.project(keypoints)
-        surroundings = self._choose_surroundings(rng, shot, look, split, repertoire)
+        surroundings = self._choose_surroundings(rng, shot, appearance, split, repertoire)
         without_hiding = [item for item in surroundings if not item.name.startswith(HIDING)]
         for scene_objects in (surroundings, without_hiding):
             picture, labels, depth = self.renderer.draw(
-                self.make_vertices(shot, look),
+                self.make_vertices(shot, appearance),
                 shot.camera,
-                look,
+                appearance,
                 centre=shot.joints.mean(axis=0),
                 radius=SHADOW_RADIUS,
                 surfaces=[item.surface for item in scene_objects],
@@ -267,13 +267,13 @@ class HandScene:
         if left:  # the mesh is a right hand
             picture, mask = picture[:, ::-1], mask[:, ::-1]
             pixels[:, 0] = width - 1 - pixels[:, 0]
-        tone = int(np.abs(TONES.mean(axis=1) ** 2.2 - look.back.mean()).argmin())
+        tone = int(np.abs(TONES.mean(axis=1) ** 2.2 - appearance.back.mean()).argmin())
         parameters = {
             "left": bool(left),
             "pose": shot.pose,
             **shot.view,
             "tone": tone,
-            "sleeve": round(min(float(look.sleeve), 2.0), 2),
+            "sleeve": round(min(float(appearance.sleeve), 2.0), 2),
             "with": [item.name for item in scene_objects],
         }
         return DrawnHand(picture, HandTruth(np.ascontiguousarray(mask), pixels, states, parameters))
@@ -389,14 +389,14 @@ class HandScene:
         self,
         rng: np.random.Generator,
         shot: Shot,
-        look: Look,
+        appearance: Appearance,
         split: str,
         repertoire: Repertoire,
     ) -> list[SceneObject]:
         """Choose the objects and people around the hand."""
         surroundings = []
         if rng.random() < repertoire.people:
-            person = self._place_person(rng, shot, look, split)
+            person = self._place_person(rng, shot, appearance, split)
             if person is not None:
                 surroundings.append(SceneObject(person, "person"))
         if rng.random() < repertoire.held:
@@ -413,13 +413,14 @@ class HandScene:
         return surroundings
 
     def _place_person(
-        self, rng: np.random.Generator, shot: Shot, look: Look, split: str
+        self, rng: np.random.Generator, shot: Shot, appearance: Appearance, split: str
     ) -> Surface | None:
         """Place a person behind the hand, mostly its owner, or return None.
 
         The ends of the arms have to be out of the picture; there is none where that fails.
         """
-        camera, owner = shot.camera, look if rng.random() < 0.75 else random_look(rng, split)
+        camera = shot.camera
+        owner = appearance if rng.random() < 0.75 else random_appearance(rng, split)
         body = body_mesh().random_body(
             rng, split, skin=owner.back, palm=owner.palm, cloth=owner.cloth
         )
@@ -446,13 +447,14 @@ class HandScene:
                 return replace(body.surface, vertices=vertices)
         return None
 
-    def make_vertices(self, shot: Shot, look: Look) -> np.ndarray:
+    def make_vertices(self, shot: Shot, appearance: Appearance) -> np.ndarray:
         """Return the hand's vertices (S, 16) in camera space; see `vertex_layout`."""
         mesh, vertices = self.mesh, self._painted_vertices.copy()
         points = mesh.subdivision @ shot.points
         normals = mesh.normals(points)
-        cloth = np.clip((vertices[:, vertex_layout.ARM] - look.sleeve) / 0.04 + 0.5, 0, 1)
-        vertices[:, vertex_layout.POSITION] = points + normals * (look.cloth_depth * cloth)[:, None]
+        cloth = np.clip((vertices[:, vertex_layout.ARM] - appearance.sleeve) / 0.04 + 0.5, 0, 1)
+        thickness = appearance.cloth_depth * cloth
+        vertices[:, vertex_layout.POSITION] = points + normals * thickness[:, None]
         vertices[:, vertex_layout.NORMAL] = normals
         vertices[:, vertex_layout.OPENNESS] = mesh.subdivision @ compute_openness(
             shot.points, mesh.base_normals(shot.points), shot.joints

@@ -86,7 +86,7 @@ class Light:
 
 
 @dataclass
-class Look:
+class Appearance:
     """How the hand and its light look. Colours are linear RGB (3,).
 
     Attributes:
@@ -230,7 +230,7 @@ class Renderer:
         self,
         vertices: np.ndarray,
         camera: Camera,
-        look: Look,
+        appearance: Appearance,
         *,
         centre: np.ndarray,
         radius: float,
@@ -241,7 +241,7 @@ class Renderer:
         Args:
             vertices: (N, 16) of the hand in camera space, laid out as `vertex_layout` says.
             camera: Says the picture's size as well.
-            look: Skin, sleeve and light.
+            appearance: Skin, sleeve and light.
             centre: (3,) of the sphere that casts and receives the shadow of the first light.
             radius: The radius of that sphere.
             surfaces: In camera space.
@@ -251,7 +251,8 @@ class Renderer:
         drawn: list[tuple[_Buffers, Surface | None]] = [(self._hand, None)]
         for index, surface in enumerate(surfaces):
             drawn.append((self._buffers_of(index, surface), surface))
-        matrix, shadow = camera.matrix(), _light_matrix(look.lights[0].direction, centre, radius)
+        matrix = camera.matrix()
+        shadow = _light_matrix(appearance.lights[0].direction, centre, radius)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
         self._programs["shadow"]["matrix"].write(_bytes(shadow))
@@ -263,8 +264,8 @@ class Renderer:
         targets.picture.use()
         targets.picture.clear(0, 0, 0, 0, depth=1.0)
         for name in ("skin", "plain"):
-            self._set_light(self._programs[name], look, matrix, shadow)
-        self._set_skin(look)
+            self._set_light(self._programs[name], appearance, matrix, shadow)
+        self._set_skin(appearance)
         self._shadow_map.use(0)
         self._texture.use(1)
         self._programs["plain"]["picture"] = 1
@@ -333,26 +334,28 @@ class Renderer:
         return self._targets[size]
 
     @staticmethod
-    def _set_light(program: Any, look: Look, matrix: np.ndarray, shadow: np.ndarray) -> None:
+    def _set_light(
+        program: Any, appearance: Appearance, matrix: np.ndarray, shadow: np.ndarray
+    ) -> None:
         """Hand the camera and the light to a program."""
         program["matrix"].write(_bytes(matrix))
         program["shadow_matrix"].write(_bytes(shadow))
         program["texel"] = 1.0 / SHADOW_SIZE
-        program["ambient"], program["bounce"] = tuple(look.ambient), tuple(look.bounce)
-        program["exposure"] = float(look.exposure)
+        program["ambient"], program["bounce"] = tuple(appearance.ambient), tuple(appearance.bounce)
+        program["exposure"] = float(appearance.exposure)
         directions, colours = (np.zeros((_MOST_LIGHTS, 3), "f4") for _ in range(2))
-        for i, light in enumerate(look.lights[:_MOST_LIGHTS]):
+        for i, light in enumerate(appearance.lights[:_MOST_LIGHTS]):
             directions[i], colours[i] = light.direction, light.colour
         program["light_direction"].write(directions.tobytes())
         program["light_colour"].write(colours.tobytes())
 
-    def _set_skin(self, look: Look) -> None:
+    def _set_skin(self, appearance: Appearance) -> None:
         """Hand the skin's properties to its program."""
         program = self._programs["skin"]
         for name in ("back", "palm", "nail", "cloth", "noise_offset"):
-            program[name] = tuple(getattr(look, name))
+            program[name] = tuple(getattr(appearance, name))
         for name in ("mottling", "creases", "veins", "gloss", "roughness", "sleeve"):
-            program[name] = float(getattr(look, name))
+            program[name] = float(getattr(appearance, name))
 
 
 class _Buffers:

@@ -66,7 +66,7 @@ class Limits(NamedTuple):
     requests: int = 16
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """The content of a response, and its media type."""
 
     content: bytes
@@ -139,7 +139,7 @@ class HandsService:
         finally:
             self.requests -= 1
 
-    async def answer(self, content: bytes, hands: str, form: str) -> Answer:
+    async def answer(self, content: bytes, hands: str, form: str) -> Reply:
         """Look at an image, when those before it are done.
 
         Args:
@@ -153,7 +153,7 @@ class HandsService:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._look, content, hands, form)
 
-    def _look(self, content: bytes, hands: str, form: str) -> Answer:
+    def _look(self, content: bytes, hands: str, form: str) -> Reply:
         image = _decode(content)
         height, width = image.shape[:2]
         if hands == "one":
@@ -163,12 +163,12 @@ class HandsService:
         result_format = open_format(form)
         if result_format is not None:
             record = ImageRecord("", width, height, [hand_record(pose) for pose in poses])
-            return Answer(result_format.document(record).encode(), result_format.media_type)
+            return Reply(result_format.document(record).encode(), result_format.media_type)
         if hands == "one":
             report: Any = image_report(poses[0], "", self.network)
         else:
             report = hands_report(poses, "", (width, height), self.network)
-        return Answer(json.dumps(report).encode() + b"\n", "application/json")
+        return Reply(json.dumps(report).encode() + b"\n", "application/json")
 
 
 def _decode(content: bytes) -> np.ndarray:
@@ -299,7 +299,7 @@ def hands_router(service: HandsService) -> APIRouter:
             with service.room():
                 body = _read_body(request, most_bytes)
                 content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
-                answer = await service.answer(content, hands, format)
+                reply = await service.answer(content, hands, format)
         except HTTPException:
             await _discard_body(request, most_bytes)
             raise
@@ -309,7 +309,7 @@ def hands_router(service: HandsService) -> APIRouter:
             ) from None
         except ClientDisconnect:
             return Response(status_code=_CLIENT_GONE)
-        return Response(answer.content, media_type=answer.media_type)
+        return Response(reply.content, media_type=reply.media_type)
 
     @router.get("/health", summary="Tell that the server works, and with what")
     async def health() -> JSONResponse:

@@ -10,11 +10,11 @@ from data_tools.hands import (
     hand_mesh,
     hand_pose,
     hand_scene,
-    looks,
     objects,
     shaders,
     splits,
 )
+from data_tools.hands.appearance import random_appearance
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import SKELETON
 
@@ -25,12 +25,12 @@ def samples():
     return [hand_scene.render(np.random.default_rng((7, i)), 160, "Train") for i in range(24)]
 
 
-def draw(scene, shot, look, surfaces=()):
+def draw(scene, shot, appearance, surfaces=()):
     """What the renderer draws of a shot: picture, labels and depth."""
     return scene.renderer.draw(
-        scene.make_vertices(shot, look),
+        scene.make_vertices(shot, appearance),
         shot.camera,
-        look,
+        appearance,
         centre=shot.joints.mean(axis=0),
         radius=hand_scene.SHADOW_RADIUS,
         surfaces=surfaces,
@@ -198,8 +198,8 @@ def test_mask_is_the_projected_hand():
     """Drawn alone, the mask agrees with the hand's vertices as OpenCV's own camera sees them."""
     scene, rng = hand_scene.process_scene(), np.random.default_rng(5)
     shot = scene.choose_shot(rng, 200, 160, "Train")
-    look = looks.random_look(rng, "Train")
-    _, labels, depth = draw(scene, shot, look)
+    appearance = random_appearance(rng, "Train")
+    _, labels, depth = draw(scene, shot, appearance)
     camera = shot.camera
     matrix = np.array([[camera.focal, 0, camera.cx], [0, camera.focal, camera.cy], [0, 0, 1]])
     pixels = cv2.projectPoints(shot.points[scene.hand], np.zeros(3), np.zeros(3), matrix, None)[0][
@@ -219,7 +219,7 @@ def test_mask_is_the_projected_hand():
 def test_an_object_before_the_hand_is_cut_out_and_hides_joints():
     scene, rng = hand_scene.process_scene(), np.random.default_rng(6)
     shot = scene.choose_shot(rng, 200, 200, "Train", hand_scene.EASY)
-    look = looks.random_look(rng, "Train")
+    appearance = random_appearance(rng, "Train")
     nearest = shot.points[scene.hand, 2].min()
     knuckle = shot.joints[9]
     ball = objects.place_primitive(
@@ -230,8 +230,8 @@ def test_an_object_before_the_hand_is_cut_out_and_hides_joints():
         centre=knuckle * (nearest - 0.2) / knuckle[2],
         split="Train",
     )
-    _, alone, _ = draw(scene, shot, look)
-    _, covered, depth = draw(scene, shot, look, [ball])
+    _, alone, _ = draw(scene, shot, appearance)
+    _, covered, depth = draw(scene, shot, appearance, [ball])
     joints = shot.camera.project(shot.joints)
     x, y = np.round(joints[9]).astype(int)
     assert (

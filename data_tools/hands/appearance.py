@@ -7,7 +7,7 @@ import numpy as np
 from data_tools.hands import vertex_layout
 from data_tools.hands.hand_mesh import BONES, IS_HAND, WRIST, HandMesh, Rest
 from data_tools.hands.hand_pose import THUMB_HINGE, perpendicular
-from data_tools.hands.render import Light, Look
+from data_tools.hands.render import Appearance, Light
 from data_tools.hands.splits import draw_for_split
 
 # sRGB of the back of the hand, from light to dark; people lie between two neighbours.
@@ -32,7 +32,7 @@ FAR_FROM_NAIL = 9.0  # a place across and along the nail of the skin that has no
 NO_SLEEVE = 9.0  # a place beyond the shoulder, where a sleeve begins that is not there
 
 
-def random_look(rng: np.random.Generator, split: str) -> Look:
+def random_appearance(rng: np.random.Generator, split: str) -> Appearance:
     """Draw skin, sleeve and light.
 
     Args:
@@ -69,7 +69,7 @@ def random_look(rng: np.random.Generator, split: str) -> Look:
     cloth = np.clip(
         0.05 + 0.9 * draw_for_split(rng, split) + rng.normal(0, rng.choice([0.03, 0.2]), 3), 0.02, 1
     )
-    return Look(
+    return Appearance(
         back=back,
         palm=palm,
         nail=nail,
