@@ -17,11 +17,17 @@ from data_tools.hands.appearance import random_appearance
 from data_tools.hands.backgrounds import random_background
 from data_tools.hands.hand_mesh import Rest, labelled_keypoints, posed_joints
 from data_tools.hands.hand_pose import BASE_POSES, Pose, bone_transforms, rotation
-from data_tools.hands.hand_scene import DEPTH, SHADOW_RADIUS, HandScene, Shot, process_scene
+from data_tools.hands.hand_scene import (
+    DEPTH,
+    PALM_TO_CAMERA,
+    SHADOW_RADIUS,
+    HandScene,
+    Shot,
+    process_scene,
+)
 from data_tools.hands.render import Appearance, Camera
 
 _DISTANCE = 5.0  # hand lengths from the camera
-_PALM_TO_CAMERA = np.diag([1.0, -1.0, -1.0])
 
 
 class HandPath(NamedTuple):
@@ -113,7 +119,7 @@ def _draw_hand(
     transforms = bone_transforms(_blend(first, second, (1 - np.cos(2 * np.pi * share)) / 2), rest)
     # The middle is that of the first pose: fingers that bend do not move the arm.
     middle = posed_joints(bone_transforms(first, rest), rest).mean(axis=0)
-    turn = rotation((0, 0, 1), -path.roll if path.is_left else path.roll) @ _PALM_TO_CAMERA
+    turn = rotation((0, 0, 1), -path.roll if path.is_left else path.roll) @ PALM_TO_CAMERA
     points, joints = (
         (part - middle) @ turn.T + (0, 0, _DISTANCE)
         for part in (scene.mesh.skin(rest, transforms), posed_joints(transforms, rest))

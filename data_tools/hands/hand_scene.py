@@ -40,6 +40,9 @@ from data_tools.hands.photograph import add_background, simulate_camera
 from data_tools.hands.render import HAND_SHARE, Appearance, Camera, Renderer, Surface
 from mcc_caffe.paper import KEYPOINT_COUNT
 
+# From the frame of a hand, or of a body, to that of a camera which sees the palm, or the front,
+# with the fingers, or the head, up.
+PALM_TO_CAMERA = np.diag([1.0, -1.0, -1.0])
 DISTANCE = (2.0, 8.0)  # hand lengths from camera to hand: strong to weak perspective
 DEPTH = 22  # hand lengths that the camera sees beyond the hand
 LEAST_KEYPOINTS = 10  # labelled; where objects leave fewer, the objects are left out
@@ -565,10 +568,9 @@ def upright_view(rng: np.random.Generator) -> View:
 
 def _view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     """Return the rotation (3, 3) from the hand's, or a body's, frame to the camera's."""
-    palm_to_camera = np.diag([1.0, -1.0, -1.0])
     return (
         rotation((0, 0, 1), roll)
         @ rotation((1, 0, 0), elevation)
-        @ palm_to_camera
+        @ PALM_TO_CAMERA
         @ rotation((0, 1, 0), azimuth)
     )
