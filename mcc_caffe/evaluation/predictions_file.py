@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.readers.coco import draw_run_lengths
+from data_tools.readers.segmentation import draw_run_lengths
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_whole
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels

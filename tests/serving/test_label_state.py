@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from data_tools import readers
-from data_tools.readers import coco
+from data_tools.readers.segmentation import draw_mask
 from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.default_weights import shipped_weights
@@ -102,7 +102,7 @@ def test_runs_are_the_mask(mask):
     height, width = mask.shape
     assert np.array_equal(decode_runs(runs, width, height), mask)
     segmentation = {"size": [height, width], "counts": encode_runs(mask.T)}
-    assert np.array_equal(coco.draw_mask(segmentation, (width, height), ""), mask)
+    assert np.array_equal(draw_mask(segmentation, (width, height), ""), mask)
 
 
 @pytest.mark.parametrize("runs", [[], [5], [6, 1], [-1, 7], [10**30]])
