@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from caffe_build import apt
-from caffe_build.edits import CPU_ADDITIONS, CPU_EDITS, GPU_ADDITIONS, GPU_EDITS, Addition, Edit
+from caffe_build.edits import Addition, Edit
+from caffe_build.edits_cpu import CPU_ADDITIONS, CPU_EDITS
+from caffe_build.edits_gpu import GPU_ADDITIONS, GPU_EDITS
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from caffe_build import apt, edits, source
+from caffe_build.edits_cpu import CPU_EDITS
+from caffe_build.edits_gpu import GPU_EDITS
 from caffe_build.errors import (
     EditError,
     SourceError,
@@ -67,8 +69,8 @@ def test_an_edit_that_was_interrupted_is_made_by_the_next_run(tmp_path, monkeypa
 
 
 def test_no_edit_makes_its_own_old_text_again():
-    assert all(edit.old not in edit.new for edit in edits.GPU_EDITS)
-    assert set(edits.CPU_EDITS) < set(edits.GPU_EDITS)
+    assert all(edit.old not in edit.new for edit in GPU_EDITS)
+    assert set(CPU_EDITS) < set(GPU_EDITS)
 
 
 def test_added_files_are_written_once(tmp_path):
