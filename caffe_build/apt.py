@@ -112,13 +112,3 @@ def archives(entries: list[Entry], codename: str) -> list[Entry]:
         if any(suite.endswith("-updates") for suite in entry.suites)
     }
     return sorted(reversed(by_uri.values()), key=lambda entry: entry.uri.rstrip("/") not in updated)
-
-
-def read_os_release(text: str) -> dict[str, str]:
-    """Return the fields of an /etc/os-release, unquoted."""
-    return {name: value.strip("\"'") for name, value in re.findall(r"^(\w+)=(.*)$", text, re.M)}
-
-
-def os_release() -> dict[str, str]:
-    """Return the fields of this machine's /etc/os-release."""
-    return read_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))

@@ -8,7 +8,6 @@ import sysconfig
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
-from caffe_build import apt
 from caffe_build.edits import Addition, Edit
 from caffe_build.edits_cpu import CPU_ADDITIONS, CPU_EDITS
 from caffe_build.edits_gpu import GPU_ADDITIONS, GPU_EDITS
@@ -112,9 +111,9 @@ def machine_facts() -> dict[str, str]:
 
     This is the release with its libraries, the interpreter, and NumPy's binary interface.
     """
-    release = apt.os_release()
+    release = platform.freedesktop_os_release()
     return {
-        "release": f"{release.get('ID')} {release.get('VERSION_ID', 'rolling')}",
+        "release": f"{release['ID']} {release.get('VERSION_ID', 'rolling')}",
         "machine": platform.machine(),
         "python": str(sysconfig.get_config_var("SOABI")),
         "numpy": metadata.version("numpy").split(".")[0],

@@ -8,6 +8,7 @@ to the machine's own apt configuration.
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -65,7 +66,7 @@ class Package:
         Raises:
             SourceError: If apt cannot fetch it, or it is another one than expected.
         """
-        release = apt.os_release()
+        release = platform.freedesktop_os_release()
         codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "")
         archives = apt.archives(apt.read_entries(), codename)
         if not archives:
@@ -170,15 +171,13 @@ def choose_source(tree: str | None) -> Package | Tree:
                 "it has no src/caffe/proto/caffe.proto"
             )
         return Tree(root)
-    release = apt.os_release()
-    family = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
+    release = platform.freedesktop_os_release()
+    family = f"{release['ID']} {release.get('ID_LIKE', '')}".split()
     if "ubuntu" in family:
         return UBUNTU
     if "debian" in family:
         return DEBIAN
-    raise SourceError(
-        f"{release.get('PRETTY_NAME', 'this system')} is neither Debian nor Ubuntu. {_NO_SOURCE}"
-    )
+    raise SourceError(f"{release['PRETTY_NAME']} is neither Debian nor Ubuntu. {_NO_SOURCE}")
 
 
 def _file_sum(path: Path) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import platform
 import shutil
 
 import pytest
@@ -230,18 +231,19 @@ def test_read_entries_takes_both_kinds_of_files(tmp_path):
 @pytest.mark.parametrize(
     "release, expected",
     [
-        ("ID=debian\nVERSION_CODENAME=trixie", source.DEBIAN),
-        ("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble", source.UBUNTU),
-        ('ID=linuxmint\nID_LIKE="ubuntu debian"\nUBUNTU_CODENAME=jammy', source.UBUNTU),
+        ({"ID": "debian"}, source.DEBIAN),
+        ({"ID": "ubuntu", "ID_LIKE": "debian"}, source.UBUNTU),
+        ({"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}, source.UBUNTU),
     ],
 )
 def test_the_package_of_a_distribution(monkeypatch, release, expected):
-    monkeypatch.setattr(apt, "os_release", lambda: apt.read_os_release(release))
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
     assert source.choose_source(None) == expected
 
 
 def test_other_distributions_are_told_where_a_tree_comes_from(monkeypatch):
-    monkeypatch.setattr(apt, "os_release", lambda: {"ID": "fedora", "PRETTY_NAME": "Fedora"})
+    release = {"ID": "fedora", "PRETTY_NAME": "Fedora"}
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
     with pytest.raises(SourceError, match="Fedora is neither.*CAFFE_SOURCE=DIR.*99bd997"):
         source.choose_source(None)
 
@@ -271,7 +273,8 @@ def test_an_unreachable_archive_is_one_error_with_the_remedy(monkeypatch, tmp_pa
         pytest.skip("needs apt")
     nowhere = apt.Entry(f"file:{tmp_path}/nowhere", ("bookworm",), ("main",))
     monkeypatch.setattr(apt, "read_entries", lambda: [nowhere])
-    monkeypatch.setattr(apt, "os_release", lambda: {"VERSION_CODENAME": "bookworm"})
+    release = {"VERSION_CODENAME": "bookworm"}
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
     with (
         open(tmp_path / "log", "w") as log,
         pytest.raises(SourceError, match="could not fetch .*nowhere.*CAFFE_SOURCE=DIR"),
