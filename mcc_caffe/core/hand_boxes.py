@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcc_caffe.core.hand import nms
 from mcc_caffe.paper import IGNORE_LABEL, STRIDE
 
 BOXES_BLOB, BOX_MAPS = "hand_boxes", 5
@@ -155,15 +156,12 @@ def nms_boxes(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) 
         overlap: IoU above which two boxes are of one hand.
         inside_other: The share of the smaller box in the other above which they are, too.
     """
-    chosen: list[int] = []
-    for index, box in enumerate(boxes):
-        if all(
-            box_iou(box, boxes[other]) <= overlap
-            and share_inside(box, boxes[other]) <= inside_other
-            for other in chosen
-        ):
-            chosen.append(index)
-    return chosen
+
+    def are_of_one_hand(index: int, other: int) -> bool:
+        pair = boxes[index], boxes[other]
+        return box_iou(*pair) > overlap or share_inside(*pair) > inside_other
+
+    return nms(range(len(boxes)), are_of_one_hand)
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> float:

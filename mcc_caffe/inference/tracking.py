@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
+from mcc_caffe.core.hand import ENOUGH_KEYPOINTS, nms
 from mcc_caffe.inference.looks import keypoints_box, longer_side
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_one_hand, has_plausible_bones
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
@@ -242,14 +242,11 @@ def nms_sightings(sightings: Sequence[Sighting]) -> list[Sighting]:
 
     Two hands that cross may have the same box for a moment, so that keypoints are compared.
     """
-    chosen: list[Sighting] = []
-    for sighting in sorted(sightings, key=lambda sighting: -sighting.score):
-        if all(
-            keypoints_distance(other.keypoints, sighting.keypoints) >= _NMS_DISTANCE
-            for other in chosen
-        ):
-            chosen.append(sighting)
-    return chosen
+
+    def show_one_hand(sighting: Sighting, surer: Sighting) -> bool:
+        return keypoints_distance(surer.keypoints, sighting.keypoints) < _NMS_DISTANCE
+
+    return nms(sorted(sightings, key=lambda sighting: -sighting.score), show_one_hand)
 
 
 def keypoints_distance(keypoints: np.ndarray, others: np.ndarray) -> float:
