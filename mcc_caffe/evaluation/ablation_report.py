@@ -147,14 +147,13 @@ def compare(full_values: Sequence[float], ablated_values: Sequence[float]) -> Di
     from scipy import stats  # its import takes half a second
 
     differences = np.subtract(full_values, ablated_values)
-    mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
-    error = deviation / np.sqrt(len(differences))
-    degrees_of_freedom = len(differences) - 1
-    margin = float(stats.t.ppf(1 - SIGNIFICANCE / 2, degrees_of_freedom) * error)
+    mean = float(differences.mean())
     # Differences that are equal but for rounding say nothing of chance.
-    if deviation <= 1e-12 * max(abs(mean), 1e-12):
-        return Difference(mean, margin, np.nan)
-    return Difference(mean, margin, float(2 * stats.t.sf(abs(mean) / error, degrees_of_freedom)))
+    if differences.std(ddof=1) <= 1e-12 * max(abs(mean), 1e-12):
+        return Difference(mean, 0.0, np.nan)
+    test = stats.ttest_rel(full_values, ablated_values)
+    low, high = test.confidence_interval(1 - SIGNIFICANCE)
+    return Difference(mean, float(high - low) / 2, float(test.pvalue))
 
 
 def decide(full_values: Sequence[float], ablated_values: Sequence[float]) -> str:
