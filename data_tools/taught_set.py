@@ -19,9 +19,9 @@ import numpy as np
 
 from data_tools.readers.shared import KEYPOINT_BOX_FACTOR, clipped_square, read_json
 from data_tools.teachers import AgreedHand
+from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.core.hand import NAMES, SKELETON
 
 PROGRAM = "data_tools.teach"
 LABELS, IMAGES = "hands.json", "images"
@@ -288,7 +288,6 @@ def _describe_hand(crop: _Crop) -> dict[str, Any]:
 
 def _new_content(teacher: str, agreement: float) -> dict[str, Any]:
     """Return the content of a COCO file without hands."""
-    bones = [[start + 1, end + 1] for start, end, _ in SKELETON]
     return {
         "info": {
             "program": PROGRAM,
@@ -298,7 +297,7 @@ def _new_content(teacher: str, agreement: float) -> dict[str, Any]:
         },
         "images": [],
         "annotations": [],
-        "categories": [{"id": 1, "name": "hand", "keypoints": list(NAMES), "skeleton": bones}],
+        "categories": [hand_category()],
     }
 
 

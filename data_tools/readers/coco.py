@@ -50,9 +50,9 @@ from data_tools.readers.shared import (
     say_passed_over,
 )
 from mcc_caffe.core import keypoint_names
+from mcc_caffe.core.coco import id_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, names_a_hand
-from mcc_caffe.core.ids import id_text
 from mcc_caffe.data.samples import Sample, SampleError
 from mcc_caffe.paper import KEYPOINT_COUNT
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mcc_caffe.core.coco import id_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES, names_a_hand
-from mcc_caffe.core.ids import id_text
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_names import find_order, only_count
 from mcc_caffe.inference.formats.coco import CocoNumbers

@@ -19,9 +19,9 @@ import numpy as np
 
 from data_tools.readers.onehand10k import LABELS, SPLITS, format_label
 from data_tools.readers.shared import encode_mask
+from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.hand import NAMES, SKELETON
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.serving.label_documents import SavedLabels, Split
 from mcc_caffe.serving.label_files import (
@@ -267,16 +267,10 @@ def _annotation(identifier: int, keypoints: np.ndarray, mask: np.ndarray) -> dic
 
 def _coco_file(exported: list[_Exported]) -> bytes:
     """Return the content of a split's COCO file, a picture or an annotation a line."""
-    category = {
-        "id": 1,
-        "name": "hand",
-        "keypoints": NAMES,
-        "skeleton": [[start + 1, end + 1] for start, end, _ in SKELETON],
-    }
     images = ",\n".join(labels.coco_image for labels in exported)
     annotations = ",\n".join(labels.coco_annotation for labels in exported)
     return (
         '{"info": {"description": "hands labelled with mcc-web label"},\n'
-        f'"categories": [{json.dumps(category)}],\n'
+        f'"categories": [{json.dumps(hand_category())}],\n'
         f'"images": [\n{images}\n],\n"annotations": [\n{annotations}\n]}}\n'
     ).encode()

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_whole
-from mcc_caffe.core.hand import NAMES, SKELETON
 from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.inference.formats.base import (
     CONFIDENCE_DIGITS,
@@ -134,13 +134,12 @@ def _hand_entry(hand: HandRecord) -> dict[str, Any]:
 
 
 def _data_set(images: list[dict[str, Any]], category_ids: Sequence[Any]) -> dict[str, Any]:
-    skeleton = [[start + 1, end + 1] for start, end, _ in SKELETON]  # COCO counts from 1
-    category = {"name": "hand", "supercategory": "person"}
-    keypoints = {"keypoints": list(NAMES), "skeleton": skeleton}
     return {
         "program": PROGRAM,
         "info": {"description": "the pictures that the results beside this file are of"},
-        "categories": [{"id": number, **category, **keypoints} for number in category_ids],
+        "categories": [
+            {**hand_category(number), "supercategory": "person"} for number in category_ids
+        ],
         "annotations": [],
         "images": images,
     }

@@ -1,0 +1,26 @@
+"""What COCO's files have in common: the ids of their records, and the category of a hand."""
+
+from typing import Any
+
+from mcc_caffe.core.hand import NAMES, SKELETON
+
+
+def id_text(value: Any) -> str | None:
+    """Return an id as text, so that 7 and "7" are the same; None where it is neither."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() if isinstance(value, (int, str)) else None
+
+
+def hand_category(category_id: Any = 1) -> dict[str, Any]:
+    """Return the record of the category of hands, with our 21 keypoints, for `categories`.
+
+    Args:
+        category_id: Its id in the file.
+    """
+    return {
+        "id": category_id,
+        "name": "hand",
+        "keypoints": list(NAMES),
+        "skeleton": [[start + 1, end + 1] for start, end, _ in SKELETON],  # COCO counts from 1
+    }
