@@ -15,11 +15,11 @@ import time
 
 import numpy as np
 
-from benchmarks.output import markdown_table
 from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.paper import VARIANTS, Variant
 from mcc_caffe.training.launcher import launch

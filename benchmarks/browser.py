@@ -20,10 +20,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.output import markdown_table
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.serving.model import make_web_model
 from mcc_caffe.serving.site import export_site
 

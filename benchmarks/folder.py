@@ -24,13 +24,13 @@ from benchmarks.output import (
     add_out_option,
     check_output,
     describe_machine,
-    markdown_table,
     write_results,
 )
 from benchmarks.timing import StepTimer
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.images import decode_image, marked_png
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.predictor import HandPredictor
 

@@ -34,12 +34,12 @@ from benchmarks.output import (
     add_out_option,
     check_output,
     describe_machine,
-    markdown_table,
     write_results,
 )
 from mcc_caffe.caffe_io.pycaffe import require_gpus
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.paper import PAPER, VARIANTS, Variant
 from mcc_caffe.training.run_log import read_log
 

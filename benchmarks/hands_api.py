@@ -22,9 +22,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from benchmarks.output import describe_machine, markdown_table
+from benchmarks.output import describe_machine
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.markdown import markdown_table
 
 WIDTHS = range(320, 352)  # pixels, of the pictures
 _HEIGHT = 240

@@ -11,12 +11,6 @@ from typing import Any
 from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_whole
 
 
-def markdown_table(columns: list, lines: list) -> str:
-    """Return a Markdown table, without a line break at its end."""
-    ruler = ["---"] * len(columns)
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (columns, ruler, *lines))
-
-
 def describe_machine(*facts: str) -> str:
     """Return one line about the machine and today, with further facts before the date."""
     cores = f"{len(os.sched_getaffinity(0))} cores"

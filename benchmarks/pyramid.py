@@ -29,7 +29,6 @@ from benchmarks.output import (
     add_out_option,
     check_output,
     describe_machine,
-    markdown_table,
     write_results,
 )
 from benchmarks.timing import StepTimer
@@ -39,6 +38,7 @@ from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.geometry import pyramid_windows
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.inference.pyramid import Octaves, Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant

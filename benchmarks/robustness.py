@@ -19,7 +19,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from benchmarks.output import markdown_table
 from data_tools import sets
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import (
@@ -30,6 +29,7 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.data.samples import SampleError
 from mcc_caffe.evaluation.metrics import box_sizes
 from mcc_caffe.predictor import LOOKS, HandPredictor

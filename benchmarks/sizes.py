@@ -24,7 +24,6 @@ import numpy as np
 
 from benchmarks.hands import example_jpeg
 from benchmarks.jobs import TURNS, Row, in_process, in_turns
-from benchmarks.output import markdown_table
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
@@ -33,6 +32,7 @@ from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.files import check_report, write_whole
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation import training_comparison
 from mcc_caffe.evaluation.ablation_report import format_mean
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob

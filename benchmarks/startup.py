@@ -25,10 +25,10 @@ from benchmarks.output import (
     add_out_option,
     check_output,
     describe_machine,
-    markdown_table,
     write_results,
 )
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
+from mcc_caffe.core.markdown import markdown_table
 
 STEPS = {
     "an empty interpreter": "pass",

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypedDict
 
 from benchmarks import end_to_end, network, training
 from benchmarks.jobs import Row
-from benchmarks.output import markdown_table
+from mcc_caffe.core.markdown import markdown_table
 
 # Tables that other benchmarks print.
 DATA, PYRAMID, STARTUP, FOLDER = "data", "pyramid", "startup", "folder"

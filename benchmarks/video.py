@@ -25,12 +25,12 @@ from benchmarks.output import (
     add_out_option,
     check_output,
     describe_machine,
-    markdown_table,
     write_results,
 )
 from data_tools.hands.clip import HandPath, render_clip
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.scene_runner import CountingEngine, count_passes
 from mcc_caffe.hand_tracker import HandTracker, TrackedHand
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES, read_image

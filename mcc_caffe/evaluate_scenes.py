@@ -35,6 +35,7 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.model_names import check_names, short_names
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
@@ -112,7 +113,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def scenes_table(systems: dict[str, Sequence[SceneAnswer]]) -> str:
     """Return a Markdown table of what each system found in the same scenes."""
-    lines: list[list[str]] = []
+    rows = []
     for name, answers in systems.items():
         numbers = summarise_scenes(answers)
         sizes = [
@@ -123,7 +124,7 @@ def scenes_table(systems: dict[str, Sequence[SceneAnswer]]) -> str:
             float(np.mean([getattr(answer, field) for answer in answers]))
             for field in ("passes", "seconds")
         )
-        columns = {
+        row = {
             "": name,
             "recall": _share(numbers.recall),
             "precision": _share(numbers.precision),
@@ -134,27 +135,34 @@ def scenes_table(systems: dict[str, Sequence[SceneAnswer]]) -> str:
             "passes": f"{passes:.1f}" if np.isfinite(passes) else "",
             "s": f"{seconds:.2f}" if np.isfinite(seconds) else "",
         }
-        if not lines:
-            lines += [list(columns), ["---"] * len(columns)]
-        lines.append(list(columns.values()))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows.append(row)
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> str:
     """Return what is said of pictures without and with a hand as a Markdown table."""
-    lines = [
-        "| way | keypoints present | pictures with any | score: half below | 95 % below | highest "
-        f"| score from {score_threshold:g} | true keypoints lost |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    columns = [
+        "way",
+        "keypoints present",
+        "pictures with any",
+        "score: half below",
+        "95 % below",
+        "highest",
+        f"score from {score_threshold:g}",
+        "true keypoints lost",
     ]
-    for name, row in rows.items():
-        scores = " | ".join(f"{score:.3f}" for score in row.scores)
-        lost = "" if row.lost_share is None else f"{row.lost_share:.2%}"
-        lines.append(
-            f"| {name} | {row.false_share:.2%} | {row.picture_share:.1%} | {scores} "
-            f"| {row.hand_share:.1%} | {lost} |"
-        )
-    return "\n".join(lines)
+    lines = [
+        [
+            name,
+            f"{row.false_share:.2%}",
+            f"{row.picture_share:.1%}",
+            *(f"{score:.3f}" for score in row.scores),
+            f"{row.hand_share:.1%}",
+            "" if row.lost_share is None else f"{row.lost_share:.2%}",
+        ]
+        for name, row in rows.items()
+    ]
+    return markdown_table(columns, lines)
 
 
 def _share(value: float | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mcc_caffe.core.figures import as_png, pyplot
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.metrics import average_precision
 from mcc_caffe.evaluation.model_scores import (
     ALL_JOINTS,
@@ -249,8 +250,6 @@ def _claim_table(results: Sequence[TrainingResult], claim: Claim) -> str:
     ablated = collect_measures(results, claim.ablated, claim.output)
     differences = {name: compare(full[name], ablated[name]) for name in full}
     rows = [
-        ["net", *full],
-        ["---"] * (len(full) + 1),
         [FULL, *_cells(full)],
         [claim.ablated, *_cells(ablated)],
         [
@@ -263,7 +262,7 @@ def _claim_table(results: Sequence[TrainingResult], claim: Claim) -> str:
         ["p", *("-" if np.isnan(value.p) else f"{value.p:.3g}" for value in differences.values())],
         ["claim", *(decide(full[name], ablated[name]) for name in full)],
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(["net", *full], rows)
 
 
 def _cells(measures: dict[str, list[float]]) -> list[str]:

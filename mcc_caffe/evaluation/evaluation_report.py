@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from mcc_caffe.core.hand import GROUPS
+from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import PROTOCOLS, ProtocolName
@@ -154,8 +155,7 @@ def _mask_table(rows: list[_Row]) -> str:
 
 
 def _table(title: str, columns: list[str], lines: list[list[str]]) -> str:
-    rows = [["model", "set", *columns], ["---"] * (len(columns) + 2), *lines]
-    return "\n".join([title, "", *(f"| {' | '.join(row)} |" for row in rows), ""])
+    return f"{title}\n\n{markdown_table(['model', 'set', *columns], lines)}\n"
 
 
 def _format(number: float | None, digits: int) -> str:
