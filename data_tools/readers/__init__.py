@@ -112,6 +112,13 @@ def read_dataset(
     }
 
 
+def held_out_splits(names: Iterable[str]) -> list[str]:
+    """Return the names that say validation or, where none does, those that say test."""
+    names = list(names)
+    validation = [name for name in names if "val" in name.lower()]
+    return validation or [name for name in names if "test" in name.lower()]
+
+
 def choose_original_splits(names: Iterable[str]) -> OriginalSplits:
     """Choose a data set's own splits for training and for validation by their names.
 
@@ -126,9 +133,7 @@ def choose_original_splits(names: Iterable[str]) -> OriginalSplits:
     names = list(names)
     training = [name for name in names if "train" in name.lower()]
     others = [name for name in names if name not in training]
-    validation = [name for name in others if "val" in name.lower()] or [
-        name for name in others if "test" in name.lower()
-    ]
+    validation = held_out_splits(others)
     if len(training) != 1 or len(validation) != 1:
         raise UserError(
             f"--split original: the set has {' and '.join(names)}, not one split to train on and "

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from data_tools import sets
+from data_tools.readers import held_out_splits
 from data_tools.readers.shared import exif_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
@@ -231,10 +232,7 @@ def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] |
     unknown = [name for name in wanted or () if name not in names]
     if unknown:
         raise UserError(f"--split {unknown[0]}: {data_path} has {', '.join(names)}")
-    held_out = [name for name in names if "val" in name.lower()] or [
-        name for name in names if "test" in name.lower()
-    ]
-    chosen = wanted or (names if len(names) == 1 else held_out)
+    chosen = wanted or (names if len(names) == 1 else held_out_splits(names))
     if not wanted and len(chosen) != 1:
         raise UserError(f"{data_path} has the splits {', '.join(names)}: choose with --split")
     return list(dict.fromkeys(chosen))

@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, check_folder, replacement
 from mcc_caffe.inference.input_files import (
     PassedOver,
@@ -114,11 +114,7 @@ def picture_key(relative: Path) -> str:
 
 def shown_name(path: Path) -> str:
     """Return a path as text that can be shown: what cannot is written as a backslash and a code."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    return escape_unprintable(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 class LabelFiles:
