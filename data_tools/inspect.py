@@ -80,7 +80,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--no-augmentation",
-        "--no-augment",
         action="store_true",
         help="LMDB sets: only letterbox, as validation does",
     )

@@ -35,7 +35,14 @@ from data_tools.hands import backgrounds, hand_mesh, hand_scene
 from data_tools.hands.picture import RANGES, PictureOptions, render_picture
 from data_tools.hands.truth import TRUTH, format_truth
 from data_tools.readers.onehand10k import LABELS, PARTIAL_TRUTH, SPLITS
-from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
+from mcc_caffe.core.commands import (
+    command_parser,
+    non_negative_int,
+    positive_int,
+    progress_bar,
+    run_command,
+    seed_number,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import locked, write_whole
 from mcc_caffe.core.ranks import shared_memory_errors
@@ -77,7 +84,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive_int,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes (default: one a core, %(default)s here)",
@@ -90,11 +97,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _add_count_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options that say how many pictures there are, and which."""
     group.add_argument(
-        "--train", type=int, default=1000, metavar="N", help="pictures in Train (default: 1000)"
+        "--train",
+        type=non_negative_int,
+        default=1000,
+        metavar="N",
+        help="pictures in Train (default: 1000)",
     )
     group.add_argument(
         "--test",
-        type=int,
+        type=non_negative_int,
         default=100,
         metavar="N",
         help="pictures in Test, with other photographs, skins and builds (default: 100)",
@@ -151,13 +162,12 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def check_ranges(options: argparse.Namespace) -> None:
-    """Raise UserError for an option out of range."""
-    ranges = {"train": (0, None), "test": (0, None), "seed": (0, None), "workers": (1, None)}
-    for name, (low, high) in {**ranges, **RANGES}.items():
+    """Raise UserError for an option out of range, or where there is nothing to make."""
+    for name, (low, high) in RANGES.items():
         value = getattr(options, name)
-        if not (value >= low and (high is None or value <= high)):  # NaN is neither
-            allowed = f"from {low} to {high}" if high else f"of at least {low}"
-            raise UserError(f"--{name.replace('_', '-')} {value}: give a number {allowed}")
+        if not low <= value <= high:  # NaN is in no range
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} {value}: give a number from {low} to {high}")
     if options.train + options.test == 0:
         raise UserError("--train 0 --test 0: there is nothing to make")
 

@@ -141,10 +141,8 @@ def test_a_set_grows(made, tmp_path):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (("--train", -1), "--train -1"),
         (("--train", 0, "--test", 0), "nothing to make"),
         (("--size", 10), "--size 10"),
-        (("--workers", 0), "--workers 0"),
         (("--min-fill", 1.5), "--min-fill 1.5"),
         (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
         (("--seed", 1, *COUNTS), "seed 0, not 1"),
@@ -156,6 +154,14 @@ def test_refusals_are_one_line(made, options, words):
     with pytest.raises(UserError, match=words) as error:
         synth.main(["--out", str(made), *map(str, options)])
     assert "\n" not in str(error.value) and contents(made) == before
+
+
+@pytest.mark.parametrize("option, value", [("--train", -1), ("--test", -1), ("--workers", 0)])
+def test_impossible_counts_are_refused(tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit):
+        synth.main(["--out", str(tmp_path / "set"), option, str(value)])
+    assert f"argument {option}: {value} is " in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_two_commands_do_not_render_into_one_folder(tmp_path):
