@@ -33,7 +33,7 @@ from mcc_caffe.paper import GREY
 from mcc_caffe.predictor import HandPredictor
 
 if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and pictures do without
-    from mcc_caffe.inference.video import Frame, VideoFile
+    from mcc_caffe.inference.video_reading import Frame, VideoFile
 
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
 
@@ -91,7 +91,8 @@ def write_video(
             a clip.
     """
     # Here, as PyAV imports slowly:
-    from mcc_caffe.inference.video import VideoFile, check_clip_size, video_encoder
+    from mcc_caffe.inference.video_reading import VideoFile
+    from mcc_caffe.inference.video_writing import check_clip_size, video_encoder
 
     video, start, tracker = VideoFile(source), time.perf_counter(), options.open_tracker()
     check_clip_size(video)
@@ -226,7 +227,7 @@ def show_camera(options: TrackerOptions, number: int) -> None:
         options: How the hands are found.
         number: The camera's number, 0 for the first.
     """
-    from mcc_caffe.inference.video import open_camera  # here, as PyAV is slow to import
+    from mcc_caffe.inference.video_reading import open_camera  # here, as PyAV is slow to import
 
     capture, tracker = open_camera(number), options.open_tracker()
     title = f"camera {number}: q ends"

@@ -13,7 +13,8 @@ Pictures:
 
 Videos:
 
-- video: video files and cameras, frame by frame
+- video_reading: the frames of video files and animated pictures, and cameras
+- video_writing: frames as a video file
 - tracking: follows hands from frame to frame
 - smoothing: the filter that steadies their keypoints
 

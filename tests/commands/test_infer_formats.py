@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from mcc_caffe import evaluate, infer
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.inference.video import video_writer
+from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 from tests.support.hands import drawn_sample, write_layout
 from tests.support.labels import ORIENTATION

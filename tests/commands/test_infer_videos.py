@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_tools.hands.clip import HandPath, render_clip
-from mcc_caffe.inference.video import VideoFile, video_writer
+from mcc_caffe.inference.video_reading import VideoFile
+from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 
 FPS, FRAMES, SIZE = 12, 10, (480, 360)

@@ -19,7 +19,8 @@ from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import UnreadableError, is_video, read_image
 from mcc_caffe.inference.reports import PROGRAM, is_own_result
 from mcc_caffe.inference.scene_files import read_scenes, scenes_of_images
-from mcc_caffe.inference.video import VideoFile, video_writer
+from mcc_caffe.inference.video_reading import VideoFile
+from mcc_caffe.inference.video_writing import video_writer
 from tests.fuzz.data_parts import Files
 from tests.fuzz.mutations import mutate_bytes, mutate_fields, mutate_json, mutate_lines
 from tests.support.readers import coco_content, drawn, plain_picture, write

@@ -26,7 +26,8 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import UnreadableError, find_files
-from mcc_caffe.inference.video import VideoFile, open_camera, video_writer
+from mcc_caffe.inference.video_reading import VideoFile, open_camera
+from mcc_caffe.inference.video_writing import video_writer
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
 from tests.support.commands import ROOT, run
@@ -729,7 +730,8 @@ def test_the_camera_is_shown_until_q_is_pressed(tmp_path, monkeypatch):
     """A video stands for the camera, and a list for the window."""
     source, shown, keys = film(tmp_path / "clip.mp4", "mp4v"), [], iter([-1, -1, -1, ord("q")])
     monkeypatch.setattr(
-        "mcc_caffe.inference.video.open_camera", lambda number: cv2.VideoCapture(str(source))
+        "mcc_caffe.inference.video_reading.open_camera",
+        lambda number: cv2.VideoCapture(str(source)),
     )
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)

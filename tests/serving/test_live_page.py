@@ -14,7 +14,7 @@ from mcc_caffe import HandPredictor
 from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, SKELETON, WRIST_COLOUR
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.inference.reports import ImageReport
-from mcc_caffe.inference.video import video_writer
+from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 
 

@@ -1,21 +1,19 @@
-"""Video files and animated pictures, read and written frame by frame, and cameras with a window.
+"""Reads video files and animated pictures frame by frame, and opens cameras.
 
-PyAV reads and writes: unlike OpenCV it tells when each frame is shown, goes on after a damaged
-frame, and writes frames that are not equally far apart. Pillow reads animated pictures, as FFmpeg
-has no animated WebP.
+PyAV reads videos: unlike OpenCV it tells when each frame is shown, and goes on after a damaged
+frame. Pillow reads animated pictures, as FFmpeg has no animated WebP.
 """
 
 import contextlib
-import errno
 import heapq
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -27,34 +25,27 @@ from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import replacement
 from mcc_caffe.core.images import ImageError, max_megapixels, open_with_pillow, silence_opencv
 from mcc_caffe.core.start import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
-from mcc_caffe.inference.reports import PROGRAM
 
 _USUAL_FPS = 30.0  # assumed where the file does not say
 _USUAL_PAUSE = 0.1  # seconds; what browsers make of an animation's frame that lasts under 20 ms
 _SHORTEST_PAUSE = 0.02
-_CODEC = "libx264"  # H.264, which browsers play
-_CODEC_OPTIONS = {"crf": "18", "preset": "veryfast"}  # hardly to be told from the original
-_TICKS = 90000  # a second: the usual clock of videos, in which all usual rates are whole
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-_LARGEST_CLIP_SIDE = 16384  # pixels, of H.264
-_HD_LINES = 720  # from which players take colours for those of BT.709 where a file does not say
-_UNKNOWN_COLOURS, _LIMITED_RANGE = 2, 1  # FFmpeg's numbers
+HD_LINES = 720  # from which players take colours for those of BT.709 where a file does not say
+_UNKNOWN_COLOURS = 2  # FFmpeg's number
 _MOST_STRETCHED = 8  # times: a file that says that its pixels are wider is not believed
 _MOST_DEMUX_ERRORS = 1000  # in a row, after which a file has ended
 
 
-class _Colours(NamedTuple):
+class Colours(NamedTuple):
     """A matrix between the colours of pixels and those of videos, and FFmpeg's number for it."""
 
     matrix: Colorspace
     number: int
 
 
-_BT_601, _BT_709 = _Colours(Colorspace.ITU601, 6), _Colours(Colorspace.ITU709, 1)
+BT_709 = Colours(Colorspace.ITU709, 1)
 
 
 class Frame(NamedTuple):
@@ -339,8 +330,8 @@ def _decoded_packets(
 
 def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndarray:
     """Return a frame as one sees it: on white, stretched to square pixels, turned and mirrored."""
-    if frame.colorspace == _UNKNOWN_COLOURS and frame.height >= _HD_LINES:
-        frame.colorspace = _BT_709.number
+    if frame.colorspace == _UNKNOWN_COLOURS and frame.height >= HD_LINES:
+        frame.colorspace = BT_709.number
     if any(component.is_alpha for component in frame.format.components):
         pixels = _before_white(frame.to_ndarray(format="bgra"))
     else:
@@ -366,105 +357,6 @@ def _before_white(pixels: np.ndarray) -> np.ndarray:
     opacity = pixels[..., 3:] / np.float32(255)
     colours = pixels[..., :3] * opacity + 255 * (1 - opacity)
     return np.round(colours).astype(np.uint8)
-
-
-def check_clip_size(video: VideoFile) -> None:
-    """Raise an UnreadableError where a clip of the video's size cannot be written."""
-    width, height = video.size
-    if max(width - width % 2, height - height % 2) > _LARGEST_CLIP_SIDE:
-        raise UnreadableError(
-            f"{video.path}: frames of {width} x {height} pixels are too large for the clip that is "
-            f"written of it: a side may have {_LARGEST_CLIP_SIDE} pixels (H.264): make it smaller"
-        )
-
-
-@contextlib.contextmanager
-def video_writer(
-    path: Path, fps: float, size: tuple[int, int], *, comment: str = PROGRAM
-) -> Iterator[Callable[[np.ndarray, float], None]]:
-    """Open an MP4 file to write; it appears when all frames are written, or not at all.
-
-    Args:
-        path: The file, whose folder is made.
-        fps: Frames a second, on average.
-        size: (width, height) of a frame in pixels.
-        comment: What the file says of itself; PROGRAM marks a result, which is no input.
-
-    Yields:
-        A function that adds a frame, as `video_encoder` does.
-
-    Raises:
-        UserError: The file cannot be written.
-        UnreadableError: The encoder does not take such frames.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        replacement(path) as (_, file),
-        video_encoder(path, file, fps, size, comment=comment) as add_frame,
-    ):
-        yield add_frame
-
-
-@contextlib.contextmanager
-def video_encoder(
-    path: Path, file: BinaryIO, fps: float, size: tuple[int, int], *, comment: str = PROGRAM
-) -> Iterator[Callable[[np.ndarray, float], None]]:
-    """Encode frames as an MP4 file, all of which is on the disk when the block ends.
-
-    The codec stores pairs of rows and columns: of an odd side the last one is lost.
-
-    Args:
-        path: What errors call the file.
-        file: The file, open for writing.
-        fps: Frames a second, on average.
-        size: (width, height) of a frame in pixels.
-        comment: What the file says of itself.
-
-    Yields:
-        A function that adds a frame, HxWx3 uint8 BGR, and the second at which it is shown.
-
-    Raises:
-        OSError: The file cannot be written.
-        UnreadableError: The encoder does not take such frames.
-    """
-    av.logging.set_level(av.logging.PANIC)
-    width, height = (max(side - side % 2, 2) for side in size)
-    container = av.open(file, "w", format="mp4")
-    container.metadata["comment"] = comment
-    rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
-    stream = container.add_stream(_CODEC, rate=rate or 1, options=_CODEC_OPTIONS)
-    assert isinstance(stream, av.VideoStream)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.codec_context.time_base = Fraction(1, _TICKS)
-    colours = _BT_709 if height >= _HD_LINES else _BT_601
-    stream.codec_context.colorspace = colours.number
-    stream.codec_context.color_range = _LIMITED_RANGE
-    last_ticks = -1
-
-    def write(pixels: np.ndarray, time: float) -> None:
-        nonlocal last_ticks
-        if pixels.shape[:2] != (height, width):
-            padding = [(0, max(height - len(pixels), 0)), (0, max(width - pixels.shape[1], 0))]
-            pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")[:height, :width]
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=colours.matrix)
-        last_ticks = max(round(time * _TICKS), last_ticks + 1)
-        frame.pts, frame.time_base = last_ticks, Fraction(1, _TICKS)
-        container.mux(stream.encode(frame))
-
-    try:
-        yield write
-        container.mux(stream.encode(None))
-        container.close()
-    except av.FFmpegError as error:
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            raise
-        raise UnreadableError(
-            f"{path}: frames of {size[0]} x {size[1]} pixels, {fps:g} a second, cannot be "
-            f"written as a video ({error.strerror})"
-        ) from None
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def open_camera(number: int) -> cv2.VideoCapture:
