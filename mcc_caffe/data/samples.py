@@ -64,7 +64,7 @@ class Sample:
             why it is missing; x and y in image pixels. A reader tells it for `data_tools.check`; it
             is not stored.
         picture: (left, top, right, bottom) of the picture of which the image is a part or the
-            whole, in image pixels; None where nobody says it. As `outside`.
+            whole, in image pixels; None where nobody says it. A reader tells it; it is not stored.
         is_cut: Whether the image is a part of its picture; None where nobody says it. A reader
             tells it; it is not stored.
     """

@@ -55,7 +55,7 @@ def open_net(weights: Path, variant: str = "mini") -> LabelNet:
 
 
 class _Stamp(NamedTuple):
-    """By what a changed file is known."""
+    """Size and time of a file, which differ once it has changed."""
 
     file_bytes: int
     mtime_ns: int
@@ -216,7 +216,7 @@ def read_digest(files: LabelFiles, picture: Picture) -> str:
 
 
 def _stamp(path: Path) -> _Stamp:
-    """Return by what a changed file is known; zeros for a file that cannot be looked at."""
+    """Return the stamp of a file; zeros where it cannot be looked at."""
     try:
         status = path.stat()
     except OSError:
