@@ -11,6 +11,7 @@ Every page:
 The labelling page:
 
 - labelling: the state of a folder that is being labelled
+- label_messages: what the state tells the page
 - label_api: the addresses by which the page talks to it
 - label_documents: what a person's labels of a picture are, as the page and the files have them
 - label_files: the pictures of a folder, and the files beside them that hold the labels
@@ -19,5 +20,4 @@ The labelling page:
 - mask_refinement: draws the net's coarse mask along the edges of the picture
 - run_lengths: masks as run lengths
 - moved_pictures: lets labels follow pictures that were moved or renamed
-- taught_crops: says which pictures are crops of one photograph
 """
