@@ -145,18 +145,23 @@ class VideoFile:
         self._check_size(stream.width, stream.height)
         times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded
+        last = -math.inf  # the time of the frame before
         for packet, frames in _decoded_packets(container, stream):
             if frames is None:
-                heapq.heappush(damaged, times.of_packet(packet))
+                heapq.heappush(damaged, times.of_damaged(packet))
                 continue
             times.expect_frame(packet)
             for frame in frames:
                 time = times.of_frame(frame)
                 while damaged and damaged[0] < time:
-                    yield Frame(heapq.heappop(damaged), None)
+                    # Before the first frame after the file's times began again, it lacks a shift.
+                    last = max(heapq.heappop(damaged), last)
+                    yield Frame(last, None)
+                last = time
                 yield Frame(time, None if frame.is_corrupt else _upright_pixels(frame, stream))
         while damaged:
-            yield Frame(heapq.heappop(damaged), None)
+            last = max(heapq.heappop(damaged), last)
+            yield Frame(last, None)
 
     def _check_size(self, width: int, height: int) -> None:
         """Raise an UnreadableError where the frames have too many pixels."""
@@ -180,7 +185,7 @@ class VideoFile:
         self.announced = self.expected = len(numbers)
         time = 0.0
         with image:
-            self.fps = _average_rate(image, numbers)
+            self.fps = _average_rate(self.path, numbers)
             for number in numbers:
                 try:
                     image.seek(number)
@@ -189,8 +194,9 @@ class VideoFile:
                     pixels = np.array(PIL.Image.alpha_composite(white, rgba).convert("RGB"))
                 except Exception:
                     yield Frame(time, None)
-                    continue
-                yield Frame(time, np.ascontiguousarray(pixels[..., ::-1]))
+                else:
+                    yield Frame(time, np.ascontiguousarray(pixels[..., ::-1]))
+                # A damaged frame's own or, where Pillow does not know it, that of the one before.
                 time += _pause(image)
 
 
@@ -220,13 +226,15 @@ def _report_all_errors(decoder: "av.VideoCodecContext") -> None:
         decoder.options = {"err_detect": "explode"}
 
 
-def _average_rate(image: PIL.Image.Image, numbers: Sequence[int]) -> float:
+def _average_rate(path: Path, numbers: Sequence[int]) -> float:
     """Return the frames a second of an animated picture, up to the first damaged frame.
 
-    Some formats tell how long a frame lasts only when it has been decoded.
+    Some formats tell how long a frame lasts only when it has been decoded. The file is opened for
+    it, as an animated PNG gives no frame at all after going back from a damaged one.
     """
     pauses = []
-    with contextlib.suppress(Exception):  # damaged frames make Pillow raise nearly anything
+    # Damaged frames make Pillow raise nearly anything.
+    with contextlib.suppress(Exception), open_with_pillow(path) as image:
         for number in numbers:
             image.seek(number)
             image.load()
@@ -267,13 +275,18 @@ class _ShownTimes:
         self._start = None if self._is_avi else Fraction(container.start_time or 0, av.time_base)
         self._waiting: list[float] = []  # an AVI's packets whose frames are still to come, a heap
         self._most_waiting = 0  # as many as the decoder takes before it gives the first frame
-        self._last, self._next, self._shift = -math.inf, 0.0, 0.0
+        self._last, self._next = -math.inf, 0.0
+        self._shift = 0.0  # from the file's times to ours, after those of the file began again
 
-    def of_packet(self, packet: "av.Packet") -> float:
-        """Return when a packet is shown. Packets come in the order of the file."""
+    def of_damaged(self, packet: "av.Packet") -> float:
+        """Return when the frame of a packet that cannot be decoded would be shown."""
+        return self._file_time(packet) + self._shift
+
+    def _file_time(self, packet: "av.Packet") -> float:
+        """Return the time of a packet in the file. Packets come in the order of the file."""
         ticks = packet.dts if packet.pts is None else packet.pts
         if ticks is None:
-            return self._next
+            return self._next - self._shift
         if self._start is None:
             self._start = ticks * self._clock
         return float(ticks * self._clock - self._start)
@@ -281,7 +294,7 @@ class _ShownTimes:
     def expect_frame(self, packet: "av.Packet") -> None:
         """Note a packet that the decoder took; the last one of all is empty."""
         if self._is_avi and packet.size:
-            heapq.heappush(self._waiting, self.of_packet(packet))
+            heapq.heappush(self._waiting, self._file_time(packet))
 
     def of_frame(self, frame: "av.VideoFrame") -> float:
         """Return when a frame is shown. Frames come in the order in which they are shown."""
@@ -291,7 +304,7 @@ class _ShownTimes:
                 heapq.heappop(self._waiting)
             time = heapq.heappop(self._waiting)
         elif frame.pts is None or frame.time_base is None:
-            time = self._next
+            time = self._next - self._shift
         else:
             time = float(frame.pts * frame.time_base - (self._start or 0))
         time += self._shift

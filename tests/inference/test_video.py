@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import struct
@@ -441,6 +442,21 @@ def test_animated_pictures_are_videos(kind, tmp_path):
     assert len(json.loads((tmp_path / "out/clip.json").read_text())["frames"]) == 3
 
 
+def test_the_frames_after_a_damaged_one_of_an_animation_keep_their_times(tmp_path):
+    pictures = [PIL.Image.fromarray(np.roll(hand()[..., ::-1], 8 * i, 1)) for i in range(5)]
+    duration = [100, 200, 300, 400, 500]
+    for kind in ("gif", "png"):
+        source = tmp_path / f"clip.{kind}"
+        pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=duration)
+        content = bytearray(source.read_bytes())
+        part = slice(len(content) * 3 // 10, len(content) * 3 // 10 + 60)  # of the second frame
+        content[part] = bytes(byte ^ 0x5A for byte in content[part])
+        source.write_bytes(content)
+        frames = list(VideoFile(source).frames())
+        assert [frame.pixels is None for frame in frames] == [False, True, False, False, False]
+        assert [round(frame.time, 3) for frame in frames] == [0, 0.1, 0.3, 0.6, 1]
+
+
 @pytest.mark.parametrize("kind", ["webp", "png"])
 def test_animated_pictures_are_turned_as_their_exif_orientation_says(kind, tmp_path):
     """By a quarter to the right, 6: what is stored at the top is shown at the right."""
@@ -607,6 +623,33 @@ def test_a_file_whose_times_begin_again_goes_on(tmp_path):
     source.write_bytes(2 * source.read_bytes())
     times = [frame.time for frame in VideoFile(source).frames()]
     assert np.allclose(times, np.arange(12) / 25, atol=2e-3)
+
+
+def packet_starts(content):
+    """Where the headers of a transport stream's video packets begin."""
+    return [match.start() for match in re.finditer(b"\0\0\1\xe0", content)]
+
+
+def test_a_frame_without_time_in_a_file_whose_times_begin_again(tmp_path):
+    source = encode(tmp_path / "clip.ts", "mpegts", "libx264", 6, threads="1")
+    content = bytearray(source.read_bytes())
+    content[packet_starts(content)[3] + 7] &= 0x3F  # the header says: no time here
+    source.write_bytes(source.read_bytes() + content)
+    with av.open(str(source)) as container:
+        assert [frame.pts for frame in container.decode(video=0)].count(None) == 1
+    times = [frame.time for frame in VideoFile(source).frames()]
+    assert np.allclose(times, np.arange(12) / 25, atol=2e-3)
+
+
+def test_a_damaged_frame_of_a_file_whose_times_begin_again(tmp_path):
+    source = encode(tmp_path / "clip.ts", "mpegts", "mpeg4", 12)
+    content = bytearray(source.read_bytes())
+    start = packet_starts(content)[6] + 19
+    content[start : start + 100] = bytes(100)
+    source.write_bytes(source.read_bytes() + content)
+    frames = list(VideoFile(source).frames())
+    assert frames[18].pixels is None
+    assert np.allclose([frame.time for frame in frames], np.arange(24) / 25, atol=2e-3)
 
 
 def test_uneven_and_equal_times_stay_as_they_are(tmp_path):
