@@ -20,7 +20,7 @@ import numpy as np
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.weights import describe, file_shapes
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.files import require_file, require_shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.hand import MASK_THRESHOLD
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
@@ -237,8 +237,9 @@ class HandPredictor:
         self.variant = variant
         self.prototxt = Path(prototxt or require_shipped(f"prototxt/{variant}/deploy.prototxt"))
         self.boxes_prototxt = require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
+        self._weights, self._gpu = require_file(weights, "weights file").absolute(), gpu
+        self._weights_stamp = _file_stamp(self._weights)
         self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
-        self._weights, self._gpu = weights, gpu
         description = describe(weights)
         self.input_size: int = description.get("input_size") or self.engine.input_size
         self.calibration = read_calibration(description)
@@ -257,7 +258,15 @@ class HandPredictor:
         """The engine of the trunk with the box head, opened when it is first asked for.
 
         It is None where the weights have no box head.
+
+        Raises:
+            UserError: The weights file is no longer the one that the predictor was made of.
         """
+        if _file_stamp(self._weights) != self._weights_stamp:
+            raise UserError(
+                f"the weights file {self._weights} was changed, moved or removed before the first "
+                "search, which needs more of it: make a new predictor, or start the command again"
+            )
         if BOXES_BLOB not in file_shapes(self._weights):
             return None
         name, precision = self.engine.name, self.engine.precision
@@ -286,6 +295,10 @@ class HandPredictor:
             if hands:
                 return self.make_pose(hands[0], (width, height), network.timings())
         return self.make_pose(answer, (width, height), network.timings(), looks=looks)
+
+    def open_search(self) -> None:
+        """Open now what the first search would open, such as before the weights file may change."""
+        _ = self.boxes_engine
 
     def require_pose(self) -> None:
         """Check that the net finds keypoints; UserError where it has no pose stage."""
@@ -432,6 +445,15 @@ class HandPredictor:
             found_box=answer.box,
             looks=looks,
         )
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what differs when a file was replaced or written again; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class TimedNetwork:

@@ -105,6 +105,7 @@ class HandsService:
         try:
             self._predictor = self._thread.submit(open_predictor).result()
             self._predictor.require_pose()
+            self._thread.submit(self._predictor.open_search).result()
         except BaseException:
             self._thread.shutdown()
             raise

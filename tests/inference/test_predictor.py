@@ -260,6 +260,25 @@ def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):
     )
 
 
+def test_a_search_takes_the_weights_that_the_predictor_was_made_of(image, tmp_path, monkeypatch):
+    shipped = (ROOT / "mcc_caffe/pretrained/mini.npz").read_bytes()
+    (tmp_path / "w.npz").write_bytes(shipped)
+    monkeypatch.chdir(tmp_path)
+    early, late, replaced = (HandPredictor("w.npz", levels=1) for _ in range(3))
+    monkeypatch.chdir("/")
+    early.open_search()
+    assert len(early.predict_all(image)) == len(late.predict_all(image))
+    (tmp_path / "new.npz").write_bytes(shipped)
+    (tmp_path / "new.npz").replace(tmp_path / "w.npz")
+    message = "w.npz was changed, moved or removed before the first search.*make a new predictor"
+    with pytest.raises(UserError, match=message):
+        replaced.predict_all(image)
+    (tmp_path / "w.npz").unlink()
+    with pytest.raises(UserError, match=message):
+        replaced.predict_all(image)
+    early.predict_all(image)
+
+
 def test_without_weights_those_of_the_package_are_taken(image):
     shipped = HandPredictor(levels=1).predict(image)
     assert (

@@ -75,6 +75,16 @@ def test_all_hands_are_none_in_a_grey_picture(client):
     assert answer.status_code == 200 and answer.json()["hands"] == []
 
 
+def test_a_weights_file_that_is_removed_later_is_missed_by_no_request(tmp_path):
+    weights = tmp_path / "weights.npz"
+    weights.write_bytes(WEIGHTS.read_bytes())
+    with HandsService(lambda: HandPredictor(weights), describe(weights)) as service:
+        weights.unlink()
+        app = make_app(PROGRAMS_PAGE, routers=[hands_router(service)])
+        client = TestClient(app, base_url="http://127.0.0.1")
+        assert client.post("/hands", content=GREY).json()["hands"] == []
+
+
 def test_the_orientation_is_applied(client):
     report = client.post("/hands?hands=one", content=turned_jpeg()).json()
     assert (report["width"], report["height"]) == (20, 40)
