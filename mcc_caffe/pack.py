@@ -117,7 +117,8 @@ def make_metadata(
             "only those of prototxt/ are packed, whose names begin with MCC_"
         )
     net_name, variant = match.groups()
-    iterations = re.search(r"_iter_(\d+)$", path.stem)
+    names = (path.stem, path.resolve().stem)  # a link may have any name
+    iterations = next(filter(None, (re.search(r"_iter_(\d+)$", name) for name in names)), None)
     run_settings = read_data_settings(path)
     metadata = {
         "variant": variant,

@@ -17,8 +17,12 @@ SNAPSHOTS = "snapshots"
 
 
 def run_net_path(snapshot: str | Path) -> Path:
-    """Return the path that the net's prototxt has in the run to which a snapshot belongs."""
-    return Path(snapshot).absolute().parent.parent / NET_FILE
+    """Return the path that the net's prototxt has in the run to which a snapshot belongs.
+
+    A link that lies in no run belongs to the run of the snapshot that it points to.
+    """
+    as_given = Path(snapshot).absolute().parent.parent / NET_FILE
+    return as_given if as_given.is_file() else Path(snapshot).resolve().parent.parent / NET_FILE
 
 
 def find_data_layer(net: Any) -> Any | None:

@@ -11,7 +11,7 @@ Every page:
 The labelling page:
 
 - labelling: the state of a folder that is being labelled
-- label_messages: what the state tells the page
+- label_messages: what the page and the state tell each other
 - label_api: the addresses by which the page talks to it
 - label_documents: what a person's labels of a picture are, as the page and the files have them
 - label_files: the pictures of a folder, and the files beside them that hold the labels

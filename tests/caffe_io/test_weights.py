@@ -4,9 +4,17 @@ import re
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
-from mcc_caffe.caffe_io.weights import WeightsError, file_shapes, load_weights, read_caffemodel
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import (
+    WeightsError,
+    describe,
+    file_shapes,
+    load_weights,
+    read_caffemodel,
+)
 from mcc_caffe.core.errors import UserError
 from tests.support.commands import ROOT, run
 from tests.support.weights import mini_net
@@ -25,6 +33,25 @@ def test_saved_weights_load_completely(net, tmp_path):
     assert load_weights(net, path) == list(net.params)
     assert (net.params["conv1_1"][0].data == 7).all()
     assert file_shapes(path)["conv1_1"] == [(16, 3, 3, 3), (16,)]
+
+
+@pytest.fixture
+def snapshot(tmp_path):
+    """A snapshot of a run whose input has 192 pixels."""
+    run_net = messages().NetParameter()
+    run_net.layer.add(type="Python").python_param.param_str = '{"input_size": 192}'
+    path = tmp_path / "run/snapshots/mcc_iter_7.caffemodel"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(messages().NetParameter().SerializeToString())
+    (tmp_path / "run/train.prototxt").write_text(text_format.MessageToString(run_net))
+    return path
+
+
+def test_a_link_to_a_snapshot_belongs_to_its_run(snapshot, tmp_path):
+    link = tmp_path / "latest.caffemodel"
+    link.symlink_to(snapshot)
+    assert describe(snapshot) == {"file": str(snapshot), "input_size": 192}
+    assert describe(link) == {"file": str(link), "input_size": 192}
 
 
 def test_files_of_the_old_format_are_read(net, tmp_path):

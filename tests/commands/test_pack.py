@@ -144,6 +144,14 @@ def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path
     )
 
 
+def test_a_link_to_a_snapshot_is_packed_as_the_snapshot(snapshot, small, tmp_path):
+    link, out = tmp_path / "latest.caffemodel", tmp_path / "linked.npz"
+    link.symlink_to(snapshot)
+    pack.main([str(link), str(out)])
+    assert packed_weights.read_metadata(out)["iterations"] == 7
+    assert packed_weights.read_metadata(out) == packed_weights.read_metadata(small)
+
+
 def test_an_input_size_that_nothing_reads_is_not_packed(snapshot, tmp_path):
     out = tmp_path / "out.npz"
     done = run("mcc_caffe.pack", snapshot, out, "--input-size", 4104)
