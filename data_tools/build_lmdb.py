@@ -31,7 +31,7 @@ from data_tools.readers.shared import exif_orientation
 from data_tools.sets import UPRIGHT, add_orientation_argument, find_divided_groups
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import folder_being_written
+from mcc_caffe.core.files import check_not_inside, folder_being_written
 from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample, SampleError
 from mcc_caffe.data.writers import SampleWriter
@@ -293,6 +293,7 @@ def check_replaceable(folder: Path) -> None:
     """
     if folder.is_symlink() or not folder.is_dir():
         raise UserError(f"{folder} is no folder of sets: --overwrite does not replace it")
+    check_not_inside(folder)
     for path in sorted(folder.iterdir()):
         if _is_baked_set(path):
             raise UserError(

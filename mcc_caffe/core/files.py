@@ -138,6 +138,20 @@ def check_folder(path: Path) -> None:
         raise UserError(f"{nearest} must not be written to: give another folder than {path}")
 
 
+def check_not_inside(folder: Path) -> None:
+    """Check that this process does not run in a folder that is going to be replaced.
+
+    Raises:
+        UserError: It does: the user's shell would then stand in a folder that is gone.
+    """
+    here, target = Path.cwd(), Path(os.path.realpath(folder))
+    if target in (here, *here.parents):
+        raise UserError(
+            f"{folder} would be replaced, and this command runs in it: give another folder, or "
+            "start it elsewhere"
+        )
+
+
 def empty_own_folder(folder: Path) -> None:
     """Make a folder, or empty the one that this function made earlier.
 
@@ -179,7 +193,7 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> Path:
         check_folder(target.parent)
         return target
     except OSError as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
     if not stat.S_ISREG(mode):
         raise UserError(f"{path} is {_kind(mode)}, not a file: give the path of a file")
     if any(source.exists() and source.samefile(target) for source in inputs):
@@ -224,7 +238,7 @@ def replacement(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
             finally:
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -287,7 +301,7 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
     same, and what a killed process has left of an earlier try is removed.
 
     Args:
-        folder: The target.
+        folder: The target; where it is a link, the temporary folder is beside the real one.
 
     Yields:
         The temporary folder, which exists.
@@ -295,6 +309,7 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: Another process writes the target.
     """
+    folder = Path(os.path.realpath(folder))
     with locked(folder, "is writing it"):
         start = f".{_shortened(folder.name)}."
         for stale in folder.parent.glob(f"{glob.escape(start)}*{_PARTIAL_END}"):
@@ -353,7 +368,8 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
-def _cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Make the error that says that a path cannot be written, why, and what to do."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         remedy = "make room, or give another folder"

@@ -1,10 +1,11 @@
 """The page as files: where they lie in the package, and their export for any web server."""
 
+import os
 import shutil
 from pathlib import Path
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, folder_being_written
+from mcc_caffe.core.files import check_folder, check_not_inside, folder_being_written
 from mcc_caffe.serving.model import WebModel
 
 STATIC = Path(__file__).parent / "static"
@@ -26,11 +27,13 @@ def export_site(model: WebModel, site: Path) -> int:
         The number of bytes in it.
 
     Raises:
-        UserError: The folder holds something, or cannot be written.
+        UserError: The folder holds something, is the one that the command runs in, or cannot be
+            written.
     """
     check_folder(site)
     if site.is_dir() and any(site.iterdir()):
         raise UserError(f"{site} holds files: give a new folder, or remove it first")
+    check_not_inside(site)
     with folder_being_written(site) as partial:
         for name in LIVE_PAGE:
             if (STATIC / name).is_dir():
@@ -40,5 +43,5 @@ def export_site(model: WebModel, site: Path) -> int:
         (partial / MODEL_FILE).write_bytes(model.onnx)
         (partial / MODEL_DESCRIPTION_FILE).write_bytes(model.description_json())
         size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-        partial.replace(site)
+        partial.replace(os.path.realpath(site))  # where `site` is a link, it stays
     return size

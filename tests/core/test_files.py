@@ -13,6 +13,7 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
+    check_not_inside,
     check_own_results,
     check_target,
     empty_own_folder,
@@ -238,6 +239,20 @@ def test_an_input_is_no_target(tmp_path):
         with pytest.raises(UserError, match=f"{name} is an input of this command: give another"):
             check_target(tmp_path / name, [tmp_path / "weights"])
     assert check_target(tmp_path / "new", [tmp_path / "weights"]) == tmp_path / "new"
+
+
+def test_a_temporary_folder_is_beside_the_real_one(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/site").mkdir()
+    (tmp_path / "link").symlink_to("disk/site")
+    monkeypatch.chdir(tmp_path / "disk/site")
+    for folder in (Path("."), tmp_path / "link"):
+        with folder_being_written(folder) as partial:
+            assert partial.parent == tmp_path / "disk"
+    for folder in (Path("."), Path(".."), tmp_path / "link"):
+        with pytest.raises(UserError, match="would be replaced, and this command runs in it"):
+            check_not_inside(folder)
+    check_not_inside(tmp_path / "disk/other")
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])

@@ -126,6 +126,24 @@ def test_openpose_files_have_a_person_for_each_hand(images, tmp_path):
     assert json.loads((out / "none_keypoints.json").read_text())["people"] == []
 
 
+def test_a_videos_folder_that_is_a_link_stays_one(images, tmp_path):
+    form = open_format("openpose")
+    text = form.describe(images["a"])
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "clip_keypoints").symlink_to(tmp_path / "disk/results")
+    for count in (2, 1):
+        form.write_video(tmp_path / "clip", count * [text])
+        assert (tmp_path / "clip_keypoints").is_symlink()
+        assert len(list((tmp_path / "disk/results").iterdir())) == count
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["results"]
+
+
+def test_a_videos_folder_that_cannot_be_written_is_named(images, tmp_path):
+    (tmp_path / "clip_keypoints").touch()
+    with pytest.raises(UserError, match="clip_keypoints cannot be written"):
+        open_format("openpose").write_video(tmp_path / "clip", [""])
+
+
 def test_mmpose_predictions_have_an_instance_for_each_hand(images, tmp_path):
     out = write_run(open_format("mmpose"), tmp_path, images)
     instances = json.loads((out / "b.json").read_text())

@@ -18,10 +18,11 @@ from fastapi.testclient import TestClient
 
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.serving.app import hosts_for, make_app
 from mcc_caffe.serving.model import WebModel, make_web_model
-from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC
+from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC, export_site
 from tests.support.commands import ROOT, run
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
@@ -196,6 +197,18 @@ def test_export_replaces_nothing(tmp_path):
     done = run("mcc_caffe.web", "--export", site)
     assert done.returncode == 2 and "holds files: give a new folder" in done.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["site", "mine.txt"]
+
+
+def test_export_writes_no_folder_that_it_runs_in_and_a_link_stays(model, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "site").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    with pytest.raises(UserError, match=r"\. would be replaced, and this command runs in it: give"):
+        export_site(model, Path("."))
+    monkeypatch.chdir("/")
+    assert export_site(model, tmp_path / "site") > len(model.onnx)
+    assert (tmp_path / "site").is_symlink() and (tmp_path / "real/model.onnx").is_file()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_export_writes_what_the_page_loads(model, tmp_path):

@@ -1,22 +1,30 @@
 """A folder of results, written completely or not at all."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mcc_caffe.core.files import folder_being_written
+from mcc_caffe.core.files import cannot_write, folder_being_written
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder of files; one that is there already is replaced.
+    """Write a folder of files; one that is there already is replaced, and a link to it stays.
 
     Args:
         folder: The folder, whose own folder exists.
         files: {name: content}.
+
+    Raises:
+        UserError: It cannot be written, or another process writes it.
     """
-    with folder_being_written(folder) as partial:
-        for name, content in files.items():
-            (partial / name).write_bytes(content)
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+    target = Path(os.path.realpath(folder))
+    try:
+        with folder_being_written(target) as partial:
+            for name, content in files.items():
+                (partial / name).write_bytes(content)
+            if target.is_dir():
+                shutil.rmtree(target)
+            partial.replace(target)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
