@@ -5,15 +5,20 @@ log.jsonl                          the losses (`mcc_caffe.training.run_log`)
 snapshots/                         weights and solver states (`mcc_caffe.caffe_io.snapshots`)
 """
 
+import functools
+import logging
 from pathlib import Path
 from typing import Any
 
 from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.core.errors import UserError
 
 NET_FILE = "train.prototxt"
 SOLVER_FILE = "solver.prototxt"
 LOG_FILE = "log.jsonl"
 SNAPSHOTS = "snapshots"
+
+_log = logging.getLogger(__name__)
 
 
 def run_net_path(snapshot: str | Path) -> Path:
@@ -35,10 +40,20 @@ def data_layer_settings(snapshot: str | Path) -> str:
 
     Returns:
         JSON, as `mcc_caffe.data.loader_config.LoaderConfig` writes it; "{}" where the file is of no
-        run.
+        run, or its net cannot be read, of which a warning tells.
     """
     prototxt = run_net_path(snapshot)
     if not prototxt.is_file():
         return "{}"
-    data_layer = find_data_layer(read_text("NetParameter", prototxt))
+    try:
+        data_layer = find_data_layer(read_text("NetParameter", prototxt))
+    except (UserError, OSError) as error:  # such as the net of another project
+        _warn_once(f"the settings of the run are not known: {error}")
+        return "{}"
     return "{}" if data_layer is None else data_layer.param_str
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Log a warning, once in a process, as several places ask for the same run."""
+    _log.warning("%s", message)

@@ -54,6 +54,18 @@ def test_a_link_to_a_snapshot_belongs_to_its_run(snapshot, tmp_path):
     assert describe(link) == {"file": str(link), "input_size": 192}
 
 
+def test_a_snapshot_is_described_beside_a_net_that_cannot_be_read(snapshot, caplog):
+    net = snapshot.parent.parent / "train.prototxt"
+    for content in (b"layer { no_field_of_caffe: 1 }", b"\xff"):
+        net.write_bytes(content)
+        for _ in range(2):
+            assert describe(snapshot) == {"file": str(snapshot)}
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert f"the settings of the run are not known: {net} is" in record.getMessage()
+        caplog.clear()
+
+
 def test_files_of_the_old_format_are_read(net, tmp_path):
     """As in the VGG weights of 2014: `layers`, shapes of four numbers, (1, 1, 1, n) for a bias."""
     model = messages().NetParameter()
