@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.looks import (
     Look,
     Looker,
@@ -72,12 +73,18 @@ class HandTracker:
             predictor: Finds the hands.
             one_hand: Whether to follow the one large hand that a video shows.
             every_frame: Whether to look for the one hand in all of every frame, with the
-                predictor's levels or looks.
+                predictor's levels or looks; only with `one_hand`.
             smooth: Whether to smooth the keypoints.
 
         Raises:
-            UserError: The predictor's net has no pose stage.
+            UserError: The predictor's net has no pose stage, or `every_frame` is given without
+                `one_hand`.
         """
+        if every_frame and not one_hand:
+            raise UserError(
+                "every_frame=True with one_hand=False: levels and looks find one hand; "
+                "give one_hand=True, or leave every_frame out"
+            )
         predictor.require_pose()
         self._predictor, self.one_hand, self._every_frame = predictor, one_hand, every_frame
         self._tracks = Tracks(most_hands=1, idle_search_interval=1) if one_hand else Tracks()
@@ -154,8 +161,10 @@ class _FrameFinder:
     def search(self, known: Sequence[np.ndarray]) -> list[Sighting]:
         """Search all of the frame; see `Tracks.update`."""
         if self._one_hand:
-            self.last_searched = self._search_one_hand()
-            return [self.last_searched] if is_sure(self.last_searched) else []
+            sighting = self.last_searched = self._search_one_hand()
+            # A pose of several looks or levels needs a higher score than one look to be a hand.
+            shows_hand = not isinstance(sighting.payload, HandPose) or sighting.payload.shows_hand
+            return [sighting] if shows_hand and is_sure(sighting) else []
         answers = find_hands(
             self._looker,
             self._network,

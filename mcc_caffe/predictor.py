@@ -81,6 +81,8 @@ class HandPose:
             where nothing but the keypoints says where it is.
         looks: 1, 2 or 4, how many looks gave the answer; None where levels of a pyramid, a search
             or a box of the user's did.
+        shows_hand: Whether the score says that the picture shows a hand; True after a search and in
+            a box of the user's, None without pose stages.
     """
 
     keypoints: np.ndarray | None
@@ -93,6 +95,7 @@ class HandPose:
     timings: dict[str, float]
     found_box: np.ndarray | None = None
     looks: int | None = None
+    shows_hand: bool | None = None
 
     @cached_property
     def mask(self) -> np.ndarray | None:
@@ -388,31 +391,34 @@ class HandPredictor:
         masks = [answer.masks for answer in answers if answer.masks is not None]
         heatmaps = [answer.heatmaps for answer in answers if answer.heatmaps is not None]
         level_heatmaps = np.concatenate(heatmaps) if heatmaps else None
-        keypoints = None if level_heatmaps is None else best_keypoints(level_heatmaps, pyramid)
+        keypoints, present, shows_hand = None, None, None
+        if level_heatmaps is not None:
+            keypoints = best_keypoints(level_heatmaps, pyramid)
+            shows_hand = self._show_hand(keypoints, masks, level_count)
+            present = find_present(keypoints, self.threshold, shows_hand=shows_hand)
         return HandPose(
             keypoints=keypoints,
-            present=self._present_in_levels(keypoints, masks, level_count),
+            present=present,
             image_size=(width, height),
             input_size=pyramid.size,
             masks=(MaskCells(masks[0][0], pyramid.image_to_input[0]),) if masks else (),
             level_heatmaps=level_heatmaps,
             image_to_input=pyramid.image_to_input,
             timings=network.timings(),
+            shows_hand=shows_hand,
         )
 
-    def _present_in_levels(
-        self, keypoints: np.ndarray | None, masks: Sequence[np.ndarray], level_count: int
-    ) -> np.ndarray | None:
-        """Tell which keypoints of the pyramid are present; None without a pose stage."""
-        if keypoints is None:
-            return None
+    def _show_hand(
+        self, keypoints: np.ndarray, masks: Sequence[np.ndarray], level_count: int
+    ) -> bool:
+        """Tell whether the levels of a pyramid show a hand."""
         least = self.calibration.least_pyramid_score(level_count)
         shows_hand = bool(keypoints[:, 2].mean() >= least)
         if level_count > 1 and masks:
             # A small hand has a mask only in the levels that show it larger.
             mask_peak = max(mask.max() for mask in masks)
             shows_hand &= bool(mask_peak >= self.calibration.pyramid_mask)
-        return find_present(keypoints, self.threshold, shows_hand=shows_hand)
+        return shows_hand
 
     def make_pose(
         self,
@@ -444,6 +450,7 @@ class HandPredictor:
             timings=timings,
             found_box=answer.box,
             looks=looks,
+            shows_hand=shows_hand,
         )
 
 

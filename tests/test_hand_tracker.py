@@ -7,6 +7,8 @@ from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_runner import count_passes
 from mcc_caffe.hand_tracker import HandTracker
+from mcc_caffe.inference.presence import Calibration
+from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 
@@ -107,6 +109,25 @@ def test_every_frame_may_be_looked_at_as_before(clip, predictor):
         (hand,) = tracker.follow(frame, n / FPS)
         assert np.array_equal(hand.pose.keypoints, predictor.predict(frame).keypoints)
         assert hand.id == (None if frame is GREY else 1)
+
+
+@pytest.mark.parametrize("options", [{"looks": 4}, {"levels": 2}])
+def test_a_hand_is_followed_from_the_score_that_its_way_of_looking_needs(clip, options):
+    frame = clip[0][0][:190, :240]
+    predictor = HandPredictor(**options)
+    score = predictor.predict(frame).score
+    assert score > SCORE_THRESHOLD
+    for least, track_id in ((score - 1e-3, 1), (score + 1e-3, None)):
+        predictor.calibration = Calibration(least, least, least, least, 0)
+        tracker = HandTracker(predictor, one_hand=True, every_frame=True)
+        for n in range(2):
+            (hand,) = tracker.follow(frame, n / FPS)
+            assert hand.id == track_id and hand.pose.present.any() == bool(track_id)
+
+
+def test_every_frame_without_one_hand_is_refused(predictor):
+    with pytest.raises(UserError, match="every_frame=True with one_hand=False.*one_hand=True"):
+        HandTracker(predictor, every_frame=True)
 
 
 def test_without_hands_there_are_none(predictor):
