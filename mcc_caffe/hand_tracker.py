@@ -103,10 +103,12 @@ class HandTracker:
             surely a hand, it is what a single pass says, without an id.
 
         Raises:
-            UserError: The array is no such image, or the time is no finite number.
+            UserError: The array is no such image, the time is no finite number, or an option of
+                the predictor was changed to a wrong value.
         """
         check_image(image)
         check_finite("time", time)
+        self._predictor.check_options()
         finder = _FrameFinder(self._predictor, image, self.one_hand, self._every_frame)
         tracks = self._tracks.update(time, finder.look, finder.search)
         self._filters = {

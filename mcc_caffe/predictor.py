@@ -43,7 +43,9 @@ _LARGEST_BOX = 1e6  # pixels, side of a box
 
 def choose_look_count(levels: int | str | None, looks: int | None) -> int | None:
     """Return how many looks HandPredictor takes with these options; None for the pyramid."""
-    return looks or (DEFAULT_LOOKS if levels is None else None)
+    if looks:
+        return int(looks)
+    return DEFAULT_LOOKS if levels is None else None
 
 
 class Box(NamedTuple):
@@ -55,7 +57,7 @@ class Box(NamedTuple):
     height: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class HandPose:
     """The hand's pose in one image of W x H pixels, from L pyramid levels with maps of S x S cells.
 
@@ -230,7 +232,14 @@ class HandPredictor:
                 `levels`, `looks`, `threshold`, `seed` or `batch` is none of these values, or both
                 `levels` and `looks` are given.
         """
-        _check_options(levels, looks, threshold, seed, batch)
+        self.levels, self.looks, self.threshold = levels, looks, threshold
+        self.seed, self.batch = seed, batch
+        self.check_options()
+        if looks is not None and levels is not None:
+            raise UserError(
+                f"looks={looks} and levels={levels} exclude each other: looks take the place of "
+                "the pyramid; give one of the two"
+            )
         weights = weights or shipped_weights(variant)
         if weights is None:
             raise UserError(
@@ -246,15 +255,26 @@ class HandPredictor:
         description = describe(weights)
         self.input_size: int = description.get("input_size") or self.engine.input_size
         self.calibration = read_calibration(description)
-        self.levels, self.looks, self.threshold = levels, looks, threshold
-        self.seed, self.batch = seed, batch
+
+    def check_options(self) -> None:
+        """Check the options that may be changed; UserError where one has a wrong value."""
+        levels, looks, batch, seed = self.levels, self.looks, self.batch, self.seed
+        if not (levels is None or levels == PAPER_LEVELS or _is_whole(levels, least=1)):
+            raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
+        if not (looks is None or (_is_whole(looks, least=1) and looks in LOOKS)):
+            raise UserError(f"looks={looks}: give 1, 2 or 4")
+        if not _is_whole(batch, least=1):
+            raise UserError(f"batch={batch}: give a whole number above 0")
+        if not _is_whole(seed, least=0):
+            raise UserError(f"seed={seed}: give a whole number from 0 on")
+        check_finite("threshold", self.threshold)
 
     @property
     def most_levels(self) -> int | None:
         """The most levels of a pyramid; None for no limit. A net without pose stage takes one."""
         if not self.engine.has_pose:
             return 1
-        return self.levels if isinstance(self.levels, int) else None
+        return None if self.levels is None or isinstance(self.levels, str) else int(self.levels)
 
     @cached_property
     def boxes_engine(self) -> Engine | None:
@@ -282,9 +302,10 @@ class HandPredictor:
             image: HxWx3 uint8 BGR of any size.
 
         Raises:
-            UserError: The array is no such image.
+            UserError: The array is no such image, or an option was changed to a wrong value.
         """
         check_image(image)
+        self.check_options()
         network = TimedNetwork(self.engine, self.batch)
         looks = choose_look_count(self.levels, self.looks)
         if looks is None or not self.engine.has_pose:
@@ -335,14 +356,17 @@ class HandPredictor:
 
         Raises:
             UserError: The array is no image, a box is none or lies outside of the image,
-                `max_hands` is below 1, `score_threshold` is no finite number, or the net has no
-                pose stage.
+                `max_hands` is below 1, `score_threshold` is no finite number, the net has no pose
+                stage, or an option was changed to a wrong value.
         """
         check_image(image)
+        self.check_options()
         check_finite("score_threshold", score_threshold)
         self.require_pose()
-        if max_hands is not None and not (isinstance(max_hands, int) and max_hands > 0):
-            raise UserError(f"max_hands={max_hands}: give at least 1, or None for no limit")
+        if not (max_hands is None or _is_whole(max_hands, least=1)):
+            raise UserError(
+                f"max_hands={max_hands!r}: give a whole number above 0, or None for no limit"
+            )
         network = TimedNetwork(self.engine, self.batch)
         looker = Looker(image, self.input_size, network)
         height, width = image.shape[:2]
@@ -509,24 +533,9 @@ def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _check_options(
-    levels: int | str | None, looks: int | None, threshold: float, seed: int, batch: int
-) -> None:
-    """Raise a UserError where an option of HandPredictor has a wrong value."""
-    if not (levels in (None, PAPER_LEVELS) or (isinstance(levels, int) and levels > 0)):
-        raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
-    if looks is not None and not (isinstance(looks, int) and looks in LOOKS):
-        raise UserError(f"looks={looks}: give 1, 2 or 4")
-    if not (isinstance(batch, int) and batch > 0):
-        raise UserError(f"batch={batch}: give a whole number above 0")
-    if not (isinstance(seed, int) and seed >= 0):
-        raise UserError(f"seed={seed}: give a whole number from 0 on")
-    check_finite("threshold", threshold)
-    if looks is not None and levels is not None:
-        raise UserError(
-            f"looks={looks} and levels={levels} exclude each other: looks take the place of "
-            "the pyramid; give one of the two"
-        )
+def _is_whole(value: object, *, least: int) -> bool:
+    """Tell whether a value is a whole number, Python's or NumPy's, and at least so large."""
+    return isinstance(value, numbers.Integral) and int(value) >= least
 
 
 def check_image(image: np.ndarray) -> None:
@@ -552,7 +561,12 @@ def check_boxes(
     boxes: np.ndarray | Sequence[Sequence[float]], width: int, height: int
 ) -> np.ndarray:
     """Return boxes as (N, 4) float64, or raise a UserError that names a wrong one."""
-    array = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
+    try:
+        array = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
+    except (TypeError, ValueError):
+        raise UserError(
+            f"boxes={str(boxes)[:100]}: give (N, 4) numbers, x, y, width, height of each box"
+        ) from None
     if array.ndim != 2 or array.shape[1] != 4:
         raise UserError(f"boxes have the shape {array.shape}: (N, 4) of x, y, width, height")
     for number, (x, y, box_width, box_height) in enumerate(array.tolist()):

@@ -50,7 +50,7 @@ class SampleError(UserError):
     """A sample that cannot be used; the message names it and says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class Sample:
     """One labelled picture.
 

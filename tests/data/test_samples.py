@@ -56,6 +56,12 @@ def test_a_sample_without_mask(drawn_samples, tmp_path):
     assert read.mask_png is None and read.mask() is None
 
 
+def test_a_sample_equals_itself_alone_and_can_be_a_key(drawn_set):
+    sample, again = SampleSet(drawn_set)[0], SampleSet(drawn_set)[0]
+    assert sample == sample and sample != again
+    assert {sample: 1, again: 2}[again] == 2
+
+
 def test_exif_orientation_is_ignored():
     """The labels speak of the pixels as stored."""
     assert Sample("x", turned_jpeg(), None, np.zeros((21, 3))).image().shape == (20, 40, 3)

@@ -13,6 +13,7 @@ from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.core.hand import FINGER_COLOURS
 from mcc_caffe.core.heatmaps import decode, encode
 from mcc_caffe.data.augmentation import network_input
+from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, window_map
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPose, HandPredictor, best_keypoints
@@ -92,6 +93,37 @@ def test_other_options_are_refused(weights, options, message):
         HandPredictor(weights, **options)
 
 
+@pytest.mark.parametrize(
+    "name, value", [("looks", 3), ("batch", 0), ("levels", 0), ("seed", None), ("threshold", "0")]
+)
+def test_an_option_that_is_changed_to_a_wrong_value_is_refused(weights, image, name, value):
+    predictor = HandPredictor(weights, engine="onnx")
+    tracker = HandTracker(predictor)
+    setattr(predictor, name, value)
+    for call in (predictor.predict, predictor.predict_all, lambda it: tracker.follow(it, 0)):
+        with pytest.raises(UserError, match=f"^{name}=.*: give "):
+            call(image)
+
+
+def test_options_may_be_whole_numbers_of_numpy(weights, image):
+    predictor = HandPredictor(weights, engine="onnx", looks=np.int64(1), batch=np.int32(1))
+    pose = predictor.predict(image)
+    assert pose.looks == 1 and type(pose.looks) is int
+    assert (
+        pose.keypoints == HandPredictor(weights, engine="onnx", looks=1).predict(image).keypoints
+    ).all()
+    assert len(predictor.predict_all(image, max_hands=np.int64(2))) <= 2
+    predictor.looks, predictor.levels = None, np.int64(2)
+    assert predictor.predict(image).levels == 2
+
+
+def test_a_pose_equals_itself_alone_and_can_be_a_key(weights, image):
+    predictor = HandPredictor(weights, levels=1)
+    pose, other = predictor.predict(image), predictor.predict(image)
+    assert pose == pose and pose != other and pose in [other, pose]
+    assert {pose: "first", other: "second"}[other] == "second"
+
+
 def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
     predictor = HandPredictor(weights)
     with pytest.raises(UserError, match="the image is NoneType, no array"):
@@ -99,8 +131,12 @@ def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
     for side in (1e300, np.inf, np.nan):
         with pytest.raises(UserError, match="box 0 is .* below 1e.06 that overlaps"):
             predictor.predict_all(image, boxes=[[0, 0, side, 9]])
-    with pytest.raises(UserError, match="max_hands=1.5: give at least 1"):
-        predictor.predict_all(image, max_hands=1.5)
+    for boxes in ([(1, 2, 3, 4), (1, 2, 3)], [(1, 2, "x", 4)], 7):
+        with pytest.raises(UserError, match=r"boxes=.*: give \(N, 4\) numbers, x, y, width"):
+            predictor.predict_all(image, boxes=boxes)
+    for wrong in (1.5, "2", np.int64(0)):
+        with pytest.raises(UserError, match="max_hands=.*: give a whole number above 0"):
+            predictor.predict_all(image, max_hands=wrong)
     with pytest.raises(UserError, match="score_threshold=nan: give a finite number"):
         predictor.predict_all(image, score_threshold=np.nan)
 
