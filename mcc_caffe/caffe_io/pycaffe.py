@@ -6,9 +6,9 @@ threads must be set before it (`set_threads`).
 """
 
 import importlib.util
-import itertools
 import logging
 import os
+import re
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -171,17 +171,24 @@ def gpu_ids() -> list[int]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    ids = [
-        int(line.split(":")[0].split()[1])
-        for line in listing.splitlines()
-        if line.startswith("GPU ")
-    ]
+    names = [line.split(":")[0].split()[1] for line in listing.splitlines() if line[:4] == "GPU "]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return ids
-    # CUDA stops at the first name of no GPU, such as "" or -1.
-    names = itertools.takewhile(lambda name: name.strip()[:1] not in ("", "-"), visible.split(","))
-    return ids[: len(list(names))]
+        return list(map(int, names))
+    # It names them by number or by the start of a UUID; a part of a GPU (MIG) has its own UUID.
+    uuids = re.findall(r"\(UUID: (.*?)\)", listing)
+    chosen = []
+    for name in map(str.strip, visible.split(",")):
+        if name.isdecimal():
+            matches = [known for known in names if int(known) == int(name)]
+        else:
+            matches = [uuid for uuid in uuids if name and uuid.startswith(name)]
+        if len(matches) != 1:  # CUDA stops at the first name of no GPU, such as "", -1 or 99
+            break
+        chosen += matches
+    if len(set(chosen)) < len(chosen):  # CUDA takes none where one is named twice
+        return []
+    return list(range(len(chosen)))
 
 
 def require_gpus(ids: Sequence[int]) -> None:
@@ -200,6 +207,13 @@ def require_gpus(ids: Sequence[int]) -> None:
             f"GPU {asked} was asked for, but this Caffe ({caffe.__file__}) is built for the CPU "
             "only: `make caffe GPU=1` builds one with CUDA, CAFFE_PREFIX=DIR names one of yours; "
             "or leave the GPUs out"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not present and visible is not None:
+        raise UserError(
+            f"GPU {asked} was asked for, but nvidia-smi lists no GPU that "
+            f"CUDA_VISIBLE_DEVICES={visible} leaves: set it to GPUs that `nvidia-smi -L` lists, or "
+            "leave the GPUs out to run on the CPU"
         )
     if not present:
         raise UserError(

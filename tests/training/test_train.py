@@ -538,10 +538,19 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
     ],
 )
 def test_the_error_says_why_gpus_cannot_be_used(monkeypatch, asked, cuda, present, words):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(pycaffe, "has_cuda", lambda: cuda)
     monkeypatch.setattr(pycaffe, "gpu_ids", lambda: present)
     with pytest.raises(pycaffe.UserError, match=words):
         pycaffe.require_gpus(asked)
+
+
+def test_no_gpu_that_the_environment_leaves_is_said(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setattr(pycaffe, "has_cuda", lambda: True)
+    monkeypatch.setattr(pycaffe, "gpu_ids", list)
+    with pytest.raises(pycaffe.UserError, match="no GPU that CUDA_VISIBLE_DEVICES=7 leaves: set"):
+        pycaffe.require_gpus([0])
 
 
 @pytest.mark.parametrize(
@@ -549,15 +558,23 @@ def test_the_error_says_why_gpus_cannot_be_used(monkeypatch, asked, cuda, presen
     [
         (None, [0, 1, 2]),
         ("2,0", [0, 1]),
-        ("GPU-8932f937", [0]),
+        ("GPU-18932f937", [0]),
+        ("GPU-2", [0]),
+        ("GPU-zzzz", []),
+        ("GPU-", []),
+        ("MIG-5, MIG-6", [0]),
         ("1,-1,2", [0]),
         ("", []),
         ("-1", []),
         ("0,1,2,3", [0, 1, 2]),
+        ("7", []),
+        ("0,7,1", [0]),
+        ("1,1", []),
     ],
 )
 def test_gpus_are_counted_as_cuda_does(visible, ids, tmp_path, monkeypatch):
-    lines = "\n".join(f"GPU {number}: a card (UUID: GPU-{number})" for number in range(3))
+    lines = "\n".join(f"GPU {number}: a card (UUID: GPU-{number}8932f937)" for number in range(3))
+    lines += "\n  MIG 1g.10gb     Device  0: (UUID: MIG-5f2e)"
     write_program(tmp_path / "nvidia-smi", f"echo '{lines}'")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
