@@ -220,6 +220,18 @@ def test_evaluation_reads_back_what_was_written(name, tmp_path):
     assert file.entry("another.jpg") is None
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_present_keypoint_of_hardly_any_confidence_is_read_back(name, tmp_path):
+    """As with --threshold -1, which asks for every keypoint."""
+    sample, written = hand(0), random_hand(np.random.default_rng(1))
+    written.keypoints[:4, 2] = 4e-5, -3e-5, 0, -0.2
+    written = written._replace(present=np.ones(21, bool))
+    images = {"0": ImageRecord(sample.key, 160, 120, [written])}
+    out = write_run(open_format(name), tmp_path / "results", images)
+    read = PredictionsFile(out / "coco_results.json" if name == "coco" else out).predict(sample)
+    assert np.allclose(read.keypoints, written.keypoints, atol=1.4e-4)
+
+
 def test_openpose_files_of_openpose_itself_are_read_by_their_names(tmp_path):
     points = [[x, 2 * x, 0.5] for x in range(1, 22)]
     person = {"pose_keypoints_2d": [1.0] * 75, "hand_left_keypoints_2d": sum(points, [])}

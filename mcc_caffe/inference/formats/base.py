@@ -36,14 +36,18 @@ class HandRecord(NamedTuple):
     track_id: int | None = None
 
     def points_or_zeros(self) -> list[float]:
-        """Return 63 numbers, x, y, confidence of each keypoint; 0, 0, 0 where it is missing."""
+        """Return 63 numbers, x, y, confidence of each keypoint; 0, 0, 0 where it is missing.
+
+        Readers take a confidence of 0 for missing, so that one that is rounded to it is the
+        smallest above.
+        """
         numbers: list[float] = []
         for (x, y, confidence), is_present in zip(self.keypoints.tolist(), self.present.tolist()):
             numbers += (
                 [
                     round(x, COORDINATE_DIGITS),
                     round(y, COORDINATE_DIGITS),
-                    round(confidence, CONFIDENCE_DIGITS),
+                    round(confidence, CONFIDENCE_DIGITS) or 10**-CONFIDENCE_DIGITS,
                 ]
                 if is_present
                 else [0, 0, 0]
