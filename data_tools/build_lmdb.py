@@ -15,7 +15,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -31,7 +30,7 @@ from data_tools.readers.shared import exif_orientation
 from data_tools.sets import UPRIGHT, add_orientation_argument, find_divided_groups
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_not_inside, folder_being_written
+from mcc_caffe.core.files import check_not_inside, folder_being_written, replace_folder
 from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample, SampleError
 from mcc_caffe.data.writers import SampleWriter
@@ -248,9 +247,8 @@ def write_sets(
                 f"{len(left_out)} bad samples (listed above), nothing was written: "
                 "mend them or pass --skip-bad"
             )
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        _check_out(out, overwrite)  # once more: something may have been put there meanwhile
+        replace_folder(partial, out)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

@@ -323,6 +323,29 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Put the temporary folder of `folder_being_written` in the place of a folder that is there.
+
+    An error or Ctrl-C leaves the old folder or the new one, whole.
+
+    Args:
+        partial: The temporary folder, which is complete.
+        folder: The target. What is there is removed; where it is a link, the folder that it leads
+            to is replaced.
+    """
+    folder = Path(os.path.realpath(folder))
+    old = partial.with_name(f"{partial.name.removesuffix(_PARTIAL_END)}.old{_PARTIAL_END}")
+    try:
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _shortened(name: str) -> str:
     """Return a name, or, where it is long, its start and a digest of all of it."""
     encoded = os.fsencode(name)

@@ -4,6 +4,7 @@ import functools
 import multiprocessing
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from mcc_caffe.core.files import (
     empty_own_folder,
     folder_being_written,
     locked,
+    replace_folder,
     replacement,
     require_shipped,
     write_whole,
@@ -165,6 +167,41 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [target]
     with folder_being_written(target):
         pass
+
+
+def test_a_folder_that_is_replaced_is_there_whole_whenever_ctrl_c_comes(tmp_path, monkeypatch):
+    """Before the new one has its name the old one is there, and from then on the new one."""
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "file").write_text("old")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    def replace():
+        with folder_being_written(target) as partial:
+            (partial / "file").write_text("new")
+            with monkeypatch.context() as patch:
+                real_rename = Path.rename
+                patch.setattr(
+                    Path,
+                    "rename",
+                    lambda path, to: stop() if path == partial else real_rename(path, to),
+                )
+                with pytest.raises(KeyboardInterrupt):
+                    replace_folder(partial, target)
+            assert (target / "file").read_text() == "old"
+            with monkeypatch.context() as patch:
+                patch.setattr(shutil, "rmtree", stop)
+                replace_folder(partial, target)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert (target / "file").read_text() == "new"
+    with folder_being_written(target) as partial:
+        (partial / "file").write_text("newer")
+        replace_folder(partial, target)
+    assert (target / "file").read_text() == "newer" and list(tmp_path.iterdir()) == [target]
 
 
 def test_a_file_that_does_not_ship_is_named():

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from data_tools import build_lmdb
 from data_tools.build_lmdb import split_entries
 from data_tools.readers import read_dataset
 from data_tools.readers.cmu import CmuEntry
@@ -162,6 +163,23 @@ def test_overwrite_replaces(layout, tmp_path):
         == 0
     )
     assert len(SampleSet(tmp_path / "lmdb/train")) == 5
+
+
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_what_is_put_at_the_target_during_a_build_stays(layout, tmp_path, monkeypatch, options):
+    out, write_set = tmp_path / "lmdb", build_lmdb.write_set
+
+    def write_set_and_a_file(entries, folder, *arguments):
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").write_text("mine")
+        return write_set(entries, folder, *arguments)
+
+    monkeypatch.setattr(build_lmdb, "write_set", write_set_and_a_file)
+    message = "was not built by this program" if options else "lmdb exists already: remove it"
+    with pytest.raises(UserError, match=message):
+        build_lmdb.main([str(layout), str(out), *options])
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "lmdb"}
 
 
 @pytest.mark.parametrize("name", ["set", "photographs", "link", "file"])

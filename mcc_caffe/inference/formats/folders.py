@@ -1,11 +1,9 @@
 """A folder of results, written completely or not at all."""
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mcc_caffe.core.files import cannot_write, folder_being_written
+from mcc_caffe.core.files import cannot_write, folder_being_written, replace_folder
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -18,13 +16,10 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         UserError: It cannot be written, or another process writes it.
     """
-    target = Path(os.path.realpath(folder))
     try:
-        with folder_being_written(target) as partial:
+        with folder_being_written(folder) as partial:
             for name, content in files.items():
                 (partial / name).write_bytes(content)
-            if target.is_dir():
-                shutil.rmtree(target)
-            partial.replace(target)
+            replace_folder(partial, folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
