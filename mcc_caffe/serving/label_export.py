@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,11 +111,12 @@ class LabelExport:
         with contextlib.ExitStack() as writes:
             self._write_label_files(written, writes)
         self._by_key = written
-        folders = [folder for split in SPLITS for folder in self._sample_folders(split)]
-        for folder in (*folders, self._coco / "images", self._upright):
-            for path in folder.iterdir():
-                if KEY_PATTERN.fullmatch(path.stem) and path.stem not in self._by_key:
-                    path.unlink()
+        for split in SPLITS:
+            own = {key for key, exported in written.items() if exported.split == split}
+            for folder in self._sample_folders(split):
+                _remove_others(folder, own)
+        for folder in (self._coco / "images", self._upright):
+            _remove_others(folder, written.keys())
         return faults
 
     def put(self, picture: Picture, saved: SavedLabels) -> None:
@@ -217,6 +218,13 @@ class LabelExport:
             lines = "".join(f"{labels.label_line}\n" for labels in exported)
             replace_own_file(paths[0], lines.encode(), writes)
             replace_own_file(paths[1], _coco_file(exported), writes)
+
+
+def _remove_others(folder: Path, keys: Set[str]) -> None:
+    """Remove the files of pictures from a folder, except those with these keys."""
+    for path in folder.iterdir():
+        if KEY_PATTERN.fullmatch(path.stem) and path.stem not in keys:
+            path.unlink()
 
 
 def link_file(source: Path, link: Path) -> None:

@@ -88,12 +88,17 @@ class LabelSession:
         self._photographs = read_photographs(folder)
         self._split_by_group: dict[str, Split] = {}
         self._export = LabelExport(files)
-        follow_moved_pictures(files, listed.pictures)
-        self._load()
+        self._load(changed=follow_moved_pictures(files, listed.pictures))
         self._jpeg = functools.lru_cache(_KEPT_JPEGS)(_make_jpeg)
         self._answers = NetAnswers(files, listed.pictures, net, self._take_answer)
 
-    def _load(self) -> None:
+    def _load(self, changed: set[str]) -> None:
+        """Read the labels and write the data sets anew.
+
+        Args:
+            changed: Keys of pictures whose files are others than those that were labelled. They
+                are in no data set until a person has looked at them.
+        """
         done = []
         for picture in self._pictures.values():
             try:
@@ -106,7 +111,7 @@ class LabelSession:
                 self._saved[picture.key] = saved.revision, saved.labels.status
                 saved = saved.model_copy(update={"group": self._group(picture, saved)})
                 self._note_split(saved)
-                if saved.labels.status == "done":
+                if saved.labels.status == "done" and picture.key not in changed:
                     done.append((picture, saved))
         self._faults.update(self._export.write_all(done))
 

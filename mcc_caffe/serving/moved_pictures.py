@@ -1,9 +1,12 @@
 """Lets labels follow pictures that were moved or renamed.
 
 The labels of a picture lie in a file that is named after its path. Where no picture has this path
-any more, they are those of a picture that has the same content and no labels yet.
+any more, or one of another content, they are those of a picture that has their content and has no
+labels for it yet.
 """
 
+import contextlib
+import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,8 +22,8 @@ _NAMED = 5  # pictures that a warning names
 _log = logging.getLogger(__name__)
 
 
-def follow_moved_pictures(files: LabelFiles, pictures: Sequence[Picture]) -> None:
-    """Give labels whose picture is gone to the picture that has its content and no labels.
+def follow_moved_pictures(files: LabelFiles, pictures: Sequence[Picture]) -> set[str]:
+    """Give labels whose picture is elsewhere to the picture that has its content.
 
     Of several such pictures the first one gets them. A warning names the labels of which the
     picture is nowhere; they stay.
@@ -29,24 +32,37 @@ def follow_moved_pictures(files: LabelFiles, pictures: Sequence[Picture]) -> Non
         files: Keep the labels.
         pictures: All pictures that are there.
 
+    Returns:
+        The keys of pictures whose labels still are about another content: their files were changed.
+
     Raises:
         UserError: A file cannot be written.
     """
     labelled = files.labelled_keys()
+    changed = _read_changed(files, [picture for picture in pictures if picture.key in labelled])
     orphans = _read_orphans(files, labelled - {picture.key for picture in pictures})
-    if not orphans:
-        return
+    if not orphans and not changed:
+        return set()
     homes: defaultdict[str, list[Picture]] = defaultdict(list)
-    unlabelled = [picture for picture in pictures if picture.key not in labelled]
-    for picture in progress_bar(unlabelled, desc="moved pictures", unit="img", delay=2):
+    free = [picture for picture in pictures if picture.key not in labelled.difference(changed)]
+    for picture in progress_bar(free, desc="moved pictures", unit="img", delay=2):
         homes[read_digest(files, picture)].append(picture)
-    lost = []
-    for key, saved in orphans.items():
-        if not homes[saved.digest]:
+    moves, lost = [], []
+    for key, saved in _done_first({**orphans, **changed}).items():
+        if homes[saved.digest]:
+            moves.append((key, saved, homes[saved.digest].pop(0)))
+        elif key in orphans:
             lost.append(saved.name)
-            continue
-        picture = homes[saved.digest].pop(0)
-        files.give_to(key, picture.key)
+    sources, targets = {key for key, _, _ in moves}, {picture.key for _, _, picture in moves}
+    # Names may have changed in a circle. Labels in the way of others first get a key of no picture,
+    # by which the next start finds them, should this one be killed.
+    moved = changed.keys() & (sources | targets)
+    aside = {key: _key_of_no_picture(key, changed[key]) for key in moved}
+    for key, other_key in aside.items():
+        files.give_to(key, other_key)
+    lost += [changed[key].name for key in sorted(moved - sources)]
+    for key, saved, picture in moves:
+        files.give_to(aside.get(key, key), picture.key)
         files.write(STATE, picture.key, saved.model_copy(update={"name": picture.name}))
         _log.info("%s is now %s: its labels go on there", saved.name, picture.name)
     if lost:
@@ -58,10 +74,23 @@ def follow_moved_pictures(files: LabelFiles, pictures: Sequence[Picture]) -> Non
             names,
             files.root / STATE,
         )
+    return set(changed) - moved
+
+
+def _read_changed(files: LabelFiles, pictures: Sequence[Picture]) -> dict[str, SavedLabels]:
+    """Read the labels of pictures that now have another content; damaged files are left out."""
+    changed = {}
+    for picture in progress_bar(pictures, desc="labels", unit="img", delay=2):
+        with contextlib.suppress(UserError):  # which the session tells of its own accord
+            saved = files.read(STATE, picture.key, SavedLabels)
+            assert saved is not None
+            if read_digest(files, picture) not in (saved.digest, ""):
+                changed[picture.key] = saved
+    return changed
 
 
 def _read_orphans(files: LabelFiles, keys: set[str]) -> dict[str, SavedLabels]:
-    """Read labels whose picture is gone, those that are done first; a damaged file is named."""
+    """Read labels whose picture is gone; a damaged file is named."""
     orphans = {}
     for key in sorted(keys):
         try:
@@ -71,4 +100,14 @@ def _read_orphans(files: LabelFiles, keys: set[str]) -> dict[str, SavedLabels]:
             continue
         assert saved is not None
         orphans[key] = saved
-    return dict(sorted(orphans.items(), key=lambda orphan: orphan[1].labels.status != "done"))
+    return orphans
+
+
+def _done_first(labels: dict[str, SavedLabels]) -> dict[str, SavedLabels]:
+    """Sort labels by their keys, those that are done before the others."""
+    return dict(sorted(labels.items(), key=lambda item: (item[1].labels.status != "done", item[0])))
+
+
+def _key_of_no_picture(key: str, saved: SavedLabels) -> str:
+    """Return a key for labels whose picture is not where their key says."""
+    return f"moved-{hashlib.sha256(f'{key} {saved.digest}'.encode()).hexdigest()[:12]}"

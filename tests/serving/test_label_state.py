@@ -29,7 +29,7 @@ from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import KEY_PATTERN, picture_key, shown_name
 from mcc_caffe.serving.labelling import ConflictError, UnknownPictureError, open_session
 from mcc_caffe.serving.mask_refinement import refine_mask
-from mcc_caffe.serving.net_answers import LabelNet, open_net
+from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 from tests.support.hands import hand
 from tests.support.labels import (
@@ -483,6 +483,82 @@ def test_labels_follow_a_picture_that_is_moved_or_renamed(folder, net, status):
     state = folder / LABELS_FOLDER / "state"
     assert {path.stem for path in state.glob("*.json")} == {keys[name] for name in names}
     assert json.loads((state / f"{keys['sub/1.jpg']}.json").read_text())["name"] == "sub/1.jpg"
+
+
+@pytest.mark.parametrize("is_left_at_once", [False, True])
+@pytest.mark.parametrize("orientation", [1, 3])
+@pytest.mark.parametrize(
+    "new_names",
+    [
+        {"0": "1", "1": "2", "2": "3"},
+        {"0": "1", "1": "2", "2": "0"},
+        {"0": "2", "2": "0"},
+    ],
+)
+def test_labels_follow_pictures_that_take_each_others_names(
+    tmp_path, net, new_names, orientation, is_left_at_once
+):
+    """Renumbered photographs: also those that their EXIF orientation turns."""
+    samples = {f"{n}.png": turned(hand(n).image(), orientation) for n in range(3)}
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, content in samples.items():
+        (folder / name).write_bytes(content)
+    with open_session(folder, net) as session:
+        for name, key in keys_by_name(session).items():
+            save(session, key, labels_of(hand(int(name[0]))))
+        splits = session.overview().splits
+    for name in new_names:
+        (folder / f"{name}.png").rename(folder / f"{name}.moving")
+    for name, new_name in new_names.items():
+        (folder / f"{name}.moving").rename(folder / f"{new_name}.png")
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        assert session.overview().splits == splits
+        numbers = {f"{new_names.get(str(n), str(n))}.png": n for n in range(3)}
+        assert set(keys) == set(numbers)
+        for name, number in () if is_left_at_once else numbers.items():
+            picture = session.open_picture(keys[name])
+            assert picture.labels == labels_of(hand(number)) and picture.revision == 1
+    assert_same_sets(folder, {keys[name]: labels_of(hand(n)) for name, n in numbers.items()})
+    for exported in read_back(folder):
+        for name, number in numbers.items():
+            assert np.array_equal(exported[keys[name]].image(), hand(number).image())
+    state = folder / LABELS_FOLDER / "state"
+    assert {path.stem for path in state.iterdir()} == set(keys.values())
+    layout = folder / LABELS_FOLDER / "onehand10k"
+    assert len(list(layout.glob("*/mask/*"))) == len(list(layout.glob("*/source/*"))) == 3
+
+
+def test_labels_stay_where_another_picture_has_taken_the_name(folder, net, caplog):
+    """They come back with their picture, under any name."""
+    with open_session(folder, net) as session:
+        for name, key in keys_by_name(session).items():
+            save(session, key, labels_of(hand(int(name[0]))))
+    (folder / "0.jpg").rename(folder.parent / "0.jpg")
+    (folder / "1.jpg").rename(folder / "0.jpg")
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+    expected = {keys["0.jpg"]: labels_of(hand(1)), keys["2.jpg"]: labels_of(hand(2))}
+    assert_same_sets(folder, expected)
+    assert "1 labels belong to pictures that are not there (0.jpg)" in caplog.text
+    (folder.parent / "0.jpg").rename(folder / "again.jpg")
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+    assert_same_sets(folder, {**expected, keys["again.jpg"]: labels_of(hand(0))})
+
+
+def test_labels_of_a_changed_picture_are_in_no_set_from_the_start(folder, net, monkeypatch):
+    """Also where the net has not looked at it when the command ends."""
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for name, key in keys.items():
+            save(session, key, labels_of(hand(int(name[0]))))
+    (folder / "0.jpg").write_bytes(hand(9).image_bytes)
+    monkeypatch.setattr(NetAnswers, "_run", lambda _: None)
+    with open_session(folder, net):
+        pass
+    assert_same_sets(folder, {keys[f"{n}.jpg"]: labels_of(hand(n)) for n in (1, 2)})
 
 
 def test_labels_of_which_the_picture_is_gone_are_named_and_come_back_with_it(folder, net, caplog):
