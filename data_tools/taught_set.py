@@ -4,7 +4,7 @@
     OUT/images/*.jpg    a square of 2.2 x the keypoints' box for each hand, at most 640 pixels
 
 Labels that are there already are never changed: whoever corrects `hands.json` by hand keeps the
-corrections when more photographs are added.
+corrections when more photographs are added. A command that finds them corrected while it runs ends.
 """
 
 import functools
@@ -125,13 +125,37 @@ class LabelFile:
         """
         self.content = content
         self._path = folder / LABELS
+        self._stamp = self._read_stamp()
+        self._text = None if self._stamp is None else json.dumps(content)  # what it holds
         self._last_written = time.monotonic()
 
     def write(self) -> None:
-        """Write the file, completely or not at all."""
+        """Write the file, completely or not at all, if it is to hold something else than it does.
+
+        Raises:
+            UserError: Somebody else has changed it since it was read or written here, or it cannot
+                be written.
+        """
+        text = json.dumps(self.content)
+        if text == self._text:
+            return
+        if self._read_stamp() != self._stamp:
+            raise UserError(
+                f"{self._path} was changed while this command ran, and stays as it is now: "
+                "run the command again, it goes on from there"
+            )
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path, (json.dumps(self.content) + "\n").encode())
+        write_whole(self._path, f"{text}\n".encode())
+        self._text, self._stamp = text, self._read_stamp()
         self._last_written = time.monotonic()
+
+    def _read_stamp(self) -> tuple[int, int] | None:
+        """Return by what a changed file is known; None where there is none."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_size
 
     def write_if_due(self) -> None:
         """Write the file if more than 20 seconds have passed since it was last written."""

@@ -181,6 +181,36 @@ def test_more_photographs_can_be_added_and_corrected_labels_stay(label, tmp_path
     assert "1 photographs, 0 of them without a hand; 1 of 1" in capsys.readouterr().out
 
 
+def test_corrections_made_while_a_command_runs_are_not_written_over(label, tmp_path):
+    """Also where the command only passes over what the set has already."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photograph(photos / "a.png")
+    label(photos, out)
+
+    def correct():
+        content = content_of(out)
+        content["annotations"][0]["keypoints"][:3] = [1.5, 2.5, 1]
+        (out / "hands.json").write_text(json.dumps(content, indent=1))
+        return (out / "hands.json").read_bytes()
+
+    class CorrectedMeanwhile(PixelTeacher):
+        def find_hands(self, image):
+            self.corrected = correct()
+            return super().find_hands(image)
+
+    photograph(photos / "bb.png")
+    teacher = CorrectedMeanwhile()
+    with pytest.raises(UserError, match="hands.json was changed while this command ran, and stays"):
+        label(photos, out, teacher=teacher)
+    assert (out / "hands.json").read_bytes() == teacher.corrected
+    label(photos, out)
+    assert content_of(out)["annotations"][0]["keypoints"][:3] == [1.5, 2.5, 1]
+    assert len(content_of(out)["annotations"]) == 2
+    before = correct()
+    label(photos, out)
+    assert (out / "hands.json").read_bytes() == before
+
+
 def test_a_photograph_that_is_added_again_overwrites_no_crop(tmp_path):
     """Its records are deleted by hand, and the three photographs' files have the same name."""
     keypoints = np.column_stack([np.arange(21) * 3 + 100.0, np.arange(21) * 2 + 90.0])
