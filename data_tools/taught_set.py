@@ -11,6 +11,7 @@ import functools
 import json
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -332,10 +333,10 @@ def read_labels(path: Path) -> dict[str, Any]:
         path: The COCO file.
 
     Returns:
-        Its content: `images` and `annotations` are lists of records with an id.
+        Its content: `images` and `annotations` are lists of records with an id of their own.
 
     Raises:
-        UserError: The file is missing, of another program, or damaged.
+        UserError: The file is missing, of another program, or damaged, or an id is there twice.
     """
     content = read_json(path)
     if _own_info(content) is None:
@@ -346,6 +347,12 @@ def read_labels(path: Path) -> dict[str, Any]:
             isinstance(record, dict) and isinstance(record.get("id"), int) for record in records
         ):
             raise UserError(f"{path}: `{name}` is no list of records with an id: is it damaged?")
+        ((most_frequent, count),) = Counter(r["id"] for r in records).most_common(1) or [(0, 0)]
+        if count > 1:
+            raise UserError(
+                f"{path}: {count} records of `{name}` have the id {most_frequent}: "
+                "give each an id of its own"
+            )
     return content
 
 

@@ -109,6 +109,19 @@ def test_other_folders_are_refused(taught, tmp_path):
         teach_masks.main([str(taught)])
 
 
+@pytest.mark.parametrize("name", ["images", "annotations"])
+def test_an_id_that_two_records_have_is_refused(taught, masks, name):
+    """As after copying a record by hand: one hand would get the other's mask."""
+    content = content_of(taught)
+    content[name][2]["id"] = 1
+    (taught / "hands.json").write_text(json.dumps(content))
+    before = (taught / "hands.json").read_bytes()
+    masks += [10, 20, 30]
+    with pytest.raises(UserError, match=f"2 records of `{name}` have the id 1: give each an id of"):
+        teach_masks.main([str(taught)])
+    assert (taught / "hands.json").read_bytes() == before
+
+
 def test_weights_without_a_mask_head_are_refused(taught, tmp_path):
     import caffe
 
