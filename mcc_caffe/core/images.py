@@ -25,6 +25,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
 _BMP_START = b"BM"
 _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
+_TIFF_SIDES_TAGS = (256, 257)  # of width and height
 _EXTRA_SAMPLES_TAG = 338  # of TIFF: what a pixel holds beside its colours
 _STRAIGHT_ALPHA = (2,)  # its value for an opacity by which the colours are not multiplied
 _PNG_BITS_OFFSET = 24  # of the byte in a PNG that says how many bits a sample has
@@ -59,7 +60,7 @@ class ImageHeader(NamedTuple):
     Attributes:
         format: Pillow's name of the format, such as "JPEG"; "" where Pillow does not know it.
         mode: Pillow's name of what a pixel holds, such as "RGBA"; "" likewise.
-        width: In pixels, as stored (of a TIFF: upright); 0 where unknown.
+        width: In pixels, as stored; 0 where unknown.
         height: In pixels, likewise.
         orientation: 1 to 8, as EXIF counts; 1 is upright.
         transparent_grey: The value of a grey PNG's transparent pixels, as stored; None without any.
@@ -126,9 +127,13 @@ def read_header(content: bytes) -> ImageHeader:
         except Exception:
             orientation = 1
         try:
-            extra_samples = getattr(image, "tag_v2", {}).get(_EXTRA_SAMPLES_TAG)
+            tags = getattr(image, "tag_v2", {})
+            extra_samples = tags.get(_EXTRA_SAMPLES_TAG)
+            # Pillow gives the size of the upright picture here.
+            sides = map(tags.get, _TIFF_SIDES_TAGS) if image.format == "TIFF" else image.size
+            width, height = sides
         except Exception:
-            extra_samples = None
+            extra_samples, (width, height) = None, image.size
     if orientation not in _TURNS:
         orientation = 1
     transparency = image.info.get("transparency")
@@ -136,7 +141,8 @@ def read_header(content: bytes) -> ImageHeader:
     return ImageHeader(
         image.format or "",
         image.mode,
-        *image.size,
+        width,
+        height,
         orientation,
         transparent_grey=transparency if is_of_grey else None,
         has_straight_alpha=extra_samples == _STRAIGHT_ALPHA,
@@ -203,6 +209,23 @@ def decode_pixels(content: bytes, flags: int) -> np.ndarray:
     if is_bmp and pixels.shape[2:] == (4,) and read_header(content).mode == "RGB":
         pixels = pixels[..., :3]  # OpenCV takes a pixel's unused byte, mostly 0, for its opacity
     return pixels
+
+
+def decode_stored_pixels(content: bytes) -> np.ndarray:
+    """Decode an image file with OpenCV to the channels and the type that it has, as stored.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        HxW or HxWxC. No EXIF orientation has turned it.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    pixels, header = decode_pixels(content, cv2.IMREAD_UNCHANGED), read_header(content)
+    # OpenCV turns this format itself, whatever one asks.
+    return _turn(pixels, header.orientation, back=True) if header.format == "TIFF" else pixels
 
 
 def _is_cut_png(content: bytes) -> bool:

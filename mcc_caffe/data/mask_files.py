@@ -7,14 +7,12 @@ varies it is the mask. An EXIF orientation is ignored. What is unclear is an err
 COCO's files hold masks as run lengths, which `encode_run_lengths` writes.
 """
 
-import io
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.images import ImageError, decode_pixels, open_with_pillow
+from mcc_caffe.core.images import ImageError, decode_stored_pixels, read_header
 
 _SCALES = (1, 255, 65535)
 _LABEL_MAX = 3  # more than two values up to this number are names of objects, not brightness
@@ -37,14 +35,10 @@ def header_size(content: bytes) -> tuple[int, int] | None:
         UserError: It has more pixels than allowed (`mcc_caffe.core.images.max_megapixels`).
     """
     try:
-        with open_with_pillow(io.BytesIO(content)) as picture:
-            return picture.size
+        header = read_header(content)
     except ImageError as error:
         raise UserError(f"the picture is too large: {error}") from None
-    except UserError:  # of the variable that sets the bound
-        raise
-    except Exception:  # Pillow's plugins raise whatever a damaged header leads them to
-        return None
+    return (header.width, header.height) if header.width else None
 
 
 def decode_mask_values(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -67,7 +61,7 @@ def decode_mask_values(content: bytes, size: tuple[int, int] | None = None) -> n
     if size is not None and actual is not None and actual != size:
         raise MaskError(f"the mask is {actual[0]} x {actual[1]}, the image {size[0]} x {size[1]}")
     try:
-        picture = decode_pixels(content, cv2.IMREAD_UNCHANGED)
+        picture = decode_stored_pixels(content)
     except ImageError as error:
         raise MaskError(f"the mask ({len(content)} bytes) cannot be decoded: {error}") from None
     if picture.ndim == 2:

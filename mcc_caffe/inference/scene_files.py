@@ -254,9 +254,8 @@ def _upright_size(image_path: Path) -> tuple[int, int] | None:
         header = read_header(image_path.read_bytes())
     except (ImageError, OSError):  # whoever reads the picture says so
         return None
-    is_turned = header.orientation > 4 and header.format != "TIFF"
     size = (header.width, header.height)
-    return (size[::-1] if is_turned else size) if header.width else None
+    return (size[::-1] if header.orientation > 4 else size) if header.width else None
 
 
 def _keypoint_order(category: dict[str, Any]) -> Sequence[int] | None:

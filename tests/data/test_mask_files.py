@@ -1,8 +1,10 @@
 """Masks' files in every form that is about, and what they mean."""
 
+import io
 import zlib
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
@@ -86,6 +88,19 @@ def test_colours_and_transparency_that_disagree_are_an_error():
 def test_what_is_no_picture_is_an_error(content):
     with pytest.raises(MaskError, match=f"the mask \\({len(content)} bytes\\) cannot be decoded"):
         decode_mask_values(content)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_exif_orientation_turns_no_mask(kind, orientation):
+    image = PIL.Image.fromarray(two_values(0, 255))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, kind, exif=exif)
+    assert header_size(file.getvalue()) == HAND.shape[::-1]
+    values = decode_mask_values(file.getvalue(), HAND.shape[::-1])
+    assert np.array_equal(hand_pixels(values), HAND)
 
 
 def test_the_size_is_compared_before_decoding():

@@ -146,6 +146,30 @@ def test_coco_exif_orientation_is_ignored(tmp_path):
     assert sample.image().shape == (20, 40, 3) and sample.keypoints[0].tolist() == [39, 19, 1]
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("labelled_size", [(40, 20), (20, 40)])
+def test_coco_labels_of_a_turned_picture_are_those_of_its_stored_pixels(
+    tmp_path, kind, labelled_size
+):
+    """Also of a TIFF, whose size Pillow gives as it is shown."""
+    content = coco_content(drawn(1, seed=0))
+    content["images"][0].update(zip(("width", "height"), labelled_size))
+    content["annotations"][0].update(segmentation=[], keypoints=[39, 19, 2] * 21)
+    path = coco_set(tmp_path, content)
+    picture = PIL.Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    (tmp_path / "0.jpg").unlink()
+    picture.save(tmp_path / "0.jpg", kind, exif=exif)
+    (entry,) = readers.read_dataset(path)["hands"]
+    if labelled_size == (40, 20):
+        assert entry.sample().image().shape == (20, 40, 3)
+        assert entry.sample().keypoints[0].tolist() == [39, 19, 1]
+    else:
+        with pytest.raises(SampleError, match="the label says 20 x 40: the label speaks of the up"):
+            entry.sample()
+
+
 def test_coco_several_hands_of_an_image_are_crops(tmp_path):
     """Each hand of an image with several is cut out.
 
