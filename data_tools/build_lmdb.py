@@ -26,7 +26,7 @@ from data_tools import readers
 from data_tools.hands import truth
 from data_tools.hands.hand_scene import CONVENTIONS
 from data_tools.readers.base import Entry
-from data_tools.readers.shared import exif_orientation
+from data_tools.readers.shared import sample_orientation
 from data_tools.sets import UPRIGHT, add_orientation_argument, find_divided_groups
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import UserError
@@ -378,7 +378,7 @@ def write_set(
                 keys.add(sample.key)
                 without_mask += sample.mask_png is None
                 cut += bool(sample.is_cut)
-                turned += exif_orientation(sample.image_bytes) > 1
+                turned += sample_orientation(sample) > 1
                 outside += len(sample.outside)
         writer.finish(**info, without_mask=without_mask, cut=cut, left_out=left_out)
     return WrittenSet(len(keys), without_mask, left_out, turned, outside)

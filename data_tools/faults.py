@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from data_tools.readers.base import Entry
-from data_tools.readers.shared import exif_orientation
+from data_tools.readers.shared import sample_orientation
 from data_tools.sets import find_divided_groups, strip_location
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, SKELETON
@@ -141,7 +141,7 @@ def check_sample(entry: Entry) -> CheckedSample:
         thumbnail=make_thumbnail(image),
     )
     findings = list(find_faults(width, height, mask, keypoints, sample.picture))
-    orientation = exif_orientation(sample.image_bytes)
+    orientation = sample_orientation(sample)
     if orientation > 1:
         findings.append(Finding("exif_orientation", f"it is {orientation} (1 is upright)"))
     return CheckedSample(entry, findings, facts)

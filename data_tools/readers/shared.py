@@ -108,6 +108,13 @@ def exif_orientation(content: bytes) -> int:
         return 1
 
 
+def sample_orientation(sample: Sample) -> int:
+    """Return the EXIF orientation, 1 to 8, that a sample's picture has and its pixels lack."""
+    if sample.orientation is not None:
+        return sample.orientation
+    return exif_orientation(sample.image_bytes)
+
+
 def turn_upright(content: bytes, location: str) -> bytes:
     """Turn a picture as its EXIF orientation says.
 
@@ -382,6 +389,7 @@ def frame_sample(
         outside=tuple((index, *xy[index].tolist()) for index in np.flatnonzero(outside).tolist()),
         picture=(-left, -top, width - left, height - top),
         is_cut=(right - left, bottom - top) != (width, height),
+        orientation=exif_orientation(sample.image_bytes),  # a crop's own file has none
     )
     if not sample.is_cut:
         return sample

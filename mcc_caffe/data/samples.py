@@ -67,6 +67,8 @@ class Sample:
             whole, in image pixels; None where nobody says it. A reader tells it; it is not stored.
         is_cut: Whether the image is a part of its picture; None where nobody says it. A reader
             tells it; it is not stored.
+        orientation: The EXIF orientation of the file of which the image is a part or the whole and
+            as which its pixels are stored; None where nobody says it. As `is_cut`.
     """
 
     key: str
@@ -76,6 +78,7 @@ class Sample:
     outside: tuple[tuple[int, float, float], ...] = ()
     picture: tuple[int, int, int, int] | None = None
     is_cut: bool | None = None
+    orientation: int | None = None
 
     def image(self, reduced: int = 1) -> np.ndarray:
         """Decode the image. An EXIF orientation is ignored, as OneHand10K's labels ignore it.

@@ -20,7 +20,7 @@ import numpy as np
 
 from data_tools import sets
 from data_tools.readers import held_out_splits
-from data_tools.readers.shared import exif_orientation
+from data_tools.readers.shared import sample_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
@@ -185,7 +185,7 @@ class EvaluationJob:
             sample.keypoints,
             true_mask is not None,
             predictions,
-            is_turned=exif_orientation(sample.image_bytes) > 1,
+            is_turned=sample_orientation(sample) > 1,
         )
 
 

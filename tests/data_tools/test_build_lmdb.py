@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_tools import build_lmdb
+from data_tools import build_lmdb, check
 from data_tools.build_lmdb import split_entries
 from data_tools.readers import read_dataset
 from data_tools.readers.cmu import CmuEntry
@@ -19,6 +19,7 @@ from data_tools.readers.rhd import RhdEntry
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId
 from tests.support.commands import ROOT, run, wait_for
 from tests.support.hands import turned_jpeg
 from tests.support.readers import (
@@ -319,6 +320,26 @@ def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, t
     assert "warning exif_orientation, 1 x" in done.stdout and "it is 6" in done.stdout
     done = run("data_tools.check", layout, "--out", tmp_path / "check", "--orientation", "upright")
     assert "the image is 20 x 40, the label says 40 x 20" in done.stdout
+
+
+def test_an_exif_orientation_is_told_of_crops_too(tmp_path, caplog, capsys):
+    """Two hands of a picture of 40 x 20 pixels, whose crops are files without EXIF data."""
+    content = coco_content(drawn(1, seed=0))
+    content["images"][0].update(width=40, height=20)
+    first = content["annotations"][0]
+    del first["segmentation"]
+    first.update(bbox=[4, 6, 8, 8], keypoints=[8, 10, 2] * 21)
+    content["annotations"].append({**first, "id": 71, "bbox": [27, 6, 8, 8]})
+    content["annotations"][1]["keypoints"] = [31, 10, 2] * 21
+    write(tmp_path / "set/hands.json", content)
+    write(tmp_path / "set/0.jpg", turned_jpeg())
+    build_lmdb.main([str(tmp_path / "set"), str(tmp_path / "lmdb"), "--split", "2/0"])
+    assert SampleSet(tmp_path / "lmdb/train").info()["cut"] == 2
+    assert "2 pictures have an EXIF orientation" in caplog.text
+    check.main([str(tmp_path / "set"), "--out", str(tmp_path / "check")])
+    assert "warning exif_orientation, 2 x" in capsys.readouterr().out
+    job = EvaluationJob(tmp_path / "set", ())
+    assert job.evaluate_sample(SampleId("hands", 0)).is_turned
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
