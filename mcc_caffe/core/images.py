@@ -194,6 +194,7 @@ def decode_pixels(content: bytes, flags: int) -> np.ndarray:
     Raises:
         ImageError: It cannot be decoded.
     """
+    silence_opencv()
     pixels = None
     if content and not (content.startswith(_PNG_START) and _is_cut_png(content)):
         try:

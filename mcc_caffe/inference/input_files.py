@@ -16,7 +16,6 @@ from mcc_caffe.core.images import (
     decode_image,
     max_megapixels,
     open_with_pillow,
-    silence_opencv,
 )
 from mcc_caffe.inference.reports import is_own_result
 
@@ -365,7 +364,6 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UnreadableError: The file cannot be read.
     """
-    silence_opencv()
     bound = max_megapixels()
     try:
         size = path.stat().st_size

@@ -55,6 +55,19 @@ def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
     assert read_header(content) == ImageHeader(kind, "RGB", 16, 24, orientation)
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "GIF"])
+def test_opencv_writes_nothing_about_a_damaged_picture(kind, capfd):
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    content = encoded(PIL.Image.fromarray(np.tile(COLOURS, (6, 6, 1))), kind)
+    try:
+        with pytest.raises(ImageError, match="not a readable image"):
+            decode_image(content[: len(content) // 2])
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
