@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_tools.readers.shared import check_visibilities, make_keypoints, parse_numbers
 from mcc_caffe.core.coco import id_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_names import find_order, only_count
+from mcc_caffe.data.samples import SampleError
 from mcc_caffe.inference.formats.coco import CocoNumbers
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -113,6 +115,8 @@ def read_scenes(path: Path) -> list[Scene]:
             _make_scene(path.parent, image, hands[id_text(image["id"])])
             for image in content["images"]
         ]
+    except SampleError as error:
+        raise UserError(f"{path}: {error}") from None
     except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -170,7 +174,7 @@ def _make_scene(folder: Path, image: dict[str, Any], labelled: Sequence[_Labelle
 
 
 def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
-    """Check that the boxes are finite numbers of pixels.
+    """Check that the boxes are finite numbers of pixels, from left to right and top to bottom.
 
     Raises:
         UserError: They are not.
@@ -180,6 +184,12 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
     )
     if not np.isfinite(corners).all():
         raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
+    sides = corners[:, 2:] - corners[:, :2]
+    for index in np.flatnonzero((sides < 0).any(axis=1))[:1]:
+        raise UserError(
+            f"{path}: the bbox {[*corners[index, :2].tolist(), *sides[index].tolist()]} has a "
+            "side below 0: give x and y of the left top corner, width and height"
+        )
     if len(corners) and (np.abs(corners) <= 2).all():
         raise UserError(
             f"{path}: all boxes lie between 0 and 1: pixels are needed, "
@@ -267,18 +277,25 @@ def _keypoint_order(category: dict[str, Any]) -> Sequence[int] | None:
 
 
 def _labelled_keypoints(annotation: dict[str, Any], order: Sequence[int] | None) -> np.ndarray:
-    """Return the keypoints (21, 3) of an annotation in our order; zeros where it has none."""
-    numbers = np.array(annotation.get("keypoints") or np.zeros(3 * KEYPOINT_COUNT), float)
-    if numbers.shape != (3 * KEYPOINT_COUNT,):
-        raise ValueError(f"a hand has {numbers.size} keypoint numbers, not {3 * KEYPOINT_COUNT}")
-    if not numbers.any():
-        return numbers.reshape(KEYPOINT_COUNT, 3)
+    """Return the keypoints (21, 3) of an annotation in our order; zeros where it has none.
+
+    Raises:
+        SampleError: They are no 21 x 3 numbers of x and y in pixels and v from 0 to 2.
+        ValueError: Their order is unknown.
+    """
+    values = annotation.get("keypoints") or np.zeros(3 * KEYPOINT_COUNT)
+    location = f"annotation {str(annotation.get('id'))[:80]}"
+    keypoints = parse_numbers(values, (KEYPOINT_COUNT, 3), location=location, field="keypoints")
+    if not keypoints.any():
+        return keypoints
+    check_visibilities(keypoints[:, 2], location, highest=2)
+    make_keypoints(keypoints[:, :2], keypoints[:, 2] > 0, location)  # which checks the places
     if order is None:
         raise ValueError(
             "the names of the category's keypoints do not say which of a hand's they are; call "
             f"them {', '.join(NAMES[:3])}, ..."
         )
-    return numbers.reshape(KEYPOINT_COUNT, 3)[list(order)]
+    return keypoints[list(order)]
 
 
 def _as_ltrb(boxes_xywh: list[list[float]]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """COCO files of boxes around hands."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def boxes_file(path, boxes, size=(), **image):
 
 
 def test_keypoints_get_our_order_by_the_categorys_names(tmp_path):
-    points = np.arange(1.0, 64).reshape(21, 3)
+    points = np.column_stack([np.arange(10.0, 52).reshape(21, 2), np.arange(21) % 2 + 1])
     theirs = [NAMES[0], *reversed(NAMES[1:])]
     path = boxes_file(tmp_path / "boxes.json", [[1, 2, 3, 4]])
     content = json.loads(path.read_text())
@@ -147,6 +148,43 @@ def test_shares_of_the_sides_are_no_pixels(tmp_path):
         read_scenes(boxes_file(tmp_path / "boxes.json", [[0.1, 0.2, 0.3, 0.4]]))
     with pytest.raises(UserError, match="a number that is not finite: give pixels"):
         read_scenes(boxes_file(tmp_path / "boxes.json", [[1, 2, float("nan"), 4]]))
+
+
+@pytest.mark.parametrize("box", [[40, 60, -30, -40], [40, 60, 30, -1]])
+@pytest.mark.parametrize("is_crowd", [False, True])
+def test_a_box_that_is_drawn_from_another_corner_is_an_error(tmp_path, box, is_crowd):
+    path = boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40], box])
+    content = json.loads(path.read_text())
+    content["annotations"][1]["iscrowd"] = int(is_crowd)
+    path.write_text(json.dumps(content))
+    message = re.escape(f"the bbox {[float(n) for n in box]} has a side below 0: give x and y of")
+    with pytest.raises(UserError, match=message):
+        read_scenes(path)
+
+
+POINTS = np.column_stack([np.arange(10.0, 52).reshape(21, 2), np.full(21, 2)])
+
+
+@pytest.mark.parametrize(
+    "keypoints, message",
+    [
+        (POINTS.T.ravel(), r"annotation 70: the visibility of keypoint 0 is 14: 0, 1 or 2 is need"),
+        (POINTS / (60, 60, 1), "annotation 70: all keypoints lie between -1 and 1: pixels are"),
+        (np.where(POINTS == 13, np.nan, POINTS), "keypoint 1 is labelled but its place is"),
+        (POINTS[:20], "annotation 70: keypoints is 60 numbers, 21 x 3 numbers are needed"),
+    ],
+)
+def test_keypoints_that_no_reader_takes_are_an_error(tmp_path, keypoints, message):
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 3, 4]])
+    content = json.loads(path.read_text())
+    for values, is_right in ((POINTS, True), (POINTS.ravel(), True), (keypoints, False)):
+        content["annotations"][0].update(id=70, keypoints=values.tolist())
+        path.write_text(json.dumps(content))
+        if is_right:
+            assert np.array_equal(read_scenes(path)[0].keypoints[0], POINTS)
+            continue
+        with pytest.raises(UserError, match=f"boxes.json: .*{message}"):
+            read_scenes(path)
 
 
 def test_boxes_of_the_picture_before_exif_turns_it_are_an_error(tmp_path):
