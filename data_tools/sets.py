@@ -14,6 +14,7 @@ from typing import TypeVar
 from data_tools import readers
 from data_tools.readers.base import Entry
 from mcc_caffe.caffe_io.protobuf import messages
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet, key_text
 
 STORED, UPRIGHT = "stored", "upright"
@@ -78,13 +79,15 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
 
     Args:
         folder: LMDB set, folder of LMDB sets, or a source that `data_tools.readers` reads.
-        upright: As `data_tools.readers.read_dataset` takes it.
+        upright: As `data_tools.readers.read_dataset` takes it. The labels of an LMDB set speak of
+            the pixels as stored, which are upright where it was built so.
 
     Returns:
         {split: its entries}; an LMDB set's split has the name of its folder.
 
     Raises:
-        UserError: There is no data set, or it cannot be opened.
+        UserError: There is no data set, it cannot be opened, or `upright` is asked of an LMDB set
+            that was not built so.
     """
     folder = Path(folder)
     lmdb_folders = find_lmdb_folders(folder)
@@ -92,6 +95,13 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
         return readers.read_dataset(folder, upright=upright)
     messages()  # so that a missing Caffe is reported once, here, and not by every record
     sample_sets = {path.name: SampleSet(path) for path in lmdb_folders}
+    for samples in sample_sets.values() if upright else ():
+        if samples.info().get("orientation") != UPRIGHT:
+            raise UserError(
+                f"--orientation {UPRIGHT}: the pictures of the LMDB set {samples.folder} are as "
+                "they were stored: build it with that option, or leave the option out if no "
+                "picture has an EXIF orientation"
+            )
     return {
         name: [Record(samples, index) for index in range(len(samples))]
         for name, samples in sample_sets.items()

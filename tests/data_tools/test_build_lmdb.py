@@ -16,6 +16,7 @@ from data_tools.readers.cmu import CmuEntry
 from data_tools.readers.freihand import FreihandEntry
 from data_tools.readers.onehand10k import format_label, read_entries
 from data_tools.readers.rhd import RhdEntry
+from data_tools.sets import open_sets
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import SampleSet
@@ -313,9 +314,12 @@ def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, t
     (sample,) = [samples[i] for i, key in enumerate(samples.keys) if key.endswith(b"_1.jpg")]
     assert sample.image().shape == (40, 20, 3) and sample.keypoints[0].tolist() == [15, 30, 1]
     assert samples.info()["orientation"] == "upright" and "EXIF" not in done.stderr
+    assert len(open_sets(tmp_path / "b", upright=True)["train"]) == 6
     replace_line(layout, 1, format_label("1.jpg", 40, 20, keypoints / (1, 2, 1)))
     done = run("data_tools.build_lmdb", layout, tmp_path / "c")
     assert done.returncode == 0 and "1 pictures have an EXIF orientation" in done.stderr
+    with pytest.raises(UserError, match="--orientation upright: .*c/train are as they were stored"):
+        open_sets(tmp_path / "c", upright=True)
     done = run("data_tools.check", layout, "--out", tmp_path / "check")
     assert "warning exif_orientation, 1 x" in done.stdout and "it is 6" in done.stdout
     done = run("data_tools.check", layout, "--out", tmp_path / "check", "--orientation", "upright")
