@@ -301,6 +301,19 @@ def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dic
     return of_splits if len(of_splits) == 1 else {TOTAL: scores, **of_splits}
 
 
+def check_set_names(splits: Sequence[str]) -> None:
+    """Check that no split has the name of all splits together.
+
+    Raises:
+        UserError: One of several splits has.
+    """
+    if len(splits) > 1 and TOTAL in splits:
+        raise UserError(
+            f"--split {TOTAL}: several splits are measured together under this name: rename the "
+            "split, or measure it alone"
+        )
+
+
 def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
     """Return what results.json says of a model, without its numbers."""
     if isinstance(model_spec, FileModelSpec):
@@ -436,6 +449,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     upright = options.orientation == sets.UPRIGHT
     records = sets.open_sets(options.data, upright=upright)
     splits = choose_splits(options.data, list(records), options.split)
+    check_set_names(splits)
     sample_ids = [
         SampleId(split, index)
         for split in splits

@@ -20,6 +20,7 @@ from mcc_caffe.evaluation.prediction_runner import choose_splits
 from tests.support.commands import run
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
 from tests.support.hands import hand, turned_jpeg, write_layout
+from tests.support.readers import coco_content, drawn, plain_picture, write
 
 
 def layout(tmp_path):
@@ -64,6 +65,23 @@ def test_several_splits_are_measured_one_by_one_and_together(tmp_path):
     evaluate.main([*layout(tmp_path / "again"), "--split", "Test"])
     width_of_one_split = cv2.imread(str(tmp_path / "again/out/pck.png")).shape[1]
     assert width / width_of_one_split == pytest.approx(1.5, abs=0.1)  # three panels, not two
+
+
+def test_a_split_with_the_name_of_all_splits_is_measured_alone(tmp_path):
+    command = layout(tmp_path)
+    content = coco_content(drawn(1, seed=0))
+    for name in ("near", "total"):
+        write(tmp_path / f"coco/{name}.json", content)
+    write(tmp_path / "coco/0.jpg", plain_picture())
+    key = {name: f"{name}_0.jpg_70" for name in ("near", "total")}
+    images = {key[name]: perfect_image(drawn(1, seed=0)[0]) for name in key}
+    (tmp_path / "system.json").write_text(json.dumps({"name": "system", "images": images}))
+    command[0] = str(tmp_path / "coco")
+    with pytest.raises(UserError, match="--split total: several splits are measured together"):
+        evaluate.main([*command, "--split", "near", "total"])
+    assert not (tmp_path / "out").exists()
+    evaluate.main([*command, "--split", "total"])
+    assert [row["set"] for row in rows(tmp_path / "out", "system")] == ["total"]
 
 
 def test_the_test_split_is_the_default_and_limit_takes_the_first(tmp_path):
