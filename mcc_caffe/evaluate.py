@@ -409,6 +409,12 @@ def check_out(out: pathlib.Path, model_specs: Sequence[NetModelSpec | FileModelS
         model_spec.weights if isinstance(model_spec, NetModelSpec) else model_spec.path
         for model_spec in model_specs
     ]
+    for path in inputs:
+        if path.is_dir() and path.resolve() in (out.resolve(), *out.resolve().parents):
+            raise UserError(
+                f"--out {out} lies in {path}, of which all files are read as predictions: give "
+                "another folder"
+            )
     for name in names:
         check_target(out / name, inputs)
     check_own_results(out, names, own=RESULTS, mark='"curve_thresholds": ')

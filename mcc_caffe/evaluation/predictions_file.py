@@ -16,6 +16,7 @@ writes (`mcc_caffe.inference.formats`). Of several hands of a picture the surest
 """
 
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -89,7 +90,8 @@ class PredictionsFile:
             if self.path.suffix.lower() != ".csv":
                 content = self._load_json()
         if content is None or is_results(content):
-            self.name = self.path.stem
+            path = pathlib.Path(os.path.abspath(self.path))  # "." has no name
+            self.name = path.name if path.is_dir() else path.stem
             self._read_results()
             return
         images = content.get("images") if isinstance(content, dict) else None

@@ -212,6 +212,23 @@ def test_no_file_of_the_users_and_no_input_is_replaced(drawn_set, weights, tmp_p
         assert [path.name for path in out.iterdir()] == [mine.name] and "other" in mine.read_text()
 
 
+@pytest.mark.parametrize("out", ["", "eval", "../link"])
+def test_no_results_are_written_among_the_predictions(tmp_path, out):
+    """A second evaluation would read them as predictions."""
+    source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
+    predictions = tmp_path / "op"
+    predictions.mkdir()
+    person = {"hand_right_keypoints_2d": [5.0, 6.0, 0.5] * 21}
+    (predictions / "1_keypoints.json").write_text(json.dumps({"people": [person]}))
+    (tmp_path / "link").symlink_to("op")
+    command = [str(source), "--predictions", str(predictions), "--processes", "1", "--out"]
+    with pytest.raises(UserError, match="lies in .*op, of which all files are read as predictions"):
+        evaluate.main([*command, str(predictions / out)])
+    assert [path.name for path in predictions.iterdir()] == ["1_keypoints.json"]
+    evaluate.main([*command, str(tmp_path / "eval")])
+    assert list(numbers(tmp_path / "eval")) == ["op"]
+
+
 def test_pictures_of_an_earlier_run_do_not_stay(drawn_set, drawn_samples, tmp_path):
     """Masks alone have no curves of keypoints."""
     for kind, has_curves in (("keypoints", True), ("mask", False)):

@@ -232,6 +232,24 @@ def test_a_present_keypoint_of_hardly_any_confidence_is_read_back(name, tmp_path
     assert np.allclose(read.keypoints, written.keypoints, atol=1.4e-4)
 
 
+@pytest.mark.parametrize("name", ["op-0.1", "results"])
+def test_results_of_a_folder_are_called_like_it(name, tmp_path, monkeypatch):
+    out = tmp_path / name
+    write_run(
+        open_format("openpose"),
+        out,
+        {"0": ImageRecord("0.jpg", 160, 120, [random_hand(np.random.default_rng(0))])},
+    )
+    (out / "sub").mkdir()
+    monkeypatch.chdir(out)
+    for path in (out, ".", f"../{name}"):
+        assert PredictionsFile(path).name == name
+    monkeypatch.chdir(out / "sub")
+    assert PredictionsFile("..").name == name
+    (file,) = out.glob("*.json")
+    assert PredictionsFile(file).name == file.stem
+
+
 def test_openpose_files_of_openpose_itself_are_read_by_their_names(tmp_path):
     points = [[x, 2 * x, 0.5] for x in range(1, 22)]
     person = {"pose_keypoints_2d": [1.0] * 75, "hand_left_keypoints_2d": sum(points, [])}
