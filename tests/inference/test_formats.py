@@ -363,6 +363,16 @@ def test_run_lengths_that_do_not_fit_give_one_line(tmp_path):
             PredictionsFile(out / "coco_results.json").predict(hand(0))
 
 
+@pytest.mark.parametrize("name", ["coco", "mmpose", "openpose"])
+def test_a_run_that_has_found_nothing_has_its_pictures(name, tmp_path):
+    """A table without rows names no picture."""
+    records = {str(n): ImageRecord(f"photos/{n}.jpg", 160, 120, []) for n in range(2)}
+    out = write_run(open_format(name), tmp_path / "results", records)
+    file = PredictionsFile(out / "coco_results.json" if name == "coco" else out)
+    assert file.predict(hand(0)) == file.predict(hand(1)) == (None, None)
+    assert file.entry("0.jpg") is not None and file.entry("2.jpg") is None
+
+
 def test_results_of_pictures_in_sub_folders_go_by_their_folders(tmp_path):
     rng = np.random.default_rng(2)
     for name in ("a", "b"):

@@ -10,7 +10,7 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import ReadHand, ReadImage, as_numbers, check_pixels
-from mcc_caffe.inference.formats.coco import IMAGES, read_coco
+from mcc_caffe.inference.formats.coco import IMAGES, RESULTS, read_coco
 from mcc_caffe.inference.formats.mmpose import read_mmpose
 from mcc_caffe.inference.formats.openpose import read_openpose
 from mcc_caffe.inference.formats.table import read_table
@@ -68,7 +68,9 @@ def _read_file(path: Path) -> list[ReadImage]:
     except (ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error}): {_KNOWN}") from None
     if isinstance(content, list):
-        if content and isinstance(content[0], dict) and "image_id" in content[0]:
+        # Without any hand, the results of a run are an empty list.
+        is_empty_run = not content and path.name == RESULTS
+        if is_empty_run or (content and isinstance(content[0], dict) and "image_id" in content[0]):
             return read_coco(path, content)
         return [read_mmpose(path, content)]
     if isinstance(content, dict) and "people" in content:
