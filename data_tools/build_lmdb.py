@@ -38,6 +38,7 @@ from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 
 TRAIN, VALIDATION = "train", "validation"
 SAMPLES_A_RANK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
+MOST_LISTED = 20  # bad samples of a set in which all are
 DATABASE_FILES = {"data.mdb", "lock.mdb"}  # of an LMDB
 INFO_KEYS = {"format", "samples", "source", "reader", "left_out"}  # some of those of info.json
 BAKED_INFO_KEYS = {"storage", "copies"}  # some of those of a baked set's
@@ -240,8 +241,7 @@ def write_sets(
             print(f"{out / name}: {written.samples} samples{masks}")
             _warn_of_labels(out / name, written)
             left_out += written.left_out
-        for reason in left_out:
-            _log.warning("left out: %s", reason)
+        _list_left_out(left_out)
         if left_out and not skip_bad:
             raise UserError(
                 f"{len(left_out)} bad samples (listed above), nothing was written: "
@@ -249,6 +249,12 @@ def write_sets(
             )
         _check_out(out, overwrite)  # once more: something may have been put there meanwhile
         replace_folder(partial, out)
+
+
+def _list_left_out(reasons: Sequence[str]) -> None:
+    """Warn of samples that are left out, with what is wrong with each."""
+    for reason in reasons:
+        _log.warning("left out: %s", reason)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -362,6 +368,9 @@ def write_set(
         folder: The set's folder.
         ranks: The processes that read.
         info: What info.json says of how the set was made.
+
+    Raises:
+        UserError: No sample is usable.
     """
     left_out: list[str] = []
     keys: set[str] = set()
@@ -380,6 +389,12 @@ def write_set(
                 cut += bool(sample.is_cut)
                 turned += sample_orientation(sample) > 1
                 outside += len(sample.outside)
+        if not keys:
+            _list_left_out(left_out[:MOST_LISTED])
+            raise UserError(
+                f"{folder.name}: none of its {len(left_out)} samples can be used (see above), "
+                "nothing was written: data_tools.check lists all faults"
+            )
         writer.finish(**info, without_mask=without_mask, cut=cut, left_out=left_out)
     return WrittenSet(len(keys), without_mask, left_out, turned, outside)
 

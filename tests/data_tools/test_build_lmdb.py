@@ -76,6 +76,20 @@ def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_pa
     assert len(SampleSet(tmp_path / "lmdb/train").info()["left_out"]) == 2
 
 
+@pytest.mark.parametrize("options", [[], ["--skip-bad"]])
+def test_the_reasons_are_listed_where_all_samples_of_a_set_are_bad(
+    layout, tmp_path, options, caplog
+):
+    for path in (layout / "Test/source").iterdir():
+        path.write_bytes(b"no jpeg")
+    message = r"^validation: none of its 4 samples can be used .see above., nothing was written"
+    with pytest.raises(UserError, match=message):
+        build_lmdb.main([str(layout), str(tmp_path / "lmdb"), *options])
+    reasons = [record.getMessage() for record in caplog.records]
+    assert sum("left out: Test_" in r and "the image (7 bytes)" in r for r in reasons) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
