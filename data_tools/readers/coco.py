@@ -14,10 +14,10 @@ The source is one JSON file, or a folder that holds some, in itself or in `annot
 is a split. File names start from the JSON's folder, from the one above, from `images/` in either,
 or from any other folder in either.
 
-An image with one hand is a sample as it is. Of an image with several, and of COCO-WholeBody's
-scenes, each hand makes a sample: a square whose side is 1.5 times the longer side of its bbox, with
-this hand's keypoints and mask only. A crowd of hands (`iscrowd`) is no sample, but the image then
-has several hands.
+An image with one hand in its file is a sample as it is. Of an image with several, and of
+COCO-WholeBody's scenes, each hand makes a sample: a square whose side is 1.5 times the longer side
+of its bbox, with this hand's keypoints and mask only. A crowd of hands (`iscrowd`) is no sample,
+but the image then has several hands.
 
 The mask is the segmentation: polygons or run lengths, compressed or not. A polygon that is its own
 bounding box, which is all that MMPose's files have, is no mask.
@@ -251,9 +251,9 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
     names = [record["file_name"] for record in records if isinstance(record.get("file_name"), str)]
     folder = _find_image_folder(path, names)
     # Hands without labels and crowds are in the picture, too, and a picture may be listed under
-    # several ids.
+    # several ids and as "./0.jpg".
     picture_by_id = {
-        image_id: str(same_id[0].get("file_name"))
+        image_id: os.path.normpath(str(same_id[0].get("file_name")))
         for image_id, same_id in images.items()
         if same_id
     }
