@@ -173,6 +173,11 @@ class CocoEntry(Entry):
         x, y, width, height = parse_numbers(
             self.hand.box, (4,), location=self.location, field="bbox"
         ).tolist()
+        if not np.isfinite([x, y, width, height]).all() or min(width, height) < 0:
+            raise SampleError(
+                f"{self.location}: bbox is {[x, y, width, height]}: x and y of the left top "
+                "corner, width and height in pixels are needed"
+            )
         box = (x, y, x + width, y + height)
         return frame_sample(sample, self.location, size=size, box=box, factor=HAND_BOX_FACTOR)
 

@@ -142,7 +142,7 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
         raise UserError(
             f"{path} was not found: give the folder that holds OneHand10K's Train and Test"
         )
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     name_by_line = [line.partition(",")[0].strip() for line in lines]
     mask_counts = collections.Counter(map(_mask_name, set(name_by_line)))
     entries = [

@@ -562,6 +562,30 @@ def test_coco_a_box_elsewhere_is_no_crop_without_keypoints(tmp_path):
     assert right.sample().keypoints[0].tolist() == [15, 15, 1]
 
 
+@pytest.mark.parametrize(
+    "box",
+    [[float("nan"), 50, 40, 40], [20, 50, float("inf"), 40], [60, 50, -40, 40], [60, 90, 40, -40]],
+)
+@pytest.mark.filterwarnings("error")
+def test_coco_a_box_from_another_corner_or_without_end_is_an_error(tmp_path, box):
+    content = coco_content(drawn(1, seed=0))
+    (first,) = content["annotations"]
+    content["annotations"].append({**first, "id": 71})
+    first["bbox"] = box
+    entry, _ = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    with pytest.raises(SampleError, match="annotation 70: bbox is .*: x and y of the left top"):
+        entry.sample()
+
+
+def test_coco_a_picture_of_two_names_is_one(tmp_path):
+    """It has a hand under each of its names, and each is a crop."""
+    content = coco_content(drawn(1, seed=0))
+    content["images"].append({**content["images"][0], "id": 8, "file_name": "./0.jpg"})
+    content["annotations"].append({**content["annotations"][0], "id": 71, "image_id": 8})
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert [entry.is_alone for entry in entries] == [False, False]
+
+
 def test_coco_keypoints_outside_the_picture_are_missing(tmp_path):
     points = [[160, 60, 2], [-3, 60, 2], [159, 119, 2]] + [[50, 60, 2]] * 18
     sample = coco_sample(tmp_path, keypoints=points)

@@ -47,6 +47,19 @@ def test_spaces_around_commas_are_read(layout):
     assert sample.key == expected.key and np.array_equal(sample.keypoints, expected.keypoints)
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\x0b", "\x85"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_only_line_ends_end_a_line(layout, separator, line_end):
+    name = f"a{separator}b.jpg"
+    (layout / "Train/source/1.jpg").rename(layout / "Train/source" / name)
+    (layout / "Train/mask/1.png").rename(layout / f"Train/mask/a{separator}b.png")
+    labels = layout / "Train/label_joint.txt"
+    lines = labels.read_text().replace("1.jpg", name, 1).rstrip("\n").split("\n")
+    labels.write_bytes(line_end.join([*lines, ""]).encode())
+    entries = read_entries(layout, "Train")
+    assert len(entries) == 6 and entries[0].sample().key == f"Train_{name}"
+
+
 def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
     """The label speaks of the 40 x 20 pixels as stored; the EXIF data say "turn by 90 degrees"."""
     shutil.rmtree(layout / "Train/mask")
