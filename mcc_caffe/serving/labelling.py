@@ -20,7 +20,7 @@ import cv2
 from data_tools.taught_set import read_photographs
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import LABELS_FOLDER, locked
-from mcc_caffe.inference.input_files import read_image
+from mcc_caffe.inference.input_files import UnreadableError, read_image
 from mcc_caffe.serving.label_documents import Answer, SavedLabels, Split, Status
 from mcc_caffe.serving.label_export import LabelExport, choose_split
 from mcc_caffe.serving.label_files import (
@@ -289,10 +289,10 @@ class LabelSession:
         """Check that the page can show a picture, and that its labels are about its file.
 
         Raises:
-            UserError: The picture cannot be shown.
+            UnreadableError: The picture cannot be shown.
         """
         if max(answer.width, answer.height) > _LONGEST_SIDE:
-            raise UserError(
+            raise UnreadableError(
                 f"{picture.name} has {answer.width} x {answer.height} pixels, and the page shows "
                 f"sides of up to {_LONGEST_SIDE:,}: cut a part out of it, and label that"
             )

@@ -12,7 +12,7 @@ import numpy as np
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import read_header
-from mcc_caffe.inference.input_files import read_image
+from mcc_caffe.inference.input_files import UnreadableError, read_image
 from mcc_caffe.predictor import DEFAULT_LOOKS, HandPose, HandPredictor
 from mcc_caffe.serving.label_documents import Answer, Labels, Point
 from mcc_caffe.serving.label_files import ANSWERS, LabelFiles, Picture
@@ -87,6 +87,7 @@ class NetAnswers:
         self.faults: dict[str, str] = {}
         self.scores: dict[str, float] = {}
         self._stamps: dict[str, _Stamp] = {}  # of the files that the answers are about
+        self._unwritten: dict[str, Answer] = {}  # answers for which the disk had no room
         self._files, self._on_answer = files, on_answer
         self._waiting = {picture.key: picture for picture in pictures}
         self._changed = threading.Condition()
@@ -120,7 +121,7 @@ class NetAnswers:
                 raise UserError(self.faults[picture.key])
             if picture.key not in self.scores:
                 return None
-        return self._files.read(ANSWERS, picture.key, Answer)
+        return self._unwritten.get(picture.key) or self._files.read(ANSWERS, picture.key, Answer)
 
     def close(self) -> None:
         """End the thread, after the picture that it works on."""
@@ -140,20 +141,24 @@ class NetAnswers:
                 if self._is_closed:
                     return
                 picture = next(iter(self._waiting.values()))
-            stamp, score, fault = _stamp(picture.path), 0.0, ""
+            stamp, score, fault, is_of_picture = _stamp(picture.path), 0.0, "", True
             try:
                 answer = self._known_answer(picture, stamp) or self._compute(picture, stamp)
                 self._on_answer(picture, answer)
                 score = answer.score
-            except UserError as error:
+            except UnreadableError as error:
                 fault = str(error)
+            except UserError as error:  # such as of a full disk
+                fault, is_of_picture = str(error), False
             except Exception as error:  # such as a lack of memory: the others go on
                 _log.exception("%s", picture.name)
-                fault = f"{picture.name}: {error or type(error).__name__}"
+                fault, is_of_picture = f"{picture.name}: {error or type(error).__name__}", False
             with self._changed:
                 self._waiting.pop(picture.key, None)
                 self._forget(picture.key)
-                self._stamps[picture.key] = stamp
+                self._stamps.pop(picture.key, None)
+                if is_of_picture:  # else whoever asks for it next has it tried again
+                    self._stamps[picture.key] = stamp
                 if fault:
                     self.faults[picture.key] = fault
                 else:
@@ -171,7 +176,10 @@ class NetAnswers:
         return answer if (answer.file_bytes, answer.file_mtime_ns) == stamp else None
 
     def _compute(self, picture: Picture, stamp: _Stamp) -> Answer:
-        """Look at a picture and keep the answer; UserError where it cannot be read."""
+        """Look at a picture and keep the answer; UserError where it cannot be read.
+
+        An answer that cannot be written, as on a full disk, is kept in memory.
+        """
         image = read_image(picture.path)
         try:
             content = picture.path.read_bytes()
@@ -189,7 +197,13 @@ class NetAnswers:
             score=pose.score or 0.0,
             labels=first_labels(image, pose),
         )
-        self._files.write(ANSWERS, picture.key, answer)
+        try:
+            self._files.write(ANSWERS, picture.key, answer)
+            self._unwritten.pop(picture.key, None)
+        except UserError as error:
+            if not self._unwritten:
+                _log.warning("%s", error)
+            self._unwritten[picture.key] = answer
         return answer
 
 

@@ -26,8 +26,19 @@ from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_export import choose_split
-from mcc_caffe.serving.label_files import KEY_PATTERN, picture_key, shown_name
-from mcc_caffe.serving.labelling import ConflictError, UnknownPictureError, open_session
+from mcc_caffe.serving.label_files import (
+    ANSWERS,
+    KEY_PATTERN,
+    LabelFiles,
+    picture_key,
+    shown_name,
+)
+from mcc_caffe.serving.labelling import (
+    ConflictError,
+    LabelSession,
+    UnknownPictureError,
+    open_session,
+)
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
@@ -690,6 +701,43 @@ def test_only_a_taught_set_says_which_crops_belong_together(crops, net):
             save_some_labels(session, min(path.name for path in crops.glob("*.jpg")))
         coco_file = crops / LABELS_FOLDER / "coco/hands_train.json"
         assert '"group"' not in coco_file.read_text()
+
+
+def test_a_disk_that_is_full_for_a_moment_makes_no_picture_unreadable(folder, net, monkeypatch):
+    """Neither where the net's answer nor where what follows from it cannot be written."""
+    write, compare = LabelFiles.write, LabelSession._compare_with_file
+    compared = []
+
+    def refuse_answers(files, kind, *arguments):
+        if kind == ANSWERS:
+            raise UserError("it cannot be written (No space left on device)")
+        write(files, kind, *arguments)
+
+    def compare_later(session, picture, answer):
+        compared.append(picture.name)
+        if compared.count(picture.name) == 1:
+            raise UserError("the labels cannot be written (No space left on device)")
+        compare(session, picture, answer)
+
+    monkeypatch.setattr(LabelFiles, "write", refuse_answers)
+    with open_session(folder, net) as session:
+        for name, key in keys_by_name(session).items():
+            save(session, key, labels_of(hand(int(name[0]))))
+        assert not session.overview().unreadable
+    monkeypatch.setattr(LabelFiles, "write", write)
+    monkeypatch.setattr(LabelSession, "_compare_with_file", compare_later)
+    with open_session(folder, net) as session:
+        keys = {picture_key(pathlib.Path(f"{n}.jpg")): n for n in range(3)}
+        for key, number in keys.items():
+            with contextlib.suppress(UserError):  # unless the thread was there before
+                session.open_picture(key)
+            assert session.open_picture(key).labels == labels_of(hand(number))
+        assert len(compared) == 6 and not session.overview().unreadable
+        (folder / "0.jpg").write_bytes(b"no picture")
+        key = picture_key(pathlib.Path("0.jpg"))
+        for _ in range(2):
+            with pytest.raises(UserError, match="0.jpg: not a readable image"):
+                session.open_picture(key)
 
 
 def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
