@@ -46,14 +46,17 @@ class FolderWriter:
             UserError: The folder exists.
         """
         self.folder = Path(folder)
-        if os.path.lexists(self.folder):
-            raise UserError(f"{self.folder} exists already: remove it or give another folder")
+        self._check_absent()
         self.count = 0
         self._resources = contextlib.ExitStack()
 
     def __enter__(self: _Folder) -> _Folder:
         self.partial = self._resources.enter_context(folder_being_written(self.folder))
         return self
+
+    def _check_absent(self) -> None:
+        if os.path.lexists(self.folder):
+            raise UserError(f"{self.folder} exists already: remove it or give another folder")
 
     def _complete(self) -> None:
         """Write what is still pending."""
@@ -68,10 +71,11 @@ class FolderWriter:
             **info: What info.json says beside the format and the number of samples.
 
         Raises:
-            UserError: There is no sample.
+            UserError: There is no sample, or something has been put at the target meanwhile.
         """
         if not self.count:
             raise UserError(f"no usable sample for {self.folder}: nothing was written")
+        self._check_absent()
         self._complete()
         info = {"format": 1, "samples": self.count, **info}
         (self.partial / INFO).write_text(json.dumps(info, indent=2) + "\n")

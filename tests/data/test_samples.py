@@ -208,6 +208,17 @@ def test_a_garbled_lmdb_is_an_error_and_never_ends_the_process(tmp_path, name):
     assert read > 100  # where only records are garbled, the others are read
 
 
+def test_what_is_put_at_the_target_while_a_set_is_written_stays(tmp_path):
+    folder = tmp_path / "set"
+    with pytest.raises(UserError, match="set exists already"), SampleWriter(folder) as writer:
+        writer.add(hand(0))
+        folder.mkdir()
+        (folder / "notes.txt").write_text("mine")
+        writer.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
 def test_a_key_that_is_no_text_is_read(tmp_path):
     folder = write_set(tmp_path / "set", [hand(0)])
     for name in (IMAGES, ANNOTATIONS):
