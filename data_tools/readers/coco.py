@@ -25,6 +25,7 @@ bounding box, which is all that MMPose's files have, is no mask.
 
 import collections
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -173,7 +174,7 @@ class CocoEntry(Entry):
         x, y, width, height = parse_numbers(
             self.hand.box, (4,), location=self.location, field="bbox"
         ).tolist()
-        if not np.isfinite([x, y, width, height]).all() or min(width, height) < 0:
+        if not all(map(math.isfinite, (x, y, width, height))) or min(width, height) < 0:
             raise SampleError(
                 f"{self.location}: bbox is {[x, y, width, height]}: x and y of the left top "
                 "corner, width and height in pixels are needed"

@@ -7,7 +7,6 @@ import pytest
 from google.protobuf import text_format
 
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
-from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import (
     WeightsError,
     describe,
