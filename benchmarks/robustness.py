@@ -28,9 +28,8 @@ from mcc_caffe.core.commands import (
     progress_bar,
     run_command,
 )
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.markdown import markdown_table
-from mcc_caffe.data.samples import SampleError
 from mcc_caffe.evaluation.metrics import box_sizes
 from mcc_caffe.predictor import LOOKS, HandPredictor
 

@@ -27,13 +27,13 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import check_target
 from mcc_caffe.core.geometry import compose, invert, resize_affine, to_cells
 from mcc_caffe.data import sheet
 from mcc_caffe.data.batches import fill_sample
 from mcc_caffe.data.loader_config import LoaderConfig
-from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINT_COUNT, PIXEL_SCALE, VARIANTS
 
 PANEL = 208  # pixels, side of each of the three pictures of what the net sees

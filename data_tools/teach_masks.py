@@ -26,11 +26,10 @@ from data_tools.taught_set import LABELS, LabelFile, read_labels
 from data_tools.teachers import MaskTeacher
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import locked
 from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
 from mcc_caffe.data.mask_files import encode_run_lengths
-from mcc_caffe.data.samples import SampleError
 
 _log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import numpy as np
 from data_tools.hands import backgrounds, hand_mesh, hand_scene
 from data_tools.hands.picture import RANGES, PictureOptions, render_picture
 from data_tools.readers.onehand10k import SPLITS
-from data_tools.readers.shared import make_keypoints
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.keypoint_labels import make_keypoints
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sources import LIVE
 

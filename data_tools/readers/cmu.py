@@ -18,16 +18,14 @@ from data_tools.readers.base import Entry
 from data_tools.readers.shared import (
     KEYPOINT_BOX_FACTOR,
     bound_keypoints,
-    check_visibilities,
     frame_sample,
     make_key,
-    make_keypoints,
-    parse_numbers,
     read_json,
     say_passed_over,
 )
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
+from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("manual_train", "manual_test", "synth1", "synth2", "synth3", "synth4")

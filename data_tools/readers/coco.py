@@ -38,23 +38,21 @@ from data_tools.readers.base import Entry
 from data_tools.readers.segmentation import draw_mask
 from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
-    check_visibilities,
     encode_mask,
     exif_orientation,
     exists_as_file,
     frame_sample,
     image_size,
     make_key,
-    make_keypoints,
-    parse_numbers,
     read_json,
     say_passed_over,
 )
 from mcc_caffe.core import keypoint_names
 from mcc_caffe.core.coco import id_text
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.hand import NAMES, names_a_hand
-from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
+from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 LAYOUT = (

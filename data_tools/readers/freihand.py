@@ -20,14 +20,13 @@ from data_tools.readers.shared import (
     binarize_mask,
     frame_sample,
     make_key,
-    make_keypoints,
-    parse_numbers,
     read_file,
     read_json,
     say_passed_over,
 )
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.keypoint_labels import make_keypoints, parse_numbers
+from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("training", "evaluation")

@@ -25,12 +25,12 @@ from data_tools.readers.shared import (
     frame_sample,
     image_size,
     make_key,
-    make_keypoints,
     read_named_file,
     say_passed_over,
 )
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.keypoint_labels import make_keypoints
+from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("Train", "Test")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_masks
 
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError
 
 _LONGEST_OUTLINE = 1_000_000  # pixels, of a hand's polygons, as drawing takes memory with them
 

@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""The errors that a user can mend."""
 
 
 class UserError(Exception):
@@ -15,6 +15,10 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         """Make the error of a message."""
         super().__init__(escape_unprintable(message))
+
+
+class SampleError(UserError):
+    """A sample that cannot be used; the message names it and says why."""
 
 
 def escape_unprintable(text: str) -> str:

@@ -332,8 +332,13 @@ def replace_folder(partial: Path, folder: Path) -> None:
         partial: The temporary folder, which is complete.
         folder: The target. What is there is removed; where it is a link, the folder that it leads
             to is replaced.
+
+    Raises:
+        OSError: It cannot be replaced, as where the target is no folder.
     """
     folder = Path(os.path.realpath(folder))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     old = partial.with_name(f"{partial.name.removesuffix(_PARTIAL_END)}.old{_PARTIAL_END}")
     try:
         if folder.exists():

@@ -28,7 +28,7 @@ import numpy as np
 import PIL.Image
 
 from mcc_caffe.caffe_io.protobuf import DecodeError, messages
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.images import ImageError, decode_image, decode_pixels
 from mcc_caffe.data.lmdb_pages import check_lmdb
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -44,10 +44,6 @@ _DECODING_FLAGS = {
 
 _JPEG_START = b"\xff\xd8"
 _MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-
-
-class SampleError(UserError):
-    """A sample that cannot be used; the message names it and says why."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal

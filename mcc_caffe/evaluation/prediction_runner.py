@@ -23,9 +23,9 @@ from data_tools.readers import held_out_splits
 from data_tools.readers.shared import sample_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.ranks import shared_memory_errors
-from mcc_caffe.data.samples import Sample, SampleError
+from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import iou
 from mcc_caffe.evaluation.predictions_file import HandPrediction, PredictionsFile
 from mcc_caffe.predictor import HandPredictor

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.readers.shared import check_visibilities, make_keypoints, parse_numbers
 from mcc_caffe.core.coco import id_text
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.images import ImageError, read_header
+from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
 from mcc_caffe.core.keypoint_names import find_order, only_count
-from mcc_caffe.data.samples import SampleError
 from mcc_caffe.inference.formats.coco import CocoNumbers
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.paper import KEYPOINT_COUNT

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from data_tools.readers.shared import make_keypoints
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.keypoint_labels import make_keypoints
 from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.serving.run_lengths import decode_runs
 

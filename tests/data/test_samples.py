@@ -9,8 +9,8 @@ import lmdb
 import numpy as np
 import pytest
 
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleError, SampleSet
+from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from tests.support.commands import run
 from tests.support.hands import HEIGHT, WIDTH, hand, turned_jpeg, write_set

@@ -13,8 +13,8 @@ from data_tools import readers
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.hands import truth
 from data_tools.readers import onehand10k
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleError, SampleSet
+from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
 from tests.fuzz.mutations import (
     mutate_bytes,
     mutate_fields,

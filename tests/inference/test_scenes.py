@@ -224,7 +224,7 @@ def test_a_wrong_box_is_named(predictor, boxes, message):
 
 def test_wrong_arguments_of_the_search_are_named(predictor, weights):
     image = np.zeros((20, 20, 3), np.uint8)
-    with pytest.raises(UserError, match="max_hands=0: give at least 1"):
+    with pytest.raises(UserError, match="max_hands=0: give a whole number above 0"):
         predictor.predict_all(image, max_hands=0)
     with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
         predictor.predict_all(image[..., 0])

@@ -3,8 +3,7 @@
 import pytest
 
 from data_tools import readers
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.readers import plain_picture, write
 
 

@@ -11,8 +11,7 @@ import PIL.ImageOps
 import pytest
 
 from data_tools import readers
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.hands import turned_jpeg
 from tests.support.readers import coco_content, drawn, plain_picture, write
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools import readers
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.readers import CAMERA, encoded, plain_picture, write
 
 

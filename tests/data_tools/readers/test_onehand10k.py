@@ -8,7 +8,7 @@ import pytest
 
 from data_tools.readers.onehand10k import LABELS, format_label, read_entries
 from data_tools.readers.shared import binarize_mask, decode_mask
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError
 from tests.support.hands import turned_jpeg
 from tests.support.readers import replace_line
 

@@ -10,8 +10,7 @@ import pytest
 
 from data_tools import readers
 from data_tools.readers import rhd
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.readers import RHD_ORDER, encoded, plain_picture, write
 
 

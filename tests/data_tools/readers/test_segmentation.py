@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.readers.segmentation import draw_mask
-from mcc_caffe.data.samples import SampleError
+from mcc_caffe.core.errors import SampleError
 
 
 def test_run_lengths_become_masks():

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from data_tools.readers import coco
-from data_tools.readers.shared import (
-    bound_keypoints,
-    check_visibilities,
-    frame_sample,
-    make_key,
-    read_json,
-)
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.data.samples import Sample, SampleError
+from data_tools.readers.shared import bound_keypoints, frame_sample, make_key, read_json
+from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.data.samples import Sample
 from tests.support.readers import encoded, plain_picture
 
 
@@ -85,20 +79,6 @@ def test_a_hand_without_labelled_keypoints_has_no_box():
     )
     with pytest.raises(SampleError, match="here: no keypoint is labelled"):
         bound_keypoints(np.full((21, 3), (-1, -1, 0), np.float32), "here")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -1, 0.5, 2, 57])
-def test_a_visibility_that_its_format_does_not_have_is_told(value):
-    values = np.arange(21) % 2.0
-    check_visibilities(values, "here", highest=1)
-    values[3] = value
-    with pytest.raises(SampleError, match=f"here: the visibility of keypoint 3 is {value}: 0 or 1"):
-        check_visibilities(values, "here", highest=1)
-    if value in (0.5, 2):
-        check_visibilities(values, "here", highest=2, may_be_scores=True)
-    else:
-        with pytest.raises(SampleError, match=f"keypoint 3 is {value}: 0 to 2 is needed"):
-            check_visibilities(values, "here", highest=2, may_be_scores=True)
 
 
 def test_a_pipe_in_the_place_of_labels_blocks_nothing(tmp_path):

@@ -1,0 +1,106 @@
+"""Checks the numbers of a label, and makes keypoints of them as a sample holds them.
+
+In every function `location` names a file and its line or record, and begins every message.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from mcc_caffe.core.errors import SampleError
+
+
+def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: str) -> np.ndarray:
+    """Turn a label's value into an array of numbers.
+
+    Args:
+        values: Nested or flat lists of numbers, as a label file has them, or None.
+        shape: Shape of the array; only the count of numbers has to agree.
+        location: File and record, for messages.
+        field: Name of the value, for messages.
+
+    Returns:
+        float64 of `shape`.
+
+    Raises:
+        SampleError: `values` is missing, is not numeric or has another count.
+    """
+    try:
+        array = np.asarray(values, np.float64)
+    except (OverflowError, TypeError, ValueError):
+        array = None
+    if values is not None and array is not None and array.size == np.prod(shape):
+        return array.reshape(shape)
+    if values is None:
+        content = "missing"
+    else:
+        content = "no array of numbers" if array is None else f"{array.size} numbers"
+    raise SampleError(
+        f"{location}: {field} is {content}, {' x '.join(map(str, shape))} numbers are needed"
+    )
+
+
+def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.ndarray:
+    """Return the keypoints as a `Sample` holds them.
+
+    Args:
+        xy: (21, 2) x, y in pixels.
+        labelled: (21,) bool.
+        location: File and record, for messages.
+
+    Returns:
+        (21, 3) float32 of x, y, v; a keypoint that is not labelled is (-1, -1, 0).
+
+    Raises:
+        SampleError: A labelled keypoint is not finite, or the keypoints are shares of the picture's
+            sides instead of pixels.
+    """
+    if np.count_nonzero(labelled) > 1 and (np.abs(xy[labelled]) <= 1).all():
+        raise SampleError(
+            f"{location}: all keypoints lie between -1 and 1: pixels are needed, "
+            "multiply them by the picture's width and height"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+        keypoints = mark_missing(xy, labelled)
+    finite = np.isfinite(keypoints).all(axis=1)
+    if not finite.all():
+        index = int(np.flatnonzero(~finite)[0])
+        raise SampleError(
+            f"{location}: keypoint {index} is labelled but its place is {xy[index].tolist()}"
+        )
+    return keypoints
+
+
+def check_visibilities(
+    values: np.ndarray, location: str, *, highest: int, may_be_scores: bool = False
+) -> None:
+    """Check that 21 visibilities are what their format admits.
+
+    Args:
+        values: (21,) numbers.
+        location: File and record, for messages.
+        highest: The highest visibility, 1 or 2.
+        may_be_scores: Whether they may lie between whole numbers.
+
+    Raises:
+        SampleError: A visibility is something else, as where the numbers have another order than
+            x, y, v.
+    """
+    admitted = (values >= 0) & (values <= highest)  # NaN is not
+    if not may_be_scores:
+        admitted &= values == np.rint(values)
+    if not admitted.all():
+        index = int(np.flatnonzero(~admitted)[0])
+        whole_numbers = "0 or 1" if highest == 1 else "0, 1 or 2"
+        needed = f"0 to {highest}" if may_be_scores else whole_numbers
+        raise SampleError(
+            f"{location}: the visibility of keypoint {index} is {values[index]:g}: {needed} is "
+            "needed, and the order x, y, visibility, keypoint by keypoint"
+        )
+
+
+def mark_missing(xy: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Return (21, 3) float32 of x, y, v, where what is not labelled is (-1, -1, 0)."""
+    return np.where(labelled[:, None], np.column_stack([xy, labelled]), (-1, -1, 0)).astype(
+        np.float32
+    )
