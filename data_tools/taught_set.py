@@ -151,7 +151,7 @@ class LabelFile:
         self._last_written = time.monotonic()
 
     def _read_stamp(self) -> tuple[int, int] | None:
-        """Return by what a changed file is known; None where there is none."""
+        """Return time and size, which tell a changed file; None where there is none."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
