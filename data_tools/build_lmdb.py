@@ -38,7 +38,7 @@ from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 
 TRAIN, VALIDATION = "train", "validation"
 SAMPLES_A_RANK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
-MOST_LISTED = 20  # bad samples of a set in which all are
+MOST_LISTED = 20  # reasons, where no sample of a set can be used
 DATABASE_FILES = {"data.mdb", "lock.mdb"}  # of an LMDB
 INFO_KEYS = {"format", "samples", "source", "reader", "left_out"}  # some of those of info.json
 BAKED_INFO_KEYS = {"storage", "copies"}  # some of those of a baked set's

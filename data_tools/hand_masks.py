@@ -51,13 +51,13 @@ def refine(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
         HxW uint8 of {0, 1}: the network's own mask unless the network is sure of some pixels of
         the hand and of some of the background.
     """
-    is_sure_of_both = (probability >= _SURE_HAND).any() and (probability < _SURE_BACKGROUND).any()
-    refined = None
-    if is_sure_of_both:
+    if (probability >= _SURE_HAND).any() and (probability < _SURE_BACKGROUND).any():
         refined = refine_by_colours(
             image, probability, sure_hand=_SURE_HAND, sure_background=_SURE_BACKGROUND
         )
-    return (probability > MASK_THRESHOLD).astype(np.uint8) if refined is None else refined
+        if refined is not None:
+            return refined
+    return (probability > MASK_THRESHOLD).astype(np.uint8)
 
 
 def agrees(mask: np.ndarray, own_mask: np.ndarray, keypoints: np.ndarray) -> bool:

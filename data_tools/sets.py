@@ -95,8 +95,8 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
         return readers.read_dataset(folder, upright=upright)
     messages()  # so that a missing Caffe is reported once, here, and not by every record
     sample_sets = {path.name: SampleSet(path) for path in lmdb_folders}
-    for samples in sample_sets.values() if upright else ():
-        if samples.info().get("orientation") != UPRIGHT:
+    for samples in sample_sets.values():
+        if upright and samples.info().get("orientation") != UPRIGHT:
             raise UserError(
                 f"--orientation {UPRIGHT}: the pictures of the LMDB set {samples.folder} are as "
                 "they were stored: build it with that option, or leave the option out if no "

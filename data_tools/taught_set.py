@@ -22,7 +22,7 @@ from data_tools.readers.shared import KEYPOINT_BOX_FACTOR, clipped_square, read_
 from data_tools.teachers import AgreedHand
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import file_stamp, write_whole
 
 PROGRAM = "data_tools.teach"
 LABELS, IMAGES = "hands.json", "images"
@@ -126,7 +126,7 @@ class LabelFile:
         """
         self.content = content
         self._path = folder / LABELS
-        self._stamp = self._read_stamp()
+        self._stamp = file_stamp(self._path)
         self._text = None if self._stamp is None else json.dumps(content)  # what it holds
         self._last_written = time.monotonic()
 
@@ -140,23 +140,15 @@ class LabelFile:
         text = json.dumps(self.content)
         if text == self._text:
             return
-        if self._read_stamp() != self._stamp:
+        if file_stamp(self._path) != self._stamp:
             raise UserError(
                 f"{self._path} was changed while this command ran, and stays as it is now: "
                 "run the command again, it goes on from there"
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._path, f"{text}\n".encode())
-        self._text, self._stamp = text, self._read_stamp()
+        self._text, self._stamp = text, file_stamp(self._path)
         self._last_written = time.monotonic()
-
-    def _read_stamp(self) -> tuple[int, int] | None:
-        """Return time and size, which tell a changed file; None where there is none."""
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_mtime_ns, status.st_size
 
     def write_if_due(self) -> None:
         """Write the file if more than 20 seconds have passed since it was last written."""

@@ -301,7 +301,7 @@ def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dic
     return of_splits if len(of_splits) == 1 else {TOTAL: scores, **of_splits}
 
 
-def check_set_names(splits: Sequence[str]) -> None:
+def check_split_names(splits: Sequence[str]) -> None:
     """Check that no split has the name of all splits together.
 
     Raises:
@@ -455,7 +455,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     upright = options.orientation == sets.UPRIGHT
     records = sets.open_sets(options.data, upright=upright)
     splits = choose_splits(options.data, list(records), options.split)
-    check_set_names(splits)
+    check_split_names(splits)
     sample_ids = [
         SampleId(split, index)
         for split in splits

@@ -20,7 +20,7 @@ import numpy as np
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.weights import describe, file_shapes
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file, require_shipped
+from mcc_caffe.core.files import file_stamp, require_file, require_shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.hand import MASK_THRESHOLD
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
@@ -250,7 +250,7 @@ class HandPredictor:
         self.prototxt = Path(prototxt or require_shipped(f"prototxt/{variant}/deploy.prototxt"))
         self.boxes_prototxt = require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
         self._weights, self._gpu = require_file(weights, "weights file").absolute(), gpu
-        self._weights_stamp = _file_stamp(self._weights)
+        self._weights_stamp = file_stamp(self._weights)
         self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
         description = describe(weights)
         self.input_size: int = description.get("input_size") or self.engine.input_size
@@ -285,7 +285,7 @@ class HandPredictor:
         Raises:
             UserError: The weights file is no longer the one that the predictor was made of.
         """
-        if _file_stamp(self._weights) != self._weights_stamp:
+        if file_stamp(self._weights) != self._weights_stamp:
             raise UserError(
                 f"the weights file {self._weights} was changed, moved or removed before the first "
                 "search, which needs more of it: make a new predictor, or start the command again"
@@ -476,15 +476,6 @@ class HandPredictor:
             looks=looks,
             shows_hand=shows_hand,
         )
-
-
-def _file_stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what differs when a file was replaced or written again; None where it is gone."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class TimedNetwork:

@@ -110,7 +110,7 @@ def exif_orientation(content: bytes) -> int:
 
 
 def sample_orientation(sample: Sample) -> int:
-    """Return the EXIF orientation, 1 to 8, that a sample's picture has and its pixels lack."""
+    """Return the EXIF orientation, 1 to 8, of the file that a sample's image comes from."""
     if sample.orientation is not None:
         return sample.orientation
     return exif_orientation(sample.image_bytes)

@@ -32,7 +32,8 @@ def caffe_folder() -> Path | None:
     is no such module.
 
     Returns:
-        The folder, of another's `caffe.py` the one that it lies in; None where there is no Caffe.
+        The package's folder or, where a foreign `caffe.py` would be imported, the folder that holds
+        that file; None where there is no Caffe.
     """
     spec = importlib.util.find_spec("caffe")
     return Path(spec.origin).parent if spec and spec.origin else None

@@ -3,7 +3,6 @@
 A weights file is a caffemodel or packed weights (`mcc_caffe.caffe_io.packed_weights`).
 """
 
-import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,6 @@ from mcc_caffe.core.files import require_file, write_whole
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
-
-_log = logging.getLogger(__name__)
 
 Shapes = dict[str, list[tuple[int, ...]]]  # of the parameter blobs of each layer
 

@@ -396,6 +396,15 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what differs once a file was replaced or written again; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def cannot_write(path: Path, error: OSError) -> UserError:
     """Make the error that says that a path cannot be written, why, and what to do."""
     reason = error.strerror or str(error)

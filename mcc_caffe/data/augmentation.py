@@ -2,7 +2,7 @@
 
 Scale, rotation, crop and flip make up one affine map, by which image, mask and keypoints are moved.
 Three changes are not the paper's: a window around the hand, other colours, and the strong
-augmentation, which stretches, covers and recolours every second sample.
+augmentation, which stretches, covers and recolours half of the samples.
 """
 
 from dataclasses import dataclass

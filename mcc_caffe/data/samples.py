@@ -63,8 +63,8 @@ class Sample:
             whole, in image pixels; None where nobody says it. A reader tells it; it is not stored.
         is_cut: Whether the image is a part of its picture; None where nobody says it. A reader
             tells it; it is not stored.
-        orientation: The EXIF orientation of the file of which the image is a part or the whole and
-            as which its pixels are stored; None where nobody says it. As `is_cut`.
+        orientation: The EXIF orientation, 1 to 8, of the file that the image comes from. The image
+            is not turned by it. None where nobody says it. A reader tells it; it is not stored.
     """
 
     key: str

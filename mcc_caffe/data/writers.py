@@ -55,6 +55,7 @@ class FolderWriter:
         return self
 
     def _check_absent(self) -> None:
+        """Raise UserError where something is at the target."""
         if os.path.lexists(self.folder):
             raise UserError(f"{self.folder} exists already: remove it or give another folder")
 

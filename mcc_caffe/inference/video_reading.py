@@ -196,7 +196,8 @@ class VideoFile:
                     yield Frame(time, None)
                 else:
                     yield Frame(time, np.ascontiguousarray(pixels[..., ::-1]))
-                # A damaged frame's own or, where Pillow does not know it, that of the one before.
+                # Of a damaged frame Pillow knows the pause too, or else it still has the pause of
+                # the frame before.
                 time += _pause(image)
 
 

@@ -38,8 +38,8 @@ class HandRecord(NamedTuple):
     def points_or_zeros(self) -> list[float]:
         """Return 63 numbers, x, y, confidence of each keypoint; 0, 0, 0 where it is missing.
 
-        Readers take a confidence of 0 for missing, so that one that is rounded to it is the
-        smallest above.
+        Readers take a confidence of 0 for missing. A present keypoint whose confidence would be
+        rounded to 0 therefore gets the smallest one above 0.
         """
         numbers: list[float] = []
         for (x, y, confidence), is_present in zip(self.keypoints.tolist(), self.present.tolist()):
