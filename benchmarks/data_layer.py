@@ -160,7 +160,7 @@ def ask_peer(
         {"rate": images/s}, or with `check` {"versions": {package: version}}.
 
     Raises:
-        UserError: If the peer fails.
+        UserError: The peer fails.
     """
     settings = {
         "input_size": variant.input_size,
@@ -197,7 +197,7 @@ def compare(
         differ, and the largest difference of the heatmaps.
 
     Raises:
-        UserError: If the two do not make the same thing.
+        UserError: The two do not make the same batch.
     """
     config = LoaderConfig.of(variant, str(source), augment=False, shuffle=False, workers=0)
     with Loader(config) as loader:

@@ -191,7 +191,7 @@ def require_torch(python: str) -> None:
     """Check that an interpreter has a PyTorch that works with CUDA.
 
     Raises:
-        UserError: If it has none.
+        UserError: The interpreter has none.
     """
     test = (
         "import sys, torch; "

@@ -62,7 +62,7 @@ def interpreter(engine: str) -> pathlib.Path:
     """Return the interpreter that an engine runs in.
 
     Raises:
-        UserError: If the engine's environment cannot be made.
+        UserError: The engine's environment cannot be made.
     """
     return environment(*OWN[engine]) if engine in OWN else pathlib.Path(sys.executable)
 
@@ -109,7 +109,7 @@ def write_onnx(folder: pathlib.Path) -> None:
     """Write net.onnx, unless it is there.
 
     Raises:
-        UserError: If the package onnx is missing.
+        UserError: The package onnx is missing.
     """
     if not (folder / "net.onnx").is_file():
         model = make_onnx_model(folder / "deploy.prototxt", folder / "weights.caffemodel").model

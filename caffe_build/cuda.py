@@ -77,7 +77,7 @@ def find_toolkit(cache: Path) -> Toolkit:
         cache: Folder of the builds, where the toolkit's folder of libraries has its place.
 
     Raises:
-        CompileError: If a tool is missing or does not fit.
+        CompileError: A tool is missing or does not fit.
     """
     nvcc = _find_nvcc(os.environ.get("CUDA_TOOLKIT_ROOT"))
     version = _nvcc_version(nvcc)
@@ -117,7 +117,7 @@ def choose_architectures(
         version: nvcc's, for messages.
 
     Raises:
-        CompileError: If nvcc does not know one that is named or that a card has.
+        CompileError: nvcc does not know an architecture that is named or that a card has.
     """
     wanted = [
         word.replace(".", "") for word in (re.split(r"[;,\s]+", named.strip()) if named else cards)
@@ -142,8 +142,8 @@ def provide(toolkit: Toolkit) -> None:
     """Make the toolkit's folder of libraries, unless it is there.
 
     Raises:
-        CompileError: If a library cannot be had.
-        DiskError: If the disk is full.
+        CompileError: A library cannot be had.
+        DiskError: The disk is full.
     """
     folder = Path(toolkit.folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -260,7 +260,7 @@ def _wheels(root: str, version: str) -> list[str]:
     """Return the packages that pip must install for the libraries that the machine lacks.
 
     Raises:
-        CompileError: If no packages are known for this version of CUDA.
+        CompileError: No packages are known for this version of CUDA.
     """
     present = _machine_folders(root)
     lacking = [name for name in _LIBRARIES if name not in present]

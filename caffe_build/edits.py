@@ -37,7 +37,7 @@ def edit_text(text: str, edit: Edit) -> str:
     """Return a text with the edit made, or unchanged where it was made before.
 
     Raises:
-        EditError: If the text has neither the old nor the new wording, so that this is another
+        EditError: The text has neither the old nor the new wording, so that this is another
             Caffe than the one that the edit was written for.
     """
     if edit.old in text:

@@ -22,7 +22,7 @@ def cache_folder() -> Path:
     A relative XDG_CACHE_HOME is ignored, as the XDG specification wants it.
 
     Raises:
-        PrefixError: If neither XDG_CACHE_HOME nor a home folder is known.
+        PrefixError: Neither XDG_CACHE_HOME nor a home folder is known.
     """
     try:
         named = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -64,7 +64,7 @@ class Package:
         """Fetch the package with apt and unpack it as `destination`.
 
         Raises:
-            SourceError: If apt cannot fetch it, or it is another one than expected.
+            SourceError: apt cannot fetch the package, or it is not the expected one.
         """
         release = platform.freedesktop_os_release()
         codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "")
@@ -161,7 +161,7 @@ def choose_source(tree: str | None) -> Package | Tree:
         tree: The user's tree (CAFFE_SOURCE), None for this distribution's source package.
 
     Raises:
-        SourceError: If the tree is none of Caffe, or the distribution has no package.
+        SourceError: The tree is none of Caffe, or the distribution has no package.
     """
     if tree:
         root = Path(tree).expanduser().resolve()

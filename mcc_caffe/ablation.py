@@ -206,8 +206,8 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
             solver's rate depends on it, for there a longer training begins otherwise.
 
     Raises:
-        UserError: If one is the ablation's own to set, or the solver is missing or damaged.
-        SystemExit: If mcc_caffe.train does not take them; stderr says why.
+        UserError: An option is the ablation's own to set, or the solver is missing or damaged.
+        SystemExit: mcc_caffe.train does not take them; stderr says why.
     """
     default = vars(train.parse_arguments(["source"]))
     given = vars(train.parse_arguments(["source", *words]))
@@ -240,7 +240,7 @@ def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:
     """Return what to train on, in the words of mcc_caffe.train, and the sets to measure on.
 
     Raises:
-        UserError: If something is missing, what is trained on has no masks, or a set has several
+        UserError: Something is missing, what is trained on has no masks, or a set has several
             splits.
     """
     source, sets = options.train_on, options.measure_on
@@ -267,7 +267,7 @@ def read_trunk(weights: pathlib.Path) -> dict[str, list[np.ndarray]]:
         {layer: its parameters}.
 
     Raises:
-        UserError: If the file is missing, or lacks a layer, or one has another shape.
+        UserError: The file is missing, lacks a layer, or has a layer of another shape.
     """
     caffe = import_caffe()
     with nets_in(FLOAT32):

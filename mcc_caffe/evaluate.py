@@ -215,7 +215,7 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
     """Return the networks and the predictions files that the options name.
 
     Raises:
-        UserError: If a file is missing, or if two models have one name.
+        UserError: A file is missing, or two models have the same name.
     """
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
     engine, precision = "", FLOAT32
@@ -261,8 +261,8 @@ def check_predictions_fit(
         sample_ids: The samples to evaluate.
 
     Raises:
-        UserError: If a predictions file has none of them, as its keys are of another set, or one
-            for two of them.
+        UserError: A predictions file has none of the samples, as its keys are of another set, or
+            has an image that stands for two.
     """
     files = [PredictionsFile(spec.path) for spec in model_specs if isinstance(spec, FileModelSpec)]
     if not files:

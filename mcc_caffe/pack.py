@@ -108,7 +108,7 @@ def make_metadata(
         input_size: Side of the input in pixels; None for that of the run.
 
     Raises:
-        UserError: If the net is none of ours.
+        UserError: The net is none of ours.
     """
     match = NET_NAME.fullmatch(net)
     if not match:

@@ -109,7 +109,7 @@ def check_layers(path: pathlib.Path, layers: dict[str, list[np.ndarray]], expect
         expected: The shapes that they must have.
 
     Raises:
-        WeightsError: If a layer is missing or has another shape.
+        WeightsError: A layer is missing or has another shape.
     """
     missing = [name for name in expected if name not in layers]
     if missing:

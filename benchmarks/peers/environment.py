@@ -33,7 +33,7 @@ def environment(
         remedy: End of the message where that fails.
 
     Raises:
-        UserError: If the environment cannot be made. The message has the last line of pip's output.
+        UserError: The environment cannot be made. The message has the last line of pip's output.
     """
     folder = cache_folder() / "peers" / name
     python, stamp = folder / "bin/python", folder / "complete"

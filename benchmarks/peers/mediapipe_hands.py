@@ -83,7 +83,7 @@ def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list[l
         count: Number of pictures.
 
     Raises:
-        UserError: If MediaPipe fails.
+        UserError: MediaPipe fails.
     """
     with tempfile.TemporaryFile("w+") as stderr:
         with subprocess.Popen(

@@ -32,7 +32,7 @@ def import_onnx() -> ModuleType:
     """Import the package `onnx`.
 
     Raises:
-        UserError: If it is not installed.
+        UserError: The package is not installed.
     """
     try:
         import onnx  # slow, and not every command needs it
@@ -174,7 +174,7 @@ def _input_and_layers(net: Any) -> tuple[str, list[Any]]:
     """Return the name of a net's input blob, and the layers after the Input.
 
     Raises:
-        UserError: If the net has something that cannot be exported.
+        UserError: The net has something that cannot be exported.
     """
     if not net.layer:
         raise UserError("the net has no layers: give a deploy net, whose first layer is an Input")
@@ -236,7 +236,7 @@ def parameter_shapes(net: Any) -> Shapes:
         {convolution: [shape of the kernel, shape of the bias]}.
 
     Raises:
-        UserError: If the net has something that cannot be exported.
+        UserError: The net has something that cannot be exported.
     """
     channels = _channels(net)
     shapes: Shapes = {}
@@ -271,7 +271,7 @@ def make_onnx_model(prototxt: str | Path, weights: str | Path) -> OnnxModel:
         weights: Its weights, a caffemodel or packed weights.
 
     Raises:
-        UserError: If a file is missing, the files do not fit each other, the net has something
+        UserError: A file is missing, the files do not fit each other, the net has something
             that cannot be exported, or onnx is not installed.
     """
     net = read_text("NetParameter", require_file(prototxt, "deploy net"))
@@ -291,7 +291,7 @@ def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
         The ModelProto.
 
     Raises:
-        UserError: If the net has something that cannot be exported, or onnx is not installed.
+        UserError: The net has something that cannot be exported, or onnx is not installed.
     """
     onnx = import_onnx()
     input_blob, layers = _input_and_layers(net)

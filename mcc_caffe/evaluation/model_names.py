@@ -28,7 +28,7 @@ def check_names(names: Sequence[str], kind: str = "models") -> None:
         kind: What the error calls them.
 
     Raises:
-        UserError: If two have.
+        UserError: Two of them have the same name.
     """
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:

@@ -167,7 +167,7 @@ class EvaluationJob:
         """Let all models predict the hand of one sample.
 
         Raises:
-            SampleError: If the sample cannot be decoded or its mask has another size.
+            SampleError: The sample cannot be decoded or its mask has another size.
         """
         records_of_split, predict_functions = _load(self)
         sample = records_of_split[sample_id.split][sample_id.index].sample()
@@ -227,7 +227,7 @@ def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] |
         says validation, or else the only one whose name says test.
 
     Raises:
-        UserError: If a wanted split is unknown, or none is wanted and the choice is not clear.
+        UserError: A wanted split is unknown, or none is wanted and the choice is not clear.
     """
     unknown = [name for name in wanted or () if name not in names]
     if unknown:
@@ -252,7 +252,7 @@ def run_models(
         The evaluated samples, in the order of `sample_ids`.
 
     Raises:
-        UserError: If a process ends by itself, as one that lacks memory does.
+        UserError: A process ends by itself, as one that lacks memory does.
     """
     processes = min(processes, len(sample_ids))
     if processes == 1:

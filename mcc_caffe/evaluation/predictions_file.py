@@ -77,7 +77,7 @@ class PredictionsFile:
         path: Path of the file.
 
     Raises:
-        UserError: If the file is missing or does not have the form of this module.
+        UserError: The file is missing or does not have the form of this module.
     """
 
     def __init__(self, path: str | pathlib.Path) -> None:
@@ -137,7 +137,7 @@ class PredictionsFile:
             key: The sample's key.
 
         Raises:
-            UserError: If several images may be the sample.
+            UserError: Several images may be the sample.
         """
         name = self._find_name(key)
         return None if name is None else self.images[name]
@@ -149,7 +149,7 @@ class PredictionsFile:
             keys: The samples' keys, one for each sample.
 
         Raises:
-            UserError: If one does, as where pictures of two folders have its name.
+            UserError: An image does, as where pictures of two folders have its name.
         """
         keys_by_name: dict[str, str] = {}
         for key in keys:
@@ -238,7 +238,7 @@ class PredictionsFile:
         """Look up the prediction for a sample and load its mask.
 
         Raises:
-            UserError: If the file of the mask is missing, is not an image of the sample's size, or
+            UserError: The file of the mask is missing, is not an image of the sample's size, or
                 does not say which pixels are hand.
         """
         entry = self.entry(sample.key) or ImageEntry(None, None)

@@ -145,7 +145,7 @@ def count_samples(data: pathlib.Path) -> dict[str, int]:
         data: Folder of the LMDB sets.
 
     Raises:
-        UserError: If a set is missing or has no masks.
+        UserError: A set is missing or has no masks.
     """
     counts = {}
     for name in (TRAIN, VALIDATION):
@@ -178,7 +178,7 @@ def check_settings(out: pathlib.Path, source: str, settings: dict[str, Any]) -> 
         settings: What else they have in common; JSON values.
 
     Raises:
-        UserError: If the folder holds trainings with another setting.
+        UserError: The folder holds trainings with another setting.
     """
     digests = [  # None for hands that are rendered live
         part.digest() if isinstance(part, SampleSet) else None for part in open_parts(source)
