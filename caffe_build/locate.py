@@ -40,7 +40,7 @@ def python_folder(prefix: Path) -> Path:
         prefix: Top folder of a build, or of an installation.
 
     Raises:
-        PrefixError: If `prefix` is no built Caffe.
+        PrefixError: `prefix` is no built Caffe.
     """
     prefix = prefix.expanduser().resolve()
     for layout in _LAYOUTS:
