@@ -74,7 +74,7 @@ def _add_serve(pages: Any) -> None:
         parents=[command_parser(None, add_help=False)],  # --quiet and its like
         help="answer programs: POST /hands",
         description="Answers programs: POST /hands takes an image and returns its hands. The page "
-        "at / describes it. docs/web.md has the rest.",
+        "at / describes it. docs/server.md has the rest.",
     )
     _add_address(serve, argparse.SUPPRESS, argparse.SUPPRESS, _HOST_HELP)
     _share_network_options(serve)
