@@ -94,7 +94,7 @@ SETBACK, THUMB_SETBACK, TIP_SETBACK = 0.2, 0.25, 0.12
 # of the way from the wrist to the middle finger's base, and for the thumb also of the way from the
 # pinky's base to the index finger's. They are between what MediaPipe (0.21; 0.05 and 0.16) and a
 # network trained on photographs alone (0.11; 0.02 and 0.08) answer to renderings. MediaPipe has all
-# other joints within 0.07 of these (docs/data.md).
+# other joints within 0.07 of these (docs/synthetic-hands.md).
 WRIST_FORWARD = 0.15
 THUMB_FORWARD, THUMB_OUTWARD = 0.04, 0.12
 
