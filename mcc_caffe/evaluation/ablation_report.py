@@ -226,8 +226,10 @@ def format_report(measured: Sequence[MeasuredSet], setting: str) -> str:
         f"{setting} Seeds {seeds}; a cell is the mean over them, with the smallest and the "
         "largest. Networks of one seed saw the same samples in the same order, so that they are "
         "compared in pairs: the difference has its 95 % interval beside it, and p is how often "
-        "chance alone would give such a one (paired t-test, two-sided). A claim is decided where p "
-        f"is below {SIGNIFICANCE}, on each set by itself. The answers above go by {mask_measure} "
+        "chance alone would give such a one (paired t-test, two-sided). Each set is judged by "
+        f'itself: "{HELD}" says that the full net is better and p is below {SIGNIFICANCE}, '
+        f'"{REVERSED}" that it is worse and p is below {SIGNIFICANCE}, "{UNDECIDED}" that p is '
+        f"{SIGNIFICANCE} or more, or unknown. The answers above go by {mask_measure} "
         f"and by {keypoint_measure}, the area under the curve of Fig. 9 up to {CLOSE}. "
         "Protocol `paper`.",
     ]

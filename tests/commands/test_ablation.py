@@ -137,6 +137,7 @@ def test_the_tables_have_a_verdict_for_each_measure():
     assert "| difference | +0.047 ± 0.032 | +0.095 ± 0.064 | +0.095 ± 0.064 |" in lines
     assert "| p | 0.0335 | 0.0335 | 0.0335 |" in lines and "| p | - | - | - | - |" in lines
     assert any("Seeds 0, 3;" in line for line in lines)
+    assert all(f'"{verdict}" ' in report for verdict in (HELD, REVERSED, UNDECIDED))
     assert "](" not in format_report([MeasuredSet("hands", RESULTS)], "")
 
 
