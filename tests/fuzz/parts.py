@@ -77,7 +77,7 @@ PARTS: dict[str, Callable[[Path], Part]] = {
     "net": NetPrototxt,
     "deploy": DeployPrototxt,
 }
-# What stands in docs/reliability.md of each.
+# What each of them reads, in words.
 DESCRIPTIONS = {
     "coco": "COCO-style JSON (`data_tools`)",
     "onehand10k": "OneHand10K: `label_joint.txt` and masks",
