@@ -98,7 +98,7 @@ train: caffe  ## train VARIANT (mini, paper) on DATA; GPUS=0,1: one process a GP
 	    $${GPUS:+--gpus "$$GPUS"} $${WEIGHTS:+--weights "$$WEIGHTS"} \
 	    $${RESUME:+--resume "$$RESUME"} "$${ARGS_WORDS[@]}"
 
-overfit: caffe  ## 8 images learnt by heart: the proof that the whole chain learns
+overfit: caffe  ## overfits 8 images: the proof that the whole chain learns
 	@[ -d runs/overfit-data/lmdb ] || { \
 	    $(RUN) data_tools.synth --out runs/overfit-data/synth --train 8 --test 1 && \
 	    $(RUN) data_tools.build_lmdb runs/overfit-data/synth runs/overfit-data/lmdb; }

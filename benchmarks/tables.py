@@ -12,14 +12,16 @@ DATA, PYRAMID, STARTUP, FOLDER = "data", "pyramid", "startup", "folder"
 
 TITLE = "# Benchmarks\n"
 INTRODUCTION = """\
-`make bench` (`python -m benchmarks`) measures every figure that this project claims about speed,
-side by side. With `ARGS=--quick` it leaves out the slowest rows of `paper` and takes some 25
-minutes. It writes bench.md, which is this text, bench.json with all numbers and bench.png to
-`runs/bench`; `--report FILE` writes the text to FILE as well. Look at the ratios between rows: they
-hold on other machines, too. Every figure is measured in a process of its own. Rows of the network
-alone and of training that are compared with each other take turns, so that what else the machine
-does counts for all of them. Other programs on the machine still spoil them, and PyTorch's most of
-all, since its threads wait for each other.
+This page compares the speed and the memory of Caffe with those of ONNX Runtime, PyTorch and OpenCV:
+of the network alone, of inference, of training and of the data layer. Look at the ratios between
+rows: they hold on other machines, too.
+
+`make bench` (`python -m benchmarks`) measures all of it on your machine, and writes bench.md,
+bench.json and bench.png to `runs/bench`; `--report FILE` writes the text to FILE as well. With
+`ARGS=--quick` it leaves out the slowest rows of `paper`, and takes 15 to 25 minutes. Every figure
+is measured in a process of its own. Rows of the network alone and of training that are compared with
+each other take turns, so that what else the machine does counts for all of them. Other programs on
+the machine still spoil them, and PyTorch's most of all, since its threads wait for each other.
 
 PyTorch runs our nets, built layer by layer from the prototxt's own description. It lives in an
 environment of its own in `~/.cache/mcc-caffe/peers`, made on first use (a gigabyte with its CPU
