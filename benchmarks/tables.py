@@ -19,9 +19,10 @@ rows: they hold on other machines, too.
 `make bench` (`python -m benchmarks`) measures all of it on your machine, and writes bench.md,
 bench.json and bench.png to `runs/bench`; `--report FILE` writes the text to FILE as well. With
 `ARGS=--quick` it leaves out the slowest rows of `paper`, and takes 15 to 25 minutes. Every figure
-is measured in a process of its own. Rows of the network alone and of training that are compared with
-each other take turns, so that what else the machine does counts for all of them. Other programs on
-the machine still spoil them, and PyTorch's most of all, since its threads wait for each other.
+is measured in a process of its own. Rows of the network alone and of training that are compared
+with each other take turns, so that what else the machine does counts for all of them. Other
+programs on the machine still spoil them, and PyTorch's most of all, since its threads wait for each
+other.
 
 PyTorch runs our nets, built layer by layer from the prototxt's own description. It lives in an
 environment of its own in `~/.cache/mcc-caffe/peers`, made on first use (a gigabyte with its CPU

@@ -3,9 +3,10 @@
 The photographs come from Debian's wallpaper packages and from scikit-image. None shows a bare hand;
 those of Train and Test differ. Licences (docs/synthetic-hands.md lists them with their authors):
 the wallpapers of mate-backgrounds are GPL-2+, those of lomiri-wallpapers-16.04 CC0, CC-BY or
-CC-BY-SA 4.0; of scikit-image's, only those whose note in `skimage.data` says CC0, public domain or no known
-copyright restrictions are used. The wallpapers are used where they are installed (`make setup` does
-it where the release has them). Every function draws from the generator that it is given.
+CC-BY-SA 4.0; of scikit-image's, only those whose note in `skimage.data` says CC0, public domain or
+no known copyright restrictions are used. The wallpapers are used where they are installed
+(`make setup` does it where the release has them). Every function draws from the generator that it
+is given.
 """
 
 from __future__ import annotations
