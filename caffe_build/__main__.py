@@ -25,9 +25,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from caffe_build import check, locate
-from caffe_build.errors import CompileError, DiskError, PrefixError, run_command
+from caffe_build.errors import CompileError, DiskError, PrefixError, SourceError, run_command
+
+if TYPE_CHECKING:
+    from caffe_build import source
 
 
 def main() -> int:
@@ -81,6 +85,14 @@ def main() -> int:
     return 0
 
 
+class _Choice(NamedTuple):
+    """A build in the cache: its prefix, its name, and the user's source tree if it is of one."""
+
+    prefix: Path
+    name: str
+    tree: Path | None
+
+
 def _provide(gpu: int | None, jobs: int) -> None:
     """Make `import caffe` work, with a Caffe named by the user, a found one, or a build."""
     named_prefix, tree = os.environ.get("CAFFE_PREFIX"), os.environ.get("CAFFE_SOURCE")
@@ -97,14 +109,15 @@ def _provide(gpu: int | None, jobs: int) -> None:
         _use(importable, "the caffe that Python finds", gpu)
     else:
         linked = importable.parent if importable and is_own_build else None
-        prefix, name = _from_cache(tree, cache, linked, gpu, jobs)
-        _link(prefix / "python")
-        print(f"caffe: using {prefix} ({name})")
+        choice = _from_cache(tree, cache, linked, gpu, jobs)
+        _link(choice.prefix / "python", choice.tree)
+        of_tree = f", from the source in {choice.tree}" if choice.tree else ""
+        print(f"caffe: using {choice.prefix} ({choice.name}{of_tree})")
 
 
-def _link(folder: Path) -> None:
+def _link(folder: Path, tree: Path | None = None) -> None:
     """Make this interpreter import caffe from a folder, and check that it does."""
-    locate.link(folder)
+    locate.link(folder, tree)
     taken = check.imported_folder()
     if taken is None or taken.resolve() != folder.resolve():
         raise PrefixError(
@@ -131,19 +144,22 @@ def _use(folder: Path, origin: str, gpu: int | None) -> None:
 
 def _from_cache(
     tree: str | None, cache: Path, linked: Path | None, gpu: int | None, jobs: int
-) -> tuple[Path, str]:
-    """Return the prefix and the name of the build to use; build it where the cache lacks it."""
+) -> _Choice:
+    """Return the build to use; build it where the cache lacks it."""
     # These are imported only here, since they need packages and system files that someone who
     # brings a Caffe may lack.
     from caffe_build import build, cuda, options, source
 
+    # A Caffe on PYTHONPATH is not the one that the link remembers a source of.
+    is_link = linked is None or linked / "python" == locate.linked_folder()
+    remembered = locate.linked_tree() if is_link else None
     linked_options = build.options_of(linked) if linked else options.CPU
     # A build from a CAFFE_SOURCE, or with CUDA, stays in use when that is not named again. --gpu 1
     # looks at the machine anew.
     keep = gpu is None or gpu == 0 and not linked_options.toolkit
     if linked and not tree and keep and build.is_current(linked) and build.is_usable(linked):
-        return linked, linked_options.name
-    caffe_source, build_options = source.choose_source(tree), options.CPU
+        return _Choice(linked, linked_options.name, remembered)
+    caffe_source, build_options = _choose_source(tree, remembered, linked), options.CPU
     toolkit = linked_options.toolkit if gpu is None else None
     if gpu:
         toolkit = cuda.find_toolkit(cache)
@@ -153,7 +169,37 @@ def _from_cache(
     prefix = build.cached_prefix(caffe_source.id, build_options, cache)
     if not build.is_usable(prefix):
         build.build(caffe_source, build_options, prefix, jobs)
-    return prefix, build_options.name
+    root = caffe_source.root if isinstance(caffe_source, source.Tree) else None
+    return _Choice(prefix, build_options.name, root)
+
+
+def _choose_source(
+    tree: str | None, remembered: Path | None, linked: Path | None
+) -> "source.Package | source.Tree":
+    """Return the source of a new build.
+
+    Args:
+        tree: CAFFE_SOURCE, None where it is not given.
+        remembered: The tree that the Caffe in use was built from.
+        linked: The build in use.
+    """
+    from caffe_build import build, source
+
+    if tree or not remembered:
+        chosen = source.choose_source(tree)
+        if linked and not tree and locate.read_about(linked).get("source") != chosen.id:
+            build.say(
+                "the build in use is of another source than the distribution's package, which is "
+                "taken now; CAFFE_SOURCE=DIR takes a tree of yours"
+            )
+        return chosen
+    try:
+        return source.choose_source(str(remembered))
+    except SourceError as error:
+        raise SourceError(
+            f"{error}. The Caffe in use was built from it: name a tree with CAFFE_SOURCE=DIR, or "
+            f"remove {locate.link_path()} to take the distribution's source"
+        ) from error
 
 
 if __name__ == "__main__":

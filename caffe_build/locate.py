@@ -6,6 +6,7 @@ It also puts a Caffe onto that path.
 import importlib.util
 import json
 import os
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from caffe_build.errors import PrefixError
 from caffe_build.files import write_whole
 
 _LAYOUTS = ("python", "lib/python3/dist-packages", "build/install/python", "distribute/python")
+_TREE_MARK = "# CAFFE_SOURCE="  # in the .pth file
 
 
 def cache_folder() -> Path:
@@ -55,7 +57,25 @@ def python_folder(prefix: Path) -> Path:
 def importable_folder() -> Path | None:
     """Return the folder that `import caffe` would take Caffe from, None if there is none."""
     spec = importlib.util.find_spec("caffe")
-    return Path(spec.origin).parent.parent if spec and spec.origin else None
+    if not spec or not spec.origin:
+        return None
+    folder = Path(spec.origin).parent
+    # A module, caffe.py, lies in that folder itself, a package one level below it.
+    return folder.parent if spec.submodule_search_locations is not None else folder
+
+
+def folder_before_link() -> Path | None:
+    """Return the folder of a caffe that Python would take before any that `link` names.
+
+    Python looks into PYTHONPATH and among its packages first, and then follows the .pth files.
+    """
+    importable = importable_folder()
+    if importable is None or importable == linked_folder():
+        return None
+    path = [Path(entry).resolve() for entry in sys.path]
+    packages = link_path().parent.resolve()
+    before = path[: path.index(packages) + 1] if packages in path else path
+    return importable if importable.resolve() in before else None
 
 
 def prefix_of(python_folder: Path) -> Path:
@@ -82,18 +102,43 @@ def read_about(prefix: Path) -> dict[str, Any]:
 
 def is_linked_build(python_folder: Path) -> bool:
     """Tell whether a Caffe is a build of ours that `link` put onto this interpreter's path."""
-    path = _link_path()
-    is_linked = path.is_file() and Path(path.read_text().rstrip("\n")) == python_folder
-    return is_linked and bool(build_name(python_folder))
+    return linked_folder() == python_folder and bool(build_name(python_folder))
 
 
-def _link_path() -> Path:
+def link_path() -> Path:
     """Return the .pth file that `link` writes."""
     return Path(sysconfig.get_path("purelib")) / "mcc_caffe_caffe.pth"
 
 
-def link(python_folder: Path) -> None:
-    """Make this interpreter import caffe from a folder, by a .pth file among its packages."""
-    path = _link_path()
-    if not path.is_file() or path.read_text() != f"{python_folder}\n":
-        write_whole(path, f"{python_folder}\n")
+def linked_folder() -> Path | None:
+    """Return the folder that `link` put onto this interpreter's path, None if it did not."""
+    lines = _link_lines()
+    return Path(lines[0]) if lines else None
+
+
+def linked_tree() -> Path | None:
+    """Return the source tree that was named to `link` last, None if none was."""
+    for line in _link_lines():
+        if line.startswith(_TREE_MARK):
+            return Path(line.removeprefix(_TREE_MARK))
+    return None
+
+
+def _link_lines() -> list[str]:
+    """Return the lines of the .pth file, none where there is no such file."""
+    path = link_path()
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+
+
+def link(python_folder: Path, tree: Path | None = None) -> None:
+    """Make this interpreter import caffe from a folder, by a .pth file among its packages.
+
+    Args:
+        python_folder: The folder that holds caffe/.
+        tree: The user's source tree that this Caffe was built from, to be remembered.
+    """
+    lines = [str(python_folder)]
+    if tree:
+        lines.append(f"{_TREE_MARK}{tree}")  # a comment for Python
+    if _link_lines() != lines:
+        write_whole(link_path(), "".join(f"{line}\n" for line in lines))

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -139,19 +140,41 @@ class Tree:
     def id(self) -> str:
         """The hash of the names and contents of all its source files."""
         digest = hashlib.sha256()
-        for folder, subfolders, files in os.walk(self.root):
-            ignored = _NOT_SOURCE(folder, subfolders + files)
-            subfolders[:] = sorted(set(subfolders) - ignored)
-            for name in sorted(set(files) - ignored):
-                path = Path(folder, name)
-                if path.is_file():
-                    digest.update(f"{path.relative_to(self.root)}\0{_file_sum(path)}\n".encode())
+        for path in self._files():
+            digest.update(f"{path.relative_to(self.root)}\0{_file_sum(path)}\n".encode())
         return digest.hexdigest()
 
     def unpack(self, destination: Path, log: TextIO) -> None:
         """Copy the tree to `destination`."""
         print(f"copying {self.root}", file=log)
-        shutil.copytree(self.root, destination, ignore=_NOT_SOURCE, ignore_dangling_symlinks=True)
+        for path in self._files():
+            copy = destination / path.relative_to(self.root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+
+    def _files(self) -> Iterator[Path]:
+        """Yield the source files, in an order that is always the same.
+
+        What a link leads to belongs to the source as if it lay there. Pipes, sockets and devices
+        do not.
+
+        Raises:
+            SourceError: A link leads back to a folder that holds it.
+        """
+        for folder, subfolders, files in os.walk(self.root, onerror=_fail, followlinks=True):
+            ignored = _NOT_SOURCE(folder, subfolders + files)
+            subfolders[:] = sorted(set(subfolders) - ignored)
+            for name in subfolders:
+                path = Path(folder, name)
+                if path.is_symlink() and _leads_back(path):
+                    raise SourceError(
+                        f"{path} is a link to a folder that holds it, so that the source has no "
+                        "end: remove the link"
+                    )
+            for name in sorted(set(files) - ignored):
+                path = Path(folder, name)
+                if path.is_file():
+                    yield path
 
 
 def choose_source(tree: str | None) -> Package | Tree:
@@ -178,6 +201,17 @@ def choose_source(tree: str | None) -> Package | Tree:
     if "debian" in family:
         return DEBIAN
     raise SourceError(f"{release['PRETTY_NAME']} is neither Debian nor Ubuntu. {_NO_SOURCE}")
+
+
+def _leads_back(link: Path) -> bool:
+    """Return whether a link leads to a folder that the path to the link goes through."""
+    target = link.resolve()
+    return any(parent.resolve().is_relative_to(target) for parent in link.parents)
+
+
+def _fail(error: OSError) -> None:
+    """Raise the error of a folder that cannot be listed, which `os.walk` passes over otherwise."""
+    raise error
 
 
 def _file_sum(path: Path) -> str:

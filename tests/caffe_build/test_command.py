@@ -1,6 +1,8 @@
 """The command and setup.sh: which Caffe is used, and what is said where there is none."""
 
 import concurrent.futures
+import dataclasses
+import json
 import multiprocessing
 import os
 import shutil
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from caffe_build import build, locate
+from caffe_build import __main__ as command
+from caffe_build import build, check, locate, options
 from caffe_build.errors import CompileError, DiskError, PrefixError, SourceError
 from caffe_build.options import CPU
+from caffe_build.source import Tree, choose_source
 from tests.support.builds import environment, write_program
 from tests.support.commands import ROOT, run
 
@@ -52,6 +56,72 @@ def test_a_build_of_ours_in_another_cache_is_known_by_its_link(tmp_path, monkeyp
     assert locate.is_linked_build(ours) and not locate.is_linked_build(foreign)
     locate.link(foreign)
     assert not locate.is_linked_build(ours) and not locate.is_linked_build(foreign)
+
+
+@pytest.fixture
+def provide(tmp_path, monkeypatch):
+    """A function that runs the command; a build is only the name of its source, and a link."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    monkeypatch.setattr(locate.sysconfig, "get_path", lambda name: str(packages))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(locate, "importable_folder", importable := lambda: locate.linked_folder())
+    monkeypatch.setattr(check, "imported_folder", importable)
+    monkeypatch.setattr(check, "load_fault", lambda prefix: "")
+
+    def write_build(source, options, prefix, jobs):
+        prefix.mkdir(parents=True)
+        facts = {"options": options.name, "source": source.id}
+        (prefix / "about.json").write_text(json.dumps(facts))
+
+    monkeypatch.setattr(build, "build", write_build)
+
+    def run_with(tree=None, gpu=None):
+        for name in ("CAFFE_PREFIX", "CAFFE_SOURCE"):
+            monkeypatch.delenv(name, raising=False)
+        if tree:
+            monkeypatch.setenv("CAFFE_SOURCE", str(tree))
+        command._provide(gpu, jobs=1)
+        return locate.read_about(locate.linked_folder().parent)["source"]
+
+    return run_with
+
+
+def test_a_named_source_stays_the_source_of_later_builds(
+    provide, caffe_like_tree, monkeypatch, capsys
+):
+    of_tree = provide(caffe_like_tree)
+    assert of_tree == Tree(caffe_like_tree).id and provide() == of_tree
+    monkeypatch.setattr(build, "CPU", dataclasses.replace(CPU, edits=()))
+    monkeypatch.setattr(options, "CPU", dataclasses.replace(CPU, edits=()))
+    assert provide() == of_tree  # our edits are others
+    (caffe_like_tree / "more.cpp").touch()
+    edited = provide(caffe_like_tree)
+    assert edited == Tree(caffe_like_tree).id != of_tree
+    capsys.readouterr()
+    shutil.rmtree(locate.cache_folder())
+    assert provide(gpu=0) == edited
+    assert capsys.readouterr().out.endswith(f"(CPU, from the source in {caffe_like_tree})\n")
+
+
+def test_a_named_source_that_is_gone_is_not_replaced_by_the_distributions(provide, caffe_like_tree):
+    provide(caffe_like_tree)
+    shutil.rmtree(locate.cache_folder())
+    shutil.rmtree(caffe_like_tree)
+    with pytest.raises(SourceError, match=r"name a tree with CAFFE_SOURCE=DIR, or remove .*\.pth"):
+        provide()
+    locate.link_path().unlink()
+    assert provide() == choose_source(None).id
+
+
+def test_a_build_of_a_source_that_is_not_remembered_is_replaced_with_a_word(
+    provide, caffe_like_tree, monkeypatch, capsys
+):
+    provide(caffe_like_tree)
+    locate.link(locate.linked_folder())  # as version 0.1.0 wrote it
+    monkeypatch.setattr(build, "is_current", lambda prefix: False)
+    assert provide() == choose_source(None).id
+    assert "of another source than the distribution's package" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("named, expected", [("/big", "/big"), ("big", None), ("", None)])

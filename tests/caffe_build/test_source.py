@@ -120,6 +120,30 @@ def test_the_key_of_a_tree_follows_its_sources_only(tmp_path):
     assert source.Tree(tmp_path).id != before
 
 
+def test_what_a_link_of_a_tree_leads_to_belongs_to_it(tmp_path):
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    for folder in (tree, elsewhere):
+        folder.mkdir()
+    (tree / "src").symlink_to(elsewhere)
+    (elsewhere / "a.cpp").write_text("1")
+    before = source.Tree(tree).id
+    (elsewhere / "a.cpp").write_text("2")
+    assert source.Tree(tree).id != before
+    with open(tmp_path / "log", "w") as log:
+        source.Tree(tree).unpack(tmp_path / "copy", log)
+    assert (tmp_path / "copy/src/a.cpp").read_text() == "2"
+
+
+def test_a_link_of_a_tree_to_a_folder_around_it_is_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a/b").symlink_to(tmp_path / "b")
+    assert source.Tree(tmp_path).id  # b twice, which ends
+    (tmp_path / "b/a").symlink_to(tmp_path / "a")
+    with pytest.raises(SourceError, match="a/b/a is a link to a folder that holds it.*remove"):
+        source.Tree(tmp_path).id  # noqa: B018
+
+
 # --- apt's configuration
 
 ONE_LINE = """
