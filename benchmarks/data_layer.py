@@ -217,7 +217,9 @@ def compare(
         "mask, share": mask_share,
         "heatmaps, largest": heatmap_most,
     }
-    if image_mean > IMAGE_LIMIT or mask_share > MASK_LIMIT or heatmap_most > HEATMAP_LIMIT:
+    limits = (IMAGE_LIMIT, MASK_LIMIT, HEATMAP_LIMIT)
+    # "not <=" because a NaN is a difference, too.
+    if any(not value <= limit for value, limit in zip(differences.values(), limits)):
         raise UserError(f"the peer does not make what we make: {differences}")
     return differences
 

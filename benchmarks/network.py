@@ -164,7 +164,8 @@ def measure(
     except UserError as error:
         return [row | {"status": f"not installed: {error}"}]
     row |= ask(python, "benchmarks.peers.network_worker", engine, folder, batch, least, seconds)
-    if row.get("difference", 0) > (LOW_TOLERANCE if engine in IN_BFLOAT16 else TOLERANCE):
+    tolerance = LOW_TOLERANCE if engine in IN_BFLOAT16 else TOLERANCE
+    if not row.get("difference", 0) <= tolerance:  # a NaN differs, too
         row["status"] = f"differs from Caffe by {row['difference']:.2g}"
     return [row]
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.peers.differences import largest_difference
 from benchmarks.timing import peak_mib, run_worker, spread, timed
 
 # Each engine is imported where it is opened: an environment has only its own.
@@ -143,17 +144,6 @@ ENGINES: dict[str, Callable[[pathlib.Path], Engine]] = {
         torch_bfloat16,
     )
 }
-
-
-def largest_difference(outputs: Outputs, expected: Outputs) -> float:
-    """Return the largest absolute difference of two outputs.
-
-    It is infinite where a shape differs or a value is no finite number.
-    """
-    if [array.shape for array in outputs] != [array.shape for array in expected]:
-        return float("inf")
-    largest = max(float(np.abs(a - b).max()) for a, b in zip(outputs, expected))
-    return largest if np.isfinite(largest) else float("inf")
 
 
 def main(engine_name: str, folder_name: str, batch: str, least: str, seconds: str) -> None:

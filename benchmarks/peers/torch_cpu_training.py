@@ -15,6 +15,7 @@ import pathlib
 import numpy as np
 import torch
 
+from benchmarks.peers.differences import relative_difference
 from benchmarks.peers.torch_net import Net
 from benchmarks.peers.torch_steps import make_optimizer, random_batch, train_step
 from benchmarks.timing import peak_mib, run_worker, spread, timed
@@ -38,10 +39,9 @@ def differences(net: Net, batch: dict, loss: float, gradients: dict) -> dict[str
     for name, layer in net.convolutions.items():
         for index, parameter in enumerate((layer.weight, layer.bias)):
             expected = gradients[f"{name}/{index}"].ravel()
-            difference = np.linalg.norm(parameter.grad.numpy().ravel() - expected)
-            worst = max(worst, float(difference / np.linalg.norm(expected)))
+            worst = max(worst, relative_difference(parameter.grad.numpy().ravel(), expected))
     return {
-        "loss_difference": abs(float(net_loss.detach()) - loss) / abs(loss),
+        "loss_difference": relative_difference(net_loss.detach().numpy(), np.float64(loss)),
         "gradient_difference": worst,
     }
 
