@@ -27,7 +27,7 @@ from benchmarks.jobs import TURNS, Row, in_process, in_turns
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
-from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
+from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count, require_caffe
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
@@ -38,7 +38,6 @@ from mcc_caffe.evaluation.ablation_report import format_mean
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.training.run_log import read_log
-from prototxt.generate import deploy_net, train_net
 from solver.generate import solver
 
 COMMAND = "benchmarks.sizes"
@@ -106,6 +105,8 @@ class Measured:
 
 def write_net(size: Size, folder: pathlib.Path) -> None:
     """Write train.prototxt, deploy.prototxt and solver.prototxt of mini at another size."""
+    from prototxt.nets import deploy_net, train_net  # here, because it imports Caffe
+
     variant = replace(MINI, width=size.width, input_size=size.input_size)
     folder.mkdir(parents=True, exist_ok=True)
     prototxts = {
@@ -260,6 +261,7 @@ def main(argv: list[str] | None = None) -> None:
     options = training_comparison.comparison_parser(COMMAND, __doc__, "runs/sizes").parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: give different ones")
+    require_caffe("training")
     report = options.report or options.out / "sizes.md"
     figure = report.with_suffix(".png")
     check_report(report, [figure.name], TITLE)

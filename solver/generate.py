@@ -1,10 +1,10 @@
 """Writes the solver of every training net (`make prototxt`): `python -m solver.generate`."""
 
-import argparse
 import json
 import pathlib
 from typing import Any
 
+from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.paper import (
     ABLATIONS,
     FINE_TUNING_SCHEDULE,
@@ -116,9 +116,9 @@ def solvers() -> dict[str, str]:
 
 def main() -> None:
     """Run the command."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    command_parser(__doc__, prog="python -m solver.generate").parse_args()
     write(solvers(), pathlib.Path(__file__).parent)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -129,6 +129,8 @@ def test_a_folder_called_caffe_is_no_caffe(tmp_path):
             ["--openpose", "{set}/x", "--out", "{out}/new"],
             "making weights out of OpenPose's needs Caffe",
         ),
+        ("prototxt.generate", [], "Caffe was not found: `make caffe`"),
+        ("benchmarks.sizes", ["--out", "{out}"], "training needs Caffe"),
     ],
 )
 def test_commands_that_need_caffe_write_and_remove_nothing(

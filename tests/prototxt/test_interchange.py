@@ -22,7 +22,7 @@ from tests.support.commands import ROOT, run
 from tests.support.hands import write_set
 
 caffe = import_caffe()
-from prototxt.generate import deploy_net, train_net  # noqa: E402  (imports caffe itself)
+from prototxt.nets import deploy_net, train_net  # noqa: E402  (imports caffe itself)
 
 # The paper's net at a size that trains at once.
 SMALL = replace(PAPER, name="small", width=0.25, input_size=128)

@@ -1,6 +1,7 @@
 """The committed nets and solvers are those that the generators write, and Caffe reads them."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, write_set
 
 caffe = import_caffe()
-from prototxt.generate import nets  # noqa: E402  (imports caffe itself)
+from prototxt import generate  # noqa: E402
+from prototxt.nets import nets  # noqa: E402  (imports caffe itself)
 from solver.generate import solvers  # noqa: E402
 
 SUFFIXES = ["", *(f"_{name}" for name in ABLATIONS)]
@@ -339,3 +341,18 @@ def test_samples_without_mask_add_nothing_to_the_mask_loss(drawn_samples, tmp_pa
         -np.take_along_axis(logs, label[None], axis=0).sum() / 2
     )  # summed over cells, over N = 2 (Eq. 2)
     assert float(net.blobs["loss_mask"].data) == pytest.approx(expected, rel=1e-4)
+
+
+def test_files_are_written_completely_or_not_at_all(tmp_path, monkeypatch):
+    files = {"mini/train.prototxt": "new"}
+    generate.write(files, tmp_path)
+    target = tmp_path / "mini/train.prototxt"
+    assert target.read_text() == "new"
+
+    def interrupt(path, replaced):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pathlib.Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        generate.write({"mini/train.prototxt": "newer"}, tmp_path)
+    assert target.read_text() == "new" and list(target.parent.iterdir()) == [target]
