@@ -12,6 +12,8 @@ SOURCE_GIVEN := $(filter-out undefined,$(origin SOURCE))
 # What the user gives is data. Neither make nor the shell may read it as a command: here each
 # variable gets the text as it was given, and every recipe takes it from the environment.
 GIVEN := N PHOTOS TAUGHT SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS IMAGES SET ARGS
+# Those of the command line; others may lie in the environment for another program.
+NAMED := $(foreach name,$(GIVEN),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN),$(if $(filter undefined,$(origin $(name))),,\
     $(eval override $(name) := $$(value $(name)))))
 
@@ -36,6 +38,35 @@ SET ?=
 ARGS ?=
 export $(GIVEN)
 
+# What each target reads of them. BAKE's companions have no effect without it.
+reads_caffe := GPU
+reads_prototxt := GPU
+reads_synth := N ARGS
+reads_teach := PHOTOS TAUGHT VARIANT WEIGHTS ARGS
+reads_lmdb := GPU N SOURCE DATA ARGS BAKE $(if $(BAKE),FORMAT VARIANT)
+reads_check := GPU SET DATA ARGS
+reads_inspect := GPU SET DATA VARIANT ARGS
+reads_train := GPU DATA VARIANT GPUS WEIGHTS RESUME ARGS
+reads_overfit := GPU ARGS
+reads_eval := GPU DATA VARIANT WEIGHTS ARGS
+reads_ablation := GPU ARGS
+reads_infer := GPU IMAGES VARIANT WEIGHTS ARGS
+reads_web := VARIANT WEIGHTS ARGS
+reads_demo := GPU ARGS
+reads_bench := GPU ARGS
+reads_bench-gpu := GPU ARGS
+reads_doctor := ARGS
+reads_test := GPU ARGS
+reads_fuzz := GPU N ARGS
+
+GOALS := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
+N_NAMED := $(filter N,$(NAMED))
+UNREAD := $(filter-out $(foreach goal,$(GOALS),$(reads_$(goal))),$(NAMED))
+ifneq ($(UNREAD),)
+$(error no target of this call reads $(UNREAD)$(if $(filter FORMAT,$(UNREAD)), without BAKE): \
+    leave that out, or name a target that does)
+endif
+
 # $(call split,NAME) splits the variable NAME into words, as "$${NAME_WORDS[@]}". Quotes hold a word
 # with spaces together; a variable that is the path of something is one word.
 split = if [ -e "$$$(1)" ]; then $(1)_WORDS=("$$$(1)"); \
@@ -59,10 +90,12 @@ prototxt: caffe  ## write prototxt/ and solver/ again from their generators
 	@echo writing prototxt/ and solver/
 	@$(RUN) prototxt.generate >/dev/null && $(RUN) solver.generate >/dev/null
 
+make_hands = { [[ "$$N" =~ ^[0-9]{1,9}$$ ]] || \
+    { echo "N is '$$N': give a number of hands" >&2; exit 2; }; } && \
+    $(RUN) data_tools.synth --out data/synth --train "$$N" --test $$(( 10\#$$N / 10 ))
+
 synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
-	@[[ "$$N" =~ ^[0-9]{1,9}$$ ]] || { echo "N is '$$N': give a number of hands" >&2; exit 2; }; \
-	$(call split,ARGS); $(RUN) data_tools.synth --out data/synth \
-	    --train "$$N" --test $$(( 10#$$N / 10 )) "$${ARGS_WORDS[@]}"
+	@$(call split,ARGS); $(make_hands) "$${ARGS_WORDS[@]}"
 
 teach: setup  ## label your own PHOTOS with a teacher: a data set in TAUGHT (data/taught)
 	@[ -n "$$PHOTOS" ] || { echo 'give photographs: make teach PHOTOS=folder' >&2; exit 2; }
@@ -78,8 +111,10 @@ hands_are_made = { [ -d data/synth ] && \
 lmdb: caffe  ## SOURCE (a data set's folder or .json) to the sets DATA/{train,validation}; BAKE=8
 	@for name in SOURCE DATA; do \
 	    [ -n "$${!name}" ] || { echo "$$name is empty: give a folder, or leave it out" >&2; exit 2; }; done
-	@[ -n "$$BAKE" ] && [ -d "$$DATA/train" ] && [ -z "$(SOURCE_GIVEN)$$ARGS" ] || { \
-	    { $(hands_are_made) || [ "$$SOURCE" != data/synth ] || $(MAKE) synth ARGS=; } && \
+	@[ -n "$$BAKE" ] && [ -d "$$DATA/train" ] && [ -z "$(SOURCE_GIVEN)$(N_NAMED)$$ARGS" ] || { \
+	    { if [ "$$SOURCE" = data/synth ] && ! $(hands_are_made); then $(make_hands); \
+	      elif [ -n "$(N_NAMED)" ]; then \
+	          echo "lmdb: no hands are made, so N=$$N has no effect" >&2; fi; } && \
 	    { $(call split,ARGS); } && \
 	    $(RUN) data_tools.build_lmdb "$$SOURCE" "$$DATA" "$${ARGS_WORDS[@]}"; }
 	@[ -z "$$BAKE" ] || $(RUN) data_tools.bake "$$DATA/train" "$$DATA/baked" --copies "$$BAKE" \

@@ -1,6 +1,7 @@
 """What the user gives to make is data: no space splits it, and nothing in it is executed."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -214,3 +215,59 @@ def test_a_quote_without_its_partner_is_named(folder):
 def test_a_number_of_hands_is_a_number(number, folder):
     done, called = commands(folder, "synth", f"N={number}")
     assert done.returncode and not called and "give a number of hands" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["lmdb"], ["lmdb", "BAKE=2"], ["demo"], ["synth"]])
+def test_a_dry_run_runs_nothing(arguments, folder):
+    done, called = commands(folder, "-n", *arguments)
+    assert done.returncode == 0 and not called and not (folder / "words.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, unread",
+    [
+        (["train", "N=3"], "N"),
+        (["lint", "ARGS=--fix"], "ARGS"),
+        (["ARGS=x"], "ARGS"),
+        (["lmdb", "FORMAT=hdf5"], "FORMAT without BAKE"),
+        (["doctor", "DATA=$(shell touch X)", "SET=b"], "DATA SET"),
+    ],
+)
+def test_a_variable_that_no_target_reads_is_named(arguments, unread, folder):
+    done, called = commands(folder, *arguments)
+    assert done.returncode == 2 and not called and not (folder / "X").exists()
+    assert f"no target of this call reads {unread}: leave that out" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_one_of_several_targets_may_read_a_variable(folder):
+    done, called = commands(folder, "synth", "train", "N=20", "DATA=sets")
+    assert done.returncode == 0, done.stderr
+    assert [words[0] for words in called] == ["data_tools.synth", "mcc_caffe.train"]
+
+
+def test_a_number_of_hands_without_effect_is_named(folder):
+    done, called = commands(folder, "lmdb", "N=30")
+    assert [words[0] for words in called] == ["data_tools.synth", "data_tools.build_lmdb"]
+    assert called[0][-4:] == ["--train", "30", "--test", "3"] and not done.stderr
+    for arguments in ((), ("SOURCE=other",)):
+        (folder / "data/synth/Train").mkdir(parents=True, exist_ok=True)
+        (folder / "data/synth/Train/label_joint.txt").touch()
+        done, _ = commands(folder, "lmdb", "N=30", *arguments)
+        assert done.returncode == 0 and "so N=30 has no effect" in done.stderr
+
+
+def test_each_target_is_said_to_read_what_its_recipe_reads():
+    text = (ROOT / "Makefile").read_text()
+    rules = re.findall(r"^([a-z-]+):([^\n#]*).*\n((?:\t.*\n)*)", text, re.M)
+    assert len(rules) > 20
+    for target, prerequisites, recipe in rules:
+        recipe = recipe.replace("$(make_hands)", "$$N")
+        read = {
+            name for name in VARIABLES if re.search(rf"\$\$\{{?{name}\b|split,{name}\b", recipe)
+        }
+        if {"caffe", "prototxt"} & set(prerequisites.split()):
+            read.add("GPU")
+        said = re.search(rf"^reads_{target} := (.*)$", text, re.M)
+        names = re.findall(r"[A-Z]+", said[1]) if said else []
+        assert set(names) == read, target
