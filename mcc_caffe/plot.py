@@ -4,13 +4,15 @@
     python -m mcc_caffe.plot runs/mini runs/other --out curves.png
 
 The three panels show the total loss, each stage's loss as a share of the trivial answer's, and the
-mask's loss. The trivial answer is 0 for all joints and 1 for the background.
+mask's loss. The trivial answer is 0 for all joints and 1 for the background. Where there are
+several runs, each has a colour, and each stage a kind of line.
 """
 
 import argparse
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -24,6 +26,7 @@ from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.run_log import LogLine, read_log
 
 CURVES = "curves.png"
+STAGE_LINES = ("solid", "dashed", "dashdot", "dotted", (0, (5, 1, 1, 1, 1, 1)))
 AUTHOR = "mcc_caffe.plot"
 
 
@@ -52,17 +55,31 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
         The figure, of three panels.
     """
     figure, (total, stages, mask) = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    for run_name, lines in zip(short_names(list(logs)), logs.values(), strict=True):
+    runs = zip(short_names(list(logs)), logs.values(), strict=True)
+    all_stages = dict.fromkeys(
+        name for lines in logs.values() for line in lines for name in line["ratio_to_trivial"]
+    )
+    # Of one run the stages differ by colour, which is easier to tell apart.
+    looks: dict[str, dict[str, Any]] = {
+        name: {"color": f"C{stage}"}
+        if len(logs) == 1
+        else {"linestyle": STAGE_LINES[stage % len(STAGE_LINES)]}
+        for stage, name in enumerate(all_stages)
+    }
+    for number, (run_name, lines) in enumerate(runs):
+        colour = f"C{number}"
         iterations = [line["iteration"] for line in lines]
         label = f"{run_name} " if len(logs) > 1 else ""
-        total.semilogy(iterations, [line["loss"] for line in lines], label=label or None)
+        losses = [line["loss"] for line in lines]
+        total.semilogy(iterations, losses, color=colour, label=label or None)
         stage_names = dict.fromkeys(name for line in lines for name in line["ratio_to_trivial"])
         for name in stage_names:
+            look = {"color": colour, "label": f"{label}{name}", "alpha": 0.8, **looks[name]}
             ratios = [line["ratio_to_trivial"].get(name, math.nan) for line in lines]
-            stages.plot(iterations, ratios, label=f"{label}{name}", alpha=0.8)
+            stages.plot(iterations, ratios, **look)
         if MASK_LOSS_BLOB in lines[0]["losses"]:
             mask_losses = [line["losses"].get(MASK_LOSS_BLOB, math.nan) for line in lines]
-            mask.plot(iterations, mask_losses, label=label or None)
+            mask.plot(iterations, mask_losses, color=colour, label=label or None)
     stages.axhline(1, color="grey", linestyle=":", label="trivial answer")
     stages.legend(fontsize="small")
     if len(logs) > 1:

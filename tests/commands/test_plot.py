@@ -55,6 +55,25 @@ def test_runs_of_one_name_have_the_names_of_their_folders(tmp_path):
     assert labels == ["a/mini", "b/mini"]
 
 
+def test_a_run_has_one_colour_in_all_panels_and_a_stage_one_kind_of_line(tmp_path):
+    folders = [write_log(tmp_path / "full"), write_log(tmp_path / "other")]
+    figure = draw_curves({folder: read_log(folder) for folder in folders})
+    total, stages, mask = ([line for line in axes.lines][:10] for axes in figure.axes)
+    colours = [line.get_color() for line in total]
+    assert len(set(colours)) == 2 and [line.get_color() for line in mask] == colours
+    assert [line.get_color() for line in stages] == [colours[0]] * 5 + [colours[1]] * 5
+    kinds = [line._dash_pattern for line in stages]
+    assert kinds[:5] == kinds[5:] and len(set(map(str, kinds[:5]))) == 5
+
+
+def test_the_mask_of_the_second_run_has_its_colour_where_the_first_has_none(tmp_path):
+    first, second = write_log(tmp_path / "pose"), write_log(tmp_path / "full")
+    text = (first / "log.jsonl").read_text().replace('"loss_mask": 3.0, ', "")
+    (first / "log.jsonl").write_text(text)
+    total, _, mask = draw_curves({run: read_log(run) for run in (first, second)}).axes
+    assert [line.get_color() for line in mask.lines] == [total.lines[1].get_color()]
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
