@@ -96,7 +96,20 @@ def _first_samples(folder: Path) -> list[Sample]:
     samples = SampleSet(folder)
     if len(samples) < IMAGES:
         raise UserError(f"{folder} has {len(samples)} samples, {IMAGES} are needed")
-    return [samples[index] for index in range(IMAGES)]
+    first_samples = [samples[index] for index in range(IMAGES)]
+    if not any(map(_shows_keypoints, first_samples)):
+        raise UserError(
+            f"{folder}: none of the first {IMAGES} samples has a labelled keypoint in its image, "
+            "so that no pose can be learnt: give a set with keypoints"
+        )
+    return first_samples
+
+
+def _shows_keypoints(sample: Sample) -> bool:
+    """Return whether a labelled keypoint lies in the sample's image."""
+    height, width = sample.image().shape[:2]
+    x, y, is_labelled = sample.keypoints.T
+    return bool(((is_labelled > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).any())
 
 
 def _train(set_folder: Path, run_folder: Path, iterations: int) -> None:

@@ -1,9 +1,13 @@
 """`mcc_caffe.overfit` tells a run that is too short from one that learnt."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+
+import numpy as np
+import pytest
 
 from tests.support.commands import ROOT, run, wait_for
 from tests.support.hands import write_set
@@ -19,6 +23,19 @@ def test_too_few_samples_are_refused(drawn_samples, tmp_path):
     small_set = write_set(tmp_path / "set", drawn_samples[:3])
     done = run("mcc_caffe.overfit", small_set, "--out", tmp_path / "run")
     assert done.returncode == 2 and "has 3 samples, 8 are needed" in done.stderr
+
+
+@pytest.mark.parametrize("change", [(0, 0, -1), (-1000, 0, 0)])
+def test_samples_without_keypoints_are_refused(change, drawn_samples, tmp_path):
+    """They are labelled nowhere, or left of the image."""
+    samples = [
+        dataclasses.replace(sample, keypoints=np.float32(sample.keypoints + change))
+        for sample in drawn_samples
+    ]
+    folder = write_set(tmp_path / "set", samples)
+    done = run("mcc_caffe.overfit", folder, "--out", tmp_path / "run")
+    assert done.returncode == 2 and "has a labelled keypoint in its image" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
 def test_ctrl_c_during_the_training_ends_it(drawn_set, tmp_path):
