@@ -79,7 +79,7 @@ def main() -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise DiskError(
-            f"{error.strerror}{where}. Builds are kept in {locate.cache_folder()}; "
+            f"{error.strerror or error}{where}. Builds are kept in {locate.cache_folder()}; "
             "XDG_CACHE_HOME names another folder"
         ) from error
     return 0
@@ -103,10 +103,11 @@ def _provide(gpu: int | None, jobs: int) -> None:
     )
     if named_prefix:
         folder = locate.python_folder(Path(named_prefix))
-        _use(folder, f"CAFFE_PREFIX={named_prefix}", gpu)
+        _use(folder, f"CAFFE_PREFIX={named_prefix}", gpu, is_linked=True)
         _link(folder)
     elif importable and not is_own_build and not tree:
-        _use(importable, "the caffe that Python finds", gpu)
+        is_linked = importable == locate.linked_folder()
+        _use(importable, "the caffe that Python finds", gpu, is_linked=is_linked)
     else:
         linked = importable.parent if importable and is_own_build else None
         choice = _from_cache(tree, cache, linked, gpu, jobs)
@@ -120,26 +121,41 @@ def _link(folder: Path, tree: Path | None = None) -> None:
     locate.link(folder, tree)
     taken = check.imported_folder()
     if taken is None or taken.resolve() != folder.resolve():
-        raise PrefixError(
-            f"{folder} was to be used, but `import caffe` takes {taken or 'none'}: "
-            "take that out of PYTHONPATH, or leave CAFFE_PREFIX and CAFFE_SOURCE out to use it"
-        )
+        raise _hidden(folder, taken)
 
 
-def _use(folder: Path, origin: str, gpu: int | None) -> None:
-    """Check that the Caffe in `folder` works, and say that it is used."""
+def _hidden(folder: Path, taken: Path | None) -> PrefixError:
+    """Return the error of a folder that Python does not take Caffe from, but from `taken`."""
+    return PrefixError(
+        f"{folder} was to be used, but `import caffe` takes {taken or 'none'}: "
+        "take that out of PYTHONPATH, or leave CAFFE_PREFIX and CAFFE_SOURCE out to use it"
+    )
+
+
+def _use(folder: Path, origin: str, gpu: int | None, *, is_linked: bool) -> None:
+    """Check that the Caffe in `folder` works, and say that it is used.
+
+    Args:
+        folder: The folder that holds caffe/.
+        origin: Why this one is used.
+        gpu: The option --gpu.
+        is_linked: Whether a .pth file of ours keeps it in use.
+    """
+    way_back = ""
+    if is_linked:
+        way_back = f" (to go back: leave CAFFE_PREFIX out and remove {locate.link_path()})"
     if gpu is not None:
         raise PrefixError(
             f"{origin} ({folder}) is used as it is, and --gpu {gpu} (GPU={gpu}) chooses a build "
-            "of ours: take one of them away"
+            f"of ours: take one of them away{way_back}"
         )
     fault = check.fault(folder)
     if fault:
         raise PrefixError(
             f"{origin} ({folder}) does not work: {fault}. "
-            "Mend it, or take it away to have one built"
+            f"Mend it, or take it away to have one built{way_back}"
         )
-    print(f"caffe: using {origin}: {folder}")
+    print(f"caffe: using {origin}: {folder}{way_back}")
 
 
 def _from_cache(
@@ -164,9 +180,14 @@ def _from_cache(
     if gpu:
         toolkit = cuda.find_toolkit(cache)
     if toolkit:
-        cuda.provide(toolkit)
         build_options = options.gpu(toolkit)
     prefix = build.cached_prefix(caffe_source.id, build_options, cache)
+    # Before what takes minutes: a Caffe that would hide the finished build.
+    earlier = locate.folder_before_link()
+    if earlier and earlier.resolve() != (prefix / "python").resolve():
+        raise _hidden(prefix / "python", earlier)
+    if toolkit:
+        cuda.provide(toolkit)
     if not build.is_usable(prefix):
         build.build(caffe_source, build_options, prefix, jobs)
     root = caffe_source.root if isinstance(caffe_source, source.Tree) else None

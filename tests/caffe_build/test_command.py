@@ -142,6 +142,32 @@ def test_a_named_caffe_that_pythonpath_hides_is_not_said_to_be_used(tmp_path):
     assert "take that out of PYTHONPATH" in answer.stderr and answer.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["caffe/__init__.py", "caffe.py"])
+def test_what_would_hide_a_build_is_named_before_it_is_built(name, tmp_path, caffe_like_tree):
+    module = tmp_path / "modules" / name
+    module.parent.mkdir(parents=True)
+    module.touch()
+    variables = {"CAFFE_SOURCE": caffe_like_tree, "PYTHONPATH": tmp_path / "modules"}
+    variables["XDG_CACHE_HOME"] = tmp_path / "cache"
+    answer = run("caffe_build", env=environment(**{k: str(v) for k, v in variables.items()}))
+    assert answer.returncode == PrefixError.code, answer.stderr
+    assert f"`import caffe` takes {tmp_path / 'modules'}: take that out" in answer.stderr
+    assert answer.stderr.count("\n") == 1 and not answer.stdout
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_way_back_from_a_named_prefix_is_said(provide, tmp_path, monkeypatch, capsys):
+    (tmp_path / "own/python/caffe").mkdir(parents=True)
+    (tmp_path / "own/python/caffe/_caffe.so").touch()
+    monkeypatch.setattr(check, "fault", lambda folder: "")
+    monkeypatch.setenv("CAFFE_PREFIX", str(tmp_path / "own"))
+    for _ in range(2):  # the second time it is found by its link
+        command._provide(None, jobs=1)
+        way_back = f"(to go back: leave CAFFE_PREFIX out and remove {locate.link_path()})\n"
+        assert capsys.readouterr().out.endswith(way_back)
+        monkeypatch.delenv("CAFFE_PREFIX", raising=False)
+
+
 def test_named_prefixes_that_do_not_work_are_one_line(tmp_path):
     answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(tmp_path)))
     assert answer.returncode == PrefixError.code

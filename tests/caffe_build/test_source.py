@@ -134,6 +134,18 @@ def test_what_a_link_of_a_tree_leads_to_belongs_to_it(tmp_path):
     assert (tmp_path / "copy/src/a.cpp").read_text() == "2"
 
 
+def test_a_pipe_in_a_tree_is_no_source(tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "src").mkdir(parents=True)
+    (tree / "src/a.cpp").write_text("1")
+    before = source.Tree(tree).id
+    os.mkfifo(tree / "pipe")
+    assert source.Tree(tree).id == before
+    with open(tmp_path / "log", "w") as log:
+        source.Tree(tree).unpack(tmp_path / "copy", log)
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["src"]
+
+
 def test_a_link_of_a_tree_to_a_folder_around_it_is_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
