@@ -23,9 +23,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from google.protobuf import text_format
+
 from caffe_build import check
 from caffe_build.locate import build_name, cache_folder, importable_folder
 from mcc_caffe.caffe_io.default_weights import shipped_weights
+from mcc_caffe.caffe_io.own_messages import message_classes
 from mcc_caffe.caffe_io.precision import AUTO, BFLOAT16, choose_precision
 from mcc_caffe.caffe_io.pycaffe import (
     HOW_TO_GET_CAFFE,
@@ -37,7 +40,7 @@ from mcc_caffe.caffe_io.pycaffe import (
 from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import require_shipped
-from mcc_caffe.paper import VARIANTS
+from mcc_caffe.paper import LAST_STAGE, VARIANTS, stage_blob, stage_loss_blob
 
 LAYERS = (
     "Convolution",
@@ -226,7 +229,7 @@ def _other_rows() -> list[Row]:
         _row("protobuf", _protobuf, setup),
         _row("h5py", lambda: importlib.import_module("h5py").__version__, setup),
         _row("matplotlib", lambda: importlib.import_module("matplotlib").__version__, setup),
-        _row("prototxts", _prototxts, "run `make prototxt`"),
+        _row("prototxts", _prototxts, "run `make prototxt`, or install the package again"),
         _row(
             "weights",
             _weights,
@@ -398,12 +401,23 @@ def _protobuf() -> str:
 
 
 def _prototxts() -> str:
-    paths = [
-        require_shipped(f"prototxt/{variant}/{name}.prototxt")
-        for variant in VARIANTS
-        for name in ("train", "deploy")
-    ]
-    return f"{', '.join(VARIANTS)} in {paths[0].parent.parent}"
+    last_tops = {"train": stage_loss_blob(LAST_STAGE), "deploy": stage_blob(LAST_STAGE)}
+    for variant in VARIANTS:
+        for name, top in last_tops.items():
+            path = require_shipped(f"prototxt/{variant}/{name}.prototxt")
+            _check_net(path, top)
+    return f"{', '.join(VARIANTS)} in {path.parent.parent}"
+
+
+def _check_net(path: Path, top: str) -> None:
+    """Read a net; raise _Unfit where it is damaged, or does not compute the blob `top`."""
+    net = message_classes()["NetParameter"]()  # ours: Caffe's own may be broken
+    try:
+        text_format.Parse(path.read_text(encoding="utf-8"), net)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise _Unfit(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    if not any(top in layer.top for layer in net.layer):
+        raise _Unfit(f"{path} is empty or cut short: it has no blob {top}")
 
 
 def _weights() -> str:

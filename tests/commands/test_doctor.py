@@ -231,3 +231,21 @@ def test_one_wrong_byte_in_the_middle_of_the_weights_is_a_row(monkeypatch, tmp_p
     )
     row = rows_of(monkeypatch)["weights"]
     assert row.status == "failed" and "mini.npz" in row.found
+
+
+@pytest.mark.parametrize("share, words", [(0, "empty or cut short"), (0.5, ""), (0.9, "")])
+@pytest.mark.parametrize("name", ["train", "deploy"])
+def test_a_prototxt_that_is_empty_or_cut_is_a_row(name, share, words, monkeypatch, tmp_path):
+    def cut(relative):
+        path = ROOT / relative
+        if path.name != f"{name}.prototxt":
+            return path
+        content = path.read_text()
+        (tmp_path / path.name).write_text(content[: int(share * len(content))])
+        return tmp_path / path.name
+
+    assert doctor._row("prototxts", doctor._prototxts, "").status == "ok"
+    monkeypatch.setattr(doctor, "require_shipped", cut)
+    row = doctor._row("prototxts", doctor._prototxts, "")
+    assert row.status == "failed" and f"{tmp_path}/{name}.prototxt is" in row.found
+    assert words in row.found and "\n" not in row.found
