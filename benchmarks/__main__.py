@@ -33,6 +33,8 @@ from benchmarks.hands import render_set
 from benchmarks.jobs import CORES, Job, read_printed_table
 from benchmarks.output import add_out_option, check_output
 from benchmarks.tables import DATA, FOLDER, PYRAMID, STARTUP, TITLE, Machine, Results, document
+from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
+from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.figures import as_png
 from mcc_caffe.core.files import check_report, write_whole
@@ -178,6 +180,14 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     options, start = parse_arguments(argv), time.perf_counter()
     check_outputs(options)
+    require_caffe("the benchmark")
+    if os.environ.get(PRECISION_VARIABLE, FLOAT32) != FLOAT32:
+        _log.warning(
+            "%s=%s has no effect: a row is in float32 unless it says otherwise",
+            PRECISION_VARIABLE,
+            os.environ[PRECISION_VARIABLE],
+        )
+    os.environ[PRECISION_VARIABLE] = FLOAT32  # of the processes that measure, too
     results: Results = {
         "command": f"python -m benchmarks {shlex.join(argv)}".strip(),
         "machine": describe_machine(),

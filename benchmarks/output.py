@@ -8,6 +8,7 @@ import platform
 import time
 from typing import Any
 
+from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
 from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_whole
 
 
@@ -15,6 +16,8 @@ def describe_machine(*facts: str) -> str:
     """Return one line about the machine and today, with further facts before the date."""
     cores = f"{len(os.sched_getaffinity(0))} cores"
     python = f"Python {platform.python_version()}"
+    if precision := os.environ.get(PRECISION_VARIABLE):  # the nets follow it
+        facts += (f"{PRECISION_VARIABLE}={precision}",)
     return ", ".join([cores, platform.machine(), python, *facts, time.strftime("%Y-%m-%d")])
 
 

@@ -31,6 +31,7 @@ from mcc_caffe.core.commands import (
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.metrics import box_sizes
+from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.predictor import LOOKS, HandPredictor
 
 JPEG_QUALITY = 60
@@ -199,12 +200,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         return keypoints
 
     rows: list[list[str]] = []
-    for folder in options.sets:
+    for name, folder in zip(short_names(options.sets), options.sets):
         pictures = read_pictures(folder, options.limit)
         for looks in options.looks:
             predictor.looks = looks
             moves = measure_moves(find_keypoints, pictures)
-            rows += table_rows(f"{folder.name} ({len(pictures)})", looks, moves)
+            rows += table_rows(f"{name} ({len(pictures)})", looks, moves)
     columns = ["set (pictures)", "looks", "change", "median move"]
     columns += [f"over {threshold:g}" for threshold in THRESHOLDS]
     columns += [f"pictures with half of the keypoints over {THRESHOLDS[-1]:g}"]

@@ -139,9 +139,17 @@ def time_size(prototxt: pathlib.Path, weights: pathlib.Path) -> list[Row]:
 
 
 def has_diverged(run: pathlib.Path) -> bool:
-    """Return whether the last stage of a training ended worse than the trivial answer."""
-    ratio = read_log(run)[-1]["ratio_to_trivial"][stage_loss_blob(LAST_STAGE)]
-    return not ratio < 1  # a NaN diverged, too
+    """Return whether the last stage of a training ended worse than the trivial answer.
+
+    The median of the log's last tenth counts, since a single interval may be an outlier.
+    """
+    blob = stage_loss_blob(LAST_STAGE)
+    # An interval in which no keypoint came into view has no ratio.
+    ratios = [
+        line["ratio_to_trivial"][blob] for line in read_log(run) if blob in line["ratio_to_trivial"]
+    ]
+    last = ratios[-max(len(ratios) // 10, 1) :]
+    return not last or not np.median(last) < 1  # a NaN diverged, too
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import pathlib
 import re
 import sys
@@ -461,3 +462,15 @@ def test_a_worker_without_arguments_says_how_it_is_called(name):
 def test_one_process_alone_averages_nothing():
     with pytest.raises(UserError, match="--processes 1: there is nothing to average, give two"):
         allreduce.main(["--processes", "1"])
+
+
+def test_the_precision_of_the_environment_is_not_that_of_the_rows(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MCC_CAFFE_PRECISION", "bfloat16")
+    assert "MCC_CAFFE_PRECISION=bfloat16" in output.describe_machine()
+    monkeypatch.setattr(bench, "describe_machine", lambda: {"load": 0.0})
+    monkeypatch.setattr(bench, "jobs", lambda *arguments: [])
+    monkeypatch.setattr(bench, "write", lambda *arguments: None)
+    monkeypatch.setattr(bench, "document", lambda *arguments: "")
+    bench.main(["--out", str(tmp_path)])
+    assert os.environ["MCC_CAFFE_PRECISION"] == "float32"
+    assert "MCC_CAFFE_PRECISION=bfloat16 has no effect" in caplog.text

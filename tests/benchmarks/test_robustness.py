@@ -64,3 +64,10 @@ def test_the_command_measures_a_set(tmp_path, capsys, caplog):
     empty = write_set(tmp_path / "empty", [unlabelled])
     with pytest.raises(UserError, match="no sample has labelled keypoints"):
         robustness.main([str(empty)])
+
+
+def test_sets_of_one_name_have_the_names_of_their_folders(tmp_path, capsys):
+    folders = [write_set(tmp_path / parent / "drawn", [hand(1)]) for parent in "ab"]
+    robustness.main([*map(str, folders), "--looks", "1"])
+    table = capsys.readouterr().out
+    assert "| a/drawn (1) |" in table and "| b/drawn (1) |" in table

@@ -111,6 +111,29 @@ def test_a_training_worse_than_the_trivial_answer_diverged(ratio, diverged, tmp_
     assert sizes.has_diverged(tmp_path) == diverged
 
 
+@pytest.mark.parametrize(
+    "ratios, diverged",
+    [
+        ([0.5] * 29 + [1.1], False),
+        ([0.5] * 27 + [1.2, 0.9, 1.2], True),
+        ([0.5, 0.5, None], False),
+        ([None], True),
+    ],
+)
+def test_one_interval_alone_is_no_divergence(ratios, diverged, tmp_path):
+    lines = [
+        {
+            "iteration": iteration,
+            "loss": 1.0,
+            "losses": {},
+            "ratio_to_trivial": {} if ratio is None else {"loss6": ratio},
+        }
+        for iteration, ratio in enumerate(ratios)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert sizes.has_diverged(tmp_path) == diverged
+
+
 def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(sizes, "SIZES", SMALL)
     monkeypatch.setattr(sizes, "SECONDS", 0.0)

@@ -130,6 +130,7 @@ def test_a_folder_called_caffe_is_no_caffe(tmp_path):
             "making weights out of OpenPose's needs Caffe",
         ),
         ("prototxt.generate", [], "Caffe was not found: `make caffe`"),
+        ("benchmarks.__main__", ["--out", "{out}"], "the benchmark needs Caffe"),
         ("benchmarks.sizes", ["--out", "{out}"], "training needs Caffe"),
     ],
 )
