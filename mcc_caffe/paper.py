@@ -105,7 +105,7 @@ class Variant:
         trunk_filler: Caffe's name for the way in which the weights of conv1_1 to conv5_2 start
             (release).
         stage_filler: The same for the hidden layers from conv5_3_CPM on (release).
-        stage_rate: The learning rate of the pose stages' weights, as a multiple of the trunk's
+        stage_lr_mult: The learning rate of the pose stages' weights, as a multiple of the trunk's
             (release).
         negative_slope: The slope of the ReLUs below 0.
         background_bias: The start value of the background map's bias in every pose stage.
@@ -125,7 +125,7 @@ class Variant:
     heatmap_loss_weight: float = 1.0
     trunk_filler: str = "xavier"
     stage_filler: str = "gaussian"
-    stage_rate: float = 4.0
+    stage_lr_mult: float = 4.0
     negative_slope: float = 0.0
     background_bias: float = 0.0
     schedule: Schedule = field(default_factory=Schedule)
@@ -159,7 +159,7 @@ MINI = replace(
     # It learns faster at this size; at the paper's size and learning rate it diverges at once.
     trunk_filler="msra",
     stage_filler="msra",
-    stage_rate=1.0,
+    stage_lr_mult=1.0,
     background_bias=1.0,  # the heatmaps then start at the trivial answer: joints 0, background 1
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )

@@ -69,7 +69,7 @@ def convolution(
     *,
     kernel: int,
     weights: dict,
-    rate: float = 1.0,
+    lr_mult: float = 1.0,
 ) -> str:
     """Add a convolution that keeps the size of its maps; return the name of its blob.
 
@@ -80,7 +80,7 @@ def convolution(
         num_output=channels,
         kernel_size=kernel,
         pad=kernel // 2,
-        param=[dict(lr_mult=rate, decay_mult=1), dict(lr_mult=2 * rate, decay_mult=0)],
+        param=[dict(lr_mult=lr_mult, decay_mult=1), dict(lr_mult=2 * lr_mult, decay_mult=0)],
         weight_filler=weights,
         bias_filler=dict(type="constant", value=0),
     )
@@ -178,7 +178,7 @@ def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str
             variant.channels(128),
             kernel=7 if number < 6 else 1,
             weights=hidden,
-            rate=variant.stage_rate,
+            lr_mult=variant.stage_lr_mult,
         )
         relu(net, variant, blob)
     return convolution(
@@ -188,7 +188,7 @@ def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str
         HEATMAP_COUNT,
         kernel=1,
         weights=GAUSSIAN_FILLER,
-        rate=variant.stage_rate,
+        lr_mult=variant.stage_lr_mult,
     )
 
 

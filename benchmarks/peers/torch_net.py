@@ -20,7 +20,7 @@ class Net(nn.Module):
 
     Attributes:
         convolutions: {layer: its convolution}.
-        rates: {parameter: (lr_mult, decay_mult)}.
+        multipliers: {parameter: (lr_mult, decay_mult)}.
         loss_weights: {loss blob: weight}.
     """
 
@@ -36,7 +36,7 @@ class Net(nn.Module):
         """
         super().__init__()
         self.convolutions = nn.ModuleDict()
-        self.rates: dict[nn.Parameter, tuple[float, float]] = {}
+        self.multipliers: dict[nn.Parameter, tuple[float, float]] = {}
         self.loss_weights: dict[str, float] = {}
         self._steps, channels = [], dict(channels)
         for layer in layers:
@@ -92,7 +92,7 @@ class Net(nn.Module):
         self.convolutions[layer["name"]] = convolution
         parameters = (convolution.weight, convolution.bias)
         for parameter, spec in zip(parameters, layer.get("param", [{}, {}])):
-            self.rates[parameter] = (spec.get("lr_mult", 1.0), spec.get("decay_mult", 1.0))
+            self.multipliers[parameter] = (spec.get("lr_mult", 1.0), spec.get("decay_mult", 1.0))
         return convolution
 
     def _relu(self, layer: dict, channels: list[int]) -> nn.Module:

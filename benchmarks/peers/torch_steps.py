@@ -9,22 +9,22 @@ from benchmarks.peers.torch_net import Net
 
 
 def make_optimizer(net: Net, solver: dict) -> torch.optim.Optimizer:
-    """Make the optimizer of a Caffe solver, with the rates that each layer has of its own.
+    """Make the optimizer of a Caffe solver, with the multipliers of each layer.
 
     Args:
         net: The net to train.
         solver: {"type", "base_lr", "weight_decay", "momentum", "momentum2"} of the solver.
     """
     members: dict = {}
-    for parameter, rates in net.rates.items():
-        members.setdefault(rates, []).append(parameter)
+    for parameter, multipliers in net.multipliers.items():
+        members.setdefault(multipliers, []).append(parameter)
     groups = [
         {
             "params": parameters,
-            "lr": rate * solver["base_lr"],
-            "weight_decay": decay * solver["weight_decay"],
+            "lr": lr_mult * solver["base_lr"],
+            "weight_decay": decay_mult * solver["weight_decay"],
         }
-        for (rate, decay), parameters in members.items()
+        for (lr_mult, decay_mult), parameters in members.items()
     ]
     if solver["type"] == "Adam":
         return torch.optim.Adam(groups, betas=(solver["momentum"], solver["momentum2"]))

@@ -38,7 +38,7 @@ def layer(name, kind, bottoms, tops, settings=""):
     return f'layer {{ name: "{name}" type: "{kind}"{ends} {settings} }}\n'
 
 
-def convolution(name, bottom, channels, kernel, filler, rate=1):
+def convolution(name, bottom, channels, kernel, filler, lr_mult=1):
     """A convolution of the release."""
     return layer(
         name,
@@ -46,7 +46,8 @@ def convolution(name, bottom, channels, kernel, filler, rate=1):
         [bottom],
         [name],
         f"""
-        param {{ lr_mult: {rate} decay_mult: 1 }} param {{ lr_mult: {2 * rate} decay_mult: 0 }}
+        param {{ lr_mult: {lr_mult} decay_mult: 1 }}
+        param {{ lr_mult: {2 * lr_mult} decay_mult: 0 }}
         convolution_param {{ num_output: {channels} pad: {kernel // 2} kernel_size: {kernel}
             weight_filler {{ {filler} }} bias_filler {{ type: "constant" value: 0 }} }}""",
     )
@@ -108,11 +109,11 @@ def released(width, *, source=None, batch=BATCH, side=368):
         for number in range(1, 7):
             name = f"Mconv{number}_stage{stage}"
             text += convolution(
-                name, blob, hidden, 7 if number < 6 else 1, GAUSSIAN, rate=4
+                name, blob, hidden, 7 if number < 6 else 1, GAUSSIAN, lr_mult=4
             ) + relu(name)
             blob = name
         name = f"Mconv7_stage{stage}"
-        text += convolution(name, blob, 22, 1, GAUSSIAN, rate=4)
+        text += convolution(name, blob, 22, 1, GAUSSIAN, lr_mult=4)
         if source:
             text += layer(
                 f"{name}_loss", "EuclideanLoss", [name, "label"], [f"loss{stage}"], "loss_weight: 1"

@@ -152,8 +152,8 @@ def test_rates_and_fillers_of_the_papers_network():
         for layer in net.layer:
             if layer.type != "Convolution":
                 continue
-            rates = [(param.lr_mult, param.decay_mult) for param in layer.param]
-            assert rates == (
+            multipliers = [(param.lr_mult, param.decay_mult) for param in layer.param]
+            assert multipliers == (
                 [(4, 1), (8, 0)] if layer.name.startswith("Mconv") else [(1, 1), (2, 0)]
             ), layer.name
             weights, bias = (
