@@ -7,6 +7,7 @@ pose.keypoints          # (21, 3): x, y in image pixels, confidence
 
 import math
 import numbers
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,7 +178,9 @@ class HandPose:
 
 
 class HandPredictor:
-    """Finds the hand of an image. Construct one and use it for many images; not thread-safe.
+    """Finds the hand of an image. Construct one and use it for many images.
+
+    Several threads may use it: it takes one image at a time, and the others wait.
 
     Attributes:
         engine: The engine that runs the net.
@@ -188,6 +191,7 @@ class HandPredictor:
         input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
             packed weights name an input size of their own, theirs.
         levels, looks, threshold, seed, batch: The options of the constructor; they may be changed.
+        lock: Held while an image is looked at, because all predictions share the net.
     """
 
     def __init__(
@@ -234,6 +238,7 @@ class HandPredictor:
         """
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch
+        self.lock = threading.RLock()
         self.check_options()
         if looks is not None and levels is not None:
             raise UserError(
@@ -305,24 +310,26 @@ class HandPredictor:
             UserError: The array is no such image, or an option was changed to a wrong value.
         """
         check_image(image)
-        self.check_options()
-        network = TimedNetwork(self.engine, self.batch)
-        looks = choose_look_count(self.levels, self.looks)
-        if looks is None or not self.engine.has_pose:
-            return self._predict_levels(image, network)
-        height, width = image.shape[:2]
-        looker = Looker(image, self.input_size, network)
-        answer = look_several_times(looker, (width, height), looks)
-        if self.looks is None and answer.score < self.calibration.least_score(looks):
-            # The hand may be too small for looks at the whole picture.
-            hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
-            if hands:
-                return self.make_pose(hands[0], (width, height), network.timings())
-        return self.make_pose(answer, (width, height), network.timings(), looks=looks)
+        with self.lock:
+            self.check_options()
+            network = TimedNetwork(self.engine, self.batch)
+            looks = choose_look_count(self.levels, self.looks)
+            if looks is None or not self.engine.has_pose:
+                return self._predict_levels(image, network)
+            height, width = image.shape[:2]
+            looker = Looker(image, self.input_size, network)
+            answer = look_several_times(looker, (width, height), looks)
+            if self.looks is None and answer.score < self.calibration.least_score(looks):
+                # The hand may be too small for looks at the whole picture.
+                hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
+                if hands:
+                    return self.make_pose(hands[0], (width, height), network.timings())
+            return self.make_pose(answer, (width, height), network.timings(), looks=looks)
 
     def open_search(self) -> None:
         """Open now what the first search would open, such as before the weights file may change."""
-        _ = self.boxes_engine
+        with self.lock:
+            _ = self.boxes_engine
 
     def require_pose(self) -> None:
         """Check that the net finds keypoints; UserError where it has no pose stage."""
@@ -367,16 +374,17 @@ class HandPredictor:
             raise UserError(
                 f"max_hands={max_hands!r}: give a whole number above 0, or None for no limit"
             )
-        network = TimedNetwork(self.engine, self.batch)
-        looker = Looker(image, self.input_size, network)
-        height, width = image.shape[:2]
-        if boxes is None:
-            answers = self._search(looker, network, score_threshold, max_hands)
-        else:
-            checked = check_boxes(boxes, width, height)
-            answers = look_at_boxes(looker, checked, (width, height))
-        timings = network.timings()
-        return [self.make_pose(answer, (width, height), timings) for answer in answers]
+        with self.lock:
+            network = TimedNetwork(self.engine, self.batch)
+            looker = Looker(image, self.input_size, network)
+            height, width = image.shape[:2]
+            if boxes is None:
+                answers = self._search(looker, network, score_threshold, max_hands)
+            else:
+                checked = check_boxes(boxes, width, height)
+                answers = look_at_boxes(looker, checked, (width, height))
+            timings = network.timings()
+            return [self.make_pose(answer, (width, height), timings) for answer in answers]
 
     def _search(
         self,

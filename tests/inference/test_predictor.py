@@ -1,5 +1,8 @@
 """HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -70,6 +73,29 @@ def test_four_looks_are_taken_unless_the_predictor_is_told_otherwise(weights, im
     predictor.levels = 1
     single_pass = HandPredictor(weights, looks=1).predict(image)
     assert (predictor.predict(image).keypoints == single_pass.keypoints).all()
+
+
+def test_threads_that_share_a_predictor_get_the_answers_of_one_thread(weights):
+    rng = np.random.default_rng(3)
+    images = [drawn_sample(rng, "image", 120, 90).image() for _ in range(4)]
+    predictor = HandPredictor(weights, looks=2, engine="caffe")
+    expected = [predictor.predict(image).keypoints for image in images]
+    in_box = predictor.predict_all(images[0], boxes=[(10, 10, 60, 60)])[0].keypoints
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # the threads meet within a pass
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            poses = [threads.submit(predictor.predict, image) for image in images * 5]
+            box_poses = [
+                threads.submit(predictor.predict_all, images[0], boxes=[(10, 10, 60, 60)])
+                for _ in range(5)
+            ]
+            keypoints = [pose.result().keypoints for pose in poses]
+            box_keypoints = [pose.result()[0].keypoints for pose in box_poses]
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(map(np.array_equal, keypoints, expected * 5))
+    assert all(np.array_equal(points, in_box) for points in box_keypoints)
 
 
 @pytest.mark.parametrize("levels", [0, -1, 1.5, "all"])
