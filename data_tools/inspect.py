@@ -28,7 +28,6 @@ from mcc_caffe.core.commands import (
 )
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.files import check_target
 from mcc_caffe.core.geometry import compose, invert, resize_affine, to_cells
 from mcc_caffe.data import sheet
 from mcc_caffe.data.batches import fill_sample
@@ -144,7 +143,6 @@ def draw_tile(entry: Entry, config: LoaderConfig, rng: np.random.Generator | Non
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
-    check_target(options.out)
     splits = sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT)
     entries = [entry for split_entries in splits.values() for entry in split_entries]
     shuffled = np.random.default_rng(options.seed).permutation(len(entries))

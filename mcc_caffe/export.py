@@ -25,11 +25,11 @@ import numpy as np
 
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.nets import find_deploy_net
-from mcc_caffe.caffe_io.onnx_model import OPSET, make_onnx_model
+from mcc_caffe.caffe_io.onnx_model import OPSET, is_own_model, make_onnx_model
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_target, write_whole
+from mcc_caffe.core.files import check_output, write_whole
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert the network, compare it with Caffe and write the file."""
     options = parse_arguments(argv)
     weights = options.weights or default_weights(options.variant)
-    check_target(options.onnx, [weights])
+    check_output(options.onnx, is_own_model, "is no ONNX file of this command", [weights])
     prototxt = find_deploy_net(weights, options.variant, options.without)
     model, _ = make_onnx_model(prototxt, weights)
     differences = None

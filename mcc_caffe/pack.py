@@ -1,7 +1,6 @@
 """Packs weights as float16, half as large, so that they can ship with the package.
 
-    python -m mcc_caffe.pack runs/mini/snapshots/mcc_iter_40000.caffemodel \\
-        mcc_caffe/pretrained/mini.npz
+    python -m mcc_caffe.pack runs/mini/snapshots/mcc_iter_40000.caffemodel mine.npz
 
     # after `train --only-stages`: with the box head of the weights that it started from
     python -m mcc_caffe.pack runs/own/snapshots/mcc_iter_3000.caffemodel own.npz \\
@@ -30,7 +29,7 @@ from mcc_caffe.caffe_io.run_folder import data_layer_settings
 from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_target, require_file, write_whole
+from mcc_caffe.core.files import check_output, require_file, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares
@@ -162,7 +161,8 @@ def shorten_source(source: str | None) -> str | None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Pack the weights that the options name."""
     options = parse_arguments(argv)
-    check_target(options.out, [path for path in (options.weights, options.boxes) if path])
+    inputs = [path for path in (options.weights, options.boxes) if path]
+    check_output(options.out, packed_weights.are_readable, packed_weights.NOT_PACKED, inputs)
     layers, net = read_caffemodel(options.weights)
     if options.boxes:
         layers = {**layers, **box_head_for(layers, options.boxes)}

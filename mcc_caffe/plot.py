@@ -20,7 +20,8 @@ from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_own_results, check_target, write_whole
+from mcc_caffe.core.files import check_output, write_whole
+from mcc_caffe.core.images import is_png_of
 from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.run_log import LogLine, read_log
@@ -97,9 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = options.out or options.runs[0] / CURVES
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG: give a name that ends in .png")
-    check_target(out)
-    if not options.out:
-        check_own_results(out.parent, (CURVES,), own=CURVES, mark=AUTHOR)
+    check_output(out, lambda path: is_png_of(path, "Author", AUTHOR), "is no plot of this command")
     figure = draw_curves({run: read_log(run) for run in options.runs})
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, as_png(figure, dpi=100, author=AUTHOR))

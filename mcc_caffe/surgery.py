@@ -42,7 +42,7 @@ from mcc_caffe.caffe_io.weights import (
     same_shapes,
 )
 from mcc_caffe.core.commands import command_parser, run_command
-from mcc_caffe.core.files import check_target, replacement, require_shipped
+from mcc_caffe.core.files import check_output, replacement, require_shipped
 from mcc_caffe.paper import (
     BACKGROUND_INDEX,
     HEATMAP_COUNT,
@@ -150,7 +150,12 @@ def transplant_later(layer: Layer) -> Layer:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write our network's weights made of OpenPose's."""
     options = parse_arguments(argv)
-    check_target(options.out, [options.openpose])
+    check_output(
+        options.out,
+        lambda _: False,
+        "no caffemodel says whether this command wrote it",
+        [options.openpose],
+    )
     require_caffe("making weights out of OpenPose's")
     layers, _ = read_caffemodel(options.openpose)
     caffe = import_caffe()

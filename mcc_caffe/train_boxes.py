@@ -35,7 +35,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_target, require_file, write_whole
+from mcc_caffe.core.files import check_output, require_file, write_whole
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.paper import VARIANTS
@@ -121,8 +121,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.average and BOXES_BLOB not in stored.layers:
         raise UserError(f"{weights} has no box head to average with: leave --average out")
     scenes = [scene for path in options.scenes for scene in read_scenes(path)]
-    target = check_target(
-        options.out, [weights, *options.scenes, *(scene.path for scene in scenes)]
+    inputs = [weights, *options.scenes, *(scene.path for scene in scenes)]
+    target = check_output(
+        options.out, packed_weights.are_readable, packed_weights.NOT_PACKED, inputs
     )
     if not any(len(scene.boxes_ltrb) for scene in scenes):
         raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box")

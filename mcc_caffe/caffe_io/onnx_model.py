@@ -18,6 +18,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
 
 _MOST = 1000  # pixels of a kernel's side, stride, dilation or pad
+PRODUCER = "mcc-caffe"  # in the file, by which it is known again
 OPSET, IR_VERSION = 13, 8  # 13 is the first with Softmax over one axis; runtimes since 2021 read it
 
 
@@ -279,6 +280,13 @@ def make_onnx_model(prototxt: str | Path, weights: str | Path) -> OnnxModel:
     return OnnxModel(model, net.layer[0].input_param.shape[0].dim[-1])
 
 
+def is_own_model(path: Path) -> bool:
+    """Tell whether a file is an ONNX model of this project's, by the fields that begin it."""
+    start = bytes([1 << 3, IR_VERSION, 2 << 3 | 2, len(PRODUCER)]) + PRODUCER.encode()
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
 def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
     """Convert a deploy net to ONNX.
 
@@ -335,7 +343,7 @@ def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
     )
     model = onnx.helper.make_model(
         graph,
-        producer_name="mcc-caffe",
+        producer_name=PRODUCER,
         ir_version=IR_VERSION,
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
     )

@@ -32,6 +32,7 @@ METADATA = "metadata"
 # The most that packing may change a blob, relative to its norm; rounding to float16 alone costs
 # 2e-4, and 5e-4 at the most.
 MAX_ERROR = 1e-3
+NOT_PACKED = "holds no packed weights"  # what an error says of another file
 _MAX_BYTES = 4 << 30  # of the members together, unpacked; the paper's net has 0.07 GiB
 _MAGIC = b"PK\x03\x04"  # of a zip file, which an .npz is
 
@@ -52,6 +53,17 @@ def is_packed(path: str | Path) -> bool:
     """Return whether a file is of this form; a caffemodel is not."""
     with open(path, "rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
+
+
+def are_readable(path: Path) -> bool:
+    """Tell whether a file is packed weights, and no other zip file or .npz."""
+    if not is_packed(path):
+        return False
+    try:
+        read_metadata(path)
+    except UserError:
+        return False
+    return True
 
 
 def to_bytes(layers: Mapping[str, Sequence[np.ndarray]], metadata: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -198,6 +198,36 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> Path:
         raise UserError(f"{path} is {_kind(mode)}, not a file: give the path of a file")
     if any(source.exists() and source.samefile(target) for source in inputs):
         raise UserError(f"{path} is an input of this command: give another file to write")
+    return target
+
+
+def check_output(
+    path: Path, is_own: Callable[[Path], bool], otherwise: str, inputs: Iterable[Path] = ()
+) -> Path:
+    """Check that the file that the user names as output replaces none of another kind.
+
+    Args:
+        path: The file to write.
+        is_own: Tells by its content whether a file is one that the command may replace.
+        otherwise: What the error says of another file, such as "holds no packed weights".
+        inputs: Files that the command reads, which it must not replace.
+
+    Returns:
+        The file itself; where `path` is a link, the file that it points to.
+
+    Raises:
+        UserError: There is a file of another kind, or `check_target` refuses the path.
+    """
+    target = check_target(path, inputs)
+    try:
+        may_replace = not target.exists() or is_own(target)
+    except OSError:  # a file that cannot be read is none that the command can know
+        may_replace = False
+    if not may_replace:
+        raise UserError(
+            f"{path} would be overwritten and {otherwise}: "
+            "give another file to write, or move this one away"
+        )
     return target
 
 

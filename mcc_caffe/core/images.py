@@ -28,6 +28,7 @@ _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if th
 _TIFF_SIDES_TAGS = (256, 257)  # of width and height
 _EXTRA_SAMPLES_TAG = 338  # of TIFF: what a pixel holds beside its colours
 _STRAIGHT_ALPHA = (2,)  # its value for an opacity by which the colours are not multiplied
+_MARK_BYTES = 1024  # from the start of a PNG, in which its mark lies
 _PNG_BITS_OFFSET = 24  # of the byte in a PNG that says how many bits a sample has
 # What the binary PNM formats begin with: three numbers, of which the last is that of white.
 _PNM_START = re.compile(rb"P[56](?:\s+(?:#[^\n]*\n\s*)*(\d+)){3}\s")
@@ -251,6 +252,19 @@ def marked_png(picture: np.ndarray, program: str) -> bytes:
     body = b"tEXtSoftware\0" + program.encode()
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return content[:_PNG_HEADER_BYTES] + chunk + content[_PNG_HEADER_BYTES:]
+
+
+def is_png_of(path: Path, key: str, program: str) -> bool:
+    """Tell whether a file is a PNG that a program has marked.
+
+    Args:
+        path: The file.
+        key: Of the text in which the mark stands: "Software" as `marked_png` writes it, or another.
+        program: The program's name.
+    """
+    with path.open("rb") as file:
+        start = file.read(_MARK_BYTES)
+    return start.startswith(_PNG_START) and f"{key}\0{program}".encode() in start
 
 
 def silence_opencv() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from mcc_caffe.core.drawing import draw_skeleton
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import check_output, write_whole
 from mcc_caffe.core.geometry import apply, resize_affine
 from mcc_caffe.core.hand import FINGERS, NAMES
-from mcc_caffe.core.images import marked_png
+from mcc_caffe.core.images import is_png_of, marked_png
 from mcc_caffe.data.samples import Sample
 
 TILE = 240  # pixels, side of a picture's tile
@@ -20,7 +20,7 @@ OUTLINE = (0, 255, 255)  # BGR, yellow: no finger's colour
 PAPER, INK, EMPTY = 255, 30, 225
 PAGE_WIDTH, PAGE_HEIGHT = 1960, 2460
 GAP = 4
-_PROGRAM, _MARK_BYTES = "mcc_caffe sheet", 128  # the mark of a sheet, and where it lies at latest
+_PROGRAM = "mcc_caffe sheet"  # the mark of a sheet
 _FONT, _FONT_SCALE, _LINE, _MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 14, 18
 
 
@@ -159,19 +159,24 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def check_pages(path: Path) -> None:
-    """Check that several pages of `path`, whose names the user did not give, replace no other file.
+    """Check that the pages of `path` replace nothing but sheets.
 
     Raises:
-        UserError: There is a file of such a name that is no sheet.
+        UserError: There is a file that is no sheet at `path`, or where a further page may go, whose
+            name the user did not give.
     """
+    check_output(path, _is_sheet, "is no sheet of this program")
     for page in path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*{glob.escape(path.suffix)}"):
-        with page.open("rb") as file:
-            is_sheet = _PROGRAM.encode() in file.read(_MARK_BYTES)
-        if not is_sheet:
+        if not _is_sheet(page):
             raise UserError(
                 f"{page} might be overwritten, as the second and further pages of {path} have such "
                 "names, and is no sheet of this program: give another --out"
             )
+
+
+def _is_sheet(path: Path) -> bool:
+    """Tell whether a file is a sheet of this program."""
+    return is_png_of(path, "Software", _PROGRAM)
 
 
 def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:

@@ -278,6 +278,19 @@ def test_the_weights_that_no_option_names_are_not_replaced(tmp_path, monkeypatch
     assert weights.read_bytes() == before
 
 
+def test_an_export_replaces_exports_alone(tmp_path):
+    own, other = tmp_path / "own.onnx", tmp_path / "other.onnx"
+    for _ in range(2):
+        export.main(["--onnx", str(own), "--without", "pose"])
+    model = onnx.load(str(own))
+    model.producer_name = "pytorch"
+    onnx.save(model, str(other))
+    before = other.read_bytes()
+    with pytest.raises(UserError, match="other.onnx would be overwritten and is no ONNX file of"):
+        export.main(["--onnx", str(other)])
+    assert other.read_bytes() == before
+
+
 def test_what_is_no_file_to_write_is_told_before_the_work(tmp_path):
     (tmp_path / "null").symlink_to("/dev/null")
     (tmp_path / "file").write_text("of the user")

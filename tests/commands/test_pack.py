@@ -214,6 +214,23 @@ def test_stages_alone_learn_and_the_box_head_stays(drawn_set, tmp_path):
     assert HandPredictor(out).boxes_engine is not None
 
 
+def test_packed_weights_replace_packed_weights_alone(snapshot, small, tmp_path):
+    pack.main([str(snapshot), str(small), "--data", "hands of mine"])
+    assert describe(small)["data"] == "hands of mine"
+    photograph, other_arrays = tmp_path / "photo.jpg", tmp_path / "mine.npz"
+    shutil.copy(ROOT / "docs/demo.jpg", photograph)
+    np.savez(other_arrays, labels=np.arange(3))
+    for foreign in (
+        photograph,
+        other_arrays,
+        shutil.copy(snapshot, tmp_path / "mcc_iter_8.caffemodel"),
+    ):
+        before = foreign.read_bytes()
+        with pytest.raises(UserError, match="would be overwritten and holds no packed weights"):
+            pack.main([str(snapshot), str(foreign)])
+        assert foreign.read_bytes() == before
+
+
 def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
     shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
     out = tmp_path / "out.npz"

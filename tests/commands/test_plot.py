@@ -39,11 +39,17 @@ def test_curves_replace_no_other_picture_of_the_run(tmp_path):
     full = write_log(tmp_path / "full")
     (full / "curves.png").write_bytes(b"a photograph")
     done = run("mcc_caffe.plot", full)
-    assert done.returncode == 2 and "would be overwritten and is no result" in done.stderr
+    assert (
+        done.returncode == 2
+        and "would be overwritten and is no plot of this command" in done.stderr
+    )
+    assert (full / "curves.png").read_bytes() == b"a photograph"
+    done = run("mcc_caffe.plot", full, "--out", full / "curves.png")
+    assert done.returncode == 2 and "give another file to write, or move" in done.stderr
     assert (full / "curves.png").read_bytes() == b"a photograph"
     (full / "curves.png").unlink()
-    for _ in range(2):
-        assert run("mcc_caffe.plot", full).returncode == 0
+    for options in ((), (), ("--out", full / "curves.png")):
+        assert run("mcc_caffe.plot", full, *options).returncode == 0
 
 
 def test_runs_of_one_name_have_the_names_of_their_folders(tmp_path):

@@ -252,3 +252,12 @@ def test_a_file_that_is_no_caffemodel_gives_one_line(tmp_path):
         assert (
             done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
         )
+
+
+def test_no_file_is_replaced(tmp_path):
+    """A caffemodel does not say what wrote it: it may be the snapshot of a training."""
+    out = tmp_path / "mcc_iter_9.caffemodel"
+    out.write_bytes(b"of a training")
+    with pytest.raises(UserError, match="would be overwritten .* give another file to write"):
+        surgery.main(["--openpose", "pose_iter_102000.caffemodel", "--out", str(out)])
+    assert out.read_bytes() == b"of a training"

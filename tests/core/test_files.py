@@ -15,6 +15,7 @@ import pytest
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
     check_not_inside,
+    check_output,
     check_own_results,
     check_target,
     empty_own_folder,
@@ -64,6 +65,27 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
             write_whole(tmp_path / name, b"new")
     assert (tmp_path / "pipe").is_fifo() and (tmp_path / "null").is_symlink()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_output_replaces_files_of_its_kind_alone(tmp_path):
+    def is_own(path):
+        return path.read_bytes().startswith(b"own")
+
+    own, other, link = (tmp_path / name for name in ("own", "other", "link"))
+    own.write_bytes(b"own file")
+    other.write_bytes(b"a photograph")
+    link.symlink_to(other)
+    assert check_output(own, is_own, "is another's") == own
+    assert check_output(tmp_path / "new", is_own, "is another's") == tmp_path / "new"
+    for path in (other, link):
+        with pytest.raises(UserError) as error:
+            check_output(path, is_own, "is another's")
+        assert str(error.value) == (
+            f"{path} would be overwritten and is another's: "
+            "give another file to write, or move this one away"
+        )
+    with pytest.raises(UserError, match="own is an input of this command"):
+        check_output(own, is_own, "is another's", [own])
 
 
 def test_a_link_stays_and_its_file_is_written(tmp_path):

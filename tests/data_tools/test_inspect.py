@@ -166,6 +166,12 @@ def test_pages_replace_sheets_alone(tmp_path):
     assert done.returncode == 2 and "sheet-2.png might be overwritten" in done.stderr
     assert foreign.read_bytes() == b"a photograph" and not out.exists()
     foreign.unlink()
+    out.write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    before = out.read_bytes()
+    done = run("data_tools.inspect", source, "--out", out)
+    assert done.returncode == 2 and "would be overwritten and is no sheet" in done.stderr
+    assert out.read_bytes() == before
+    out.unlink()
     inspect(source, out)
     shutil.copy(out, foreign)  # as an earlier run leaves it
     inspect(source, out)

@@ -192,3 +192,11 @@ def test_boxes_of_a_picture_of_another_size_are_an_error(tmp_path):
     path.write_text(json.dumps(content))
     (picture,) = read_pictures(read_scenes(path))
     assert picture.image.shape == (40, 20, 3) and picture.boxes.tolist() == [[2, 22, 11, 31]]
+
+
+def test_a_file_that_is_no_packed_weights_is_not_replaced(scenes, tmp_path):
+    photograph = tmp_path / "photo.jpg"
+    photograph.write_bytes(turned_jpeg())
+    done = run("mcc_caffe.train_boxes", scenes, "--out", photograph)
+    assert done.returncode == 2 and "holds no packed weights: give another" in done.stderr
+    assert photograph.read_bytes() == turned_jpeg()
