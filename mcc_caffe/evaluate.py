@@ -323,7 +323,7 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
         "weights": describe(model_spec.weights),
         "net": str(model_spec.prototxt),
         "engine": engine_title(model_spec.engine, model_spec.precision),
-        "levels": model_spec.levels or 1,
+        "levels": model_spec.levels,
         "looks": choose_look_count(model_spec.levels, model_spec.looks),
     }
 

@@ -20,6 +20,7 @@ from mcc_caffe.inference.looks import (
     look_several_times,
     square_window,
 )
+from mcc_caffe.inference.reports import TRACKING
 from mcc_caffe.inference.scenes import find_hands
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
@@ -192,7 +193,11 @@ class _FrameFinder:
         if isinstance(sighting.payload, HandPose):
             return sighting.payload
         pose = self._predictor.make_pose(
-            sighting.payload, self._size, self._network.timings(), looks=None if is_hand else 1
+            sighting.payload,
+            self._size,
+            self._network.timings(),
+            looks=None if is_hand else 1,
+            method=TRACKING,
         )
         return replace(pose, found_box=None)  # in every frame the box goes around the keypoints
 

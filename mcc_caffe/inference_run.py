@@ -22,7 +22,13 @@ from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import UnreadableError, read_image, with_suffix
 from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
+from mcc_caffe.inference.pose_reports import (
+    NetworkInfo,
+    hand_record,
+    hands_report,
+    image_report,
+    one_hand_records,
+)
 from mcc_caffe.inference.reports import PROGRAM, HandsReport, ImageReport
 from mcc_caffe.predictor import HandPose, HandPredictor
 from mcc_caffe.video_results import TrackerOptions, write_video
@@ -136,7 +142,10 @@ class InferenceRun:
         write_whole(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
         if self._result_format:
             height, width = pixels.shape[:2]
-            records = [hand_record(hand) for hand in hands]
+            if self._one_hand:
+                records = one_hand_records(hands[0])
+            else:
+                records = [hand_record(hand) for hand in hands]
             record = ImageRecord(str(job.source), width, height, records)
             self._result_format.write_image(job.result, self._result_format.describe(record))
         else:
@@ -160,8 +169,8 @@ class InferenceRun:
             return f"{len(hands)} hand{'' if len(hands) == 1 else 's'}"
         (pose,) = hands
         assert pose.present is not None  # commands refuse nets without a pose stage
-        seconds = pose.timings["total"]
-        return f"{pose.present.sum()} of {len(NAMES)} keypoints, {seconds:.2f} s"
+        seconds, count = pose.timings["total"], pose.present.sum()
+        return f"{count} of {len(NAMES)} keypoints{'' if count else ', no hand'}, {seconds:.2f} s"
 
     def _describe_files(self, job: Job) -> str:
         """Return the first file of a job's results, and what the others' names add to its name."""

@@ -31,6 +31,7 @@ from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, look_several_times
 from mcc_caffe.inference.presence import find_present, read_calibration
 from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, aggregate, mask_in_image
+from mcc_caffe.inference.reports import BOXES, PYRAMID, SEARCH, SEVERAL_LOOKS, SINGLE_PASS
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE
 
@@ -86,6 +87,8 @@ class HandPose:
             or a box of the user's did.
         shows_hand: Whether the score says that the picture shows a hand; True after a search and in
             a box of the user's, None without pose stages.
+        method: What gave the answer: "single pass", "looks", "pyramid", "search", "boxes" of the
+            user's or "tracking".
     """
 
     keypoints: np.ndarray | None
@@ -99,6 +102,7 @@ class HandPose:
     found_box: np.ndarray | None = None
     looks: int | None = None
     shows_hand: bool | None = None
+    method: str = SINGLE_PASS
 
     @cached_property
     def mask(self) -> np.ndarray | None:
@@ -149,6 +153,16 @@ class HandPose:
     def score(self) -> float | None:
         """The mean confidence of the 21 keypoints, about 0 to 1: how sure the net is of a hand."""
         return None if self.keypoints is None else float(self.keypoints[:, 2].mean())
+
+    @property
+    def hand_present(self) -> bool | None:
+        """Whether the score says that the picture shows a hand, and a keypoint of it is present.
+
+        It is None without pose stages.
+        """
+        if self.present is None:
+            return None
+        return bool(self.shows_hand) and bool(self.present.any())
 
     @property
     def box(self) -> Box | None:
@@ -323,8 +337,11 @@ class HandPredictor:
                 # The hand may be too small for looks at the whole picture.
                 hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
                 if hands:
-                    return self.make_pose(hands[0], (width, height), network.timings())
-            return self.make_pose(answer, (width, height), network.timings(), looks=looks)
+                    timings = network.timings()
+                    return self.make_pose(hands[0], (width, height), timings, method=SEARCH)
+            method = SINGLE_PASS if looks == 1 else SEVERAL_LOOKS
+            timings = network.timings()
+            return self.make_pose(answer, (width, height), timings, looks=looks, method=method)
 
     def open_search(self) -> None:
         """Open now what the first search would open, such as before the weights file may change."""
@@ -380,11 +397,16 @@ class HandPredictor:
             height, width = image.shape[:2]
             if boxes is None:
                 answers = self._search(looker, network, score_threshold, max_hands)
+                method = SEARCH
             else:
                 checked = check_boxes(boxes, width, height)
                 answers = look_at_boxes(looker, checked, (width, height))
+                method = BOXES
             timings = network.timings()
-            return [self.make_pose(answer, (width, height), timings) for answer in answers]
+            return [
+                self.make_pose(answer, (width, height), timings, method=method)
+                for answer in answers
+            ]
 
     def _search(
         self,
@@ -438,6 +460,7 @@ class HandPredictor:
             image_to_input=pyramid.image_to_input,
             timings=network.timings(),
             shows_hand=shows_hand,
+            method=SINGLE_PASS if level_count == 1 else PYRAMID,
         )
 
     def _show_hand(
@@ -458,6 +481,7 @@ class HandPredictor:
         image_size: tuple[int, int],
         timings: dict[str, float],
         *,
+        method: str,
         looks: int | None = None,
     ) -> HandPose:
         """Make a HandPose of the (joined) answer of one or more looks.
@@ -466,6 +490,7 @@ class HandPredictor:
             answer: The answer.
             image_size: (W, H) in pixels.
             timings: As HandPose has them.
+            method: As HandPose has it.
             looks: How many looks it is the answer of, 1, 2 or 4; None where it is known to be a
                 hand, as after a search or in a box of the user's.
         """
@@ -483,6 +508,7 @@ class HandPredictor:
             found_box=answer.box,
             looks=looks,
             shows_hand=shows_hand,
+            method=method,
         )
 
 

@@ -20,8 +20,8 @@ from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.pose_reports import hand_record
-from mcc_caffe.inference.reports import PROGRAM
+from mcc_caffe.inference.pose_reports import hand_record, one_hand_records
+from mcc_caffe.inference.reports import PROGRAM, PYRAMID, SEVERAL_LOOKS, SINGLE_PASS, TRACKING
 from mcc_caffe.inference.video_reports import (
     DAMAGED_FRAME_LINE,
     VideoReport,
@@ -53,6 +53,16 @@ class TrackerOptions:
     all_hands: bool = False
     every_frame: bool = False
     smooth: bool = True
+
+    @property
+    def method(self) -> str:
+        """How each frame is looked at, as reports say it."""
+        levels, looks = self.predictor.levels, self.predictor.looks
+        if not self.every_frame:
+            return TRACKING
+        if 1 in (levels, looks):
+            return SINGLE_PASS
+        return SEVERAL_LOOKS if looks else PYRAMID
 
     def open_tracker(self) -> HandTracker:
         """Return a tracker for the next video."""
@@ -120,7 +130,8 @@ def write_video(
             "fps": round(video.fps, 4),
             "weights": weights,
             "engine": title_of(options.predictor.engine),
-            "levels": options.predictor.levels or 1,  # 1 where looks were taken
+            "method": options.method,
+            "levels": options.predictor.levels,
             "looks": options.predictor.looks,
             "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
             "seconds": round(seconds, 2),
@@ -190,7 +201,12 @@ class _FollowedFrames:
             self._last_pixels = frame.pixels
             self._add_frame(draw_hands(frame.pixels, hands), frame.time)
         if self._format:
-            records = [hand_record(hand.pose, hand.id) for hand in hands]
+            if self._tracker.one_hand:
+                records = [
+                    record for hand in hands for record in one_hand_records(hand.pose, hand.id)
+                ]
+            else:
+                records = [hand_record(hand.pose, hand.id) for hand in hands]
             path, size = str(self._video.path), self._video.size
             return self._format.describe(ImageRecord(path, *size, records, number, frame.time))
         if frame.pixels is None:

@@ -42,7 +42,7 @@ class ModelResults(TypedDict, total=False):
     weights: dict[str, Any]
     net: str
     engine: str
-    levels: int | str
+    levels: int | str | None
     looks: int | None
     sets: dict[str, SetNumbers]
 

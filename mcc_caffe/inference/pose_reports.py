@@ -9,6 +9,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import HandRecord
 from mcc_caffe.inference.reports import (
     PROGRAM,
+    SEARCH,
     HandReport,
     HandsReport,
     ImageReport,
@@ -40,6 +41,10 @@ class ReportablePose(Protocol):
     def present(self) -> np.ndarray | None: ...
     @property
     def image_size(self) -> tuple[int, int]: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def hand_present(self) -> bool | None: ...
     @property
     def levels(self) -> int: ...
     @property
@@ -78,8 +83,10 @@ def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> Ima
         source: The picture's path.
         network: What looked.
     """
-    assert pose.score is not None  # commands refuse nets without a pose stage
-    box = pose.mask_box()
+    # Commands refuse nets without a pose stage.
+    assert pose.score is not None and pose.hand_present is not None
+    box = pose.mask_box() if pose.hand_present else None
+    is_of_levels = pose.looks is None and pose.method != SEARCH
     return {
         "program": PROGRAM,
         "image": source,
@@ -87,9 +94,11 @@ def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> Ima
         "height": pose.image_size[1],
         "weights": network.weights,
         "engine": network.engine,
-        "levels": pose.levels,
+        "method": pose.method,
+        "levels": pose.levels if is_of_levels else None,
         "looks": pose.looks,
         "score": round(pose.score, 4),
+        "hand_present": pose.hand_present,
         "keypoints": keypoint_reports(pose),
         "mask_box": None if box is None else box._asdict(),
         "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
@@ -145,6 +154,16 @@ def keypoint_reports(pose: ReportablePose) -> list[KeypointReport | None]:
             NAMES, pose.keypoints.tolist(), pose.present.tolist()
         )
     ]
+
+
+def one_hand_records(pose: ReportablePose, track_id: int | None = None) -> list[HandRecord]:
+    """Return what the formats beside our own get where one hand was looked for: it, or nothing.
+
+    A threshold below 0 asks for every keypoint of every picture. Then all keypoints are present,
+    and the pose is listed whether or not it is a hand.
+    """
+    assert pose.present is not None  # commands refuse nets without a pose stage
+    return [hand_record(pose, track_id)] if pose.present.any() else []
 
 
 def hand_record(pose: ReportablePose, track_id: int | None = None) -> HandRecord:

@@ -8,6 +8,9 @@ from typing import Any, TypedDict
 # by its columns.
 PROGRAM = "mcc_caffe.infer"
 CSV_COLUMNS = ("image", "frame", "time", "hand", "id", "score", "keypoint", "x", "y", "confidence")
+# How a hand was looked for, in the reports' "method".
+SINGLE_PASS, SEVERAL_LOOKS, PYRAMID, SEARCH = "single pass", "looks", "pyramid", "search"
+BOXES, TRACKING = "boxes", "tracking"
 _MARK_BYTES = 1024  # from a file's start, of an MP4 from its end, in which the mark lies
 
 
@@ -36,15 +39,19 @@ class ImageReport(_PictureReport):
 
     program: PROGRAM, see there.
     width, height: the image's sides in pixels. weights: as `weights.describe` returns them. engine:
-    its name. levels: the number of pyramid levels. looks: how many looks gave the answer, null
-    where a pyramid or a search did. score: the mean confidence of all 21 keypoints. keypoints: 21,
-    null where one is missing. mask_box: x, y, width, height in pixels, null where the mask is
-    empty. seconds: as HandPose.timings.
+    its name. method: SINGLE_PASS, SEVERAL_LOOKS, PYRAMID or SEARCH, which gave the answer. levels:
+    the number of pyramid levels, null where looks or a search gave the answer. looks: how many
+    looks did, null where levels or a search did. score: the mean confidence of all 21 keypoints.
+    hand_present: as HandPose.hand_present. keypoints: 21, null where one is missing. mask_box: x,
+    y, width, height in pixels, null where the mask is empty or no hand is present. seconds: as
+    HandPose.timings.
     """
 
-    levels: int
+    method: str
+    levels: int | None
     looks: int | None
     score: float
+    hand_present: bool
     keypoints: list[KeypointReport | None]
     mask_box: dict[str, int] | None
     seconds: dict[str, float]

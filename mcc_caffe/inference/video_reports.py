@@ -15,8 +15,9 @@ class VideoReport(TypedDict):
 
     program: reports.PROGRAM, see there.
     width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
-    ImageReport. levels: the most pyramid levels of a look. looks: 1, 2 or 4, how many looks each
-    frame got; null where none were asked for. smoothing: the parameters of the One-Euro filter that
+    ImageReport. method: reports.TRACKING, or how each frame was looked at by itself. levels: the
+    most pyramid levels of a frame, looks: how many looks each frame got; null where none were asked
+    for. smoothing: the parameters of the One-Euro filter that
     smoothed the keypoints, null where none did. seconds: the time that the video took.
     """
 
@@ -27,7 +28,8 @@ class VideoReport(TypedDict):
     fps: float
     weights: dict[str, Any]
     engine: str
-    levels: int | str
+    method: str
+    levels: int | str | None
     looks: int | None
     smoothing: dict[str, float] | None
     seconds: float
@@ -42,10 +44,14 @@ def one_hand_line(time: float, pose: ReportablePose, track_id: int | None) -> st
         track_id: The number by which the hand is followed; None where nothing is surely a hand.
 
     Returns:
-        A JSON object: "time", "id", "score", "keypoints", each [x, y, confidence] or null, and
-        "mask_box", [x, y, width, height] or null.
+        A JSON object: "time", "hand_present", "id", "score", "keypoints", each [x, y, confidence]
+        or null, and "mask_box", [x, y, width, height] or null.
     """
-    return _line({"time": round(time, 6), **_entries(pose, track_id)})
+    start = {"time": round(time, 6), "hand_present": pose.hand_present}
+    entries = _entries(pose, track_id)
+    if not pose.hand_present:
+        entries["mask_box"] = None
+    return _line({**start, **entries})
 
 
 def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose]]) -> str:
@@ -57,7 +63,7 @@ def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose
 
     Returns:
         A JSON object: "time" and "hands", each with "box", [x, y, width, height], and the entries
-        of `one_hand_line` except for "time".
+        of `one_hand_line` except for "time" and "hand_present".
     """
     entries = [{"box": _as_xywh(pose.box), **_entries(pose, track_id)} for track_id, pose in hands]
     return _line({"time": round(time, 6), "hands": entries})

@@ -35,7 +35,13 @@ from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import ImageRecord
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
-from mcc_caffe.inference.pose_reports import NetworkInfo, hand_record, hands_report, image_report
+from mcc_caffe.inference.pose_reports import (
+    NetworkInfo,
+    hand_record,
+    hands_report,
+    image_report,
+    one_hand_records,
+)
 from mcc_caffe.predictor import HandPredictor
 
 DOCS_PAGE = "/api/index.html"
@@ -163,7 +169,11 @@ class HandsService:
             poses = self._predictor.predict_all(image)
         result_format = open_format(form)
         if result_format is not None:
-            record = ImageRecord("", width, height, [hand_record(pose) for pose in poses])
+            if hands == "one":
+                records = one_hand_records(poses[0])
+            else:
+                records = [hand_record(pose) for pose in poses]
+            record = ImageRecord("", width, height, records)
             return Reply(result_format.document(record).encode(), result_format.media_type)
         if hands == "one":
             report: Any = image_report(poses[0], "", self.network)

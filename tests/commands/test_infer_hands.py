@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from data_tools.hands import hand_scene
+from mcc_caffe import infer
+from mcc_caffe.inference.reports import CSV_COLUMNS
 from tests.support.commands import run
 
 
@@ -71,7 +73,27 @@ def test_looks_of_one_hand_and_its_score(photos, tmp_path):
     done = run("mcc_caffe.infer", folder / "two.png", "--looks", 4, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "two.json").read_text())
-    assert report["levels"] == 1 and 0.3 < report["score"] < 1.2
+    assert (report["method"], report["levels"], report["looks"]) == ("looks", None, 4)
+    assert report["hand_present"] is True and 0.3 < report["score"] < 1.2
+
+
+@pytest.mark.parametrize(
+    "form, name, ending",
+    [
+        ("coco", "coco_results.json", "[]"),
+        ("mmpose", "none.json", "[]"),
+        ("openpose", "none_keypoints.json", '"people": []}'),
+        ("csv", "none.csv", ",".join(CSV_COLUMNS)),
+    ],
+)
+def test_no_format_lists_a_hand_that_is_not_there(form, name, ending, photos, tmp_path, capsys):
+    arguments = [str(photos[0] / "none.png"), "--looks", "1", "--out", str(tmp_path)]
+    infer.main([*arguments, "--format", form])
+    text = (tmp_path / name).read_text()
+    assert text.strip().endswith(ending)
+    assert "0 of 21 keypoints, no hand" in capsys.readouterr().out
+    infer.main([*arguments, "--format", form, "--threshold", "-1"])  # asks for every keypoint
+    assert len((tmp_path / name).read_text()) > len(text) + 500
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import decode_image
+from mcc_caffe.inference.pose_reports import NetworkInfo, image_report, one_hand_records
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
+from mcc_caffe.inference.video_reports import one_hand_line
 from mcc_caffe.predictor import HandPredictor
 
 # Pictures of scikit-image without a hand. Some of them lie behind hands of the training.
@@ -92,6 +94,36 @@ def test_a_hand_too_small_for_looks_is_searched_for(pictures):
 
 def test_a_threshold_below_zero_asks_for_every_keypoint(pictures):
     assert HandPredictor(looks=1, threshold=-1).predict(pictures["moon.png"]).present.all()
+
+
+def test_a_report_says_that_there_is_no_hand(pictures):
+    """In the picture of a retina the mask is not empty, though it shows no hand."""
+    predictor = HandPredictor(looks=1)
+    pose = predictor.predict(pictures["retina.jpg"])
+    assert pose.mask_box() is not None
+    report = image_report(pose, "retina.jpg", NetworkInfo({}, ""))
+    assert (report["hand_present"], report["mask_box"]) == (False, None)
+    line = json.loads(one_hand_line(0.0, pose, None))
+    assert (line["hand_present"], line["mask_box"]) == (False, None)
+    assert one_hand_records(pose) == []
+    predictor.threshold = -1
+    pose = predictor.predict(pictures["retina.jpg"])
+    assert pose.hand_present is False and len(one_hand_records(pose)) == 1
+
+
+def test_a_pose_says_how_it_was_found(pictures):
+    hand = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
+    small = cv2.copyMakeBorder(hand, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    for options, method in (
+        ({"levels": 1}, "single pass"),
+        ({"looks": 1}, "single pass"),
+        ({"looks": 2}, "looks"),
+        ({"levels": 3}, "pyramid"),
+        ({}, "search"),
+    ):
+        assert HandPredictor(**options).predict(small).method == method
+    (in_box,) = HandPredictor().predict_all(hand, boxes=[(20, 20, 100, 100)])
+    assert in_box.method == "boxes"
 
 
 def test_present_keypoints_by_hand():

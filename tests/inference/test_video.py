@@ -63,20 +63,20 @@ def decoded(path):
 
 
 @pytest.mark.parametrize(
-    "options, levels, looks",
+    "options, method, levels, looks",
     [
-        ([], 1, None),
-        (["--looks", 4], 1, 4),
-        (["--levels", 2], 2, None),
-        (["--levels", "paper"], "paper", None),
+        ([], "tracking", None, None),
+        (["--looks", 4], "looks", None, 4),
+        (["--levels", 1], "single pass", 1, None),
+        (["--levels", "paper"], "pyramid", "paper", None),
     ],
 )
-def test_a_videos_report_says_its_levels_and_looks(options, levels, looks, tmp_path):
+def test_a_videos_report_says_how_hands_were_looked_for(options, method, levels, looks, tmp_path):
     source = film(tmp_path / "clip.mp4", "mp4v")
     done = run("mcc_caffe.infer", source, *options, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out/clip.json").read_text())
-    assert (report["levels"], report["looks"]) == (levels, looks)
+    assert (report["method"], report["levels"], report["looks"]) == (method, levels, looks)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
     report, pose = copied_report(page), predictor.predict(rendered_hand)
     assert_same_answer(report, pose, pixels=1.01)
     assert list(report) == list(ImageReport.__annotations__), "infer writes other entries"
-    assert (report["levels"], report["looks"]) == (1, 1)
+    assert (report["method"], report["levels"], report["looks"]) == ("single pass", None, 1)
+    assert report["hand_present"] is True
     assert report["program"] == "mcc_caffe.web" and report["image"] == "hand.png"
     assert (report["width"], report["height"]) == (480, 480)
     assert report["score"] == pytest.approx(pose.score, abs=0.01)
@@ -514,7 +515,7 @@ def test_a_mask_beside_the_picture_has_no_box(page):
                 const mask = new Float32Array(16).fill(1, first, first + 4);
                 const answer = { keypoints, mask, cells: 4, map, width: 100, height: 50 };
                 const seconds = { network: 0, total: 0 };
-                const options = { name: '', present: keypoints.map(() => false) };
+                const options = { name: '', present: keypoints.map(() => true) };
                 return JSON.parse(reportJson({ ...answer, seconds }, options)).mask_box;
             });
         }"""

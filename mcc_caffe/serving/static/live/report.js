@@ -39,15 +39,17 @@ export function reportJson(answer, { name, present, engine, weights }) {
     height: answer.height,
     weights,
     engine,
-    levels: 1,
+    method: "single pass",
+    levels: null,
     looks: 1,
     score: rounded(score(answer.keypoints), 4),
+    hand_present: present.includes(true),
     keypoints: answer.keypoints.map(([x, y, confidence], k) =>
       present[k]
         ? { name: NAMES[k], x: rounded(x, 2), y: rounded(y, 2), confidence: rounded(confidence, 4) }
         : null,
     ),
-    mask_box: maskBox(answer),
+    mask_box: present.includes(true) ? maskBox(answer) : null,
     seconds: {
       network: rounded(answer.seconds.network, 4),
       total: rounded(answer.seconds.total, 4),
