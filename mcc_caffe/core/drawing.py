@@ -10,7 +10,12 @@ from mcc_caffe.core.hand import FINGER_COLOURS, MASK_THRESHOLD, SKELETON, keypoi
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 MASK_COLOUR = (255, 60, 0)  # BGR, blue
-_PANEL = 480  # pixels, longer side of a panel
+# Pixels, the longer side of a panel: what is smaller is hard to see, what is larger fills memory.
+_SMALLEST_PANEL, _LARGEST_PANEL = 480, 4096
+# Of a hand's longer side, the widths of bones and of the mask's outline.
+_BONE_SHARE, _OUTLINE_SHARE = 1 / 80, 1 / 250
+_BONE_OF_UNKNOWN_SIZE = 2  # pixels, where a single keypoint does not say how large the hand is
+_BAND = 256  # rows of a picture that are drawn at a time, to save memory
 _SHIFT = 4  # cv2 draws with 4 fractional bits
 
 
@@ -52,8 +57,24 @@ def draw_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     drawn = image.copy()
     cv2.copyTo(cv2.addWeighted(image, 0.45, np.full_like(image, MASK_COLOUR), 0.55, 0), hand, drawn)
     contours = cv2.findContours(hand, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    width = max(1, round(max(image.shape) / 400))
+    width = _line_width(_OUTLINE_SHARE * max(cv2.boundingRect(hand)[2:]))
     return cv2.drawContours(drawn, contours, -1, MASK_COLOUR, width, cv2.LINE_AA)
+
+
+def _line_width(pixels: float) -> int:
+    """Return a width in whole pixels, at least 1."""
+    return max(1, round(pixels))
+
+
+def _bone_width(points: np.ndarray) -> int:
+    """Return the width of the bones of a hand, in pixels.
+
+    Args:
+        points: (N, 2) of x, y of its present keypoints.
+    """
+    if len(points) < 2:
+        return _BONE_OF_UNKNOWN_SIZE
+    return _line_width(_BONE_SHARE * np.ptp(points, axis=0).max())
 
 
 def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -68,7 +89,7 @@ def draw_skeleton(image: np.ndarray, keypoints: np.ndarray, present: np.ndarray)
         A new image.
     """
     drawn = image.copy()
-    width = max(1, round(max(image.shape) / 130))
+    width = _bone_width(keypoints[present, :2])
     points = np.round(keypoints[:, :2] * (1 << _SHIFT)).astype(int).tolist()
     for start, end, finger in SKELETON:
         if present[start] and present[end]:
@@ -100,35 +121,44 @@ def draw_heatmaps(
     palette = np.array([keypoint_colour(k) for k in range(KEYPOINT_COUNT)], np.float32)
     colours = palette[joints.argmax(axis=0)]
     heat_and_colour = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
-    drawn = cv2.warpAffine(
-        heat_and_colour,
-        frame_to_image,
-        image.shape[1::-1],
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    heat, colours, dim = drawn[..., :1], drawn[..., 1:], image * np.float32(0.45)
-    return (dim + heat * (colours - dim)).astype(np.uint8)
+    drawn = np.empty_like(image)
+    for top in range(0, len(image), _BAND):
+        band = image[top : top + _BAND]
+        warped = cv2.warpAffine(
+            heat_and_colour,
+            frame_to_image - np.array([[0, 0, 0], [0, 0, top]]),
+            band.shape[1::-1],
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        heat, colours, dim = warped[..., :1], warped[..., 1:], band * np.float32(0.45)
+        drawn[top : top + _BAND] = dim + heat * (colours - dim)
+    return drawn
 
 
 def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
     """Draw mask, skeleton and heatmaps side by side (Fig. 5).
+
+    Where no keypoint is present there is no hand to draw, and so no mask.
 
     Args:
         image: HxWx3 BGR uint8.
         pose: The HandPose of the image, with keypoints.
 
     Returns:
-        A picture of three panels, the longer side of each 480 pixels.
+        A picture of three panels, each as large as the image, but 480 to 4096 pixels on its longer
+        side.
     """
     assert pose.keypoints is not None and pose.present is not None and pose.heatmaps is not None
-    scale = _PANEL / max(image.shape[:2])
+    longer_side = max(image.shape[:2])
+    scale = min(max(longer_side, _SMALLEST_PANEL), _LARGEST_PANEL) / longer_side
     size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     to_small = resize_affine(size[0] / image.shape[1], size[1] / image.shape[0])
     keypoints = apply(to_small, pose.keypoints[:, :2])
+    mask = pose.mask if pose.present.any() else None
     panels = [
-        small if pose.mask is None else draw_mask(small, cv2.resize(pose.mask, size)),
+        small if mask is None else draw_mask(small, cv2.resize(mask, size)),
         draw_skeleton(small, keypoints, pose.present),
         draw_heatmaps(small, pose.heatmaps, compose(pose.frame_to_image, to_small)),
     ]
@@ -137,7 +167,7 @@ def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
 
 
 def draw_over(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
-    """Draw mask and skeleton over an image, at its own size.
+    """Draw mask and skeleton over an image, at its own size; no mask without a keypoint.
 
     Args:
         image: HxWx3 BGR uint8.
@@ -147,7 +177,8 @@ def draw_over(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
         A new image.
     """
     assert pose.keypoints is not None and pose.present is not None
-    drawn = image if pose.mask is None else draw_mask(image, pose.mask)
+    mask = pose.mask if pose.present.any() else None
+    drawn = image if mask is None else draw_mask(image, mask)
     return draw_skeleton(drawn, pose.keypoints, pose.present)
 
 

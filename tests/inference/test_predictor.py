@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.core.drawing import draw_mask, draw_pose, draw_skeleton
+from mcc_caffe.core.drawing import draw_mask, draw_over, draw_pose, draw_skeleton
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.core.hand import FINGER_COLOURS
@@ -293,12 +293,42 @@ def test_mask_is_tinted_blue_inside_only():
     assert (drawn[:, 62:, 0] > 150).all() and (drawn[:, 62:, 2] < 60).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640), (5000, 40)])
 def test_three_panels_for_any_image(shape):
     image = np.zeros((*shape, 3), np.uint8)
     pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
     drawn = draw_pose(image, pose)
-    assert max(drawn.shape[0], (drawn.shape[1] - 8) // 3) == 480
+    side = min(max(*shape, 480), 4096)
+    assert max(drawn.shape[0], (drawn.shape[1] - 8) // 3) == side
+
+
+def test_panels_are_as_large_as_the_photograph():
+    """The heatmaps' panel, which is drawn in bands of rows, shows them without a seam."""
+    image = np.full((700, 900, 3), 100, np.uint8)
+    pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
+    drawn = draw_pose(image, pose)
+    assert drawn.shape == (700, 3 * 900 + 8, 3)
+    assert (drawn[:, :900] == 100).all() and (drawn[:, -900:] == 45).all()
+
+
+@pytest.mark.parametrize("side, width", [(40, 1), (320, 4), (1600, 20)])
+def test_bones_are_as_wide_as_the_hand_is_large(side, width):
+    keypoints = np.column_stack([np.full(21, 400.0), np.linspace(100, 100 + side, 21), np.ones(21)])
+    present = np.zeros(21, bool)
+    present[[0, 17, 20]] = True  # the wrist, the first and the last of the little finger
+    drawn = draw_skeleton(np.zeros((1800, 800, 3), np.uint8), keypoints, present)
+    row = drawn[100 + side // 2].max(axis=1)
+    assert abs(int((row > 127).sum()) - width) <= 1
+
+
+def test_no_mask_is_drawn_where_there_is_no_hand():
+    image = np.full((60, 90, 3), 100, np.uint8)
+    keypoints, cells = np.full((21, 3), 30.0), np.ones((16, 16), np.float32)
+    keypoints[:, 2] = 0.1
+    pose = make_pose(image, keypoints, cells)
+    assert pose.mask_box() is not None
+    assert (draw_over(image, pose) == 100).all()
+    assert (draw_pose(image, pose)[:, :480] == 100).all()
 
 
 def test_mask_box():
