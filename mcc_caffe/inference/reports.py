@@ -102,14 +102,16 @@ def _is_own_file(path: Path) -> bool:
             import h5py  # here, as it is slow to import, and few runs meet such a file
 
             with h5py.File(path) as file:
-                return file.attrs.get("program") == PROGRAM
+                program = file.attrs.get("program")
+                return isinstance(program, str) and program == PROGRAM
         if suffix not in (".png", ".json", ".mp4", ".csv"):
             return False
         with path.open("rb") as opened:
             if suffix == ".mp4":
                 opened.seek(max(path.stat().st_size - _MARK_BYTES, 0))
             content = opened.read(_MARK_BYTES)
-    except (OSError, KeyError, RuntimeError, ValueError):  # of a damaged HDF5 file
+    # All but OSError are of a damaged HDF5 file.
+    except (OSError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
         return False
     if suffix == ".csv":
         return content.split(b"\n")[0] == ",".join(CSV_COLUMNS).encode()

@@ -4,6 +4,7 @@ import csv
 import json
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from pycocotools import mask as coco_masks
@@ -17,7 +18,7 @@ from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats import FORMATS, open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
-from mcc_caffe.inference.reports import CSV_COLUMNS, is_own_result
+from mcc_caffe.inference.reports import CSV_COLUMNS, PROGRAM, is_own_result
 from tests.support.hands import hand
 
 OTHERS = [name for name in FORMATS if name != "ours"]
@@ -178,6 +179,31 @@ def test_results_of_a_run_are_known_as_such(name, images, tmp_path):
     form = open_format(name)
     expected = [path for key in images for path in form.paths(out / key, False)]
     assert sorted(expected + form.run_paths(out)) == files
+
+
+@pytest.mark.parametrize(
+    "mark, is_result",
+    [
+        (PROGRAM, True),
+        ("another program", False),
+        (np.array([PROGRAM], object), False),
+        (np.array([1, 2]), False),
+        (h5py.Empty("f"), False),
+    ],
+)
+def test_an_hdf5_file_is_a_result_by_its_mark_alone(mark, is_result, tmp_path):
+    with h5py.File(tmp_path / "hand.h5", "w") as file:
+        file.attrs["program"] = mark
+    assert is_own_result(tmp_path / "hand.h5") is is_result
+
+
+def test_an_hdf5_mark_of_a_type_that_numpy_lacks_is_none(tmp_path):
+    with h5py.File(tmp_path / "hand.h5", "w") as file:
+        scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(file.id, b"program", h5py.h5t.UNIX_D32LE, scalar)
+        with pytest.raises(TypeError):
+            file.attrs["program"]
+    assert is_own_result(tmp_path / "hand.h5") is False
 
 
 def test_a_list_or_a_table_of_the_users_is_no_result(tmp_path):
