@@ -19,7 +19,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_tools import sets
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import (
     add_network_options,
@@ -32,6 +31,7 @@ from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.metrics import box_sizes
 from mcc_caffe.evaluation.model_names import short_names
+from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.predictor import LOOKS, HandPredictor
 
 JPEG_QUALITY = 60
@@ -118,7 +118,7 @@ def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
     Raises:
         UserError: The set cannot be opened, or no sample can be used.
     """
-    entries = [entry for entries in sets.open_sets(folder).values() for entry in entries]
+    entries = held_out_entries(folder)
     chosen = np.linspace(0, len(entries) - 1, min(limit or len(entries), len(entries)))
     pictures, unlabelled, errors = [], 0, []
     for index in chosen.round().astype(int).tolist():

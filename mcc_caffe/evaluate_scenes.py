@@ -12,31 +12,35 @@ beside ours if they are in a format that `mcc_caffe.infer` writes.
 
 Pictures without hands are looked at in every way that there is: in a single pass, with two and with
 four looks, in the paper's pyramid, and by the search. What is said to be present there is false.
-Sets of labelled hands, as `mcc_caffe.evaluate` takes them, say how many true keypoints are lost.
-Prints Markdown tables.
+Sets of labelled hands, as `mcc_caffe.evaluate` takes them, say how many true keypoints are lost;
+of a set with several splits those for validation or test are taken. Prints Markdown tables, and
+writes every number to results.json in the folder DIR.
 """
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools import sets
+from data_tools.readers.base import Entry
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
+from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
-    add_network_options,
     command_parser,
     finite_number,
     progress_bar,
     run_command,
 )
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_whole
 from mcc_caffe.core.markdown import markdown_table
+from mcc_caffe.evaluation.evaluation_report import RESULTS, to_json
 from mcc_caffe.evaluation.model_names import check_names, short_names
+from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
     PresenceNumbers,
@@ -45,9 +49,9 @@ from mcc_caffe.evaluation.scene_scores import (
     summarise_scenes,
 )
 from mcc_caffe.inference.input_files import find_files, read_image
-from mcc_caffe.inference.scene_files import read_scenes
+from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
-from mcc_caffe.paper import PAPER_LEVELS
+from mcc_caffe.paper import PAPER_LEVELS, VARIANTS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
 # (name, levels, looks) of each way to find the one hand of a picture.
@@ -90,7 +94,22 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="with SCENES: files or folders of other systems' hands",
     )
-    add_network_options(parser)
+    add(
+        "--weights",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="caffemodels or packed weights (default: as mcc_caffe.infer)",
+    )
+    add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("out/scenes"),
+        metavar="DIR",
+        help="folder for the results (default: %(default)s)",
+    )
     add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add("--precision", choices=PRECISIONS, help=precision_help())
     add(
@@ -111,7 +130,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def scenes_table(systems: dict[str, Sequence[SceneAnswer]]) -> str:
+def scenes_table(systems: Mapping[str, Sequence[SceneAnswer]]) -> str:
     """Return a Markdown table of what each system found in the same scenes."""
     rows = []
     for name, answers in systems.items():
@@ -196,15 +215,35 @@ class _WayAnswers(NamedTuple):
     is_labelled_present: list[np.ndarray]
 
 
+class Presence(NamedTuple):
+    """What a network says of pictures without and with a hand.
+
+    Attributes:
+        ways: {name of the way: its numbers}.
+        hand_counts: How many hands the search finds in each picture without a hand.
+    """
+
+    ways: dict[str, PresenceNumbers]
+    hand_counts: list[int]
+
+    def text(self, score_threshold: float) -> str:
+        """Return a Markdown table and a sentence on the search."""
+        return (
+            f"{presence_table(self.ways, score_threshold)}\n\n"
+            f"The search finds hands in {np.mean(np.array(self.hand_counts) > 0):.1%} of them, "
+            f"{sum(self.hand_counts)} in all."
+        )
+
+
 def measure_presence(
-    predictor: HandPredictor, images: Sequence[Path], labelled: Sequence[Path], score: float
-) -> str:
-    """Look at pictures in every way; return a Markdown table and a sentence on the search.
+    predictor: HandPredictor, images: Sequence[Path], entries: Sequence[Entry], score: float
+) -> Presence:
+    """Look at pictures in every way.
 
     Args:
         predictor: Finds the hands. Its levels and looks are changed.
         images: Pictures without a hand.
-        labelled: Sets of labelled hands.
+        entries: Labelled hands.
         score: From which an answer is a hand.
     """
     answers = {name: _WayAnswers([], [], []) for name, _, _ in _WAYS}
@@ -224,9 +263,6 @@ def measure_presence(
             way.confidences.append(pose.keypoints[:, 2])
             way.is_present.append(pose.present)
         hand_counts.append(len(predictor.predict_all(image, score_threshold=score)))
-    entries = [
-        entry for folder in labelled for split in sets.open_sets(folder).values() for entry in split
-    ]
     for entry in progress_bar(entries, unit="img", disable=not entries):
         sample = entry.sample()
         for way, pose in poses(sample.image()):
@@ -241,35 +277,87 @@ def measure_presence(
         )
         for name, way in answers.items()
     }
-    return (
-        f"{presence_table(rows, score)}\n\n"
-        f"The search finds hands in {np.mean(np.array(hand_counts) > 0):.1%} of them, "
-        f"{sum(hand_counts)} in all."
-    )
+    return Presence(rows, hand_counts)
+
+
+def _check_pictures(path: Path, scenes: Sequence[Scene]) -> None:
+    """Raise a UserError where a picture of the scenes is missing, before the work begins."""
+    missing = [scene.path for scene in scenes if not scene.path.is_file()]
+    if missing:
+        raise UserError(
+            f"{path} lists {missing[0]}, which is not there ({len(missing)} of {len(scenes)} "
+            "pictures are missing): put it there, or take it out of the file"
+        )
+
+
+def _scene_results(answers: Sequence[SceneAnswer]) -> dict[str, Any]:
+    """Return what results.json says of the scenes of a system."""
+    means = {
+        field: float(np.mean([getattr(answer, field) for answer in answers]))
+        for field in ("passes", "seconds")
+    }
+    finite_means = {field: mean if np.isfinite(mean) else None for field, mean in means.items()}
+    return {**summarise_scenes(answers)._asdict(), **finite_means}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
-    names = ["ours", *short_names(options.predictions)]
+    weights_paths = options.weights or [default_weights(options.variant)]
+    names = [*short_names(weights_paths), *short_names(options.predictions)]
     check_names(names)
+    check_folder(options.out)
+    check_target(options.out / RESULTS, [*weights_paths, *options.predictions])
+    check_own_results(options.out, [RESULTS], own=RESULTS, mark='"score_threshold": ')
+    # All inputs are opened before the work: what is wrong would end it after minutes.
     scenes = read_scenes(options.scenes) if options.scenes else []
+    _check_pictures(options.scenes, scenes)
     images = _find_images(options.without_hands)
-    predictor = HandPredictor(
-        options.weights or default_weights(options.variant),
-        options.variant,
-        gpu=options.gpu,
-        precision=options.precision,
-    )
-    warn_of_rounding(predictor.engine.precision)
+    entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
+    predictors = [
+        HandPredictor(path, options.variant, gpu=options.gpu, precision=options.precision)
+        for path in weights_paths
+    ]
+    warn_of_rounding(predictors[0].engine.precision)
+    systems = {
+        name: compare_file(path, scenes)
+        for name, path in zip(names[len(predictors) :], options.predictions)
+    }
+    models: list[dict[str, Any]] = [
+        {"name": name, "weights": describe(path)} for name, path in zip(names, weights_paths)
+    ]
     if images:
-        table = measure_presence(predictor, images, options.with_hands, options.score)
-        print(f"{len(images)} pictures without hands:\n\n{table}\n")
+        for model, predictor in zip(models, predictors):
+            presence = measure_presence(predictor, images, entries, options.score)
+            model["ways"] = {name: way._asdict() for name, way in presence.ways.items()}
+            model["hands_of_search"] = sum(presence.hand_counts)
+            table = presence.text(options.score)
+            print(f"{model['name']}, {len(images)} pictures without hands:\n\n{table}\n")
     if scenes:
-        others = [compare_file(path, scenes) for path in options.predictions]
-        ours = search_scenes(predictor, scenes, options.score)
+        own = {
+            name: search_scenes(predictor, scenes, options.score)
+            for name, predictor in zip(names, predictors)
+        }
+        models += [
+            {"name": name, "predictions": str(path)}
+            for name, path in zip(systems, options.predictions)
+        ]
+        systems = {**own, **systems}
+        for model in models:
+            model["scenes"] = _scene_results(systems[model["name"]])
         print(f"{len(scenes)} pictures, hands by their share of the picture's width, means:\n")
-        print(scenes_table(dict(zip(names, (ours, *others)))))
+        print(scenes_table(systems))
+    results = {
+        "score_threshold": options.score,
+        "scenes": str(options.scenes) if options.scenes else None,
+        "pictures_of_scenes": len(scenes),
+        "pictures_without_hands": len(images),
+        "labelled_hands": len(entries),
+        "models": models,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out / RESULTS, to_json(results))
+    _log.info("%s", options.out / RESULTS)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 
 from data_tools import sets
 from data_tools.readers import held_out_splits
+from data_tools.readers.base import Entry
 from data_tools.readers.shared import sample_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
@@ -236,6 +237,25 @@ def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] |
     if not wanted and len(chosen) != 1:
         raise UserError(f"{data_path} has the splits {', '.join(names)}: choose with --split")
     return list(dict.fromkeys(chosen))
+
+
+def held_out_entries(data_path: pathlib.Path) -> list[Entry]:
+    """Open the samples of a set that no training sees: of its validation or test splits.
+
+    Args:
+        data_path: As `sets.open_sets` takes it. Of a set with a single split all samples are taken.
+
+    Raises:
+        UserError: The set cannot be opened, or none of its splits is for validation or test.
+    """
+    splits = sets.open_sets(data_path)
+    names = list(splits) if len(splits) == 1 else held_out_splits(list(splits))
+    if not names:
+        raise UserError(
+            f"{data_path} has the splits {', '.join(splits)}, none of them for validation or test: "
+            "give the folder of one split"
+        )
+    return [entry for name in names for entry in splits[name]]
 
 
 def run_models(

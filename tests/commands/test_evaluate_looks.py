@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 
 from data_tools.hands import hand_scene
+from mcc_caffe import evaluate_scenes
+from mcc_caffe.caffe_io.default_weights import shipped_weights
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import CountingEngine, multiply_adds
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
@@ -74,6 +78,8 @@ def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_pa
         scenes.parent / "empty",
         "--with-hands",
         two_sets,
+        "--out",
+        tmp_path / "out",
     )
     assert done.returncode == 0, done.stderr
     rows = {
@@ -81,13 +87,49 @@ def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_pa
         for line in done.stdout.splitlines()
         if len(cells := [cell.strip() for cell in line.split("|")[1:-1]]) > 8
     }
-    cells = rows["ours"]
+    cells = rows["mini"]
     assert rows["right/scene"][:9] == cells[:9] and rows["right/scene"][9:] == ["", ""]
     assert rows["wrong/scene"][:2] == ["0.000", "0.000"]
     assert cells[:2] == ["0.500", "1.000"] and cells[3] == "0.000 of 1"
     assert cells[7:9] == ["", ""] and 5 < float(cells[9]) < 40  # no keypoint is labelled
     assert "| the paper's pyramid | 0.00% | 0.0% |" in done.stdout
     assert "The search finds hands in 0.0% of them, 0 in all." in done.stdout
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["labelled_hands"] == 4  # of the validation split; the training has six more
+    assert [model["name"] for model in results["models"]] == ["mini", "right/scene", "wrong/scene"]
+    own, right, _ = results["models"]
+    assert own["weights"]["variant"] == "mini" and own["scenes"]["recall"] == 0.5
+    assert own["ways"]["four looks"]["false_share"] == own["hands_of_search"] == 0
+    assert right["scenes"]["recall"] == 0.5 and right["scenes"]["passes"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--weights", "{mini}", "none.npz"], "the weights file none.npz was not found"),
+        (["--with-hands", "nowhere"], "nowhere was not found"),
+        (["--predictions", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_wrong_paths_are_told_before_the_work(arguments, message, scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(HandPredictor, "predict", lambda *_: pytest.fail("looked"))
+    monkeypatch.setattr(HandPredictor, "predict_all", lambda *_: pytest.fail("searched"))
+    words = [word.format(mini=shipped_weights("mini")) for word in arguments]
+    without = ["--without-hands", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=message):
+        evaluate_scenes.main([str(scenes), *without, *words])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
+    (tmp_path / "scene.png").unlink()
+    with pytest.raises(UserError, match=r"scene.png, which is not there \(1 of 1 pictures"):
+        evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
+
+
+def test_only_held_out_samples_are_taken(two_sets):
+    assert len(held_out_entries(two_sets)) == 4
+    assert len(held_out_entries(two_sets / "train")) == 6
 
 
 def test_wrong_input_is_named(tmp_path):
@@ -95,7 +137,7 @@ def test_wrong_input_is_named(tmp_path):
         ((), "give a COCO file of scenes, or --without-hands"),
         ((tmp_path / "no.json",), "no.json"),
         (("--without-hands", tmp_path), f"--without-hands {tmp_path}: no such image"),
-        (("x.json", "--predictions", "a/ours.csv"), "two models are called ours: give"),
+        (("x.json", "--predictions", "a/mini.csv"), "two models are called mini: give"),
         (("x.json", "--predictions", "a/b.csv", "a/b.json"), "two models are called b: give"),
     ):
         done = run("mcc_caffe.evaluate_scenes", *arguments)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import ReadHand, ReadImage, as_numbers, check_pixels
 from mcc_caffe.inference.formats.coco import IMAGES, RESULTS, read_coco
@@ -39,7 +40,7 @@ def read_results(path: Path) -> list[ReadImage]:
         if not files:
             raise UserError(f"{path} has no file of results ({', '.join(_SUFFIXES)}) in it")
     else:
-        files = [path]
+        files = [require_file(path, "file of results")]
     images: dict[str, ReadImage] = {}
     for file in files:
         for image in _read_file(file):
