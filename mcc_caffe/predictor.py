@@ -33,7 +33,7 @@ from mcc_caffe.inference.presence import find_present, read_calibration
 from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.reports import BOXES, PYRAMID, SEARCH, SEVERAL_LOOKS, SINGLE_PASS
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
-from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE, VARIANTS
 
 # The numbers of looks that HandPredictor can take (see `inference.looks.look_several_times`), and
 # the one that it takes unless it is told otherwise: on photographs it is more accurate than the
@@ -246,7 +246,8 @@ class HandPredictor:
                 "auto" (`caffe_io.precision`); None for what MCC_CAFFE_PRECISION says, else float32.
 
         Raises:
-            UserError: A file is missing or does not fit, no weights come with the variant, or
+            UserError: A file is missing or does not fit, there is no such variant, or no weights
+                come with it, or
                 `levels`, `looks`, `threshold`, `seed` or `batch` is none of these values, or both
                 `levels` and `looks` are given.
         """
@@ -254,6 +255,8 @@ class HandPredictor:
         self.seed, self.batch = seed, batch
         self.lock = threading.RLock()
         self.check_options()
+        if variant not in VARIANTS:
+            raise UserError(f"variant={variant!r}: give one of {', '.join(VARIANTS)}")
         if looks is not None and levels is not None:
             raise UserError(
                 f"looks={looks} and levels={levels} exclude each other: looks take the place of "

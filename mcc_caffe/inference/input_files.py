@@ -127,6 +127,10 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
                 passed_over.add("results of this program", file.name)
             else:
                 files.append(file)
+        if not files and not os.path.lexists(pattern) and not glob.has_magic(pattern):
+            raise UserError(
+                f"{pattern} was not found: give an image, a video, a folder or a quoted glob"
+            )
         if not files:
             reasons = f"; passed over: {passed_over}" if str(passed_over) else ""
             raise UserError(

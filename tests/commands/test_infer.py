@@ -174,7 +174,7 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
 @pytest.mark.parametrize(
     "arguments, message, code",
     [
-        (["{tmp}/none.jpg", "--weights", "{weights}"], "{tmp}/none.jpg: no such image or video", 2),
+        (["{tmp}/none.jpg", "--weights", "{weights}"], "{tmp}/none.jpg was not found: give an", 2),
         (
             ["{photos}/more/*.bmp", "--weights", "{weights}"],
             "no such image or video, and no folder or glob with any (.jpg",

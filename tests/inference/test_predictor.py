@@ -226,6 +226,11 @@ def test_no_keypoint_is_found_beside_the_picture():
     assert np.allclose(decoded[:, 2], 0.6, atol=0.1)
 
 
+def test_another_variant_is_refused_with_those_that_exist():
+    with pytest.raises(UserError, match="^variant='big': give one of paper, mini$"):
+        HandPredictor(variant="big")
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 1, 3), (1, 500, 3), (700, 2, 3), (49, 49, 3), (3, 4000, 3), (1025, 1027, 3)]
 )
