@@ -23,10 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.caffe_io.default_weights import default_weights
+from mcc_caffe import __version__
+from mcc_caffe.caffe_io.default_weights import default_weights, is_shipped
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.onnx_model import OPSET, is_own_model, make_onnx_model
 from mcc_caffe.caffe_io.precision import FLOAT32
+from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_output, write_whole
@@ -35,6 +37,7 @@ from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
 from mcc_caffe.paper import ABLATION_OF_STAGE, IMAGE_BLOB
 
+LICENCE = "MIT"  # of the shipped weights, as of the code
 TOLERANCE = 1e-4  # largest absolute difference from Caffe
 
 _log = logging.getLogger(__name__)
@@ -97,6 +100,26 @@ def compare_with_caffe(model: Any, net: Any) -> dict[InputShape, float]:
     return differences
 
 
+def add_facts(model: Any, weights: pathlib.Path, net_size: int) -> None:
+    """Add to a model's metadata what a reader of the file cannot know otherwise.
+
+    Args:
+        model: ModelProto; it is changed in place.
+        weights: The weights file.
+        net_size: The side of the net's input in pixels.
+    """
+    facts = {
+        "input_size": str(describe(weights).get("input_size") or net_size),
+        "weights": weights.name,
+        "version": __version__,
+    }
+    if is_shipped(weights):
+        facts["license"] = LICENCE
+    for key, value in facts.items():
+        model.metadata_props.add(key=key, value=value)
+    model.producer_version = __version__
+
+
 def _shape_texts(values: Iterable[Any]) -> str:
     """Return the names and shapes of a model's inputs or outputs, for people."""
     texts = []
@@ -114,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = options.weights or default_weights(options.variant)
     check_output(options.onnx, is_own_model, "is no ONNX file of this command", [weights])
     prototxt = find_deploy_net(weights, options.variant, options.without)
-    model, _ = make_onnx_model(prototxt, weights)
+    model, net_size = make_onnx_model(prototxt, weights)
+    add_facts(model, weights, net_size)
     differences = None
     if choose_engine() == CaffeEngine.name:
         differences = compare_with_caffe(

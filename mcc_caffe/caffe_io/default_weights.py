@@ -6,6 +6,7 @@ from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.caffe_io.snapshots import newest_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import find_shipped
+from mcc_caffe.paper import VARIANTS
 
 
 def shipped_weights(variant: str) -> Path | None:
@@ -32,3 +33,9 @@ def _trained_weights(variant: str) -> Path:
             f"or give a caffemodel with --weights FILE; {folder} holds none"
         )
     return weights
+
+
+def is_shipped(weights: str | Path) -> bool:
+    """Tell whether a weights file is one that comes with the package."""
+    shipped = [path for path in map(shipped_weights, VARIANTS) if path]
+    return any(path.samefile(weights) for path in shipped)

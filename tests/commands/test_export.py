@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from mcc_caffe import export
+from mcc_caffe import __version__, export
 from mcc_caffe.caffe_io.onnx_model import parameter_shapes, to_onnx
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
@@ -83,9 +83,18 @@ def test_the_file_says_what_it_is(tmp_path):
         and "at 6 sizes and batches in ONNX Runtime" in done.stderr
     )
     model = onnx.load(str(tmp_path / "hand.onnx"))
-    assert model.graph.name == "MCC_mini_deploy" and {
-        prop.key: prop.value for prop in model.metadata_props
-    }["keypoints"].split(", ") == list(NAMES)
+    assert model.graph.name == "MCC_mini_deploy" and model.producer_version == __version__
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "hand.onnx"), providers=["CPUExecutionProvider"]
+    )
+    assert session.get_modelmeta().custom_metadata_map == {
+        "input": "(BGR - 128) / 256",
+        "input_size": "192",
+        "keypoints": ", ".join(NAMES),
+        "license": "MIT",
+        "version": __version__,
+        "weights": "mini.npz",
+    }
     assert (
         run("mcc_caffe.export", "--onnx", tmp_path / "mask.onnx", "--without", "pose").returncode
         == 0
