@@ -1,6 +1,7 @@
-"""Writes a network as ONNX, for other runtimes.
+"""Writes a network as ONNX, or as a prototxt and a caffemodel, for other runtimes.
 
     python -m mcc_caffe.export --onnx hand.onnx     # mini, with the weights that come with it
+    python -m mcc_caffe.export --caffemodel hand.caffemodel    # and hand.prototxt beside it
     python -m mcc_caffe.export --onnx paper.onnx --variant paper \\
         --weights mcc_iter_200000.caffemodel
     python -m mcc_caffe.export --onnx mask.onnx --without pose
@@ -12,7 +13,10 @@ The outputs are those of the stages that the net has: `conv6_2_CPM_prob` (batch,
 width / 8), the mask's probabilities of background and hand; `Mconv7_stage6` (batch, 22,
 height / 8, width / 8), the heatmaps of the 21 keypoints and the background.
 
-Where Caffe is installed, the command compares ONNX Runtime with it before it writes the file.
+Where Caffe is installed, the command compares ONNX Runtime with it before it writes that file.
+
+Caffe itself and OpenCV's dnn module read the prototxt and the caffemodel. Training can start from
+the caffemodel; the box head, which finds hands for `--hands all`, is not in it.
 """
 
 import argparse
@@ -26,9 +30,15 @@ import numpy as np
 from mcc_caffe import __version__
 from mcc_caffe.caffe_io.default_weights import default_weights, is_shipped
 from mcc_caffe.caffe_io.nets import find_deploy_net
-from mcc_caffe.caffe_io.onnx_model import OPSET, is_own_model, make_onnx_model
+from mcc_caffe.caffe_io.onnx_model import (
+    OPSET,
+    is_own_model,
+    make_onnx_model,
+    parameter_shapes,
+)
 from mcc_caffe.caffe_io.precision import FLOAT32
-from mcc_caffe.caffe_io.weights import describe
+from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.caffe_io.weights import describe, fitting_layers, write_caffemodel
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_output, write_whole
@@ -39,6 +49,10 @@ from mcc_caffe.paper import ABLATION_OF_STAGE, IMAGE_BLOB
 
 LICENCE = "MIT"  # of the shipped weights, as of the code
 TOLERANCE = 1e-4  # largest absolute difference from Caffe
+# By these the command knows its own files again.
+_NAME_ENDING = " (mcc_caffe.export)"  # of the net's name in a caffemodel, which begins the file
+_NAME_BYTES = 200  # more than a net's name takes
+_PROTOTXT_MARK = "# Deploy net, written by mcc_caffe.export"
 
 _log = logging.getLogger(__name__)
 
@@ -62,14 +76,23 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
     add = parser.add_argument
-    add("--onnx", type=pathlib.Path, required=True, metavar="FILE", help="file to write")
+    add("--onnx", type=pathlib.Path, metavar="FILE", help="ONNX file to write")
+    add(
+        "--caffemodel",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="caffemodel to write, and beside it the net as FILE with the ending .prototxt",
+    )
     add_network_options(parser)
     add(
         "--without",
         choices=ABLATION_OF_STAGE,
         help="stage to leave out (default: as the layers in the weights file show)",
     )
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if not (options.onnx or options.caffemodel):
+        parser.error("nothing to write: give --onnx FILE or --caffemodel FILE")
+    return options
 
 
 def compare_with_caffe(model: Any, net: Any) -> dict[InputShape, float]:
@@ -131,12 +154,18 @@ def _shape_texts(values: Iterable[Any]) -> str:
     return ", ".join(texts)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert the network, compare it with Caffe and write the file."""
-    options = parse_arguments(argv)
-    weights = options.weights or default_weights(options.variant)
-    check_output(options.onnx, is_own_model, "is no ONNX file of this command", [weights])
-    prototxt = find_deploy_net(weights, options.variant, options.without)
+def export_onnx(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Path) -> None:
+    """Convert the network, compare it with Caffe and write the ONNX file.
+
+    Args:
+        path: The file to write.
+        prototxt: The deploy net.
+        weights: A caffemodel or packed weights.
+
+    Raises:
+        UserError: The net cannot be converted, the weights do not fit it, or ONNX Runtime and Caffe
+            differ by more than `TOLERANCE`.
+    """
     model, net_size = make_onnx_model(prototxt, weights)
     add_facts(model, weights, net_size)
     differences = None
@@ -147,15 +176,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     largest = float(np.max(list(differences.values()))) if differences else 0.0
     if not largest <= TOLERANCE:  # true of NaN as well
         raise UserError(
-            f"ONNX Runtime makes something else of {options.onnx.name} than Caffe, "
+            f"ONNX Runtime makes something else of {path.name} than Caffe, "
             f"by {largest:.1e}, allowed is {TOLERANCE:.0e}: nothing is written; "
             "try another version of onnxruntime"
         )
     content = model.SerializeToString()
-    options.onnx.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.onnx, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
     print(
-        f"{options.onnx}: {len(content) / 2**20:.1f} MiB of {weights}, opset {OPSET}; "
+        f"{path}: {len(content) / 2**20:.1f} MiB of {weights}, opset {OPSET}; "
         f"{_shape_texts((*model.graph.input, *model.graph.output))}"
     )
     if differences:
@@ -166,6 +195,62 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     else:
         _log.info("not compared with Caffe, which is not installed")
+
+
+def is_own_caffemodel(path: pathlib.Path) -> bool:
+    """Tell whether this command wrote a caffemodel, by the net's name, which begins the file."""
+    with path.open("rb") as file:
+        return _NAME_ENDING.encode() in file.read(_NAME_BYTES)
+
+
+def is_own_prototxt(path: pathlib.Path) -> bool:
+    """Tell whether this command wrote a prototxt, by its first line."""
+    with path.open("rb") as file:
+        return file.read(len(_PROTOTXT_MARK)) == _PROTOTXT_MARK.encode()
+
+
+def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Path) -> None:
+    """Write the network for Caffe: float32 weights, and the deploy net beside them.
+
+    Args:
+        path: The caffemodel to write; the net has the same name with the ending .prototxt.
+        prototxt: The deploy net.
+        weights: A caffemodel or packed weights.
+
+    Raises:
+        WeightsError: The weights do not fit the net.
+    """
+    net = read_text("NetParameter", prototxt)
+    layers = fitting_layers(weights, parameter_shapes(net))
+    text = "".join(
+        line for line in prototxt.read_text().splitlines(True) if not line.startswith("#")
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_caffemodel(path, net.name + _NAME_ENDING, layers)
+    write_whole(path.with_suffix(".prototxt"), f"{_PROTOTXT_MARK}, of {path.name}\n{text}".encode())
+    print(
+        f"{path}: {path.stat().st_size / 2**20:.1f} MiB of {weights}; "
+        f"its net is {path.with_suffix('.prototxt')}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the files that the options name."""
+    options = parse_arguments(argv)
+    weights = options.weights or default_weights(options.variant)
+    if options.onnx:
+        check_output(options.onnx, is_own_model, "is no ONNX file of this command", [weights])
+    if options.caffemodel:
+        for path, is_own in (
+            (options.caffemodel, is_own_caffemodel),
+            (options.caffemodel.with_suffix(".prototxt"), is_own_prototxt),
+        ):
+            check_output(path, is_own, "is no file of this command", [weights])
+    prototxt = find_deploy_net(weights, options.variant, options.without)
+    if options.onnx:
+        export_onnx(options.onnx, prototxt, weights)
+    if options.caffemodel:
+        export_caffemodel(options.caffemodel, prototxt, weights)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
-"""`python -m mcc_caffe.export`: ONNX Runtime answers as Caffe does, at any batch and size."""
+"""`python -m mcc_caffe.export`: ONNX Runtime and OpenCV answer as Caffe does."""
 
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from google.protobuf import text_format
 
 from mcc_caffe import __version__, export
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.onnx_model import parameter_shapes, to_onnx
+from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.caffe_io.weights import net_shapes
+from mcc_caffe.caffe_io.weights import net_shapes, read_caffemodel
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import MASK_BLOB
 from tests.support.commands import ROOT, run
 from tests.support.weights import lively_weights
@@ -311,3 +315,48 @@ def test_what_is_no_file_to_write_is_told_before_the_work(tmp_path):
         with pytest.raises(UserError, match=words):
             export.main(["--onnx", str(target), "--weights", "none"])
     assert (tmp_path / "null").is_symlink() and (tmp_path / "file").read_text() == "of the user"
+
+
+def test_a_caffemodel_answers_in_caffe_and_in_opencv_as_the_packed_weights_do(tmp_path):
+    file = tmp_path / "new/hand.caffemodel"
+    done = run("mcc_caffe.export", "--caffemodel", file)
+    assert done.returncode == 0 and f"its net is {file.with_suffix('.prototxt')}" in done.stdout
+    images = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 3, 96, 128)).astype(np.float32)
+    expected = CaffeEngine(
+        ROOT / "prototxt/mini/deploy.prototxt", default_weights("mini"), precision=FLOAT32
+    ).net
+    expected.blobs["image"].reshape(*images.shape)
+    expected.blobs["image"].data[...] = images
+    expected.forward()
+    by_caffe = run_caffe(file.with_suffix(".prototxt"), file, images)
+    opencv = cv2.dnn.readNetFromCaffe(str(file.with_suffix(".prototxt")), str(file))
+    opencv.setInput(images)
+    layers = {MASK_BLOB: "mask", "Mconv7_stage6": "Mconv7_stage6"}
+    by_opencv = dict(zip(layers, opencv.forward(list(layers.values()))))
+    assert set(by_caffe) == {MASK_BLOB, "Mconv7_stage6"}
+    for name, values in by_caffe.items():
+        assert np.array_equal(values, expected.blobs[name].data)
+        assert np.abs(by_opencv[name] - values).max() <= export.TOLERANCE and np.ptp(values) > 0.1
+
+
+def test_a_caffemodel_replaces_the_own_files_alone(tmp_path):
+    file, net = tmp_path / "hand.caffemodel", tmp_path / "hand.prototxt"
+    export.main(["--caffemodel", str(file), "--without", "pose"])
+    export.main(["--caffemodel", str(file)])
+    assert set(read_caffemodel(file).layers) > {"conv1_1", "Mconv7_stage6"}
+    own_bytes = file.read_bytes()
+    net.write_text('name: "mine"\n')
+    with pytest.raises(UserError, match="hand.prototxt would be overwritten and is no file of"):
+        export.main(["--caffemodel", str(file)])
+    assert file.read_bytes() == own_bytes and net.read_text() == 'name: "mine"\n'
+    net.unlink()
+    lively_weights(ROOT / "prototxt/mini/deploy.prototxt", file)  # as Caffe's snapshots are
+    other_bytes = file.read_bytes()
+    with pytest.raises(UserError, match="hand.caffemodel would be overwritten"):
+        export.main(["--caffemodel", str(file)])
+    assert file.read_bytes() == other_bytes and not net.exists()
+
+
+def test_something_to_write_must_be_named():
+    done = run("mcc_caffe.export")
+    assert done.returncode == 2 and "give --onnx FILE or --caffemodel FILE" in done.stderr
