@@ -10,12 +10,12 @@ from mcc_caffe.core.hand import FINGER_COLOURS, MASK_THRESHOLD, SKELETON, keypoi
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 MASK_COLOUR = (255, 60, 0)  # BGR, blue
-# Pixels, the longer side of a panel: what is smaller is hard to see, what is larger fills memory.
-_SMALLEST_PANEL, _LARGEST_PANEL = 480, 4096
+# Pixels, the longer side of a panel: a smaller one is hard to see, a larger one makes a file of more
+# than 10 MB.
+_SMALLEST_PANEL, _LARGEST_PANEL = 480, 1600
 # Of a hand's longer side, the widths of bones and of the mask's outline.
 _BONE_SHARE, _OUTLINE_SHARE = 1 / 80, 1 / 250
 _BONE_OF_UNKNOWN_SIZE = 2  # pixels, where a single keypoint does not say how large the hand is
-_BAND = 256  # rows of a picture that are drawn at a time, to save memory
 _SHIFT = 4  # cv2 draws with 4 fractional bits
 
 
@@ -121,19 +121,15 @@ def draw_heatmaps(
     palette = np.array([keypoint_colour(k) for k in range(KEYPOINT_COUNT)], np.float32)
     colours = palette[joints.argmax(axis=0)]
     heat_and_colour = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
-    drawn = np.empty_like(image)
-    for top in range(0, len(image), _BAND):
-        band = image[top : top + _BAND]
-        warped = cv2.warpAffine(
-            heat_and_colour,
-            frame_to_image - np.array([[0, 0, 0], [0, 0, top]]),
-            band.shape[1::-1],
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        heat, colours, dim = warped[..., :1], warped[..., 1:], band * np.float32(0.45)
-        drawn[top : top + _BAND] = dim + heat * (colours - dim)
-    return drawn
+    drawn = cv2.warpAffine(
+        heat_and_colour,
+        frame_to_image,
+        image.shape[1::-1],
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    heat, colours, dim = drawn[..., :1], drawn[..., 1:], image * np.float32(0.45)
+    return (dim + heat * (colours - dim)).astype(np.uint8)
 
 
 def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
@@ -146,7 +142,7 @@ def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
         pose: The HandPose of the image, with keypoints.
 
     Returns:
-        A picture of three panels, each as large as the image, but 480 to 4096 pixels on its longer
+        A picture of three panels, each as large as the image, but 480 to 1600 pixels on its longer
         side.
     """
     assert pose.keypoints is not None and pose.present is not None and pose.heatmaps is not None
