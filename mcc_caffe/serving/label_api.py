@@ -6,8 +6,8 @@
     PUT /label/pictures/KEY          saves labels
 
 An error is an object whose `message` is one line: 404 for a picture that does not exist, 409 where
-another tab has saved, 503 where the net is still at work, 507 where labels cannot be written, 422
-for all else: labels or a picture that cannot be used.
+another tab has saved, 412 where the picture's file has changed, 503 where the net is still at work,
+507 where labels cannot be written, 422 for all else: labels or a picture that cannot be used.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, Saved
 from mcc_caffe.serving.labelling import (
+    ChangedFileError,
     ConflictError,
     LabelSession,
     NotReadyError,
@@ -30,6 +31,7 @@ from mcc_caffe.serving.labelling import (
 _STATUS_BY_ERROR = {
     UnknownPictureError: 404,
     ConflictError: 409,
+    ChangedFileError: 412,
     NotReadyError: 503,
     NotWrittenError: 507,
 }

@@ -54,6 +54,10 @@ class ConflictError(UserError):
     """The labels were changed elsewhere since the page loaded them."""
 
 
+class ChangedFileError(UserError):
+    """The file of the picture is not the one that the page has shown."""
+
+
 class NotWrittenError(UserError):
     """Labels that are right cannot be written now, such as on a full disk."""
 
@@ -183,6 +187,7 @@ class LabelSession:
         Raises:
             UnknownPictureError: There is no such picture.
             NotReadyError: The net has not looked at it yet.
+            ChangedFileError: The labels are those of another file, which this one has replaced.
             ConflictError: Others have saved since the revision that the change starts from.
             NotWrittenError: The labels cannot be written.
             UserError: The labels do not fit the picture.
@@ -190,8 +195,9 @@ class LabelSession:
         picture = self._picture(key)
         answer = self._wait_for_answer(picture)
         if change.digest != answer.digest:
-            raise ConflictError(
-                f"the file of {picture.name} has changed since the page showed it: load it again"
+            raise ChangedFileError(
+                f"the file of {picture.name} has changed since the page showed it, and labels of "
+                "the old picture are none of this one: load it again"
             )
         change.labels.check_size(answer.width, answer.height)
         labels, note = change.labels, ""

@@ -635,6 +635,43 @@ def test_the_right_button_changes_nothing(new_page, shared_url, tool):
     assert label.picture() == before
 
 
+def test_no_labels_of_a_picture_become_those_of_one_that_has_replaced_it(
+    new_page, served, folder, pictures
+):
+    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+        label = LabelPage(new_page(url))
+        page, before = label.page, label.picture()
+        page.locator("#picture").focus()
+        index = int(before["name"].removeprefix("hand #")[0])
+        (folder / before["name"]).write_bytes(pictures[(index + 1) % 3])
+        label.press("Shift+ArrowDown")
+        page.wait_for_selector("#conflict[open]")
+        assert page.text_content("#conflict-title") == "The picture has changed"
+        assert "has changed since the page showed it" in page.text_content("#conflict-message")
+        assert page.is_hidden("#keep-mine")
+        page.click("#load-theirs")
+        label.wait_for_message("is another one now")
+        after = label.picture()
+        assert after["digest"] != before["digest"] and after["revision"] == 0
+        assert label.shown_wrist() == wrist_text(label.labels().points[0])
+
+        # Changes of the old picture wait while the server is away; the new one is opened meanwhile.
+        page.route("**/pictures/*", cut_saves)
+        label.press("Shift+ArrowDown")
+        page.wait_for_selector("#saved[data-state=failed]")
+        first = label.key()
+        label.turn()
+        (folder / before["name"]).write_bytes(pictures[(index + 2) % 3])
+        page.click(f"#pictures button:has-text('{before['name']}')")
+        page.wait_for_function("key => location.hash === `#${key}`", arg=first)
+        label.wait_for_message("is another one now")
+        page.unroute("**/pictures/*")
+        assert label.picture()["revision"] == 0
+        label.press("ArrowRight")
+        assert label.picture()["revision"] == 1 and page.is_hidden("#conflict")
+        assert label.shown_wrist() == wrist_text(label.labels().points[0])
+
+
 def start_server(folder, port: int) -> subprocess.Popen:
     command = ("mcc_caffe.web", "label", folder, "--port", port, "--quiet")
     process = subprocess.Popen(

@@ -34,6 +34,7 @@ from mcc_caffe.serving.label_files import (
     shown_name,
 )
 from mcc_caffe.serving.labelling import (
+    ChangedFileError,
     ConflictError,
     LabelSession,
     UnknownPictureError,
@@ -463,7 +464,7 @@ def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
         picture = session.open_picture(keys["2.jpg"])
         assert picture.labels.status == "open"
         (folder / "2.jpg").write_bytes(hand(7).image_bytes)
-        with pytest.raises(ConflictError, match="has changed since the page showed it"):
+        with pytest.raises(ChangedFileError, match="has changed since the page showed it"):
             session.save(keys["2.jpg"], change(picture, labels_of(hand(8))))
     aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
     assert '"status":"done"' in aside.read_text()

@@ -57,7 +57,7 @@ export class Editor extends EventTarget {
    */
   open(picture, image, labels) {
     this.image?.close();
-    const isSame = this.picture?.key === picture.key;
+    const isSame = this.picture?.key === picture.key && this.picture.digest === picture.digest;
     [this.picture, this.image] = [picture, image];
     this.mask = new MaskLayer(picture);
     this.mask.setRuns(labels.runs);

@@ -16,15 +16,17 @@ const LONGEST_START = 5000; // after which the least sure picture so far is open
 const RETRY = 1000; // after which a picture is asked for again that is not ready
 const SHORTEST_LOOK = 400; // before which nobody has looked at a picture, as in a double click
 const NOT_READY = 503;
+const THEIRS_LOADED = "Loaded again: these are the labels of the other tab.";
 const SAVED_WORDS = { saved: "Saved", saving: "Saving…", failed: "Not saved" };
 
+const CHANGED_ADVICE =
+  "look at all of its labels. What was not saved of the old picture's is dropped.";
 const STATUS_WORDS = { done: "done", none: "not to be labelled" };
 
 const part = (id) => document.getElementById(id);
 const canvas = part("picture");
 const editor = new Editor();
 const saver = new Saver();
-const conflicts = []; // {key, message} of each that is still to be asked about
 let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
 const unloaded = new Set(); // keys of pictures that could not be opened
 let wantedKey = null; // of the picture that is open or being opened
@@ -63,19 +65,23 @@ function open(key) {
   else load(key);
 }
 
-/** Load a picture and show it; `isReload` keeps the view and says so. */
-async function load(key, isReload = false) {
+/** Load a picture and show it; the note says why it is loaded again. */
+async function load(key, note = "") {
   const loading = (loadings += 1);
   try {
     const { picture, image } = await loadNewest(key);
     if (loading !== loadings) return image.close(); // another one was asked for meanwhile
     editor.endGesture(); // what it changed is unsaved, also where this picture is loaded again
+    const isReload = key === editor.picture?.key;
+    const known = saver.pending(key) ?? (isReload ? editor.picture : picture);
+    const isFileChanged = known.digest !== picture.digest;
+    if (isFileChanged) saver.drop(key); // labels of other pixels
     const unsaved = saver.pending(key);
     if (!unsaved) saver.setRevision(key, picture.revision);
-    if (key !== editor.picture?.key) openedAt = performance.now();
-    editor.open(picture, image, unsaved ?? picture.labels);
+    if (!isReload || isFileChanged) openedAt = performance.now();
+    editor.open(picture, image, unsaved?.labels ?? picture.labels);
     history.replaceState(null, "", `#${key}`);
-    say(isReload ? "Loaded again: these are the labels of the other tab." : "");
+    say(isFileChanged ? `The picture ${picture.name} is another one now: ${CHANGED_ADVICE}` : note);
   } catch (error) {
     if (loading !== loadings) return;
     say(error.message);
@@ -159,7 +165,7 @@ async function refresh() {
     const state = pictures.find((picture) => picture.key === key);
     const isOutdated = state && state.revision > saver.revision(key);
     const isIdle = key === wantedKey && !saver.has(key) && !editor.isInGesture;
-    if (isOutdated && isIdle) load(key, true);
+    if (isOutdated && isIdle) load(key, THEIRS_LOADED);
   } catch (error) {
     if (saver.state === "saved") say(error.message);
   }
@@ -283,35 +289,40 @@ function listenToChanges() {
     if (isOpen && status !== labels.status) editor.correctStatus(status);
     refreshCounts();
   });
-  saver.addEventListener("conflict", ({ detail }) => {
-    conflicts.push(detail);
-    askNext();
-  });
+  saver.addEventListener("conflict", () => askNext());
   part("conflict").addEventListener("cancel", (event) => event.preventDefault());
 }
 
-/** Ask about the next conflict, once the one before is answered. */
-function askNext() {
-  if (part("conflict").open || !conflicts.length) return;
-  const { key, message } = conflicts.shift();
-  part("conflict-message").textContent = message;
+/** Ask about the next conflict, once the one before is answered; `problem` keeps it from ending. */
+function askNext(problem = "") {
+  const [conflict] = saver.conflicts;
+  if (part("conflict").open || !conflict) return;
+  const { key, message, isFileChanged } = conflict;
+  part("conflict-title").textContent = isFileChanged
+    ? "The picture has changed"
+    : "Changed in another tab";
+  part("conflict-message").textContent = problem || message;
+  part("load-theirs").textContent = isFileChanged ? "Load the picture" : "Load the other labels";
+  part("keep-mine").hidden = isFileChanged;
   part("load-theirs").onclick = () => settle(key, false);
   part("keep-mine").onclick = () => settle(key, true);
   part("conflict").showModal();
 }
 
-/** End a conflict between this tab's labels of a picture and those of another tab. */
+/** End a conflict between this tab's labels of a picture and those of the server. */
 async function settle(key, keepsMine) {
   part("conflict").close();
+  let problem = "";
   try {
-    if (keepsMine) saver.keepMine(key, await loadPicture(key));
+    if (keepsMine) saver.keepMine(key, (await loadPicture(key)).revision);
     else saver.drop(key);
-    if (key === wantedKey) await load(key, true);
-    if (keepsMine) say("Your labels were kept.");
+    const note = keepsMine ? "Your labels were kept." : THEIRS_LOADED;
+    if (key === wantedKey) await load(key, note);
+    else if (keepsMine) say(note);
   } catch (error) {
-    conflicts.unshift({ key, message: error.message });
+    problem = error.message;
   }
-  askNext();
+  askNext(problem);
 }
 
 /** Ask for the numbers of pictures that are done. */
