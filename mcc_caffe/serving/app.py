@@ -164,8 +164,11 @@ def serve(app: FastAPI, host: str, port: int, path: str = "/") -> None:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, UnicodeError):  # as 127.0.0..1
+            reason = "no host can have this name"
+        else:
+            reason = error.strerror or str(error)
         raise UserError(
             f"nothing can listen at {host}, port {port} ({reason}): "
             "give another with --port or --host"

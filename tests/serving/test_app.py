@@ -20,7 +20,7 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
-from mcc_caffe.serving.app import hosts_for, make_app
+from mcc_caffe.serving.app import hosts_for, make_app, serve
 from mcc_caffe.serving.model import WebModel, make_web_model
 from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC, export_site
 from tests.support.commands import ROOT, run
@@ -173,6 +173,11 @@ def test_a_port_in_use_is_named():
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert f"127.0.0.1, port {port}" in line and "--port" in line
+
+
+def test_a_host_that_no_machine_can_have_is_named(model):
+    with pytest.raises(UserError, match=r"127\.0\.0\.\.1, port 0 \(no host .*--port or --host"):
+        serve(make_app(LIVE_PAGE, model), "127.0.0..1", 0)
 
 
 def test_a_second_ctrl_c_ends_the_server_without_a_traceback():
