@@ -525,6 +525,32 @@ def test_labels_that_cannot_be_written_are_sent_until_they_are(new_page, served,
         assert label.labels(key).status == "done"
 
 
+def test_a_save_that_fails_holds_back_no_other(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, first = label.page, label.key()
+
+    def fail_first(route) -> None:
+        if route.request.method == "PUT" and first in route.request.url:
+            route.fulfill(status=507, json={"message": "there is no room"})
+        else:
+            route.continue_()
+
+    page.route("**/pictures/*", fail_first)
+    page.locator("#picture").focus()
+    before = label.picture()
+    label.press("Shift+ArrowDown" if before["labels"]["points"][0]["y"] < SIZE / 2 else "ArrowUp")
+    page.wait_for_selector("#saved:has-text('there is no room')")
+    second = label.turn()
+    with page.expect_response(
+        lambda response: response.request.method == "PUT" and second in response.url
+    ) as saved:
+        label.press("m")
+    assert saved.value.status == 200
+    assert page.text_content("#saved") == f"Not saved: {first[0]}.jpg: there is no room"
+    page.unroute("**/pictures/*")
+    assert label.picture(first)["revision"] == before["revision"] + 1
+
+
 def test_a_refusal_stays_until_the_labels_are_sent_again(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page, first = label.page, label.key()
@@ -577,12 +603,12 @@ def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     with page.expect_response(lambda response: response.status == 409 and second in response.url):
         page.evaluate("window.dispatchEvent(new Event('online'))")
 
-    asked = "#conflict[open] >> #conflict-message:has-text('{}')"
-    page.wait_for_selector(asked.format(f"{first[0]}.jpg"))
-    page.click("#keep-mine")
-    page.wait_for_selector(asked.format(f"{second[0]}.jpg"))
-    page.click("#load-theirs")
-    mine.wait_for_message("Loaded again")
+    page.wait_for_selector("#conflict[open]")
+    asked = page.text_content("#conflict-message")
+    answers = {first: "#keep-mine", second: "#load-theirs"}
+    for key in sorted(answers, key=lambda key: not asked.startswith(key[0])):
+        page.wait_for_selector(f"#conflict[open] >> #conflict-message:has-text('{key[0]}.jpg')")
+        page.click(answers[key])
     mine.wait_until_saved()
     assert mine.labels(second) == before[second]
     wrist, their_wrist = mine.labels(first).points[0], before[first].points[0]

@@ -186,8 +186,10 @@ function showEverything() {
   if (picture && STATUS_WORDS[editor.labels.status]) name.push(STATUS_WORDS[editor.labels.status]);
   setText(part("name"), name.join(", "));
   part("saved").dataset.state = saver.state;
-  const refusals = saver.refusals.map(({ key, message }) => `${nameOf(key)}: ${message}`);
-  const problems = [saver.problem, ...refusals].filter(Boolean).join("; ");
+  const failures = saver.failures.map(({ key, message }) =>
+    key === null ? message : `${nameOf(key)}: ${message}`,
+  );
+  const problems = [...new Set(failures)].join("; ");
   setText(part("saved"), [SAVED_WORDS[saver.state], problems].filter(Boolean).join(": "));
 }
 

@@ -1,9 +1,10 @@
 /**
- * Sends changes to the server, one at a time and in their order, until each is saved.
+ * Sends changes to the server until each is saved: those of one picture one at a time and in their
+ * order. A picture whose changes cannot be saved does not hold back those of others.
  *
- * Events: "state" whenever `state`, `problem` or `refusals` changes; "saved" with {key, revision,
- * status, note, labels}; "conflict" where another tab has saved since, or the picture's file has
- * changed: the changes wait until `keepMine` or `drop`.
+ * Events: "state" whenever `state` or `failures` changes; "saved" with {key, revision, status, note,
+ * labels}; "conflict" where another tab has saved since, or the picture's file has changed: the
+ * changes wait until `keepMine` or `drop`.
  */
 
 import { ServerError, saveLabels } from "./server.js";
@@ -14,23 +15,22 @@ const CONFLICT = 409;
 const FILE_CHANGED = 412;
 
 export class Saver extends EventTarget {
-  /** Why nothing can be saved at the moment; "" where all is well. */
-  problem = "";
   #revisions = new Map(); // of each picture, as far as this page knows
   #waiting = new Map(); // {key: {digest, labels}}, not yet sent
   #blocked = new Map(); // {key: {digest, labels, status, message}}, in conflict or refused
-  #sending = null; // {key, change}
-  #isRunning = false;
-  #wake = () => {};
+  #sending = new Map(); // {key: change}, until there is an answer
+  #failing = new Map(); // {key: {status, message}}, of what is sent again
 
-  constructor() {
-    super();
-    window.addEventListener("online", () => this.#wake());
-  }
-
-  /** The labels that the server does not take: [{key, message}]. They wait until the next `put`. */
-  get refusals() {
-    return this.#listBlocked().filter(({ status }) => !isConflict(status));
+  /**
+   * What cannot be saved at the moment: [{key, message}]. What the server refuses waits until the
+   * next `put`, all else is sent again. The key is null where the server does not answer.
+   */
+  get failures() {
+    const failing = [...this.#failing].map(([key, { status, message }]) => {
+      return { key: status === 0 ? null : key, message };
+    });
+    const refused = this.#listBlocked().filter(({ status }) => !isConflict(status));
+    return [...failing, ...refused];
   }
 
   /**
@@ -43,24 +43,23 @@ export class Saver extends EventTarget {
 
   /** "saved", "saving" or "failed". */
   get state() {
-    if (this.problem || this.#blocked.size) return "failed";
+    if (this.#failing.size || this.#blocked.size) return "failed";
     return this.isIdle ? "saved" : "saving";
   }
 
   /** Whether everything is saved. */
   get isIdle() {
-    return !this.#waiting.size && !this.#sending && !this.#blocked.size;
+    return !this.#waiting.size && !this.#sending.size && !this.#blocked.size;
   }
 
   /** Whether changes of a picture are not saved yet. */
   has(key) {
-    return this.#waiting.has(key) || this.#sending?.key === key || this.#blocked.has(key);
+    return this.#waiting.has(key) || this.#sending.has(key) || this.#blocked.has(key);
   }
 
   /** Return what is not saved yet of a picture, {digest, labels}; undefined where all is. */
   pending(key) {
-    const sent = this.#sending?.key === key ? this.#sending.change : undefined;
-    return this.#waiting.get(key) ?? this.#blocked.get(key) ?? sent;
+    return this.#waiting.get(key) ?? this.#blocked.get(key) ?? this.#sending.get(key);
   }
 
   /** Return the revision of a picture that the next change starts from. */
@@ -79,7 +78,7 @@ export class Saver extends EventTarget {
     if (queue === this.#waiting) this.#blocked.delete(key);
     queue.set(key, { ...this.#blocked.get(key), digest, labels });
     this.#tell("state");
-    this.#run();
+    this.#run(key);
   }
 
   /** Save the changes of a picture that is in conflict over the revision of the other tab. */
@@ -94,7 +93,8 @@ export class Saver extends EventTarget {
   drop(key) {
     this.#blocked.delete(key);
     this.#waiting.delete(key);
-    if (this.#sending?.key === key) this.#sending = null;
+    this.#sending.delete(key);
+    this.#failing.delete(key);
     this.#tell("state");
   }
 
@@ -104,11 +104,11 @@ export class Saver extends EventTarget {
     });
   }
 
-  async #run() {
-    if (this.#isRunning) return;
-    this.#isRunning = true;
-    while (this.#waiting.size) {
-      const [key, { digest, labels }] = this.#waiting.entries().next().value;
+  /** Send the changes of a picture; those of other pictures do not wait for them. */
+  async #run(key) {
+    if (this.#sending.has(key)) return;
+    while (this.#waiting.has(key)) {
+      const { digest, labels } = this.#waiting.get(key);
       this.#waiting.delete(key);
       const change = {
         revision: this.#revisions.get(key) ?? 0,
@@ -116,41 +116,43 @@ export class Saver extends EventTarget {
         token: crypto.randomUUID(),
         labels,
       };
-      this.#sending = { key, change };
+      this.#sending.set(key, change);
       this.#tell("state");
-      await this.#send(key, change);
-      this.#sending = null;
+      const saved = await this.#send(key, change);
+      if (this.#sending.get(key) !== change) return; // it was dropped, and others may be sent
+      this.#sending.delete(key);
+      this.#failing.delete(key);
+      if (saved) this.#tell("saved", { key, labels, ...saved });
       this.#tell("state");
     }
-    this.#isRunning = false;
   }
 
-  /** Send one change until there is an answer. It stays the same, so that it is saved once. */
+  /**
+   * Send one change until there is an answer, and return what was saved; null where nothing was.
+   * It stays the same, so that it is saved once.
+   */
   async #send(key, change) {
     let wait = FIRST_WAIT;
-    const isWanted = () => this.#sending?.change === change; // until it is dropped
+    const isWanted = () => this.#sending.get(key) === change; // until it is dropped
     while (isWanted()) {
       try {
         const saved = await saveLabels(key, change);
-        this.problem = "";
         this.#revisions.set(key, saved.revision);
-        this.#tell("saved", { key, labels: change.labels, ...saved });
-        return;
+        return saved;
       } catch (error) {
         const status = error instanceof ServerError ? error.status : 0;
-        if (!isWanted()) break;
+        if (!isWanted()) return null;
         if (status !== 0 && status < 500) {
-          this.problem = "";
           this.#block(key, change, status, error.message);
-          return;
+          return null;
         }
-        this.problem = error.message;
+        this.#failing.set(key, { status, message: error.message });
         this.#tell("state");
-        await this.#pause(wait);
+        await pause(wait);
         wait = Math.min(2 * wait, LONGEST_WAIT);
       }
     }
-    this.problem = "";
+    return null;
   }
 
   #block(key, { digest, labels }, status, message) {
@@ -161,13 +163,6 @@ export class Saver extends EventTarget {
     if (isConflict(status)) this.#tell("conflict");
   }
 
-  #pause(milliseconds) {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-      setTimeout(resolve, milliseconds);
-    });
-  }
-
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
@@ -176,4 +171,17 @@ export class Saver extends EventTarget {
 /** Tell whether a person is to be asked about labels that were refused with this HTTP status. */
 function isConflict(status) {
   return status === CONFLICT || status === FILE_CHANGED;
+}
+
+/** Wait for some time, or until the browser is online again. */
+function pause(milliseconds) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      window.removeEventListener("online", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    window.addEventListener("online", end);
+  });
 }
