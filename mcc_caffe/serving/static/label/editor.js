@@ -28,6 +28,7 @@ export class Editor extends EventTarget {
   showsPoints = true;
   #history = null;
   #moved = null; // labels of a point that is being dragged
+  #isHeld = false; // whether a pointer holds the chosen point
   #isPainting = false;
 
   /** The labels as they are shown. */
@@ -35,9 +36,9 @@ export class Editor extends EventTarget {
     return this.#moved ?? this.#history.current;
   }
 
-  /** Whether a point is being dragged, or the mask painted or erased. */
+  /** Whether a point is held or dragged, or the mask painted or erased. */
   get isInGesture() {
-    return this.#moved !== null || this.#isPainting;
+    return this.#isHeld || this.#isPainting;
   }
 
   get canUndo() {
@@ -74,6 +75,12 @@ export class Editor extends EventTarget {
     this.#tell("view");
   }
 
+  /** Choose a point that a pointer holds, and may drag; `endMove` lets it go. */
+  grab(index) {
+    this.choose(index);
+    this.#isHeld = true;
+  }
+
   setTool(tool) {
     this.tool = tool;
     this.#tell("view");
@@ -87,6 +94,7 @@ export class Editor extends EventTarget {
   }
 
   endMove() {
+    this.#isHeld = false;
     if (this.#moved) this.#change(this.#moved);
   }
 
@@ -127,7 +135,7 @@ export class Editor extends EventTarget {
   /** Take back what is being dragged or painted, as when a second finger comes down. */
   cancel() {
     this.#moved = null;
-    this.#isPainting = false;
+    this.#isHeld = this.#isPainting = false;
     this.mask.setRuns(this.labels.runs);
     this.#tell("view");
   }

@@ -42,7 +42,8 @@ export function listenToKeys(canvas, editor, actions) {
     const action = event.ctrlKey || event.metaKey ? withControl(event) : plain(event);
     if (!action) return;
     event.preventDefault();
-    action();
+    // The key would change what is being dragged or painted, such as its tool or its point.
+    if (!editor.isInGesture) action();
   });
 
   function withControl(event) {

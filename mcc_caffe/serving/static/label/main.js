@@ -260,6 +260,8 @@ function listen() {
       redraw();
     });
   }
+  // A finger on a button ends what another finger drags or paints, as it may change tool or labels.
+  document.addEventListener("click", () => editor.isInGesture && editor.endGesture(), true);
   listenToPointer(canvas, editor, redraw);
   listenToKeys(canvas, editor, actions);
   new ResizeObserver(() => {

@@ -30,7 +30,7 @@ export function listenToPointer(canvas, editor, redraw) {
     const position = positionOf(event);
     pointers.set(event.pointerId, position);
     if (pointers.size === 2) {
-      if (action === "point" || action === "stroke") editor.cancel();
+      if (editor.isInGesture) editor.cancel();
       action = "pinch";
     } else {
       action = begin(event, position);
@@ -59,7 +59,7 @@ export function listenToPointer(canvas, editor, redraw) {
   for (const type of ["pointerup", "pointercancel"]) {
     canvas.addEventListener(type, (event) => {
       if (!pointers.delete(event.pointerId)) return;
-      if (action === "point") editor.endMove();
+      if (action === "hold" || action === "point") editor.endMove();
       if (action === "stroke") editor.endStroke();
       action = pointers.size ? "pan" : null;
     });
@@ -91,7 +91,7 @@ export function listenToPointer(canvas, editor, redraw) {
     }
     const index = nearestPoint(editor, position, REACH[event.pointerType] ?? REACH.mouse);
     if (index === null) return "pan";
-    editor.choose(index);
+    editor.grab(index);
     const point = editor.labels.points[index];
     offset = [point.x - x, point.y - y];
     start = position;
