@@ -317,6 +317,73 @@ def test_a_drag_stays_on_the_picture_where_it_began(new_page, shared_url, tool):
         assert label.mask(first)[SIZE // 2, SIZE // 2]
 
 
+@pytest.mark.parametrize(("tool", "key"), [("points", "."), ("brush", "v"), ("brush", "n")])
+def test_a_key_changes_nothing_while_a_drag_goes_on(new_page, shared_url, tool, key):
+    label = LabelPage(new_page(shared_url))
+    page, first = label.page, label.key()
+    page.click(f"[data-tool={tool}]")
+    page.click("#points li:first-child button")
+    before = label.labels()
+    point = before.points[0]
+    start, end = label.place(point.x, point.y), label.place(SIZE / 2 + 3, SIZE / 2)
+    page.mouse.move(*start)
+    page.mouse.down()
+    label.press(key)
+    page.mouse.move(*end, steps=3)
+    label.press(key)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    after = label.labels(first)
+    assert label.key() == first
+    if tool == "points":
+        assert_point(after.points[0], SIZE / 2 + 3, SIZE / 2)
+        assert after.points[1:] == before.points[1:]
+    else:
+        assert after.points == before.points
+        assert label.mask(first)[SIZE // 2, SIZE // 2 + 3]
+
+
+def test_the_narrowest_brush_paints_one_pixel_wherever_it_is(new_page, shared_url):
+    counts = new_page(shared_url).evaluate(
+        """async () => {
+            const { MaskLayer } = await import("./mask_layer.js");
+            const places = [-0.4, 0, 0.3, 0.49, 4.4, 8.7, 9.4];
+            return places.flatMap((x) => places.map((y) => {
+                const mask = new MaskLayer({ width: 10, height: 10 });
+                mask.stroke([x, y], [x, y], 1, 1);
+                return mask.runs().filter((_, run) => run % 2).reduce((sum, run) => sum + run, 0);
+            }));
+        }"""
+    )
+    assert counts == [1] * 49
+
+
+def test_the_focus_stays_in_a_list_of_pictures_that_is_sorted_anew(new_page, shared_url):
+    page = new_page("about:blank")
+    turns: list[int] = []
+
+    def turn_list(route) -> None:
+        answer = route.fetch()
+        overview = answer.json()
+        turns.append(len(turns))
+        if len(turns) % 2:
+            overview["pictures"].reverse()
+        overview["pictures"][0]["score"] = None  # so that the page looks at the list often
+        route.fulfill(response=answer, json=overview)
+
+    page.route("**/label/pictures", turn_list)
+    page.goto(shared_url)
+    page.wait_for_selector("#pictures button:nth-child(1)")
+    page.locator("#pictures button").first.focus()
+    name = page.evaluate("document.activeElement.textContent[0]")
+    begun = len(turns)
+    while len(turns) < begun + 3:
+        page.wait_for_timeout(50)
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.activeElement.matches('#pictures button')")
+    assert page.evaluate("document.activeElement.textContent[0]") == name
+
+
 @pytest.mark.parametrize("begins", ["before the list is looked at", "while theirs are loaded"])
 def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url, begins):
     page = new_page(shared_url)

@@ -59,7 +59,9 @@ export class MaskLayer {
         const along = squaredLength ? ((x - x0) * dx + (y - y0) * dy) / squaredLength : 0;
         const share = Math.min(Math.max(along, 0), 1);
         const [ex, ey] = [x - x0 - share * dx, y - y0 - share * dy];
-        if (ex * ex + ey * ey <= radius * radius) this.#mask[y * this.#width + x] = value;
+        // The narrowest brush may touch no pixel's centre: it has the pixel that it is in.
+        const isEnd = x === Math.round(x1) && y === Math.round(y1);
+        if (isEnd || ex * ex + ey * ey <= radius * radius) this.#mask[y * this.#width + x] = value;
       }
     }
     this.#redraw(left, top, right - left + 1, bottom - top + 1);

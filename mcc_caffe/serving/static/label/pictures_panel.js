@@ -20,7 +20,11 @@ export function makePicturesPanel({ list, progress, passedOver }, open) {
       button.ariaCurrent = String(picture.key === openKey);
       return button.parentElement;
     });
-    if (!isEqual(items, [...list.children])) list.replaceChildren(...items);
+    if (!isEqual(items, [...list.children])) {
+      const focused = document.activeElement;
+      list.replaceChildren(...items);
+      if (list.contains(focused)) focused.focus({ preventScroll: true });
+    }
     if (openKey !== shownKey && buttons.has(openKey)) {
       scrollInside(list, buttons.get(openKey).parentElement);
       shownKey = openKey;
