@@ -179,8 +179,9 @@ class LabelFiles:
         """Write a record when the block ends well; else the record before it stays.
 
         It is stored on the disk before the block begins, so that no lack of room can stop it at the
-        end.
+        end. Its folder is made again where it was removed meanwhile.
         """
+        make_own_folder(self.root / kind)
         with contextlib.ExitStack() as writes:
             content = record.model_dump_json().encode() + b"\n"
             replace_own_file(self._path(kind, key), content, writes)

@@ -110,7 +110,8 @@ class NetAnswers:
             UserError: The picture cannot be read.
         """
         with self._changed:
-            if self._stamps.get(picture.key) != _stamp(picture.path):
+            is_outdated = self._stamps.get(picture.key) != _stamp(picture.path)
+            if is_outdated or self._is_lost(picture.key):
                 self._forget(picture.key)
                 self._waiting = {picture.key: picture, **self._waiting}  # the first one is next
                 self._changed.notify_all()
@@ -129,6 +130,15 @@ class NetAnswers:
             self._is_closed = True
             self._changed.notify_all()
         self._thread.join()
+
+    def _is_lost(self, key: str) -> bool:
+        """Tell whether an answer was there, and its file has been removed or damaged since."""
+        if key not in self.scores or key in self._unwritten:
+            return False
+        try:
+            return self._files.read(ANSWERS, key, Answer) is None
+        except UserError:
+            return True
 
     def _forget(self, key: str) -> None:
         self.scores.pop(key, None)
