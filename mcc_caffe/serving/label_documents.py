@@ -106,7 +106,7 @@ class Answer(_Record):
 
     Attributes:
         net: Names the weights that said it.
-        file_bytes, file_mtime_ns: Size and time of the picture's file.
+        stamp: Inode, size and both times of the picture's file, which differ once it has changed.
         digest: SHA-256 of the file, in hexadecimal digits.
         width, height: The upright picture's sides in pixels.
         is_turned: Whether the EXIF orientation says that the pixels are stored otherwise.
@@ -115,8 +115,7 @@ class Answer(_Record):
     """
 
     net: str
-    file_bytes: int
-    file_mtime_ns: int
+    stamp: tuple[int, int, int, int]
     digest: str
     width: int
     height: int

@@ -10,6 +10,7 @@ where another tab has saved since, it is refused and nothing is lost.
 
 import contextlib
 import functools
+import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ import cv2
 from data_tools.taught_set import read_photographs
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import LABELS_FOLDER, locked
-from mcc_caffe.inference.input_files import UnreadableError, read_image
+from mcc_caffe.core.images import decode_image
+from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.serving.label_documents import Answer, SavedLabels, Split, Status
 from mcc_caffe.serving.label_export import LabelExport, choose_split
 from mcc_caffe.serving.label_files import (
@@ -240,16 +242,12 @@ class LabelSession:
 
         Raises:
             UnknownPictureError: There is no such picture.
-            NotReadyError: The net has not looked at it yet.
+            NotReadyError: The net has not looked at it yet, or at what has just replaced it.
             UserError: It cannot be read or shown.
         """
         picture = self._picture(key)
-        self._wait_for_answer(picture)  # which raises where the picture cannot be shown
-        try:
-            changed = picture.path.stat().st_mtime_ns
-        except OSError as error:
-            raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
-        return self._jpeg(picture.path, changed)
+        answer = self._wait_for_answer(picture)  # raises where the picture cannot be shown
+        return self._jpeg(picture, answer.digest)
 
     def _picture(self, key: str) -> Picture:
         if key not in self._pictures:
@@ -340,10 +338,16 @@ class LabelSession:
             self._write(picture, saved.model_copy(update=update))
 
 
-def _make_jpeg(path: Path, _changed: int) -> bytes:
-    """Encode a picture; `_changed` is the file's time, by which a changed one is read anew."""
+def _make_jpeg(picture: Picture, digest: str) -> bytes:
+    """Encode a picture, whose file still has to have this digest."""
+    try:
+        content = picture.path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise NotReadyError(f"the file of {picture.name} is just being changed: try again")
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(".jpg", read_image(path), quality)[1].tobytes()
+    return cv2.imencode(".jpg", decode_image(content), quality)[1].tobytes()
 
 
 @contextlib.contextmanager

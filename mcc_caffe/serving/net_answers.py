@@ -54,11 +54,7 @@ def open_net(weights: Path, variant: str = "mini") -> LabelNet:
     return LabelNet(predictor, name)
 
 
-class _Stamp(NamedTuple):
-    """Size and time of a file, which differ once it has changed."""
-
-    file_bytes: int
-    mtime_ns: int
+_Stamp = tuple[int, int, int, int]  # as in `Answer`
 
 
 class NetAnswers:
@@ -176,20 +172,26 @@ class NetAnswers:
                 self._changed.notify_all()
 
     def _known_answer(self, picture: Picture, stamp: _Stamp) -> Answer | None:
-        """Return the kept answer, if it is this net's to this file."""
+        """Return the kept answer, if it is this net's to this file.
+
+        A file that was only touched or moved has another stamp and the same content.
+        """
         try:
             answer = self._files.read(ANSWERS, picture.key, Answer)
         except UserError:  # it is damaged, and computed anew
             return None
         if answer is None or answer.net != self._net:
             return None
-        return answer if (answer.file_bytes, answer.file_mtime_ns) == stamp else None
+        if answer.stamp == stamp:
+            return answer
+        if read_digest(self._files, picture) != answer.digest:
+            return None
+        answer = answer.model_copy(update={"stamp": stamp})
+        self._keep(picture, answer)
+        return answer
 
     def _compute(self, picture: Picture, stamp: _Stamp) -> Answer:
-        """Look at a picture and keep the answer; UserError where it cannot be read.
-
-        An answer that cannot be written, as on a full disk, is kept in memory.
-        """
+        """Look at a picture and keep the answer; UserError where it cannot be read."""
         image = read_image(picture.path)
         try:
             content = picture.path.read_bytes()
@@ -198,8 +200,7 @@ class NetAnswers:
         pose = self._predictor.predict(image)
         answer = Answer(
             net=self._net,
-            file_bytes=stamp.file_bytes,
-            file_mtime_ns=stamp.mtime_ns,
+            stamp=stamp,
             digest=hashlib.sha256(content).hexdigest(),
             width=image.shape[1],
             height=image.shape[0],
@@ -207,6 +208,11 @@ class NetAnswers:
             score=pose.score or 0.0,
             labels=first_labels(image, pose),
         )
+        self._keep(picture, answer)
+        return answer
+
+    def _keep(self, picture: Picture, answer: Answer) -> None:
+        """Write an answer; one that cannot be written, as on a full disk, is kept in memory."""
         try:
             self._files.write(ANSWERS, picture.key, answer)
             self._unwritten.pop(picture.key, None)
@@ -214,7 +220,6 @@ class NetAnswers:
             if not self._unwritten:
                 _log.warning("%s", error)
             self._unwritten[picture.key] = answer
-        return answer
 
 
 def read_digest(files: LabelFiles, picture: Picture) -> str:
@@ -231,7 +236,7 @@ def read_digest(files: LabelFiles, picture: Picture) -> str:
         answer = files.read(ANSWERS, picture.key, Answer)
     except UserError:  # it is damaged, and computed anew later
         answer = None
-    if answer and (answer.file_bytes, answer.file_mtime_ns) == _stamp(picture.path):
+    if answer and answer.stamp == _stamp(picture.path):
         return answer.digest
     try:
         return hashlib.sha256(picture.path.read_bytes()).hexdigest()
@@ -244,8 +249,9 @@ def _stamp(path: Path) -> _Stamp:
     try:
         status = path.stat()
     except OSError:
-        return _Stamp(0, 0)
-    return _Stamp(status.st_size, status.st_mtime_ns)
+        return 0, 0, 0, 0
+    # The time of the inode differs where size and time of the content were kept, as by `cp -p`.
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def first_labels(image: np.ndarray, pose: HandPose) -> Labels:

@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 import resource
+import shutil
 
 import cv2
 import numpy as np
@@ -468,6 +469,43 @@ def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
             session.save(keys["2.jpg"], change(picture, labels_of(hand(8))))
     aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
     assert '"status":"done"' in aside.read_text()
+
+
+def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net):
+    black, white = (np.full((40, 50, 3), grey, np.uint8) for grey in (0, 255))
+    path = tmp_path / "photos/0.bmp"
+    path.parent.mkdir()
+    cv2.imwrite(str(path), black)
+    time = path.stat().st_mtime_ns
+    for is_running in (True, False):
+        with contextlib.ExitStack() as sessions:
+            session = sessions.enter_context(open_session(path.parent, net))
+            (key,) = keys_by_name(session).values()
+            before = session.open_picture(key)
+            assert cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1).max() < 9
+            if not is_running:
+                sessions.close()
+            cv2.imwrite(str(path), white)
+            os.utime(path, ns=(time, time))
+            if not is_running:
+                session = sessions.enter_context(open_session(path.parent, net))
+            assert session.open_picture(key).digest != before.digest
+            assert cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1).min() > 246
+        cv2.imwrite(str(path), black)
+        os.utime(path, ns=(time, time))
+
+
+def test_answers_that_are_removed_are_made_again(folder, net):
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        answers = {name: session.open_picture(key) for name, key in keys.items()}
+        before = answers["0.jpg"]
+        shutil.rmtree(folder / LABELS_FOLDER / ANSWERS)
+        assert session.open_picture(keys["0.jpg"]) == before
+        answer = folder / LABELS_FOLDER / ANSWERS / f"{keys['0.jpg']}.json"
+        answer.write_text("damaged")
+        assert session.open_picture(keys["0.jpg"]) == before
+        assert save(session, keys["0.jpg"], labels_of(hand(0))).status == "done"
 
 
 @pytest.mark.parametrize("status", ["done", "open", "none"])
