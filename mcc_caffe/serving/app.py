@@ -11,12 +11,14 @@ import logging
 import os
 import re
 import socket
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import PurePath
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 import mcc_caffe
@@ -43,6 +45,7 @@ HEADERS = {
     "Cache-Control": "no-cache",  # the browser asks whether its copy is still right
 }
 
+_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _START = "index.html"
 
@@ -95,6 +98,7 @@ def make_app(
         app.include_router(_model_router(model))
     for router in routers:
         app.include_router(router)
+        _refuse_other_methods(app, router)
     if _START not in page:
 
         @app.get("/", include_in_schema=False)
@@ -103,6 +107,22 @@ def make_app(
 
     app.mount("/", _PageFiles(page))
     return app
+
+
+def _refuse_other_methods(app: FastAPI, router: APIRouter) -> None:
+    """Answer what a router's paths do not take with 405; else the page's files would, with 404."""
+    methods_by_path = defaultdict(set)
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            methods_by_path[route.path] |= route.methods
+    for path, methods in methods_by_path.items():
+        allowed = ", ".join(sorted(methods))
+
+        def refuse(request: Request, allowed: str = allowed) -> Response:
+            message = f"{request.url.path} takes no {request.method}: send {allowed}"
+            return JSONResponse({"detail": message}, 405, {"Allow": allowed})
+
+        app.add_route(path, refuse, _METHODS, include_in_schema=False)
 
 
 class _PageFiles(StaticFiles):

@@ -242,12 +242,19 @@ async def _discard_body(request: Request, most_bytes: int) -> None:
 
 
 class _OneLineRoute(APIRoute):
-    """A route that says in one line what is wrong with a parameter."""
+    """A route that says in one line what is wrong with a parameter, an unknown one included."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
+        known = [parameter.alias for parameter in self.dependant.query_params]
 
         async def handle_in_one_line(request: Request) -> Response:
+            unknown = [name for name in request.query_params if name not in known]
+            if unknown:
+                advice = f"give only {' and '.join(known)}" if known else "leave it out"
+                raise HTTPException(
+                    400, f"there is no parameter {unknown[0][:_LONGEST_QUOTE]!r}: {advice}"
+                )
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -267,13 +274,13 @@ def hands_router(service: HandsService) -> APIRouter:
     router = APIRouter(route_class=_OneLineRoute)
     limits = service.limits
     errors = {
-        400: "The body is empty, or the request addresses another host name.",
+        400: "The body is empty, a parameter is unknown, or the host name is another one.",
         403: "A page of another site has sent the request.",
         408: f"The image did not arrive within {_UPLOAD_SECONDS} seconds.",
         413: f"The image has more than {limits.megabytes:g} million bytes, or more than "
         f"{max_megapixels():g} million pixels.",
         415: "The body is no image of a known format.",
-        422: "The image is damaged, or a parameter is wrong.",
+        422: "The image is damaged, or a parameter's value is wrong.",
         503: f"{limits.requests} requests are there already; Retry-After says when to try again.",
     }
     binary = {"schema": {"type": "string", "format": "binary"}}

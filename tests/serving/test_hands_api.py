@@ -120,6 +120,8 @@ def png_header(width, height):
     ("status", "question", "content", "headers", "message"),
     [
         (400, "", b"", {}, "the body is empty"),
+        (400, "?hand=one", JPEG, {}, "there is no parameter 'hand': give only hands and format"),
+        (400, "?hands=one&%0aformat=csv", JPEG, {}, r"no parameter '\nformat': give only hands"),
         (413, "", b"x" * 200_001, {}, "more than 0.2 million bytes"),
         (413, "", png_header(15_000, 15_000), {}, "225000000 pixels"),
         (413, "", png_header(60_000, 60_000), {}, "make it smaller"),
@@ -145,6 +147,16 @@ def test_what_cannot_be_answered_is_said_in_one_line(
     assert message in answer.json()["detail"]
     assert len(answer.text.splitlines()) == len(answer.json()["detail"].splitlines()) == 1
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/hands", "POST"), ("DELETE", "/hands", "POST"), ("POST", "/health", "GET")],
+)
+def test_another_method_is_refused_with_those_that_are_allowed(client, method, path, allowed):
+    answer = client.request(method, path)
+    assert answer.status_code == 405 and answer.headers["allow"] == allowed
+    assert answer.json() == {"detail": f"{path} takes no {method}: send {allowed}"}
 
 
 def test_the_bound_of_pixels_holds(client, monkeypatch):
