@@ -370,6 +370,20 @@ def test_a_followed_hand_is_looked_at_more_closely(page):
     assert all(0 <= point["x"] < 640 and 0 <= point["y"] < 480 for point in points)
 
 
+def test_a_clip_that_is_damaged_in_its_middle_is_named(page, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 128, 128, 3), dtype=np.uint8)
+    clip = tmp_path / "damaged.mp4"
+    with video_writer(clip, 10, (128, 128)) as write:
+        for frame in noise:
+            write(frame)
+    content = clip.read_bytes()
+    third = len(content) // 3
+    clip.write_bytes(content[:third] + bytes(third) + content[2 * third :])
+    page.set_input_files("#file", clip)
+    page.wait_for_selector("#problem:has-text('damaged.mp4 ')")
+    assert page.text_content("#status") == ""
+
+
 def test_a_clip_is_answered_frame_by_frame_until_it_ends(page, rendered_hand, tmp_path):
     """The hand moves to the right; the table tells where its wrist is in every answer."""
     with video_writer(tmp_path / "clip.mp4", 5, (480, 480)) as write:

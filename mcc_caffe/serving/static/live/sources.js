@@ -32,9 +32,11 @@ export async function openFile(file) {
 async function openClip(file) {
   const video = newVideo();
   const url = URL.createObjectURL(file);
+  // A damaged clip may begin, and play() may neither end nor fail.
+  const failed = new Promise((_, reject) => video.addEventListener("error", reject));
   video.src = url;
   try {
-    await video.play();
+    await Promise.race([video.play(), failed]);
   } catch {
     URL.revokeObjectURL(url);
     const problem = file.type.startsWith("video/")
@@ -49,6 +51,9 @@ async function openClip(file) {
   }
   const clip = new Moving(file.name, video, () => URL.revokeObjectURL(url));
   video.addEventListener("ended", () => clip.onEnd());
+  failed.catch(() =>
+    clip.fail(new Error(`${file.name} is damaged from here on: open another clip, or make it anew`)),
+  );
   return clip;
 }
 
@@ -156,7 +161,12 @@ class Moving {
     }
     this.#isFrameNew = false;
     if (this.#failure) throw this.#failure;
-    return this.#isClosed ? null : createImageBitmap(this.#video);
+    if (this.#isClosed) return null;
+    try {
+      return await createImageBitmap(this.#video);
+    } catch {
+      throw new Error(`${this.name} shows no picture: open another clip, or make it anew`);
+    }
   }
 
   /** Give no more frames; `nextFrame` throws the error. */
