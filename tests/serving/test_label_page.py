@@ -444,6 +444,23 @@ def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, share
     page.wait_for_selector("#pictures [aria-current=true]:focus")
 
 
+def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_page, shared_url):
+    page = new_page("about:blank")
+    page.route("**/pictures/*", lambda route: route.abort())
+    page.goto(shared_url)
+    away = "the server does not answer: is mcc-web label still running?"
+    page.wait_for_selector(f"#message:has-text('{away}')")
+    page.wait_for_timeout(2500)
+    assert page.text_content("#message") == away
+    page.unroute("**/pictures/*")
+    label = LabelPage(page)
+    page.wait_for_selector("#message:text-is('')", state="attached")
+    page.route("**/label/pictures**", lambda route: route.abort())
+    page.wait_for_selector(f"#message:has-text('{away}')")
+    page.unroute("**/label/pictures**")
+    page.wait_for_selector("#message:text-is('')", state="attached")
+
+
 def hold_saves(page) -> list:
     """Let no save of a page reach the server; return the list of those that wait."""
     waiting: list = []

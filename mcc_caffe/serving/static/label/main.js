@@ -13,9 +13,8 @@ import { loadImage, loadOverview, loadPicture } from "./server.js";
 const REFRESH_BUSY = 500; // milliseconds between looks at the list while the net is at work
 const REFRESH_IDLE = 10000;
 const LONGEST_START = 5000; // after which the least sure picture so far is opened
-const RETRY = 1000; // after which a picture is asked for again that is not ready
+const RETRY = 1000; // after which a picture or the list is asked for again that was not there
 const SHORTEST_LOOK = 400; // before which nobody has looked at a picture, as in a double click
-const NOT_READY = 503;
 const THEIRS_LOADED = "Loaded again: these are the labels of the other tab.";
 const SAVED_WORDS = { saved: "Saved", saving: "Saving…", failed: "Not saved" };
 
@@ -33,6 +32,7 @@ let wantedKey = null; // of the picture that is open or being opened
 let loadings = 0; // of pictures so far; of two that overlap the later one counts
 let openedAt = 0; // when the open picture was first shown, as performance.now() counts
 let isDue = false; // whether the editor is drawn before the next frame
+let listProblem = ""; // why the list could not be loaded
 let spoken = ""; // what was last said of the chosen point
 
 const showPoints = makePointsPanel(part("points"), part("missing"), editor);
@@ -85,8 +85,8 @@ async function load(key, note = "") {
   } catch (error) {
     if (loading !== loadings) return;
     say(error.message);
-    if (error.status === NOT_READY) {
-      setTimeout(() => loading === loadings && load(key), RETRY);
+    if (error.isPassing) {
+      setTimeout(() => loading === loadings && load(key, note), RETRY);
     } else {
       unloaded.add(key);
       wantedKey = editor.picture?.key ?? null;
@@ -157,6 +157,8 @@ function save() {
 async function refresh() {
   try {
     overview = await loadOverview();
+    if (listProblem && part("message").textContent === listProblem) say("");
+    listProblem = "";
     document.title = `Label hands: ${overview.folder}`;
     part("name").title = overview.folder;
     const { pictures } = overview;
@@ -167,11 +169,13 @@ async function refresh() {
     const isIdle = key === wantedKey && !saver.has(key) && !editor.isInGesture;
     if (isOutdated && isIdle) load(key, THEIRS_LOADED);
   } catch (error) {
-    if (saver.state === "saved") say(error.message);
+    listProblem = error.message;
+    if (saver.state === "saved") say(listProblem);
   }
   showEverything();
   const isBusy = overview.pictures.some((picture) => picture.score === null);
-  setTimeout(refresh, isBusy || !wantedKey ? REFRESH_BUSY : REFRESH_IDLE);
+  const calmWait = listProblem ? RETRY : REFRESH_IDLE;
+  setTimeout(refresh, isBusy || !wantedKey ? REFRESH_BUSY : calmWait);
 }
 
 /** Show the list, the editor and whether all is saved. */

@@ -142,7 +142,7 @@ export class Saver extends EventTarget {
       } catch (error) {
         const status = error instanceof ServerError ? error.status : 0;
         if (!isWanted()) return null;
-        if (status !== 0 && status < 500) {
+        if (error instanceof ServerError && !error.isPassing) {
           this.#block(key, change, status, error.message);
           return null;
         }

@@ -6,6 +6,11 @@ export class ServerError extends Error {
     super(message);
     this.status = status;
   }
+
+  /** Whether the same request may be answered later: the server is away, or busy. */
+  get isPassing() {
+    return this.status === 0 || this.status >= 500;
+  }
 }
 
 /** Return the state of all pictures, the least sure first. */
@@ -35,32 +40,32 @@ export function saveLabels(key, change) {
 
 /** Return a picture's pixels, upright. */
 export async function loadImage({ key, digest }) {
-  const response = await fetchOrFail(`pictures/${key}/image?digest=${digest}`);
-  if (!response.ok) throw await asError(response);
-  return createImageBitmap(await response.blob());
+  return createImageBitmap(await fetchOrFail(`pictures/${key}/image?digest=${digest}`));
 }
 
 async function request(path, options) {
-  const response = await fetchOrFail(path, options);
-  if (!response.ok) throw await asError(response);
-  return response.json();
+  return JSON.parse(await (await fetchOrFail(path, options)).text());
 }
 
+/** Return the content of an answer as a Blob; ServerError where there is none, or an error. */
 async function fetchOrFail(path, options) {
+  let response, content;
   try {
-    return await fetch(path, options);
+    response = await fetch(path, options);
+    content = await response.blob(); // which fails where the server ends meanwhile
   } catch {
     throw new ServerError(0, "the server does not answer: is mcc-web label still running?");
   }
+  if (!response.ok) throw asError(response.status, await content.text());
+  return content;
 }
 
-async function asError(response) {
-  const text = await response.text();
+function asError(status, text) {
   let message = text.trim();
   try {
     message = JSON.parse(text).message ?? message;
   } catch {
     // it is no JSON: the text itself says it
   }
-  return new ServerError(response.status, message || `the server answers ${response.status}`);
+  return new ServerError(status, message || `the server answers ${status}`);
 }
