@@ -453,7 +453,7 @@ def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_p
     page.wait_for_timeout(2500)
     assert page.text_content("#message") == away
     page.unroute("**/pictures/*")
-    label = LabelPage(page)
+    LabelPage(page)  # which waits for the first picture
     page.wait_for_selector("#message:text-is('')", state="attached")
     page.route("**/label/pictures**", lambda route: route.abort())
     page.wait_for_selector(f"#message:has-text('{away}')")

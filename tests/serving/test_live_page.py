@@ -374,8 +374,8 @@ def test_a_clip_that_is_damaged_in_its_middle_is_named(page, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (20, 128, 128, 3), dtype=np.uint8)
     clip = tmp_path / "damaged.mp4"
     with video_writer(clip, 10, (128, 128)) as write:
-        for frame in noise:
-            write(frame)
+        for index, frame in enumerate(noise):
+            write(frame, index / 10)
     content = clip.read_bytes()
     third = len(content) // 3
     clip.write_bytes(content[:third] + bytes(third) + content[2 * third :])
