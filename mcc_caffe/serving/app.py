@@ -111,10 +111,10 @@ def make_app(
 
 def _refuse_other_methods(app: FastAPI, router: APIRouter) -> None:
     """Answer what a router's paths do not take with 405; else the page's files would, with 404."""
-    methods_by_path = defaultdict(set)
+    methods_by_path: defaultdict[str, set[str]] = defaultdict(set)
     for route in router.routes:
         if isinstance(route, APIRoute):
-            methods_by_path[route.path] |= route.methods
+            methods_by_path[route.path].update(route.methods or ())
     for path, methods in methods_by_path.items():
         allowed = ", ".join(sorted(methods))
 
