@@ -164,7 +164,8 @@ class Moving {
     if (this.#isClosed) return null;
     try {
       return await createImageBitmap(this.#video);
-    } catch {
+    } catch (error) {
+      if (this.isCamera) throw error;
       throw new Error(`${this.name} shows no picture: open another clip, or make it anew`);
     }
   }
