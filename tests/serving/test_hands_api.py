@@ -19,6 +19,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pycocotools import mask as coco_masks
 
+from data_tools.hands import hand_scene
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
@@ -92,14 +93,16 @@ def test_the_orientation_is_applied(client):
 
 def test_every_format_is_offered(client):
     assert FormatChoice.__args__ == tuple(FORMATS)
+    image = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train").image
+    content = cv2.imencode(".png", image)[1].tobytes()
     answers = {
-        name: client.post(f"/hands?hands=one&format={name}", content=JPEG) for name in FORMATS
+        name: client.post(f"/hands?hands=one&format={name}", content=content) for name in FORMATS
     }
     assert {answer.status_code for answer in answers.values()} == {200}
     ours = answers["ours"].json()
     (coco,) = answers["coco"].json()
     assert coco["score"] == ours["score"] and len(coco["keypoints"]) == 63
-    assert coco_masks.decode(coco["segmentation"]).shape == (120, 160)
+    assert coco_masks.decode(coco["segmentation"]).shape == image.shape[:2]
     (person,) = answers["openpose"].json()["people"]
     assert len(person["hand_right_keypoints_2d"]) == 63
     (instance,) = answers["mmpose"].json()
