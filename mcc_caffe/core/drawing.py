@@ -10,8 +10,8 @@ from mcc_caffe.core.hand import FINGER_COLOURS, MASK_THRESHOLD, SKELETON, keypoi
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 MASK_COLOUR = (255, 60, 0)  # BGR, blue
-# Pixels, the longer side of a panel: a smaller one is hard to see, a larger one makes a file of more
-# than 10 MB.
+# Pixels, the longer side of a panel: a smaller one is hard to see, a larger one makes a file of
+# more than 10 MB.
 _SMALLEST_PANEL, _LARGEST_PANEL = 480, 1600
 # Of a hand's longer side, the widths of bones and of the mask's outline.
 _BONE_SHARE, _OUTLINE_SHARE = 1 / 80, 1 / 250

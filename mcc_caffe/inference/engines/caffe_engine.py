@@ -42,13 +42,9 @@ class CaffeEngine:
         is_own = not is_shipped(require_file(prototxt, "deploy net"))
         if is_own:
             try_build(DEPLOY, Path(prototxt), str(prototxt))
+        self._gpu = gpu
+        self._select_device()
         caffe = import_caffe()
-        if gpu is None:
-            caffe.set_mode_cpu()
-        else:
-            # The device comes before the mode, which would take memory on GPU 0 as well.
-            caffe.set_device(gpu)
-            caffe.set_mode_gpu()
         with nets_in(self.precision):
             self.net = caffe.Net(str(prototxt), caffe.TEST) if is_own else _net_to_fill(prototxt)
         if IMAGE_BLOB not in self.net.blobs or self.net.blobs[IMAGE_BLOB].data.ndim != 4:
@@ -69,9 +65,23 @@ class CaffeEngine:
         """Return what the convolutions multiply; see `precision.choose_precision`."""
         return choose_precision(precision, on_gpu=gpu is not None)
 
+    def _select_device(self) -> None:
+        """Make Caffe compute on this engine's device.
+
+        Caffe remembers the device for each thread, and the engine made last may have another.
+        """
+        caffe = import_caffe()
+        if self._gpu is None:
+            caffe.set_mode_cpu()
+        else:
+            # The device comes before the mode, which would take memory on GPU 0 as well.
+            caffe.set_device(self._gpu)
+            caffe.set_mode_gpu()
+
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""
         _check_threads()
+        self._select_device()
         blobs = self.net.blobs
         if blobs[IMAGE_BLOB].data.shape != batch.shape:
             blobs[IMAGE_BLOB].reshape(*batch.shape)
