@@ -1,5 +1,7 @@
 /** Puts the labelling page together: opens pictures, saves changes, and shows both. */
 
+import { element, setText } from "../shared/dom.js";
+import { listenToConflicts } from "./conflict_dialog.js";
 import { Editor } from "./editor.js";
 import { listenToKeys } from "./keyboard.js";
 import { findGap, pointName } from "./labels.js";
@@ -9,6 +11,7 @@ import { listenToPointer } from "./pointer.js";
 import { describePoint, makePointsPanel } from "./points_panel.js";
 import { Saver } from "./saver.js";
 import { loadImage, loadOverview, loadPicture } from "./server.js";
+import { makeToolbar } from "./toolbar.js";
 
 const REFRESH_BUSY = 500; // milliseconds between looks at the list while the net is at work
 const REFRESH_IDLE = 10000;
@@ -22,8 +25,7 @@ const CHANGED_ADVICE =
   "look at all of its labels. What was not saved of the old picture's is dropped.";
 const STATUS_WORDS = { done: "done", none: "not to be labelled" };
 
-const part = (id) => document.getElementById(id);
-const canvas = part("picture");
+const canvas = element("picture");
 const editor = new Editor();
 const saver = new Saver();
 let overview = { pictures: [], unreadable: [], passed_over: "", splits: { Train: 0, Test: 0 } };
@@ -35,11 +37,20 @@ let isDue = false; // whether the editor is drawn before the next frame
 let listProblem = ""; // why the list could not be loaded
 let spoken = ""; // what was last said of the chosen point
 
-const showPoints = makePointsPanel(part("points"), part("missing"), editor);
+const actions = {
+  next: () => turn(1),
+  previous: () => turn(-1),
+  done: () => finish("done"),
+  none: () => finish("none"),
+  redraw,
+};
+
+const showPoints = makePointsPanel(element("points"), element("missing"), editor);
 const showPictures = makePicturesPanel(
-  { list: part("pictures"), progress: part("progress"), passedOver: part("passed-over") },
+  { list: element("pictures"), progress: element("progress"), passedOver: element("passed-over") },
   open,
 );
+const showTools = makeToolbar(editor, actions);
 
 /** Show the editor before the next frame. */
 function redraw() {
@@ -54,7 +65,7 @@ function redraw() {
 }
 
 function say(text) {
-  part("message").textContent = text;
+  element("message").textContent = text;
 }
 
 /** Open a picture, unless it is open or being opened. */
@@ -157,10 +168,10 @@ function save() {
 async function refresh() {
   try {
     overview = await loadOverview();
-    if (listProblem && part("message").textContent === listProblem) say("");
+    if (listProblem && element("message").textContent === listProblem) say("");
     listProblem = "";
     document.title = `Label hands: ${overview.folder}`;
-    part("name").title = overview.folder;
+    element("name").title = overview.folder;
     const { pictures } = overview;
     if (!wantedKey) openFirst();
     const key = editor.picture?.key;
@@ -188,34 +199,18 @@ function showEverything() {
     ? [`${picture.name} (${index + 1} of ${overview.pictures.length})`]
     : ["No picture is open"];
   if (picture && STATUS_WORDS[editor.labels.status]) name.push(STATUS_WORDS[editor.labels.status]);
-  setText(part("name"), name.join(", "));
-  part("saved").dataset.state = saver.state;
+  setText(element("name"), name.join(", "));
+  element("saved").dataset.state = saver.state;
   const failures = saver.failures.map(({ key, message }) =>
     key === null ? message : `${nameOf(key)}: ${message}`,
   );
   const problems = [...new Set(failures)].join("; ");
-  setText(part("saved"), [SAVED_WORDS[saver.state], problems].filter(Boolean).join(": "));
+  setText(element("saved"), [SAVED_WORDS[saver.state], problems].filter(Boolean).join(": "));
 }
 
 function nameOf(key) {
   const pictures = [...overview.pictures, ...overview.unreadable];
   return pictures.find((picture) => picture.key === key)?.name ?? key;
-}
-
-/** Show what the tools can do. */
-function showTools() {
-  part("undo").disabled = !editor.canUndo;
-  part("redo").disabled = !editor.canRedo;
-  for (const id of ["done", "none", "restart"]) part(id).disabled = !editor.picture;
-  part("width").value = editor.brushDiameter;
-  for (const button of document.querySelectorAll("[data-tool]")) {
-    button.ariaPressed = String(button.dataset.tool === editor.tool);
-  }
-}
-
-/** Change an element's text only where it differs, since a screen reader reads each change. */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Tell a screen reader where the chosen point is, where that has changed. */
@@ -226,44 +221,6 @@ function speakPoint() {
 }
 
 function listen() {
-  const onClick = (id, action) => part(id).addEventListener("click", action);
-  const zoom = (factor) => {
-    editor.view.zoom(factor);
-    redraw();
-  };
-  const actions = {
-    next: () => turn(1),
-    previous: () => turn(-1),
-    done: () => finish("done"),
-    none: () => finish("none"),
-    redraw,
-  };
-  for (const id of ["next", "previous", "done", "none"]) onClick(id, actions[id]);
-  onClick("undo", () => editor.undo());
-  onClick("redo", () => editor.redo());
-  onClick("restart", () => editor.restart());
-  onClick("zoom-in", () => zoom(1.25));
-  onClick("zoom-out", () => zoom(0.8));
-  onClick("fit", () => {
-    editor.view.fit();
-    redraw();
-  });
-  for (const button of document.querySelectorAll("[data-tool]")) {
-    button.addEventListener("click", () => editor.setTool(button.dataset.tool));
-  }
-  part("width").addEventListener("input", (event) => {
-    editor.brushDiameter = Number(event.target.value);
-    redraw();
-  });
-  for (const [id, field] of [
-    ["show-mask", "showsMask"],
-    ["show-points", "showsPoints"],
-  ]) {
-    part(id).addEventListener("change", (event) => {
-      editor[field] = event.target.checked;
-      redraw();
-    });
-  }
   // A finger on a button ends what another finger drags or paints, as it may change tool or labels.
   document.addEventListener("click", () => editor.isInGesture && editor.endGesture(), true);
   listenToPointer(canvas, editor, redraw);
@@ -297,40 +254,14 @@ function listenToChanges() {
     if (isOpen && status !== labels.status) editor.correctStatus(status);
     refreshCounts();
   });
-  saver.addEventListener("conflict", () => askNext());
-  part("conflict").addEventListener("cancel", (event) => event.preventDefault());
+  listenToConflicts(saver, showSettled);
 }
 
-/** Ask about the next conflict, once the one before is answered; `problem` keeps it from ending. */
-function askNext(problem = "") {
-  const [conflict] = saver.conflicts;
-  if (part("conflict").open || !conflict) return;
-  const { key, message, isFileChanged } = conflict;
-  part("conflict-title").textContent = isFileChanged
-    ? "The picture has changed"
-    : "Changed in another tab";
-  part("conflict-message").textContent = problem || message;
-  part("load-theirs").textContent = isFileChanged ? "Load the picture" : "Load the other labels";
-  part("keep-mine").hidden = isFileChanged;
-  part("load-theirs").onclick = () => settle(key, false);
-  part("keep-mine").onclick = () => settle(key, true);
-  part("conflict").showModal();
-}
-
-/** End a conflict between this tab's labels of a picture and those of the server. */
-async function settle(key, keepsMine) {
-  part("conflict").close();
-  let problem = "";
-  try {
-    if (keepsMine) saver.keepMine(key, (await loadPicture(key)).revision);
-    else saver.drop(key);
-    const note = keepsMine ? "Your labels were kept." : THEIRS_LOADED;
-    if (key === wantedKey) await load(key, note);
-    else if (keepsMine) say(note);
-  } catch (error) {
-    problem = error.message;
-  }
-  askNext(problem);
+/** Show the labels of a picture of which a conflict has ended. */
+async function showSettled(key, keepsMine) {
+  const note = keepsMine ? "Your labels were kept." : THEIRS_LOADED;
+  if (key === wantedKey) await load(key, note);
+  else if (keepsMine) say(note);
 }
 
 /** Ask for the numbers of pictures that are done. */

@@ -1,5 +1,6 @@
 /** The live page: connects its controls with sources, network and canvas. */
 
+import { element, setText } from "../shared/dom.js";
 import { NAMES } from "../shared/hand.js";
 import { wholeWindow } from "../shared/letterbox.js";
 import { Network } from "../shared/network.js";
@@ -13,7 +14,6 @@ const STATUS_MILLISECONDS = 1500; // between two statements of the status, for s
 const HELD_MILLISECONDS = 4000; // in which no frame replaces what a button has said it has done
 const SPEED_FRAMES = 30; // over which the frames a second are averaged
 
-const element = (id) => document.getElementById(id);
 const controls = Object.fromEntries(
   ["camera", "cameras", "file", "pause", "mask", "skeleton", "heatmaps", "follow", "threshold",
     "copy", "save"].map((id) => [id, element(id)]),
@@ -292,7 +292,7 @@ function showThreshold() {
 }
 
 function setStatus(text) {
-  if (element("status").textContent !== text) element("status").textContent = text;
+  setText(element("status"), text);
 }
 
 /** Say what a button has done; the frames of a moving picture leave it there for a while. */

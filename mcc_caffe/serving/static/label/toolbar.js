@@ -1,0 +1,57 @@
+/** The tools above the picture: its buttons, the brush's width, and what is shown. */
+
+import { element } from "../shared/dom.js";
+
+const ZOOM = 1.25;
+
+/**
+ * @param {import("./editor.js").Editor} editor
+ * @param {Record<string, () => void>} actions - of buttons that do more than change the editor:
+ *     next, previous, done, none, redraw.
+ * @returns {() => void} shows what the tools can do.
+ */
+export function makeToolbar(editor, actions) {
+  const toolButtons = document.querySelectorAll("[data-tool]");
+  const onClick = (id, action) => element(id).addEventListener("click", action);
+  for (const id of ["next", "previous", "done", "none"]) onClick(id, actions[id]);
+  onClick("undo", () => editor.undo());
+  onClick("redo", () => editor.redo());
+  onClick("restart", () => editor.restart());
+  onClick("zoom-in", () => zoom(ZOOM));
+  onClick("zoom-out", () => zoom(1 / ZOOM));
+  onClick("fit", () => {
+    editor.view.fit();
+    actions.redraw();
+  });
+  for (const button of toolButtons) {
+    button.addEventListener("click", () => editor.setTool(button.dataset.tool));
+  }
+  element("width").addEventListener("input", (event) => {
+    editor.brushDiameter = Number(event.target.value);
+    actions.redraw();
+  });
+  for (const [id, field] of [
+    ["show-mask", "showsMask"],
+    ["show-points", "showsPoints"],
+  ]) {
+    element(id).addEventListener("change", (event) => {
+      editor[field] = event.target.checked;
+      actions.redraw();
+    });
+  }
+
+  function zoom(factor) {
+    editor.view.zoom(factor);
+    actions.redraw();
+  }
+
+  return () => {
+    element("undo").disabled = !editor.canUndo;
+    element("redo").disabled = !editor.canRedo;
+    for (const id of ["done", "none", "restart"]) element(id).disabled = !editor.picture;
+    element("width").value = editor.brushDiameter;
+    for (const button of toolButtons) {
+      button.ariaPressed = String(button.dataset.tool === editor.tool);
+    }
+  };
+}
