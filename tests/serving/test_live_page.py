@@ -359,6 +359,51 @@ def test_looks_go_through_the_network_one_after_another_and_fail_with_its_thread
     assert "no power" in failing[0]
 
 
+# In the place of session.js: a network that answers every picture with the same confidences.
+_FIXED_SESSION = """
+const confidences = CONFIDENCES;
+export async function openSession() {
+    const model = { input_size: 32, threshold: 0.2, least_score: 0.1, weights: {} };
+    return { engine: 'none', model, run };
+}
+async function run(input, size) {
+    const cells = (size / 8) ** 2;
+    const heatmaps = new Float32Array(22 * cells);
+    confidences.forEach((value, k) => heatmaps.fill(value, k * cells, (k + 1) * cells));
+    return { mask: new Float32Array(cells).fill(1), heatmaps };
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("confidences", "is_hand"),
+    [
+        ([1.0] * 3 + [0.0] * 18, True),  # too few keypoints to be followed
+        ([0.15] * 21, False),  # the score is that of a hand, and no keypoint is present
+        ([1.0] + [0.0] * 20, False),  # the score is none of a hand
+    ],
+)
+def test_picture_camera_and_json_say_the_same_of_a_hand(new_page, site_url, confidences, is_hand):
+    page = new_page("about:blank")
+    session = _FIXED_SESSION.replace("CONFIDENCES", json.dumps(confidences))
+    page.route(
+        "**/session.js",
+        lambda route: route.fulfill(body=session, content_type="text/javascript"),
+    )
+    page.goto(site_url)
+    wait_until_ready(page)
+    content = cv2.imencode(".png", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
+    drop(page, content, "still.png", "image/png")
+    wait_for_answer(page, "still.png")
+    words = "3 of 21 keypoints are surer than 0.20." if is_hand else "no hand is found."
+    assert page.inner_text("#status") == f"still.png: {words}"
+    assert copied_report(page)["hand_present"] is is_hand
+    page.click("#camera")
+    words = "a hand is shown." if is_hand else "no hand is found."
+    page.wait_for_selector("#status:has-text('camera: ')")
+    assert page.inner_text("#status") == f"camera: {words}"
+
+
 def test_a_followed_hand_is_looked_at_more_closely(page):
     page.click("#camera")
     wait_for_answer(page, "camera")

@@ -6,8 +6,8 @@
 
 // The square's side, in longer sides of the keypoints' box; measured with this page's own looks.
 const SIDE = 1.8;
-/** So many confident keypoints are a hand; with fewer the whole frame is looked at. */
-export const ENOUGH_KEYPOINTS = 6;
+// With fewer keypoints the hand is not followed, and the whole next frame is looked at.
+const ENOUGH_KEYPOINTS = 6;
 const SMALLEST_SIDE = 8; // pixels
 // The window stays where it is while the new one differs by less than this part of its side, so
 // that a hand at rest does not tremble.

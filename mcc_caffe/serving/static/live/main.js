@@ -4,9 +4,10 @@ import { element, setText } from "../shared/dom.js";
 import { NAMES } from "../shared/hand.js";
 import { wholeWindow } from "../shared/letterbox.js";
 import { Network } from "../shared/network.js";
-import { ENOUGH_KEYPOINTS, nextWindow } from "./following.js";
+import { nextWindow } from "./following.js";
 import { Pace } from "./pace.js";
-import { presence, reportJson, showsHand } from "./report.js";
+import { isHandPresent, presence } from "./presence.js";
+import { reportJson } from "./report.js";
 import { firstPicture, listCameras, openCamera, openFile } from "./sources.js";
 import { draw } from "./view.js";
 
@@ -204,7 +205,8 @@ function redraw() {
   });
   showRows(present);
   const count = present.filter(Boolean).length;
-  const text = showsHand(shown.answer.keypoints, network.model.least_score)
+  const isHand = isHandPresent(present);
+  const text = isHand
     ? `${shown.name}: ${count} of ${present.length} keypoints are surer than ` +
       `${threshold.toFixed(2)}.`
     : `${shown.name}: no hand is found.`;
@@ -212,11 +214,10 @@ function redraw() {
   if (source?.hasEnded) return; // its last answers come after onEnd has said so
   if (source?.isMoving && performance.now() < heldUntil) return;
   // Of a moving picture only what lasts is said, as screen readers read the status aloud.
-  setStatus((source?.isMoving ? movingStatus(count) : text) + shown.note);
+  setStatus((source?.isMoving ? movingStatus(isHand) : text) + shown.note);
 }
 
-function movingStatus(count) {
-  const isHand = count >= ENOUGH_KEYPOINTS;
+function movingStatus(isHand) {
   if (isHand !== isHandShown && performance.now() - statusTime > STATUS_MILLISECONDS) {
     [isHandShown, statusTime] = [isHand, performance.now()];
   }

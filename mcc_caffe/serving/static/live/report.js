@@ -3,32 +3,9 @@
 import { STRIDE, upsample } from "../shared/heatmaps.js";
 import { NAMES } from "../shared/hand.js";
 import { contentOf } from "../shared/letterbox.js";
+import { isHandPresent, score } from "./presence.js";
 
 const PROGRAM = "mcc_caffe.web";
-
-/**
- * Return whether the score says that a picture shows a hand.
- *
- * @param {number[][]} keypoints - 21 of [x, y, confidence].
- * @param {number | null} leastScore - of a hand; null for weights that do not say.
- */
-export function showsHand(keypoints, leastScore) {
-  return leastScore === null || score(keypoints) >= leastScore;
-}
-
-/**
- * Return whether each keypoint is present, as mcc_caffe/inference/presence.py does: surer than the
- * threshold, in a picture that shows a hand.
- */
-export function presence(keypoints, threshold, leastScore) {
-  const isHand = showsHand(keypoints, leastScore);
-  return keypoints.map(([, , confidence]) => isHand && confidence > threshold);
-}
-
-/** Return the mean confidence of the keypoints: how sure the network is of a hand. */
-export function score(keypoints) {
-  return keypoints.reduce((sum, [, , confidence]) => sum + confidence, 0) / keypoints.length;
-}
 
 /** Return the report of an answer (network.js) as text; `present` is as presence() returns it. */
 export function reportJson(answer, { name, present, engine, weights }) {
@@ -43,13 +20,13 @@ export function reportJson(answer, { name, present, engine, weights }) {
     levels: null,
     looks: 1,
     score: rounded(score(answer.keypoints), 4),
-    hand_present: present.includes(true),
+    hand_present: isHandPresent(present),
     keypoints: answer.keypoints.map(([x, y, confidence], k) =>
       present[k]
         ? { name: NAMES[k], x: rounded(x, 2), y: rounded(y, 2), confidence: rounded(confidence, 4) }
         : null,
     ),
-    mask_box: present.includes(true) ? maskBox(answer) : null,
+    mask_box: isHandPresent(present) ? maskBox(answer) : null,
     seconds: {
       network: rounded(answer.seconds.network, 4),
       total: rounded(answer.seconds.total, 4),

@@ -1,0 +1,25 @@
+/** Tells which keypoints are present, as mcc_caffe/inference/presence.py does. */
+
+/**
+ * Return whether each keypoint is present: surer than the threshold, in a picture whose score says
+ * that it shows a hand.
+ *
+ * @param {number[][]} keypoints - 21 of [x, y, confidence].
+ * @param {number} threshold
+ * @param {number | null} leastScore - of a hand; null for weights that do not say.
+ * @returns {boolean[]} 21.
+ */
+export function presence(keypoints, threshold, leastScore) {
+  const isHand = leastScore === null || score(keypoints) >= leastScore;
+  return keypoints.map(([, , confidence]) => isHand && confidence > threshold);
+}
+
+/** Return whether a hand is shown, as `hand_present` says it: whether a keypoint is present. */
+export function isHandPresent(present) {
+  return present.includes(true);
+}
+
+/** Return the mean confidence of the keypoints: how sure the network is of a hand. */
+export function score(keypoints) {
+  return keypoints.reduce((sum, [, , confidence]) => sum + confidence, 0) / keypoints.length;
+}
