@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-import benchmarks.browser
 from data_tools.hands.live import LiveHands
+from tests.support.servers import served
 
 CAMERA_WIDTH, CAMERA_HEIGHT = 640, 480
 CAMERA_FRAMES = 8
@@ -92,15 +92,9 @@ def new_page(browser) -> Iterator[Callable]:
 
 
 @pytest.fixture(scope="session")
-def served() -> Callable:
-    """A function of the words after `python -m`: a context that yields the address it serves."""
-    return benchmarks.browser.served
-
-
-@pytest.fixture(scope="session")
-def site_url(served) -> Iterator[str]:
+def site_url() -> Iterator[str]:
     """The address of `mcc-web`, for all tests of the live page."""
-    with served("mcc_caffe.web", "--port", "0") as url:
+    with served("mcc_caffe.web", "--port", 0) as url:
         yield url
 
 

@@ -24,6 +24,7 @@ from mcc_caffe.serving.app import hosts_for, make_app, serve
 from mcc_caffe.serving.model import WebModel, make_web_model
 from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC, export_site
 from tests.support.commands import ROOT, run
+from tests.support.servers import MODULE, running_server
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
 
@@ -181,13 +182,10 @@ def test_a_host_that_no_machine_can_have_is_named(model):
 
 
 def test_a_second_ctrl_c_ends_the_server_without_a_traceback():
-    command = [sys.executable, "-m", "mcc_caffe.web", "--port", "0"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
-        address = server.stdout.readline()
-        assert address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(address.strip()):
+    command = [*MODULE, "mcc_caffe.web", "--port", 0]
+    with running_server(command, stderr=subprocess.PIPE) as (server, url):
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(url, timeout=60):
             for _ in range(2):
                 server.send_signal(signal.SIGINT)
                 time.sleep(0.02)  # two at once would count as a single one

@@ -4,12 +4,12 @@ import asyncio
 import io
 import json
 import signal
+import socket
 import subprocess
-import sys
 import threading
 import urllib.request
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import cv2
 import httpx
@@ -29,8 +29,9 @@ from mcc_caffe.predictor import DEFAULT_LOOKS, HandPredictor
 from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hands_router
 from mcc_caffe.serving.site import PROGRAMS_PAGE
-from tests.support.commands import ROOT
+from tests.support.commands import run
 from tests.support.hands import drawn_sample, turned_jpeg
+from tests.support.servers import MODULE, running_server
 
 WEIGHTS = default_weights("mini")
 JPEG = drawn_sample(np.random.default_rng(0), "x").image_bytes  # 160 x 120
@@ -227,48 +228,31 @@ def test_a_wrong_bound_of_pixels_is_said_at_the_start(monkeypatch):
 
 
 def test_a_real_server_answers_and_ends_at_ctrl_c_after_its_last_answer():
-    command = [sys.executable, "-m", "mcc_caffe.web", "serve", "--port", "0"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            address = server.stdout.readline().strip().rstrip("/")
-            assert address.startswith("http://127.0.0.1:")
-            with urllib.request.urlopen(f"{address}/health") as answer:
-                health = json.load(answer)
-            assert health["status"] == "ok" and health["weights"]["file"] == "mini.npz"
-            answers = []
+    command = [*MODULE, "mcc_caffe.web", "serve", "--port", 0]
 
-            def ask():
-                with urllib.request.urlopen(f"{address}/hands?hands=all", JPEG) as answer:
-                    answers.append(json.load(answer))
+    def ask(address, content=None):
+        with urllib.request.urlopen(address, content, timeout=120) as answer:
+            return json.load(answer)
 
-            threads = [threading.Thread(target=ask) for _ in range(6)]
-            for thread in threads:
-                thread.start()
-            while not answers:  # the first one takes longest: by then the others wait
-                threads[0].join(0.01)
+    with running_server(command, stderr=subprocess.PIPE) as (server, url):
+        assert url.startswith("http://127.0.0.1:")
+        health = ask(f"{url}health")
+        assert health["status"] == "ok" and health["weights"]["file"] == "mini.npz"
+        with ThreadPoolExecutor(6) as threads:
+            asked = [threads.submit(ask, f"{url}hands?hands=all", JPEG) for _ in range(6)]
+            # The first one takes longest: by then the others wait.
+            wait(asked, return_when=FIRST_COMPLETED)
             server.send_signal(signal.SIGINT)
-            for thread in threads:
-                thread.join()
-            assert [answer["width"] for answer in answers] == [160] * 6
-            assert len({json.dumps(answer["hands"]) for answer in answers}) == 1
-            _, errors = server.communicate(timeout=60)
-        finally:
-            server.kill()
+        answers = [answer.result() for answer in asked]
+        assert [answer["width"] for answer in answers] == [160] * 6
+        assert len({json.dumps(answer["hands"]) for answer in answers}) == 1
+        _, errors = server.communicate(timeout=60)
     assert server.returncode == 130 and "Traceback" not in errors
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(service):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "mcc_caffe.web", "serve", "--port", str(port)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        done = run("mcc_caffe.web", "serve", "--port", port)
     assert done.returncode == 2 and f"port {port}" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,8 +1,10 @@
 """The page of `mcc-web serve` in a real Chromium: it describes the routes, and tries one."""
 
+from tests.support.servers import served
 
-def test_the_page_describes_the_routes_and_tries_one(served, new_page, tmp_path):
-    with served("mcc_caffe.web", "serve", "--port", "0") as url:
+
+def test_the_page_describes_the_routes_and_tries_one(new_page, tmp_path):
+    with served("mcc_caffe.web", "serve", "--port", 0) as url:
         page = new_page(url)
         asked = []
         page.on("request", lambda request: asked.append(request.url))

@@ -3,11 +3,8 @@
 import contextlib
 import pathlib
 import re
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -21,8 +18,10 @@ from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.serving.label_documents import Labels
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.run_lengths import decode_runs
-from tests.support.commands import ROOT, log, run
+from tests.support.commands import log, run
 from tests.support.labels import read_back
+from tests.support.pages import wait_until
+from tests.support.servers import MODULE, running_server, served
 
 SIZE = 256  # pixels, the longer side of the rendered pictures
 
@@ -115,8 +114,7 @@ class LabelPage:
         requests = []
         self.page.route("**/image?*", lambda route: requests.append(route))
         yield
-        while not requests:
-            self.page.wait_for_timeout(20)
+        wait_until(self.page, lambda: requests)
         with self.page.expect_response("**/image?*"):
             requests[0].continue_()
         self.page.unroute("**/image?*")
@@ -140,10 +138,10 @@ def assert_point(point, x: float, y: float, tolerance: float = 1.0) -> None:
     assert not point.missing and abs(point.x - x) < tolerance and abs(point.y - y) < tolerance
 
 
-def test_from_the_first_picture_to_a_training(new_page, served, folder, tmp_path):
+def test_from_the_first_picture_to_a_training(new_page, folder, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "no hand.png"), noise)
-    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page = label.page
         page.wait_for_function("() => document.getElementById('progress').textContent.length < 40")
@@ -254,12 +252,12 @@ def test_from_the_first_picture_to_a_training(new_page, served, folder, tmp_path
 
 
 @pytest.fixture(scope="module")
-def shared_url(served, pictures, tmp_path_factory):
+def shared_url(pictures, tmp_path_factory):
     """The address of a page of two pictures, for tests that do not mind what others did there."""
     folder = tmp_path_factory.mktemp("shared")
     for index, content in enumerate(pictures[:2]):
         (folder / f"{index}.jpg").write_bytes(content)
-    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         yield url
 
 
@@ -377,8 +375,7 @@ def test_the_focus_stays_in_a_list_of_pictures_that_is_sorted_anew(new_page, sha
     page.locator("#pictures button").first.focus()
     name = page.evaluate("document.activeElement.textContent[0]")
     begun = len(turns)
-    while len(turns) < begun + 3:
-        page.wait_for_timeout(50)
+    wait_until(page, lambda: len(turns) >= begun + 3)
     page.wait_for_timeout(100)
     assert page.evaluate("document.activeElement.matches('#pictures button')")
     assert page.evaluate("document.activeElement.textContent[0]") == name
@@ -477,8 +474,7 @@ def hold_saves(page) -> list:
 
 def send_held_save(page, waiting: list) -> None:
     """Let the save that waits reach the server, and wait until the page says that it is saved."""
-    while not waiting:
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: waiting)
     page.unroute("**/pictures/*")
     waiting.pop().continue_()
     page.wait_for_selector("#saved[data-state=saved]")
@@ -562,8 +558,8 @@ def statuses(label: LabelPage) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("key", ["Enter", "x"])
-def test_a_held_key_labels_one_picture(new_page, served, folder, key):
-    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+def test_a_held_key_labels_one_picture(new_page, folder, key):
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page, first = label.page, label.key()
         for focused in ("#done", "#picture"):
@@ -579,8 +575,8 @@ def test_a_held_key_labels_one_picture(new_page, served, folder, key):
         assert statuses(label)[first] == ("done" if key == "Enter" else "none")
 
 
-def test_a_double_click_labels_one_picture(new_page, served, folder):
-    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+def test_a_double_click_labels_one_picture(new_page, folder):
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         first = label.key()
         label.look()
@@ -596,8 +592,8 @@ def test_a_double_click_labels_one_picture(new_page, served, folder):
         assert sorted(statuses(label).values()) == ["done", "done", "open"]
 
 
-def test_labels_that_cannot_be_written_are_sent_until_they_are(new_page, served, folder):
-    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+def test_labels_that_cannot_be_written_are_sent_until_they_are(new_page, folder):
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         masks = folder / LABELS_FOLDER / ONEHAND10K / "Train/mask"
         away = masks.with_name("away")
@@ -746,9 +742,9 @@ def test_the_right_button_changes_nothing(new_page, shared_url, tool):
 
 
 def test_no_labels_of_a_picture_become_those_of_one_that_has_replaced_it(
-    new_page, served, folder, pictures
+    new_page, folder, pictures
 ):
-    with served("mcc_caffe.web", "label", str(folder), "--port", "0") as url:
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page, before = label.page, label.picture()
         page.locator("#picture").focus()
@@ -782,39 +778,25 @@ def test_no_labels_of_a_picture_become_those_of_one_that_has_replaced_it(
         assert label.shown_wrist() == wrist_text(label.labels().points[0])
 
 
-def start_server(folder, port: int) -> subprocess.Popen:
-    command = ("mcc_caffe.web", "label", folder, "--port", port, "--quiet")
-    process = subprocess.Popen(
-        [sys.executable, "-m", *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline().startswith("http")
-    return process
-
-
 def test_nothing_is_lost_when_the_server_is_killed(new_page, folder):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = start_server(folder, port)
-    try:
-        label = LabelPage(new_page(f"http://127.0.0.1:{port}/label/"))
+    command = [*MODULE, "mcc_caffe.web", "label", folder, "--quiet"]
+    with running_server([*command, "--port", 0]) as (server, url):
+        label = LabelPage(new_page(url))
         label.page.locator("#picture").focus()
         before = label.labels().points[0]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        label.press("Shift+ArrowDown" if before.y < SIZE / 2 else "Shift+ArrowUp")
-        label.page.wait_for_selector("#saved[data-state=failed]")
-        assert "is mcc-web label still running?" in label.page.text_content("#saved")
-        assert label.page.evaluate(
-            "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
-        )
-        process = start_server(folder, port)
+        server.kill()
+        server.wait()
+    label.press("Shift+ArrowDown" if before.y < SIZE / 2 else "Shift+ArrowUp")
+    label.page.wait_for_selector("#saved[data-state=failed]")
+    assert "is mcc-web label still running?" in label.page.text_content("#saved")
+    assert label.page.evaluate(
+        "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    )
+    with running_server([*command, "--port", urlsplit(url).port]):
         assert abs(label.labels().points[0].y - before.y) == pytest.approx(10, abs=0.01)
         assert not label.page.evaluate(
             "!window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
         )
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):

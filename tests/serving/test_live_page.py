@@ -16,6 +16,8 @@ from mcc_caffe.core.images import decode_image
 from mcc_caffe.inference.reports import ImageReport
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
+from tests.support.pages import wait_until
+from tests.support.servers import served
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +311,7 @@ def test_a_picture_dropped_while_the_network_loads_is_opened_then(
     page.route("**/model.json", lambda route: models.append(route))
     page.goto(site_url)
     drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "early.png", "image/png")
-    while not models:
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: models)
     models[0].continue_()
     wait_for_answer(page, "early.png")
 
@@ -597,13 +598,11 @@ def test_the_page_draws_the_hand_of_the_package(page):
     assert hand["fingers"] == [list(colour[::-1]) for colour in FINGER_COLOURS]
 
 
-def test_the_exported_site_works_on_a_plain_server(
-    new_page, served, rendered_hand, predictor, tmp_path
-):
+def test_the_exported_site_works_on_a_plain_server(new_page, rendered_hand, predictor, tmp_path):
     done = run("mcc_caffe.web", "--export", tmp_path / "site")
     assert done.returncode == 0, done.stderr
-    where = ("--bind", "127.0.0.1", "--directory", str(tmp_path / "site"))
-    with served("http.server", "0", *where) as url:
+    where = ("--bind", "127.0.0.1", "--directory", tmp_path / "site")
+    with served("http.server", 0, *where) as url:
         page = new_page(url)
         wait_until_ready(page)
         assert not page.evaluate("crossOriginIsolated")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.servers import running_server
+
 
 class CleanEnvironment:
     """A virtual environment with the wheel and what it depends on."""
@@ -37,18 +39,9 @@ class CleanEnvironment:
     @contextlib.contextmanager
     def served(self, program: str, *words, cwd: Path) -> Iterator[str]:
         """Run one of its programs that serves a page, and yield the address that it prints."""
-        with subprocess.Popen(
-            [self._programs / program, *map(str, words)],
-            cwd=cwd,
-            env=_environment(),
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as server:
-            try:
-                assert server.stdout is not None
-                yield server.stdout.readline().strip()
-            finally:
-                server.kill()
+        command = [self._programs / program, *words]
+        with running_server(command, cwd=cwd, env=_environment()) as (_, url):
+            yield url
 
 
 def _environment() -> dict[str, str]:
