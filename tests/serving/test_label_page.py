@@ -592,6 +592,33 @@ def test_a_double_click_labels_one_picture(new_page, folder):
         assert sorted(statuses(label).values()) == ["done", "done", "open"]
 
 
+def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_page, folder):
+    """The person takes away all points of a picture that is done."""
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+        label = LabelPage(new_page(url))
+        page, name = label.page, label.page.locator("#name")
+        label.look()
+        key = label.finish()
+        page.wait_for_function("key => location.hash !== `#${key}`", arg=key)
+        page.locator("#picture").focus()
+        label.press("p")
+        page.wait_for_function("key => location.hash === `#${key}`", arg=key)
+        assert name.text_content().endswith(", done")
+        for index, point in enumerate(label.labels().points):
+            if not point.missing:
+                page.click(f"#points li:nth-child({index + 1}) button")
+                label.press("m")
+        label.wait_for_message("Saved, but not done: ")
+        gap = "all 21 points are missing: place at least one, or choose No hand"
+        assert page.text_content("#message") == f"Saved, but not done: {gap}."
+        assert statuses(label)[key] == "open"
+        assert not name.text_content().endswith(", done")
+        assert "begun" in page.text_content("#pictures [aria-current=true]")
+        label.press("Control+z")
+        assert statuses(label)[key] == "done"
+        assert name.text_content().endswith(", done")
+
+
 def test_labels_that_cannot_be_written_are_sent_until_they_are(new_page, folder):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
