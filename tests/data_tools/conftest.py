@@ -3,23 +3,15 @@
 import numpy as np
 import pytest
 
-from data_tools.readers.onehand10k import LABELS, SPLITS, format_label
-from tests.support.hands import drawn_sample
+from tests.support.hands import drawn_sample, write_layout
 
 
 @pytest.fixture
 def layout(tmp_path):
     """Ten drawn hands (6 Train, 4 Test) in OneHand10K's layout."""
     rng = np.random.default_rng(0)
-    for split, count in zip(SPLITS, (6, 4)):
-        folder = tmp_path / "set" / split
-        for name in ("source", "mask"):
-            (folder / name).mkdir(parents=True)
-        lines = []
-        for number in range(1, count + 1):
-            sample = drawn_sample(rng, f"{number}.jpg")
-            (folder / "source" / f"{number}.jpg").write_bytes(sample.image_bytes)
-            (folder / "mask" / f"{number}.png").write_bytes(sample.mask_png)
-            lines.append(format_label(f"{number}.jpg", 160, 120, sample.keypoints))
-        (folder / LABELS).write_text("\n".join(lines) + "\n")
-    return tmp_path / "set"
+    splits = {
+        split: [drawn_sample(rng, f"{number}.jpg") for number in range(1, count + 1)]
+        for split, count in (("Train", 6), ("Test", 4))
+    }
+    return write_layout(tmp_path / "set", splits)

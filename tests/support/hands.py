@@ -68,16 +68,15 @@ def hand(number: int, **changes) -> Sample:
 
 
 def write_layout(folder: pathlib.Path, splits: dict[str, list[Sample]]) -> pathlib.Path:
-    """Write {split: samples} in OneHand10K's layout."""
+    """Write {split: samples} in OneHand10K's layout; a sample's key is its picture's name."""
     for split, samples in splits.items():
         for name in ("source", "mask"):
             (folder / split / name).mkdir(parents=True)
         lines = []
         for sample in samples:
             (folder / split / "source" / sample.key).write_bytes(sample.image_bytes)
-            (folder / split / "mask" / sample.key.replace("jpg", "png")).write_bytes(
-                sample.mask_png
-            )
+            mask_name = pathlib.Path(sample.key).with_suffix(".png")
+            (folder / split / "mask" / mask_name).write_bytes(sample.mask_png)
             height, width = sample.mask().shape
             lines.append(format_label(sample.key, width, height, sample.keypoints))
         (folder / split / LABELS).write_text("".join(f"{line}\n" for line in lines))

@@ -1,11 +1,12 @@
 """A function for each layout of data sets, which writes a tiny set in it."""
 
+import dataclasses
 import pickle
 
 import numpy as np
 
 from data_tools.build_lmdb import TRAIN, VALIDATION
-from data_tools.readers import onehand10k
+from tests.support.hands import write_layout
 from tests.support.readers import CAMERA, RHD_ORDER, coco_content, encoded, write
 
 # A function for each layout: make_X(root, {set name: drawn samples}) writes a tiny set in it and
@@ -15,12 +16,10 @@ from tests.support.readers import CAMERA, RHD_ORDER, coco_content, encoded, writ
 def make_onehand10k(root, samples):
     expected = {}
     for name, split in ((TRAIN, "Train"), (VALIDATION, "Test")):
-        lines = []
-        for sample in samples[name]:
-            write(root / split / "source" / f"{sample.key}.jpg", sample.image_bytes)
-            write(root / split / "mask" / f"{sample.key}.png", sample.mask_png)
-            lines.append(onehand10k.format_label(f"{sample.key}.jpg", 160, 120, sample.keypoints))
-        write(root / split / "label_joint.txt", "\n".join(lines).encode())
+        pictures = [
+            dataclasses.replace(sample, key=f"{sample.key}.jpg") for sample in samples[name]
+        ]
+        write_layout(root, {split: pictures})
         expected[name] = {
             f"{split}_{sample.key}.jpg": np.round(sample.keypoints) for sample in samples[name]
         }
