@@ -2,12 +2,10 @@
 
 import csv
 import dataclasses
-import io
 import json
 
 import cv2
 import numpy as np
-import PIL.Image
 import pytest
 from pycocotools.coco import COCO
 
@@ -17,7 +15,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 from tests.support.hands import drawn_sample, write_layout
-from tests.support.labels import ORIENTATION
+from tests.support.pictures import oriented_picture
 
 RESULTS = {
     "coco": {"coco_results.json", "coco_images.json"},
@@ -167,11 +165,9 @@ def test_no_result_is_lost_in_a_videos_folder_of_results(clip, tmp_path):
 def test_results_of_photographs_that_are_turned_upright_are_measured(tmp_path, drawn_samples):
     """The second picture is stored on its side: evaluation and `infer` turn it in the same way."""
     first, second = drawn_samples[1], drawn_samples[3]
-    picture = PIL.Image.fromarray(np.ascontiguousarray(np.rot90(second.image())[..., ::-1]))
-    exif, content = PIL.Image.Exif(), io.BytesIO()
-    exif[ORIENTATION] = 6  # "turn it by a quarter to the right"
-    picture.save(content, "JPEG", exif=exif, quality=95)
-    second = dataclasses.replace(second, image_bytes=content.getvalue())
+    on_its_side = np.ascontiguousarray(np.rot90(second.image())[..., ::-1])
+    content = oriented_picture(on_its_side, "JPEG", 6, quality=95)  # 6: by a quarter to the right
+    second = dataclasses.replace(second, image_bytes=content)
     root = write_layout(tmp_path / "set", {"Test": [first, second]})
     out = tmp_path / "results"
     look(root / "Test/source", "--format", "csv", "--threshold", -1, "--out", out)

@@ -20,6 +20,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, header_size
 from tests.support.commands import ROOT
+from tests.support.pictures import oriented_picture
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
 COLOURS = cv2.resize(COLOURS[:3, :2], (16, 24), interpolation=cv2.INTER_NEAREST)  # six fields
@@ -31,19 +32,12 @@ def encoded(image, kind, **options):
     return content.getvalue()
 
 
-def oriented(image, kind, orientation):
-    exif = image.getexif()
-    exif[0x0112] = orientation
-    return encoded(image, kind, exif=exif)
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
     if kind == "AVIF" and not PIL.features.check("avif"):
         pytest.skip("this Pillow knows no AVIF")
-    image = PIL.Image.fromarray(COLOURS)
-    content = oriented(image, kind, orientation)
+    content = oriented_picture(COLOURS, kind, orientation)
     upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(content)))
     expected = np.array(upright.convert("RGB"))[..., ::-1]
     decoded = decode_image(content)
@@ -298,9 +292,8 @@ def test_a_chunk_that_claims_to_be_large_takes_no_memory():
 
 def test_mutated_files_are_read_or_refused():
     rng = np.random.default_rng(0)
-    originals = [
-        oriented(PIL.Image.fromarray(COLOURS), kind, 6) for kind in ("JPEG", "PNG", "WEBP", "TIFF")
-    ] + [encoded(PIL.Image.fromarray(COLOURS), kind) for kind in ("GIF", "PPM", "BMP")]
+    originals = [oriented_picture(COLOURS, kind, 6) for kind in ("JPEG", "PNG", "WEBP", "TIFF")]
+    originals += [encoded(PIL.Image.fromarray(COLOURS), kind) for kind in ("GIF", "PPM", "BMP")]
     for number in range(700):
         content = bytearray(originals[number % len(originals)])
         for position in rng.integers(0, len(content), rng.integers(1, 6)):

@@ -1,13 +1,12 @@
 """Masks' files in every form that is about, and what they mean."""
 
-import io
 import zlib
 
 import numpy as np
-import PIL.Image
 import pytest
 
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
+from tests.support.pictures import oriented_picture
 from tests.support.readers import encoded
 
 HAND = np.zeros((6, 8), bool)
@@ -93,13 +92,9 @@ def test_what_is_no_picture_is_an_error(content):
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_exif_orientation_turns_no_mask(kind, orientation):
-    image = PIL.Image.fromarray(two_values(0, 255))
-    exif = image.getexif()
-    exif[0x0112] = orientation
-    file = io.BytesIO()
-    image.save(file, kind, exif=exif)
-    assert header_size(file.getvalue()) == HAND.shape[::-1]
-    values = decode_mask_values(file.getvalue(), HAND.shape[::-1])
+    content = oriented_picture(two_values(0, 255), kind, orientation)
+    assert header_size(content) == HAND.shape[::-1]
+    values = decode_mask_values(content, HAND.shape[::-1])
     assert np.array_equal(hand_pixels(values), HAND)
 
 

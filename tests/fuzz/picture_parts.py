@@ -23,6 +23,7 @@ from mcc_caffe.inference.video_reading import VideoFile
 from mcc_caffe.inference.video_writing import video_writer
 from tests.fuzz.data_parts import Files
 from tests.fuzz.mutations import mutate_bytes, mutate_fields, mutate_json, mutate_lines
+from tests.support.pictures import oriented_picture
 from tests.support.readers import coco_content, drawn, plain_picture, write
 
 _MOST_FRAMES = 1000  # that a mutated file of a few may give
@@ -40,27 +41,21 @@ def _small(channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (40, 48, channels), np.uint8)
 
 
-def _exif(orientation: int) -> PIL.Image.Exif:
-    exif = PIL.Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
 class Image:
     """Pictures of all formats."""
 
     def __init__(self, folder: Path):
         colour, grey = _small(), _small()[..., 0]
         contents = {
-            "a.jpg": _encode(colour, "JPEG", exif=_exif(6)),
+            "a.jpg": oriented_picture(colour, "JPEG", 6),
             "progressive.jpg": _encode(colour, "JPEG", progressive=True),
             "a.png": _encode(_small(4), "PNG"),
             "deep.png": cv2.imencode(".png", colour.astype(np.uint16) * 16)[1].tobytes(),
             "palette.gif": _encode(grey, "GIF"),
-            "a.webp": _encode(_small(4), "WEBP", exif=_exif(3)),
+            "a.webp": oriented_picture(_small(4), "WEBP", 3),
             "a.avif": _encode(colour, "AVIF"),
             "a.bmp": _encode(colour, "BMP"),
-            "a.tif": _encode(colour, "TIFF", exif=_exif(8)),
+            "a.tif": oriented_picture(colour, "TIFF", 8),
             "packed.tif": _encode(colour, "TIFF", compression="tiff_lzw"),
             "float.tif": cv2.imencode(".tiff", grey.astype(np.float32) / 255)[1].tobytes(),
             "a.jp2": cv2.imencode(".jp2", colour)[1].tobytes(),

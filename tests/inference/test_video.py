@@ -32,6 +32,7 @@ from mcc_caffe.inference.video_writing import video_writer
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
 from tests.support.commands import ROOT, run
+from tests.support.pictures import orientation_tags
 
 FPS, FRAMES = 12, 9
 
@@ -463,12 +464,9 @@ def test_animated_pictures_are_turned_as_their_exif_orientation_says(kind, tmp_p
     stored = np.zeros((40, 64, 3), np.uint8)
     stored[:10] = 255
     pictures = [PIL.Image.fromarray(stored), PIL.Image.fromarray(stored // 2)]
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6
-    pictures[0].save(
-        tmp_path / f"clip.{kind}", save_all=True, append_images=pictures[1:], exif=exif, quality=100
-    )
-    video = VideoFile(tmp_path / f"clip.{kind}")
+    path, exif = tmp_path / f"clip.{kind}", orientation_tags(6)
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], exif=exif, quality=100)
+    video = VideoFile(path)
     frames = list(video.frames())
     assert video.size == (40, 64) and len(frames) == 2
     for frame, brightness in zip(frames, (255, 127)):

@@ -10,6 +10,7 @@ from data_tools.readers.onehand10k import LABELS, format_label
 from mcc_caffe.core.hand import NAMES, SKELETON, keypoint_colour
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.writers import SampleWriter
+from tests.support.pictures import oriented_picture
 
 WIDTH, HEIGHT = 160, 120  # of `hand`
 
@@ -49,12 +50,7 @@ def write_set(folder: pathlib.Path, samples: list) -> pathlib.Path:
 
 def turned_jpeg() -> bytes:
     """Make a JPEG of 40 x 20 pixels whose EXIF orientation, 6, says "turn by 90 degrees"."""
-    plain = cv2.imencode(".jpg", np.zeros((20, 40, 3), np.uint8))[1].tobytes()
-    header, count, end = b"MM\x00*\x00\x00\x00\x08", b"\x00\x01", b"\x00\x00\x00\x00"
-    orientation = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # tag, type, number, value
-    tiff = header + count + orientation + end
-    exif = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\x00\x00" + tiff
-    return plain[:2] + exif + plain[2:]
+    return oriented_picture(np.zeros((20, 40, 3), np.uint8), "JPEG", 6)
 
 
 def hand(number: int, **changes) -> Sample:

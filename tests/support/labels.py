@@ -1,6 +1,5 @@
 """Folders of pictures to label, labels of them, and what the data sets made of them hold."""
 
-import io
 import os
 import pathlib
 import uuid
@@ -16,8 +15,7 @@ from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.label_messages import Change, OpenPicture
 from mcc_caffe.serving.labelling import LabelSession
 from mcc_caffe.serving.run_lengths import encode_runs
-
-ORIENTATION = 0x0112  # of EXIF
+from tests.support.pictures import oriented_picture
 
 
 def write_pictures(folder: pathlib.Path, samples: dict[str | bytes, Sample]) -> pathlib.Path:
@@ -88,8 +86,4 @@ def turned(image: np.ndarray, orientation: int) -> bytes:
     picture = PIL.Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     if orientation in back:
         picture = picture.transpose(PIL.Image.Transpose(back[orientation]))
-    exif = PIL.Image.Exif()
-    exif[ORIENTATION] = orientation
-    file = io.BytesIO()
-    picture.save(file, "PNG", exif=exif)
-    return file.getvalue()
+    return oriented_picture(np.asarray(picture), "PNG", orientation)

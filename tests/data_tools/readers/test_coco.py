@@ -1,6 +1,5 @@
 """COCO-style files, with the oddities that the real ones have."""
 
-import io
 import json
 import os
 import time
@@ -13,6 +12,8 @@ import pytest
 from data_tools import readers
 from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.hands import turned_jpeg
+from tests.support.labels import turned
+from tests.support.pictures import oriented_picture
 from tests.support.readers import coco_content, drawn, plain_picture, write
 
 
@@ -155,11 +156,7 @@ def test_coco_labels_of_a_turned_picture_are_those_of_its_stored_pixels(
     content["images"][0].update(zip(("width", "height"), labelled_size))
     content["annotations"][0].update(segmentation=[], keypoints=[39, 19, 2] * 21)
     path = coco_set(tmp_path, content)
-    picture = PIL.Image.new("RGB", (40, 20))
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    (tmp_path / "0.jpg").unlink()
-    picture.save(tmp_path / "0.jpg", kind, exif=exif)
+    write(tmp_path / "0.jpg", oriented_picture(np.zeros((20, 40, 3), np.uint8), kind, 6))
     (entry,) = readers.read_dataset(path)["hands"]
     if labelled_size == (40, 20):
         assert entry.sample().image().shape == (20, 40, 3)
@@ -428,11 +425,8 @@ def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, ori
     """The upright picture is black but for a white pixel at (30, 5), where the label is."""
     upright = np.zeros((20, 40, 3), np.uint8)
     upright[5, 30] = 255
-    turn = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}[orientation]  # the inverse
-    stored = PIL.ImageOps.exif_transpose(with_orientation(upright, turn))
-    with_orientation(np.asarray(stored), orientation).save(
-        tmp_path / "0.png", exif=exif(orientation)
-    )
+    write(tmp_path / "0.png", turned(upright, orientation))
+    stored = PIL.Image.open(tmp_path / "0.png")
     content = coco_content(drawn(1, seed=0))
     content["images"][0] = {"id": 7, "file_name": "0.png"}
     content["annotations"][0].update(segmentation=[], keypoints=[30, 5, 2] * 21)
@@ -448,19 +442,6 @@ def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, ori
     if orientation > 4:
         with pytest.raises(SampleError, match="speaks of the upright picture, --orientation upr"):
             entry.sample()
-
-
-def exif(orientation):
-    tags = PIL.Image.Exif()
-    tags[0x0112] = orientation
-    return tags
-
-
-def with_orientation(pixels, orientation):
-    """A picture in memory that has an EXIF orientation."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "PNG", exif=exif(orientation))
-    return PIL.Image.open(file)
 
 
 @pytest.mark.parametrize(

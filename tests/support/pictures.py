@@ -1,0 +1,30 @@
+"""Pictures whose EXIF orientation tells programs to turn them."""
+
+import io
+
+import numpy as np
+import PIL.Image
+
+_ORIENTATION = 0x0112  # the tag's number
+
+
+def orientation_tags(orientation: int) -> PIL.Image.Exif:
+    """Return EXIF data that say nothing but an orientation, 1 to 8."""
+    tags = PIL.Image.Exif()
+    tags[_ORIENTATION] = orientation
+    return tags
+
+
+def oriented_picture(pixels: np.ndarray, kind: str, orientation: int, **options) -> bytes:
+    """Encode a picture that is stored as it is, and shown as its EXIF orientation says.
+
+    Args:
+        pixels: HxWx3 uint8 RGB, or HxW uint8.
+        kind: Pillow's name of a format, such as "JPEG".
+        orientation: 1 to 8.
+        options: Those of the format, for Pillow.
+    """
+    content = io.BytesIO()
+    exif = orientation_tags(orientation)
+    PIL.Image.fromarray(pixels).save(content, kind, exif=exif, **options)
+    return content.getvalue()
