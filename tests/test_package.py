@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mcc_caffe
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, run_code
 from tests.support.packages import Packages, build_packages, build_wheel
 
 PACKAGES = ("mcc_caffe", "data_tools", "caffe_build")
@@ -130,7 +130,7 @@ def test_a_command_whose_library_is_missing_says_so_in_one_line(reason, remedy, 
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
         "from mcc_caffe.entry_points import infer; infer()"
     )
-    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    process = run_code(code)
     assert process.returncode == 2 and len(process.stderr.splitlines()) == 1, process.stderr
     assert f"cannot be imported ({reason}): {remedy}" in process.stderr
 
@@ -142,7 +142,7 @@ def test_public_names_are_imported_when_first_used():
         "assert set(mcc_caffe.__all__) <= set(dir(mcc_caffe)); "
         "print(mcc_caffe.HandPredictor.__module__)"
     )
-    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    process = run_code(code)
     assert process.stdout == "mcc_caffe.predictor\n", process.stderr
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         mcc_caffe.nothing  # noqa: B018 (the access itself is tested)

@@ -6,7 +6,6 @@ processor has bfloat16, these tests run on it, else on numbers that our layer ro
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
 from tests.caffe_build import test_convolution, test_packed
+from tests.support.commands import run_code
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
@@ -338,10 +338,7 @@ np.save(sys.argv[2], net.blobs["y"].data)
     results = []
     for threads in "12":
         path = tmp_path / f"{threads}.npy"
-        subprocess.run(
-            [sys.executable, "-c", code, tmp_path / "net.prototxt", path],
-            check=True,
-            env={**os.environ, "OMP_NUM_THREADS": threads},
-        )
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        run_code(code, tmp_path / "net.prototxt", path, check=True, env=environment)
         results.append(np.load(path))
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)

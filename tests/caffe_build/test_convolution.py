@@ -1,13 +1,12 @@
 """Caffe's layers that we changed for speed: they compute what Caffe's own do."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
+from tests.support.commands import run_code
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
@@ -115,13 +114,8 @@ def test_the_layer_says_which_convolution_runs(tmp_path, engine, ran):
     code = (
         f"import caffe; caffe.Net({str(tmp_path / f'{engine}.prototxt')!r}, caffe.TRAIN).forward()"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "DNNL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"},
-    ).stdout
+    environment = {**os.environ, "DNNL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"}
+    told = run_code(code, check=True, env=environment).stdout
     assert ("convolution" in told) == ran
 
 

@@ -7,14 +7,13 @@ net with the same weights, whose results must be equal to the last bit.
 import ctypes
 import gc
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
+from tests.support.commands import run_code
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
@@ -513,8 +512,5 @@ for images, height, width in ((1, 67, 51), (2, 40, 33), (3, 31, 64)):
         back = back.reshape(filled.shape)[:, :, :height, :width] * (x > 0)
         np.testing.assert_array_equal(net.blobs["x"].diff, back)
 """
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "net.prototxt")],
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    run_code(code, tmp_path / "net.prototxt", check=True, env=environment)

@@ -1,7 +1,5 @@
 """The messages that stand in for Caffe's say and read the same."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +7,7 @@ from google.protobuf import text_format
 
 from mcc_caffe.caffe_io.own_messages import message_classes
 from mcc_caffe.caffe_io.protobuf import is_repeated, messages
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, run_code
 
 
 def describe(field) -> dict:
@@ -46,12 +44,7 @@ WITHOUT_CAFFE = "import sys; sys.modules['caffe'] = None; "
 
 
 def run_without_caffe(code, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_CAFFE + code, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    return run_code(WITHOUT_CAFFE + code, *arguments)
 
 
 def test_weights_and_samples_are_read_without_caffe(weights, drawn_set):
@@ -64,12 +57,7 @@ def test_weights_and_samples_are_read_without_caffe(weights, drawn_set):
         "range(len(SampleSet(sys.argv[2]))))])"
     )
     done = run_without_caffe(code, weights, drawn_set)
-    expected = subprocess.run(
-        [sys.executable, "-c", "import sys; " + code, str(weights), str(drawn_set)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    expected = run_code("import sys; " + code, weights, drawn_set)
     assert done.stdout == expected.stdout and "conv1_1" in done.stdout, done.stderr
 
 
@@ -106,9 +94,7 @@ def test_a_folder_called_caffe_is_no_caffe(tmp_path):
         "from mcc_caffe.caffe_io.protobuf import messages; "
         "print(caffe_folder(), type(messages()).__name__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
+    done = run_code(code, tmp_path)
     assert done.stdout == "None _OwnMessages\n", done.stdout + done.stderr
 
 

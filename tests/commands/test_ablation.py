@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -34,7 +32,7 @@ from mcc_caffe.evaluation.ablation_report import (
     decide,
     format_report,
 )
-from tests.support.commands import ROOT, run, wait_for
+from tests.support.commands import ROOT, run, start, wait_for
 from tests.support.hands import write_set
 
 NETS = ("full", "without_mask", "without_pose")
@@ -242,22 +240,8 @@ def test_a_set_that_was_built_again_of_other_data_is_refused(finished, two_sets,
 
 
 def test_a_signal_ends_it_with_a_snapshot(two_sets, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "mcc_caffe.ablation",
-        "--data",
-        two_sets,
-        "--out",
-        tmp_path / "out",
-        "--iterations",
-        500,
-        "--batch-size",
-        2,
-    ]
-    process = subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    folders = ("--data", two_sets, "--out", tmp_path / "out")
+    process = start("mcc_caffe.ablation", *folders, "--iterations", 500, "--batch-size", 2)
     log = tmp_path / "out/full_seed0/log.jsonl"
     wait_for(
         lambda: log.is_file() and (tmp_path / "out/full_seed0/solver.prototxt").is_file(), process

@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import cv2
 import pytest
 
-from tests.support.commands import ROOT, run, wait_for
+from tests.support.commands import ROOT, run, start, wait_for
 
 
 def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
@@ -41,13 +39,7 @@ def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
 )
 def test_ctrl_c_ends_it(tmp_path, iterations, reached):
     command = ["mcc_caffe.demo", "--out", tmp_path / "demo", "--images", 4]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *map(str, (*command, "--iterations", iterations))],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(*command, "--iterations", iterations)
     wait_for((tmp_path / "demo" / reached).exists, process)
     os.kill(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=120)

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from mcc_caffe import doctor
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import blas_kernels
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, run_code
 
 
 def rows(answer):
@@ -65,7 +64,7 @@ def test_without_caffe_onnx_runtime_runs_the_nets():
         "import sys; sys.modules['caffe'] = None; from mcc_caffe.doctor import main; "
         "sys.exit(main(['--json']))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    answer = run_code(code)
     assert answer.returncode == 0 and json.loads(answer.stdout)["works"], answer.stdout
     row = rows(answer)
     assert (row["Caffe"]["status"], row["Caffe"]["found"]) == ("absent", "not installed")
@@ -190,13 +189,8 @@ def test_caffes_blas_uses_no_kernels_of_2004():
     if not blas_kernels(pathlib.Path("/proc/cpuinfo").read_text()):
         pytest.skip("this processor has no AVX2")
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
-    done = subprocess.run(
-        [sys.executable, "-c", "from mcc_caffe import doctor; doctor.print_caffe_facts()"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    code = "from mcc_caffe import doctor; doctor.print_caffe_facts()"
+    done = run_code(code, env=environment)
     blas = json.loads(done.stdout.splitlines()[-1])["blas"]
     if "OpenBLAS" not in blas:
         pytest.skip(f"Caffe's BLAS is {blas}")

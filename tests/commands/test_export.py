@@ -1,8 +1,5 @@
 """`python -m mcc_caffe.export`: ONNX Runtime and OpenCV answer as Caffe does."""
 
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -19,7 +16,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import MASK_BLOB
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, run_code
 from tests.support.weights import lively_weights
 
 onnx = pytest.importorskip("onnx")
@@ -244,13 +241,7 @@ def test_without_the_packages(missing, code, words, tmp_path):
         f"import sys; sys.modules[{missing!r}] = None; from mcc_caffe.export import main; "
         "from mcc_caffe.core.commands import run_command; run_command(main)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", call, "--onnx", str(tmp_path / "x.onnx")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_code(call, "--onnx", tmp_path / "x.onnx")
     assert (
         done.returncode == code
         and words in done.stdout + done.stderr

@@ -6,8 +6,6 @@ import os
 import pathlib
 import resource
 import shutil
-import subprocess
-import sys
 
 import cv2
 import h5py
@@ -22,7 +20,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.input_files import InputFile, find_files, read_image, result_paths
 from mcc_caffe.inference.reports import is_own_result
-from tests.support.commands import ROOT, files_of, run
+from tests.support.commands import ROOT, files_of, run, run_code
 from tests.support.hands import drawn_sample, turned_jpeg
 
 
@@ -31,9 +29,7 @@ def test_the_command_starts_without_what_only_videos_and_data_sets_need():
         "import sys, mcc_caffe.infer; "
         "print(*sorted({'av', 'h5py', 'scipy', 'matplotlib', 'data_tools'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    done = run_code(code, check=True)
     assert done.stdout.split() == []
 
 
@@ -95,14 +91,9 @@ def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_
 
 def infer_in(folder, *arguments):
     """Runs `python -m mcc_caffe.infer` as a user does, in a folder of hers, with this package."""
-    return subprocess.run(
-        [sys.executable, "-m", "mcc_caffe.infer", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
-    )
+    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    environment = {**os.environ, "PYTHONPATH": path}
+    return run("mcc_caffe.infer", *arguments, cwd=folder, env=environment)
 
 
 def test_without_options_it_runs_with_the_weights_that_ship(photos):

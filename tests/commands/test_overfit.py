@@ -3,13 +3,11 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.support.commands import ROOT, run, wait_for
+from tests.support.commands import run, start, wait_for
 from tests.support.hands import write_set
 
 
@@ -39,12 +37,7 @@ def test_samples_without_keypoints_are_refused(change, drawn_samples, tmp_path):
 
 
 def test_ctrl_c_during_the_training_ends_it(drawn_set, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mcc_caffe.overfit", drawn_set, "--out", tmp_path / "run"],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("mcc_caffe.overfit", drawn_set, "--out", tmp_path / "run")
     wait_for((tmp_path / "run/run/log.jsonl").exists, process)
     os.kill(process.pid, signal.SIGINT)
     errors = process.communicate(timeout=120)[1]

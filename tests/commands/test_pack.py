@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -24,7 +22,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
 from tests.fuzz.mutations import mutate_bytes
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, run_code
 from tests.support.weights import mini_net
 
 
@@ -162,9 +160,7 @@ def test_an_input_size_that_nothing_reads_is_not_packed(snapshot, tmp_path):
 def test_a_snapshot_is_packed_without_caffe(snapshot, small, tmp_path):
     out = tmp_path / "out.npz"
     code = "import sys; sys.modules['caffe'] = None; from mcc_caffe import pack; pack.main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, snapshot, out], cwd=ROOT, capture_output=True, text=True
-    )
+    done = run_code(code, snapshot, out)
     assert done.returncode == 0, done.stderr
     assert {**describe(out), "file": ""} == {**describe(small), "file": ""}
 

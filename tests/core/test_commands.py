@@ -4,13 +4,12 @@ import importlib
 import os
 import pickle
 import subprocess
-import sys
 
 import pytest
 
 from mcc_caffe.core.commands import command_parser, input_side, seed_number
 from mcc_caffe.core.errors import UserError
-from tests.support.commands import ROOT
+from tests.support.commands import run_code
 
 COMMAND = """
 import logging, sys, warnings
@@ -36,13 +35,7 @@ run_command(main)
 
 
 def count_sheep(*options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", COMMAND, *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run_code(COMMAND, *options)
 
 
 def lines_without_bar(text: str) -> list[str]:
@@ -145,13 +138,7 @@ def main():
         file.write(5000 * "x")
 run_command(main)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
-    )
+    done = run_code(code, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert f"error: File too large ({tmp_path}: " in done.stderr
     assert "MiB free): make room; a training goes on with --resume auto" in done.stderr
@@ -165,26 +152,14 @@ from mcc_caffe.core.commands import run_command
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 run_command(lambda: np.zeros((1 << 20, 1 << 14)))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = run_code(code, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "error: not enough memory (Unable to allocate 128. GiB" in done.stderr
 
 
 def test_a_name_that_is_not_utf_8_can_be_printed():
     code = "from mcc_caffe.core.commands import run_command; run_command(lambda: print('\\udcff'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
-    )
+    done = run_code(code, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
     assert (done.returncode, done.stdout) == (0, "\\udcff\n")
 
 

@@ -4,8 +4,6 @@ import io
 import os
 import resource
 import struct
-import subprocess
-import sys
 import zlib
 
 import cv2
@@ -19,7 +17,7 @@ import tifffile
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, header_size
-from tests.support.commands import ROOT
+from tests.support.commands import run_code
 from tests.support.pictures import oriented_picture
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
@@ -320,14 +318,9 @@ except ImageError:
 def test_formats_whose_header_only_opencv_reads_are_bounded_too(ending, tmp_path):
     picture = np.full((1500, 1000, 3), 0.5, np.float32 if ending == ".hdr" else np.uint8)
     (tmp_path / "a.jpg").write_bytes(cv2.imencode(ending, picture)[1].tobytes())
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = dict(os.environ)
     environment.pop("OPENCV_IO_MAX_IMAGE_PIXELS", None)
     for bound, said in (("1.4", "refused"), ("1.6", "(1500, 1000, 3)")):
-        done = subprocess.run(
-            [sys.executable, "-c", DECODE],
-            cwd=tmp_path,
-            env={**environment, "MCC_CAFFE_MAX_MEGAPIXELS": bound},
-            capture_output=True,
-            text=True,
-        )
+        limited = {**environment, "MCC_CAFFE_MAX_MEGAPIXELS": bound}
+        done = run_code(DECODE, cwd=tmp_path, env=limited)
         assert done.stdout.strip() == said, done.stderr

@@ -3,13 +3,12 @@
 import os
 import resource
 import signal
-import subprocess
 import sys
 
 import pytest
 
 from mcc_caffe.core.start import prepare_command
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, run_code, start_program
 
 # Stands for a module that takes long to import: it says so, then sleeps.
 SLOW_MODULE = """
@@ -25,13 +24,8 @@ ENTRY_POINT = "from mcc_caffe.entry_points import infer; infer()"
 )
 def test_ctrl_c_during_the_imports_gives_no_traceback(arguments, tmp_path):
     (tmp_path / "numpy.py").write_text(SLOW_MODULE)
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    process = start_program(sys.executable, *arguments, env=environment)
     assert process.stderr.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20)[1] == ""
@@ -45,30 +39,17 @@ def test_ctrl_c_is_left_alone_where_another_program_imports_the_package(tmp_path
         "try: signal.raise_signal(signal.SIGINT)\n"
         "except KeyboardInterrupt: print('caught')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "theirs"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run("theirs", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.stdout == "caught\n", done.stderr
 
 
 def test_a_second_ctrl_c_while_the_first_is_told_brings_no_traceback():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import logging, signal\n"
-            "from mcc_caffe.core import commands\n"
-            "def press_again(record): signal.raise_signal(signal.SIGINT)\n"
-            "logging.getLogger(commands.__name__).addFilter(press_again)\n"
-            "commands.run_command(lambda: signal.raise_signal(signal.SIGINT))\n",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    done = run_code(
+        "import logging, signal\n"
+        "from mcc_caffe.core import commands\n"
+        "def press_again(record): signal.raise_signal(signal.SIGINT)\n"
+        "logging.getLogger(commands.__name__).addFilter(press_again)\n"
+        "commands.run_command(lambda: signal.raise_signal(signal.SIGINT))\n"
     )
     assert done.returncode == 130 and done.stderr == ""
 

@@ -7,8 +7,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
-import time
 
 import h5py
 import lmdb
@@ -22,7 +20,7 @@ from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import ABLATIONS, MINI, VARIANTS, file_suffix
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, start, wait_for
 from tests.support.hands import write_set
 from tests.support.weights import mini_net
 
@@ -445,30 +443,11 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(form, source, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_one_that_is_stopped_leaves_nothing_that_looks_complete(number, source, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "data_tools.bake",
-        source,
-        tmp_path / "out",
-        "--copies",
-        2000,
-        "--workers",
-        1,
-    ]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start(
+        *("data_tools.bake", source, tmp_path / "out", "--copies", 2000, "--workers", 1)
     )
-    until = time.monotonic() + 60
-    while not any(
-        path.stat().st_size > 2e6 for path in tmp_path.glob(".out.*.partial/data/data.mdb")
-    ):
-        assert process.poll() is None and time.monotonic() < until, "it wrote nothing"
-        time.sleep(0.02)
+    written = ".out.*.partial/data/data.mdb"
+    wait_for(lambda: any(path.stat().st_size > 2e6 for path in tmp_path.glob(written)), process)
     process.send_signal(number)
     last = process.communicate(timeout=60)[1].splitlines()[-1]
     left = sorted(path.name for path in tmp_path.iterdir())

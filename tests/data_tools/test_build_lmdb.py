@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId
-from tests.support.commands import ROOT, run, wait_for
+from tests.support.commands import run, start, wait_for
 from tests.support.hands import turned_jpeg
 from tests.support.readers import (
     coco_content,
@@ -370,8 +368,7 @@ def test_a_stopped_build_leaves_nothing_or_the_next_one_removes_it(number, layou
     with open(layout / "Train/label_joint.txt", "a") as labels:
         labels.writelines(f"{name},{line}\n" for name in names)
     out = tmp_path / "lmdb"
-    command = [sys.executable, "-m", "data_tools.build_lmdb", str(layout), str(out)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = start("data_tools.build_lmdb", layout, out)
     written = ".lmdb.*.partial/.train.*.partial/images/data.mdb"
     wait_for(lambda: any(path.stat().st_size > 1e5 for path in tmp_path.glob(written)), process)
     process.send_signal(number)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference import engines
 from mcc_caffe.inference.engines import ENGINES, choose_engine, open_engine
 from mcc_caffe.predictor import HandPredictor
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, run_code
 from tests.support.hands import drawn_sample
 from tests.support.weights import lively_weights
 
@@ -95,13 +93,7 @@ def test_a_broken_caffe_is_named_and_onnx_runs(tmp_path):
         "from mcc_caffe.inference.engines import choose_engine; "
         "run_command(lambda: print(choose_engine()))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_code(code, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.stdout == "onnx\n" and len(done.stderr.splitlines()) == 1, done.stderr
     assert "warning: caffe cannot be imported (libfoo.so.1: gone)" in done.stderr
 
@@ -132,13 +124,7 @@ os.wait()
 )
 def test_a_fork_that_lacks_the_threads_is_an_error(threads, answer):
     """It hung. With one thread there is nothing to wait for."""
-    done = subprocess.run(
-        [sys.executable, "-c", FORK, MINI, SHIPPED],
-        env={**os.environ, "OMP_NUM_THREADS": threads},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_code(FORK, MINI, SHIPPED, env={**os.environ, "OMP_NUM_THREADS": threads})
     assert done.stdout.startswith(answer) and len(done.stdout.splitlines()) == 1, done
 
 

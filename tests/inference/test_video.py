@@ -7,8 +7,6 @@ import resource
 import signal
 import struct
 import subprocess
-import sys
-import time
 from fractions import Fraction
 
 import av
@@ -31,7 +29,7 @@ from mcc_caffe.inference.video_reading import VideoFile, open_camera
 from mcc_caffe.inference.video_writing import video_writer
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, start, wait_for
 from tests.support.pictures import orientation_tags
 
 FPS, FRAMES = 12, 9
@@ -202,17 +200,12 @@ def test_ctrl_c_leaves_no_half_video_and_the_one_before(tmp_path):
     source, out = film(tmp_path / "clip.mp4", "mp4v", frames=400), tmp_path / "out"
     out.mkdir()
     (out / "clip.mp4").write_bytes(b"of an earlier run of mcc_caffe.infer")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mcc_caffe.infer", source, "--out", out],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start(
+        *("mcc_caffe.infer", source, "--out", out),
+        # A shell's background jobs ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # a shell's background jobs ignore it
-    end = time.monotonic() + 120
-    while not list(out.glob(".*partial*")) and time.monotonic() < end:
-        time.sleep(0.05)
+    )
+    wait_for(lambda: list(out.glob(".*partial*")), process)
     process.send_signal(signal.SIGINT)
     stderr = process.communicate(timeout=60)[1]
     assert (

@@ -1,6 +1,7 @@
 """Commands run as a user would run them, and the files and logs that they leave."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,14 +12,32 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def run(*command, **options) -> subprocess.CompletedProcess:
     """Run `python -m <command>` from the top of the project, as a user would."""
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, command)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=options.pop("timeout", 300),
-        **options,
-    )
+    return run_program(sys.executable, "-m", *command, **options)
+
+
+def run_code(code: str, *arguments, **options) -> subprocess.CompletedProcess:
+    """Run a text of Python in a process of its own, which imports this project."""
+    environment = options.pop("env", os.environ)
+    path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    environment = {**environment, "PYTHONPATH": path}
+    return run_program(sys.executable, "-c", code, *arguments, env=environment, **options)
+
+
+def run_program(*words, **options) -> subprocess.CompletedProcess:
+    """Run a program from the top of the project, and keep what it prints."""
+    settings = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run(list(map(str, words)), **(settings | options))
+
+
+def start(*command, **options) -> subprocess.Popen:
+    """Start `python -m <command>` from the top of the project; its outputs are pipes."""
+    return start_program(sys.executable, "-m", *command, **options)
+
+
+def start_program(*words, **options) -> subprocess.Popen:
+    """Start a program from the top of the project; its outputs are pipes."""
+    settings = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(list(map(str, words)), **(settings | options))
 
 
 def wait_for(condition, process, seconds=120):

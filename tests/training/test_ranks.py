@@ -7,7 +7,6 @@ import pathlib
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -21,7 +20,7 @@ from mcc_caffe.core.ranks import LocalRanks
 from mcc_caffe.data.batches import batch_indices
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.training.launcher import launch
-from tests.support.commands import ROOT, log, losses, run, wait_for
+from tests.support.commands import ROOT, log, losses, run, run_program, start_program, wait_for
 
 _HANGS_AFTER = 300  # seconds; far more than any load of the machine costs
 FAST = ("--no-augmentation", "--interval", 1, "--workers", 0)
@@ -36,15 +35,11 @@ both = pytest.mark.parametrize("launcher", ["processes", pytest.param("mpirun", 
 def command(launcher, *arguments):
     """The words that train with two ranks."""
     before, after = (MPIRUN, ()) if launcher == "mpirun" else ((), ("--processes", 2))
-    return list(
-        map(str, [*before, sys.executable, "-m", "mcc_caffe.train", *arguments, *FAST, *after])
-    )
+    return [*before, sys.executable, "-m", "mcc_caffe.train", *arguments, *FAST, *after]
 
 
 def train(launcher, *arguments):
-    return subprocess.run(
-        command(launcher, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    return run_program(*command(launcher, *arguments))
 
 
 def weights(folder, iteration):
@@ -147,9 +142,7 @@ def begin(launcher, drawn_set, folder):
     Returns its process and the process ids of the ranks.
     """
     words = command(launcher, drawn_set, "--out", folder, "--iterations", 500, "--batch-size", 1)
-    process = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = start_program(*words)
     wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 2, process)
     ranks = children(process)
     assert len(ranks) == 2
@@ -268,13 +261,7 @@ def test_ranks_of_one_machine_average_and_broadcast(tmp_path):
 
 
 def mpirun(module, *arguments):
-    return subprocess.run(
-        [*MPIRUN, sys.executable, "-m", module, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_program(*MPIRUN, sys.executable, "-m", module, *arguments)
 
 
 def results_below(folder):

@@ -23,7 +23,7 @@ from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.train import parse_arguments, prepare_run
 from mcc_caffe.training.launcher import launch
 from tests.support.builds import write_program
-from tests.support.commands import ROOT, files_of, log, losses, run, wait_for
+from tests.support.commands import ROOT, files_of, log, losses, run, run_program, start, wait_for
 
 # Two images an iteration, so that an iteration takes a fraction of a second.
 SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
@@ -89,21 +89,10 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(
     finished, drawn_set, tmp_path
 ):
     folder = tmp_path / "killed"
-    command = [
-        sys.executable,
-        "-m",
-        "mcc_caffe.train",
-        drawn_set,
-        "--out",
-        folder,
-        "--iterations",
-        500,
-        "--snapshot",
-        3,
-        *FAST,
-    ]
-    process = subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    process = start_training(
+        *(drawn_set, "--out", folder, "--iterations", 500, "--snapshot", 3, *FAST),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     wait_for(lambda: snapshots.pairs(folder / "snapshots"), process)
     wait_for(
@@ -124,23 +113,9 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
     folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "mcc_caffe.train",
-        drawn_set,
-        "--out",
-        folder,
-        "--iterations",
-        500,
-        *FAST,
-    ]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
+    process = start_training(
+        *(drawn_set, "--out", folder, "--iterations", 500, *FAST),
         stderr=subprocess.DEVNULL,
-        text=True,
         preexec_fn=hear_a_hang_up,
     )
     wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 2, process)
@@ -698,22 +673,16 @@ def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_pat
         "PYTHONPATH": f"{ROOT}:{importable_folder()}",
         "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    done = subprocess.run(
-        [caffe_tool, "train", "-solver", tmp_path / "solver.prototxt"],
-        env=environment,
-        capture_output=True,
-        timeout=120,
+    done = run_program(
+        caffe_tool, "train", "-solver", tmp_path / "solver.prototxt", env=environment
     )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "mcc_iter_2.caffemodel").is_file()
 
 
 def start_training(*arguments, **options):
     """Start a training as a user would, in a process group of its own."""
-    command = [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
-    )
+    return start("mcc_caffe.train", *arguments, start_new_session=True, **options)
 
 
 def group_processes(leader):
@@ -801,7 +770,6 @@ def pair_of_ranks(drawn_set, tmp_path):
         "--iterations",
         5000,
         *FAST,
-        stdout=subprocess.PIPE,
         preexec_fn=hear_a_hang_up,
     )
     wait_for(lambda: (folder / "log.jsonl").read_text(), process)
@@ -838,11 +806,6 @@ def test_a_second_signal_ends_the_ranks_at_once(times, pair_of_ranks):
 
 def test_a_limit_on_the_size_of_files_is_told_before_the_first_iteration(drawn_set, tmp_path):
     command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", tmp_path, *FAST]
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 20000; exec "$@"', "bash", *map(str, command)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_program("bash", "-c", 'ulimit -f 20000; exec "$@"', "bash", *command)
     assert done.returncode == 2 and "a file may have 19 MiB here" in done.stderr, done.stderr
     assert not (tmp_path / "log.jsonl").exists() and "Traceback" not in done.stderr
