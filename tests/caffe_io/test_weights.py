@@ -210,4 +210,4 @@ def test_a_thousand_mutations_of_a_caffemodel_load_or_are_refused_in_a_line(tmp_
         except UserError as error:
             refused += 1
             assert "\n" not in str(error)
-    assert refused > 300
+    assert 300 < refused < 1000

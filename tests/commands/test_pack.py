@@ -330,7 +330,7 @@ def test_the_metadata_alone_are_those_of_the_whole_file(small, tmp_path):
         except UserError as error:
             refused += 1
             assert "\n" not in str(error)
-    assert refused > 20
+    assert 20 < refused < 60
 
 
 def test_packed_weights_of_another_variant_give_one_line(small, tmp_path):
@@ -469,4 +469,4 @@ def test_a_thousand_mutations_of_packed_weights_are_read_or_refused_in_a_line():
         except UserError as error:
             refused += 1
             assert "\n" not in str(error)
-    assert refused > 300
+    assert 300 < refused < 1000

@@ -191,4 +191,4 @@ def test_a_thousand_mutations_of_a_solver_are_taken_or_refused_in_a_line(tmp_pat
         except UserError as error:
             refused += 1
             assert "\n" not in str(error)
-    assert refused > 300
+    assert 300 < refused < 1000
