@@ -187,8 +187,11 @@ class Results:
             "bbox": [[1.0, 2.0, 90.0, 95.0]],
             "bbox_score": 0.9,
         }
-        row = "a.jpg,0,{},{},{},{},{}"
-        rows = [row.format(k, NAMES[k], *points[k]) for k in range(21)]
+        header = "image,frame,time,hand,id,score,keypoint,x,y,confidence"
+        rows = [
+            f"a.jpg,,,0,,0.8,{name},{x},{y},{confidence}"
+            for name, (x, y, confidence) in zip(NAMES, points.tolist())
+        ]
         contents = {
             "ours.json": {"program": PROGRAM, "image": "a.jpg", "score": 0.8, "keypoints": named},
             "hands.json": {
@@ -205,8 +208,10 @@ class Results:
                 {"image_id": 1, "category_id": 1, "keypoints": flat, "score": 0.8},
                 {"image_id": 2, "category_id": 1, "keypoints": flat, "score": 0.7},
             ],
-            "table.csv": ("image,hand,keypoint,name,x,y,confidence\n" + "\n".join(rows)).encode(),
+            "table.csv": "\n".join([header, *rows]).encode(),
         }
+        images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2)]
+        write(folder / "coco_images.json", {"images": images})  # it names the pictures
         for name, content in contents.items():
             write(folder / name, content)
         self.files = Files(
@@ -237,8 +242,11 @@ class OwnResults:
         self.files = Files(dict.fromkeys(sorted(folder.iterdir()), mutate_bytes))
 
     def attempt(self, random: np.random.Generator) -> Sequence[str]:
-        assert isinstance(is_own_result(self.files.mutate(random)), bool)
-        return []
+        path = self.files.mutate(random)
+        if is_own_result(path):
+            assert PROGRAM.encode() in path.read_bytes()  # no file of a user's has it
+            return []
+        return [f"{path} is none of our results any more"]
 
 
 class BoxesFile:

@@ -1,5 +1,6 @@
 """A few mutated files for each reader; `make fuzz` tries a thousand of each."""
 
+import numpy as np
 import pytest
 
 from tests.fuzz.parts import DESCRIPTIONS, PARTS
@@ -8,6 +9,8 @@ from tests.fuzz.runner import BAD, REFUSED, Process
 # Of a prototxt each try starts a process and runs a net.
 FEW, MANY = 3, 15
 SLOW = ("solver", "net", "deploy", "video")
+# The first two keep no files. The others fork, which a process in which Caffe has run must not.
+NOT_HERE = ("lmdb", "data-layer", "solver", "net", "deploy")
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,17 @@ def test_mutated_files_are_read_or_refused_in_a_line(part, process):
     for number in range(FEW if part in SLOW else MANY):
         outcome = process.ask(part, 0, number)
         assert outcome.verdict != BAD, outcome
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in NOT_HERE])
+def test_files_that_are_not_mutated_are_read(part, tmp_path):
+    """Else a mutation of them would show nothing."""
+    reader = PARTS[part](tmp_path)
+    contents = reader.files.contents
+    reader.files.mutations = dict.fromkeys(contents, lambda content, _: content)
+    for path, content in contents.items():
+        reader.files.contents = {path: content}
+        assert not list(reader.attempt(np.random.default_rng(0))), path
 
 
 # Mutations that ended badly once: unprintable characters and long values in messages, 4 GiB for a
