@@ -57,13 +57,13 @@ def test_the_surest_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path
     mediapipe_hands.main(
         [str(drawn_set), "--out", str(tmp_path / "new/found.json"), "--limit", "9"]
     )
-    found, samples = PredictionsFile(tmp_path / "new/found.json"), SampleSet(drawn_set)
-    assert found.name == "MediaPipe 0.10.21"
+    predictions, samples = PredictionsFile(tmp_path / "new/found.json"), SampleSet(drawn_set)
+    assert predictions.name == "MediaPipe 0.10.21"
     wide = [samples[index] for index in range(9) if samples[index].image().shape[:2] == (120, 160)]
     assert (
-        list(found.images) == [sample.key for sample in wide] and len(wide) == 4
+        list(predictions.images) == [sample.key for sample in wide] and len(wide) == 4
     )  # the upright ones have no hand
-    keypoints, mask, *_ = found.images[wide[0].key]
+    keypoints, mask, *_ = predictions.images[wide[0].key]
     k = np.arange(21)
     expected = np.column_stack([k / 20 * 160 - 0.5, k / 40 * 120 - 0.5, np.full(21, 0.9)])
     assert np.allclose(keypoints, expected) and mask is None

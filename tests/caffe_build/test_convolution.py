@@ -70,15 +70,15 @@ def passes(net, images, seed=1):
     arrays = {name: blob.data.copy() for name, blob in net.blobs.items()}
     arrays |= {f"{name} gradient": net.blobs[name].diff.copy() for name in bottoms}
     return arrays | {
-        f"parameter {place}": blob.diff.copy() for place, blob in enumerate(net.params["y"])
+        f"parameter {number}": blob.diff.copy() for number, blob in enumerate(net.params["y"])
     }
 
 
-def assert_equal(found, wanted):
-    assert found.keys() == wanted.keys()
+def assert_equal(actual, wanted):
+    assert actual.keys() == wanted.keys()
     for name, values in wanted.items():
         assert np.abs(values).max() > 0.1, name
-        assert np.abs(found[name] - values).max() <= TOLERANCE * np.abs(values).max(), name
+        assert np.abs(actual[name] - values).max() <= TOLERANCE * np.abs(values).max(), name
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -87,8 +87,8 @@ def cuda_toolkit(
 
 
 def make_libraries(include: Path, folder: Path, names, ending=".so") -> None:
-    for place in (include, folder):
-        place.mkdir(parents=True, exist_ok=True)
+    for created in (include, folder):
+        created.mkdir(parents=True, exist_ok=True)
     for name in names:
         (include / cuda._LIBRARIES[name]).write_text(name)
         (folder / f"lib{name}{ending}").write_text(name)
@@ -108,12 +108,12 @@ def test_the_toolkit_that_is_found(tmp_path, no_system, monkeypatch):
     root = cuda_toolkit(tmp_path / "cuda")
     monkeypatch.setenv("CUDA_TOOLKIT_ROOT", str(root))
     monkeypatch.setenv("CUDA_ARCH", "9.0")
-    found = cuda.find_toolkit(tmp_path / "cache")
-    assert (found.version, found.root, found.architectures) == ("13.0", str(root), "90")
-    assert found.nvcc == f"{root}/bin/nvcc" and found.host_compiler == shutil.which("c++")
+    toolkit = cuda.find_toolkit(tmp_path / "cache")
+    assert (toolkit.version, toolkit.root, toolkit.architectures) == ("13.0", str(root), "90")
+    assert toolkit.nvcc == f"{root}/bin/nvcc" and toolkit.host_compiler == shutil.which("c++")
     make_libraries(root / "include", root / "lib64", ["cublas"])
     assert (
-        cuda.find_toolkit(tmp_path / "cache").folder != found.folder
+        cuda.find_toolkit(tmp_path / "cache").folder != toolkit.folder
     )  # what lies there is another thing now
 
 

@@ -116,14 +116,14 @@ def test_warp_of_a_reduced_image_moves_nothing(size, reduced):
 @pytest.mark.parametrize("is_tall", [False, True])
 @pytest.mark.parametrize("nearest", [False, True])
 @pytest.mark.parametrize("scale", [0.41, 0.6, 1.7])
-@pytest.mark.parametrize("place", [0, 20_000, 32_768, 80_000, 85_000])
-def test_warp_draws_a_part_of_an_image_of_80000_pixels(place, scale, nearest, is_tall):
-    """A turned square around a place: as of the 4,000 pixels around that place alone."""
+@pytest.mark.parametrize("position", [0, 20_000, 32_768, 80_000, 85_000])
+def test_warp_draws_a_part_of_an_image_of_80000_pixels(position, scale, nearest, is_tall):
+    """A turned square around a position: as of the 4,000 pixels around that position alone."""
     random = np.random.default_rng(0)
     image = cv2.resize(random.integers(0, 256, (12, 8000, 3), np.uint8), (80_000, 120))
     turn = np.array([[0.8, 0.6, 0], [-0.6, 0.8, 0]]) * scale
-    to_square = compose(translation(-place, -60), turn, translation(20, 20))
-    left = int(np.clip(place - 2000, 0, 76_000))
+    to_square = compose(translation(-position, -60), turn, translation(20, 20))
+    left = int(np.clip(position - 2000, 0, 76_000))
     part, part_to_square = image[:, left : left + 4000], compose(translation(left, 0), to_square)
     expected = warp(part, part_to_square, 40, 7, nearest=nearest)
     if is_tall:

@@ -45,16 +45,16 @@ def answer(labels):
     st.booleans(),
     st.tuples(st.floats(0, 1), st.floats(0, 1)),
 )
-def test_what_is_encoded_is_decoded(longer, ratio, is_wide, place):
+def test_what_is_encoded_is_decoded(longer, ratio, is_wide, position):
     """Any box whose size the head finds comes back, exactly unless a side is within a pixel."""
     size = np.array([longer, longer * ratio] if is_wide else [longer * ratio, longer])
-    corner = np.array(place) * (CELLS * 8 - 1 - size)
+    corner = np.array(position) * (CELLS * 8 - 1 - size)
     box = np.concatenate([corner, corner + size])
     labels = encode_boxes(box[None], np.array([True]), CELLS, CELLS)
-    found = decode_boxes(answer(labels), 0.5)
-    assert len(found.boxes) >= 1
-    assert np.abs(found.boxes - box).max() < (1e-3 if size.min() > 16 else 1)
-    assert (found.scores > 0.9).all()
+    decoded = decode_boxes(answer(labels), 0.5)
+    assert len(decoded.boxes) >= 1
+    assert np.abs(decoded.boxes - box).max() < (1e-3 if size.min() > 16 else 1)
+    assert (decoded.scores > 0.9).all()
 
 
 def test_outside_of_boxes_is_background_and_the_rest_of_a_box_teaches_nothing():
@@ -85,17 +85,17 @@ def test_of_two_hands_that_overlap_each_has_its_own_middle():
     boxes = np.array([[40.0, 40, 120, 120], [100, 40, 180, 120]])
     for order in ([0, 1], [1, 0]):
         labels = encode_boxes(boxes[order], np.ones(2, bool), CELLS, CELLS)
-        found = decode_boxes(answer(labels), 0.5).boxes
+        decoded = decode_boxes(answer(labels), 0.5).boxes
         for box in boxes:
-            assert (np.abs(found - box).max(axis=1) < 1e-3).any()
-        assert all(np.abs(boxes - box).max(axis=1).min() < 1e-3 for box in found)
+            assert (np.abs(decoded - box).max(axis=1) < 1e-3).any()
+        assert all(np.abs(boxes - box).max(axis=1).min() < 1e-3 for box in decoded)
 
 
 def test_the_likeliest_box_comes_first_and_unlikely_ones_are_left_out():
     maps = np.full((5, 4, 6), -9.0)
     maps[0, 1, 2], maps[0, 3, 5] = 0.0, 2.0
     maps[1:] = 0
-    found = decode_boxes(maps, 0.3)
-    assert found.scores.tolist() == pytest.approx([1 / (1 + np.exp(-2)), 0.5])
-    assert found.boxes.tolist() == [[11.5, -4.5, 75.5, 59.5], [-12.5, -20.5, 51.5, 43.5]]
+    decoded = decode_boxes(maps, 0.3)
+    assert decoded.scores.tolist() == pytest.approx([1 / (1 + np.exp(-2)), 0.5])
+    assert decoded.boxes.tolist() == [[11.5, -4.5, 75.5, 59.5], [-12.5, -20.5, 51.5, 43.5]]
     assert len(decode_boxes(maps, 0.6).scores) == 1

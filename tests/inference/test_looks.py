@@ -90,9 +90,9 @@ def test_the_net_sees_the_mirror_image_and_grey_outside_of_the_image():
         inputs.append(batch.copy())
         return StageMaps(None, np.zeros((len(batch), 22, 16, 16), np.float32))
 
-    whole = np.array([0.0, 0, SIZE, SIZE])
+    full = np.array([0.0, 0, SIZE, SIZE])
     shifted = np.array([-40.0, 0, SIZE, SIZE])
-    Looker(image, SIZE, run).look([Look(whole), Look(whole, True), Look(shifted)])
+    Looker(image, SIZE, run).look([Look(full), Look(full, True), Look(shifted)])
     assert len(inputs) == 1, "looks go through the net together"
     plain, mirrored, moved = inputs[0]
     assert np.allclose(plain, (image.transpose(2, 0, 1) - 128.0) / 256)

@@ -130,13 +130,13 @@ def described(net):
     """{layer: what it says}, but for the data layer and ReLUs' names: no weights hang there."""
     ours = {"mask_label": "mask", "heatmaps": "label"}
     layers = {}
-    for one in net.layer:
-        if one.type not in ("Python", "HDF5Data", "Input"):
-            one.bottom[:] = [ours.get(bottom, bottom) for bottom in one.bottom]
-            name = f"ReLU of {one.top[0]}" if one.type == "ReLU" else one.name
-            if one.type == "ReLU":
-                one.ClearField("name")
-            layers[name] = one
+    for layer in net.layer:
+        if layer.type not in ("Python", "HDF5Data", "Input"):
+            layer.bottom[:] = [ours.get(bottom, bottom) for bottom in layer.bottom]
+            name = f"ReLU of {layer.top[0]}" if layer.type == "ReLU" else layer.name
+            if layer.type == "ReLU":
+                layer.ClearField("name")
+            layers[name] = layer
     return layers
 
 
@@ -229,10 +229,10 @@ def test_their_weights_load_whole_into_ours(trained, tmp_path):
         released(SMALL.width, side=SMALL.input_size), tmp_path / "theirs.prototxt", caffe.TEST
     )
     theirs.copy_from(str(trained))
-    expected, found = answers(theirs), answers(ours)
-    assert set(found) == {"conv6_2_CPM_prob", "Mconv7_stage6"}
+    expected, actual = answers(theirs), answers(ours)
+    assert set(actual) == {"conv6_2_CPM_prob", "Mconv7_stage6"}
     for name, values in expected.items():
-        assert np.array_equal(found[name], values)
+        assert np.array_equal(actual[name], values)
 
 
 def our_train_net(source, folder):

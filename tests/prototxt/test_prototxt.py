@@ -168,7 +168,7 @@ def test_rates_and_fillers_of_the_papers_network():
 
 
 def test_every_blob_of_the_papers_network():
-    found = shapes(deploy(PAPER))
+    actual = shapes(deploy(PAPER))
     expected = {"image": (3, 368)}
     for block, layers, side in ((1, 2, 368), (2, 2, 184), (3, 4, 92), (4, 4, 46)):
         for layer in range(1, layers + 1):
@@ -186,10 +186,12 @@ def test_every_blob_of_the_papers_network():
         expected[f"concat_stage{stage}"] = (130 if stage == 2 else 152, 46)
         expected.update({f"Mconv{layer}_stage{stage}": (128, 46) for layer in range(1, 7)})
         expected[f"Mconv7_stage{stage}"] = (22, 46)
-    found = {
-        name: shape for name, shape in found.items() if "_split_" not in name
+    actual = {
+        name: shape for name, shape in actual.items() if "_split_" not in name
     }  # Caffe's own copies
-    assert found == {name: (1, channels, side, side) for name, (channels, side) in expected.items()}
+    assert actual == {
+        name: (1, channels, side, side) for name, (channels, side) in expected.items()
+    }
 
 
 @pytest.mark.parametrize("kind", ["train", "deploy"])
@@ -273,9 +275,9 @@ def test_outputs_of_the_ablations(suffix, outputs):
 
 
 def test_without_mask_the_stages_see_f_alone():
-    found = shapes(deploy(PAPER, "_without_mask"))
-    assert "concat_stage2" not in found and "conv6_2_CPM" not in found
-    assert found["concat_stage3"][1] == 22 + 128
+    actual = shapes(deploy(PAPER, "_without_mask"))
+    assert "concat_stage2" not in actual and "conv6_2_CPM" not in actual
+    assert actual["concat_stage3"][1] == 22 + 128
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -329,8 +331,8 @@ def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
 
 
 def test_samples_without_mask_add_nothing_to_the_mask_loss(drawn_samples, tmp_path):
-    one, other = drawn_samples[:2]
-    bare = Sample(one.key, one.image_bytes, None, one.keypoints)
+    masked, other = drawn_samples[:2]
+    bare = Sample(masked.key, masked.image_bytes, None, masked.keypoints)
     net = train(MINI, write_set(tmp_path / "set", [bare, other]), tmp_path)
     net.forward()
     assert (net.blobs["mask_label"].data[0] == 255).all()

@@ -20,7 +20,7 @@ def test_damaged_lines_go_when_a_run_is_resumed(tmp_path):
     content = [line(1).encode(), *damaged, line(2).encode(), line(3).encode()]
     (tmp_path / LOG_FILE).write_bytes(b"\n".join(content))
     RunLog(tmp_path, iteration=2, images=1, loss_weights={})
-    assert [one["iteration"] for one in read_log(tmp_path)] == [1, 2]
+    assert [entry["iteration"] for entry in read_log(tmp_path)] == [1, 2]
 
 
 def test_mutations_of_a_log_are_taken(tmp_path):

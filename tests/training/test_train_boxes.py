@@ -36,9 +36,9 @@ def test_a_sample_shows_hands_of_sizes_that_the_head_finds_and_labels_them():
     for _ in range(60):
         sample = draw_sample(picture_with_boxes(rng), 256, rng)
         is_hand, sides = sample.labels
-        found = decode_boxes(np.concatenate([np.where(is_hand == 1, 4.0, -4.0), sides]), 0.5)
+        decoded = decode_boxes(np.concatenate([np.where(is_hand == 1, 4.0, -4.0), sides]), 0.5)
         brightness = sample.network_input.mean(axis=0)
-        for left, top, right, bottom in found.boxes:
+        for left, top, right, bottom in decoded.boxes:
             assert SMALLEST_HAND - 1 <= max(right - left, bottom - top) <= LARGEST_HAND + 1
             inside = brightness[
                 max(round(top) + 2, 0) : round(bottom) - 1,
@@ -93,7 +93,10 @@ def test_a_head_is_trained_and_the_rest_of_the_weights_stays(scenes, tmp_path):
     assert len(head) == 4 and after.metadata == before.metadata
     for name, blobs in before.layers.items():
         if name not in head:
-            assert all((one == other).all() for one, other in zip(blobs, after.layers[name]))
+            assert all(
+                (before_blob == after_blob).all()
+                for before_blob, after_blob in zip(blobs, after.layers[name])
+            )
     predictor = HandPredictor(out)
     maps = predictor.boxes_engine(np.zeros((1, 3, 64, 96), np.float32))
     assert maps.boxes.shape == (1, 5, 8, 12) and maps.masks is None and maps.heatmaps is None
