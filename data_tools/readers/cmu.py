@@ -28,7 +28,10 @@ from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, p
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINT_COUNT
 
-SPLITS = ("manual_train", "manual_test", "synth1", "synth2", "synth3", "synth4")
+# They share their photographs. The rendered splits have pictures of their own, which are numbered
+# from the beginning in each.
+MANUAL_SPLITS = ("manual_train", "manual_test")
+SPLITS = (*MANUAL_SPLITS, "synth1", "synth2", "synth3", "synth4")
 LAYOUT = f"some of {', '.join(SPLITS)}, or what is in one of them: X.jpg and X.json"
 # What follows a picture's name: the person's number, where there is one, and the hand.
 _HAND_ENDING = re.compile(r"(_\d+)?_[lr]$")
@@ -48,8 +51,9 @@ class CmuEntry(Entry):
 
     @property
     def group(self) -> str:
-        """The split and the picture, which is there once for each hand in it."""
-        return f"{self.split}/{_HAND_ENDING.sub('', self.path.stem)}"
+        """The picture, which is there once for each hand in it, also in two splits."""
+        picture = _HAND_ENDING.sub("", self.path.stem)
+        return picture if self.split in MANUAL_SPLITS else f"{self.split}/{picture}"
 
     def sample(self) -> Sample:
         """Read the label and crop the hand out of its picture; see `Entry.sample`."""

@@ -44,6 +44,16 @@ def test_cmu_a_splits_own_folder_is_read(tmp_path):
     assert entry.sample().key == "synth3_5_l.jpg"
 
 
+def test_cmu_hands_of_one_photograph_are_a_group_also_in_two_splits(tmp_path):
+    """Rendered splits number their pictures each for itself."""
+    for name in ("manual_train/15774_01_l", "manual_test/15774_01_r", "synth1/7_r", "synth2/7_l"):
+        cmu_label(tmp_path, name, hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
+    sets = readers.read_dataset(tmp_path)
+    train, test, synth1, synth2 = (entries[0].group for entries in sets.values())
+    assert train == test
+    assert len({train, synth1, synth2}) == 3
+
+
 @pytest.mark.parametrize(
     "label, message",
     [
