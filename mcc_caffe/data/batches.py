@@ -106,10 +106,15 @@ def fill_sample(
         mask_label: (1, m / 8, m / 8) float32, overwritten with the mask's label; it is IGNORE_LABEL
             everywhere if the sample has no mask.
         heatmaps: (22, m / 8, m / 8) float32, overwritten with the heatmaps to be learnt.
+
+    Raises:
+        SampleError: The image or the mask cannot be decoded, or their sizes differ.
     """
     mask, size = sample.mask(), config.input_size
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
-    image, image_to_input, reduced = _decode_image(sample, augmentation, size)
+    image, image_to_input, reduced, image_size = _decode_image(sample, augmentation, size)
+    if mask is not None:
+        sample.check_mask_size((mask.shape[1], mask.shape[0]), image_size)
     is_strong = False
     if rng is not None:
         is_strong = config.strong and rng.uniform() < STRONG_PROBABILITY
@@ -154,11 +159,13 @@ class _DecodedImage(NamedTuple):
         image: HxWx3 BGR uint8.
         image_to_input: The affine map of pixels of the full-size image to input pixels.
         reduced: By how many times each side was reduced: 1, 2, 4 or 8.
+        full_size: (width, height) of the full-size image in pixels.
     """
 
     image: np.ndarray
     image_to_input: np.ndarray
     reduced: int
+    full_size: tuple[int, int]
 
 
 def _decode_image(sample: Sample, augmentation: Augmentation, size: int) -> _DecodedImage:
@@ -166,12 +173,11 @@ def _decode_image(sample: Sample, augmentation: Augmentation, size: int) -> _Dec
     jpeg_size = sample.jpeg_size()
     if jpeg_size is None:
         image = sample.image()
-        return _DecodedImage(
-            image, augmentation.image_to_input(image.shape[1], image.shape[0], size), 1
-        )
+        full_size = image.shape[1], image.shape[0]
+        return _DecodedImage(image, augmentation.image_to_input(*full_size, size), 1, full_size)
     image_to_input = augmentation.image_to_input(*jpeg_size, size)
     reduced = reduction(image_to_input)
-    return _DecodedImage(sample.image(reduced), image_to_input, reduced)
+    return _DecodedImage(sample.image(reduced), image_to_input, reduced, jpeg_size)
 
 
 def fill_batch(

@@ -12,7 +12,7 @@ import lmdb
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
-from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample, png_size
 
 _FIRST_MAP_SIZE = 64 << 20  # bytes that an LMDB starts with; doubled whenever it is full
 _TRANSACTION = 100  # samples written at a time
@@ -173,5 +173,14 @@ class SampleWriter(RecordWriter):
         super().__init__(folder, (IMAGES, ANNOTATIONS))
 
     def add(self, sample: Sample) -> None:
-        """Append one sample."""
+        """Append one sample.
+
+        Raises:
+            SampleError: Its mask has another size than its image.
+        """
+        if sample.mask_png is not None:
+            mask_size = png_size(sample.mask_png)
+            image_size = png_size(sample.image_bytes) or sample.jpeg_size()
+            if mask_size and image_size:  # the loader compares those of other formats
+                sample.check_mask_size(mask_size, image_size)
         self.put(sample.key, *sample.to_datums(self.count))

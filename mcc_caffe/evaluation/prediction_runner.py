@@ -24,7 +24,7 @@ from data_tools.readers.base import Entry
 from data_tools.readers.shared import sample_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
-from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.ranks import shared_memory_errors
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import iou
@@ -174,11 +174,8 @@ class EvaluationJob:
         sample = records_of_split[sample_id.split][sample_id.index].sample()
         height, width = sample.image().shape[:2]
         true_mask = sample.mask()
-        if true_mask is not None and true_mask.shape != (height, width):
-            raise SampleError(
-                f"{sample.key}: the mask is {true_mask.shape[1]} x {true_mask.shape[0]}, "
-                f"the image {width} x {height}"
-            )
+        if true_mask is not None:
+            sample.check_mask_size((true_mask.shape[1], true_mask.shape[0]), (width, height))
         predictions = [_score(predict(sample), true_mask) for predict in predict_functions]
         return EvaluatedSample(
             sample_id,

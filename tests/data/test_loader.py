@@ -25,7 +25,7 @@ from mcc_caffe.data.loader import Loader, lend_loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import IGNORE_LABEL
-from tests.support.hands import write_set
+from tests.support.hands import hand, write_set, write_unchecked_set
 
 
 def config(source, **changes):
@@ -191,6 +191,20 @@ def test_an_unreadable_record_ends_the_run_with_its_key(workers, drawn_samples, 
             LoaderError,
             match="iteration 0: 00000001_drawn1.jpg: the image .0 bytes. cannot be decoded",
         ),
+    ):
+        loader.next_batch()
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_a_mask_of_another_size_ends_the_run_with_its_key(kind, tmp_path):
+    image_bytes = cv2.imencode(kind, np.full((200, 300, 3), 90, np.uint8))[1].tobytes()
+    mask_png = cv2.imencode(".png", np.full((400, 600), 255, np.uint8))[1].tobytes()
+    folder = write_unchecked_set(
+        tmp_path / "set", [hand(0, key="own", image_bytes=image_bytes, mask_png=mask_png)]
+    )
+    with (
+        Loader(config(folder, workers=0)) as loader,
+        pytest.raises(LoaderError, match="00000000_own: the mask is 600 x 400, the image 300 x 20"),
     ):
         loader.next_batch()
 

@@ -116,6 +116,13 @@ def test_an_error_leaves_nothing(tmp_path, drawn_samples):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mask_of_another_size_is_not_written(tmp_path):
+    mask_png = cv2.imencode(".png", np.full((2 * HEIGHT, 2 * WIDTH), 255, np.uint8))[1].tobytes()
+    with pytest.raises(SampleError, match="3.jpg: the mask is 320 x 240, the image 160 x 120"):
+        write_set(tmp_path / "set", [hand(0), hand(3, mask_png=mask_png)])
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_existing_set_is_not_touched(tmp_path, drawn_samples):
     write_set(tmp_path / "set", drawn_samples[:1])
     with pytest.raises(UserError, match="exists already"):

@@ -18,7 +18,16 @@ from mcc_caffe.data.sheet import (
     TILE,
 )
 from tests.support.commands import run
-from tests.support.hands import HEIGHT, WIDTH, hand, line_of, moved, write_layout, write_set
+from tests.support.hands import (
+    HEIGHT,
+    WIDTH,
+    hand,
+    line_of,
+    moved,
+    write_layout,
+    write_set,
+    write_unchecked_set,
+)
 from tests.support.readers import encoded, write_shared_picture
 
 
@@ -185,7 +194,7 @@ def test_every_fault_of_lmdb_sets_is_found(tmp_path):
     ]
     names = {"Train": "train", "Test": "validation"}
     for split, name in names.items():
-        write_set(tmp_path / "lmdb" / name, splits[split])
+        write_unchecked_set(tmp_path / "lmdb" / name, splits[split])
     report, _ = check(tmp_path / "lmdb", tmp_path / "out", code=3)
     locations = {
         split: [f"{name}/{index:08d}_{sample.key}" for index, sample in enumerate(splits[split])]
