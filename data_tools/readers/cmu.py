@@ -33,8 +33,9 @@ from mcc_caffe.paper import KEYPOINT_COUNT
 MANUAL_SPLITS = ("manual_train", "manual_test")
 SPLITS = (*MANUAL_SPLITS, "synth1", "synth2", "synth3", "synth4")
 LAYOUT = f"some of {', '.join(SPLITS)}, or what is in one of them: X.jpg and X.json"
-# What follows a picture's name: the person's number, where there is one, and the hand.
-_HAND_ENDING = re.compile(r"(_\d+)?_[lr]$")
+# What follows a picture's name: the person's number, where there is one, and the hand. A longer
+# number is the picture's own, such as that of a film's frame.
+_HAND_ENDING = re.compile(r"(_\d{1,2})?_[lr]$")
 
 
 @dataclass(frozen=True)

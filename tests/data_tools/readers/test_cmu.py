@@ -1,8 +1,11 @@
 """CMU's hands, with the oddities that the real ones have."""
 
+from pathlib import Path
+
 import pytest
 
 from data_tools import readers
+from data_tools.readers.cmu import CmuEntry
 from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.readers import plain_picture, write
 
@@ -52,6 +55,21 @@ def test_cmu_hands_of_one_photograph_are_a_group_also_in_two_splits(tmp_path):
     train, test, synth1, synth2 = (entries[0].group for entries in sets.values())
     assert train == test
     assert len({train, synth1, synth2}) == 3
+
+
+@pytest.mark.parametrize(
+    "name, picture",
+    [
+        ("000015774_01_l", "000015774"),
+        ("15774_2_r", "15774"),
+        ("Berry_roof_story.flv_000053_l", "Berry_roof_story.flv_000053"),
+        ("IMG_0001_l", "IMG_0001"),
+        ("IMG_0001_01_r", "IMG_0001"),
+        ("7_l", "7"),
+    ],
+)
+def test_cmu_a_group_is_one_picture(name, picture):
+    assert CmuEntry("manual_train", Path(f"{name}.json")).group == picture
 
 
 @pytest.mark.parametrize(
