@@ -85,6 +85,11 @@ class FreihandEntry(Entry):
                 f"{self.location}: K or xyz of label {index} has a number that is not finite: "
                 "is the label file damaged?"
             )
+        if not np.allclose(camera[2], (0, 0, 1)):
+            raise SampleError(
+                f"{self.location}: the last row of K of label {index} is {camera[2].tolist()}, "
+                "0 0 1 is needed: is it transposed?"
+            )
         projection = project(camera, hand)
         mask_png = None
         if (split_folder / "mask").is_dir():

@@ -70,10 +70,10 @@ class RhdEntry(Entry):
 
     def keypoints(self) -> np.ndarray:
         """Return (21, 3) x, y, v in our order; SampleError where the pickle has something else."""
-        hands = parse_numbers(
-            self.uv_vis, (len(HANDS), KEYPOINT_COUNT, 3), location=self.location, field="uv_vis"
+        points_of_both = parse_numbers(
+            self.uv_vis, (len(HANDS) * KEYPOINT_COUNT, 3), location=self.location, field="uv_vis"
         )
-        points = hands[self.hand][list(ORDER)]
+        points = np.split(points_of_both, len(HANDS))[self.hand][list(ORDER)]
         check_visibilities(points[:, 2], self.location, highest=1)
         return make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
 

@@ -15,7 +15,7 @@ def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: 
 
     Args:
         values: Nested or flat lists of numbers, as a label file has them, or None.
-        shape: Shape of the array; only the count of numbers has to agree.
+        shape: Shape of the array. Of a flat list only the count of numbers has to agree.
         location: File and record, for messages.
         field: Name of the value, for messages.
 
@@ -23,21 +23,28 @@ def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: 
         float64 of `shape`.
 
     Raises:
-        SampleError: `values` is missing, is not numeric or has another count.
+        SampleError: `values` is missing, is not numeric, or has another count or shape, such as
+            that of a transposed array.
     """
     try:
         array = np.asarray(values, np.float64)
     except (OverflowError, TypeError, ValueError):
         array = None
-    if values is not None and array is not None and array.size == np.prod(shape):
-        return array.reshape(shape)
     if values is None:
         content = "missing"
+    elif array is None:
+        content = "no array of numbers"
+    elif array.size != np.prod(shape):
+        content = f"{array.size} numbers"
+    elif array.ndim > 1 and array.shape != shape:
+        content = f"{_shape_text(array.shape)} numbers"
     else:
-        content = "no array of numbers" if array is None else f"{array.size} numbers"
-    raise SampleError(
-        f"{location}: {field} is {content}, {' x '.join(map(str, shape))} numbers are needed"
-    )
+        return array.reshape(shape)
+    raise SampleError(f"{location}: {field} is {content}, {_shape_text(shape)} numbers are needed")
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.ndarray:

@@ -84,6 +84,23 @@ def test_freihand_bad_records_are_named(tmp_path):
         readers.read_dataset(tmp_path)["training"][-1].sample()
 
 
+@pytest.mark.parametrize(
+    "hand, camera, message",
+    [
+        ([[0.0] * 21] * 2 + [[1.0] * 21], CAMERA, "xyz of label 0 is 3 x 21 numbers, 21 x 3 num"),
+        (
+            [[0, 0, 1.0]] * 21,
+            np.transpose(CAMERA).tolist(),
+            "the last row of K of label 0 is .80.0, 60.0, 1.0., 0 0 1 is needed: is it transposed",
+        ),
+    ],
+)
+def test_freihand_transposed_labels_are_told(hand, camera, message, tmp_path):
+    (entry,) = freihand_set(tmp_path, [hand], [0], cameras=[camera])
+    with pytest.raises(SampleError, match=f"training/rgb/00000000.jpg: {message}"):
+        entry.sample()
+
+
 def test_freihand_files_that_do_not_belong_together_are_told(tmp_path):
     with pytest.raises(
         UserError, match="training_K.json and training_xyz.json are no lists of the same length"
