@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from data_tools.hands.hand_scene import CONVENTIONS
-from data_tools.readers.onehand10k import OneHand10KEntry, format_label
+from data_tools.readers.onehand10k import OneHand10KEntry, format_label, make_entries
 from mcc_caffe.core.errors import UserError
 
 TRUTH = "truth.jsonl"
@@ -62,14 +62,13 @@ def read_entries(root: str | os.PathLike, split: str, convention: str) -> list[O
         raise UserError(
             f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint"
         )
-    entries = []
+    labels = []
     for number, line in enumerate((folder / TRUTH).read_bytes().splitlines(), start=1):
         try:
-            label = format_truth(json.loads(line), convention)
+            labels.append(format_truth(json.loads(line), convention))
         except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise UserError(
                 f"{folder / TRUTH}:{number} is no line of `make synth` "
                 f"({type(error).__name__}: {str(error)[:100]!r}): make the set again"
             ) from None
-        entries.append(OneHand10KEntry(folder, number, label))
-    return entries
+    return make_entries(folder, labels)

@@ -28,7 +28,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +44,7 @@ from data_tools.readers.shared import (
     frame_sample,
     image_size,
     make_key,
+    number_equal_keys,
     read_json,
     say_passed_over,
 )
@@ -108,6 +109,7 @@ class CocoEntry(Entry):
     folder: Path  # that file_name starts from
     image: dict[str, Any]  # the record of the image
     hand: Hand
+    key: str  # of the sample
     is_alone: bool  # no other hand in the picture
     root: Path  # what the user gave: pictures lie below it or below `folder`
 
@@ -146,11 +148,8 @@ class CocoEntry(Entry):
         is_persons = bool(self.hand.side)
         check_visibilities(points[:, 2], self.location, highest=2, may_be_scores=is_persons)
         keypoints = make_keypoints(points[:, :2], points[:, 2] > 0, self.location)
-        parts = [self.path.stem, file_name, str(self.hand.annotation_id)]
-        if self.hand.side:
-            parts.append(self.hand.side)
         sample = Sample(
-            make_key(*parts),
+            self.key,
             self.read_picture(self.folder, file_name, roots=(self.path.parent, self.root)),
             None,
             keypoints,
@@ -262,17 +261,36 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
         if same_id
     }
     hand_counts = collections.Counter(picture_by_id.get(hand.image_id) for hand in hands)
+    keys = number_equal_keys(
+        (_identity(number, record, hand), _sample_key(path, record, hand))
+        for number, (record, hand) in enumerate(zip(records, labelled_hands))
+    )
     return [
         CocoEntry(
             path,
             folder,
             record,
             hand,
+            key,
             is_alone=hand_counts[picture_by_id.get(hand.image_id)] == 1 and not hand.side,
             root=root if root.is_dir() else root.parent,
         )
-        for record, hand in zip(records, labelled_hands)
+        for record, hand, key in zip(records, labelled_hands, keys)
     ]
+
+
+def _sample_key(path: Path, image: dict[str, Any], hand: Hand) -> str:
+    """Return the key of a hand's sample, which another hand may have, too."""
+    parts = [path.stem, str(image.get("file_name")), str(hand.annotation_id)]
+    return make_key(*parts, *([hand.side] if hand.side else []))
+
+
+def _identity(number: int, image: dict[str, Any], hand: Hand) -> Hashable:
+    """Return what tells a hand from others: where its annotation has no id, its number."""
+    annotation_id = id_text(hand.annotation_id)
+    if annotation_id is None:
+        return number
+    return str(image.get("file_name")), annotation_id, hand.side
 
 
 def _check_image(hand: Hand, images: dict[str | None, list[dict[str, Any]]]) -> Hand:

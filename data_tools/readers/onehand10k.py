@@ -13,6 +13,7 @@ no masks; where there is one, every picture needs its own.
 import collections
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from data_tools.readers.shared import (
     frame_sample,
     image_size,
     make_key,
+    number_equal_keys,
     read_named_file,
     say_passed_over,
 )
@@ -69,6 +71,7 @@ class OneHand10KEntry(Entry):
     folder: Path  # of the split
     number: int  # of the line, from 1
     line: str
+    key: str  # of the sample
     shares_mask: bool = False  # with a picture whose name differs only in its ending
 
     @property
@@ -80,7 +83,7 @@ class OneHand10KEntry(Entry):
         """Parse the line and read its picture and mask; see `Entry.sample`."""
         name, size, keypoints = self._parse()
         image_bytes = self.read_picture(self.folder / "source", name)
-        sample = Sample(make_key(self.folder.name, name), image_bytes, None, keypoints)
+        sample = Sample(self.key, image_bytes, None, keypoints)
         if (self.folder / "mask").is_dir():
             mask_name = _mask_name(name)
             if self.shares_mask:
@@ -129,6 +132,30 @@ def _mask_name(name: str) -> str:
     return str(path.parent / f"{path.stem}.png")
 
 
+def _picture_name(line: str) -> str:
+    """Return the first field of a label line: the picture's path below source/."""
+    return line.partition(",")[0].strip()
+
+
+def make_entries(folder: Path, lines: Sequence[str]) -> list[OneHand10KEntry]:
+    """Return one entry for each label line that is not blank, in their order.
+
+    Args:
+        folder: Folder of the split.
+        lines: All lines of its label file.
+    """
+    names = [_picture_name(line) for line in lines]
+    mask_counts = collections.Counter(map(_mask_name, set(map(os.path.normpath, names))))
+    keys = number_equal_keys(
+        (os.path.normpath(name), make_key(folder.name, name)) for name in names
+    )
+    return [
+        OneHand10KEntry(folder, number, line, key, shares_mask=mask_counts[_mask_name(name)] > 1)
+        for number, (line, name, key) in enumerate(zip(lines, names, keys), start=1)
+        if line.strip()
+    ]
+
+
 def find_splits(root: Path) -> list[str]:
     """Return the splits in `root` that have a label file."""
     return [split for split in SPLITS if (root / split / LABELS).is_file()]
@@ -143,13 +170,7 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
             f"{path} was not found: give the folder that holds OneHand10K's Train and Test"
         )
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    name_by_line = [line.partition(",")[0].strip() for line in lines]
-    mask_counts = collections.Counter(map(_mask_name, set(name_by_line)))
-    entries = [
-        OneHand10KEntry(folder, number, line, shares_mask=mask_counts[_mask_name(name)] > 1)
-        for number, (line, name) in enumerate(zip(lines, name_by_line), start=1)
-        if line.strip()
-    ]
+    entries = make_entries(folder, lines)
     if not entries:
         raise UserError(f"{path} is empty: a label line for each picture is needed")
     files = {
@@ -157,6 +178,6 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
         for parent, _, names in os.walk(folder / "source")
         for name in names
     }
-    unlabelled = len(files - set(map(os.path.normpath, name_by_line)))
+    unlabelled = len(files - {os.path.normpath(_picture_name(line)) for line in lines})
     say_passed_over(path, unlabelled, "files of source/ that no line names")
     return entries

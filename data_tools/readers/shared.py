@@ -3,13 +3,14 @@
 In every function `location` names a file and its line or record, and begins every message.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
 import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,6 +230,32 @@ def make_key(*parts: str) -> str:
     return (
         f"{encoded[: _KEY_BYTES - 50].decode(errors='ignore')}_{hashlib.sha1(encoded).hexdigest()}"
     )
+
+
+def number_equal_keys(samples: Iterable[tuple[Hashable, str]]) -> list[str]:
+    """Make the keys of different samples differ, such as those of `a/1.jpg` and `a_1.jpg`.
+
+    Args:
+        samples: What tells the sample from others of its split, and its key by `make_key`.
+
+    Returns:
+        The keys. Of equal ones the first stays as it is, and the next ones end in `_2`, `_3`, ...
+        A sample that is listed twice has the same key twice.
+    """
+    keys: dict[Hashable, str] = {}
+    taken: set[str] = set()
+    counts: collections.Counter[str] = collections.Counter()
+    listed = []
+    for identity, key in samples:
+        if identity not in keys:
+            free_key = key
+            while free_key in taken:
+                counts[key] += 1
+                free_key = f"{key}_{counts[key] + 1}"
+            taken.add(free_key)
+            keys[identity] = free_key
+        listed.append(keys[identity])
+    return listed
 
 
 def frame_sample(

@@ -42,6 +42,17 @@ def test_coco_visibility_0_is_missing_1_and_2_are_labelled(tmp_path):
         assert keypoints[:4].tolist() == [[-1, -1, 0], [11, 20, 1], [12, 20, 1], [-1, -1, 0]]
 
 
+def test_coco_hands_without_an_id_have_keys_of_their_own_and_equal_ids_have_not(tmp_path):
+    content = coco_content(drawn(1, seed=0))
+    (annotation,) = content["annotations"]
+    unnumbered = {name: value for name, value in annotation.items() if name != "id"}
+    content["annotations"] = [unnumbered, unnumbered, annotation, {**annotation, "id": "70"}]
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    first, second, *same = (entry.sample().key for entry in entries)
+    assert second == f"{first}_2"
+    assert same[0] == same[1] != first
+
+
 @pytest.mark.parametrize("order", ["xxyyvv", "vxy"])
 def test_coco_keypoints_in_another_order_are_told(order, tmp_path):
     """All x, then all y, then all v; or v before x and y."""

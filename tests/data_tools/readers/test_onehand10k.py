@@ -23,6 +23,20 @@ def test_label_line_round_trip(layout):
     assert (sample.keypoints[sample.keypoints[:, 2] == 0] == (-1, -1, 0)).all()
 
 
+def test_pictures_whose_names_become_equal_have_keys_of_their_own(layout):
+    for kind, ending in (("source", "jpg"), ("mask", "png")):
+        folder = layout / "Train" / kind
+        (folder / "a").mkdir()
+        (folder / f"1.{ending}").rename(folder / f"a/1.{ending}")
+        (folder / f"2.{ending}").rename(folder / f"a_1.{ending}")
+    lines = [entry.line for entry in read_entries(layout, "Train")]
+    for number, (old, new) in enumerate((("1.jpg", "a/1.jpg"), ("2.jpg", "a_1.jpg")), start=1):
+        replace_line(layout, number, lines[number - 1].replace(old, new, 1))
+    replace_line(layout, 3, lines[0].replace("1.jpg", "./a/1.jpg", 1))  # the first once more
+    keys = [entry.sample().key for entry in read_entries(layout, "Train")[:3]]
+    assert keys == ["Train_a_1.jpg", "Train_a_1.jpg_2", "Train_a_1.jpg"]
+
+
 def test_windows_line_ends_blank_lines_and_a_mark_at_the_start_are_read(layout):
     path = layout / "Train" / LABELS
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))

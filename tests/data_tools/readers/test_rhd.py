@@ -111,8 +111,7 @@ def test_rhd_missing_files_and_fields_are_named(tmp_path):
         (entries[2], "anno_training.pickle: 4, left hand: uv_vis is missing"),
         (
             entries[4],
-            "anno_training.pickle: 5, left hand: uv_vis is 63 numbers, "
-            "42 x 3 numbers are needed",
+            "anno_training.pickle: 5, left hand: uv_vis is 63 numbers, 42 x 3 numbers are needed",
         ),
     ):
         with pytest.raises(SampleError, match=message):

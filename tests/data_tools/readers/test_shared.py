@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from data_tools.readers import coco
-from data_tools.readers.shared import bound_keypoints, frame_sample, make_key, read_json
+from data_tools.readers.shared import (
+    bound_keypoints,
+    frame_sample,
+    make_key,
+    number_equal_keys,
+    read_json,
+)
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.data.samples import Sample
 from tests.support.readers import encoded, plain_picture
@@ -17,6 +23,18 @@ def test_keys_fit_lmdb():
     long = [make_key("x", "ä" * 300, end) for end in "12"]
     assert long[0] != long[1] and all(len(key.encode()) <= 400 for key in long)
     assert make_key("\udcff.jpg") == "\\udcff.jpg"  # a file name that is not UTF-8
+
+
+def test_equal_keys_of_different_samples_get_numbers():
+    samples = [("a/1", "a_1"), ("b", "b"), ("a_1", "a_1"), ("a/1", "a_1"), ("c", "a_1_2")]
+    assert number_equal_keys([*samples, ("d", "a_1")]) == [
+        "a_1",
+        "b",
+        "a_1_2",
+        "a_1",
+        "a_1_2_2",
+        "a_1_3",
+    ]
 
 
 def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
