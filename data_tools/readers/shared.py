@@ -213,11 +213,11 @@ def image_size(sample: Sample, location: str) -> tuple[int, int]:
     """Return the (width, height) of a sample's image, from its header where that is possible."""
     try:
         size = header_size(sample.image_bytes)
+        if size is None:
+            height, width = sample.image().shape[:2]
+            return width, height
     except UserError as error:
         raise SampleError(f"{location}: {error}") from None
-    if size is None:
-        height, width = sample.image().shape[:2]
-        return width, height
     return size
 
 
@@ -282,14 +282,18 @@ def frame_sample(
         The sample, or its crop.
 
     Raises:
-        SampleError: The sizes disagree, or the box lies outside the image.
+        SampleError: The image cannot be decoded, the sizes disagree, or the box lies outside the
+            image.
     """
     width, height = image_size(sample, location)
     if size is not None and size != (width, height):
         raise SampleError(
             f"{location}: the image is {width} x {height}, the label says {size[0]} x {size[1]}"
         )
-    image, mask = sample.image(), sample.mask()
+    try:
+        image, mask = sample.image(), sample.mask()
+    except SampleError as error:  # names the sample by its key
+        raise SampleError(f"{location}: {error}") from None
     height, width = image.shape[:2]
     if mask is not None and mask.shape != (height, width):
         raise SampleError(

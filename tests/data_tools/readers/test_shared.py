@@ -88,6 +88,21 @@ def test_a_mask_of_another_size_is_told():
         )
 
 
+@pytest.mark.parametrize(
+    "image_bytes, mask_png, message",
+    [
+        (b"garbled", None, r"the image \(7 bytes\) cannot be decoded"),
+        (plain_picture()[:300], None, r"the image \(300 bytes\) cannot be decoded"),
+        (plain_picture(), b"garbled", r"the mask \(7 bytes\) cannot be decoded"),
+    ],
+)
+def test_what_cannot_be_decoded_is_named_by_its_place_in_the_labels(image_bytes, mask_png, message):
+    with pytest.raises(SampleError, match=f"^train.json: annotation 1: x.jpg: {message}"):
+        frame_sample(
+            Sample("x.jpg", image_bytes, mask_png, np.zeros((21, 3))), "train.json: annotation 1"
+        )
+
+
 def test_a_hand_without_labelled_keypoints_has_no_box():
     assert bound_keypoints(np.float32([[5, 9, 1], [-1, -1, 0], [3, 20, 1]]), "here") == (
         3,
