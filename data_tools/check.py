@@ -135,7 +135,7 @@ def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
         return Statistics(samples=len(samples), usable=0)
     width, height = np.array([facts.size for facts in usable]).T
     mask_shares = [facts.mask_share for facts in usable if facts.mask_share is not None]
-    missing = np.array([facts.keypoints[:, 2] == 0 for facts in usable])
+    missing = np.array([facts.missing for facts in usable])
     image_counts = np.bincount(missing.sum(axis=1), minlength=KEYPOINT_COUNT + 1)
     return Statistics(
         samples=len(samples),

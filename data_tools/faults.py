@@ -84,6 +84,8 @@ class PictureFacts(NamedTuple):
         size: Width, height in pixels.
         keypoints: (21, 3) x, y, v, as the label has them, also outside the picture; x and y in
             image pixels.
+        missing: (21,) bool, which keypoints a training lacks: those without a label and those
+            outside the picture.
         mask_share: Share of the image that the mask covers, None without a mask.
         digest: Hash of the decoded pixels.
         thumbnail: (256,) float32, grey, of mean 0 and length 1; zero where the image is uniform.
@@ -91,6 +93,7 @@ class PictureFacts(NamedTuple):
 
     size: tuple[int, int]
     keypoints: np.ndarray
+    missing: np.ndarray
     mask_share: float | None
     digest: bytes
     thumbnail: np.ndarray
@@ -136,6 +139,7 @@ def check_sample(entry: Entry) -> CheckedSample:
     facts = PictureFacts(
         size=(width, height),
         keypoints=keypoints,
+        missing=sample.keypoints[:, 2] == 0,
         mask_share=None if mask is None else cv2.countNonZero(mask) / mask.size,
         digest=digest.digest(),
         thumbnail=make_thumbnail(image),

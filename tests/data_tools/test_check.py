@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools import faults
-from data_tools.readers.onehand10k import LABELS
+from data_tools.readers.onehand10k import LABELS, read_entries
 from data_tools.readers.shared import frame_sample
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.data.samples import Sample
@@ -211,7 +211,7 @@ def test_every_fault_of_lmdb_sets_is_found(tmp_path):
 
 def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     lacking = moved(hand(2), wrist=(-1, -1, 0), index_4=(-1, -1, 0))
-    samples = {"Train": [hand(1), hand(2, keypoints=lacking), hand(3)], "Test": [hand(4)]}
+    samples = {"Train": [hand(1), hand(2, keypoints=lacking), hand(5)], "Test": [hand(4)]}
     (tmp_path / "out").mkdir()
     source = write_layout(tmp_path / "set", samples)
     for name in ("suspects-1.png", "suspects.png"):
@@ -238,6 +238,17 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
         "index_4": 0.3333,
     }
     assert "index 0% 0% 0% 33%" in text
+
+
+def test_keypoints_outside_the_picture_count_as_missing_in_a_source_as_in_its_lmdb(tmp_path):
+    """x counts from 1 in many labels: 160 is a pixel outside, which is no finding."""
+    sample = hand(5, keypoints=moved(hand(5), index_4=(160, 50, 1)))
+    source = write_layout(tmp_path / "source", {"Train": [sample]})
+    lmdb = write_set(tmp_path / "lmdb", [read_entries(source, "Train")[0].sample()])
+    for folder in (source, lmdb):
+        report, _ = check(folder, tmp_path / "out", code=0)
+        (split,) = report["splits"].values()
+        assert split["images_by_missing"] == {"1": 1} and split["missing_share"]["index_4"] == 1
 
 
 def test_one_lmdb_set_without_masks(tmp_path):
