@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.ranks import ctrl_c_blocked, shared_memory_errors
 from mcc_caffe.data.batches import Arrays, Batch, fill_batch
-from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
+from mcc_caffe.data.loader_config import LoaderConfig, LoaderError, RecordError
 from mcc_caffe.data.sources import open_source
 
 
@@ -88,9 +88,30 @@ def _work(
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the training process is gone
     except UserError as error:
-        pipe.send((None, None, str(error)))
+        pipe.send((None, None, _Failure(str(error), isinstance(error, SampleError))))
     except Exception as error:  # whatever it is, the training process must hear of it
-        pipe.send((None, None, f"{type(error).__name__}: {error}"))
+        pipe.send((None, None, _Failure(f"{type(error).__name__}: {error}")))
+
+
+class _Failure(NamedTuple):
+    """What ended the making of a batch.
+
+    Attributes:
+        reason: What was wrong.
+        is_of_record: Whether a record was, so that to start again would not help.
+    """
+
+    reason: str
+    is_of_record: bool = False
+
+    def as_error(self, batch: str) -> LoaderError:
+        """Return the error that says it; `batch` names the batch."""
+        if not self.is_of_record:
+            return LoaderError(f"{batch}: {self.reason}")
+        return RecordError(
+            f"{batch}: {self.reason}; data_tools.check lists all bad records of a set: "
+            "mend them, or build the set again with --skip-bad"
+        )
 
 
 class _Worker(NamedTuple):
@@ -161,7 +182,8 @@ class Loader:
         """Return the next iteration's batch. Its arrays are valid until the next call.
 
         Raises:
-            LoaderError: A worker died or met an unreadable record.
+            RecordError: A record cannot be used.
+            LoaderError: A worker died, or something else went wrong in it.
         """
         start = time.perf_counter()
         if self.config.workers:
@@ -173,7 +195,8 @@ class Loader:
                     self.config, self._samples, self.iteration, self.rank, self.rank_count, arrays
                 )
             except UserError as error:
-                raise LoaderError(f"iteration {self.iteration}: {error}") from None
+                failure = _Failure(str(error), isinstance(error, SampleError))
+                raise failure.as_error(f"iteration {self.iteration}") from None
         self.iteration += 1
         self.wait = time.perf_counter() - start
         return Batch(arrays, self.keys)
@@ -188,7 +211,7 @@ class Loader:
         try:
             if not pipe.poll():
                 raise EOFError
-            iteration, keys, error = pipe.recv()
+            iteration, keys, failure = pipe.recv()
         except (EOFError, ConnectionResetError):
             process.join(timeout=5)
             raise LoaderError(
@@ -197,8 +220,8 @@ class Loader:
                 "full? "
                 "Start again, training with --resume auto"
             ) from None
-        if error:
-            raise LoaderError(f"{process.name}, iteration {self.iteration}: {error}")
+        if failure:
+            raise failure.as_error(f"{process.name}, iteration {self.iteration}")
         assert iteration == self.iteration
         self.keys, self._pipe_of_lent_slot = keys, pipe
         return slots[turn // self.config.workers % self.config.prefetch]

@@ -25,6 +25,10 @@ class LoaderError(UserError):
     code = 4
 
 
+class RecordError(LoaderError):
+    """A record cannot be used, which every run of the same settings meets again."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LoaderConfig:
     """The settings of a loader; as JSON they are the data layer's `param_str`.

@@ -26,7 +26,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.heatmaps import trivial_loss
 from mcc_caffe.core.ranks import RankLost, Ranks, Stopped
 from mcc_caffe.data.loader import Loader, lend_loader
-from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
+from mcc_caffe.data.loader_config import LoaderConfig, LoaderError, RecordError
 from mcc_caffe.paper import (
     BACKGROUND_INDEX,
     HEATMAPS_BLOB,
@@ -232,7 +232,7 @@ class _Loop:
                     break
                 self._check_finite(stats.losses)
                 self._record(stats, bar)
-        self._finish()
+        self._finish(failure)
         if failure:
             raise failure
         if solver.iter >= config.max_iter:
@@ -294,8 +294,12 @@ class _Loop:
         """Write a snapshot; return the path of its weights."""
         return snapshots.save(self.solver, self.config.solver_type, self.snapshot_folder)
 
-    def _finish(self) -> None:
-        """Write the rest of the log and the last snapshot, and say how the run ended (rank 0)."""
+    def _finish(self, failure: Exception | None) -> None:
+        """Write the rest of the log and the last snapshot, and say how the run ended (rank 0).
+
+        Args:
+            failure: What ended the run; None where nothing failed.
+        """
         if self.log is None:
             return
         iteration, max_iter = self.solver.iter, self.config.max_iter
@@ -304,7 +308,12 @@ class _Loop:
         weights = snapshots.weights_path(self.snapshot_folder, iteration)
         if weights != self.last_snapshot:  # a file of that name may be an earlier run's
             weights = self._save()
-        ending = "finished" if iteration >= max_iter else "stopped; go on with --resume auto"
+        if iteration >= max_iter:
+            ending = "finished"
+        elif isinstance(failure, RecordError):  # a resumed run would meet the same record
+            ending = "stopped"
+        else:
+            ending = "stopped; go on with --resume auto"
         print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)
 
 

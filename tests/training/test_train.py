@@ -466,6 +466,8 @@ def test_an_unreadable_record_ends_the_run_after_a_snapshot(
     assert done.returncode == 4 and "Traceback" not in done.stderr
     reason = f"error: {words}iteration {bad}: {key}: the record is not a Caffe Datum"
     assert reason in done.stderr, done.stderr
+    assert "mend them, or build the set again with --skip-bad" in done.stderr
+    assert "--resume" not in done.stdout + done.stderr  # which would meet the same record
     assert [line["iteration"] for line in log(folder)] == [bad] * (bad > 0)
     snapshot = snapshots.newest(folder / "snapshots")
     assert snapshot.stem == f"mcc_iter_{bad}" if bad else snapshot is None
