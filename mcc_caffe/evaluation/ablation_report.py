@@ -31,6 +31,11 @@ SIGNIFICANCE = 0.05  # a claim is decided where chance alone gives such a differ
 _IOUS = np.arange(101) / 100
 
 Output = Literal["keypoints", "masks"]  # what a network predicts
+# Why an output could not be measured on a set.
+_LACKING: dict[Output, str] = {
+    "keypoints": "no sample has keypoints whose box is a pixel or larger",
+    "masks": "no sample has a mask",
+}
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,13 @@ class TrainingResult:
 
     def keypoint_measures(self) -> dict[str, float]:
         """Return {measure: value} of the keypoints, protocol `paper`; empty without any."""
-        if "paper" not in self.numbers or not self.numbers.get("keypoints"):
+        if "paper" not in self.numbers:
             return {}
         paper = self.numbers["paper"]
         measures = {f"PCK@{share}": value for share, value in paper["PCK"]["values"].items()}
-        return {
-            name: np.nan if value is None else value
-            for name, value in {**measures, AUC: paper["AUC"]["value"]}.items()
-        }
+        measures[AUC] = paper["AUC"]["value"]
+        # Without a keypoint to compare with, or a box to measure by, each of them is None.
+        return {name: value for name, value in measures.items() if value is not None}
 
     def mask_measures(self) -> dict[str, float]:
         """Return {measure: value} of the masks, AP in percent; empty without any."""
@@ -185,6 +189,9 @@ def answer_claim(measured: Sequence[MeasuredSet], claim: Claim) -> str:
     answers = []
     for measured_set in measured:
         if claim not in measured_set.claims():
+            answers.append(
+                f"nothing could be measured on {measured_set.name}: {_LACKING[claim.output]}"
+            )
             continue
         full_values = collect_measures(measured_set.results, FULL, claim.output)[measure]
         ablated_values = collect_measures(measured_set.results, claim.ablated, claim.output)[
@@ -214,15 +221,10 @@ def format_report(measured: Sequence[MeasuredSet], setting: str) -> str:
     """
     results = measured[0].results
     seeds = ", ".join(str(result.seed) for result in results if result.network == FULL)
-    claims = [
-        claim
-        for claim in CLAIMS
-        if any(claim in measured_set.claims() for measured_set in measured)
-    ]
     mask_measure, keypoint_measure = (claim.deciding_measure for claim in CLAIMS)
     parts = [
         TITLE,
-        *(answer_claim(measured, claim) for claim in claims),
+        *(answer_claim(measured, claim) for claim in CLAIMS),
         f"{setting} Seeds {seeds}; a cell is the mean over them, with the smallest and the "
         "largest. Networks of one seed saw the same samples in the same order, so that they are "
         "compared in pairs: the difference has its 95 % interval beside it, and p is how often "

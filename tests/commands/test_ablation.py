@@ -117,6 +117,22 @@ def test_a_set_without_masks_answers_for_the_keypoints_alone():
     assert headings == ["## Masks, hands", "## Keypoints, hands", "## Keypoints, photographs"]
     assert "held on hands (AUC" in report and "; undecided on photographs (AUC 0.500" in report
     assert report.count("without pose: a difference") == 1
+    assert "; nothing could be measured on photographs: no sample has a mask." in report
+
+
+def test_a_set_without_a_box_to_measure_keypoints_by_says_so():
+    """The evaluation writes null for each of its measures."""
+    results = [result(FULL, 0, 0.5, 0.5), result(NO_MASK, 0, 0.5), result(NO_POSE, 0, ap=0.5)] * 2
+    for each in results:
+        if "paper" in each.numbers:
+            paper = {"PCK": {"values": {"0.1": None, "0.2": None}}, "AUC": {"value": None}}
+            each.numbers["paper"] = paper
+    report = format_report([MeasuredSet("hands", results)], "Trained somehow.")
+    assert "nan" not in report and "## Keypoints" not in report
+    assert (
+        "**The mask makes the keypoints better (Fig. 9):** nothing could be measured on hands: no "
+        "sample has keypoints whose box is a pixel or larger."
+    ) in report
 
 
 def test_the_tables_have_a_verdict_for_each_measure():
