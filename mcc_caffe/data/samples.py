@@ -307,12 +307,13 @@ class SampleSet:
         return {0: False, len(self): True}.get(cut_count) if isinstance(cut_count, int) else None
 
     def digest(self) -> str:
-        """Return a digest of the samples' names, labels and masks, by which another set differs."""
+        """Return a digest of all records, names included, by which another set differs."""
         digest = hashlib.sha256()
-        with self._annotations.begin() as transaction:
-            for key, annotation in transaction.cursor():
-                digest.update(key)
-                digest.update(annotation)
+        for database in (self._annotations, self._images):
+            with database.begin(buffers=True) as transaction:
+                for key, record in transaction.cursor():
+                    digest.update(key)
+                    digest.update(record)
         return digest.hexdigest()
 
     def __len__(self) -> int:
