@@ -608,9 +608,10 @@ def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_pag
             if not point.missing:
                 page.click(f"#points li:nth-child({index + 1}) button")
                 label.press("m")
-        label.wait_for_message("Saved, but not done: ")
+        label.wait_for_message("Saved, but ")
         gap = "all 21 points are missing: place at least one, or choose No hand"
-        assert page.text_content("#message") == f"Saved, but not done: {gap}."
+        picture_name = name.text_content().split(" (")[0]
+        assert page.text_content("#message") == f"Saved, but {picture_name} is not done: {gap}."
         assert statuses(label)[key] == "open"
         assert not name.text_content().endswith(", done")
         assert "begun" in page.text_content("#pictures [aria-current=true]")

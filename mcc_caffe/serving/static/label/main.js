@@ -249,7 +249,7 @@ function listenToChanges() {
   saver.addEventListener("saved", ({ detail: { key, revision, status, note, labels } }) => {
     const state = overview.pictures.find((picture) => picture.key === key);
     if (state) Object.assign(state, { revision, status });
-    if (note) say(`Saved, but not done: ${note}.`);
+    if (note) say(`Saved, but ${state?.name ?? key} is not done: ${note}.`);
     const isOpen = key === editor.picture?.key && !saver.has(key);
     if (isOpen && status !== labels.status) editor.correctStatus(status);
     refreshCounts();
