@@ -326,13 +326,29 @@ def _write_joint_results(options: argparse.Namespace, plan: _Plan, ranks: Ranks)
             _log.warning("%s: %s", options.format, plan.result_format.notice)
 
 
+def _write_finished_results(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> None:
+    """Write the files of a format for a run that ends early, where a file is finished.
+
+    The other ranks may be gone: only what rank 0 itself has finished is written.
+    """
+    content = plan.result_format.run_content() if plan.result_format else []
+    if plan.result_format and content and ranks.rank == 0:
+        plan.result_format.write_run(options.out, content)
+        names = " and ".join(str(path) for path in plan.result_format.run_paths(options.out))
+        _log.warning("the run ended early: %s have only the files that were finished", names)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. The ranks of an mpirun share the files; rank 0 says how it ended."""
     options, ranks = parse_arguments(argv), own_ranks()
     if ranks.size > 1:
         set_threads(ranks.threads)
     plan = _make_plan(options)
-    unreadable_count = _run_jobs(options, plan, ranks)
+    try:
+        unreadable_count = _run_jobs(options, plan, ranks)
+    except BaseException:  # Ctrl-C, too
+        _write_finished_results(options, plan, ranks)
+        raise
     _write_joint_results(options, plan, ranks)
     if ranks.rank == 0 and str(plan.passed_over):
         _log.warning("passed over: %s", plan.passed_over)

@@ -93,6 +93,36 @@ def test_a_wrong_box_is_told_before_the_work(photos, tmp_path):
     assert not out.exists()
 
 
+def test_a_run_that_ends_early_keeps_the_hands_of_the_finished_pictures(
+    photos, tmp_path, monkeypatch, caplog
+):
+    out, predict = tmp_path / "out", infer.HandPredictor.predict
+    (photos / "c.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    pictures = []
+
+    def predict_two(predictor, image):
+        pictures.append(image)
+        if len(pictures) == 3:
+            raise KeyboardInterrupt
+        return predict(predictor, image)
+
+    monkeypatch.setattr(infer.HandPredictor, "predict", predict_two)
+    with pytest.raises(KeyboardInterrupt):
+        look(photos, "--format", "coco", "--out", out, "--threshold", -1)
+    assert {path.name for path in out.iterdir()} == RESULTS["coco"] | {"a.png", "b.png"}
+    results = COCO(str(out / "coco_images.json")).loadRes(str(out / "coco_results.json"))
+    assert [image["file_name"] for image in results.dataset["images"]] == [
+        str(photos / name) for name in ("a.jpg", "b.jpg")
+    ]
+    assert len(results.getAnnIds()) == 2 and "have only the files that were finished" in caplog.text
+
+    before = (out / "coco_results.json").read_bytes()
+    pictures[:] = 2 * [None]
+    with pytest.raises(KeyboardInterrupt):  # before any picture is finished
+        look(photos, "--format", "coco", "--out", out, "--threshold", -1)
+    assert (out / "coco_results.json").read_bytes() == before
+
+
 @pytest.fixture
 def clip(photos):
     """A video of four frames."""
