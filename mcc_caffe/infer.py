@@ -50,7 +50,7 @@ from mcc_caffe.inference.input_files import (
     find_files,
     result_paths,
 )
-from mcc_caffe.inference.scene_files import Scene, coco_numbers, scenes_of_images
+from mcc_caffe.inference.scene_files import Scene, coco_labels, scenes_of_images
 from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPredictor, check_boxes
@@ -210,8 +210,8 @@ def _make_plan(options: argparse.Namespace) -> _Plan:
     scenes = None
     if options.boxes and not any(job.is_video for job in jobs):
         scenes = scenes_of_images(options.boxes, [job.source for job in jobs])
-    numbers = coco_numbers(scenes) if scenes and options.format == "coco" else None
-    result_format = open_format(options.format, numbers)
+    labels = coco_labels(scenes) if scenes and options.format == "coco" else None
+    result_format = open_format(options.format, labels)
     results = [path for job in jobs for path in job.result_paths(options.heatmaps, result_format)]
     if result_format:
         results += result_format.run_paths(options.out)

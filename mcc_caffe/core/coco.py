@@ -12,15 +12,16 @@ def id_text(value: Any) -> str | None:
     return str(value).strip() if isinstance(value, (int, str)) else None
 
 
-def hand_category(category_id: Any = 1) -> dict[str, Any]:
-    """Return the record of the category of hands, with our 21 keypoints, for `categories`.
+def hand_category(category_id: Any = 1, name: str = "hand") -> dict[str, Any]:
+    """Return the record of a category of hands, with our 21 keypoints, for `categories`.
 
     Args:
         category_id: Its id in the file.
+        name: Its name in the file.
     """
     return {
         "id": category_id,
-        "name": "hand",
+        "name": name,
         "keypoints": list(NAMES),
         "skeleton": [[start + 1, end + 1] for start, end, _ in SKELETON],  # COCO counts from 1
     }

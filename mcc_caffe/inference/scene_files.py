@@ -15,7 +15,7 @@ from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
 from mcc_caffe.core.keypoint_names import find_order, only_count
-from mcc_caffe.inference.formats.coco import CocoNumbers
+from mcc_caffe.inference.formats.coco import CocoCategory, CocoLabels, CocoNumbers
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -32,6 +32,7 @@ class Scene(NamedTuple):
         image_id: The picture's id in the file.
         category_ids: The N ids of the boxes' categories.
         crowds_ltrb: (M, 4), the boxes around crowds of hands (`iscrowd`).
+        hand_categories: All categories of hands of the file.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Scene(NamedTuple):
     image_id: Any = None
     category_ids: tuple[Any, ...] = ()
     crowds_ltrb: np.ndarray = np.empty((0, 4))
+    hand_categories: tuple[CocoCategory, ...] = ()
 
     def boxes_xywh(self) -> np.ndarray:
         """Return the boxes as (N, 4) of x, y, width, height."""
@@ -104,14 +106,20 @@ def read_scenes(path: Path) -> list[Scene]:
     """
     try:
         content: Any = json.loads(require_file(path, "COCO file").read_bytes())
-        orders = {
-            id_text(category["id"]): _keypoint_order(category)
+        categories = {
+            id_text(category["id"]): category
             for category in content["categories"]
             if names_a_hand(category["name"])
         }
+        orders = {number: _keypoint_order(category) for number, category in categories.items()}
         hands = _group_hands(content, orders)
+        hand_categories = tuple(
+            CocoCategory(category["id"], category["name"]) for category in categories.values()
+        )
         scenes = [
-            _make_scene(path.parent, image, hands[id_text(image["id"])])
+            _make_scene(path.parent, image, hands[id_text(image["id"])])._replace(
+                hand_categories=hand_categories
+            )
             for image in content["images"]
         ]
     except SampleError as error:
@@ -242,12 +250,22 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     return scenes_of
 
 
-def coco_numbers(scenes: Mapping[Path, Scene]) -> dict[str, CocoNumbers]:
-    """Return the numbers that a COCO file gives pictures and boxes, for COCO results."""
-    return {
-        str(path): CocoNumbers(scene.image_id, list(scene.category_ids))
+def coco_labels(scenes: Mapping[Path, Scene]) -> CocoLabels:
+    """Return how a COCO file calls its pictures and hands, for COCO results.
+
+    Args:
+        scenes: {picture: its scene}, at least one, all of one file.
+    """
+    categories = next(iter(scenes.values())).hand_categories
+    # A box may give the id 7 as "7"; results go by the category's own id.
+    ids = {id_text(category.id): category.id for category in categories}
+    numbers = {
+        str(path): CocoNumbers(
+            scene.image_id, [ids[id_text(number)] for number in scene.category_ids]
+        )
         for path, scene in scenes.items()
     }
+    return CocoLabels(numbers, categories)
 
 
 def _picture_path(folder: Path, name: str) -> Path:

@@ -61,7 +61,12 @@ def test_coco_results_of_the_users_boxes_load_into_the_users_own_file(photos, tm
             {"id": 2, "image_id": 71, "category_id": 4, "bbox": [20, 20, 90, 90], "iscrowd": 0},
             {"id": 3, "image_id": 71, "category_id": 5, "bbox": [30, 20, 90, 90], "iscrowd": 0},
         ],
-        "categories": [{"id": 4, "name": "left hand"}, {"id": 5, "name": "right hand"}],
+        "categories": [
+            {"id": 4, "name": "left hand"},
+            {"id": 5, "name": "right hand"},
+            {"id": 7, "name": "hand without a box"},
+            {"id": 9, "name": "cat"},
+        ],
     }
     (photos / "own.json").write_text(json.dumps(content))
     out = tmp_path / "out"
@@ -76,8 +81,29 @@ def test_coco_results_of_the_users_boxes_load_into_the_users_own_file(photos, tm
             (each["image_id"], each["category_id"])
             for each in results.loadAnns(results.getAnnIds())
         ] == [(71, 4), (71, 5), (70, 5)]
+    own_categories = COCO(str(out / "coco_images.json")).dataset["categories"]
+    assert [(each["id"], each["name"]) for each in own_categories] == [
+        (4, "left hand"),
+        (5, "right hand"),
+        (7, "hand without a box"),
+    ]
     names = {image["id"]: image["file_name"] for image in results.dataset["images"]}
     assert names == {70: str(photos / "b.jpg"), 71: str(photos / "a.jpg")}
+
+
+def test_pictures_without_boxes_bring_no_category_of_their_own(photos, tmp_path, capsys):
+    content = {
+        "images": [{"id": 70, "file_name": "a.jpg"}],
+        "annotations": [],
+        "categories": [{"id": 5, "name": "left hand"}],
+    }
+    (photos / "own.json").write_text(json.dumps(content))
+    infer.main(
+        [str(photos / "a.jpg"), "--boxes", str(photos / "own.json")]
+        + ["--format", "coco", "--out", str(tmp_path)]
+    )
+    data_set = json.loads((tmp_path / "coco_images.json").read_text())
+    assert [(each["id"], each["name"]) for each in data_set["categories"]] == [(5, "left hand")]
 
 
 def test_a_wrong_box_is_told_before_the_work(photos, tmp_path):

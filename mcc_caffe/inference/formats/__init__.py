@@ -6,7 +6,7 @@ One module a format. `base` says what each gets and offers.
 from collections.abc import Callable, Sequence
 
 from mcc_caffe.inference.formats.base import ResultFormat
-from mcc_caffe.inference.formats.coco import CocoFormat, CocoNumbers
+from mcc_caffe.inference.formats.coco import CocoFormat, CocoLabels
 from mcc_caffe.inference.formats.mmpose import MMPoseFormat
 from mcc_caffe.inference.formats.openpose import OpenPoseFormat
 from mcc_caffe.inference.formats.table import TableFormat
@@ -25,13 +25,13 @@ FORMAT_HELP = (
 )
 
 
-def open_format(name: str, numbers: dict[str, CocoNumbers] | None = None) -> ResultFormat | None:
+def open_format(name: str, labels: CocoLabels | None = None) -> ResultFormat | None:
     """Return a format of the table; None for our own JSON.
 
     Args:
         name: One of FORMATS.
-        numbers: {picture: its numbers} of the user's own COCO file, for COCO results.
+        labels: How the user's own COCO file calls pictures and hands, for COCO results.
     """
     if name == "coco":
-        return CocoFormat(numbers)
+        return CocoFormat(labels)
     return None if name == OWN_FORMAT else _FORMATS[name]()

@@ -1,8 +1,8 @@
 """COCO: the results of a run in one file, with keypoints and the mask's run lengths of each hand.
 
 coco_results.json is the list that `COCO.loadRes` of pycocotools reads, and coco_images.json the
-data set that goes with it: the pictures with their numbers, and the category of hands. The numbers
-are those of the COCO file of boxes where the user gave one.
+data set that goes with it: the pictures with their numbers, and the categories of hands. Numbers
+and names are those of the COCO file of boxes where the user gave one.
 """
 
 import json
@@ -32,6 +32,13 @@ RESULTS, IMAGES = "coco_results.json", "coco_images.json"
 _CATEGORY_ID = 1
 
 
+class CocoCategory(NamedTuple):
+    """A category of hands: its id and its name in a COCO file."""
+
+    id: Any
+    name: str
+
+
 class CocoNumbers(NamedTuple):
     """The numbers by which the user's own COCO file calls a picture and its boxes.
 
@@ -44,18 +51,30 @@ class CocoNumbers(NamedTuple):
     category_ids: list[Any]
 
 
+class CocoLabels(NamedTuple):
+    """How the user's own COCO file calls pictures and hands.
+
+    Attributes:
+        numbers: {picture: its numbers}.
+        categories: The file's categories of hands.
+    """
+
+    numbers: dict[str, CocoNumbers]
+    categories: Sequence[CocoCategory]
+
+
 class CocoFormat:
     """Writes the hands of a run as COCO results.
 
     Args:
-        numbers: {picture: its numbers} of the user's own COCO file, if there is one.
+        labels: How the user's own COCO file calls the pictures and hands, if there is one.
     """
 
     media_type = "application/json"
     notice = ""
 
-    def __init__(self, numbers: dict[str, CocoNumbers] | None = None) -> None:
-        self._numbers = numbers
+    def __init__(self, labels: CocoLabels | None = None) -> None:
+        self._labels = labels
         self._texts: list[str] = []
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
@@ -100,14 +119,14 @@ class CocoFormat:
             image, hands = picture["image"], picture["hands"]
             image_id: Any = number
             category_ids = [_CATEGORY_ID] * len(hands)
-            if self._numbers:
-                image_id, category_ids = self._numbers[image["file_name"]]
+            if self._labels:
+                image_id, category_ids = self._labels.numbers[image["file_name"]]
             images.append({"id": image_id, **image})
             for category_id, hand in zip(category_ids, hands, strict=True):
                 results.append({"image_id": image_id, "category_id": category_id, **hand})
         out.mkdir(parents=True, exist_ok=True)
-        categories = dict.fromkeys(result["category_id"] for result in results) or [_CATEGORY_ID]
-        data_set = _data_set(images, list(categories))
+        own_categories = [CocoCategory(_CATEGORY_ID, "hand")]
+        data_set = _data_set(images, self._labels.categories if self._labels else own_categories)
         write_whole(out / IMAGES, json.dumps(data_set).encode() + b"\n")
         if results:
             results[0] = {"program": PROGRAM, **results[0]}  # the mark of a result
@@ -133,12 +152,12 @@ def _hand_entry(hand: HandRecord) -> dict[str, Any]:
     return entry
 
 
-def _data_set(images: list[dict[str, Any]], category_ids: Sequence[Any]) -> dict[str, Any]:
+def _data_set(images: list[dict[str, Any]], categories: Sequence[CocoCategory]) -> dict[str, Any]:
     return {
         "program": PROGRAM,
         "info": {"description": "the pictures that the results beside this file are of"},
         "categories": [
-            {**hand_category(number), "supercategory": "person"} for number in category_ids
+            {**hand_category(*category), "supercategory": "person"} for category in categories
         ],
         "annotations": [],
         "images": images,
