@@ -274,6 +274,11 @@ class SampleSet:
                     os.fsencode(resolved), readonly=True, lock=False, readahead=False
                 )
             except lmdb.Error as error:
+                if "already open" in str(error):  # LMDB has no type of its own for this
+                    raise UserError(
+                        f"{path} is open in this process by an lmdb.Environment that is not "
+                        "SampleSet's, and LMDB allows only one: close() that environment first"
+                    ) from None
                 raise UserError(
                     f"{path} is not a readable LMDB ({error}): build the set again"
                 ) from None

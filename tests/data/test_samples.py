@@ -146,6 +146,19 @@ def test_a_folder_of_sets_names_them(tmp_path, drawn_samples):
         SampleSet(tmp_path / "own")
 
 
+def test_a_set_that_the_program_itself_has_open_is_to_be_closed(tmp_path, drawn_samples):
+    folder = write_set(tmp_path / "set", drawn_samples[:2])
+    for name in (IMAGES, ANNOTATIONS):
+        message = f"{folder / name} is open in this process .* close.. that environment first"
+        with (
+            lmdb.open(str(folder / name), readonly=True, lock=False),
+            pytest.raises(UserError, match=message) as error,
+        ):
+            SampleSet(folder)
+        assert len(str(error.value).splitlines()) == 1
+    assert len(SampleSet(folder)) == 2
+
+
 def test_a_damaged_record_is_named(tmp_path, drawn_samples):
     folder = write_set(tmp_path / "set", drawn_samples[:2])
     with (
