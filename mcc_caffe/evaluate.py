@@ -280,7 +280,7 @@ def check_predictions_fit(
         file.check_no_image_twice(keys)
         others = file.other_images(keys)
         if others:
-            _log.info(
+            _log.warning(
                 "%s: %d of its %d images are none of those that are measured, such as %r",
                 file.path,
                 len(others),

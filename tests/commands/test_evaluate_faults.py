@@ -95,6 +95,20 @@ def test_a_bad_predictions_file_is_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_predictions_that_match_no_picture_are_told_also_when_quiet(drawn_set, tmp_path):
+    points = [[10.0 * number, 20.0, 0.9] for number in range(21)]
+    images = {key: {"keypoints": points} for key in ("00000000_drawn0.jpg", "typo.jpg")}
+    (tmp_path / "x.json").write_text(json.dumps({"name": "x", "images": images}))
+    done = run(
+        *("mcc_caffe.evaluate", drawn_set, "--predictions", tmp_path / "x.json"),
+        *("--processes", "1", "--out", tmp_path / "out", "--quiet"),
+    )
+    assert done.returncode == 0 and done.stderr == (
+        f"warning: {tmp_path}/x.json: 1 of its 2 images are none of those that are measured, "
+        "such as 'typo.jpg'\n"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
