@@ -44,7 +44,8 @@ def measure_levels(
     for count in level_counts:
         predictor = HandPredictor(weights, variant, levels=count, engine=engine)
         pose = predictor.predict(picture)
-        if isinstance(count, int) and pose.levels < count:
+        level_count = len(pose.image_to_input)
+        if isinstance(count, int) and level_count < count:
             continue
         network_seconds: list[float] = []
 
@@ -60,7 +61,7 @@ def measure_levels(
                 "engine": engine,
                 "width": picture.shape[1],
                 "height": picture.shape[0],
-                "levels": pose.levels,
+                "levels": level_count,
                 "pyramid": count == PAPER_LEVELS,
                 **spread(times),
                 "network": float(np.median(network_seconds)),

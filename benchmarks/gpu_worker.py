@@ -180,7 +180,7 @@ def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> Infer
     return {
         "total": statistics.median(pose.timings["total"] for pose in poses),
         "network": statistics.median(pose.timings["network"] for pose in poses),
-        "levels": poses[0].levels,
+        "levels": len(poses[0].image_to_input),
     }
 
 

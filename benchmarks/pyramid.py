@@ -111,7 +111,7 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     network_input = np.empty((3, pyramid.size, pyramid.size), np.float32)
 
     def make_inputs() -> None:
-        for level in range(pose.levels):
+        for level in range(len(windows)):
             pyramid.network_input(level, network_input)
 
     timer.run(INPUTS, make_inputs)
@@ -125,7 +125,7 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
         getattr(pose, name)  # they are made at the first look, which the drawing shall not pay for
     picture = timer.run(DRAWING, draw_pose, image, pose)
     timer.run(PNG, cv2.imencode, ".png", picture)
-    return pose.levels
+    return len(windows)
 
 
 def rest_shares(steps: dict[str, float]) -> dict[str, float]:

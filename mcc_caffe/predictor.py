@@ -145,9 +145,10 @@ class HandPose:
         return invert(self.image_to_input[0])
 
     @property
-    def levels(self) -> int:
-        """The number of pyramid levels, L; 1 where several looks were taken."""
-        return len(self.image_to_input)
+    def levels(self) -> int | None:
+        """The number of pyramid levels that gave the answer, L; None where anything else did."""
+        is_of_levels = self.looks is None and self.method in (SINGLE_PASS, PYRAMID)
+        return len(self.image_to_input) if is_of_levels else None
 
     @property
     def score(self) -> float | None:

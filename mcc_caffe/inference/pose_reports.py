@@ -9,7 +9,6 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import HandRecord
 from mcc_caffe.inference.reports import (
     PROGRAM,
-    SEARCH,
     HandReport,
     HandsReport,
     ImageReport,
@@ -46,7 +45,7 @@ class ReportablePose(Protocol):
     @property
     def hand_present(self) -> bool | None: ...
     @property
-    def levels(self) -> int: ...
+    def levels(self) -> int | None: ...
     @property
     def looks(self) -> int | None: ...
     @property
@@ -86,7 +85,6 @@ def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> Ima
     # Commands refuse nets without a pose stage.
     assert pose.score is not None and pose.hand_present is not None
     box = pose.mask_box() if pose.hand_present else None
-    is_of_levels = pose.looks is None and pose.method != SEARCH
     return {
         "program": PROGRAM,
         "image": source,
@@ -95,7 +93,7 @@ def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> Ima
         "weights": network.weights,
         "engine": network.engine,
         "method": pose.method,
-        "levels": pose.levels if is_of_levels else None,
+        "levels": pose.levels,
         "looks": pose.looks,
         "score": round(pose.score, 4),
         "hand_present": pose.hand_present,

@@ -114,16 +114,17 @@ def test_a_report_says_that_there_is_no_hand(pictures):
 def test_a_pose_says_how_it_was_found(pictures):
     hand = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
     small = cv2.copyMakeBorder(hand, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
-    for options, method in (
-        ({"levels": 1}, "single pass"),
-        ({"looks": 1}, "single pass"),
-        ({"looks": 2}, "looks"),
-        ({"levels": 3}, "pyramid"),
-        ({}, "search"),
+    for options, method, levels, looks in (
+        ({"levels": 1}, "single pass", 1, None),
+        ({"looks": 1}, "single pass", None, 1),
+        ({"looks": 2}, "looks", None, 2),
+        ({"levels": 3}, "pyramid", 3, None),
+        ({}, "search", None, None),
     ):
-        assert HandPredictor(**options).predict(small).method == method
+        pose = HandPredictor(**options).predict(small)
+        assert (pose.method, pose.levels, pose.looks) == (method, levels, looks)
     (in_box,) = HandPredictor().predict_all(hand, boxes=[(20, 20, 100, 100)])
-    assert in_box.method == "boxes"
+    assert (in_box.method, in_box.levels, in_box.looks) == ("boxes", None, None)
 
 
 def test_present_keypoints_by_hand():
