@@ -118,6 +118,14 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     assert np.isnan(PredictionsFile(path).images["a"].keypoints).all()
 
 
+def test_zeros_that_stand_for_missing_keypoints_are_refused(tmp_path):
+    path = tmp_path / "x.json"
+    write_predictions(path, "x", {"a": np.zeros((21, 3)), "b": np.zeros((21, 3))})
+    with pytest.raises(UserError, match="x.json: all keypoints lie at 0, 0, .* as null") as error:
+        PredictionsFile(path)
+    assert "multiply" not in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
 def test_images_that_are_not_measured_are_found(tmp_path):
     keypoints = hand(0).keypoints.astype(float)
     write_predictions(

@@ -179,7 +179,7 @@ def as_numbers(values: Any) -> np.ndarray:
 
 
 def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
-    """Raise a UserError where a file's keypoints are shares of the pictures' sides.
+    """Raise a UserError where a file's keypoints are all 0, or shares of the pictures' sides.
 
     Args:
         source: The file, or the folder of files.
@@ -187,6 +187,11 @@ def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
     """
     xy = np.concatenate([np.empty((0, 2)), *(points[:, :2] for points in keypoints)])
     xy = xy[~np.isnan(xy).any(axis=1)]
+    if len(xy) > 1 and not xy.any():
+        raise UserError(
+            f"{source}: all keypoints lie at 0, 0, so nothing is predicted: write a missing "
+            "keypoint as null (in a table, without x and y)"
+        )
     if len(xy) > 1 and (np.abs(xy) <= 1).all():
         raise UserError(
             f"{source}: all keypoints lie between -1 and 1: pixels are needed, "
