@@ -45,14 +45,13 @@ from mcc_caffe.core.files import check_output, write_whole
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
-from mcc_caffe.paper import ABLATION_OF_STAGE, IMAGE_BLOB
+from mcc_caffe.paper import ABLATION_OF_STAGE, EXPORT_MARK, IMAGE_BLOB
 
 LICENCE = "MIT"  # of the shipped weights, as of the code
 TOLERANCE = 1e-4  # largest absolute difference from Caffe
-# By these the command knows its own files again.
-_NAME_ENDING = " (mcc_caffe.export)"  # of the net's name in a caffemodel, which begins the file
-_NAME_BYTES = 200  # more than a net's name takes
+# By this and EXPORT_MARK the command knows its own files again.
 _PROTOTXT_MARK = "# Deploy net, written by mcc_caffe.export"
+_NAME_BYTES = 200  # at a caffemodel's start, more than the net's name takes
 
 _log = logging.getLogger(__name__)
 
@@ -200,7 +199,7 @@ def export_onnx(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Pat
 def is_own_caffemodel(path: pathlib.Path) -> bool:
     """Tell whether this command wrote a caffemodel, by the net's name, which begins the file."""
     with path.open("rb") as file:
-        return _NAME_ENDING.encode() in file.read(_NAME_BYTES)
+        return EXPORT_MARK.encode() in file.read(_NAME_BYTES)
 
 
 def is_own_prototxt(path: pathlib.Path) -> bool:
@@ -226,7 +225,7 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
         line for line in prototxt.read_text().splitlines(True) if not line.startswith("#")
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_caffemodel(path, net.name + _NAME_ENDING, layers)
+    write_caffemodel(path, net.name + EXPORT_MARK, layers)
     write_whole(path.with_suffix(".prototxt"), f"{_PROTOTXT_MARK}, of {path.name}\n{text}".encode())
     print(
         f"{path}: {path.stat().st_size / 2**20:.1f} MiB of {weights}; "

@@ -175,10 +175,12 @@ WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 ABLATION_OF_STAGE = {"mask": WITHOUT_MASK, "pose": WITHOUT_POSE}
 ABLATIONS = tuple(ABLATION_OF_STAGE.values())
 
+EXPORT_MARK = " (mcc_caffe.export)"  # ends the name of the net in a caffemodel of that command
 # The names of our nets, as prototxts and caffemodels have them: group 1 is the net, group 2 the
 # variant.
 NET_NAME = re.compile(
     rf"(MCC_({'|'.join(VARIANTS)})(?:_(?:{'|'.join(ABLATIONS)}))?)_(?:train|deploy)"
+    rf"(?:{re.escape(EXPORT_MARK)})?"
 )
 
 

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mcc_caffe import pack, train
+from mcc_caffe import export, pack, train
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.weights import (
@@ -71,6 +71,17 @@ def test_the_command_writes_a_small_file_that_says_what_it_holds(snapshot, tmp_p
     again = tmp_path / "again.npz"
     pack.main([str(snapshot), str(again), "--data", "hands of mine"])
     assert describe(again)["data"] == "hands of mine"
+
+
+@pytest.mark.parametrize("stage, net", [(None, "MCC_mini"), ("pose", "MCC_mini_without_pose")])
+def test_an_exported_caffemodel_is_packed_as_the_net_that_it_is(stage, net, weights, tmp_path):
+    exported, packed = tmp_path / "hand.caffemodel", tmp_path / "hand.npz"
+    options = ["--without", stage] if stage else []
+    export.main(["--caffemodel", str(exported), "--weights", str(weights), *options])
+    pack.main([str(exported), str(packed)])
+    facts = describe(packed)
+    assert (facts["variant"], facts["net"]) == ("mini", net)
+    assert file_shapes(packed) == file_shapes(exported)
 
 
 @pytest.mark.parametrize(
