@@ -242,7 +242,10 @@ async def _discard_body(request: Request, most_bytes: int) -> None:
 
 
 class _OneLineRoute(APIRoute):
-    """A route that says in one line what is wrong with a parameter, an unknown one included."""
+    """A route that says in one line what is wrong with a parameter.
+
+    A parameter that is unknown or given twice is wrong, too.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
@@ -255,6 +258,12 @@ class _OneLineRoute(APIRoute):
                 raise HTTPException(
                     400, f"there is no parameter {unknown[0][:_LONGEST_QUOTE]!r}: {advice}"
                 )
+            names = [name for name, _ in request.query_params.multi_items()]
+            repeated = [name for name in known if names.count(name) > 1]
+            if repeated:
+                values = request.query_params.getlist(repeated[0])
+                quote = " and ".join(map(repr, values))[:_LONGEST_QUOTE]
+                raise HTTPException(400, f"{repeated[0]} is given several times, {quote}: give one")
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -274,7 +283,8 @@ def hands_router(service: HandsService) -> APIRouter:
     router = APIRouter(route_class=_OneLineRoute)
     limits = service.limits
     errors = {
-        400: "The body is empty, a parameter is unknown, or the host name is another one.",
+        400: "The body is empty, a parameter is unknown or given twice, or the host name is "
+        "another one.",
         403: "A page of another site has sent the request.",
         408: f"The image did not arrive within {_UPLOAD_SECONDS} seconds.",
         413: f"The image has more than {limits.megabytes:g} million bytes, or more than "

@@ -126,6 +126,10 @@ def png_header(width, height):
         (400, "", b"", {}, "the body is empty"),
         (400, "?hand=one", JPEG, {}, "there is no parameter 'hand': give only hands and format"),
         (400, "?hands=one&%0aformat=csv", JPEG, {}, r"no parameter '\nformat': give only hands"),
+        (
+            *(400, "?hands=one&format=csv&hands=all", JPEG, {}),
+            "hands is given several times, 'one' and 'all': give one",
+        ),
         (413, "", b"x" * 200_001, {}, "more than 0.2 million bytes"),
         (413, "", png_header(15_000, 15_000), {}, "225000000 pixels"),
         (413, "", png_header(60_000, 60_000), {}, "make it smaller"),
