@@ -335,7 +335,7 @@ def _write_finished_results(options: argparse.Namespace, plan: _Plan, ranks: Ran
     if plan.result_format and content and ranks.rank == 0:
         plan.result_format.write_run(options.out, content)
         names = " and ".join(str(path) for path in plan.result_format.run_paths(options.out))
-        _log.warning("the run ended early: %s have only the files that were finished", names)
+        _log.warning("the run ended early: %s do not have all files", names)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

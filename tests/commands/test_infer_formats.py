@@ -140,7 +140,7 @@ def test_a_run_that_ends_early_keeps_the_hands_of_the_finished_pictures(
     assert [image["file_name"] for image in results.dataset["images"]] == [
         str(photos / name) for name in ("a.jpg", "b.jpg")
     ]
-    assert len(results.getAnnIds()) == 2 and "have only the files that were finished" in caplog.text
+    assert len(results.getAnnIds()) == 2 and "do not have all files" in caplog.text
 
     before = (out / "coco_results.json").read_bytes()
     pictures[:] = 2 * [None]
