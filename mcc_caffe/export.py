@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf import text_format
 
 from mcc_caffe import __version__
 from mcc_caffe.caffe_io.default_weights import default_weights, is_shipped
@@ -211,6 +212,8 @@ def is_own_prototxt(path: pathlib.Path) -> bool:
 def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Path) -> None:
     """Write the network for Caffe: float32 weights, and the deploy net beside them.
 
+    The net's input has the size at which the weights find most.
+
     Args:
         path: The caffemodel to write; the net has the same name with the ending .prototxt.
         prototxt: The deploy net.
@@ -221,9 +224,9 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
     """
     net = read_text("NetParameter", prototxt)
     layers = fitting_layers(weights, parameter_shapes(net))
-    text = "".join(
-        line for line in prototxt.read_text().splitlines(True) if not line.startswith("#")
-    )
+    if size := describe(weights).get("input_size"):
+        net.layer[0].input_param.shape[0].dim[2:] = [size, size]
+    text = text_format.MessageToString(net)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_caffemodel(path, net.name + EXPORT_MARK, layers)
     write_whole(path.with_suffix(".prototxt"), f"{_PROTOTXT_MARK}, of {path.name}\n{text}".encode())

@@ -325,6 +325,7 @@ def test_a_caffemodel_answers_in_caffe_and_in_opencv_as_the_packed_weights_do(tm
     layers = {MASK_BLOB: "mask", "Mconv7_stage6": "Mconv7_stage6"}
     by_opencv = dict(zip(layers, opencv.forward(list(layers.values()))))
     assert set(by_caffe) == {MASK_BLOB, "Mconv7_stage6"}
+    assert CaffeEngine(file.with_suffix(".prototxt"), file).input_size == 192  # as mini.npz says
     for name, values in by_caffe.items():
         assert np.array_equal(values, expected.blobs[name].data)
         assert np.abs(by_opencv[name] - values).max() <= export.TOLERANCE and np.ptp(values) > 0.1
