@@ -98,7 +98,7 @@ class ModelScores:
     such things in any sample. If it never does, their arrays are None.
 
     Attributes:
-        has_no_prediction: (N,) bool, True where nothing at all was predicted.
+        has_no_prediction: (N,) bool, True where neither a keypoint nor a mask was predicted.
         box_sizes: (N,) larger side of the box around the true keypoints, in pixels, or NaN, as
             `metrics.box_sizes` returns it.
         distances: (N, 21) as `metrics.keypoint_distances` returns them, or None.
@@ -245,7 +245,11 @@ def score_model(samples: list[EvaluatedSample], model_index: int) -> ModelScores
             ]
         )
     has_no_prediction = np.array(
-        [prediction.keypoints is None and prediction.mask_png is None for prediction in predictions]
+        [
+            prediction.mask_png is None
+            and (prediction.keypoints is None or bool(np.isnan(prediction.keypoints).all()))
+            for prediction in predictions
+        ]
     )
     return ModelScores(has_no_prediction, box_sizes(truth), distances, confidences, ious)
 

@@ -118,7 +118,8 @@ class PredictionsFile:
     def _read_results(self) -> None:
         """Read a file or folder in a format of `mcc_caffe.infer`."""
         for image in read_results(self.path):
-            hand = max(image.hands, key=lambda hand: hand.score, default=None)
+            hands = [hand for hand in image.hands if hand.has_keypoints or hand.rle]
+            hand = max(hands, key=lambda hand: hand.score, default=None)
             self.images[image.name] = (
                 ImageEntry(None, None)
                 if hand is None

@@ -173,15 +173,19 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
         path: A file or folder of results in a format that `mcc_caffe.infer` writes.
         scenes: The pictures and their hands. A picture is known by the name of its file and, of
             several of that name, by the folders above it; where the results do not have it, no
-            hand was found in it.
+            hand was found in it. A hand without any keypoint is none.
 
     Raises:
         UserError: The file or a picture cannot be read, the results have none of the pictures, it
             is unclear which result is of which picture, or labels are of another size.
     """
+    results = _match_results(path, scenes)
+    if not any(results):
+        raise UserError(f"{path} has none of these pictures: their file names are to agree")
     answers = []
-    for scene, result in zip(scenes, _match_results(path, scenes)):
-        hands = sorted(result.hands if result else [], key=lambda hand: -hand.score)
+    for scene, result in zip(scenes, results):
+        hands = [hand for hand in (result.hands if result else []) if hand.has_keypoints]
+        hands.sort(key=lambda hand: -hand.score)
         keypoints = [complete_keypoints(hand.keypoints) for hand in hands]
         answers.append(
             compare(
@@ -192,8 +196,6 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
                 width=scene.read_picture().shape[1],
             )
         )
-    if not any(len(answer.scores) for answer in answers):
-        raise UserError(f"{path} has no hand of these pictures: their file names are to agree")
     return answers
 
 

@@ -11,7 +11,8 @@ from tests.support.evaluation import LINE, UNLABELLED, evaluated_sample
 def test_scores_by_hand():
     """The keypoints are 30 px off in a box of 100; one sample lacks labels and mask.
 
-    In the third sample the model predicts 10 keypoints, in the fourth none.
+    In the third sample the model predicts 10 keypoints, in the fourth nothing, and in the fifth
+    none of the 21.
     """
     predicted = np.column_stack([LINE[:, 0], np.full(21, 30.0), np.linspace(0, 1, 21)])
     ten_predicted = predicted.copy()
@@ -22,16 +23,17 @@ def test_scores_by_hand():
             evaluated_sample(UNLABELLED, predicted, has_mask=False),
             evaluated_sample(LINE, ten_predicted),
             evaluated_sample(LINE, None),
+            evaluated_sample(LINE, np.full((21, 3), np.nan)),
         ],
         0,
     )
     assert (scores.distances[0] == 30).all()
     assert np.isnan(scores.distances[1]).all()
-    assert np.isinf(scores.distances[3]).all()
+    assert np.isinf(scores.distances[3:]).all()
     confidences = [0.5, 0.5, np.linspace(0, 1, 21)[:10].mean()]
     assert scores.confidences[:3] == pytest.approx(confidences)
-    assert np.isnan(scores.confidences[3])
-    assert scores.has_no_prediction.tolist() == [False, False, False, True]
+    assert np.isnan(scores.confidences[3:]).all()
+    assert scores.has_no_prediction.tolist() == [False, False, False, True, True]
     assert scores.ious is None
     columns = scores.image_columns([0.2, 0.4])
     assert columns["pck_0.4"][[0, 2, 3]] == pytest.approx([1, 10 / 21, 0])
@@ -39,7 +41,7 @@ def test_scores_by_hand():
     assert columns["error"][[0, 2, 3]] == pytest.approx([0.3, (10 * 0.3 + 11) / 21, 1])
     assert np.isnan(columns["error"][1])
     assert np.isnan(columns["box_px"][1])
-    assert columns["keypoints"].tolist() == [21, 0, 21, 21]
+    assert columns["keypoints"].tolist() == [21, 0, 21, 21, 21]
 
 
 def test_scores_of_masks_by_hand():

@@ -8,6 +8,7 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.inference.reports import CSV_COLUMNS
 from mcc_caffe.inference.scene_files import read_scenes
@@ -102,3 +103,39 @@ def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_pat
     with pytest.raises(UserError, match=message):
         search_scenes(HandPredictor(weights), scenes, 0.5)
     assert finds_each_hand(table, write_scenes(tmp_path, "1.jpg", size=(20, 40))) == [True]
+
+
+def own_hand(score, keypoints):
+    """A hand of our own JSON, with its keypoints by (x, y) or None."""
+    reports = [
+        point and {"name": name, "x": point[0], "y": point[1], "confidence": score}
+        for name, point in zip(NAMES, keypoints)
+    ]
+    return {"score": score, "keypoints": reports}
+
+
+def write_own_results(folder, scenes, *contents):
+    """Write our JSON for each scene's picture, with the given content."""
+    folder.mkdir()
+    for scene, content in zip(scenes, contents):
+        report = {"program": "mcc_caffe", "image": str(scene.path), **content}
+        (folder / f"{scene.path.stem}.json").write_text(json.dumps(report))
+    return folder
+
+
+def test_a_hand_without_keypoints_is_none(tmp_path):
+    scenes = write_scenes(tmp_path, "1.png", "2.png", "3.png")
+    nothing = own_hand(0.95, [None] * 21)
+    hand = own_hand(0.9, points())
+    contents = [{**hand, "hand_present": True}, {**nothing, "hand_present": False}]
+    results = write_own_results(tmp_path / "out", scenes, *contents, {"hands": [nothing, hand]})
+    answers = compare_file(results, scenes)
+    assert [answer.is_right.tolist() for answer in answers] == [[True], [], [True]]
+    file = PredictionsFile(results)
+    assert file.entry("2.png").keypoints is None
+    assert (file.entry("3.png").keypoints[:, :2] == points()).all()
+    nowhere = write_own_results(tmp_path / "nowhere", scenes[1:2], nothing)
+    (answer,) = compare_file(nowhere, scenes[1:2])
+    assert answer.is_found.tolist() == [False] and not len(answer.scores)
+    with pytest.raises(UserError, match="nowhere has none of these pictures"):
+        compare_file(nowhere, scenes[:1])

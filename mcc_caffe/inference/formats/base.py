@@ -142,6 +142,11 @@ class ReadHand(NamedTuple):
     score: float
     rle: dict | None = None
 
+    @property
+    def has_keypoints(self) -> bool:
+        """Whether it has any keypoint."""
+        return not np.isnan(self.keypoints).all()
+
 
 class ReadImage(NamedTuple):
     """The hands of one picture, as a file of any format says them.
