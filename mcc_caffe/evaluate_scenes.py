@@ -5,10 +5,11 @@
 
 scenes.json is a COCO file of pictures with boxes around their hands. A hand is found where its box
 overlaps a drawn box by an IoU of 0.5; each box is found once. A hand's box is the one that the
-search found or, without any, the box around the keypoints, enlarged by 8 % on each side. Where the
-file labels keypoints, hands are matched by COCO's object keypoint similarity (OKS), too. Passes are
-counted in single passes of the whole net, by multiply-adds. Another system's hands are measured
-beside ours if they are in a format that `mcc_caffe.infer` writes.
+search found, or that a file of results says, or, without any, the box around the keypoints,
+enlarged by 8 % on each side. Where the file labels keypoints, hands are matched by COCO's object
+keypoint similarity (OKS), too. Passes are counted in single passes of the whole net, by
+multiply-adds. Another system's hands are measured beside ours if they are in a format that
+`mcc_caffe.infer` writes.
 
 Pictures without hands are looked at in every way that there is: in a single pass, with two and with
 four looks, in the paper's pyramid, and by the search. What is said to be present there is false.

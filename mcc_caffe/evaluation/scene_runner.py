@@ -19,10 +19,13 @@ from mcc_caffe.evaluation.scene_scores import (
     match_keypoints,
 )
 from mcc_caffe.inference.engines.base import Engine, StageMaps
-from mcc_caffe.inference.formats.base import ReadImage
+from mcc_caffe.inference.formats.base import ReadHand, ReadImage
 from mcc_caffe.inference.formats.reading import read_results
+from mcc_caffe.inference.looks import keypoints_box
 from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
+
+_ROUNDING = 2.0  # pixels by which a box of whole pixels may differ from the keypoints' own
 
 
 class CountingEngine:
@@ -173,7 +176,7 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
         path: A file or folder of results in a format that `mcc_caffe.infer` writes.
         scenes: The pictures and their hands. A picture is known by the name of its file and, of
             several of that name, by the folders above it; where the results do not have it, no
-            hand was found in it. A hand without any keypoint is none.
+            hand was found in it. A hand with neither a keypoint nor a box is none.
 
     Raises:
         UserError: The file or a picture cannot be read, the results have none of the pictures, it
@@ -184,19 +187,39 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
         raise UserError(f"{path} has none of these pictures: their file names are to agree")
     answers = []
     for scene, result in zip(scenes, results):
-        hands = [hand for hand in (result.hands if result else []) if hand.has_keypoints]
+        hands = [
+            hand
+            for hand in (result.hands if result else [])
+            if hand.has_keypoints or hand.box_ltrb is not None
+        ]
         hands.sort(key=lambda hand: -hand.score)
         keypoints = [complete_keypoints(hand.keypoints) for hand in hands]
         answers.append(
             compare(
                 keypoints,
                 [hand.score for hand in hands],
-                [enlarged_box(points) for points in keypoints],
+                [_choose_box(hand, points) for hand, points in zip(hands, keypoints)],
                 scene,
                 width=scene.read_picture().shape[1],
             )
         )
     return answers
+
+
+def _choose_box(hand: ReadHand, keypoints: np.ndarray) -> np.ndarray:
+    """Return the box of a hand that was read, (4,) of left, top, right, bottom.
+
+    It is the file's. Without any it is the enlarged box around the keypoints, and also where the
+    file's is the box around the keypoints itself: our results have that where no search found one.
+
+    Args:
+        hand: The hand.
+        keypoints: (21, 3), its completed keypoints.
+    """
+    box = hand.box_ltrb
+    if box is None or np.abs(box - keypoints_box(keypoints)).max() < _ROUNDING:
+        return enlarged_box(keypoints)
+    return box
 
 
 def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None]:

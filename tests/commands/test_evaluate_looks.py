@@ -65,7 +65,7 @@ def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_pa
     )
     assert inferred.returncode == 0, inferred.stderr
     content = json.loads(right.read_text())
-    for point in content["hands"][0]["keypoints"]:
+    for point in (content["hands"][0]["box"], *content["hands"][0]["keypoints"]):
         point["x"] -= 300
     wrong.parent.mkdir()
     wrong.write_text(json.dumps(content))

@@ -139,3 +139,49 @@ def test_a_hand_without_keypoints_is_none(tmp_path):
     assert answer.is_found.tolist() == [False] and not len(answer.scores)
     with pytest.raises(UserError, match="nowhere has none of these pictures"):
         compare_file(nowhere, scenes[:1])
+
+
+@pytest.mark.parametrize("form", ["ours", "coco", "mmpose"])
+def test_a_hands_box_is_the_files(form, tmp_path):
+    """The keypoints lie in the left upper quarter of the drawn box, or fill it."""
+    scenes = write_scenes(tmp_path, "1.png")
+    for number, (share, box, is_found) in enumerate(
+        (
+            (0.5, BOX, True),
+            (0.5, [100, 80, 20, 20], False),
+            (1.0, [100, 80, 20, 20], False),
+            # Tight around the keypoints, which says no more than they do: enlarged, the IoU is .56.
+            (0.7, [BOX[0], BOX[1], 70, 35], True),
+            (0.5, None, False),
+        )
+    ):
+        xy = np.array(BOX[:2]) + share * (np.array(points()) - BOX[:2])
+        numbers = np.column_stack([xy, np.full(21, 0.9)]).tolist()
+        folder = tmp_path / f"{number}"
+        if form == "ours":
+            names = ("x", "y", "width", "height")
+            hand = {**own_hand(0.9, xy.tolist()), "box": box and dict(zip(names, box))}
+            results = write_own_results(folder, scenes, {"hands": [hand]})
+        elif form == "coco":
+            folder.mkdir()
+            hand = {"keypoints": sum(numbers, []), "score": 0.9, "bbox": box}
+            results = folder / "coco_results.json"
+            results.write_text(json.dumps([{"image_id": 0, "category_id": 1, **hand}]))
+            images = [{"id": 0, "file_name": "1.png"}]
+            (folder / "coco_images.json").write_text(json.dumps({"images": images}))
+        else:
+            folder.mkdir()
+            results = folder / "1.json"
+            hand = {"keypoints": xy.tolist(), "keypoint_scores": [0.9] * 21}
+            hand["bbox"] = box and [[*box[:2], box[0] + box[2], box[1] + box[3]]]
+            results.write_text(json.dumps([hand]))
+        assert finds_each_hand(results, scenes) == [is_found], (share, box)
+
+
+def test_a_hand_with_a_box_alone_is_one(tmp_path):
+    scenes = write_scenes(tmp_path, "1.png")
+    box = dict(zip(("x", "y", "width", "height"), BOX))
+    hand = {**own_hand(0.9, [None] * 21), "box": box}
+    results = write_own_results(tmp_path / "out", scenes, {"hands": [hand]})
+    assert finds_each_hand(results, scenes) == [True]
+    assert PredictionsFile(results).entry("1.png").keypoints is None

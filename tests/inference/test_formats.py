@@ -366,6 +366,20 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
             "True is no number",
         ),
         ("a.json", '{"program": "mcc_caffe.infer", "image": "a", "keypoints": 5}', "are not ours"),
+        (
+            "a.json",
+            json.dumps(
+                {"program": "x", "image": "a", "keypoints": [], "score": 1, "box": [1, 2, 3, 4]}
+            ),
+            "are not ours",
+        ),
+        (
+            "a.json",
+            json.dumps(
+                [{"keypoints": [[9, 9]] * 21, "keypoint_scores": [1] * 21, "bbox": [9, 1, 8, 2]}]
+            ),
+            r"instance 0 is none of MMPose's .*\[9, 1, 8, 2\] is no box",
+        ),
         ("a.csv", "x,y\n1,2\n", "its first line is not image,frame"),
         ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,elbow,1,2,3\n", "line 2"),
         ("a.csv", ",".join(CSV_COLUMNS) + "\n", "has no hand of any picture"),

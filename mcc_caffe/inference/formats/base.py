@@ -136,11 +136,13 @@ class ReadHand(NamedTuple):
         keypoints: (21, 3) float64 of x, y in image pixels and confidence, NaN where one is missing.
         score: How sure its system is of the hand.
         rle: The mask as COCO's compressed run lengths, None where there is none.
+        box_ltrb: (4,) of left, top, right, bottom in image pixels, None where the file has no box.
     """
 
     keypoints: np.ndarray
     score: float
     rle: dict | None = None
+    box_ltrb: np.ndarray | None = None
 
     @property
     def has_keypoints(self) -> bool:
@@ -181,6 +183,31 @@ def as_numbers(values: Any) -> np.ndarray:
         if number is not None and type(number) not in (int, float):
             raise ValueError(f"{ascii(number)[:60]} is no number")
     return numbers.astype(np.float64)
+
+
+def as_box_ltrb(corners: Any) -> np.ndarray | None:
+    """Return a JSON value of left, top, right, bottom as (4,) float64; None where it is empty.
+
+    Raises:
+        ValueError: They are no four finite numbers, from left to right and top to bottom.
+        OverflowError: A number is too large.
+    """
+    if not corners:
+        return None
+    box = as_numbers(corners).ravel()  # MMPose itself writes it in two brackets
+    if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < box[:2]).any():
+        raise ValueError(f"{ascii(corners)[:60]} is no box")
+    return box
+
+
+def box_of_sides(sides: Any) -> np.ndarray | None:
+    """Return a JSON value of x, y, width, height as `as_box_ltrb` returns a box."""
+    if not sides:
+        return None
+    numbers = as_numbers(sides)
+    if numbers.shape != (4,):
+        raise ValueError(f"{ascii(sides)[:60]} is no box")
+    return as_box_ltrb([*numbers[:2].tolist(), *(numbers[:2] + numbers[2:]).tolist()])
 
 
 def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:

@@ -25,6 +25,7 @@ from mcc_caffe.inference.formats.base import (
     as_keypoints,
     as_name,
     as_numbers,
+    box_of_sides,
 )
 from mcc_caffe.inference.reports import PROGRAM
 
@@ -188,7 +189,8 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
             numbers = as_numbers(result["keypoints"]).reshape(-1, 3)
             numbers[numbers[:, 2] == 0] = np.nan
             score = float(as_numbers(result["score"]))
-            hand = ReadHand(as_keypoints(numbers), score, result.get("segmentation"))
+            box, rle = box_of_sides(result.get("bbox")), result.get("segmentation")
+            hand = ReadHand(as_keypoints(numbers), score, rle, box)
             hands[result["image_id"]].append(hand)
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(

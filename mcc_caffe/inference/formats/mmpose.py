@@ -20,6 +20,7 @@ from mcc_caffe.inference.formats.base import (
     ImageRecord,
     ReadHand,
     ReadImage,
+    as_box_ltrb,
     as_keypoints,
     as_name,
     as_numbers,
@@ -100,7 +101,8 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
             scores = as_numbers(instance["keypoint_scores"])
             numbers = np.column_stack([as_numbers(instance["keypoints"]), scores])
             score = float(as_numbers(instance.get("bbox_score", float(scores.mean()))))
-            hands.append(ReadHand(as_keypoints(numbers), score))
+            box = as_box_ltrb(instance.get("bbox"))
+            hands.append(ReadHand(as_keypoints(numbers), score, box_ltrb=box))
             name = name or as_name(instance.get("image") or "")
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(

@@ -10,7 +10,13 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.formats.base import ReadHand, ReadImage, as_numbers, check_pixels
+from mcc_caffe.inference.formats.base import (
+    ReadHand,
+    ReadImage,
+    as_numbers,
+    box_of_sides,
+    check_pixels,
+)
 from mcc_caffe.inference.formats.coco import IMAGES, RESULTS, read_coco
 from mcc_caffe.inference.formats.mmpose import read_mmpose
 from mcc_caffe.inference.formats.openpose import read_openpose
@@ -100,7 +106,10 @@ def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
                 if point is not None:
                     numbers = [point[name] for name in ("x", "y", "confidence")]
                     keypoints[NAMES.index(point["name"])] = as_numbers(numbers)
-            hands.append(ReadHand(keypoints, float(as_numbers(hand["score"]))))
+            box = hand.get("box")
+            sides = box and [box[side] for side in ("x", "y", "width", "height")]
+            score = float(as_numbers(hand["score"]))
+            hands.append(ReadHand(keypoints, score, box_ltrb=box_of_sides(sides)))
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: its hands are not ours ({type(error).__name__}: {error})"
