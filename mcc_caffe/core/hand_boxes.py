@@ -177,6 +177,12 @@ def share_inside(first: np.ndarray, second: np.ndarray) -> float:
     return _intersection(first, second) / smaller if smaller > 0 else 0.0
 
 
+def covered_share(box: np.ndarray, cover: np.ndarray) -> float:
+    """Return which share of a box lies in another one."""
+    area = _area(box)
+    return _intersection(box, cover) / area if area > 0 else 0.0
+
+
 def _intersection(first: np.ndarray, second: np.ndarray) -> float:
     sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     return float(sides.clip(0).prod())

@@ -15,6 +15,7 @@ from mcc_caffe.evaluation.scene_scores import (
     SceneAnswer,
     complete_keypoints,
     enlarged_box,
+    find_in_crowds,
     match_hands,
     match_keypoints,
 )
@@ -158,12 +159,15 @@ def compare(
         seconds: What it took.
     """
     is_found, is_right = match_hands(boxes, scene.boxes_ltrb)
+    matches = match_keypoints(keypoints, scene.boxes_ltrb, scene.keypoints)
+    in_crowd = find_in_crowds(boxes, scene.crowds_ltrb)
     return SceneAnswer(
         is_found=is_found,
         sizes=(scene.boxes_ltrb[:, 2:] - scene.boxes_ltrb[:, :2]).max(axis=1, initial=0) / width,
         is_right=is_right,
+        counts=is_right | ~in_crowd,
         scores=np.array(scores, float),
-        keypoints=match_keypoints(keypoints, scene.boxes_ltrb, scene.keypoints),
+        keypoints=matches._replace(counts=matches.counts & (matches.is_right | ~in_crowd)),
         passes=passes,
         seconds=seconds,
     )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.hand_boxes import box_iou
+from mcc_caffe.core.hand_boxes import box_iou, covered_share
 from mcc_caffe.inference.looks import keypoints_box
 
 MATCH_IOU = 0.5
@@ -33,7 +33,8 @@ class KeypointMatches(NamedTuple):
 
     Attributes:
         is_right: (T, M) bool.
-        counts: (T, M) bool; a hand without labelled keypoints that is found does not count.
+        counts: (T, M) bool; a hand without labelled keypoints that is found, and one in a crowd of
+            hands, do not count.
         labelled_count: The number of hands with labelled keypoints.
     """
 
@@ -49,6 +50,7 @@ class SceneAnswer(NamedTuple):
         is_found: (N,) bool for the scene's boxes.
         sizes: (N,) longer side of the boxes as a share of the picture's width.
         is_right: (M,) bool for the M hands that were found, whether each has a box.
+        counts: (M,) bool for these hands; one without a box in a crowd of hands does not count.
         scores: (M,) of these hands, which fall.
         keypoints: Whether these hands have the right keypoints.
         passes: Single passes of the net that the search cost.
@@ -58,6 +60,7 @@ class SceneAnswer(NamedTuple):
     is_found: np.ndarray
     sizes: np.ndarray
     is_right: np.ndarray
+    counts: np.ndarray
     scores: np.ndarray
     keypoints: KeypointMatches
     passes: float
@@ -69,7 +72,7 @@ class SceneNumbers(NamedTuple):
 
     Attributes:
         recall: Share of the boxes that are found.
-        precision: Share of the found hands that have a box.
+        precision: Share of the found hands that have a box, of those that count.
         average_precision: Area under precision over recall, by falling score.
         keypoint_precision: The same with keypoints instead of boxes, mean over OKS_THRESHOLDS.
         loose_keypoint_precision: The same at an OKS of 0.5.
@@ -122,6 +125,24 @@ def match_hands(
         if overlaps and max(overlaps) >= MATCH_IOU:
             is_found[int(np.argmax(overlaps))] = is_right[hand] = True
     return is_found, is_right
+
+
+def find_in_crowds(found_boxes: Sequence[np.ndarray], crowds: np.ndarray) -> np.ndarray:
+    """Tell which found hands lie in a crowd of hands.
+
+    As COCO does it, the overlap is the share of the hand's box that lies in the crowd's.
+
+    Args:
+        found_boxes: Left, top, right, bottom of each of the M hands.
+        crowds: (N, 4) of left, top, right, bottom.
+
+    Returns:
+        (M,) bool.
+    """
+    return np.array(
+        [any(covered_share(box, crowd) >= MATCH_IOU for crowd in crowds) for box in found_boxes],
+        bool,
+    )
 
 
 def keypoint_similarity(keypoints: np.ndarray, labels: np.ndarray, area: float) -> float:
@@ -196,17 +217,18 @@ def summarise_scenes(answers: Sequence[SceneAnswer]) -> SceneNumbers:
     scores = np.concatenate([answer.scores for answer in answers])
     order = np.argsort(-scores, kind="stable")
     has_right_keypoints = np.concatenate([a.keypoints.is_right for a in answers], axis=1)
-    counts = np.concatenate([answer.keypoints.counts for answer in answers], axis=1)
+    counts = np.concatenate([answer.counts for answer in answers])
+    keypoint_counts = np.concatenate([answer.keypoints.counts for answer in answers], axis=1)
     labelled_count = sum(answer.keypoints.labelled_count for answer in answers)
     keypoint_precisions = [
         _average_precision(is_right_at[order][counts_at[order]], labelled_count)
-        for is_right_at, counts_at in zip(has_right_keypoints, counts)
+        for is_right_at, counts_at in zip(has_right_keypoints, keypoint_counts)
     ]
     classes = [(sizes >= low) & (sizes < high) for low, high in SIZE_CLASSES]
     return SceneNumbers(
         recall=_mean(is_found),
-        precision=_mean(is_right),
-        average_precision=_average_precision(is_right[order], len(is_found)),
+        precision=_mean(is_right[counts]),
+        average_precision=_average_precision(is_right[order][counts[order]], len(is_found)),
         keypoint_precision=_mean(np.array(keypoint_precisions)) if labelled_count else None,
         loose_keypoint_precision=keypoint_precisions[0],
         recall_by_size=[_mean(is_found[is_in]) for is_in in classes],

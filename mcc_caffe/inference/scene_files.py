@@ -98,8 +98,8 @@ class _LabelledHand(NamedTuple):
 def read_scenes(path: Path) -> list[Scene]:
     """Read a COCO file of boxes around hands.
 
-    A box around a crowd of hands (`iscrowd`) is no hand to find: a single hand that a search finds
-    in it counts as wrong. `Scene.crowds_ltrb` has these boxes.
+    A box around a crowd of hands (`iscrowd`) is no hand to find. `Scene.crowds_ltrb` has these
+    boxes.
 
     Raises:
         UserError: The file is missing or is no such file.

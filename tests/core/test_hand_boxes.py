@@ -10,6 +10,7 @@ from mcc_caffe.core.hand_boxes import (
     SMALLEST_HAND,
     box_iou,
     cell_centres,
+    covered_share,
     decode_boxes,
     encode_boxes,
     nms_boxes,
@@ -24,6 +25,7 @@ def test_box_iou():
     assert box_iou(np.array([0, 0, 10, 10]), np.array([20, 0, 25, 10])) == 0
     assert box_iou(np.zeros(4), np.zeros(4)) == 0
     assert share_inside(np.array([0, 0, 10, 10]), np.array([5, 0, 105, 10])) == 0.5
+    assert covered_share(np.array([5, 0, 105, 10]), np.array([0, 0, 10, 10])) == 0.05
 
 
 def test_of_overlapping_boxes_the_first_survives():

@@ -10,6 +10,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
+from mcc_caffe.evaluation.scene_scores import summarise_scenes
 from mcc_caffe.inference.reports import CSV_COLUMNS
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.predictor import HandPredictor
@@ -185,3 +186,25 @@ def test_a_hand_with_a_box_alone_is_one(tmp_path):
     results = write_own_results(tmp_path / "out", scenes, {"hands": [hand]})
     assert finds_each_hand(results, scenes) == [True]
     assert PredictionsFile(results).entry("1.png").keypoints is None
+
+
+def test_a_hand_in_a_crowd_is_neither_right_nor_wrong(tmp_path):
+    """Of the surest hand 60 % lies in the crowd, of the last one 40 %; the middle one is drawn."""
+    (scene,) = write_scenes(tmp_path, "1.png")
+    labels = np.column_stack([points(), np.full(21, 2.0)])
+    crowd = np.array([[10.0, 90, 160, 120]])
+    scene = scene._replace(crowds_ltrb=crowd, keypoints=labels[None])
+    hands = []
+    for score, box in ((0.9, [20, 80, 40, 25]), (0.8, BOX), (0.7, [100, 82, 40, 13.333])):
+        sides = dict(zip(("x", "y", "width", "height"), box))
+        keypoints = (
+            [(box[0] + x / 20, box[1] + x / 20) for x in range(21)] if box != BOX else points()
+        )
+        hands.append({**own_hand(score, keypoints), "box": sides})
+    results = write_own_results(tmp_path / "out", [scene], {"hands": hands})
+    (answer,) = compare_file(results, [scene])
+    assert answer.is_right.tolist() == [False, True, False]
+    assert answer.counts.tolist() == [False, True, True]
+    numbers = summarise_scenes([answer])
+    assert numbers.recall == 1 and numbers.precision == 0.5
+    assert numbers.average_precision == numbers.keypoint_precision == 1

@@ -75,6 +75,7 @@ def test_recall_precision_and_average_precision():
             np.array([True, False]),
             np.array([0.05, 0.3]),
             np.array([True, False]),
+            np.array([True, True]),
             np.array([0.9, 0.6]),
             match_keypoints([labels[0], labels[0]], boxes, labels),
             1,
@@ -83,6 +84,7 @@ def test_recall_precision_and_average_precision():
         SceneAnswer(
             np.array([True]),
             np.array([0.35]),
+            np.array([True]),
             np.array([True]),
             np.array([0.5]),
             match_keypoints([labels[0]], boxes[:1], labels[:1]),
@@ -102,7 +104,7 @@ def test_recall_precision_and_average_precision():
 
 def test_nothing_to_find_and_nothing_found():
     none = np.zeros(0, bool)
-    empty = SceneAnswer(none, np.zeros(0), none, np.zeros(0), NO_KEYPOINTS, 1, 1)
+    empty = SceneAnswer(none, np.zeros(0), none, none, np.zeros(0), NO_KEYPOINTS, 1, 1)
     numbers = summarise_scenes([empty])
     assert numbers.recall is numbers.precision is numbers.average_precision is None
     assert numbers.keypoint_precision is numbers.loose_keypoint_precision is None
