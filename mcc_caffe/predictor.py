@@ -7,8 +7,10 @@ pose.keypoints          # (21, 3): x, y in image pixels, confidence
 
 import math
 import numbers
+import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -255,6 +257,7 @@ class HandPredictor:
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch
         self.lock = threading.RLock()
+        _PREDICTORS.add(self)
         self.check_options()
         if variant not in VARIANTS:
             raise UserError(f"variant={variant!r}: give one of {', '.join(VARIANTS)}")
@@ -560,6 +563,36 @@ def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
     if not arrays:
         return None
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+# A fork copies our locks and those inside the engines as they are, but not the threads that hold
+# them and would let them go. It therefore waits until no predictor looks at an image.
+_PREDICTORS: weakref.WeakSet[HandPredictor] = weakref.WeakSet()
+_FORKING = threading.local()  # has the locks that this thread holds while it forks
+
+
+def _before_fork() -> None:
+    # All threads take them in one order, so that none waits for another in a circle.
+    _FORKING.locks = [predictor.lock for predictor in sorted(_PREDICTORS, key=id)]
+    for lock in _FORKING.locks:
+        lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    for lock in _FORKING.locks:
+        lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for predictor in _PREDICTORS:
+        predictor.lock = threading.RLock()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
 
 
 def _is_whole(value: object, *, least: int) -> bool:

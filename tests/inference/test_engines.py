@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -126,6 +127,46 @@ def test_a_fork_that_lacks_the_threads_is_an_error(threads, answer):
     """It hung. With one thread there is nothing to wait for."""
     done = run_code(FORK, MINI, SHIPPED, env={**os.environ, "OMP_NUM_THREADS": threads})
     assert done.stdout.startswith(answer) and len(done.stdout.splitlines()) == 1, done
+
+
+FORK_BESIDE_A_THREAD = """
+import os, threading, time
+import numpy as np
+from mcc_caffe import HandPredictor
+predictor, image = HandPredictor(levels=1, engine="onnx"), np.zeros((60, 80, 3), np.uint8)
+is_held = threading.Event()
+def hold():
+    with predictor.lock:
+        is_held.set()
+        time.sleep(0.5)
+        print("let go", flush=True)
+threading.Thread(target=hold).start()
+is_held.wait()
+pid = os.fork()
+predictor.predict(image)
+print("parent" if pid else "child", flush=True)
+if not pid:
+    os._exit(0)  # as children of multiprocessing end
+os.waitpid(pid, 0)
+"""
+
+
+def test_a_fork_waits_for_the_thread_that_predicts():
+    """The child hung for ever: its copy of the lock was never let go."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK_BESIDE_A_THREAD],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    first, *others = output.splitlines()
+    assert first == "let go" and sorted(others) == ["child", "parent"]
 
 
 def test_onnx_runs_on_no_gpu():
