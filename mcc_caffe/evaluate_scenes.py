@@ -15,14 +15,15 @@ Pictures without hands are looked at in every way that there is: in a single pas
 four looks, in the paper's pyramid, and by the search. What is said to be present there is false.
 Sets of labelled hands, as `mcc_caffe.evaluate` takes them, say how many true keypoints are lost;
 of a set with several splits those for validation or test are taken. Prints Markdown tables, and
-writes every number to results.json in the folder DIR.
+writes every number to results.json in the folder DIR. Pictures that cannot be read are named, left
+out and counted there.
 """
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -49,7 +50,7 @@ from mcc_caffe.evaluation.scene_scores import (
     summarise_presence,
     summarise_scenes,
 )
-from mcc_caffe.inference.input_files import find_files, read_image
+from mcc_caffe.inference.input_files import UnreadableError, find_files, read_image
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.paper import PAPER_LEVELS, VARIANTS
@@ -62,6 +63,8 @@ _WAYS = (
     ("four looks", None, 4),
     ("the paper's pyramid", PAPER_LEVELS, None),
 )
+
+_Picture = TypeVar("_Picture", Scene, Path)
 
 _log = logging.getLogger(__name__)
 
@@ -291,6 +294,25 @@ def _check_pictures(path: Path, scenes: Sequence[Scene]) -> None:
         )
 
 
+def _keep_readable(pictures: Sequence[_Picture], read: Callable[[_Picture], Any]) -> list[_Picture]:
+    """Return the pictures that can be read, and name the others in warnings.
+
+    Raises:
+        UserError: None can be read.
+    """
+    readable = []
+    for picture in progress_bar(pictures, desc="reading", unit="img", delay=2, leave=False):
+        try:
+            read(picture)
+        except UnreadableError as error:
+            _log.warning("left out: %s", error)
+        else:
+            readable.append(picture)
+    if pictures and not readable:
+        raise UserError(f"none of the {len(pictures)} pictures can be read: give others")
+    return readable
+
+
 def _scene_results(answers: Sequence[SceneAnswer]) -> dict[str, Any]:
     """Return what results.json says of the scenes of a system."""
     means = {
@@ -313,7 +335,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     # All inputs are opened before the work: what is wrong would end it after minutes.
     scenes = read_scenes(options.scenes) if options.scenes else []
     _check_pictures(options.scenes, scenes)
-    images = _find_images(options.without_hands)
+    readable_scenes = _keep_readable(scenes, Scene.read_picture)
+    listed_images = _find_images(options.without_hands)
+    images = _keep_readable(listed_images, read_image)
+    unreadable = len(scenes) - len(readable_scenes) + len(listed_images) - len(images)
     entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
     predictors = [
         HandPredictor(path, options.variant, gpu=options.gpu, precision=options.precision)
@@ -336,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{model['name']}, {len(images)} pictures without hands:\n\n{table}\n")
     if scenes:
         own = {
-            name: search_scenes(predictor, scenes, options.score)
+            name: search_scenes(predictor, readable_scenes, options.score)
             for name, predictor in zip(names, predictors)
         }
         models += [
@@ -346,19 +371,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         systems = {**own, **systems}
         for model in models:
             model["scenes"] = _scene_results(systems[model["name"]])
-        print(f"{len(scenes)} pictures, hands by their share of the picture's width, means:\n")
+        count = len(readable_scenes)
+        print(f"{count} pictures, hands by their share of the picture's width, means:\n")
         print(scenes_table(systems))
     results = {
         "score_threshold": options.score,
         "scenes": str(options.scenes) if options.scenes else None,
-        "pictures_of_scenes": len(scenes),
+        "pictures_of_scenes": len(readable_scenes),
         "pictures_without_hands": len(images),
+        "unreadable_pictures": unreadable,
         "labelled_hands": len(entries),
         "models": models,
     }
     options.out.mkdir(parents=True, exist_ok=True)
     write_whole(options.out / RESULTS, to_json(results))
     _log.info("%s", options.out / RESULTS)
+    if unreadable:
+        raise UserError(
+            f"{unreadable} of {len(scenes) + len(listed_images)} pictures could not be read (named "
+            "above); the others are measured"
+        )
 
 
 if __name__ == "__main__":

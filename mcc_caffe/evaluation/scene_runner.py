@@ -22,6 +22,7 @@ from mcc_caffe.evaluation.scene_scores import (
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.formats.base import ReadHand, ReadImage
 from mcc_caffe.inference.formats.reading import read_results
+from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.inference.looks import keypoints_box
 from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
@@ -182,15 +183,22 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
             several of that name, by the folders above it; where the results do not have it, no
             hand was found in it. A hand with neither a keypoint nor a box is none.
 
+    Returns:
+        The answers for the pictures that can be read.
+
     Raises:
-        UserError: The file or a picture cannot be read, the results have none of the pictures, it
-            is unclear which result is of which picture, or labels are of another size.
+        UserError: The file cannot be read, the results have none of the pictures, it is unclear
+            which result is of which picture, or labels are of another size.
     """
     results = _match_results(path, scenes)
     if not any(results):
         raise UserError(f"{path} has none of these pictures: their file names are to agree")
     answers = []
     for scene, result in zip(scenes, results):
+        try:
+            width = scene.read_picture().shape[1]
+        except UnreadableError:
+            continue
         hands = [
             hand
             for hand in (result.hands if result else [])
@@ -204,7 +212,7 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
                 [hand.score for hand in hands],
                 [_choose_box(hand, points) for hand, points in zip(hands, keypoints)],
                 scene,
-                width=scene.read_picture().shape[1],
+                width=width,
             )
         )
     return answers

@@ -10,8 +10,10 @@ from data_tools.hands import hand_scene
 from mcc_caffe import evaluate_scenes
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import CountingEngine, multiply_adds
+from mcc_caffe.inference.reports import CSV_COLUMNS
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
 
@@ -125,6 +127,37 @@ def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
     (tmp_path / "scene.png").unlink()
     with pytest.raises(UserError, match=r"scene.png, which is not there \(1 of 1 pictures"):
         evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
+
+
+def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog):
+    """They ended the run after minutes, without results."""
+    content = json.loads(scenes.read_text())
+    content["images"].append({"id": 2, "file_name": "damaged.png"})
+    content["annotations"].append({"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4]})
+    scenes.write_text(json.dumps(content))
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "scene.png").read_bytes()[:40])
+    (tmp_path / "empty/damaged.png").write_bytes(b"")
+    others = tmp_path / "others.csv"
+    rows = [f"damaged.png,,,0,,0.9,{name},1,2,0.9" for name in NAMES]
+    others.write_text("\n".join([",".join(CSV_COLUMNS), *rows]) + "\n")
+    arguments = [str(scenes), "--without-hands", str(tmp_path / "empty")]
+    arguments += ["--predictions", str(others), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="2 of 4 pictures could not be read .*; the others are mea"):
+        evaluate_scenes.main(arguments)
+    assert [record.getMessage().split(":")[1] for record in caplog.records][:2] == [
+        f" {tmp_path / 'damaged.png'}",
+        f" {tmp_path / 'empty/damaged.png'}",
+    ]
+    assert "\n1 pictures, hands by" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["unreadable_pictures"] == 2
+    assert results["pictures_of_scenes"] == results["pictures_without_hands"] == 1
+    own, other = results["models"]
+    assert sum(own["scenes"]["count_by_size"]) == sum(other["scenes"]["count_by_size"]) == 2
+    assert other["scenes"]["recall"] == 0 and other["scenes"]["precision"] is None
+    (tmp_path / "empty/grey.png").unlink()
+    with pytest.raises(UserError, match="none of the 1 pictures can be read: give others"):
+        evaluate_scenes.main(arguments)
 
 
 def test_only_held_out_samples_are_taken(two_sets):
