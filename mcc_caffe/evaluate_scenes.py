@@ -50,6 +50,7 @@ from mcc_caffe.evaluation.scene_scores import (
     summarise_presence,
     summarise_scenes,
 )
+from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.input_files import UnreadableError, find_files, read_image
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
@@ -350,7 +351,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, path in zip(names[len(predictors) :], options.predictions)
     }
     models: list[dict[str, Any]] = [
-        {"name": name, "weights": describe(path)} for name, path in zip(names, weights_paths)
+        {"name": name, "weights": describe(path), "engine": title_of(predictor.engine)}
+        for name, path, predictor in zip(names, weights_paths, predictors)
     ]
     if images:
         for model, predictor in zip(models, predictors):

@@ -101,6 +101,7 @@ def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_pa
     assert [model["name"] for model in results["models"]] == ["mini", "right/scene", "wrong/scene"]
     own, right, _ = results["models"]
     assert own["weights"]["variant"] == "mini" and own["scenes"]["recall"] == 0.5
+    assert own["engine"] == "caffe"
     assert own["ways"]["four looks"]["false_share"] == own["hands_of_search"] == 0
     assert right["scenes"]["recall"] == 0.5 and right["scenes"]["passes"] is None
 
