@@ -261,11 +261,6 @@ class HandPredictor:
         self.check_options()
         if variant not in VARIANTS:
             raise UserError(f"variant={variant!r}: give one of {', '.join(VARIANTS)}")
-        if looks is not None and levels is not None:
-            raise UserError(
-                f"looks={looks} and levels={levels} exclude each other: looks take the place of "
-                "the pyramid; give one of the two"
-            )
         weights = weights or shipped_weights(variant)
         if weights is None:
             raise UserError(
@@ -294,6 +289,11 @@ class HandPredictor:
         if not _is_whole(seed, least=0):
             raise UserError(f"seed={seed}: give a whole number from 0 on")
         check_finite("threshold", self.threshold)
+        if looks is not None and levels is not None:
+            raise UserError(
+                f"looks={looks} and levels={levels} exclude each other: looks take the place of "
+                "the pyramid; give one of the two, and None for the other"
+            )
 
     @property
     def most_levels(self) -> int | None:

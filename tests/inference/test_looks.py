@@ -227,6 +227,13 @@ def test_looks_and_levels_exclude_each_other(weights):
         HandPredictor(weights, levels=3, looks=2)
     with pytest.raises(UserError, match="looks=3: give 1, 2 or 4"):
         HandPredictor(weights, looks=3)
+    predictor, image = HandPredictor(weights, levels=1), np.zeros((60, 80, 3), np.uint8)
+    predictor.looks = 4
+    for predict in (predictor.predict, predictor.predict_all):
+        with pytest.raises(UserError, match="looks=4 and levels=1 .*, and None for the other"):
+            predict(image)
+    predictor.levels = None
+    assert predictor.predict(image).looks == 4
 
 
 def test_a_net_without_pose_stage_takes_a_single_pass(weights):
