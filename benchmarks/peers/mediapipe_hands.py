@@ -25,16 +25,18 @@ from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_target
+from mcc_caffe.core.files import check_output
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.predictions_file import write_predictions
 from mcc_caffe.paper import KEYPOINT_COUNT
 
-VERSION = "0.10.21"
+SYSTEM, VERSION = "MediaPipe", "0.10.21"
 # Installed without the packages that they depend on: JAX, sound, windows.
 BARE_PACKAGES = (f"mediapipe=={VERSION}", "opencv-contrib-python-headless==4.11.0.86")
 PACKAGES = ("numpy<2", "protobuf>=4.25.3,<5", "matplotlib<4", "absl-py", "attrs", "flatbuffers")
 WORKER = pathlib.Path(__file__).with_name("mediapipe_worker.py")
+# The beginning of what `write_predictions` writes of this system.
+_OWN_START = f'{{"name": "{SYSTEM} '.encode()
 
 _log = logging.getLogger(__name__)
 
@@ -117,10 +119,16 @@ def best_hand(hands: list[Hand], width: int, height: int) -> np.ndarray:
     return np.column_stack([xy, np.full(KEYPOINT_COUNT, hand["score"])])
 
 
+def is_own(path: pathlib.Path) -> bool:
+    """Tell whether a file is a predictions file that this command wrote, of any version."""
+    with path.open("rb") as file:
+        return file.read(len(_OWN_START)) == _OWN_START
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
-    check_target(options.out)
+    check_output(options.out, is_own, "holds no hands of MediaPipe", [options.data])
     entries = sets.open_sets(options.data)
     chosen = [
         entry
@@ -146,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
             f"MediaPipe found no hand in the {len(chosen)} pictures of {options.data}: "
             "nothing was written"
         )
-    write_predictions(options.out, f"MediaPipe {VERSION}", keypoints)
+    write_predictions(options.out, f"{SYSTEM} {VERSION}", keypoints)
     _log.info("%s: a hand in %d of %d pictures", options.out, len(keypoints), len(chosen))
 
 

@@ -54,9 +54,10 @@ def stand_in(tmp_path, monkeypatch):
 
 def test_the_surest_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path):
     stand_in(STAND_IN)
-    mediapipe_hands.main(
-        [str(drawn_set), "--out", str(tmp_path / "new/found.json"), "--limit", "9"]
-    )
+    for _ in range(2):  # it may replace its own file
+        mediapipe_hands.main(
+            [str(drawn_set), "--out", str(tmp_path / "new/found.json"), "--limit", "9"]
+        )
     predictions, samples = PredictionsFile(tmp_path / "new/found.json"), SampleSet(drawn_set)
     assert predictions.name == "MediaPipe 0.10.21"
     wide = [samples[index] for index in range(9) if samples[index].image().shape[:2] == (120, 160)]
@@ -172,3 +173,14 @@ def test_an_unusable_out_is_told_before_anything_is_looked_for(drawn_set, tmp_pa
     monkeypatch.setattr(mediapipe_hands, "interpreter", None)
     with pytest.raises(UserError, match="is a folder, not a file: give the path of a file"):
         mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path)])
+
+
+def test_a_file_of_the_users_is_not_replaced(drawn_set, tmp_path):
+    notes = tmp_path / "notes.json"
+    for content in ('{"name": "another system", "images": {}}', "notes", ""):
+        notes.write_text(content)
+        with pytest.raises(
+            UserError, match="notes.json would be overwritten and holds no hands of"
+        ):
+            mediapipe_hands.main([str(drawn_set), "--out", str(notes)])
+        assert notes.read_text() == content
