@@ -66,7 +66,7 @@ def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_pa
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
     assert done.returncode == 2
     assert "left out: Train/label_joint.txt:2: 5 fields" in done.stderr
-    assert "left out: Train_4.jpg: the image (7 bytes)" in done.stderr
+    assert "left out: Train/label_joint.txt:4: Train_4.jpg: the image (7 bytes)" in done.stderr
     assert "2 bad samples" in done.stderr.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]  # nothing half-written
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb", "--skip-bad")
@@ -78,13 +78,17 @@ def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_pa
 def test_the_reasons_are_listed_where_all_samples_of_a_set_are_bad(
     layout, tmp_path, options, caplog
 ):
-    for path in (layout / "Test/source").iterdir():
-        path.write_bytes(b"no jpeg")
+    labels = (layout / "Test/label_joint.txt").read_text().splitlines()
+    names = [line.split(",")[0] for line in labels]
+    for name in names:
+        (layout / "Test/source" / name).write_bytes(b"no jpeg")
     message = r"^validation: none of its 4 samples can be used .see above., nothing was written"
     with pytest.raises(UserError, match=message):
         build_lmdb.main([str(layout), str(tmp_path / "lmdb"), *options])
     reasons = [record.getMessage() for record in caplog.records]
-    assert sum("left out: Test_" in r and "the image (7 bytes)" in r for r in reasons) == 4
+    for line, name in enumerate(names, 1):
+        start = f"left out: Test/label_joint.txt:{line}: Test_{name}: the image (7 bytes)"
+        assert sum(reason.startswith(start) for reason in reasons) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
