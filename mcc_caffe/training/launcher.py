@@ -88,7 +88,8 @@ def _run_all(processes: Sequence[SpawnProcess], signals: Sequence[int]) -> Spawn
             processes[0].terminate()
         return _wait_for_the_first(processes)
     finally:
-        _end(started)
+        # Rank 0 has got the signal already: another one may kill it while Python itself ends.
+        _end(started, to_stop=started[1:] if signals else started)
 
 
 def _wait_for_the_first(processes: Sequence[SpawnProcess]) -> SpawnProcess | None:
@@ -101,9 +102,14 @@ def _wait_for_the_first(processes: Sequence[SpawnProcess]) -> SpawnProcess | Non
     return failed
 
 
-def _end(processes: Sequence[SpawnProcess]) -> None:
-    """Ask all processes to end, and kill those that still run after GRACE_SECONDS."""
-    for process in processes:
+def _end(processes: Sequence[SpawnProcess], to_stop: Sequence[SpawnProcess]) -> None:
+    """Ask processes to end, and kill all that still run after GRACE_SECONDS.
+
+    Args:
+        processes: All of them.
+        to_stop: Those that do not know yet that they are to end.
+    """
+    for process in to_stop:
         process.terminate()
     until = time.monotonic() + GRACE_SECONDS
     for process in processes:

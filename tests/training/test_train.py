@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import lmdb
@@ -632,6 +633,40 @@ def test_a_failed_rank_ends_the_others(tmp_path):
     assert caught.value.code == 7 and {path.name for path in tmp_path.iterdir()} <= set("012")
     for path in tmp_path.iterdir():
         assert not pathlib.Path(f"/proc/{path.read_text()}").exists()
+
+
+def _end_after_the_first_signal(rank, folder):
+    """Rank 0 counts its signals for a while after the first one; the other rank dies of its own."""
+    if rank == 0:
+        numbers = []
+        signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number))
+    (folder / str(rank)).write_text(str(os.getpid()))
+    if rank:
+        time.sleep(300)
+    while not numbers:
+        time.sleep(0.01)
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        time.sleep(0.01)
+    (folder / "signals").write_text(str(len(numbers)))
+
+
+def test_rank_0_gets_one_signal_from_its_launcher(tmp_path):
+    """A second one could kill it while it takes its snapshot and ends."""
+
+    def send_signals():
+        paths = [tmp_path / str(rank) for rank in range(2)]
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not all(p.exists() and p.read_text() for p in paths):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(int(paths[1].read_text()), signal.SIGTERM)
+
+    sender = threading.Thread(target=send_signals)
+    sender.start()
+    launch(_end_after_the_first_signal, 2, tmp_path)
+    sender.join()
+    assert (tmp_path / "signals").read_text() == "1"
 
 
 def test_snapshot_of_another_net_is_refused(finished, drawn_set, tmp_path):
