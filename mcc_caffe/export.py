@@ -42,7 +42,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import describe, fitting_layers, write_caffemodel
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output, write_whole
+from mcc_caffe.core.files import check_output, starts_with, write_whole
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
@@ -205,8 +205,12 @@ def is_own_caffemodel(path: pathlib.Path) -> bool:
 
 def is_own_prototxt(path: pathlib.Path) -> bool:
     """Tell whether this command wrote a prototxt, by its first line."""
-    with path.open("rb") as file:
-        return file.read(len(_PROTOTXT_MARK)) == _PROTOTXT_MARK.encode()
+    return starts_with(path, _PROTOTXT_MARK.encode())
+
+
+def net_path(caffemodel: pathlib.Path) -> pathlib.Path:
+    """Return the path of the net that is written beside a caffemodel."""
+    return caffemodel.with_suffix(".prototxt")
 
 
 def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Path) -> None:
@@ -229,10 +233,9 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
     text = text_format.MessageToString(net)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_caffemodel(path, net.name + EXPORT_MARK, layers)
-    write_whole(path.with_suffix(".prototxt"), f"{_PROTOTXT_MARK}, of {path.name}\n{text}".encode())
+    write_whole(net_path(path), f"{_PROTOTXT_MARK}, of {path.name}\n{text}".encode())
     print(
-        f"{path}: {path.stat().st_size / 2**20:.1f} MiB of {weights}; "
-        f"its net is {path.with_suffix('.prototxt')}"
+        f"{path}: {path.stat().st_size / 2**20:.1f} MiB of {weights}; its net is {net_path(path)}"
     )
 
 
@@ -245,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.caffemodel:
         for path, is_own in (
             (options.caffemodel, is_own_caffemodel),
-            (options.caffemodel.with_suffix(".prototxt"), is_own_prototxt),
+            (net_path(options.caffemodel), is_own_prototxt),
         ):
             check_output(path, is_own, "is no file of this command", [weights])
     prototxt = find_deploy_net(weights, options.variant, options.without)

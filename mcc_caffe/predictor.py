@@ -249,10 +249,9 @@ class HandPredictor:
                 "auto" (`caffe_io.precision`); None for what MCC_CAFFE_PRECISION says, else float32.
 
         Raises:
-            UserError: A file is missing or does not fit, there is no such variant, or no weights
-                come with it, or
-                `levels`, `looks`, `threshold`, `seed` or `batch` is none of these values, or both
-                `levels` and `looks` are given.
+            UserError: A file is missing or does not fit; there is no such variant, or no weights
+                come with it; `levels`, `looks`, `threshold`, `seed` or `batch` is none of these
+                values; or both `levels` and `looks` are given.
         """
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch

@@ -30,7 +30,7 @@ from mcc_caffe.inference.video_reports import (
     video_json,
 )
 from mcc_caffe.paper import GREY
-from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.predictor import HandPredictor, choose_look_count
 
 if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and pictures do without
     from mcc_caffe.inference.video_reading import Frame, VideoFile
@@ -57,9 +57,10 @@ class TrackerOptions:
     @property
     def method(self) -> str:
         """How each frame is looked at, as reports say it."""
-        levels, looks = self.predictor.levels, self.predictor.looks
         if not self.every_frame:
             return TRACKING
+        levels = self.predictor.levels
+        looks = choose_look_count(levels, self.predictor.looks)
         if 1 in (levels, looks):
             return SINGLE_PASS
         return SEVERAL_LOOKS if looks else PYRAMID

@@ -25,7 +25,7 @@ from benchmarks.peers.environment import environment, last_line
 from data_tools import sets
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output
+from mcc_caffe.core.files import check_output, starts_with
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.predictions_file import write_predictions
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -121,8 +121,7 @@ def best_hand(hands: list[Hand], width: int, height: int) -> np.ndarray:
 
 def is_own(path: pathlib.Path) -> bool:
     """Tell whether a file is a predictions file that this command wrote, of any version."""
-    with path.open("rb") as file:
-        return file.read(len(_OWN_START)) == _OWN_START
+    return starts_with(path, _OWN_START)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import Shapes, fitting_layers
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file
+from mcc_caffe.core.files import require_file, starts_with
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
 
@@ -283,8 +283,7 @@ def make_onnx_model(prototxt: str | Path, weights: str | Path) -> OnnxModel:
 def is_own_model(path: Path) -> bool:
     """Tell whether a file is an ONNX model of this project's, by the fields that begin it."""
     start = bytes([1 << 3, IR_VERSION, 2 << 3 | 2, len(PRODUCER)]) + PRODUCER.encode()
-    with path.open("rb") as file:
-        return file.read(len(start)) == start
+    return starts_with(path, start)
 
 
 def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:

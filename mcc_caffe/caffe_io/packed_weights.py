@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import starts_with
 from mcc_caffe.paper import MAX_INPUT_SIZE, STRIDE
 
 METADATA = "metadata"
@@ -51,8 +52,7 @@ class PackedWeights(NamedTuple):
 
 def is_packed(path: str | Path) -> bool:
     """Return whether a file is of this form; a caffemodel is not."""
-    with open(path, "rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+    return starts_with(path, _MAGIC)
 
 
 def are_readable(path: Path) -> bool:

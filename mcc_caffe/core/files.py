@@ -201,6 +201,12 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> Path:
     return target
 
 
+def starts_with(path: str | Path, start: bytes) -> bool:
+    """Tell whether a file begins with these bytes; OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return file.read(len(start)) == start
+
+
 def check_output(
     path: Path, is_own: Callable[[Path], bool], otherwise: str, inputs: Iterable[Path] = ()
 ) -> Path:
