@@ -25,6 +25,7 @@ from caffe_build.source import Package, Tree
 
 _TOOLS = ("cmake", "ninja", "c++", "protoc")
 _FETCH_TOOLS = ("apt-get", "dpkg-source")
+_SETUP_HINT = "`caffe_build/setup.sh` installs what a build needs"
 _NEEDED_MB = 500  # a CPU build needs some 50, apt's lists up to 150 for a moment
 
 
@@ -38,6 +39,29 @@ class Step(NamedTuple):
 def say(text: str) -> None:
     """Print a line about the work."""
     print(f"caffe: {text}", flush=True)
+
+
+def require_space(folder: Path, needed_mb: int) -> None:
+    """Raise DiskError where the disk of a folder of the cache has less than `needed_mb` free."""
+    free = shutil.disk_usage(folder).free // 2**20
+    if free < needed_mb:
+        raise DiskError(
+            f"{folder} has {free} MB free, {needed_mb} are needed: "
+            "make room, or set XDG_CACHE_HOME to a larger disk"
+        )
+
+
+def check_disk(folder: Path, output: str) -> None:
+    """Raise DiskError where a program that wrote to a folder of the cache says: the disk is full.
+
+    Args:
+        folder: The folder.
+        output: What the program printed.
+    """
+    if "No space left on device" in output:
+        raise DiskError(
+            f"the disk of {folder} is full: make room, or set XDG_CACHE_HOME to a larger one"
+        )
 
 
 def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
@@ -95,23 +119,14 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
             return
         started = time.monotonic()
         _look_for_tools(_TOOLS + (_FETCH_TOOLS if isinstance(source, Package) else ()), options)
-        free = shutil.disk_usage(prefix.parent).free // 2**20
-        if free < _NEEDED_MB:
-            raise DiskError(
-                f"{prefix.parent} has {free} MB free, {_NEEDED_MB} are needed: "
-                "make room, or set XDG_CACHE_HOME to a larger disk"
-            )
+        require_space(prefix.parent, _NEEDED_MB)
         log_path = prefix.with_name(f"{prefix.name}.log")
         say(f"building Caffe 1.0 ({options.name}), {jobs} jobs; all output goes to {log_path}")
         with open(log_path, "w", encoding="utf-8") as log:
             try:
                 _build(source, options, prefix, jobs, log)
             except (SourceError, CompileError):
-                if "No space left on device" in log_path.read_text(errors="replace"):
-                    raise DiskError(
-                        f"the disk of {prefix.parent} is full: "
-                        "make room, or set XDG_CACHE_HOME to a larger one"
-                    ) from None
+                check_disk(prefix.parent, log_path.read_text(errors="replace"))
                 raise
             except KeyboardInterrupt:
                 say("the next run goes on from here")
@@ -165,15 +180,13 @@ def _look_for_tools(tools: tuple[str, ...], options: Options) -> None:
     """Raise CompileError where a tool or a library is missing."""
     missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
-        raise CompileError(
-            f"missing: {', '.join(missing)}. `caffe_build/setup.sh` installs what a build needs"
-        )
+        raise CompileError(f"missing: {', '.join(missing)}. {_SETUP_HINT}")
     for library in options.libraries:
         link = ["c++", "-x", "c++", "-", "-x", "none", f"-l{library}", "-o", os.devnull]
         if subprocess.run(
             link, input=b"int main() {}", capture_output=True, check=False
         ).returncode:
-            hint = "`caffe_build/setup.sh` installs what a build needs"
+            hint = _SETUP_HINT
             if library.startswith("boost_python"):
                 hint += (
                     f"; for this Python ({sys.executable}) only if it is the distribution's own "
@@ -201,10 +214,7 @@ def _configure(tree: Path, objects: Path, options: Options, log: TextIO) -> None
     ]
     log.flush()
     if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
-        raise CompileError(
-            f"cmake failed; the log is {log.name}, and the end of it that matters:\n"
-            f"{failure_lines(Path(log.name))}"
-        )
+        raise _failure("cmake", log)
 
 
 def _compile(objects: Path, jobs: int, log: TextIO) -> None:
@@ -237,16 +247,21 @@ def _compile(objects: Path, jobs: int, log: TextIO) -> None:
             raise
     log.flush()
     if ninja.returncode:
-        raise CompileError(
-            f"the compiler failed; the log is {log.name}, and the end of it that matters:\n"
-            f"{failure_lines(Path(log.name))}"
-        )
+        raise _failure("the compiler", log)
 
 
 def ninja_step(line: str) -> Step | None:
     """Parse a line of ninja such as "[12/112] Building ..."; return None for any other line."""
     match = re.match(r"\[(\d+)/(\d+)\] ", line)
     return Step(int(match[1]), int(match[2])) if match else None
+
+
+def _failure(program: str, log: TextIO) -> CompileError:
+    """Return the error of a program that failed, with what its log says of it."""
+    return CompileError(
+        f"{program} failed; the log is {log.name}, and the end of it that matters:\n"
+        f"{failure_lines(Path(log.name))}"
+    )
 
 
 def failure_lines(log: Path, count: int = 20) -> str:

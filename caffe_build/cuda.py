@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from caffe_build.build import lock, say
-from caffe_build.errors import CompileError, DiskError
+from caffe_build.build import check_disk, lock, require_space, say
+from caffe_build.errors import CompileError
 from caffe_build.options import Toolkit
 
 # Each library with a header of its own. cuDNN loads nvrtc when it runs.
@@ -276,12 +276,8 @@ def _wheels(root: str, version: str) -> list[str]:
 
 def _install(wheels: list[str], target: Path) -> None:
     """Install packages into the folder `target` by pip."""
-    free = shutil.disk_usage(target.parent).free // 2**20
-    if free < _NEEDED_MB:
-        raise DiskError(
-            f"{target.parent.parent} has {free} MB free, NVIDIA's libraries need {_NEEDED_MB}: "
-            "make room, or set XDG_CACHE_HOME"
-        )
+    cache = target.parent.parent
+    require_space(cache, _NEEDED_MB)
     say(f"fetching NVIDIA's libraries (about 1 GB): {', '.join(wheels)}")
     options = [
         "--no-deps",
@@ -299,11 +295,7 @@ def _install(wheels: list[str], target: Path) -> None:
         check=False,
     )
     if answer.returncode:
-        if "No space left on device" in answer.stderr:
-            raise DiskError(
-                f"the disk of {target.parent.parent} is full: "
-                "make room, or set XDG_CACHE_HOME to a larger one"
-            )
+        check_disk(cache, answer.stderr)
         errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
         raise CompileError(
             f"pip could not get NVIDIA's libraries ({(errors or [_last_line(answer)])[-1]}): "
