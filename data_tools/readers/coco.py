@@ -38,8 +38,8 @@ from data_tools.readers.base import Entry
 from data_tools.readers.segmentation import draw_mask
 from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
+    Box,
     encode_mask,
-    exif_orientation,
     exists_as_file,
     frame_sample,
     image_size,
@@ -154,20 +154,17 @@ class CocoEntry(Entry):
             None,
             keypoints,
         )
-        size, actual = self._labelled_size(), image_size(sample, self.location)
-        if size is not None and size != actual:
-            turned = exif_orientation(sample.image_bytes) > 4 and size == actual[::-1]
-            raise SampleError(
-                f"{self.location}: the image is {actual[0]} x {actual[1]}, "
-                f"the label says {size[0]} x {size[1]}"
-                + (": the label speaks of the upright picture, --orientation upright" * turned)
-            )
+        size = image_size(sample, self.location, self._labelled_size())
         if self.hand.segmentation:
-            mask = draw_mask(self.hand.segmentation, actual, self.location)
+            mask = draw_mask(self.hand.segmentation, size, self.location)
             if mask is not None:
                 sample = dataclasses.replace(sample, mask_png=encode_mask(mask))
         if self.is_alone:
-            return frame_sample(sample, self.location, size=size)
+            return frame_sample(sample, self.location)
+        return frame_sample(sample, self.location, box=self._box(), factor=HAND_BOX_FACTOR)
+
+    def _box(self) -> Box:
+        """The hand's box; SampleError where the label has something else."""
         x, y, width, height = parse_numbers(
             self.hand.box, (4,), location=self.location, field="bbox"
         ).tolist()
@@ -176,8 +173,7 @@ class CocoEntry(Entry):
                 f"{self.location}: bbox is {[x, y, width, height]}: x and y of the left top "
                 "corner, width and height in pixels are needed"
             )
-        box = (x, y, x + width, y + height)
-        return frame_sample(sample, self.location, size=size, box=box, factor=HAND_BOX_FACTOR)
+        return Box(x, y, x + width, y + height)
 
     def _labelled_size(self) -> tuple[int, int] | None:
         """(width, height) that `images` gives, or None where it gives none."""

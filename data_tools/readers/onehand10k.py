@@ -84,6 +84,7 @@ class OneHand10KEntry(Entry):
         name, size, keypoints = self._parse()
         image_bytes = self.read_picture(self.folder / "source", name)
         sample = Sample(self.key, image_bytes, None, keypoints)
+        image_size(sample, self.location, size)
         if (self.folder / "mask").is_dir():
             mask_name = _mask_name(name)
             if self.shares_mask:
@@ -93,13 +94,8 @@ class OneHand10KEntry(Entry):
                 )
             mask_bytes = read_named_file(self.folder / "mask", mask_name, self.location)
             location = f"{self.location}: mask/{mask_name}"
-            if (image := image_size(sample, self.location)) != size:
-                raise SampleError(
-                    f"{self.location}: the image is {image[0]} x {image[1]}, "
-                    f"the label says {size[0]} x {size[1]}"
-                )
             sample = dataclasses.replace(sample, mask_png=binarize_mask(mask_bytes, location, size))
-        return frame_sample(sample, self.location, size=size)
+        return frame_sample(sample, self.location)
 
     def _parse(self) -> Label:
         """Return the fields of the line; SampleError names the field that is wrong."""

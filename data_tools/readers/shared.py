@@ -209,16 +209,34 @@ def binarize_mask(data: bytes, location: str, size: tuple[int, int] | None = Non
         raise SampleError(f"{location}: {error}") from None
 
 
-def image_size(sample: Sample, location: str) -> tuple[int, int]:
-    """Return the (width, height) of a sample's image, from its header where that is possible."""
+def image_size(
+    sample: Sample, location: str, labelled_size: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Return the size of a sample's image, from its header where that is possible.
+
+    Args:
+        sample: The whole picture.
+        location: File and record, for messages.
+        labelled_size: (width, height) that the label says, in pixels, or None.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        SampleError: The label says another size, or the image cannot be decoded.
+    """
     try:
-        size = header_size(sample.image_bytes)
-        if size is None:
-            height, width = sample.image().shape[:2]
-            return width, height
+        width, height = header_size(sample.image_bytes) or sample.image().shape[1::-1]
     except UserError as error:
         raise SampleError(f"{location}: {error}") from None
-    return size
+    if labelled_size is not None and labelled_size != (width, height):
+        is_turned = exif_orientation(sample.image_bytes) > 4 and labelled_size == (height, width)
+        raise SampleError(
+            f"{location}: the image is {width} x {height}, "
+            f"the label says {labelled_size[0]} x {labelled_size[1]}"
+            + (": the label speaks of the upright picture, --orientation upright" * is_turned)
+        )
+    return width, height
 
 
 def make_key(*parts: str) -> str:
@@ -262,11 +280,10 @@ def frame_sample(
     sample: Sample,
     location: str,
     *,
-    size: tuple[int, int] | None = None,
     box: Sequence[float] | None = None,
     factor: float = 1.0,
 ) -> Sample:
-    """Check a sample's sizes and, with a box, cut it to a square around one hand.
+    """Check the size of a sample's mask and, with a box, cut the sample to a square around a hand.
 
     The square is clipped to the picture. What is cut is stored as PNG; a square that holds the
     whole picture changes no byte of it. Keypoints outside become missing.
@@ -274,7 +291,6 @@ def frame_sample(
     Args:
         sample: The whole picture with one hand's mask and keypoints.
         location: File and record, for messages.
-        size: (width, height) that the label says, in pixels, or None.
         box: Left, top, right, bottom of the hand in pixels, or None for the whole picture.
         factor: Side of the square, as a multiple of the box's longer side.
 
@@ -282,14 +298,9 @@ def frame_sample(
         The sample, or its crop.
 
     Raises:
-        SampleError: The image cannot be decoded, the sizes disagree, or the box lies outside the
-            image.
+        SampleError: Image or mask cannot be decoded, their sizes disagree, or the box lies outside
+            the image.
     """
-    width, height = image_size(sample, location)
-    if size is not None and size != (width, height):
-        raise SampleError(
-            f"{location}: the image is {width} x {height}, the label says {size[0]} x {size[1]}"
-        )
     try:
         image, mask = sample.image(), sample.mask()
     except SampleError as error:  # names the sample by its key

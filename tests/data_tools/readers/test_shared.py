@@ -9,6 +9,7 @@ from data_tools.readers import coco
 from data_tools.readers.shared import (
     bound_keypoints,
     frame_sample,
+    image_size,
     make_key,
     number_equal_keys,
     read_json,
@@ -65,19 +66,14 @@ def test_a_crop_that_holds_the_whole_picture_changes_no_byte_of_it():
     assert crop.keypoints[:3].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1]]
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        (dict(size=(120, 160)), "here: the image is 160 x 120, the label says 120 x 160"),
-        (
-            dict(box=(300, 10, 320, 30), factor=2.0),
-            r"here: the hand's box \(300, 10, 320, 30\) lies outside the image, 160 x 120",
-        ),
-    ],
-)
-def test_sizes_and_boxes_that_cannot_be_are_told(changes, message):
+def test_sizes_and_boxes_that_cannot_be_are_told():
+    sample = Sample("x", plain_picture(), None, np.zeros((21, 3)))
+    assert image_size(sample, "here") == image_size(sample, "here", (160, 120)) == (160, 120)
+    with pytest.raises(SampleError, match="here: the image is 160 x 120, the label says 120 x 160"):
+        image_size(sample, "here", (120, 160))
+    message = r"here: the hand's box \(300, 10, 320, 30\) lies outside the image, 160 x 120"
     with pytest.raises(SampleError, match=message):
-        frame_sample(Sample("x", plain_picture(), None, np.zeros((21, 3))), "here", **changes)
+        frame_sample(sample, "here", box=(300, 10, 320, 30), factor=2.0)
 
 
 def test_a_mask_of_another_size_is_told():
