@@ -94,13 +94,6 @@ class Hand(NamedTuple):
     fault: str = ""
 
 
-class _HandCategory(NamedTuple):
-    """A category of hands, with the index in its keypoints of each of ours."""
-
-    name: str
-    order: Sequence[int]
-
-
 @dataclass(frozen=True)
 class CocoEntry(Entry):
     """One hand of one image."""
@@ -320,9 +313,9 @@ def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
     persons = [annotation for annotation in annotations if _is_person(annotation)]
     others = [annotation for annotation in annotations if not _is_person(annotation)]
     hands = [hand for annotation in persons for hand in _list_persons_hands(annotation)]
-    hand_categories = _find_hand_categories(path, content, required=not persons)
+    orders = _find_orders(path, content, required=not persons)
     listed_ids = [id_text(category.get("id")) for category in content.get("categories", [])]
-    made = [_make_hand(annotation, listed_ids, hand_categories) for annotation in others]
+    made = [_make_hand(annotation, listed_ids, orders) for annotation in others]
     hands += [hand for hand in made if hand is not None]
     say_passed_over(path, made.count(None), "annotations that are no hands")
     say_passed_over(path, sum(hand.is_crowd for hand in hands), "annotations of crowds of hands")
@@ -332,14 +325,14 @@ def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
 def _make_hand(
     annotation: dict[str, Any],
     listed_ids: Sequence[str | None],
-    hand_categories: Mapping[str | None, _HandCategory],
+    orders: Mapping[str | None, Sequence[int]],
 ) -> Hand | None:
     """Return the hand of an annotation; None where its category is no hand's.
 
     Args:
         annotation: An annotation that is no person of COCO-WholeBody's.
         listed_ids: The ids of all categories of the file.
-        hand_categories: {id: category} of those that are hands.
+        orders: {id: order of the keypoints} of the categories that are hands.
     """
     hand = Hand(
         annotation.get("id"),
@@ -353,13 +346,13 @@ def _make_hand(
     category_id = id_text(annotation.get("category_id"))
     if not listed_ids:
         return hand
-    if category_id in hand_categories:
-        return hand._replace(order=hand_categories[category_id].order)
+    if category_id in orders:
+        return hand._replace(order=orders[category_id])
     if category_id in listed_ids:
         return None
-    if category_id is None and len(listed_ids) == len(hand_categories) == 1:
-        (category,) = hand_categories.values()
-        return hand._replace(order=category.order)
+    if category_id is None and len(listed_ids) == len(orders) == 1:
+        (order,) = orders.values()
+        return hand._replace(order=order)
     fault = f"`categories` has no category_id {annotation.get('category_id')!r}"
     return hand._replace(fault=fault[:200])
 
@@ -402,16 +395,16 @@ def _guess_order(names: Sequence[str]) -> Sequence[int] | None:
     return range(KEYPOINT_COUNT) if not names or is_counted else None
 
 
-def _find_hand_categories(
+def _find_orders(
     path: Path, content: dict[str, Any], *, required: bool
-) -> dict[str | None, _HandCategory]:
+) -> dict[str | None, Sequence[int]]:
     """Find the categories that are hands, and the order of their keypoints.
 
     A category is a hand's where its keypoints have a hand's names, or where it names none and is
     called a hand or is the only one.
 
     Returns:
-        {id as text: category}.
+        {id as text: index in the category's keypoints of each of ours}.
 
     Raises:
         UserError: A hand's keypoints have names that do not tell their order, or `required` is
@@ -424,7 +417,7 @@ def _find_hand_categories(
             "names say: give the folder of RHD itself"
         )
     categories = content.get("categories", [])
-    hands: dict[str | None, _HandCategory] = {}
+    orders: dict[str | None, Sequence[int]] = {}
     ids: set[str | None] = set()
     for category in categories:
         name, names = str(category.get("name"))[:80], _keypoint_names(path, category)
@@ -442,8 +435,8 @@ def _find_hand_categories(
                     f"which of a hand's they are: call them {', '.join(NAMES[:3])}, ..."
                 )
         if order is not None:
-            hands[category_id] = _HandCategory(name, order)
-    if required and categories and not hands:
+            orders[category_id] = order
+    if required and categories and not orders:
         described = ", ".join(
             f"{str(category.get('name'))[:40]!r} has {len(_keypoint_names(path, category))} "
             "keypoints"
@@ -453,7 +446,7 @@ def _find_hand_categories(
             f"{path}: the category {described}: "
             f"only hands of {KEYPOINT_COUNT} and COCO-WholeBody's are read"
         )
-    return hands
+    return orders
 
 
 def _find_image_folder(path: Path, names: list[str]) -> Path:
