@@ -213,16 +213,8 @@ def find_splits(root: Path) -> list[str]:
 def read_entries(root: Path, split: str) -> list[CocoEntry]:
     """Return one entry for each hand of a JSON file, in the file's order."""
     path = _find_files(root)[split]
-    content = read_json(path)
-    for name, default in (("images", None), ("annotations", None), ("categories", [])):
-        records = content.get(name, default) if isinstance(content, dict) else None
-        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise UserError(f"{path} has no list of objects `{name}`: is it a COCO-style file?")
-    images: dict[str | None, list[dict[str, Any]]] = collections.defaultdict(list)
-    for image in content["images"]:
-        same_id = images[id_text(image.get("id"))]
-        if image.get("file_name") not in [other.get("file_name") for other in same_id]:
-            same_id.append(image)
+    content = _read_content(path)
+    images = _group_by_id(content["images"])
     hands = _list_all_hands(path, content)
     single_hands = [hand for hand in hands if not hand.is_crowd]
     labelled_hands = [
@@ -247,7 +239,6 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
     picture_by_id = {
         image_id: os.path.normpath(str(same_id[0].get("file_name")))
         for image_id, same_id in images.items()
-        if same_id
     }
     hand_counts = collections.Counter(picture_by_id.get(hand.image_id) for hand in hands)
     keys = number_equal_keys(
@@ -266,6 +257,26 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
         )
         for record, hand, key in zip(records, labelled_hands, keys)
     ]
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    """Read a JSON file; UserError where it has no lists of COCO's."""
+    content = read_json(path)
+    for name, default in (("images", None), ("annotations", None), ("categories", [])):
+        records = content.get(name, default) if isinstance(content, dict) else None
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise UserError(f"{path} has no list of objects `{name}`: is it a COCO-style file?")
+    return content
+
+
+def _group_by_id(records: Sequence[dict[str, Any]]) -> dict[str | None, list[dict[str, Any]]]:
+    """Return {id as text: its records in `images`}, of which each has another file name."""
+    groups: dict[str | None, list[dict[str, Any]]] = {}
+    for record in records:
+        group = groups.setdefault(id_text(record.get("id")), [])
+        if record.get("file_name") not in [other.get("file_name") for other in group]:
+            group.append(record)
+    return groups
 
 
 def _sample_key(path: Path, image: dict[str, Any], hand: Hand) -> str:
