@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
-import numpy as np
-
-from data_tools.hands import backgrounds, hand_mesh, hand_scene
+from data_tools.hands import backgrounds, hand_mesh
 from data_tools.hands.picture import RANGES, PictureOptions, render_picture
+from data_tools.hands.truth import label_joints
 from data_tools.readers.onehand10k import SPLITS
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.keypoint_labels import make_keypoints
@@ -73,13 +72,10 @@ class LiveHands:
     def __getitem__(self, index: int) -> Sample:
         """Render one sample."""
         picture = render_picture(self.split, int(index) + 1, self.options)
-        joints = picture.truth["joints"]
-        xy = np.array([joint[:2] for joint in joints], np.float32)
-        labelled = np.array([state in hand_scene.CONVENTIONS["paper"] for _, _, state in joints])
-        name = picture.truth["image"]
+        keypoints, name = label_joints(picture.truth), picture.truth["image"]
         return Sample(
             f"{self.split}_{name}",
             picture.jpeg,
             picture.mask_png,
-            make_keypoints(xy, labelled, name),
+            make_keypoints(keypoints[:, :2], keypoints[:, 2] == 1, name),
         )

@@ -1,12 +1,13 @@
 """Renders one numbered picture of a hand, with its mask and all that is known of it."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from data_tools.hands import hand_scene
+from data_tools.hands.truth import Truth
 from data_tools.readers.onehand10k import SPLITS
 
 # The least and the greatest value of each number in PictureOptions.
@@ -64,12 +65,12 @@ class EncodedPicture(NamedTuple):
     Attributes:
         jpeg: The image's bytes.
         mask_png: PNG of {0, 255}, the image's size.
-        truth: A line of truth.jsonl, see `truth.Truth`.
+        truth: What is known of the picture; a line of truth.jsonl.
     """
 
     jpeg: bytes
     mask_png: bytes
-    truth: dict[str, Any]
+    truth: Truth
 
 
 def render_picture(split: str, number: int, options: PictureOptions) -> EncodedPicture:
@@ -84,7 +85,7 @@ def render_picture(split: str, number: int, options: PictureOptions) -> EncodedP
     rendered = hand_scene.render(rng, options.size, split, options.repertoire())
     quality = int(rng.integers(*JPEG_QUALITY))
     height, width = rendered.mask.shape
-    truth = {
+    truth: Truth = {
         "image": f"{number}.jpg",
         "width": width,
         "height": height,

@@ -32,15 +32,24 @@ class Truth(TypedDict):
     parameters: dict[str, Any]
 
 
-def format_truth(truth: Truth, convention: str = "paper") -> str:
-    """Return OneHand10K's label line of a picture.
+def label_joints(truth: Truth, convention: str = "paper") -> np.ndarray:
+    """Label the joints of a picture.
 
     Args:
         truth: What is known of the picture.
         convention: Which joints are labelled, a key of `hand_scene.CONVENTIONS`.
+
+    Returns:
+        (21, 3) of x, y in pixels and 1, or 0 for a joint that is not labelled.
     """
-    keypoints = [(x, y, state in CONVENTIONS[convention]) for x, y, state in truth["joints"]]
-    return format_label(truth["image"], truth["width"], truth["height"], np.array(keypoints))
+    labelled_states = CONVENTIONS[convention]
+    return np.array([(x, y, state in labelled_states) for x, y, state in truth["joints"]])
+
+
+def format_truth(truth: Truth, convention: str = "paper") -> str:
+    """Return OneHand10K's label line of a picture; the arguments are those of `label_joints`."""
+    keypoints = label_joints(truth, convention)
+    return format_label(truth["image"], truth["width"], truth["height"], keypoints)
 
 
 def read_entries(root: str | os.PathLike, split: str, convention: str) -> list[OneHand10KEntry]:
