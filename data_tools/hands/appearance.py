@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_tools.hands import vertex_layout
-from data_tools.hands.hand_mesh import BONES, IS_HAND, WRIST, HandMesh, Rest
+from data_tools.hands.hand_mesh import BONES, IS_HAND, HandMesh, Rest, bone_points
 from data_tools.hands.hand_pose import THUMB_HINGE, perpendicular
 from data_tools.hands.render import Appearance, Light
 from data_tools.hands.splits import draw_for_split
@@ -102,12 +102,8 @@ def compute_openness(points: np.ndarray, normals: np.ndarray, joints: np.ndarray
     Returns:
         (N,) share of the surrounding light that arrives, in [0.25, 1].
     """
-    chains = joints[1:].reshape(5, 4, 3)
-    steps = np.array([0.25, 0.6, 0.95])[:, None, None, None]
-    fingers = (chains[:, :3] + (chains[:, 1:] - chains[:, :3]) * steps).reshape(-1, 3)
-    palm = (
-        joints[WRIST] + (chains[1:, 0] - joints[WRIST]) * np.array([0.35, 0.7, 0.95])[:, None, None]
-    ).reshape(-1, 3)
+    spheres = bone_points(joints, (0.25, 0.6, 0.95), (0.35, 0.7, 0.95))
+    fingers, palm = (points_of_part.reshape(-1, 3) for points_of_part in spheres)
     centres = np.concatenate([fingers, palm]).astype(np.float32)
     radii = np.repeat(np.array([0.042, 0.065], np.float32), [len(fingers), len(palm)])
     points, normals = points.astype(np.float32), normals.astype(np.float32)

@@ -23,6 +23,7 @@ import functools
 import gzip
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -267,6 +268,36 @@ class HandMesh:
 def posed_joints(transforms: np.ndarray, rest: Rest) -> np.ndarray:
     """Return the joints (21, 3) under the bone transforms (B, 4, 4), rest to posed."""
     return _apply(transforms[CARRIERS], rest.joints)
+
+
+class BonePoints(NamedTuple):
+    """Points on the axes of a hand's bones.
+
+    Attributes:
+        fingers: (S, 5, 3, 3), at S shares of the three bones of each finger, thumb first.
+        palm: (T, 4, 3), at T shares of the ways from the wrist to the bases of the four fingers.
+    """
+
+    fingers: np.ndarray
+    palm: np.ndarray
+
+
+def bone_points(
+    joints: np.ndarray,
+    finger_shares: Sequence[float] | np.ndarray,
+    palm_shares: Sequence[float] | np.ndarray,
+) -> BonePoints:
+    """Return points on the axes of the bones of a hand.
+
+    Args:
+        joints: (21, 3).
+        finger_shares: Where on each finger's bone, from 0 to 1.
+        palm_shares: Where between the wrist and a finger's base, from 0 to 1.
+    """
+    chains = joints[1:].reshape(5, 4, 3)
+    along_fingers = np.reshape(finger_shares, (-1, 1, 1, 1)) * np.diff(chains, axis=1)
+    along_palm = np.reshape(palm_shares, (-1, 1, 1)) * (chains[1:, 0] - joints[WRIST])
+    return BonePoints(chains[:, :3] + along_fingers, joints[WRIST] + along_palm)
 
 
 def labelled_keypoints(joints: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ finger, within that plane.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,8 +20,8 @@ from data_tools.hands.hand_mesh import (
     FINGER_BASES,
     PARENTS,
     THUMB_BASE,
-    WRIST,
     Rest,
+    bone_points,
     posed_joints,
 )
 
@@ -217,21 +218,14 @@ def collision_depth(transforms: np.ndarray, rest: Rest) -> float:
         transforms: (B, 4, 4) of the bones, rest to posed.
         rest: The hand at rest.
     """
-    joints = posed_joints(transforms, rest)
-    chains = joints[1:].reshape(5, 4, 3)
-    steps = np.linspace(0.15, 1.0, 5)[:, None]
-    bones = [[chain[j] + (chain[j + 1] - chain[j]) * steps for j in range(3)] for chain in chains]
-    palm = (
-        joints[WRIST]
-        + (joints[list(FINGER_BASES)] - joints[WRIST]) * np.linspace(0.3, 0.95, 6)[:, None, None]
+    bones, palm = bone_points(
+        posed_joints(transforms, rest), np.linspace(0.15, 1.0, 5), np.linspace(0.3, 0.95, 6)
     )
     # The thumb's first bone lies in the palm, and the fingers' first bones grow out of it: neither
     # can collide with it.
-    fingers = [np.concatenate(bones[0][1:])] + [np.concatenate(finger) for finger in bones[1:]]
-    outer = [np.concatenate(finger[1:]) for finger in bones]
-    pairs = [(fingers[a], fingers[b]) for a in range(5) for b in range(a + 1, 5)] + [
-        (part, palm.reshape(-1, 3)) for part in outer
-    ]
+    outer = [bones[:, finger, 1:].reshape(-1, 3) for finger in range(5)]
+    fingers = outer[:1] + [bones[:, finger].reshape(-1, 3) for finger in range(1, 5)]
+    pairs = [*itertools.combinations(fingers, 2), *((part, palm.reshape(-1, 3)) for part in outer)]
     gaps = [np.sqrt(((a[:, None] - b) ** 2).sum(axis=-1).min()) for a, b in pairs]
     return float(np.maximum(TOUCH - np.array(gaps), 0).sum())
 

@@ -21,6 +21,7 @@ from data_tools.hands.hand_mesh import (
     MIDDLE_BASE,
     PINKY_BASE,
     WRIST,
+    bone_points,
 )
 from data_tools.hands.render import TEXTURE_SIZE, Surface
 
@@ -202,7 +203,8 @@ def make_held_object(
     radial = _unit(joints[INDEX_BASE] - joints[PINKY_BASE])
     distal = _unit(joints[MIDDLE_BASE] - joints[WRIST])
     palmar = _unit(np.cross(radial, distal))
-    flesh = _sample_flesh(joints)
+    axes = bone_points(joints, np.linspace(0, 1, 5), np.linspace(0.2, 1, 5))
+    flesh = np.concatenate([points.reshape(-1, 3) for points in axes])
     for _ in range(TRIES):
         kind = KINDS[rng.choice(3, p=(0.45, 0.35, 0.2))]
         shares = rng.dirichlet((1, 1, 1, 1.5))
@@ -237,15 +239,6 @@ def make_held_object(
         )
         return NamedSurface(surface, kind)
     return None
-
-
-def _sample_flesh(joints: np.ndarray) -> np.ndarray:
-    """Points (N, 3) along the axes of the fingers and of the palm."""
-    chains = joints[1:].reshape(5, 4, 3)
-    steps = np.linspace(0, 1, 5)[:, None, None, None]
-    fingers = chains[:, :3] + (chains[:, 1:] - chains[:, :3]) * steps
-    palm = joints[WRIST] + (chains[1:, 0] - joints[WRIST]) * np.linspace(0.2, 1, 5)[:, None, None]
-    return np.concatenate([fingers.reshape(-1, 3), palm.reshape(-1, 3)])
 
 
 def make_crossing_object(
