@@ -311,11 +311,11 @@ class HandScene:
                 rng,
                 points,
                 joints,
+                pose=name,
                 frame=(width, height),
                 repertoire=repertoire,
                 arm_leaves=attempt > TRIES // 3,
             )
-            shot.pose = name
             pixels = shot.camera.project(shot.joints)
             stump = shot.camera.project(shot.points[self._stump])
             if (
@@ -349,6 +349,7 @@ class HandScene:
         points: np.ndarray,
         joints: np.ndarray,
         *,
+        pose: str,
         frame: tuple[int, int],
         repertoire: Repertoire,
         arm_leaves: bool,
@@ -386,7 +387,7 @@ class HandScene:
             "distance": round(float(distance), 2),
             "fill": round(float(fill), 2),
         }
-        return Shot(points, joints, camera, "", view)
+        return Shot(points, joints, camera, pose, view)
 
     def _choose_surroundings(
         self,
