@@ -23,6 +23,7 @@ TEXTURE_SIZE = 256
 # The mask holds the skin of which the hand's bones (wrist to fingertips) carry at least this share.
 # It ends 4 % of a hand's length behind the wrist joint, so that the wrist keypoint lies within it.
 HAND_SHARE = 0.35
+_WHITE = np.full((TEXTURE_SIZE, TEXTURE_SIZE, 3), 255, np.uint8)
 _NEVER_HAND = 2.0**100  # a share that no skin reaches
 _MOST_LIGHTS = 3  # that the shaders add up
 
@@ -247,20 +248,21 @@ class Renderer:
             surfaces: In camera space.
         """
         assert self._hand is not None, "set_faces was not called"
-        self._hand.vertices.write(np.ascontiguousarray(vertices, "f4").tobytes())
-        drawn: list[tuple[_Buffers, Surface | None]] = [(self._hand, None)]
-        for index, surface in enumerate(surfaces):
-            drawn.append((self._buffers_of(index, surface), surface))
+        hand, targets = self._hand, self._targets_of(camera.width, camera.height)
+        hand.vertices.write(np.ascontiguousarray(vertices, "f4").tobytes())
+        others = [
+            (surface, self._buffers_of(index, surface)) for index, surface in enumerate(surfaces)
+        ]
         matrix = camera.matrix()
         shadow = _light_matrix(appearance.lights[0].direction, centre, radius)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
         self._programs["shadow"]["matrix"].write(_bytes(shadow))
-        for buffers, drawn_surface in drawn:
-            if drawn_surface is None or drawn_surface.casts:
+        hand.arrays["shadow"].render()
+        for surface, buffers in others:
+            if surface.casts:
                 buffers.arrays["shadow"].render()
 
-        targets = self._targets_of(camera.width, camera.height)
         targets.picture.use()
         targets.picture.clear(0, 0, 0, 0, depth=1.0)
         for name in ("skin", "plain"):
@@ -269,12 +271,10 @@ class Renderer:
         self._shadow_map.use(0)
         self._texture.use(1)
         self._programs["plain"]["picture"] = 1
-        for buffers, drawn_surface in drawn:
-            if drawn_surface is not None:
-                texture = drawn_surface.texture
-                if texture is None:
-                    texture = np.full((TEXTURE_SIZE, TEXTURE_SIZE, 3), 255, np.uint8)  # white
-                self._texture.write(np.ascontiguousarray(texture).tobytes())
+        hand.arrays["picture"].render()
+        for surface, buffers in others:
+            texture = _WHITE if surface.texture is None else surface.texture
+            self._texture.write(np.ascontiguousarray(texture).tobytes())
             buffers.arrays["picture"].render()
         self.context.copy_framebuffer(targets.resolved, targets.picture)
 
@@ -282,10 +282,10 @@ class Renderer:
         targets.truth.clear(0, 0, 0, 0, depth=1.0)
         program = self._programs["truth"]
         program["matrix"].write(_bytes(matrix))
-        for buffers, drawn_surface in drawn:
-            program["hand_share"], program["otherwise"] = (
-                (HAND_SHARE, shaders.ARM) if drawn_surface is None else (_NEVER_HAND, shaders.OTHER)
-            )
+        program["hand_share"], program["otherwise"] = HAND_SHARE, shaders.ARM
+        hand.arrays["truth"].render()
+        program["hand_share"], program["otherwise"] = _NEVER_HAND, shaders.OTHER
+        for _, buffers in others:
             buffers.arrays["truth"].render()
         size = camera.height, camera.width
         pixels = targets.resolved.read(components=4, alignment=1)
