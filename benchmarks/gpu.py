@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from benchmarks import nets
 from benchmarks.hands import render_set
-from benchmarks.jobs import Row, ask, describe_failure
+from benchmarks.jobs import Row, ask, describe_failure, run_training
 from benchmarks.network import describe_layers
 from benchmarks.output import (
     add_out_option,
@@ -41,7 +41,6 @@ from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.paper import PAPER, VARIANTS, Variant
-from mcc_caffe.training.run_log import read_log
 
 WORKSPACES = (8, 64, 512)  # MiB
 ITERATIONS = 20
@@ -68,20 +67,11 @@ def measure_with_loader(source: pathlib.Path, gpu: int) -> Row:
     Returns:
         The medians an iteration: "seconds", and "wait", the seconds of waiting for data.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        options = {
-            "--variant": PAPER.name,
-            "--gpus": gpu,
-            "--interval": 1,
-            "--iterations": ITERATIONS,
-            "--out": folder,
-        }
-        words = [source, *(word for option in options.items() for word in option)]
-        command = [sys.executable, "-m", "mcc_caffe.train", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            return {"status": describe_failure(done.returncode, done.stderr)}
-        lines = read_log(pathlib.Path(folder))[5:]  # past the start and the prefetched batches
+    options = {"--variant": PAPER.name, "--gpus": gpu, "--iterations": ITERATIONS}
+    try:
+        lines = run_training(source, options)[5:]  # past the start and the prefetched batches
+    except UserError as error:
+        return {"status": str(error)}
     return {
         "seconds": statistics.median(line["seconds"] for line in lines),
         "wait": statistics.median(line["data_wait"] for line in lines),
@@ -130,21 +120,19 @@ def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
         for workspace in WORKSPACES
     ]
     steps.append(ask_worker(training, PAPER, "training", batch, ITERATIONS, tf32=False))
-    for interpreter, tf32 in ((torch, True), (torch, False)):
-        if not interpreter:
-            continue
-        measure = functools.partial(
-            ask,
-            interpreter,
-            "benchmarks.peers.torch_gpu_training",
-            folder / "layers.json",
-            f"cuda:{gpu}",
-            batch,
-            ITERATIONS,
-            int(tf32),
-        )
-        setting = "TF32" if tf32 else "no TF32"
-        steps.append(Job(f"PyTorch, training, batch {batch}", PAPER.name, setting, measure))
+    if torch:
+        for tf32, setting in ((True, "TF32"), (False, "no TF32")):
+            measure = functools.partial(
+                ask,
+                torch,
+                "benchmarks.peers.torch_gpu_training",
+                folder / "layers.json",
+                f"cuda:{gpu}",
+                batch,
+                ITERATIONS,
+                int(tf32),
+            )
+            steps.append(Job(f"PyTorch, training, batch {batch}", PAPER.name, setting, measure))
     steps.append(
         Job(
             f"training with its data layer, batch {batch}",

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from benchmarks.peers.environment import last_line
 from benchmarks.timing import spread
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.training.run_log import LogLine, read_log
 
 ROOT = pathlib.Path(__file__).parent.parent
 CORES = len(os.sched_getaffinity(0))
@@ -81,6 +83,35 @@ def ask(
             stderr.seek(0)
             return {"status": describe_failure(done.returncode, stderr.read())}
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def run_training(
+    source: pathlib.Path,
+    options: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+) -> list[LogLine]:
+    """Run `mcc_caffe.train` and return the lines of its log, one for each iteration.
+
+    Args:
+        source: LMDB set to train on.
+        options: {option: value} of the command, beside --out and --interval.
+        environment: Variables to set beside those of this process.
+
+    Raises:
+        UserError: The training fails; the message says why.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        all_options = {**options, "--interval": 1, "--out": folder}
+        words = [source, *(word for option in all_options.items() for word in option)]
+        done = subprocess.run(
+            [sys.executable, "-m", "mcc_caffe.train", *map(str, words)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        if done.returncode:
+            raise UserError(describe_failure(done.returncode, done.stderr))
+        return read_log(pathlib.Path(folder))
 
 
 def in_turns(measurements: Sequence[Callable[[], list[Row]]], turns: int) -> list[Row]:

@@ -5,11 +5,7 @@ PyTorch has the same losses, optimizer and batch.
 
 import functools
 import json
-import os
 import pathlib
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,9 +20,9 @@ from benchmarks.jobs import (
     Job,
     Row,
     ask,
-    describe_failure,
     in_turns,
     read_printed_table,
+    run_training,
     threads_of,
 )
 from benchmarks.peers.environment import environment
@@ -36,7 +32,6 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_shipped
-from mcc_caffe.training.run_log import read_log
 
 TABLE, ALLREDUCE = "training", "allreduce"
 LOSS_TOLERANCE = 1e-4  # relative
@@ -154,22 +149,14 @@ def caffe_row(
         "--batch-size": batch,
         "--processes": processes,
         "--iterations": iterations + 1,
-        "--interval": 1,
         "--precision": precision_of(system),
     }
     if own_solver:
         options["--solver"] = own_solver
-    with tempfile.TemporaryDirectory() as folder:
-        words = [source, *(word for option in options.items() for word in option), "--out", folder]
-        done = subprocess.run(
-            [sys.executable, "-m", "mcc_caffe.train", *map(str, words)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **threads_of(max(threads // processes, 1))},
-        )
-        if done.returncode:
-            return [row | {"status": describe_failure(done.returncode, done.stderr)}]
-        lines = read_log(pathlib.Path(folder))
+    try:
+        lines = run_training(source, options, threads_of(max(threads // processes, 1)))
+    except UserError as error:
+        return [row | {"status": str(error)}]
     seconds = [line["seconds"] for line in lines[1:]]
     return [row | spread(seconds) | {"loss_at_start": lines[0]["loss"]}]
 
