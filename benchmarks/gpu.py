@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks import nets
+from benchmarks.gpu_worker import query_card
 from benchmarks.hands import render_set
 from benchmarks.jobs import Row, ask, describe_failure, run_training
 from benchmarks.network import describe_layers
@@ -226,22 +227,11 @@ def main(argv: list[str] | None = None) -> None:
         for job in bar:
             bar.set_postfix_str(f"{job.task}, {job.variant}, {job.setting}")
             rows.append((job.task, job.variant, job.setting, job.measure()))
-    machine = describe_machine(_card(options.gpu))
+    machine = describe_machine(query_card(options.gpu, "name,driver_version"))
     lines = [[*labels, describe_figure(figure)] for *labels, figure in rows]
     table = markdown_table(["task", "variant", "setting", "figure"], lines)
     content = {"machine": machine, "rows": rows}
     write_results(options.out, "gpu", f"{machine}\n\n{table}\n", content)
-
-
-def _card(gpu: int) -> str:
-    """Return the name and the driver of a GPU."""
-    query = [
-        "nvidia-smi",
-        f"--id={gpu}",
-        "--query-gpu=name,driver_version",
-        "--format=csv,noheader",
-    ]
-    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -157,13 +157,13 @@ def memory_in_use(gpu: int | None) -> int | None:
     """Return the MiB of a GPU's memory that all its processes use; None for the CPU."""
     if gpu is None:
         return None
-    query = [
-        "nvidia-smi",
-        f"--id={gpu}",
-        "--query-gpu=memory.used",
-        "--format=csv,noheader,nounits",
-    ]
-    return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout)
+    return int(query_card(gpu, "memory.used"))
+
+
+def query_card(gpu: int, facts: str) -> str:
+    """Return facts about a GPU, such as "name,driver_version", in nvidia-smi's words."""
+    query = ["nvidia-smi", f"--id={gpu}", f"--query-gpu={facts}", "--format=csv,noheader,nounits"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> InferenceFigure:

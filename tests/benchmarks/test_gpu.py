@@ -123,7 +123,7 @@ def test_the_table(monkeypatch, tmp_path, capsys):
         gpu, "measure_with_loader", lambda source, card: {"seconds": 0.5, "wait": 0.125}
     )
     monkeypatch.setattr(gpu, "require_gpus", lambda ids: None)
-    monkeypatch.setattr(gpu, "_card", lambda card: "a card")
+    monkeypatch.setattr(gpu, "query_card", lambda card, facts: "a card")
     monkeypatch.setattr(gpu, "render_set", lambda folder: None)
     gpu.main(["--out", str(tmp_path)])
     table = (tmp_path / "gpu.md").read_text()
