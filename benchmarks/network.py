@@ -45,11 +45,7 @@ ENGINES = {
 }
 IN_BFLOAT16 = ("caffe_bfloat16", "torch_bfloat16")
 TORCH = ("torch-2.13.0", ("torch==2.13.0", "numpy>=1.24,<3"))  # its environment
-OWN = {  # engines with an environment of their own
-    "torch": TORCH,
-    "torch_channels_last": TORCH,
-    "torch_bfloat16": TORCH,
-}
+IN_TORCH = ("torch", "torch_channels_last", "torch_bfloat16")  # engines that run there
 
 
 def measured_engines() -> list[str]:
@@ -64,7 +60,7 @@ def interpreter(engine: str) -> pathlib.Path:
     Raises:
         UserError: The engine's environment cannot be made.
     """
-    return environment(*OWN[engine]) if engine in OWN else pathlib.Path(sys.executable)
+    return environment(*TORCH) if engine in IN_TORCH else pathlib.Path(sys.executable)
 
 
 def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
@@ -116,9 +112,6 @@ def write_onnx(folder: pathlib.Path) -> None:
         (folder / "net.onnx").write_bytes(model.SerializeToString())
 
 
-CONVERTERS: dict[str, Callable[[pathlib.Path], None]] = {"onnxruntime": write_onnx}
-
-
 def describe_layers(net: Any) -> str:
     """Return the layers of a net (NetParameter) as JSON, in the form of `peers.torch_net`."""
     return json.dumps(
@@ -159,8 +152,8 @@ def measure(
     row: Row = {"variant": variant, "engine": engine, "batch": batch, "status": ""}
     try:
         python = interpreter(engine)
-        if engine in CONVERTERS:
-            in_process(CONVERTERS[engine], folder)
+        if engine == "onnxruntime":
+            in_process(write_onnx, folder)
     except UserError as error:
         return [row | {"status": f"not installed: {error}"}]
     row |= ask(python, "benchmarks.peers.network_worker", engine, folder, batch, least, seconds)

@@ -160,7 +160,7 @@ def test_onnxruntime_finds_what_caffe_finds(nets):
     assert row["status"] == "" and 0 < row["difference"] <= 1e-4
 
 
-@pytest.mark.parametrize("engine", network.OWN)
+@pytest.mark.parametrize("engine", network.IN_TORCH)
 def test_pytorch_finds_what_caffe_finds(nets, engine):
     require_pytorch()
     (row,) = measure_mini(engine, nets / "mini", batch=2)
