@@ -42,14 +42,7 @@ from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.writers import SampleWriter
-from mcc_caffe.paper import (
-    FLIP_PROBABILITY,
-    PIXEL_SCALE,
-    ROTATION_RANGE,
-    SCALE_RANGE,
-    VARIANTS,
-    Variant,
-)
+from mcc_caffe.paper import PIXEL_SCALE, VARIANTS, Variant
 
 SIZES = ((640, 480), (2000, 1500))  # of the pictures, pixels
 PICTURES, QUALITY, WORKERS, WARM_UP = 24, 92, 2, 8
@@ -163,13 +156,7 @@ def ask_peer(
         UserError: The peer fails.
     """
     settings = {
-        "input_size": variant.input_size,
-        "sigma": variant.sigma,
-        "background": variant.background,
-        "batch_size": variant.batch_size,
-        "scale": SCALE_RANGE,
-        "rotation": ROTATION_RANGE,
-        "flip": FLIP_PROBABILITY,
+        "variant": variant.name,
         "workers": WORKERS,
         "warm_up": WARM_UP,
         "seconds": seconds,

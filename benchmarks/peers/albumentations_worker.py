@@ -3,10 +3,9 @@
     python -m benchmarks.peers.albumentations_worker FOLDER SETTINGS
 
 FOLDER has 0.jpg, 0.png (mask, above 127 is hand), 1.jpg ..., and keypoints.npy (N, 21, 3). SETTINGS
-is JSON: input_size, sigma, background ("sum" or "max"), scale, rotation and flip (the
-augmentation's ranges and probability), batch_size, workers, warm_up (batches that do not count),
-seconds, and check. Prints JSON: "rate", images/s. With check, the name of a file, it writes the
-first batch, letterboxed only, to that file as .npz and prints "versions" instead.
+is JSON: variant, workers, warm_up (batches that do not count), seconds, and check. Prints JSON:
+"rate", images/s. With check, the name of a file, it writes the first batch, letterboxed only, to
+that file as .npz and prints "versions" instead.
 """
 
 import json
@@ -21,31 +20,37 @@ import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks.timing import run_worker
+from mcc_caffe.paper import (
+    FLIP_PROBABILITY,
+    GREY,
+    PIXEL_SCALE,
+    ROTATION_RANGE,
+    SCALE_RANGE,
+    STRIDE,
+    VARIANTS,
+    Variant,
+)
 
-GREY, LEVELS, STRIDE = 128, 256, 8
 
-Settings = dict[str, Any]
-
-
-def augmentation(settings: Settings) -> albumentations.Compose:
-    """Make the augmentation of the settings.
+def augmentation(side: int) -> albumentations.Compose:
+    """Make the paper's augmentation, for an input of side x side pixels.
 
     The picture is letterboxed, then scaled and rotated on a canvas that holds the largest frame,
     of which a random part is cropped and flipped.
     """
-    side, (smallest, largest) = settings["input_size"], settings["scale"]
+    smallest, largest = SCALE_RANGE
     return compose(
         [
             *letterbox(round(side * largest)),
             albumentations.Affine(
                 scale=(smallest / largest, 1.0),
-                rotate=settings["rotation"],
+                rotate=ROTATION_RANGE,
                 fill=GREY,
                 fill_mask=0,
                 p=1.0,
             ),
             albumentations.RandomCrop(side, side),
-            albumentations.HorizontalFlip(p=settings["flip"]),
+            albumentations.HorizontalFlip(p=FLIP_PROBABILITY),
         ]
     )
 
@@ -92,30 +97,29 @@ def heatmaps(
 class Hands(Dataset):
     """The pictures of a folder, augmented anew at each call, or letterboxed only."""
 
-    def __init__(self, folder: pathlib.Path, settings: Settings, augment: bool):
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: pathlib.Path, variant: Variant, augment: bool):
+        self.folder, self.variant = folder, variant
         self.keypoints = np.load(folder / "keypoints.npy")
-        self.transform = (
-            augmentation(settings) if augment else compose(letterbox(settings["input_size"]))
-        )
+        side = variant.input_size
+        self.transform = augmentation(side) if augment else compose(letterbox(side))
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     def __getitem__(self, index: int) -> tuple:
         """Return the tensors of a sample as the net takes it: data, mask label, heatmaps."""
-        side = self.settings["input_size"]
+        side = self.variant.input_size
         image = self._decode(f"{index}.jpg", cv2.IMREAD_COLOR)
         mask = self._decode(f"{index}.png", cv2.IMREAD_GRAYSCALE)
         keypoints = self.keypoints[index]
         transformed = self.transform(image=image, mask=mask, keypoints=keypoints[:, :2])
         xy = np.asarray(transformed["keypoints"])
         visible = (keypoints[:, 2] > 0) & ((xy >= -0.5) & (xy < side - 0.5)).all(axis=1)
-        data = (transformed["image"].astype(np.float32) - GREY) / LEVELS
+        data = (transformed["image"].astype(np.float32) - GREY) / PIXEL_SCALE
         cell_centres = transformed["mask"][STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
         label = (cell_centres >= 128).astype(np.float32)
         maps = heatmaps(
-            xy, visible, side // STRIDE, self.settings["sigma"], self.settings["background"]
+            xy, visible, self.variant.cells, self.variant.sigma, self.variant.background
         )
         return (
             torch.from_numpy(data.transpose(2, 0, 1)),
@@ -129,13 +133,14 @@ class Hands(Dataset):
         return image
 
 
-def measure_rate(dataset: Dataset, settings: Settings) -> float:
+def measure_rate(dataset: Hands, settings: dict[str, Any]) -> float:
     """Return the images/s of the loader's processes, whose consumer only takes the batches."""
+    batch_size = dataset.variant.batch_size
     endless = RandomSampler(dataset, replacement=True, num_samples=10**7)
     loader = iter(
         DataLoader(
             dataset,
-            settings["batch_size"],
+            batch_size,
             sampler=endless,
             num_workers=settings["workers"],
             prefetch_factor=2,
@@ -149,19 +154,20 @@ def measure_rate(dataset: Dataset, settings: Settings) -> float:
         next(loader)
         count += 1
         seconds = time.perf_counter() - start
-    return count * settings["batch_size"] / seconds
+    return count * batch_size / seconds
 
 
 def main(folder_name: str, settings_json: str) -> None:
     """Run the command."""
     folder, settings = pathlib.Path(folder_name), json.loads(settings_json)
+    variant = VARIANTS[settings["variant"]]
     if settings["check"]:
-        plain = DataLoader(Hands(folder, settings, augment=False), settings["batch_size"])
+        plain = DataLoader(Hands(folder, variant, augment=False), variant.batch_size)
         np.savez(settings["check"], *(array.numpy() for array in next(iter(plain))))
         modules = (albumentations, torch, cv2)
         print(json.dumps({"versions": {module.__name__: module.__version__ for module in modules}}))
     else:
-        print(json.dumps({"rate": measure_rate(Hands(folder, settings, augment=True), settings)}))
+        print(json.dumps({"rate": measure_rate(Hands(folder, variant, augment=True), settings)}))
 
 
 if __name__ == "__main__":

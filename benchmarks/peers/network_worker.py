@@ -18,11 +18,12 @@ import numpy as np
 
 from benchmarks.peers.differences import largest_difference
 from benchmarks.timing import peak_mib, run_worker, spread, timed
+from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 # Each engine is imported where it is opened: an environment has only its own.
 
 CORES = len(os.sched_getaffinity(0))
-INPUT, MASK, HEATMAPS = "image", "conv6_2_CPM_prob", "Mconv7_stage6"
+HEATMAPS = stage_blob(LAST_STAGE)
 
 Outputs = tuple[np.ndarray, np.ndarray]  # the mask, (N, h, w), and the heatmaps, (N, 22, h, w)
 
@@ -74,7 +75,7 @@ def onnxruntime(folder: pathlib.Path) -> Engine:
     name = session.get_inputs()[0].name
 
     def run(batch: np.ndarray) -> Outputs:
-        mask, heatmaps = session.run([MASK, HEATMAPS], {name: batch})
+        mask, heatmaps = session.run([MASK_BLOB, HEATMAPS], {name: batch})
         return mask[:, 1], heatmaps
 
     return Engine(run, module.__version__)
@@ -89,7 +90,7 @@ def torch(
     from benchmarks.peers.torch_net import Net
 
     module.set_num_threads(CORES)
-    net = Net(json.loads((folder / "layers.json").read_text()), {INPUT: 3})
+    net = Net(json.loads((folder / "layers.json").read_text()), {IMAGE_BLOB: 3})
     net.load(np.load(folder / "weights.npz"))
     memory_format = getattr(module, layout)
     net = net.eval().to(memory_format=memory_format)
@@ -97,9 +98,9 @@ def torch(
     def run(batch: np.ndarray) -> Outputs:
         with module.inference_mode(), module.autocast("cpu", module.bfloat16, in_bfloat16):
             image = module.from_numpy(batch).contiguous(memory_format=memory_format)
-            blobs = net({INPUT: image})
+            blobs = net({IMAGE_BLOB: image})
             heatmaps = blobs[HEATMAPS].float().contiguous()
-            return blobs[MASK][:, 1].float().numpy(), heatmaps.numpy()
+            return blobs[MASK_BLOB][:, 1].float().numpy(), heatmaps.numpy()
 
     return Engine(run, module.__version__)
 
