@@ -47,14 +47,6 @@ def measure_levels(
         level_count = len(pose.image_to_input)
         if isinstance(count, int) and level_count < count:
             continue
-        network_seconds: list[float] = []
-
-        def predict(
-            predictor: HandPredictor = predictor, network_seconds: list[float] = network_seconds
-        ) -> None:
-            network_seconds.append(predictor.predict(picture).timings["network"])
-
-        times = timed(predict, least, seconds)
         rows.append(
             {
                 "variant": variant,
@@ -63,13 +55,24 @@ def measure_levels(
                 "height": picture.shape[0],
                 "levels": level_count,
                 "pyramid": count == PAPER_LEVELS,
-                **spread(times),
-                "network": float(np.median(network_seconds)),
+                **time_predictions(predictor, picture, least, seconds),
                 "peak_mib": peak_mib(),
                 "status": "",
             }
         )
     return rows
+
+
+def time_predictions(
+    predictor: HandPredictor, picture: np.ndarray, least: int, seconds: float
+) -> dict[str, Any]:
+    """Return `timing.spread` of the seconds, and "network", the median of those in the network."""
+    network_seconds: list[float] = []
+
+    def predict() -> None:
+        network_seconds.append(predictor.predict(picture).timings["network"])
+
+    return {**spread(timed(predict, least, seconds)), "network": float(np.median(network_seconds))}
 
 
 def measure_sizes(
