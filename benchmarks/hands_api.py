@@ -11,13 +11,14 @@ server says and tries again. Prints a Markdown table.
 import argparse
 import http.client
 import json
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,20 +34,21 @@ _WARM_UP = 10.0  # seconds, in which the server's memory may still grow
 _MIB = 2**20
 
 
-class Tally(NamedTuple):
+@dataclass
+class Tally:
     """What one client counted.
 
     Attributes:
         seconds: How long each answered request took, waiting for another try included.
-        answered: When each of them was answered, of time.monotonic().
-        refusals: Answers of status 503.
-        faults: Requests without an answer, or with another's.
+        last_answer: When the last of them was answered, of time.monotonic().
+        refusals: Number of answers of status 503.
+        faults: What came instead of each answer that was lost or another request's.
     """
 
-    seconds: list[float]
-    answered: list[float]
-    refusals: list[float]
-    faults: list[str]
+    seconds: list[float] = field(default_factory=list)
+    last_answer: float = 0.0
+    refusals: int = 0
+    faults: list[str] = field(default_factory=list)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -104,14 +106,14 @@ def send_until(
                 connection.close()
                 break
             if response.status == 503:
-                tally.refusals.append(time.monotonic())
+                tally.refusals += 1
                 time.sleep(float(response.headers["Retry-After"]))
                 continue
             if response.status != 200 or json.loads(content)["width"] != width:
                 tally.faults.append(f"{response.status}: {content[:80]!r}")
             else:
-                tally.answered.append(time.monotonic())
-                tally.seconds.append(tally.answered[-1] - start)
+                tally.last_answer = time.monotonic()
+                tally.seconds.append(tally.last_answer - start)
             break
 
 
@@ -128,7 +130,7 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
     pictures = make_pictures()
     start = time.monotonic()
     end = start + options.seconds
-    tallies = [Tally([], [], [], []) for _ in range(options.clients)]
+    tallies = [Tally() for _ in range(options.clients)]
     threads = [
         threading.Thread(
             target=send_until,
@@ -147,10 +149,10 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
             memory.append((time.monotonic() - start, resident_bytes(server.pid)))
     for thread in threads:
         thread.join()
-    seconds = np.array([each for tally in tallies for each in tally.seconds])
+    seconds = np.concatenate([tally.seconds for tally in tallies])
     # Requests that are under way at the end are answered after it.
-    duration = max([end, *(each for tally in tallies for each in tally.answered)]) - start
-    faults = [each for tally in tallies for each in tally.faults]
+    duration = max(end, *(tally.last_answer for tally in tallies)) - start
+    faults = [fault for tally in tallies for fault in tally.faults]
     for fault in faults[:5]:
         print(fault, file=sys.stderr)
     warm = [size for when, size in memory if when >= min(_WARM_UP, options.seconds / 2)]
@@ -164,7 +166,7 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
                 f"{len(seconds) / duration:.1f}",
                 f"{np.median(seconds):.3f}" if len(seconds) else "",
                 f"{np.quantile(seconds, 0.95):.3f}" if len(seconds) else "",
-                sum(len(tally.refusals) for tally in tallies),
+                sum(tally.refusals for tally in tallies),
                 len(faults),
                 *(f"{size / _MIB:.0f}" for size in (warm[0], warm[-1], max(warm))),
             ]
@@ -185,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             port = int(address.rstrip("/").rsplit(":", 1)[1])
             print(f"{describe_machine()}\n\n{measure(options, server, port)}")
         finally:
-            server.send_signal(2)
+            server.send_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":
