@@ -25,12 +25,7 @@ import cv2
 import numpy as np
 
 from benchmarks.jobs import ask
-from benchmarks.output import (
-    add_out_option,
-    check_output,
-    describe_machine,
-    write_results,
-)
+from benchmarks.output import add_out_option, check_output, write_results
 from benchmarks.peers.environment import environment
 from data_tools import synth
 from data_tools.readers import onehand10k
@@ -286,16 +281,13 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     check_output(options.out, "data_layer")
     comparison = measure(1, 1.0) if options.quick else measure(3, 2.0)
-    machine = describe_machine()
     versions = ", ".join(f"{name} {version}" for name, version in comparison.versions.items())
     content = {
-        "machine": machine,
         "versions": comparison.versions,
         "rows": comparison.rows,
         "differences_from_peer": comparison.differences,
     }
-    text = f"{machine}; {versions}\n\n{table(comparison.rows)}\n"
-    write_results(options.out, "data_layer", text, content)
+    write_results(options.out, "data_layer", table(comparison.rows), content, note=versions)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,7 @@ import numpy as np
 
 from benchmarks.hands import example_jpeg
 from benchmarks.jobs import CORES, ROOT
-from benchmarks.output import (
-    add_out_option,
-    check_output,
-    describe_machine,
-    write_results,
-)
+from benchmarks.output import add_out_option, check_output, write_results
 from benchmarks.timing import StepTimer
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
@@ -130,9 +125,9 @@ def main(argv: list[str] | None = None) -> None:
         for name, row in figures.items()
     ]
     columns = [f"{count} photographs", "photographs/s", *STEPS, "bound by"]
-    machine = describe_machine()
-    text = f"{machine}; steps in ms a photograph\n\n{markdown_table(columns, lines)}\n"
-    write_results(options.out, "folder", text, {"machine": machine, "results": figures})
+    table = markdown_table(columns, lines)
+    note = "steps in ms a photograph"
+    write_results(options.out, "folder", table, {"results": figures}, note=note)
 
 
 if __name__ == "__main__":

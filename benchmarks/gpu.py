@@ -31,12 +31,7 @@ from benchmarks.gpu_worker import query_card
 from benchmarks.hands import render_set
 from benchmarks.jobs import Row, ask, describe_failure, run_training
 from benchmarks.network import describe_layers
-from benchmarks.output import (
-    add_out_option,
-    check_output,
-    describe_machine,
-    write_results,
-)
+from benchmarks.output import add_out_option, check_output, write_results
 from mcc_caffe.caffe_io.pycaffe import require_gpus
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -227,11 +222,10 @@ def main(argv: list[str] | None = None) -> None:
         for job in bar:
             bar.set_postfix_str(f"{job.task}, {job.variant}, {job.setting}")
             rows.append((job.task, job.variant, job.setting, job.measure()))
-    machine = describe_machine(query_card(options.gpu, "name,driver_version"))
     lines = [[*labels, describe_figure(figure)] for *labels, figure in rows]
     table = markdown_table(["task", "variant", "setting", "figure"], lines)
-    content = {"machine": machine, "rows": rows}
-    write_results(options.out, "gpu", f"{machine}\n\n{table}\n", content)
+    card = query_card(options.gpu, "name,driver_version")
+    write_results(options.out, "gpu", table, {"rows": rows}, facts=[card])
 
 
 if __name__ == "__main__":

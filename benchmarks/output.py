@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
@@ -32,14 +33,13 @@ def add_out_option(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def check_output(out: pathlib.Path, name: str, *more_names: str, mark: str = '"machine": ') -> None:
+def check_output(out: pathlib.Path, name: str, *more_names: str) -> None:
     """Check, before anything is measured, that results can be written and replace no other file.
 
     Args:
         out: The folder.
         name: What `write_results` takes.
         more_names: Further files that are going to be written there.
-        mark: Text that NAME.json holds in results of this benchmark.
 
     Raises:
         UserError: A file cannot be written, or one is there already that is no result.
@@ -48,12 +48,32 @@ def check_output(out: pathlib.Path, name: str, *more_names: str, mark: str = '"m
     check_folder(out)
     for file_name in names:
         check_target(out / file_name)
-    check_own_results(out, names, own=names[0], mark=mark)
+    check_own_results(out, names, own=names[0], mark='"machine": ')
 
 
-def write_results(out: pathlib.Path, name: str, text: str, content: dict[str, Any]) -> None:
-    """Print `text`, and write `content` as NAME.json and `text` as NAME.md to the folder `out`."""
+def write_results(
+    out: pathlib.Path,
+    name: str,
+    table: str,
+    content: dict[str, Any],
+    *,
+    facts: Sequence[str] = (),
+    note: str = "",
+) -> None:
+    """Print a table under a line about the machine, and write both as NAME.md, and NAME.json.
+
+    Args:
+        out: The folder.
+        name: Name of the files.
+        table: The table in Markdown; or several, with empty lines between them.
+        content: What NAME.json holds beside the machine.
+        facts: Further facts about the machine.
+        note: What else the line above the table says.
+    """
+    machine = describe_machine(*facts)
+    text = f"{'; '.join(filter(None, (machine, note)))}\n\n{table}\n"
     print(text)
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
+    json_text = json.dumps({"machine": machine, **content}, indent=1)
+    write_whole(out / f"{name}.json", f"{json_text}\n".encode())
     write_whole(out / f"{name}.md", text.encode())

@@ -25,12 +25,7 @@ import cv2
 import numpy as np
 
 from benchmarks.hands import HEIGHT, WIDTH, example_jpeg
-from benchmarks.output import (
-    add_out_option,
-    check_output,
-    describe_machine,
-    write_results,
-)
+from benchmarks.output import add_out_option, check_output, write_results
 from benchmarks.timing import StepTimer
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
@@ -238,9 +233,8 @@ def main(argv: list[str] | None = None) -> None:
         columns = [
             measure(case, pathlib.Path(folder)) for case in progress_bar(cases, unit="column")
         ]
-    machine = describe_machine(f"OpenCV {cv2.__version__}")
-    text = f"{machine}\n\n{table(columns)}\n"
-    write_results(options.out, "pyramid", text, {"machine": machine, "results": columns})
+    facts = [f"OpenCV {cv2.__version__}"]
+    write_results(options.out, "pyramid", table(columns), {"results": columns}, facts=facts)
 
 
 if __name__ == "__main__":

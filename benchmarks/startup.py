@@ -21,12 +21,7 @@ from pathlib import Path
 
 from benchmarks.hands import example_jpeg
 from benchmarks.jobs import ROOT
-from benchmarks.output import (
-    add_out_option,
-    check_output,
-    describe_machine,
-    write_results,
-)
+from benchmarks.output import add_out_option, check_output, write_results
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.markdown import markdown_table
 
@@ -82,13 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     base = seconds["an empty interpreter"]
     rows = [[step, f"{value:.2f}", f"{value - base:.2f}"] for step, value in seconds.items()]
     table = markdown_table(["step", "s, median", "beyond the empty one"], rows)
-    machine = describe_machine()
-    write_results(
-        options.out,
-        "startup",
-        f"{machine}\n\n{table}\n",
-        {"machine": machine, "results": seconds},
-    )
+    write_results(options.out, "startup", table, {"results": seconds})
 
 
 if __name__ == "__main__":

@@ -21,12 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.output import (
-    add_out_option,
-    check_output,
-    describe_machine,
-    write_results,
-)
+from benchmarks.output import add_out_option, check_output, write_results
 from data_tools.hands.clip import HandPath, render_clip
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -261,7 +256,7 @@ def clip_steadiness(clip: Clip, frames: list[list[TrackedHand]]) -> list[dict[st
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
-    check_output(options.out, "video", mark='"steadiness": ')
+    check_output(options.out, "video")
     predictor = HandPredictor(levels=1)
     counters = count_passes(predictor)
     clips = rendered_clips(options.frames)
@@ -335,11 +330,9 @@ def _write(
             steady_rows.append({"clip": name, "when": when, "jitter": jitter, "step": step})
             steady_rows[-1]["lag"] = None if np.isnan(lag) else lag
     steady_columns = ["clip", "hands", "smoothing", "jitter, %", "step, %", "lag, ms"]
-    text = (
-        f"{describe_machine()}\n\n{markdown_table(columns, cost_lines)}\n\n"
-        f"{markdown_table(steady_columns, steady_lines)}\n"
-    )
-    write_results(out, "video", text, {"costs": costs, "steadiness": steady_rows})
+    tables = (markdown_table(columns, cost_lines), markdown_table(steady_columns, steady_lines))
+    content = {"costs": costs, "steadiness": steady_rows}
+    write_results(out, "video", "\n\n".join(tables), content)
 
 
 if __name__ == "__main__":
