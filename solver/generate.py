@@ -62,8 +62,11 @@ def solver(
     """
     suffix = file_suffix(without)
     net = net or f"prototxt/{variant.name}/train{suffix}.prototxt"
-    schedules = {RELEASED: RELEASED_SCHEDULE, FINE_TUNING: FINE_TUNING_SCHEDULE}
-    schedule = schedules.get(kind, variant.schedule) if kind else variant.schedule
+    schedule = {
+        RELEASED: RELEASED_SCHEDULE,
+        FINE_TUNING: FINE_TUNING_SCHEDULE,
+        None: variant.schedule,
+    }[kind]
     policies: dict[str | None, list[tuple[str, Any, str]]] = {
         RELEASED: [("lr_policy", '"fixed"', "")],
         FINE_TUNING: [("lr_policy", '"poly"', ""), ("power", 1, "a line")],
