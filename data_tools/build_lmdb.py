@@ -3,7 +3,7 @@
     python -m data_tools.build_lmdb data/synth data/lmdb                    # its own two splits
     python -m data_tools.build_lmdb OneHand10K data/lmdb --split 10000/1703 # the paper's split
     python -m data_tools.build_lmdb data/synth data/lmdb --joints visible   # synthetic hands only
-    python -m data_tools.build_lmdb synth2 data/lmdb --split 0/3243         # to validate on only
+    python -m data_tools.build_lmdb synth2 data/lmdb --split 0/3243         # only to validate on
     mpirun -np 8 python -m data_tools.build_lmdb OneHand10K data/lmdb       # 8 processes read
 
 An image is stored exactly as it was on disk, unless the sample is only a part of it. The samples
@@ -85,8 +85,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--split",
         default="original",
         metavar="original|paper|N/M",
-        help="original: the set's own; N/M: pool all, N samples to train, M to validate, the hands "
-        "of a picture and the pictures of a hand in the same; "
+        help="original: the set's own; N/M: of all its samples N to train on and M to validate on, "
+        "where the hands of one picture, and the pictures of one hand, stay together; "
         f"paper: {TRAIN_IMAGES}/{VALIDATION_IMAGES} (default: original)",
     )
     add_orientation_argument(parser)
@@ -143,17 +143,16 @@ def split_entries(
         raise UserError(
             f"--split {split}: give original, paper or two numbers such as 900/100"
         ) from None
+    wanted = {TRAIN: train, VALIDATION: validation}
     pool = [entry for entries in splits.values() for entry in entries]
     if min(train, validation) < 0 or not 1 <= train + validation <= len(pool):
         raise UserError(
             f"--split {split}: the set has {len(pool)} samples, "
             "take at least one and not more than there are"
         )
-    sets = _divide_groups(
-        [pool[i] for i in rng.permutation(len(pool))], {TRAIN: train, VALIDATION: validation}
-    )
+    sets = _divide_groups([pool[i] for i in rng.permutation(len(pool))], wanted)
     counts = {name: len(entries) for name, entries in sets.items()}
-    if counts != {TRAIN: train, VALIDATION: validation}:
+    if counts != wanted:
         raise UserError(
             f"--split {split}: the hands of one picture, and the pictures of one hand, stay in one "
             f"set: ask for fewer, such as --split {counts[TRAIN]}/{counts[VALIDATION]}"
