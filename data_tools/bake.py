@@ -19,10 +19,11 @@ folder. The samples lie in
 HDF5 takes nearly three times the room, and the authors' own train net reads it as it is.
 
 With R GPUs (`--gpu=0,1`), GPU r reads the samples r, r + R, ..., batch_size of them at a time. One
-iteration thus trains on what R iterations of one device would. With
---snapshot=FILE the tool resumes the net, but reads from the first sample again. Without
---weights=FILE it starts from other random weights than mcc_caffe.train, the background map's bias
-at 0 for both variants.
+iteration thus trains on what R iterations of one device would.
+
+With --snapshot=FILE the tool resumes the net, but reads from the first sample again. Without
+--weights=FILE it starts from other random weights than mcc_caffe.train; the background map's bias
+starts at 0 in both variants.
 """
 
 import abc

@@ -72,9 +72,10 @@ class Repertoire:
 
     Attributes:
         poses: Names of the base poses to draw from.
-        common: Share of the poses that are a hand's at ease, beyond their share among `poses`.
+        common: Share of the hands that are at ease (`hand_pose.COMMON`); the others draw from all
+            of `poses`.
         upright: Whether the palm is seen from the front, fingers up; else from all sides.
-        max_roll: Degrees of the fingers from up, at most.
+        max_roll: Largest angle between the fingers and straight up, degrees.
         left: Share of the pictures that show a left hand.
         aspects: Width / height.
         sizes: Longer side, as a share of the size asked for.
@@ -548,7 +549,7 @@ def random_view(rng: np.random.Generator, max_roll: float = 180.0) -> View:
 
     Args:
         rng: Draws the view.
-        max_roll: Degrees that the fingers point away from up, at most.
+        max_roll: Largest angle between the fingers and straight up, degrees.
     """
     azimuth = (rng.normal(0, 35), rng.normal(180, 35), rng.uniform(0, 360))[
         rng.choice(3, p=(0.33, 0.37, 0.3))

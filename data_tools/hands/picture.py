@@ -29,8 +29,8 @@ class PictureOptions(NamedTuple):
         seed: At least 0; another seed gives other pictures.
         size: Longer side of the largest pictures, pixels.
         min_fill: Share of the frame that the smallest hands fill.
-        max_roll: Degrees that the fingers point away from up.
-        common: Share of the poses that are a hand's at ease.
+        max_roll: Largest angle between the fingers and straight up, degrees.
+        common: Share of the hands that are at ease.
         held: Share of the hands that hold something.
         people: Share of the pictures with a person behind the hand.
         easy: Whether to draw only open right hands in full view; the shares then do not count.
