@@ -87,8 +87,10 @@ def read_photographs(folder: Path) -> dict[Path, str]:
 class PhotographRecord(TypedDict):
     """What `info` says of a photograph.
 
-    file: its path, as the user gave it. found: hands that the teacher found. kept: those of which
-    there is a crop.
+    Attributes:
+        file: Its path, as the user gave it.
+        found: Number of hands that the teacher found.
+        kept: Number of those of which there is a crop.
     """
 
     file: str
@@ -229,7 +231,13 @@ class TaughtSet:
             file_name = f"{IMAGES}/{start}_{number + 1}.jpg"
             crop = self._write_crop(file_name, image, hand)
             new_images.append(
-                {"id": image_id + number, **_describe_crop(crop, file_name), "group": digest}
+                {
+                    "id": image_id + number,
+                    "file_name": file_name,
+                    "width": crop.width,
+                    "height": crop.height,
+                    "group": digest,
+                }
             )
             new_annotations.append(
                 {
@@ -282,13 +290,8 @@ def _highest_number(images: list[dict[str, Any]]) -> int:
     return max((int(start[0]) for start in map(_NUMBER.match, names) if start), default=0)
 
 
-def _describe_crop(crop: _Crop, file_name: str) -> dict[str, Any]:
-    """Return what the image of a crop says of its file."""
-    return {"file_name": file_name, "width": crop.width, "height": crop.height}
-
-
 def _describe_hand(crop: _Crop) -> dict[str, Any]:
-    """Return what the annotation of a crop's hand says of its place."""
+    """Return what the annotation of a crop's hand says of its keypoints and its box."""
     left_top, sides = crop.keypoints.min(axis=0), np.ptp(crop.keypoints, axis=0)
     is_inside = (crop.keypoints >= 0) & (crop.keypoints <= (crop.width - 1, crop.height - 1))
     inside = np.asarray(is_inside.all(axis=1))
