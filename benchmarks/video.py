@@ -116,15 +116,12 @@ def rendered_clips(frame_count: int) -> list[Clip]:
         "no hand": [],
     }
     clips = []
-    for seed, (name, of_clip) in enumerate(paths.items()):
-        rendered = list(
-            render_clip(
-                np.random.default_rng((5, seed)), of_clip, frame_count=frame_count, noise=NOISE
-            )
-        )
+    for seed, (name, hand_paths) in enumerate(paths.items()):
+        rng = np.random.default_rng((5, seed))
+        rendered = list(render_clip(rng, hand_paths, frame_count=frame_count, noise=NOISE))
         joints = np.stack([frame.joints for frame in rendered])
         velocity = None
-        if len(of_clip) == 1 and of_clip[0].poses[0] == of_clip[0].poses[1]:
+        if len(hand_paths) == 1 and hand_paths[0].poses[0] == hand_paths[0].poses[1]:
             velocity = (joints[-1, 0].mean(axis=0) - joints[0, 0].mean(axis=0)) / (
                 max(frame_count - 1, 1) / FPS
             )
@@ -191,7 +188,7 @@ def ids_of_hands(joints: np.ndarray, hands: list[list[TrackedHand]]) -> list[lis
     """
     ids: list[list[int | None]] = []
     for true_hand in range(joints.shape[1]):
-        of_hand: list[int | None] = []
+        hand_ids: list[int | None] = []
         for true, tracked in zip(joints[:, true_hand], hands):
             side = np.ptp(true, axis=0).max()
             distances = {
@@ -199,10 +196,10 @@ def ids_of_hands(joints: np.ndarray, hands: list[list[TrackedHand]]) -> list[lis
                 for hand in tracked
             }
             nearest = min(distances, key=lambda hand_id: distances[hand_id], default=None)
-            of_hand.append(
+            hand_ids.append(
                 nearest if nearest is not None and distances[nearest] < SAME_HAND else None
             )
-        ids.append(of_hand)
+        ids.append(hand_ids)
     return ids
 
 
@@ -277,8 +274,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             }
             if clip.joints is not None and name.startswith("followed"):
                 ids = ids_of_hands(clip.joints, result.hands)
-                row["seen"] = [float(np.mean([i is not None for i in of_hand])) for of_hand in ids]
-                row["ids"] = [list(dict.fromkeys(i for i in of_hand if i)) for of_hand in ids]
+                row["seen"] = [
+                    float(np.mean([i is not None for i in hand_ids])) for hand_ids in ids
+                ]
+                row["ids"] = [list(dict.fromkeys(filter(None, hand_ids))) for hand_ids in ids]
             costs.append(row)
         if clip.velocity is not None:
             followed = results["followed, --hands all"].hands
@@ -287,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _averaged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows with those of clips of one name and way made one."""
+    """Return a row with the means for each name of a clip and way of looking at it."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["clip"], row["way"]), []).append(row)
