@@ -175,12 +175,11 @@ def _from_cache(
     keep = gpu is None or gpu == 0 and not linked_options.toolkit
     if linked and not tree and keep and build.is_current(linked) and build.is_usable(linked):
         return _Choice(linked, linked_options.name, remembered)
-    caffe_source, build_options = _choose_source(tree, remembered, linked), options.CPU
+    caffe_source = _choose_source(tree, remembered, linked)
     toolkit = linked_options.toolkit if gpu is None else None
     if gpu:
         toolkit = cuda.find_toolkit(cache)
-    if toolkit:
-        build_options = options.gpu(toolkit)
+    build_options = options.gpu(toolkit) if toolkit else options.CPU
     prefix = build.cached_prefix(caffe_source.id, build_options, cache)
     # Before what takes minutes: a Caffe that would hide the finished build.
     earlier = locate.folder_before_link()
