@@ -169,10 +169,10 @@ class Operand {
     return inner_;
   }
 
-  // The same for the contents of a blob, which may have the layout already. Where `again` says that another primitive is going to
-  // read them, float32 contents keep what is packed here beside the plain array. Below float32, `earlier` (another primitive's
-  // operand, or NULL) is read instead if it still holds these contents in this layout.
-  const memory& Input(SyncedMemory* contents, bool again, const Operand* earlier = NULL) {
+  // The same for the contents of a blob, which may have the layout already. Where another primitive is going to read them
+  // (`is_read_again`), float32 contents keep what is packed here beside the plain array. Below float32, `earlier` (another
+  // primitive's operand, or NULL) is read instead if it still holds these contents in this layout.
+  const memory& BlobInput(SyncedMemory* contents, bool is_read_again, const Operand* earlier = NULL) {
     if (precision_ != FLOAT32) {
       if (earlier && earlier->Holds(*contents, inner_.get_desc())) return earlier->inner_;
       const shared_ptr<PackedArray> packed = PackedArray::Of(*contents);
@@ -185,7 +185,7 @@ class Operand {
     if (reorder_) {
       packed_ = PackedArray::Of(*contents);
       if (packed_ && packed_->packed().get_desc() == inner_.get_desc()) return packed_->packed();
-      if (again && !packed_ && !contents->exposed()) {
+      if (is_read_again && !packed_ && !contents->exposed()) {
         if (!added_ || added_.use_count() > 1) added_.reset(new PackedArray(plain_.get_desc(), inner_.get_desc()));
         added_->Pack(contents->cpu_data());
         contents->add_packed(added_);
@@ -197,7 +197,7 @@ class Operand {
 
   // The same for weights whose values are those of the last call with the same `version`; with 0 they may be any. What the
   // primitive reads stays in `packed` for the next call.
-  const memory& Input(const void* data, size_t version, PackedWeights* packed) {
+  const memory& WeightsInput(const void* data, size_t version, PackedWeights* packed) {
     if (!reorder_ && precision_ != ROUNDED) return Input(data);
     if (!version) {
       *packed = PackedWeights();
@@ -284,6 +284,8 @@ class Operand {
   memory::desc lowered_layout_;     // of what `lower_` reads
 };
 
+const dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
+
 // What oneDNN is told of a convolution. Its third version joined the two steps of its second.
 struct Geometry {
   memory::dims source, weights, bias, result, strides, pads;
@@ -296,34 +298,31 @@ struct Geometry {
   memory::desc Written(const memory::dims& dims) const { return Desc(dims, Tag::any); }
 
   dnnl::convolution_forward::primitive_desc Forward(dnnl::prop_kind kind) const {
-    const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl::convolution_forward::primitive_desc(Engine(), kind, how, Read(source), Read(weights), Bias(),
+    return dnnl::convolution_forward::primitive_desc(Engine(), kind, kDirect, Read(source), Read(weights), Bias(),
         Written(result), strides, pads, pads);
 #else
-    return dnnl::convolution_forward::primitive_desc(dnnl::convolution_forward::desc(kind, how, Read(source), Read(weights),
+    return dnnl::convolution_forward::primitive_desc(dnnl::convolution_forward::desc(kind, kDirect, Read(source), Read(weights),
         Bias(), Written(result), strides, pads, pads), Engine());
 #endif
   }
 
   dnnl::convolution_backward_data::primitive_desc BackwardData() const {
-    const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl::convolution_backward_data::primitive_desc(Engine(), how, Written(source), Read(weights), Read(result),
+    return dnnl::convolution_backward_data::primitive_desc(Engine(), kDirect, Written(source), Read(weights), Read(result),
         strides, pads, pads, Forward(dnnl::prop_kind::forward_training));
 #else
-    return dnnl::convolution_backward_data::primitive_desc(dnnl::convolution_backward_data::desc(how, Written(source),
+    return dnnl::convolution_backward_data::primitive_desc(dnnl::convolution_backward_data::desc(kDirect, Written(source),
         Read(weights), Read(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
 #endif
   }
 
   dnnl::convolution_backward_weights::primitive_desc BackwardWeights() const {
-    const dnnl::algorithm how = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl::convolution_backward_weights::primitive_desc(Engine(), how, Read(source), Written(weights), Bias(),
+    return dnnl::convolution_backward_weights::primitive_desc(Engine(), kDirect, Read(source), Written(weights), Bias(),
         Read(result), strides, pads, pads, Forward(dnnl::prop_kind::forward_training));
 #else
-    return dnnl::convolution_backward_weights::primitive_desc(dnnl::convolution_backward_weights::desc(how, Read(source),
+    return dnnl::convolution_backward_weights::primitive_desc(dnnl::convolution_backward_weights::desc(kDirect, Read(source),
         Written(weights), Bias(), Read(result), strides, pads, pads), Engine(), Forward(dnnl::prop_kind::forward_training));
 #endif
   }
@@ -342,13 +341,13 @@ struct Geometry {
 
 // The three passes, each a primitive and the layouts it works in.
 struct ForwardPass {
-  explicit ForwardPass(const Geometry& shape, dnnl::prop_kind kind) {
-    dnnl::convolution_forward::primitive_desc wanted = shape.Forward(kind);
+  explicit ForwardPass(const Geometry& geometry, dnnl::prop_kind kind) {
+    dnnl::convolution_forward::primitive_desc wanted = geometry.Forward(kind);
     primitive = dnnl::convolution_forward(wanted);
     implementation = wanted.impl_info_str();
-    source = shape.Input(shape.source, wanted.src_desc(), SOURCE);
-    weights = shape.Input(shape.weights, wanted.weights_desc(), WEIGHTS);
-    result = shape.Output(shape.result, wanted.dst_desc(), RESULT);
+    source = geometry.Input(geometry.source, wanted.src_desc(), SOURCE);
+    weights = geometry.Input(geometry.weights, wanted.weights_desc(), WEIGHTS);
+    result = geometry.Output(geometry.result, wanted.dst_desc(), RESULT);
   }
   dnnl::convolution_forward primitive;
   std::string implementation;  // its name
@@ -356,13 +355,13 @@ struct ForwardPass {
 };
 
 struct BackwardDataPass {
-  explicit BackwardDataPass(const Geometry& shape) {
-    dnnl::convolution_backward_data::primitive_desc wanted = shape.BackwardData();
+  explicit BackwardDataPass(const Geometry& geometry) {
+    dnnl::convolution_backward_data::primitive_desc wanted = geometry.BackwardData();
     primitive = dnnl::convolution_backward_data(wanted);
     implementation = wanted.impl_info_str();
-    source = shape.Output(shape.source, wanted.diff_src_desc(), SOURCE);
-    weights = shape.Input(shape.weights, wanted.weights_desc(), WEIGHTS);
-    result = shape.Input(shape.result, wanted.diff_dst_desc(), RESULT);
+    source = geometry.Output(geometry.source, wanted.diff_src_desc(), SOURCE);
+    weights = geometry.Input(geometry.weights, wanted.weights_desc(), WEIGHTS);
+    result = geometry.Input(geometry.result, wanted.diff_dst_desc(), RESULT);
   }
   dnnl::convolution_backward_data primitive;
   std::string implementation;  // its name
@@ -370,13 +369,13 @@ struct BackwardDataPass {
 };
 
 struct BackwardWeightsPass {
-  explicit BackwardWeightsPass(const Geometry& shape) {
-    dnnl::convolution_backward_weights::primitive_desc wanted = shape.BackwardWeights();
+  explicit BackwardWeightsPass(const Geometry& geometry) {
+    dnnl::convolution_backward_weights::primitive_desc wanted = geometry.BackwardWeights();
     primitive = dnnl::convolution_backward_weights(wanted);
     implementation = wanted.impl_info_str();
-    source = shape.Input(shape.source, wanted.src_desc(), SOURCE);
-    weights = shape.Output(shape.weights, wanted.diff_weights_desc(), WEIGHTS);
-    result = shape.Input(shape.result, wanted.diff_dst_desc(), RESULT);
+    source = geometry.Input(geometry.source, wanted.src_desc(), SOURCE);
+    weights = geometry.Output(geometry.weights, wanted.diff_weights_desc(), WEIGHTS);
+    result = geometry.Input(geometry.result, wanted.diff_dst_desc(), RESULT);
   }
   dnnl::convolution_backward_weights primitive;
   std::string implementation;  // its name
@@ -385,18 +384,18 @@ struct BackwardWeightsPass {
 
 // A pass of a shape. Where oneDNN has none in bfloat16, or only its reference, which is very slow, the numbers are rounded instead.
 template <typename Pass, typename... Kind>
-std::unique_ptr<Pass> MakePass(Geometry shape, Kind... kind) {
+std::unique_ptr<Pass> MakePass(Geometry geometry, Kind... kind) {
   std::unique_ptr<Pass> pass;
-  if (shape.precision == BFLOAT16) {
+  if (geometry.precision == BFLOAT16) {
     try {
-      pass.reset(new Pass(shape, kind...));
+      pass.reset(new Pass(geometry, kind...));
     } catch (const dnnl::error&) {
     }
     if (pass && pass->implementation.compare(0, 3, "ref") != 0) return pass;
     LOG_FIRST_N(WARNING, 1) << "oneDNN has no fast convolution in bfloat16 here: float32 is rounded to it, which takes longer";
-    shape.precision = ROUNDED;
+    geometry.precision = ROUNDED;
   }
-  pass.reset(new Pass(shape, kind...));
+  pass.reset(new Pass(geometry, kind...));
   return pass;
 }
 
@@ -503,7 +502,7 @@ memory::dims Dims(const Blob<Dtype>& blob) {
 
 template <typename Dtype>
 struct OneDNNConvolutionLayer<Dtype>::Primitives {
-  Geometry shape;
+  Geometry geometry;
   std::unique_ptr<ForwardPass> forward;
   std::unique_ptr<BackwardDataPass> backward_data;
   std::unique_ptr<BackwardWeightsPass> backward_weights;
@@ -546,42 +545,42 @@ size_t OneDNNConvolutionLayer<Dtype>::WeightsVersion() const {
 template <typename Dtype>
 typename OneDNNConvolutionLayer<Dtype>::Primitives* OneDNNConvolutionLayer<Dtype>::Prepared(const Blob<Dtype>& bottom,
     const Blob<Dtype>& top) {
-  Geometry shape;
-  shape.precision = state_->precision;
-  shape.source.assign(bottom.shape().begin(), bottom.shape().end());
-  shape.result.assign(top.shape().begin(), top.shape().end());
+  Geometry geometry;
+  geometry.precision = state_->precision;
+  geometry.source.assign(bottom.shape().begin(), bottom.shape().end());
+  geometry.result.assign(top.shape().begin(), top.shape().end());
   std::vector<std::unique_ptr<Primitives> >& known = state_->primitives;
   for (int i = 0; i < known.size(); ++i) {
-    if (known[i]->shape.source != shape.source) continue;
+    if (known[i]->geometry.source != geometry.source) continue;
     std::rotate(known.begin(), known.begin() + i, known.begin() + i + 1);
     return known.front().get();
   }
   const vector<int>& weights = this->blobs_[0]->shape();
-  shape.weights.assign(weights.begin(), weights.end());
+  geometry.weights.assign(weights.begin(), weights.end());
   if (this->group_ > 1) {
-    shape.weights[0] /= this->group_;
-    shape.weights.insert(shape.weights.begin(), this->group_);
+    geometry.weights[0] /= this->group_;
+    geometry.weights.insert(geometry.weights.begin(), this->group_);
   }
-  if (this->bias_term_) shape.bias.assign(1, this->num_output_);
+  if (this->bias_term_) geometry.bias.assign(1, this->num_output_);
   const int *stride = this->stride_.cpu_data(), *pad = this->pad_.cpu_data();
-  shape.strides.assign(stride, stride + 2);
-  shape.pads.assign(pad, pad + 2);
+  geometry.strides.assign(stride, stride + 2);
+  geometry.pads.assign(pad, pad + 2);
   if (known.size() == State::kShapes) known.pop_back();
   known.emplace(known.begin(), new Primitives());
-  known.front()->shape = shape;
+  known.front()->geometry = geometry;
   return known.front().get();
 }
 
 template <typename Dtype>
 void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   if (!Supported()) return ConvolutionLayer<Dtype>::Forward_cpu(bottom, top);
-  Primitives* all = Prepared(*bottom[0], *top[0]);
+  Primitives* passes = Prepared(*bottom[0], *top[0]);
   const bool is_training = this->phase_ == TRAIN;
-  if (!all->forward) {
-    all->forward = MakePass<ForwardPass>(all->shape,
+  if (!passes->forward) {
+    passes->forward = MakePass<ForwardPass>(passes->geometry,
         is_training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference);
   }
-  ForwardPass& pass = *all->forward;
+  ForwardPass& pass = *passes->forward;
   if (is_training && state_->precision != FLOAT32 && this->param_propagate_down_[0] && bottom.size() == 1 &&
       !bottom[0]->data()->exposed()) {
     pass.source.Keep();
@@ -591,12 +590,12 @@ void OneDNNConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bott
     shared_ptr<PackedArray> packed;
     if (!state_->is_changed) packed = pass.result.PackedOutput(*top[i]->data());
     std::unordered_map<int, memory> arguments = {
-      {DNNL_ARG_SRC, pass.source.Input(bottom[i]->data().get(), is_training)},
-      {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data(), WeightsVersion(), &state_->weights)},
+      {DNNL_ARG_SRC, pass.source.BlobInput(bottom[i]->data().get(), is_training)},
+      {DNNL_ARG_WEIGHTS, pass.weights.WeightsInput(this->blobs_[0]->cpu_data(), WeightsVersion(), &state_->weights)},
       {DNNL_ARG_DST, packed ? packed->packed() : pass.result.Output(top[i]->mutable_cpu_data())},
     };
     if (this->bias_term_) {
-      arguments[DNNL_ARG_BIAS] = memory(all->shape.Bias(), Engine(), const_cast<Dtype*>(this->blobs_[1]->cpu_data()));
+      arguments[DNNL_ARG_BIAS] = memory(passes->geometry.Bias(), Engine(), const_cast<Dtype*>(this->blobs_[1]->cpu_data()));
     }
     pass.primitive.execute(Stream(), arguments);
     if (!packed) pass.result.Finish();
@@ -610,24 +609,24 @@ template <typename Dtype>
 void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
     const vector<Blob<Dtype>*>& bottom) {
   if (!Supported()) return ConvolutionLayer<Dtype>::Backward_cpu(top, propagate_down, bottom);
-  Primitives* all = Prepared(*bottom[0], *top[0]);
+  Primitives* passes = Prepared(*bottom[0], *top[0]);
   const bool learn_bias = this->bias_term_ && this->param_propagate_down_[1];
-  const Operand* kept = all->forward && all->forward->source.is_kept() ? &all->forward->source : NULL;
+  const Operand* kept = passes->forward && passes->forward->source.is_kept() ? &passes->forward->source : NULL;
   for (int i = 0; i < top.size(); ++i) {
     // The gradients as the pass of the weights read them. They lie in scratch memory, which nothing else takes until they are read.
     const Operand* gradients = NULL;
     if (this->param_propagate_down_[0] || learn_bias) {
-      if (!all->backward_weights) all->backward_weights = MakePass<BackwardWeightsPass>(all->shape);
-      BackwardWeightsPass& pass = *all->backward_weights;
+      if (!passes->backward_weights) passes->backward_weights = MakePass<BackwardWeightsPass>(passes->geometry);
+      BackwardWeightsPass& pass = *passes->backward_weights;
       // Gradients are added to what is there (iter_size, shared weights), so they come into an array of their own first.
       Dtype* weights = reinterpret_cast<Dtype*>(Scratch(PLAIN, pass.weights.bytes()));
       Dtype* bias = reinterpret_cast<Dtype*>(Scratch(BIAS, this->num_output_ * sizeof(float)));
       std::unordered_map<int, memory> arguments = {
-        {DNNL_ARG_SRC, pass.source.Input(bottom[i]->data().get(), false, kept)},
-        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->diff().get(), propagate_down[i])},
+        {DNNL_ARG_SRC, pass.source.BlobInput(bottom[i]->data().get(), false, kept)},
+        {DNNL_ARG_DIFF_DST, pass.result.BlobInput(top[i]->diff().get(), propagate_down[i])},
         {DNNL_ARG_DIFF_WEIGHTS, pass.weights.Output(weights)},
       };
-      if (this->bias_term_) arguments[DNNL_ARG_DIFF_BIAS] = memory(all->shape.Bias(), Engine(), bias);
+      if (this->bias_term_) arguments[DNNL_ARG_DIFF_BIAS] = memory(passes->geometry.Bias(), Engine(), bias);
       pass.primitive.execute(Stream(), arguments);
       gradients = &pass.result;
       pass.weights.Finish();
@@ -638,11 +637,11 @@ void OneDNNConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
       if (learn_bias) caffe_axpy<Dtype>(this->num_output_, 1, bias, this->blobs_[1]->mutable_cpu_diff());
     }
     if (propagate_down[i]) {
-      if (!all->backward_data) all->backward_data = MakePass<BackwardDataPass>(all->shape);
-      BackwardDataPass& pass = *all->backward_data;
+      if (!passes->backward_data) passes->backward_data = MakePass<BackwardDataPass>(passes->geometry);
+      BackwardDataPass& pass = *passes->backward_data;
       const shared_ptr<PackedArray> packed = pass.source.PackedOutput(*bottom[i]->diff());
       pass.primitive.execute(Stream(), {
-        {DNNL_ARG_DIFF_DST, pass.result.Input(top[i]->diff().get(), false, gradients)},
+        {DNNL_ARG_DIFF_DST, pass.result.BlobInput(top[i]->diff().get(), false, gradients)},
         {DNNL_ARG_WEIGHTS, pass.weights.Input(this->blobs_[0]->cpu_data())},
         {DNNL_ARG_DIFF_SRC, packed ? packed->packed() : pass.source.Output(bottom[i]->mutable_cpu_diff())},
       });
