@@ -24,6 +24,8 @@ caffe_packages=(
     libgflags-dev libgoogle-glog-dev libhdf5-dev libdnnl-dev liblmdb-dev libopenblas-dev libprotobuf-dev protobuf-compiler
 )
 
+apt_get=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+apt_install=("${apt_get[@]}" -y install --no-install-recommends)
 python=${PYTHON:-/usr/bin/python3}
 venv_python=.venv/bin/python
 
@@ -71,11 +73,10 @@ install_packages() {
     log=$(mktemp)
     say "apt: reading the package lists"
     # A failed update is no end: the lists that are there may do, and if not, the installation below says so.
-    "${as_root[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 || true
+    "${as_root[@]}" "${apt_get[@]}" update >"$log" 2>&1 || true
     mapfile -t names < <(pick_names "$@")
     say "apt: installing ${names[*]}"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
-        install --no-install-recommends "${names[@]}" >>"$log" 2>&1 || {
+    "${as_root[@]}" "${apt_install[@]}" "${names[@]}" >>"$log" 2>&1 || {
         grep -E '^(E|W|Err):?' "$log" | tail -n 10 >&2 || true
         die "apt could not install them; the full log is $log. Look at the network, the free disk and the apt sources, then run it again."
     }
@@ -91,8 +92,8 @@ install_extras() {
     done
     [ ${#names[@]} = 0 ] && return 0
     say "apt: installing ${names[*]}"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
-        install --no-install-recommends "${names[@]}" >/dev/null 2>&1 || say "${names[*]} could not be installed: going on without"
+    "${as_root[@]}" "${apt_install[@]}" "${names[@]}" >/dev/null 2>&1 ||
+        say "${names[*]} could not be installed: going on without"
 }
 
 command -v apt-get >/dev/null ||
