@@ -138,7 +138,7 @@ def as_inputs(images: list[np.ndarray], size: int) -> np.ndarray:
     )
 
 
-def describe_machine() -> Machine:
+def machine_facts() -> Machine:
     """Return what the figures depend on."""
     doctor = subprocess.run(
         [sys.executable, "-m", "mcc_caffe.doctor", "--json"], capture_output=True, text=True
@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ[PRECISION_VARIABLE] = FLOAT32  # of the processes that measure, too
     results: Results = {
         "command": f"python -m benchmarks {shlex.join(argv)}".strip(),
-        "machine": describe_machine(),
+        "machine": machine_facts(),
         "seconds": 0.0,
         "tables": {},
     }

@@ -433,7 +433,7 @@ def test_what_cannot_be_written_is_told_before_anything_is_measured(
         (tmp_path / name).mkdir()
     for name in ("notes.md", "a.png", "foreign/pyramid.md"):
         (tmp_path / name).write_text("of the user\n")
-    monkeypatch.setattr(bench, "describe_machine", None)
+    monkeypatch.setattr(bench, "machine_facts", None)
     with pytest.raises(UserError, match=message):
         bench.main(words)
     assert (tmp_path / "notes.md").read_text() == "of the user\n"
@@ -467,7 +467,7 @@ def test_one_process_alone_averages_nothing():
 def test_the_precision_of_the_environment_is_not_that_of_the_rows(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MCC_CAFFE_PRECISION", "bfloat16")
     assert "MCC_CAFFE_PRECISION=bfloat16" in output.describe_machine()
-    monkeypatch.setattr(bench, "describe_machine", lambda: {"load": 0.0})
+    monkeypatch.setattr(bench, "machine_facts", lambda: {"load": 0.0})
     monkeypatch.setattr(bench, "jobs", lambda *arguments: [])
     monkeypatch.setattr(bench, "write", lambda *arguments: None)
     monkeypatch.setattr(bench, "document", lambda *arguments: "")
