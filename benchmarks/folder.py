@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.hands import example_jpeg
+from benchmarks.hands import example_picture
 from benchmarks.jobs import CORES, ROOT
 from benchmarks.output import add_out_option, check_output, write_results
 from benchmarks.timing import StepTimer
@@ -40,9 +40,7 @@ READING, LOOKING, WRITING = STEPS
 
 def make_photographs(folder: Path, count: int) -> None:
     """Write `count` JPEGs of SIZE to `folder`; PICTURES of them differ."""
-    hand = cv2.imdecode(np.frombuffer(example_jpeg(), np.uint8), cv2.IMREAD_COLOR)
-    assert hand is not None
-    large = cv2.resize(hand, SIZE, interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(example_picture(), SIZE, interpolation=cv2.INTER_CUBIC)
     contents = []
     for seed in range(PICTURES):
         grain = NOISE * np.random.default_rng(seed).standard_normal(large.shape, np.float32)

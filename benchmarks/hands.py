@@ -3,8 +3,10 @@
 import pathlib
 
 import cv2
+import numpy as np
 
 from data_tools import build_lmdb, synth
+from mcc_caffe.core.images import decode_image
 
 COUNT, SIDE = 60, 640  # pictures, pixels
 WIDTH, HEIGHT = 640, 480  # pixels of the example picture
@@ -17,6 +19,11 @@ def render_set(folder: pathlib.Path) -> pathlib.Path:
     synth.main(["--out", str(pictures), *numbers])
     build_lmdb.main([str(pictures), str(sets)])
     return sets / build_lmdb.TRAIN
+
+
+def example_picture() -> np.ndarray:
+    """Return what `example_jpeg` decodes to, HxWx3 uint8 BGR."""
+    return decode_image(example_jpeg())
 
 
 def example_jpeg() -> bytes:

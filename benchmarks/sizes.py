@@ -19,10 +19,9 @@ import pathlib
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
-from benchmarks.hands import example_jpeg
+from benchmarks.hands import example_picture
 from benchmarks.jobs import TURNS, Row, in_process, in_turns
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
@@ -131,9 +130,7 @@ def compute_cost(prototxt: pathlib.Path) -> Cost:
 def time_size(prototxt: pathlib.Path, weights: pathlib.Path) -> list[Row]:
     """Time a single pass over the example picture in this process, as a measurement of a turn."""
     predictor = HandPredictor(weights, prototxt=prototxt, levels=1)
-    image = cv2.imdecode(np.frombuffer(example_jpeg(), np.uint8), cv2.IMREAD_COLOR)
-    assert image is not None
-    predict = functools.partial(predictor.predict, image)
+    predict = functools.partial(predictor.predict, example_picture())
     predict()
     return [{"status": "", **spread(timed(predict, REPEATS, SECONDS))}]
 
