@@ -129,12 +129,8 @@ class NetAnswers:
 
     def _is_lost(self, key: str) -> bool:
         """Tell whether an answer was there, and its file has been removed or damaged since."""
-        if key not in self.scores or key in self._unwritten:
-            return False
-        try:
-            return self._files.read(ANSWERS, key, Answer) is None
-        except UserError:
-            return True
+        is_written = key in self.scores and key not in self._unwritten
+        return is_written and _read_answer(self._files, key) is None
 
     def _forget(self, key: str) -> None:
         self.scores.pop(key, None)
@@ -176,10 +172,7 @@ class NetAnswers:
 
         A file that was only touched or moved has another stamp and the same content.
         """
-        try:
-            answer = self._files.read(ANSWERS, picture.key, Answer)
-        except UserError:  # it is damaged, and computed anew
-            return None
+        answer = _read_answer(self._files, picture.key)
         if answer is None or answer.net != self._net:
             return None
         if answer.stamp == stamp:
@@ -232,16 +225,21 @@ def read_digest(files: LabelFiles, picture: Picture) -> str:
     Returns:
         As in `Answer`; "" where the file cannot be read.
     """
-    try:
-        answer = files.read(ANSWERS, picture.key, Answer)
-    except UserError:  # it is damaged, and computed anew later
-        answer = None
+    answer = _read_answer(files, picture.key)
     if answer and answer.stamp == _stamp(picture.path):
         return answer.digest
     try:
         return hashlib.sha256(picture.path.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def _read_answer(files: LabelFiles, key: str) -> Answer | None:
+    """Return the kept answer to a picture; None where there is none, or it is damaged."""
+    try:
+        return files.read(ANSWERS, key, Answer)
+    except UserError:
+        return None
 
 
 def _stamp(path: Path) -> _Stamp:
