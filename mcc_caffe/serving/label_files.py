@@ -69,6 +69,13 @@ class Picture:
     path: Path
     name: str
 
+    def read_bytes(self) -> bytes:
+        """Return the file's content; UserError where it cannot be read."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.name} cannot be read ({error.strerror})") from None
+
 
 class FolderPictures(NamedTuple):
     """The pictures of a folder, in the order of their names, and what lies there beside them."""

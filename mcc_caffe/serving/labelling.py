@@ -340,10 +340,7 @@ class LabelSession:
 
 def _make_jpeg(picture: Picture, digest: str) -> bytes:
     """Encode a picture, whose file still has to have this digest."""
-    try:
-        content = picture.path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
+    content = picture.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise NotReadyError(f"the file of {picture.name} is just being changed: try again")
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]

@@ -186,10 +186,7 @@ class NetAnswers:
     def _compute(self, picture: Picture, stamp: _Stamp) -> Answer:
         """Look at a picture and keep the answer; UserError where it cannot be read."""
         image = read_image(picture.path)
-        try:
-            content = picture.path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{picture.name} cannot be read ({error.strerror})") from None
+        content = picture.read_bytes()
         pose = self._predictor.predict(image)
         answer = Answer(
             net=self._net,
