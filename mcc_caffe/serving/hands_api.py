@@ -1,6 +1,6 @@
 """The hands of a picture over HTTP, for programs.
 
-    with HandsService(HandPredictor, describe(weights)) as service:
+    with HandsService(HandPredictor, describe(weights), Limits(32, 16)) as service:
         serve(make_app(PROGRAMS_PAGE, routers=[hands_router(service)]), "127.0.0.1", 8000)
 
 One thread owns the predictor and answers one request after the other. A request that does not find
@@ -68,8 +68,8 @@ class Limits(NamedTuple):
         requests: The most requests at a time: arriving, waiting and being answered.
     """
 
-    megabytes: float = 32.0
-    requests: int = 16
+    megabytes: float
+    requests: int
 
 
 class Reply(NamedTuple):
@@ -92,7 +92,7 @@ class HandsService:
         self,
         open_predictor: Callable[[], HandPredictor],
         weights: dict[str, Any],
-        limits: Limits | None = None,
+        limits: Limits,
     ):
         """Open the network.
 
@@ -100,12 +100,12 @@ class HandsService:
             open_predictor: Makes the predictor; is called in the thread that uses it.
             weights: As `weights.describe` returns them, for the answers, which leave out the
                 file's folder.
-            limits: What is refused; None for the usual.
+            limits: What is refused.
 
         Raises:
             UserError: The network cannot be opened, or has no pose stage.
         """
-        self.limits, self.requests = limits or Limits(), 0
+        self.limits, self.requests = limits, 0
         max_megapixels()  # raises here where its environment variable is wrong
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hands")
         try:
