@@ -1,6 +1,6 @@
 /** Draws the open picture on the page's canvas: its pixels, mask, bones, points and the brush. */
 
-import { keypointColour, SKELETON } from "../shared/hand.js";
+import { keypointCss, SKELETON } from "../shared/hand.js";
 
 const POINT_RADIUS = 6; // CSS pixels
 const CHOSEN_RADIUS = 11;
@@ -35,7 +35,7 @@ function drawPoints(context, { labels, view, selected }) {
   context.lineWidth = BONE_WIDTH;
   for (const [start, end] of SKELETON) {
     if (labels.points[start].missing || labels.points[end].missing) continue;
-    context.strokeStyle = css(end);
+    context.strokeStyle = keypointCss(end);
     context.beginPath();
     context.moveTo(...places[start]);
     context.lineTo(...places[end]);
@@ -47,7 +47,7 @@ function drawPoints(context, { labels, view, selected }) {
     drawCircle(context, places[index], POINT_RADIUS, "#fff", missing ? 2.5 : 1.5);
     context.setLineDash([]);
     if (missing) return;
-    context.fillStyle = css(index);
+    context.fillStyle = keypointCss(index);
     context.fill();
   });
   drawCircle(context, places[selected], CHOSEN_RADIUS, "#000", 4);
@@ -67,8 +67,4 @@ function drawCircle(context, [x, y], radius, colour, width) {
   context.beginPath();
   context.arc(x, y, radius, 0, 2 * Math.PI);
   context.stroke();
-}
-
-function css(index) {
-  return `rgb(${keypointColour(index).join(" ")})`;
 }

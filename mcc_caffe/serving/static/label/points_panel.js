@@ -1,6 +1,6 @@
 /** The list of the 21 points, by which keyboard and screen reader choose them. */
 
-import { KEYPOINT_COUNT, keypointColour } from "../shared/hand.js";
+import { KEYPOINT_COUNT, keypointCss } from "../shared/hand.js";
 import { pointName } from "./labels.js";
 import { scrollInside } from "./scrolling.js";
 
@@ -15,7 +15,7 @@ export function makePointsPanel(list, missingButton, editor) {
     const button = document.createElement("button");
     button.type = "button";
     const mark = document.createElement("i");
-    mark.style.background = `rgb(${keypointColour(index).join(" ")})`;
+    mark.style.background = keypointCss(index);
     button.append(mark, document.createElement("span"));
     button.addEventListener("click", () => editor.choose(index));
     const item = document.createElement("li");

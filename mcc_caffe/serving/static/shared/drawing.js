@@ -5,7 +5,7 @@
  * There the centre of pixel x lies at x + 0.5.
  */
 
-import { KEYPOINT_COUNT, keypointColour, MASK_COLOUR, SKELETON } from "./hand.js";
+import { KEYPOINT_COUNT, keypointColour, keypointCss, MASK_COLOUR, SKELETON } from "./hand.js";
 import { STRIDE, upsample } from "./heatmaps.js";
 
 const MASK_OPACITY = 0.55;
@@ -25,7 +25,7 @@ export function drawSkeleton(context, keypoints, present, width) {
   context.lineCap = "round";
   for (const [start, end] of SKELETON) {
     if (!present[start] || !present[end]) continue;
-    context.strokeStyle = css(keypointColour(end));
+    context.strokeStyle = keypointCss(end);
     context.beginPath();
     context.moveTo(keypoints[start][0] + 0.5, keypoints[start][1] + 0.5);
     context.lineTo(keypoints[end][0] + 0.5, keypoints[end][1] + 0.5);
@@ -33,7 +33,7 @@ export function drawSkeleton(context, keypoints, present, width) {
   }
   for (let k = 0; k < KEYPOINT_COUNT; k += 1) {
     if (!present[k]) continue;
-    context.fillStyle = css(keypointColour(k));
+    context.fillStyle = keypointCss(k);
     context.beginPath();
     context.arc(keypoints[k][0] + 0.5, keypoints[k][1] + 0.5, 1.2 * width, 0, 2 * Math.PI);
     context.fill();
@@ -89,8 +89,4 @@ function drawThrough(context, image, map, pixelSize) {
   context.scale(pixelSize / map.scale, pixelSize / map.scale);
   context.drawImage(canvas, 0, 0);
   context.restore();
-}
-
-function css([red, green, blue]) {
-  return `rgb(${red} ${green} ${blue})`;
 }

@@ -30,3 +30,8 @@ export const MASK_COLOUR = [0, 60, 255];
 export function keypointColour(index) {
   return index === 0 ? WRIST_COLOUR : FINGER_COLOURS[Math.floor((index - 1) / 4)];
 }
+
+/** Return the colour of a keypoint as CSS writes it. */
+export function keypointCss(index) {
+  return `rgb(${keypointColour(index).join(" ")})`;
+}
