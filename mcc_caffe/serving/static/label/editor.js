@@ -12,6 +12,8 @@ import { insidePicture, withMissing, withPoint } from "./labels.js";
 import { MaskLayer } from "./mask_layer.js";
 import { View } from "./view.js";
 
+const ZOOM = 1.25; // of one step
+
 export class Editor extends EventTarget {
   view = new View();
   /** The picture as the server described it; null where none is open. */
@@ -143,6 +145,18 @@ export class Editor extends EventTarget {
   /** Move the brush without painting. */
   placeBrush(x, y) {
     this.brushPlace = insidePicture(x, y, this.picture);
+    this.#tell("view");
+  }
+
+  /** Zoom in by some steps, or out where they are below 0; what lies in the middle stays there. */
+  zoom(steps) {
+    this.view.zoom(ZOOM ** steps);
+    this.#tell("view");
+  }
+
+  /** Show the whole picture. */
+  fit() {
+    this.view.fit();
     this.#tell("view");
   }
 

@@ -2,7 +2,6 @@
 
 const STEP = 1; // pixels of the picture
 const LONG_STEP = 10;
-const ZOOM = 1.25;
 const TURNING_KEYS = ["enter", "x", "n", "p"]; // that leave the picture, or press a button
 const SLIDER_KEYS = ["Home", "End", "PageUp", "PageDown"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -11,7 +10,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
  * @param {HTMLCanvasElement} canvas
  * @param {import("./editor.js").Editor} editor
  * @param {Record<string, () => void>} actions - of keys that do more than change the editor:
- *     next, previous, done, none, redraw.
+ *     next, previous, done, none.
  */
 export function listenToKeys(canvas, editor, actions) {
   const keys = {
@@ -21,13 +20,10 @@ export function listenToKeys(canvas, editor, actions) {
     v: () => editor.setTool("points"),
     b: () => editor.setTool("brush"),
     e: () => editor.setTool("eraser"),
-    "+": () => zoom(ZOOM),
-    "=": () => zoom(ZOOM),
-    "-": () => zoom(1 / ZOOM),
-    0: () => {
-      editor.view.fit();
-      actions.redraw();
-    },
+    "+": () => editor.zoom(1),
+    "=": () => editor.zoom(1),
+    "-": () => editor.zoom(-1),
+    0: () => editor.fit(),
     n: actions.next,
     p: actions.previous,
     x: actions.none,
@@ -71,11 +67,6 @@ export function listenToKeys(canvas, editor, actions) {
   function dab() {
     editor.strokeTo(...editor.brushPlace, true);
     editor.endStroke();
-  }
-
-  function zoom(factor) {
-    editor.view.zoom(factor);
-    actions.redraw();
   }
 }
 

@@ -2,8 +2,6 @@
 
 import { element } from "../shared/dom.js";
 
-const ZOOM = 1.25;
-
 /**
  * @param {import("./editor.js").Editor} editor
  * @param {Record<string, () => void>} actions - of buttons that do more than change the editor:
@@ -17,12 +15,9 @@ export function makeToolbar(editor, actions) {
   onClick("undo", () => editor.undo());
   onClick("redo", () => editor.redo());
   onClick("restart", () => editor.restart());
-  onClick("zoom-in", () => zoom(ZOOM));
-  onClick("zoom-out", () => zoom(1 / ZOOM));
-  onClick("fit", () => {
-    editor.view.fit();
-    actions.redraw();
-  });
+  onClick("zoom-in", () => editor.zoom(1));
+  onClick("zoom-out", () => editor.zoom(-1));
+  onClick("fit", () => editor.fit());
   for (const button of toolButtons) {
     button.addEventListener("click", () => editor.setTool(button.dataset.tool));
   }
@@ -38,11 +33,6 @@ export function makeToolbar(editor, actions) {
       editor[field] = event.target.checked;
       actions.redraw();
     });
-  }
-
-  function zoom(factor) {
-    editor.view.zoom(factor);
-    actions.redraw();
   }
 
   return () => {
