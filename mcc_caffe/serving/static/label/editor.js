@@ -65,10 +65,11 @@ export class Editor extends EventTarget {
     this.mask = new MaskLayer(picture);
     this.mask.setRuns(labels.runs);
     this.#history = new History(labels);
-    if (isSame) return this.#tell("view");
-    this.brushPlace = [picture.width / 2, picture.height / 2];
-    this.view.show(picture);
-    return this.#tell("view");
+    if (!isSame) {
+      this.brushPlace = [picture.width / 2, picture.height / 2];
+      this.view.show(picture);
+    }
+    this.#tell("view");
   }
 
   choose(index) {

@@ -51,11 +51,12 @@ function maskBox({ mask, cells, map, width, height }) {
       [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
     }
   }
+  if (right < 0) return null;
   const inPicture = (value, shift, length) =>
     Math.min(Math.max(Math.round((value - shift) / map.scale), 0), length - 1);
   const [x, y] = [inPicture(left, map.x, width), inPicture(top, map.y, height)];
   const [lastX, lastY] = [inPicture(right, map.x, width), inPicture(bottom, map.y, height)];
-  return right < 0 ? null : { x, y, width: lastX - x + 1, height: lastY - y + 1 };
+  return { x, y, width: lastX - x + 1, height: lastY - y + 1 };
 }
 
 function rounded(value, digits) {
