@@ -32,7 +32,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_output, require_file, write_whole
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.data.loader_config import LoaderConfig
-from mcc_caffe.data.sources import LIVE, MIXED, mixture_shares
+from mcc_caffe.data.sources import MIXED, OPENERS, mixture_shares
 from mcc_caffe.paper import NET_NAME, VARIANTS
 
 Layers = dict[str, list[np.ndarray]]  # the float32 parameter blobs of each layer
@@ -147,10 +147,10 @@ def shorten_source(source: str | None) -> str | None:
         source: As `mcc_caffe.data.sources.open_source` takes it, or None.
 
     Returns:
-        The last two parts of a set's path; a mixture with its sets so shortened; rendered hands
-        and None as they are.
+        The last two parts of a set's path; a mixture with its sets so shortened; None and sources
+        that are no folder, such as rendered hands, as they are.
     """
-    if source is None or source.startswith(LIVE):
+    if source is None or source.startswith(tuple(OPENERS)):
         return source
     if source.startswith(MIXED):
         shares = mixture_shares(source).items()

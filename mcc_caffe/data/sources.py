@@ -88,7 +88,7 @@ def absolute_source(source: str) -> str:
             f"{absolute_source(name)}*{share}" for name, share in mixture_shares(source).items()
         )
         return MIXED + "+".join(parts)
-    return source if source.startswith(LIVE) else str(Path(source).absolute())
+    return source if source.startswith(tuple(OPENERS)) else str(Path(source).absolute())
 
 
 class Mixture:

@@ -7,7 +7,8 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.data.sources import Mixture, mixture_shares, open_source
+from mcc_caffe.data.sources import OPENERS, Mixture, absolute_source, mixture_shares, open_source
+from mcc_caffe.pack import shorten_source
 
 
 @pytest.fixture
@@ -39,6 +40,14 @@ def test_a_source_that_comes_twice_is_explained():
 def test_a_missing_source_of_a_mixture_is_named(drawn_set, tmp_path):
     with pytest.raises(UserError, match="none/images/data.mdb was not found"):
         open_source(f"mix:{drawn_set}*0.5+{tmp_path / 'none'}*0.5")
+
+
+def test_a_further_source_needs_its_line_in_the_table_of_openers_alone(monkeypatch):
+    monkeypatch.setitem(OPENERS, "list:", "builtins:list")
+    assert open_source("list:ab") == list("list:ab")
+    assert absolute_source("list:ab") == "list:ab"
+    assert absolute_source("mix:list:ab*0.5+/set*0.5") == "mix:list:ab*0.5+/set*0.5"
+    assert shorten_source("list:/a/b/c") == "list:/a/b/c"
 
 
 def test_seed_and_index_decide_the_sample(mixture_name):
