@@ -42,6 +42,7 @@ from mcc_caffe.caffe_io.weights import (
     same_shapes,
 )
 from mcc_caffe.core.commands import command_parser, run_command
+from mcc_caffe.core.errors import shorten_list
 from mcc_caffe.core.files import check_output, replacement, require_shipped
 from mcc_caffe.paper import (
     BACKGROUND_INDEX,
@@ -114,8 +115,7 @@ def check_layers(path: pathlib.Path, layers: dict[str, list[np.ndarray]], expect
     missing = [name for name in expected if name not in layers]
     if missing:
         raise WeightsError(
-            f"{path} is not OpenPose's hand model: "
-            f"it lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}; "
+            f"{path} is not OpenPose's hand model: it lacks {shorten_list(missing)}; "
             "give its pose_iter_102000.caffemodel"
         )
     for name, shapes in expected.items():

@@ -14,7 +14,7 @@ import numpy as np
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
 from mcc_caffe.caffe_io.run_folder import data_layer_settings
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file, write_whole
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
@@ -271,9 +271,8 @@ def fitting_layers(
         )
     missing = [name for name in own if name not in in_file]
     if complete and missing:
-        names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         raise WeightsError(
-            f"{path} does not fit the net: it lacks {names}; "
+            f"{path} does not fit the net: it lacks {shorten_list(missing)}; "
             "give the variant, and of an ablation the prototxt, that the weights were trained with"
         )
     layers = {

@@ -1,5 +1,9 @@
 """The errors that a user can mend."""
 
+from collections.abc import Sequence
+
+_NAMED = 5  # of a list, the entries that a message names
+
 
 class UserError(Exception):
     """Input that the user can mend. Its text is one line: what is wrong, the value, the remedy.
@@ -19,6 +23,12 @@ class UserError(Exception):
 
 class SampleError(UserError):
     """A sample that cannot be used; the message names it and says why."""
+
+
+def shorten_list(names: Sequence[str]) -> str:
+    """Return names for a message: the first five, and how many more there are."""
+    named = ", ".join(names[:_NAMED])
+    return f"{named} and {len(names) - _NAMED} more" if len(names) > _NAMED else named
 
 
 def escape_unprintable(text: str) -> str:

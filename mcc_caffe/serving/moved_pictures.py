@@ -12,12 +12,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from mcc_caffe.core.commands import progress_bar
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.serving.label_documents import SavedLabels
 from mcc_caffe.serving.label_files import STATE, LabelFiles, Picture
 from mcc_caffe.serving.net_answers import read_digest
-
-_NAMED = 5  # pictures that a warning names
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +64,11 @@ def follow_moved_pictures(files: LabelFiles, pictures: Sequence[Picture]) -> set
         files.write(STATE, picture.key, saved.model_copy(update={"name": picture.name}))
         _log.info("%s is now %s: its labels go on there", saved.name, picture.name)
     if lost:
-        names = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
         _log.warning(
             "%d labels belong to pictures that are not there (%s): the data sets are without them, "
             "%s keeps them; put the pictures back, under any name",
             len(lost),
-            names,
+            shorten_list(lost),
             files.root / STATE,
         )
     return set(changed) - moved

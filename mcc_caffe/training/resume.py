@@ -7,10 +7,10 @@ from typing import Any
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS, SOLVER_FILE, run_net_path
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file
 from mcc_caffe.data.loader_config import LoaderConfig
-from mcc_caffe.training.run_net import require_data_layer, shorten_list
+from mcc_caffe.training.run_net import require_data_layer
 
 # Settings of the loader that a resumed run may change without a word: where the run goes on, and
 # how fast samples are made.

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from mcc_caffe.caffe_io.protobuf import read_text, text_format
 from mcc_caffe.caffe_io.run_folder import NET_FILE, SNAPSHOTS, SOLVER_FILE, find_data_layer
 from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
 from mcc_caffe.caffe_io.weights import WeightsError, file_shapes
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_whole
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import absolute_source
@@ -260,8 +259,3 @@ def write_prototxts(folder: Path, solver: Any, net: Any) -> None:
     solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
     for name, message in ((SOLVER_FILE, solver), (NET_FILE, net)):
         write_whole(folder / name, text_format.MessageToString(message).encode())
-
-
-def shorten_list(names: Sequence[str]) -> str:
-    """Return names for a message, of which the first alone is written out where they are many."""
-    return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
