@@ -41,28 +41,23 @@ def follow_moved_pictures(files: LabelFiles, pictures: Sequence[Picture]) -> set
     orphans = _read_orphans(files, labelled - {picture.key for picture in pictures})
     if not orphans and not changed:
         return set()
-    homes: defaultdict[str, list[Picture]] = defaultdict(list)
     free = [picture for picture in pictures if picture.key not in labelled.difference(changed)]
-    for picture in progress_bar(free, desc="moved pictures", unit="img", delay=2):
-        homes[read_digest(files, picture)].append(picture)
-    moves, lost = [], []
-    for key, saved in _done_first({**orphans, **changed}).items():
-        if homes[saved.digest]:
-            moves.append((key, saved, homes[saved.digest].pop(0)))
-        elif key in orphans:
-            lost.append(saved.name)
-    sources, targets = {key for key, _, _ in moves}, {picture.key for _, _, picture in moves}
+    labels = _done_first({**orphans, **changed})
+    new_homes = _find_homes(files, labels, free)
     # Names may have changed in a circle. Labels in the way of others first get a key of no picture,
     # by which the next start finds them, should this one be killed.
-    moved = changed.keys() & (sources | targets)
+    targets = {picture.key for picture in new_homes.values()}
+    moved = changed.keys() & (new_homes.keys() | targets)
     aside = {key: _key_of_no_picture(key, changed[key]) for key in moved}
     for key, other_key in aside.items():
         files.give_to(key, other_key)
-    lost += [changed[key].name for key in sorted(moved - sources)]
-    for key, saved, picture in moves:
+    for key, picture in new_homes.items():
+        saved = labels[key]
         files.give_to(aside.get(key, key), picture.key)
         files.write(STATE, picture.key, saved.model_copy(update={"name": picture.name}))
         _log.info("%s is now %s: its labels go on there", saved.name, picture.name)
+    homeless = (orphans.keys() | moved) - new_homes.keys()
+    lost = [saved.name for key, saved in labels.items() if key in homeless]
     if lost:
         _log.warning(
             "%d labels belong to pictures that are not there (%s): the data sets are without them, "
@@ -98,6 +93,16 @@ def _read_orphans(files: LabelFiles, keys: set[str]) -> dict[str, SavedLabels]:
         assert saved is not None
         orphans[key] = saved
     return orphans
+
+
+def _find_homes(
+    files: LabelFiles, labels: dict[str, SavedLabels], pictures: Sequence[Picture]
+) -> dict[str, Picture]:
+    """Return the picture of each labels' content, by the labels' key; the first labels choose."""
+    homes: defaultdict[str, list[Picture]] = defaultdict(list)
+    for picture in progress_bar(pictures, desc="moved pictures", unit="img", delay=2):
+        homes[read_digest(files, picture)].append(picture)
+    return {key: homes[saved.digest].pop(0) for key, saved in labels.items() if homes[saved.digest]}
 
 
 def _done_first(labels: dict[str, SavedLabels]) -> dict[str, SavedLabels]:
