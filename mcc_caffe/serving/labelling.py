@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 
 from data_tools.taught_set import read_photographs
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import LABELS_FOLDER, locked
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.inference.input_files import UnreadableError
@@ -31,6 +31,7 @@ from mcc_caffe.serving.label_files import (
     LabelFiles,
     Picture,
     list_pictures,
+    shown_name,
 )
 from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, PictureState, Saved
 from mcc_caffe.serving.moved_pictures import follow_moved_pictures
@@ -87,7 +88,7 @@ class LabelSession:
         """
         self._folder, self._files = folder, files
         self._pictures = {picture.key: picture for picture in listed.pictures}
-        self._passed_over = str(listed.passed_over)
+        self._passed_over = escape_unprintable(str(listed.passed_over))
         self._lock = threading.RLock()  # of the labels' files and what is known of them
         self._faults: dict[str, str] = {}
         self._saved: dict[str, tuple[int, Status]] = {}  # revision and status by key
@@ -130,13 +131,13 @@ class LabelSession:
         with self._lock:
             states = [self._state(picture) for picture in self._pictures.values()]
             return Overview(
-                folder=str(self._folder).encode(errors="backslashreplace").decode(),
+                folder=shown_name(self._folder),
                 pictures=sorted(
                     (state for state in states if not state.fault),
                     key=lambda state: (state.score is None, state.score),
                 ),
                 unreadable=[state for state in states if state.fault],
-                passed_over=self._passed_over.encode(errors="backslashreplace").decode(),
+                passed_over=self._passed_over,
                 splits=self._export.split_counts(),
             )
 
