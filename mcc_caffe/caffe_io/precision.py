@@ -28,6 +28,9 @@ PRECISION_VARIABLE = "MCC_CAFFE_PRECISION"
 # answer on every machine, up to the order of adding up.
 TRAINING_PRECISION = AUTO
 
+_CHANGING = threading.RLock()  # held while the variable has another value
+_log = logging.getLogger(__name__)
+
 
 def precision_help(default: str = FLOAT32) -> str:
     """Return the help text of an option --precision that has this default, one of PRECISIONS."""
@@ -36,10 +39,6 @@ def precision_help(default: str = FLOAT32) -> str:
         f"processor has it, else float32 (default: the variable {PRECISION_VARIABLE}, "
         f"else {default})"
     )
-
-
-_CHANGING = threading.RLock()  # held while the variable has another value
-_log = logging.getLogger(__name__)
 
 
 def computes_bfloat16(cpuinfo: str) -> bool:

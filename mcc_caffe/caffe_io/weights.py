@@ -75,6 +75,11 @@ def file_shapes(path: str | Path) -> Shapes:
     }
 
 
+def net_shapes(net: Any) -> Shapes:
+    """Return the shapes of the parameters of a Caffe net."""
+    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+
+
 def read_caffemodel(path: str | Path) -> Caffemodel:
     """Read a caffemodel.
 
@@ -146,6 +151,13 @@ def _checked_shape(path: str | Path, layer: str, blob: Any) -> tuple[int, ...]:
     return shape
 
 
+def _shape(blob: Any) -> tuple[int, ...]:
+    """Return the shape of a BlobProto, which old files write as four numbers."""
+    if blob.HasField("shape"):
+        return tuple(blob.shape.dim)
+    return (blob.num, blob.channels, blob.height, blob.width)
+
+
 def _check_finite(path: str | Path, layers: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Raise WeightsError where a layer holds a weight that is infinite or NaN."""
     for name, blobs in layers.items():
@@ -156,18 +168,6 @@ def _check_finite(path: str | Path, layers: Mapping[str, Sequence[np.ndarray]]) 
                 f"{name} are not finite (NaN or infinite): "
                 "give other weights, such as those of an earlier snapshot"
             )
-
-
-def net_shapes(net: Any) -> Shapes:
-    """Return the shapes of the parameters of a Caffe net."""
-    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
-
-
-def _shape(blob: Any) -> tuple[int, ...]:
-    """Return the shape of a BlobProto, which old files write as four numbers."""
-    if blob.HasField("shape"):
-        return tuple(blob.shape.dim)
-    return (blob.num, blob.channels, blob.height, blob.width)
 
 
 def same_shapes(shapes: Sequence[tuple[int, ...]], others: Sequence[tuple[int, ...]]) -> bool:
