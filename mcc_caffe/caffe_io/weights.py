@@ -240,8 +240,8 @@ def fitting_layers(
         UserError: The file is missing or damaged.
         WeightsError: A shape differs, no name agrees, a layer is missing, or a value is not finite.
     """
-    path = Path(path)
-    packed = packed_weights.is_packed(require_file(path, "weights file"))
+    path = require_file(path, "weights file")
+    packed = packed_weights.is_packed(path)
     stored: Mapping[str, Sequence[Any]]  # arrays of packed weights, else BlobProtos
     if packed:
         stored = packed_weights.read(path).layers
@@ -251,6 +251,21 @@ def fitting_layers(
         name: [blob.shape if packed else _shape(blob) for blob in blobs]
         for name, blobs in stored.items()
     }
+    _check_fit(path, in_file, own, complete)
+    layers = {
+        name: [blob if packed else _read_blob(path, name, blob) for blob in stored[name]]
+        for name in own
+        if name in stored
+    }
+    _check_finite(path, layers)
+    return {
+        name: [values.reshape(shape) for values, shape in zip(blobs, own[name])]
+        for name, blobs in layers.items()
+    }
+
+
+def _check_fit(path: Path, in_file: Shapes, own: Shapes, complete: bool) -> None:
+    """Raise WeightsError where the layers of a file do not fit a net; see `fitting_layers`."""
     if (in_file.get(_OPENPOSE_LAYER) or [()])[0] == _OPENPOSE_SHAPE:
         raise WeightsError(
             f"{path} is OpenPose's hand model: make weights of our net out of it with "
@@ -275,12 +290,3 @@ def fitting_layers(
             f"{path} does not fit the net: it lacks {shorten_list(missing)}; "
             "give the variant, and of an ablation the prototxt, that the weights were trained with"
         )
-    layers = {
-        name: [blob if packed else _read_blob(path, name, blob) for blob in stored[name]]
-        for name in shared
-    }
-    _check_finite(path, layers)
-    return {
-        name: [values.reshape(shape) for values, shape in zip(blobs, own[name])]
-        for name, blobs in layers.items()
-    }
