@@ -230,8 +230,14 @@ def require_gpus(ids: Sequence[int]) -> None:
             )
     if len(set(ids)) < len(ids):
         raise UserError(f"GPUs {asked} name one GPU twice: give each GPU once")
-    if len(ids) > 1 and not caffe.has_nccl():
+    if len(ids) > 1:
+        require_nccl(len(ids))
+
+
+def require_nccl(gpu_count: int) -> None:
+    """Raise UserError where this Caffe lacks NCCL, by which several GPUs train together."""
+    if not import_caffe().has_nccl():
         raise UserError(
-            f"{len(ids)} GPUs were asked for, but this Caffe is built without NCCL: "
+            f"{gpu_count} GPUs were asked for, but this Caffe is built without NCCL: "
             "`make caffe GPU=1` builds one with it; or use one GPU"
         )

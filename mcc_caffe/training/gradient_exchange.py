@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.pycaffe import import_caffe, require_nccl
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.ranks import Ranks
 
@@ -62,17 +62,12 @@ def _exchange_on_cpus(solver: Any, ranks: Ranks) -> np.ndarray:
 
 def _exchange_on_gpus(solver: Any, ranks: Ranks) -> object:
     """Give all ranks the same NCCL id, by which they meet; Caffe's NCCL does the rest."""
-    caffe = import_caffe()
-    if not caffe.has_nccl():
-        raise UserError(
-            f"{ranks.size} GPUs were asked for, but this Caffe is built without NCCL: "
-            "build it with USE_NCCL, or use one GPU"
-        )
+    require_nccl(ranks.size)
     uid = np.zeros(_UID_BYTES // 4, np.float32)
     if ranks.rank == 0:
         uid[:] = np.frombuffer(_new_uid(), np.float32)
     ranks.broadcast(uid)
-    nccl = caffe.NCCL(solver, uid.tobytes())
+    nccl = import_caffe().NCCL(solver, uid.tobytes())
     nccl.bcast()
     solver.add_callback(nccl)
     if solver.param.layer_wise_reduce:
