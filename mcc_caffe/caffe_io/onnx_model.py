@@ -243,7 +243,7 @@ def parameter_shapes(net: Any) -> Shapes:
     shapes: Shapes = {}
     for layer in net.layer:
         if layer.type == "Convolution":
-            kernel_shape = CONVERTERS[layer.type](layer).attributes["kernel_shape"]
+            kernel_shape = _convert_convolution(layer).attributes["kernel_shape"]
             parameters = layer.convolution_param
             inputs = channels[layer.bottom[0]] // parameters.group
             shapes[layer.name] = [(parameters.num_output, inputs, *kernel_shape)]
