@@ -25,7 +25,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import default_weights
-from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe, require_gpus
+from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus, select_device
 from mcc_caffe.core.commands import (
     command_parser,
     positive_float,
@@ -102,14 +102,6 @@ def _find_weights(options: argparse.Namespace) -> Path:
     return weights
 
 
-def _use_gpu(gpu: int) -> None:
-    """Let Caffe compute on a GPU; UserError where it cannot."""
-    caffe = import_caffe()
-    require_gpus([gpu])
-    caffe.set_device(gpu)
-    caffe.set_mode_gpu()
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
@@ -130,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = read_pictures(scenes)
     target.parent.mkdir(parents=True, exist_ok=True)
     if options.gpu is not None:
-        _use_gpu(options.gpu)
+        require_gpus([options.gpu])
+        select_device(options.gpu)
     iterations = options.rounds * EPOCHS * options.samples // BATCH_SIZE
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -192,6 +192,17 @@ def gpu_ids() -> list[int]:
     return list(range(len(chosen)))
 
 
+def select_device(gpu: int | None) -> None:
+    """Let Caffe compute, in this thread, on the GPU with this id; None for the CPU."""
+    caffe = import_caffe()
+    if gpu is None:
+        caffe.set_mode_cpu()
+    else:
+        # The device comes before the mode, which would take memory on GPU 0 as well.
+        caffe.set_device(gpu)
+        caffe.set_mode_gpu()
+
+
 def require_gpus(ids: Sequence[int]) -> None:
     """Check that this Caffe can run on the GPUs of this machine.
 

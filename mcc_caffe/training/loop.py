@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.precision import FLOAT32, choose_precision, nets_in
-from mcc_caffe.caffe_io.pycaffe import import_caffe, set_threads
+from mcc_caffe.caffe_io.pycaffe import import_caffe, select_device, set_threads
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import progress_bar
@@ -121,12 +121,7 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     """Load Caffe for this rank and make its solver, whose net takes its batches from `loader`."""
     set_threads(ranks.threads)
     caffe = import_caffe()
-    if config.gpus:
-        # The device comes before the mode, which would take memory on GPU 0 as well.
-        caffe.set_device(config.gpus[ranks.local])
-        caffe.set_mode_gpu()
-    else:
-        caffe.set_mode_cpu()
+    select_device(config.gpus[ranks.local] if config.gpus else None)
     caffe.set_solver_count(ranks.size)
     caffe.set_solver_rank(ranks.rank)
     caffe.set_multiprocess(ranks.size > 1)

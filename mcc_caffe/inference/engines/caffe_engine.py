@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io.precision import choose_precision, nets_in
-from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus
+from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus, select_device
 from mcc_caffe.caffe_io.trial_build import DEPLOY, try_build
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
@@ -43,7 +43,7 @@ class CaffeEngine:
         if is_own:
             try_build(DEPLOY, Path(prototxt), str(prototxt))
         self._gpu = gpu
-        self._select_device()
+        select_device(gpu)
         caffe = import_caffe()
         with nets_in(self.precision):
             self.net = caffe.Net(str(prototxt), caffe.TEST) if is_own else _net_to_fill(prototxt)
@@ -65,23 +65,11 @@ class CaffeEngine:
         """Return what the convolutions multiply; see `precision.choose_precision`."""
         return choose_precision(precision, on_gpu=gpu is not None)
 
-    def _select_device(self) -> None:
-        """Make Caffe compute on this engine's device.
-
-        Caffe remembers the device for each thread, and the engine made last may have another.
-        """
-        caffe = import_caffe()
-        if self._gpu is None:
-            caffe.set_mode_cpu()
-        else:
-            # The device comes before the mode, which would take memory on GPU 0 as well.
-            caffe.set_device(self._gpu)
-            caffe.set_mode_gpu()
-
     def __call__(self, batch: np.ndarray) -> StageMaps:
         """Run the net on a batch; see `base.Engine`."""
         _check_threads()
-        self._select_device()
+        # Caffe remembers the device for each thread, and the engine made last may have another.
+        select_device(self._gpu)
         blobs = self.net.blobs
         if blobs[IMAGE_BLOB].data.shape != batch.shape:
             blobs[IMAGE_BLOB].reshape(*batch.shape)
