@@ -70,8 +70,8 @@ def choose_precision(
     if on_gpu:
         if precision == BFLOAT16:
             raise UserError(
-                "precision=bfloat16 is of the CPU's convolutions, on a GPU Caffe computes in "
-                "float32: leave the precision or the GPU out"
+                "precision=bfloat16 is for the CPU's convolutions, on a GPU Caffe computes in "
+                "float32: leave out the precision or the GPU"
             )
         return FLOAT32
     if wanted == AUTO:

@@ -125,14 +125,14 @@ def check_room(solver: Any, folder: Path) -> None:
     if free < needed:
         raise UserError(
             f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: "
-            "make room and --resume auto"
+            "make room and go on with --resume auto"
         )
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise UserError(
             f"{folder}: a file may have {limit >> 20} MiB here "
             f"and a snapshot may need {needed >> 20}: "
-            "raise the limit (ulimit -f unlimited) and --resume auto"
+            "raise the limit (ulimit -f unlimited) and go on with --resume auto"
         )
 
 
@@ -283,7 +283,7 @@ def check_type(state: SolverState, solver_type: str) -> None:
     """Raise UserError where a solver state was written by a solver of another type."""
     if state.solver_type not in (None, solver_type):
         raise UserError(
-            f"{state.path} is of a run with the solver type {state.solver_type}, "
+            f"{state.path} was written with the solver type {state.solver_type}, "
             f"the solver has {solver_type}, whose history blobs mean something else: "
             "resume with the type that wrote it, or start afresh from its weights "
             "(--weights, another --out)"

@@ -199,8 +199,8 @@ class LabelSession:
         answer = self._wait_for_answer(picture)
         if change.digest != answer.digest:
             raise ChangedFileError(
-                f"the file of {picture.name} has changed since the page showed it, and labels of "
-                "the old picture are none of this one: load it again"
+                f"the file of {picture.name} has changed since the page showed it, and these are "
+                "labels of the old picture: load it again"
             )
         change.labels.check_size(answer.width, answer.height)
         labels, note = change.labels, ""

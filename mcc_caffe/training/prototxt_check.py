@@ -61,7 +61,7 @@ def check_solver(path: Path, solver: Any) -> None:
         if getattr(solver, name) <= 0:
             raise UserError(
                 f"{path}: {name} is {getattr(solver, name):g}, it must be above 0: "
-                f"write {name} with such a value"
+                f"write a higher {name}"
             )
     if not 0 <= solver.momentum < 1:
         raise UserError(f"{path}: momentum is {solver.momentum:g}: give one from 0 to below 1")

@@ -88,7 +88,7 @@ def read_net(solver_path: Path, solver: Any, options: RunOptions) -> tuple[Path,
     ours = NET_NAME.fullmatch(net.name)
     if ours and ours[2] != options.variant:
         raise UserError(
-            f"{solver_path} is of the variant {ours[2]}, the training of {options.variant}: "
+            f"{solver_path} is for the variant {ours[2]}, the training for {options.variant}: "
             f"give --variant {ours[2]}, or another solver"
         )
     if options.without:
@@ -137,8 +137,8 @@ def _ablated_net(solver_path: Path, net: str, options: RunOptions) -> str:
     ablated = f"{folder}/train{ablation_suffix(options.without)}.prototxt"
     if net not in (f"{folder}/train.prototxt", ablated):
         raise UserError(
-            f"{solver_path} names the net {net!r}, of which --without {options.without} leaves no "
-            f"stage out: name {ablated} there, or leave --without away"
+            f"{solver_path} names the net {net!r}, and --without {options.without} is for the nets "
+            f"of this project: name {ablated} there, or leave out --without"
         )
     return ablated
 

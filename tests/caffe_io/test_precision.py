@@ -116,7 +116,7 @@ def test_our_caffe_has_it():
 def test_a_gpu_has_float32_alone(machine, monkeypatch):
     machine(NATIVE)
     assert choose_precision(AUTO, on_gpu=True) == FLOAT32
-    with pytest.raises(UserError, match="is of the CPU's convolutions, on a GPU Caffe computes in"):
+    with pytest.raises(UserError, match="is for the CPU's convolutions, on a GPU Caffe"):
         choose_precision(BFLOAT16, on_gpu=True)
     monkeypatch.setenv(PRECISION_VARIABLE, "bfloat16")
     assert choose_precision(on_gpu=True) == FLOAT32

@@ -168,7 +168,7 @@ def test_a_net_of_another_variant_is_known_by_its_name(folder, without, drawn_se
     solver = tmp_path / "solver.prototxt"
     solver.write_text(changed(net=f'"{folder}/paper/train.prototxt"'))
     options = [str(drawn_set), "--solver", str(solver), "--out", str(tmp_path / "run"), *without]
-    with pytest.raises(UserError, match="solver.prototxt is of the variant paper, the training of"):
+    with pytest.raises(UserError, match="solver.prototxt is for the variant paper, the training"):
         train.prepare_run(train.parse_arguments(options))
     assert not (tmp_path / "run").exists()
 

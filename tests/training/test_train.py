@@ -382,7 +382,7 @@ def test_a_solver_of_another_variant_is_refused(drawn_set, tmp_path):
     solver = ROOT / "solver/paper/solver_release.prototxt"
     done = train(drawn_set, "--solver", solver, "--out", tmp_path / "run")
     assert done.returncode == 2 and not (tmp_path / "run").exists()
-    assert f"{solver} is of the variant paper, the training of mini: give --variant paper" in (
+    assert f"{solver} is for the variant paper, the training for mini: give --variant paper" in (
         done.stderr
     )
 
@@ -402,7 +402,7 @@ def test_without_a_stage_by_a_solver_of_the_users(drawn_set, tmp_path):
     solver.write_text(text.replace("prototxt/mini/train.prototxt", str(own_net)))
     done = train(*short, "--out", tmp_path / "other")
     assert done.returncode == 2 and not (tmp_path / "other").exists()
-    assert f"names the net '{own_net}', of which --without mask leaves no stage out" in done.stderr
+    assert f"names the net '{own_net}', and --without mask is for the nets of" in done.stderr
 
 
 def test_weights_load_by_name(finished, drawn_set, tmp_path):
