@@ -72,13 +72,6 @@ class Limits(NamedTuple):
     requests: int
 
 
-class Reply(NamedTuple):
-    """The content of a response, and its media type."""
-
-    content: bytes
-    media_type: str
-
-
 class HandsService:
     """Answers requests one after the other, in a thread of its own.
 
@@ -146,7 +139,7 @@ class HandsService:
         finally:
             self.requests -= 1
 
-    async def answer(self, content: bytes, hands: str, form: str) -> Reply:
+    async def answer(self, content: bytes, hands: str, form: str) -> Response:
         """Look at an image, when those before it are done.
 
         Args:
@@ -160,7 +153,7 @@ class HandsService:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._look, content, hands, form)
 
-    def _look(self, content: bytes, hands: str, form: str) -> Reply:
+    def _look(self, content: bytes, hands: str, form: str) -> Response:
         image = _decode(content)
         height, width = image.shape[:2]
         if hands == "one":
@@ -174,12 +167,12 @@ class HandsService:
             else:
                 records = [hand_record(pose) for pose in poses]
             record = ImageRecord("", width, height, records)
-            return Reply(result_format.document(record).encode(), result_format.media_type)
+            return Response(result_format.document(record), media_type=result_format.media_type)
         if hands == "one":
             report: Any = image_report(poses[0], "", self.network)
         else:
             report = hands_report(poses, "", (width, height), self.network)
-        return Reply(json.dumps(report).encode() + b"\n", "application/json")
+        return Response(json.dumps(report) + "\n", media_type="application/json")
 
 
 def _decode(content: bytes) -> np.ndarray:
@@ -327,7 +320,7 @@ def hands_router(service: HandsService) -> APIRouter:
             with service.room():
                 body = _read_body(request, most_bytes)
                 content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
-                reply = await service.answer(content, hands, format)
+                return await service.answer(content, hands, format)
         except HTTPException:
             await _discard_body(request, most_bytes)
             raise
@@ -337,7 +330,6 @@ def hands_router(service: HandsService) -> APIRouter:
             ) from None
         except ClientDisconnect:
             return Response(status_code=_CLIENT_GONE)
-        return Response(reply.content, media_type=reply.media_type)
 
     @router.get("/health", summary="Tell that the server works, and with what")
     async def health() -> JSONResponse:
