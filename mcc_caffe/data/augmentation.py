@@ -289,23 +289,6 @@ class Augmentation:
         return compose(*steps)
 
 
-def warp_image(
-    image: np.ndarray, image_to_input: np.ndarray, size: int, reduced: int = 1
-) -> np.ndarray:
-    """Warp an image into the network's input; empty pixels are grey (section 3.3).
-
-    Args:
-        image: HxWx3 BGR uint8.
-        image_to_input: The affine map of image pixels to input pixels.
-        size: The side of the input in pixels.
-        reduced: As `geometry.warp` takes it.
-
-    Returns:
-        size x size x 3 BGR uint8.
-    """
-    return warp(image, image_to_input, size, GREY, reduced=reduced)
-
-
 def network_input(
     image: np.ndarray,
     image_to_input: np.ndarray,
@@ -324,13 +307,12 @@ def network_input(
         reduced: As `geometry.warp` takes it.
 
     Returns:
-        (3, size, size) float32 of (BGR - 128) / 256; empty pixels are 0.
+        (3, size, size) float32 of (BGR - 128) / 256; empty pixels are grey (section 3.3), 0.
     """
     if out is None:
         out = np.empty((3, size, size), np.float32)
-    for plane, target in zip(
-        cv2.split(warp_image(image, image_to_input, size, reduced)), out, strict=True
-    ):
+    warped = warp(image, image_to_input, size, GREY, reduced=reduced)
+    for plane, target in zip(cv2.split(warped), out, strict=True):
         # The fastest exact way to scale, shift and convert.
         cv2.addWeighted(
             plane, 1 / PIXEL_SCALE, plane, 0, -GREY / PIXEL_SCALE, dst=target, dtype=cv2.CV_32F

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mcc_caffe.core.geometry import apply, letterbox_affine
+from mcc_caffe.core.geometry import apply, letterbox_affine, warp
 from mcc_caffe.data.augmentation import (
     COLOURS,
     COVER_SIDE_RANGE,
@@ -19,11 +19,11 @@ from mcc_caffe.data.augmentation import (
     add_noise,
     cover_parts,
     draw_window,
-    warp_image,
+    network_input,
     warp_keypoints,
     warp_mask,
 )
-from mcc_caffe.paper import ROTATION_RANGE, SCALE_RANGE
+from mcc_caffe.paper import GREY, ROTATION_RANGE, SCALE_RANGE
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
@@ -94,7 +94,7 @@ def test_dots_are_found_again_at_the_warped_keypoints(size):
         for x, y, _ in keypoints.astype(int).tolist():
             cv2.circle(image, (x, y), radius, (0, 0, 0), -1)
         image_to_input = Augmentation.draw(rng).image_to_input(width, height, 368)
-        drawn = warp_image(image, image_to_input, 368)[..., 0].astype(float)
+        drawn = warp(image, image_to_input, 368, GREY)[..., 0].astype(float)
         moved = warp_keypoints(keypoints, image_to_input, 368)
         reach = radius * np.sqrt(abs(np.linalg.det(image_to_input[:, :2])))
         for x, y, v in moved:
@@ -123,8 +123,8 @@ def test_joints_outside_become_missing():
 
 def test_what_the_image_does_not_cover_is_grey_and_no_hand():
     image_to_input = Augmentation().image_to_input(200, 100, 128)
-    drawn = warp_image(np.zeros((100, 200, 3), np.uint8), image_to_input, 128)
-    assert (drawn[80:] == 128).all() and (drawn[:60] == 0).all()
+    drawn = network_input(np.zeros((100, 200, 3), np.uint8), image_to_input, 128)
+    assert (drawn[:, 80:] == 0).all() and (drawn[:, :60] == -0.5).all()
     mask = warp_mask(np.ones((100, 200), np.uint8), image_to_input, 16)
     assert mask[:8].all() and not mask[8:].any()
 
@@ -222,7 +222,7 @@ def test_pixels_keypoints_and_mask_land_together_in_a_window():
         ).image_to_input(400, 300, 128)
         x, y, present = warp_keypoints(keypoints, image_to_input, 128)[0]
         assert present
-        white = np.argwhere(warp_image(image, image_to_input, 128)[..., 0] > 191)
+        white = np.argwhere(warp(image, image_to_input, 128, GREY)[..., 0] > 191)
         label = np.argwhere(warp_mask(mask, image_to_input, 16))
         if white.min() > 1 and white.max() < 126:  # the square is not cut off
             assert np.abs(white.mean(axis=0) - (y, x)).max() < 0.6

@@ -17,14 +17,13 @@ from mcc_caffe.data import augmentation
 from mcc_caffe.data.augmentation import (
     Augmentation,
     draw_window,
-    warp_image,
     warp_keypoints,
 )
 from mcc_caffe.data.batches import Batch, batch_indices, fill_sample
 from mcc_caffe.data.loader import Loader, lend_loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
-from mcc_caffe.paper import IGNORE_LABEL
+from mcc_caffe.paper import GREY, IGNORE_LABEL
 from tests.support.hands import hand, write_set, write_unchecked_set
 
 
@@ -58,7 +57,7 @@ def test_a_batch_holds_the_letterboxed_sample(drawn_set):
     sample = SampleSet(drawn_set)[1]
     assert keys[1] == sample.key
     image_to_input = Augmentation().image_to_input(160, 120, 96)
-    expected = (warp_image(sample.image(), image_to_input, 96).astype(np.float32) - 128) / 256
+    expected = (warp(sample.image(), image_to_input, 96, GREY).astype(np.float32) - 128) / 256
     assert np.array_equal(arrays["data"][1], expected.transpose(2, 0, 1))
     assert np.abs(arrays["data"]).max() <= 0.5
     assert not arrays["data"][1][:, 73:].any()  # below the letterboxed picture: grey, exactly 0
@@ -267,7 +266,7 @@ def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
     )
     keypoints = warp_keypoints(sample.keypoints, image_to_input, 64)
     np.testing.assert_array_equal(arrays["heatmaps"][1], encode(keypoints, 8, 1.0))
-    expected = (warp_image(sample.image(), image_to_input, 64).astype(np.float32) - 128) / 256
+    expected = (warp(sample.image(), image_to_input, 64, GREY).astype(np.float32) - 128) / 256
     np.testing.assert_allclose(arrays["data"][1], expected.transpose(2, 0, 1), atol=0.03)
     plain = Augmentation().image_to_input(width, height, 64)
     assert np.linalg.det(image_to_input[:, :2]) ** 2 > np.linalg.det(plain[:, :2]) ** 2  # closer
