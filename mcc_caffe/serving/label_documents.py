@@ -57,14 +57,11 @@ class Labels(_Record):
         """Return the keypoints as a `Sample` has them, (21, 3) float32.
 
         Raises:
-            UserError: They cannot be pixels of a picture, since all lie in its first one.
+            SampleError: They cannot be pixels of a picture, since all lie in its first one.
         """
         xy = np.array([(point.x, point.y) for point in self.points])
         labelled = np.array([not point.missing for point in self.points])
-        try:
-            return make_keypoints(xy, labelled, "the labels")
-        except SampleError as error:
-            raise UserError(str(error)) from None
+        return make_keypoints(xy, labelled, "the labels")
 
     def check_size(self, width: int, height: int) -> None:
         """Check that the labels are those of a picture of this size.
@@ -96,7 +93,7 @@ class Labels(_Record):
             return "the mask is empty: paint the hand with the brush"
         try:
             self.keypoints()
-        except UserError:
+        except SampleError:
             return "all points lie in the picture's first pixel: drag them to their joints"
         return ""
 
