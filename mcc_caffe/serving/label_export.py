@@ -63,8 +63,6 @@ def choose_split(test_count: int, done_count: int) -> Split:
         Test for the second picture and then for one in ten, so that both sets are there from the
         second picture on.
     """
-    if done_count == 0:
-        return "Train"
     return "Test" if test_count * TEST_SHARE < done_count else "Train"
 
 
