@@ -54,7 +54,7 @@ export class Saver extends EventTarget {
 
   /** Whether changes of a picture are not saved yet. */
   has(key) {
-    return this.#waiting.has(key) || this.#sending.has(key) || this.#blocked.has(key);
+    return this.pending(key) !== undefined;
   }
 
   /** Return what is not saved yet of a picture, {digest, labels}; undefined where all is. */
