@@ -210,6 +210,11 @@ def box_of_sides(sides: Any) -> np.ndarray | None:
     return as_box_ltrb([*numbers[:2].tolist(), *(numbers[:2] + numbers[2:]).tolist()])
 
 
+def frames_error(path: Path) -> UserError:
+    """Make the error that says that a file has the frames of a video."""
+    return UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+
+
 def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
     """Raise a UserError where a file's keypoints are all 0, or shares of the pictures' sides.
 

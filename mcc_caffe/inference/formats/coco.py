@@ -26,6 +26,7 @@ from mcc_caffe.inference.formats.base import (
     as_name,
     as_numbers,
     box_of_sides,
+    frames_error,
 )
 from mcc_caffe.inference.reports import PROGRAM
 
@@ -182,7 +183,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
             f"({type(error).__name__}): put the COCO file that names the pictures there"
         ) from None
     if is_of_video:
-        raise UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+        raise frames_error(path)
     hands: dict[Any, list[ReadHand]] = {image_id: [] for image_id in names}
     for index, result in enumerate(results):
         try:

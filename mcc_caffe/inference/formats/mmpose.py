@@ -24,6 +24,7 @@ from mcc_caffe.inference.formats.base import (
     as_keypoints,
     as_name,
     as_numbers,
+    frames_error,
 )
 from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.reports import PROGRAM
@@ -96,7 +97,7 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
     hands, name = [], None
     for index, instance in enumerate(instances):
         if isinstance(instance, dict) and "frame_id" in instance:
-            raise UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+            raise frames_error(path)
         try:
             scores = as_numbers(instance["keypoint_scores"])
             numbers = np.column_stack([as_numbers(instance["keypoints"]), scores])

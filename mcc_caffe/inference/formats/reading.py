@@ -16,6 +16,7 @@ from mcc_caffe.inference.formats.base import (
     as_numbers,
     box_of_sides,
     check_pixels,
+    frames_error,
 )
 from mcc_caffe.inference.formats.coco import IMAGES, RESULTS, read_coco
 from mcc_caffe.inference.formats.mmpose import read_mmpose
@@ -83,7 +84,7 @@ def _read_file(path: Path) -> list[ReadImage]:
     if isinstance(content, dict) and "people" in content:
         return [read_openpose(path, content)]
     if isinstance(content, dict) and "frames" in content:
-        raise UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+        raise frames_error(path)
     if isinstance(content, dict) and isinstance(content.get("image"), str):
         return [_read_report(path, content)]
     raise UserError(f"{path} is in no format that is read: {_KNOWN}")

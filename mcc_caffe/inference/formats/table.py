@@ -17,6 +17,7 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     as_keypoints,
+    frames_error,
 )
 from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.reports import CSV_COLUMNS
@@ -90,9 +91,7 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
     for row in reader:
         try:
             if row["frame"]:
-                raise UserError(
-                    f"{path} has the frames of a video: evaluation takes those of pictures"
-                )
+                raise frames_error(path)
             empty = ReadHand(np.full((len(NAMES), 3), np.nan), float(row["score"]))
             hand = hands.setdefault(row["image"], {}).setdefault(row["hand"], empty)
             if row["x"]:
