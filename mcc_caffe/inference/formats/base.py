@@ -79,15 +79,16 @@ class ResultFormat(Protocol):
     """Writes results in one format. An object is for one run of a command.
 
     A picture or frame becomes a text first (`describe`), so that a video's results take little
-    memory until they are written.
+    memory until they are written. A format whose pictures and videos each have files of their own
+    needs no method for those of the run.
 
     Attributes:
-        media_type: Of `document`, for HTTP.
+        media_type: The media type of `document`, for HTTP.
         notice: What a user of the format has to know, in one line; "" where there is nothing.
     """
 
-    media_type: str
-    notice: str
+    media_type: str = "application/json"
+    notice: str = ""
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
         """Return the files or folders that a picture's or video's results become.
@@ -99,6 +100,7 @@ class ResultFormat(Protocol):
 
     def run_paths(self, out: Path) -> list[Path]:
         """Return the files that the whole run writes into its folder of results."""
+        return []
 
     def describe(self, image: ImageRecord) -> str:
         """Return the text of a picture or frame."""
@@ -119,6 +121,7 @@ class ResultFormat(Protocol):
 
     def run_content(self) -> list[str]:
         """Return what the run's files need of this process, to be joined with the others'."""
+        return []
 
     def write_run(self, out: Path, content: Sequence[str]) -> None:
         """Write the run's files.

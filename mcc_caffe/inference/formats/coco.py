@@ -22,6 +22,7 @@ from mcc_caffe.inference.formats.base import (
     ImageRecord,
     ReadHand,
     ReadImage,
+    ResultFormat,
     as_keypoints,
     as_name,
     as_numbers,
@@ -65,15 +66,12 @@ class CocoLabels(NamedTuple):
     categories: Sequence[CocoCategory]
 
 
-class CocoFormat:
+class CocoFormat(ResultFormat):
     """Writes the hands of a run as COCO results.
 
     Args:
         labels: How the user's own COCO file calls the pictures and hands, if there is one.
     """
-
-    media_type = "application/json"
-    notice = ""
 
     def __init__(self, labels: CocoLabels | None = None) -> None:
         self._labels = labels

@@ -20,6 +20,7 @@ from mcc_caffe.inference.formats.base import (
     ImageRecord,
     ReadHand,
     ReadImage,
+    ResultFormat,
     as_box_ltrb,
     as_keypoints,
     as_name,
@@ -30,19 +31,12 @@ from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.reports import PROGRAM
 
 
-class MMPoseFormat:
+class MMPoseFormat(ResultFormat):
     """Writes RESULT.json for a picture or a video."""
-
-    media_type = "application/json"
-    notice = ""
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
         """Return the file of a picture or video."""
         return [with_suffix(result, ".json")]
-
-    def run_paths(self, out: Path) -> list[Path]:
-        """Return nothing: each picture has a file of its own."""
-        return []
 
     def describe(self, image: ImageRecord) -> str:
         """Return the list of a picture's instances, or the object of a frame."""
@@ -66,13 +60,6 @@ class MMPoseFormat:
         """Write the file of a video, a frame in each line."""
         content = "[" + ",\n".join(texts) + "]\n"
         write_whole(with_suffix(result, ".json"), content.encode())
-
-    def run_content(self) -> list[str]:
-        """Return nothing, as there is no file of the run."""
-        return []
-
-    def write_run(self, out: Path, content: Sequence[str]) -> None:
-        """Write nothing."""
 
 
 def _instance(hand: HandRecord) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from mcc_caffe.inference.formats.base import (
     ImageRecord,
     ReadHand,
     ReadImage,
+    ResultFormat,
     as_keypoints,
     as_numbers,
 )
@@ -32,10 +33,9 @@ _SIDES = ("hand_left_keypoints_2d", "hand_right_keypoints_2d")
 _NO_HAND = [0] * (3 * KEYPOINT_COUNT)
 
 
-class OpenPoseFormat:
+class OpenPoseFormat(ResultFormat):
     """Writes RESULT_keypoints.json for a picture, and a folder of such files for a video."""
 
-    media_type = "application/json"
     notice = (
         "every hand stands in hand_right_keypoints_2d: the network does not tell left from right"
     )
@@ -44,10 +44,6 @@ class OpenPoseFormat:
         """Return the file of a picture, or the folder of a video."""
         name = result.name + ENDING
         return [result.with_name(name if is_video else f"{name}.json")]
-
-    def run_paths(self, out: Path) -> list[Path]:
-        """Return nothing: each picture has a file of its own."""
-        return []
 
     def describe(self, image: ImageRecord) -> str:
         """Return the content of the file of a picture or frame."""
@@ -72,13 +68,6 @@ class OpenPoseFormat:
             for frame, text in enumerate(texts)
         }
         write_folder(self.paths(result, True)[0], files)
-
-    def run_content(self) -> list[str]:
-        """Return nothing, as there is no file of the run."""
-        return []
-
-    def write_run(self, out: Path, content: Sequence[str]) -> None:
-        """Write nothing."""
 
 
 def _person(hand: HandRecord) -> dict[str, Any]:

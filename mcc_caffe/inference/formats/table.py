@@ -16,6 +16,7 @@ from mcc_caffe.inference.formats.base import (
     ImageRecord,
     ReadHand,
     ReadImage,
+    ResultFormat,
     as_keypoints,
     frames_error,
 )
@@ -25,19 +26,14 @@ from mcc_caffe.inference.reports import CSV_COLUMNS
 _HEADER = ",".join(CSV_COLUMNS) + "\n"
 
 
-class TableFormat:
+class TableFormat(ResultFormat):
     """Writes RESULT.csv for a picture or a video."""
 
     media_type = "text/csv"
-    notice = ""
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
         """Return the file of a picture or video."""
         return [with_suffix(result, ".csv")]
-
-    def run_paths(self, out: Path) -> list[Path]:
-        """Return nothing: each picture has a file of its own."""
-        return []
 
     def describe(self, image: ImageRecord) -> str:
         """Return the rows of a picture or frame; x and y are empty where a keypoint is missing."""
@@ -69,13 +65,6 @@ class TableFormat:
         """Write the file of a video, or of several pictures."""
         content = _HEADER + "".join(texts)
         write_whole(with_suffix(result, ".csv"), content.encode(errors="surrogateescape"))
-
-    def run_content(self) -> list[str]:
-        """Return nothing, as there is no file of the run."""
-        return []
-
-    def write_run(self, out: Path, content: Sequence[str]) -> None:
-        """Write nothing."""
 
 
 def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
