@@ -24,10 +24,9 @@ from mcc_caffe.inference.input_files import UnreadableError, read_image, with_su
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import (
     NetworkInfo,
-    hand_record,
+    hand_records,
     hands_report,
     image_report,
-    one_hand_records,
 )
 from mcc_caffe.inference.reports import PROGRAM, HandsReport, ImageReport
 from mcc_caffe.predictor import HandPose, HandPredictor
@@ -142,10 +141,7 @@ class InferenceRun:
         write_whole(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
         if self._result_format:
             height, width = pixels.shape[:2]
-            if self._one_hand:
-                records = one_hand_records(hands[0])
-            else:
-                records = [hand_record(hand) for hand in hands]
+            records = hand_records([(None, hand) for hand in hands], one_hand=self._one_hand)
             record = ImageRecord(str(job.source), width, height, records)
             self._result_format.write_image(job.result, self._result_format.describe(record))
         else:

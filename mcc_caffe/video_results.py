@@ -20,7 +20,7 @@ from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
 from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.pose_reports import hand_record, one_hand_records
+from mcc_caffe.inference.pose_reports import hand_records
 from mcc_caffe.inference.reports import PROGRAM, PYRAMID, SEVERAL_LOOKS, SINGLE_PASS, TRACKING
 from mcc_caffe.inference.video_reports import (
     DAMAGED_FRAME_LINE,
@@ -201,19 +201,15 @@ class _FollowedFrames:
         else:
             self._last_pixels = frame.pixels
             self._add_frame(draw_hands(frame.pixels, hands), frame.time)
+        poses = [(hand.id, hand.pose) for hand in hands]
         if self._format:
-            if self._tracker.one_hand:
-                records = [
-                    record for hand in hands for record in one_hand_records(hand.pose, hand.id)
-                ]
-            else:
-                records = [hand_record(hand.pose, hand.id) for hand in hands]
+            records = hand_records(poses, one_hand=self._tracker.one_hand)
             path, size = str(self._video.path), self._video.size
             return self._format.describe(ImageRecord(path, *size, records, number, frame.time))
         if frame.pixels is None:
             return DAMAGED_FRAME_LINE
         if not self._tracker.one_hand:
-            return all_hands_line(frame.time, [(hand.id, hand.pose) for hand in hands])
+            return all_hands_line(frame.time, poses)
         (hand,) = hands
         return one_hand_line(frame.time, hand.pose, hand.id)
 

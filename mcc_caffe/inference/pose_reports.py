@@ -1,6 +1,6 @@
 """What is reported of poses: our own JSON of a picture, and what the other formats get."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -154,23 +154,25 @@ def keypoint_reports(pose: ReportablePose) -> list[KeypointReport | None]:
     ]
 
 
-def one_hand_records(pose: ReportablePose, track_id: int | None = None) -> list[HandRecord]:
-    """Return what the formats beside our own get where one hand was looked for: it, or nothing.
+def hand_records(
+    hands: Iterable[tuple[int | None, ReportablePose]], *, one_hand: bool
+) -> list[HandRecord]:
+    """Return what the formats beside our own get of the hands of a picture or frame.
 
-    A threshold below 0 asks for every keypoint of every picture. Then all keypoints are present,
-    and the pose is listed whether or not it is a hand.
-    """
-    assert pose.present is not None  # commands refuse nets without a pose stage
-    return [hand_record(pose, track_id)] if pose.present.any() else []
-
-
-def hand_record(pose: ReportablePose, track_id: int | None = None) -> HandRecord:
-    """Return what the formats beside our own get of a hand.
+    Where one hand was looked for, it is left out if none of its keypoints is present. A threshold
+    below 0 asks for every keypoint of every picture. Then all are present, and the pose is listed
+    whether or not it is a hand.
 
     Args:
-        pose: The hand's pose, with keypoints.
-        track_id: The number by which a video's hand is followed.
+        hands: The number by which a video's hand is followed, else None, and the pose of each hand,
+            with keypoints.
+        one_hand: Whether one hand was looked for.
     """
+    records = [_hand_record(pose, track_id) for track_id, pose in hands]
+    return [record for record in records if not one_hand or record.present.any()]
+
+
+def _hand_record(pose: ReportablePose, track_id: int | None) -> HandRecord:
     keypoints, present, box = pose.keypoints, pose.present, pose.box
     assert keypoints is not None and present is not None and box is not None
     assert pose.score is not None

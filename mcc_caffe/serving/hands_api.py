@@ -37,10 +37,9 @@ from mcc_caffe.inference.formats.base import ImageRecord
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
 from mcc_caffe.inference.pose_reports import (
     NetworkInfo,
-    hand_record,
+    hand_records,
     hands_report,
     image_report,
-    one_hand_records,
 )
 from mcc_caffe.predictor import HandPredictor
 
@@ -162,10 +161,7 @@ class HandsService:
             poses = self._predictor.predict_all(image)
         result_format = open_format(form)
         if result_format is not None:
-            if hands == "one":
-                records = one_hand_records(poses[0])
-            else:
-                records = [hand_record(pose) for pose in poses]
+            records = hand_records([(None, pose) for pose in poses], one_hand=hands == "one")
             record = ImageRecord("", width, height, records)
             return Response(result_format.document(record), media_type=result_format.media_type)
         if hands == "one":

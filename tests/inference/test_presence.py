@@ -12,7 +12,7 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import decode_image
-from mcc_caffe.inference.pose_reports import NetworkInfo, image_report, one_hand_records
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, image_report
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
 from mcc_caffe.inference.video_reports import one_hand_line
 from mcc_caffe.predictor import HandPredictor
@@ -105,10 +105,10 @@ def test_a_report_says_that_there_is_no_hand(pictures):
     assert (report["hand_present"], report["mask_box"]) == (False, None)
     line = json.loads(one_hand_line(0.0, pose, None))
     assert (line["hand_present"], line["mask_box"]) == (False, None)
-    assert one_hand_records(pose) == []
+    assert hand_records([(None, pose)], one_hand=True) == []
     predictor.threshold = -1
     pose = predictor.predict(pictures["retina.jpg"])
-    assert pose.hand_present is False and len(one_hand_records(pose)) == 1
+    assert pose.hand_present is False and len(hand_records([(None, pose)], one_hand=True)) == 1
 
 
 def test_a_pose_says_how_it_was_found(pictures):
