@@ -111,25 +111,27 @@ class HandTracker:
         check_finite("time", time)
         with self._predictor.lock:
             self._predictor.check_options()
-            finder = _FrameFinder(self._predictor, image, self.one_hand, self._every_frame)
-            tracks = self._tracks.update(time, finder.look, finder.search)
-            self._filters = {
-                track_id: self._filters.get(track_id) or KeypointFilter(self.smoothing)
-                for track_id in self._tracks.ids
-            }
-            hands = []
-            for track in tracks:
-                pose = finder.pose(track.sighting)
-                if self.smoothing:
-                    pose = _smoothed(pose, self._filters[track.id], time)
-                hands.append(TrackedHand(track.id, pose, track.sighting.keypoints))
-            if self.one_hand and not hands:
-                unsure = finder.last_searched
-                assert unsure is not None  # without a hand every frame is searched
-                hands.append(
-                    TrackedHand(None, finder.pose(unsure, is_hand=False), unsure.keypoints)
-                )
-            return hands
+            return self._follow(image, time)
+
+    def _follow(self, image: np.ndarray, time: float) -> list[TrackedHand]:
+        """Find the hands in the next frame; the predictor's lock is held."""
+        finder = _FrameFinder(self._predictor, image, self.one_hand, self._every_frame)
+        tracks = self._tracks.update(time, finder.look, finder.search)
+        self._filters = {
+            track_id: self._filters.get(track_id) or KeypointFilter(self.smoothing)
+            for track_id in self._tracks.ids
+        }
+        hands = []
+        for track in tracks:
+            pose = finder.pose(track.sighting)
+            if self.smoothing:
+                pose = _smoothed(pose, self._filters[track.id], time)
+            hands.append(TrackedHand(track.id, pose, track.sighting.keypoints))
+        if self.one_hand and not hands:
+            unsure = finder.last_searched
+            assert unsure is not None  # without a hand every frame is searched
+            hands.append(TrackedHand(None, finder.pose(unsure, is_hand=False), unsure.keypoints))
+        return hands
 
 
 class _FrameFinder:

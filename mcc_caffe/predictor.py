@@ -332,22 +332,10 @@ class HandPredictor:
         check_image(image)
         with self.lock:
             self.check_options()
-            network = TimedNetwork(self.engine, self.batch)
             looks = choose_look_count(self.levels, self.looks)
             if looks is None or not self.engine.has_pose:
-                return self._predict_levels(image, network)
-            height, width = image.shape[:2]
-            looker = Looker(image, self.input_size, network)
-            answer = look_several_times(looker, (width, height), looks)
-            if self.looks is None and answer.score < self.calibration.least_score(looks):
-                # The hand may be too small for looks at the whole picture.
-                hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
-                if hands:
-                    timings = network.timings()
-                    return self.make_pose(hands[0], (width, height), timings, method=SEARCH)
-            method = SINGLE_PASS if looks == 1 else SEVERAL_LOOKS
-            timings = network.timings()
-            return self.make_pose(answer, (width, height), timings, looks=looks, method=method)
+                return self._predict_levels(image)
+            return self._predict_looks(image, looks)
 
     def open_search(self) -> None:
         """Open now what the first search would open, such as before the weights file may change."""
@@ -430,15 +418,27 @@ class HandPredictor:
             max_hands=max_hands,
         )
 
-    def _predict_levels(self, image: np.ndarray, network: "TimedNetwork") -> HandPose:
-        """Find the hand in the image's pyramid."""
+    def _predict_looks(self, image: np.ndarray, looks: int) -> HandPose:
+        """Find the hand by looks, or by a search if the user asked for neither looks nor levels."""
+        network = TimedNetwork(self.engine, self.batch)
         height, width = image.shape[:2]
-        windows = pyramid_windows(
-            width,
-            height,
-            np.random.default_rng(self.seed),
-            self.most_levels,
-        )
+        looker = Looker(image, self.input_size, network)
+        answer = look_several_times(looker, (width, height), looks)
+        if self.looks is None and answer.score < self.calibration.least_score(looks):
+            # The hand may be too small for looks at the whole picture.
+            hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
+            if hands:
+                return self.make_pose(hands[0], (width, height), network.timings(), method=SEARCH)
+        method = SINGLE_PASS if looks == 1 else SEVERAL_LOOKS
+        timings = network.timings()
+        return self.make_pose(answer, (width, height), timings, looks=looks, method=method)
+
+    def _predict_levels(self, image: np.ndarray) -> HandPose:
+        """Find the hand in the image's pyramid."""
+        network = TimedNetwork(self.engine, self.batch)
+        height, width = image.shape[:2]
+        rng = np.random.default_rng(self.seed)
+        windows = pyramid_windows(width, height, rng, self.most_levels)
         pyramid = Pyramid(Octaves(image), windows, self.input_size)
         level_count = len(windows)
         inputs = np.empty((min(self.batch, level_count), 3, pyramid.size, pyramid.size), np.float32)
