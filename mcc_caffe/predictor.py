@@ -448,20 +448,21 @@ class HandPredictor:
             for level, network_input in enumerate(batch, start=first):
                 pyramid.network_input(level, out=network_input)
             answers.append(network(batch))
-        masks = [answer.masks for answer in answers if answer.masks is not None]
-        heatmaps = [answer.heatmaps for answer in answers if answer.heatmaps is not None]
-        level_heatmaps = np.concatenate(heatmaps) if heatmaps else None
+        level_masks = _join([answer.masks for answer in answers])
+        level_heatmaps = _join([answer.heatmaps for answer in answers])
         keypoints, present, shows_hand = None, None, None
         if level_heatmaps is not None:
             keypoints = best_keypoints(level_heatmaps, pyramid)
-            shows_hand = self._show_hand(keypoints, masks, level_count)
+            shows_hand = self._show_hand(keypoints, level_masks, level_count)
             present = find_present(keypoints, self.threshold, shows_hand=shows_hand)
         return HandPose(
             keypoints=keypoints,
             present=present,
             image_size=(width, height),
             input_size=pyramid.size,
-            masks=(MaskCells(masks[0][0], pyramid.image_to_input[0]),) if masks else (),
+            masks=()
+            if level_masks is None
+            else (MaskCells(level_masks[0], pyramid.image_to_input[0]),),
             level_heatmaps=level_heatmaps,
             image_to_input=pyramid.image_to_input,
             timings=network.timings(),
@@ -470,15 +471,14 @@ class HandPredictor:
         )
 
     def _show_hand(
-        self, keypoints: np.ndarray, masks: Sequence[np.ndarray], level_count: int
+        self, keypoints: np.ndarray, level_masks: np.ndarray | None, level_count: int
     ) -> bool:
         """Tell whether the levels of a pyramid show a hand."""
         least = self.calibration.least_pyramid_score(level_count)
         shows_hand = bool(keypoints[:, 2].mean() >= least)
-        if level_count > 1 and masks:
+        if level_count > 1 and level_masks is not None:
             # A small hand has a mask only in the levels that show it larger.
-            mask_peak = max(mask.max() for mask in masks)
-            shows_hand &= bool(mask_peak >= self.calibration.pyramid_mask)
+            shows_hand &= bool(level_masks.max() >= self.calibration.pyramid_mask)
         return shows_hand
 
     def make_pose(
