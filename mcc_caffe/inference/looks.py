@@ -79,7 +79,6 @@ class Looker:
 
     Attributes:
         size: m, the side of the net's input in pixels.
-        look_count: The number of looks so far.
     """
 
     def __init__(self, image: np.ndarray, size: int, run: Callable[[np.ndarray], StageMaps]):
@@ -90,8 +89,7 @@ class Looker:
             size: m, the side of the net's input in pixels.
             run: Runs the net on a batch (N, 3, m, m) for any N, as an engine does.
         """
-        self.size, self.look_count = size, 0
-        self._run = run
+        self.size, self._run = size, run
         self._octaves = {False: Octaves(image)}
 
     def look(self, looks: Sequence[Look]) -> list[LookAnswer]:
@@ -116,7 +114,6 @@ class Looker:
         maps = self._run(inputs)
         masks, heatmaps = maps.masks, maps.heatmaps
         assert heatmaps is not None  # callers look with nets that have a pose stage
-        self.look_count += len(looks)
         height, width = self._octaves[False].image.shape[:2]
         answers = []
         for index, (look, pyramid) in enumerate(zip(looks, pyramids)):
@@ -209,17 +206,16 @@ def most_confident(answers: Sequence[LookAnswer]) -> LookAnswer:
     return max(answers, key=lambda answer: answer.score)
 
 
-def keypoints_box(keypoints: np.ndarray, threshold: float = CONFIDENCE_THRESHOLD) -> np.ndarray:
+def keypoints_box(keypoints: np.ndarray) -> np.ndarray:
     """Return the box around the confident keypoints, or around all where few are confident.
 
     Args:
         keypoints: (21, 3) of x, y and confidence.
-        threshold: The confidence above which a keypoint counts.
 
     Returns:
         (4,) float64 of left, top, right, bottom.
     """
-    confident = keypoints[keypoints[:, 2] > threshold, :2]
+    confident = keypoints[keypoints[:, 2] > CONFIDENCE_THRESHOLD, :2]
     points = confident if len(confident) >= ENOUGH_KEYPOINTS else keypoints[:, :2]
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
