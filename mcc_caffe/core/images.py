@@ -350,6 +350,19 @@ def _to_bgr(pixels: np.ndarray, premultiplied: bool) -> np.ndarray:
         return pixels
     if pixels.shape[2] != 4:
         raise ImageError(f"it has {pixels.shape[2]} channels: store it as grey, RGB or RGBA")
+    return before_white(pixels, premultiplied=premultiplied)
+
+
+def before_white(pixels: np.ndarray, *, premultiplied: bool = False) -> np.ndarray:
+    """Return the colours of a picture before white, where a browser shows it.
+
+    Args:
+        pixels: HxWx4 uint8, BGR and opacity.
+        premultiplied: Whether the colours are multiplied by the opacity already.
+
+    Returns:
+        HxWx3 uint8 BGR.
+    """
     colours, alpha = pixels[..., :3], pixels[..., 3:]
     if alpha.min() == 255:
         return colours

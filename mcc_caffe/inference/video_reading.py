@@ -25,7 +25,13 @@ from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.images import ImageError, max_megapixels, open_with_pillow, silence_opencv
+from mcc_caffe.core.images import (
+    ImageError,
+    before_white,
+    max_megapixels,
+    open_with_pillow,
+    silence_opencv,
+)
 from mcc_caffe.core.start import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
 
@@ -347,7 +353,7 @@ def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndar
     if frame.colorspace == _UNKNOWN_COLOURS and frame.height >= HD_LINES:
         frame.colorspace = BT_709.number
     if any(component.is_alpha for component in frame.format.components):
-        pixels = _before_white(frame.to_ndarray(format="bgra"))
+        pixels = before_white(frame.to_ndarray(format="bgra"))
     else:
         pixels = frame.to_ndarray(format="bgr24")
     ratio = stream.sample_aspect_ratio
@@ -364,13 +370,6 @@ def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndar
             pixels, a, d = pixels.swapaxes(0, 1), c, b
         pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(pixels)
-
-
-def _before_white(pixels: np.ndarray) -> np.ndarray:
-    """Return the colours of HxWx4 BGRA before white, as those of transparent pictures are."""
-    opacity = pixels[..., 3:] / np.float32(255)
-    colours = pixels[..., :3] * opacity + 255 * (1 - opacity)
-    return np.round(colours).astype(np.uint8)
 
 
 def open_camera(number: int) -> cv2.VideoCapture:
