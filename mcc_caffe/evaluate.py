@@ -30,7 +30,7 @@ import numpy as np
 from data_tools import sets
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.nets import find_deploy_net
-from mcc_caffe.caffe_io.precision import FLOAT32, PRECISIONS, precision_help, warn_of_rounding
+from mcc_caffe.caffe_io.precision import FLOAT32, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
@@ -73,7 +73,7 @@ from mcc_caffe.evaluation.prediction_runner import (
     run_models,
 )
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
-from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES, choose_engine
+from mcc_caffe.inference.engines import ENGINES, add_engine_options, choose_engine
 from mcc_caffe.inference.engines.base import engine_title
 from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, choose_look_count
@@ -163,9 +163,7 @@ def _add_model_arguments(group: argparse._ArgumentGroup) -> None:
         "(default: as the layers in each weights file show)",
     )
     add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
-    add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
-    add("--engine", choices=ENGINES, help=ENGINE_HELP)
-    add("--precision", choices=PRECISIONS, help=precision_help())
+    add_engine_options(group)
 
 
 def _add_search_arguments(group: argparse._ArgumentGroup) -> None:

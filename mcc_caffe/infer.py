@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.caffe_io.default_weights import default_weights
-from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
+from mcc_caffe.caffe_io.precision import warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
@@ -40,7 +40,7 @@ from mcc_caffe.core.commands import (
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder
 from mcc_caffe.core.ranks import Ranks, own_ranks
-from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
+from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ResultFormat
@@ -94,9 +94,7 @@ def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
     )
     add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
     add("--prototxt", type=Path, help="deploy net (default: the variant's)")
-    add("--gpu", type=int, help="id of the GPU to use (default: the CPU)")
-    add("--engine", choices=ENGINES, help=ENGINE_HELP)
-    add("--precision", choices=PRECISIONS, help=precision_help())
+    add_engine_options(group)
 
 
 def _add_search_arguments(group: argparse._ArgumentGroup) -> None:

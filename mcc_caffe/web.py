@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcc_caffe.caffe_io.default_weights import default_weights
-from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
+from mcc_caffe.caffe_io.precision import warn_of_rounding
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_network_options,
@@ -24,7 +24,7 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.inference.engines import ENGINE_HELP, ENGINES
+from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.predictor import DEFAULT_LOOKS, HandPredictor
 from mcc_caffe.serving.model import make_web_model
 from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, export_site
@@ -79,9 +79,7 @@ def _add_serve(pages: Any) -> None:
     _add_address(serve, argparse.SUPPRESS, argparse.SUPPRESS, _HOST_HELP)
     _share_network_options(serve)
     add = serve.add_argument
-    add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
-    add("--engine", choices=ENGINES, help=ENGINE_HELP)
-    add("--precision", choices=PRECISIONS, help=precision_help())
+    add_engine_options(serve)
     add(
         "--max-megabytes",
         type=positive_int,

@@ -4,9 +4,11 @@
 `--engine` takes.
 """
 
+import argparse
 import logging
 from pathlib import Path
 
+from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help
 from mcc_caffe.caffe_io.pycaffe import caffe_folder, import_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines.base import Engine
@@ -16,10 +18,20 @@ from mcc_caffe.inference.engines.onnx_engine import OnnxEngine
 ENGINES: dict[str, type[CaffeEngine] | type[OnnxEngine]] = {
     engine.name: engine for engine in (CaffeEngine, OnnxEngine)
 }
-# The help text of the option --engine.
-ENGINE_HELP = "what runs the net (default: caffe where it can be imported, else onnx)"
 
 _log = logging.getLogger(__name__)
+
+
+def add_engine_options(group: argparse._ActionsContainer) -> None:
+    """Add the options of a command that say what runs the net: --gpu, --engine and --precision."""
+    add = group.add_argument
+    add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
+    add(
+        "--engine",
+        choices=ENGINES,
+        help="what runs the net (default: caffe where it can be imported, else onnx)",
+    )
+    add("--precision", choices=PRECISIONS, help=precision_help())
 
 
 def choose_engine(engine: str | None = None, gpu: int | None = None) -> str:
