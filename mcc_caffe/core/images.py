@@ -343,18 +343,18 @@ def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _to_bgr(pixels: np.ndarray, premultiplied: bool) -> np.ndarray:
-    """Return the colours of a grey, colour or alpha picture before white."""
+    """Return the colours of a grey, colour or alpha picture, on white where it is transparent."""
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     if pixels.shape[2] == 3:
         return pixels
     if pixels.shape[2] != 4:
         raise ImageError(f"it has {pixels.shape[2]} channels: store it as grey, RGB or RGBA")
-    return before_white(pixels, premultiplied=premultiplied)
+    return on_white(pixels, premultiplied=premultiplied)
 
 
-def before_white(pixels: np.ndarray, *, premultiplied: bool = False) -> np.ndarray:
-    """Return the colours of a picture before white, where a browser shows it.
+def on_white(pixels: np.ndarray, *, premultiplied: bool = False) -> np.ndarray:
+    """Return the colours of a picture on a white background, as a browser shows it.
 
     Args:
         pixels: HxWx4 uint8, BGR and opacity.

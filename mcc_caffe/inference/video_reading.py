@@ -27,8 +27,8 @@ from av.video.reformatter import Colorspace
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import (
     ImageError,
-    before_white,
     max_megapixels,
+    on_white,
     open_with_pillow,
     silence_opencv,
 )
@@ -353,7 +353,7 @@ def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndar
     if frame.colorspace == _UNKNOWN_COLOURS and frame.height >= HD_LINES:
         frame.colorspace = BT_709.number
     if any(component.is_alpha for component in frame.format.components):
-        pixels = before_white(frame.to_ndarray(format="bgra"))
+        pixels = on_white(frame.to_ndarray(format="bgra"))
     else:
         pixels = frame.to_ndarray(format="bgr24")
     ratio = stream.sample_aspect_ratio
