@@ -144,10 +144,7 @@ def scenes_table(systems: Mapping[str, Sequence[SceneAnswer]]) -> str:
             f"{_share(recall)} of {count}"
             for recall, count in zip(numbers.recall_by_size, numbers.count_by_size)
         ]
-        passes, seconds = (
-            float(np.mean([getattr(answer, field) for answer in answers]))
-            for field in ("passes", "seconds")
-        )
+        passes, seconds = _mean_costs(answers).values()
         row = {
             "": name,
             "recall": _share(numbers.recall),
@@ -156,11 +153,20 @@ def scenes_table(systems: Mapping[str, Sequence[SceneAnswer]]) -> str:
             **dict(zip(("below .1", ".1 to .2", ".2 to .4", "above .4"), sizes)),
             "AP by OKS": _share(numbers.keypoint_precision),
             "at .5": _share(numbers.loose_keypoint_precision),
-            "passes": f"{passes:.1f}" if np.isfinite(passes) else "",
-            "s": f"{seconds:.2f}" if np.isfinite(seconds) else "",
+            "passes": "" if passes is None else f"{passes:.1f}",
+            "s": "" if seconds is None else f"{seconds:.2f}",
         }
         rows.append(row)
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _mean_costs(answers: Sequence[SceneAnswer]) -> dict[str, float | None]:
+    """Return the mean passes and seconds of a search; None where they are not known."""
+    means = {
+        field: float(np.mean([getattr(answer, field) for answer in answers]))
+        for field in ("passes", "seconds")
+    }
+    return {field: mean if np.isfinite(mean) else None for field, mean in means.items()}
 
 
 def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> str:
@@ -314,14 +320,45 @@ def _keep_readable(pictures: Sequence[_Picture], read: Callable[[_Picture], Any]
     return readable
 
 
-def _scene_results(answers: Sequence[SceneAnswer]) -> dict[str, Any]:
-    """Return what results.json says of the scenes of a system."""
-    means = {
-        field: float(np.mean([getattr(answer, field) for answer in answers]))
-        for field in ("passes", "seconds")
-    }
-    finite_means = {field: mean if np.isfinite(mean) else None for field, mean in means.items()}
-    return {**summarise_scenes(answers)._asdict(), **finite_means}
+class _Pictures(NamedTuple):
+    """The pictures that the options name.
+
+    Attributes:
+        scenes: Pictures with boxes around their hands.
+        readable_scenes: Those of them that can be read.
+        images: Pictures without hands that can be read.
+        hands: Labelled hands.
+        unreadable_count: The number of scenes and pictures without hands that cannot be read.
+    """
+
+    scenes: list[Scene]
+    readable_scenes: list[Scene]
+    images: list[Path]
+    hands: list[Entry]
+    unreadable_count: int
+
+
+def _open_pictures(options: argparse.Namespace) -> _Pictures:
+    """Open all pictures before the work: what is wrong would end it after minutes."""
+    scenes = read_scenes(options.scenes) if options.scenes else []
+    _check_pictures(options.scenes, scenes)
+    readable_scenes = _keep_readable(scenes, Scene.read_picture)
+    listed_images = _find_images(options.without_hands)
+    images = _keep_readable(listed_images, read_image)
+    hands = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
+    unreadable_count = len(scenes) - len(readable_scenes) + len(listed_images) - len(images)
+    return _Pictures(scenes, readable_scenes, images, hands, unreadable_count)
+
+
+def _measure_pictures_without_hands(
+    model: dict[str, Any], predictor: HandPredictor, pictures: _Pictures, score: float
+) -> None:
+    """Print what a network says of pictures without hands, and add it to the network's results."""
+    presence = measure_presence(predictor, pictures.images, pictures.hands, score)
+    model["ways"] = {name: way._asdict() for name, way in presence.ways.items()}
+    model["hands_of_search"] = sum(presence.hand_counts)
+    print(f"{model['name']}, {len(pictures.images)} pictures without hands:\n")
+    print(f"{presence.text(score)}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -333,65 +370,52 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_folder(options.out)
     check_target(options.out / RESULTS, [*weights_paths, *options.predictions])
     check_own_results(options.out, [RESULTS], own=RESULTS, mark='"score_threshold": ')
-    # All inputs are opened before the work: what is wrong would end it after minutes.
-    scenes = read_scenes(options.scenes) if options.scenes else []
-    _check_pictures(options.scenes, scenes)
-    readable_scenes = _keep_readable(scenes, Scene.read_picture)
-    listed_images = _find_images(options.without_hands)
-    images = _keep_readable(listed_images, read_image)
-    unreadable = len(scenes) - len(readable_scenes) + len(listed_images) - len(images)
-    entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
+    pictures = _open_pictures(options)
     predictors = [
         HandPredictor(path, options.variant, gpu=options.gpu, precision=options.precision)
         for path in weights_paths
     ]
     warn_of_rounding(predictors[0].engine.precision)
-    systems = {
-        name: compare_file(path, scenes)
-        for name, path in zip(names[len(predictors) :], options.predictions)
-    }
+    other_answers = [compare_file(path, pictures.scenes) for path in options.predictions]
     models: list[dict[str, Any]] = [
         {"name": name, "weights": describe(path), "engine": title_of(predictor.engine)}
         for name, path, predictor in zip(names, weights_paths, predictors)
     ]
-    if images:
+    if pictures.images:
         for model, predictor in zip(models, predictors):
-            presence = measure_presence(predictor, images, entries, options.score)
-            model["ways"] = {name: way._asdict() for name, way in presence.ways.items()}
-            model["hands_of_search"] = sum(presence.hand_counts)
-            table = presence.text(options.score)
-            print(f"{model['name']}, {len(images)} pictures without hands:\n\n{table}\n")
-    if scenes:
-        own = {
-            name: search_scenes(predictor, readable_scenes, options.score)
-            for name, predictor in zip(names, predictors)
-        }
-        models += [
-            {"name": name, "predictions": str(path)}
-            for name, path in zip(systems, options.predictions)
+            _measure_pictures_without_hands(model, predictor, pictures, options.score)
+    models += [
+        {"name": name, "predictions": str(path)}
+        for name, path in zip(names[len(predictors) :], options.predictions)
+    ]
+    if pictures.scenes:
+        own_answers = [
+            search_scenes(predictor, pictures.readable_scenes, options.score)
+            for predictor in predictors
         ]
-        systems = {**own, **systems}
-        for model in models:
-            model["scenes"] = _scene_results(systems[model["name"]])
-        count = len(readable_scenes)
+        systems = dict(zip(names, [*own_answers, *other_answers]))
+        for model, answers in zip(models, systems.values()):
+            model["scenes"] = {**summarise_scenes(answers)._asdict(), **_mean_costs(answers)}
+        count = len(pictures.readable_scenes)
         print(f"{count} pictures, hands by their share of the picture's width, means:\n")
         print(scenes_table(systems))
     results = {
         "score_threshold": options.score,
         "scenes": str(options.scenes) if options.scenes else None,
-        "pictures_of_scenes": len(readable_scenes),
-        "pictures_without_hands": len(images),
-        "unreadable_pictures": unreadable,
-        "labelled_hands": len(entries),
+        "pictures_of_scenes": len(pictures.readable_scenes),
+        "pictures_without_hands": len(pictures.images),
+        "unreadable_pictures": pictures.unreadable_count,
+        "labelled_hands": len(pictures.hands),
         "models": models,
     }
     options.out.mkdir(parents=True, exist_ok=True)
     write_whole(options.out / RESULTS, to_json(results))
     _log.info("%s", options.out / RESULTS)
-    if unreadable:
+    if pictures.unreadable_count:
+        readable_count = len(pictures.readable_scenes) + len(pictures.images)
         raise UserError(
-            f"{unreadable} of {len(scenes) + len(listed_images)} pictures could not be read (named "
-            "above); the others are measured"
+            f"{pictures.unreadable_count} of {pictures.unreadable_count + readable_count} pictures "
+            "could not be read (named above); the others are measured"
         )
 
 
