@@ -62,11 +62,7 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
         SampleError: A labelled keypoint is not finite, or the keypoints are shares of the picture's
             sides instead of pixels.
     """
-    if np.count_nonzero(labelled) > 1 and (np.abs(xy[labelled]) <= 1).all():
-        raise SampleError(
-            f"{location}: all keypoints lie between -1 and 1: pixels are needed, "
-            "multiply them by the picture's width and height"
-        )
+    check_pixels(xy[labelled], location)
     with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
         keypoints = mark_missing(xy, labelled)
     finite = np.isfinite(keypoints).all(axis=1)
@@ -76,6 +72,15 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
             f"{location}: keypoint {index} is labelled but its place is {xy[index].tolist()}"
         )
     return keypoints
+
+
+def check_pixels(xy: np.ndarray, location: str) -> None:
+    """Check that keypoints (N, 2) are pixels; SampleError where they are shares of the sides."""
+    if len(xy) > 1 and (np.abs(xy) <= 1).all():
+        raise SampleError(
+            f"{location}: all keypoints lie between -1 and 1: pixels are needed, "
+            "multiply them by the picture's width and height"
+        )
 
 
 def check_visibilities(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from mcc_caffe.core import keypoint_labels
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -232,11 +233,7 @@ def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
             f"{source}: all keypoints lie at 0, 0, so nothing is predicted: write a missing "
             "keypoint as null (in a table, without x and y)"
         )
-    if len(xy) > 1 and (np.abs(xy) <= 1).all():
-        raise UserError(
-            f"{source}: all keypoints lie between -1 and 1: pixels are needed, "
-            "multiply them by the picture's width and height"
-        )
+    keypoint_labels.check_pixels(xy, str(source))
 
 
 def as_keypoints(numbers: np.ndarray) -> np.ndarray:
