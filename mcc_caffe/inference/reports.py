@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, TypedDict
 
+from mcc_caffe.core.images import is_png_of
+
 # Every result carries it: JSON and HDF5 as "program", PNG as "Software", MP4 as its comment. So a
 # later run neither takes a result for an input nor replaces a file of the user's. A table is known
 # by its columns.
@@ -104,7 +106,9 @@ def _is_own_file(path: Path) -> bool:
             with h5py.File(path) as file:
                 program = file.attrs.get("program")
                 return isinstance(program, str) and program == PROGRAM
-        if suffix not in (".png", ".json", ".mp4", ".csv"):
+        if suffix == ".png":
+            return is_png_of(path, "Software", PROGRAM)
+        if suffix not in (".json", ".mp4", ".csv"):
             return False
         with path.open("rb") as opened:
             if suffix == ".mp4":
@@ -119,4 +123,4 @@ def _is_own_file(path: Path) -> bool:
         # An empty list has no room for a mark, and nothing that could be lost.
         is_marked = f'"program": "{PROGRAM}"'.encode() in content
         return (content.startswith((b"{", b"[{")) and is_marked) or content.strip() == b"[]"
-    return (b"Software\0" if suffix == ".png" else b"") + PROGRAM.encode() in content
+    return PROGRAM.encode() in content
