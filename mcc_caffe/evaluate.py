@@ -295,8 +295,10 @@ def split_scores(scores: ModelScores, samples: Sequence[EvaluatedSample]) -> dic
         samples: The N evaluated samples.
     """
     splits = np.array([sample.id.split for sample in samples])
-    of_splits = {split: scores.select(splits == split) for split in dict.fromkeys(splits.tolist())}
-    return of_splits if len(of_splits) == 1 else {TOTAL: scores, **of_splits}
+    scores_by_split = {
+        split: scores.select(splits == split) for split in dict.fromkeys(splits.tolist())
+    }
+    return scores_by_split if len(scores_by_split) == 1 else {TOTAL: scores, **scores_by_split}
 
 
 def check_split_names(splits: Sequence[str]) -> None:

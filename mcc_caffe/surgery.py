@@ -92,7 +92,9 @@ def openpose_shapes(our_shapes: Shapes) -> Shapes:
         our_shapes: Shapes of our network, variant paper.
     """
     shapes = {
-        name: list(of_layer) for name, of_layer in our_shapes.items() if name != MASK_SCORES_BLOB
+        name: list(layer_shapes)
+        for name, layer_shapes in our_shapes.items()
+        if name != MASK_SCORES_BLOB
     }
     features = our_shapes[MASK_SCORES_BLOB][0][1]
     for name in (FIRST, *LATER):

@@ -259,7 +259,7 @@ def is_png_of(path: Path, key: str, program: str) -> bool:
 
     Args:
         path: The file.
-        key: Of the text in which the mark stands: "Software" as `marked_png` writes it, or another.
+        key: The name of the text in which the mark stands, "Software" where `marked_png` wrote it.
         program: The program's name.
     """
     with path.open("rb") as file:

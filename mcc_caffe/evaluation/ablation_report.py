@@ -178,8 +178,8 @@ def collect_measures(
     results: Sequence[TrainingResult], network: str, output: Output
 ) -> dict[str, list[float]]:
     """Return {measure: [value for each seed]} of one network's keypoints or masks."""
-    of_seeds = [result.measures(output) for result in results if result.network == network]
-    return {measure: [values[measure] for values in of_seeds] for measure in of_seeds[0]}
+    seed_measures = [result.measures(output) for result in results if result.network == network]
+    return {measure: [values[measure] for values in seed_measures] for measure in seed_measures[0]}
 
 
 def answer_claim(measured: Sequence[MeasuredSet], claim: Claim) -> str:
@@ -348,9 +348,9 @@ def draw_masks(results: Sequence[TrainingResult]) -> bytes:
 
 def _draw_curve(axes: Any, x: np.ndarray, curves: Sequence, *, label: str, colour: str) -> None:
     """Draw the mean of the seeds' curves, and their range as a band."""
-    of_seeds = np.array(curves, float)
-    axes.plot(x, of_seeds.mean(axis=0), label=label, color=colour, linewidth=1.8)
+    seed_curves = np.array(curves, float)
+    axes.plot(x, seed_curves.mean(axis=0), label=label, color=colour, linewidth=1.8)
     axes.fill_between(
-        x, of_seeds.min(axis=0), of_seeds.max(axis=0), color=colour, alpha=0.25, linewidth=0
+        x, seed_curves.min(axis=0), seed_curves.max(axis=0), color=colour, alpha=0.25, linewidth=0
     )
     axes.grid(alpha=0.3)

@@ -152,10 +152,10 @@ def compare(
 
     Args:
         keypoints: (21, 3) of each hand, the surest first.
-        scores: Of each hand.
+        scores: The score of each hand.
         boxes: (4,) of left, top, right, bottom around each hand.
         scene: The picture and its hands.
-        width: Of the picture in pixels.
+        width: The picture's width in pixels.
         passes: What the search cost, in single passes of the net.
         seconds: What it took.
     """

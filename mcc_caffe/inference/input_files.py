@@ -59,7 +59,7 @@ class PassedOver:
         self._names: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def add(self, reason: str, name: str) -> None:
-        """Count one: of each reason, names that are equal are said once."""
+        """Count a file or folder; equal names are said once for each reason."""
         self._names[reason][name] += 1
 
     def __str__(self) -> str:

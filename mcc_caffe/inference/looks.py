@@ -176,7 +176,7 @@ def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:
     masks are those of the answers that agree on half of the keypoints or more.
 
     Args:
-        answers: Of looks at one hand.
+        answers: The answers of looks at one hand.
     """
     best = most_confident(answers)
     if len(answers) == 1:

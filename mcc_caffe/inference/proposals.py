@@ -78,7 +78,7 @@ class _Pass(NamedTuple):
     """What a net says of a whole picture at one scale.
 
     Attributes:
-        maps: Of the picture, a batch of 1.
+        maps: What the net answers to the picture, a batch of 1.
         to_image: (2, 3), the affine map of pixels of the input to pixels of the image.
     """
 

@@ -227,7 +227,7 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     for scene in read_scenes(path):
         by_path.setdefault(scene.path.resolve(), []).append(scene)
         by_name.setdefault(scene.path.name, []).append(scene)
-    scenes_of: dict[Path, Scene] = {}
+    scenes: dict[Path, Scene] = {}
     pictures: dict[str | None, Path] = {}
     for image_path in image_paths:
         listed = by_path.get(image_path.resolve()) or by_name.get(image_path.name, [])
@@ -246,8 +246,8 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         size = _upright_size(image_path)
         if size:
             scene._replace(path=image_path).check_size(size)
-        scenes_of[image_path] = scene._replace(size=size)
-    return scenes_of
+        scenes[image_path] = scene._replace(size=size)
+    return scenes
 
 
 def coco_labels(scenes: Mapping[Path, Scene]) -> CocoLabels:

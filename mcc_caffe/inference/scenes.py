@@ -204,7 +204,7 @@ def nms_answers_by_keypoints(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
     strayed to the other: both stay.
 
     Args:
-        answers: Of any looks at one image.
+        answers: The answers of any looks at one image.
     """
     return nms(sorted(answers, key=lambda answer: -answer.score), _see_one_hand)
 
@@ -227,7 +227,7 @@ def nms_answers_by_box(
     """Return the answers, surest first, without those that overlap a surer one.
 
     Args:
-        answers: Of any looks at one image.
+        answers: The answers of any looks at one image.
         overlap: IoU of the keypoints' boxes above which two answers are of one hand.
         inside_other: The share of the smaller box in the other above which they are, too.
     """

@@ -46,8 +46,8 @@ class CocoNumbers(NamedTuple):
     """The numbers by which the user's own COCO file calls a picture and its boxes.
 
     Attributes:
-        image_id: Of the picture.
-        category_ids: Of the boxes, in their order.
+        image_id: The picture's id.
+        category_ids: The id of each box's category, in the order of the boxes.
     """
 
     image_id: Any
@@ -196,4 +196,6 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
                 f"{path}: entry {index} is no hand of a picture of {data_set.name} "
                 f"({type(error).__name__}: {error})"
             ) from None
-    return [ReadImage(names[image_id], True, of_image) for image_id, of_image in hands.items()]
+    return [
+        ReadImage(names[image_id], True, picture_hands) for image_id, picture_hands in hands.items()
+    ]

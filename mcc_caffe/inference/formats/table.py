@@ -90,6 +90,6 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}, line {reader.line_num}: {error}") from None
     return [
-        ReadImage(name or path.stem, bool(name), list(of_image.values()))
-        for name, of_image in hands.items()
+        ReadImage(name or path.stem, bool(name), list(picture_hands.values()))
+        for name, picture_hands in hands.items()
     ]
