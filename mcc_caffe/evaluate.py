@@ -172,7 +172,8 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "--levels",
         type=level_count,
         metavar="N",
-        help="the paper's pyramid, `paper`, or at most so many levels of it; 1 is a single pass",
+        help="look at levels of the paper's pyramid: at most N of them, or `paper` for as many as "
+        "the paper takes; 1 is a single pass",
     )
     group.add_argument(
         "--looks",

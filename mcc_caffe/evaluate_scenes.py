@@ -13,10 +13,11 @@ multiply-adds. Another system's hands are measured beside ours if they are in a 
 
 Pictures without hands are looked at in every way that there is: in a single pass, with two and with
 four looks, in the paper's pyramid, and by the search. What is said to be present there is false.
-Sets of labelled hands, as `mcc_caffe.evaluate` takes them, say how many true keypoints are lost;
-of a set with several splits those for validation or test are taken. Prints Markdown tables, and
-writes every number to results.json in the folder DIR. Pictures that cannot be read are named, left
-out and counted there.
+In sets of labelled hands, as `mcc_caffe.evaluate` takes them, the true keypoints that are lost are
+counted; of a set with several splits those for validation or test are taken.
+
+Prints Markdown tables, and writes every number to results.json in the folder DIR. Pictures that
+cannot be read are named, left out and counted there.
 """
 
 import argparse
@@ -89,7 +90,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=[],
         metavar="SET",
-        help="with --without-hands: sets of labelled hands, of which keypoints may be lost",
+        help="with --without-hands: sets of labelled hands, to count the keypoints that are lost",
     )
     add(
         "--predictions",

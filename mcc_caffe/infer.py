@@ -117,16 +117,16 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "--looks",
         type=int,
         choices=LOOKS,
-        help="number of looks: 1 whole image, 2 also a square around its hand, 4 both also "
-        f"mirrored (default: {DEFAULT_LOOKS}, then a search if they show no hand). In videos it "
-        "processes every frame in full; without it hands are followed",
+        help="number of looks. 1: the whole image; 2: also a square around its hand; 4: both, also "
+        f"mirrored (default: {DEFAULT_LOOKS}, then a search if they show no hand). A video's hand "
+        "is followed unless --looks or --levels is given: then they look at every frame",
     )
     add(
         "--levels",
         type=level_count,
         metavar="N",
-        help="instead of looks take the paper's pyramid, `paper`, or at most so many levels of it; "
-        "1 is a single pass. In videos it processes every frame in full",
+        help="look at levels of the paper's pyramid, in place of looks: at most N of them, or "
+        "`paper` for as many as the paper takes; 1 is a single pass",
     )
     add(
         "--threshold",

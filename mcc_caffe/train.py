@@ -102,8 +102,8 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--without",
         choices=ABLATION_OF_STAGE,
-        help="leave a stage out, also of the variant's net in --solver: an ablation of the paper's "
-        "section 4.2",
+        help="leave a stage out, as an ablation of the paper's section 4.2 does; with "
+        "--solver, the solver has to name the variant's net",
     )
     add(
         "--solver",
