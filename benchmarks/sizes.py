@@ -13,6 +13,7 @@ All files lie in --out. When the command runs again, it leaves finished training
 with the one that was interrupted.
 """
 
+import argparse
 import functools
 import logging
 import pathlib
@@ -32,6 +33,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.files import check_report, write_whole
 from mcc_caffe.core.markdown import markdown_table
+from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation import training_comparison
 from mcc_caffe.evaluation.ablation_report import format_mean
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_loss_blob
@@ -261,6 +263,47 @@ def draw(results: list[Measured]) -> bytes:
     return as_png(figure, dpi=90)
 
 
+def count_samples(data: pathlib.Path) -> dict[str, int]:
+    """Return the number of samples of the sets for training and for validation.
+
+    Args:
+        data: Folder of the LMDB sets.
+
+    Raises:
+        UserError: A set is missing or has no masks.
+    """
+    counts = {}
+    for name in (TRAIN, VALIDATION):
+        samples = SampleSet(data / name)
+        if not training_comparison.has_masks(samples):
+            raise UserError(f"{data / name} has no masks: give a set that has them")
+        counts[name] = len(samples)
+    return counts
+
+
+def describe_setting(options: argparse.Namespace, sample_counts: dict[str, int]) -> str:
+    """Return the sentence of the report that says how its trainings were made.
+
+    Args:
+        options: The command's options.
+        sample_counts: {set: number of samples}, as `count_samples` returns it.
+    """
+    samples = (
+        f"samples of {options.data}"
+        if options.data
+        else "easy synthetic hands (`data_tools.synth --easy`)"
+    )
+    data_option = f" --data {options.data}" if options.data else ""
+    seeds = " ".join(map(str, options.seeds))
+    return (
+        f"`python -m {COMMAND}{data_option} --iterations {options.iterations} "
+        f"--batch-size {options.batch_size} --seeds {seeds}`: the `mini` variant at other widths "
+        f"and inputs, {options.iterations} iterations of {options.batch_size} images, with "
+        f"augmentation, on {sample_counts[TRAIN]} {samples}; "
+        f"{sample_counts[VALIDATION]} others to measure on, in a single pass."
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = training_comparison.comparison_parser(COMMAND, __doc__, "runs/sizes").parse_args(argv)
@@ -273,7 +316,7 @@ def main(argv: list[str] | None = None) -> None:
     data = options.data or training_comparison.make_synthetic_set(
         options.out, training_comparison.TRAIN_HANDS, training_comparison.TEST_HANDS
     )
-    sample_counts = training_comparison.count_samples(data)
+    sample_counts = count_samples(data)
     training_comparison.check_settings(
         options.out, str(data.absolute() / TRAIN), {"batch_size": options.batch_size}
     )
@@ -304,11 +347,10 @@ def main(argv: list[str] | None = None) -> None:
 
     report.parent.mkdir(parents=True, exist_ok=True)
     write_whole(figure, draw(results))
-    networks = "the `mini` variant at other widths and inputs"
-    trainings = training_comparison.describe_setting(COMMAND, options, sample_counts, networks)
     setting = (
-        f"{trainings} A cell is the mean over the seeds, with the smallest and the largest. "
-        "Milliseconds are the median of `HandPredictor.predict` on a picture of 640 x 480."
+        f"{describe_setting(options, sample_counts)} A cell is the mean over the seeds, with the "
+        "smallest and the largest. Milliseconds are the median of `HandPredictor.predict` on a "
+        "picture of 640 x 480."
     )
     write_whole(report, format_report(results, setting, figure.name).encode())
     print(format_report(results, setting, None))

@@ -93,33 +93,6 @@ def comparison_parser(
     return parser
 
 
-def describe_setting(
-    command: str, options: argparse.Namespace, sample_counts: dict[str, int], networks: str
-) -> str:
-    """Return the sentence of a report that says how its trainings were made.
-
-    Args:
-        command: Name of the command's module.
-        options: Its options.
-        sample_counts: {set: number of samples}, as `count_samples` returns it.
-        networks: The trained networks, in words.
-    """
-    samples = (
-        f"samples of {options.data}"
-        if options.data
-        else "easy synthetic hands (`data_tools.synth --easy`)"
-    )
-    data_option = f" --data {options.data}" if options.data else ""
-    seeds = " ".join(map(str, options.seeds))
-    return (
-        f"`python -m {command}{data_option} --iterations {options.iterations} "
-        f"--batch-size {options.batch_size} --seeds {seeds}`: {networks}, "
-        f"{options.iterations} iterations of {options.batch_size} images, with augmentation, "
-        f"on {sample_counts[TRAIN]} {samples}; "
-        f"{sample_counts[VALIDATION]} others to measure on, in a single pass."
-    )
-
-
 def make_synthetic_set(out: pathlib.Path, train_count: int, test_count: int) -> pathlib.Path:
     """Make the sets of easy synthetic hands, unless they are there.
 
@@ -136,24 +109,6 @@ def make_synthetic_set(out: pathlib.Path, train_count: int, test_count: int) -> 
         synth.main(["--out", str(out / "hands"), *counts, "--easy"])
         build_lmdb.main([str(out / "hands"), str(out / "lmdb")])
     return out / "lmdb"
-
-
-def count_samples(data: pathlib.Path) -> dict[str, int]:
-    """Return the number of samples of the sets for training and for validation.
-
-    Args:
-        data: Folder of the LMDB sets.
-
-    Raises:
-        UserError: A set is missing or has no masks.
-    """
-    counts = {}
-    for name in (TRAIN, VALIDATION):
-        samples = SampleSet(data / name)
-        if not has_masks(samples):
-            raise UserError(f"{data / name} has no masks: the ablation needs a set that has them")
-        counts[name] = len(samples)
-    return counts
 
 
 def has_masks(samples: SampleSet) -> bool:

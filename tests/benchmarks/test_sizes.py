@@ -13,7 +13,9 @@ from benchmarks.sizes import Cost, Measured, Size
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import MINI
+from tests.support.hands import write_set
 
 SMALL = (Size(0.125, 64), Size(MINI.width, MINI.input_size))
 
@@ -176,9 +178,23 @@ def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):
         sizes.main(["--seeds", "1", "1"])
 
 
+def test_sets_without_masks_are_refused(two_sets, tmp_path):
+    samples = SampleSet(two_sets / "validation")
+    bare = [
+        Sample(sample.key, sample.image_bytes, None, sample.keypoints)
+        for sample in (samples[0], samples[1])
+    ]
+    for name in ("train", "validation"):
+        write_set(tmp_path / name, bare)
+    with pytest.raises(UserError, match="train has no masks: give a set that has them"):
+        sizes.count_samples(tmp_path)
+    with pytest.raises(UserError, match="none/train/images/data.mdb was not found"):
+        sizes.count_samples(tmp_path / "none")
+
+
 def test_a_set_that_was_built_again_of_other_data_is_refused(two_sets, tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "SIZES", ())
-    monkeypatch.setattr(sizes.training_comparison, "describe_setting", lambda *_: "")
+    monkeypatch.setattr(sizes, "describe_setting", lambda *_: "")
     data, out = tmp_path / "sets", tmp_path / "out"
     shutil.copytree(two_sets, data)
     options = ["--data", str(data), "--out", str(out)]
