@@ -205,9 +205,7 @@ def _make_plan(options: argparse.Namespace) -> _Plan:
     ]
     if jobs:
         check_folder(options.out)
-    scenes = None
-    if options.boxes and not any(job.is_video for job in jobs):
-        scenes = scenes_of_images(options.boxes, [job.source for job in jobs])
+    scenes = _read_scenes(options.boxes, jobs) if options.boxes else None
     labels = coco_labels(scenes) if scenes and options.format == "coco" else None
     result_format = open_format(options.format, labels)
     results = [path for job in jobs for path in job.result_paths(options.heatmaps, result_format)]
@@ -217,36 +215,32 @@ def _make_plan(options: argparse.Namespace) -> _Plan:
     # Before the work: what is wrong would end it halfway.
     for folder in dict.fromkeys(path.parent for path in results):
         check_folder(folder)
-    boxes = _read_boxes(options.boxes, jobs, scenes) if options.boxes else None
+    boxes = {path: scene.boxes_xywh() for path, scene in scenes.items()} if scenes else None
     return _Plan(jobs, passed_over, boxes, result_format)
 
 
-def _read_boxes(
-    boxes_path: Path, jobs: Sequence[Job], scenes: dict[Path, Scene] | None
-) -> dict[Path, np.ndarray]:
-    """Return the boxes of each image, checked before the work: one error would end it halfway.
+def _read_scenes(boxes_path: Path, jobs: Sequence[Job]) -> dict[Path, Scene]:
+    """Read the file of the boxes, and check the boxes: a wrong one would end the work halfway.
 
-    Args:
-        boxes_path: The file of the boxes.
-        jobs: The files to look at.
-        scenes: The scene of each image; None where a file is a video.
+    Returns:
+        {image: its scene}.
 
     Raises:
-        UserError: A file is a video, or a box is none or lies outside of its image.
+        UserError: A file to look at is a video, the file of the boxes cannot be used, or a box is
+            none or lies outside of its image.
     """
     videos = [job.source for job in jobs if job.is_video]
     if videos:
         raise UserError(f"{videos[0]} is a video: --boxes takes images")
-    assert scenes is not None
-    boxes = {path: scene.boxes_xywh() for path, scene in scenes.items()}
+    scenes = scenes_of_images(boxes_path, [job.source for job in jobs])
     for path, scene in scenes.items():
         if scene.size is None:
             continue
         try:
-            check_boxes(boxes[path], *scene.size)
+            check_boxes(scene.boxes_xywh(), *scene.size)
         except UserError as error:
             raise UserError(f"{boxes_path}: {path}: {error}") from None
-    return boxes
+    return scenes
 
 
 def _open_predictor(options: argparse.Namespace, weights: Path) -> HandPredictor:
