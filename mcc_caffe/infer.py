@@ -31,6 +31,7 @@ from mcc_caffe.caffe_io.precision import warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
+    add_network_options,
     command_parser,
     finite_number,
     level_count,
@@ -52,7 +53,7 @@ from mcc_caffe.inference.input_files import (
 )
 from mcc_caffe.inference.scene_files import Scene, coco_labels, scenes_of_images
 from mcc_caffe.inference_run import InferenceRun, Job
-from mcc_caffe.paper import CONFIDENCE_THRESHOLD, VARIANTS
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPredictor, check_boxes
 from mcc_caffe.video_results import TrackerOptions, show_camera
 
@@ -85,15 +86,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options that say which net runs, and where."""
-    add = group.add_argument
-    add(
-        "--weights",
-        type=Path,
-        help="caffemodel or packed weights (default: those that come with the package or, "
-        "for a variant without, the newest of runs/VARIANT)",
-    )
-    add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
-    add("--prototxt", type=Path, help="deploy net (default: the variant's)")
+    add_network_options(group)
+    group.add_argument("--prototxt", type=Path, help="deploy net (default: the variant's)")
     add_engine_options(group)
 
 

@@ -38,7 +38,7 @@ _LABEL_HOST_HELP = "address of this machine to listen at; others are refused"
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
     parser = command_parser(__doc__)
-    _add_address(parser, DEFAULT_HOST, DEFAULT_PORT, _HOST_HELP)
+    _add_address(parser, _HOST_HELP)
     add_network_options(parser)
     parser.add_argument(
         "--export", type=pathlib.Path, metavar="SITE", help="folder to write the page to"
@@ -63,8 +63,8 @@ def _add_label(pages: Any) -> None:
         "`make lmdb` reads FOLDER/mcc-labels/onehand10k and FOLDER/mcc-labels/coco.",
     )
     label.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="holds the pictures")
-    _add_address(label, argparse.SUPPRESS, argparse.SUPPRESS, _LABEL_HOST_HELP)
-    _share_network_options(label)
+    _add_address(label, _LABEL_HOST_HELP, is_subcommand=True)
+    add_network_options(label, is_subcommand=True)
 
 
 def _add_serve(pages: Any) -> None:
@@ -76,8 +76,8 @@ def _add_serve(pages: Any) -> None:
         description="Answers programs: POST /hands takes an image and returns its hands. The page "
         "at / describes it. docs/server.md has the rest.",
     )
-    _add_address(serve, argparse.SUPPRESS, argparse.SUPPRESS, _HOST_HELP)
-    _share_network_options(serve)
+    _add_address(serve, _HOST_HELP, is_subcommand=True)
+    add_network_options(serve, is_subcommand=True)
     add = serve.add_argument
     add_engine_options(serve)
     add(
@@ -97,28 +97,19 @@ def _add_serve(pages: Any) -> None:
     )
 
 
-def _share_network_options(page: argparse.ArgumentParser) -> None:
-    """Add the network's options to the parser of a page; for the defaults see `_add_address`."""
-    add_network_options(page, weights_default=argparse.SUPPRESS, variant_default=argparse.SUPPRESS)
-
-
 def _add_address(
-    parser: argparse.ArgumentParser, default_host: str, default_port: int | str, host_help: str
+    parser: argparse.ArgumentParser, host_help: str, *, is_subcommand: bool = False
 ) -> None:
-    """Add the options that say where to listen.
-
-    A parser of a page gives argparse.SUPPRESS for both defaults: then what stands before the
-    page's name on the command line counts as well.
-    """
+    """Add the options that say where to listen; for `is_subcommand` see `add_network_options`."""
     parser.add_argument(
         "--host",
-        default=default_host,
+        default=argparse.SUPPRESS if is_subcommand else DEFAULT_HOST,
         help=f"{host_help} (default: {DEFAULT_HOST})",
     )
     parser.add_argument(
         "--port",
         type=port_number,
-        default=default_port,
+        default=argparse.SUPPRESS if is_subcommand else DEFAULT_PORT,
         help=f"port to listen at; 0 for any that is free (default: {DEFAULT_PORT})",
     )
 

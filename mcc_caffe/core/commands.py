@@ -43,30 +43,26 @@ _BAR_LOCK = threading.RLock()  # of this process's progress bars
 _log = logging.getLogger(__name__)
 
 
-def add_network_options(
-    parser: argparse.ArgumentParser,
-    *,
-    weights_default: str | None = None,
-    variant_default: str = "mini",
-) -> None:
+def add_network_options(group: argparse._ActionsContainer, *, is_subcommand: bool = False) -> None:
     """Add the options that say which network runs, --weights and --variant.
 
     Args:
-        parser: The command's parser.
-        weights_default: As argparse takes it; argparse.SUPPRESS where another parser has it.
-        variant_default: Likewise.
+        group: The command's parser, or a group of its options.
+        is_subcommand: Whether the parser is a subcommand's, and the whole command has the options,
+            too: then those before the subcommand's name count as well.
     """
-    parser.add_argument(
+    group.add_argument(
         "--weights",
         type=pathlib.Path,
-        default=weights_default,
+        default=argparse.SUPPRESS if is_subcommand else None,
         metavar="FILE",
-        help="caffemodel or packed weights (default: as mcc_caffe.infer)",
+        help="caffemodel or packed weights (default: those that come with the package or, for a "
+        "variant without, the newest of runs/VARIANT)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--variant",
         choices=VARIANTS,
-        default=variant_default,
+        default=argparse.SUPPRESS if is_subcommand else "mini",
         help="size of the network (default: mini)",
     )
 
