@@ -9,7 +9,10 @@ from mcc_caffe.core.images import is_png_of
 # later run neither takes a result for an input nor replaces a file of the user's. A table is known
 # by its columns.
 PROGRAM = "mcc_caffe.infer"
-CSV_COLUMNS = ("image", "frame", "time", "hand", "id", "score", "keypoint", "x", "y", "confidence")
+_HAND_COLUMNS = ("image", "frame", "time", "hand", "id", "score")
+POINT_COLUMNS = (*_HAND_COLUMNS, "keypoint", "x", "y", "confidence")
+BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")  # other systems may leave them out
+CSV_COLUMNS = (*POINT_COLUMNS, *BOX_COLUMNS)
 # How a hand was looked for, in the reports' "method".
 SINGLE_PASS, SEVERAL_LOOKS, PYRAMID, SEARCH = "single pass", "looks", "pyramid", "search"
 BOXES, TRACKING = "boxes", "tracking"

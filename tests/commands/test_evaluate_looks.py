@@ -13,7 +13,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import CountingEngine, multiply_adds
-from mcc_caffe.inference.reports import CSV_COLUMNS
+from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
 
@@ -140,7 +140,7 @@ def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog):
     (tmp_path / "empty/damaged.png").write_bytes(b"")
     others = tmp_path / "others.csv"
     rows = [f"damaged.png,,,0,,0.9,{name},1,2,0.9" for name in NAMES]
-    others.write_text("\n".join([",".join(CSV_COLUMNS), *rows]) + "\n")
+    others.write_text("\n".join([",".join(POINT_COLUMNS), *rows]) + "\n")
     arguments = [str(scenes), "--without-hands", str(tmp_path / "empty")]
     arguments += ["--predictions", str(others), "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="2 of 4 pictures could not be read .*; the others are mea"):

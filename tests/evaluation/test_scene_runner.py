@@ -11,7 +11,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import summarise_scenes
-from mcc_caffe.inference.reports import CSV_COLUMNS
+from mcc_caffe.inference.reports import CSV_COLUMNS, POINT_COLUMNS
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.predictor import HandPredictor
 from tests.support.hands import turned_jpeg
@@ -50,7 +50,7 @@ def write_table(path, *names):
         for name in names
         for joint, (x, y) in zip(NAMES, points())
     ]
-    path.write_text("\n".join([",".join(CSV_COLUMNS), *rows]) + "\n")
+    path.write_text("\n".join([",".join(POINT_COLUMNS), *rows]) + "\n")
     return path
 
 
@@ -142,7 +142,7 @@ def test_a_hand_without_keypoints_is_none(tmp_path):
         compare_file(nowhere, scenes[:1])
 
 
-@pytest.mark.parametrize("form", ["ours", "coco", "mmpose"])
+@pytest.mark.parametrize("form", ["ours", "coco", "mmpose", "csv"])
 def test_a_hands_box_is_the_files(form, tmp_path):
     """The keypoints lie in the left upper quarter of the drawn box, or fill it."""
     scenes = write_scenes(tmp_path, "1.png")
@@ -170,6 +170,15 @@ def test_a_hands_box_is_the_files(form, tmp_path):
             results.write_text(json.dumps([{"image_id": 0, "category_id": 1, **hand}]))
             images = [{"id": 0, "file_name": "1.png"}]
             (folder / "coco_images.json").write_text(json.dumps({"images": images}))
+        elif form == "csv":
+            folder.mkdir()
+            results = folder / "1.csv"
+            lines = [
+                ["1.png", "", "", 0, "", 0.9, name, *point, *(box or [""] * 4)]
+                for name, point in zip(NAMES, numbers)
+            ]
+            rows = [",".join(map(str, line)) for line in (CSV_COLUMNS, *lines)]
+            results.write_text("\n".join(rows) + "\n")
         else:
             folder.mkdir()
             results = folder / "1.json"

@@ -17,7 +17,7 @@ from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import UnreadableError, is_video, read_image
-from mcc_caffe.inference.reports import PROGRAM, is_own_result
+from mcc_caffe.inference.reports import CSV_COLUMNS, PROGRAM, is_own_result
 from mcc_caffe.inference.scene_files import read_scenes, scenes_of_images
 from mcc_caffe.inference.video_reading import VideoFile
 from mcc_caffe.inference.video_writing import video_writer
@@ -187,9 +187,9 @@ class Results:
             "bbox": [[1.0, 2.0, 90.0, 95.0]],
             "bbox_score": 0.9,
         }
-        header = "image,frame,time,hand,id,score,keypoint,x,y,confidence"
+        header = ",".join(CSV_COLUMNS)
         rows = [
-            f"a.jpg,,,0,,0.8,{name},{x},{y},{confidence}"
+            f"a.jpg,,,0,,0.8,{name},{x},{y},{confidence},1,2,89,93"
             for name, (x, y, confidence) in zip(NAMES, points.tolist())
         ]
         contents = {

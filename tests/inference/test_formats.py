@@ -18,7 +18,7 @@ from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats import FORMATS, open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
-from mcc_caffe.inference.reports import CSV_COLUMNS, PROGRAM, is_own_result
+from mcc_caffe.inference.reports import BOX_COLUMNS, CSV_COLUMNS, PROGRAM, is_own_result
 from tests.support.hands import hand
 
 OTHERS = [name for name in FORMATS if name != "ours"]
@@ -168,6 +168,7 @@ def test_a_table_has_a_row_for_each_keypoint(images, tmp_path):
             assert row["frame"] == row["time"] == row["id"] == ""
             assert (row["x"], row["y"]) == ((str(x), str(y)) if is_present else ("", ""))
             assert float(row["confidence"]) == confidence
+            assert tuple(int(row[column]) for column in BOX_COLUMNS) == written.box
     assert (out / "none.csv").read_text().strip() == ",".join(CSV_COLUMNS)
 
 
@@ -382,6 +383,8 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
         ),
         ("a.csv", "x,y\n1,2\n", "its first line is not image,frame"),
         ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,elbow,1,2,3\n", "line 2"),
+        ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,wrist,1,2,3,4,5,6\n", "line 2: .* is no box"),
+        ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,wrist,1,2,3,4,5,6,-7\n", "is no box"),
         ("a.csv", ",".join(CSV_COLUMNS) + "\n", "has no hand of any picture"),
     ],
 )

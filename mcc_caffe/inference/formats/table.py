@@ -18,10 +18,11 @@ from mcc_caffe.inference.formats.base import (
     ReadImage,
     ResultFormat,
     as_keypoints,
+    box_of_sides,
     frames_error,
 )
 from mcc_caffe.inference.input_files import with_suffix
-from mcc_caffe.inference.reports import CSV_COLUMNS
+from mcc_caffe.inference.reports import BOX_COLUMNS, CSV_COLUMNS, POINT_COLUMNS
 
 _HEADER = ",".join(CSV_COLUMNS) + "\n"
 
@@ -50,7 +51,7 @@ class TableFormat(ResultFormat):
             ):
                 where = [round(x, COORDINATE_DIGITS), round(y, COORDINATE_DIGITS)]
                 row = [*start, name, *(where if is_present else ("", ""))]
-                writer.writerow([*row, round(confidence, CONFIDENCE_DIGITS)])
+                writer.writerow([*row, round(confidence, CONFIDENCE_DIGITS), *hand.box])
         return text.getvalue()
 
     def document(self, image: ImageRecord) -> str:
@@ -68,20 +69,25 @@ class TableFormat(ResultFormat):
 
 
 def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
-    """Read the hands of the pictures of a table.
+    """Read the hands of the pictures of a table, which may lack the columns of the boxes.
 
     Raises:
         UserError: The content is not of this form, or is a video's.
     """
     reader = csv.DictReader(lines)
-    if reader.fieldnames != list(CSV_COLUMNS):
+    if tuple(reader.fieldnames or ()) not in (CSV_COLUMNS, POINT_COLUMNS):
         raise UserError(f"{path}: its first line is not {_HEADER.strip()}")
     hands: dict[str, dict[str, ReadHand]] = {}
     for row in reader:
         try:
             if row["frame"]:
                 raise frames_error(path)
-            empty = ReadHand(np.full((len(NAMES), 3), np.nan), float(row["score"]))
+            sides = [float(row[column]) for column in BOX_COLUMNS if row.get(column)]
+            empty = ReadHand(
+                np.full((len(NAMES), 3), np.nan),
+                float(row["score"]),
+                box_ltrb=box_of_sides(sides),
+            )
             hand = hands.setdefault(row["image"], {}).setdefault(row["hand"], empty)
             if row["x"]:
                 numbers = [float(row[column]) for column in ("x", "y", "confidence")]
