@@ -344,9 +344,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{options.out.absolute()} has a space in it, at which Caffe would cut it in the list "
             "of HDF5 files: give another folder, or --format lmdb"
         )
-    # What is half-written is removed on both signals, even where a shell had SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    # What is half-written is removed on Ctrl-C even where a shell had it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     variant = VARIANTS[options.variant]
     config = LoaderConfig.of(
         variant,

@@ -15,7 +15,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -401,8 +400,6 @@ def write_set(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options, ranks = parse_arguments(argv), own_ranks()
-    if ranks.size == 1:  # what is half-written is removed
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     format_name = readers.detect_format(options.source, options.format)
     splits = readers.read_dataset(
         options.source, format_name, upright=options.orientation == UPRIGHT

@@ -21,7 +21,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
-from mcc_caffe.core.start import INTERRUPTED, catch_ctrl_c, end_at_next_signal
+from mcc_caffe.core.start import (
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    catch_stop_signals,
+    end_at_next_signal,
+)
 from mcc_caffe.paper import MAX_INPUT_SIZE, PAPER_LEVELS, STRIDE, VARIANTS
 
 if TYPE_CHECKING:
@@ -200,8 +206,8 @@ def progress_bar(
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit with its status.
 
-    A UserError, an OSError (a full disk, a missing file), a lack of memory and Ctrl-C end in one
-    line on stderr, with --debug in a traceback as well; a warning becomes one line.
+    A UserError, an OSError (a full disk, a missing file), a lack of memory, Ctrl-C and SIGTERM end
+    in one line on stderr, with --debug in a traceback as well; a warning becomes one line.
 
     Args:
         main: The command. It returns its exit status, None for success.
@@ -215,7 +221,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     status = 0
     try:
-        catch_ctrl_c()
+        catch_stop_signals()
         status = main() or 0
     except UserError as error:
         _log.error("%s", error, exc_info=_verbosity() == "debug")
@@ -230,6 +236,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             exc_info=_verbosity() == "debug",
         )
         status = 2
+    except Terminated:
+        end_at_next_signal()
+        _log.info("ended by SIGTERM", exc_info=_verbosity() == "debug")
+        status = TERMINATED
     except KeyboardInterrupt:
         end_at_next_signal()  # or Ctrl-C during this message would print a traceback
         _log.info("interrupted", exc_info=_verbosity() == "debug")

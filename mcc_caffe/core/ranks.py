@@ -302,6 +302,8 @@ class MpiRanks(Ranks):
                 "`apt-get install openmpi-bin` brings the library"
             ) from None
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
+        # By SIGTERM mpirun ends its ranks, those too that wait in MPI, where Python hears nothing.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.rank, self.size = self._comm.rank, self._comm.size
         if self.size != _mpi_size():
             raise UserError(

@@ -4,22 +4,29 @@
 `mcc_caffe.entry_points`. Both call `prepare_command`. Nothing slow may be imported here.
 """
 
+import multiprocessing
 import os
 import resource
 import signal
 import sys
+from typing import Any
 
 # The address space that a command needs: what it maps, and the buffers and the stack of each
 # thread. With less, libraries hang or end the process while they are loaded.
 _BASE_MIB, _MIB_A_CORE = 1900, 80  # measured: 1800 and 55
 
 INTERRUPTED = 130  # the exit code of a command that a KeyboardInterrupt ended
+TERMINATED = 128 + signal.SIGTERM  # that of one that SIGTERM ended
 
 # The most pixels of a picture, in millions, and the variable of the environment with another bound.
 MAX_MEGAPIXELS = 200.0  # the largest that telephones take; infer needs some 2 GiB for it
 MAX_MEGAPIXELS_VARIABLE = "MCC_CAFFE_MAX_MEGAPIXELS"
 
 _OWN_PACKAGES = ("mcc_caffe", "data_tools", "benchmarks", "prototxt", "solver")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM asked a command to end. What Ctrl-C lets it finish or clean up, this does, too."""
 
 
 def starts_own_command() -> bool:
@@ -63,14 +70,26 @@ def limit_image_size() -> None:
         os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(pixels))
 
 
-def catch_ctrl_c() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again, where `prepare_command` has changed that."""
+def catch_stop_signals() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again after `prepare_command`, and SIGTERM Terminated.
+
+    SIGTERM goes on ending the processes that a command itself has started by multiprocessing.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    is_own_process = multiprocessing.parent_process() is None
+    if is_own_process and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _raise_terminated)
+
+
+def _raise_terminated(number: int, frame: Any) -> None:
+    # `timeout` sends SIGTERM twice. The second one is not to stop what the first lets finish.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise Terminated
 
 
 def end_at_next_signal() -> None:
     """Let a signal that would raise KeyboardInterrupt end the process at once, without a word."""
     for number in signal.valid_signals():
-        if signal.getsignal(number) is signal.default_int_handler:
+        if signal.getsignal(number) in (signal.default_int_handler, _raise_terminated):
             signal.signal(number, lambda *_: os._exit(INTERRUPTED))

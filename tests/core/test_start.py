@@ -54,6 +54,20 @@ def test_a_second_ctrl_c_while_the_first_is_told_brings_no_traceback():
     assert done.returncode == 130 and done.stderr == ""
 
 
+def test_sigterm_ends_a_commands_own_processes_without_a_word():
+    done = run_code(
+        "import multiprocessing, signal\n"
+        "from mcc_caffe.core.start import catch_stop_signals\n"
+        "def wait(started): catch_stop_signals(); started.set(); signal.pause()\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "started = context.Event()\n"
+        "process = context.Process(target=wait, args=(started,))\n"
+        "process.start(); started.wait(); process.terminate(); process.join()\n"
+        "print(process.exitcode)\n"
+    )
+    assert done.stdout == f"{-signal.SIGTERM}\n" and not done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     "module, kibibytes",
     [
