@@ -49,7 +49,7 @@ from data_tools.readers.shared import (
     say_passed_over,
 )
 from mcc_caffe.core import keypoint_names
-from mcc_caffe.core.coco import id_text
+from mcc_caffe.core.coco import annotation_name, id_text
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
@@ -72,6 +72,7 @@ class Hand(NamedTuple):
     """A hand as the file has it, unchecked.
 
     Attributes:
+        position: The position of the annotation in the file's list.
         annotation_id: `id` of the annotation.
         image_id: `id` of the image, as `id_text` writes it; None where it is no id.
         side: "left" or "right" of a person, "" where the annotation is the hand's own.
@@ -83,6 +84,7 @@ class Hand(NamedTuple):
         fault: Why the hand cannot be used; "" where nothing is known yet.
     """
 
+    position: int
     annotation_id: Any
     image_id: str | None
     side: str
@@ -110,7 +112,8 @@ class CocoEntry(Entry):
     def location(self) -> str:
         """The file and the annotation, such as `hands_train.json: annotation 12`."""
         side = self.hand.side and f", {self.hand.side} hand"
-        return f"{self.path.name}: annotation {str(self.hand.annotation_id)[:80]}{side}"
+        name = annotation_name(self.hand.annotation_id, self.hand.position)
+        return f"{self.path.name}: {name}{side}"
 
     @property
     def group(self) -> str:
@@ -321,12 +324,12 @@ def _is_unlabelled(hand: Hand) -> bool:
 def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
     """List the hands of all annotations, crowds and hands without labels among them."""
     annotations = content["annotations"]
-    persons = [annotation for annotation in annotations if _is_person(annotation)]
-    others = [annotation for annotation in annotations if not _is_person(annotation)]
-    hands = [hand for annotation in persons for hand in _list_persons_hands(annotation)]
+    persons = [record for record in enumerate(annotations) if _is_person(record[1])]
+    others = [record for record in enumerate(annotations) if not _is_person(record[1])]
+    hands = [hand for record in persons for hand in _list_persons_hands(*record)]
     orders = _find_orders(path, content, required=not persons)
     listed_ids = [id_text(category.get("id")) for category in content.get("categories", [])]
-    made = [_make_hand(annotation, listed_ids, orders) for annotation in others]
+    made = [_make_hand(*record, listed_ids, orders) for record in others]
     hands += [hand for hand in made if hand is not None]
     say_passed_over(path, made.count(None), "annotations that are no hands")
     say_passed_over(path, sum(hand.is_crowd for hand in hands), "annotations of crowds of hands")
@@ -334,6 +337,7 @@ def _list_all_hands(path: Path, content: dict[str, Any]) -> list[Hand]:
 
 
 def _make_hand(
+    position: int,
     annotation: dict[str, Any],
     listed_ids: Sequence[str | None],
     orders: Mapping[str | None, Sequence[int]],
@@ -341,11 +345,13 @@ def _make_hand(
     """Return the hand of an annotation; None where its category is no hand's.
 
     Args:
+        position: The position of the annotation in the file's list.
         annotation: An annotation that is no person of COCO-WholeBody's.
         listed_ids: The ids of all categories of the file.
         orders: {id: order of the keypoints} of the categories that are hands.
     """
     hand = Hand(
+        position,
         annotation.get("id"),
         id_text(annotation.get("image_id")),
         "",
@@ -373,10 +379,11 @@ def _is_person(annotation: dict[str, Any]) -> bool:
     return "lefthand_kpts" in annotation or "righthand_kpts" in annotation
 
 
-def _list_persons_hands(annotation: dict[str, Any]) -> list[Hand]:
-    """List the hands of a person that COCO-WholeBody calls valid."""
+def _list_persons_hands(position: int, annotation: dict[str, Any]) -> list[Hand]:
+    """List the hands that COCO-WholeBody calls valid, of the person at a position of its list."""
     return [
         Hand(
+            position,
             annotation.get("id"),
             id_text(annotation.get("image_id")),
             side,

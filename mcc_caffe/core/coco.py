@@ -1,4 +1,4 @@
-"""What COCO's files have in common: the ids of their records, and the category of a hand."""
+"""What COCO's files have in common: ids and names of their records, the category of a hand."""
 
 from typing import Any
 
@@ -10,6 +10,18 @@ def id_text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() if isinstance(value, (int, str)) else None
+
+
+def annotation_name(annotation_id: Any, position: int) -> str:
+    """Return how messages call an annotation: by its id or, without any, by its position.
+
+    Args:
+        annotation_id: Its id, None where it has none.
+        position: Its position in the file's `annotations`, from 0.
+    """
+    if annotation_id is None:
+        return f"annotations[{position}]"
+    return f"annotation {str(annotation_id)[:80]}"
 
 
 def hand_category(category_id: Any = 1, name: str = "hand") -> dict[str, Any]:

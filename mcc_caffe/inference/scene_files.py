@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.coco import id_text
+from mcc_caffe.core.coco import annotation_name, id_text
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES, names_a_hand
@@ -152,13 +152,13 @@ def _group_hands(
     hands: dict[str | None, list[_LabelledHand]] = {
         id_text(image["id"]): [] for image in content["images"]
     }
-    for annotation in content["annotations"]:
+    for position, annotation in enumerate(content["annotations"]):
         category_id = id_text(annotation["category_id"])
         if category_id in orders:
             hands[id_text(annotation["image_id"])].append(
                 _LabelledHand(
                     [float(side) for side in annotation["bbox"]],
-                    _labelled_keypoints(annotation, orders[category_id]),
+                    _labelled_keypoints(annotation, position, orders[category_id]),
                     annotation["category_id"],
                     bool(annotation.get("iscrowd")),
                 )
@@ -293,15 +293,22 @@ def _keypoint_order(category: dict[str, Any]) -> Sequence[int] | None:
     return find_order(names)
 
 
-def _labelled_keypoints(annotation: dict[str, Any], order: Sequence[int] | None) -> np.ndarray:
+def _labelled_keypoints(
+    annotation: dict[str, Any], position: int, order: Sequence[int] | None
+) -> np.ndarray:
     """Return the keypoints (21, 3) of an annotation in our order; zeros where it has none.
+
+    Args:
+        annotation: The annotation.
+        position: Its position in the file's list.
+        order: Where our keypoints stand in its own; None where that is unknown.
 
     Raises:
         SampleError: They are no 21 x 3 numbers of x and y in pixels and v from 0 to 2.
         ValueError: Their order is unknown.
     """
     values = annotation.get("keypoints") or np.zeros(3 * KEYPOINT_COUNT)
-    location = f"annotation {str(annotation.get('id'))[:80]}"
+    location = annotation_name(annotation.get("id"), position)
     keypoints = parse_numbers(values, (KEYPOINT_COUNT, 3), location=location, field="keypoints")
     if not keypoints.any():
         return keypoints

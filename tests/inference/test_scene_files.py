@@ -187,6 +187,16 @@ def test_keypoints_that_no_reader_takes_are_an_error(tmp_path, keypoints, messag
             read_scenes(path)
 
 
+def test_an_annotation_without_an_id_is_named_by_its_position(tmp_path):
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 3, 4]])
+    content = json.loads(path.read_text())
+    content["annotations"][0]["keypoints"] = POINTS[:20].tolist()
+    content["annotations"][0].pop("id", None)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"boxes.json: annotations\[0\]: keypoints is 60 numbers"):
+        read_scenes(path)
+
+
 def test_boxes_of_the_picture_before_exif_turns_it_are_an_error(tmp_path):
     """It has 40 x 20 pixels and is shown as 20 x 40."""
     (tmp_path / "x.jpg").write_bytes(turned_jpeg())

@@ -133,6 +133,22 @@ def test_coco_bad_annotations_are_named(tmp_path, annotation, message):
         readers.read_dataset(coco_set(tmp_path, content))["hands"][0].sample()
 
 
+def test_coco_annotations_without_ids_are_named_by_their_position(tmp_path):
+    content = coco_content(drawn(3, seed=0))
+    other = {"id": 1, "image_id": 7, "category_id": 2, "keypoints": [1, 2, 2]}
+    content["categories"].append({"id": 2, "name": "nose", "keypoints": ["nose"]})
+    for annotation in content["annotations"]:
+        del annotation["id"]
+    content["annotations"][2]["id"] = None
+    content["annotations"][2]["keypoints"] = None
+    content["annotations"].insert(0, other)
+    entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    names = [f"hands.json: annotations[{index}]" for index in (1, 2, 3)]
+    assert [entry.location for entry in entries] == names
+    with pytest.raises(SampleError, match=r"^hands.json: annotations\[3\]: keypoints is missing"):
+        entries[2].sample()
+
+
 def test_coco_images_of_another_size_or_missing_are_named(tmp_path):
     content = coco_content(drawn(2, seed=0))
     content["images"][0].update(width=120, height=160)
