@@ -12,11 +12,12 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.TiffImagePlugin
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.start import MAX_MEGAPIXELS, MAX_MEGAPIXELS_VARIABLE
@@ -26,8 +27,11 @@ _PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
 _BMP_START = b"BM"
 _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
 _TIFF_SIDES_TAGS = (256, 257)  # of width and height
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _EXTRA_SAMPLES_TAG = 338  # of TIFF: what a pixel holds beside its colours
 _STRAIGHT_ALPHA = (2,)  # its value for an opacity by which the colours are not multiplied
+_MULTIPLIED_ALPHA = (1,)
+_SAMPLES_TAG = 277  # of TIFF: how many numbers a pixel has
 _MARK_BYTES = 1024  # from the start of a PNG, in which its mark lies
 _PNG_BITS_OFFSET = 24  # of the byte in a PNG that says how many bits a sample has
 # What the binary PNM formats begin with: three numbers, of which the last is that of white.
@@ -66,6 +70,8 @@ class ImageHeader(NamedTuple):
         orientation: 1 to 8, as EXIF counts; 1 is upright.
         transparent_grey: The value of a grey PNG's transparent pixels, as stored; None without any.
         has_straight_alpha: Whether a TIFF says that its colours are not multiplied by its opacity.
+        decoded_orientation: The orientation that OpenCV makes upright itself, whatever one asks: a
+            TIFF's own, not that of the XMP in it; 1 in other formats.
     """
 
     format: str
@@ -75,6 +81,7 @@ class ImageHeader(NamedTuple):
     orientation: int
     transparent_grey: int | None = None
     has_straight_alpha: bool = False
+    decoded_orientation: int = 1
 
 
 def open_with_pillow(file: Path | BinaryIO) -> PIL.Image.Image:
@@ -122,6 +129,8 @@ def read_header(content: bytes) -> ImageHeader:
         except (ImageError, UserError):
             raise
         except Exception:  # damaged files make Pillow raise nearly anything
+            if content.startswith(_TIFF_STARTS):
+                return _read_tags_of_tiff(content)
             return ImageHeader("", "", 0, 0, 1)
         try:
             orientation = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -130,13 +139,12 @@ def read_header(content: bytes) -> ImageHeader:
         try:
             tags = getattr(image, "tag_v2", {})
             extra_samples = tags.get(_EXTRA_SAMPLES_TAG)
+            decoded_orientation = tags.get(_ORIENTATION_TAG, 1)
             # Pillow gives the size of the upright picture here.
             sides = map(tags.get, _TIFF_SIDES_TAGS) if image.format == "TIFF" else image.size
             width, height = sides
         except Exception:
-            extra_samples, (width, height) = None, image.size
-    if orientation not in _TURNS:
-        orientation = 1
+            extra_samples, decoded_orientation, (width, height) = None, 1, image.size
     transparency = image.info.get("transparency")
     is_of_grey = image.format == "PNG" and image.mode != "P" and isinstance(transparency, int)
     return ImageHeader(
@@ -144,9 +152,35 @@ def read_header(content: bytes) -> ImageHeader:
         image.mode,
         width,
         height,
-        orientation,
+        orientation if orientation in _TURNS else 1,
         transparent_grey=transparency if is_of_grey else None,
         has_straight_alpha=extra_samples == _STRAIGHT_ALPHA,
+        decoded_orientation=decoded_orientation if decoded_orientation in _TURNS else 1,
+    )
+
+
+def _read_tags_of_tiff(content: bytes) -> ImageHeader:
+    """Read the header of a TIFF of whose pixels Pillow does not know the kind, but OpenCV may."""
+    try:
+        tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        file = io.BytesIO(content)
+        file.seek(tags.next)
+        tags.load(file)
+        width, height = (int(tags[tag]) for tag in _TIFF_SIDES_TAGS)
+        orientation = tags.get(_ORIENTATION_TAG, 1)
+        is_of_grey, extra_samples = tags.get(_SAMPLES_TAG) == 2, tags.get(_EXTRA_SAMPLES_TAG, ())
+    except Exception:  # damaged files make Pillow raise nearly anything
+        return ImageHeader("", "", 0, 0, 1)
+    orientation = orientation if orientation in _TURNS else 1
+    alpha_modes: dict[Any, str] = {_STRAIGHT_ALPHA: "LA", _MULTIPLIED_ALPHA: "La"}
+    return ImageHeader(
+        "TIFF",
+        alpha_modes.get(extra_samples, "") if is_of_grey else "",
+        width,
+        height,
+        orientation,
+        has_straight_alpha=extra_samples == _STRAIGHT_ALPHA,
+        decoded_orientation=orientation,
     )
 
 
@@ -167,7 +201,7 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
         ImageError: It cannot be decoded, or has more pixels than allowed.
     """
     header = read_header(content)
-    pixels = decode_pixels(content, cv2.IMREAD_UNCHANGED)
+    pixels = _decode_as_stored(content, header)
     # Of colours of 8 bits libtiff multiplies by the opacity itself.
     is_multiplied = header.format == "TIFF" and (
         not header.has_straight_alpha or (pixels.ndim == 3 and pixels.dtype == np.uint8)
@@ -176,9 +210,8 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = _add_alpha_of_grey(pixels, content, header)
     pixels = _to_bgr(_to_8_bits(pixels), premultiplied=is_multiplied)
-    stored_upright = header.format == "TIFF"  # OpenCV turns this format itself, whatever one asks
-    if upright != stored_upright:
-        pixels = _turn(pixels, header.orientation, back=not upright)
+    if upright:
+        pixels = _turn(pixels, header.orientation)
     return np.ascontiguousarray(pixels)
 
 
@@ -225,9 +258,12 @@ def decode_stored_pixels(content: bytes) -> np.ndarray:
     Raises:
         ImageError: It cannot be decoded.
     """
-    pixels, header = decode_pixels(content, cv2.IMREAD_UNCHANGED), read_header(content)
-    # OpenCV turns this format itself, whatever one asks.
-    return _turn(pixels, header.orientation, back=True) if header.format == "TIFF" else pixels
+    return _decode_as_stored(content, read_header(content))
+
+
+def _decode_as_stored(content: bytes, header: ImageHeader) -> np.ndarray:
+    pixels = decode_pixels(content, cv2.IMREAD_UNCHANGED)
+    return _turn(pixels, header.decoded_orientation, back=True)
 
 
 def _is_cut_png(content: bytes) -> bool:
@@ -290,7 +326,7 @@ def max_megapixels() -> float:
 
 
 def _add_alpha_of_grey(pixels: np.ndarray, content: bytes, header: ImageHeader) -> np.ndarray:
-    """Add the opacity that a grey PNG or TIFF has, and that OpenCV leaves out.
+    """Add the opacity that a grey PNG or TIFF has, and that OpenCV leaves out, to stored pixels.
 
     Returns:
         HxWx4, the last channel of which is the opacity; the same HxW where the file has none.
@@ -306,8 +342,11 @@ def _add_alpha_of_grey(pixels: np.ndarray, content: bytes, header: ImageHeader) 
     elif header.format == "TIFF" and header.mode in ("LA", "La"):
         try:
             alpha = np.array(open_with_pillow(io.BytesIO(content)).getchannel(1))
-        except Exception as error:  # damaged files make Pillow raise nearly anything
-            raise ImageError(f"its opacity is damaged ({error})") from None
+        except Exception:  # damaged files make Pillow raise nearly anything, as do 16 bits
+            raise ImageError(
+                "the opacity of its grey pixels cannot be read: store it as RGBA, or opaque"
+            ) from None
+        alpha = _turn(alpha, header.orientation, back=True)  # Pillow has turned it upright
     else:
         return pixels
     return np.dstack([pixels, pixels, pixels, alpha])
@@ -371,7 +410,7 @@ def on_white(pixels: np.ndarray, *, premultiplied: bool = False) -> np.ndarray:
     return np.clip(np.round(covered + _WHITE * (1 - opacity)), 0, 255).astype(np.uint8)
 
 
-def _turn(pixels: np.ndarray, orientation: int, back: bool) -> np.ndarray:
+def _turn(pixels: np.ndarray, orientation: int, back: bool = False) -> np.ndarray:
     """Turn stored pixels upright or, with `back`, upright ones as they were stored."""
     transpose, flip_rows, flip_columns = _TURNS[orientation]
     if transpose and not back:

@@ -44,7 +44,33 @@ def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
     stored = decode_image(content, upright=False)
     assert stored.shape == (24, 16, 3)
     assert np.abs(stored.astype(int) - COLOURS[..., ::-1]).mean() < 20
-    assert read_header(content) == ImageHeader(kind, "RGB", 16, 24, orientation)
+    turned_by_opencv = orientation if kind == "TIFF" else 1
+    assert read_header(content) == ImageHeader(
+        kind, "RGB", 16, 24, orientation, decoded_orientation=turned_by_opencv
+    )
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("is_grey_with_alpha", [False, True])
+def test_the_orientation_of_a_tiff_may_stand_in_its_xmp_alone(is_grey_with_alpha, orientation):
+    xmp = f'<rdf:Description tiff:Orientation="{orientation}"/>'.encode()
+    image = PIL.Image.fromarray(COLOURS).convert("LA" if is_grey_with_alpha else "RGB")
+    content = encoded(image, "TIFF", tiffinfo={700: xmp})
+    upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(content)))
+    assert np.array_equal(decode_image(content), np.array(upright.convert("RGB"))[..., ::-1])
+    stored = np.array(image.convert("RGB"))[..., ::-1]
+    assert np.array_equal(decode_image(content, upright=False), stored)
+
+
+def test_a_tiff_that_pillow_does_not_know_is_turned():
+    content = io.BytesIO()
+    tags = [(0x0112, "H", 1, 6, True)]
+    tifffile.imwrite(content, COLOURS / np.float32(255), photometric="rgb", extratags=tags)
+    with pytest.raises(PIL.UnidentifiedImageError):
+        PIL.Image.open(content)
+    assert np.array_equal(decode_image(content.getvalue()), np.rot90(COLOURS, -1)[..., ::-1])
+    assert np.array_equal(decode_image(content.getvalue(), upright=False), COLOURS[..., ::-1])
+    assert read_header(content.getvalue())[:5] == ("TIFF", "", 16, 24, 6)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "BMP", "GIF"])
@@ -146,6 +172,16 @@ def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, ori
     assert np.abs(decode_image(content.getvalue()).astype(int) - upright[..., None]).max() <= 1
     stored = decode_image(content.getvalue(), upright=False)
     assert np.abs(stored.astype(int) - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("opacity", ["assocalpha", "unassalpha"])
+def test_an_opacity_that_no_library_decodes_is_an_error(opacity):
+    """The pixels that it hides would be seen."""
+    content = io.BytesIO()
+    samples = np.full((2, 3, 2), 9000, np.uint16)
+    tifffile.imwrite(content, samples, photometric="minisblack", extrasamples=[opacity])
+    with pytest.raises(ImageError, match="opacity of its grey pixels cannot be .*: store it as RG"):
+        decode_image(content.getvalue())
 
 
 @pytest.mark.parametrize("white, kind", [(100, np.uint8), (1, np.uint8), (1000, ">u2")])
