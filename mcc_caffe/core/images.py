@@ -11,6 +11,7 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,6 +25,7 @@ from mcc_caffe.core.start import MAX_MEGAPIXELS, MAX_MEGAPIXELS_VARIABLE
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
+_PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")  # the chunks that may tell an orientation
 _BMP_START = b"BM"
 _ORIENTATION_TAG = 0x0112  # of EXIF; Pillow gives AVIF's irot and imir as if they were it
 _TIFF_SIDES_TAGS = (256, 257)  # of width and height
@@ -133,7 +135,7 @@ def read_header(content: bytes) -> ImageHeader:
                 return _read_tags_of_tiff(content)
             return ImageHeader("", "", 0, 0, 1)
         try:
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+            orientation = _read_exif(image, content).get(_ORIENTATION_TAG, 1)
         except Exception:
             orientation = 1
         try:
@@ -157,6 +159,23 @@ def read_header(content: bytes) -> ImageHeader:
         has_straight_alpha=extra_samples == _STRAIGHT_ALPHA,
         decoded_orientation=decoded_orientation if decoded_orientation in _TURNS else 1,
     )
+
+
+def _read_exif(image: PIL.Image.Image, content: bytes) -> PIL.Image.Exif:
+    """Return the EXIF tags of an open picture; Pillow adds the orientation of its XMP.
+
+    Those of a PNG may stand behind its pixels. Pillow would decode these to get there.
+    """
+    if image.format != "PNG":
+        return image.getexif()
+    metadata = [
+        _png_chunk(content[start + 4 : end - 4])
+        for kind, start, end in _png_chunks(content)
+        if kind in _PNG_METADATA and end <= len(content)
+    ]
+    without_pixels = [content[:_PNG_HEADER_BYTES], *metadata, _png_chunk(b"IEND")]
+    with open_with_pillow(io.BytesIO(b"".join(without_pixels))) as header:
+        return PIL.Image.Image.getexif(header)
 
 
 def _read_tags_of_tiff(content: bytes) -> ImageHeader:
@@ -268,13 +287,22 @@ def _decode_as_stored(content: bytes, header: ImageHeader) -> np.ndarray:
 
 def _is_cut_png(content: bytes) -> bool:
     """Tell whether a chunk of a PNG goes beyond its end; OpenCV would take that much memory."""
-    offset = len(_PNG_START)
-    while offset + 8 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, offset)
-        offset += 12 + length
-        if kind == b"IEND":
-            return False
-    return offset > len(content)
+    return any(kind != b"IEND" and end > len(content) for kind, _, end in _png_chunks(content))
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, the start and the end of each chunk of a PNG; the last one may be cut."""
+    kind, end = b"", len(_PNG_START)
+    while kind != b"IEND" and end + 8 <= len(content):
+        start = end
+        length, kind = struct.unpack_from(">I4s", content, start)
+        end = start + 12 + length
+        yield kind, start, end
+
+
+def _png_chunk(body: bytes) -> bytes:
+    """Return a chunk of a PNG whose kind and content are the body."""
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def marked_png(picture: np.ndarray, program: str) -> bytes:
@@ -285,8 +313,7 @@ def marked_png(picture: np.ndarray, program: str) -> bytes:
         program: The program's name, in ASCII.
     """
     content = cv2.imencode(".png", picture)[1].tobytes()
-    body = b"tEXtSoftware\0" + program.encode()
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    chunk = _png_chunk(b"tEXtSoftware\0" + program.encode())
     return content[:_PNG_HEADER_BYTES] + chunk + content[_PNG_HEADER_BYTES:]
 
 

@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import os
-import struct
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +43,6 @@ _DECODING_FLAGS = {
 }
 
 _JPEG_START = b"\xff\xd8"
-_PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-_PNG_SIZE = struct.Struct(">II")  # width and height, which follow
 _MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
 
@@ -193,20 +190,6 @@ class Sample:
             )
         keypoints = np.array(numbers, np.float32).reshape(KEYPOINT_COUNT, 3)
         return Sample(key, image_datum.data, annotation_datum.data or None, keypoints)
-
-
-def png_size(content: bytes) -> tuple[int, int] | None:
-    """Read the size of a PNG from its header.
-
-    Pillow, which `mcc_caffe.core.images.read_header` uses, decodes the pixels of a PNG as well.
-
-    Returns:
-        (width, height) in pixels; None for other formats.
-    """
-    if not content.startswith(_PNG_START) or len(content) < len(_PNG_START) + _PNG_SIZE.size:
-        return None
-    width, height = _PNG_SIZE.unpack_from(content, len(_PNG_START))
-    return width, height
 
 
 def key_text(key: bytes) -> str:

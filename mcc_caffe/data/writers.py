@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import folder_being_written
-from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample, png_size
+from mcc_caffe.data.mask_files import header_size
+from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
 
 _FIRST_MAP_SIZE = 64 << 20  # bytes that an LMDB starts with; doubled whenever it is full
 _TRANSACTION = 100  # samples written at a time
@@ -176,11 +177,13 @@ class SampleWriter(RecordWriter):
         """Append one sample.
 
         Raises:
-            SampleError: Its mask has another size than its image.
+            SampleError: Its mask has another size than its image, or one has too many pixels.
         """
         if sample.mask_png is not None:
-            mask_size = png_size(sample.mask_png)
-            image_size = png_size(sample.image_bytes) or sample.jpeg_size()
-            if mask_size and image_size:  # the loader compares those of other formats
+            try:
+                mask_size, image_size = map(header_size, (sample.mask_png, sample.image_bytes))
+            except UserError as error:
+                raise SampleError(f"{sample.key}: {error}") from None
+            if mask_size and image_size:  # whose headers are understood; the loader compares all
                 sample.check_mask_size(mask_size, image_size)
         self.put(sample.key, *sample.to_datums(self.count))

@@ -254,6 +254,31 @@ def test_numbers_that_are_no_brightness_are_refused(low, high):
     assert decode_image(unit)[0, :, 0].tolist() == [0, 128, 255]
 
 
+@pytest.mark.parametrize("kind", ["eXIf", "XMP"])
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_the_header_of_a_png_is_read_without_its_pixels(is_behind, kind):
+    """Where they are damaged, whoever decodes them fails. Chunks behind them count, too."""
+    content = encoded(PIL.Image.fromarray(COLOURS), "PNG")
+    start = content.index(b"IDAT") - 4
+    head, pixels, end = content[:start], bytearray(content[start:-12]), content[-12:]
+    if kind == "XMP":
+        body = b'iTXtXML:com.adobe.xmp\0\0\0\0\0<rdf:Description tiff:Orientation="6"/>'
+    else:
+        tags = PIL.Image.Exif()
+        tags[0x0112] = 6
+        body = b"eXIf" + tags.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    parts = (head, pixels, chunk, end) if is_behind else (head, chunk, pixels, end)
+    upright = np.rot90(COLOURS, -1)[..., ::-1]
+    assert np.array_equal(decode_image(b"".join(parts)), upright)
+    pixels[8:-4] = bytes(len(pixels) - 12)
+    expected = ImageHeader("PNG", "RGB", 16, 24, 6)
+    assert read_header(b"".join(parts)) == expected
+    assert read_header(b"".join((head, chunk, pixels))[:-20]) == expected  # it is cut
+    with pytest.raises(ImageError, match="not a readable image"):
+        decode_image(b"".join((head, chunk, pixels))[:-20])
+
+
 def huge_png(side):
     """A valid grey PNG of side x side pixels in a few bytes."""
     row = zlib.compressobj(9)
