@@ -212,7 +212,10 @@ def find_faults(
 
 
 def _lie_inside(xy: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Tell which (N, 2) points lie in a picture, or at most EDGE pixels outside."""
+    """Tell which (N, 2) points lie in a picture, or at most EDGE pixels outside.
+
+    `geometry.lie_inside` admits none outside. Here a label that rounds, or counts from 1, is right.
+    """
     inside = (xy >= -EDGE) & (xy <= (width - 1 + EDGE, height - 1 + EDGE))
     return np.asarray(inside.all(axis=1))
 

@@ -17,6 +17,7 @@ from mcc_caffe.caffe_io.snapshots import weights_path
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import empty_own_folder, locked
+from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.evaluation.metrics import pck
@@ -108,8 +109,8 @@ def _first_samples(folder: Path) -> list[Sample]:
 def _shows_keypoints(sample: Sample) -> bool:
     """Return whether a labelled keypoint lies in the sample's image."""
     height, width = sample.image().shape[:2]
-    x, y, is_labelled = sample.keypoints.T
-    return bool(((is_labelled > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)).any())
+    is_labelled = sample.keypoints[:, 2] > 0
+    return bool((is_labelled & lie_inside(sample.keypoints[:, :2], width, height)).any())
 
 
 def _train(set_folder: Path, run_folder: Path, iterations: int) -> None:

@@ -38,6 +38,7 @@ from data_tools.hands.hand_mesh import (
 from data_tools.hands.hand_pose import BASE_POSES, bone_transforms, random_pose, rotation
 from data_tools.hands.photograph import add_background, simulate_camera
 from data_tools.hands.render import HAND_SHARE, Appearance, Camera, Renderer, Surface
+from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 # From the frame of a hand, or of a body, to that of a camera which sees the palm, or the front,
@@ -320,9 +321,9 @@ class HandScene:
             pixels = shot.camera.project(shot.joints)
             stump = shot.camera.project(shot.points[self._stump])
             if (
-                inside(pixels, width, height).sum() >= LEAST_KEYPOINTS
+                lie_inside(pixels, width, height).sum() >= LEAST_KEYPOINTS
                 and not self._arm_hides(shot, pixels)
-                and not inside(stump, width, height).any()
+                and not lie_inside(stump, width, height).any()
             ):
                 break
         return shot
@@ -445,7 +446,7 @@ class HandScene:
             pixel = rng.uniform(0, 1, 2) * (camera.width, camera.height)
             shift = np.append((pixel - (camera.cx, camera.cy)) / camera.focal * depth, depth)
             cut = camera.project((body.cut - target) @ turn.T + shift)
-            if depth < DEPTH and not inside(cut, camera.width, camera.height).any():
+            if depth < DEPTH and not lie_inside(cut, camera.width, camera.height).any():
                 vertices = body.surface.vertices.copy()
                 vertices[:, vertex_layout.POSITION] = points + shift
                 vertices[:, vertex_layout.NORMAL] = vertices[:, vertex_layout.NORMAL] @ turn.T
@@ -514,7 +515,7 @@ def judge_joints(
     states = np.full(KEYPOINT_COUNT, OUTSIDE, dtype=object)
     angles = np.arange(DISC_DIRECTIONS) * (2 * np.pi / DISC_DIRECTIONS)
     disc = np.array([(0, 0)] + [(np.cos(angle), np.sin(angle)) for angle in angles])
-    for joint in np.nonzero(inside(joints, width, height))[0]:
+    for joint in np.nonzero(lie_inside(joints, width, height))[0]:
         pixels = np.round(joints[joint] + disc * (DISC * focal / distances[joint])).astype(int)
         x, y = np.clip(pixels, 0, (width - 1, height - 1)).T
         by_object = (labels[y, x] == shaders.OTHER) & (depth[y, x] < distances[joint])
@@ -528,12 +529,6 @@ def judge_joints(
         else:
             states[joint] = VISIBLE
     return states
-
-
-def inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return (N,) bool: which points' nearest whole pixels lie in the picture."""
-    nearest = np.round(points[:, :2])
-    return np.all((nearest >= 0) & (nearest < (width, height)), axis=1)
 
 
 class View(NamedTuple):

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.images import ImageError, decode_image, read_header
 from mcc_caffe.core.keypoint_labels import mark_missing
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
@@ -322,8 +323,8 @@ def frame_sample(
     left, top, right, bottom = window
     xy = sample.keypoints[:, :2] - (left, top)
     is_labelled = sample.keypoints[:, 2] > 0
-    outside = is_labelled & ~_lie_inside(sample.keypoints[:, :2], width, height)
-    is_in_window = is_labelled & _lie_inside(xy, right - left, bottom - top)
+    outside = is_labelled & ~lie_inside(sample.keypoints[:, :2], width, height)
+    is_in_window = is_labelled & lie_inside(xy, right - left, bottom - top)
     lost = np.count_nonzero(is_labelled & ~outside & ~is_in_window)
     if lost > np.count_nonzero(is_in_window):
         raise SampleError(
@@ -346,12 +347,6 @@ def frame_sample(
         image_bytes=cv2.imencode(".png", image[pixels])[1].tobytes(),
         mask_png=None if mask is None else encode_mask(mask[pixels]),
     )
-
-
-def _lie_inside(xy: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Tell which (N, 2) points lie on pixels, whose centres are integers."""
-    inside = (xy >= -0.5) & (xy < np.array([width - 0.5, height - 0.5]))
-    return np.asarray(inside.all(axis=1))
 
 
 def clipped_square(box: Sequence[float], factor: float, width: int, height: int) -> Window:

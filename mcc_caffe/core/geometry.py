@@ -17,6 +17,21 @@ from mcc_caffe.paper import PYRAMID_CROP, PYRAMID_SMALLEST, STRIDE
 _LONGEST_SIDE = (1 << 15) - 2  # pixels, of an image that cv2.warpAffine takes
 
 
+def lie_inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Tell which points lie on the pixels of a picture, whose centres are integers.
+
+    Args:
+        points: (N, 2) of x and y in pixels.
+        width: Of the picture in pixels.
+        height: Likewise.
+
+    Returns:
+        (N,) bool.
+    """
+    is_inside = (points >= -0.5) & (points < np.array([width - 0.5, height - 0.5]))
+    return np.asarray(is_inside.all(axis=1))
+
+
 def letterbox_affine(width: float, height: float, size: int) -> np.ndarray:
     """Return the affine map of an image into a square input (section 3.1, Eq. 1).
 

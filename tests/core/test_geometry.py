@@ -12,6 +12,7 @@ from mcc_caffe.core.geometry import (
     compose,
     invert,
     letterbox_affine,
+    lie_inside,
     mirror_affine,
     pyramid_windows,
     reduction,
@@ -22,6 +23,12 @@ from mcc_caffe.core.geometry import (
 )
 
 sides = st.integers(1, 5000)
+
+
+def test_a_picture_ends_at_the_edges_of_its_outer_pixels():
+    points = [(-0.51, 0), (-0.5, -0.5), (3.49, 1.49), (3.5, 0), (0, 1.5), (np.nan, 0)]
+    is_inside = lie_inside(np.array(points), width=4, height=2)
+    assert is_inside.tolist() == [False, True, True, False, False, False]
 
 
 def test_letterbox_is_equation_1():

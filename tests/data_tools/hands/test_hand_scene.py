@@ -16,6 +16,7 @@ from data_tools.hands import (
 )
 from data_tools.hands.appearance import random_appearance
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.hand import SKELETON
 
 
@@ -144,7 +145,7 @@ def test_pictures_are_well_formed(samples):
         )
         assert 0.7 * 160 - 1 <= max(height, width) <= 160 and 0.54 < width / height < 1.83
         assert set(np.unique(rendered.mask)) == {0, 255} and (rendered.mask > 0).mean() > 0.003
-        within = hand_scene.inside(rendered.joints, width, height)
+        within = lie_inside(rendered.joints, width, height)
         np.testing.assert_array_equal(within, rendered.states != "outside")
         assert (rendered.keypoints()[:, 2] == 1).sum() >= hand_scene.LEAST_KEYPOINTS - 3
     assert len({rendered.parameters["pose"] for rendered in samples}) > 8
@@ -205,7 +206,7 @@ def test_mask_is_the_projected_hand():
     pixels = cv2.projectPoints(shot.points[scene.hand], np.zeros(3), np.zeros(3), matrix, None)[0][
         :, 0
     ]
-    pixels = pixels[hand_scene.inside(pixels, 200, 160)]
+    pixels = pixels[lie_inside(pixels, 200, 160)]
     ys, xs = np.nonzero(labels == shaders.HAND)
     np.testing.assert_allclose(
         [xs.min(), ys.min(), xs.max(), ys.max()],
