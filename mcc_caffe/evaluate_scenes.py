@@ -377,7 +377,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for path in weights_paths
     ]
     warn_of_rounding(predictors[0].engine.precision)
-    other_answers = [compare_file(path, pictures.scenes) for path in options.predictions]
+    other_answers = [
+        compare_file(path, pictures.scenes, pictures.readable_scenes)
+        for path in options.predictions
+    ]
     models: list[dict[str, Any]] = [
         {"name": name, "weights": describe(path), "engine": title_of(predictor.engine)}
         for name, path, predictor in zip(names, weights_paths, predictors)

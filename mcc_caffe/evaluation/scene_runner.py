@@ -22,7 +22,6 @@ from mcc_caffe.evaluation.scene_scores import (
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.formats.base import ReadHand, ReadImage
 from mcc_caffe.inference.formats.reading import read_results
-from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.inference.looks import keypoints_box
 from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
@@ -174,7 +173,9 @@ def compare(
     )
 
 
-def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
+def compare_file(
+    path: Path, scenes: Sequence[Scene], readable_scenes: Sequence[Scene]
+) -> list[SceneAnswer]:
     """Compare another system's hands with the drawn ones.
 
     Args:
@@ -182,9 +183,10 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
         scenes: The pictures and their hands. A picture is known by the name of its file and, of
             several of that name, by the folders above it; where the results do not have it, no
             hand was found in it. A hand with neither a keypoint nor a box is none.
+        readable_scenes: Those of them whose pictures can be read.
 
     Returns:
-        The answers for the pictures that can be read.
+        The answers for the readable scenes.
 
     Raises:
         UserError: The file cannot be read, the results have none of the pictures, it is unclear
@@ -193,11 +195,10 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
     results = _match_results(path, scenes)
     if not any(results):
         raise UserError(f"{path} has none of these pictures: their file names are to agree")
+    readable_paths = {scene.path for scene in readable_scenes}
     answers = []
     for scene, result in zip(scenes, results):
-        try:
-            width = scene.read_picture().shape[1]
-        except UnreadableError:
+        if scene.path not in readable_paths:
             continue
         hands = [
             hand
@@ -212,7 +213,7 @@ def compare_file(path: Path, scenes: Sequence[Scene]) -> list[SceneAnswer]:
                 [hand.score for hand in hands],
                 [_choose_box(hand, points) for hand, points in zip(hands, keypoints)],
                 scene,
-                width=width,
+                width=scene.read_size()[0],
             )
         )
     return answers

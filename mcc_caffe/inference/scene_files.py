@@ -62,6 +62,22 @@ class Scene(NamedTuple):
         self.check_size((image.shape[1], image.shape[0]))
         return image
 
+    def read_size(self) -> tuple[int, int]:
+        """Read the size of the picture, by its header where that is possible.
+
+        Returns:
+            (width, height) of the upright picture in pixels.
+
+        Raises:
+            UserError: It cannot be read, or the file of boxes gives it another size.
+        """
+        size = _upright_size(self.path)
+        if size is None:
+            height, width = self.read_picture().shape[:2]
+            return width, height
+        self.check_size(size)
+        return size
+
     def check_size(self, size: tuple[int, int]) -> None:
         """Check that the boxes speak of the picture as it is looked at.
 

@@ -11,6 +11,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import summarise_scenes
+from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.inference.reports import CSV_COLUMNS, POINT_COLUMNS
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.predictor import HandPredictor
@@ -56,7 +57,7 @@ def write_table(path, *names):
 
 def finds_each_hand(path, scenes):
     """Tell of each scene whether the file has its hand."""
-    return [bool(answer.is_found[0]) for answer in compare_file(path, scenes)]
+    return [bool(answer.is_found[0]) for answer in compare_file(path, scenes, scenes)]
 
 
 def test_a_result_is_the_pictures_in_whose_folder_it_is(tmp_path):
@@ -77,14 +78,14 @@ def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
     scenes = write_scenes(tmp_path, "A/1.png", "B/1.png")
     for name in ("1.png", "photos/1.png"):
         with pytest.raises(UserError, match=f"{name} may be .*A/1.png or .*B/1.png: name the pic"):
-            compare_file(write_table(tmp_path / "table.csv", name), scenes)
+            compare_file(write_table(tmp_path / "table.csv", name), scenes, scenes)
     with pytest.raises(UserError, match="has x/1.png and y/1.png, which may both be .*A/1.png"):
-        compare_file(write_table(tmp_path / "table.csv", "x/1.png", "y/1.png"), scenes)
+        compare_file(write_table(tmp_path / "table.csv", "x/1.png", "y/1.png"), scenes, scenes)
     keypoints = [number for x, y in points() for number in (x, y, 0.9)]
     content = {"version": 1.3, "people": [{"hand_left_keypoints_2d": keypoints}]}
     (tmp_path / "1_keypoints.json").write_text(json.dumps(content))  # OpenPose drops the suffix
     with pytest.raises(UserError, match="1 may be .*A/1.png or .*B/1.png"):
-        compare_file(tmp_path / "1_keypoints.json", scenes)
+        compare_file(tmp_path / "1_keypoints.json", scenes, scenes)
     assert finds_each_hand(tmp_path / "1_keypoints.json", scenes[1:]) == [True]
 
 
@@ -100,10 +101,26 @@ def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_pat
     scenes = write_scenes(tmp_path, "1.jpg", size=(40, 20))
     message = "1.jpg is 20 x 40, the file of boxes says 40 x 20: its EXIF orientation turns it"
     with pytest.raises(UserError, match=message):
-        compare_file(table, scenes)
+        compare_file(table, scenes, scenes)
     with pytest.raises(UserError, match=message):
         search_scenes(HandPredictor(weights), scenes, 0.5)
     assert finds_each_hand(table, write_scenes(tmp_path, "1.jpg", size=(20, 40))) == [True]
+
+
+def test_results_are_compared_without_decoding_the_pictures(tmp_path, monkeypatch):
+    """The header tells the size; that of a Radiance picture only decoding tells."""
+    scenes = write_scenes(tmp_path, "1.png", "2.hdr", "3.png")
+    decoded = []
+
+    def decode(path):
+        decoded.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr("mcc_caffe.inference.scene_files.read_image", decode)
+    table = write_table(tmp_path / "table.csv", "1.png", "2.hdr", "3.png")
+    answers = compare_file(table, scenes, scenes[:2])
+    assert [answer.sizes.tolist() for answer in answers] == [[100 / 160], [100 / 160]]
+    assert decoded == ["2.hdr"]
 
 
 def own_hand(score, keypoints):
@@ -130,16 +147,16 @@ def test_a_hand_without_keypoints_is_none(tmp_path):
     hand = own_hand(0.9, points())
     contents = [{**hand, "hand_present": True}, {**nothing, "hand_present": False}]
     results = write_own_results(tmp_path / "out", scenes, *contents, {"hands": [nothing, hand]})
-    answers = compare_file(results, scenes)
+    answers = compare_file(results, scenes, scenes)
     assert [answer.is_right.tolist() for answer in answers] == [[True], [], [True]]
     file = PredictionsFile(results)
     assert file.entry("2.png").keypoints is None
     assert (file.entry("3.png").keypoints[:, :2] == points()).all()
     nowhere = write_own_results(tmp_path / "nowhere", scenes[1:2], nothing)
-    (answer,) = compare_file(nowhere, scenes[1:2])
+    (answer,) = compare_file(nowhere, scenes[1:2], scenes[1:2])
     assert answer.is_found.tolist() == [False] and not len(answer.scores)
     with pytest.raises(UserError, match="nowhere has none of these pictures"):
-        compare_file(nowhere, scenes[:1])
+        compare_file(nowhere, scenes[:1], scenes[:1])
 
 
 @pytest.mark.parametrize("form", ["ours", "coco", "mmpose", "csv"])
@@ -211,7 +228,7 @@ def test_a_hand_in_a_crowd_is_neither_right_nor_wrong(tmp_path):
         )
         hands.append({**own_hand(score, keypoints), "box": sides})
     results = write_own_results(tmp_path / "out", [scene], {"hands": hands})
-    (answer,) = compare_file(results, [scene])
+    (answer,) = compare_file(results, [scene], [scene])
     assert answer.is_right.tolist() == [False, True, False]
     assert answer.counts.tolist() == [False, True, True]
     numbers = summarise_scenes([answer])
