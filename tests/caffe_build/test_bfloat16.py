@@ -13,8 +13,17 @@ import pytest
 
 from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
-from tests.caffe_build import test_convolution, test_packed
+from tests.support.chains import (
+    BOTH_PHASES,
+    assert_near,
+    assert_same_gradients,
+    chain,
+    fresh,
+    result,
+    settled,
+)
 from tests.support.commands import run_code
+from tests.support.convolutions import SHAPES, TOLERANCE, assert_equal, convolution, passes
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
@@ -83,11 +92,11 @@ def test_numbers_become_the_nearest_with_eight_digits(tmp_path):
     )  # the reference of the tests below
 
 
-@pytest.mark.parametrize("shape", test_convolution.SHAPES[:-1])
+@pytest.mark.parametrize("shape", SHAPES[:-1])
 @pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
 def test_a_convolution_is_that_of_rounded_numbers(tmp_path, monkeypatch, shape, phase):
-    net = test_convolution.convolution(tmp_path, "DEFAULT", shape, phase=phase)
-    reference = test_convolution.convolution(tmp_path, "CAFFE", shape, phase=phase)
+    net = convolution(tmp_path, "DEFAULT", shape, phase=phase)
+    reference = convolution(tmp_path, "CAFFE", shape, phase=phase)
     reference.params["y"][0].data[...] = rounded(reference.params["y"][0].data)
     rng = np.random.default_rng(4)
     x = rng.normal(size=net.blobs["x0"].data.shape)
@@ -101,11 +110,11 @@ def test_a_convolution_is_that_of_rounded_numbers(tmp_path, monkeypatch, shape, 
     names = ("result", "gradient of x", "gradient of the weights")
     for name, values, wanted in zip(names, _arrays(net), _arrays(reference), strict=True):
         assert np.abs(wanted).max() > 0.1, name
-        tolerance = test_convolution.TOLERANCE * np.abs(wanted).max()
+        tolerance = TOLERANCE * np.abs(wanted).max()
         assert np.abs(values - wanted).max() <= tolerance, name
     # And it is not that of the numbers themselves.
     monkeypatch.setenv(PRECISION_VARIABLE, "float32")
-    exact = test_convolution.convolution(tmp_path, "DEFAULT", shape, phase=phase)
+    exact = convolution(tmp_path, "DEFAULT", shape, phase=phase)
     exact.blobs["x0"].data[...] = x
     exact.forward()
     assert np.abs(exact.blobs["y0"].data - net.blobs["y0"].data).max() > 1e-4
@@ -151,7 +160,7 @@ def fill_weights(net):
     return rng
 
 
-@test_packed.BOTH_PHASES
+@BOTH_PHASES
 @pytest.mark.parametrize("layers", [SMALL, RESHAPED], ids=["small", "reshaped"])
 def test_small_whole_numbers_are_exact(tmp_path, phase, layers):
     net = net_of(tmp_path, layers % ("", ""), phase)
@@ -166,16 +175,16 @@ def test_small_whole_numbers_are_exact(tmp_path, phase, layers):
             each_net.clear_param_diffs()
             fill(each_net.blobs["h"].diff, rng)
             each_net.backward()
-        test_packed.assert_same_gradients(net, own)
+        assert_same_gradients(net, own)
         for name in own.blobs:
             assert np.abs(own.blobs[name].data).max() <= 256  # each is a bfloat16
             np.testing.assert_array_equal(net.blobs[name].data, own.blobs[name].data)
 
 
-@test_packed.BOTH_PHASES
+@BOTH_PHASES
 def test_what_stays_packed_is_rounded_alike(tmp_path, phase):
     """Each layer reads what is packed, or the plain array where Python has one of each blob."""
-    net, other = (test_packed.chain(tmp_path, phase=phase) for _ in range(2))
+    net, other = (chain(tmp_path, phase=phase) for _ in range(2))
     for name, blobs in net.params.items():
         for index, blob in enumerate(blobs):
             other.params[name][index].data[...] = blob.data
@@ -183,7 +192,7 @@ def test_what_stays_packed_is_rounded_alike(tmp_path, phase):
     for seed, shape in enumerate([(2, 3, 21, 18), (1, 3, 16, 16), (2, 3, 21, 18)]):
         results = []
         for each_net in (net, other):
-            results.append(test_packed.result(each_net, seed, shape))
+            results.append(result(each_net, seed, shape))
             each_net.clear_param_diffs()
             each_net.blobs["h"].diff[...] = 0.3
             each_net.backward()
@@ -212,7 +221,7 @@ def test_values_of_another_forward_pass_count(tmp_path):
         net.backward()
         assert np.any(net.params["h"][0].diff != first)
         nets.append(net)
-    test_packed.assert_same_gradients(*nets)
+    assert_same_gradients(*nets)
 
 
 @pytest.mark.parametrize("name", ["x", "pool"])
@@ -237,39 +246,37 @@ def test_values_changed_between_the_passes_count(tmp_path, name):
 
 
 def test_a_dilated_convolution_stays_float32(tmp_path):
-    shape = test_convolution.SHAPES[-1]
-    net, own = (
-        test_convolution.convolution(tmp_path, engine, shape) for engine in ("DEFAULT", "CAFFE")
-    )
-    test_convolution.assert_equal(test_convolution.passes(net, 2), test_convolution.passes(own, 2))
+    shape = SHAPES[-1]
+    net, own = (convolution(tmp_path, engine, shape) for engine in ("DEFAULT", "CAFFE"))
+    assert_equal(passes(net, 2), passes(own, 2))
 
 
 def test_what_layers_hand_on_is_float32(tmp_path):
-    net = test_packed.chain(tmp_path)
-    test_packed.result(net)
+    net = chain(tmp_path)
+    result(net)
     for name in ("a", "b", "pool", "joined", "h"):
         values = net.blobs[name].data
         assert np.mean(values != rounded(values)) > 0.3, name
 
 
 def test_changed_weights_count_at_once(tmp_path):
-    net = test_packed.settled(tmp_path)
-    before = test_packed.result(net)
+    net = settled(tmp_path)
+    before = result(net)
     for name in ("a", "d", "h"):
         net.params[name][0].data[...] *= 1.5
-        now = test_packed.result(net)
+        now = result(net)
         assert np.abs(now - before).max() > 0
-        np.testing.assert_array_equal(now, test_packed.result(test_packed.fresh(tmp_path, net)))
+        np.testing.assert_array_equal(now, result(fresh(tmp_path, net)))
         before = now
 
 
 def test_a_net_keeps_the_precision_that_it_was_made_with(tmp_path, monkeypatch):
-    low = test_packed.chain(tmp_path)
+    low = chain(tmp_path)
     monkeypatch.setenv(PRECISION_VARIABLE, "float32")
-    high, own = (test_packed.fresh(tmp_path, low, engine) for engine in ("", "CAFFE"))
-    wanted = test_packed.result(own)
-    test_packed.assert_near(test_packed.result(high), wanted)
-    difference = np.abs(test_packed.result(low) - wanted).max() / np.abs(wanted).max()
+    high, own = (fresh(tmp_path, low, engine) for engine in ("", "CAFFE"))
+    wanted = result(own)
+    assert_near(result(high), wanted)
+    difference = np.abs(result(low) - wanted).max() / np.abs(wanted).max()
     assert 1e-4 < difference < 0.03
 
 
