@@ -8,18 +8,15 @@ frame of 640 x 480 pixels through the network, at several sizes of the input. A 
 that the page's worker does: preparing the input, the network, and finding the keypoints.
 """
 
-import contextlib
-import os
-import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.servers import running_server
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -74,26 +71,6 @@ _FIRST_ANSWER = """() => new Promise((resolve) => {
     };
     ready();
 })"""
-
-
-@contextlib.contextmanager
-def served(*command: str) -> Iterator[str]:
-    """Run a command that prints its address and serves until it is ended; yield the address."""
-    with subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            address = re.search(r"http://[^\s)]+", process.stdout.readline())
-            if address is None:
-                raise UserError(f"`python -m {' '.join(command)}` ended without serving: run it")
-            yield address[0]
-        finally:
-            process.terminate()
 
 
 def measure_page(browser: Any, url: str) -> list[list[str]]:
@@ -151,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             browser = playwright.chromium.launch(
                 executable_path=program, args=["--no-sandbox", "--disable-gpu"]
             )
-            with served(*server) as url:
+            with running_server(*server, stderr=subprocess.DEVNULL) as (_, url):
                 rows += measure_page(browser, url)
             browser.close()
     head = ["engine", "input", "network", "frame", "frames a second", "first answer after"]

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ import cv2
 import numpy as np
 
 from benchmarks.output import describe_machine
+from benchmarks.servers import running_server
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.markdown import markdown_table
@@ -175,19 +177,12 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Start a server, load it, and end it by Ctrl-C's signal."""
+    """Start a server, load it, and end it."""
     options = parse_arguments(argv)
-    command = [sys.executable, "-m", "mcc_caffe.web", "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            address = server.stdout.readline().strip()
-            if not address.startswith("http"):
-                raise UserError(f"the server did not start: it said {address!r}")
-            port = int(address.rstrip("/").rsplit(":", 1)[1])
-            print(f"{describe_machine()}\n\n{measure(options, server, port)}")
-        finally:
-            server.send_signal(signal.SIGINT)
+    with running_server("mcc_caffe.web", "serve", "--port", "0") as (server, url):
+        port = urllib.parse.urlsplit(url).port
+        assert port is not None
+        print(f"{describe_machine()}\n\n{measure(options, server, port)}")
 
 
 if __name__ == "__main__":

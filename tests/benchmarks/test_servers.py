@@ -1,0 +1,29 @@
+"""Servers that benchmarks run."""
+
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from benchmarks import servers
+from mcc_caffe.core.errors import UserError
+
+
+def test_a_server_runs_until_the_block_ends(tmp_path):
+    words = ("http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path))
+    with servers.running_server(*words, stderr=subprocess.DEVNULL) as (server, url):
+        assert urllib.request.urlopen(url, timeout=60).status == 200
+    assert server.poll() is not None
+
+
+@pytest.mark.parametrize("statement", ["import time; time.sleep(100)", "print('hello')"])
+def test_a_server_without_an_address_is_an_error(statement, monkeypatch):
+    monkeypatch.setattr(servers, "_LONGEST_WAIT", 5.0)
+    start = time.monotonic()
+    with (
+        pytest.raises(UserError, match="`python -m timeit .*printed .* and no address within 5 s"),
+        servers.running_server("timeit", "-n", "1", "-r", "1", statement),
+    ):
+        pytest.fail("it serves")
+    assert time.monotonic() - start < 60
