@@ -21,6 +21,8 @@ from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_SUM, HEATMAP_COUNT, KEY
 _NEGATIVE = 0.75 / 4
 _OVERSHOOT = 2 * _NEGATIVE * (1 + _NEGATIVE)
 _ROUNDING = 1e-5  # the relative error of a float32 sum of 16 products, at most
+# What a cell and its neighbours along an axis count in a smoothed map: a cubic B-spline's weights.
+_SMOOTHING = np.array([1, 4, 1], np.float32) / 6
 
 
 class LevelKeypoints(NamedTuple):
@@ -80,6 +82,34 @@ def decode(maps: np.ndarray, content: tuple[int, int] | None = None) -> np.ndarr
     return decode_levels(maps[None], [content or (side, side)]).keypoints
 
 
+def decode_smoothed(maps: np.ndarray, content: tuple[int, ...]) -> np.ndarray:
+    """Find the keypoints as `decode` does, but in maps whose cells are smoothed first.
+
+    The net's answer in one cell can be too high or too low, which moves the maximum. Averaged with
+    its neighbours it moves less: keypoints are more accurate (docs/trials.md#smoothed-maps). The
+    confidence is the value of the map itself, which is not smoothed, at the keypoint.
+
+    Args:
+        maps: (K + 1, S, S) float32.
+        content: (width, height, x, y) in pixels of the part of the input that holds the picture.
+
+    Returns:
+        (K, 3) float64 of x, y in input pixels and confidence.
+
+    Raises:
+        UserError: The maps are not finite.
+    """
+    _require_finite(maps)
+    keypoints = np.empty((KEYPOINT_COUNT, 3))
+    for keypoint, cells in zip(keypoints, maps):
+        smoothed = cv2.sepFilter2D(
+            cells, -1, _SMOOTHING, _SMOOTHING, borderType=cv2.BORDER_REPLICATE
+        )
+        x, y, _ = _find_peak(smoothed, *content)
+        keypoint[:] = x, y, _value_at(cells, x, y)
+    return keypoints
+
+
 def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> LevelKeypoints:
     """Decode each keypoint from the level where its maximum is highest.
 
@@ -95,17 +125,21 @@ def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> Le
     Raises:
         UserError: The maps are not finite.
     """
-    if not np.isfinite(levels).all():
-        raise UserError(
-            "the net's heatmaps are not finite: the weights hold NaN or far too large values; "
-            "give other weights, such as those of an earlier snapshot"
-        )
+    _require_finite(levels)
     joints = levels[:, :KEYPOINT_COUNT]
     bounds = _interpolation_bound(joints.min(axis=(2, 3)), joints.max(axis=(2, 3)))
     keypoints, best_levels = np.empty((KEYPOINT_COUNT, 3)), np.empty(KEYPOINT_COUNT, int)
     for k in range(KEYPOINT_COUNT):
         best_levels[k], keypoints[k] = _find_best_peak(joints[:, k], contents, bounds[:, k])
     return LevelKeypoints(keypoints, best_levels)
+
+
+def _require_finite(maps: np.ndarray) -> None:
+    if not np.isfinite(maps).all():
+        raise UserError(
+            "the net's heatmaps are not finite: the weights hold NaN or far too large values; "
+            "give other weights, such as those of an earlier snapshot"
+        )
 
 
 def _find_best_peak(
@@ -142,6 +176,15 @@ def _find_peak(
     pixels = pixels[y : y + height, x : x + width]
     row, column = divmod(int(pixels.argmax()), pixels.shape[1])
     return x + column, y + row, float(pixels[row, column])
+
+
+def _value_at(cells: np.ndarray, x: int, y: int) -> float:
+    """Return the value of an up-sampled map at a pixel."""
+    column, row = apply(to_cells(), np.array([[x, y]], float)).astype(np.float32)[0]
+    value = cv2.remap(
+        cells, column[None, None], row[None, None], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return float(value[0, 0])
 
 
 def trivial_loss(maps: np.ndarray) -> float:

@@ -19,7 +19,8 @@ import numpy as np
 
 from mcc_caffe.core.geometry import apply, compose, invert, mirror_affine
 from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
-from mcc_caffe.core.heatmaps import decode_levels
+from mcc_caffe.core.hand_boxes import box_iou
+from mcc_caffe.core.heatmaps import decode_smoothed
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
@@ -27,6 +28,8 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
 # The net was trained on squares of 1.1 to 2.6 sides.
 SECOND_LOOK_FACTOR = 1.5
+# A square was drawn for the right box if its IoU with the answer's own box is at least this.
+_STEADY_OVERLAP = 0.85
 # Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
 _AGREEMENT = 0.15
 # Two looks are at the same hand if they agree on at least this share of the keypoints.
@@ -119,7 +122,7 @@ class Looker:
         for index, (look, pyramid) in enumerate(zip(looks, pyramids)):
             image_to_input = pyramid.image_to_input[0]
             content = _content(image_to_input, (width, height), self.size)
-            keypoints = decode_levels(heatmaps[index : index + 1], [content]).keypoints
+            keypoints = decode_smoothed(heatmaps[index], content)
             if look.mirrored:
                 image_to_input = compose(mirror_affine(width), image_to_input)
             # A picture of one pixel's height may lie between two pixels of the input.
@@ -144,7 +147,11 @@ def look_several_times(looker: Looker, image_size: tuple[int, int], count: int) 
     answer's keypoints, too. Four looks do each of the two both as it is and mirrored; the square
     is drawn around the surer of the first two answers.
 
-    Where fewer than 6 of those keypoints are confident, there is no second look: in a picture
+    Where the answer has the hand elsewhere than the square was drawn for, a square around the new
+    keypoints is passed as well. The answer is then that of the squares alone, because the looks at
+    the whole image were mistaken.
+
+    Where fewer than 6 of the first keypoints are confident, there is no second look: in a picture
     without a hand it would only find more that resembles one.
 
     Args:
@@ -152,20 +159,23 @@ def look_several_times(looker: Looker, image_size: tuple[int, int], count: int) 
         image_size: (W, H) in pixels.
         count: 1, 2 or 4.
     """
-    width = image_size[0]
     sides = (False, True)[: max(count // 2, 1)]
-    window = np.array([0, 0, *image_size], float)
-    answers = looker.look([Look(window, mirrored) for mirrored in sides])
-    keypoints = most_confident(answers).keypoints
-    if count > 1 and (keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() >= ENOUGH_KEYPOINTS:
-        square = square_window(keypoints_box(keypoints), SECOND_LOOK_FACTOR)
-        answers += looker.look(
-            [
-                Look(mirrored_window(square, width) if mirrored else square, mirrored)
-                for mirrored in sides
-            ]
-        )
-    return fuse_answers(answers)
+
+    def look_at(window: np.ndarray) -> list[LookAnswer]:
+        windows = {False: window, True: mirrored_window(window, image_size[0])}
+        return looker.look([Look(windows[mirrored], mirrored) for mirrored in sides])
+
+    first = look_at(np.array([0, 0, *image_size], float))
+    keypoints = most_confident(first).keypoints
+    if count == 1 or (keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() < ENOUGH_KEYPOINTS:
+        return fuse_answers(first)
+    box = keypoints_box(keypoints)
+    second = look_at(square_window(box, SECOND_LOOK_FACTOR))
+    answer = fuse_answers([*first, *second])
+    new_box = keypoints_box(answer.keypoints)
+    if box_iou(box, new_box) >= _STEADY_OVERLAP:
+        return answer
+    return fuse_answers([*second, *look_at(square_window(new_box, SECOND_LOOK_FACTOR))])
 
 
 def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:

@@ -11,6 +11,7 @@ from mcc_caffe.core.heatmaps import (
     _interpolation_bound,
     decode,
     decode_levels,
+    decode_smoothed,
     encode,
     trivial_loss,
 )
@@ -118,12 +119,44 @@ def test_peaks_between_cells_and_at_the_edge_are_not_cut_off():
     assert (keypoints[1, :2] < 4).all() and levels[1] == 1
 
 
+def test_smoothing_averages_each_cell_with_its_neighbours():
+    """A cell of 1 beside one of 0.9 with high neighbours: smoothed, the second is higher."""
+    maps = np.zeros((22, 16, 16), np.float32)
+    maps[0, 4, 4] = 1  # smoothed: 4/6 x 4/6 = 0.44
+    maps[0, 9:12, 9:12] = 0.6
+    maps[0, 10, 10] = 0.9  # smoothed: 0.6 + 0.3 x 4/6 x 4/6 = 0.73
+    assert decode(maps)[0].tolist()[:2] == [35, 35]  # between 4 pixels of equal value the first
+    x, y, confidence = decode_smoothed(maps, (128, 128, 0, 0))[0]
+    assert (x, y) == (83, 83)
+    pixels = cv2.resize(maps[0], (128, 128), interpolation=cv2.INTER_CUBIC)
+    assert confidence == pytest.approx(pixels[83, 83], abs=1e-6)  # of the map that is not smoothed
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 24))
+def test_smoothed_maps_are_those_of_numpy(seed, cells):
+    maps = np.random.default_rng(seed).normal(0, 1, (22, cells, cells)).astype(np.float32)
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = (padded[:, :-2] + 4 * padded[:, 1:-1] + padded[:, 2:]) / 6
+    smoothed = (rows[..., :-2] + 4 * rows[..., 1:-1] + rows[..., 2:]) / 6
+    side = 8 * cells
+    decoded = decode_smoothed(maps, (side - 3, side - 5, 2, 4))
+    for keypoint, channel, raw in zip(decoded, smoothed, maps):
+        x, y = keypoint[:2].astype(int)
+        assert 2 <= x < side - 1 and 4 <= y < side - 1
+        pixels = cv2.resize(channel, (side, side), interpolation=cv2.INTER_CUBIC)
+        assert pixels[y, x] >= pixels[4 : side - 1, 2 : side - 1].max() - 1e-5
+        pixels = cv2.resize(raw, (side, side), interpolation=cv2.INTER_CUBIC)
+        assert keypoint[2] == pytest.approx(pixels[y, x], abs=1e-5)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_heatmaps_that_are_not_finite_are_explained(value):
     maps = encode(keypoints_at((50, 50)), 16, 1.0)
     maps[3, 2, 1] = value
-    with pytest.raises(UserError, match="heatmaps are not finite: the weights hold NaN"):
-        decode(maps)
+    for find in (decode, lambda maps: decode_smoothed(maps, (128, 128, 0, 0))):
+        with pytest.raises(UserError, match="heatmaps are not finite: the weights hold NaN"):
+            find(maps)
 
 
 def test_trivial_loss_is_caffes_euclidean_loss_of_the_trivial_answer():

@@ -71,7 +71,7 @@ def test_four_looks_are_taken_unless_the_predictor_is_told_otherwise(weights, im
     assert (pose.keypoints == HandPredictor(weights, looks=4).predict(image).keypoints).all()
     assert (pose.looks, HandPredictor(weights, levels=1).predict(image).looks) == (4, None)
     predictor.levels = 1
-    single_pass = HandPredictor(weights, looks=1).predict(image)
+    single_pass = HandPredictor(weights, levels=1).predict(image)
     assert (predictor.predict(image).keypoints == single_pass.keypoints).all()
 
 

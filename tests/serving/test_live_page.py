@@ -22,7 +22,7 @@ from tests.support.servers import served
 
 @pytest.fixture(scope="module")
 def predictor() -> HandPredictor:
-    return HandPredictor(levels=1)
+    return HandPredictor(looks=1)
 
 
 @pytest.fixture(scope="module")

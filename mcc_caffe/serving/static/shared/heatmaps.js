@@ -1,12 +1,13 @@
 /**
- * Finds keypoints in heatmaps, as mcc_caffe/core/heatmaps.py does: the maximum of each map, up-
- * sampled by 8 bicubically with cv2's weights.
+ * Finds keypoints in heatmaps, as `decode_smoothed` of mcc_caffe/core/heatmaps.py does: the maximum
+ * of each map, smoothed and then up-sampled by 8 bicubically with cv2's weights.
  */
 
 import { KEYPOINT_COUNT } from "./hand.js";
 
 export const STRIDE = 8; // input pixels to a cell
 const SHARPNESS = -0.75; // of cv2's cubic
+const [SIDE, CENTRE] = [1 / 6, 4 / 6]; // what a cell's neighbours and itself count when smoothed
 
 // In one dimension the negative weights sum to -0.75 / 4 at most. So a pixel exceeds the highest
 // value in its row by at most that part of the row's range.
@@ -40,12 +41,31 @@ export function decode(maps, cells, content) {
     throw new Error("the network's heatmaps are not finite: export the page with other weights");
   }
   const length = cells * cells;
-  return Array.from({ length: KEYPOINT_COUNT }, (_, keypoint) =>
-    findPeak(maps.subarray(keypoint * length, (keypoint + 1) * length), cells, content),
-  );
+  return Array.from({ length: KEYPOINT_COUNT }, (_, keypoint) => {
+    const map = maps.subarray(keypoint * length, (keypoint + 1) * length);
+    const [x, y] = findPeak(smooth(map, cells), cells, content);
+    return [x, y, pixelOf(upsampledRow(map, cells, y), cells, x)];
+  });
 }
 
-/** Return [x, y, value] of the maximum of a map, the first one in reading order. */
+/** Average each cell of a map with its neighbours; at an edge the cell stands for the one beyond. */
+function smooth(map, cells) {
+  const last = cells - 1;
+  const down = map.map((value, index) => {
+    const [row, column] = [Math.floor(index / cells), index % cells];
+    const above = map[Math.max(row - 1, 0) * cells + column];
+    const below = map[Math.min(row + 1, last) * cells + column];
+    return SIDE * (above + below) + CENTRE * value;
+  });
+  return down.map((value, index) => {
+    const column = index % cells;
+    const left = down[index - (column > 0 ? 1 : 0)];
+    const right = down[index + (column < last ? 1 : 0)];
+    return SIDE * (left + right) + CENTRE * value;
+  });
+}
+
+/** Return x and y of the maximum of a map, the first one in reading order. */
 function findPeak(map, cells, { x, y, width, height }) {
   const rows = Array.from({ length: height }, (_, index) => upsampledRow(map, cells, y + index));
   // The rows that can hold the highest maximum come first, and most others need not be drawn.
@@ -61,7 +81,7 @@ function findPeak(map, cells, { x, y, width, height }) {
       }
     }
   }
-  return [best.column, y + best.row, best.value];
+  return [best.column, y + best.row];
 }
 
 /** Return a row of pixels as cells: up-sampled down the map, not yet across it. */
