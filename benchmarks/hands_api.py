@@ -11,7 +11,6 @@ server says and tries again. Prints a Markdown table.
 import argparse
 import http.client
 import json
-import signal
 import subprocess
 import sys
 import threading
