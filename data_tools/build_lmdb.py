@@ -1,10 +1,10 @@
 """Builds the LMDB sets that training reads, from a data set in any format of data_tools/readers/.
 
-    python -m data_tools.build_lmdb data/synth data/lmdb                    # its own two splits
-    python -m data_tools.build_lmdb OneHand10K data/lmdb --split 10000/1703 # the paper's split
-    python -m data_tools.build_lmdb data/synth data/lmdb --joints visible   # synthetic hands only
-    python -m data_tools.build_lmdb synth2 data/lmdb --split 0/3243         # only to validate on
-    mpirun -np 8 python -m data_tools.build_lmdb OneHand10K data/lmdb       # 8 processes read
+    python -m data_tools.build_lmdb OneHand10K data/lmdb                   # its own two splits
+    python -m data_tools.build_lmdb data/taught data/lmdb --split 900/100  # all samples, pooled
+    python -m data_tools.build_lmdb data/synth data/lmdb --joints visible  # synthetic hands only
+    python -m data_tools.build_lmdb synth2 data/lmdb --split 0/3243        # only to validate on
+    mpirun -np 8 python -m data_tools.build_lmdb OneHand10K data/lmdb      # 8 processes read
 
 An image is stored exactly as it was on disk, unless the sample is only a part of it. The samples
 are shuffled once, by --seed. Samples without a mask train with the mask loss switched off;
@@ -36,6 +36,7 @@ from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES
 
 TRAIN, VALIDATION = "train", "validation"
+ORIGINAL, PAPER = "original", "paper"  # values of --split
 SAMPLES_A_RANK = 32  # samples that a rank of an mpirun reads before rank 0 writes them
 MOST_LISTED = 20  # reasons, where no sample of a set can be used
 DATABASE_FILES = {"data.mdb", "lock.mdb"}  # of an LMDB
@@ -82,11 +83,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--split",
-        default="original",
-        metavar="original|paper|N/M",
-        help="original: the set's own; N/M: of all its samples N to train on and M to validate on, "
-        "where the hands of one picture, and the pictures of one hand, stay together; "
-        f"paper: {TRAIN_IMAGES}/{VALIDATION_IMAGES} (default: original)",
+        default=ORIGINAL,
+        metavar=f"{ORIGINAL}|{PAPER}|N/M",
+        help="original: the set's own; paper: the same, which must have the paper's "
+        f"{TRAIN_IMAGES} and {VALIDATION_IMAGES} samples; N/M: of all samples, those of its own "
+        "test split too, N to train on and M to validate on, where the hands of one picture, and "
+        "the pictures of one hand, stay together (default: original)",
     )
     add_orientation_argument(parser)
     parser.add_argument(
@@ -123,24 +125,24 @@ def split_entries(
         group, such as both hands of a picture, are in the same set where `split` has numbers.
 
     Raises:
-        UserError: `split` is malformed, or asks for more samples than there are or than can be
-            had without dividing a group.
+        UserError: `split` is malformed, or asks for the paper's numbers where the set's own split
+            has others, or for more samples than there are or than can be had without dividing a
+            group.
     """
     rng = np.random.default_rng(seed)
-    if split == "original":
-        original = readers.choose_original_splits(splits)
-        chosen = {TRAIN: splits[original.training], VALIDATION: splits[original.validation]}
+    if split in (ORIGINAL, PAPER):
+        chosen = _choose_own_sets(splits)
+        if split == PAPER:
+            _check_numbers_of_paper(chosen)
         return {
             name: [entries[i] for i in rng.permutation(len(entries))]
             for name, entries in chosen.items()
         }
     try:
-        train, validation = (
-            (TRAIN_IMAGES, VALIDATION_IMAGES) if split == "paper" else map(int, split.split("/"))
-        )
+        train, validation = map(int, split.split("/"))
     except ValueError:
         raise UserError(
-            f"--split {split}: give original, paper or two numbers such as 900/100"
+            f"--split {split}: give {ORIGINAL}, {PAPER} or two numbers such as 900/100"
         ) from None
     wanted = {TRAIN: train, VALIDATION: validation}
     pool = [entry for entries in splits.values() for entry in entries]
@@ -157,6 +159,27 @@ def split_entries(
             f"set: ask for fewer, such as --split {counts[TRAIN]}/{counts[VALIDATION]}"
         )
     return {name: entries for name, entries in sets.items() if entries}
+
+
+def _choose_own_sets(splits: Mapping[str, Sequence[Entry]]) -> dict[str, Sequence[Entry]]:
+    """Return {TRAIN or VALIDATION: entries} of the data set's own split."""
+    original = readers.choose_original_splits(splits)
+    return {TRAIN: splits[original.training], VALIDATION: splits[original.validation]}
+
+
+def _check_numbers_of_paper(sets: Mapping[str, Sequence[Entry]]) -> None:
+    """Raise a UserError where sets have other numbers of samples than the paper's.
+
+    The paper's validation images are fixed (section 3.3): they are OneHand10K's own Test, which a
+    shuffle of all images would train on.
+    """
+    train, validation = len(sets[TRAIN]), len(sets[VALIDATION])
+    if (train, validation) != (TRAIN_IMAGES, VALIDATION_IMAGES):
+        raise UserError(
+            f"--split {PAPER}: the set's own split has {train} samples to train on and "
+            f"{validation} to validate on, the paper's has {TRAIN_IMAGES} and "
+            f"{VALIDATION_IMAGES}: leave --split out to keep the set's own"
+        )
 
 
 def warn_of_divided_groups(sets: Mapping[str, Sequence[Entry]]) -> None:

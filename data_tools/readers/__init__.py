@@ -136,7 +136,7 @@ def choose_original_splits(names: Iterable[str]) -> OriginalSplits:
     validation = held_out_splits(others)
     if len(training) != 1 or len(validation) != 1:
         raise UserError(
-            f"--split original: the set has {' and '.join(names)}, not one split to train on and "
-            "one to validate: pool what it has with --split N/M"
+            f"the set has {' and '.join(names)}, not one split to train on and one to validate: "
+            "pool what it has with --split N/M"
         )
     return OriginalSplits(training[0], validation[0])

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from data_tools.build_lmdb import split_entries
 from data_tools.readers import read_dataset
 from data_tools.readers.cmu import CmuEntry
 from data_tools.readers.freihand import FreihandEntry
-from data_tools.readers.onehand10k import format_label, read_entries
+from data_tools.readers.onehand10k import format_label, make_entries, read_entries
 from data_tools.readers.rhd import RhdEntry
 from data_tools.sets import open_sets
 from mcc_caffe.core.errors import UserError
@@ -58,6 +59,40 @@ def test_a_split_pools_all_images(layout, tmp_path):
     assert [len(keys) for keys in sets["a"]] == [7, 3]
     assert not {key[9:] for key in sets["a"][0]} & {key[9:] for key in sets["a"][1]}
     assert sets["a"] == sets["b"] != sets["c"]
+
+
+def labelled(split, count):
+    return make_entries(Path(split), [f"{number}.jpg" for number in range(1, count + 1)])
+
+
+def test_the_papers_split_is_the_sets_own():
+    """A shuffle of all images would train on OneHand10K's test images."""
+    train, test = labelled("Train", 10_000), labelled("Test", 1_703)
+    sets = split_entries({"Train": train, "Test": test}, "paper", seed=0)
+    assert {name: len(entries) for name, entries in sets.items()} == {
+        "train": 10_000,
+        "validation": 1_703,
+    }
+    assert {entry.location for entry in sets["train"]} == {entry.location for entry in train}
+    assert {entry.location for entry in sets["validation"]} == {entry.location for entry in test}
+    assert sets == split_entries({"Train": train, "Test": test}, "original", seed=0)
+
+
+@pytest.mark.parametrize(
+    "counts, message",
+    [
+        (
+            {"Train": 10_702, "Test": 1_001},
+            r"^--split paper: the set's own split has 10702 samples to train on and 1001 to "
+            "validate on, the paper's has 10000 and 1703: leave --split out to keep the set's own$",
+        ),
+        ({"Train": 11_703}, "^the set has Train, not one split .*: pool .* with --split N/M$"),
+    ],
+)
+def test_a_set_that_is_not_the_papers_has_no_split_of_the_papers(counts, message):
+    splits = {name: labelled(name, count) for name, count in counts.items()}
+    with pytest.raises(UserError, match=message):
+        split_entries(splits, "paper", seed=0)
 
 
 def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_path):
