@@ -65,8 +65,8 @@ Seconds an image of 640 x 480, whose whole pyramid has 19 levels.""",
     end_to_end.SIZES: Section(
         "Cost by size of the picture",
         """\
-Seconds an image, for a single pass and for the paper's pyramid, whose number of levels hardly
-depends on the size.""",
+Seconds an image, for a single pass and for the paper's pyramid, whose number of levels grows
+slowly with the size.""",
     ),
     end_to_end.BATCHES: Section(
         "Cost by batch",

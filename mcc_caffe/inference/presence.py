@@ -16,7 +16,7 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 
 CALIBRATION = "calibration"  # in the metadata of packed weights
-_WHOLE_PYRAMID = 19  # levels of the paper's pyramid
+_WHOLE_PYRAMID = 19  # levels; the paper's pyramid has 16 to 20 on average, by the picture's size
 
 
 class Calibration(NamedTuple):
@@ -26,7 +26,8 @@ class Calibration(NamedTuple):
         single: Score of a single pass.
         two: Score of two looks.
         four: Score of four looks.
-        pyramid: Score of the paper's pyramid, whose keypoints are each the surest of 19 levels.
+        pyramid: Score of the paper's pyramid, whose keypoints are each the surest of 19 levels
+            or more.
         pyramid_mask: The highest probability of the mask in any of the pyramid's levels.
     """
 
