@@ -174,8 +174,8 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
         type=_windows,
         metavar="LEAST,MOST",
         help="show each hand in a square window of the picture, whose side is drawn between these "
-        "multiples of the side of its keypoints' box, as 1.1,2.5 (default: show the whole "
-        "picture, as the paper does)",
+        "multiples of the side of its keypoints' box, as 1.1,2.5; it replaces the paper's random "
+        "scale and crop (default: show the whole picture, as the paper does)",
     )
     add(
         "--colours",
