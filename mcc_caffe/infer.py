@@ -1,7 +1,7 @@
 """Finds the hand in images and videos.
 
     python -m mcc_caffe.infer hand.jpg                # writes hand.png and hand.json to out/
-    python -m mcc_caffe.infer photos/ 'more/*.png' --out results --levels 1
+    python -m mcc_caffe.infer photos/ 'more/*.png' --out results --looks 1
     python -m mcc_caffe.infer clip.mp4                # writes clip.mp4 and clip.json to out/
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
     python -m mcc_caffe.infer street.jpg --hands all  # every hand of a picture, or none

@@ -71,7 +71,7 @@ class HandPose:
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in image pixels and confidence. The confidence is the
-            maximum of the keypoint's heatmap, about 0 to 1.
+            value of the keypoint's heatmap there, about 0 to 1.
         present: (21,) bool, whether the confidence is above the predictor's threshold, in a picture
             whose score says that it shows a hand (`inference.presence`).
         image_size: (W, H), pixels.
