@@ -827,6 +827,31 @@ def test_nothing_is_lost_when_the_server_is_killed(new_page, folder):
         )
 
 
+@pytest.mark.parametrize("width", [1280, 801])
+def test_long_lists_leave_the_picture_the_height_of_the_window(new_page, shared_url, width):
+    page = new_page("about:blank", viewport={"width": width, "height": 800})
+
+    def add_unreadable(route) -> None:
+        answer = route.fetch()
+        overview = answer.json()
+        state = {**overview["pictures"][0], "fault": "not a readable image"}
+        overview["unreadable"] = [{**state, "name": f"{index}.png"} for index in range(40)]
+        route.fulfill(response=answer, json=overview)
+
+    page.route("**/label/pictures", add_unreadable)
+    page.goto(shared_url)
+    LabelPage(page)
+    page.click("#keys summary")
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.documentElement.scrollHeight") == 800
+    boxes = [page.locator(name).bounding_box() for name in ("#picture", "#message", "aside")]
+    assert boxes[0]["height"] > 500
+    assert all(box["y"] >= 0 and box["y"] + box["height"] <= 800 for box in boxes)
+    page.evaluate("document.querySelector('aside').scrollTop = 1e6")
+    keys = page.locator("#keys p").bounding_box()
+    assert keys["y"] + keys["height"] <= 800
+
+
 def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
     label = LabelPage(
         new_page(shared_url, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
