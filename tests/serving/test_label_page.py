@@ -852,6 +852,22 @@ def test_long_lists_leave_the_picture_the_height_of_the_window(new_page, shared_
     assert keys["y"] + keys["height"] <= 800
 
 
+@pytest.mark.parametrize(("width", "height"), [(844, 390), (667, 375), (568, 320)])
+def test_a_phone_on_its_side_shows_the_whole_picture(new_page, shared_url, width, height):
+    size = {"width": width, "height": height}
+    page = LabelPage(new_page(shared_url, viewport=size, has_touch=True, is_mobile=True)).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    picture, message = (page.locator(name).bounding_box() for name in ("#picture", "#message"))
+    assert picture["height"] > 0.7 * height and picture["width"] > picture["height"]
+    assert picture["y"] + picture["height"] <= message["y"]
+    assert message["y"] + message["height"] <= height
+    for tool in page.locator("#tools button").all():
+        tool.scroll_into_view_if_needed()
+        box = tool.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= picture["x"]
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
+
+
 def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
     label = LabelPage(
         new_page(shared_url, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
