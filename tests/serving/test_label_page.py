@@ -289,6 +289,25 @@ def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
     assert first.labels().points[0].y == theirs.points[0].y
 
 
+def test_keys_that_were_on_their_way_to_the_picture_answer_no_conflict(new_page, shared_url):
+    mine = LabelPage(new_page(shared_url))
+    page = mine.page
+    theirs = LabelPage(new_page(f"{shared_url}#{mine.key()}"))
+    for label in (mine, theirs):
+        label.page.locator("#picture").focus()
+    theirs.press("ArrowRight")
+    saved = theirs.labels()
+    mine.press("Shift+ArrowUp" if saved.points[0].y > SIZE / 2 else "Shift+ArrowDown")
+    page.wait_for_selector("#conflict[open]")
+    assert page.evaluate("document.activeElement.id") == "conflict-title"
+    mine.press("Enter", "Space", "Escape", "Escape")  # Chromium closes a dialog at the second one
+    page.wait_for_timeout(200)
+    assert page.is_visible("#conflict") and theirs.labels() == saved
+    mine.press("Tab", "Tab", "Enter")
+    mine.wait_for_message("Your labels were kept")
+    assert mine.labels().points[0].y != saved.points[0].y
+
+
 @pytest.mark.parametrize("tool", ["points", "brush"])
 def test_a_drag_stays_on_the_picture_where_it_began(new_page, shared_url, tool):
     label = LabelPage(new_page(shared_url))

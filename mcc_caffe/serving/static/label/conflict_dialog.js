@@ -13,7 +13,9 @@ import { loadPicture } from "./server.js";
 export function listenToConflicts(saver, showSettled) {
   const dialog = element("conflict");
   saver.addEventListener("conflict", () => askNext());
-  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  dialog.addEventListener("close", () => {
+    if (!dialog.returnValue) askNext(); // it was left without an answer, as by Escape
+  });
 
   /** Ask, once the conflict before is answered; `problem` says what kept this one from ending. */
   function askNext(problem = "") {
@@ -30,12 +32,13 @@ export function listenToConflicts(saver, showSettled) {
     element("keep-mine").hidden = isFileChanged;
     element("load-theirs").onclick = () => settle(key, false);
     element("keep-mine").onclick = () => settle(key, true);
+    dialog.returnValue = "";
     dialog.showModal();
   }
 
   /** End a conflict between this tab's labels of a picture and those of the server. */
   async function settle(key, keepsMine) {
-    dialog.close();
+    dialog.close("answered");
     let problem = "";
     try {
       if (keepsMine) saver.keepMine(key, (await loadPicture(key)).revision);
