@@ -456,8 +456,9 @@ def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, share
     page.goto(shared_url)
     label = LabelPage(page)
     assert len(images) == 2 and label.key() in images[1] and label.key() not in images[0]
+    opened = label.key()
     page.locator("#pictures button[aria-current=false]").click()
-    page.wait_for_selector("#pictures [aria-current=true]:focus")
+    page.wait_for_function("key => location.hash !== `#${key}`", arg=opened)
 
 
 def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_page, shared_url):
@@ -527,12 +528,12 @@ def test_a_picture_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
     page.on(
         "request", lambda request: images.append(request.url) if "/image?" in request.url else 0
     )
-    other = page.locator("#pictures button[aria-current=false]")
+    other, first = page.locator("#pictures button[aria-current=false]"), label.key()
     with label.held_image():
         with page.expect_request("**/image?*"):
             other.click()
         other.click()
-    page.wait_for_selector("#pictures [aria-current=true]:focus")
+    page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
     page.wait_for_timeout(300)
     assert len(images) == 1
 
@@ -609,6 +610,33 @@ def test_a_double_click_labels_one_picture(new_page, folder):
             label.page.click("#none")  # the next picture is not shown yet
         label.wait_until_saved()
         assert sorted(statuses(label).values()) == ["done", "done", "open"]
+
+
+def test_what_was_clicked_gives_the_focus_back_to_the_picture(new_page, folder):
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+        label = LabelPage(new_page(url))
+        page, first, before = label.page, label.key(), label.labels()
+        page.click("[data-tool=brush]")
+        label.press("Space")
+        assert label.labels().runs != before.runs
+        slider = page.locator("#width").bounding_box()
+        x, y = slider["x"] + 20, slider["y"] + slider["height"] / 2
+        for control in ("#show-mask", "label:has(#show-points)", "#keys summary", "#undo"):
+            page.click(control)
+            assert page.evaluate("document.activeElement.id") == "picture", control
+        label.drag((x, y), (x + 30, y + 200))
+        assert page.evaluate("document.activeElement.id") == "picture"
+        page.click("#points li:nth-child(5) button")
+        page.click("#missing")
+        label.look()
+        label.press("Enter")
+        page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+        after = label.labels(first)
+        assert after.status == "done" and after.points[4].missing != before.points[4].missing
+
+        page.locator("#missing").focus()
+        label.press("Enter", "Enter")
+        assert page.evaluate("document.activeElement.id") == "missing"
 
 
 def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_page, folder):

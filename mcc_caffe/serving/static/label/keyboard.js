@@ -1,9 +1,13 @@
-/** The keys of the page. They act where what has the focus does not need them itself. */
+/**
+ * The keys of the page. They act where what has the focus does not need them itself. What was
+ * clicked gives the focus back to the canvas, so that it needs no key.
+ */
 
 const STEP = 1; // pixels of the picture
 const LONG_STEP = 10;
 const TURNING_KEYS = ["enter", "x", "n", "p"]; // that leave the picture, or press a button
 const SLIDER_KEYS = ["Home", "End", "PageUp", "PageDown"];
+const CONTROLS = "button, summary, input, label";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
@@ -40,6 +44,14 @@ export function listenToKeys(canvas, editor, actions) {
     event.preventDefault();
     // The key would change what is being dragged or painted, such as its tool or its point.
     if (!editor.isInGesture) action();
+  });
+
+  document.addEventListener("click", (event) => {
+    if (event.detail === 0) return; // the keyboard pressed it, and goes on from there
+    if (event.target.closest("dialog")) return;
+    // A slider has the focus, and is no target, where the pointer has left it.
+    const parts = [event.target, document.activeElement];
+    if (parts.some((part) => part.closest(CONTROLS))) canvas.focus({ preventScroll: true });
   });
 
   function withControl(event) {
