@@ -22,7 +22,6 @@ from data_tools.readers.shared import encode_mask
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.serving.label_documents import SavedLabels, Split
 from mcc_caffe.serving.label_files import (
     COCO,
@@ -193,7 +192,7 @@ class LabelExport:
         """Return the upright copy of a picture, which is made if it is not there."""
         copy = self._upright / f"{picture.key}.png"
         if not copy.is_file():
-            image = read_image(picture.path)
+            image = picture.read_image()
             write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
         return copy
 

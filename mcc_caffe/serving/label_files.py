@@ -22,14 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, check_folder, replacement
 from mcc_caffe.inference.input_files import (
     PassedOver,
+    UnreadableError,
     files_below,
     is_video,
+    read_image,
 )
 from mcc_caffe.inference.reports import is_own_result
 
@@ -59,6 +62,8 @@ _Record = TypeVar("_Record", bound=BaseModel)
 class Picture:
     """A picture that can be labelled.
 
+    The errors of its methods do not name it; whoever shows them does.
+
     Attributes:
         key: Names the picture in files and addresses.
         path: The file.
@@ -74,7 +79,14 @@ class Picture:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise UserError(f"{self.name} cannot be read ({error.strerror})") from None
+            raise UserError(f"cannot be read ({error.strerror})") from None
+
+    def read_image(self) -> np.ndarray:
+        """Return the upright pixels, HxWx3 uint8 BGR; UnreadableError where there are none."""
+        try:
+            return read_image(self.path)
+        except UnreadableError as error:
+            raise UnreadableError(str(error).removeprefix(f"{self.path}: ")) from None
 
 
 class FolderPictures(NamedTuple):

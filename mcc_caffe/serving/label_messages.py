@@ -17,7 +17,7 @@ class PictureState(BaseModel):
         status: How far the person is with it.
         revision: The number of changes; 0 where the person has not changed anything.
         score: How sure the net is, about 0 to 1; None where it has not looked yet.
-        fault: Why it cannot be labelled; "" where it can.
+        fault: Why it cannot be labelled, which does not name it; "" where it can.
     """
 
     key: str

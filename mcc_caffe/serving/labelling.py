@@ -298,7 +298,7 @@ class LabelSession:
         """
         if max(answer.width, answer.height) > _LONGEST_SIDE:
             raise UnreadableError(
-                f"{picture.name} has {answer.width} x {answer.height} pixels, and the page shows "
+                f"it has {answer.width} x {answer.height} pixels, and the page shows "
                 f"sides of up to {_LONGEST_SIDE:,}: cut a part out of it, and label that"
             )
         self._compare_with_file(picture, answer)

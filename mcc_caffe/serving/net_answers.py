@@ -12,7 +12,7 @@ import numpy as np
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import read_header
-from mcc_caffe.inference.input_files import UnreadableError, read_image
+from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.predictor import DEFAULT_LOOKS, HandPose, HandPredictor
 from mcc_caffe.serving.label_documents import Answer, Labels, Point
 from mcc_caffe.serving.label_files import ANSWERS, LabelFiles, Picture
@@ -61,7 +61,7 @@ class NetAnswers:
     """Computes the net's answer to every picture, those that are asked for first.
 
     Attributes:
-        faults: {key: why the picture cannot be read}.
+        faults: {key: why the picture cannot be read, which does not name it}.
         scores: {key: the answer's score}, as far as they are known.
     """
 
@@ -154,7 +154,7 @@ class NetAnswers:
                 fault, is_of_picture = str(error), False
             except Exception as error:  # such as a lack of memory: the others go on
                 _log.exception("%s", picture.name)
-                fault, is_of_picture = f"{picture.name}: {error or type(error).__name__}", False
+                fault, is_of_picture = str(error) or type(error).__name__, False
             with self._changed:
                 self._waiting.pop(picture.key, None)
                 self._forget(picture.key)
@@ -185,7 +185,7 @@ class NetAnswers:
 
     def _compute(self, picture: Picture, stamp: _Stamp) -> Answer:
         """Look at a picture and keep the answer; UserError where it cannot be read."""
-        image = read_image(picture.path)
+        image = picture.read_image()
         content = picture.read_bytes()
         pose = self._predictor.predict(image)
         answer = Answer(

@@ -853,6 +853,34 @@ def test_no_labels_of_a_picture_become_those_of_one_that_has_replaced_it(
         assert label.shown_wrist() == wrist_text(label.labels().points[0])
 
 
+def test_a_picture_that_is_gone_is_named_once(new_page, folder):
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+        page = new_page(url)
+        page.add_init_script(  # look at the list often
+            "const wait = setTimeout;"
+            "window.setTimeout = (act, time) => wait(act, Math.min(time, 200))"
+        )
+        page.reload()
+        label = LabelPage(page)
+        name = label.picture()["name"]
+        (folder / name).unlink()
+        page.locator("#picture").focus()
+        label.press("Shift+ArrowDown")
+        page.wait_for_selector("#saved[data-state=failed]")
+        reason = f"{name}: cannot be read (No such file or directory)"
+        assert page.text_content("#saved") == f"Not saved: {reason}"
+        page.wait_for_selector(f"#passed-over p:text-is('{reason}')")
+        assert page.text_content("#name") == f"{name} (passed over)"
+
+        other = page.locator("#pictures button").first
+        name = other.text_content().split(": ")[0]
+        (folder / name).unlink()
+        other.click()
+        label.wait_for_message(f"{name}: ")
+        reason = f"{name}: cannot be read (No such file or directory)"
+        assert page.text_content("#message") == reason
+
+
 def test_nothing_is_lost_when_the_server_is_killed(new_page, folder):
     command = [*MODULE, "mcc_caffe.web", "label", folder, "--quiet"]
     with running_server([*command, "--port", 0]) as (server, url):

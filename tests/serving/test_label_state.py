@@ -236,11 +236,11 @@ def test_pictures_are_passed_over_with_the_reason(folder, net):
     (folder / "clip.mp4").write_bytes(b"clip")
     with open_session(folder, net) as session:
         damaged = picture_key(pathlib.Path("damaged.jpg"))
-        with pytest.raises(UserError, match=r"damaged\.jpg: not a readable image"):
+        with pytest.raises(UserError, match="^not a readable image"):
             session.open_picture(damaged)
         overview = session.overview()
         assert [state.key for state in overview.unreadable] == [damaged]
-        assert "not a readable image" in overview.unreadable[0].fault
+        assert overview.unreadable[0].fault.startswith("not a readable image")
         for reason in ("hidden files (.hidden.jpg)", "videos", "files of other kinds (.heic)"):
             assert reason in overview.passed_over
         with pytest.raises(UnknownPictureError, match="load the page again"):
@@ -775,7 +775,7 @@ def test_a_disk_that_is_full_for_a_moment_makes_no_picture_unreadable(folder, ne
         (folder / "0.jpg").write_bytes(b"no picture")
         key = picture_key(pathlib.Path("0.jpg"))
         for _ in range(2):
-            with pytest.raises(UserError, match="0.jpg: not a readable image"):
+            with pytest.raises(UserError, match="^not a readable image"):
                 session.open_picture(key)
 
 

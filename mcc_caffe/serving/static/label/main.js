@@ -95,7 +95,7 @@ async function load(key, note = "") {
     say(isFileChanged ? `The picture ${picture.name} is another one now: ${CHANGED_ADVICE}` : note);
   } catch (error) {
     if (loading !== loadings) return;
-    say(error.message);
+    say(error.isPassing ? error.message : `${nameOf(key)}: ${error.message}`);
     if (error.isPassing) {
       setTimeout(() => loading === loadings && load(key, note), RETRY);
     } else {
@@ -194,10 +194,10 @@ function showEverything() {
   redraw();
   const { picture } = editor;
   showPictures(overview, picture?.key ?? null);
-  const index = overview.pictures.findIndex(({ key }) => key === picture?.key);
-  const name = picture
-    ? [`${picture.name} (${index + 1} of ${overview.pictures.length})`]
-    : ["No picture is open"];
+  const { pictures } = overview;
+  const index = pictures.findIndex(({ key }) => key === picture?.key);
+  const position = index < 0 ? "passed over" : `${index + 1} of ${pictures.length}`;
+  const name = picture ? [`${picture.name} (${position})`] : ["No picture is open"];
   if (picture && STATUS_WORDS[editor.labels.status]) name.push(STATUS_WORDS[editor.labels.status]);
   setText(element("name"), name.join(", "));
   element("saved").dataset.state = saver.state;
