@@ -15,7 +15,8 @@ from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.hands.live import LiveHands
 from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.serving.label_documents import Labels
+from mcc_caffe.paper import KEYPOINT_COUNT
+from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.run_lengths import decode_runs
 from tests.support.commands import log, run
@@ -637,6 +638,39 @@ def test_what_was_clicked_gives_the_focus_back_to_the_picture(new_page, folder):
         page.locator("#missing").focus()
         label.press("Enter", "Enter")
         assert page.evaluate("document.activeElement.id") == "missing"
+
+
+def make_labels(places: list[tuple[float, float]], runs: tuple[int, ...]) -> Labels:
+    """Return labels of a picture of 10 x 10 pixels, of which the first points are placed."""
+    missing = [Point(x=5, y=5, missing=True)] * (KEYPOINT_COUNT - len(places))
+    placed = [Point(x=x, y=y, missing=False) for x, y in places]
+    return Labels(status="open", points=(*placed, *missing), runs=runs)
+
+
+def test_page_and_server_ask_for_the_same(new_page, shared_url):
+    mask = (40, 10, 50)
+    documents = [
+        make_labels([], mask),
+        make_labels([], (100,)),
+        make_labels([(5, 6)], mask),
+        make_labels([(5, 6)], (100,)),
+        make_labels([(5, 6)], (100, 0)),
+        make_labels([(0, 0)], mask),
+        make_labels([(0, 0), (1, 1)], mask),
+        make_labels([(0, 0), (1, 1)], (100,)),
+        make_labels([(0, 0), (0.5, 1.01)], mask),
+        make_labels([(1, 1)] * KEYPOINT_COUNT, mask),
+    ]
+    shown = new_page(shared_url).evaluate(
+        """async (documents) => {
+            const { findGap } = await import("./labels.js");
+            return documents.map(findGap);
+        }""",
+        [labels.model_dump() for labels in documents],
+    )
+    gaps = [labels.find_gap() for labels in documents]
+    assert len(set(gaps)) == 4
+    assert shown == [gap and f"{gap[0].upper()}{gap[1:]}." for gap in gaps]
 
 
 def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_page, folder):

@@ -29,11 +29,15 @@ export function insidePicture(x, y, { width, height }) {
 
 /** Say what keeps labels from being complete, as the server does; "" where nothing does. */
 export function findGap(labels) {
-  if (labels.points.every((point) => point.missing)) {
+  const placed = labels.points.filter((point) => !point.missing);
+  if (!placed.length) {
     return "All 21 points are missing: place at least one, or choose No hand.";
   }
   if (!labels.runs.some((run, index) => index % 2 === 1 && run > 0)) {
     return "The mask is empty: paint the hand with the brush.";
+  }
+  if (placed.length > 1 && placed.every(({ x, y }) => x <= 1 && y <= 1)) {
+    return "All points lie in the picture's first pixel: drag them to their joints.";
   }
   return "";
 }
