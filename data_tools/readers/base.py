@@ -29,9 +29,9 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from data_tools.readers.shared import read_named_file, turn_upright
+from data_tools.readers.shared import check_sha256, read_named_file, turn_upright
 from mcc_caffe.data.samples import Sample
 
 
@@ -59,18 +59,24 @@ class Entry(abc.ABC):
         """
         return self.location
 
-    def read_picture(self, folder: Path, name: str, *, roots: Sequence[Path] = ()) -> bytes:
+    def read_picture(
+        self, folder: Path, name: str, *, roots: Sequence[Path] = (), sha256: Any = None
+    ) -> bytes:
         """Read the picture that the label names, turned upright where `upright` says so.
 
         Args:
             folder: The folder that the name starts from.
             name: What the label says.
             roots: Other folders below which the file may lie.
+            sha256: That of the picture that was labelled, as the labels give it; None where they
+                give none.
 
         Raises:
-            SampleError: The file cannot be read, or lies elsewhere.
+            SampleError: The file cannot be read, lies elsewhere, or is another picture.
         """
         content = read_named_file(folder, name, self.location, roots=roots)
+        if sha256 is not None:
+            check_sha256(content, sha256, self.location, name)
         return turn_upright(content, self.location) if self.upright else content
 
     @abc.abstractmethod

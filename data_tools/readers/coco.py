@@ -1,6 +1,7 @@
 """Reads COCO-style JSON: files with `images`, `annotations` and `categories`.
 
-`images` have id, file_name, width and height; `annotations` have id, image_id, keypoints, bbox and
+`images` have id, file_name, width and height; where they have `sha256`, the picture's file has to
+have that digest. `annotations` have id, image_id, keypoints, bbox and
 segmentation. Two kinds of files are read: hands of 21 keypoints [x, y, v], such as MMPose's
 onehand10k_{train,test}.json, and the hands of COCO-WholeBody's persons (`lefthand_kpts`,
 `righthand_kpts`). A keypoint is labelled where v is above 0: COCO's 1 is hidden, 2 is visible, and
@@ -146,7 +147,12 @@ class CocoEntry(Entry):
         keypoints = make_keypoints(points[:, :2], points[:, 2] > 0, self.location)
         sample = Sample(
             self.key,
-            self.read_picture(self.folder, file_name, roots=(self.path.parent, self.root)),
+            self.read_picture(
+                self.folder,
+                file_name,
+                roots=(self.path.parent, self.root),
+                sha256=self.image.get("sha256"),
+            ),
             None,
             keypoints,
         )

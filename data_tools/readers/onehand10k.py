@@ -7,12 +7,14 @@ a sub-folder of source/, in the same sub-folder of mask/), and
 A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no header. A missing
 keypoint is -1,-1; a single -1 makes it missing too. The keypoints are in our order already and
 speak of the pixels as stored, whatever the EXIF orientation. A split without a folder `mask` has
-no masks; where there is one, every picture needs its own.
+no masks; where there is one, every picture needs its own. A picture that `{Train,Test}/SHA256SUMS`
+names, a file as `sha256sum` writes it, has to have the digest that stands there.
 """
 
 import collections
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -37,10 +39,13 @@ from mcc_caffe.paper import KEYPOINT_COUNT
 
 SPLITS = ("Train", "Test")
 LABELS = "label_joint.txt"
+SUMS = "SHA256SUMS"  # beside LABELS, in the folder of a split
 PARTIAL_TRUTH = "truth.partial.jsonl"  # in the folder of a split while synthetic hands are made
 FIELDS = 4 + 2 * KEYPOINT_COUNT
 MAX_NUMBER = 10**6  # in a label line: more pixels no picture has on a side
 LAYOUT = f"Train/{LABELS} or Test/{LABELS}, with source/ and mask/ beside"
+
+_SUM_LINE = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *]source/(?P<name>.+)")
 
 
 def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> str:
@@ -54,6 +59,16 @@ def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> s
     """
     points = [(-1, -1) if v == 0 else (round(float(x)), round(float(y))) for x, y, v in keypoints]
     return ",".join(map(str, (name, width, height, 1, *np.ravel(points))))
+
+
+def format_sum(name: str, sha256: str) -> str:
+    """Return the line of SUMS about a picture.
+
+    Args:
+        name: The picture's file name.
+        sha256: The digest of its file, in hexadecimal digits.
+    """
+    return f"{sha256}  source/{name}"
 
 
 class Label(NamedTuple):
@@ -73,6 +88,7 @@ class OneHand10KEntry(Entry):
     line: str
     key: str  # of the sample
     shares_mask: bool = False  # with a picture whose name differs only in its ending
+    sha256: str | None = None  # of the picture that was labelled, where it is known
 
     @property
     def location(self) -> str:
@@ -82,7 +98,7 @@ class OneHand10KEntry(Entry):
     def sample(self) -> Sample:
         """Parse the line and read its picture and mask; see `Entry.sample`."""
         name, size, keypoints = self._parse()
-        image_bytes = self.read_picture(self.folder / "source", name)
+        image_bytes = self.read_picture(self.folder / "source", name, sha256=self.sha256)
         sample = Sample(self.key, image_bytes, None, keypoints)
         image_size(sample, self.location, size)
         if (self.folder / "mask").is_dir():
@@ -157,6 +173,15 @@ def find_splits(root: Path) -> list[str]:
     return [split for split in SPLITS if (root / split / LABELS).is_file()]
 
 
+def _read_sums(path: Path) -> dict[str, str]:
+    """Return {path below source/: digest of the file} as SUMS gives it; {} where there is none."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    matches = [_SUM_LINE.fullmatch(line) for line in lines]
+    return {match["name"]: match["sha256"] for match in matches if match}
+
+
 def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
     """Return one entry for each label line of a split, in the file's order, without blank lines."""
     folder = Path(root) / split
@@ -166,7 +191,11 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
             f"{path} was not found: give the folder that holds OneHand10K's Train and Test"
         )
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    entries = make_entries(folder, lines)
+    sums = _read_sums(folder / SUMS)
+    entries = [
+        dataclasses.replace(entry, sha256=sums.get(os.path.normpath(_picture_name(entry.line))))
+        for entry in make_entries(folder, lines)
+    ]
     if not entries:
         raise UserError(f"{path} is empty: a label line for each picture is needed")
     files = {

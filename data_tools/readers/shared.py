@@ -103,6 +103,25 @@ def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[P
     return read_file(folder / name, location)
 
 
+def check_sha256(content: bytes, sha256: Any, location: str, name: str) -> None:
+    """Check that a picture is the one that was labelled.
+
+    Args:
+        content: The bytes of the picture's file.
+        sha256: What the labels say of the file, in hexadecimal digits.
+        location: File and record, for messages.
+        name: The picture's, for messages.
+
+    Raises:
+        SampleError: It is another picture.
+    """
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise SampleError(
+            f"{location}: {name} is not the picture that was labelled (its SHA-256 is another): "
+            "start `mcc-web label` once on the folder of the pictures, or put that picture back"
+        )
+
+
 def exif_orientation(content: bytes) -> int:
     """Return the EXIF orientation of a picture's file, 1 to 8; 1, as stored, where it has none."""
     try:

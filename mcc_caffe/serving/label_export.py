@@ -2,22 +2,25 @@
 
 Both hold the same pictures and labels, and `data_tools.build_lmdb` reads either. A picture is a
 link to the user's own. Of one that its EXIF orientation turns, it is a link to an upright copy, so
-that the labels are right whether a reader minds the orientation or not.
+that the labels are right whether a reader minds the orientation or not. The digests of the
+pictures' files stand beside the labels: a picture that was renamed, or changed, is no longer that
+of its labels.
 """
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from data_tools.readers.onehand10k import LABELS, SPLITS, format_label
+from data_tools.readers.onehand10k import LABELS, SPLITS, SUMS, format_label, format_sum
 from data_tools.readers.shared import encode_mask
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
@@ -47,6 +50,7 @@ class _Exported(NamedTuple):
 
     split: Split
     label_line: str
+    sum_line: str
     coco_image: str
     coco_annotation: str
 
@@ -163,7 +167,10 @@ class LabelExport:
             writes: At its end the mask takes the place of the one before it.
         """
         assert saved.split is not None
-        source = self._upright_copy(picture) if saved.is_turned else picture.path
+        source, sha256 = picture.path, saved.digest
+        if saved.is_turned:
+            source = self._upright_copy(picture)
+            sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
         file_name = f"{picture.key}{source.suffix.lower()}"
         source_folder, mask_folder = self._sample_folders(saved.split)
         mask = decode_runs(saved.labels.runs, saved.width, saved.height)
@@ -177,6 +184,7 @@ class LabelExport:
             "file_name": file_name,
             "width": saved.width,
             "height": saved.height,
+            "sha256": sha256,
             "picture": picture.name,
         }
         if saved.group is not None:
@@ -184,6 +192,7 @@ class LabelExport:
         return _Exported(
             saved.split,
             format_label(file_name, saved.width, saved.height, keypoints),
+            format_sum(file_name, sha256),
             json.dumps(image),
             json.dumps(_annotation(identifier, keypoints, mask)),
         )
@@ -207,14 +216,16 @@ class LabelExport:
         """
         for split, coco_name in COCO_FILES.items():
             exported = [by_key[key] for key in sorted(by_key) if by_key[key].split == split]
-            paths = self._layout / split / LABELS, self._coco / coco_name
-            if not exported:
-                for path in paths:
+            contents = {
+                self._layout / split / LABELS: _lines(labels.label_line for labels in exported),
+                self._layout / split / SUMS: _lines(labels.sum_line for labels in exported),
+                self._coco / coco_name: _coco_file(exported),
+            }
+            for path, content in contents.items():
+                if exported:
+                    replace_own_file(path, content, writes)
+                else:
                     writes.callback(path.unlink, missing_ok=True)
-                continue
-            lines = "".join(f"{labels.label_line}\n" for labels in exported)
-            replace_own_file(paths[0], lines.encode(), writes)
-            replace_own_file(paths[1], _coco_file(exported), writes)
 
 
 def _remove_others(folder: Path, keys: Set[str]) -> None:
@@ -268,6 +279,11 @@ def _annotation(identifier: int, keypoints: np.ndarray, mask: np.ndarray) -> dic
         "area": int(np.count_nonzero(mask)),
         "iscrowd": 0,
     }
+
+
+def _lines(texts: Iterable[str]) -> bytes:
+    """Return the content of a file of these lines."""
+    return "".join(f"{text}\n" for text in texts).encode()
 
 
 def _coco_file(exported: list[_Exported]) -> bytes:

@@ -9,6 +9,7 @@ import os
 import pathlib
 import resource
 import shutil
+import subprocess
 
 import cv2
 import numpy as np
@@ -22,14 +23,16 @@ from data_tools.readers.segmentation import draw_mask
 from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.default_weights import shipped_weights
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import (
     ANSWERS,
+    COCO,
     KEY_PATTERN,
+    ONEHAND10K,
     LabelFiles,
     picture_key,
     shown_name,
@@ -596,6 +599,48 @@ def test_labels_stay_where_another_picture_has_taken_the_name(folder, net, caplo
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
     assert_same_sets(folder, {**expected, keys["again.jpg"]: labels_of(hand(0))})
+
+
+@pytest.mark.parametrize("kind", [ONEHAND10K, COCO])
+def test_data_sets_refuse_pictures_that_changed_since_they_were_labelled(folder, net, kind):
+    """Pictures that took each other's names, until the command starts again."""
+    (folder / "turned.png").write_bytes(turned(hand(3).image(), 6))
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for number, key in enumerate(keys[name] for name in sorted(keys)):
+            save(session, key, labels_of(hand(number)))
+    (folder / "0.jpg").rename(folder / "other.jpg")
+    (folder / "1.jpg").rename(folder / "0.jpg")
+    (folder / "other.jpg").rename(folder / "1.jpg")
+    splits = readers.read_dataset(folder / LABELS_FOLDER / kind)
+    errors = {}
+    for entry in (entry for entries in splits.values() for entry in entries):
+        try:
+            entry.sample()
+        except SampleError as error:
+            errors[entry.location] = str(error)
+    assert len(errors) == 2
+    for location, message in errors.items():
+        assert message.startswith(f"{location}: ") and message.endswith(
+            ".jpg is not the picture that was labelled (its SHA-256 is another): start `mcc-web "
+            "label` once on the folder of the pictures, or put that picture back"
+        )
+    with open_session(folder, net):
+        pass
+    assert [len(samples) for samples in read_back(folder)] == [4, 4]
+
+
+def test_sha256sum_knows_the_pictures_of_a_data_set(folder, net):
+    with open_session(folder, net) as session:
+        for name, key in keys_by_name(session).items():
+            save(session, key, labels_of(hand(int(name[0]))))
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    layout = folder / LABELS_FOLDER / ONEHAND10K
+    outputs = [
+        subprocess.run(command, cwd=layout / split, check=True, capture_output=True, text=True)
+        for split in ("Train", "Test")
+    ]
+    assert sorted(output.stdout.count(": OK\n") for output in outputs) == [1, 2]
 
 
 def test_labels_of_a_changed_picture_are_in_no_set_from_the_start(folder, net, monkeypatch):
