@@ -127,7 +127,12 @@ class LabelSession:
         self._answers.close()
 
     def overview(self) -> Overview:
-        """Return the state of all pictures."""
+        """Return the state of all pictures.
+
+        A picture whose file has changed is looked at again. If its labels are of the old picture,
+        they are open from then on.
+        """
+        self._answers.look_at_changed(self._pictures.values())
         with self._lock:
             states = [self._state(picture) for picture in self._pictures.values()]
             return Overview(

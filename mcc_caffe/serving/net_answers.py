@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,6 +119,24 @@ class NetAnswers:
             if picture.key not in self.scores:
                 return None
         return self._unwritten.get(picture.key) or self._files.read(ANSWERS, picture.key, Answer)
+
+    def look_at_changed(self, pictures: Iterable[Picture]) -> None:
+        """Have the thread look again, before all others, at pictures whose files have changed.
+
+        Pictures that it has not looked at yet wait for their turn.
+        """
+        with self._changed:
+            changed = {
+                picture.key: picture
+                for picture in pictures
+                if self._stamps.get(picture.key) not in (None, _stamp(picture.path))
+            }
+            if not changed:
+                return
+            for key in changed:
+                self._forget(key)
+            self._waiting = {**changed, **self._waiting}
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the thread, after the picture that it works on."""

@@ -10,6 +10,7 @@ import pathlib
 import resource
 import shutil
 import subprocess
+import time
 
 import cv2
 import numpy as np
@@ -479,7 +480,7 @@ def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net)
     path = tmp_path / "photos/0.bmp"
     path.parent.mkdir()
     cv2.imwrite(str(path), black)
-    time = path.stat().st_mtime_ns
+    modified = path.stat().st_mtime_ns
     for is_running in (True, False):
         with contextlib.ExitStack() as sessions:
             session = sessions.enter_context(open_session(path.parent, net))
@@ -489,13 +490,13 @@ def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net)
             if not is_running:
                 sessions.close()
             cv2.imwrite(str(path), white)
-            os.utime(path, ns=(time, time))
+            os.utime(path, ns=(modified, modified))
             if not is_running:
                 session = sessions.enter_context(open_session(path.parent, net))
             assert session.open_picture(key).digest != before.digest
             assert cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1).min() > 246
         cv2.imwrite(str(path), black)
-        os.utime(path, ns=(time, time))
+        os.utime(path, ns=(modified, modified))
 
 
 def test_answers_that_are_removed_are_made_again(folder, net):
@@ -599,6 +600,22 @@ def test_labels_stay_where_another_picture_has_taken_the_name(folder, net, caplo
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
     assert_same_sets(folder, {**expected, keys["again.jpg"]: labels_of(hand(0))})
+
+
+def test_a_picture_that_changes_while_nobody_opens_it_is_unfinished_again(folder, net):
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for name, key in keys.items():
+            save(session, key, labels_of(hand(int(name[0]))))
+        (folder / "0.jpg").write_bytes(hand(9).image_bytes)  # of the same size
+        (folder / "1.jpg").touch()  # its content stays
+        deadline = time.monotonic() + 60
+        while any(picture.score is None for picture in session.overview().pictures):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        status = {picture.name: picture.status for picture in session.overview().pictures}
+        assert status == {"0.jpg": "open", "1.jpg": "done", "2.jpg": "done"}
+        assert_same_sets(folder, {keys[f"{n}.jpg"]: labels_of(hand(n)) for n in (1, 2)})
 
 
 @pytest.mark.parametrize("kind", [ONEHAND10K, COCO])
