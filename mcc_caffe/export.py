@@ -42,7 +42,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import describe, fitting_layers, write_caffemodel
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output, starts_with, write_whole
+from mcc_caffe.core.files import check_distinct, check_output, starts_with, write_whole
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
@@ -81,7 +81,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--caffemodel",
         type=pathlib.Path,
         metavar="FILE",
-        help="caffemodel to write, and beside it the net as FILE with the ending .prototxt",
+        help="caffemodel to write, and beside it the net, with the ending .prototxt in place of "
+        ".caffemodel",
     )
     add_network_options(parser)
     add(
@@ -203,14 +204,14 @@ def is_own_caffemodel(path: pathlib.Path) -> bool:
         return EXPORT_MARK.encode() in file.read(_NAME_BYTES)
 
 
-def is_own_prototxt(path: pathlib.Path) -> bool:
-    """Tell whether this command wrote a prototxt, by its first line."""
-    return starts_with(path, _PROTOTXT_MARK.encode())
-
-
 def net_path(caffemodel: pathlib.Path) -> pathlib.Path:
     """Return the path of the net that is written beside a caffemodel."""
-    return caffemodel.with_suffix(".prototxt")
+    return caffemodel.with_name(f"{caffemodel.name.removesuffix('.caffemodel')}.prototxt")
+
+
+def _first_line(caffemodel: pathlib.Path) -> bytes:
+    """Return the first line of a caffemodel's net, by which the command knows it again."""
+    return f"{_PROTOTXT_MARK}, of {caffemodel.name}\n".encode(errors="backslashreplace")
 
 
 def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Path) -> None:
@@ -219,7 +220,7 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
     The net's input has the size at which the weights find most.
 
     Args:
-        path: The caffemodel to write; the net has the same name with the ending .prototxt.
+        path: The caffemodel to write; `net_path` is where the net is written.
         prototxt: The deploy net.
         weights: A caffemodel or packed weights.
 
@@ -233,24 +234,36 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
     text = text_format.MessageToString(net)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_caffemodel(path, net.name + EXPORT_MARK, layers)
-    write_whole(net_path(path), f"{_PROTOTXT_MARK}, of {path.name}\n{text}".encode())
+    write_whole(net_path(path), _first_line(path) + text.encode())
     print(
         f"{path}: {path.stat().st_size / 2**20:.1f} MiB of {weights}; its net is {net_path(path)}"
     )
+
+
+def _check_outputs(options: argparse.Namespace, weights: pathlib.Path) -> None:
+    """Check that the files to write replace none but their like; UserError where they would."""
+    targets = []
+    if options.onnx:
+        kind = "is no ONNX file of this command"
+        targets.append(check_output(options.onnx, is_own_model, kind, [weights]))
+    if caffemodel := options.caffemodel:
+        kind = "is no caffemodel of this command"
+        targets.append(check_output(caffemodel, is_own_caffemodel, kind, [weights]))
+        first_line = _first_line(caffemodel)
+        kind = f"is no net that this command wrote for {caffemodel.name}"
+        targets.append(
+            check_output(
+                net_path(caffemodel), lambda path: starts_with(path, first_line), kind, [weights]
+            )
+        )
+    check_distinct(targets)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the files that the options name."""
     options = parse_arguments(argv)
     weights = options.weights or default_weights(options.variant)
-    if options.onnx:
-        check_output(options.onnx, is_own_model, "is no ONNX file of this command", [weights])
-    if options.caffemodel:
-        for path, is_own in (
-            (options.caffemodel, is_own_caffemodel),
-            (net_path(options.caffemodel), is_own_prototxt),
-        ):
-            check_output(path, is_own, "is no file of this command", [weights])
+    _check_outputs(options, weights)
     prototxt = find_deploy_net(weights, options.variant, options.without)
     if options.onnx:
         export_onnx(options.onnx, prototxt, weights)

@@ -201,6 +201,25 @@ def check_target(path: Path, inputs: Iterable[Path] = ()) -> Path:
     return target
 
 
+def check_distinct(targets: Iterable[Path]) -> None:
+    """Check that no file of a command replaces another one that the command writes.
+
+    Args:
+        targets: The files that it writes, as `check_target` returns them.
+
+    Raises:
+        UserError: Two of them are the same file.
+    """
+    earlier: set[Path] = set()
+    for target in targets:
+        if target in earlier:
+            raise UserError(
+                f"{target} would be written twice by this command, and only the last would stay: "
+                "give each file another name"
+            )
+        earlier.add(target)
+
+
 def starts_with(path: str | Path, start: bytes) -> bool:
     """Tell whether a file begins with these bytes; OSError where it cannot be read."""
     with open(path, "rb") as file:

@@ -338,7 +338,7 @@ def test_a_caffemodel_replaces_the_own_files_alone(tmp_path):
     assert set(read_caffemodel(file).layers) > {"conv1_1", "Mconv7_stage6"}
     own_bytes = file.read_bytes()
     net.write_text('name: "mine"\n')
-    with pytest.raises(UserError, match="hand.prototxt would be overwritten and is no file of"):
+    with pytest.raises(UserError, match="hand.prototxt would be overwritten and is no net that"):
         export.main(["--caffemodel", str(file)])
     assert file.read_bytes() == own_bytes and net.read_text() == 'name: "mine"\n'
     net.unlink()
@@ -347,6 +347,30 @@ def test_a_caffemodel_replaces_the_own_files_alone(tmp_path):
     with pytest.raises(UserError, match="hand.caffemodel would be overwritten"):
         export.main(["--caffemodel", str(file)])
     assert file.read_bytes() == other_bytes and not net.exists()
+
+
+def test_weights_never_take_the_place_of_a_net_or_of_other_weights(tmp_path):
+    for name in ("m.full", "m.mask", "net.prototxt"):
+        export.main(["--caffemodel", str(tmp_path / name), "--without", "pose"])
+        net = (tmp_path / f"{name}.prototxt").read_text()
+        assert net.startswith(f"# Deploy net, written by mcc_caffe.export, of {name}\n")
+        assert "conv1_1" in read_caffemodel(tmp_path / name).layers
+    with pytest.raises(UserError, match="m.full.prototxt would be overwritten and is no net that"):
+        export.main(["--caffemodel", str(tmp_path / "m.full.caffemodel")])
+    assert not (tmp_path / "m.full.caffemodel").exists()
+
+
+@pytest.mark.parametrize(
+    "onnx_name, caffemodel_name",
+    [("a", "a"), ("b.prototxt", "b.caffemodel"), ("link/a", "a")],
+)
+def test_files_that_would_replace_each_other_are_refused(onnx_name, caffemodel_name, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="would be written twice by this command"):
+        export.main(
+            ["--onnx", str(tmp_path / onnx_name), "--caffemodel", str(tmp_path / caffemodel_name)]
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 def test_something_to_write_must_be_named():
