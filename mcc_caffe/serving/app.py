@@ -20,6 +20,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import mcc_caffe
 from mcc_caffe.core.errors import UserError
@@ -106,7 +107,20 @@ def make_app(
             return RedirectResponse(f"/{page[0]}/")
 
     app.mount("/", _PageFiles(page))
+    app.add_middleware(_HeadAsGet)
     return app
+
+
+class _HeadAsGet:
+    """Lets HEAD be answered wherever GET is; the server sends the answer without its body."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server keeps its own
+        await self._app(scope, receive, send)
 
 
 def _refuse_other_methods(app: FastAPI, router: APIRouter) -> None:
@@ -114,7 +128,8 @@ def _refuse_other_methods(app: FastAPI, router: APIRouter) -> None:
     methods_by_path: defaultdict[str, set[str]] = defaultdict(set)
     for route in router.routes:
         if isinstance(route, APIRoute):
-            methods_by_path[route.path].update(route.methods or ())
+            methods = route.methods or set()
+            methods_by_path[route.path].update(methods, ["HEAD"] if "GET" in methods else [])
     for path, methods in methods_by_path.items():
         allowed = ", ".join(sorted(methods))
 

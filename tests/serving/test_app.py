@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
 from mcc_caffe.caffe_io.default_weights import shipped_weights
@@ -84,6 +85,21 @@ def test_a_server_has_one_page(page, start):
     assert client.get("/").url.path == start
     assert client.head(start).status_code == 200
     assert client.get("/index.html").status_code == (200 if page is LIVE_PAGE else 404)
+
+
+def test_head_is_answered_where_get_is_without_a_body():
+    router = APIRouter()
+    router.get("/health")(lambda: {"state": "well"})
+    router.post("/hands")(lambda: {})
+    app = make_app(LIVE_PAGE, routers=[router])
+    client = TestClient(app, base_url="http://127.0.0.1:8000")
+    for path in ("/", "/live/main.js", "/health", "/openapi.json"):
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers == whole.headers
+    assert client.head("/hands").status_code == 405
+    assert client.put("/health").headers["allow"] == "GET, HEAD"
+    assert client.get("/openapi.json").json()["paths"]["/health"].keys() == {"get"}
 
 
 def test_no_file_outside_of_the_pages_is_served(client):

@@ -159,7 +159,7 @@ def test_what_cannot_be_answered_is_said_in_one_line(
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/hands", "POST"), ("DELETE", "/hands", "POST"), ("POST", "/health", "GET")],
+    [("GET", "/hands", "POST"), ("DELETE", "/hands", "POST"), ("POST", "/health", "GET, HEAD")],
 )
 def test_another_method_is_refused_with_those_that_are_allowed(client, method, path, allowed):
     answer = client.request(method, path)
