@@ -156,9 +156,10 @@ def _serve_live_page(options: argparse.Namespace, weights: pathlib.Path) -> None
     """Serve the page that finds the hand live."""
     from mcc_caffe.serving import app
 
+    address = app.find_address(options.host)
     model = make_web_model(weights, options.variant)
-    served = app.make_app(LIVE_PAGE, model, hosts=app.hosts_for(options.host))
-    app.serve(served, options.host, options.port)
+    served = app.make_app(LIVE_PAGE, model, hosts=app.hosts_for(address))
+    app.serve(served, address, options.port)
 
 
 def _serve_label_page(options: argparse.Namespace, weights: pathlib.Path) -> None:
@@ -169,15 +170,17 @@ def _serve_label_page(options: argparse.Namespace, weights: pathlib.Path) -> Non
     """
     from mcc_caffe.serving import app, label_api, labelling, net_answers
 
-    if options.host not in app.LOCAL_HOSTS:
+    address = app.find_address(options.host)
+    if not app.is_local(address):
         raise UserError(
             f"--host {options.host}: the labelling page is for this machine alone, since it "
             "writes files: leave --host out"
         )
     net = net_answers.open_net(weights, options.variant)
     with labelling.open_session(options.folder, net) as session:
-        served = app.make_app(LABEL_PAGE, routers=[label_api.make_label_router(session)])
-        app.serve(served, options.host, options.port, path="/label/")
+        routers = [label_api.make_label_router(session)]
+        served = app.make_app(LABEL_PAGE, routers=routers, hosts=app.hosts_for(address))
+        app.serve(served, address, options.port, path="/label/")
 
 
 def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
@@ -196,11 +199,12 @@ def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
         warn_of_rounding(predictor.engine.precision)
         return predictor
 
+    address = app.find_address(options.host)
     limits = hands_api.Limits(options.max_megabytes, options.max_requests)
     with hands_api.HandsService(open_predictor, describe(weights), limits) as service:
         routers = [hands_api.hands_router(service)]
-        served = app.make_app(PROGRAMS_PAGE, routers=routers, hosts=app.hosts_for(options.host))
-        app.serve(served, options.host, options.port)
+        served = app.make_app(PROGRAMS_PAGE, routers=routers, hosts=app.hosts_for(address))
+        app.serve(served, address, options.port)
 
 
 if __name__ == "__main__":

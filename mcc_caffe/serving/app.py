@@ -7,6 +7,7 @@ Every answer carries headers that keep other sites out and the browser in: the p
 from elsewhere, and the browser lets WebAssembly use threads (cross-origin isolation).
 """
 
+import ipaddress
 import logging
 import os
 import re
@@ -53,13 +54,46 @@ _START = "index.html"
 _log = logging.getLogger(__name__)
 
 
+def find_address(host: str) -> str:
+    """Return the address at which a server listens that is given a host.
+
+    Args:
+        host: What the user gives: a name, or an address in any form, such as 127.1.
+
+    Raises:
+        UserError: There is no such host.
+    """
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, UnicodeError):  # as 127.0.0..1
+            reason = "no host can have this name"
+        else:
+            reason = error.strerror or str(error)
+        raise UserError(
+            f"nothing can listen at {host} ({reason}): give another with --host"
+        ) from None
+
+
+def is_local(address: str) -> bool:
+    """Tell whether no other machine reaches a server that listens at this address."""
+    return ipaddress.ip_address(address).is_loopback
+
+
 def hosts_for(address: str) -> Sequence[str]:
     """Return the host names that requests may address where a server listens at an address.
 
     Other machines know this one under names that are not known here, so that a server that they
     can reach allows all names.
     """
-    return LOCAL_HOSTS if address in LOCAL_HOSTS else ("*",)
+    if not is_local(address):
+        return ("*",)
+    return tuple(dict.fromkeys([*LOCAL_HOSTS, _url_host(address)]))
+
+
+def _url_host(address: str) -> str:
+    """Return an address as it stands in a URL."""
+    return f"[{address}]" if ":" in address else address
 
 
 def make_app(
@@ -184,33 +218,30 @@ def _model_router(model: WebModel) -> APIRouter:
     return router
 
 
-def serve(app: FastAPI, host: str, port: int, path: str = "/") -> None:
+def serve(app: FastAPI, address: str, port: int, path: str = "/") -> None:
     """Serve an application until Ctrl-C.
 
     Args:
         app: The application.
-        host: The address to listen at.
+        address: The address to listen at, as `find_address` returns it.
         port: The port; 0 for any that is free.
         path: Where its page is, for the address that is printed.
 
     Raises:
         UserError: Nothing can listen there.
     """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family)
-    except (OSError, UnicodeError) as error:
-        if isinstance(error, UnicodeError):  # as 127.0.0..1
-            reason = "no host can have this name"
-        else:
-            reason = error.strerror or str(error)
+        listener = socket.create_server((address, port), family=family)
+    except OSError as error:
+        # Python's own text has the address once more.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(
-            f"nothing can listen at {host}, port {port} ({reason}): "
+            f"nothing can listen at {address}, port {port} ({reason}): "
             "give another with --port or --host"
         ) from None
     with listener:
-        name = f"[{host}]" if ":" in host else host
-        print(f"http://{name}:{listener.getsockname()[1]}{path}", flush=True)
+        print(f"http://{_url_host(address)}:{listener.getsockname()[1]}{path}", flush=True)
         _log.info("Ctrl-C ends it")
         # No part of the application has a lifespan; a second Ctrl-C would log its end as an error.
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")

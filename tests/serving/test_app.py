@@ -21,11 +21,11 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
-from mcc_caffe.serving.app import hosts_for, make_app, serve
+from mcc_caffe.serving.app import find_address, hosts_for, make_app
 from mcc_caffe.serving.model import WebModel, make_web_model
 from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC, export_site
 from tests.support.commands import ROOT, run
-from tests.support.servers import MODULE, running_server
+from tests.support.servers import MODULE, running_server, served
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
 
@@ -188,13 +188,44 @@ def test_a_port_in_use_is_named():
         port = listener.getsockname()[1]
         done = run("mcc_caffe.web", "--port", port)
     assert done.returncode == 2 and done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert f"127.0.0.1, port {port}" in line and "--port" in line
+    assert done.stderr == (
+        f"error: nothing can listen at 127.0.0.1, port {port} (Address already in use): "
+        "give another with --port or --host\n"
+    )
 
 
-def test_a_host_that_no_machine_can_have_is_named(model):
-    with pytest.raises(UserError, match=r"127\.0\.0\.\.1, port 0 \(no host .*--port or --host"):
-        serve(make_app(LIVE_PAGE, model), "127.0.0..1", 0)
+def test_a_host_that_no_machine_can_have_is_named():
+    with pytest.raises(
+        UserError, match=r"127\.0\.0\.\.1 \(no host can .*: give another with --host"
+    ):
+        find_address("127.0.0..1")
+
+
+@pytest.mark.parametrize(
+    "host, address, hosts",
+    [
+        ("0", "0.0.0.0", ("*",)),
+        ("127.1", "127.0.0.1", ("127.0.0.1", "localhost")),
+        ("127.0.0.2", "127.0.0.2", ("127.0.0.1", "localhost", "127.0.0.2")),
+        ("::1", "::1", ("127.0.0.1", "localhost", "[::1]")),
+        ("::", "::", ("*",)),
+    ],
+)
+def test_a_server_knows_the_address_at_which_it_listens(host, address, hosts):
+    assert find_address(host) == address
+    assert hosts_for(address) == hosts
+    client = TestClient(make_app(LIVE_PAGE, hosts=hosts_for(address)))
+    for name in hosts:
+        headers = {"Host": f"{name.replace('*', 'any.example')}:8000"}
+        assert client.get("/", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("host, address", [("127.1", "127.0.0.1"), ("0", "0.0.0.0")])
+def test_the_address_that_is_printed_is_the_one_that_was_bound(host, address):
+    with served("mcc_caffe.web", "--host", host, "--port", 0) as url:
+        assert url.startswith(f"http://{address}:")
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            assert answer.status == 200
 
 
 def test_a_second_ctrl_c_ends_the_server_without_a_traceback():
