@@ -24,7 +24,13 @@ from typing import NamedTuple
 from data_tools.taught_set import LABELS, TaughtSet, is_taught
 from data_tools.teachers import MediaPipeTeacher, NetTeacher, Teacher, find_agreed_hands
 from mcc_caffe.caffe_io.default_weights import default_weights
-from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
+from mcc_caffe.core.commands import (
+    add_network_options,
+    any_number,
+    command_parser,
+    progress_bar,
+    run_command,
+)
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_folder, locked
 from mcc_caffe.inference.input_files import PassedOver, UnreadableError, find_files, read_image
@@ -89,9 +95,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _share(text: str) -> float:
     """Parse a share above 0; an argparse `type`."""
-    if not 0 < float(text) <= 1:
+    share = any_number(text)
+    if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
-    return float(text)
+    return share
 
 
 def open_teacher(options: argparse.Namespace) -> Teacher:

@@ -22,6 +22,7 @@ from mcc_caffe.core.commands import (
     command_parser,
     positive_int,
     run_command,
+    whole_number,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import add_engine_options
@@ -116,7 +117,7 @@ def _add_address(
 
 def port_number(text: str) -> int:
     """Parse an option that is a port; an argparse `type`."""
-    number = int(text)
+    number = whole_number(text)
     if not 0 <= number < 2**16:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**16 - 1}")
     return number

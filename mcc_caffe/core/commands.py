@@ -73,9 +73,29 @@ def add_network_options(group: argparse._ActionsContainer, *, is_subcommand: boo
     )
 
 
+def whole_number(text: str) -> int:
+    """Parse an option that is a whole number; an argparse `type`.
+
+    It stands for `int`, of which argparse would say "invalid int value". All functions that parse
+    whole numbers call it, since of a ValueError argparse would say their own names.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
+def any_number(text: str) -> float:
+    """Parse an option that is a number; an argparse `type`, as `whole_number` is."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
 def positive_int(text: str) -> int:
     """Parse an option that is a whole number above 0; an argparse `type`."""
-    number = int(text)
+    number = whole_number(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
@@ -83,7 +103,7 @@ def positive_int(text: str) -> int:
 
 def non_negative_int(text: str) -> int:
     """Parse an option that is a whole number from 0 on; an argparse `type`."""
-    number = int(text)
+    number = whole_number(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return number
@@ -91,7 +111,7 @@ def non_negative_int(text: str) -> int:
 
 def positive_float(text: str) -> float:
     """Parse an option that is a finite number above 0; an argparse `type`."""
-    number = float(text)
+    number = any_number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no finite number above 0")
     return number
@@ -99,14 +119,14 @@ def positive_float(text: str) -> float:
 
 def finite_number(text: str) -> float:
     """Parse an option that is a finite number; an argparse `type`."""
-    number = float(text)
+    number = any_number(text)
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{text} is no finite number")
     return number
 
 
 def _named_path(text: str) -> pathlib.Path:
-    """Parse an option that is a path; an argparse `type`, which `command_parser` gives to Path."""
+    """Parse an option that is a path; an argparse `type`, which stands for Path."""
     if not text.strip():
         raise argparse.ArgumentTypeError(
             f"{text!r} is no path: is a variable of the command line not set? "
@@ -122,7 +142,7 @@ def level_count(text: str) -> int | str:
 
 def seed_number(text: str) -> int:
     """Parse an option that is the seed of random numbers; an argparse `type`."""
-    number = int(text)
+    number = whole_number(text)
     if not 0 <= number < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
     return number
@@ -130,11 +150,12 @@ def seed_number(text: str) -> int:
 
 def input_side(text: str) -> int:
     """Parse an option that is the side of a network's input in pixels; an argparse `type`."""
-    if not 0 < int(text) <= MAX_INPUT_SIZE or int(text) % STRIDE:
+    side = whole_number(text)
+    if not 0 < side <= MAX_INPUT_SIZE or side % STRIDE:
         raise argparse.ArgumentTypeError(
             f"{text} is not a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
         )
-    return int(text)
+    return side
 
 
 class _SetVerbosity(argparse.Action):
@@ -148,6 +169,16 @@ class _SetVerbosity(argparse.Action):
         _apply_verbosity()
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """A parser, also of a subcommand, that names what an option of a plain type needs."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.register("type", pathlib.Path, _named_path)
+        self.register("type", int, whole_number)
+        self.register("type", float, any_number)
+
+
 def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Make the argument parser of a command, with the options that all commands have.
 
@@ -157,15 +188,15 @@ def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentP
 
     Returns:
         A parser that knows --verbose, --quiet and --debug. They take effect when they are parsed,
-        and the namespace has no entry for them. Its options of the type Path refuse an empty text,
-        which Path would take for the current folder.
+        and the namespace has no entry for them. Its options of the types Path, int and float, and
+        those of its subcommands, say in plain words what is wrong. Those of the type Path refuse
+        an empty text, which Path would take for the current folder.
     """
-    parser = argparse.ArgumentParser(
+    parser = _CommandParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **kwargs,
     )
-    parser.register("type", pathlib.Path, _named_path)
     group = parser.add_argument_group("messages").add_mutually_exclusive_group()
     for flags, verbosity, text in (
         (("-v", "--verbose"), "verbose", "say more about the work on stderr"),

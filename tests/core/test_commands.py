@@ -128,6 +128,30 @@ def test_an_empty_path_is_not_the_current_folder(command, text, capsys):
     assert f"argument --out: {text!r} is no path: is a variable of the command line not s" in error
 
 
+@pytest.mark.parametrize(
+    "command, arguments, message",
+    [
+        ("mcc_caffe.web", ["--port", "x"], "argument --port: 'x' is no whole number"),
+        ("mcc_caffe.web", ["serve", "--port", "x"], "argument --port: 'x' is no whole number"),
+        ("mcc_caffe.web", ["label", ""], "argument FOLDER: '' is no path: is a variable of the"),
+        ("data_tools.teach", ["a", "b", "--agreement", "abc"], "--agreement: 'abc' is no number"),
+        ("mcc_caffe.infer", ["a", "--levels", "x"], "--levels: 'x' is no whole number"),
+        ("mcc_caffe.infer", ["a", "--looks", "x"], "--looks: 'x' is no whole number"),
+        ("mcc_caffe.infer", ["a", "--seed", "1.5"], "--seed: '1.5' is no whole number"),
+        ("mcc_caffe.train", ["--input-size", ""], "--input-size: '' is no whole number"),
+        ("mcc_caffe.train", ["--workers", "x"], "--workers: 'x' is no whole number"),
+        ("mcc_caffe.train_boxes", ["a", "--lr", "x"], "--lr: 'x' is no number"),
+        ("data_tools.synth", ["--held", "x"], "argument --held: 'x' is no number"),
+    ],
+)
+def test_a_value_that_is_no_number_is_said_in_plain_words(command, arguments, message, capsys):
+    main = importlib.import_module(command).main
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2 and message in line and "invalid" not in line
+
+
 def test_a_full_disk_that_names_no_file_names_the_disks(tmp_path):
     code = """
 import resource
