@@ -522,6 +522,23 @@ def test_of_several_files_the_first_picture_is_shown(page):
     assert page.inner_text("#status") == "two.png: no hand is found."
 
 
+def test_nothing_lies_over_a_picture(page):
+    """One of 400 x 60 pixels, as of a small picture."""
+    content = cv2.imencode(".png", np.zeros((60, 400, 3), np.uint8))[1].tobytes()
+    drop(page, content, "small.png", "image/png")
+    wait_for_answer(page, "small.png")
+    page.wait_for_function("() => document.getElementById('speed').textContent")
+    assert page.evaluate(
+        """() => {
+            const box = document.getElementById('view').getBoundingClientRect();
+            for (let x = box.left + 0.5; x < box.right; x += 10)
+              for (let y = box.top + 5; y < box.bottom - 4; y += 10)
+                if (document.elementFromPoint(x, y).id !== 'view') return false;
+            return true;
+        }"""
+    )
+
+
 def test_a_sound_is_refused_and_the_camera_goes_on(page):
     sound = io.BytesIO()
     with wave.open(sound, "wb") as file:
