@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = _make_plan(options)
     try:
         unreadable_count = _run_jobs(options, plan, ranks)
-    except BaseException:  # Ctrl-C and SIGTERM, too
+    except BaseException:  # Ctrl-C and other signals, too
         _write_finished_results(options, plan, ranks)
         raise
     _write_joint_results(options, plan, ranks)

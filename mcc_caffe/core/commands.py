@@ -6,6 +6,7 @@ command's `main` raises UserError for what its user can mend.
 """
 
 import argparse
+import contextlib
 import errno
 import io
 import logging
@@ -23,7 +24,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.start import (
     INTERRUPTED,
-    TERMINATED,
     Terminated,
     catch_stop_signals,
     end_at_next_signal,
@@ -237,8 +237,9 @@ def progress_bar(
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit with its status.
 
-    A UserError, an OSError (a full disk, a missing file), a lack of memory, Ctrl-C and SIGTERM end
-    in one line on stderr, with --debug in a traceback as well; a warning becomes one line.
+    A UserError, an OSError (a full disk, a missing file), a lack of memory, Ctrl-C, SIGTERM and
+    SIGHUP end in one line on stderr, with --debug in a traceback as well; a warning becomes one
+    line.
 
     Args:
         main: The command. It returns its exit status, None for success.
@@ -267,10 +268,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             exc_info=_verbosity() == "debug",
         )
         status = 2
-    except Terminated:
+    except Terminated as error:
         end_at_next_signal()
-        _log.info("ended by SIGTERM", exc_info=_verbosity() == "debug")
-        status = TERMINATED
+        _log.info("ended by %s", error.number.name, exc_info=_verbosity() == "debug")
+        status = 128 + error.number
     except KeyboardInterrupt:
         end_at_next_signal()  # or Ctrl-C during this message would print a traceback
         _log.info("interrupted", exc_info=_verbosity() == "debug")
@@ -329,4 +330,5 @@ class _StderrHandler(logging.Handler):
         if tqdm_module:
             tqdm_module.tqdm.set_lock(_BAR_LOCK)
         write = tqdm_module.tqdm.write if tqdm_module else print
-        write(self.format(record), file=sys.stderr)
+        with contextlib.suppress(OSError):  # a terminal that was closed, or a log's full disk
+            write(self.format(record), file=sys.stderr)

@@ -303,7 +303,10 @@ class MpiRanks(Ranks):
             ) from None
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         # By SIGTERM mpirun ends its ranks, those too that wait in MPI, where Python hears nothing.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # SIGHUP may reach all of them.
+        for number in stop_signals():
+            if number != signal.SIGINT:
+                signal.signal(number, signal.SIG_DFL)
         self.rank, self.size = self._comm.rank, self._comm.size
         if self.size != _mpi_size():
             raise UserError(

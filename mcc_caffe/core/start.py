@@ -16,17 +16,28 @@ from typing import Any
 _BASE_MIB, _MIB_A_CORE = 1900, 80  # measured: 1800 and 55
 
 INTERRUPTED = 130  # the exit code of a command that a KeyboardInterrupt ended
-TERMINATED = 128 + signal.SIGTERM  # that of one that SIGTERM ended
 
 # The most pixels of a picture, in millions, and the variable of the environment with another bound.
 MAX_MEGAPIXELS = 200.0  # the largest that telephones take; infer needs some 2 GiB for it
 MAX_MEGAPIXELS_VARIABLE = "MCC_CAFFE_MAX_MEGAPIXELS"
 
+# What raises Terminated: a request to end, and the loss of the terminal.
+_TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+
 _OWN_PACKAGES = ("mcc_caffe", "data_tools", "benchmarks", "prototxt", "solver")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM asked a command to end. What Ctrl-C lets it finish or clean up, this does, too."""
+    """A signal asked a command to end. What Ctrl-C lets it finish or clean up, this does, too.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Make the exception of a signal."""
+        super().__init__(number)
+        self.number = signal.Signals(number)
 
 
 def starts_own_command() -> bool:
@@ -71,21 +82,26 @@ def limit_image_size() -> None:
 
 
 def catch_stop_signals() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again after `prepare_command`, and SIGTERM Terminated.
+    """Let Ctrl-C raise KeyboardInterrupt again, after `prepare_command`, and two more Terminated.
 
-    SIGTERM goes on ending the processes that a command itself has started by multiprocessing.
+    SIGTERM and SIGHUP go on ending the processes that a command itself has started by
+    multiprocessing. Under `nohup` SIGHUP stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    is_own_process = multiprocessing.parent_process() is None
-    if is_own_process and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _raise_terminated)
+    if multiprocessing.parent_process() is not None:
+        return
+    for number in _TERMINATING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _raise_terminated)
 
 
 def _raise_terminated(number: int, frame: Any) -> None:
-    # `timeout` sends SIGTERM twice. The second one is not to stop what the first lets finish.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    raise Terminated
+    # `timeout` sends SIGTERM twice; the system and the shell of a closed terminal both send SIGHUP.
+    # The second signal is not to stop what the first lets finish.
+    for each in _TERMINATING:
+        signal.signal(each, lambda *_: None)
+    raise Terminated(number)
 
 
 def end_at_next_signal() -> None:

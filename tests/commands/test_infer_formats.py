@@ -14,7 +14,7 @@ from mcc_caffe import evaluate, infer
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.video_writing import video_writer
-from tests.support.commands import run, start, wait_for
+from tests.support.commands import hear_a_hang_up, run, start, wait_for
 from tests.support.hands import drawn_sample, write_layout
 from tests.support.pictures import oriented_picture
 
@@ -150,16 +150,20 @@ def test_a_run_that_ends_early_keeps_the_hands_of_the_finished_pictures(
     assert (out / "coco_results.json").read_bytes() == before
 
 
-def test_sigterm_ends_a_run_as_ctrl_c_does(photos, tmp_path):
-    for number in range(500):
-        (photos / f"c{number:03}.jpg").symlink_to("a.jpg")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_a_run_as_ctrl_c_does(number, photos, tmp_path):
+    for index in range(500):
+        (photos / f"c{index:03}.jpg").symlink_to("a.jpg")
     out = tmp_path / "out"
-    process = start("mcc_caffe.infer", photos, "--format", "coco", "--out", out, "--quiet")
+    process = start(
+        *("mcc_caffe.infer", photos, "--format", "coco", "--out", out, "--quiet"),
+        preexec_fn=hear_a_hang_up,
+    )
     wait_for((out / "b.png").exists, process)
-    for _ in range(2):  # as `timeout` does
-        process.send_signal(signal.SIGTERM)
+    for _ in range(2):  # as `timeout` and a terminal that is closed do
+        process.send_signal(number)
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 143 and "Traceback" not in errors, errors
+    assert process.returncode == 128 + number and "Traceback" not in errors, errors
     assert "the run ended early" in errors
     names = [image["file_name"] for image in COCO(str(out / "coco_images.json")).dataset["images"]]
     assert names[:2] == [str(photos / name) for name in ("a.jpg", "b.jpg")] and len(names) < 502

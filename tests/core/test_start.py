@@ -3,12 +3,13 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 
 import pytest
 
 from mcc_caffe.core.start import prepare_command
-from tests.support.commands import ROOT, run, run_code, start_program
+from tests.support.commands import ROOT, hear_a_hang_up, run, run_code, start_program
 
 # Stands for a module that takes long to import: it says so, then sleeps.
 SLOW_MODULE = """
@@ -54,18 +55,44 @@ def test_a_second_ctrl_c_while_the_first_is_told_brings_no_traceback():
     assert done.returncode == 130 and done.stderr == ""
 
 
-def test_sigterm_ends_a_commands_own_processes_without_a_word():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_commands_own_processes_without_a_word(number):
     done = run_code(
-        "import multiprocessing, signal\n"
+        "import multiprocessing, os, signal\n"
         "from mcc_caffe.core.start import catch_stop_signals\n"
         "def wait(started): catch_stop_signals(); started.set(); signal.pause()\n"
         "context = multiprocessing.get_context('fork')\n"
         "started = context.Event()\n"
         "process = context.Process(target=wait, args=(started,))\n"
-        "process.start(); started.wait(); process.terminate(); process.join()\n"
-        "print(process.exitcode)\n"
+        f"process.start(); started.wait(); os.kill(process.pid, {number}); process.join()\n"
+        "print(process.exitcode)\n",
+        preexec_fn=hear_a_hang_up,
     )
-    assert done.stdout == f"{-signal.SIGTERM}\n" and not done.stderr, done.stderr
+    assert done.stdout == f"{-number}\n" and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_a_command_finish_what_ctrl_c_does(number):
+    done = run_code(
+        "import signal\n"
+        "from mcc_caffe.core.commands import run_command\n"
+        "def main():\n"
+        f"    try: signal.raise_signal({number})\n"
+        "    finally: signal.raise_signal(signal.SIGHUP); print('labels are written')\n"
+        "run_command(main)\n",
+        preexec_fn=hear_a_hang_up,
+    )
+    assert (done.returncode, done.stdout) == (128 + number, "labels are written\n")
+    assert done.stderr == f"ended by {number.name}\n"
+
+
+def test_a_closed_terminal_takes_no_message_and_changes_no_exit_code():
+    """A full device stands for it."""
+    with open("/dev/full", "w") as stderr:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcc_caffe.plot", "no run"], cwd=ROOT, stderr=stderr
+        )
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,11 @@ def start_program(*words, **options) -> subprocess.Popen:
     """Start a program from the top of the project; its outputs are pipes."""
     settings = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(list(map(str, words)), **(settings | options))
+
+
+def hear_a_hang_up():
+    """Take SIGHUP as a process of a terminal does, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def wait_for(condition, process, seconds=120):

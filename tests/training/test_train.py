@@ -24,7 +24,17 @@ from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.train import parse_arguments, prepare_run
 from mcc_caffe.training.launcher import launch
 from tests.support.builds import write_program
-from tests.support.commands import ROOT, files_of, log, losses, run, run_program, start, wait_for
+from tests.support.commands import (
+    ROOT,
+    files_of,
+    hear_a_hang_up,
+    log,
+    losses,
+    run,
+    run_program,
+    start,
+    wait_for,
+)
 
 # Two images an iteration, so that an iteration takes a fraction of a second.
 SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
@@ -33,11 +43,6 @@ FAST = ("--batch-size", 2, "--interval", 1, "--workers", 1)
 
 def train(*arguments, **options):
     return run("mcc_caffe.train", *arguments, **options)
-
-
-def hear_a_hang_up():
-    """Take SIGHUP as a process of a terminal does, also where the tests run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_nohup_keeps_a_run_alive(drawn_set, tmp_path):
