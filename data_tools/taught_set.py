@@ -9,6 +9,7 @@ corrections when more photographs are added. A command that finds them corrected
 
 import functools
 import json
+import logging
 import re
 import time
 from collections import Counter
@@ -31,6 +32,10 @@ _JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 95)
 _WRITE_SECONDS = 20.0  # between two writings of the labels, so that a killed run loses little
 _NUMBER = re.compile(r"[0-9]{6,12}(?=_)")  # of a photograph, which begins its crops' names
 _NAME_LENGTH = 60  # characters of a photograph's name in the names of its crops
+# The name of a crop; `add` makes it.
+_CROP_NAME = re.compile(rf"([0-9]{{6,12}})_[a-zA-Z0-9_-]{{0,{_NAME_LENGTH}}}_[0-9]+\.jpg")
+
+_log = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -176,6 +181,7 @@ class TaughtSet:
 
         Raises:
             UserError: There is a folder of another kind, or a set made in another way.
+            OSError: A crop that a killed run has left cannot be removed.
         """
         self.folder = folder
         content = _new_content(teacher, agreement)
@@ -191,6 +197,28 @@ class TaughtSet:
         self._labels = LabelFile(folder, content)
         # Their count alone would give a number twice, once a photograph's records are deleted.
         self._last_number = max(len(self.photographs), _highest_number(content["images"]))
+        self._remove_orphans()
+
+    def _remove_orphans(self) -> None:
+        """Remove the crops that a killed run wrote after it had written the labels last.
+
+        No record lists them. They are of photographs that the set does not have, so that their
+        numbers come after those of all that it has: another file is the user's and stays.
+        """
+        orphans = [
+            path
+            for path in (self.folder / IMAGES).glob("*.jpg")
+            if (name := _CROP_NAME.fullmatch(path.name))
+            and int(name[1]) > self._last_number
+            and path.is_file()
+            and not path.is_symlink()
+        ]
+        for path in orphans:
+            path.unlink()
+        if orphans:
+            _log.info(
+                "%d crops of a killed run, which has not labelled them: removed", len(orphans)
+            )
 
     @property
     def hand_count(self) -> int:

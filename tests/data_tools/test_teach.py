@@ -279,6 +279,36 @@ def test_a_run_that_was_killed_before_its_labels_were_written_goes_on(label, tmp
     assert content_of(out) == content_of(tmp_path / "at once")
 
 
+def test_crops_that_a_killed_run_has_not_labelled_are_removed(label, tmp_path):
+    """The next run gives their numbers to other photographs. The user's own files stay."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photograph(photos / "a.png")
+    label(photos, out)
+    content = content_of(out)
+    content["images"], content["annotations"] = [], []  # by hand
+    (out / "hands.json").write_text(json.dumps(content))
+    points = photograph(photos / "bb.png").astype(float)
+    killed = TaughtSet(out, teacher=PixelTeacher.name, agreement=teach.AGREEMENT)
+    killed.add("its hash", photos / "bb.png", cv2.imread(str(photos / "bb.png")),
+               [AgreedHand(points, 0.0), AgreedHand(points + 1, 0.0)], 2)  # fmt: skip
+    for name in ("notes.txt", "000009_mine.jpg", "IMG_000009_x_1.jpg"):
+        (out / "images" / name).write_text("of the user")
+    (out / "images/000009_link_1.jpg").symlink_to(photos / "a.png")
+    kept = {"000001_a_1.jpg", "notes.txt", "000009_mine.jpg", "IMG_000009_x_1.jpg"}
+    kept.add("000009_link_1.jpg")
+    assert {path.name for path in (out / "images").iterdir()} == kept | {
+        "000002_bb_1.jpg",
+        "000002_bb_2.jpg",
+    }
+    (photos / "bb.png").unlink()
+    photograph(photos / "ccc.png")
+    label(photos, out)
+    assert {path.name for path in (out / "images").iterdir()} == kept | {"000002_ccc_1.jpg"}
+    assert [image["file_name"] for image in content_of(out)["images"]] == [
+        "images/000002_ccc_1.jpg"
+    ]
+
+
 def test_its_own_crops_and_videos_are_no_photographs(label, tmp_path, caplog):
     photograph(tmp_path / "photos/a.png")
     (tmp_path / "photos/clip.mp4").write_bytes(b"a video")
