@@ -55,7 +55,8 @@ def mixture_shares(source: str) -> dict[str, float]:
     """Parse the name of a mixture.
 
     Args:
-        source: `mix:A*0.5+B*0.3`, where A and B are sources.
+        source: `mix:A*0.5+B*0.3`, where A and B are sources. Their names may have + and *, but
+            no share with a + behind it.
 
     Returns:
         The share of each source.
@@ -64,14 +65,9 @@ def mixture_shares(source: str) -> dict[str, float]:
         UserError: A part has no source, its share is no number above 0, or a source comes twice.
     """
     shares: dict[str, float] = {}
-    for part in source.removeprefix(MIXED).split("+"):
-        name, _, share_text = part.rpartition("*")
-        name = name.strip()
-        try:
-            share = float(share_text)
-        except ValueError:
-            share = 0.0
-        if not name or not 0 < share < np.inf:
+    for part in _parts(source.removeprefix(MIXED)):
+        name, share = part.rpartition("*")[0].strip(), _share(part)
+        if not name or share is None or not 0 < share < np.inf:
             raise UserError(
                 f"{part!r} in {source!r} is no source with a share above 0: write mix:A*0.5+B*0.5"
             )
@@ -79,6 +75,27 @@ def mixture_shares(source: str) -> dict[str, float]:
             raise UserError(f"{source!r} names {name!r} twice: add its shares up")
         shares[name] = share
     return shares
+
+
+def _parts(sources: str) -> list[str]:
+    """Split `A*0.5+B*0.3` where a + follows a share; another + is of a folder's name or a share."""
+    parts, pieces = [], []
+    for piece in sources.split("+"):
+        pieces.append(piece)
+        if _share("+".join(pieces)) is not None:
+            parts.append("+".join(pieces))
+            pieces = []
+    if pieces:
+        parts.append("+".join(pieces))
+    return parts
+
+
+def _share(part: str) -> float | None:
+    """Return the number after the last * of `A*0.5`; None where there is none."""
+    try:
+        return float(part.rpartition("*")[2]) if "*" in part else None
+    except ValueError:
+        return None
 
 
 def absolute_source(source: str) -> str:

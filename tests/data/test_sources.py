@@ -22,6 +22,19 @@ def test_the_name_of_a_mixture_tells_sources_and_shares():
     assert mixture_shares("mix: data/a * 0.5 + synth:seed=0&size=224*0.3 + b*2 *0.2") == shares
 
 
+@pytest.mark.parametrize("folder", ["a+b", "a*b", "c++ * x", "2+3", "a*2"])
+def test_folders_names_and_large_shares_survive_the_way_to_an_absolute_path(
+    folder, tmp_path, monkeypatch
+):
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    shares = {str(tmp_path / folder / "set"): 1e17, str(tmp_path / folder / "d+e"): 0.5}
+    source = absolute_source("mix:set*100000000000000000+d+e*0.5")
+    assert mixture_shares(source) == shares
+    assert absolute_source(source) == source
+    assert mixture_shares(shorten_source(source)) == {f"{folder}/set": 1e17, f"{folder}/d+e": 0.5}
+
+
 @pytest.mark.parametrize("part", ["a", "a*", "*0.5", "a*b", "a*0", "a*-1", "a*nan", "a*inf", ""])
 def test_a_bad_share_gives_one_line(part):
     with pytest.raises(UserError) as caught:
