@@ -4,6 +4,7 @@ The command `mcc_caffe.train` makes the TrainingConfig and calls `train` in one 
 several, which then work as `ranks`.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import logging
@@ -38,6 +39,9 @@ from mcc_caffe.paper import (
 )
 from mcc_caffe.training.gradient_exchange import install_gradient_averaging
 from mcc_caffe.training.run_log import IterationStats, RunLog
+
+# A file in the run's folder by which another rank tells rank 0 that it has met a bad record.
+_BAD_RECORD = "bad-record.txt"
 
 _log = logging.getLogger(__name__)
 
@@ -182,6 +186,9 @@ class _Loop:
     def __init__(self, config: TrainingConfig, ranks: Ranks, solver: Any, loader: Loader):
         self.config, self.ranks, self.solver, self.loader = config, ranks, solver, loader
         self.is_rank_0 = ranks.rank == 0
+        self.bad_record = config.folder / _BAD_RECORD
+        if self.is_rank_0:  # before the first exchange, after which another rank may write it
+            self.bad_record.unlink(missing_ok=True)
         # Kept here, because it must live as long as the solver works.
         self.exchange = install_gradient_averaging(solver, ranks, on_gpus=bool(config.gpus))
         self.snapshot_folder = config.folder / SNAPSHOTS
@@ -216,14 +223,12 @@ class _Loop:
                 try:
                     stats = self._step()
                 except (Stopped, RankLost, LoaderError) as error:
-                    # A signal to the whole process group ends the loader's workers, too, so that
-                    # a LoaderError is no failure then. A snapshot can be taken, because the
-                    # weights are as the iteration before left them.
-                    if isinstance(error, RankLost) or not ranks.stop.received:
-                        failure = error
+                    # A snapshot can be taken, because the weights are as the iteration before left
+                    # them.
+                    failure = self._failure(error)
                     nothing_learnt = failure and solver.iter == first_iteration
                     if nothing_learnt or not self.is_rank_0:
-                        raise
+                        raise (failure or error) from None
                     break
                 self._check_finite(stats.losses)
                 self._record(stats, bar)
@@ -232,6 +237,17 @@ class _Loop:
             raise failure
         if solver.iter >= config.max_iter:
             ranks.finish()
+
+    def _failure(self, error: Exception) -> Exception | None:
+        """Return the failure that an iteration's error stands for; None where a signal came."""
+        if isinstance(error, RecordError) and not self.is_rank_0:
+            with contextlib.suppress(OSError):  # a machine may only read the run's folder
+                self.bad_record.write_text(str(error))
+        if isinstance(error, RankLost) and self.is_rank_0 and self.bad_record.exists():
+            return RecordError(self.bad_record.read_text())
+        # A signal to the whole process group ends the loader's workers, too, so that a LoaderError
+        # is no failure then.
+        return error if isinstance(error, RankLost) or not self.ranks.stop.received else None
 
     def _step(self) -> IterationStats:
         """Do one iteration; return its losses as means over all ranks' batches."""
@@ -305,11 +321,12 @@ class _Loop:
             weights = self._save()
         if iteration >= max_iter:
             ending = "finished"
-        elif isinstance(failure, RecordError):  # a resumed run would meet the same record
-            ending = "stopped"
+        elif isinstance(failure, RecordError) or self.bad_record.exists():
+            ending = "stopped"  # a resumed run would meet the same record
         else:
             ending = "stopped; go on with --resume auto"
         print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)
+        self.bad_record.unlink(missing_ok=True)
 
 
 def stage_losses(net: Any) -> dict[str, float]:

@@ -218,6 +218,9 @@ def test_bad_data_of_one_rank_ends_all_with_one_line(rank, launcher, drawn_set, 
         done.stderr.count("the record is not a Caffe Datum") == 1
         and f"error: iteration 1: {index:08d}_drawn" in done.stderr
     )
+    assert "--resume" not in done.stdout + done.stderr  # it would meet the same record
+    assert "stopped: iteration 1 of 20, weights " in done.stdout
+    assert not list((tmp_path / "run").glob("bad-record*"))
     assert snapshots.newest(tmp_path / "run/snapshots").stem == "mcc_iter_1"
     assert [line["iteration"] for line in log(tmp_path / "run")] == [1]
 
