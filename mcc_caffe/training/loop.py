@@ -172,9 +172,12 @@ def _listen_for_signals(solver: Any, config: TrainingConfig, ranks: Ranks) -> No
 class _BatchStats(NamedTuple):
     """What the log says of one of the batches that this rank has in an iteration.
 
-    Its attributes are those of `IterationStats`.
+    Attributes:
+        keys: The keys of its samples.
+        losses: As `IterationStats` has them, like the others.
     """
 
+    keys: list[str]
     losses: dict[str, float]
     trivial_loss: float
     data_wait: float
@@ -271,22 +274,40 @@ class _Loop:
             return
         net = self.solver.net
         trivial = trivial_loss(net.blobs[HEATMAPS_BLOB].data)
-        self.batches.append(_BatchStats(stage_losses(net), trivial, self.loader.wait))
+        self.batches.append(
+            _BatchStats(self.loader.keys, stage_losses(net), trivial, self.loader.wait)
+        )
 
     def _check_finite(self, losses: dict[str, float]) -> None:
         """Raise DivergedError where a loss is infinite or NaN."""
-        if np.isfinite(list(losses.values())).all():
+        if _are_finite(losses):
             return
         # In a Caffe built elsewhere max pooling wrote out of bounds in the backward pass of a NaN.
         # The damaged memory must never be freed, so the solver gets a reference that never goes.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.solver))
+        keys = [
+            key for batch in self.batches if not _are_finite(batch.losses) for key in batch.keys
+        ]
+        batch = f"batch {', '.join(keys)}" if keys else "of another rank's batch, named above"
+        if not self.is_rank_0 and keys:
+            _log.error(
+                "rank %d, iteration %d: no finite loss, %s",
+                self.ranks.rank,
+                self.solver.iter,
+                batch,
+            )
+        with contextlib.suppress(Stopped, RankLost):
+            self.ranks.average(np.zeros(1, np.float32))  # so rank 0 comes after what others say
         if not self.is_rank_0:
             signal.pause()  # rank 0 has the same losses: it says so, and its end is that of all
-        last_snapshot = self.last_snapshot or snapshots.newest(self.snapshot_folder) or "none"
+        last_snapshot = self.last_snapshot or snapshots.newest(self.snapshot_folder)
+        advice = (
+            f"the last snapshot is {last_snapshot}: lower base_lr and resume from it"
+            if last_snapshot
+            else "there is no snapshot yet: lower base_lr and start again"
+        )
         raise DivergedError(
-            f"iteration {self.solver.iter}: the loss is {losses}, "
-            f"batch {', '.join(self.loader.keys)}; the last snapshot is {last_snapshot}: "
-            "lower base_lr and resume from it"
+            f"iteration {self.solver.iter}: the loss is {losses}, {batch}; {advice}"
         )
 
     def _record(self, stats: IterationStats, bar: tqdm) -> None:
@@ -327,6 +348,11 @@ class _Loop:
             ending = "stopped; go on with --resume auto"
         print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)
         self.bad_record.unlink(missing_ok=True)
+
+
+def _are_finite(losses: dict[str, float]) -> bool:
+    """Tell whether no loss is infinite or NaN."""
+    return bool(np.isfinite(list(losses.values())).all())
 
 
 def stage_losses(net: Any) -> dict[str, float]:

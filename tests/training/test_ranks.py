@@ -225,6 +225,24 @@ def test_bad_data_of_one_rank_ends_all_with_one_line(rank, launcher, drawn_set, 
     assert [line["iteration"] for line in log(tmp_path / "run")] == [1]
 
 
+@both
+def test_each_rank_names_its_samples_where_the_loss_is_not_finite(
+    launcher, drawn_set, sgd, tmp_path
+):
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(sgd.read_text().replace("base_lr: 1e-5", "base_lr: 1e6"))
+    options = ("--solver", solver, "--out", tmp_path / "run", "--batch-size", 2)
+    done = train(launcher, drawn_set, *options, "--iterations", 20)
+    assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
+    others = re.search(r"error: rank 1, iteration (\d+): no finite loss, batch (.*)", done.stderr)
+    own = re.search(r"error: iteration (\d+): the loss is .*, batch (.*); there is no", done.stderr)
+    assert own[1] == others[1] and others.start() < own.start()
+    config = LoaderConfig(str(drawn_set), 2, 128, 1.0)
+    for rank, match in enumerate((own, others)):
+        indices = batch_indices(config, 10, int(own[1]) - 1, rank, 2)
+        assert match[2] == ", ".join(f"{index:08d}_drawn{index}.jpg" for index in indices)
+
+
 def test_without_mpi4py_the_remedy_is_said(drawn_set, tmp_path):
     (tmp_path / "mpi4py.py").write_text("raise ImportError('gone')")
     environment = {

@@ -450,7 +450,8 @@ def test_nan_stops_with_the_iteration_and_the_keys(drawn_set, tmp_path):
     )
     assert done.returncode == 5
     assert re.search(
-        r"error: iteration \d+: the loss is .*nan.*, batch 0000\d+_drawn.*lower base_lr",
+        r"error: iteration \d+: the loss is .*nan.*, batch 0000\d+_drawn.*; "
+        "there is no snapshot yet: lower base_lr and start again",
         done.stderr,
     )
     assert not snapshots.pairs(tmp_path / "run/snapshots")
