@@ -44,7 +44,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import locked, write_whole
+from mcc_caffe.core.files import cannot_write, locked, write_whole
 from mcc_caffe.core.ranks import shared_memory_errors
 
 MANIFEST = "manifest.json"
@@ -242,13 +242,16 @@ def _run_jobs(
     """Make the jobs' pictures, and add their lines to `made` and to the partial truth files."""
     with contextlib.ExitStack() as stack:
         partial_files = {
-            split: stack.enter_context(open(path, "a", encoding="utf-8"))
+            split: stack.enter_context(open(path, "ab", buffering=0))
             for split, path in partial_paths.items()
         }
         results = pool.map(_make_picture, jobs, chunksize=PICTURES_A_TASK)
         for picture in progress_bar(results, total=len(jobs), unit="img"):
             made[picture.split][picture.number] = picture.truth_line
-            print(picture.truth_line, file=partial_files[picture.split], flush=True)
+            try:
+                partial_files[picture.split].write(f"{picture.truth_line}\n".encode())
+            except OSError as error:
+                raise cannot_write(partial_paths[picture.split], error) from None
 
 
 def find_pictures(

@@ -105,12 +105,17 @@ def save(solver: Any, solver_type: str, folder: str | Path) -> Path:
     solver.snapshot()
     written = weights_path(_partial(folder), solver.iter)
     final = weights_path(folder, solver.iter)
-    with open(written.with_suffix(".solverstate"), "ab") as state:
-        state.write(_learned_net(final) + _type_field(solver_type))
-    for suffix in (".caffemodel", ".solverstate"):
-        with open(written.with_suffix(suffix), "rb") as file:
-            os.fsync(file.fileno())
-        written.with_suffix(suffix).replace(final.with_suffix(suffix))
+    try:
+        with open(written.with_suffix(".solverstate"), "ab") as state:
+            state.write(_learned_net(final) + _type_field(solver_type))
+        for suffix in (".caffemodel", ".solverstate"):
+            with open(written.with_suffix(suffix), "rb") as file:
+                os.fsync(file.fileno())
+            written.with_suffix(suffix).replace(final.with_suffix(suffix))
+    except OSError as error:
+        raise UserError(
+            f"{final} cannot be written ({error.strerror}): make room and go on with --resume auto"
+        ) from None
     return final
 
 

@@ -7,13 +7,11 @@ command's `main` raises UserError for what its user can mend.
 
 import argparse
 import contextlib
-import errno
 import io
 import logging
 import math
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 import threading
@@ -21,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mcc_caffe.core.errors import UserError, escape_unprintable
+from mcc_caffe.core.errors import NO_ROOM, UserError, escape_unprintable
 from mcc_caffe.core.start import (
     INTERRUPTED,
     Terminated,
@@ -280,15 +278,19 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def _describe(error: OSError) -> str:
-    """Return an OSError's reason with the file or, where it names none, the file systems."""
+    """Return an OSError's reason, with its file where it names one and a remedy for lack of room.
+
+    What a command writes for its user names the file itself (`mcc_caffe.core.files`).
+    """
     reason = error.strerror or str(error)
     if error.filename is not None:
-        return f"{reason}: {error.filename}"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason += f": {error.filename}"
+    if error.errno not in NO_ROOM:
         return reason
-    folders = dict.fromkeys((os.getcwd(), tempfile.gettempdir()))
-    free = ", ".join(f"{name}: {shutil.disk_usage(name).free >> 20} MiB free" for name in folders)
-    return f"{reason} ({free}): make room; a training goes on with --resume auto"
+    return (
+        f"{reason}: make room where this command writes; "
+        f"its temporary files go to {tempfile.gettempdir()} (TMPDIR)"
+    )
 
 
 def _verbosity() -> str:

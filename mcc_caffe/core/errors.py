@@ -1,6 +1,10 @@
 """The errors that a user can mend."""
 
+import errno
 from collections.abc import Sequence
+
+# The numbers of OSErrors that say that a disk, a quota or a limit on files is reached.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _NAMED = 5  # of a list, the entries that a message names
 

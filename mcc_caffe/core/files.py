@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import NO_ROOM, UserError
 
 # The labelling page's folder in a folder of photographs, and the one in it that holds the labels.
 LABELS_FOLDER, LABELS_STATE = "mcc-labels", "state"
@@ -169,7 +169,7 @@ def empty_own_folder(folder: Path) -> None:
     elif mark.is_file():
         shutil.rmtree(actual_folder)
     actual_folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text("This folder is emptied when the command that made it runs again.\n")
+    write_whole(mark, b"This folder is emptied when the command that made it runs again.\n")
 
 
 def check_target(path: Path, inputs: Iterable[Path] = ()) -> Path:
@@ -319,7 +319,7 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
             "is writing it".
 
     Raises:
-        UserError: Another process holds it; the message says which.
+        UserError: Another process holds it; the message says which. Or there is no room for it.
     """
     path = Path(os.path.realpath(path))
     if not path.name:
@@ -338,10 +338,13 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
                 ) from None
             if not _is_at(file, lock):
                 continue  # the holder before removed it between our opening and our locking
-            file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()} {purpose}\n".encode())
-            file.flush()
+            holder = f"process {os.getpid()} on {socket.gethostname()} {purpose}\n"
             try:
+                try:
+                    file.truncate()
+                    os.write(descriptor, holder.encode())
+                except OSError as error:
+                    raise cannot_write(path, error) from None
                 yield
             finally:
                 lock.unlink(missing_ok=True)
@@ -463,7 +466,7 @@ def file_stamp(path: Path) -> tuple[int, int, int] | None:
 def cannot_write(path: Path, error: OSError) -> UserError:
     """Make the error that says that a path cannot be written, why, and what to do."""
     reason = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in NO_ROOM:
         remedy = "make room, or give another folder"
     elif error.errno == errno.ENAMETOOLONG:
         remedy = "give a shorter name"

@@ -152,7 +152,7 @@ def test_a_value_that_is_no_number_is_said_in_plain_words(command, arguments, me
     assert end.value.code == 2 and message in line and "invalid" not in line
 
 
-def test_a_full_disk_that_names_no_file_names_the_disks(tmp_path):
+def test_a_full_disk_that_names_no_file_names_no_wrong_disk(tmp_path):
     code = """
 import resource
 from mcc_caffe.core.commands import run_command
@@ -163,9 +163,37 @@ def main():
 run_command(main)
 """
     done = run_code(code, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)})
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert f"error: File too large ({tmp_path}: " in done.stderr
-    assert "MiB free): make room; a training goes on with --resume auto" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: File too large: make room where this command writes; "
+        f"its temporary files go to {tmp_path} (TMPDIR)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "with locked(out, 'writes'): pass",
+        "empty_own_folder(out)",
+    ],
+)
+def test_a_full_disk_names_what_was_to_be_written_on_it(write, tmp_path):
+    code = f"""
+import resource, sys
+from pathlib import Path
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.files import empty_own_folder, locked
+out = Path(sys.argv[1])
+def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    {write}
+run_command(main)
+"""
+    done = run_code(code, tmp_path / "out", cwd="/")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"error: {tmp_path / 'out'}" in done.stderr
+    assert "cannot be written (File too large): make room" in done.stderr
+    assert "--resume" not in done.stderr and not list(tmp_path.glob(".*"))
 
 
 def test_a_lack_of_memory_is_one_line(tmp_path):
