@@ -34,7 +34,7 @@ from mcc_caffe.core.commands import (
     run_command,
     seed_number,
 )
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import check_output, require_file, write_whole
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.scene_files import Scene, read_scenes
@@ -85,13 +85,33 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
     """Read the pictures of scenes.
 
+    A box without a pixel of its picture teaches nothing: a warning counts those passed over.
+
     Raises:
         UserError: A picture cannot be read, or has another size than its file says.
     """
-    return [
-        LabelledPicture(scene.read_picture(), scene.boxes_ltrb, scene.crowds_ltrb)
-        for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
-    ]
+    pictures, passed_over = [], []
+    for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False):
+        image = scene.read_picture()
+        shows_pixels = _have_pixels(scene.boxes_ltrb, image)
+        pictures.append(LabelledPicture(image, scene.boxes_ltrb[shows_pixels], scene.crowds_ltrb))
+        passed_over += [
+            f"{box.tolist()} of {scene.path}" for box in scene.boxes_xywh()[~shows_pixels]
+        ]
+    if passed_over:
+        _log.warning(
+            "%d boxes have a side of 0 or lie outside of their pictures and are passed over: %s",
+            len(passed_over),
+            shorten_list(passed_over),
+        )
+    return pictures
+
+
+def _have_pixels(boxes_ltrb: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Tell of each box (N, 4) whether there is any of the picture in it."""
+    size = image.shape[1::-1]
+    visible_sides = boxes_ltrb[:, 2:].clip(0, size) - boxes_ltrb[:, :2].clip(0, size)
+    return (visible_sides > 0).all(axis=1)
 
 
 def _find_weights(options: argparse.Namespace) -> Path:
@@ -117,9 +137,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     target = check_output(
         options.out, packed_weights.are_readable, packed_weights.NOT_PACKED, inputs
     )
-    if not any(len(scene.boxes_ltrb) for scene in scenes):
-        raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box")
     pictures = read_pictures(scenes)
+    if not any(len(picture.boxes) for picture in pictures):
+        raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box in it")
     target.parent.mkdir(parents=True, exist_ok=True)
     if options.gpu is not None:
         require_gpus([options.gpu])

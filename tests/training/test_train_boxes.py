@@ -152,7 +152,7 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
     no_boxes.write_text(json.dumps(empty))
     out = tmp_path / "out.npz"
     for arguments, message in (
-        ((no_boxes,), "no picture has a box"),
+        ((no_boxes,), "no picture has a box in it"),
         ((scenes, "--samples", 9), "--samples 9: give a multiple of 8"),
         ((scenes, "--lr", "nan"), "nan is no finite number above 0"),
         ((scenes, "--lr", -1), "-1 is no finite number above 0"),
@@ -175,6 +175,23 @@ def test_crowds_of_a_file_are_read_with_its_pictures(scenes, tmp_path):
     pictures = read_pictures(read_scenes(path))
     assert [len(picture.crowds) for picture in pictures] == [0, 1, 0]
     assert [len(picture.boxes) for picture in pictures] == [0, 2, 3]
+
+
+def test_boxes_without_a_pixel_are_passed_over_and_counted(scenes, caplog):
+    """Their pictures have 640 x 360 pixels. A box that reaches over the edge stays."""
+    content = json.loads(scenes.read_text())
+    bad = [[5, 5, 0, 9], [5, 5, 9, 0], [640, 5, 9, 9], [5, 360, 9, 9], [-20, 5, 20, 9]]
+    good = [[639, 359, 9, 9], [-20, 5, 21, 9]]
+    content["annotations"] = [
+        {"image_id": 0, "category_id": 1, "bbox": box} for box in [*bad[:2], *good, *bad[2:]]
+    ]
+    path = scenes.with_name("outside.json")
+    path.write_text(json.dumps(content))
+    pictures = read_pictures(read_scenes(path))
+    assert pictures[0].boxes.tolist() == [[639, 359, 648, 368], [-20, 5, 1, 14]]
+    (message,) = caplog.messages
+    assert message.startswith("5 boxes have a side of 0 or lie outside of their pictures and are")
+    assert f"passed over: [5.0, 5.0, 0.0, 9.0] of {scenes.with_name('0.png')}, [5.0," in message
 
 
 def test_boxes_of_a_picture_of_another_size_are_an_error(tmp_path):
