@@ -15,14 +15,15 @@
     python -m mcc_caffe.train "mix:data/lmdb/train*0.7+synth:seed=0&size=224*0.3" \\
         --windows 1.1,2.5 --colours
 
-Everything of a run lies in its folder: the prototxts that it uses, log.jsonl with a line for every
-interval, and snapshots/. Ctrl-C takes a snapshot and ends. Several processes, which --processes,
---gpus or mpirun start, average their gradients: N of them with a batch of b each learn as one
-process with a batch of N x b would.
+Everything of a run lies in its folder: the prototxts that it uses, samples.json with the sizes of
+its sets, log.jsonl with a line for every interval, and snapshots/. Ctrl-C takes a snapshot and
+ends. Several processes, which --processes, --gpus or mpirun start, average their gradients: N of
+them with a batch of b each learn as one process with a batch of N x b would.
 """
 
 import argparse
 import contextlib
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ from mcc_caffe.caffe_io.precision import (
 )
 from mcc_caffe.caffe_io.protobuf import check_utf8
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
-from mcc_caffe.caffe_io.run_folder import LOG_FILE, NET_FILE, SOLVER_FILE
+from mcc_caffe.caffe_io.run_folder import LOG_FILE, NET_FILE, SAMPLES_FILE, SOLVER_FILE
 from mcc_caffe.core.commands import (
     command_parser,
     input_side,
@@ -49,10 +50,10 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_own_results, locked
+from mcc_caffe.core.files import check_own_results, locked, write_whole
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
-from mcc_caffe.data.sources import open_source
+from mcc_caffe.data.sources import count_samples, open_source
 from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
@@ -61,6 +62,7 @@ from mcc_caffe.training.resume import (
     read_resumed,
     resume_state,
     warn_of_changes,
+    warn_of_other_samples,
 )
 from mcc_caffe.training.run_net import (
     RunOptions,
@@ -277,12 +279,18 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     loader = prepare_net(net, solver, run_options, state)
     if resume:
         warn_of_changes(resume, solver, net, loader, options.iterations)
-    open_source(loader.source)  # raises where a set is missing, before anything is written
+    # Raises where a set is missing, before anything is written.
+    sample_counts = count_samples(open_source(loader.source))
+    if resume:
+        warn_of_other_samples(resume, sample_counts)
     weights = choose_weights(options.weights, resume)
     if options.only_stages and weights:
         check_kept_layers(weights, net)
     check_own_results(
-        folder, (SOLVER_FILE, NET_FILE, LOG_FILE), own=SOLVER_FILE, mark=snapshots.PREFIX_END
+        folder,
+        (SOLVER_FILE, NET_FILE, SAMPLES_FILE, LOG_FILE),
+        own=SOLVER_FILE,
+        mark=snapshots.PREFIX_END,
     )
     if options.solver:
         try_users_solver(solver, net, f"{solver_path} with {net_path}")
@@ -290,6 +298,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     # A run's own solver, from which another may start, has a snapshot of 0.
     snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot
     write_prototxts(folder, solver, net)
+    write_whole(folder / SAMPLES_FILE, f"{json.dumps(sample_counts)}\n".encode())
     return TrainingConfig(
         variant=variant,
         folder=folder,

@@ -1,6 +1,7 @@
 """The files of a run, by their places in its folder.
 
 train.prototxt, solver.prototxt    the net and the solver, with the options of the run
+samples.json                       the number of samples of each set that it trains on
 log.jsonl                          the losses (`mcc_caffe.training.run_log`)
 snapshots/                         weights and solver states (`mcc_caffe.caffe_io.snapshots`)
 """
@@ -15,6 +16,7 @@ from mcc_caffe.core.errors import UserError
 
 NET_FILE = "train.prototxt"
 SOLVER_FILE = "solver.prototxt"
+SAMPLES_FILE = "samples.json"
 LOG_FILE = "log.jsonl"
 SNAPSHOTS = "snapshots"
 

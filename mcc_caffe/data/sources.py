@@ -77,6 +77,17 @@ def mixture_shares(source: str) -> dict[str, float]:
     return shares
 
 
+def count_samples(samples: SampleSource) -> dict[str, int]:
+    """Return {folder of a set: number of its samples} for the sets in what `open_source` opened."""
+    if isinstance(samples, Mixture):
+        return {
+            folder: count
+            for part in samples.sources
+            for folder, count in count_samples(part).items()
+        }
+    return {str(samples.folder): len(samples)} if isinstance(samples, SampleSet) else {}
+
+
 def _parts(sources: str) -> list[str]:
     """Split `A*0.5+B*0.3` where a + follows a share; another + is of a folder's name or a share."""
     parts, pieces = [], []
@@ -114,6 +125,9 @@ class Mixture:
     Sample i comes from a source that is drawn by the shares; of a set, every sample is equally
     likely. The draw depends on the seed and on i, so that a resumed training sees the samples that
     an uninterrupted one would have seen.
+
+    Attributes:
+        sources: The sources.
     """
 
     endless = True
@@ -126,13 +140,13 @@ class Mixture:
             seed: As `open_source` takes it.
         """
         self._seed = seed
-        self._sources = [open_source(source) for source in shares]
+        self.sources = [open_source(source) for source in shares]
         self._shares = np.array(list(shares.values()), float) / sum(shares.values())
 
     def __getitem__(self, index: int) -> Sample:
         index = int(index)
         rng = np.random.default_rng((2, self._seed, index))
-        source = self._sources[rng.choice(len(self._sources), p=self._shares)]
+        source = self.sources[rng.choice(len(self.sources), p=self._shares)]
         if isinstance(source, SampleSet):
             return source[int(rng.integers(len(source)))]
         return source[index]

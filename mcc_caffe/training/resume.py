@@ -1,12 +1,14 @@
 """Decides which snapshot a run resumes from, and warns of settings that have changed since."""
 
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
-from mcc_caffe.caffe_io.run_folder import SNAPSHOTS, SOLVER_FILE, run_net_path
+from mcc_caffe.caffe_io.run_folder import SAMPLES_FILE, SNAPSHOTS, SOLVER_FILE, run_net_path
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file
 from mcc_caffe.data.loader_config import LoaderConfig
@@ -104,6 +106,28 @@ def warn_of_changes(
     earlier_net = run_net_path(state_path)
     _warn_of_solver_changes(earlier_net.with_name(SOLVER_FILE), solver, iterations)
     _warn_of_net_changes(earlier_net, net, loader)
+
+
+def warn_of_other_samples(state_path: Path, sample_counts: Mapping[str, int]) -> None:
+    """Warn of sets that have another number of samples than in the run so far.
+
+    Args:
+        state_path: The solver state that the run goes on from.
+        sample_counts: {folder of a set: number of its samples now}.
+    """
+    try:
+        earlier_counts = json.loads(run_net_path(state_path).with_name(SAMPLES_FILE).read_bytes())
+        earlier = {folder: earlier_counts.get(folder) for folder in sample_counts}
+    except (AttributeError, OSError, RecursionError, ValueError):
+        return  # an older run, or somebody changed it: there is nothing to compare with
+    for folder, count in sample_counts.items():
+        if earlier[folder] not in (None, count):
+            _log.warning(
+                "%s has %d samples from here on, it had %s: they come in another order",
+                folder,
+                count,
+                earlier[folder],
+            )
 
 
 def _warn_of_solver_changes(earlier_path: Path, solver: Any, iterations: int | None) -> None:

@@ -35,6 +35,7 @@ from tests.support.commands import (
     start,
     wait_for,
 )
+from tests.support.hands import write_set
 
 # Two images an iteration, so that an iteration takes a fraction of a second.
 SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
@@ -265,6 +266,26 @@ def test_a_resumed_run_says_what_is_other_than_before(drawn_set, tmp_path):
         "an iteration has 3 images from here on, it had 2",
     ):
         assert words in done.stderr
+
+
+def test_a_resumed_run_says_which_set_has_other_samples(drawn_samples, two_sets, tmp_path, caplog):
+    source, other = tmp_path / "set", two_sets / "validation"
+    write_set(source, drawn_samples)
+    words = [f"mix:{source}*0.5+{other}*0.5", "--out", tmp_path / "run", *FAST]
+    done = train(*words, "--iterations", 1)
+    assert done.returncode == 0, done.stderr
+    resumed = [*map(str, words), "--resume", "auto", "--iterations", "2"]
+    prepare_run(parse_arguments(resumed))
+    assert "from here on" not in caplog.text
+    shutil.rmtree(source)
+    write_set(source, drawn_samples[:3])
+    prepare_run(parse_arguments(resumed))
+    assert f"{source} has 3 samples from here on, it had 10: they come in" in caplog.text
+    assert caplog.text.count("from here on") == 1
+    caplog.clear()
+    (tmp_path / "run/samples.json").write_text("[]")
+    prepare_run(parse_arguments(resumed))
+    assert "from here on" not in caplog.text
 
 
 @pytest.mark.parametrize(
