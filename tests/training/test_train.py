@@ -262,7 +262,7 @@ def test_a_resumed_run_says_what_is_other_than_before(drawn_set, tmp_path):
         "batch_size is 3 from here on, it was 2",
         "input_size is 128 from here on, it was 64",
         "colours is True from here on, it was False",
-        "conv1_1 and 15 more learn at other rates from here on (--only-stages",
+        "conv1_1, conv1_2, conv2_1, conv2_2, conv3_1 and 11 more learn at other rates from here on",
         "an iteration has 3 images from here on, it had 2",
     ):
         assert words in done.stderr
