@@ -75,8 +75,9 @@ from mcc_caffe.evaluation.prediction_runner import (
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from mcc_caffe.inference.engines import ENGINES, add_engine_options, choose_engine
 from mcc_caffe.inference.engines.base import engine_title
+from mcc_caffe.inference.presence import read_calibration
 from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
-from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, choose_look_count
+from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, choose_look_count, searches_after_looks
 
 FIGURES = ("pck.png", "pck_groups.png")
 TOTAL = "total"  # name of all splits together, where there are several
@@ -179,7 +180,8 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "--looks",
         type=int,
         choices=LOOKS,
-        help=f"looks, as mcc_caffe.infer takes them (default without --levels: {DEFAULT_LOOKS})",
+        help="looks, as mcc_caffe.infer takes them, and no search (default without --levels: "
+        f"{DEFAULT_LOOKS}, then a search if they show no hand)",
     )
 
 
@@ -319,13 +321,16 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
     """Return what results.json says of a model, without its numbers."""
     if isinstance(model_spec, FileModelSpec):
         return {"name": model_spec.name, "predictions": str(model_spec.path)}
+    weights = describe(model_spec.weights)
+    options = model_spec.levels, model_spec.looks
     return {
         "name": model_spec.name,
-        "weights": describe(model_spec.weights),
+        "weights": weights,
         "net": str(model_spec.prototxt),
         "engine": engine_title(model_spec.engine, model_spec.precision),
         "levels": model_spec.levels,
-        "looks": choose_look_count(model_spec.levels, model_spec.looks),
+        "looks": choose_look_count(*options),
+        "search": searches_after_looks(*options, read_calibration(weights)),
     }
 
 

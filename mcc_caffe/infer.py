@@ -112,8 +112,9 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         type=int,
         choices=LOOKS,
         help="number of looks. 1: the whole image; 2: also a square around its hand; 4: both, also "
-        f"mirrored (default: {DEFAULT_LOOKS}, then a search if they show no hand). A video's hand "
-        "is followed unless --looks or --levels is given: then they look at every frame",
+        f"mirrored. No search follows them (default: {DEFAULT_LOOKS}, then a search if they show "
+        "no hand). A video's hand is followed unless --looks or --levels is given: then they look "
+        "at every frame",
     )
     add(
         "--levels",

@@ -31,7 +31,7 @@ from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine, StageMaps
 from mcc_caffe.inference.looks import LookAnswer, Looker, keypoints_box, look_several_times
-from mcc_caffe.inference.presence import find_present, read_calibration
+from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
 from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference.reports import BOXES, PYRAMID, SEARCH, SEVERAL_LOOKS, SINGLE_PASS
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
@@ -50,6 +50,16 @@ def choose_look_count(levels: int | str | None, looks: int | None) -> int | None
     if looks:
         return int(looks)
     return DEFAULT_LOOKS if levels is None else None
+
+
+def searches_after_looks(
+    levels: int | str | None, looks: int | None, calibration: Calibration
+) -> bool:
+    """Tell whether HandPredictor, with these options, searches where its looks show no hand.
+
+    Weights without a calibration never say that there is none.
+    """
+    return levels is None and looks is None and calibration != UNCALIBRATED
 
 
 class Box(NamedTuple):
@@ -424,7 +434,8 @@ class HandPredictor:
         height, width = image.shape[:2]
         looker = Looker(image, self.input_size, network)
         answer = look_several_times(looker, (width, height), looks)
-        if self.looks is None and answer.score < self.calibration.least_score(looks):
+        shows_hand = answer.score >= self.calibration.least_score(looks)
+        if not shows_hand and searches_after_looks(self.levels, self.looks, self.calibration):
             # The hand may be too small for looks at the whole picture.
             hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
             if hands:

@@ -30,11 +30,12 @@ _CAPTION_LINES = 3
 
 
 class ModelResults(TypedDict, total=False):
-    """What results.json says of one model. A network has weights, net, engine, levels,
-    looks.
+    """What results.json says of one model. A network has weights, net, engine, levels, looks and
+    search.
 
     predictions: path of the file of another system's predictions. weights: as
-    `caffe_io.weights.describe` returns it. sets: {name of the set: its numbers}.
+    `caffe_io.weights.describe` returns it. search: whether a picture is searched where the looks
+    show no hand. sets: {name of the set: its numbers}.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModelResults(TypedDict, total=False):
     engine: str
     levels: int | str | None
     looks: int | None
+    search: bool
     sets: dict[str, SetNumbers]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.hands import hand_scene
-from mcc_caffe import evaluate_scenes
+from mcc_caffe import evaluate, evaluate_scenes
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
@@ -22,12 +22,31 @@ def test_looks_are_measured_and_written_down(two_sets, tmp_path):
     done = run("mcc_caffe.evaluate", two_sets, "--looks", 2, "--limit", 2, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
-    assert model["looks"] == 2 and model["levels"] is None
+    assert model["looks"] == 2 and model["levels"] is None and model["search"] is False
+    assert ", looks 2, search False" in done.stderr
     keypoints = json.loads((tmp_path / "predictions_mini.json").read_text())
     (first, *_) = keypoints["images"].values() if "images" in keypoints else keypoints.values()
     assert np.isfinite(np.array(first["keypoints"] if isinstance(first, dict) else first)).all()
     done = run("mcc_caffe.evaluate", two_sets, "--looks", 2, "--levels", 2, "--out", tmp_path / "x")
     assert done.returncode != 0 and "exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options, looks, is_searched",
+    [
+        ([], 4, True),
+        (["--looks", "4"], 4, False),
+        (["--levels", "1"], None, False),
+        (["--weights", "{uncalibrated}"], 4, False),
+    ],
+)
+def test_the_results_say_whether_pictures_are_searched(
+    options, looks, is_searched, two_sets, weights
+):
+    words = [str(two_sets), *(option.format(uncalibrated=weights) for option in options)]
+    (model_spec,) = evaluate.make_model_specs(evaluate.parse_arguments(words))
+    described = evaluate.describe_model(model_spec)
+    assert (described["looks"], described["search"]) == (looks, is_searched)
 
 
 @pytest.fixture
