@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -15,6 +16,9 @@ from tests.support.weights import mini_net
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ[PRECISION_VARIABLE] = FLOAT32  # the tests' reference
+# How long an example takes says nothing on a machine that does other work, too.
+hypothesis.settings.register_profile("any load", deadline=None)
+hypothesis.settings.load_profile("any load")
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def answer(labels):
     return np.concatenate([logits, labels.log_distances])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.floats(SMALLEST_HAND + 0.01, LARGEST_HAND - 0.01),
     st.floats(0.4, 1),

@@ -68,7 +68,7 @@ def test_decode_finds_what_was_encoded_within_half_a_cell(variant, data):
 
 
 @pytest.mark.parametrize("cells", [2, 3, 16, 46])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_the_surest_level_is_that_of_up_sampling_everything(cells, data):
     """To the last bit, for rough, smooth, negative and constant maps and for any content."""
@@ -132,7 +132,7 @@ def test_smoothing_averages_each_cell_with_its_neighbours():
     assert confidence == pytest.approx(pixels[83, 83], abs=1e-6)  # of the map that is not smoothed
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 24))
 def test_smoothed_maps_are_those_of_numpy(seed, cells):
     maps = np.random.default_rng(seed).normal(0, 1, (22, cells, cells)).astype(np.float32)

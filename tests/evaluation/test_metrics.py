@@ -180,7 +180,7 @@ def mmpose_epe(predicted, keypoints, mask):
     return valid.sum() / max(1, len(valid))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 12),

@@ -48,7 +48,7 @@ def answers_for(image_size, looks, keypoints_xyv):
     return Looker(image, SIZE, lambda inputs: StageMaps(None, np.stack(maps))).look(looks)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(40, 3000), st.integers(40, 3000), st.booleans(), st.data())
 def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
     """The map to the input and back is exact to a hundredth of a pixel for any window."""
@@ -116,7 +116,7 @@ def test_a_box_is_drawn_around_the_confident_keypoints():
     assert keypoints_box(keypoints).tolist() == [5, 10, 11, 22]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.integers(10, 2000),
     st.lists(st.floats(0, 1999), min_size=2, max_size=2, unique=True),

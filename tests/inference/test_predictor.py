@@ -186,7 +186,7 @@ def test_more_levels_are_never_less_sure(weights, image):
     assert (all_levels.keypoints[:, 2] >= first_level.keypoints[:, 2] - 1e-6).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(60, 3000), st.integers(60, 3000), st.integers(0, 9), st.data())
 def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data):
     """A keypoint drawn into the level's heatmaps comes back to where it is in the image."""

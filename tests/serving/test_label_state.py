@@ -868,7 +868,7 @@ def test_copies_take_the_place_of_links_where_there_are_none(folder, net, monkey
     assert_same_sets(folder, {key: labels_of(hand(0))})
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     arrays.arrays(np.float32, (9, 11), elements=st.floats(0, 1, width=32)),
     st.integers(0, 2**32 - 1),
