@@ -18,7 +18,7 @@ GREY = np.full((360, 480, 3), 128, np.uint8)
 
 @pytest.fixture(scope="module")
 def predictor():
-    return HandPredictor(levels=1)
+    return HandPredictor(looks=1)
 
 
 @pytest.fixture(scope="module")
