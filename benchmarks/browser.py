@@ -11,6 +11,7 @@ that the page's worker does: preparing the input, the network, and finding the k
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             browser = playwright.chromium.launch(
                 executable_path=program, args=["--no-sandbox", "--disable-gpu"]
             )
-            with running_server(*server, stderr=subprocess.DEVNULL) as (_, url):
+            command = [sys.executable, "-m", *server]
+            with running_server(command, stderr=subprocess.DEVNULL) as (_, url):
                 rows += measure_page(browser, url)
             browser.close()
     head = ["engine", "input", "network", "frame", "frames a second", "first answer after"]

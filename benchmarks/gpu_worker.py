@@ -23,7 +23,7 @@ from google.protobuf import text_format
 from benchmarks import nets
 from benchmarks.timing import run_worker
 from mcc_caffe.caffe_io.protobuf import messages
-from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.pycaffe import import_caffe, select_device
 from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPredictor
@@ -69,13 +69,8 @@ class Passes(NamedTuple):
 
 def caffe_on(gpu: int | None) -> Any:
     """Return the module caffe, set to that GPU or (None) to the CPU."""
-    caffe = import_caffe()
-    if gpu is None:
-        caffe.set_mode_cpu()
-    else:
-        caffe.set_device(gpu)
-        caffe.set_mode_gpu()
-    return caffe
+    select_device(gpu)
+    return import_caffe()
 
 
 def compare(arrays: Arrays, expected: Arrays) -> Difference:

@@ -178,7 +178,8 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
 def main(argv: Sequence[str] | None = None) -> None:
     """Start a server, load it, and end it."""
     options = parse_arguments(argv)
-    with running_server("mcc_caffe.web", "serve", "--port", "0") as (server, url):
+    command = [sys.executable, "-m", "mcc_caffe.web", "serve", "--port", "0"]
+    with running_server(command) as (server, url):
         port = urllib.parse.urlsplit(url).port
         assert port is not None
         print(f"{describe_machine()}\n\n{measure(options, server, port)}")

@@ -1,12 +1,12 @@
-"""Servers that benchmarks run as a user would."""
+"""Servers that benchmarks and tests run as a user would."""
 
 import contextlib
 import os
 import re
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mcc_caffe.core.errors import UserError
 
@@ -15,13 +15,13 @@ _LONGEST_WAIT = 120.0  # seconds, for a start or an end
 
 @contextlib.contextmanager
 def running_server(
-    *command: str, stderr: int | None = None
+    command: Sequence[object], **options: Any
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Run a module that prints its address and serves until the block ends.
+    """Run a command that prints its address and serves until the block ends.
 
     Args:
-        *command: The module and its arguments.
-        stderr: Where its messages go, as Popen takes it.
+        command: The program and its arguments.
+        **options: Further ones of Popen.
 
     Yields:
         The process and the address.
@@ -29,15 +29,13 @@ def running_server(
     Raises:
         UserError: It ends without an address, or prints none for too long.
     """
+    words = list(map(str, command))
+    defaults = {"env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
     with subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
+        words, stdout=subprocess.PIPE, text=True, **{**defaults, **options}
     ) as server:
         try:
-            yield server, _read_address(server, command)
+            yield server, _read_address(server, words)
         finally:
             server.terminate()
             try:
@@ -46,7 +44,7 @@ def running_server(
                 server.kill()
 
 
-def _read_address(server: "subprocess.Popen[str]", command: tuple[str, ...]) -> str:
+def _read_address(server: "subprocess.Popen[str]", words: list[str]) -> str:
     assert server.stdout is not None
     limit = threading.Timer(_LONGEST_WAIT, server.kill)  # ends the line that is waited for
     limit.start()
@@ -57,7 +55,7 @@ def _read_address(server: "subprocess.Popen[str]", command: tuple[str, ...]) -> 
     address = re.search(r"http://[^\s)]+", line)
     if address is None:
         raise UserError(
-            f"`python -m {' '.join(command)}` printed {line!r} and no address within "
-            f"{_LONGEST_WAIT:.0f} s: run it to see why"
+            f"`{' '.join(words)}` printed {line!r} and no address within {_LONGEST_WAIT:.0f} s: "
+            "run it to see why"
         )
     return address[0]

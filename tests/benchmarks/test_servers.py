@@ -1,6 +1,7 @@
 """Servers that benchmarks run."""
 
 import subprocess
+import sys
 import time
 import urllib.request
 
@@ -11,8 +12,8 @@ from mcc_caffe.core.errors import UserError
 
 
 def test_a_server_runs_until_the_block_ends(tmp_path):
-    words = ("http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path))
-    with servers.running_server(*words, stderr=subprocess.DEVNULL) as (server, url):
+    command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with servers.running_server(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as (server, url):
         assert urllib.request.urlopen(url, timeout=60).status == 200
     assert server.poll() is not None
 
@@ -20,10 +21,11 @@ def test_a_server_runs_until_the_block_ends(tmp_path):
 @pytest.mark.parametrize("statement", ["import time; time.sleep(100)", "print('hello')"])
 def test_a_server_without_an_address_is_an_error(statement, monkeypatch):
     monkeypatch.setattr(servers, "_LONGEST_WAIT", 5.0)
+    command = [sys.executable, "-m", "timeit", "-n", "1", "-r", "1", statement]
     start = time.monotonic()
     with (
-        pytest.raises(UserError, match="`python -m timeit .*printed .* and no address within 5 s"),
-        servers.running_server("timeit", "-n", "1", "-r", "1", statement),
+        pytest.raises(UserError, match="-m timeit .*` printed .* and no address within 5 s"),
+        servers.running_server(command),
     ):
         pytest.fail("it serves")
     assert time.monotonic() - start < 60
