@@ -1,5 +1,6 @@
 """What the tests share: small drawn hands, and sets made of them."""
 
+import logging
 import os
 import pathlib
 
@@ -10,7 +11,7 @@ import pytest
 from caffe_build.locate import importable_folder, prefix_of
 from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.core.commands import VERBOSITY_VARIABLE
+from mcc_caffe.core.commands import OWN_LOGGERS, VERBOSITY_VARIABLE
 from tests.support.hands import drawn_sample, write_set
 from tests.support.weights import mini_net
 
@@ -23,8 +24,12 @@ hypothesis.settings.load_profile("any load")
 
 @pytest.fixture(autouse=True)
 def own_verbosity(monkeypatch):
-    """Keep a test's --quiet, which commands leave in the environment, from the tests after it."""
+    """Keep what a test's --quiet leaves in environment and loggers from the tests after it."""
     monkeypatch.setenv(VERBOSITY_VARIABLE, "normal")
+    levels = {name: logging.getLogger(name).level for name in OWN_LOGGERS}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session")

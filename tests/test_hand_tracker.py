@@ -144,7 +144,7 @@ def test_a_hand_that_leaves_is_waited_for_at_the_border(clip, predictor):
     frames, joints = clip
     sprite = frames[0][10:170, 20:180]
     tracker = HandTracker(predictor)
-    for n, x in enumerate((260, 310, 480, 480)):
+    for n, x in enumerate((270, 310, 480, 480)):
         image = GREY.copy()
         width = min(160, 480 - x)
         image[40:200, x : x + width] = sprite[:, :width]

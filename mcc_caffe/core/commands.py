@@ -40,7 +40,7 @@ _LEVELS = {
     "verbose": logging.DEBUG,
     "debug": logging.DEBUG,
 }
-_OWN_LOGGERS = ("mcc_caffe", "data_tools", "benchmarks", "__main__")  # other libraries: warnings
+OWN_LOGGERS = ("mcc_caffe", "data_tools", "benchmarks", "__main__")  # other libraries: warnings
 
 _BAR_LOCK = threading.RLock()  # of this process's progress bars
 
@@ -300,7 +300,7 @@ def _verbosity() -> str:
 
 
 def _apply_verbosity() -> None:
-    for name in _OWN_LOGGERS:
+    for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(_LEVELS[_verbosity()])
 
 
