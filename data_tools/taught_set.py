@@ -200,10 +200,10 @@ class TaughtSet:
         self._remove_orphans()
 
     def _remove_orphans(self) -> None:
-        """Remove the crops that a killed run wrote after it had written the labels last.
+        """Remove the crops that a killed run wrote and did not label.
 
-        No record lists them. They are of photographs that the set does not have, so that their
-        numbers come after those of all that it has: another file is the user's and stays.
+        Their photographs are not in the set, so their numbers come after those of all that are.
+        A file with a lower number or another name is the user's, and stays.
         """
         orphans = [
             path

@@ -36,7 +36,7 @@ from mcc_caffe.core.commands import (
 )
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import check_output, require_file, write_whole
-from mcc_caffe.core.hand_boxes import BOXES_BLOB
+from mcc_caffe.core.hand_boxes import BOXES_BLOB, covered_share
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.paper import VARIANTS
 from mcc_caffe.training.box_head import (
@@ -93,7 +93,11 @@ def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
     pictures, passed_over = [], []
     for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False):
         image = scene.read_picture()
-        shows_pixels = _have_pixels(scene.boxes_ltrb, image)
+        height, width = image.shape[:2]
+        picture_ltrb = np.array([0, 0, width, height])
+        shows_pixels = np.array(
+            [covered_share(box, picture_ltrb) > 0 for box in scene.boxes_ltrb], bool
+        )
         pictures.append(LabelledPicture(image, scene.boxes_ltrb[shows_pixels], scene.crowds_ltrb))
         passed_over += [
             f"{box.tolist()} of {scene.path}" for box in scene.boxes_xywh()[~shows_pixels]
@@ -105,13 +109,6 @@ def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
             shorten_list(passed_over),
         )
     return pictures
-
-
-def _have_pixels(boxes_ltrb: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Tell of each box (N, 4) whether there is any of the picture in it."""
-    size = image.shape[1::-1]
-    visible_sides = boxes_ltrb[:, 2:].clip(0, size) - boxes_ltrb[:, :2].clip(0, size)
-    return (visible_sides > 0).all(axis=1)
 
 
 def _find_weights(options: argparse.Namespace) -> Path:

@@ -74,8 +74,8 @@ def add_network_options(group: argparse._ActionsContainer, *, is_subcommand: boo
 def whole_number(text: str) -> int:
     """Parse an option that is a whole number; an argparse `type`.
 
-    It stands for `int`, of which argparse would say "invalid int value". All functions that parse
-    whole numbers call it, since of a ValueError argparse would say their own names.
+    argparse answers a ValueError with the name of the function that raised it, such as "invalid int
+    value". So this function stands for `int`, and all that parse whole numbers call it.
     """
     try:
         return int(text)

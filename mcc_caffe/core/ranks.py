@@ -302,8 +302,8 @@ class MpiRanks(Ranks):
                 "`apt-get install openmpi-bin` brings the library"
             ) from None
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
-        # By SIGTERM mpirun ends its ranks, those too that wait in MPI, where Python hears nothing.
-        # SIGHUP may reach all of them.
+        # A rank that waits in MPI runs no handler of Python's. mpirun ends its ranks by SIGTERM,
+        # and a closed terminal by SIGHUP: both have to end the process by themselves.
         for number in stop_signals():
             if number != signal.SIGINT:
                 signal.signal(number, signal.SIG_DFL)

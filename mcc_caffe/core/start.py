@@ -28,7 +28,7 @@ _OWN_PACKAGES = ("mcc_caffe", "data_tools", "benchmarks", "prototxt", "solver")
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked a command to end. What Ctrl-C lets it finish or clean up, this does, too.
+    """A signal asked a command to end, which finishes and cleans up as on Ctrl-C.
 
     Attributes:
         number: The signal.
@@ -82,10 +82,11 @@ def limit_image_size() -> None:
 
 
 def catch_stop_signals() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again, after `prepare_command`, and two more Terminated.
+    """Let Ctrl-C raise KeyboardInterrupt again, and SIGTERM and SIGHUP raise Terminated.
 
-    SIGTERM and SIGHUP go on ending the processes that a command itself has started by
-    multiprocessing. Under `nohup` SIGHUP stays ignored.
+    `prepare_command` has let Ctrl-C end the process at once. SIGTERM and SIGHUP go on ending the
+    processes that a command itself has started by multiprocessing. Under `nohup` SIGHUP stays
+    ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -294,16 +294,16 @@ def test_crops_that_a_killed_run_has_not_labelled_are_removed(label, tmp_path):
     for name in ("notes.txt", "000009_mine.jpg", "IMG_000009_x_1.jpg"):
         (out / "images" / name).write_text("of the user")
     (out / "images/000009_link_1.jpg").symlink_to(photos / "a.png")
-    kept = {"000001_a_1.jpg", "notes.txt", "000009_mine.jpg", "IMG_000009_x_1.jpg"}
-    kept.add("000009_link_1.jpg")
-    assert {path.name for path in (out / "images").iterdir()} == kept | {
+    users_files = {"000001_a_1.jpg", "notes.txt", "000009_mine.jpg", "IMG_000009_x_1.jpg"}
+    users_files.add("000009_link_1.jpg")
+    assert {path.name for path in (out / "images").iterdir()} == users_files | {
         "000002_bb_1.jpg",
         "000002_bb_2.jpg",
     }
     (photos / "bb.png").unlink()
     photograph(photos / "ccc.png")
     label(photos, out)
-    assert {path.name for path in (out / "images").iterdir()} == kept | {"000002_ccc_1.jpg"}
+    assert {path.name for path in (out / "images").iterdir()} == users_files | {"000002_ccc_1.jpg"}
     assert [image["file_name"] for image in content_of(out)["images"]] == [
         "images/000002_ccc_1.jpg"
     ]

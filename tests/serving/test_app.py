@@ -94,9 +94,9 @@ def test_head_is_answered_where_get_is_without_a_body():
     app = make_app(LIVE_PAGE, routers=[router])
     client = TestClient(app, base_url="http://127.0.0.1:8000")
     for path in ("/", "/live/main.js", "/health", "/openapi.json"):
-        whole, head = client.get(path), client.head(path)
+        get, head = client.get(path), client.head(path)
         assert (head.status_code, head.content) == (200, b"")
-        assert head.headers == whole.headers
+        assert head.headers == get.headers
     assert client.head("/hands").status_code == 405
     assert client.put("/health").headers["allow"] == "GET, HEAD"
     assert client.get("/openapi.json").json()["paths"]["/health"].keys() == {"get"}

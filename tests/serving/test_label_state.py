@@ -102,6 +102,14 @@ def save(session, key, labels):
     return session.save(key, change(session.open_picture(key), labels))
 
 
+def save_hands(session):
+    """Save of each picture, 0.jpg, 1.jpg and so on, the labels of the hand; return {name: key}."""
+    keys = keys_by_name(session)
+    for name, key in keys.items():
+        save(session, key, labels_of(hand(int(name[0]))))
+    return keys
+
+
 def assert_same_sets(folder, expected):
     """Check that both data sets hold exactly {key: Labels}."""
     for samples, digits in zip(read_back(folder), (0, 2)):
@@ -454,9 +462,7 @@ def test_both_data_sets_hold_what_is_done_after_every_change(tmp_path, net):
 
 def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
     with open_session(folder, net) as session:
-        keys = keys_by_name(session)
-        for name, key in keys.items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        keys = save_hands(session)
     (folder / "0.jpg").write_bytes(hand(9).image_bytes)  # of the same size
     smaller = cv2.resize(hand(1).image(), (80, 60))
     cv2.imwrite(str(folder / "1.jpg"), smaller)
@@ -604,9 +610,7 @@ def test_labels_stay_where_another_picture_has_taken_the_name(folder, net, caplo
 
 def test_a_picture_that_changes_while_nobody_opens_it_is_unfinished_again(folder, net):
     with open_session(folder, net) as session:
-        keys = keys_by_name(session)
-        for name, key in keys.items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        keys = save_hands(session)
         (folder / "0.jpg").write_bytes(hand(9).image_bytes)  # of the same size
         (folder / "1.jpg").touch()  # its content stays
         deadline = time.monotonic() + 60
@@ -663,9 +667,7 @@ def test_sha256sum_knows_the_pictures_of_a_data_set(folder, net):
 def test_labels_of_a_changed_picture_are_in_no_set_from_the_start(folder, net, monkeypatch):
     """Also where the net has not looked at it when the command ends."""
     with open_session(folder, net) as session:
-        keys = keys_by_name(session)
-        for name, key in keys.items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        keys = save_hands(session)
     (folder / "0.jpg").write_bytes(hand(9).image_bytes)
     monkeypatch.setattr(NetAnswers, "_run", lambda _: None)
     with open_session(folder, net):
@@ -675,9 +677,7 @@ def test_labels_of_a_changed_picture_are_in_no_set_from_the_start(folder, net, m
 
 def test_labels_of_which_the_picture_is_gone_are_named_and_come_back_with_it(folder, net, caplog):
     with open_session(folder, net) as session:
-        keys = keys_by_name(session)
-        for name, key in keys.items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        keys = save_hands(session)
     assert not caplog.records
     for name in ("0.jpg", "1.jpg"):
         (folder / name).rename(folder.parent / name)
