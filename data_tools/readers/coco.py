@@ -41,7 +41,6 @@ from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
     Box,
     encode_mask,
-    exists_as_file,
     frame_sample,
     image_size,
     make_key,
@@ -50,7 +49,7 @@ from data_tools.readers.shared import (
     say_passed_over,
 )
 from mcc_caffe.core import keypoint_names
-from mcc_caffe.core.coco import annotation_name, id_text
+from mcc_caffe.core.coco import annotation_name, find_image_folder, holds_pictures, id_text
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
@@ -66,7 +65,6 @@ _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotat
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
 _FREIHAND_PICTURE = re.compile(r"/training/rgb/(\d{8})\.jpg$")  # the end of a path
 _LABEL_FOLDERS = ("annotations", "labels")  # whose pictures may lie in a folder beside them
-_PROBED_PICTURES = 20  # of a file, that tell where its file names start from
 
 
 class Hand(NamedTuple):
@@ -475,20 +473,18 @@ def _find_orders(
 
 def _find_image_folder(path: Path, names: list[str]) -> Path:
     """Find the folder of the file names: the first in which some of the first pictures lie."""
-    names = names[:_PROBED_PICTURES]
     here = path.absolute().parent
     if not names:  # no hand has a picture, and each says why
         return here
-    for folder in (here, here / "images", here.parent, here.parent / "images"):
-        if any(exists_as_file(folder / name) for name in names):
-            return folder
+    if folder := find_image_folder(path, names):
+        return folder
     # Beside a set's folder stand other sets, whose pictures often have the same names.
     parents = (here, here.parent) if here.name in _LABEL_FOLDERS else (here,)
     others = [
         folder
         for parent in parents
         for folder in sorted(parent.iterdir())
-        if folder.is_dir() and any(exists_as_file(folder / name) for name in names)
+        if holds_pictures(folder, names)
     ]
     if len(others) == 1:
         return others[0]

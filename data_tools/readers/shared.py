@@ -170,11 +170,6 @@ def say_passed_over(path: Path, count: int, what: str) -> None:
         _log.warning("%s: passed over %d %s", path, count, what)
 
 
-def exists_as_file(path: Path) -> bool:
-    """Tell whether a path is a file; False for names that no file can have."""
-    return os.path.isfile(path)
-
-
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file; UserError names the line that is not JSON."""
     if path.exists() and not path.is_file():  # a pipe would block, a device may never end

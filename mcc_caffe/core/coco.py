@@ -1,8 +1,13 @@
 """What COCO's files have in common: ids and names of their records, the category of a hand."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mcc_caffe.core.hand import NAMES, SKELETON
+
+_PROBED_PICTURES = 20  # of a file, that tell where its file names start from
 
 
 def id_text(value: Any) -> str | None:
@@ -22,6 +27,27 @@ def annotation_name(annotation_id: Any, position: int) -> str:
     if annotation_id is None:
         return f"annotations[{position}]"
     return f"annotation {str(annotation_id)[:80]}"
+
+
+def find_image_folder(path: Path, names: Sequence[str]) -> Path | None:
+    """Find the folder that a COCO file's file names start from.
+
+    Args:
+        path: The COCO file.
+        names: The file names of its pictures.
+
+    Returns:
+        The first folder in which one of the first pictures lies: the file's own, `images` in it,
+        its parent, `images` in that; None where none of them has any.
+    """
+    here = path.absolute().parent
+    folders = (here, here / "images", here.parent, here.parent / "images")
+    return next((folder for folder in folders if holds_pictures(folder, names)), None)
+
+
+def holds_pictures(folder: Path, names: Sequence[str]) -> bool:
+    """Tell whether one of the first pictures of a COCO file lies in a folder."""
+    return any(os.path.isfile(folder / name) for name in names[:_PROBED_PICTURES])
 
 
 def hand_category(category_id: Any = 1, name: str = "hand") -> dict[str, Any]:

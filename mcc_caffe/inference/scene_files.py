@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.coco import annotation_name, id_text
+from mcc_caffe.core.coco import annotation_name, find_image_folder, id_text
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES, names_a_hand
@@ -114,8 +114,8 @@ class _LabelledHand(NamedTuple):
 def read_scenes(path: Path) -> list[Scene]:
     """Read a COCO file of boxes around hands.
 
-    A box around a crowd of hands (`iscrowd`) is no hand to find. `Scene.crowds_ltrb` has these
-    boxes.
+    The pictures lie where `core.coco.find_image_folder` finds them. A box around a crowd of hands
+    (`iscrowd`) is no hand to find. `Scene.crowds_ltrb` has these boxes.
 
     Raises:
         UserError: The file is missing or is no such file.
@@ -132,8 +132,10 @@ def read_scenes(path: Path) -> list[Scene]:
         hand_categories = tuple(
             CocoCategory(category["id"], category["name"]) for category in categories.values()
         )
+        names = [image["file_name"] for image in content["images"]]
+        folder = find_image_folder(path, names) or path.parent
         scenes = [
-            _make_scene(path.parent, image, hands[id_text(image["id"])])._replace(
+            _make_scene(folder, image, hands[id_text(image["id"])])._replace(
                 hand_categories=hand_categories
             )
             for image in content["images"]

@@ -40,6 +40,22 @@ def test_a_coco_file_of_boxes_is_read(tmp_path):
         read_scenes(path)
 
 
+def test_the_pictures_of_a_labelled_set_lie_in_its_folder_of_images(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [],
+        "categories": [{"id": 7, "name": "hand"}],
+    }
+    (tmp_path / "images").mkdir()
+    picture = tmp_path / "images/a.jpg"
+    picture.touch()
+    for path in (tmp_path / "hands.json", tmp_path / "annotations/hands.json"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+        (scene,) = read_scenes(path)
+        assert scene.path == picture
+
+
 def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
     content = {
         "images": [
