@@ -15,7 +15,6 @@ on where it was, more photographs can be added, and labels that you have correct
 """
 
 import argparse
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, locked
+from mcc_caffe.core.files import check_folder, file_sha256, locked
 from mcc_caffe.inference.input_files import PassedOver, UnreadableError, find_files, read_image
 
 # The largest difference of two answers for any keypoint, as a share of the keypoints' box.
@@ -171,7 +170,7 @@ def _label_photograph(
 ) -> TeachOutcome:
     """Add the hands of one photograph to the data set; see `label_photographs`."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = file_sha256(path)
         if digest in taught.photographs:
             passed_over.add("photographs that the data set has already", path.name)
             return TeachOutcome()

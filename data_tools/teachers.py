@@ -5,7 +5,6 @@ photograph and for its mirror image. Where a hand is difficult the two answers d
 agreement tells which answers to trust.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file
+from mcc_caffe.core.files import file_sha256, require_file
 from mcc_caffe.core.hand import are_same_keypoints, nms
 from mcc_caffe.predictor import HandPredictor
 
@@ -71,7 +70,7 @@ class NetTeacher:
             weights: Caffemodel or packed weights.
             variant: The size of the network.
         """
-        digest = hashlib.sha256(require_file(weights, "weights file").read_bytes()).hexdigest()
+        digest = file_sha256(require_file(weights, "weights file"))
         self.name = f"{variant}, {weights.name} (sha256 {digest[:_NAMED_DIGITS]})"
         self._predictor = HandPredictor(weights, variant)
 

@@ -17,7 +17,6 @@ with the one that was interrupted.
 """
 
 import argparse
-import hashlib
 import logging
 import pathlib
 import shlex
@@ -36,7 +35,13 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
 from mcc_caffe.caffe_io.weights import fitting_layers, net_shapes, write_caffemodel
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_report, require_file, require_shipped, write_whole
+from mcc_caffe.core.files import (
+    check_report,
+    file_sha256,
+    require_file,
+    require_shipped,
+    write_whole,
+)
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import absolute_source
 from mcc_caffe.evaluation.ablation_report import (
@@ -147,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "batch_size": options.batch_size,
             "trunk": str(options.trunk.absolute()) if options.trunk else None,
-            "trunk_sha256": _sha256(options.trunk) if options.trunk else None,
+            "trunk_sha256": file_sha256(options.trunk) if options.trunk else None,
             **training_settings,
         },
     )
@@ -225,15 +230,11 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
     }
     if given["solver"]:
         path = require_file(given["solver"], "solver")
-        settings["solver_sha256"] = _sha256(path)
+        settings["solver_sha256"] = file_sha256(path)
         # Of Caffe's policies poly alone makes the rate depend on the length.
         if read_text("SolverParameter", path).lr_policy == "poly":
             settings["iterations"] = iterations
     return settings
-
-
-def _sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _find_data(options: argparse.Namespace) -> tuple[str, list[pathlib.Path]]:

@@ -75,6 +75,11 @@ def require_file(path: str | Path, kind: str) -> Path:
     return path
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits; OSError where it cannot be read."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def check_own_results(folder: Path, names: Iterable[str], *, own: str, mark: str) -> None:
     """Check that a command's results in a folder replace no file of the user's.
 

@@ -9,7 +9,6 @@ of its labels.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import secrets
@@ -25,6 +24,7 @@ from data_tools.readers.shared import encode_mask
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import file_sha256
 from mcc_caffe.serving.label_documents import SavedLabels, Split
 from mcc_caffe.serving.label_files import (
     COCO,
@@ -170,7 +170,7 @@ class LabelExport:
         source, sha256 = picture.path, saved.digest
         if saved.is_turned:
             source = self._upright_copy(picture)
-            sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+            sha256 = file_sha256(source)
         file_name = f"{picture.key}{source.suffix.lower()}"
         source_folder, mask_folder = self._sample_folders(saved.split)
         mask = decode_runs(saved.labels.runs, saved.width, saved.height)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import file_sha256
 from mcc_caffe.core.images import read_header
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.predictor import DEFAULT_LOOKS, HandPose, HandPredictor
@@ -50,7 +51,7 @@ def open_net(weights: Path, variant: str = "mini") -> LabelNet:
     net = find_deploy_net(weights, variant)
     predictor = HandPredictor(weights, variant, prototxt=net, looks=DEFAULT_LOOKS)
     predictor.require_pose()
-    name = f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}, {_METHOD}"
+    name = f"{file_sha256(weights)[:16]}, {_METHOD}"
     return LabelNet(predictor, name)
 
 
@@ -244,7 +245,7 @@ def read_digest(files: LabelFiles, picture: Picture) -> str:
     if answer and answer.stamp == _stamp(picture.path):
         return answer.digest
     try:
-        return hashlib.sha256(picture.path.read_bytes()).hexdigest()
+        return file_sha256(picture.path)
     except OSError:
         return ""
 
