@@ -180,6 +180,12 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
         "scale and crop (default: show the whole picture, as the paper does)",
     )
     add(
+        "--upright",
+        action="store_true",
+        help="in half of the samples, turn the window first so that the hand points up, as looks "
+        "at a hand do; only with --windows",
+    )
+    add(
         "--colours",
         action="store_true",
         help="also draw brightness, colours and sharpness at random (default: the paper's "
@@ -223,11 +229,14 @@ def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End the command with a message where options do not go together."""
-    if options.no_augmentation and (options.windows or options.colours or options.strong):
+    augments = options.windows or options.upright or options.colours or options.strong
+    if options.no_augmentation and augments:
         parser.error(
-            "--windows, --colours and --strong are augmentation: leave them or --no-augmentation "
-            "out"
+            "--windows, --upright, --colours and --strong are augmentation: leave them or "
+            "--no-augmentation out"
         )
+    if options.upright and not options.windows:
+        parser.error("--upright turns windows: give --windows too")
     if options.weights and options.resume not in (None, "auto"):
         parser.error("--resume FILE goes on with the weights beside it: leave --weights out")
     if options.only_stages and not (options.weights or options.resume):
@@ -328,6 +337,7 @@ def _select_run_options(options: argparse.Namespace) -> RunOptions:
         input_size=options.input_size,
         seed=options.seed,
         windows=options.windows,
+        upright=options.upright,
         colours=options.colours,
         strong=options.strong,
         augment=not options.no_augmentation,

@@ -1,8 +1,9 @@
 """Draws the augmentation of a training sample (section 3.3) and warps the sample by it.
 
 Scale, rotation, crop and flip make up one affine map, by which image, mask and keypoints are moved.
-Three changes are not the paper's: a window around the hand, other colours, and the strong
-augmentation, which stretches, covers and recolours half of the samples.
+Four changes are not the paper's: a window around the hand, in which half of the hands may point
+up, other colours, and the strong augmentation, which stretches, covers and recolours half of the
+samples.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mcc_caffe.core.geometry import (
 )
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
+UPRIGHT_PROBABILITY = 0.5  # that a hand is turned to point up, before the paper's rotation
 STRONG_PROBABILITY = 0.5  # that a sample is strong; the next probabilities are of a strong sample
 STRETCH_PROBABILITY = 0.7
 STRETCH_RANGE = (1 / 1.45, 1.45)
@@ -161,6 +163,11 @@ def _rotation(angle: float) -> np.ndarray:
     return np.array([[cos, sin], [-sin, cos]])
 
 
+def _turn_affine(degrees: float) -> np.ndarray:
+    """Return the affine map that turns about the origin, counter-clockwise as one sees it."""
+    return np.column_stack([_rotation(np.radians(degrees)), (0, 0)])
+
+
 def _bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the smallest and the largest x and y of points."""
     return points.min(axis=0), points.max(axis=0)
@@ -194,17 +201,30 @@ def cover_parts(data: np.ndarray, rng: np.random.Generator) -> None:
 
 
 class Window(NamedTuple):
-    """A square of an image, in its pixels; (x, y) is its left-top corner."""
+    """A square of a turned image.
+
+    Attributes:
+        x: Of the left-top corner in pixels of the turned image.
+        y: Likewise.
+        side: Pixels.
+        turn: The angle by which the image is turned about its first pixel, degrees
+            counter-clockwise.
+    """
 
     x: float
     y: float
     side: float
+    turn: float = 0.0
 
 
 def draw_window(
-    rng: np.random.Generator, keypoints: np.ndarray, smallest: float, largest: float
+    rng: np.random.Generator,
+    keypoints: np.ndarray,
+    smallest: float,
+    largest: float,
+    turn: float = 0.0,
 ) -> Window | None:
-    """Draw a square at random that holds the box of the hand's keypoints.
+    """Draw a square of a turned image at random that holds the box of the hand's keypoints.
 
     Args:
         rng: The source of randomness.
@@ -212,6 +232,7 @@ def draw_window(
             it is missing.
         smallest: The least side, as a multiple of the larger side of the keypoints' box; 1 or more.
         largest: The greatest side, as such a multiple. The logarithm of the side is uniform.
+        turn: The angle by which the image is turned, degrees counter-clockwise.
 
     Returns:
         The square, which may reach beyond the image; None where fewer than two keypoints are
@@ -220,12 +241,12 @@ def draw_window(
     points = keypoints[keypoints[:, 2] > 0, :2]
     if len(points) < 2:
         return None
-    low, high = _bounds(points)
+    low, high = _bounds(apply(_turn_affine(turn), points))
     box = max((high - low).max(), 1.0)
     side = box * np.exp(rng.uniform(np.log(smallest), np.log(largest)))
     margin = (side - (high - low)) / 2
     x, y = (low + high) / 2 - side / 2 + rng.uniform(-0.8, 0.8, 2) * margin
-    return Window(float(x), float(y), float(side))
+    return Window(float(x), float(y), float(side), turn)
 
 
 @dataclass(frozen=True)
@@ -274,14 +295,14 @@ class Augmentation:
         if self.window is None:
             framed = letterbox_affine(width, height, size)
         else:
-            x, y, side = self.window
-            to_window = translation(-x, -y)
+            x, y, side, turn = self.window
+            to_window = compose(_turn_affine(turn), translation(-x, -y))
             framed = compose(to_window, letterbox_affine(side, side, size))
         steps = [
             framed,
             np.array([[self.scale, 0, 0], [0, self.scale, 0]]),
             translation(-centre, -centre),
-            np.column_stack([_rotation(np.radians(self.rotation)), (0, 0)]),
+            _turn_affine(self.rotation),
             translation(centre - offset[0], centre - offset[1]),
         ]
         if self.flip:

@@ -13,11 +13,13 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from mcc_caffe.core.geometry import reduction
+from mcc_caffe.core.hand import pointing_angle
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import (
     COLOURS,
     STRONG_COLOURS,
     STRONG_PROBABILITY,
+    UPRIGHT_PROBABILITY,
     Augmentation,
     ColourChange,
     Stretch,
@@ -146,7 +148,12 @@ def _draw_augmentation(
     """Draw the augmentation of a sample; a window's side replaces the scale of section 3.3."""
     augmentation = Augmentation.draw(rng)
     if config.largest_window:
-        window = draw_window(rng, sample.keypoints, config.smallest_window, config.largest_window)
+        turn = 0.0
+        if config.upright and rng.uniform() < UPRIGHT_PROBABILITY:
+            turn = pointing_angle(sample.keypoints) or 0.0
+        window = draw_window(
+            rng, sample.keypoints, config.smallest_window, config.largest_window, turn
+        )
         if window is not None:
             return dataclasses.replace(augmentation, scale=1.0, window=window)
     return augmentation

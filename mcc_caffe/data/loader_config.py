@@ -45,6 +45,8 @@ class LoaderConfig:
             keypoints' box.
         largest_window: The greatest side of the window, as such a multiple. 0 for the whole
             picture, as in the paper.
+        upright: In half of the samples, drawn at random, turn the picture so that the hand points
+            up, before the window is cut and turned as in section 3.3.
         colours: Change colours and sharpness at random, too.
         strong: In half of the samples, drawn at random, stretch and turn the hand, cover parts of
             the picture, and change colours and sharpness further than `colours` does, with noise.
@@ -65,6 +67,7 @@ class LoaderConfig:
     augment: bool = True
     smallest_window: float = 0.0
     largest_window: float = 0.0
+    upright: bool = False
     colours: bool = False
     strong: bool = False
     shuffle: bool = True
@@ -95,6 +98,8 @@ class LoaderConfig:
                 f"param_str: smallest_window and largest_window are {windows[0]} and {windows[1]}, "
                 "they must be 0, or from 1 on with the smallest first"
             )
+        if self.upright and not self.largest_window:
+            raise LoaderError("param_str: upright is of windows only, and largest_window is 0")
 
     @staticmethod
     def of(variant: Variant, source: str, **settings: Any) -> "LoaderConfig":

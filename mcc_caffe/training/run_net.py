@@ -36,6 +36,7 @@ class RunOptions:
         seed: The seed of start, order and augmentation; None for the solver's random_seed.
         windows: The least and the greatest side of the window around a hand, in sides of its
             keypoints' box; None to show the whole picture.
+        upright: Whether to turn half of the windows so that the hand points up.
         colours: Whether to draw brightness, colours and sharpness at random.
         strong: Whether to augment half of the samples strongly.
         augment: Whether to augment at all.
@@ -52,6 +53,7 @@ class RunOptions:
     input_size: int | None
     seed: int | None
     windows: tuple[float, float] | None
+    upright: bool
     colours: bool
     strong: bool
     augment: bool
@@ -185,6 +187,7 @@ def _configure_data_layer(
         "seed": seed,
         "workers": options.workers,
         "augment": options.augment,
+        "upright": options.upright,
         "colours": options.colours,
         "strong": options.strong,
         "first_iteration": first_batch,

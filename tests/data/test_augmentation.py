@@ -177,20 +177,34 @@ def test_a_window_has_hand_computed_values():
     """The keypoints' box is 40 x 20 about (60, 50)."""
     keypoints = keypoints_at((40, 40), (80, 60), (50, 45))
     centred = draw_window(FixedDraws(0, (0.5, 0.5)), keypoints, 2.0, 4.0)
-    np.testing.assert_allclose(centred, (60 - 40, 50 - 40, 80))  # side 2 x 40
+    np.testing.assert_allclose(centred, (60 - 40, 50 - 40, 80, 0))  # side 2 x 40
     # Half-way on a logarithmic scale between 2 and 4 is sqrt(8); the largest shift to the right is
     # 0.8 of the margins, (113.14 - 40) / 2 and (113.14 - 20) / 2.
     side = np.sqrt(8) * 40
     shifted = draw_window(FixedDraws(0.5, (1, 1)), keypoints, 2.0, 4.0)
-    expected = (60 - side / 2 + 0.4 * (side - 40), 50 - side / 2 + 0.4 * (side - 20), side)
+    expected = (60 - side / 2 + 0.4 * (side - 40), 50 - side / 2 + 0.4 * (side - 20), side, 0)
     np.testing.assert_allclose(shifted, expected)
+
+
+def test_a_window_of_a_turned_image_has_hand_computed_values():
+    """A hand that points right, from (40, 50) to (80, 50), points up after a quarter turn.
+
+    The turn about (0, 0) takes (x, y) to (y, -x), so the box goes from (50, -80) to (50, -40).
+    """
+    keypoints = keypoints_at((40, 50), (80, 50))
+    window = draw_window(FixedDraws(0, (0.5, 0.5)), keypoints, 2.0, 2.0, 90.0)
+    np.testing.assert_allclose(window, (50 - 40, -60 - 40, 80, 90))
+    image_to_input = Augmentation(window=window).image_to_input(200, 120, 160)
+    np.testing.assert_allclose(
+        apply(image_to_input, keypoints[:2, :2]), [[80, 120], [80, 40]], atol=1e-9
+    )
 
 
 def test_windows_hold_the_keypoints_and_fill_the_range():
     rng = np.random.default_rng(0)
     keypoints = keypoints_at((40, 40), (80, 60), (50, 45))
     windows = np.array([draw_window(rng, keypoints, 1.1, 2.5) for _ in range(1000)])
-    x, y, side = windows.T
+    x, y, side, _ = windows.T
     assert (x <= 40).all() and (x + side >= 80).all()
     assert (y <= 40).all() and (y + side >= 60).all()
     factor = side / 40
@@ -205,7 +219,7 @@ def test_fewer_than_two_keypoints_have_no_window(points):
 
 def test_two_keypoints_in_one_pixel_have_a_window():
     window = draw_window(FixedDraws(0, (0.5, 0.5)), keypoints_at((5, 5), (5, 5)), 2.0, 2.0)
-    np.testing.assert_allclose(window, (4, 4, 2))  # the box counts as 1 px
+    np.testing.assert_allclose(window, (4, 4, 2, 0))  # the box counts as 1 px
 
 
 def test_pixels_keypoints_and_mask_land_together_in_a_window():

@@ -359,6 +359,30 @@ def test_the_strong_augmentation_changes_the_picture_itself(drawn_set, monkeypat
     assert np.isfinite(changed["data"]).all() and changed["data"].dtype == np.float32
 
 
+def test_half_of_the_hands_point_up_before_the_papers_rotation(monkeypatch):
+    """A hand that points down, in windows without that rotation; 4 standard deviations."""
+    monkeypatch.setattr(augmentation, "ROTATION_RANGE", (0.0, 0.0))
+    keypoints = np.full((21, 3), [-1.0, -1, 0])
+    keypoints[[0, 5, 9, 13, 17]] = (90, 30, 1), (50, 60, 1), (56, 64, 1), (64, 76, 1), (70, 80, 1)
+    picture = cv2.imencode(".png", np.zeros((120, 160)))[1].tobytes()
+    sample = Sample("hand", picture, None, keypoints)
+    window = {"smallest_window": 1.5, "largest_window": 1.5}
+    setting = config("unused", input_size=128, upright=True, **window)
+    is_upright = []
+    for seed in range(100):
+        data, mask_label, heatmaps = (
+            np.empty(shape[1:], np.float32) for shape in setting.shapes().values()
+        )
+        fill_sample(setting, sample, np.random.default_rng(seed), data, mask_label, heatmaps)
+        rows, columns = np.array([divmod(heatmaps[k].argmax(), 16) for k in (0, 5, 9, 13, 17)]).T
+        is_upright.append(bool(rows[0] > rows[1:].max() + 2))
+        if is_upright[-1]:
+            assert abs(columns[0] - columns[1:].mean()) <= 1
+        else:
+            assert rows[0] < rows[1:].min() - 2
+    assert abs(np.mean(is_upright) - 0.5) < 4 * np.sqrt(0.25 / len(is_upright))
+
+
 def test_half_of_the_samples_are_augmented_strongly(drawn_set):
     """The others are what they are without the option; 100 samples, 4 standard deviations."""
     is_changed = []

@@ -376,7 +376,7 @@ def test_another_solver_type_goes_on_but_not_from_adams_history(finished, drawn_
 
 def test_a_mixture_trains_on_windows_and_in_other_colours(drawn_set, tmp_path):
     source = f"mix:{drawn_set}*0.5+synth:seed=0&size=64*0.5"
-    options = ("--windows", "1.1,2.5", "--colours", "--strong")
+    options = ("--windows", "1.1,2.5", "--upright", "--colours", "--strong")
     done = train(source, *options, "--out", tmp_path, "--iterations", 2, *FAST)
     assert done.returncode == 0, done.stderr
     assert list(losses(tmp_path)) == [1, 2]
@@ -386,7 +386,7 @@ def test_a_mixture_trains_on_windows_and_in_other_colours(drawn_set, tmp_path):
         if layer.type == "Python"
     )
     config = LoaderConfig.from_json(layer.python_param.param_str)
-    assert config.source == source and config.colours and config.strong
+    assert config.source == source and config.upright and config.colours and config.strong
     assert (config.smallest_window, config.largest_window) == (1.1, 2.5)
 
 
@@ -620,9 +620,10 @@ def test_gpus_are_counted_as_cuda_does(visible, ids, tmp_path, monkeypatch):
         (["{set}", "--windows", "1.1,inf"], "'1.1,inf' is no pair such as 1.1,2.5"),
         (
             ["{set}", "--colours", "--no-augmentation"],
-            "--windows, --colours and --strong are augmentation: leave them or --no-augmentation",
+            "--windows, --upright, --colours and --strong are augmentation: leave them or",
         ),
         (["{set}", "--strong", "--no-augmentation"], "leave them or --no-augmentation out"),
+        (["{set}", "--upright"], "--upright turns windows: give --windows too"),
     ],
 )
 def test_wrong_arguments_give_one_line(arguments, message, drawn_set, tmp_path):
