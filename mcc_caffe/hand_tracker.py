@@ -146,7 +146,6 @@ class _FrameFinder:
     ):
         self._predictor, self._image = predictor, image
         self._one_hand, self._every_frame = one_hand, every_frame
-        self._size: tuple[int, int] = (image.shape[1], image.shape[0])
         self._network = TimedNetwork(predictor.engine, predictor.batch)
         self._looker = Looker(image, predictor.input_size, self._network)
         close_size = round(_INPUT_SHARE * predictor.input_size / STRIDE) * STRIDE
@@ -163,7 +162,7 @@ class _FrameFinder:
     def _square(self, box: np.ndarray) -> np.ndarray:
         """Return the square around a box, with its centre inside of the image."""
         middle = (box[:2] + box[2:]) / 2
-        shift = middle.clip(0, np.subtract(self._size, 1)) - middle
+        shift = middle.clip(0, np.subtract(self._looker.image_size, 1)) - middle
         return square_window(box + np.tile(shift, 2), _SQUARE_FACTOR)
 
     def search(self, known: Sequence[np.ndarray]) -> list[Sighting]:
@@ -187,7 +186,7 @@ class _FrameFinder:
             pose = self._predictor.predict(self._image)
             assert pose.keypoints is not None  # callers track with nets that have a pose stage
             return Sighting(pose.keypoints, pose)
-        answer = look_several_times(self._looker, self._size, 1)
+        answer = look_several_times(self._looker, 1)
         return Sighting(answer.keypoints, answer)
 
     def pose(self, sighting: Sighting, *, is_hand: bool = True) -> HandPose:
@@ -196,7 +195,7 @@ class _FrameFinder:
             return sighting.payload
         pose = self._predictor.make_pose(
             sighting.payload,
-            self._size,
+            self._looker.image_size,
             self._network.timings(),
             looks=None if is_hand else 1,
             method=TRACKING,

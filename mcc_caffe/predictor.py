@@ -398,17 +398,15 @@ class HandPredictor:
         with self.lock:
             network = TimedNetwork(self.engine, self.batch)
             looker = Looker(image, self.input_size, network)
-            height, width = image.shape[:2]
             if boxes is None:
                 answers = self._search(looker, network, score_threshold, max_hands)
                 method = SEARCH
             else:
-                checked = check_boxes(boxes, width, height)
-                answers = look_at_boxes(looker, checked, (width, height))
+                answers = look_at_boxes(looker, check_boxes(boxes, *looker.image_size))
                 method = BOXES
             timings = network.timings()
             return [
-                self.make_pose(answer, (width, height), timings, method=method)
+                self.make_pose(answer, looker.image_size, timings, method=method)
                 for answer in answers
             ]
 
@@ -431,18 +429,18 @@ class HandPredictor:
     def _predict_looks(self, image: np.ndarray, looks: int) -> HandPose:
         """Find the hand by looks, or by a search if the user asked for neither looks nor levels."""
         network = TimedNetwork(self.engine, self.batch)
-        height, width = image.shape[:2]
         looker = Looker(image, self.input_size, network)
-        answer = look_several_times(looker, (width, height), looks)
+        answer = look_several_times(looker, looks)
         shows_hand = answer.score >= self.calibration.least_score(looks)
         if not shows_hand and searches_after_looks(self.levels, self.looks, self.calibration):
             # The hand may be too small for looks at the whole picture.
             hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
             if hands:
-                return self.make_pose(hands[0], (width, height), network.timings(), method=SEARCH)
+                timings = network.timings()
+                return self.make_pose(hands[0], looker.image_size, timings, method=SEARCH)
         method = SINGLE_PASS if looks == 1 else SEVERAL_LOOKS
         timings = network.timings()
-        return self.make_pose(answer, (width, height), timings, looks=looks, method=method)
+        return self.make_pose(answer, looker.image_size, timings, looks=looks, method=method)
 
     def _predict_levels(self, image: np.ndarray) -> HandPose:
         """Find the hand in the image's pyramid."""

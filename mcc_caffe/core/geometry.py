@@ -67,6 +67,23 @@ def translation(x: float, y: float) -> np.ndarray:
     return np.array([[1.0, 0, x], [0, 1.0, y]])
 
 
+def rotation(degrees: float) -> np.ndarray:
+    """Return the affine map that turns about (0, 0), counter-clockwise as one sees it."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[cos, sin, 0], [-sin, cos, 0]])
+
+
+def rotation_about_centre(degrees: float, image_size: tuple[int, int]) -> np.ndarray:
+    """Return the affine map that turns an image about its centre, counter-clockwise.
+
+    Args:
+        degrees: The angle.
+        image_size: (W, H) in pixels.
+    """
+    centre = (np.array(image_size) - 1) / 2
+    return compose(translation(*-centre), rotation(degrees), translation(*centre))
+
+
 def mirror_affine(width: int) -> np.ndarray:
     """Return the affine map (2, 3) that mirrors an image of `width` pixels in x."""
     return np.array([[-1.0, 0, width - 1], [0, 1.0, 0]])
@@ -112,9 +129,9 @@ def apply_to_boxes(affine: np.ndarray, boxes_ltrb: np.ndarray) -> np.ndarray:
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
-def _integer_shrink(affine: np.ndarray) -> int:
-    """Return the factor by which an affine map shrinks, rounded down; 0 where it enlarges."""
-    return int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))))
+def shrink_factor(affine: np.ndarray) -> float:
+    """Return the factor by which an affine map shrinks; below 1 where it enlarges."""
+    return float(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))))
 
 
 def reduction(affine: np.ndarray) -> int:
@@ -127,7 +144,7 @@ def reduction(affine: np.ndarray) -> int:
         1, 2, 4 or 8: the greatest divisor of the image's sides that leaves it at least as fine as
         the result of the warp.
     """
-    shrink = _integer_shrink(affine)
+    shrink = int(shrink_factor(affine))
     return max((factor for factor in (2, 4, 8) if factor <= shrink), default=1)
 
 
@@ -157,7 +174,7 @@ def warp(
     Returns:
         The warped image, size x size or size x size x C, of the image's type.
     """
-    shrink = _integer_shrink(affine)
+    shrink = int(shrink_factor(affine))
     if shrink >= 2 and not nearest:
         width, height = image.shape[1] * reduced, image.shape[0] * reduced
         smaller = -(-width // shrink), -(-height // shrink)

@@ -17,6 +17,7 @@ from mcc_caffe.core.geometry import (
     compose,
     letterbox_affine,
     mirror_affine,
+    rotation,
     to_cells,
     translation,
     warp,
@@ -107,7 +108,7 @@ class Stretch:
     """A stretch of the hand along an axis, and a turn, as other cameras would see it.
 
     Attributes:
-        axis: The angle of the axis, radians clockwise from the right, as one sees it.
+        axis: The angle of the axis, degrees clockwise from the right, as one sees it.
         factor: The stretch along the axis divided by that across it. The area stays.
         turn: The angle by which the hand is turned before, degrees counter-clockwise.
     """
@@ -122,16 +123,16 @@ class Stretch:
         if rng.uniform() >= STRETCH_PROBABILITY:
             return None
         return Stretch(
-            axis=rng.uniform(0, np.pi),
+            axis=rng.uniform(0, 180),
             factor=np.exp(rng.uniform(*np.log(STRETCH_RANGE))),
             turn=rng.uniform(*TURN_RANGE),
         )
 
     def linear(self) -> np.ndarray:
         """Return the 2x2 matrix that turns and then stretches."""
-        to_axis = _rotation(self.axis)
+        to_axis = rotation(self.axis)[:, :2]
         along, across = self.factor**0.5, self.factor**-0.5
-        return to_axis.T @ np.diag([along, across]) @ to_axis @ _rotation(np.radians(self.turn))
+        return to_axis.T @ np.diag([along, across]) @ to_axis @ rotation(self.turn)[:, :2]
 
     def apply(self, image_to_input: np.ndarray, keypoints: np.ndarray, size: int) -> np.ndarray:
         """Stretch what the network sees about the middle of the hand.
@@ -155,17 +156,6 @@ class Stretch:
         low, high = _bounds(apply(stretched, points))
         shift = np.where(high - low <= size - 1, np.clip(0, -low, size - 1 - high), 0)
         return compose(stretched, translation(*shift))
-
-
-def _rotation(angle: float) -> np.ndarray:
-    """Return the 2x2 matrix that turns by an angle in radians, counter-clockwise as one sees it."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, sin], [-sin, cos]])
-
-
-def _turn_affine(degrees: float) -> np.ndarray:
-    """Return the affine map that turns about the origin, counter-clockwise as one sees it."""
-    return np.column_stack([_rotation(np.radians(degrees)), (0, 0)])
 
 
 def _bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -241,7 +231,7 @@ def draw_window(
     points = keypoints[keypoints[:, 2] > 0, :2]
     if len(points) < 2:
         return None
-    low, high = _bounds(apply(_turn_affine(turn), points))
+    low, high = _bounds(apply(rotation(turn), points))
     box = max((high - low).max(), 1.0)
     side = box * np.exp(rng.uniform(np.log(smallest), np.log(largest)))
     margin = (side - (high - low)) / 2
@@ -296,13 +286,13 @@ class Augmentation:
             framed = letterbox_affine(width, height, size)
         else:
             x, y, side, turn = self.window
-            to_window = compose(_turn_affine(turn), translation(-x, -y))
+            to_window = compose(rotation(turn), translation(-x, -y))
             framed = compose(to_window, letterbox_affine(side, side, size))
         steps = [
             framed,
             np.array([[self.scale, 0, 0], [0, self.scale, 0]]),
             translation(-centre, -centre),
-            _turn_affine(self.rotation),
+            rotation(self.rotation),
             translation(centre - offset[0], centre - offset[1]),
         ]
         if self.flip:

@@ -17,12 +17,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import apply, compose, invert, mirror_affine
-from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
+from mcc_caffe.core.geometry import (
+    apply,
+    compose,
+    invert,
+    mirror_affine,
+    rotation_about_centre,
+)
+from mcc_caffe.core.hand import ENOUGH_KEYPOINTS, pointing_angle
 from mcc_caffe.core.hand_boxes import box_iou
 from mcc_caffe.core.heatmaps import decode_smoothed
 from mcc_caffe.inference.engines.base import StageMaps
-from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid
+from mcc_caffe.inference.pyramid import MaskCells, Octaves, window_map
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
@@ -43,13 +49,32 @@ class Look(NamedTuple):
     """A part of an image to pass through the net.
 
     Attributes:
-        window: (4,) of x, y, width, height in pixels of the image, or of the mirrored image if
-            `mirrored`. What lies outside of the image is grey.
+        window: (4,) of x, y, width, height in pixels of the image, which is mirrored and turned
+            before. What lies outside of the image is grey.
         mirrored: Whether the net sees the mirror image.
+        turn: The angle by which the net sees the image turned about its centre, degrees
+            counter-clockwise.
     """
 
     window: np.ndarray
     mirrored: bool = False
+    turn: float = 0.0
+
+    def mirror(self, width: int) -> "Look":
+        """Return the look at the mirror image of an image of `width` pixels that shows the same."""
+        x, y, window_width, window_height = self.window
+        window = np.array([width - x - window_width, y, window_width, window_height])
+        return Look(window, not self.mirrored, -self.turn)
+
+    def image_to_input(self, image_size: tuple[int, int], size: int) -> np.ndarray:
+        """Return the affine map (2, 3) of image pixels, mirrored before, to pixels of the input.
+
+        Args:
+            image_size: (W, H) in pixels.
+            size: m, the side of the net's input in pixels.
+        """
+        turned = rotation_about_centre(self.turn, image_size)
+        return compose(turned, window_map(self.window, size))
 
 
 class LookAnswer(NamedTuple):
@@ -81,6 +106,7 @@ class Looker:
     """Looks at parts of one image.
 
     Attributes:
+        image_size: (W, H) of the image in pixels.
         size: m, the side of the net's input in pixels.
     """
 
@@ -92,6 +118,7 @@ class Looker:
             size: m, the side of the net's input in pixels.
             run: Runs the net on a batch (N, 3, m, m) for any N, as an engine does.
         """
+        self.image_size = image.shape[1], image.shape[0]
         self.size, self._run = size, run
         self._octaves = {False: Octaves(image)}
 
@@ -107,21 +134,18 @@ class Looker:
         Raises:
             UserError: The net's heatmaps are not finite.
         """
+        width, height = self.image_size
+        image_to_inputs = [look.image_to_input(self.image_size, self.size) for look in looks]
         inputs = np.empty((len(looks), 3, self.size, self.size), np.float32)
-        pyramids = [
-            Pyramid(self.octaves(mirrored=look.mirrored), look.window[None], self.size)
-            for look in looks
-        ]
-        for pyramid, network_input in zip(pyramids, inputs):
-            pyramid.network_input(0, out=network_input)
+        for look, image_to_input, network_input in zip(looks, image_to_inputs, inputs):
+            octaves = self.octaves(mirrored=look.mirrored)
+            octaves.network_input(image_to_input, self.size, out=network_input)
         maps = self._run(inputs)
         masks, heatmaps = maps.masks, maps.heatmaps
         assert heatmaps is not None  # callers look with nets that have a pose stage
-        height, width = self._octaves[False].image.shape[:2]
         answers = []
-        for index, (look, pyramid) in enumerate(zip(looks, pyramids)):
-            image_to_input = pyramid.image_to_input[0]
-            content = _content(image_to_input, (width, height), self.size)
+        for index, (look, image_to_input) in enumerate(zip(looks, image_to_inputs)):
+            content = _content(image_to_input, self.image_size, self.size)
             keypoints = decode_smoothed(heatmaps[index], content)
             if look.mirrored:
                 image_to_input = compose(mirror_affine(width), image_to_input)
@@ -140,7 +164,7 @@ class Looker:
         return self._octaves[mirrored]
 
 
-def look_several_times(looker: Looker, image_size: tuple[int, int], count: int) -> LookAnswer:
+def look_several_times(looker: Looker, count: int) -> LookAnswer:
     """Look at an image 1, 2 or 4 times and return the answer that the looks agree on.
 
     One look passes the whole image through the net. Two looks pass a square around the first
@@ -156,26 +180,24 @@ def look_several_times(looker: Looker, image_size: tuple[int, int], count: int) 
 
     Args:
         looker: The Looker of the image.
-        image_size: (W, H) in pixels.
         count: 1, 2 or 4.
     """
-    sides = (False, True)[: max(count // 2, 1)]
 
-    def look_at(window: np.ndarray) -> list[LookAnswer]:
-        windows = {False: window, True: mirrored_window(window, image_size[0])}
-        return looker.look([Look(windows[mirrored], mirrored) for mirrored in sides])
+    def take(look: Look) -> list[LookAnswer]:
+        return looker.look([look, look.mirror(looker.image_size[0])] if count == 4 else [look])
 
-    first = look_at(np.array([0, 0, *image_size], float))
+    first = take(Look(np.array([0, 0, *looker.image_size], float)))
     keypoints = most_confident(first).keypoints
     if count == 1 or (keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() < ENOUGH_KEYPOINTS:
         return fuse_answers(first)
     box = keypoints_box(keypoints)
-    second = look_at(square_window(box, SECOND_LOOK_FACTOR))
+    second = take(upright_look(keypoints, SECOND_LOOK_FACTOR, looker.image_size))
     answer = fuse_answers([*first, *second])
     new_box = keypoints_box(answer.keypoints)
     if box_iou(box, new_box) >= _STEADY_OVERLAP:
         return answer
-    return fuse_answers([*second, *look_at(square_window(new_box, SECOND_LOOK_FACTOR))])
+    third = take(upright_look(answer.keypoints, SECOND_LOOK_FACTOR, looker.image_size))
+    return fuse_answers([*second, *third])
 
 
 def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:
@@ -236,6 +258,21 @@ def longer_side(keypoints: np.ndarray) -> float:
     return float(max(right - left, bottom - top, 1.0))
 
 
+def upright_look(keypoints: np.ndarray, factor: float, image_size: tuple[int, int]) -> Look:
+    """Return the look at a square around a hand that is turned to point up.
+
+    Args:
+        keypoints: (21, 3) of x, y in pixels and confidence.
+        factor: The square's side in the longer sides of the turned keypoints' box.
+        image_size: (W, H) in pixels.
+    """
+    # Whole degrees, so that the looks at a mirrored picture are exactly the mirrored ones.
+    turn = round(pointing_angle(keypoints) or 0.0)
+    turned = keypoints.copy()
+    turned[:, :2] = apply(rotation_about_centre(turn, image_size), keypoints[:, :2])
+    return Look(square_window(keypoints_box(turned), factor), turn=turn)
+
+
 def square_window(box: np.ndarray, factor: float) -> np.ndarray:
     """Return the square window with the centre of a box.
 
@@ -255,18 +292,14 @@ def square_window(box: np.ndarray, factor: float) -> np.ndarray:
     return np.concatenate([(first + last + 1 - side) / 2, [side, side]])
 
 
-def mirrored_window(window: np.ndarray, width: int) -> np.ndarray:
-    """Return where the window lies in the mirror image of an image of `width` pixels."""
-    x, y, window_width, window_height = window
-    return np.array([width - x - window_width, y, window_width, window_height])
-
-
 def _content(
     image_to_input: np.ndarray, image_size: tuple[int, int], size: int
 ) -> tuple[int, int, int, int]:
-    """Return width, height, x, y of the part of an input that shows the image."""
-    corners = apply(image_to_input, np.array([(0, 0), np.subtract(image_size, 1)]))
-    first = np.ceil(np.round(corners[0], _DIGITS)).clip(0, size - 1).astype(int)
-    last = np.floor(np.round(corners[1], _DIGITS)).clip(first, size - 1).astype(int)
+    """Return width, height, x, y of the upright box around what an input shows of the image."""
+    right, bottom = np.subtract(image_size, 1)
+    corners = apply(image_to_input, [(0, 0), (right, 0), (0, bottom), (right, bottom)])
+    corners = np.round(corners, _DIGITS)
+    first = np.ceil(corners.min(axis=0)).clip(0, size - 1).astype(int)
+    last = np.floor(corners.max(axis=0)).clip(first, size - 1).astype(int)
     (x, y), (width, height) = first.tolist(), (last - first + 1).tolist()
     return width, height, x, y

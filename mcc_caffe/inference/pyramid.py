@@ -16,6 +16,7 @@ from mcc_caffe.core.geometry import (
     invert,
     letterbox_affine,
     resize_affine,
+    shrink_factor,
     to_cells,
     translation,
 )
@@ -71,6 +72,40 @@ class Octaves:
             )
         return self._images[times]
 
+    def network_input(self, image_to_input: np.ndarray, size: int, out: np.ndarray) -> None:
+        """Write a network's input, from the image or from the octave that is fine enough.
+
+        Args:
+            image_to_input: The affine map (2, 3) of image pixels to input pixels.
+            size: m, the side of the input in pixels.
+            out: (3, m, m) float32.
+        """
+        if self.halvings(shrink_factor(image_to_input)):
+            self.network_input_of_part(image_to_input, size, out)
+        else:
+            network_input(self.image, image_to_input, size, out)
+
+    def network_input_of_part(self, image_to_input: np.ndarray, size: int, out: np.ndarray) -> None:
+        """Do what `network_input` does, and touch only the part of the octave that is shown."""
+        halvings = self.halvings(shrink_factor(image_to_input))
+        to_octave = resize_affine(0.5**halvings, 0.5**halvings)
+        octave_to_input = compose(invert(to_octave), image_to_input)
+        part, part_to_input = _crop(self.halved(halvings), octave_to_input, size)
+        network_input(part, part_to_input, size, out)
+
+
+def _crop(
+    image: np.ndarray, image_to_input: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of an image that an input shows, and the affine map of that part."""
+    # `warp` averages squares of this side, so the part begins where a square begins.
+    shrink = max(int(shrink_factor(image_to_input)), 1)
+    corners = apply(invert(image_to_input), [(-1, -1), (size, -1), (-1, size), (size, size)])
+    first, last = corners.min(axis=0), corners.max(axis=0)
+    x, y = np.maximum(np.floor(first).astype(int) // shrink * shrink, 0).tolist()
+    right, bottom = (np.ceil(last).astype(int) // shrink * shrink + 2 * shrink).tolist()
+    return image[y:bottom, x:right], compose(translation(x, y), image_to_input)
+
 
 class Pyramid:
     """The windows of an image, made into network inputs of size x size pixels.
@@ -96,7 +131,7 @@ class Pyramid:
         self.windows, self.size = windows, size
         self.image_to_input = np.stack([window_map(window, size) for window in windows])
         self._octaves = octaves
-        self._large = octaves.halvings(1 / self.image_to_input[0, 0, 0]) > 0
+        self._is_large = octaves.halvings(shrink_factor(self.image_to_input[0])) > 0
 
     def network_input(self, level: int, out: np.ndarray) -> np.ndarray:
         """Write the level's input to `out`, as `augmentation.network_input` makes it.
@@ -108,24 +143,10 @@ class Pyramid:
         Returns:
             `out`.
         """
-        image, image_to_input = self._octaves.image, self.image_to_input[level]
-        if self._large:
-            halvings = self._octaves.halvings(1 / image_to_input[0, 0])
-            image = self._octaves.halved(halvings)
-            image_to_input = compose(
-                invert(resize_affine(0.5**halvings, 0.5**halvings)), image_to_input
-            )
-            image, image_to_input = self._crop(image, image_to_input)
-        return network_input(image, image_to_input, self.size, out)
-
-    def _crop(self, image: np.ndarray, image_to_input: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the part of the image that the input shows, and the affine map of that part."""
-        # `warp` averages squares of this side, so the part begins where a square begins.
-        shrink = max(int(1 / image_to_input[0, 0]), 1)
-        first, last = apply(invert(image_to_input), np.array([(-1, -1), (self.size, self.size)]))
-        x, y = np.maximum(np.floor(first).astype(int) // shrink * shrink, 0).tolist()
-        right, bottom = (np.ceil(last).astype(int) // shrink * shrink + 2 * shrink).tolist()
-        return image[y:bottom, x:right], compose(translation(x, y), image_to_input)
+        octaves = self._octaves
+        draw = octaves.network_input_of_part if self._is_large else octaves.network_input
+        draw(self.image_to_input[level], self.size, out)
+        return out
 
     def contents(self) -> list[tuple[int, int]]:
         """Return (width, height) of the part of each level's input that the window fills."""
@@ -204,9 +225,29 @@ def mask_in_image(masks: Sequence[MaskCells], image_size: tuple[int, int]) -> np
     Returns:
         (H, W) float32, 0 to 1.
     """
+    upright = [mask for mask in masks if not mask.image_to_input[0, 1]]
+    turned = [mask for mask in masks if mask.image_to_input[0, 1]]
+    total, shown = _sum_upright(upright, image_size)
+    for mask in turned:
+        _add_turned(mask, total, shown)
+    if len(masks) > 1:
+        total /= np.maximum(shown, 1)
+    return np.clip(total, 0, 1, out=total)
+
+
+def _sum_upright(
+    masks: Sequence[MaskCells], image_size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the sum of masks whose inputs are not turned.
+
+    Returns:
+        (H, W) float32 of the sum, and of the number of inputs that show the pixel.
+    """
     width, height = image_size
     shown_rows = np.zeros((height, len(masks)), np.float32)
     shown_columns = np.zeros((len(masks), width), np.float32)
+    if not masks:
+        return np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     rows, columns = [], []
     for index, (cells, image_to_input) in enumerate(masks):
         drawing = _CellDrawing(
@@ -224,10 +265,32 @@ def mask_in_image(masks: Sequence[MaskCells], image_size: tuple[int, int]) -> np
         shown_columns[index, left:right] = 1
         rows.append(drawing.rows * shown_rows[:, index, None])
         columns.append(_product(cells, drawing.columns * shown_columns[index]))
-    mask = _product(np.hstack(rows), np.vstack(columns))
-    if len(masks) > 1:
-        mask /= np.maximum(_product(shown_rows, shown_columns), 1)
-    return np.clip(mask, 0, 1, out=mask)
+    return _product(np.hstack(rows), np.vstack(columns)), _product(shown_rows, shown_columns)
+
+
+def _add_turned(mask: MaskCells, total: np.ndarray, shown: np.ndarray) -> None:
+    """Add the mask of a turned input to what `_sum_upright` returns."""
+    side = len(mask.cells) * STRIDE
+    input_to_image = invert(mask.image_to_input)
+    corners = apply(input_to_image, [(0, 0), (side, 0), (side, side), (0, side)])
+    left, top = np.floor(corners.min(axis=0)).clip(0).astype(int).tolist()
+    right, bottom = (np.ceil(corners.max(axis=0)) + 1).clip(0).astype(int).tolist()
+    part = np.s_[top:bottom, left:right]
+    height, width = total[part].shape
+    if not (height and width):
+        return
+    to_part = translation(-left, -top)
+    is_shown = np.zeros((height, width), np.float32)
+    cv2.fillConvexPoly(is_shown, apply(to_part, corners).round().astype(np.int32), 1.0)
+    drawn = cv2.warpAffine(
+        mask.cells,
+        compose(invert(compose(mask.image_to_input, to_cells())), to_part),
+        (width, height),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    total[part] += drawn * is_shown
+    shown[part] += is_shown
 
 
 class _CellDrawing:

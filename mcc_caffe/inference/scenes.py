@@ -20,7 +20,6 @@ from mcc_caffe.inference.looks import (
     Looker,
     fuse_answers,
     keypoints_box,
-    mirrored_window,
     square_window,
 )
 from mcc_caffe.inference.proposals import NetworkCall, Proposal, propose_boxes, propose_regions
@@ -133,23 +132,21 @@ def vote_bonus(proposal: Proposal) -> float:
     return _STRENGTH_WORTH * (min(proposal.strength, _MOST_STRENGTH) - _NEUTRAL_STRENGTH)
 
 
-def look_at_boxes(
-    looker: Looker, boxes_xywh: np.ndarray, image_size: tuple[int, int]
-) -> list[LookAnswer]:
+def look_at_boxes(looker: Looker, boxes_xywh: np.ndarray) -> list[LookAnswer]:
     """Find the hand in each of the user's boxes, as it is and mirrored.
 
     Args:
         looker: The Looker of the image.
         boxes_xywh: (N, 4) of x, y, width, height in image pixels.
-        image_size: (W, H) in pixels.
 
     Returns:
         What the two looks agree on for each box, in the order of the boxes.
     """
     looks = []
     for x, y, width, height in boxes_xywh:
-        square = square_window(np.array([x, y, x + width - 1, y + height - 1]), SECOND_LOOK_FACTOR)
-        looks += [Look(square), Look(mirrored_window(square, image_size[0]), mirrored=True)]
+        box = np.array([x, y, x + width - 1, y + height - 1])
+        look = Look(square_window(box, SECOND_LOOK_FACTOR))
+        looks += [look, look.mirror(looker.image_size[0])]
     answers = looker.look(looks) if looks else []
     return [fuse_answers(answers[i : i + 2]) for i in range(0, len(answers), 2)]
 

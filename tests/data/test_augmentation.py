@@ -304,8 +304,8 @@ def test_draws_of_colours_stay_in_their_ranges(ranges):
     "stretch, expected",
     [
         (Stretch(axis=0, factor=4, turn=0), [[2, 0], [0, 0.5]]),
-        (Stretch(axis=np.pi / 2, factor=4, turn=0), [[0.5, 0], [0, 2]]),
-        (Stretch(axis=np.pi / 4, factor=4, turn=0), [[1.25, 0.75], [0.75, 1.25]]),
+        (Stretch(axis=90, factor=4, turn=0), [[0.5, 0], [0, 2]]),
+        (Stretch(axis=45, factor=4, turn=0), [[1.25, 0.75], [0.75, 1.25]]),
         (Stretch(axis=0, factor=1, turn=90), [[0, 1], [-1, 0]]),  # what points right points up
         (Stretch(axis=0, factor=4, turn=90), [[0, 2], [-0.5, 0]]),
     ],
@@ -340,7 +340,7 @@ def test_draws_of_stretches_stay_in_their_ranges():
     for values, (low, high) in (
         (np.log([stretch.factor for stretch in stretches]), np.log(STRETCH_RANGE)),
         (np.array([stretch.turn for stretch in stretches]), TURN_RANGE),
-        (np.array([stretch.axis for stretch in stretches]), (0, np.pi)),
+        (np.array([stretch.axis for stretch in stretches]), (0, 180)),
     ):
         margin = 0.05 * (high - low)
         assert low <= values.min() < low + margin and high - margin < values.max() <= high

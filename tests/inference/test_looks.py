@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.geometry import apply, invert
+from mcc_caffe.core.geometry import apply, invert, shrink_factor
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import (
@@ -18,8 +18,8 @@ from mcc_caffe.inference.looks import (
     fuse_answers,
     keypoints_box,
     look_several_times,
-    mirrored_window,
     square_window,
+    upright_look,
 )
 from mcc_caffe.inference.pyramid import MaskCells, window_map
 from mcc_caffe.paper import MINI
@@ -56,10 +56,11 @@ def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
         [data.draw(st.tuples(*[st.floats(0, side - 1)] * 2)) for side in (width, height)]
     )
     box = corners.T.ravel()
-    window = square_window(box, SECOND_LOOK_FACTOR)
+    look = Look(square_window(box, SECOND_LOOK_FACTOR))
     if mirrored:
-        window = mirrored_window(window, width)
-    answer = answers_for((width, height), [Look(window, mirrored)], np.zeros((21, 3)))[0]
+        look = look.mirror(width)
+    window = look.window
+    answer = answers_for((width, height), [look], np.zeros((21, 3)))[0]
     points = box.reshape(2, 2)
     inside = apply(answer.image_to_input, points)
     assert (inside >= -1e-6).all() and (inside <= SIZE).all()  # the square holds the box
@@ -71,15 +72,26 @@ def test_a_point_goes_into_a_look_and_back(width, height, mirrored, data):
     assert np.abs(by_hand - inside).max() * window[2] / SIZE < 0.01
 
 
+def square_look(keypoints):
+    return Look(square_window(keypoints_box(keypoints), SECOND_LOOK_FACTOR))
+
+
+def turned_look(keypoints):
+    look = upright_look(keypoints, SECOND_LOOK_FACTOR, (320, 200))
+    assert 20 < look.turn < 70
+    return look
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_keypoints_come_back_from_a_look_to_their_place_in_the_image(mirrored):
+@pytest.mark.parametrize("make_look", [square_look, turned_look])
+def test_keypoints_come_back_from_a_look_to_their_place_in_the_image(make_look, mirrored):
     keypoints = np.column_stack([np.linspace(120, 180, 21), np.linspace(90, 40, 21), np.ones(21)])
-    square = square_window(keypoints_box(keypoints), SECOND_LOOK_FACTOR)
-    window = mirrored_window(square, 320) if mirrored else square
-    answer = answers_for((320, 200), [Look(window, mirrored)], keypoints)[0]
-    assert (
-        np.abs(answer.keypoints[:, :2] - keypoints[:, :2]).max() < 4 / answer.image_to_input[1, 1]
-    )
+    look = make_look(keypoints)
+    if mirrored:
+        look = look.mirror(320)
+    answer = answers_for((320, 200), [look], keypoints)[0]
+    within = 4 * shrink_factor(answer.image_to_input)
+    assert np.abs(answer.keypoints[:, :2] - keypoints[:, :2]).max() < within
     assert answer.score > 0.8
 
 
@@ -128,7 +140,23 @@ def test_the_square_of_a_mirrored_box_is_the_mirrored_square(width, xs, top):
     other = square_window(
         np.array([width - 1 - right, top, width - 1 - left, top + 30]), SECOND_LOOK_FACTOR
     )
-    assert (other == mirrored_window(square, width)).all()
+    assert (other == Look(square).mirror(width).window).all()
+
+
+@pytest.mark.parametrize(
+    ("knuckle", "turn"), [((140, 60), 45), ((100, 140), 180), ((61, 100), -90)]
+)
+def test_a_hand_points_up_in_its_look(knuckle, turn):
+    """The wrist is at (100, 100) of an image of 301 x 201; in the input it lies below the rest."""
+    keypoints = np.array([(100.0, 100, 1), *[(*knuckle, 1.0)] * 20])
+    look = upright_look(keypoints, SECOND_LOOK_FACTOR, (301, 201))
+    assert look.turn == turn
+    for shown, points in (
+        (look, keypoints[:, :2]),
+        (look.mirror(301), (300, 0) + (-1, 1) * keypoints[:, :2]),
+    ):
+        wrist, *others = apply(shown.image_to_input((301, 201), SIZE), points)
+        assert np.allclose(others, (wrist[0], wrist[1] - SIZE / SECOND_LOOK_FACTOR), atol=3)
 
 
 @pytest.mark.parametrize("width", [300, 301])
@@ -141,8 +169,8 @@ def test_a_mirrored_picture_has_mirrored_keypoints(width):
     pose = predictor.predict(image)
     assert pose.score > HandPredictor(looks=1).predict(image).score, "the square wins"
     mirrored = predictor.predict(np.ascontiguousarray(image[:, ::-1]))
-    assert np.allclose(mirrored.keypoints[:, 0], width - 1 - pose.keypoints[:, 0], atol=1e-9)
-    assert (mirrored.keypoints[:, 1:] == pose.keypoints[:, 1:]).all()
+    expected = (width - 1, 0, 0) + (-1, 1, 1) * pose.keypoints
+    assert np.allclose(mirrored.keypoints, expected, rtol=0, atol=1e-9)
     # The mask is drawn with cv2's weights, which stand for 1/32 of a cell.
     assert np.allclose(mirrored.mask, pose.mask[:, ::-1], atol=0.04)
     assert mirrored.score == pose.score == pytest.approx(pose.keypoints[:, 2].mean())
@@ -207,13 +235,13 @@ class NetWithFirstImpression:
 
     def _answer(self, pixels):
         middle, step = SIZE // 2, 50
-        x, y = pixels[:2, middle, middle]
-        x_step = (pixels[0, middle, middle + step] - x) / step  # image pixels to one of the input
-        y_step = (pixels[1, middle + step, middle] - y) / step
+        position = pixels[:2, middle, middle]
+        to_right = (pixels[:2, middle, middle + step] - position) / step  # image pixels
+        down = (pixels[:2, middle + step, middle] - position) / step
         is_first = len(self.batches) == 1
         keypoints = (self.first if is_first else self.later).copy()
-        keypoints[:, 0] = middle + (keypoints[:, 0] - x) / x_step
-        keypoints[:, 1] = middle + (keypoints[:, 1] - y) / y_step
+        image_to_input = np.linalg.inv(np.column_stack([to_right, down]))
+        keypoints[:, :2] = middle + (keypoints[:, :2] - position) @ image_to_input.T
         return encode(keypoints, SIZE // 8, 1.5) * np.float32(0.8 if is_first else 1)
 
 
@@ -226,7 +254,7 @@ def test_a_hand_that_lies_elsewhere_than_the_square_is_looked_at_once_more():
         for first, passes in ((hand, 2), (moved, 2), (palm, 3)):
             net = NetWithFirstImpression(first, hand)
             looker = Looker(draw_positions(240), SIZE, net)
-            answer = look_several_times(looker, (240, 240), count)
+            answer = look_several_times(looker, count)
             assert net.batches == [count // 2] * passes
             assert np.abs(answer.keypoints[:, :2] - hand[:, :2]).max() < 4
 

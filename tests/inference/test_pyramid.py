@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from data_tools.hands.live import LiveHands
-from mcc_caffe.core.geometry import apply, compose, invert, pyramid_windows, to_cells
+from mcc_caffe.core.geometry import (
+    apply,
+    compose,
+    invert,
+    pyramid_windows,
+    rotation_about_centre,
+    to_cells,
+)
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.inference.pyramid import (
@@ -107,7 +114,7 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
     rng = np.random.default_rng(1)
     image = natural(rng, width, height)
     pyramid = Pyramid(Octaves(image), pyramid_windows(width, height, rng), SIZE)
-    assert pyramid._large and len(pyramid.windows) > 10
+    assert pyramid._is_large and len(pyramid.windows) > 10
     for level in (0, 3, 8, len(pyramid.windows) - 1):
         image_to_input = pyramid.image_to_input[level]
         reduced = pyramid.network_input(level, np.empty((3, SIZE, SIZE), np.float32))
@@ -247,3 +254,22 @@ def test_a_mask_of_several_inputs_is_the_mean_of_those_that_show_the_pixel():
     expected[100:164, 64:128] = (0.2 + 0.6 + 1.0) / 3
     drawn = mask_in_image(masks, (256, 256))
     np.testing.assert_allclose(drawn, expected, atol=1e-6)
+
+
+def test_the_mask_of_a_turned_input_is_drawn_where_it_lies_in_the_image():
+    """A quarter turn takes the right side of a square to the input's top."""
+    turned = compose(rotation_about_centre(90, (256, 200)), window_map((64, 36, 128, 128), SIZE))
+    cells = np.zeros((16, 16), np.float32)
+    cells[:4] = 1  # a quarter of the square
+    right, rest = np.s_[40:160, 164:188], np.s_[40:160, 68:156]
+    drawn = mask_in_image([MaskCells(cells, turned)], (256, 200))
+    assert drawn.shape == (200, 256)
+    assert drawn[right].min() > 0.9 and drawn[rest].max() < 0.1
+    outside = drawn.copy()
+    outside[35:166, 63:194] = 0
+    assert not outside.any()
+    upright = MaskCells(np.full((16, 16), 0.5, np.float32), window_map((0, 0, 256, 256), SIZE))
+    mean = mask_in_image([MaskCells(cells, turned), upright], (256, 200))
+    np.testing.assert_allclose(mean[right], 0.75, atol=0.06)
+    np.testing.assert_allclose(mean[rest], 0.25, atol=0.06)
+    np.testing.assert_allclose(mean[:, :60], 0.5, atol=1e-6)
