@@ -1,7 +1,7 @@
 """Measures the search for every hand of a picture, and what is said where there is no hand.
 
     python -m mcc_caffe.evaluate_scenes scenes.json --predictions other_system.json
-    python -m mcc_caffe.evaluate_scenes --without-hands photographs/ --with-hands data/lmdb/test
+    python -m mcc_caffe.evaluate_scenes --without-hands photographs/ --with-hands data/lmdb
 
 scenes.json is a COCO file of pictures with boxes around their hands. A hand is found where its box
 overlaps a drawn box by an IoU of 0.5; each box is found once. A hand's box is the one that the
