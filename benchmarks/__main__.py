@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = command_parser(__doc__, prog="python -m benchmarks")
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--only",
         nargs="+",

@@ -68,7 +68,7 @@ def _measure_rank(
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.allreduce")
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--processes",
         type=positive_int,

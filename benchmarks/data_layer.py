@@ -273,7 +273,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.data_layer")
+    parser = command_parser(__doc__)
     add_out_option(parser, "runs/bench")
     parser.add_argument(
         "--quick", action="store_true", help="one turn of one second instead of three of two"

@@ -101,7 +101,7 @@ def bound(figures: dict[str, float]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.folder")
+    parser = command_parser(__doc__)
     add_out_option(parser, "runs/bench")
     parser.add_argument(
         "--quick",

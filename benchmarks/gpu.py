@@ -195,7 +195,7 @@ def require_torch(python: str) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.gpu")
+    parser = command_parser(__doc__)
     parser.add_argument("--gpu", type=int, default=0, metavar="ID", help="(default: 0)")
     parser.add_argument(
         "--torch", metavar="PYTHON", help="interpreter that has PyTorch for CUDA, to compare with"

@@ -219,7 +219,7 @@ def table(columns: list[Column]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.pyramid")
+    parser = command_parser(__doc__)
     add_out_option(parser, "runs/bench")
     parser.add_argument(
         "--quick",

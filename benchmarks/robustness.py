@@ -89,7 +89,7 @@ CHANGES = (
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.robustness")
+    parser = command_parser(__doc__)
     parser.add_argument(
         "sets", nargs="+", type=Path, metavar="SET", help="sets, as mcc_caffe.evaluate takes them"
     )

@@ -306,7 +306,7 @@ def describe_setting(options: argparse.Namespace, sample_counts: dict[str, int])
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    options = training_comparison.comparison_parser(COMMAND, __doc__, "runs/sizes").parse_args(argv)
+    options = training_comparison.comparison_parser(__doc__, "runs/sizes").parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: give different ones")
     require_caffe("training")

@@ -65,7 +65,7 @@ def measure(repeats: int, folder: Path) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.startup")
+    parser = command_parser(__doc__)
     add_out_option(parser, "runs/bench")
     parser.add_argument(
         "--repeats", type=positive_int, default=7, help="processes of each step (default: 7)"

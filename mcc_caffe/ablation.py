@@ -93,7 +93,7 @@ _log = logging.getLogger(__name__)
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options of the command; None stands for those of the process."""
-    parser = comparison_parser("mcc_caffe.ablation", __doc__, "runs/ablation", SEEDS)
+    parser = comparison_parser(__doc__, "runs/ablation", SEEDS)
     add = parser.add_argument
     add(
         "--train-on",

@@ -453,7 +453,7 @@ def _machine() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = command_parser(__doc__, prog="python -m mcc_caffe.doctor")
+    parser = command_parser(__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON: works, and a list of rows")
     options = parser.parse_args(argv)
     rows = examine()

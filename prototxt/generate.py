@@ -18,7 +18,7 @@ from mcc_caffe.core.files import write_whole
 
 def main() -> None:
     """Run the command."""
-    command_parser(__doc__, prog="python -m prototxt.generate").parse_args()
+    command_parser(__doc__).parse_args()
     import_caffe()
     from prototxt.nets import nets  # here, because it imports Caffe
 

@@ -119,7 +119,7 @@ def solvers() -> dict[str, str]:
 
 def main() -> None:
     """Run the command."""
-    command_parser(__doc__, prog="python -m solver.generate").parse_args()
+    command_parser(__doc__).parse_args()
     write(solvers(), pathlib.Path(__file__).parent)
 
 

@@ -50,7 +50,7 @@ class Hand(TypedDict):
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = command_parser(__doc__, prog="python -m benchmarks.peers.mediapipe_hands")
+    parser = command_parser(__doc__)
     parser.add_argument(
         "data", type=pathlib.Path, metavar="DATA", help="set, as mcc_caffe.evaluate takes it"
     )

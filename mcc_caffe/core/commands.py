@@ -177,6 +177,18 @@ class _CommandParser(argparse.ArgumentParser):
         self.register("type", float, any_number)
 
 
+def _program_name() -> str:
+    """Return the command as its user can repeat it, such as mcc-infer or `python -m MODULE`.
+
+    Up to Python 3.13 argparse itself names a module by its file, infer.py, which no shell finds.
+    """
+    main = sys.modules["__main__"]
+    module = getattr(main, "__spec__", None)  # None unless `python -m` started it
+    if module is None or sys.argv[0] != main.__file__:  # `mcc-data` sets the name of its tool
+        return os.path.basename(sys.argv[0])
+    return f"python -m {module.name.removesuffix('.__main__')}"
+
+
 def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Make the argument parser of a command, with the options that all commands have.
 
@@ -190,6 +202,7 @@ def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentP
         those of its subcommands, say in plain words what is wrong. Those of the type Path refuse
         an empty text, which Path would take for the current folder.
     """
+    kwargs.setdefault("prog", _program_name())
     parser = _CommandParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -34,17 +34,16 @@ _log = logging.getLogger(__name__)
 
 
 def comparison_parser(
-    command: str, description: str | None, default_out: str, default_seeds: Sequence[int] = (0, 1)
+    description: str | None, default_out: str, default_seeds: Sequence[int] = (0, 1)
 ) -> argparse.ArgumentParser:
     """Make the parser of a command that compares trainings with one another.
 
     Args:
-        command: Name of the command's module.
         description: Text of --help.
         default_out: Default of --out; the report has its name.
         default_seeds: Default of --seeds.
     """
-    parser = command_parser(description, prog=f"python -m {command}")
+    parser = command_parser(description)
     add = parser.add_argument
     add(
         "--data",

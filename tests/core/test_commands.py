@@ -9,7 +9,7 @@ import pytest
 
 from mcc_caffe.core.commands import command_parser, input_side, seed_number
 from mcc_caffe.core.errors import UserError
-from tests.support.commands import run_code
+from tests.support.commands import run, run_code
 
 COMMAND = """
 import logging, sys, warnings
@@ -84,6 +84,14 @@ def test_options_of_messages_exclude_each_other_and_leave_nothing_in_the_namespa
     with pytest.raises(SystemExit):
         command_parser("Counts.").parse_args(["--quiet", "--verbose"])
     assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "module", ["mcc_caffe.infer", "mcc_caffe.web", "benchmarks.sizes", "tests.fuzz"]
+)
+def test_the_usage_line_names_a_command_that_runs(module):
+    done = run(module, "--help")
+    assert done.stdout.startswith(f"usage: python -m {module} [-h] "), done.stdout
 
 
 def test_the_side_of_a_networks_input_is_a_multiple_of_8(capsys):
