@@ -16,9 +16,10 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.looks import (
     Look,
     Looker,
+    keypoints_box,
     longer_side,
     look_several_times,
-    square_window,
+    upright_look,
 )
 from mcc_caffe.inference.reports import TRACKING
 from mcc_caffe.inference.scenes import find_hands
@@ -152,18 +153,19 @@ class _FrameFinder:
         self._close_looker = Looker(image, close_size, self._network)
         self.last_searched: Sighting | None = None
 
-    def look(self, boxes: Sequence[np.ndarray]) -> list[Sighting]:
-        """Look once at a square around each box; see `Tracks.update`."""
+    def look(self, expected: Sequence[np.ndarray]) -> list[Sighting]:
+        """Look once at a square around each hand's keypoints; see `Tracks.update`."""
         if self._every_frame:
             return []
-        answers = self._close_looker.look([Look(self._square(box)) for box in boxes])
+        answers = self._close_looker.look([self._close_look(keypoints) for keypoints in expected])
         return [Sighting(answer.keypoints, answer) for answer in answers]
 
-    def _square(self, box: np.ndarray) -> np.ndarray:
-        """Return the square around a box, with its centre inside of the image."""
+    def _close_look(self, keypoints: np.ndarray) -> Look:
+        """Return the look at a hand, which is moved until its centre is inside of the image."""
+        box, image_size = keypoints_box(keypoints), self._looker.image_size
         middle = (box[:2] + box[2:]) / 2
-        shift = middle.clip(0, np.subtract(self._looker.image_size, 1)) - middle
-        return square_window(box + np.tile(shift, 2), _SQUARE_FACTOR)
+        shift = middle.clip(0, np.subtract(image_size, 1)) - middle
+        return upright_look(keypoints + (*shift, 0), _SQUARE_FACTOR, image_size)
 
     def search(self, known: Sequence[np.ndarray]) -> list[Sighting]:
         """Search all of the frame; see `Tracks.update`."""

@@ -148,8 +148,8 @@ class Tracks:
 
         Args:
             time: When the frame is shown, in seconds.
-            look: Looks around boxes (4,) of left, top, right, bottom in pixels in which a hand
-                should be, and returns what it sees in each.
+            look: Looks where hands should be, at each of several (21, 3) keypoints of x, y in
+                pixels and confidence, and returns what it sees there.
             search: Searches all of the frame for what surely is a hand. It gets the boxes of the
                 hands that are surely there.
 
@@ -157,10 +157,10 @@ class Tracks:
             The hands that are there, by their ids.
         """
         followed_before = {track.id for track in self.visible}
-        boxes = [keypoints_box(track.expected_keypoints(time)) for track in self._tracks]
+        expected = [track.expected_keypoints(time) for track in self._tracks]
         sightings = [
             sighting
-            for track, sighting in zip(self._tracks, look(boxes) if boxes else [])
+            for track, sighting in zip(self._tracks, look(expected) if expected else [])
             if (is_sure(sighting) if track.is_missing else sighting.score >= track.least_score)
         ]
         self._assign(self._tracks, nms_sightings(sightings), time)

@@ -38,11 +38,11 @@ class World:
     def show(self, *hands):
         """Show the next frame, of these keypoints; return {id: index of the hand}."""
 
-        def look(boxes):
-            self.looks += len(boxes)
+        def look(expected):
+            self.looks += len(expected)
             nothing = Sighting(keypoints(-999, -999, confidence=0.01), None)
             sightings = []
-            for box in boxes:
+            for box in map(keypoints_box, expected):
                 middle = (box[:2] + box[2:]) / 2
                 offsets = [np.abs(points[:, :2].mean(axis=0) - middle) for points in hands]
                 near = [n for n, offset in enumerate(offsets) if offset.max() < 0.6 * SIDE]
