@@ -91,7 +91,8 @@ class HandPose:
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
-            m x m input. Where several looks were taken, it is the surest look's, which may mirror.
+            m x m input. Where several looks were taken, it is the surest look's, which may turn and
+            mirror.
         timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
         found_box: (4,) of left, top, right, bottom in pixels, where a search found the hand; None
             where nothing but the keypoints says where it is.
@@ -245,10 +246,10 @@ class HandPredictor:
             gpu: Id of the GPU; None for the CPU.
             levels: The most pyramid levels to look at; 1 for a single pass, "paper" for as many as
                 the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
-            looks: 1, 2 or 4. 1: a single pass. 2: also a look at a square around its keypoints. 4:
-                both, each also mirrored. The answer is the best look's, averaged with those that
-                agree with it (`inference.looks.fuse_answers`). None: 4 looks, then a search if
-                they show no hand (`predict_all`); with `levels`, no looks.
+            looks: 1, 2 or 4. 1: a single pass. 2: also an upright look at a square around its
+                keypoints. 4: both, each also mirrored. The answer is the best look's, averaged with
+                those that agree with it (`inference.looks.fuse_answers`). None: 4 looks, then a
+                search if they show no hand (`predict_all`); with `levels`, no looks.
             threshold: The confidence above which a keypoint is present (section 3.3), about 0 to 1.
             seed: The seed of the pyramid's random crops, the same for every image.
             batch: The number of levels that go through the net at a time; fewer take less memory

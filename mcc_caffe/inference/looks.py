@@ -1,14 +1,14 @@
-"""Looks: single passes over parts of an image, as they are or mirrored.
+"""Looks: single passes over parts of an image, as they are, turned or mirrored.
 
 looker = Looker(image, size, run)
-answers = looker.look([Look(window), Look(window, mirrored=True)])
+answers = looker.look([Look(window), Look(window).mirror(width)])
 best = most_confident(answers)
-square = square_window(keypoints_box(best.keypoints), SECOND_LOOK_FACTOR)
-answers += looker.look([Look(square)])
+look = upright_look(best.keypoints, SECOND_LOOK_FACTOR, looker.image_size)
+answers += looker.look([look])
 
-A look at a square around the hand shows it larger than the first pass over the whole image did.
-The mean confidence of its keypoints says how sure the net is of it. The answer of several looks is
-the surest one's, with each keypoint averaged over the looks that agree on it.
+A look at a square around the hand shows it larger than the first pass over the whole image did, and
+upright. The mean confidence of its keypoints says how sure the net is of it. The answer of several
+looks is the surest one's, with each keypoint averaged over the looks that agree on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -167,9 +167,9 @@ class Looker:
 def look_several_times(looker: Looker, count: int) -> LookAnswer:
     """Look at an image 1, 2 or 4 times and return the answer that the looks agree on.
 
-    One look passes the whole image through the net. Two looks pass a square around the first
-    answer's keypoints, too. Four looks do each of the two both as it is and mirrored; the square
-    is drawn around the surer of the first two answers.
+    One look passes the whole image through the net. Two looks pass an upright square around the
+    first answer's keypoints, too. Four looks do each of the two both as it is and mirrored; the
+    square is drawn around the surer of the first two answers.
 
     Where the answer has the hand elsewhere than the square was drawn for, a square around the new
     keypoints is passed as well. The answer is then that of the squares alone, because the looks at

@@ -206,7 +206,8 @@ class MaskCells(NamedTuple):
 
     Attributes:
         cells: (S, S) float32, the probability of hand.
-        image_to_input: (2, 3) float64, the affine map of image pixels to the input; it may mirror.
+        image_to_input: (2, 3) float64, the affine map of image pixels to the input; it may turn and
+            mirror.
     """
 
     cells: np.ndarray
