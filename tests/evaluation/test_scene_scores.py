@@ -14,6 +14,10 @@ from mcc_caffe.evaluation.scene_scores import (
     summarise_scenes,
 )
 
+# Typed from COCO-WholeBody's own evaluation: the wrist, then each finger from its base.
+WHOLEBODY_SIGMAS = [0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024]
+WHOLEBODY_SIGMAS += [0.022, 0.026, 0.017, 0.021, 0.021, 0.032, 0.02, 0.019, 0.022, 0.031]
+
 
 def hand_in(left, top, right, bottom, confidence=0.9):
     """21 keypoints whose box is the given one."""
@@ -31,12 +35,20 @@ def test_each_box_is_found_once_and_the_keypoints_box_is_enlarged():
     assert [len(side) for side in match_hands([], np.zeros((0, 4)))] == [0, 0]
 
 
-def test_keypoint_similarity_is_cocos():
-    """One keypoint of the wrist's constant is off by sqrt(2 area) (2 sigma): exp(-1)."""
+def test_of_two_boxes_a_hand_gets_the_one_that_it_overlaps_most():
+    """The IoU with the first box is .8, with the second one 1."""
+    boxes = np.array([[0.0, 0, 100, 100], [0, 0, 100, 80]])
+    is_found, _ = match_hands([boxes[1]], boxes)
+    assert is_found.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("keypoint", range(21))
+def test_keypoint_similarity_is_cocos(keypoint):
+    """The only labelled keypoint is off by sqrt(2 area) (2 sigma): exp(-1)."""
     labels = hand_in(0, 0, 100, 100, 2.0)
     assert keypoint_similarity(labels, labels, 100.0) == 1
-    labels[1:, 2] = 0
-    moved = labels + (0, np.sqrt(2 * 100) * 2 * 0.029, 0)
+    labels[np.arange(21) != keypoint, 2] = 0
+    moved = labels + (0, np.sqrt(2 * 100) * 2 * WHOLEBODY_SIGMAS[keypoint], 0)
     assert keypoint_similarity(moved, labels, 100.0) == pytest.approx(np.exp(-1))
 
 
@@ -44,11 +56,13 @@ def test_hands_are_matched_by_their_keypoints_each_once():
     boxes = np.array([[0.0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 500, 100]])
     labels = np.stack([hand_in(*box, 2.0) for box in boxes])
     labels[2, :, 2] = 0
-    hands = [hand_in(*box) for box in (*boxes, boxes[0])] + [hand_in(600, 0, 700, 100)]
-    hands[1][:, 0] += 8  # an OKS of .15 at an area of 100 x 100
-    matches = match_keypoints(hands, boxes, labels)
+    second, first, unlabelled = (hand_in(*boxes[index]) for index in (1, 0, 2))
+    first[:, 0] += 8  # an OKS of .15 at an area of 100 x 100
+    matches = match_keypoints(
+        [second, first, unlabelled, second, hand_in(600, 0, 700, 100)], boxes, labels
+    )
     assert matches.labelled_count == 2
-    expected = [True, False, False, False, False]  # the first again: taken
+    expected = [True, False, False, False, False]  # the second again: taken
     assert (matches.is_right == expected).all()
     assert (matches.counts == [True, True, False, True, True]).all()
     assert match_keypoints([], boxes[:0], labels[:0]).is_right.shape == (10, 0)
@@ -68,36 +82,44 @@ NO_KEYPOINTS = match_keypoints([], np.zeros((0, 4)), np.zeros((0, 21, 3)))
 
 
 def test_recall_precision_and_average_precision():
+    """By falling score the hands are right, wrong, right, wrong; there are three boxes.
+
+    The second right one has its keypoints right at the loosest of the ten thresholds only: its
+    single label, the wrist, has an OKS of exp(-(6.63 / (2 x .029 x 100))^2 / 2) = .52.
+    """
     boxes = np.array([[0.0, 0, 100, 100], [200, 0, 300, 100]])
     labels = np.stack([hand_in(*box, 2.0) for box in boxes])
+    elsewhere, wrist_alone = hand_in(600, 0, 700, 100), labels[:1].copy()
+    wrist_alone[0, 1:, 2] = 0
     answers = [
         SceneAnswer(
-            np.array([True, False]),
-            np.array([0.05, 0.3]),
-            np.array([True, False]),
-            np.array([True, True]),
-            np.array([0.9, 0.6]),
-            match_keypoints([labels[0], labels[0]], boxes, labels),
-            1,
-            1,
+            is_found=np.array([True, False]),
+            sizes=np.array([0.05, 0.3]),
+            is_right=np.array([True, False]),
+            counts=np.array([True, True]),
+            scores=np.array([0.9, 0.6]),
+            keypoints=match_keypoints([labels[0], elsewhere], boxes, labels),
+            passes=1,
+            seconds=1,
         ),
         SceneAnswer(
-            np.array([True]),
-            np.array([0.35]),
-            np.array([True]),
-            np.array([True]),
-            np.array([0.5]),
-            match_keypoints([labels[0]], boxes[:1], labels[:1]),
-            1,
-            1,
+            is_found=np.array([True]),
+            sizes=np.array([0.35]),
+            is_right=np.array([False, True]),
+            counts=np.array([True, True]),
+            scores=np.array([0.8, 0.7]),
+            keypoints=match_keypoints(
+                [elsewhere, labels[0] + (6.63, 0, 0)], boxes[:1], wrist_alone
+            ),
+            passes=1,
+            seconds=1,
         ),
     ]
     numbers = summarise_scenes(answers)
-    assert numbers.recall == pytest.approx(2 / 3) and numbers.precision == pytest.approx(2 / 3)
-    # By falling score: right (precision 1), wrong, right (2/3); of three boxes.
+    assert numbers.recall == pytest.approx(2 / 3) and numbers.precision == 0.5
     assert numbers.average_precision == pytest.approx((1 + 2 / 3) / 3)
-    assert numbers.keypoint_precision == pytest.approx((1 + 2 / 3) / 3)
     assert numbers.loose_keypoint_precision == pytest.approx((1 + 2 / 3) / 3)
+    assert numbers.keypoint_precision == pytest.approx(((1 + 2 / 3) / 3 + 9 * 1 / 3) / 10)
     assert numbers.recall_by_size == [1.0, None, 0.5, None]
     assert numbers.count_by_size == [1, 0, 2, 0]
 
@@ -116,7 +138,9 @@ def test_what_is_said_without_a_hand():
     confidences[1] = 0.5
     numbers = summarise_presence(confidences, confidences > 0.2, 0.4)
     assert numbers.false_share == pytest.approx(24 / 84) and numbers.picture_share == 0.5
-    assert numbers.scores[2] == pytest.approx(0.5) and numbers.hand_share == 0.25
+    # The scores are 0, 0, 3 x .3 / 21 = .0429 and .5.
+    assert numbers.scores == pytest.approx((0.0214, 0.0429 + 0.85 * 0.4571, 0.5), abs=1e-4)
+    assert numbers.hand_share == 0.25
     assert numbers.lost_share is None
     labelled = np.array([True, True, True, False])
     assert summarise_presence(confidences, confidences > 1, 0.4, labelled).lost_share == 0.25
