@@ -172,6 +172,22 @@ def test_a_table_has_a_row_for_each_keypoint(images, tmp_path):
     assert (out / "none.csv").read_text().strip() == ",".join(CSV_COLUMNS)
 
 
+def test_every_format_has_the_numbers_of_followed_hands():
+    """The third frame of a video shows the hands 3 and 5."""
+    rng = np.random.default_rng(0)
+    hands = [random_hand(rng, track_id=number) for number in (3, 5)]
+    frame = ImageRecord("clip.mp4", 160, 120, hands, frame=2, time=0.25)
+    coco, openpose, mmpose = (
+        json.loads(open_format(name).describe(frame)) for name in ("coco", "openpose", "mmpose")
+    )
+    assert [each["track_id"] for each in coco["hands"]] == [3, 5]
+    assert [person["person_id"] for person in openpose["people"]] == [[3], [5]]
+    assert [instance["track_id"] for instance in mmpose["instances"]] == [3, 5]
+    rows = list(csv.DictReader(open_format("csv").document(frame).splitlines()))
+    assert [row["id"] for row in rows] == 21 * ["3"] + 21 * ["5"]
+    assert {(row["frame"], row["time"]) for row in rows} == {("2", "0.25")}
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_results_of_a_run_are_known_as_such(name, images, tmp_path):
     out = write_run(open_format(name), tmp_path, images)
