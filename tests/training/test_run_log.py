@@ -1,8 +1,9 @@
-"""A resumed run drops the lines of its log that it writes again, and damaged ones."""
+"""The log of a run: means over an interval, and the lines that a resumed run drops."""
 
 import json
 
 import numpy as np
+import pytest
 
 from mcc_caffe import plot
 from mcc_caffe.caffe_io.run_folder import LOG_FILE
@@ -13,6 +14,23 @@ from tests.fuzz.mutations import mutate_bytes
 def line(iteration):
     """Return a line of the log."""
     return json.dumps({"iteration": iteration, "loss": 1.0, "losses": {}, "ratio_to_trivial": {}})
+
+
+def test_a_line_has_the_means_of_its_interval(tmp_path):
+    """Of two iterations of 8 images each."""
+    weights = {"loss_mask": 0.5, "loss2": 1.0}
+    log = RunLog(tmp_path, iteration=0, images=8, loss_weights=weights)
+    log.add(IterationStats({"loss_mask": 2.0, "loss2": 6.0}, 8.0, seconds=0.1, data_wait=0.02))
+    log.add(IterationStats({"loss_mask": 4.0, "loss2": 10.0}, 12.0, seconds=0.3, data_wait=0.04))
+    assert log.write(2) == (
+        "loss 9.5, mask 3.0, loss2 8 (of trivial: 0.80), 40.0 img/s, data wait 0.03 s"
+    )
+    (entry,) = read_log(tmp_path)
+    assert entry["losses"] == pytest.approx({"loss_mask": 3, "loss2": 8})
+    assert entry["ratio_to_trivial"] == pytest.approx({"loss2": 0.8})
+    numbers = ("iteration", "loss", "images_per_second", "seconds", "data_wait")
+    assert [entry[name] for name in numbers] == pytest.approx([2, 9.5, 40, 0.2, 0.03])
+    assert not log.pending
 
 
 def test_damaged_lines_go_when_a_run_is_resumed(tmp_path):
