@@ -1,5 +1,6 @@
 """HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
+import dataclasses
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -279,8 +280,7 @@ def test_skeleton_is_drawn_in_finger_colours():
         [np.linspace(20, 380, 21), 200 + 150 * np.sin(np.arange(21)), np.ones(21)]
     )
     keypoints[20, 2] = 0.1
-    encoded = cv2.imencode(".png", draw_skeleton(image, keypoints, keypoints[:, 2] > 0.2))[1]
-    drawn = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    drawn = draw_skeleton(image, keypoints, keypoints[:, 2] > 0.2)
     for finger in range(5):
         first = 4 * finger + 2
         x, y = keypoints[first : first + 2, :2].mean(axis=0).round().astype(int)
@@ -313,6 +313,25 @@ def test_panels_are_as_large_as_the_photograph():
     drawn = draw_pose(image, pose)
     assert drawn.shape == (700, 3 * 900 + 8, 3)
     assert (drawn[:, :900] == 100).all() and (drawn[:, -900:] == 45).all()
+
+
+def test_a_heatmap_glows_at_its_keypoint_in_the_colour_of_its_finger():
+    """The index finger's first keypoint, in a picture of 60 pixels that is drawn 8 times as large.
+
+    The middle of cell (11, 3) of the input is its pixel (91.5, 27.5), the picture's (42.9, 12.9)
+    and (346.6, 106.6) of the third panel.
+    """
+    image = np.full((60, 60, 3), 200, np.uint8)
+    keypoints = np.zeros((21, 3))
+    keypoints[5] = 91.5, 27.5, 1
+    pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
+    heatmaps = encode(keypoints, 16, 1.5)[None]
+    panel = draw_pose(image, dataclasses.replace(pose, level_heatmaps=heatmaps))[:, -480:]
+    colour = 0.5 * np.array(FINGER_COLOURS[1]) + 127
+    assert np.abs(panel[107, 347] - colour).max() < 4
+    heat = np.abs(panel - 90.0).max(axis=2)  # 90: the picture, darkened
+    rows, columns = np.nonzero(heat > 0.9 * heat.max())
+    assert abs(rows.mean() - 106.6) < 1 and abs(columns.mean() - 346.6) < 1
 
 
 @pytest.mark.parametrize("side, width", [(40, 1), (320, 4), (1600, 20)])
