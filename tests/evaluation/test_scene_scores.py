@@ -32,6 +32,7 @@ def test_each_box_is_found_once_and_the_keypoints_box_is_enlarged():
     hands = [hand_in(19, 19, 81, 81), hand_in(0, 0, 100, 100), hand_in(150, 0, 250, 100)]
     is_found, is_right = match_hands([enlarged_box(hand) for hand in hands], boxes)
     assert is_found.tolist() == [True, False] and is_right.tolist() == [True, False, False]
+    assert enlarged_box(hand_in(10, 20, 60, 120)).tolist() == [6, 12, 64, 128]
     assert [len(side) for side in match_hands([], np.zeros((0, 4)))] == [0, 0]
 
 
@@ -82,9 +83,9 @@ NO_KEYPOINTS = match_keypoints([], np.zeros((0, 4)), np.zeros((0, 21, 3)))
 
 
 def test_recall_precision_and_average_precision():
-    """By falling score the hands are right, wrong, right, wrong; there are three boxes.
+    """By falling score the hands are wrong, right, right; there are three boxes.
 
-    The second right one has its keypoints right at the loosest of the ten thresholds only: its
+    The surer right one has its keypoints right at the loosest of the ten thresholds only: its
     single label, the wrist, has an OKS of exp(-(6.63 / (2 x .029 x 100))^2 / 2) = .52.
     """
     boxes = np.array([[0.0, 0, 100, 100], [200, 0, 300, 100]])
@@ -93,33 +94,32 @@ def test_recall_precision_and_average_precision():
     wrist_alone[0, 1:, 2] = 0
     answers = [
         SceneAnswer(
-            is_found=np.array([True, False]),
-            sizes=np.array([0.05, 0.3]),
-            is_right=np.array([True, False]),
-            counts=np.array([True, True]),
-            scores=np.array([0.9, 0.6]),
-            keypoints=match_keypoints([labels[0], elsewhere], boxes, labels),
+            is_found=np.array([True]),
+            sizes=np.array([0.35]),
+            is_right=np.array([True]),
+            counts=np.array([True]),
+            scores=np.array([0.8]),
+            keypoints=match_keypoints([labels[0] + (6.63, 0, 0)], boxes[:1], wrist_alone),
             passes=1,
             seconds=1,
         ),
         SceneAnswer(
-            is_found=np.array([True]),
-            sizes=np.array([0.35]),
+            is_found=np.array([True, False]),
+            sizes=np.array([0.05, 0.3]),
             is_right=np.array([False, True]),
             counts=np.array([True, True]),
-            scores=np.array([0.8, 0.7]),
-            keypoints=match_keypoints(
-                [elsewhere, labels[0] + (6.63, 0, 0)], boxes[:1], wrist_alone
-            ),
+            scores=np.array([0.9, 0.7]),
+            keypoints=match_keypoints([elsewhere, labels[0]], boxes, labels),
             passes=1,
             seconds=1,
         ),
     ]
     numbers = summarise_scenes(answers)
-    assert numbers.recall == pytest.approx(2 / 3) and numbers.precision == 0.5
-    assert numbers.average_precision == pytest.approx((1 + 2 / 3) / 3)
-    assert numbers.loose_keypoint_precision == pytest.approx((1 + 2 / 3) / 3)
-    assert numbers.keypoint_precision == pytest.approx(((1 + 2 / 3) / 3 + 9 * 1 / 3) / 10)
+    assert numbers.recall == pytest.approx(2 / 3) and numbers.precision == pytest.approx(2 / 3)
+    # At both right ones the precision is 2/3, the highest that is still to come.
+    assert numbers.average_precision == pytest.approx(2 * (2 / 3) / 3)
+    assert numbers.loose_keypoint_precision == pytest.approx(4 / 9)
+    assert numbers.keypoint_precision == pytest.approx((4 / 9 + 9 * (1 / 3) / 3) / 10)
     assert numbers.recall_by_size == [1.0, None, 0.5, None]
     assert numbers.count_by_size == [1, 0, 2, 0]
 
