@@ -60,7 +60,8 @@ def scenes(tmp_path):
     cv2.imwrite(str(tmp_path / "scene.png"), image)
     left, top = rendered.joints.min(axis=0) - corner + (300, 200)
     right, bottom = rendered.joints.max(axis=0) - corner + (300, 200)
-    boxes = [[left, top, right - left, bottom - top], [10, 10, 30, 30]]
+    # The second is small: 60 pixels are below a tenth of the width, though not of the height.
+    boxes = [[left, top, right - left, bottom - top], [10, 10, 60, 30]]
     content = {
         "images": [{"id": 1, "file_name": "scene.png"}],
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": box} for box in boxes],
