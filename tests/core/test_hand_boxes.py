@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from mcc_caffe.core.hand_boxes import (
     LARGEST_HAND,
     SMALLEST_HAND,
+    ScoredBoxes,
     box_iou,
     cell_centres,
     covered_share,
     decode_boxes,
     encode_boxes,
+    merge_boxes,
     nms_boxes,
     share_inside,
 )
@@ -100,4 +102,15 @@ def test_the_likeliest_box_comes_first_and_unlikely_ones_are_left_out():
     decoded = decode_boxes(maps, 0.3)
     assert decoded.scores.tolist() == pytest.approx([1 / (1 + np.exp(-2)), 0.5])
     assert decoded.boxes.tolist() == [[11.5, -4.5, 75.5, 59.5], [-12.5, -20.5, 51.5, 43.5]]
+    # The middle half of 64 x 64 pixels has 4 x 4 cells.
+    assert decoded.votes == pytest.approx(decoded.scores / 16)
     assert len(decode_boxes(maps, 0.6).scores) == 1
+
+
+def test_boxes_of_one_hand_become_their_mean_by_votes():
+    """The first two are of one hand, the third lies in it, and the fourth is of another hand."""
+    corners = [[0, 0, 100, 100], [0, 0, 100, 80], [10, 10, 40, 40], [200, 0, 260, 100]]
+    scores, votes = np.array([0.9, 0.6, 0.8, 0.95]), np.array([1, 3, 0.2, 0.5])
+    merged = merge_boxes(ScoredBoxes(np.array(corners, float), scores, votes))
+    assert merged.boxes.tolist() == [[0, 0, 100, 85], [200, 0, 260, 100]]  # (100 + 3 x 80) / 4
+    assert merged.scores.tolist() == [0.9, 0.95] and merged.votes.tolist() == [4, 0.5]
