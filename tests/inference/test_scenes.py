@@ -43,12 +43,6 @@ def two_hands():
     return image, np.stack(joints)
 
 
-def test_box_iou():
-    assert box_iou(np.array([0, 0, 10, 10]), np.array([5, 0, 15, 10])) == pytest.approx(1 / 3)
-    assert box_iou(np.array([0, 0, 10, 10]), np.array([20, 0, 25, 10])) == 0
-    assert box_iou(np.zeros(4), np.zeros(4)) == 0
-
-
 def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
     """A net that says mask in two places and knuckles in a third, over a picture of 320 x 240."""
 
