@@ -95,6 +95,15 @@ def test_of_two_hands_that_overlap_each_has_its_own_middle():
         assert all(np.abs(boxes - box).max(axis=1).min() < 1e-3 for box in decoded)
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_cell_in_the_middles_of_two_hands_belongs_to_the_nearer(order):
+    """The hands' centres are at x = 80 and 110, the cells' at 91.5 and 99.5."""
+    boxes = np.array([[40.0, 40, 120, 120], [70, 40, 150, 120]])
+    labels = encode_boxes(boxes[order], np.ones(2, bool), CELLS, CELLS)
+    to_the_left = 32 * np.exp(labels.log_distances[0, 9, 11:13])
+    assert to_the_left == pytest.approx([91.5 - 40, 99.5 - 70])
+
+
 def test_the_likeliest_box_comes_first_and_unlikely_ones_are_left_out():
     maps = np.full((5, 4, 6), -9.0)
     maps[0, 1, 2], maps[0, 3, 5] = 0.0, 2.0
