@@ -85,7 +85,7 @@ def test_times_by_hand():
     assert spread([2.0]) == once
     calls = []
     assert len(timed(lambda: calls.append(1), 3, 0)) == len(calls) == 3
-    assert sum(timed(lambda: None, 1, 0.05)) <= 0.06
+    assert len(timed(lambda: None, 1, 0.05)) > 1
 
 
 def test_measurements_take_turns():
