@@ -6,7 +6,7 @@ import pytest
 from benchmarks import robustness
 from benchmarks.robustness import CHANGES, LabelledPicture, measure_moves, table_rows
 from mcc_caffe.core.errors import UserError
-from tests.support.hands import hand, write_set
+from tests.support.hands import hand, keypoints_at, write_set
 
 
 def brightest(image):
@@ -45,7 +45,7 @@ def test_the_table_by_hand():
 
 
 def test_the_command_measures_a_set(tmp_path, capsys, caplog):
-    unlabelled = hand(3, key="3.jpg", keypoints=np.tile(np.float32([-1, -1, 0]), (21, 1)))
+    unlabelled = hand(3, key="3.jpg", keypoints=keypoints_at())
     folder = write_set(tmp_path / "drawn", [hand(1), hand(2), unlabelled])
     robustness.main([str(folder), "--looks", "1", "4"])
     lines = [line.split(" | ") for line in capsys.readouterr().out.strip().splitlines()]

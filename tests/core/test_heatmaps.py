@@ -16,15 +16,8 @@ from mcc_caffe.core.heatmaps import (
     trivial_loss,
 )
 from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_MAX, MINI, PAPER
+from tests.support.hands import keypoints_at
 from tests.support.heatmaps import decode_all_upsampled
-
-
-def keypoints_at(*points):
-    """21 keypoints, the first ones at `points`, the rest missing."""
-    keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
-    for k, (x, y) in enumerate(points):
-        keypoints[k] = x, y, 1
-    return keypoints
 
 
 def test_gaussian_has_hand_computed_values():

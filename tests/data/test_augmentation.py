@@ -24,6 +24,7 @@ from mcc_caffe.data.augmentation import (
     warp_mask,
 )
 from mcc_caffe.paper import GREY, ROTATION_RANGE, SCALE_RANGE
+from tests.support.hands import keypoints_at
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
@@ -164,13 +165,6 @@ class FixedDraws:
     def uniform(self, low=0.0, high=1.0, size=None):
         draw = self.draws.pop(0)
         return low + (high - low) * np.asarray(draw, float)
-
-
-def keypoints_at(*points):
-    keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
-    for k, point in enumerate(points):
-        keypoints[k] = *point, 1
-    return keypoints
 
 
 def test_a_window_has_hand_computed_values():

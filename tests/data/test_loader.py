@@ -24,7 +24,7 @@ from mcc_caffe.data.loader import Loader, lend_loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import GREY, IGNORE_LABEL
-from tests.support.hands import hand, write_set, write_unchecked_set
+from tests.support.hands import hand, keypoints_at, write_set, write_unchecked_set
 
 
 def config(source, **changes):
@@ -273,8 +273,7 @@ def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
 
 
 def test_a_sample_without_keypoints_is_seen_in_the_whole_picture(drawn_samples):
-    missing = np.tile(np.float32([-1, -1, 0]), (21, 1))
-    sample = dataclasses.replace(drawn_samples[0], keypoints=missing)
+    sample = dataclasses.replace(drawn_samples[0], keypoints=keypoints_at())
     pair = []
     for windows in ({}, {"smallest_window": 1.1, "largest_window": 2.5}):
         setting = config("unused", **windows)

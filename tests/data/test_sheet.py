@@ -18,7 +18,7 @@ from mcc_caffe.data.sheet import (
     sample_tile,
     wrap,
 )
-from tests.support.hands import hand, line_of, moved
+from tests.support.hands import hand, keypoints_at, moved
 
 
 def test_missing_keypoints_are_named_short():
@@ -29,7 +29,7 @@ def test_missing_keypoints_are_named_short():
         missing_text(moved(hand(1), **{name: (-1, -1, 0) for name in gone}))
         == "missing: wrist, index 3 4, ring"
     )
-    assert missing_text(line_of()) == "no keypoint"
+    assert missing_text(keypoints_at()) == "no keypoint"
 
 
 def test_a_tile_shows_mask_and_keypoints_in_their_places():
@@ -37,7 +37,7 @@ def test_a_tile_shows_mask_and_keypoints_in_their_places():
     mask = np.zeros((240, 480), np.uint8)
     mask[40:200, 100:400] = 255
     mask[60:80, 300:340] = 0  # a hole has an outline, too
-    keypoints = line_of((141, 101))
+    keypoints = keypoints_at((141, 101))
     keypoints[NAMES.index("index_4")] = (241, 121, 1)
     image = cv2.imencode(".png", np.full((240, 480, 3), 90, np.uint8))[1].tobytes()
     tile = sample_tile(Sample("x", image, cv2.imencode(".png", mask)[1].tobytes(), keypoints))

@@ -22,7 +22,7 @@ from tests.support.hands import (
     HEIGHT,
     WIDTH,
     hand,
-    line_of,
+    keypoints_at,
     moved,
     write_layout,
     write_set,
@@ -63,7 +63,7 @@ def faulty_samples() -> dict:
         hand(5, mask_png=mask_png(255)),
         hand(6, mask_png=corner),
         hand(7, keypoints=collapsed.astype(np.float32)),
-        hand(8, keypoints=np.tile(np.float32([-1, -1, 0]), (21, 1))),
+        hand(8, keypoints=keypoints_at()),
         hand(9, keypoints=moved(clean[9], thumb_4=far)),
         hand(0, key="10.jpg"),
     ]
@@ -75,7 +75,7 @@ def faulty_samples() -> dict:
             key="3.jpg",
             image_bytes=at_half_size(clean[9].image()),
             mask_png=mask_png(0, (60, 80)),
-            keypoints=np.tile(np.float32([-1, -1, 0]), (21, 1)),
+            keypoints=keypoints_at(),
         ),
     ]
     return {"Train": train, "Test": test}
@@ -317,7 +317,7 @@ def test_whatever_a_reader_raises_is_a_finding():
 def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
     """A picture of 100 x 50: its last pixels are 99 and 49."""
     assert [
-        kind for kind, _ in faults.find_faults(100, 50, None, line_of((x, y), (40, 20)))
+        kind for kind, _ in faults.find_faults(100, 50, None, keypoints_at((x, y), (40, 20)))
     ] == kinds
 
 
@@ -378,7 +378,7 @@ def test_a_keypoint_outside_the_picture_of_which_a_sample_is_a_part(x, y, is_out
 def test_how_far_outside_the_mask_is_allowed(points, mask_from, kinds):
     mask = np.zeros((200, 200), np.uint8)
     mask[:, mask_from:] = 1
-    assert [kind for kind, _ in faults.find_faults(200, 200, mask, line_of(*points))] == kinds
+    assert [kind for kind, _ in faults.find_faults(200, 200, mask, keypoints_at(*points))] == kinds
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,8 @@ def test_how_far_outside_the_mask_is_allowed(points, mask_from, kinds):
 )
 def test_when_keypoints_are_collapsed(points, collapsed):
     assert (
-        "collapsed" in [kind for kind, _ in faults.find_faults(100, 100, None, line_of(*points))]
+        "collapsed"
+        in [kind for kind, _ in faults.find_faults(100, 100, None, keypoints_at(*points))]
     ) == collapsed
 
 

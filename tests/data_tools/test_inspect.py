@@ -16,7 +16,7 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sheet import EMPTY, GAP, OUTLINE, TILE
 from mcc_caffe.paper import VARIANTS
 from tests.support.commands import run
-from tests.support.hands import hand, line_of, write_layout, write_set
+from tests.support.hands import hand, keypoints_at, write_layout, write_set
 
 TEXT = CAPTION_LINES * 14 + 6
 INDEX_TIP, POINT = NAMES.index("index_4"), (300.0, 150.0)
@@ -24,7 +24,7 @@ INDEX_TIP, POINT = NAMES.index("index_4"), (300.0, 150.0)
 
 def grey_sample(key: str, mask: bool = True) -> Sample:
     """A grey 480 x 240 picture, its mask 100..399 x 60..199, its only keypoint index_4 at POINT."""
-    keypoints = line_of()
+    keypoints = keypoints_at()
     keypoints[INDEX_TIP] = *POINT, 1
     hand_mask = np.zeros((240, 480), np.uint8)
     hand_mask[60:200, 100:400] = 255

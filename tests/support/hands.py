@@ -88,7 +88,7 @@ def write_layout(folder: pathlib.Path, splits: dict[str, list[Sample]]) -> pathl
     return folder
 
 
-def line_of(*points: tuple[float, float]) -> np.ndarray:
+def keypoints_at(*points: tuple[float, float]) -> np.ndarray:
     """Return keypoints (21, 3): the first ones at the given (x, y), the others missing."""
     keypoints = np.tile(np.float32([-1, -1, 0]), (21, 1))
     for k, point in enumerate(points):
