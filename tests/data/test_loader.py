@@ -23,8 +23,11 @@ from mcc_caffe.data.batches import Batch, batch_indices, fill_sample
 from mcc_caffe.data.loader import Loader, lend_loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
-from mcc_caffe.paper import GREY, IGNORE_LABEL
+from mcc_caffe.paper import BACKGROUND_MAX, GREY, IGNORE_LABEL
 from tests.support.hands import hand, keypoints_at, write_set, write_unchecked_set
+
+STRONG_PARTS = ("STRETCH_PROBABILITY", "NOISE_PROBABILITY", "COVER_PROBABILITY")
+SAME_COLOURS = augmentation.ColourRanges((0, 0), (1, 1), (1, 1), 0.0, (0, 0))  # change nothing
 
 
 def config(source, **changes):
@@ -50,9 +53,9 @@ def assert_same(batches, expected_batches):
 
 
 def test_a_batch_holds_the_letterboxed_sample(drawn_set):
-    with Loader(
-        config(drawn_set, input_size=96, augment=False, shuffle=False, workers=0)
-    ) as loader:
+    labels = {"input_size": 96, "sigma": 1.5, "background": BACKGROUND_MAX}
+    setting = config(drawn_set, **labels, augment=False, shuffle=False, workers=0)
+    with Loader(setting) as loader:
         ((arrays, keys),) = copies(loader, 1)
     sample = SampleSet(drawn_set)[1]
     assert keys[1] == sample.key
@@ -62,7 +65,8 @@ def test_a_batch_holds_the_letterboxed_sample(drawn_set):
     assert np.abs(arrays["data"]).max() <= 0.5
     assert not arrays["data"][1][:, 73:].any()  # below the letterboxed picture: grey, exactly 0
     keypoints = sample.keypoints * (0.6, 0.6, 1)
-    assert np.allclose(arrays["heatmaps"][1], encode(keypoints, 12, 1.0), atol=1e-5)
+    expected = encode(keypoints, 12, 1.5, BACKGROUND_MAX)
+    assert np.allclose(arrays["heatmaps"][1], expected, atol=1e-5)
     assert set(np.unique(arrays["mask_label"])) == {0, 1}
 
 
@@ -323,8 +327,7 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
     """A white disc is the mask and has keypoint 0 in its middle, wherever it comes to lie."""
     for name in ("NOISE_PROBABILITY", "COVER_PROBABILITY"):
         monkeypatch.setattr(augmentation, name, 0.0)
-    plain = augmentation.ColourRanges((0, 0), (1, 1), (1, 1), 0.0, (0, 0))
-    monkeypatch.setattr("mcc_caffe.data.batches.STRONG_COLOURS", plain)
+    monkeypatch.setattr("mcc_caffe.data.batches.STRONG_COLOURS", SAME_COLOURS)
     monkeypatch.setattr("mcc_caffe.data.batches.STRONG_PROBABILITY", 1.0)
     picture, mask = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
     cv2.circle(picture, (90, 50), 30, (255, 255, 255), -1)
@@ -351,10 +354,18 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
     assert min(widths) < 0.92 and max(widths) > 1.15  # the disc has become an ellipse
 
 
-def test_the_strong_augmentation_changes_the_picture_itself(drawn_set, monkeypatch):
+@pytest.mark.parametrize("part", ["none", "colours", *STRONG_PARTS])
+def test_each_part_of_the_strong_augmentation_changes_the_picture(part, drawn_set, monkeypatch):
+    """The colours become black, which is below the grey of what the picture does not cover."""
     monkeypatch.setattr("mcc_caffe.data.batches.STRONG_PROBABILITY", 1.0)
+    black = SAME_COLOURS._replace(channel_gain=(0, 0))
+    colours = black if part == "colours" else SAME_COLOURS
+    monkeypatch.setattr("mcc_caffe.data.batches.STRONG_COLOURS", colours)
+    for name in STRONG_PARTS:
+        monkeypatch.setattr(augmentation, name, float(name == part))
     plain, changed = batches_without_and_with(drawn_set, "strong")
-    assert np.abs(plain["data"] - changed["data"]).mean() > 0.02
+    assert (plain["data"] == changed["data"]).all() == (part == "none")
+    assert (changed["data"] <= 0).all() == (part == "colours")
     assert np.isfinite(changed["data"]).all() and changed["data"].dtype == np.float32
 
 
