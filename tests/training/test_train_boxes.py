@@ -9,11 +9,13 @@ import pytest
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.geometry import apply, apply_to_boxes, invert
 from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.paper import IGNORE_LABEL
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.train_boxes import read_pictures
+from mcc_caffe.training import box_samples
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
 from tests.support.commands import run
 from tests.support.hands import turned_jpeg
@@ -29,16 +31,20 @@ def picture_with_boxes(rng):
     return LabelledPicture(image, boxes)
 
 
+def boxes_to_learn(labels):
+    """The boxes of which labels are."""
+    logits = np.where(labels.is_hand == 1, 4.0, -4.0)
+    return decode_boxes(np.concatenate([logits, labels.log_distances]), 0.5).boxes
+
+
 def test_a_sample_shows_hands_of_sizes_that_the_head_finds_and_labels_them():
     """The white boxes lie where the labels say, whatever was drawn."""
     rng = np.random.default_rng(0)
     clear = 0
     for _ in range(60):
         sample = draw_sample(picture_with_boxes(rng), 256, rng)
-        is_hand, sides = sample.labels
-        decoded = decode_boxes(np.concatenate([np.where(is_hand == 1, 4.0, -4.0), sides]), 0.5)
         brightness = sample.network_input.mean(axis=0)
-        for left, top, right, bottom in decoded.boxes:
+        for left, top, right, bottom in boxes_to_learn(sample.labels):
             assert SMALLEST_HAND - 1 <= max(right - left, bottom - top) <= LARGEST_HAND + 1
             inside = brightness[
                 max(round(top) + 2, 0) : round(bottom) - 1,
@@ -51,13 +57,56 @@ def test_a_sample_shows_hands_of_sizes_that_the_head_finds_and_labels_them():
     assert clear > 60
 
 
-def test_a_crowd_of_hands_teaches_nothing():
-    """All of the picture is a crowd, and one hand stands in it."""
-    hand, crowd = np.array([[40.0, 50, 120, 110]]), np.array([[0.0, 0, 640, 360]])
-    picture = LabelledPicture(np.full((360, 640, 3), 90, np.uint8), hand, crowd)
-    rng = np.random.default_rng(0)
-    values = [draw_sample(picture, 64, rng).labels.is_hand for _ in range(10)]
-    assert set(np.unique(values)) == {1, IGNORE_LABEL}
+def test_a_square_is_drawn_around_a_hand_in_the_picture_and_mirrored_half_of_the_time():
+    rng, last_edges, mirrored = np.random.default_rng(0), np.array([639.5, 359.5]), []
+    picture = picture_with_boxes(rng)
+    middles = (picture.boxes[:, :2] + picture.boxes[:, 2:]) / 2
+    for _ in range(400):
+        to_input = box_samples._draw_affine(picture, 256, rng)
+        scale = np.sqrt(abs(np.linalg.det(to_input[:, :2])))
+        mirrored.append(to_input[0, 0] < 0)
+        assert 160 / 640 <= scale <= 1.5 + 1e-9
+        seen = apply(to_input, middles)
+        assert ((seen >= -0.5) & (seen <= 255.5)).all(axis=1).any()
+        square = apply_to_boxes(invert(to_input), np.array([[-0.5, -0.5, 255.5, 255.5]]))
+        first, last = square.reshape(2, 2)
+        lies_in_picture = (first > -0.5 - 1e-6) & (last < last_edges + 1e-6)
+        holds_picture = (first < -0.5 + 1e-6) & (last > last_edges - 1e-6)
+        assert (lies_in_picture | holds_picture).all()  # along either side
+    assert 160 < sum(mirrored) < 240
+
+
+@pytest.fixture
+def as_it_is(monkeypatch):
+    """Let a sample be the picture itself."""
+    monkeypatch.setattr(box_samples, "_draw_affine", lambda *_: np.eye(2, 3))
+
+
+def test_a_crowd_of_hands_teaches_nothing(as_it_is):
+    """The crowd is as large as the hand, and reaches into it."""
+    hand, crowd = np.array([[40.0, 50, 120, 110]]), np.array([[110.0, 50, 190, 110]])
+    picture = LabelledPicture(np.full((256, 256, 3), 90, np.uint8), hand, crowd)
+    labels = draw_sample(picture, 256, np.random.default_rng(0)).labels
+    assert np.abs(boxes_to_learn(labels) - hand).max() < 1e-3
+    assert labels.is_hand[0, 10, 18] == IGNORE_LABEL  # pixel (147.5, 83.5)
+
+
+def test_a_hand_of_which_much_is_cut_off_teaches_nothing(as_it_is):
+    """Of the upper one 45.5 of 60 pixels are inside, of the lower one 39.5; .7 would be 42."""
+    hands = np.array([[-15.0, 20, 45, 80], [-21, 120, 39, 180]])
+    picture = LabelledPicture(np.full((256, 256, 3), 90, np.uint8), hands)
+    labels = draw_sample(picture, 256, np.random.default_rng(0)).labels
+    assert np.abs(boxes_to_learn(labels) - (-0.5, 20, 45, 80)).max() < 1e-3
+    assert labels.is_hand[0, 18, 1] == IGNORE_LABEL  # pixel (11.5, 147.5)
+
+
+def test_a_sample_has_other_colours_than_its_picture(as_it_is):
+    picture = LabelledPicture(np.full((256, 256, 3), 90, np.uint8), np.empty((0, 4)))
+    shades = {
+        float(draw_sample(picture, 256, np.random.default_rng(seed)).network_input[0, 9, 9])
+        for seed in range(4)
+    }
+    assert len(shades) == 4
 
 
 @pytest.fixture(scope="module")
