@@ -8,18 +8,19 @@ import pytest
 from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply
-from mcc_caffe.core.hand_boxes import box_iou
+from mcc_caffe.core.hand_boxes import box_iou, encode_boxes
 from mcc_caffe.core.heatmaps import encode
-from mcc_caffe.inference import proposals
+from mcc_caffe.inference import proposals, scenes
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
 from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, hands_report
-from mcc_caffe.inference.proposals import propose_boxes, propose_regions
+from mcc_caffe.inference.proposals import Proposal, propose_boxes, propose_regions
 from mcc_caffe.inference.pyramid import Octaves
 from mcc_caffe.inference.scenes import (
     has_plausible_bones,
     nms_answers_by_box,
     nms_answers_by_keypoints,
+    vote_bonus,
 )
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
@@ -67,6 +68,42 @@ def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
     ):
         assert max(box_iou(np.array(expected), box) for box in boxes) > 0.85, expected
     assert len(boxes) == 4
+
+
+def test_a_hand_counts_by_its_votes_for_its_size():
+    """All cells in the middles of two hands vote for them, in the pass of 640 pixels alone.
+
+    The hands are .2 and .1 of the picture's width, and so the votes are divided by 5.25 x that.
+    """
+    boxes = np.array([[335.5, 191.5, 463.5, 319.5], [95.5, 95.5, 159.5, 159.5]])
+    labels = encode_boxes(boxes, np.ones(2, bool), 60, 80)
+    answer = np.concatenate([np.where(labels.is_hand == 1, 20, -20), labels.log_distances])
+
+    def network(inputs):
+        height, width = (side // 8 for side in inputs.shape[2:])
+        nothing = np.full((1, 5, height, width), -20.0)
+        return StageMaps(None, None, answer[None] if width == 80 else nothing)
+
+    octaves = Octaves(np.zeros((480, 640, 3), np.uint8))
+    smaller, larger = propose_boxes(octaves, octaves, network)
+    assert np.stack([larger.box, smaller.box]) == pytest.approx(boxes, abs=1e-3)
+    assert (smaller.strength, larger.strength) == pytest.approx((1 / 0.525, 1 / 1.05), rel=1e-3)
+
+
+def test_the_bonus_of_votes_has_a_most_and_a_guess_none():
+    box = np.zeros(4)
+    assert vote_bonus(Proposal(box, 0.75)) == -1
+    assert vote_bonus(Proposal(box, 1.5)) == 2
+    assert vote_bonus(Proposal(box, 9)) == 4
+    assert vote_bonus(Proposal(box, 9, is_guess=True)) == -0.25
+
+
+def test_what_shows_a_known_hand_alone_is_not_looked_at():
+    known = [np.array([0.0, 0, 100, 100])]
+    same, part = [0, 0, 100, 190], [10, 10, 40, 40]
+    larger, beside = [0, 0, 100, 210], [300, 0, 400, 100]  # the larger may show another hand, too
+    shown = [Proposal(np.array(box), 1.0) for box in (same, part, larger, beside)]
+    assert scenes._without_known(shown, known) == shown[2:]
 
 
 def answer_at(x, score, box=None):
