@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from data_tools import readers, teach
 from data_tools.taught_set import LARGEST_SIDE, TaughtSet
-from data_tools.teachers import AgreedHand, find_agreed_hands, match_hands
+from data_tools.teachers import AgreedHand, MediaPipeTeacher, find_agreed_hands, match_hands
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from tests.support.commands import log, run
@@ -373,6 +374,32 @@ def test_a_missing_mediapipe_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--teacher mediapipe needs MediaPipe .*pip install"):
         teach.main([str(tmp_path / "a.png"), str(tmp_path / "out"), "--teacher", "mediapipe"])
     assert not (tmp_path / "out").exists()
+
+
+def test_mediapipes_landmarks_are_shares_of_the_pictures_sides(monkeypatch):
+    """It takes RGB. Its (0, 0) and (1, 1) are the picture's corners, not the outer pixels."""
+    pictures = []
+
+    class Hands:
+        """Sees a hand whose landmarks are all at the same point."""
+
+        def __init__(self, **options):
+            assert options["static_image_mode"]
+
+        def process(self, picture):
+            pictures.append(picture)
+            hand = SimpleNamespace(landmark=[SimpleNamespace(x=0.5, y=0.25)] * 21)
+            return SimpleNamespace(multi_hand_landmarks=[hand])
+
+    for name in ("mediapipe", "mediapipe.python", "mediapipe.python.solutions"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__version__="0.10"))
+    module = SimpleNamespace(Hands=Hands)
+    monkeypatch.setitem(sys.modules, "mediapipe.python.solutions.hands", module)
+    blue = np.zeros((40, 100, 3), np.uint8)
+    blue[..., 0] = 255
+    (keypoints,) = MediaPipeTeacher().find_hands(blue)
+    assert keypoints.tolist() == [[49.5, 9.5]] * 21
+    assert pictures[0][0, 0].tolist() == [0, 0, 255]
 
 
 def test_from_photographs_to_a_training(tmp_path):
