@@ -1,6 +1,7 @@
 """A taught set gets masks, keeps those that it has, and is never half-written."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,6 +98,21 @@ def test_a_backup_beside_the_labels_is_left_alone(taught, masks):
     teach_masks.main([str(taught)])
     assert all("segmentation" in hand for hand in content_of(taught)["annotations"])
     assert backup.read_bytes() == before
+
+
+def test_a_mask_is_looked_for_in_the_box_of_its_keypoints(monkeypatch):
+    """The box is that of whole pixels, as far as the picture of 100 x 40 reaches."""
+    boxes, mask = [], np.zeros((40, 100), np.float32)
+
+    def predict_all(_, image, its_boxes):
+        boxes.extend(its_boxes)
+        return [SimpleNamespace(mask=mask)]
+
+    monkeypatch.setattr("data_tools.teachers.HandPredictor.predict_all", predict_all)
+    teacher = MaskTeacher(default_weights("mini"), "mini")
+    keypoints = np.array([(-5.2, 10.3), (30.6, 20.7), (12, 50)])
+    probability = teacher.hand_probability(np.zeros((40, 100, 3), np.uint8), keypoints)
+    assert probability is mask and boxes == [[0, 10, 32, 30]]
 
 
 def test_other_folders_are_refused(taught, tmp_path):
