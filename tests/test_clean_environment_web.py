@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from data_tools.hands import hand_scene
 from tests.support.clean_environment import CleanEnvironment, keypoints_of, succeed
 from tests.support.packages import build_packages
+from tests.support.rendered import render_hand
 
 pytestmark = pytest.mark.clean_environment
 
@@ -28,7 +28,7 @@ def clean(tmp_path_factory) -> CleanEnvironment:
 def photos(tmp_path):
     """A folder with a rendered hand, hand.jpg, in a folder to work in."""
     (tmp_path / "photos").mkdir()
-    rendered = hand_scene.render(np.random.default_rng((7, 9)), 320, "Train")
+    rendered = render_hand(9, 320)
     cv2.imwrite(str(tmp_path / "photos/hand.jpg"), rendered.image)
     return tmp_path / "photos"
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_runner import count_passes
 from mcc_caffe.hand_tracker import HandTracker
@@ -11,6 +10,7 @@ from mcc_caffe.inference.presence import Calibration
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
+from tests.support.rendered import render_hand
 
 FPS, FRAMES = 25, 4
 GREY = np.full((360, 480, 3), 128, np.uint8)
@@ -24,7 +24,7 @@ def predictor():
 @pytest.fixture(scope="module")
 def clip():
     """Frames of a rendered hand that moves right and one that moves left, and their joints."""
-    sprites = [hand_scene.render(np.random.default_rng((7, seed)), 160, "Train") for seed in (0, 9)]
+    sprites = [render_hand(seed) for seed in (0, 9)]
     frames, joints = [], []
     for n in range(FRAMES):
         image, of_frame = GREY.copy(), []

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.hands import hand_scene
 from mcc_caffe import evaluate, evaluate_scenes
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
@@ -16,6 +15,7 @@ from mcc_caffe.evaluation.scene_runner import CountingEngine, multiply_adds
 from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
+from tests.support.rendered import render_hand
 
 
 def test_looks_are_measured_and_written_down(two_sets, tmp_path):
@@ -53,7 +53,7 @@ def test_the_results_say_whether_pictures_are_searched(
 def scenes(tmp_path):
     """A picture of one hand with two boxes, one of them around nothing."""
     image = np.full((480, 640, 3), 128, np.uint8)
-    rendered = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train")
+    rendered = render_hand(0)
     corner = np.floor(rendered.joints.min(axis=0)).astype(int) - 15
     hand = rendered.image[corner[1] :, corner[0] :]  # without the person beside it
     image[200 : 200 + len(hand), 300 : 300 + len(hand[0])] = hand

@@ -6,23 +6,18 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.hands import hand_scene
 from mcc_caffe import infer
 from mcc_caffe.inference.reports import CSV_COLUMNS
 from tests.support.commands import run
+from tests.support.rendered import render_two_hands
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A picture of two hands, one without any, and a COCO file with a box around one hand."""
     folder = tmp_path_factory.mktemp("photos")
-    image, joints = np.full((480, 640, 3), 128, np.uint8), []
-    cv2.imwrite(str(folder / "none.png"), image)
-    for seed, (x, y) in ((0, (60, 40)), (9, (420, 280))):
-        rendered = hand_scene.render(np.random.default_rng((7, seed)), 160, "Train")
-        height, width = rendered.image.shape[:2]
-        image[y : y + height, x : x + width] = rendered.image
-        joints.append(rendered.joints + (x, y))
+    image, joints = render_two_hands()
+    cv2.imwrite(str(folder / "none.png"), np.full_like(image, 128))
     cv2.imwrite(str(folder / "two.png"), image)
     box = [*joints[1].min(axis=0).tolist(), *np.ptp(joints[1], axis=0).tolist()]
     content = {

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, invert, shrink_factor
 from mcc_caffe.core.heatmaps import encode
@@ -26,6 +25,7 @@ from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
+from tests.support.rendered import render_hand
 
 SIZE = MINI.input_size
 
@@ -163,7 +163,7 @@ def test_a_hand_points_up_in_its_look(knuckle, turn):
 def test_a_mirrored_picture_has_mirrored_keypoints(width):
     """Exactly so with the mirrored looks, whose inputs are those of the mirrored picture."""
     image = np.full((210, width, 3), 128, np.uint8)
-    rendered = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train").image
+    rendered = render_hand(0).image
     image[50 : 50 + rendered.shape[0], 90 : 90 + rendered.shape[1]] = rendered
     predictor = HandPredictor(looks=4, batch=1)
     pose = predictor.predict(image)
@@ -280,7 +280,7 @@ def test_a_small_hand_is_seen_better_at_a_second_look():
     """Rendered hands of a fifth of the picture's width: keypoints and mask lie on them."""
     first_pass, second_look = HandPredictor(looks=1), HandPredictor(looks=2)
     for seed in (0, 2, 9, 10):
-        rendered = hand_scene.render(np.random.default_rng((7, seed)), 160, "Train")
+        rendered = render_hand(seed)
         height, width = rendered.image.shape[:2]
         image = np.full((480, 640, 3), 128, np.uint8)
         image[200 : 200 + height, 300 : 300 + width] = rendered.image

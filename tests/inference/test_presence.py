@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import skimage.data
 
-from data_tools.hands import hand_scene
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
@@ -16,6 +15,7 @@ from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, image_re
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
 from mcc_caffe.inference.video_reports import one_hand_line
 from mcc_caffe.predictor import HandPredictor
+from tests.support.rendered import render_hand
 
 # Pictures of scikit-image without a hand. Some of them lie behind hands of the training.
 WITHOUT_HANDS = (
@@ -67,23 +67,27 @@ def test_the_search_finds_no_hand_in_most_pictures_without_any(pictures):
 
 
 def test_a_hand_is_present_in_every_way():
-    image = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train").image
+    image = render_hand(0).image
     for options in ({"levels": 1}, {"looks": 2}, {"looks": 4}, {"levels": "paper"}):
         pose = HandPredictor(**options).predict(image)
         assert (pose.present == (pose.keypoints[:, 2] > 0.2)).all() and pose.present.any()
 
 
+def small_hand():
+    """A picture in which the hand is an eighth as wide."""
+    hand = render_hand(2).image
+    return cv2.copyMakeBorder(hand, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+
+
 def test_a_small_hand_is_present_in_the_pyramid():
-    """An eighth of the picture's width: the mask of the first level is too coarse to show it."""
-    image = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
-    image = cv2.copyMakeBorder(image, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    """The mask of the first level is too coarse to show it."""
+    image = small_hand()
     pose = HandPredictor(levels="paper").predict(image)
     assert pose.masks[0].cells.max() < 0.5 and pose.present.sum() >= 15
 
 
 def test_a_hand_too_small_for_looks_is_searched_for(pictures):
-    image = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
-    image = cv2.copyMakeBorder(image, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    image = small_hand()
     searched = HandPredictor().predict(image)
     assert not HandPredictor(looks=4).predict(image).present.any()
     assert searched.present.sum() >= 15
@@ -112,8 +116,7 @@ def test_a_report_says_that_there_is_no_hand(pictures):
 
 
 def test_a_pose_says_how_it_was_found(pictures):
-    hand = hand_scene.render(np.random.default_rng((7, 2)), 160, "Train").image
-    small = cv2.copyMakeBorder(hand, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+    small = small_hand()
     for options, method, levels, looks in (
         ({"levels": 1}, "single pass", 1, None),
         ({"looks": 1}, "single pass", None, 1),
@@ -123,7 +126,7 @@ def test_a_pose_says_how_it_was_found(pictures):
     ):
         pose = HandPredictor(**options).predict(small)
         assert (pose.method, pose.levels, pose.looks) == (method, levels, looks)
-    (in_box,) = HandPredictor().predict_all(hand, boxes=[(20, 20, 100, 100)])
+    (in_box,) = HandPredictor().predict_all(render_hand(2).image, boxes=[(20, 20, 100, 100)])
     assert (in_box.method, in_box.levels, in_box.looks) == ("boxes", None, None)
 
 

@@ -5,7 +5,6 @@ import time
 import numpy as np
 import pytest
 
-from data_tools.hands import hand_scene
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply
 from mcc_caffe.core.hand_boxes import box_iou, encode_boxes
@@ -25,6 +24,7 @@ from mcc_caffe.inference.scenes import (
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
+from tests.support.rendered import render_hand, render_two_hands
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,7 @@ def predictor():
 @pytest.fixture(scope="module")
 def two_hands():
     """Two rendered hands in a grey picture, and their joints (2, 21, 2)."""
-    image, joints = np.full((480, 640, 3), 128, np.uint8), []
-    for seed, (x, y) in ((0, (60, 40)), (9, (420, 280))):
-        rendered = hand_scene.render(np.random.default_rng((7, seed)), 160, "Train")
-        height, width = rendered.image.shape[:2]
-        image[y : y + height, x : x + width] = rendered.image
-        joints.append(rendered.joints + (x, y))
-    return image, np.stack(joints)
+    return render_two_hands()
 
 
 def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
@@ -153,7 +147,7 @@ def test_thin_pictures_are_searched(predictor):
 
 def test_boxes_of_a_mirrored_picture_are_mirrored(predictor):
     """So small a picture is passed over at one scale, as it is and mirrored."""
-    image = hand_scene.render(np.random.default_rng((7, 9)), 160, "Train").image
+    image = render_hand(9).image
     octaves = [Octaves(image), Octaves(image[:, ::-1])]
     boxes, mirrored = (
         np.array([proposal.box for proposal in propose_boxes(*pair, predictor.boxes_engine)])

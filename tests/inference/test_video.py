@@ -19,7 +19,6 @@ from av.stream import Disposition
 from av.video.frame import PictureType
 from av.video.reformatter import Colorspace
 
-from data_tools.hands import hand_scene
 from mcc_caffe import infer
 from mcc_caffe.core.drawing import MASK_COLOUR
 from mcc_caffe.core.errors import UserError
@@ -33,6 +32,7 @@ from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
 from tests.support.commands import run, start, wait_for
 from tests.support.pictures import orientation_tags
+from tests.support.rendered import render_hand
 
 FPS, FRAMES = 12, 9
 
@@ -40,7 +40,7 @@ FPS, FRAMES = 12, 9
 @functools.cache
 def hand():
     """A rendered hand that the shipped network finds well, at the left of 320 x 240 grey pixels."""
-    image = hand_scene.render(np.random.default_rng((7, 0)), 230, "Train").image
+    image = render_hand(0, 230).image
     height, width = image.shape[:2]
     frame = np.full((240, 320, 3), 128, np.uint8)
     frame[5 : 5 + height, 5 : 5 + width] = image

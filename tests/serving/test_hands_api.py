@@ -19,7 +19,6 @@ import pytest
 from fastapi.testclient import TestClient
 from pycocotools import mask as coco_masks
 
-from data_tools.hands import hand_scene
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
@@ -31,6 +30,7 @@ from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hand
 from mcc_caffe.serving.site import PROGRAMS_PAGE
 from tests.support.commands import run
 from tests.support.hands import drawn_sample, turned_jpeg
+from tests.support.rendered import render_hand
 from tests.support.servers import MODULE, running_server
 
 WEIGHTS = default_weights("mini")
@@ -94,7 +94,7 @@ def test_the_orientation_is_applied(client):
 
 def test_every_format_is_offered(client):
     assert FormatChoice.__args__ == tuple(FORMATS)
-    image = hand_scene.render(np.random.default_rng((7, 0)), 160, "Train").image
+    image = render_hand(0).image
     content = cv2.imencode(".png", image)[1].tobytes()
     answers = {
         name: client.post(f"/hands?hands=one&format={name}", content=content) for name in FORMATS

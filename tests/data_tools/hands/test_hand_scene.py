@@ -18,12 +18,13 @@ from data_tools.hands.appearance import random_appearance
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.hand import SKELETON
+from tests.support.rendered import render_hand
 
 
 @pytest.fixture(scope="module")
 def samples():
     """24 pictures of at most 160 pixels."""
-    return [hand_scene.render(np.random.default_rng((7, i)), 160, "Train") for i in range(24)]
+    return [render_hand(seed) for seed in range(24)]
 
 
 def draw(scene, shot, appearance, surfaces=()):

@@ -1,0 +1,21 @@
+"""Rendered hands, which the shipped weights find."""
+
+import numpy as np
+
+from data_tools.hands import hand_scene
+
+
+def render_hand(seed: int, side: int = 160) -> hand_scene.RenderedHand:
+    """Render a hand such as networks are trained on, of at most `side` pixels a side."""
+    return hand_scene.render(np.random.default_rng((7, seed)), side, "Train")
+
+
+def render_two_hands() -> tuple[np.ndarray, np.ndarray]:
+    """Return a grey picture of 640 x 480 with two hands, and their joints (2, 21, 2)."""
+    image, joints = np.full((480, 640, 3), 128, np.uint8), []
+    for seed, (x, y) in ((0, (60, 40)), (9, (420, 280))):
+        rendered = render_hand(seed)
+        height, width = rendered.image.shape[:2]
+        image[y : y + height, x : x + width] = rendered.image
+        joints.append(rendered.joints + (x, y))
+    return image, np.stack(joints)
