@@ -25,6 +25,10 @@ def test_hands_move_as_their_paths_say():
     wrist, thumb, middle, pinky = (joints[0, :, k] for k in (0, 4, 12, 20))
     assert (wrist[:, 1] > middle[:, 1]).all()
     assert (thumb[0, 0] - pinky[0, 0]) * (thumb[1, 0] - pinky[1, 0]) < 0
+    # The middle of the palm is skin, more red than blue.
+    for x, y in joints[0][:, [0, 5, 17]].mean(axis=1).round().astype(int):
+        blue, _, red = frames[0].image[y, x].tolist()
+        assert red > blue
     # What changes lies where the moving hand is; without a hand nothing does.
     changed = np.abs(frames[1].image.astype(int) - frames[0].image).max(axis=2) > 0
     assert changed[:, :150].any() and not changed[:50, 165:].any()

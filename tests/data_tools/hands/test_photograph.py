@@ -1,9 +1,18 @@
-"""The camera of a rendering changes the picture, not where the hand is in it."""
+"""A rendering becomes a photograph: the hand keeps its colours, and stays where it is."""
 
 import numpy as np
 import pytest
 
-from data_tools.hands.photograph import lose_resolution
+from data_tools.hands.photograph import add_background, lose_resolution
+
+
+def test_a_hand_keeps_its_colours_before_a_background():
+    """What is drawn is RGB, a photograph BGR."""
+    picture = np.zeros((40, 60, 4), np.uint8)
+    picture[:, :30] = 200, 120, 80, 255
+    photograph = add_background(np.random.default_rng(0), picture, "Train")
+    assert (photograph[:, :30] == (80, 120, 200)).all()
+    assert (photograph[:, 30:] != 0).any()
 
 
 @pytest.mark.parametrize("factor", [0.35, 0.4133, 0.5, 0.667, 0.7999, 1.0])
