@@ -4,10 +4,32 @@ import json
 
 import numpy as np
 
+from mcc_caffe.core.hand import GROUPS
+from mcc_caffe.evaluation import pck_figures
 from mcc_caffe.evaluation.evaluation_report import markdown_tables, to_json
 from mcc_caffe.evaluation.metrics import keypoint_distances
 from mcc_caffe.evaluation.model_scores import score_model
 from tests.support.evaluation import LINE, UNLABELLED, evaluated_sample
+
+
+def test_each_panel_of_the_figures_has_its_own_curves(monkeypatch):
+    """Each curve is level, at a height of its own."""
+    monkeypatch.setattr(pck_figures, "as_png", lambda figure: figure)
+    heights = {name: number / 10 for number, name in enumerate(("all", *GROUPS))}
+    curves = {name: [height] * 201 for name, height in heights.items()}
+    others = {"all": [0.9] * 201}
+    sets = {name: {"paper": {"curves": these}} for name, these in (("a", curves), ("b", others))}
+    models = [{"name": "net", "sets": sets}]
+
+    def panels(figure):
+        return [
+            (axes.get_title(), axes.get_xlim()[1], axes.lines[0].get_ydata()[0])
+            for axes in figure.axes
+        ]
+
+    assert panels(pck_figures.draw_sets(models)) == [("a", 1, 0), ("b", 0.5, 0.9)]
+    expected = [(name, 0.5, heights[name]) for name in GROUPS]
+    assert panels(pck_figures.draw_groups(models)) == expected
 
 
 def test_results_are_json_with_a_list_of_numbers_on_one_line():
