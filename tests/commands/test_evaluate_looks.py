@@ -24,11 +24,16 @@ def test_looks_are_measured_and_written_down(two_sets, tmp_path):
     (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
     assert model["looks"] == 2 and model["levels"] is None and model["search"] is False
     assert ", looks 2, search False" in done.stderr
-    keypoints = json.loads((tmp_path / "predictions_mini.json").read_text())
-    (first, *_) = keypoints["images"].values() if "images" in keypoints else keypoints.values()
-    assert np.isfinite(np.array(first["keypoints"] if isinstance(first, dict) else first)).all()
-    done = run("mcc_caffe.evaluate", two_sets, "--looks", 2, "--levels", 2, "--out", tmp_path / "x")
-    assert done.returncode != 0 and "exclude each other" in done.stderr
+    predictions = json.loads((tmp_path / "predictions_mini.json").read_text())["images"]
+    keypoints = np.array([image["keypoints"] for image in predictions.values()])
+    assert keypoints.shape == (2, 21, 3) and np.isfinite(keypoints).all()
+
+
+def test_looks_and_levels_exclude_each_other(two_sets, tmp_path):
+    options = ["--looks", "2", "--levels", "2", "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="looks=2 and levels=2 exclude each other"):
+        evaluate.main([str(two_sets), *options])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
