@@ -413,9 +413,9 @@ def test_a_picture_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(fold
 
 
 def test_what_is_not_complete_is_saved_but_not_done(folder, net):
-    whole = labels_of(hand(0))
-    missing = tuple(point.model_copy(update={"missing": True}) for point in whole.points)
-    corner = tuple(point.model_copy(update={"x": 0.5, "y": 0.0}) for point in whole.points)
+    complete = labels_of(hand(0))
+    missing = tuple(point.model_copy(update={"missing": True}) for point in complete.points)
+    corner = tuple(point.model_copy(update={"x": 0.5, "y": 0.0}) for point in complete.points)
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
         for update, note in (
@@ -425,18 +425,18 @@ def test_what_is_not_complete_is_saved_but_not_done(folder, net):
             ({"status": "open"}, ""),
             ({"status": "none"}, ""),
         ):
-            labels = whole.model_copy(update=update)
+            labels = complete.model_copy(update=update)
             saved = save(session, key, labels)
             assert note in saved.note and saved.status != "done"
             assert session.open_picture(key).labels.points == labels.points
             assert_same_sets(folder, {})
-        outside = whole.points[0].model_copy(update={"x": 159.5})
+        outside = complete.points[0].model_copy(update={"x": 159.5})
         for update, message in (
-            ({"points": (outside, *whole.points[1:])}, "outside of the picture"),
+            ({"points": (outside, *complete.points[1:])}, "outside of the picture"),
             ({"runs": (160 * 121,)}, "are needed: load the picture again"),
         ):
             with pytest.raises(UserError, match=message):
-                save(session, key, whole.model_copy(update=update))
+                save(session, key, complete.model_copy(update=update))
 
 
 def test_both_data_sets_hold_what_is_done_after_every_change(tmp_path, net):

@@ -125,9 +125,9 @@ def drop_files(page, files: list[tuple[bytes, str, str]]) -> None:
 def assert_same_answer(report: dict, pose, pixels: float) -> None:
     """Compare a report of the page with Python's answer, within some pixels of the input."""
     scale = max(pose.image_size) / pose.input_size
-    found = [point is not None for point in report["keypoints"]]
+    is_present = [point is not None for point in report["keypoints"]]
     margin = np.abs(pose.keypoints[:, 2] - 0.2) > 0.02  # the others may fall on either side
-    assert (np.array(found) == pose.present)[margin].all()
+    assert (np.array(is_present) == pose.present)[margin].all()
     for point, (x, y, confidence) in zip(report["keypoints"], pose.keypoints):
         if point is None:
             continue
