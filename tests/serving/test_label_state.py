@@ -27,6 +27,7 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.core.images import decode_image
+from mcc_caffe.serving import label_export
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import (
@@ -48,7 +49,7 @@ from mcc_caffe.serving.labelling import (
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
-from tests.support.hands import hand
+from tests.support.hands import hand, keypoints_at
 from tests.support.labels import (
     change,
     keys_by_name,
@@ -145,6 +146,17 @@ def test_keys_and_shown_names_are_plain(names):
     for path in paths:
         assert shown_name(path).isprintable()
         shown_name(path).encode()
+
+
+def test_an_annotation_of_coco_by_hand():
+    """A mask of 4 x 4 pixels, and one keypoint to its left; runs go down the columns."""
+    mask = np.zeros((10, 20), np.uint8)
+    mask[2:6, 6:10] = 1
+    annotation = label_export._annotation(7, keypoints_at((3, 4)), mask)
+    assert annotation["bbox"] == [3, 2, 7, 4] and annotation["area"] == 16
+    assert annotation["keypoints"] == [3, 4, 2, *[0] * 60] and annotation["num_keypoints"] == 1
+    runs = [62, 4, 6, 4, 6, 4, 6, 4, 104]
+    assert annotation["segmentation"] == {"size": [10, 20], "counts": runs}
 
 
 @given(st.integers(2, 400))
