@@ -15,7 +15,7 @@ from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.paper import IGNORE_LABEL
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.train_boxes import read_pictures
-from mcc_caffe.training import box_samples
+from mcc_caffe.training import box_head, box_samples
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
 from tests.support.commands import run
 from tests.support.hands import turned_jpeg
@@ -106,6 +106,29 @@ def test_a_sample_has_other_colours_than_its_picture(as_it_is):
         for seed in range(4)
     }
     assert len(shades) == 4
+
+
+class FirstPixels:
+    """Stands for a trunk: the features of a cell are its first pixel's blue."""
+
+    def features(self, inputs):
+        return inputs[:, :1, ::8, ::8]
+
+
+def test_only_the_middles_of_hands_teach_where_the_sides_are():
+    rng = np.random.default_rng(0)
+    arrays = box_head.draw_round(FirstPixels(), [picture_with_boxes(rng)], 8, rng)
+    shapes = {name: values.shape for name, values in arrays.items()}
+    assert shapes == {
+        "conv5_2": (8, 1, 32, 32),
+        "is_hand": (8, 1, 32, 32),
+        "in_hands": (8, 4, 32, 32),
+        "sides": (8, 4, 32, 32),
+    }
+    assert set(np.unique(arrays["is_hand"])) == {0, 1, IGNORE_LABEL}
+    is_middle = np.broadcast_to(arrays["is_hand"] == 1, arrays["sides"].shape)
+    np.testing.assert_array_equal(arrays["in_hands"], is_middle)
+    assert arrays["sides"].any() and not arrays["sides"][~is_middle].any()
 
 
 @pytest.fixture(scope="module")
