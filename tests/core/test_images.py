@@ -18,7 +18,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, header_size
 from tests.support.commands import run_code
-from tests.support.pictures import oriented_picture
+from tests.support.pictures import ORIENTATION, orientation_tags, oriented_picture
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
 COLOURS = cv2.resize(COLOURS[:3, :2], (16, 24), interpolation=cv2.INTER_NEAREST)  # six fields
@@ -64,7 +64,7 @@ def test_the_orientation_of_a_tiff_may_stand_in_its_xmp_alone(is_grey_with_alpha
 
 def test_a_tiff_that_pillow_does_not_know_is_turned():
     content = io.BytesIO()
-    tags = [(0x0112, "H", 1, 6, True)]
+    tags = [(ORIENTATION, "H", 1, 6, True)]
     tifffile.imwrite(content, COLOURS / np.float32(255), photometric="rgb", extratags=tags)
     with pytest.raises(PIL.UnidentifiedImageError):
         PIL.Image.open(content)
@@ -165,7 +165,7 @@ def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, ori
         photometric="minisblack" if is_grey else "rgb",
         planarconfig="contig",
         extrasamples=["assocalpha" if is_multiplied else "unassalpha"],
-        extratags=[(0x0112, "H", 1, orientation, True)],
+        extratags=[(ORIENTATION, "H", 1, orientation, True)],
     )
     expected = np.array([[255, 224, 100], [100, 100, 255]])  # 0.2 x 100 + 0.8 x 255
     upright = np.rot90(expected, -1) if orientation == 6 else expected
@@ -264,9 +264,7 @@ def test_the_header_of_a_png_is_read_without_its_pixels(is_behind, kind):
     if kind == "XMP":
         body = b'iTXtXML:com.adobe.xmp\0\0\0\0\0<rdf:Description tiff:Orientation="6"/>'
     else:
-        tags = PIL.Image.Exif()
-        tags[0x0112] = 6
-        body = b"eXIf" + tags.tobytes().removeprefix(b"Exif\0\0")
+        body = b"eXIf" + orientation_tags(6).tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     parts = (head, pixels, chunk, end) if is_behind else (head, chunk, pixels, end)
     upright = np.rot90(COLOURS, -1)[..., ::-1]

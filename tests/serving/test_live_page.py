@@ -17,6 +17,7 @@ from mcc_caffe.inference.reports import ImageReport
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 from tests.support.pages import wait_until
+from tests.support.pictures import orientation_tags
 from tests.support.servers import served
 
 
@@ -173,8 +174,8 @@ def test_pictures_of_every_size_get_pythons_answer(page, rendered_hand, predicto
 
 def turned_webp(orientation: int, endian: str = "<") -> bytes:
     """Make a WebP of 3 x 2 pixels with an EXIF orientation, in a byte order of EXIF's."""
-    exif, content = PIL.Image.Exif(), io.BytesIO()
-    exif.endian, exif[0x0112] = endian, orientation
+    exif, content = orientation_tags(orientation), io.BytesIO()
+    exif.endian = endian
     colours = 40 * np.arange(6, dtype=np.uint8).reshape(2, 3, 1) + (0, 20, 40)
     image = PIL.Image.fromarray(colours.astype(np.uint8))
     image.save(content, "WEBP", lossless=True, exif=exif.tobytes())

@@ -5,13 +5,13 @@ import io
 import numpy as np
 import PIL.Image
 
-_ORIENTATION = 0x0112  # the tag's number
+ORIENTATION = 0x0112  # the number of the EXIF tag
 
 
 def orientation_tags(orientation: int) -> PIL.Image.Exif:
     """Return EXIF data that say nothing but an orientation, 1 to 8."""
     tags = PIL.Image.Exif()
-    tags[_ORIENTATION] = orientation
+    tags[ORIENTATION] = orientation
     return tags
 
 
