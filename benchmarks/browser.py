@@ -44,7 +44,7 @@ _OPEN = """async () => {
 # Seconds of the network and of a whole frame, of each repetition at one size of the input.
 _MEASURE = """async ([size, repetitions]) => {
     const seconds = [];
-    const frameWindow = { x: 0, y: 0, width: 640, height: 480 };
+    const frameWindow = { x: 0, y: 0, width: 640, height: 480, turn: 0 };
     for (let i = 0; i < repetitions + 3; i += 1) {
         const { answer, picture } = await window.network.look(window.frame, frameWindow, size);
         window.frame = picture;

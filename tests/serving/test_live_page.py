@@ -11,14 +11,28 @@ import PIL.Image
 import pytest
 
 from mcc_caffe import HandPredictor
-from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, SKELETON, WRIST_COLOUR
+from mcc_caffe.core.geometry import apply, rotation, rotation_about_centre
+from mcc_caffe.core.hand import (
+    FINGER_COLOURS,
+    MASK_THRESHOLD,
+    NAMES,
+    SKELETON,
+    WRIST_COLOUR,
+    pointing_angle,
+)
 from mcc_caffe.core.images import decode_image
+from mcc_caffe.inference.looks import Looker, upright_look
+from mcc_caffe.inference.pyramid import mask_in_image
 from mcc_caffe.inference.reports import ImageReport
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 from tests.support.pages import wait_until
 from tests.support.pictures import orientation_tags
 from tests.support.servers import served
+
+# Of following.js.
+SIDE = 1.8  # in longer sides of the keypoints' box
+TURN_TOLERANCE = 10  # degrees
 
 
 @pytest.fixture(scope="module")
@@ -417,6 +431,151 @@ def test_a_followed_hand_is_looked_at_more_closely(page):
     assert all(0 <= point["x"] < 640 and 0 <= point["y"] < 480 for point in points)
 
 
+def turned_picture(picture: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn a picture about its centre, clockwise, and make it wider by a quarter."""
+    height, width = picture.shape[:2]
+    turned = cv2.warpAffine(
+        picture,
+        rotation_about_centre(-degrees, (width, height)),
+        (width, height),
+        flags=cv2.INTER_AREA,
+        borderValue=(90, 90, 90),
+    )
+    return cv2.copyMakeBorder(turned, 0, 0, 0, width // 4, cv2.BORDER_CONSTANT, value=(90, 90, 90))
+
+
+# Looks at a window of a picture, and draws the mask, and the heatmaps on black.
+_TURNED_LOOK = """async ([text, window]) => {
+    const { networkInput, windowMap } = await import('./shared/letterbox.js');
+    const { drawHeatmaps, drawMask } = await import('./shared/drawing.js');
+    const { Network } = await import('./shared/network.js');
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const bitmap = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
+    const network = await Network.open();
+    const size = network.model.input_size;
+    const { answer, picture } = await network.look(bitmap, window);
+    const { width, height } = picture;
+    const map = windowMap(window, width, height, size);
+    const draw = (drawing, background) => {
+        const context = new OffscreenCanvas(width, height).getContext('2d');
+        context.fillStyle = background;
+        context.fillRect(0, 0, width, height);
+        drawing(context, answer);
+        const { data } = context.getImageData(0, 0, width, height);
+        return btoa(Array.from(data, (value) => String.fromCharCode(value)).join(''));
+    };
+    return {
+        input: [...networkInput(picture, width, height, map, size)],
+        keypoints: answer.keypoints,
+        mask: draw(drawMask, 'transparent'),
+        heatmaps: draw(drawHeatmaps, 'black'),
+    };
+}"""
+
+
+@pytest.mark.parametrize(("degrees", "enlargement"), [(0, 1), (120, 1), (-100, 4)])
+def test_a_turned_window_gets_pythons_answer(page, rendered_hand, predictor, degrees, enlargement):
+    """The hand itself points 7 degrees to the left; enlarged, the picture is halved before."""
+    size = (enlargement * rendered_hand.shape[1], enlargement * rendered_hand.shape[0])
+    picture = turned_picture(cv2.resize(rendered_hand, size), degrees)
+    height, width = picture.shape[:2]
+    look = upright_look(predictor.predict(picture).keypoints, SIDE, (width, height))
+    assert abs(look.turn - (degrees - 7)) < 8
+    looker = Looker(picture, predictor.input_size, predictor.engine)
+    (expected,) = looker.look([look])
+    expected_input = np.empty((3, looker.size, looker.size), np.float32)
+    looker.octaves().network_input(expected.image_to_input, looker.size, out=expected_input)
+
+    content = base64.b64encode(cv2.imencode(".png", picture)[1]).decode()
+    window = dict(zip(("x", "y", "width", "height"), look.window.tolist()), turn=look.turn)
+    answer = page.evaluate(_TURNED_LOOK, [content, window])
+    mask, heatmaps = (
+        np.frombuffer(base64.b64decode(answer[name]), np.uint8).reshape(height, width, 4)
+        for name in ("mask", "heatmaps")
+    )
+
+    assert np.abs(np.ravel(expected_input) - answer["input"]).max() <= 4 / 256  # grey levels
+    keypoints = np.array(answer["keypoints"])
+    assert np.abs(keypoints - expected.keypoints)[:, 2].max() < 0.02
+    distances = np.linalg.norm((keypoints - expected.keypoints)[:, :2], axis=1)
+    sure = expected.keypoints[:, 2] > 0.5
+    assert sure.sum() >= 15
+    assert (distances[sure] < 1.01 * look.window[2] / looker.size).all()
+    hand = mask_in_image(expected.masks, (width, height)) > MASK_THRESHOLD
+    tinted = mask[..., 3] > 70  # of 255 the opacity where the probability is 0.5
+    assert (hand & tinted).sum() > 0.99 * (hand | tinted).sum() > 0
+    heat = heatmaps[..., :3].max(axis=2)
+    x, y = keypoints[sure, :2].round().astype(int).T
+    assert heat[y, x].min() > 100 and np.median(heat) < 20
+    keypoints[:, :2] = apply(expected.image_to_input, keypoints[:, :2])
+    assert abs(pointing_angle(keypoints)) < 10  # as the network sees it
+
+
+# The windows that follow from answers to successive frames, the first of which was looked at whole.
+_NEXT_WINDOWS = """async (hands) => {
+    const { nextWindow } = await import('./live/following.js');
+    const { wholeWindow } = await import('./shared/letterbox.js');
+    const present = Array(21).fill(true);
+    const windows = [wholeWindow(640, 480)];
+    for (const keypoints of hands) {
+        const answer = { keypoints, width: 640, height: 480 };
+        windows.push(nextWindow(answer, windows.at(-1), present));
+    }
+    return windows.slice(1);
+}"""
+
+
+def turned_hand(degrees: float) -> np.ndarray:
+    """Return keypoints that point up, turned clockwise by some degrees."""
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(-50, 50, 21), rng.uniform(-120, 60, 21)])
+    points[[0, 5, 9, 13, 17]] = [(0, 70), (-20, 0), (-5, -10), (5, -10), (20, 0)]
+    return np.column_stack([apply(rotation(-degrees), points) + (350, 200), np.full(21, 0.9)])
+
+
+@pytest.mark.parametrize("degrees", [15, -15, 120, -120, 180])
+def test_the_next_window_is_pythons_look_at_the_upright_hand(page, degrees):
+    keypoints = turned_hand(degrees)
+    (window,) = page.evaluate(_NEXT_WINDOWS, [keypoints.tolist()])
+    look = upright_look(keypoints, SIDE, (640, 480))
+    assert abs(window["turn"]) == abs(degrees) and window["turn"] == look.turn
+    assert [window[name] for name in ("x", "y", "width", "height")] == look.window.tolist()
+
+
+def test_the_window_of_a_hand_at_rest_stays(page):
+    """Small changes leave it, also from 180 degrees to -180; a move alone leaves its turn."""
+    trembling = [turned_hand(176), turned_hand(-176) + (3, -2, 0), turned_hand(180)]
+    moved = [turned_hand(-178) + (60, 0, 0)]
+    turned = [turned_hand(-160) + (60, 0, 0)]
+    hands = [keypoints.tolist() for keypoints in trembling + moved + turned]
+    first, *still, beside, last = page.evaluate(_NEXT_WINDOWS, hands)
+    assert still == [first, first]
+    assert beside != first and beside["turn"] == first["turn"] == 176
+    assert last["turn"] == -160
+    turns = [
+        page.evaluate(_NEXT_WINDOWS, [turned_hand(degrees).tolist()])[0]["turn"]
+        for degrees in (TURN_TOLERANCE - 1, TURN_TOLERANCE)
+    ]
+    assert turns == [0, TURN_TOLERANCE]
+
+
+def test_a_hand_that_hangs_down_is_followed_upright(page, rendered_hand, predictor, tmp_path):
+    """The network is surer of it upright than in the frame, or in a square that is not turned."""
+    picture = turned_picture(rendered_hand, 120)
+    height, width = picture.shape[:2]
+    with video_writer(tmp_path / "hanging.mp4", 5, (width, height)) as write:
+        for index in range(15):
+            write(picture, index / 5)
+    page.set_input_files("#file", tmp_path / "hanging.mp4")
+    page.wait_for_selector("#status:has-text('hanging.mp4 has ended')")
+    report, pose = copied_report(page), predictor.predict(picture)
+    assert report["score"] > pose.score + 0.08
+    points = [[point["x"], point["y"]] for point in report["keypoints"] if point]
+    assert len(points) == len(NAMES)
+    distances = np.linalg.norm(points - pose.keypoints[:, :2], axis=1)
+    assert np.median(distances) < 0.05 * max(pose.box.width, pose.box.height)
+
+
 def test_a_clip_that_is_damaged_in_its_middle_is_named(page, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (20, 128, 128, 3), dtype=np.uint8)
     clip = tmp_path / "damaged.mp4"
@@ -582,24 +741,33 @@ def test_every_control_is_reached_by_keyboard_and_has_a_name(page):
     assert page.inner_text("#threshold-value") != before
 
 
-def test_a_mask_beside_the_picture_has_no_box(page):
-    """A picture of 100 x 50 pixels fills the upper half of an input of 32 x 32."""
-    empty, box = page.evaluate(
-        """async () => {
+def test_the_box_of_the_mask_is_that_within_the_picture(page):
+    """A picture of 100 x 50 pixels fills the upper half of an input of 32 x 32.
+
+    Turned to the left, it fills the middle half, and its right end is at the top.
+    """
+    whole = {"x": 0, "y": 0, "width": 100, "height": 50, "turn": 0}
+    turned = {"x": 0, "y": -25, "width": 100, "height": 100, "turn": 90}
+    beside, upper, right = page.evaluate(
+        """async (cases) => {
             const { reportJson } = await import('./live/report.js');
+            const { windowMap } = await import('./shared/letterbox.js');
             const keypoints = Array.from({ length: 21 }, () => [0, 0, 0]);
-            const map = { scale: 0.32, x: 0, y: 0 };
-            return [12, 0].map((first) => { // the mask's lowest or highest row of 4 cells
+            return cases.map(([window, first]) => { // the first cell of the mask's row of 4 cells
                 const mask = new Float32Array(16).fill(1, first, first + 4);
+                const map = windowMap(window, 100, 50, 32);
                 const answer = { keypoints, mask, cells: 4, map, width: 100, height: 50 };
                 const seconds = { network: 0, total: 0 };
                 const options = { name: '', present: keypoints.map(() => true) };
                 return JSON.parse(reportJson({ ...answer, seconds }, options)).mask_box;
             });
-        }"""
+        }""",
+        [[whole, 12], [whole, 0], [turned, 0]],
     )
-    assert empty is None
-    assert (box["x"], box["y"], box["width"]) == (0, 0, 98) and 20 < box["height"] < 30
+    assert beside is None
+    assert (upper["x"], upper["y"], upper["width"]) == (0, 0, 98) and 20 < upper["height"] < 30
+    assert 70 < right["x"] < 80 and 95 < right["x"] + right["width"] <= 100
+    assert right["y"] < 4 and 46 < right["y"] + right["height"] <= 50
 
 
 def test_the_page_draws_the_hand_of_the_package(page):

@@ -24,7 +24,7 @@ _COMPARE = """async ([text, size]) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const picture = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
     const { width, height } = picture;
-    const map = windowMap(wholeWindow(width, height), size);
+    const map = windowMap(wholeWindow(width, height), width, height, size);
     const input = networkInput(picture, width, height, map, size);
     let computations = 0;
     const dispatch = GPUComputePassEncoder.prototype.dispatchWorkgroups;

@@ -1,5 +1,6 @@
 /** The keypoints as JSON, in the form that `mcc_caffe.infer` writes for an image. */
 
+import { apply, boxAround, invert } from "../shared/affine.js";
 import { STRIDE, upsample } from "../shared/heatmaps.js";
 import { NAMES } from "../shared/hand.js";
 import { contentOf } from "../shared/letterbox.js";
@@ -42,21 +43,19 @@ export function reportJson(answer, { name, present, engine, weights }) {
 function maskBox({ mask, cells, map, width, height }) {
   const size = STRIDE * cells;
   const probability = upsample(mask, cells);
-  let [left, top, right, bottom] = [size, size, -1, -1];
+  const inputToPicture = invert(map);
   const content = contentOf(map, width, height, size);
-  for (let y = content.y; y < content.y + content.height; y += 1) {
-    for (let x = content.x; x < content.x + content.width; x += 1) {
-      if (probability[y * size + x] <= 0.5) continue;
-      [left, right] = [Math.min(left, x), Math.max(right, x)];
-      [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+  const points = [];
+  for (let inputY = content.y; inputY < content.y + content.height; inputY += 1) {
+    for (let inputX = content.x; inputX < content.x + content.width; inputX += 1) {
+      if (probability[inputY * size + inputX] <= 0.5) continue;
+      const [x, y] = apply(inputToPicture, inputX, inputY).map(Math.round);
+      if (x >= 0 && x < width && y >= 0 && y < height) points.push([x, y]);
     }
   }
-  if (right < 0) return null;
-  const inPicture = (value, shift, length) =>
-    Math.min(Math.max(Math.round((value - shift) / map.scale), 0), length - 1);
-  const [x, y] = [inPicture(left, map.x, width), inPicture(top, map.y, height)];
-  const [lastX, lastY] = [inPicture(right, map.x, width), inPicture(bottom, map.y, height)];
-  return { x, y, width: lastX - x + 1, height: lastY - y + 1 };
+  if (points.length === 0) return null;
+  const { left, top, right, bottom } = boxAround(points);
+  return { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
 }
 
 function rounded(value, digits) {

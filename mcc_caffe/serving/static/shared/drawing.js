@@ -5,6 +5,7 @@
  * There the centre of pixel x lies at x + 0.5.
  */
 
+import { invert } from "./affine.js";
 import { KEYPOINT_COUNT, keypointColour, keypointCss, MASK_COLOUR, SKELETON } from "./hand.js";
 import { STRIDE, upsample } from "./heatmaps.js";
 
@@ -84,9 +85,12 @@ function drawThrough(context, image, map, pixelSize) {
   canvas.getContext("2d").putImageData(image, 0, 0);
   context.save();
   context.imageSmoothingQuality = "high";
-  // The image's left edge lies half an input pixel before the centre of the input's first pixel.
-  context.translate((-0.5 - map.x) / map.scale + 0.5, (-0.5 - map.y) / map.scale + 0.5);
-  context.scale(pixelSize / map.scale, pixelSize / map.scale);
+  // The centre of pixel 0 lies at 0.5 of a canvas, and at 0 in the map.
+  const { a, b, c, d, e, f } = invert(map);
+  context.translate(0.5, 0.5);
+  context.transform(a, b, c, d, e, f);
+  context.translate(-0.5, -0.5);
+  context.scale(pixelSize, pixelSize);
   context.drawImage(canvas, 0, 0);
   context.restore();
 }

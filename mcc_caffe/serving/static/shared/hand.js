@@ -26,6 +26,24 @@ export const FINGER_COLOURS = [
 export const WRIST_COLOUR = [230, 230, 230];
 export const MASK_COLOUR = [0, 60, 255];
 
+const FINGER_BASES = [5, 9, 13, 17]; // of all fingers but the thumb
+
+/**
+ * Return where a hand points: the direction from its wrist to the middle of its knuckles.
+ *
+ * @param {number[][]} keypoints - 21 of [x, y, confidence], which is above 0 where it is known.
+ * @returns {number | null} degrees clockwise from straight up, -180 to 180; null where the wrist or
+ *   all four fingers' knuckles are unknown, or both are at one point.
+ */
+export function pointingAngle(keypoints) {
+  const known = FINGER_BASES.map((base) => keypoints[base]).filter(([, , sure]) => sure > 0);
+  const [wristX, wristY, wristConfidence] = keypoints[0];
+  if (wristConfidence <= 0 || known.length === 0) return null;
+  const mean = (axis) => known.reduce((sum, point) => sum + point[axis], 0) / known.length;
+  const [x, y] = [mean(0) - wristX, mean(1) - wristY];
+  return x === 0 && y === 0 ? null : (Math.atan2(x, -y) * 180) / Math.PI;
+}
+
 /** Return the RGB colour of a keypoint (0..20): its finger's, or the wrist's. */
 export function keypointColour(index) {
   return index === 0 ? WRIST_COLOUR : FINGER_COLOURS[Math.floor((index - 1) / 4)];

@@ -1,9 +1,20 @@
 /**
  * Makes the network's input of a part of a picture, as mcc_caffe/inference/pyramid.py does.
  *
- * The centres of pixels have integer coordinates. A map {scale, x, y} takes an image pixel u to
- * scale * u + x, and v to scale * v + y.
+ * The centres of pixels have integer coordinates. A map is an affine one (affine.js). A window
+ * {x, y, width, height, turn} is a part of the picture turned about its centre by `turn` degrees,
+ * counter-clockwise, as a Look of mcc_caffe/inference/looks.py is.
  */
+
+import {
+  apply,
+  compose,
+  invert,
+  movedBox,
+  scaleAndShift,
+  shrinkFactor,
+  turnAboutCentre,
+} from "./affine.js";
 
 const GREY = 128;
 const PIXEL_SCALE = 256;
@@ -11,28 +22,39 @@ const PIXEL_SCALE = 256;
 const PIXELS_PER_INPUT_PIXEL = 4;
 const SMALLEST_SIDE = 32; // pixels, of a reduced picture
 
-/** Return the window {x, y, width, height} of a whole picture. */
-export function wholeWindow(width, height) {
-  return { x: 0, y: 0, width, height };
-}
+// The map of a halved picture's pixels to the picture's.
+const FROM_HALF = scaleAndShift(2, 2, 0.5, 0.5);
 
-/** Return the map of image pixels to the letterboxed input (size x size) of a window. */
-export function windowMap(window, size) {
-  const scale = Math.min(size / window.width, size / window.height);
-  return { scale, x: -scale * window.x, y: -scale * window.y };
+/** Return the window of a whole picture. */
+export function wholeWindow(width, height) {
+  return { x: 0, y: 0, width, height, turn: 0 };
 }
 
 /**
- * Return the part {x, y, width, height} of an input that shows the picture, in input pixels.
- * Keypoints are looked for only there.
+ * Return the map of a picture's pixels to the letterboxed input of a window.
+ *
+ * @param {{x, y, width, height, turn}} window
+ * @param {number} width, height - of the picture in pixels.
+ * @param {number} size - m, the side of the input in pixels.
+ */
+export function windowMap(window, width, height, size) {
+  const scale = Math.min(size / window.width, size / window.height);
+  const letterbox = scaleAndShift(scale, scale, -scale * window.x, -scale * window.y);
+  return compose(turnAboutCentre(window.turn, width, height), letterbox);
+}
+
+/**
+ * Return the upright box {x, y, width, height} around what an input shows of the picture, in input
+ * pixels. Keypoints are looked for only there.
  */
 export function contentOf(map, width, height, size) {
   const rounded = (value) => Math.round(value * 1e6) / 1e6;
   const clipped = (value, least) => Math.min(Math.max(value, least), size - 1);
-  const x = clipped(Math.ceil(rounded(map.x)), 0);
-  const y = clipped(Math.ceil(rounded(map.y)), 0);
-  const right = clipped(Math.floor(rounded(map.scale * (width - 1) + map.x)), x);
-  const bottom = clipped(Math.floor(rounded(map.scale * (height - 1) + map.y)), y);
+  const box = movedBox(map, { left: 0, top: 0, right: width - 1, bottom: height - 1 });
+  const x = clipped(Math.ceil(rounded(box.left)), 0);
+  const y = clipped(Math.ceil(rounded(box.top)), 0);
+  const right = clipped(Math.floor(rounded(box.right)), x);
+  const bottom = clipped(Math.floor(rounded(box.bottom)), y);
   return { x, y, width: right - x + 1, height: bottom - y + 1 };
 }
 
@@ -41,7 +63,7 @@ export function contentOf(map, width, height, size) {
  *
  * @param {CanvasImageSource} picture
  * @param {number} width, height - of the picture in pixels.
- * @param {{scale, x, y}} map - of the picture's pixels to input pixels.
+ * @param {object} map - of the picture's pixels to input pixels.
  * @param {number} size - m, the side of the input in pixels.
  * @returns {Float32Array} (3, m, m) of (BGR - 128) / 256; empty pixels are 0.
  */
@@ -50,10 +72,10 @@ export function networkInput(picture, width, height, map, size) {
   return warp(averageSteps(part), size);
 }
 
-/** Return the pixels that an input shows, halved as often as pyramid.py does, and their map. */
+/** Return a box of pixels around what an input shows, halved as pyramid.py does, and their map. */
 function readPart(picture, width, height, map, size) {
   const factor = Math.min(
-    1 / (map.scale * PIXELS_PER_INPUT_PIXEL),
+    shrinkFactor(map) / PIXELS_PER_INPUT_PIXEL,
     Math.min(width, height) / SMALLEST_SIDE,
   );
   const halvings = Math.max(Math.floor(Math.log2(factor)), 0);
@@ -66,13 +88,14 @@ function readPart(picture, width, height, map, size) {
       picture, 0, 0, 2 * halfWidth, 2 * halfHeight, 0, 0, halfWidth, halfHeight,
     );
     [picture, width, height] = [context.canvas, halfWidth, halfHeight];
-    // A pixel of the half, u, lies at 2 u + 0.5 of the picture.
-    map = { scale: 2 * map.scale, x: map.x + 0.5 * map.scale, y: map.y + 0.5 * map.scale };
+    map = compose(FROM_HALF, map);
   }
   // Rounded as geometry.warp does; the part begins where a square that is averaged begins.
-  const step = Math.max(Math.floor(1 / Math.sqrt(map.scale * map.scale)), 1);
-  const [left, right] = shownRange(map.scale, map.x, size, step, width);
-  const [top, bottom] = shownRange(map.scale, map.y, size, step, height);
+  const step = Math.max(Math.floor(shrinkFactor(map)), 1);
+  const input = { left: -1, top: -1, right: size, bottom: size };
+  const box = movedBox(invert(map), input);
+  const [left, right] = wholeSteps(box.left, box.right, step, width);
+  const [top, bottom] = wholeSteps(box.top, box.bottom, step, height);
   const context = whiteCanvas(right - left, bottom - top, { willReadFrequently: true });
   context.drawImage(
     picture, left, top, right - left, bottom - top, 0, 0, right - left, bottom - top,
@@ -82,7 +105,7 @@ function readPart(picture, width, height, map, size) {
     width: right - left,
     height: bottom - top,
     step,
-    map: { scale: map.scale, x: map.x + map.scale * left, y: map.y + map.scale * top },
+    map: compose(scaleAndShift(1, 1, left, top), map),
   };
 }
 
@@ -94,11 +117,11 @@ function whiteCanvas(width, height, options = {}) {
   return context;
 }
 
-/** Return [first, last + 1] of the pixels, in whole steps, that the input shows along an axis. */
-function shownRange(scale, shift, size, step, length) {
+/** Return [first, last + 1] of the picture's pixels, in whole steps, around a part of an axis. */
+function wholeSteps(start, end, step, length) {
   const inSteps = (value) => Math.floor(value / step) * step;
-  const first = inSteps(Math.floor((-1 - shift) / scale));
-  const last = inSteps(Math.ceil((size - shift) / scale)) + 2 * step;
+  const first = inSteps(Math.floor(start));
+  const last = inSteps(Math.ceil(end)) + 2 * step;
   // At least a pixel, even where the window lies outside of the picture.
   const left = Math.min(Math.max(first, 0), length - 1);
   return [left, Math.min(Math.max(last, left + 1), length)];
@@ -107,8 +130,8 @@ function shownRange(scale, shift, size, step, length) {
 /**
  * Average RGBA pixels over squares of `step` pixels, as cv2.resize with INTER_AREA does.
  *
- * @returns {{values: Float32Array, width, height, scaleX, scaleY, x, y}} RGB values of `width` x
- *   `height` pixels with a grey border of one pixel, and the map of the pixels to input pixels.
+ * @returns {{values: Float32Array, width, height, map}} RGB values of `width` x `height` pixels
+ *   with a grey border of one pixel, and the map of the pixels to input pixels.
  */
 function averageSteps({ pixels, width, height, step, map }) {
   const smallWidth = Math.ceil(width / step);
@@ -153,10 +176,7 @@ function averageSteps({ pixels, width, height, step, map }) {
     values,
     width: smallWidth,
     height: smallHeight,
-    scaleX: map.scale * factorX,
-    scaleY: map.scale * factorY,
-    x: map.x + map.scale * (0.5 * factorX - 0.5),
-    y: map.y + map.scale * (0.5 * factorY - 0.5),
+    map: compose(scaleAndShift(factorX, factorY, (factorX - 1) / 2, (factorY - 1) / 2), map),
   };
 }
 
@@ -174,18 +194,18 @@ function overlaps(length, smallLength) {
 }
 
 /** Draw averaged pixels into the input by linear interpolation, on grey. */
-function warp({ values, width, height, scaleX, scaleY, x, y }, size) {
+function warp({ values, width, height, map }, size) {
   const input = new Float32Array(3 * size * size);
-  const columns = samples(scaleX, x, size, width);
-  const rows = samples(scaleY, y, size, height);
+  const inputToPixels = invert(map);
   const stride = 3 * (width + 2);
   for (let v = 0; v < size; v += 1) {
-    if (!rows.isCovered[v]) continue;
-    const below = rows.weight[v];
     for (let u = 0; u < size; u += 1) {
-      if (!columns.isCovered[u]) continue;
-      const beside = columns.weight[u];
-      const corner = (rows.index[v] + 1) * stride + 3 * (columns.index[u] + 1);
+      const [x, y] = apply(inputToPixels, u, v);
+      const [column, row] = [Math.floor(x), Math.floor(y)];
+      if (column < -1 || column >= width || row < -1 || row >= height) continue;
+      // As 32-bit numbers, in which the map's rounding is lost: so halves are rounded as by cv2.
+      const [beside, below] = [Math.fround(x - column), Math.fround(y - row)];
+      const corner = (row + 1) * stride + 3 * (column + 1);
       for (let channel = 0; channel < 3; channel += 1) {
         const at = corner + channel;
         const upper = values[at] + beside * (values[at + 3] - values[at]);
@@ -197,21 +217,4 @@ function warp({ values, width, height, scaleX, scaleY, x, y }, size) {
     }
   }
   return input;
-}
-
-/**
- * Return, for each input pixel along an axis, the pixel before it, the weight of the next one, and
- * whether one of the two belongs to the picture.
- */
-function samples(scale, shift, size, length) {
-  const index = new Int32Array(size);
-  const weight = new Float32Array(size);
-  const isCovered = new Uint8Array(size);
-  for (let pixel = 0; pixel < size; pixel += 1) {
-    const position = (pixel - shift) / scale;
-    index[pixel] = Math.floor(position);
-    weight[pixel] = position - index[pixel];
-    isCovered[pixel] = index[pixel] >= -1 && index[pixel] < length ? 1 : 0;
-  }
-  return { index, weight, isCovered };
 }

@@ -6,7 +6,7 @@
  *
  * An answer has: keypoints, 21 of [x, y, confidence] in the picture's pixels; mask, (S, S)
  * Float32Array, the probability of hand; heatmaps, (22, S, S); cells, S; map, of the picture's
- * pixels to input pixels (letterbox.js); width and height of the picture; and seconds,
+ * pixels to input pixels (affine.js); width and height of the picture; and seconds,
  * {network, total}.
  */
 export class Network {
@@ -25,7 +25,7 @@ export class Network {
   /** Pass a window of a picture through the network.
    *
    * @param {ImageBitmap} picture - it goes to the worker; use the one that comes back.
-   * @param {{x, y, width, height}} window - in the picture's pixels.
+   * @param {{x, y, width, height, turn}} window - as letterbox.js describes it.
    * @param {number} [size] - side of the network's input; undefined for the model's own.
    * @returns {Promise<{answer: object, picture: ImageBitmap}>}
    */

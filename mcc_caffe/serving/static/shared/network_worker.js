@@ -6,6 +6,7 @@
  * {type: "failed", id, reason}; id is null where opening failed.
  */
 
+import { apply, invert } from "./affine.js";
 import { decode, STRIDE } from "./heatmaps.js";
 import { contentOf, networkInput, windowMap } from "./letterbox.js";
 import { openSession } from "./session.js";
@@ -40,19 +41,19 @@ async function respond(data) {
 async function look(picture, window, size) {
   const start = performance.now();
   const { width, height } = picture;
-  const map = windowMap(window, size);
+  const map = windowMap(window, width, height, size);
   const input = networkInput(picture, width, height, map, size);
   const networkStart = performance.now();
   const { mask, heatmaps } = await network.run(input, size);
   const networkSeconds = (performance.now() - networkStart) / 1000;
   const cells = size / STRIDE;
-  const keypoints = decode(heatmaps, cells, contentOf(map, width, height, size)).map(
-    ([x, y, confidence]) => [
-      Math.min(Math.max((x - map.x) / map.scale, 0), width - 1),
-      Math.min(Math.max((y - map.y) / map.scale, 0), height - 1),
-      confidence,
-    ],
-  );
+  const inputToPicture = invert(map);
+  const content = contentOf(map, width, height, size);
+  const clipped = (value, length) => Math.min(Math.max(value, 0), length - 1);
+  const keypoints = decode(heatmaps, cells, content).map(([inputX, inputY, confidence]) => {
+    const [x, y] = apply(inputToPicture, inputX, inputY);
+    return [clipped(x, width), clipped(y, height), confidence];
+  });
   const seconds = { network: networkSeconds, total: (performance.now() - start) / 1000 };
   return { keypoints, mask, heatmaps, cells, map, width, height, seconds };
 }
