@@ -17,6 +17,9 @@ from mcc_caffe.core.geometry import (
     pyramid_windows,
     reduction,
     resize_affine,
+    rotation,
+    rotation_about_centre,
+    shrink_factor,
     to_cells,
     translation,
     warp,
@@ -176,3 +179,22 @@ def test_pyramid_goes_down_to_the_smallest_and_obeys_levels():
         pyramid_windows(400, 300, np.random.default_rng(7))
         == pyramid_windows(400, 300, np.random.default_rng(7))
     ).all()
+
+
+@pytest.mark.parametrize("degrees", [0, 17, 90, 123, -171])
+@pytest.mark.parametrize("factor", [0.5, 1, 3, 6, 7])
+def test_a_turned_map_shrinks_by_exactly_its_factor(degrees, factor):
+    turned = compose(rotation(degrees), resize_affine(1 / factor, 1 / factor))
+    assert shrink_factor(turned) == factor
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"), [(90, (1.5, 6.5)), (180, (8, 5)), (-90, (6.5, -1.5))]
+)
+def test_an_image_is_turned_about_its_centre(degrees, expected):
+    """Of 9 x 6 pixels the centre is (4, 2.5), and the left top pixel is 4 left of and 2.5 above it.
+
+    A quarter turn counter-clockwise takes it 2.5 left of and 4 below the centre.
+    """
+    moved = apply(rotation_about_centre(degrees, (9, 6)), (0, 0))
+    np.testing.assert_allclose(moved, expected, atol=1e-12)

@@ -48,9 +48,9 @@ export function apply(map, x, y) {
   return [map.a * x + map.c * y + map.e, map.b * x + map.d * y + map.f];
 }
 
-/** Return how many times smaller a map makes things; below 1 where it enlarges. */
+/** Return how many times smaller a map makes things, with six decimals; below 1: larger. */
 export function shrinkFactor({ a, b, c, d }) {
-  return 1 / Math.sqrt(Math.abs(a * d - b * c));
+  return Math.round(1e6 / Math.sqrt(Math.abs(a * d - b * c))) / 1e6;
 }
 
 /** Return {left, top, right, bottom} of what a map makes of a rectangle with these sides. */
