@@ -41,27 +41,26 @@ ENOUGH_KEYPOINTS = 6  # confident or labelled ones; fewer do not say where the h
 # box around them.
 _SAME_DISTANCE = 0.1
 
-_FINGER_BASES = [5, 9, 13, 17]  # of all fingers but the thumb
+_FINGER_BASES = (5, 9, 13, 17)  # of all fingers but the thumb
 
 _HAND_WORD = re.compile(r"(?<![a-z])(left|right)?[ _-]?hands?(?![a-z])", re.IGNORECASE)
 
 
-def pointing_angle(keypoints: np.ndarray) -> float | None:
+def pointing_angle(keypoints: np.ndarray, known: np.ndarray) -> float | None:
     """Return where a hand points: the direction from its wrist to the middle of its knuckles.
 
     Args:
-        keypoints: (21, 3) of x, y in pixels and a third number, which is above 0 where the keypoint
-            is known.
+        keypoints: (21, 2) or more columns, of which x and y in pixels are the first.
+        known: (21,) bool, which keypoints are known.
 
     Returns:
         Degrees clockwise from straight up, -180 to 180; None where the wrist or all four fingers'
         knuckles are unknown, or both are at one point.
     """
-    knuckles = keypoints[_FINGER_BASES]
-    known = knuckles[knuckles[:, 2] > 0, :2]
-    if not (keypoints[0, 2] > 0 and len(known)):
+    knuckles = [base for base in _FINGER_BASES if known[base]]
+    if not (known[0] and knuckles):
         return None
-    x, y = known.mean(axis=0) - keypoints[0, :2]
+    x, y = keypoints[knuckles, :2].mean(axis=0) - keypoints[0, :2]
     return float(np.degrees(np.arctan2(x, -y))) if x or y else None
 
 

@@ -150,7 +150,7 @@ def _draw_augmentation(
     if config.largest_window:
         turn = 0.0
         if config.upright and rng.uniform() < UPRIGHT_PROBABILITY:
-            turn = pointing_angle(sample.keypoints) or 0.0
+            turn = pointing_angle(sample.keypoints, sample.keypoints[:, 2] > 0) or 0.0
         window = draw_window(
             rng, sample.keypoints, config.smallest_window, config.largest_window, turn
         )

@@ -261,13 +261,15 @@ def longer_side(keypoints: np.ndarray) -> float:
 def upright_look(keypoints: np.ndarray, factor: float, image_size: tuple[int, int]) -> Look:
     """Return the look at a square around a hand that is turned to point up.
 
+    The hand is not turned where the net is not confident of its wrist or of any knuckle.
+
     Args:
         keypoints: (21, 3) of x, y in pixels and confidence.
         factor: The square's side in the longer sides of the turned keypoints' box.
         image_size: (W, H) in pixels.
     """
     # Whole degrees, so that the looks at a mirrored picture are exactly the mirrored ones.
-    turn = round(pointing_angle(keypoints) or 0.0)
+    turn = round(pointing_angle(keypoints, keypoints[:, 2] > CONFIDENCE_THRESHOLD) or 0.0)
     turned = keypoints.copy()
     turned[:, :2] = apply(rotation_about_centre(turn, image_size), keypoints[:, :2])
     return Look(square_window(keypoints_box(turned), factor), turn=turn)
@@ -295,7 +297,7 @@ def square_window(box: np.ndarray, factor: float) -> np.ndarray:
 def _content(
     image_to_input: np.ndarray, image_size: tuple[int, int], size: int
 ) -> tuple[int, int, int, int]:
-    """Return width, height, x, y of the upright box around what an input shows of the image."""
+    """Return width, height, x, y of the box around what an input shows of the image."""
     right, bottom = np.subtract(image_size, 1)
     corners = apply(image_to_input, [(0, 0), (right, 0), (0, bottom), (right, bottom)])
     corners = np.round(corners, _DIGITS)

@@ -226,17 +226,17 @@ def mask_in_image(masks: Sequence[MaskCells], image_size: tuple[int, int]) -> np
     Returns:
         (H, W) float32, 0 to 1.
     """
-    upright = [mask for mask in masks if not mask.image_to_input[0, 1]]
+    straight = [mask for mask in masks if not mask.image_to_input[0, 1]]
     turned = [mask for mask in masks if mask.image_to_input[0, 1]]
-    total, shown = _sum_upright(upright, image_size)
+    total, shown = _sum_straight(straight, image_size)
     for mask in turned:
         _add_turned(mask, total, shown)
     if len(masks) > 1:
-        total /= np.maximum(shown, 1)
+        total /= np.maximum(shown, 1, out=shown)
     return np.clip(total, 0, 1, out=total)
 
 
-def _sum_upright(
+def _sum_straight(
     masks: Sequence[MaskCells], image_size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the sum of masks whose inputs are not turned.
@@ -270,7 +270,10 @@ def _sum_upright(
 
 
 def _add_turned(mask: MaskCells, total: np.ndarray, shown: np.ndarray) -> None:
-    """Add the mask of a turned input to what `_sum_upright` returns."""
+    """Add the mask of a turned input to what `_sum_straight` returns.
+
+    The pixels at the input's edges count as shown, too.
+    """
     side = len(mask.cells) * STRIDE
     input_to_image = invert(mask.image_to_input)
     corners = apply(input_to_image, [(0, 0), (side, 0), (side, side), (0, side)])
@@ -290,7 +293,7 @@ def _add_turned(mask: MaskCells, total: np.ndarray, shown: np.ndarray) -> None:
         flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    total[part] += drawn * is_shown
+    total[part] += cv2.multiply(drawn, is_shown, dst=drawn)
     shown[part] += is_shown
 
 

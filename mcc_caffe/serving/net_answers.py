@@ -20,7 +20,7 @@ from mcc_caffe.serving.label_files import ANSWERS, LabelFiles, Picture
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.run_lengths import encode_runs
 
-_METHOD = f"looks {DEFAULT_LOOKS}, mask 1"  # part of the net's name
+_METHOD = f"looks {DEFAULT_LOOKS} upright, mask 1"  # part of the net's name
 
 _log = logging.getLogger(__name__)
 

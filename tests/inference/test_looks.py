@@ -157,6 +157,8 @@ def test_a_hand_points_up_in_its_look(knuckle, turn):
     ):
         wrist, *others = apply(shown.image_to_input((301, 201), SIZE), points)
         assert np.allclose(others, (wrist[0], wrist[1] - SIZE / SECOND_LOOK_FACTOR), atol=3)
+    keypoints[0, 2] = 0.1  # the net is not confident of the wrist
+    assert upright_look(keypoints, SECOND_LOOK_FACTOR, (301, 201)).turn == 0
 
 
 @pytest.mark.parametrize("width", [300, 301])

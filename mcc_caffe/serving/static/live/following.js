@@ -29,7 +29,7 @@ const TURN_TOLERANCE = 10; // degrees
 export function nextWindow({ keypoints, width, height }, window, present) {
   const confident = keypoints.filter((_, keypoint) => present[keypoint]);
   if (confident.length < ENOUGH_KEYPOINTS) return null;
-  const turn = nextTurn(keypoints, window.turn);
+  const turn = nextTurn(pointingAngle(keypoints, present), window.turn);
   const turning = turnAboutCentre(turn, width, height);
   const square = squareAround(confident.map(([x, y]) => apply(turning, x, y)));
   const isClose = ["x", "y", "width"].every(
@@ -39,9 +39,9 @@ export function nextWindow({ keypoints, width, height }, window, present) {
   return isStill ? window : { ...square, turn };
 }
 
-/** Return by how many degrees the next frame is turned so that the hand points up. */
-function nextTurn(keypoints, turn) {
-  const angle = Math.round(pointingAngle(keypoints) ?? turn);
+/** Return by how many degrees the next frame is turned, where a hand points at an angle or null. */
+function nextTurn(pointing, turn) {
+  const angle = Math.round(pointing ?? turn);
   const difference = Math.abs(angle - turn);
   return Math.min(difference, 360 - difference) < TURN_TOLERANCE ? turn : angle;
 }

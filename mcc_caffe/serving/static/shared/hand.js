@@ -31,15 +31,16 @@ const FINGER_BASES = [5, 9, 13, 17]; // of all fingers but the thumb
 /**
  * Return where a hand points: the direction from its wrist to the middle of its knuckles.
  *
- * @param {number[][]} keypoints - 21 of [x, y, confidence], which is above 0 where it is known.
+ * @param {number[][]} keypoints - 21 of [x, y, ...].
+ * @param {boolean[]} known - for each keypoint, whether it is known.
  * @returns {number | null} degrees clockwise from straight up, -180 to 180; null where the wrist or
  *   all four fingers' knuckles are unknown, or both are at one point.
  */
-export function pointingAngle(keypoints) {
-  const known = FINGER_BASES.map((base) => keypoints[base]).filter(([, , sure]) => sure > 0);
-  const [wristX, wristY, wristConfidence] = keypoints[0];
-  if (wristConfidence <= 0 || known.length === 0) return null;
-  const mean = (axis) => known.reduce((sum, point) => sum + point[axis], 0) / known.length;
+export function pointingAngle(keypoints, known) {
+  const knuckles = FINGER_BASES.filter((base) => known[base]).map((base) => keypoints[base]);
+  const [wristX, wristY] = keypoints[0];
+  if (!known[0] || knuckles.length === 0) return null;
+  const mean = (axis) => knuckles.reduce((sum, point) => sum + point[axis], 0) / knuckles.length;
   const [x, y] = [mean(0) - wristX, mean(1) - wristY];
   return x === 0 && y === 0 ? null : (Math.atan2(x, -y) * 180) / Math.PI;
 }
