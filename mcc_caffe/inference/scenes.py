@@ -1,9 +1,9 @@
 """Finds every hand of a picture, of any size.
 
 Boxes in which a hand may be are proposed from passes over the whole picture
-(`inference.proposals`). At each a square is looked at twice: around the proposed box, then around
-the keypoints of the first look. Where the box head proposes, its votes decide more than the looks
-do. Without a box head, answers that stay unsure or have impossible bones are left out, and of
+(`inference.proposals`). At each a square is looked at twice: around the proposed box, then upright
+around the keypoints of the first look. Where the box head proposes, its votes decide more than the
+looks do. Without a box head, answers that stay unsure or have impossible bones are left out, and of
 answers that overlap the surest stays.
 """
 
@@ -21,6 +21,7 @@ from mcc_caffe.inference.looks import (
     fuse_answers,
     keypoints_box,
     square_window,
+    upright_look,
 )
 from mcc_caffe.inference.proposals import NetworkCall, Proposal, propose_boxes, propose_regions
 
@@ -133,7 +134,7 @@ def vote_bonus(proposal: Proposal) -> float:
 
 
 def look_at_boxes(looker: Looker, boxes_xywh: np.ndarray) -> list[LookAnswer]:
-    """Find the hand in each of the user's boxes, as it is and mirrored.
+    """Look twice at each of the user's boxes: around it, then around the keypoints.
 
     Args:
         looker: The Looker of the image.
@@ -142,13 +143,11 @@ def look_at_boxes(looker: Looker, boxes_xywh: np.ndarray) -> list[LookAnswer]:
     Returns:
         What the two looks agree on for each box, in the order of the boxes.
     """
-    looks = []
-    for x, y, width, height in boxes_xywh:
-        box = np.array([x, y, x + width - 1, y + height - 1])
-        look = Look(square_window(box, SECOND_LOOK_FACTOR))
-        looks += [look, look.mirror(looker.image_size[0])]
-    answers = looker.look(looks) if looks else []
-    return [fuse_answers(answers[i : i + 2]) for i in range(0, len(answers), 2)]
+    if not len(boxes_xywh):
+        return []
+    boxes = [np.array([x, y, x + w - 1, y + h - 1]) for x, y, w, h in boxes_xywh]
+    first = _look_at_squares(looker, boxes, SECOND_LOOK_FACTOR)
+    return [fuse_answers(pair) for pair in zip(first, _look_at_keypoints(looker, first))]
 
 
 def look_twice_at_regions(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
@@ -170,9 +169,13 @@ def look_twice_at_regions(looker: Looker, proposals: Sequence[Proposal]) -> list
 
 
 def _look_at_keypoints(looker: Looker, answers: Sequence[LookAnswer]) -> list[LookAnswer]:
-    """Take a second look at each hand, at a square around its keypoints."""
-    boxes = [keypoints_box(answer.keypoints) for answer in answers]
-    return _look_at_squares(looker, boxes, SECOND_LOOK_FACTOR)
+    """Take a second look at each hand, at an upright square around its keypoints."""
+    return looker.look(
+        [
+            upright_look(answer.keypoints, SECOND_LOOK_FACTOR, looker.image_size)
+            for answer in answers
+        ]
+    )
 
 
 def _look_at_squares(
