@@ -11,9 +11,9 @@
     python -m mcc_caffe.train "synth:seed=0&size=224"
     # own hands: the trunk, and with it mask and box head, stay as the weights have them
     python -m mcc_caffe.train data/own/train --weights mcc_caffe/pretrained/mini.npz --only-stages
-    # seven photographs for three rendered hands, seen from nearer and in other colours
+    # seven photographs for three rendered hands, seen from nearer, half of them upright, recoloured
     python -m mcc_caffe.train "mix:data/lmdb/train*0.7+synth:seed=0&size=224*0.3" \\
-        --windows 1.1,2.5 --colours
+        --windows 1.1,2.5 --upright --colours
 
 Everything of a run lies in its folder: the prototxts that it uses, samples.json with the sizes of
 its sets, log.jsonl with a line for every interval, and snapshots/. Ctrl-C takes a snapshot and
