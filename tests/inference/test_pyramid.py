@@ -274,3 +274,13 @@ def test_the_mask_of_a_turned_input_is_drawn_where_it_lies_in_the_image():
     np.testing.assert_allclose(mean[right], 0.75, atol=0.06)
     np.testing.assert_allclose(mean[rest], 0.25, atol=0.06)
     np.testing.assert_allclose(mean[:, :60], 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [300, 1100, 3000])
+def test_a_large_turned_mask_is_drawn_from_fewer_pixels_without_being_seen(side, monkeypatch):
+    size = (2000, 1500)
+    turned = compose(rotation_about_centre(33, size), window_map((500, 200, side, side), SIZE))
+    cells = cv2.GaussianBlur(np.random.default_rng(0).random((16, 16), np.float32), (0, 0), 0.8)
+    fewer = mask_in_image([MaskCells(cells, turned)], size)
+    monkeypatch.setattr("mcc_caffe.inference.pyramid._DRAWN_PIXELS_PER_CELL", 10**9)
+    np.testing.assert_allclose(fewer, mask_in_image([MaskCells(cells, turned)], size), atol=0.02)
