@@ -111,10 +111,10 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "--looks",
         type=int,
         choices=LOOKS,
-        help="number of looks. 1: the whole image; 2: also a square around its hand; 4: both, also "
-        f"mirrored. No search follows them (default: {DEFAULT_LOOKS}, then a search if they show "
-        "no hand). A video's hand is followed unless --looks or --levels is given: then they look "
-        "at every frame",
+        help="number of looks. 1: the whole image; 2: also an upright square around its hand; 4: "
+        f"both, also mirrored. No search follows them (default: {DEFAULT_LOOKS}, then a search if "
+        "they show no hand). A video's hand is followed unless --looks or --levels is given: then "
+        "they look at every frame",
     )
     add(
         "--levels",
