@@ -182,8 +182,8 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--upright",
         action="store_true",
-        help="in half of the samples, turn the window first so that the hand points up, as looks "
-        "at a hand do; only with --windows",
+        help="in half of the samples, turn the window first so that the hand points up, as it does "
+        "in second looks; only with --windows",
     )
     add(
         "--colours",

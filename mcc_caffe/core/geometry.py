@@ -116,16 +116,17 @@ def apply(affine: np.ndarray, points: np.ndarray | Sequence) -> np.ndarray:
 
 
 def apply_to_boxes(affine: np.ndarray, boxes_ltrb: np.ndarray) -> np.ndarray:
-    """Move boxes by an affine map that does not turn them.
+    """Move boxes by an affine map, and return the boxes around what becomes of them.
 
     Args:
         affine: The affine map.
         boxes_ltrb: (N, 4) of left, top, right, bottom.
 
     Returns:
-        (N, 4) float64 of the moved boxes' left, top, right, bottom, also where the map mirrors.
+        (N, 4) float64 of left, top, right, bottom, also where the map mirrors or turns.
     """
-    corners = apply(affine, boxes_ltrb.reshape(-1, 2, 2))
+    all_corners = [0, 1, 2, 1, 0, 3, 2, 3]  # left top, right top, left bottom, right bottom
+    corners = apply(affine, boxes_ltrb[:, all_corners].reshape(-1, 4, 2))
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 

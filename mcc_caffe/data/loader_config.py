@@ -99,7 +99,9 @@ class LoaderConfig:
                 "they must be 0, or from 1 on with the smallest first"
             )
         if self.upright and not self.largest_window:
-            raise LoaderError("param_str: upright is of windows only, and largest_window is 0")
+            raise LoaderError(
+                "param_str: upright turns windows: give largest_window too, which is 0"
+            )
 
     @staticmethod
     def of(variant: Variant, source: str, **settings: Any) -> "LoaderConfig":

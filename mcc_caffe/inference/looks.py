@@ -19,6 +19,7 @@ import numpy as np
 
 from mcc_caffe.core.geometry import (
     apply,
+    apply_to_boxes,
     compose,
     invert,
     mirror_affine,
@@ -298,10 +299,10 @@ def _content(
     image_to_input: np.ndarray, image_size: tuple[int, int], size: int
 ) -> tuple[int, int, int, int]:
     """Return width, height, x, y of the box around what an input shows of the image."""
-    right, bottom = np.subtract(image_size, 1)
-    corners = apply(image_to_input, [(0, 0), (right, 0), (0, bottom), (right, bottom)])
-    corners = np.round(corners, _DIGITS)
-    first = np.ceil(corners.min(axis=0)).clip(0, size - 1).astype(int)
-    last = np.floor(corners.max(axis=0)).clip(first, size - 1).astype(int)
+    width, height = image_size
+    (box,) = apply_to_boxes(image_to_input, np.array([[0, 0, width - 1, height - 1]]))
+    box = np.round(box, _DIGITS)
+    first = np.ceil(box[:2]).clip(0, size - 1).astype(int)
+    last = np.floor(box[2:]).clip(first, size - 1).astype(int)
     (x, y), (width, height) = first.tolist(), (last - first + 1).tolist()
     return width, height, x, y

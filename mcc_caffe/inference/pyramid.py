@@ -12,6 +12,7 @@ import numpy as np
 
 from mcc_caffe.core.geometry import (
     apply,
+    apply_to_boxes,
     compose,
     invert,
     letterbox_affine,
@@ -104,10 +105,9 @@ def _crop(
     """Return the part of an image that an input shows, and the affine map of that part."""
     # `warp` averages squares of this side, so the part begins where a square begins.
     shrink = max(int(shrink_factor(image_to_input)), 1)
-    corners = apply(invert(image_to_input), [(-1, -1), (size, -1), (-1, size), (size, size)])
-    first, last = corners.min(axis=0), corners.max(axis=0)
-    x, y = np.maximum(np.floor(first).astype(int) // shrink * shrink, 0).tolist()
-    right, bottom = (np.ceil(last).astype(int) // shrink * shrink + 2 * shrink).tolist()
+    (box,) = apply_to_boxes(invert(image_to_input), np.array([[-1, -1, size, size]]))
+    x, y = np.maximum(np.floor(box[:2]).astype(int) // shrink * shrink, 0).tolist()
+    right, bottom = (np.ceil(box[2:]).astype(int) // shrink * shrink + 2 * shrink).tolist()
     return image[y:bottom, x:right], compose(translation(x, y), image_to_input)
 
 

@@ -198,3 +198,12 @@ def test_an_image_is_turned_about_its_centre(degrees, expected):
     """
     moved = apply(rotation_about_centre(degrees, (9, 6)), (0, 0))
     np.testing.assert_allclose(moved, expected, atol=1e-12)
+
+
+def test_the_box_around_a_turned_box_has_hand_computed_values():
+    """A turn by 45 degrees makes a square of 4 one that is 4 sqrt(2) across, about (3, 2)."""
+    square = np.array([[1.0, 0, 5, 4]])
+    turned = compose(translation(-3, -2), rotation(45), translation(3, 2))
+    half = 2 * np.sqrt(2)
+    expected = [[3 - half, 2 - half, 3 + half, 2 + half]]
+    np.testing.assert_allclose(apply_to_boxes(turned, square), expected)

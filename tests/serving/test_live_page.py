@@ -774,7 +774,7 @@ def test_the_box_of_the_mask_is_that_within_the_picture(page):
 
     Turned to the left, it fills the middle half, and its right end is at the top.
     """
-    whole = {"x": 0, "y": 0, "width": 100, "height": 50, "turn": 0}
+    full_picture = {"x": 0, "y": 0, "width": 100, "height": 50, "turn": 0}
     turned = {"x": 0, "y": -25, "width": 100, "height": 100, "turn": 90}
     beside, upper, right = page.evaluate(
         """async (cases) => {
@@ -790,7 +790,7 @@ def test_the_box_of_the_mask_is_that_within_the_picture(page):
                 return JSON.parse(reportJson({ ...answer, seconds }, options)).mask_box;
             });
         }""",
-        [[whole, 12], [whole, 0], [turned, 0]],
+        [[full_picture, 12], [full_picture, 0], [turned, 0]],
     )
     assert beside is None
     assert (upper["x"], upper["y"], upper["width"]) == (0, 0, 98) and 20 < upper["height"] < 30
