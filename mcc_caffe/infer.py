@@ -111,10 +111,10 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "--looks",
         type=int,
         choices=LOOKS,
-        help="number of looks. 1: the whole image; 2: also an upright square around its hand; 4: "
-        f"both, also mirrored. No search follows them (default: {DEFAULT_LOOKS}, then a search if "
-        "they show no hand). A video's hand is followed unless --looks or --levels is given: then "
-        "they look at every frame",
+        help="1: look at the whole image; 2: also at an upright square around its hand; 4: at the "
+        "image in four directions if need be, and at the square also mirrored. No search follows "
+        f"them (default: {DEFAULT_LOOKS}, then a search if they show no hand). A video's hand is "
+        "followed unless --looks or --levels is given: then they look at every frame",
     )
     add(
         "--levels",

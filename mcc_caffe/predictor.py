@@ -247,9 +247,9 @@ class HandPredictor:
             levels: The most pyramid levels to look at; 1 for a single pass, "paper" for as many as
                 the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
             looks: 1, 2 or 4. 1: a single pass. 2: also an upright look at a square around its
-                keypoints. 4: both, each also mirrored. The answer is the best look's, averaged with
-                those that agree with it (`inference.looks.fuse_answers`). None: 4 looks, then a
-                search if they show no hand (`predict_all`); with `levels`, no looks.
+                keypoints. 4: the image in four directions if the net is unsure of the first, and
+                the square also mirrored (`inference.looks.look_several_times`). None: 4 looks,
+                then a search if they show no hand (`predict_all`); with `levels`, no looks.
             threshold: The confidence above which a keypoint is present (section 3.3), about 0 to 1.
             seed: The seed of the pyramid's random crops, the same for every image.
             batch: The number of levels that go through the net at a time; fewer take less memory

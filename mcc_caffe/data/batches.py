@@ -147,15 +147,19 @@ def _draw_augmentation(
 ) -> Augmentation:
     """Draw the augmentation of a sample; a window's side replaces the scale of section 3.3."""
     augmentation = Augmentation.draw(rng)
-    if config.largest_window:
-        turn = 0.0
-        if config.upright and rng.uniform() < UPRIGHT_PROBABILITY:
-            turn = pointing_angle(sample.keypoints, sample.keypoints[:, 2] > 0) or 0.0
-        window = draw_window(
-            rng, sample.keypoints, config.smallest_window, config.largest_window, turn
-        )
-        if window is not None:
-            return dataclasses.replace(augmentation, scale=1.0, window=window)
+    if not config.largest_window:
+        return augmentation
+    is_turned = config.upright and rng.uniform() < UPRIGHT_PROBABILITY
+    turn = 0.0
+    if is_turned:
+        turn = pointing_angle(sample.keypoints, sample.keypoints[:, 2] > 0) or 0.0
+    window = draw_window(rng, sample.keypoints, config.smallest_window, config.largest_window, turn)
+    if window is not None:
+        return dataclasses.replace(augmentation, scale=1.0, window=window)
+    if is_turned:
+        # Looks turn a picture into every direction, and shall see no hand in any of them.
+        quarters = 90.0 * int(rng.integers(4))
+        return dataclasses.replace(augmentation, rotation=augmentation.rotation + quarters)
     return augmentation
 
 

@@ -1,10 +1,9 @@
 """Looks: single passes over parts of an image, as they are, turned or mirrored.
 
 looker = Looker(image, size, run)
-answers = looker.look([Look(window), Look(window).mirror(width)])
-best = most_confident(answers)
-look = upright_look(best.keypoints, SECOND_LOOK_FACTOR, looker.image_size)
-answers += looker.look([look])
+(answer,) = look_in_all_directions(looker, [Look(window)])
+look = upright_look(answer.keypoints, SECOND_LOOK_FACTOR, looker.image_size)
+answer = fuse_answers(looker.look([look, look.mirror(width)]))
 
 A look at a square around the hand shows it larger than the first pass over the whole image did, and
 upright. The mean confidence of its keypoints says how sure the net is of it. The answer of several
@@ -35,8 +34,13 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
 # The net was trained on squares of 1.1 to 2.6 sides.
 SECOND_LOOK_FACTOR = 1.5
+# The net is sure of an answer whose keypoints have at least this mean confidence.
+_SURE_SCORE = 0.65
+_OTHER_DIRECTIONS = (90.0, 180.0, 270.0)  # degrees
 # A square was drawn for the right box if its IoU with the answer's own box is at least this.
 _STEADY_OVERLAP = 0.85
+# How much lower than the first look's the score of the squares' answer may be.
+_MOST_DOUBT = 0.2
 # Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
 _AGREEMENT = 0.15
 # Two looks are at the same hand if they agree on at least this share of the keypoints.
@@ -66,6 +70,20 @@ class Look(NamedTuple):
         x, y, window_width, window_height = self.window
         window = np.array([width - x - window_width, y, window_width, window_height])
         return Look(window, not self.mirrored, -self.turn)
+
+    def turned(self, angle: float, image_size: tuple[int, int]) -> "Look":
+        """Return the look at the same part of an image of a size, turned further by an angle.
+
+        Args:
+            angle: A multiple of 90 degrees, counter-clockwise.
+            image_size: (W, H) in pixels.
+        """
+        first, size = self.window[:2], self.window[2:]
+        turning = rotation_about_centre(angle, image_size)
+        (box,) = apply_to_boxes(turning, np.concatenate([first, first + size - 1])[None])
+        left, top, right, bottom = np.round(box, _DIGITS)
+        window = np.array([left, top, right - left + 1, bottom - top + 1])
+        return Look(window, self.mirrored, self.turn + angle)
 
     def image_to_input(self, image_size: tuple[int, int], size: int) -> np.ndarray:
         """Return the affine map (2, 3) of image pixels, mirrored before, to pixels of the input.
@@ -166,39 +184,63 @@ class Looker:
 
 
 def look_several_times(looker: Looker, count: int) -> LookAnswer:
-    """Look at an image 1, 2 or 4 times and return the answer that the looks agree on.
+    """Look at an image 1, 2 or 4 times, at times more often, and return the answer.
 
     One look passes the whole image through the net. Two looks pass an upright square around the
-    first answer's keypoints, too. Four looks do each of the two both as it is and mirrored; the
-    square is drawn around the surer of the first two answers.
+    first answer's keypoints, too. Four looks turn the whole image into four directions unless the
+    net is sure of the first one, and pass the square both as it is and mirrored.
 
-    Where the answer has the hand elsewhere than the square was drawn for, a square around the new
-    keypoints is passed as well. The answer is then that of the squares alone, because the looks at
-    the whole image were mistaken.
+    The squares show the hand larger than the whole image does, and upright. So the answer is
+    theirs alone, unless the net is far less sure of it than of the first one. Where it has the hand
+    elsewhere than the square was drawn for, a square around the new keypoints is passed as well.
 
-    Where fewer than 6 of the first keypoints are confident, there is no second look: in a picture
+    Where fewer than 6 of the first keypoints are confident, there is no square: in a picture
     without a hand it would only find more that resembles one.
 
     Args:
         looker: The Looker of the image.
         count: 1, 2 or 4.
     """
+    look_first = look_in_all_directions if count == 4 else Looker.look
+    (first,) = look_first(looker, [Look(np.array([0, 0, *looker.image_size], float))])
+    if count == 1 or (first.keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() < ENOUGH_KEYPOINTS:
+        return first
 
-    def take(look: Look) -> list[LookAnswer]:
+    def look_closely(keypoints: np.ndarray) -> list[LookAnswer]:
+        look = upright_look(keypoints, SECOND_LOOK_FACTOR, looker.image_size)
         return looker.look([look, look.mirror(looker.image_size[0])] if count == 4 else [look])
 
-    first = take(Look(np.array([0, 0, *looker.image_size], float)))
-    keypoints = most_confident(first).keypoints
-    if count == 1 or (keypoints[:, 2] > CONFIDENCE_THRESHOLD).sum() < ENOUGH_KEYPOINTS:
-        return fuse_answers(first)
-    box = keypoints_box(keypoints)
-    second = take(upright_look(keypoints, SECOND_LOOK_FACTOR, looker.image_size))
-    answer = fuse_answers([*first, *second])
-    new_box = keypoints_box(answer.keypoints)
-    if box_iou(box, new_box) >= _STEADY_OVERLAP:
-        return answer
-    third = take(upright_look(answer.keypoints, SECOND_LOOK_FACTOR, looker.image_size))
-    return fuse_answers([*second, *third])
+    answers = look_closely(first.keypoints)
+    answer = fuse_answers(answers)
+    if box_iou(keypoints_box(first.keypoints), keypoints_box(answer.keypoints)) < _STEADY_OVERLAP:
+        answers += look_closely(answer.keypoints)
+        answer = fuse_answers(answers)
+    return answer if answer.score >= first.score - _MOST_DOUBT else fuse_answers([first, *answers])
+
+
+def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAnswer]:
+    """Take looks; where the net is not sure of an answer, look in the other directions, too.
+
+    Args:
+        looker: The Looker of the image.
+        looks: At least one.
+
+    Returns:
+        The surest answer to each look, or to the same turned by 90, 180 or 270 degrees.
+    """
+    answers = looker.look(looks)
+    unsure = [index for index, answer in enumerate(answers) if answer.score < _SURE_SCORE]
+    turned_looks = [
+        looks[index].turned(angle, looker.image_size)
+        for index in unsure
+        for angle in _OTHER_DIRECTIONS
+    ]
+    turned_answers = looker.look(turned_looks) if unsure else []
+    count = len(_OTHER_DIRECTIONS)
+    for number, index in enumerate(unsure):
+        others = turned_answers[number * count : (number + 1) * count]
+        answers[index] = most_confident([answers[index], *others])
+    return answers
 
 
 def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:
@@ -218,10 +260,7 @@ def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:
     distances = np.linalg.norm(keypoints[..., :2] - best.keypoints[:, :2], axis=2)
     agrees = distances <= _AGREEMENT * longer_side(best.keypoints)
     weights = (agrees * keypoints[..., 2].clip(_LEAST_CONFIDENCE))[..., None]
-    # Sorted, because the looks at a mirrored picture have another order, and sums depend on it.
-    points, total = (
-        np.sort(terms, axis=0).sum(axis=0) for terms in (weights * keypoints[..., :2], weights)
-    )
+    points, total = (weights * keypoints[..., :2]).sum(axis=0), weights.sum(axis=0)
     others = [
         mask
         for answer, share in zip(answers, agrees.mean(axis=1))
@@ -269,7 +308,6 @@ def upright_look(keypoints: np.ndarray, factor: float, image_size: tuple[int, in
         factor: The square's side in the longer sides of the turned keypoints' box.
         image_size: (W, H) in pixels.
     """
-    # Whole degrees, so that the looks at a mirrored picture are exactly the mirrored ones.
     turn = round(pointing_angle(keypoints, keypoints[:, 2] > CONFIDENCE_THRESHOLD) or 0.0)
     turned = keypoints.copy()
     turned[:, :2] = apply(rotation_about_centre(turn, image_size), keypoints[:, :2])

@@ -20,6 +20,7 @@ from mcc_caffe.inference.looks import (
     Looker,
     fuse_answers,
     keypoints_box,
+    look_in_all_directions,
     square_window,
     upright_look,
 )
@@ -113,7 +114,7 @@ def look_twice_at_boxes(looker: Looker, proposals: Sequence[Proposal]) -> list[L
     """
     if not proposals:
         return []
-    first = _look_at_squares(looker, [proposal.box for proposal in proposals], _FIRST_LOOK_FACTOR)
+    first = _look_at_squares(looker, proposals)
     second = _look_at_keypoints(looker, first)
     answers = []
     for proposal, *pair in zip(proposals, first, second):
@@ -134,19 +135,20 @@ def vote_bonus(proposal: Proposal) -> float:
 
 
 def look_at_boxes(looker: Looker, boxes_xywh: np.ndarray) -> list[LookAnswer]:
-    """Look twice at each of the user's boxes: around it, then around the keypoints.
+    """Look at each of the user's boxes, in all directions if need be, and around the keypoints.
 
     Args:
         looker: The Looker of the image.
         boxes_xywh: (N, 4) of x, y, width, height in image pixels.
 
     Returns:
-        What the two looks agree on for each box, in the order of the boxes.
+        What the looks at each box agree on, in the order of the boxes.
     """
     if not len(boxes_xywh):
         return []
     boxes = [np.array([x, y, x + w - 1, y + h - 1]) for x, y, w, h in boxes_xywh]
-    first = _look_at_squares(looker, boxes, SECOND_LOOK_FACTOR)
+    squares = [Look(square_window(box, SECOND_LOOK_FACTOR)) for box in boxes]
+    first = look_in_all_directions(looker, squares)
     return [fuse_answers(pair) for pair in zip(first, _look_at_keypoints(looker, first))]
 
 
@@ -158,7 +160,7 @@ def look_twice_at_regions(looker: Looker, proposals: Sequence[Proposal]) -> list
     """
     if not proposals:
         return []
-    first = _look_at_squares(looker, [proposal.box for proposal in proposals], _FIRST_LOOK_FACTOR)
+    first = _look_at_squares(looker, proposals)
     promising = nms_answers_by_box(
         [answer for answer in first if answer.score >= _WORTH_A_SECOND_LOOK], 0.8, inside_other=1
     )
@@ -178,11 +180,11 @@ def _look_at_keypoints(looker: Looker, answers: Sequence[LookAnswer]) -> list[Lo
     )
 
 
-def _look_at_squares(
-    looker: Looker, boxes: Sequence[np.ndarray], factor: float
-) -> list[LookAnswer]:
-    """Look at a square around each box, of `factor` times the box's longer side."""
-    return looker.look([Look(square_window(box, factor)) for box in boxes])
+def _look_at_squares(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
+    """Look at a square around each proposed box."""
+    return looker.look(
+        [Look(square_window(proposal.box, _FIRST_LOOK_FACTOR)) for proposal in proposals]
+    )
 
 
 def has_plausible_bones(keypoints: np.ndarray) -> bool:

@@ -393,6 +393,32 @@ def test_half_of_the_hands_point_up_before_the_papers_rotation(monkeypatch):
     assert abs(np.mean(is_upright) - 0.5) < 4 * np.sqrt(0.25 / len(is_upright))
 
 
+def test_half_of_the_pictures_without_a_hand_are_turned_into_any_direction(monkeypatch):
+    """The upper half is white. Half of the pictures stay, half go into one of four directions."""
+    monkeypatch.setattr(augmentation, "ROTATION_RANGE", (0.0, 0.0))
+    pixels = np.zeros((128, 128), np.uint8)
+    pixels[:64] = 255
+    picture = cv2.imencode(".png", pixels)[1].tobytes()
+    sample = Sample("empty", picture, None, np.full((21, 3), [-1.0, -1, 0]))
+    setting = config(
+        "unused", input_size=128, upright=True, smallest_window=1.5, largest_window=1.5
+    )
+    sides = dict.fromkeys(("top", "left", "bottom", "right"), 0)
+    for seed in range(400):
+        data, mask_label, heatmaps = (
+            np.empty(shape[1:], np.float32) for shape in setting.shapes().values()
+        )
+        fill_sample(setting, sample, np.random.default_rng(seed), data, mask_label, heatmaps)
+        (top, bottom), (left, right) = (
+            np.array_split(data[0].mean(axis=axis), 2) for axis in (1, 0)
+        )
+        brightness = {"top": top, "left": left, "bottom": bottom, "right": right}
+        sides[max(sides, key=lambda side: brightness[side].mean())] += 1
+    for side, count in sides.items():
+        share = 0.625 if side == "top" else 0.125
+        assert abs(count / 400 - share) < 4 * np.sqrt(share * (1 - share) / 400)
+
+
 def test_half_of_the_samples_are_augmented_strongly(drawn_set):
     """The others are what they are without the option; 100 samples, 4 standard deviations."""
     is_changed = []
