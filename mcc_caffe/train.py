@@ -183,7 +183,8 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
         "--upright",
         action="store_true",
         help="in half of the samples, turn the window first so that the hand points up, as it does "
-        "in second looks; only with --windows",
+        "in second looks, and pictures without a hand into any of four directions; only with "
+        "--windows",
     )
     add(
         "--colours",

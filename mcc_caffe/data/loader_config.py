@@ -46,7 +46,8 @@ class LoaderConfig:
         largest_window: The greatest side of the window, as such a multiple. 0 for the whole
             picture, as in the paper.
         upright: In half of the samples, drawn at random, turn the picture so that the hand points
-            up, before the window is cut and turned as in section 3.3.
+            up, before the window is cut and turned as in section 3.3; a picture without a hand
+            into one of four directions.
         colours: Change colours and sharpness at random, too.
         strong: In half of the samples, drawn at random, stretch and turn the hand, cover parts of
             the picture, and change colours and sharpness further than `colours` does, with noise.
