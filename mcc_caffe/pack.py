@@ -30,7 +30,7 @@ from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import check_output, require_file, write_whole
-from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
+from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOX_LAYERS
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import MIXED, OPENERS, mixture_shares
 from mcc_caffe.paper import NET_NAME, VARIANTS
@@ -79,20 +79,24 @@ def box_head_for(layers: Layers, source: pathlib.Path) -> Layers:
         UserError: `source` has no box head, or its trunk is another.
     """
     stored = packed_weights.read(require_file(source, "weights file")).layers
-    if BOXES_BLOB not in stored:
+    if not stored.keys() >= {BOX_FEATURES_BLOB, *BOX_LAYERS}:
         raise UserError(f"{source} has no box head: give weights that have one, or no --boxes")
     names = list(stored)
     for name in names[: names.index(BOX_FEATURES_BLOB) + 1]:
-        same = name in layers and all(
-            np.array_equal(blob.astype(np.float16), stored_blob.astype(np.float16))
-            for blob, stored_blob in zip(layers[name], stored[name], strict=True)
-        )
-        if not same:
+        if not _same_in_float16(layers.get(name, []), stored[name]):
             raise UserError(
                 f"the trunk of {source} is another (layer {name}), so that its box head does not "
                 "fit: train with --only-stages from these weights, or leave --boxes out"
             )
-    return {name: blobs for name, blobs in stored.items() if name not in layers}
+    return {name: stored[name] for name in BOX_LAYERS}
+
+
+def _same_in_float16(blobs: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    """Tell whether two layers have the same parameters once they are packed."""
+    return len(blobs) == len(others) and all(
+        np.array_equal(blob.astype(np.float16), other.astype(np.float16))
+        for blob, other in zip(blobs, others)
+    )
 
 
 def make_metadata(

@@ -12,7 +12,7 @@ from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 
-from mcc_caffe.core.hand_boxes import BOX_MAPS, BOXES_BLOB
+from mcc_caffe.core.hand_boxes import BOX_LAYERS, BOX_MAPS
 from mcc_caffe.paper import (
     HEATMAP_COUNT,
     HEATMAPS_BLOB,
@@ -139,17 +139,13 @@ def box_head(net: NetSpec, variant: Variant, features: str) -> str:
     It turns VGG-19's features into the five maps of mcc_caffe/core/hand_boxes.py.
     """
     blob = features
-    for number in range(1, 4):
+    *hidden_layers, last_layer = BOX_LAYERS
+    for name in hidden_layers:
         blob = convolution(
-            net,
-            blob,
-            f"boxes_conv{number}",
-            variant.channels(256),
-            kernel=3,
-            weights=dict(type="msra"),
+            net, blob, name, variant.channels(256), kernel=3, weights=dict(type="msra")
         )
         relu(net, variant, blob)
-    return convolution(net, blob, BOXES_BLOB, BOX_MAPS, kernel=1, weights=GAUSSIAN_FILLER)
+    return convolution(net, blob, last_layer, BOX_MAPS, kernel=1, weights=GAUSSIAN_FILLER)
 
 
 def box_losses(net: NetSpec, boxes: str) -> None:

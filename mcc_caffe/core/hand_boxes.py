@@ -14,6 +14,7 @@ from mcc_caffe.core.hand import nms
 from mcc_caffe.paper import IGNORE_LABEL, STRIDE
 
 BOXES_BLOB, BOX_MAPS = "hand_boxes", 5
+BOX_LAYERS = ("boxes_conv1", "boxes_conv2", "boxes_conv3", BOXES_BLOB)  # those of the head
 BOX_FEATURES_BLOB = "conv5_2"  # what the head sees: VGG-19's last features
 DISTANCE_UNIT = 32.0  # pixels of the input
 SMALLEST_HAND, LARGEST_HAND = 24.0, 140.0  # longer side of a hand's box, pixels of the input

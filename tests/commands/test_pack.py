@@ -10,15 +10,18 @@ import pytest
 from mcc_caffe import export, pack, train
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import messages
+from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import (
     WeightsError,
     describe,
     file_shapes,
     load_weights,
+    net_shapes,
     read_caffemodel,
     write_caffemodel,
 )
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand_boxes import BOX_LAYERS
 from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
 from tests.fuzz.mutations import mutate_bytes
@@ -219,6 +222,31 @@ def test_stages_alone_learn_and_the_box_head_stays(drawn_set, tmp_path):
         assert all(map(np.array_equal, packed.layers[name], start[name]))
     assert "calibration" not in packed.metadata
     assert HandPredictor(out).boxes_engine is not None
+
+
+def test_an_ablation_gets_the_box_head_and_no_other_layer(tmp_path):
+    """Its stages have other shapes than those of the full net, which has a mask head as well."""
+    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    stored = packed_weights.read(shipped).layers
+    caffe = import_caffe()
+    net = caffe.Net(str(ROOT / "prototxt/mini/deploy_without_mask.prototxt"), caffe.TEST)
+    layers = {
+        name: [np.zeros(shape, np.float32) for shape in shapes] if "stage" in name else stored[name]
+        for name, shapes in net_shapes(net).items()
+    }
+    learnt, out = tmp_path / "mcc_iter_1.caffemodel", tmp_path / "own.npz"
+    write_caffemodel(learnt, "MCC_mini_without_mask_train", layers)
+    pack.main([str(learnt), str(out), "--boxes", str(shipped)])
+    assert list(packed_weights.read(out).layers) == [*layers, *BOX_LAYERS]
+    assert HandPredictor(out).boxes_engine is not None
+
+
+def test_a_trunk_with_another_number_of_blobs_is_another(tmp_path):
+    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    layers = packed_weights.read(shipped).layers
+    layers["conv1_2"] = layers["conv1_2"][:1]
+    with pytest.raises(UserError, match=r"the trunk of .*mini.npz is another \(layer conv1_2\)"):
+        pack.box_head_for(layers, shipped)
 
 
 def test_packed_weights_replace_packed_weights_alone(snapshot, small, tmp_path):
