@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
-from mcc_caffe.caffe_io.snapshots import newest_weights
+from mcc_caffe.caffe_io.snapshots import weights_files
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import find_shipped
 from mcc_caffe.paper import VARIANTS
@@ -26,13 +26,13 @@ def default_weights(variant: str) -> Path:
 def _trained_weights(variant: str) -> Path:
     """Find the newest weights of runs/VARIANT; UserError where there are none."""
     folder = Path("runs", variant, SNAPSHOTS)
-    weights = newest_weights(folder)
-    if weights is None:
+    weights = weights_files(folder)
+    if not weights:
         raise UserError(
             f"no weights: train first (`make train VARIANT={variant}`), "
             f"or give a caffemodel with --weights FILE; {folder} holds none"
         )
-    return weights
+    return weights[0]
 
 
 def is_shipped(weights: str | Path) -> bool:

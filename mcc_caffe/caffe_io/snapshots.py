@@ -201,12 +201,6 @@ def newest(folder: str | Path) -> Path | None:
     return None
 
 
-def newest_weights(folder: str | Path) -> Path | None:
-    """Find the newest weights in `folder`; None where there are none."""
-    state = newest(folder)
-    return state and state.with_suffix(".caffemodel")
-
-
 def iteration(state: str | Path) -> int:
     """Read the iteration at which a solver state was taken.
 
