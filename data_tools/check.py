@@ -244,12 +244,10 @@ def draw_suspects(splits: Mapping[str, Sequence[CheckedSample]], out: Path) -> l
     Returns:
         The sheets' paths; none where no sample has a finding.
     """
-    for old_sheet in (out / SUSPECTS, *out.glob(SHEETS)):
-        old_sheet.unlink(missing_ok=True)
     suspects = [sample for samples in splits.values() for sample in samples if sample.findings]
     suspects.sort(key=lambda sample: not any(finding.is_fault for finding in sample.findings))
     tiles = [draw_suspect(sample) for sample in suspects[:DRAWN]]
-    return sheet.write_pages(tiles, out / SUSPECTS) if tiles else []
+    return sheet.replace_pages(tiles, out / SUSPECTS)
 
 
 def draw_suspect(sample: CheckedSample) -> np.ndarray:

@@ -6,7 +6,7 @@
 A source is drawn as it is: the mask's outline in yellow, the skeleton in the finger colours, the
 missing keypoints named underneath. LMDB sets are drawn as the data layer gives them to the net,
 after augmentation: image, mask label and heatmaps side by side. Where one page is not enough, the
-pages are FILE-1.png, FILE-2.png and so on.
+pages are FILE-1.png, FILE-2.png and so on. Further pages of an earlier call are removed.
 """
 
 import argparse
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for index in progress_bar(chosen, unit="img"):
         rng = None if options.no_augmentation else np.random.default_rng((options.seed, index))
         tiles.append(draw_tile(entries[index], config, rng))
-    print(*sheet.write_pages(tiles, options.out), sep="\n")
+    print(*sheet.replace_pages(tiles, options.out), sep="\n")
 
 
 if __name__ == "__main__":

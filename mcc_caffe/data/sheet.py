@@ -1,7 +1,8 @@
 """Contact sheets: many pictures on one PNG, each with mask outline, skeleton and a caption."""
 
 import glob
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -176,7 +177,7 @@ def check_pages(path: Path) -> None:
 
 def _is_sheet(path: Path) -> bool:
     """Tell whether a file is a sheet of this program."""
-    return is_png_of(path, "Software", _PROGRAM)
+    return path.is_file() and is_png_of(path, "Software", _PROGRAM)
 
 
 def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
@@ -190,11 +191,30 @@ def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
         The paths of the pages.
     """
     sheets = pages(tiles)
-    if len(sheets) == 1:
-        paths = [path]
-    else:
-        paths = [path.with_name(f"{path.stem}-{n}.png") for n in range(1, len(sheets) + 1)]
+    paths = [path] if len(sheets) == 1 else list(itertools.islice(_numbered(path), len(sheets)))
     path.parent.mkdir(parents=True, exist_ok=True)
     for page, page_path in zip(sheets, paths):
         write_whole(page_path, marked_png(page, _PROGRAM))
     return paths
+
+
+def replace_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
+    """Write tiles as pages, and remove those that an earlier call wrote for `path` beyond them.
+
+    Args:
+        tiles: Pictures of one size; there may be none.
+        path: As `write_pages` takes it.
+
+    Returns:
+        The paths of the pages; none where there are no tiles.
+    """
+    paths = write_pages(tiles, path) if tiles else []
+    for page in [*filter(_is_sheet, [path]), *itertools.takewhile(_is_sheet, _numbered(path))]:
+        if page not in paths:
+            page.unlink()
+    return paths
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Return the paths of the pages where there are several, without end."""
+    return (path.with_name(f"{path.stem}-{number}.png") for number in itertools.count(1))

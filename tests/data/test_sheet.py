@@ -15,8 +15,10 @@ from mcc_caffe.data.sheet import (
     captioned,
     missing_text,
     pages,
+    replace_pages,
     sample_tile,
     wrap,
+    write_pages,
 )
 from tests.support.hands import hand, keypoints_at, moved
 
@@ -80,3 +82,32 @@ def test_tiles_fill_pages_from_left_to_right():
         for column in range(3)
     ] == list(range(12))
     assert [int(second[300, 300 + 604 * column, 0]) for column in range(3)] == [12, 13, 255]
+
+
+def test_pages_of_an_earlier_call_are_removed(tmp_path):
+    """Twelve of these tiles fill a page."""
+    path, tile = tmp_path / "new/sheet.png", np.zeros((500, 600, 3), np.uint8)
+
+    def names_after(tile_count):
+        written = replace_pages([tile] * tile_count, path)
+        names = sorted(page.name for page in path.parent.iterdir())
+        assert names == [page.name for page in written]
+        return names
+
+    assert names_after(30) == ["sheet-1.png", "sheet-2.png", "sheet-3.png"]
+    assert names_after(24) == ["sheet-1.png", "sheet-2.png"]
+    assert names_after(1) == ["sheet.png"]
+    assert names_after(13) == ["sheet-1.png", "sheet-2.png"]
+    assert names_after(0) == []
+
+
+def test_no_other_file_is_removed_with_the_pages(tmp_path):
+    """The numbers of pages have no gap, so that sheet-2026.png is a sheet of another name."""
+    path, tile = tmp_path / "sheet.png", np.zeros((500, 600, 3), np.uint8)
+    write_pages([tile], tmp_path / "sheet-2026.png")
+    write_pages([tile], tmp_path / "sheets-1.png")
+    (tmp_path / "sheet-3.png").write_bytes(b"a photograph")
+    write_pages([tile] * 13, path)
+    replace_pages([tile], path)
+    names = {page.name for page in tmp_path.iterdir()}
+    assert names == {"sheet.png", "sheet-3.png", "sheet-2026.png", "sheets-1.png"}

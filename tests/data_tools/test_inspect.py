@@ -156,6 +156,8 @@ def test_many_samples_make_several_pages(tmp_path):
         3 * width + GAP,
         3,
     )
+    inspect(source, tmp_path / "sheet.png", "--n", 1)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["sheet.png"]
 
 
 def test_pages_replace_sheets_alone(tmp_path):
