@@ -278,12 +278,11 @@ def _read_content(path: Path) -> dict[str, Any]:
 
 def _group_by_id(records: Sequence[dict[str, Any]]) -> dict[str | None, list[dict[str, Any]]]:
     """Return {id as text: its records in `images`}, of which each has another file name."""
-    groups: dict[str | None, list[dict[str, Any]]] = {}
+    groups: dict[str | None, dict[str, dict[str, Any]]] = {}
     for record in records:
-        group = groups.setdefault(id_text(record.get("id")), [])
-        if record.get("file_name") not in [other.get("file_name") for other in group]:
-            group.append(record)
-    return groups
+        record_by_name = groups.setdefault(id_text(record.get("id")), {})
+        record_by_name.setdefault(repr(record.get("file_name")), record)
+    return {image_id: list(record_by_name.values()) for image_id, record_by_name in groups.items()}
 
 
 def _sample_key(path: Path, image: dict[str, Any], hand: Hand) -> str:

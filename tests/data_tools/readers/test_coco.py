@@ -10,6 +10,7 @@ import PIL.ImageOps
 import pytest
 
 from data_tools import readers
+from data_tools.readers import coco
 from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.hands import turned_jpeg
 from tests.support.labels import turned
@@ -359,6 +360,16 @@ def test_coco_two_pictures_with_one_id_are_an_error(tmp_path):
     assert [sample.key for sample in samples] == [
         f"hands_{k}.jpg_7{i}" for i, k in enumerate("002")
     ]
+
+
+@pytest.mark.parametrize("image", [{}, {"id": 7}])
+def test_coco_many_pictures_with_one_id_are_grouped_in_linear_time(image):
+    """A quadratic time would be minutes."""
+    records = [{**image, "file_name": f"{number}.jpg"} for number in range(30_000)]
+    start = time.process_time()
+    groups = coco._group_by_id(2 * records)
+    assert time.process_time() - start < 5
+    assert list(groups.values()) == [records]
 
 
 def test_coco_ids_may_be_text_or_numbers(tmp_path):
