@@ -3,8 +3,8 @@
     python -m mcc_caffe.doctor           a table
     python -m mcc_caffe.doctor --json    the same as JSON
 
-The exit code is 0 where hands can be found on a CPU, else 1. What more is needed may be missing,
-Caffe for training and GPUs, but not broken.
+The exit code is 0 where hands can be found in pictures on a CPU, else 1. What only other work
+needs, such as Caffe for training or PyAV for videos, may be missing, but not broken.
 """
 
 import ctypes
@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TypedDict
 
 from google.protobuf import text_format
@@ -67,7 +68,7 @@ class Row:
 
     Attributes:
         name: The thing that was looked at.
-        status: "ok", "failed" or, where finding hands on a CPU can do without it, "absent".
+        status: "ok", "failed" or, where finding hands can do without it, "absent".
         found: The state that the thing is in.
         remedy: What to do about it; empty where there is nothing to do.
     """
@@ -217,18 +218,26 @@ def _other_rows() -> list[Row]:
         _row(
             "LMDB",
             _lmdb,
-            f"{setup}; the temporary folder (TMPDIR) must be on a disk that can be written and "
-            "mapped",
+            f"needed for LMDB sets only: {setup}; the temporary folder (TMPDIR) must be on a disk "
+            "that can be written and mapped",
         ),
         _row(
             "OpenCV",
             _opencv,
             f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)",
         ),
-        _row("PyAV", lambda: importlib.import_module("av").__version__, setup),
+        _row("PyAV", lambda: _optional_version("av"), f"needed for videos only: {setup}"),
         _row("protobuf", _protobuf, setup),
-        _row("h5py", lambda: importlib.import_module("h5py").__version__, setup),
-        _row("matplotlib", lambda: importlib.import_module("matplotlib").__version__, setup),
+        _row(
+            "h5py",
+            lambda: _optional_version("h5py"),
+            f"needed for `infer --heatmaps` and `bake` only: {setup}",
+        ),
+        _row(
+            "matplotlib",
+            lambda: _optional_version("matplotlib"),
+            f"needed for charts only: {setup}",
+        ),
         _row("prototxts", _prototxts, "run `make prototxt`, or install the package again"),
         _row(
             "weights",
@@ -358,6 +367,20 @@ def _optional(present: bool, finding: str, lack: str) -> str:
     return finding
 
 
+def _import_optional(name: str) -> ModuleType:
+    """Import a package; raise _Absent where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            raise _Absent("not installed") from None
+        raise  # it is installed, and lacks another package
+
+
+def _optional_version(name: str) -> str:
+    return _import_optional(name).__version__
+
+
 def _gpus() -> str:
     ids = gpu_ids()
     return _optional(
@@ -366,8 +389,7 @@ def _gpus() -> str:
 
 
 def _lmdb() -> str:
-    import lmdb  # may be missing, which is a row of the table
-
+    lmdb = _import_optional("lmdb")
     with tempfile.TemporaryDirectory() as folder, lmdb.open(folder) as environment:
         with environment.begin(write=True) as transaction:
             transaction.put(b"key", b"value")

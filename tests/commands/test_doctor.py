@@ -153,6 +153,23 @@ def test_little_room_is_no_failure(monkeypatch):
     assert row.status == "absent" and "XDG_CACHE_HOME" in row.remedy
 
 
+@pytest.mark.parametrize(
+    "name, module", [("h5py", "h5py"), ("LMDB", "lmdb"), ("PyAV", "av"), ("matplotlib",) * 2]
+)
+def test_what_pictures_do_without_may_be_missing_but_not_broken(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    row = rows_of(monkeypatch)[name]
+    assert (row.status, row.found) == ("absent", "not installed")
+    assert row.remedy.startswith("needed for ") and "pip install" in row.remedy
+    assert doctor.main([]) == 0
+
+    def fail(name):
+        raise ModuleNotFoundError("No module named 'other'", name="other")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    assert rows_of(monkeypatch)[name].status == "failed"
+
+
 def test_an_opencv_without_a_codec_is_named(monkeypatch):
     import cv2
 
