@@ -121,7 +121,10 @@ class LmdbWriter(RecordWriter, BakedSetWriter):
 
     @staticmethod
     def sample_bytes(config: LoaderConfig) -> int:
-        """Return how many bytes one sample takes: LMDB gives each of its records whole pages."""
+        """Return how many bytes one sample takes at most.
+
+        Each record counts as whole pages. LMDB puts several small ones into a page.
+        """
         empty = {name: np.zeros(shape[1:], np.float32) for name, shape in config.shapes().items()}
         pages = sum(-(-len(record) // mmap.PAGESIZE) for record in _make_records(empty))
         return pages * mmap.PAGESIZE

@@ -2,7 +2,7 @@
 
 The network says roughly where the hand is, in cells. GrabCut then moves the border to where the
 colours change, at the picture's own resolution. A mask is trusted where it agrees with the
-keypoints: it holds them, and it does not reach far beyond them.
+keypoints: it holds them, and it does not reach far beyond their convex hull.
 """
 
 import cv2
@@ -15,10 +15,10 @@ from mcc_caffe.core.hand import MASK_THRESHOLD
 _SURE_HAND, _SURE_BACKGROUND = 0.85, 0.15
 # Shares of the longer side of the keypoints' box.
 _AT_THE_BORDER = 0.04  # a keypoint so far from the mask is still held by it
-_FAR = 0.25  # what lies so far from the keypoints and the bones between them is no hand's
+_FAR = 0.25  # what lies so far from the convex hull of the keypoints is no hand's
 # A mask that is trusted holds this share of the keypoints at least, ...
 _LEAST_HELD = 0.9
-# ... has at most this share far from them, and has this IoU with the network's own.
+# ... has at most this share far from their hull, and has this IoU with the network's own.
 _MOST_FAR = 0.05
 _LEAST_IOU = 0.7
 

@@ -64,7 +64,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--samples",
         type=positive_int,
         default=2000,
-        help="samples a round, whose features take 256 KiB each (default: %(default)s)",
+        help="samples a round, whose features take 256 KiB each, those of `paper` 1 MiB "
+        "(default: %(default)s)",
     )
     add(
         "--lr",
