@@ -2,7 +2,7 @@
 
     from data_tools.hands.hand_scene import render
     rendered = render(np.random.default_rng(0), 400, "Train")
-    rendered.image, rendered.mask, rendered.keypoints()
+    rendered.image, rendered.mask, rendered.joints, rendered.states
 
 The person, the pose, the view, the light, the surroundings and the camera are drawn at random.
 `HandScene` holds what is expensive to make (meshes, OpenGL context); `process_scene` keeps one for
@@ -12,7 +12,7 @@ each process.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,51 +139,22 @@ class Shot:
     view: dict[str, float]
 
 
-@dataclass
-class HandTruth:
-    """All that is known of a picture.
+class RenderedHand(NamedTuple):
+    """A picture and all that is known of it.
 
     Attributes:
+        image: HxWx3 uint8 BGR; of a hand before nothing, HxWx4 uint8 as `render.Drawing` has it.
         mask: HxW uint8 {0, 255}, the visible part of the hand up to the wrist.
         joints: (21, 2) x, y in pixels, wherever they are.
         states: (21,) of JOINT_STATES.
         parameters: What was drawn, for the record.
     """
 
+    image: np.ndarray
     mask: np.ndarray
     joints: np.ndarray
     states: np.ndarray
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    def keypoints(self, convention: str = "paper") -> np.ndarray:
-        """Return the keypoints as a data set labels them.
-
-        Args:
-            convention: A key of CONVENTIONS.
-
-        Returns:
-            (21, 3) of x, y, v; a joint that the convention does not label is (-1, -1, 0).
-        """
-        labelled = np.isin(self.states, CONVENTIONS[convention])
-        return np.where(labelled[:, None], np.column_stack([self.joints, labelled]), (-1, -1, 0))
-
-
-@dataclass
-class RenderedHand(HandTruth):
-    """A picture and all that is known of it.
-
-    Attributes:
-        image: HxWx3 uint8 BGR.
-    """
-
-    image: np.ndarray = field(kw_only=True)
-
-
-class DrawnHand(NamedTuple):
-    """A drawn hand before nothing: HxWx4 uint8 as `render.Drawing` has it, and its truth."""
-
-    picture: np.ndarray
-    truth: HandTruth
+    parameters: dict[str, Any]
 
 
 class SceneObject(NamedTuple):
@@ -224,9 +195,8 @@ class HandScene:
         )
         left = rng.random() < repertoire.left
         drawn = self.draw(rng, width, height, split, left=left, repertoire=repertoire)
-        truth = drawn.truth
-        image = simulate_camera(rng, add_background(rng, drawn.picture, split))
-        return RenderedHand(truth.mask, truth.joints, truth.states, truth.parameters, image=image)
+        image = simulate_camera(rng, add_background(rng, drawn.image, split))
+        return drawn._replace(image=image)
 
     def draw(
         self,
@@ -237,7 +207,7 @@ class HandScene:
         *,
         left: bool,
         repertoire: Repertoire = VARIED,
-    ) -> DrawnHand:
+    ) -> RenderedHand:
         """Draw a random hand and the objects around it, before nothing.
 
         Args:
@@ -281,7 +251,7 @@ class HandScene:
             "sleeve": round(min(float(appearance.sleeve), 2.0), 2),
             "with": [item.name for item in scene_objects],
         }
-        return DrawnHand(picture, HandTruth(np.ascontiguousarray(mask), pixels, states, parameters))
+        return RenderedHand(picture, np.ascontiguousarray(mask), pixels, states, parameters)
 
     def choose_shot(
         self,

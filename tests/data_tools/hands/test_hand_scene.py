@@ -15,6 +15,7 @@ from data_tools.hands import (
     splits,
 )
 from data_tools.hands.appearance import random_appearance
+from data_tools.hands.truth import Truth, label_joints
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.hand import SKELETON
@@ -148,7 +149,8 @@ def test_pictures_are_well_formed(samples):
         assert set(np.unique(rendered.mask)) == {0, 255} and (rendered.mask > 0).mean() > 0.003
         within = lie_inside(rendered.joints, width, height)
         np.testing.assert_array_equal(within, rendered.states != "outside")
-        assert (rendered.keypoints()[:, 2] == 1).sum() >= hand_scene.LEAST_KEYPOINTS - 3
+        labelled = np.isin(rendered.states, hand_scene.CONVENTIONS["paper"])
+        assert labelled.sum() >= hand_scene.LEAST_KEYPOINTS - 3
     assert len({rendered.parameters["pose"] for rendered in samples}) > 8
     assert {"held", "crossing", "person", "resting"} <= {
         name.split()[0] for rendered in samples for name in rendered.parameters["with"]
@@ -157,12 +159,12 @@ def test_pictures_are_well_formed(samples):
 
 def test_conventions_differ_in_what_they_label():
     states = np.array(["visible", "self", "object", "outside"] + ["visible"] * 17, dtype=object)
-    joints = np.arange(42, dtype=float).reshape(21, 2)
-    truth = hand_scene.HandTruth(np.zeros((1, 1), np.uint8), joints, states)
-    labelled = {name: truth.keypoints(name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS}
+    joints = [[2 * index, 2 * index + 1, state] for index, state in enumerate(states)]
+    truth: Truth = {"image": "1.jpg", "width": 1, "height": 1, "joints": joints, "parameters": {}}
+    labelled = {name: label_joints(truth, name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS}
     assert labelled == {"paper": [1, 1, 0, 0], "visible": [1, 0, 0, 0], "all": [1, 1, 1, 0]}
     np.testing.assert_array_equal(
-        truth.keypoints()[:4], [(0, 1, 1), (2, 3, 1), (-1, -1, 0), (-1, -1, 0)]
+        label_joints(truth)[:4], [(0, 1, 1), (2, 3, 1), (4, 5, 0), (6, 7, 0)]
     )
 
 
@@ -308,11 +310,11 @@ def test_train_and_test_share_no_skin_nor_build():
 
 
 def test_left_hands_mirror_right_ones():
-    (right_picture, right), (left_picture, left) = (
+    right, left = (
         hand_scene.process_scene().draw(np.random.default_rng(11), 160, 120, "Train", left=is_left)
         for is_left in (False, True)
     )
-    np.testing.assert_array_equal(left_picture, right_picture[:, ::-1])
+    np.testing.assert_array_equal(left.image, right.image[:, ::-1])
     np.testing.assert_array_equal(left.mask, right.mask[:, ::-1])
     np.testing.assert_allclose(left.joints[:, 0], 159 - right.joints[:, 0])
     np.testing.assert_array_equal(left.joints[:, 1], right.joints[:, 1])
@@ -342,13 +344,12 @@ def test_the_beginning_of_a_training_is_simpler():
 
 def test_easy_hands_are_open_upright_right_and_whole():
     for i in range(12):
-        keypoints = hand_scene.render(
-            np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY
-        ).keypoints()
-        assert keypoints[:, 2].all()
-        wrist, tips = keypoints[0], keypoints[[8, 12, 16]]
+        hand = hand_scene.render(np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY)
+        assert np.isin(hand.states, hand_scene.CONVENTIONS["paper"]).all()
+        wrist, tips = hand.joints[0], hand.joints[[8, 12, 16]]
         assert (tips[:, 1] < wrist[1]).all()  # the fingers point up
-        assert keypoints[5, 0] > keypoints[17, 0]  # a right palm: the index finger's side is right
+        # A right palm: the index finger's side is right.
+        assert hand.joints[5, 0] > hand.joints[17, 0]
 
 
 def test_missing_mesh_is_named(monkeypatch):
