@@ -29,9 +29,10 @@ from typing import NamedTuple
 from benchmarks import nets
 from benchmarks.gpu_worker import query_card
 from benchmarks.hands import render_set
-from benchmarks.jobs import Row, ask, describe_failure, run_training
+from benchmarks.jobs import Row, ask, run_training
 from benchmarks.network import describe_layers
 from benchmarks.output import add_out_option, check_output, write_results
+from caffe_build import check
 from mcc_caffe.caffe_io.pycaffe import require_gpus
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -186,7 +187,7 @@ def require_torch(python: str) -> None:
     except OSError as error:
         raise UserError(f"--torch {python}: {error.strerror}") from None
     if done.returncode:
-        reason = describe_failure(done.returncode, done.stderr).removeprefix("failed: ")
+        reason = check.reason(done.returncode, done.stderr)
         raise UserError(
             f"--torch {python} will not do ({reason}): "
             "name a Python with PyTorch for CUDA, or leave it out"

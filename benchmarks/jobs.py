@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
-from benchmarks.peers.environment import last_line
 from benchmarks.timing import spread
+from caffe_build import check
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.training.run_log import LogLine, read_log
 
@@ -81,7 +80,7 @@ def ask(
         )
         if done.returncode:
             stderr.seek(0)
-            return {"status": describe_failure(done.returncode, stderr.read())}
+            return {"status": f"failed: {check.reason(done.returncode, stderr.read())}"}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -110,7 +109,7 @@ def run_training(
             env={**os.environ, **(environment or {})},
         )
         if done.returncode:
-            raise UserError(describe_failure(done.returncode, done.stderr))
+            raise UserError(f"failed: {check.reason(done.returncode, done.stderr)}")
         return read_log(pathlib.Path(folder))
 
 
@@ -148,15 +147,6 @@ def read_printed_table(module: str, *args: object) -> list[Row]:
         if line.startswith("|")
     ]
     if done.returncode or len(lines) < 3:
-        return [{"status": describe_failure(done.returncode, done.stderr)}]
+        return [{"status": f"failed: {check.reason(done.returncode, done.stderr)}"}]
     columns, _, *lines = lines
     return [dict(zip(columns, line)) | {"status": ""} for line in lines]
-
-
-def describe_failure(code: int, stderr: str) -> str:
-    """Say in one line why a process ended with the exit code `code`."""
-    if code < 0:
-        return f"failed: was killed by signal {-code}"
-    # Where Caffe aborts, the line that glog marks as fatal has the reason.
-    fatal = re.search(r"^F\d{4}.*$", stderr, re.M)
-    return f"failed: {fatal[0] if fatal else last_line(stderr)}"

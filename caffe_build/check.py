@@ -28,6 +28,9 @@ net.blobs["x"].data[...] = 1
 assert numpy.allclose(net.forward()["y"], 3.5), "a convolution gave a wrong result"
 """
 
+# What glog writes before it aborts. Group 1 is what it says.
+_FATAL = re.compile(r"^\s*F\d+ .*?\] (.*)", re.MULTILINE)
+_PROGRESS_BAR = re.compile(r"\d+%\|.*\| *\d+/\d+ \[")  # tqdm's
 
 _SAY_WHERE = """
 from caffe_build.locate import importable_folder
@@ -76,13 +79,23 @@ def _complaint(code: str, environment: dict[str, str]) -> str:
         text=True,
         check=False,
     )
-    return reason(run) if run.returncode else ""
+    return reason(run.returncode, run.stderr) if run.returncode else ""
 
 
-def reason(run: subprocess.CompletedProcess) -> str:
-    """Return the line of a failed process's stderr that says why it failed."""
-    lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
-    # The reason of an abort inside Caffe is in the first line that glog marks as fatal, that of a
-    # Python error in the last line.
-    fatal = [line for line in lines if re.match(r"F\d{4}", line)]
-    return (fatal + lines[-1:] + [f"it ended with status {run.returncode}"])[0]
+def reason(return_code: int, stderr: str) -> str:
+    """Return in one line why a process failed.
+
+    Where Caffe aborted, that is the first message that glog marks as fatal, else the signal that
+    ended the process or the last line of what it wrote. Progress bars do not count.
+
+    Args:
+        return_code: Its exit status; below 0 the signal that ended it.
+        stderr: What it wrote.
+    """
+    fatal = _FATAL.search(stderr)
+    if fatal:
+        return fatal[1].strip()
+    if return_code < 0:
+        return f"it was killed by signal {-return_code}"
+    lines = [line.strip() for line in stderr.splitlines() if not _PROGRESS_BAR.search(line)]
+    return next(filter(None, reversed(lines)), f"it ended with status {return_code}")

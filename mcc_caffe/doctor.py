@@ -279,7 +279,7 @@ def _caffe_facts() -> CaffeFacts | str:
     if process.returncode:
         folder = importable_folder()
         where = f"the one in {folder}" if folder else "there is none on the path"
-        return f"{check.reason(process)} ({where})"
+        return f"{check.reason(process.returncode, process.stderr)} ({where})"
     return json.loads(process.stdout.splitlines()[-1])
 
 

@@ -5,15 +5,13 @@ The systems need other packages than we do.
 
 import logging
 import pathlib
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
 
+from caffe_build import check
 from caffe_build.locate import cache_folder
 from mcc_caffe.core.errors import UserError
-
-_BAR = re.compile(r"\d+%\|.*\| *\d+/\d+ \[")  # tqdm's
 
 _log = logging.getLogger(__name__)
 
@@ -51,16 +49,7 @@ def environment(
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            reason = last_line(done.stderr or done.stdout)
+            reason = check.reason(done.returncode, done.stderr or done.stdout)
             raise UserError(f"{folder} could not be made ({reason}): {remedy}")
     stamp.write_text(content)
     return python
-
-
-def last_line(text: str) -> str:
-    """Return the last line of a command's output, which says why it failed.
-
-    Progress bars, which may come after that line, do not count.
-    """
-    lines = [line for line in text.strip().splitlines() if line.strip() and not _BAR.search(line)]
-    return lines[-1] if lines else "no word of why"

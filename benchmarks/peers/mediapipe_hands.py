@@ -21,7 +21,8 @@ from typing import TypedDict
 import cv2
 import numpy as np
 
-from benchmarks.peers.environment import environment, last_line
+from benchmarks.peers.environment import environment
+from caffe_build import check
 from data_tools import sets
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
@@ -96,7 +97,7 @@ def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list[l
             stderr.seek(0)
             raise UserError(
                 f"MediaPipe ended after {len(lines)} of {count} pictures: "
-                f"{last_line(stderr.read())}"
+                f"{check.reason(worker.returncode, stderr.read())}"
             )
     return list(map(json.loads, lines))
 

@@ -9,12 +9,12 @@ The process ends without a word where Caffe takes the net, else with one that sa
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from caffe_build import check
 from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import net_shapes
@@ -24,8 +24,8 @@ from mcc_caffe.paper import HEATMAPS_BLOB, IMAGE_BLOB, POSE_STAGES, stage_blob
 
 SOLVER, DEPLOY = "solver", "deploy"
 
-# The line of glog before it aborts, and that of an exception in a Python layer.
-_FATAL = re.compile(r"^F\d+ .*?\] (.*)|^(\w+(?:\.\w+)*(?:Error|Exception): .*)", re.MULTILINE)
+# The line of an exception, such as one in a Python layer.
+_EXCEPTION = re.compile(r"^\w+(?:\.\w+)*(?:Error|Exception): .*", re.MULTILINE)
 _TIMEOUT_SECONDS = 300
 _LONGEST_REASON = 500  # characters
 
@@ -60,14 +60,12 @@ def reason_of_end(return_code: int, stderr: bytes) -> str:
         stderr: What it wrote.
     """
     text = stderr.decode(errors="backslashreplace")
-    fatal = _FATAL.search(text)
-    if fatal:
-        return f"Caffe refuses it ({(fatal[1] or fatal[2]).strip()[:_LONGEST_REASON]})"
-    lines = [line.strip()[:_LONGEST_REASON] for line in text.splitlines() if line.strip()]
-    if lines and return_code > 0:
-        return lines[-1].removeprefix("error: ")
-    name = signal.Signals(-return_code).name if return_code < 0 else return_code
-    return f"Caffe ends with {name} when it builds the net ({lines[-1] if lines else 'no reason'})"
+    exception = _EXCEPTION.search(text)
+    reason = exception[0] if exception else check.reason(return_code, text)
+    reason = reason.strip()[:_LONGEST_REASON]
+    if return_code > 0 and not exception:
+        return reason.removeprefix("error: ")
+    return f"Caffe refuses it ({reason})"
 
 
 def try_net(kind: str, path: str) -> None:

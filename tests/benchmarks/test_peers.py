@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import mediapipe_hands
-from benchmarks.peers.environment import last_line
 from data_tools import sets
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
@@ -151,22 +150,6 @@ def test_the_environment_is_made_once_and_again_when_it_is_not_whole(tmp_path, m
     (folder / "complete").write_text("mediapipe==0.10.20")
     mediapipe_hands.interpreter()
     assert len(commands) == 9
-
-
-@pytest.mark.parametrize(
-    "said, line",
-    [
-        (
-            "Traceback\nTypeError: no\n\r  0%|          | 0/3 [00:00<?, ?column/s]\n",
-            "TypeError: no",
-        ),
-        ("\r 33%|###       | 1/3 [00:04<00:09,  4.90s/column]", "no word of why"),
-        ("wait\nERROR: no network\n", "ERROR: no network"),
-        ("", "no word of why"),
-    ],
-)
-def test_why_a_command_failed(said, line):
-    assert last_line(said) == line
 
 
 def test_an_unusable_out_is_told_before_anything_is_looked_for(drawn_set, tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ def test_this_machine():
             "raise ImportError('libfoo.so.1: cannot open shared object file')",
             "ImportError: libfoo.so.1",
         ),
-        ("import os; os.abort()", "it ended with status -6"),
+        ("import os; os.abort()", "it was killed by signal 6"),
     ],
 )
 def test_a_broken_caffe_is_a_row_with_a_remedy(tmp_path, text, reason):
