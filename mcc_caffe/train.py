@@ -23,6 +23,7 @@ them with a batch of b each learn as one process with a batch of N x b would.
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -199,7 +200,12 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
         "and draw colours and sharpness from wider ranges, with noise: for photographs that are "
         "few or much alike",
     )
-    add("--no-augmentation", action="store_true", help="letterbox the pictures only")
+    add(
+        "--no-augmentation",
+        dest="augment",
+        action="store_false",
+        help="letterbox the pictures only",
+    )
 
 
 def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
@@ -231,7 +237,7 @@ def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
 def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End the command with a message where options do not go together."""
     augments = options.windows or options.upright or options.colours or options.strong
-    if options.no_augmentation and augments:
+    if augments and not options.augment:
         parser.error(
             "--windows, --upright, --colours and --strong are augmentation: leave them or "
             "--no-augmentation out"
@@ -328,23 +334,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
 
 def _select_run_options(options: argparse.Namespace) -> RunOptions:
     """Return those of the command's options that the solver and the net depend on."""
-    return RunOptions(
-        data=options.data,
-        variant=options.variant,
-        without=options.without,
-        solver=options.solver,
-        iterations=options.iterations,
-        batch_size=options.batch_size,
-        input_size=options.input_size,
-        seed=options.seed,
-        windows=options.windows,
-        upright=options.upright,
-        colours=options.colours,
-        strong=options.strong,
-        augment=not options.no_augmentation,
-        workers=options.workers,
-        only_stages=options.only_stages,
-    )
+    names = (field.name for field in dataclasses.fields(RunOptions))
+    return RunOptions(**{name: getattr(options, name) for name in names})
 
 
 def _choose_run_precision(options: argparse.Namespace) -> str:
