@@ -55,7 +55,11 @@ def python_folder(prefix: Path) -> Path:
 
 
 def importable_folder() -> Path | None:
-    """Return the folder that `import caffe` would take Caffe from, None if there is none."""
+    """Return the folder that `import caffe` would take Caffe from, None if there is none.
+
+    A folder called caffe without `__init__.py`, such as Caffe's source tree in the folder where a
+    command runs, is no Caffe.
+    """
     spec = importlib.util.find_spec("caffe")
     if not spec or not spec.origin:
         return None

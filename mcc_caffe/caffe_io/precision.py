@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from caffe_build.locate import prefix_of
+from caffe_build.locate import importable_folder, prefix_of
 from mcc_caffe.caffe_io.pycaffe import caffe_folder, cpu_flags
 from mcc_caffe.core.errors import UserError
 
@@ -121,10 +121,10 @@ def check_name(origin: str, precision: str) -> None:
 
 def caffe_has_bfloat16() -> bool:
     """Tell whether Caffe's library, where `caffe_build` puts it, looks at the variable."""
-    folder = caffe_folder()
+    folder = importable_folder()
     if folder is None:
         return False
-    library = prefix_of(folder.parent) / "lib/libcaffe.so"
+    library = prefix_of(folder) / "lib/libcaffe.so"
     return library.is_file() and PRECISION_VARIABLE.encode() in library.read_bytes()
 
 

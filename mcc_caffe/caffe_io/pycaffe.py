@@ -5,7 +5,6 @@ Caffe, its BLAS and oneDNN read a few environment variables once, when they are 
 threads must be set before it (`set_threads`).
 """
 
-import importlib.util
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from caffe_build.locate import importable_folder
 from mcc_caffe.core.errors import UserError
 
 HOW_TO_GET_CAFFE = (
@@ -28,15 +28,15 @@ _log = logging.getLogger(__name__)
 def caffe_folder() -> Path | None:
     """Return the folder of the module `caffe` that would be imported.
 
-    A folder without `__init__.py`, such as Caffe's source tree in the folder where a command runs,
-    is no such module.
-
     Returns:
         The package's folder or, where a foreign `caffe.py` would be imported, the folder that holds
         that file; None where there is no Caffe.
     """
-    spec = importlib.util.find_spec("caffe")
-    return Path(spec.origin).parent if spec and spec.origin else None
+    folder = importable_folder()
+    if folder is None:
+        return None
+    package = folder / "caffe"
+    return package if (package / "__init__.py").is_file() else folder
 
 
 def require_caffe(purpose: str) -> None:

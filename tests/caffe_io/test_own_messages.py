@@ -1,12 +1,15 @@
 """The messages that stand in for Caffe's say and read the same."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
 from google.protobuf import text_format
 
+from caffe_build.locate import importable_folder
 from mcc_caffe.caffe_io.own_messages import message_classes
 from mcc_caffe.caffe_io.protobuf import is_repeated, messages
+from mcc_caffe.caffe_io.pycaffe import caffe_folder
 from tests.support.commands import ROOT, run_code
 
 
@@ -96,6 +99,15 @@ def test_a_folder_called_caffe_is_no_caffe(tmp_path):
     )
     done = run_code(code, tmp_path)
     assert done.stdout == "None _OwnMessages\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name, folder", [("caffe.py", "."), ("caffe/__init__.py", "caffe")])
+def test_the_folder_of_caffe_is_that_of_its_module(name, folder, tmp_path, monkeypatch):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "caffe", raising=False)
+    assert (importable_folder(), caffe_folder()) == (tmp_path, tmp_path / folder)
 
 
 @pytest.mark.parametrize(
