@@ -264,8 +264,8 @@ def _failure(program: str, log: TextIO) -> CompileError:
     )
 
 
-def failure_lines(log: Path, count: int = 20) -> str:
-    """Return the last `count` lines of a log that tell of an error, long ones cut.
+def failure_lines(log: Path) -> str:
+    """Return the last 20 lines of a log that tell of an error, long ones cut.
 
     If none tells of an error, these are the log's last lines.
     """
@@ -275,7 +275,7 @@ def failure_lines(log: Path, count: int = 20) -> str:
         for line in lines
         if re.search(r"error|fatal|FAILED|undefined reference|Killed|No space left", line, re.I)
     ]
-    return "\n".join(line[:300] for line in (telling or lines)[-count:])
+    return "\n".join(line[:300] for line in (telling or lines)[-20:])
 
 
 def _stage(tree: Path, objects: Path, staged: Path) -> None:

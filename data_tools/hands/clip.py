@@ -27,6 +27,7 @@ from data_tools.hands.hand_scene import (
 )
 from data_tools.hands.render import Appearance, Camera
 
+_SPLIT = "Test"  # clips show no photograph, skin, build or cloth of the sets to train on
 _DISTANCE = 5.0  # hand lengths from the camera
 
 
@@ -68,7 +69,6 @@ def render_clip(
     *,
     frame_count: int,
     size: tuple[int, int] = (640, 480),
-    split: str = "Test",
     noise: float = 3.0,
 ) -> Iterator[ClipFrame]:
     """Render a clip. Of hands that overlap, the later one in `paths` is in front.
@@ -78,12 +78,11 @@ def render_clip(
         paths: Of the hands; none for a clip without a hand.
         frame_count: At least 1.
         size: Width and height in pixels.
-        split: "Train" or "Test", which share no photograph, skin, build or cloth.
         noise: Standard deviation of the camera's noise, in grey levels.
     """
     scene, (width, height) = process_scene(), size
-    rest, appearance = scene.mesh.random_shape(rng, split), random_appearance(rng, split)
-    background = random_background(rng, height, width, split)
+    rest, appearance = scene.mesh.random_shape(rng, _SPLIT), random_appearance(rng, _SPLIT)
+    background = random_background(rng, height, width, _SPLIT)
     for number in range(frame_count):
         share = number / max(frame_count - 1, 1)
         image, joints = background.astype(np.float32), np.empty((len(paths), 21, 2))

@@ -4,13 +4,14 @@ In every function `location` names a file and its line or record, and begins eve
 """
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import os
 import stat
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,19 +193,17 @@ def bound_keypoints(keypoints: np.ndarray, location: str) -> Box:
     return Box(*xy.min(axis=0).tolist(), *xy.max(axis=0).tolist())
 
 
-def decode_mask(data: bytes, location: str, size: tuple[int, int] | None = None) -> np.ndarray:
+def decode_mask(data: bytes, location: str) -> np.ndarray:
     """Decode a mask's file; see `mcc_caffe.data.mask_files.decode_mask_values`.
 
     Returns:
         HxW, the file's values.
 
     Raises:
-        SampleError: The bytes are no picture, or one of another size.
+        SampleError: The bytes are no picture.
     """
-    try:
-        return decode_mask_values(data, size)
-    except MaskError as error:
-        raise SampleError(f"{location}: {error}") from None
+    with _mask_errors_of(location):
+        return decode_mask_values(data)
 
 
 def encode_mask(hand: np.ndarray) -> bytes:
@@ -218,8 +217,15 @@ def binarize_mask(data: bytes, location: str, size: tuple[int, int] | None = Non
     Raises:
         SampleError: The bytes are no picture, one of another size, or their meaning is unclear.
     """
-    try:
+    with _mask_errors_of(location):
         return encode_mask(hand_pixels(decode_mask_values(data, size)))
+
+
+@contextlib.contextmanager
+def _mask_errors_of(location: str) -> Iterator[None]:
+    """Raise SampleError, which names the location, in place of MaskError."""
+    try:
+        yield
     except MaskError as error:
         raise SampleError(f"{location}: {error}") from None
 

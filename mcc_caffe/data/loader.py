@@ -28,11 +28,13 @@ from mcc_caffe.data.batches import Arrays, Batch, fill_batch
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError, RecordError
 from mcc_caffe.data.sources import open_source
 
+SLOTS = 2  # the batches that each worker may be ahead
+
 
 def _slots(config: LoaderConfig, memory: Any) -> list[Arrays]:
     """Divide a shared block of float32 into slots; return the arrays of each."""
     offset, slots = 0, []
-    for _ in range(config.prefetch):
+    for _ in range(SLOTS):
         arrays = {}
         for name, shape in config.shapes().items():
             arrays[name] = np.ndarray(shape, np.float32, memory, offset)
@@ -48,7 +50,7 @@ def _floats_of_batch(config: LoaderConfig) -> int:
 
 def _check_memory(config: LoaderConfig) -> None:
     """Raise LoaderError where this machine cannot hold the batches."""
-    batches = max(config.workers * config.prefetch, 1)
+    batches = max(config.workers * SLOTS, 1)
     needed = 4 * _floats_of_batch(config) * batches
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
@@ -160,7 +162,7 @@ class Loader:
 
     def _start_workers(self) -> None:
         config, context = self.config, multiprocessing.get_context("spawn")
-        size = config.prefetch * _floats_of_batch(config)
+        size = SLOTS * _floats_of_batch(config)
         for number in range(config.workers):
             with shared_memory_errors("take no loader processes (--workers 0)"):
                 memory = context.RawArray(ctypes.c_float, size)
@@ -175,7 +177,7 @@ class Loader:
             with ctrl_c_blocked():
                 process.start()
             worker_end.close()
-            for _ in range(config.prefetch):
+            for _ in range(SLOTS):
                 our_end.send(None)
 
     def next_batch(self) -> Batch:
@@ -224,7 +226,7 @@ class Loader:
             raise failure.as_error(f"{process.name}, iteration {self.iteration}")
         assert iteration == self.iteration
         self.keys, self._pipe_of_lent_slot = keys, pipe
-        return slots[turn // self.config.workers % self.config.prefetch]
+        return slots[turn // self.config.workers % SLOTS]
 
     @staticmethod
     def _announce_free_slot(pipe: Connection) -> None:

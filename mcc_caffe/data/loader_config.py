@@ -56,7 +56,6 @@ class LoaderConfig:
         first_iteration: The iteration to begin at, above 0 in a resumed run. Where Caffe adds up
             the gradients of several batches in an iteration (iter_size), each batch counts here.
         workers: The number of worker processes; with 0 the caller makes the batches itself.
-        prefetch: The number of batches that each worker may be ahead.
     """
 
     source: str
@@ -75,10 +74,9 @@ class LoaderConfig:
     seed: int = 0
     first_iteration: int = 0
     workers: int = 2
-    prefetch: int = 2
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "prefetch", "sigma"):
+        for key in ("batch_size", "sigma"):
             if not 0 < getattr(self, key) < math.inf:
                 raise LoaderError(f"param_str: {key} is {getattr(self, key)}, it must be above 0")
         for key in ("seed", "first_iteration", "workers"):
@@ -135,6 +133,7 @@ class LoaderConfig:
             raise LoaderError(f"param_str is not JSON ({error}): {text[:200]!r}") from None
         if not isinstance(values, dict):
             raise LoaderError(f"param_str must be a JSON object, it is {text[:200]!r}")
+        values.pop("prefetch", None)  # the prototxts of earlier releases have it; always 2
         fields = {field.name: field for field in dataclasses.fields(LoaderConfig)}
         types = typing.get_type_hints(LoaderConfig)
         for key, value in values.items():

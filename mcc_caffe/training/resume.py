@@ -16,7 +16,7 @@ from mcc_caffe.training.run_net import require_data_layer
 
 # Settings of the loader that a resumed run may change without a word: where the run goes on, and
 # how fast samples are made.
-_MAY_CHANGE = ("first_iteration", "workers", "prefetch")
+_MAY_CHANGE = ("first_iteration", "workers")
 # Fields of the solver that a run sets itself or that change nothing; the loader's seed is compared.
 _NOT_COMPARED = ("net", "snapshot", "snapshot_prefix", "display", "random_seed")
 

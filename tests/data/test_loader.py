@@ -108,7 +108,7 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
 def test_worker_processes_give_what_the_caller_would(drawn_set, workers):
     with (
         Loader(config(drawn_set, workers=0)) as without_workers,
-        Loader(config(drawn_set, workers=workers, prefetch=2)) as with_workers,
+        Loader(config(drawn_set, workers=workers)) as with_workers,
     ):
         assert_same(copies(with_workers, 7), copies(without_workers, 7))
 
@@ -250,6 +250,13 @@ def test_a_param_str_that_is_no_json_object_is_explained(text):
 def test_param_str_round_trip():
     setting = config("a/b", seed=3, augment=False)
     assert LoaderConfig.from_json(setting.to_json()) == setting
+
+
+def test_the_param_str_of_an_earlier_release_is_read():
+    """It has the key prefetch, which was always 2."""
+    setting = config("a/b", seed=3)
+    earlier = {**json.loads(setting.to_json()), "prefetch": 2}
+    assert LoaderConfig.from_json(json.dumps(earlier)) == setting
 
 
 def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
