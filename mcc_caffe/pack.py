@@ -13,7 +13,6 @@ and the training data and the input size (from the run's prototxt).
 """
 
 import argparse
-import dataclasses
 import datetime
 import json
 import logging
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.run_folder import data_layer_settings
+from mcc_caffe.caffe_io.run_folder import data_layer_settings, run_input_size
 from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
@@ -122,26 +121,22 @@ def make_metadata(
     net_name, variant = match.groups()
     names = (path.stem, path.resolve().stem)  # a link may have any name
     iterations = next(filter(None, (re.search(r"_iter_(\d+)$", name) for name in names)), None)
-    run_settings = read_data_settings(path)
     metadata = {
         "variant": variant,
         "net": net_name,
         "iterations": iterations and int(iterations[1]),
-        "data": data or shorten_source(run_settings.get("source")),
+        "data": data or shorten_source(_run_source(path)),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
     }
     default_size = VARIANTS[variant].input_size
-    size = input_size or run_settings.get("input_size", default_size)
+    size = input_size or run_input_size(path) or default_size
     return metadata if size == default_size else {**metadata, "input_size": size}
 
 
-def read_data_settings(path: pathlib.Path) -> dict[str, Any]:
-    """Return the settings of the data layer in the run whose snapshot `path` is.
-
-    They are those of `mcc_caffe.data.loader_config.LoaderConfig`; empty if `path` is of no run.
-    """
-    text = data_layer_settings(path)
-    return dataclasses.asdict(LoaderConfig.from_json(text)) if text != "{}" else {}
+def _run_source(path: pathlib.Path) -> str | None:
+    """Return the source of the run whose snapshot `path` is, None if `path` is of no run."""
+    settings = data_layer_settings(path)
+    return None if settings is None else LoaderConfig.from_json(settings).source
 
 
 def shorten_source(source: str | None) -> str | None:

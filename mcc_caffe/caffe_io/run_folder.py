@@ -8,6 +8,7 @@ snapshots/                         weights and solver states (`mcc_caffe.caffe_i
 
 import functools
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +38,32 @@ def find_data_layer(net: Any) -> Any | None:
     return next((layer.python_param for layer in net.layer if layer.type == "Python"), None)
 
 
-def data_layer_settings(snapshot: str | Path) -> str:
+def data_layer_settings(snapshot: str | Path) -> str | None:
     """Return the settings of the data layer in the run to which a snapshot belongs.
 
     Returns:
-        JSON, as `mcc_caffe.data.loader_config.LoaderConfig` writes it; "{}" where the file is of no
+        JSON, as `mcc_caffe.data.loader_config.LoaderConfig` writes it; None where the file is of no
         run, or its net cannot be read, of which a warning tells.
     """
     prototxt = run_net_path(snapshot)
     if not prototxt.is_file():
-        return "{}"
+        return None
     try:
         data_layer = find_data_layer(read_text("NetParameter", prototxt))
     except (UserError, OSError) as error:  # such as the net of another project
         _warn_once(f"the settings of the run are not known: {error}")
-        return "{}"
-    return "{}" if data_layer is None else data_layer.param_str
+        return None
+    return None if data_layer is None else data_layer.param_str
+
+
+def run_input_size(snapshot: str | Path) -> int | None:
+    """Return the side of the network's input, in pixels, in the run to which a snapshot belongs.
+
+    It is None where the settings of the data layer are not known, or do not say it.
+    """
+    # By a pattern, as a net that is not ours may have settings that are no JSON.
+    size = re.search(r'"input_size"\s*:\s*(\d+)', data_layer_settings(snapshot) or "")
+    return int(size[1]) if size else None
 
 
 @functools.cache

@@ -4,7 +4,6 @@ A weights file is a caffemodel or packed weights (`mcc_caffe.caffe_io.packed_wei
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
-from mcc_caffe.caffe_io.run_folder import data_layer_settings
+from mcc_caffe.caffe_io.run_folder import run_input_size
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file, write_whole
 
@@ -50,9 +49,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     """
     if packed_weights.is_packed(path):
         return {"file": str(path), **packed_weights.read_metadata(path)}
-    # By a pattern, as a net that is not ours may have settings that are no JSON.
-    size = re.search(r'"input_size": (\d+)', data_layer_settings(path))
-    return {"file": str(path), **({"input_size": int(size[1])} if size else {})}
+    size = run_input_size(path)
+    return {"file": str(path), **({"input_size": size} if size is not None else {})}
 
 
 def file_shapes(path: str | Path) -> Shapes:
