@@ -143,7 +143,7 @@ def machine_facts() -> Machine:
     doctor = subprocess.run(
         [sys.executable, "-m", "mcc_caffe.doctor", "--json"], capture_output=True, text=True
     )
-    facts = {row["name"]: row["found"] for row in json.loads(doctor.stdout)["rows"]}
+    facts = {row["name"]: row["state"] for row in json.loads(doctor.stdout)["rows"]}
     model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     return {
         "processor": model[1] if model else platform.machine(),

@@ -94,13 +94,13 @@ class PhotographRecord(TypedDict):
 
     Attributes:
         file: Its path, as the user gave it.
-        found: Number of hands that the teacher found.
-        kept: Number of those of which there is a crop.
+        hand_count: Number of hands that the teacher found.
+        crop_count: Number of those of which there is a crop.
     """
 
     file: str
-    found: int
-    kept: int
+    hand_count: int
+    crop_count: int
 
 
 class _Crop(NamedTuple):
@@ -280,8 +280,8 @@ class TaughtSet:
         annotations += new_annotations
         self.photographs[digest] = {
             "file": str(photograph),
-            "found": hand_count,
-            "kept": len(hands),
+            "hand_count": hand_count,
+            "crop_count": len(hands),
         }
         self._last_number += 1
         self._labels.write_if_due()

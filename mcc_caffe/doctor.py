@@ -69,13 +69,13 @@ class Row:
     Attributes:
         name: The thing that was looked at.
         status: "ok", "failed" or, where finding hands can do without it, "absent".
-        found: The state that the thing is in.
+        state: What the thing is like, in words.
         remedy: What to do about it; empty where there is nothing to do.
     """
 
     name: str
     status: str
-    found: str
+    state: str
     remedy: str
 
 
@@ -488,7 +488,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # A terminal that cannot show the marks still shows the table.
             sys.stdout.reconfigure(errors="replace")
         for row in rows:
-            print(f"{MARKS[row.status]} {row.name:<14} {row.found}")
+            print(f"{MARKS[row.status]} {row.name:<14} {row.state}")
             if row.remedy:
                 print(f"{'':17}-> {row.remedy}")
     return 0 if works else 1

@@ -119,7 +119,7 @@ def test_export_writes_the_network(clean, tmp_path):
 def test_the_doctor_names_the_engine(clean, tmp_path):
     done = succeed(clean.run("python", "-m", "mcc_caffe.doctor", "--json", cwd=tmp_path))
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
-    assert rows["engine"]["found"] == "onnx runs the nets"
+    assert rows["engine"]["state"] == "onnx runs the nets"
     assert rows["Caffe"]["status"] == "absent"
 
 

@@ -28,10 +28,10 @@ def test_this_machine():
     answer = run("mcc_caffe.doctor", "--json")
     assert answer.returncode == 0 and json.loads(answer.stdout)["works"], answer.stdout
     row = rows(answer)
-    assert row["Caffe"]["found"].startswith("1.0.0, ") and not row["Caffe"]["remedy"]
+    assert row["Caffe"]["state"].startswith("1.0.0, ") and not row["Caffe"]["remedy"]
     assert row["layer types"]["status"] == row["LMDB"]["status"] == row["OpenCV"]["status"] == "ok"
-    assert row["weights"]["found"] == "of mini, packed"
-    assert row["engine"]["found"].startswith("caffe runs the nets")
+    assert row["weights"]["state"] == "of mini, packed"
+    assert row["engine"]["state"].startswith("caffe runs the nets")
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_a_broken_caffe_is_a_row_with_a_remedy(tmp_path, text, reason):
     assert answer.returncode == 1 and not json.loads(answer.stdout)["works"]
     row = rows(answer)
     assert row["Caffe"]["status"] == "failed" and "make caffe" in row["Caffe"]["remedy"]
-    assert reason in row["Caffe"]["found"] and str(tmp_path) in row["Caffe"]["found"]
+    assert reason in row["Caffe"]["state"] and str(tmp_path) in row["Caffe"]["state"]
     assert row["BLAS"] == {
         "name": "BLAS",
         "status": "absent",
-        "found": "not known without Caffe",
+        "state": "not known without Caffe",
         "remedy": "",
     }
-    assert row["OpenCV"]["status"] == "ok" and row["engine"]["found"] == "onnx runs the nets"
+    assert row["OpenCV"]["status"] == "ok" and row["engine"]["state"] == "onnx runs the nets"
 
 
 def test_without_caffe_onnx_runtime_runs_the_nets():
@@ -67,9 +67,9 @@ def test_without_caffe_onnx_runtime_runs_the_nets():
     answer = run_code(code)
     assert answer.returncode == 0 and json.loads(answer.stdout)["works"], answer.stdout
     row = rows(answer)
-    assert (row["Caffe"]["status"], row["Caffe"]["found"]) == ("absent", "not installed")
+    assert (row["Caffe"]["status"], row["Caffe"]["state"]) == ("absent", "not installed")
     assert "python -m caffe_build" in row["Caffe"]["remedy"] and "BLAS" not in row
-    assert row["engine"]["found"] == "onnx runs the nets" and row["ONNX Runtime"]["status"] == "ok"
+    assert row["engine"]["state"] == "onnx runs the nets" and row["ONNX Runtime"]["status"] == "ok"
 
 
 def test_without_any_engine_nothing_works(monkeypatch):
@@ -116,7 +116,7 @@ def test_gpus_are_optional(monkeypatch):
     row = rows_of(monkeypatch, cuda=True, nccl=True)
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["ok"] * 3 and "0, 1" in row[
         "GPUs"
-    ].found
+    ].state
 
 
 @pytest.mark.parametrize("onednn", [True, False])
@@ -127,7 +127,7 @@ def test_bfloat16_is_optional(monkeypatch, onednn, choice):
     has_it = onednn and choice == "bfloat16"
     assert row.status == ("ok" if has_it else "absent")
     bfloat16_found = "trainings take it, all else with --precision auto"
-    assert row.found == (bfloat16_found if has_it else "trainings take float32")
+    assert row.state == (bfloat16_found if has_it else "trainings take float32")
 
 
 def test_a_caffe_that_lacks_layers_or_blas(monkeypatch):
@@ -135,7 +135,7 @@ def test_a_caffe_that_lacks_layers_or_blas(monkeypatch):
     assert (
         row["Python layer"].status == "failed" and "WITH_PYTHON_LAYER" in row["Python layer"].remedy
     )
-    assert row["layer types"].found == "missing: Python" and row["BLAS"].status == "failed"
+    assert row["layer types"].state == "missing: Python" and row["BLAS"].status == "failed"
 
 
 def test_every_layer_type_of_our_nets_is_looked_for():
@@ -159,7 +159,7 @@ def test_little_room_is_no_failure(monkeypatch):
 def test_what_pictures_do_without_may_be_missing_but_not_broken(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     row = rows_of(monkeypatch)[name]
-    assert (row.status, row.found) == ("absent", "not installed")
+    assert (row.status, row.state) == ("absent", "not installed")
     assert row.remedy.startswith("needed for ") and "pip install" in row.remedy
     assert doctor.main([]) == 0
 
@@ -175,7 +175,7 @@ def test_an_opencv_without_a_codec_is_named(monkeypatch):
 
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
     row = rows_of(monkeypatch)["OpenCV"]
-    assert row.status == "failed" and "cannot write and read .jpg" in row.found
+    assert row.status == "failed" and "cannot write and read .jpg" in row.state
 
 
 def test_blas_passes_over_numpys_copy():
@@ -224,7 +224,7 @@ def test_damaged_or_missing_weights_are_a_row(monkeypatch, tmp_path):
     row = rows_of(monkeypatch)["weights"]
     assert (
         row.status == "failed"
-        and "mini.npz is no whole file of packed weights" in row.found
+        and "mini.npz is no whole file of packed weights" in row.state
         and "install the package again" in row.remedy
     )
     monkeypatch.setattr(doctor, "shipped_weights", lambda variant: None)
@@ -241,7 +241,7 @@ def test_one_wrong_byte_in_the_middle_of_the_weights_is_a_row(monkeypatch, tmp_p
         lambda variant: tmp_path / "mini.npz" if variant == "mini" else None,
     )
     row = rows_of(monkeypatch)["weights"]
-    assert row.status == "failed" and "mini.npz" in row.found
+    assert row.status == "failed" and "mini.npz" in row.state
 
 
 @pytest.mark.parametrize("share, words", [(0, "empty or cut short"), (0.5, ""), (0.9, "")])
@@ -258,5 +258,5 @@ def test_a_prototxt_that_is_empty_or_cut_is_a_row(name, share, words, monkeypatc
     assert doctor._row("prototxts", doctor._prototxts, "").status == "ok"
     monkeypatch.setattr(doctor, "require_shipped", cut)
     row = doctor._row("prototxts", doctor._prototxts, "")
-    assert row.status == "failed" and f"{tmp_path}/{name}.prototxt is" in row.found
-    assert words in row.found and "\n" not in row.found
+    assert row.status == "failed" and f"{tmp_path}/{name}.prototxt is" in row.state
+    assert words in row.state and "\n" not in row.state

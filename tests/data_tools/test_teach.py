@@ -104,7 +104,7 @@ def test_a_hand_becomes_a_square_around_its_keypoints(label, tmp_path, capsys):
     assert content["annotations"][0]["bbox"] == [24, 34, 40, 20]
     assert content["annotations"][0]["agreement"] == 0
     records = content["info"]["photographs"].values()
-    assert [(record["found"], record["kept"]) for record in records] == [(1, 1), (0, 0)]
+    assert [(record["hand_count"], record["crop_count"]) for record in records] == [(1, 1), (0, 0)]
     output = capsys.readouterr().out
     assert "2 photographs, 1 of them without a hand; 1 of 1 hands labelled (100%)" in output
 
