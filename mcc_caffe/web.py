@@ -20,9 +20,9 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_network_options,
     command_parser,
+    integer,
     positive_int,
     run_command,
-    whole_number,
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import add_engine_options
@@ -117,7 +117,7 @@ def _add_address(
 
 def port_number(text: str) -> int:
     """Parse an option that is a port; an argparse `type`."""
-    number = whole_number(text)
+    number = integer(text)
     if not 0 <= number < 2**16:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**16 - 1}")
     return number

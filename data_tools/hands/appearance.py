@@ -113,8 +113,8 @@ def compute_openness(points: np.ndarray, normals: np.ndarray, joints: np.ndarray
     return np.maximum(np.prod(1 - np.maximum(facing, 0) * radii**2 / squared, axis=1), 0.25)
 
 
-def arm_places(mesh: HandMesh, rest: Rest) -> np.ndarray:
-    """Return the place (V,) of each base vertex along the arm.
+def arm_positions(mesh: HandMesh, rest: Rest) -> np.ndarray:
+    """Return the position (V,) of each base vertex along the arm.
 
     It is 0 at the wrist, 1 at the elbow and about 2 at the shoulder; on the hand it is negative.
     """
@@ -181,7 +181,7 @@ def paint_vertices(mesh: HandMesh) -> np.ndarray:
         0.35 + 0.15 * inward
     )
     vertices[:, vertex_layout.HAND] = hand
-    vertices[:, vertex_layout.ARM] = smooth @ arm_places(mesh, rest)
+    vertices[:, vertex_layout.ARM] = smooth @ arm_positions(mesh, rest)
     vertices[:, vertex_layout.OPENNESS] = 1.0
     return vertices
 

@@ -141,11 +141,11 @@ class BodyMesh:
         }
         self._part["head"][~self.is_skin] = 1.0  # the eyes
         self._left = self._base[:, 0] > 0
-        self._arm = self._arm_places()
+        self._arm = self._arm_positions()
         self._mark_face()
 
-    def _arm_places(self) -> np.ndarray:
-        """(V,) place along an arm: 0 shoulder, 1 elbow, 2 wrist; -1 on the rest of the body."""
+    def _arm_positions(self) -> np.ndarray:
+        """(V,) position along an arm: 0 shoulder, 1 elbow, 2 wrist; -1 on the rest of the body."""
         x, y, z = self._base.T
         mirrored = np.column_stack([np.abs(x), y, z])
         upper, lower = (

@@ -20,7 +20,7 @@ import numpy as np
 from data_tools.hands import objects, shaders, vertex_layout
 from data_tools.hands.appearance import (
     TONES,
-    arm_places,
+    arm_positions,
     compute_openness,
     paint_vertices,
     random_appearance,
@@ -180,9 +180,9 @@ class HandScene:
         self.renderer.set_faces(self.mesh.faces)
         self._painted_vertices = paint_vertices(self.mesh)
         self.hand = self.mesh.weights[:, IS_HAND].sum(axis=1) >= HAND_SHARE
-        self._arm_places = arm_places(self.mesh, self.mesh.shape())
-        self._arm = self._arm_places > 0.2
-        self._stump = self._arm_places > self._arm_places.max() - 0.15
+        self._arm_positions = arm_positions(self.mesh, self.mesh.shape())
+        self._arm = self._arm_positions > 0.2
+        self._stump = self._arm_positions > self._arm_positions.max() - 0.15
 
     def render(
         self, rng: np.random.Generator, size: int, split: str, repertoire: Repertoire = VARIED
@@ -384,7 +384,7 @@ class HandScene:
             crossing = objects.make_crossing_object(rng, shot.joints, nearest, split)
             surroundings.append(SceneObject(crossing.surface, f"crossing {crossing.kind}"))
         if rng.random() < repertoire.resting:
-            backing = objects.make_backing(rng, shot.points[self._arm_places < 0.8], split)
+            backing = objects.make_backing(rng, shot.points[self._arm_positions < 0.8], split)
             surroundings.append(SceneObject(backing, "resting"))
         return surroundings
 

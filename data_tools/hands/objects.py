@@ -42,13 +42,13 @@ class Mesh(NamedTuple):
     Attributes:
         points: (N, 3).
         normals: (N, 3) outward, of length 1.
-        texture_places: (N, 2) u, v in [0, 1].
+        texture_coordinates: (N, 2) u, v in [0, 1].
         triangles: (T, 3) indices of points, outward.
     """
 
     points: np.ndarray
     normals: np.ndarray
-    texture_places: np.ndarray
+    texture_coordinates: np.ndarray
     triangles: np.ndarray
 
 
@@ -56,7 +56,7 @@ class _Sheet(NamedTuple):
     """A bent rectangle of a mesh: points (N, 3), texture places (N, 2) and triangles (T, 3)."""
 
     points: np.ndarray
-    texture_places: np.ndarray
+    texture_coordinates: np.ndarray
     triangles: np.ndarray
 
 
@@ -78,7 +78,7 @@ def make_primitive(kind: str) -> Mesh:
     sheets = make_sheets[kind]()
     first_points = np.cumsum([0] + [len(sheet.points) for sheet in sheets])
     points = np.concatenate([sheet.points for sheet in sheets])
-    texture_places = np.concatenate([sheet.texture_places for sheet in sheets])
+    texture_coordinates = np.concatenate([sheet.texture_coordinates for sheet in sheets])
     triangles = np.concatenate(
         [sheet.triangles + first for sheet, first in zip(sheets, first_points)]
     )
@@ -91,7 +91,7 @@ def make_primitive(kind: str) -> Mesh:
     for corner in range(3):
         np.add.at(normals, triangles[:, corner], area_vectors)
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    return Mesh(points, normals / np.maximum(lengths, 1e-9), texture_places, triangles)
+    return Mesh(points, normals / np.maximum(lengths, 1e-9), texture_coordinates, triangles)
 
 
 def _box_sheets() -> list[_Sheet]:
@@ -182,7 +182,7 @@ def place_primitive(
     plain = np.clip(grey + rng.normal(0, rng.choice([0.03, 0.25]), 3), 0.01, 1) ** 2.2
     vertices[:, vertex_layout.COLOUR] = 1.0 if textured else plain
     vertices[:, vertex_layout.OPENNESS] = 1.0
-    vertices[:, vertex_layout.TEXTURE] = mesh.texture_places * rng.choice([1, 2])
+    vertices[:, vertex_layout.TEXTURE] = mesh.texture_coordinates * rng.choice([1, 2])
     vertices[:, vertex_layout.GLOSS] = rng.choice([0.0, rng.uniform(0.1, 1.2)])
     texture = None
     if textured:

@@ -71,7 +71,7 @@ def add_network_options(group: argparse._ActionsContainer, *, is_subcommand: boo
     )
 
 
-def whole_number(text: str) -> int:
+def integer(text: str) -> int:
     """Parse an option that is a whole number; an argparse `type`.
 
     argparse answers a ValueError with the name of the function that raised it, such as "invalid int
@@ -84,7 +84,7 @@ def whole_number(text: str) -> int:
 
 
 def any_number(text: str) -> float:
-    """Parse an option that is a number; an argparse `type`, as `whole_number` is."""
+    """Parse an option that is a number; an argparse `type`, as `integer` is."""
     try:
         return float(text)
     except ValueError:
@@ -93,7 +93,7 @@ def any_number(text: str) -> float:
 
 def positive_int(text: str) -> int:
     """Parse an option that is a whole number above 0; an argparse `type`."""
-    number = whole_number(text)
+    number = integer(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
@@ -101,7 +101,7 @@ def positive_int(text: str) -> int:
 
 def non_negative_int(text: str) -> int:
     """Parse an option that is a whole number from 0 on; an argparse `type`."""
-    number = whole_number(text)
+    number = integer(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return number
@@ -140,7 +140,7 @@ def level_count(text: str) -> int | str:
 
 def seed_number(text: str) -> int:
     """Parse an option that is the seed of random numbers; an argparse `type`."""
-    number = whole_number(text)
+    number = integer(text)
     if not 0 <= number < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**32 - 1}")
     return number
@@ -148,7 +148,7 @@ def seed_number(text: str) -> int:
 
 def input_side(text: str) -> int:
     """Parse an option that is the side of a network's input in pixels; an argparse `type`."""
-    side = whole_number(text)
+    side = integer(text)
     if not 0 < side <= MAX_INPUT_SIZE or side % STRIDE:
         raise argparse.ArgumentTypeError(
             f"{text} is not a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
@@ -173,7 +173,7 @@ class _CommandParser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.register("type", pathlib.Path, _named_path)
-        self.register("type", int, whole_number)
+        self.register("type", int, integer)
         self.register("type", float, any_number)
 
 
