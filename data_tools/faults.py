@@ -144,7 +144,7 @@ def check_sample(entry: Entry) -> CheckedSample:
         digest=digest.digest(),
         thumbnail=make_thumbnail(image),
     )
-    findings = list(find_faults(width, height, mask, keypoints, sample.picture))
+    findings = list(find_faults(width, height, mask, keypoints, sample.picture_box))
     orientation = sample_orientation(sample)
     if orientation > 1:
         findings.append(Finding("exif_orientation", f"it is {orientation} (1 is upright)"))

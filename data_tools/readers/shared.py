@@ -355,7 +355,7 @@ def frame_sample(
         sample,
         keypoints=mark_missing(xy, is_in_window),
         outside=tuple((index, *xy[index].tolist()) for index in np.flatnonzero(outside).tolist()),
-        picture=(-left, -top, width - left, height - top),
+        picture_box=(-left, -top, width - left, height - top),
         is_cut=(right - left, bottom - top) != (width, height),
         orientation=exif_orientation(sample.image_bytes),  # a crop's own file has none
     )

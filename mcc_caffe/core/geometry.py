@@ -138,7 +138,7 @@ def shrink_factor(affine: np.ndarray) -> float:
     return round(float(1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))), 6)
 
 
-def reduction(affine: np.ndarray) -> int:
+def choose_reduction(affine: np.ndarray) -> int:
     """Return how far a JPEG may be reduced while it is decoded, if `warp` draws it afterwards.
 
     Args:
@@ -159,7 +159,7 @@ def warp(
     fill: float | Sequence[float],
     *,
     nearest: bool = False,
-    reduced: int = 1,
+    reduction: int = 1,
 ) -> np.ndarray:
     """Warp an image by an affine map into a square.
 
@@ -172,15 +172,15 @@ def warp(
         size: The side of the result in pixels.
         fill: The value of the pixels that the image does not cover.
         nearest: Take the value of the nearest pixel instead of interpolating; for labels.
-        reduced: How many times `image` has been reduced before, in each direction (see
-            `reduction`). Above 1, `affine` is the map of the full-size image.
+        reduction: The factor by which decoding has divided each side: 1, 2, 4 or 8.
+            Above 1, `affine` is the map of the full-size image.
 
     Returns:
         The warped image, size x size or size x size x C, of the image's type.
     """
     shrink = int(shrink_factor(affine))
     if shrink >= 2 and not nearest:
-        width, height = image.shape[1] * reduced, image.shape[0] * reduced
+        width, height = image.shape[1] * reduction, image.shape[0] * reduction
         smaller = -(-width // shrink), -(-height // shrink)
         if smaller != image.shape[1::-1]:
             image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)

@@ -85,12 +85,12 @@ class ColourChange:
             blur=rng.uniform(*ranges.blur) if rng.uniform() < ranges.blur_probability else 0.0,
         )
 
-    def apply(self, image: np.ndarray, reduced: int = 1) -> np.ndarray:
+    def apply(self, image: np.ndarray, reduction: int = 1) -> np.ndarray:
         """Change a picture.
 
         Args:
             image: HxWx3 BGR uint8.
-            reduced: How many times the picture has been reduced before, in each direction.
+            reduction: The factor by which decoding has divided each side: 1, 2, 4 or 8.
 
         Returns:
             A picture of the same shape.
@@ -100,7 +100,7 @@ class ColourChange:
             image = cv2.addWeighted(image, self.saturation, grey, 1 - self.saturation, 0)
         levels = (np.arange(256)[:, None] / 255) ** self.gamma * self.gains
         image = cv2.LUT(image, (255 * levels.clip(0, 1)).round().astype(np.uint8)[None])
-        return cv2.GaussianBlur(image, (0, 0), self.blur / reduced) if self.blur else image
+        return cv2.GaussianBlur(image, (0, 0), self.blur / reduction) if self.blur else image
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def network_input(
     size: int,
     out: np.ndarray | None = None,
     *,
-    reduced: int = 1,
+    reduction: int = 1,
 ) -> np.ndarray:
     """Warp an image into the network's input and scale its values as the network takes them.
 
@@ -315,14 +315,15 @@ def network_input(
         image_to_input: The affine map of image pixels to input pixels.
         size: The side of the input in pixels.
         out: A contiguous (3, size, size) float32 array to write to; None for a new one.
-        reduced: As `geometry.warp` takes it.
+        reduction: The factor by which decoding has divided each side: 1, 2, 4 or 8.
+            Above 1, `image_to_input` is the map of the full-size image.
 
     Returns:
         (3, size, size) float32 of (BGR - 128) / 256; empty pixels are grey (section 3.3), 0.
     """
     if out is None:
         out = np.empty((3, size, size), np.float32)
-    warped = warp(image, image_to_input, size, GREY, reduced=reduced)
+    warped = warp(image, image_to_input, size, GREY, reduction=reduction)
     for plane, target in zip(cv2.split(warped), out, strict=True):
         # The fastest exact way to scale, shift and convert.
         cv2.addWeighted(

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from mcc_caffe.core.geometry import reduction
+from mcc_caffe.core.geometry import choose_reduction
 from mcc_caffe.core.hand import pointing_angle
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import (
@@ -114,7 +114,7 @@ def fill_sample(
     """
     mask, size = sample.mask(), config.input_size
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
-    image, image_to_input, reduced, image_size = _decode_image(sample, augmentation, size)
+    image, image_to_input, reduction, image_size = _decode_image(sample, augmentation, size)
     if mask is not None:
         sample.check_mask_size((mask.shape[1], mask.shape[0]), image_size)
     is_strong = False
@@ -126,8 +126,8 @@ def fill_sample(
                 image_to_input = stretch.apply(image_to_input, sample.keypoints, size)
         if is_strong or config.colours:
             change = ColourChange.draw(rng, STRONG_COLOURS if is_strong else COLOURS)
-            image = change.apply(image, reduced)
-    network_input(image, image_to_input, size, data, reduced=reduced)
+            image = change.apply(image, reduction)
+    network_input(image, image_to_input, size, data, reduction=reduction)
     if rng is not None and is_strong:
         add_noise(data, rng)
         cover_parts(data, rng)
@@ -169,13 +169,13 @@ class _DecodedImage(NamedTuple):
     Attributes:
         image: HxWx3 BGR uint8.
         image_to_input: The affine map of pixels of the full-size image to input pixels.
-        reduced: By how many times each side was reduced: 1, 2, 4 or 8.
+        reduction: The factor by which decoding has divided each side: 1, 2, 4 or 8.
         full_size: (width, height) of the full-size image in pixels.
     """
 
     image: np.ndarray
     image_to_input: np.ndarray
-    reduced: int
+    reduction: int
     full_size: tuple[int, int]
 
 
@@ -187,8 +187,8 @@ def _decode_image(sample: Sample, augmentation: Augmentation, size: int) -> _Dec
         full_size = image.shape[1], image.shape[0]
         return _DecodedImage(image, augmentation.image_to_input(*full_size, size), 1, full_size)
     image_to_input = augmentation.image_to_input(*jpeg_size, size)
-    reduced = reduction(image_to_input)
-    return _DecodedImage(sample.image(reduced), image_to_input, reduced, jpeg_size)
+    reduction = choose_reduction(image_to_input)
+    return _DecodedImage(sample.image(reduction), image_to_input, reduction, jpeg_size)
 
 
 def fill_batch(

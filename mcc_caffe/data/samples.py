@@ -50,6 +50,8 @@ _MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 class Sample:
     """One labelled picture.
 
+    Readers set the last four; sets do not store them; None means unknown.
+
     Attributes:
         key: The sample's name, unique in its set.
         image_bytes: The encoded image file.
@@ -57,14 +59,12 @@ class Sample:
         keypoints: (21, 3) float32 of x, y in image pixels and v: 1 where the keypoint is labelled,
             0 where it is missing; a missing one is (-1, -1, 0).
         outside: (keypoint's index, x, y) of each that the label puts outside the picture, which is
-            why it is missing; x and y in image pixels. A reader tells it for `data_tools.check`; it
-            is not stored.
-        picture: (left, top, right, bottom) of the picture of which the image is a part or the
-            whole, in image pixels; None where nobody says it. A reader tells it; it is not stored.
-        is_cut: Whether the image is a part of its picture; None where nobody says it. A reader
-            tells it; it is not stored.
+            why it is missing; x and y in image pixels.
+        picture_box: Left, top, right, bottom of the source picture, in pixels of the image, which
+            may be a crop of it.
+        is_cut: Whether the image is a crop of its picture.
         orientation: The EXIF orientation, 1 to 8, of the file that the image comes from. The image
-            is not turned by it. None where nobody says it. A reader tells it; it is not stored.
+            is not turned by it.
     """
 
     key: str
@@ -72,16 +72,16 @@ class Sample:
     mask_png: bytes | None
     keypoints: np.ndarray
     outside: tuple[tuple[int, float, float], ...] = ()
-    picture: tuple[int, int, int, int] | None = None
+    picture_box: tuple[int, int, int, int] | None = None
     is_cut: bool | None = None
     orientation: int | None = None
 
-    def image(self, reduced: int = 1) -> np.ndarray:
+    def image(self, reduction: int = 1) -> np.ndarray:
         """Decode the image. An EXIF orientation is ignored, as OneHand10K's labels ignore it.
 
         Args:
-            reduced: 1, or 2, 4 or 8 to decode a JPEG (see `jpeg_size`) at that part of its size,
-                rounded up, which costs less.
+            reduction: The factor by which decoding divides each side of a JPEG (see `jpeg_size`):
+                1, 2, 4 or 8. Sides are rounded up. Larger ones cost less.
 
         Returns:
             HxWx3 uint8 BGR.
@@ -90,7 +90,7 @@ class Sample:
             SampleError: The image cannot be decoded.
         """
         if self.image_bytes.startswith(_JPEG_START):  # 8 bits without transparency
-            flags = _DECODING_FLAGS[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
+            flags = _DECODING_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
             return self._decode(self.image_bytes, "image", flags)
         try:
             return decode_image(self.image_bytes, upright=False)

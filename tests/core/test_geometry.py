@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from mcc_caffe.core.geometry import (
     apply,
     apply_to_boxes,
+    choose_reduction,
     compose,
     invert,
     letterbox_affine,
     lie_inside,
     mirror_affine,
     pyramid_windows,
-    reduction,
     resize_affine,
     rotation,
     rotation_about_centre,
@@ -92,7 +92,8 @@ def test_boxes_keep_their_left_on_the_left_where_they_are_mirrored():
 )
 def test_an_image_is_reduced_no_further_than_the_map_shrinks(shrink, expected):
     turn = np.array([[0.8, 0.6, 5], [-0.6, 0.8, 7]])
-    assert reduction(compose(turn, resize_affine(1 / shrink - 1e-9, 1 / shrink - 1e-9))) == expected
+    affine = compose(turn, resize_affine(1 / shrink - 1e-9, 1 / shrink - 1e-9))
+    assert choose_reduction(affine) == expected
 
 
 @pytest.mark.parametrize("size", [(2000, 1500), (1999, 1501), (1205, 1203)])
@@ -114,7 +115,7 @@ def test_warp_of_a_reduced_image_moves_nothing(size, reduced):
             resize_affine(factor, factor), np.array([[0.8, 0.6, -20], [-0.6, 0.8, 40]])
         )
         of_full_size = warp(ramp, image_to_input, 128, -1)
-        of_means = warp(means, image_to_input, 128, -1, reduced=reduced)
+        of_means = warp(means, image_to_input, 128, -1, reduction=reduced)
         cells = np.stack(np.meshgrid(np.arange(128), np.arange(128)), axis=-1)
         source, margin = apply(invert(image_to_input), cells), 3 * reduced * shrink
         inside = ((source > margin) & (source < np.array(size) - margin)).all(axis=-1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from mcc_caffe.core.geometry import reduction, warp
+from mcc_caffe.core.geometry import choose_reduction, warp
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data import augmentation
 from mcc_caffe.data.augmentation import (
@@ -100,7 +100,7 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
         assert difference[:, inside].mean() < 3 and np.percentile(difference[:, inside], 99) < 24
         assert not difference[:, cv2.erode(empty, np.ones((5, 5))) > 0].any()
         assert np.array_equal(of_jpeg[1], of_png[1]) and np.array_equal(of_jpeg[2], of_png[2])
-        reduced_count += reduction(image_to_input) > 1
+        reduced_count += choose_reduction(image_to_input) > 1
     assert reduced_count >= 2
 
 
