@@ -186,8 +186,13 @@ class HandPose:
         """
         if self.keypoints is None:
             return None
-        box = keypoints_box(self.keypoints) if self.found_box is None else self.found_box
-        left, top, right, bottom = box.round().astype(int).tolist()
+        if self.found_box is not None:
+            # The box head learns x, y, x + width, y + height. Its boxes reach from -0.5 to W - 0.5
+            # at most, the picture's edges: a half is rounded up, to 0 and W.
+            left, top, right, bottom = np.floor(self.found_box + 0.5).astype(int).tolist()
+            return Box(left, top, right - left, bottom - top)
+        # Keypoints lie at centres of pixels, and the box has the last pixel, too.
+        left, top, right, bottom = keypoints_box(self.keypoints).round().astype(int).tolist()
         return Box(left, top, right - left + 1, bottom - top + 1)
 
     def mask_box(self, threshold: float = MASK_THRESHOLD) -> Box | None:

@@ -11,10 +11,14 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import summarise_scenes
+from mcc_caffe.inference.formats import open_format
+from mcc_caffe.inference.formats.base import ImageRecord
+from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import read_image
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, hands_report
 from mcc_caffe.inference.reports import CSV_COLUMNS, POINT_COLUMNS
 from mcc_caffe.inference.scene_files import read_scenes
-from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.predictor import HandPose, HandPredictor
 from tests.support.hands import turned_jpeg
 
 BOX = [20, 30, 100, 50]  # x, y, width, height
@@ -203,6 +207,33 @@ def test_a_hands_box_is_the_files(form, tmp_path):
             hand["bbox"] = box and [[*box[:2], box[0] + box[2], box[1] + box[3]]]
             results.write_text(json.dumps([hand]))
         assert finds_each_hand(results, scenes) == [is_found], (share, box)
+
+
+@pytest.mark.parametrize("form", ["ours", "coco", "mmpose", "csv"])
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((20.0, 30.0, 120.0, 80.0), (20, 30, 120, 80)),
+        ((-0.5, -0.5, 160.5, 118.5), (0, 0, 161, 119)),  # clipped to 161 x 119 pixels
+    ],
+)
+def test_the_box_of_a_search_is_read_back_as_it_was(form, box, expected, tmp_path):
+    keypoints = np.column_stack([points(), np.full(21, 0.9)])
+    affine = np.eye(3)[None, :2]
+    pose = HandPose(
+        keypoints, np.ones(21, bool), (161, 119), 192, (), None, affine, {}, np.array(box)
+    )
+    if form == "ours":
+        report = hands_report([pose], "1.png", pose.image_size, NetworkInfo({}, ""))
+        (tmp_path / "1.json").write_text(json.dumps(report))
+    else:
+        records = hand_records([(None, pose)], one_hand=False)
+        result_format = open_format(form)
+        text = result_format.describe(ImageRecord("1.png", *pose.image_size, records))
+        result_format.write_image(tmp_path / "1", text)
+        result_format.write_run(tmp_path, result_format.run_content())
+    (image,) = read_results(tmp_path)
+    assert image.hands[0].box_ltrb.tolist() == list(expected)
 
 
 def test_a_hand_with_a_box_alone_is_one(tmp_path):
