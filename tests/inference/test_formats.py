@@ -411,6 +411,15 @@ def test_other_content_gives_one_line(tmp_path, name, text, message):
     assert len(str(error.value).splitlines()) == 1 and str(tmp_path) in str(error.value)
 
 
+def test_coco_pictures_of_one_id_are_refused(images, tmp_path):
+    out = write_run(open_format("coco"), tmp_path, images)
+    data_set = json.loads((out / "coco_images.json").read_text())
+    data_set["images"][1]["id"] = data_set["images"][0]["id"]
+    (out / "coco_images.json").write_text(json.dumps(data_set))
+    with pytest.raises(UserError, match=r"coco_images\.json: several images have one id: give"):
+        PredictionsFile(out / "coco_results.json")
+
+
 def test_run_lengths_that_do_not_fit_give_one_line(tmp_path):
     record = ImageRecord(hand(0).key, 160, 120, [random_hand(np.random.default_rng(0))])
     out = write_run(open_format("coco"), tmp_path, {"0": record})

@@ -182,6 +182,8 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
         ) from None
     if is_of_video:
         raise frames_error(path)
+    if len(names) != len(images):
+        raise UserError(f"{data_set}: several images have one id: give each an id of its own")
     hands: dict[Any, list[ReadHand]] = {image_id: [] for image_id in names}
     for index, result in enumerate(results):
         try:
