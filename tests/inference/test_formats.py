@@ -18,7 +18,13 @@ from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats import FORMATS, open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
-from mcc_caffe.inference.reports import BOX_COLUMNS, CSV_COLUMNS, PROGRAM, is_own_result
+from mcc_caffe.inference.reports import (
+    BOX_COLUMNS,
+    CSV_COLUMNS,
+    POINT_COLUMNS,
+    PROGRAM,
+    is_own_result,
+)
 from tests.support.hands import hand
 
 OTHERS = [name for name in FORMATS if name != "ours"]
@@ -34,6 +40,12 @@ def random_hand(rng, width=160, height=120, track_id=None):
     box = (3, 4, width - 10, height - 20)
     score = float(keypoints[:, 2].mean())
     return HandRecord(keypoints, keypoints[:, 2] > 0.2, score, box, lambda: mask, track_id)
+
+
+def own_report(*names, x=13):
+    """Our own JSON of one hand, with keypoints of these names."""
+    keypoints = [{"name": name, "x": x, "y": 14, "confidence": 0.5} for name in names]
+    return json.dumps({"program": PROGRAM, "image": "a", "score": 0.5, "keypoints": keypoints})
 
 
 def write_run(form, out, images):
@@ -397,7 +409,18 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
             ),
             r"instance 0 is none of MMPose's .*\[9, 1, 8, 2\] is no box",
         ),
+        ("a.json", own_report(), "are not ours .*21 keypoints are needed"),
+        ("a.json", own_report(*NAMES[:20]), "are not ours .*21 keypoints are needed"),
+        ("a.json", own_report(*NAMES[:20], "elbow"), "are not ours .*21 keypoints are needed"),
+        ("a.json", own_report("wrist", *NAMES[:20]), "are not ours .*21 keypoints are needed"),
+        ("a.json", own_report(*NAMES, x=None), "are not ours .*a keypoint is not finite"),
+        ("a.json", own_report(*NAMES, x=float("inf")), "are not ours .*a keypoint is not finite"),
         ("a.csv", "x,y\n1,2\n", "its first line is not image,frame"),
+        (
+            "a.csv",
+            ",".join(POINT_COLUMNS) + 2 * "\na,,,0,,1,wrist,1,2,.5" + "\n",
+            "line 3: wrist of this hand stands in a line above, too",
+        ),
         ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,elbow,1,2,3\n", "line 2"),
         ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,wrist,1,2,3,4,5,6\n", "line 2: .* is no box"),
         ("a.csv", ",".join(CSV_COLUMNS) + "\na,,,0,,1,wrist,1,2,3,4,5,6,-7\n", "is no box"),

@@ -13,6 +13,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
+    as_keypoints,
     as_numbers,
     box_of_sides,
     check_pixels,
@@ -55,8 +56,6 @@ def read_results(path: Path) -> list[ReadImage]:
                 raise UserError(
                     f"{path} has several results for {image.name}: leave one of them there"
                 )
-            if any(np.isinf(hand.keypoints).any() for hand in image.hands):
-                raise UserError(f"{file}: a keypoint of {image.name} is infinite: mend that number")
             if not all(np.isfinite(hand.score) for hand in image.hands):
                 raise UserError(f"{file}: a score of {image.name} is not finite: mend that number")
             images[image.name] = image
@@ -102,11 +101,7 @@ def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
     hands = []
     try:
         for hand in content.get("hands", [content]):
-            keypoints = np.full((len(NAMES), 3), np.nan)
-            for point in hand["keypoints"]:
-                if point is not None:
-                    numbers = [point[name] for name in ("x", "y", "confidence")]
-                    keypoints[NAMES.index(point["name"])] = as_numbers(numbers)
+            keypoints = _read_keypoints(hand["keypoints"])
             box = hand.get("box")
             sides = box and [box[side] for side in ("x", "y", "width", "height")]
             score = float(as_numbers(hand["score"]))
@@ -117,3 +112,23 @@ def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
         ) from None
     name = content["image"]
     return ReadImage(name or path.stem, bool(name), hands)
+
+
+def _read_keypoints(points: list[Any]) -> np.ndarray:
+    """Return the keypoints of a hand of our own JSON as a `ReadHand` has them.
+
+    Raises:
+        KeyError, TypeError or ValueError: They are not 21 keypoints of different names, or null.
+    """
+    names = [point["name"] for point in points if point is not None]
+    if len(points) != len(NAMES) or len(set(names) & set(NAMES)) != len(names):
+        raise ValueError(
+            f"{len(NAMES)} keypoints are needed, each null or with a name of its own, such as "
+            f"{NAMES[0]}"
+        )
+    keypoints = np.full((len(NAMES), 3), np.nan)
+    for point in points:
+        if point is not None:
+            numbers = [point[name] for name in ("x", "y", "confidence")]
+            keypoints[NAMES.index(point["name"])] = as_numbers(numbers)
+    return as_keypoints(keypoints)

@@ -91,7 +91,10 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
             hand = hands.setdefault(row["image"], {}).setdefault(row["hand"], empty)
             if row["x"]:
                 numbers = [float(row[column]) for column in ("x", "y", "confidence")]
-                hand.keypoints[NAMES.index(row["keypoint"])] = numbers
+                index = NAMES.index(row["keypoint"])
+                if not np.isnan(hand.keypoints[index]).any():
+                    raise ValueError(f"{row['keypoint']} of this hand stands in a line above, too")
+                hand.keypoints[index] = numbers
             as_keypoints(hand.keypoints)
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}, line {reader.line_num}: {error}") from None
