@@ -3,7 +3,8 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic_core import PydanticCustomError
 
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.keypoint_labels import make_keypoints
@@ -78,7 +79,7 @@ class Labels(_Record):
             if not (0 <= point.x <= width - 1 and 0 <= point.y <= height - 1):
                 raise UserError(
                     f"point {index} is at ({point.x:g}, {point.y:g}), outside of the picture of "
-                    f"{width} x {height} pixels: load the picture again"
+                    f"{width} x {height} pixels"
                 )
 
     def find_gap(self) -> str:
@@ -145,3 +146,26 @@ class SavedLabels(_Record):
     split: Split | None
     group: str | None = None
     labels: Labels
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> "SavedLabels":
+        """Check the labels of a file that a person or another program may have changed.
+
+        Raises:
+            PydanticCustomError: They do not fit the picture, or are not what their status says.
+        """
+        fault = self._find_fault()
+        if fault:
+            raise PydanticCustomError("labels", "{fault}", {"fault": fault})
+        return self
+
+    def _find_fault(self) -> str:
+        """Say what is wrong with the labels; "" where nothing is."""
+        try:
+            self.labels.check_size(self.width, self.height)
+        except UserError as error:
+            return str(error)
+        if self.labels.status != "done":
+            return ""
+        gap = self.labels.find_gap() or ("" if self.split else "the split is missing")
+        return gap and f"the status is done, but {gap}"

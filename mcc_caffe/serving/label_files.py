@@ -182,10 +182,10 @@ class LabelFiles:
             raise UserError(f"{path} cannot be read ({error.strerror}): mend or move it") from None
         except ValidationError as error:
             fault = error.errors()[0]
-            field = ".".join(map(str, fault["loc"])) or "JSON"
+            field = ".".join(map(str, fault["loc"]))
+            reason = f"{field}: {fault['msg']}" if field else fault["msg"]
             raise UserError(
-                f"{path} is damaged ({field}: {fault['msg']}): mend it, or move it away to label "
-                "the picture anew"
+                f"{path} is damaged ({reason}): mend it, or move it away to label the picture anew"
             ) from None
 
     def write(self, kind: str, key: str, record: BaseModel) -> None:

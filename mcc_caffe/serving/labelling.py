@@ -207,7 +207,10 @@ class LabelSession:
                 f"the file of {picture.name} has changed since the page showed it, and these are "
                 "labels of the old picture: load it again"
             )
-        change.labels.check_size(answer.width, answer.height)
+        try:
+            change.labels.check_size(answer.width, answer.height)
+        except UserError as error:
+            raise UserError(f"{error}: load the picture again") from None
         labels, note = change.labels, ""
         if labels.status == "done" and (note := labels.find_gap()):
             labels = labels.model_copy(update={"status": "open"})

@@ -41,7 +41,7 @@ def decode_runs(runs: Sequence[int], width: int, height: int) -> np.ndarray:
     if any(run < 0 for run in runs) or sum(runs) != width * height:
         raise UserError(
             f"the mask's runs have {sum(runs)} pixels, {width} x {height} = {width * height} are "
-            "needed: load the picture again"
+            "needed"
         )
     values = (np.arange(len(runs)) % 2).astype(np.uint8)
     return np.repeat(values, runs).reshape(height, width)

@@ -868,6 +868,45 @@ def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
     assert path.read_text() == damaged
 
 
+@pytest.mark.parametrize(
+    ("update", "labels_update", "message"),
+    [
+        ({"split": None}, {}, "the status is done, but the split is missing"),
+        ({}, {"runs": [160 * 120]}, "the status is done, but the mask is empty: paint"),
+        (
+            {},
+            {"points": [{"x": 5, "y": 5, "missing": True}] * 21},
+            "the status is done, but all 21 points are missing: place",
+        ),
+        ({}, {"runs": [160 * 121]}, "the mask's runs have 19360 pixels, 160 x 120 = 19200 are"),
+        (
+            {},
+            {"status": "open", "points": [{"x": 160, "y": 5, "missing": False}] * 21},
+            r"point 0 is at \(160, 5\), outside of the picture of 160 x 120 pixels",
+        ),
+    ],
+)
+def test_labels_that_contradict_themselves_are_damaged(
+    folder, net, caplog, update, labels_update, message
+):
+    with open_session(folder, net) as session:
+        key = save_hands(session)["0.jpg"]
+    path = folder / LABELS_FOLDER / "state" / f"{key}.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **update, "labels": content["labels"] | labels_update}))
+    damaged = path.read_text()
+    with open_session(folder, net) as session:
+        (state,) = session.overview().unreadable
+        assert state.key == key and len(session.overview().pictures) == 2
+        with pytest.raises(
+            UserError, match=rf"\.json is damaged \({message}.*\): mend it, or move"
+        ):
+            session.open_picture(key)
+    assert state.fault in caplog.text and "\n" not in state.fault
+    assert path.read_text() == damaged
+    assert all(key not in samples and len(samples) == 2 for samples in read_back(folder))
+
+
 def test_copies_take_the_place_of_links_where_there_are_none(folder, net, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
