@@ -30,6 +30,7 @@ VIDEO_SUFFIXES = (
 _ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng", ".avif")
 _TRANSPORT_STREAM_START = b"\x47"  # tells a video .ts from a program in TypeScript
 _LONGEST_NAME = 240  # bytes of a result's name without suffix; file systems allow 255 with it
+_LONGEST_ADDED_SUFFIX = 100  # bytes of an input's suffix in a result's name
 _BYTES_PER_PIXEL = 8  # of the largest image file: four channels of 16 bits, not compressed
 
 
@@ -259,8 +260,8 @@ def _is_transport_stream(path: Path) -> bool:
 def result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:
     """Choose a path for each file's results, without suffix, such that no two files share one.
 
-    A file whose path is taken gets its suffix added to the name, and then a number. A name that
-    leaves no room for a suffix is shortened.
+    A file whose path is taken gets its suffix added to the name, and then a number. What is too
+    long of a name or suffix is left out.
 
     Args:
         files: The files.
@@ -279,7 +280,8 @@ def _free_path(file: InputFile, taken: set[str]) -> Path:
     """Return the file's relative path or, where it is taken, the first free variation of it."""
     candidate, number = _with_name(file.relative, ""), 1
     while str(candidate).lower() in taken:
-        ending = file.path.suffix[1:] + (f"_{number}" if number > 1 else "")
+        suffix = _shorten(file.path.suffix[1:], _LONGEST_ADDED_SUFFIX)
+        ending = suffix + (f"_{number}" if number > 1 else "")
         candidate = _with_name(file.relative, f"_{ending}")
         number += 1
     return candidate
@@ -287,10 +289,15 @@ def _free_path(file: InputFile, taken: set[str]) -> Path:
 
 def _with_name(relative: Path, ending: str) -> Path:
     """Add an ending to a path's name; shorten the name before it where it is too long."""
-    name = relative.name
-    while len(os.fsencode(name + ending)) > _LONGEST_NAME:
-        name = name[:-1]
+    name = _shorten(relative.name, _LONGEST_NAME - len(os.fsencode(ending)))
     return relative.with_name(name + ending)
+
+
+def _shorten(name: str, most_bytes: int) -> str:
+    """Return the start of a name that has at most so many bytes in a file's name."""
+    while len(os.fsencode(name)) > most_bytes:
+        name = name[:-1]
+    return name
 
 
 def check_result_paths(

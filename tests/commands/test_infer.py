@@ -471,3 +471,10 @@ def test_results_of_one_name_do_not_overwrite_each_other():
     ]
     paths = result_paths(files, pathlib.Path("out"))
     assert len({str(path).lower() for path in paths}) == 4 and paths[0] == pathlib.Path("out/x")
+
+
+def test_long_suffixes_leave_room_for_the_name_and_a_number():
+    suffixes = [".jpg", f".{'s' * 250}", f".{'s' * 250}t", f".{'ü' * 125}"]
+    files = [InputFile(pathlib.Path(f"a{suffix}"), pathlib.Path("a")) for suffix in suffixes]
+    names = [path.name for path in result_paths(files, pathlib.Path("out"))]
+    assert names == ["a", f"a_{'s' * 100}", f"a_{'s' * 100}_2", f"a_{'ü' * 50}"]
