@@ -38,7 +38,7 @@ from mcc_caffe.core.commands import (
     progress_bar,
     run_command,
 )
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_whole
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.evaluation_report import RESULTS, to_json
@@ -66,7 +66,7 @@ _WAYS = (
     ("the paper's pyramid", PAPER_LEVELS, None),
 )
 
-_Picture = TypeVar("_Picture", Scene, Path)
+_Picture = TypeVar("_Picture", Scene, Path, Entry)
 
 _log = logging.getLogger(__name__)
 
@@ -312,7 +312,7 @@ def _keep_readable(pictures: Sequence[_Picture], read: Callable[[_Picture], Any]
     for picture in progress_bar(pictures, desc="reading", unit="img", delay=2, leave=False):
         try:
             read(picture)
-        except UnreadableError as error:
+        except (SampleError, UnreadableError) as error:
             _log.warning("left out: %s", error)
         else:
             readable.append(picture)
@@ -328,15 +328,20 @@ class _Pictures(NamedTuple):
         scenes: Pictures with boxes around their hands.
         readable_scenes: Those of them that can be read.
         images: Pictures without hands that can be read.
-        hands: Labelled hands.
-        unreadable_count: The number of scenes and pictures without hands that cannot be read.
+        hands: Labelled hands whose pictures can be read.
+        count: The number of all pictures, also of those that cannot be read.
     """
 
     scenes: list[Scene]
     readable_scenes: list[Scene]
     images: list[Path]
     hands: list[Entry]
-    unreadable_count: int
+    count: int
+
+    @property
+    def unreadable_count(self) -> int:
+        """The number of pictures that cannot be read."""
+        return self.count - sum(map(len, (self.readable_scenes, self.images, self.hands)))
 
 
 def _open_pictures(options: argparse.Namespace) -> _Pictures:
@@ -346,9 +351,10 @@ def _open_pictures(options: argparse.Namespace) -> _Pictures:
     readable_scenes = _keep_readable(scenes, Scene.read_picture)
     listed_images = _find_images(options.without_hands)
     images = _keep_readable(listed_images, read_image)
-    hands = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
-    unreadable_count = len(scenes) - len(readable_scenes) + len(listed_images) - len(images)
-    return _Pictures(scenes, readable_scenes, images, hands, unreadable_count)
+    entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
+    hands = _keep_readable(entries, lambda entry: entry.sample().image())
+    count = len(scenes) + len(listed_images) + len(entries)
+    return _Pictures(scenes, readable_scenes, images, hands, count)
 
 
 def _measure_pictures_without_hands(
@@ -416,10 +422,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_whole(options.out / RESULTS, to_json(results))
     _log.info("%s", options.out / RESULTS)
     if pictures.unreadable_count:
-        readable_count = len(pictures.readable_scenes) + len(pictures.images)
         raise UserError(
-            f"{pictures.unreadable_count} of {pictures.unreadable_count + readable_count} pictures "
-            "could not be read (named above); the others are measured"
+            f"{pictures.unreadable_count} of {pictures.count} pictures could not be read (named "
+            "above); the others are measured"
         )
 
 

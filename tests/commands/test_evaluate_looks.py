@@ -1,5 +1,6 @@
 """`evaluate --looks` and `evaluate_scenes`, as a user runs them."""
 
+import dataclasses
 import json
 
 import cv2
@@ -15,6 +16,7 @@ from mcc_caffe.evaluation.scene_runner import CountingEngine, multiply_adds
 from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
+from tests.support.hands import write_unchecked_set
 from tests.support.rendered import render_hand
 
 
@@ -155,7 +157,7 @@ def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
         evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
 
 
-def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog):
+def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog, drawn_samples):
     """They ended the run after minutes, without results."""
     content = json.loads(scenes.read_text())
     content["images"].append({"id": 2, "file_name": "damaged.png"})
@@ -168,15 +170,19 @@ def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog):
     others.write_text("\n".join([",".join(POINT_COLUMNS), *rows]) + "\n")
     arguments = [str(scenes), "--without-hands", str(tmp_path / "empty")]
     arguments += ["--predictions", str(others), "--out", str(tmp_path / "out")]
-    with pytest.raises(UserError, match="2 of 4 pictures could not be read .*; the others are mea"):
+    damaged = dataclasses.replace(drawn_samples[1], image_bytes=b"no picture")
+    hands = write_unchecked_set(tmp_path / "hands", [drawn_samples[0], damaged])
+    arguments += ["--with-hands", str(hands)]
+    with pytest.raises(UserError, match="3 of 6 pictures could not be read .*; the others are mea"):
         evaluate_scenes.main(arguments)
-    assert [record.getMessage().split(":")[1] for record in caplog.records][:2] == [
+    assert [record.getMessage().split(":")[1] for record in caplog.records][:3] == [
         f" {tmp_path / 'damaged.png'}",
         f" {tmp_path / 'empty/damaged.png'}",
+        f" 00000001_{damaged.key}",
     ]
     assert "\n1 pictures, hands by" in capsys.readouterr().out
     results = json.loads((tmp_path / "out/results.json").read_text())
-    assert results["unreadable_pictures"] == 2
+    assert results["unreadable_pictures"] == 3 and results["labelled_hands"] == 1
     assert results["pictures_of_scenes"] == results["pictures_without_hands"] == 1
     own, other = results["models"]
     assert sum(own["scenes"]["count_by_size"]) == sum(other["scenes"]["count_by_size"]) == 2
