@@ -100,10 +100,9 @@ class PredictionsFile:
         self.name = content.get("name")
         if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
             raise UserError(f"{path}: the name is {_shorten(self.name)}: {FORM} is needed")
-        if "|" in self.name or not self.name.isprintable():
+        if not self.name.isprintable():
             raise UserError(
-                f"{path}: the name is {_shorten(self.name)}: the tables take one that can be "
-                "printed and has no |"
+                f"{path}: the name is {_shorten(self.name)}: one that can be printed is needed"
             )
         self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
         hands = (entry.keypoints for entry in self.images.values())

@@ -46,6 +46,13 @@ def test_tables_of_samples_without_labels_have_dashes():
     assert not np.isfinite(keypoint_distances(np.ones((1, 21, 3)), UNLABELLED[None])).any()
 
 
+def test_any_name_of_a_file_is_one_cell_of_a_table():
+    scores = score_model([evaluated_sample(UNLABELLED, np.ones((21, 3)), has_mask=False)], 0)
+    name = "net|1\n| 2"
+    printed = markdown_tables([{"name": name, "sets": {"set": scores.summarise([0.2])}}])
+    assert "\n| net\\|1\\n\\| 2 | set | 0 | 0 | - |" in printed
+
+
 def test_keypoints_that_pck_leaves_out_are_told():
     """One labelled keypoint alone gives no box, by whose size its distance could be divided."""
     alone = UNLABELLED.copy()
