@@ -160,8 +160,11 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
     """End the command with a message where options do not go together."""
     if bool(options.files) == (options.camera is not None):
         parser.error("give images, videos or folders, or --camera 0")
-    if options.camera is not None and options.format != OWN_FORMAT:
-        parser.error("--format goes without --camera, which writes no results")
+    of_results = options.format != OWN_FORMAT or options.heatmaps or options.overwrite
+    if options.camera is not None and of_results:
+        parser.error(
+            "--format, --heatmaps and --overwrite go without --camera, which writes no results"
+        )
     if options.hands == "all" or options.boxes:
         name = "--boxes" if options.boxes else "--hands all"
         if options.levels or options.looks or options.heatmaps:

@@ -210,6 +210,8 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
             "give images, videos or folders, or --camera 0",
             2,
         ),
+        (["--camera", "0", "--heatmaps"], "--heatmaps and --overwrite go without --camera", 2),
+        (["--camera", "0", "--overwrite"], "--heatmaps and --overwrite go without --camera", 2),
     ],
 )
 def test_wrong_arguments_give_one_line(arguments, message, code, photos, weights, tmp_path):
