@@ -37,7 +37,8 @@ def add_engine_options(group: argparse._ActionsContainer) -> None:
 def choose_engine(engine: str | None = None, gpu: int | None = None) -> str:
     """Choose the engine that runs a net.
 
-    It imports Caffe. The number of threads must be set before (`pycaffe.set_threads`).
+    Without `engine` and `gpu` it imports Caffe, where that is installed. The number of threads must
+    be set before (`pycaffe.set_threads`).
 
     Args:
         engine: A name of ENGINES; None for Caffe where it can be imported, else ONNX Runtime.
