@@ -456,15 +456,10 @@ class HandPredictor:
         windows = pyramid_windows(width, height, rng, self.most_levels)
         pyramid = Pyramid(Octaves(image), windows, self.input_size)
         level_count = len(windows)
-        inputs = np.empty((min(self.batch, level_count), 3, pyramid.size, pyramid.size), np.float32)
-        answers = []
-        for first in range(0, level_count, len(inputs)):
-            batch = inputs[: level_count - first]
-            for level, network_input in enumerate(batch, start=first):
-                pyramid.network_input(level, out=network_input)
-            answers.append(network(batch))
-        level_masks = _join([answer.masks for answer in answers])
-        level_heatmaps = _join([answer.heatmaps for answer in answers])
+        inputs = np.empty((level_count, 3, pyramid.size, pyramid.size), np.float32)
+        for level, network_input in enumerate(inputs):
+            pyramid.network_input(level, out=network_input)
+        level_masks, level_heatmaps, _ = network(inputs)
         keypoints, present, shows_hand = None, None, None
         if level_heatmaps is not None:
             keypoints = best_keypoints(level_heatmaps, pyramid)

@@ -64,26 +64,8 @@ def encode(
     return maps
 
 
-def decode(maps: np.ndarray, content: tuple[int, int] | None = None) -> np.ndarray:
-    """Find the maximum of each keypoint's map, up-sampled by 8 bicubically (section 3.2).
-
-    Args:
-        maps: (K + 1, S, S) float32.
-        content: (width, height) in pixels of the part of the input, from its left-top corner, that
-            holds the picture: only there a maximum counts. None for the whole input.
-
-    Returns:
-        (K, 3) float64 of x, y in input pixels and confidence.
-
-    Raises:
-        UserError: The maps are not finite.
-    """
-    side = maps.shape[-1] * STRIDE
-    return decode_levels(maps[None], [content or (side, side)]).keypoints
-
-
 def decode_smoothed(maps: np.ndarray, content: tuple[int, ...]) -> np.ndarray:
-    """Find the keypoints as `decode` does, but in maps whose cells are smoothed first.
+    """Find the keypoints as `decode_levels` does, but in one input's maps, smoothed first.
 
     The net's answer in one cell can be too high or too low, which moves the maximum. Averaged with
     its neighbours it moves less: keypoints are more accurate (docs/trials.md#smoothed-maps). The
@@ -113,14 +95,16 @@ def decode_smoothed(maps: np.ndarray, content: tuple[int, ...]) -> np.ndarray:
 def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> LevelKeypoints:
     """Decode each keypoint from the level where its maximum is highest.
 
-    Where several maxima are equal, the first level's counts, and in that level the first one in
-    reading order. A map is not up-sampled if none of its pixels can exceed a maximum that is
-    already known; the result is the same as if every map were.
+    The maximum is that of the map, up-sampled by 8 bicubically (section 3.2). Where several maxima
+    are equal, the first level's counts, and in that level the first one in reading order. A map is
+    not up-sampled if none of its pixels can exceed a maximum that is already known; the result is
+    the same as if every map were.
 
     Args:
         levels: (L, K + 1, S, S) float32, the heatmaps of L inputs.
-        contents: For each input, (width, height) of its content as `decode` takes it; or (width,
-            height, x, y) of a content whose left-top corner is at (x, y).
+        contents: For each input, (width, height) in pixels of the part of it, from its left-top
+            corner, that holds the picture: only there a maximum counts. Or (width, height, x, y) of
+            a part whose left-top corner is at (x, y).
 
     Raises:
         UserError: The maps are not finite.

@@ -137,20 +137,16 @@ class Pyramid:
         self._octaves = octaves
         self._is_large = octaves.halvings(shrink_factor(self.image_to_input[0])) > 0
 
-    def network_input(self, level: int, out: np.ndarray) -> np.ndarray:
+    def network_input(self, level: int, out: np.ndarray) -> None:
         """Write the level's input to `out`, as `augmentation.network_input` makes it.
 
         Args:
             level: Index of the window.
             out: (3, size, size) float32.
-
-        Returns:
-            `out`.
         """
         octaves = self._octaves
         draw = octaves.network_input_of_part if self._is_large else octaves.network_input
         draw(self.image_to_input[level], self.size, out)
-        return out
 
     def contents(self) -> list[tuple[int, int]]:
         """Return (width, height) of the part of each level's input that the window fills."""

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.heatmaps import (
     _interpolation_bound,
-    decode,
     decode_levels,
     decode_smoothed,
     encode,
     trivial_loss,
 )
-from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_MAX, MINI, PAPER
+from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_MAX, MINI, PAPER, STRIDE
 from tests.support.hands import keypoints_at
 from tests.support.heatmaps import decode_all_upsampled
 
@@ -50,12 +49,19 @@ def test_background_can_be_one_minus_the_maximum():
     )
 
 
+def decode_input(maps):
+    """The keypoints of one input, all of which the picture fills."""
+    side = maps.shape[-1] * STRIDE
+    return decode_levels(maps[None], [(side, side)]).keypoints
+
+
 @pytest.mark.parametrize("variant", [PAPER, MINI])
 @given(data=st.data())
 def test_decode_finds_what_was_encoded_within_half_a_cell(variant, data):
     inside = st.floats(8, variant.input_size - 9)
     point = data.draw(inside), data.draw(inside)
-    keypoint = decode(encode(keypoints_at(point), variant.cells, variant.sigma))[0]
+    maps = encode(keypoints_at(point), variant.cells, variant.sigma)
+    keypoint = decode_input(maps)[0]
     assert np.abs(keypoint[:2] - point).max() <= 4
     assert 0.8 < keypoint[2] < 1.1
 
@@ -118,7 +124,10 @@ def test_smoothing_averages_each_cell_with_its_neighbours():
     maps[0, 4, 4] = 1  # smoothed: 4/6 x 4/6 = 0.44
     maps[0, 9:12, 9:12] = 0.6
     maps[0, 10, 10] = 0.9  # smoothed: 0.6 + 0.3 x 4/6 x 4/6 = 0.73
-    assert decode(maps)[0].tolist()[:2] == [35, 35]  # between 4 pixels of equal value the first
+    assert decode_input(maps)[0].tolist()[:2] == [
+        35,
+        35,
+    ]  # between 4 pixels of equal value the first
     x, y, confidence = decode_smoothed(maps, (128, 128, 0, 0))[0]
     assert (x, y) == (83, 83)
     pixels = cv2.resize(maps[0], (128, 128), interpolation=cv2.INTER_CUBIC)
@@ -147,7 +156,7 @@ def test_smoothed_maps_are_those_of_numpy(seed, cells):
 def test_heatmaps_that_are_not_finite_are_explained(value):
     maps = encode(keypoints_at((50, 50)), 16, 1.0)
     maps[3, 2, 1] = value
-    for find in (decode, lambda maps: decode_smoothed(maps, (128, 128, 0, 0))):
+    for find in (decode_input, lambda maps: decode_smoothed(maps, (128, 128, 0, 0))):
         with pytest.raises(UserError, match="heatmaps are not finite: the weights hold NaN"):
             find(maps)
 

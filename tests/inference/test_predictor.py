@@ -15,7 +15,7 @@ from mcc_caffe.core.drawing import draw_mask, draw_over, draw_pose, draw_skeleto
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
 from mcc_caffe.core.hand import FINGER_COLOURS
-from mcc_caffe.core.heatmaps import decode, encode
+from mcc_caffe.core.heatmaps import decode_levels, encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, window_map
@@ -45,7 +45,7 @@ def test_one_level_is_a_plain_forward(weights, image):
     net.blobs["image"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
     net.forward()
     maps = net.blobs["Mconv7_stage6"].data[0]
-    expected = decode(maps, (128, 85))  # the picture's 300 x 200 at tau
+    expected = decode_levels(maps[None], [(128, 85)]).keypoints  # the picture's 300 x 200 at tau
     assert np.allclose(pose.keypoints[:, :2], expected[:, :2] / tau)
     assert np.allclose(pose.keypoints[:, 2], expected[:, 2], atol=1e-5)
     assert pose.levels == 1 and (pose.present == (pose.keypoints[:, 2] > 0.2)).all()

@@ -33,12 +33,10 @@ SIZE = MINI.input_size
 
 
 def inputs(pyramid):
-    return np.stack(
-        [
-            pyramid.network_input(level, np.empty((3, pyramid.size, pyramid.size), np.float32))
-            for level in range(len(pyramid.windows))
-        ]
-    )
+    made = np.empty((len(pyramid.windows), 3, pyramid.size, pyramid.size), np.float32)
+    for level, level_input in enumerate(made):
+        pyramid.network_input(level, out=level_input)
+    return made
 
 
 def panels():
@@ -118,7 +116,8 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
     assert pyramid._is_large and len(pyramid.windows) > 10
     for level in (0, 3, 8, len(pyramid.windows) - 1):
         image_to_input = pyramid.image_to_input[level]
-        reduced = pyramid.network_input(level, np.empty((3, SIZE, SIZE), np.float32))
+        reduced = np.empty((3, SIZE, SIZE), np.float32)
+        pyramid.network_input(level, out=reduced)
         plain = network_input(image, image_to_input, SIZE)
         blurred = cv2.GaussianBlur(image, (0, 0), max(0.4 / image_to_input[0, 0], 0.1))
         ideal = cv2.warpAffine(
