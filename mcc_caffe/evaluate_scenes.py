@@ -47,7 +47,7 @@ from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
     PresenceNumbers,
-    SceneAnswer,
+    SceneNumbers,
     summarise_presence,
     summarise_scenes,
 )
@@ -136,16 +136,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def scenes_table(systems: Mapping[str, Sequence[SceneAnswer]]) -> str:
+def scenes_table(systems: Mapping[str, SceneNumbers]) -> str:
     """Return a Markdown table of what each system found in the same scenes."""
     rows = []
-    for name, answers in systems.items():
-        numbers = summarise_scenes(answers)
+    for name, numbers in systems.items():
         sizes = [
             f"{_share(recall)} of {count}"
             for recall, count in zip(numbers.recall_by_size, numbers.count_by_size)
         ]
-        passes, seconds = _mean_costs(answers).values()
         row = {
             "": name,
             "recall": _share(numbers.recall),
@@ -154,20 +152,11 @@ def scenes_table(systems: Mapping[str, Sequence[SceneAnswer]]) -> str:
             **dict(zip(("below .1", ".1 to .2", ".2 to .4", "above .4"), sizes)),
             "AP by OKS": _share(numbers.keypoint_precision),
             "at .5": _share(numbers.loose_keypoint_precision),
-            "passes": "" if passes is None else f"{passes:.1f}",
-            "s": "" if seconds is None else f"{seconds:.2f}",
+            "passes": "" if numbers.passes is None else f"{numbers.passes:.1f}",
+            "s": "" if numbers.seconds is None else f"{numbers.seconds:.2f}",
         }
         rows.append(row)
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
-
-
-def _mean_costs(answers: Sequence[SceneAnswer]) -> dict[str, float | None]:
-    """Return the mean passes and seconds of a search; None where they are not known."""
-    means = {
-        field: float(np.mean([getattr(answer, field) for answer in answers]))
-        for field in ("passes", "seconds")
-    }
-    return {field: mean if np.isfinite(mean) else None for field, mean in means.items()}
 
 
 def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> str:
@@ -329,19 +318,20 @@ class _Pictures(NamedTuple):
         readable_scenes: Those of them that can be read.
         images: Pictures without hands that can be read.
         hands: Labelled hands whose pictures can be read.
-        count: The number of all pictures, also of those that cannot be read.
+        total_count: The number of all pictures, also of those that cannot be read.
     """
 
     scenes: list[Scene]
     readable_scenes: list[Scene]
     images: list[Path]
     hands: list[Entry]
-    count: int
+    total_count: int
 
     @property
     def unreadable_count(self) -> int:
         """The number of pictures that cannot be read."""
-        return self.count - sum(map(len, (self.readable_scenes, self.images, self.hands)))
+        readable_count = len(self.readable_scenes) + len(self.images) + len(self.hands)
+        return self.total_count - readable_count
 
 
 def _open_pictures(options: argparse.Namespace) -> _Pictures:
@@ -353,8 +343,8 @@ def _open_pictures(options: argparse.Namespace) -> _Pictures:
     images = _keep_readable(listed_images, read_image)
     entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
     hands = _keep_readable(entries, lambda entry: entry.sample().image())
-    count = len(scenes) + len(listed_images) + len(entries)
-    return _Pictures(scenes, readable_scenes, images, hands, count)
+    total_count = len(scenes) + len(listed_images) + len(entries)
+    return _Pictures(scenes, readable_scenes, images, hands, total_count)
 
 
 def _measure_pictures_without_hands(
@@ -403,9 +393,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             search_scenes(predictor, pictures.readable_scenes, options.score)
             for predictor in predictors
         ]
-        systems = dict(zip(names, [*own_answers, *other_answers]))
-        for model, answers in zip(models, systems.values()):
-            model["scenes"] = {**summarise_scenes(answers)._asdict(), **_mean_costs(answers)}
+        systems = dict(zip(names, map(summarise_scenes, [*own_answers, *other_answers])))
+        for model, numbers in zip(models, systems.values()):
+            model["scenes"] = numbers._asdict()
         count = len(pictures.readable_scenes)
         print(f"{count} pictures, hands by their share of the picture's width, means:\n")
         print(scenes_table(systems))
@@ -423,8 +413,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     _log.info("%s", options.out / RESULTS)
     if pictures.unreadable_count:
         raise UserError(
-            f"{pictures.unreadable_count} of {pictures.count} pictures could not be read (named "
-            "above); the others are measured"
+            f"{pictures.unreadable_count} of {pictures.total_count} pictures could not be read "
+            "(named above); the others are measured"
         )
 
 

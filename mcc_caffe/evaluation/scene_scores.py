@@ -78,6 +78,8 @@ class SceneNumbers(NamedTuple):
         loose_keypoint_precision: The same at an OKS of 0.5.
         recall_by_size: For each of SIZE_CLASSES.
         count_by_size: Number of boxes for each of SIZE_CLASSES.
+        passes: Mean of the scenes' passes.
+        seconds: Mean of the scenes' seconds.
     """
 
     recall: float | None
@@ -87,6 +89,8 @@ class SceneNumbers(NamedTuple):
     loose_keypoint_precision: float | None
     recall_by_size: list[float | None]
     count_by_size: list[int]
+    passes: float | None
+    seconds: float | None
 
 
 class PresenceNumbers(NamedTuple):
@@ -233,6 +237,8 @@ def summarise_scenes(answers: Sequence[SceneAnswer]) -> SceneNumbers:
         loose_keypoint_precision=keypoint_precisions[0],
         recall_by_size=[_mean(is_found[is_in]) for is_in in classes],
         count_by_size=[int(is_in.sum()) for is_in in classes],
+        passes=_finite_mean([answer.passes for answer in answers]),
+        seconds=_finite_mean([answer.seconds for answer in answers]),
     )
 
 
@@ -274,3 +280,9 @@ def _average_precision(is_right: np.ndarray, truth_count: int) -> float | None:
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _finite_mean(values: Sequence[float]) -> float | None:
+    """Return the mean of costs; None where a cost is not known."""
+    mean = float(np.mean(values))
+    return mean if np.isfinite(mean) else None
