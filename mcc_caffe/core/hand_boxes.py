@@ -157,12 +157,17 @@ def nms_boxes(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) 
         overlap: IoU above which two boxes are of one hand.
         inside_other: The share of the smaller box in the other above which they are, too.
     """
+    return nms(
+        range(len(boxes)),
+        lambda index, other: are_of_one_hand(boxes[index], boxes[other], overlap, inside_other),
+    )
 
-    def are_of_one_hand(index: int, other: int) -> bool:
-        pair = boxes[index], boxes[other]
-        return box_iou(*pair) > overlap or share_inside(*pair) > inside_other
 
-    return nms(range(len(boxes)), are_of_one_hand)
+def are_of_one_hand(
+    box: np.ndarray, other: np.ndarray, overlap: float, inside_other: float
+) -> bool:
+    """Tell whether two boxes overlap so much that they are of one hand; see `nms_boxes`."""
+    return box_iou(box, other) > overlap or share_inside(box, other) > inside_other
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> float:

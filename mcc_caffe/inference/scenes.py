@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcc_caffe.core.hand import SKELETON, are_same_keypoints, nms
-from mcc_caffe.core.hand_boxes import box_iou, nms_boxes, share_inside
+from mcc_caffe.core.hand_boxes import are_of_one_hand, box_iou, nms_boxes
 from mcc_caffe.inference.looks import (
     SECOND_LOOK_FACTOR,
     Look,
@@ -88,7 +88,7 @@ def find_hands(
 
 def are_one_hand(box: np.ndarray, other: np.ndarray) -> bool:
     """Tell whether two boxes overlap so much that they are of one hand."""
-    return box_iou(box, other) > _NMS_IOU or share_inside(box, other) > _NMS_SHARE_INSIDE
+    return are_of_one_hand(box, other, _NMS_IOU, _NMS_SHARE_INSIDE)
 
 
 def _without_known(proposals: Sequence[Proposal], known: Sequence[np.ndarray]) -> list[Proposal]:

@@ -15,6 +15,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
+from mcc_caffe.core.errors import NO_ROOM
 from mcc_caffe.core.files import replacement
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
@@ -23,7 +24,7 @@ from mcc_caffe.inference.video_reading import BT_709, HD_LINES, Colours, VideoFi
 _CODEC = "libx264"  # H.264, which browsers play
 _CODEC_OPTIONS = {"crf": "18", "preset": "veryfast"}  # hardly to be told from the original
 _TICKS = 90000  # a second: the usual clock of videos, in which all usual rates are whole
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_DISK_ERRORS = (*NO_ROOM, errno.EIO, errno.EROFS)
 _LARGEST_CLIP_SIDE = 16384  # pixels, of H.264
 _BT_601 = Colours(Colorspace.ITU601, 6)
 _LIMITED_RANGE = 1  # FFmpeg's number
