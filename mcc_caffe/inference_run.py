@@ -19,16 +19,15 @@ from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import marked_png
 from mcc_caffe.inference.engines.base import title_of
-from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
+from mcc_caffe.inference.formats.base import ResultFormat
 from mcc_caffe.inference.input_files import UnreadableError, read_image, with_suffix
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import (
     NetworkInfo,
-    hand_records,
-    hands_report,
-    image_report,
+    picture_record,
+    picture_report,
 )
-from mcc_caffe.inference.reports import PROGRAM, HandsReport, ImageReport
+from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.predictor import HandPose, HandPredictor
 from mcc_caffe.video_results import TrackerOptions, write_video
 
@@ -92,7 +91,7 @@ class InferenceRun:
         Args:
             predictor: Finds the hands.
             weights: The predictor's weights, as `weights.describe` returns them.
-            heatmaps: Whether to write the heatmaps of images as HDF5, too, where one hand is
+            heatmaps: Whether to write the heatmaps of images as HDF5, too; only where one hand is
                 looked for.
             skip_unreadable: Whether to go on after a file that cannot be read.
             progress: Whether to show the progress.
@@ -136,28 +135,20 @@ class InferenceRun:
             self._skip_or_raise(image)
             return None
         job, pixels, hands = image
+        source, size = str(job.source), (pixels.shape[1], pixels.shape[0])
         job.result.parent.mkdir(parents=True, exist_ok=True)
         drawn = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
         write_whole(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
         if self._result_format:
-            height, width = pixels.shape[:2]
-            records = hand_records([(None, hand) for hand in hands], one_hand=self._one_hand)
-            record = ImageRecord(str(job.source), width, height, records)
+            record = picture_record(hands, source, size, one_hand=self._one_hand)
             self._result_format.write_image(job.result, self._result_format.describe(record))
         else:
-            report = json.dumps(self._report(image), indent=1) + "\n"
-            write_whole(with_suffix(job.result, ".json"), report.encode())
-        if self._heatmaps and self._one_hand:
+            report = picture_report(hands, source, size, self._network, one_hand=self._one_hand)
+            content = json.dumps(report, indent=1) + "\n"
+            write_whole(with_suffix(job.result, ".json"), content.encode())
+        if self._heatmaps:
             write_whole(with_suffix(job.result, ".h5"), _heatmaps_file(hands[0]))
         return f"{self._describe_files(job)}: {self._summarize(hands)}"
-
-    def _report(self, image: _Image) -> ImageReport | HandsReport:
-        """Return our JSON of an image."""
-        source = str(image.job.source)
-        if self._one_hand:
-            return image_report(image.hands[0], source, self._network)
-        height, width = image.pixels.shape[:2]
-        return hands_report(image.hands, source, (width, height), self._network)
 
     def _summarize(self, hands: Sequence[HandPose]) -> str:
         """Say in a few words what was found in an image."""

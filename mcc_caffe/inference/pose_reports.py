@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.formats.base import HandRecord
+from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
 from mcc_caffe.inference.reports import (
     PROGRAM,
     HandReport,
@@ -72,6 +72,28 @@ class NetworkInfo(NamedTuple):
 
     weights: dict[str, Any]
     engine: str
+
+
+def picture_report(
+    hands: Sequence[ReportablePose],
+    source: str,
+    image_size: tuple[int, int],
+    network: NetworkInfo,
+    *,
+    one_hand: bool,
+) -> ImageReport | HandsReport:
+    """Return our JSON of a picture.
+
+    Args:
+        hands: The poses, with keypoints.
+        source: The picture's path.
+        image_size: (W, H) in pixels.
+        network: What looked.
+        one_hand: Whether one hand was looked for, whose pose is the only one.
+    """
+    if one_hand:
+        return image_report(hands[0], source, network)
+    return hands_report(hands, source, image_size, network)
 
 
 def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> ImageReport:
@@ -170,6 +192,14 @@ def hand_records(
     """
     records = [_hand_record(pose, track_id) for track_id, pose in hands]
     return [record for record in records if not one_hand or record.present.any()]
+
+
+def picture_record(
+    hands: Iterable[ReportablePose], source: str, image_size: tuple[int, int], *, one_hand: bool
+) -> ImageRecord:
+    """Return what the formats beside our own get of a picture; see `hand_records`."""
+    records = hand_records([(None, pose) for pose in hands], one_hand=one_hand)
+    return ImageRecord(source, *image_size, records)
 
 
 def _hand_record(pose: ReportablePose, track_id: int | None) -> HandRecord:

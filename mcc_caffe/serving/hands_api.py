@@ -33,14 +33,8 @@ from mcc_caffe.core.images import (
 )
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import open_format
-from mcc_caffe.inference.formats.base import ImageRecord
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
-from mcc_caffe.inference.pose_reports import (
-    NetworkInfo,
-    hand_records,
-    hands_report,
-    image_report,
-)
+from mcc_caffe.inference.pose_reports import NetworkInfo, picture_record, picture_report
 from mcc_caffe.predictor import HandPredictor
 
 DOCS_PAGE = "/api/index.html"
@@ -107,8 +101,7 @@ class HandsService:
         except BaseException:
             self._thread.shutdown()
             raise
-        if "file" in weights:
-            weights = {**weights, "file": Path(weights["file"]).name}
+        weights = {**weights, "file": Path(weights["file"]).name}
         self.network = NetworkInfo(weights, title_of(self._predictor.engine))
 
     def __enter__(self) -> "HandsService":
@@ -154,20 +147,14 @@ class HandsService:
 
     def _look(self, content: bytes, hands: str, form: str) -> Response:
         image = _decode(content)
-        height, width = image.shape[:2]
-        if hands == "one":
-            poses = [self._predictor.predict(image)]
-        else:
-            poses = self._predictor.predict_all(image)
+        size, one_hand = (image.shape[1], image.shape[0]), hands == "one"
+        predictor = self._predictor
+        poses = [predictor.predict(image)] if one_hand else predictor.predict_all(image)
         result_format = open_format(form)
         if result_format is not None:
-            records = hand_records([(None, pose) for pose in poses], one_hand=hands == "one")
-            record = ImageRecord("", width, height, records)
-            return Response(result_format.document(record), media_type=result_format.media_type)
-        if hands == "one":
-            report: Any = image_report(poses[0], "", self.network)
-        else:
-            report = hands_report(poses, "", (width, height), self.network)
+            text = result_format.describe(picture_record(poses, "", size, one_hand=one_hand))
+            return Response(result_format.document(text), media_type=result_format.media_type)
+        report = picture_report(poses, "", size, self.network, one_hand=one_hand)
         return Response(json.dumps(report) + "\n", media_type="application/json")
 
 

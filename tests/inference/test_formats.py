@@ -48,6 +48,12 @@ def own_report(*names, x=13):
     return json.dumps({"program": PROGRAM, "image": "a", "score": 0.5, "keypoints": keypoints})
 
 
+def written_file(name, image):
+    """The content of a file of one picture in a format."""
+    result_format = open_format(name)
+    return result_format.document(result_format.describe(image))
+
+
 def write_run(form, out, images):
     """Write pictures as a run does: {result's name: record}."""
     out.mkdir(parents=True, exist_ok=True)
@@ -195,7 +201,7 @@ def test_every_format_has_the_numbers_of_followed_hands():
     assert [each["track_id"] for each in coco["hands"]] == [3, 5]
     assert [person["person_id"] for person in openpose["people"]] == [[3], [5]]
     assert [instance["track_id"] for instance in mmpose["instances"]] == [3, 5]
-    rows = list(csv.DictReader(open_format("csv").document(frame).splitlines()))
+    rows = list(csv.DictReader(written_file("csv", frame).splitlines()))
     assert [row["id"] for row in rows] == 21 * ["3"] + 21 * ["5"]
     assert {(row["frame"], row["time"]) for row in rows} == {("2", "0.25")}
 
@@ -329,7 +335,7 @@ def test_an_answer_without_a_pictures_name_goes_by_its_own(name, ending, tmp_pat
         ]
         answer = json.dumps({"program": "", "image": "", "score": 0.5, "keypoints": points})
     else:
-        answer = open_format(name).document(ImageRecord("", 160, 120, [written]))
+        answer = written_file(name, ImageRecord("", 160, 120, [written]))
     (tmp_path / f"0{ending}").write_text(answer)
     prediction = PredictionsFile(tmp_path / f"0{ending}").predict(hand(0))
     assert np.array_equal(prediction.keypoints[2:], written.keypoints[2:])  # all are present
@@ -468,7 +474,7 @@ def test_results_of_pictures_in_sub_folders_go_by_their_folders(tmp_path):
     rng = np.random.default_rng(2)
     for name in ("a", "b"):
         record = ImageRecord(f"set/Test/source/{name}/0.jpg", 160, 120, [random_hand(rng)])
-        (tmp_path / f"{name}.json").write_text(open_format("mmpose").document(record))
+        (tmp_path / f"{name}.json").write_text(written_file("mmpose", record))
     file = PredictionsFile(tmp_path)
     entries = [file.entry(f"Test_{name}_0.jpg") for name in ("a", "b")]
     assert not np.array_equal(entries[0].keypoints, entries[1].keypoints)

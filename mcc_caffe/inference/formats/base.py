@@ -8,6 +8,7 @@ import numpy as np
 
 from mcc_caffe.core import keypoint_labels
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_whole
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 # OpenCV and OneHand10K count the centres of pixels as integers; every format gets them so.
@@ -106,8 +107,13 @@ class ResultFormat(Protocol):
     def describe(self, image: ImageRecord) -> str:
         """Return the text of a picture or frame."""
 
-    def document(self, image: ImageRecord) -> str:
-        """Return the content of a file of one picture, by itself."""
+    def document(self, text: str) -> str:
+        """Return the content of a file of one picture, by itself.
+
+        Args:
+            text: What `describe` returned.
+        """
+        return text
 
     def write_image(self, result: Path, text: str) -> None:
         """Write the results of a picture, complete or not at all.
@@ -116,6 +122,8 @@ class ResultFormat(Protocol):
             result: Path of the results without suffix; its folder exists.
             text: What `describe` returned.
         """
+        (path,) = self.paths(result, False)
+        write_whole(path, self.document(text).encode(errors="surrogateescape"))
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
         """Write the results of all frames of a video, complete or not at all."""

@@ -93,10 +93,10 @@ class CocoFormat(ResultFormat):
             entry.update(frame=image.frame, time=image.time)
         return json.dumps({"image": entry, "hands": [_hand_entry(hand) for hand in image.hands]})
 
-    def document(self, image: ImageRecord) -> str:
+    def document(self, text: str) -> str:
         """Return the results of a picture by itself, which has the number 1."""
         numbers = {"image_id": 1, "category_id": _CATEGORY_ID}
-        return json.dumps([{**numbers, **_hand_entry(hand)} for hand in image.hands]) + "\n"
+        return json.dumps([{**numbers, **hand} for hand in json.loads(text)["hands"]]) + "\n"
 
     def write_image(self, result: Path, text: str) -> None:
         """Keep a picture's text until the run ends."""

@@ -48,13 +48,9 @@ class MMPoseFormat(ResultFormat):
         mark = {"program": PROGRAM, "video": image.source} if image.frame == 0 else {}
         return json.dumps({**mark, "frame_id": image.frame, "instances": instances})
 
-    def document(self, image: ImageRecord) -> str:
+    def document(self, text: str) -> str:
         """Return the content of a picture's file."""
-        return self.describe(image) + "\n"
-
-    def write_image(self, result: Path, text: str) -> None:
-        """Write the file of a picture."""
-        write_whole(with_suffix(result, ".json"), f"{text}\n".encode())
+        return f"{text}\n"
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
         """Write the file of a video, a frame in each line."""

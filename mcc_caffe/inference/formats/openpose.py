@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
 from mcc_caffe.inference.formats.base import (
     HandRecord,
     ImageRecord,
@@ -54,12 +53,6 @@ class OpenPoseFormat(ResultFormat):
             "people": [_person(hand) for hand in image.hands],
         }
         return json.dumps(content) + "\n"
-
-    document = describe
-
-    def write_image(self, result: Path, text: str) -> None:
-        """Write the file of a picture."""
-        write_whole(self.paths(result, False)[0], text.encode())
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
         """Write a folder with a file for each frame, numbered as OpenPose does."""

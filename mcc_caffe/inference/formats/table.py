@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import (
     CONFIDENCE_DIGITS,
@@ -54,18 +53,13 @@ class TableFormat(ResultFormat):
                 writer.writerow([*row, round(confidence, CONFIDENCE_DIGITS), *hand.box])
         return text.getvalue()
 
-    def document(self, image: ImageRecord) -> str:
+    def document(self, text: str) -> str:
         """Return the content of a picture's file."""
-        return _HEADER + self.describe(image)
-
-    def write_image(self, result: Path, text: str) -> None:
-        """Write the file of a picture."""
-        self.write_video(result, [text])
+        return _HEADER + text
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
-        """Write the file of a video, or of several pictures."""
-        content = _HEADER + "".join(texts)
-        write_whole(with_suffix(result, ".csv"), content.encode(errors="surrogateescape"))
+        """Write the file of a video."""
+        self.write_image(result, "".join(texts))
 
 
 def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
