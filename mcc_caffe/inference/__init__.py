@@ -7,6 +7,7 @@ Pictures:
 - pyramid: the crops of one image that go through the net (section 3.3), and their maps' way back
 - engines: what runs the net
 - looks: single passes over parts of an image, mirrored or not, and the answer they agree on
+- hand_pose: the pose of a hand in one image, which users get
 - presence: the scores from which a picture shows a hand
 - proposals: where in a whole picture hands may be
 - scenes: finds every hand of a picture with looks at the proposals

@@ -1,12 +1,11 @@
 """What is reported of poses: our own JSON of a picture, and what the other formats get."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
+from mcc_caffe.inference.hand_pose import HandPose
 from mcc_caffe.inference.reports import (
     PROGRAM,
     HandReport,
@@ -14,52 +13,6 @@ from mcc_caffe.inference.reports import (
     ImageReport,
     KeypointReport,
 )
-
-
-class BoxLike(Protocol):
-    """A rectangle in image pixels, as `mcc_caffe.predictor.Box`."""
-
-    def _asdict(self) -> dict[str, int]: ...
-
-    @property
-    def x(self) -> int: ...
-    @property
-    def y(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-
-
-class ReportablePose(Protocol):
-    """What reports need of a `mcc_caffe.predictor.HandPose`, which describes the attributes."""
-
-    @property
-    def keypoints(self) -> np.ndarray | None: ...
-    @property
-    def present(self) -> np.ndarray | None: ...
-    @property
-    def image_size(self) -> tuple[int, int]: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def hand_present(self) -> bool | None: ...
-    @property
-    def levels(self) -> int | None: ...
-    @property
-    def looks(self) -> int | None: ...
-    @property
-    def score(self) -> float | None: ...
-    @property
-    def box(self) -> BoxLike | None: ...
-    @property
-    def timings(self) -> dict[str, float]: ...
-
-    def hand_pixels(self) -> np.ndarray | None:
-        """Return which pixels are the hand's."""
-
-    def mask_box(self) -> BoxLike | None:
-        """Return the bounding box of the mask."""
 
 
 class NetworkInfo(NamedTuple):
@@ -75,7 +28,7 @@ class NetworkInfo(NamedTuple):
 
 
 def picture_report(
-    hands: Sequence[ReportablePose],
+    hands: Sequence[HandPose],
     source: str,
     image_size: tuple[int, int],
     network: NetworkInfo,
@@ -96,7 +49,7 @@ def picture_report(
     return hands_report(hands, source, image_size, network)
 
 
-def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> ImageReport:
+def image_report(pose: HandPose, source: str, network: NetworkInfo) -> ImageReport:
     """Return our JSON of a picture of one hand.
 
     Args:
@@ -126,7 +79,7 @@ def image_report(pose: ReportablePose, source: str, network: NetworkInfo) -> Ima
 
 
 def hands_report(
-    hands: Sequence[ReportablePose], source: str, image_size: tuple[int, int], network: NetworkInfo
+    hands: Sequence[HandPose], source: str, image_size: tuple[int, int], network: NetworkInfo
 ) -> HandsReport:
     """Return our JSON of all hands of a picture.
 
@@ -147,7 +100,7 @@ def hands_report(
     }
 
 
-def _hand_report(hand: ReportablePose) -> HandReport:
+def _hand_report(hand: HandPose) -> HandReport:
     box, mask_box = hand.box, hand.mask_box()
     assert hand.score is not None and box is not None
     return {
@@ -158,7 +111,7 @@ def _hand_report(hand: ReportablePose) -> HandReport:
     }
 
 
-def keypoint_reports(pose: ReportablePose) -> list[KeypointReport | None]:
+def keypoint_reports(pose: HandPose) -> list[KeypointReport | None]:
     """Return the 21 keypoints of a pose, None where one is missing."""
     assert pose.keypoints is not None and pose.present is not None
     return [
@@ -177,7 +130,7 @@ def keypoint_reports(pose: ReportablePose) -> list[KeypointReport | None]:
 
 
 def hand_records(
-    hands: Iterable[tuple[int | None, ReportablePose]], *, one_hand: bool
+    hands: Iterable[tuple[int | None, HandPose]], *, one_hand: bool
 ) -> list[HandRecord]:
     """Return what the formats beside our own get of the hands of a picture or frame.
 
@@ -195,14 +148,14 @@ def hand_records(
 
 
 def picture_record(
-    hands: Iterable[ReportablePose], source: str, image_size: tuple[int, int], *, one_hand: bool
+    hands: Iterable[HandPose], source: str, image_size: tuple[int, int], *, one_hand: bool
 ) -> ImageRecord:
     """Return what the formats beside our own get of a picture; see `hand_records`."""
     records = hand_records([(None, pose) for pose in hands], one_hand=one_hand)
     return ImageRecord(source, *image_size, records)
 
 
-def _hand_record(pose: ReportablePose, track_id: int | None) -> HandRecord:
+def _hand_record(pose: HandPose, track_id: int | None) -> HandRecord:
     keypoints, present, box = pose.keypoints, pose.present, pose.box
     assert keypoints is not None and present is not None and box is not None
     assert pose.score is not None

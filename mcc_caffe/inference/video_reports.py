@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.pose_reports import BoxLike, ReportablePose, keypoint_reports
+from mcc_caffe.inference.hand_pose import Box, HandPose
+from mcc_caffe.inference.pose_reports import keypoint_reports
 
 DAMAGED_FRAME_LINE = "null"
 
@@ -35,7 +36,7 @@ class VideoReport(TypedDict):
     seconds: float
 
 
-def one_hand_line(time: float, pose: ReportablePose, track_id: int | None) -> str:
+def one_hand_line(time: float, pose: HandPose, track_id: int | None) -> str:
     """Return a frame's line where one hand was looked for.
 
     Args:
@@ -54,7 +55,7 @@ def one_hand_line(time: float, pose: ReportablePose, track_id: int | None) -> st
     return _line({**start, **entries})
 
 
-def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose]]) -> str:
+def all_hands_line(time: float, hands: Sequence[tuple[int | None, HandPose]]) -> str:
     """Return a frame's line where every hand was looked for.
 
     Args:
@@ -69,7 +70,7 @@ def all_hands_line(time: float, hands: Sequence[tuple[int | None, ReportablePose
     return _line({"time": round(time, 6), "hands": entries})
 
 
-def _entries(pose: ReportablePose, track_id: int | None) -> dict[str, Any]:
+def _entries(pose: HandPose, track_id: int | None) -> dict[str, Any]:
     """Return what the JSON says of a hand, except for its box."""
     assert pose.score is not None  # infer refuses nets without a pose stage
     return {
@@ -83,7 +84,7 @@ def _entries(pose: ReportablePose, track_id: int | None) -> dict[str, Any]:
     }
 
 
-def _as_xywh(box: BoxLike | None) -> list[int] | None:
+def _as_xywh(box: Box | None) -> list[int] | None:
     return None if box is None else [box.x, box.y, box.width, box.height]
 
 

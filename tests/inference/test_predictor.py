@@ -364,8 +364,12 @@ def test_mask_box():
 
 
 def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):
-    monkeypatch.setattr("mcc_caffe.predictor.aggregate", lambda *_: pytest.fail("aggregated"))
-    monkeypatch.setattr("mcc_caffe.predictor.mask_in_image", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(
+        "mcc_caffe.inference.hand_pose.aggregate", lambda *_: pytest.fail("aggregated")
+    )
+    monkeypatch.setattr(
+        "mcc_caffe.inference.hand_pose.mask_in_image", lambda *_: pytest.fail("drawn")
+    )
     pose = HandPredictor(weights, levels="paper").predict(image)
     monkeypatch.undo()
     assert (

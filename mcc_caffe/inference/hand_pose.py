@@ -1,0 +1,162 @@
+"""The pose of a hand in one image: its keypoints, mask, boxes and heatmaps."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from mcc_caffe.core.geometry import invert
+from mcc_caffe.core.hand import MASK_THRESHOLD
+from mcc_caffe.inference.looks import keypoints_box
+from mcc_caffe.inference.pyramid import MaskCells, aggregate, mask_in_image
+from mcc_caffe.inference.reports import PYRAMID, SINGLE_PASS
+
+
+class Box(NamedTuple):
+    """A rectangle in image pixels; x, y is its left-top corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
+class HandPose:
+    """The hand's pose in one image of W x H pixels, from L pyramid levels with maps of S x S cells.
+
+    `mask` and `heatmaps` are computed when they are first read, and kept. Without a mask head in
+    the net, `masks` is () and `mask` None. Without pose stages only one level is looked at, and
+    `keypoints`, `present`, `level_heatmaps` and `heatmaps` are None.
+
+    Attributes:
+        keypoints: (21, 3) float64 of x, y in image pixels and confidence. The confidence is the
+            value of the keypoint's heatmap there, about 0 to 1.
+        present: (21,) bool, whether the confidence is above the predictor's threshold, in a picture
+            whose score says that it shows a hand (`inference.presence`).
+        image_size: (W, H), pixels.
+        input_size: m, the side of the network's input in pixels; S = m / 8.
+        masks: The masks to draw: the first level's, or those of the looks that agree, the best
+            look's first.
+        level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
+            21 keypoints and the background.
+        image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
+            m x m input. Where several looks were taken, it is the surest look's, which may turn and
+            mirror.
+        timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
+        found_box: (4,) of left, top, right, bottom in pixels, where a search found the hand; None
+            where nothing but the keypoints says where it is.
+        looks: 1, 2 or 4, how many looks gave the answer; None where levels of a pyramid, a search
+            or a box of the user's did.
+        shows_hand: Whether the score says that the picture shows a hand; True after a search and in
+            a box of the user's, None without pose stages.
+        method: What gave the answer: "single pass", "looks", "pyramid", "search", "boxes" of the
+            user's or "tracking".
+    """
+
+    keypoints: np.ndarray | None
+    present: np.ndarray | None
+    image_size: tuple[int, int]
+    input_size: int
+    masks: tuple[MaskCells, ...]
+    level_heatmaps: np.ndarray | None
+    image_to_input: np.ndarray
+    timings: dict[str, float]
+    found_box: np.ndarray | None = None
+    looks: int | None = None
+    shows_hand: bool | None = None
+    method: str = SINGLE_PASS
+
+    @cached_property
+    def mask(self) -> np.ndarray | None:
+        """The mask at the image's size, (H, W) float32: the probability of hand, 0 to 1."""
+        return self._draw_mask()
+
+    def _draw_mask(self) -> np.ndarray | None:
+        """Return the mask at the image's size, as `mask` does, without keeping it."""
+        return mask_in_image(self.masks, self.image_size) if self.masks else None
+
+    def hand_pixels(self, threshold: float = MASK_THRESHOLD) -> np.ndarray | None:
+        """Return which pixels are the hand's: where the mask is above `threshold`.
+
+        Unlike `mask` it is not kept, so that the many hands of a large picture take little memory.
+
+        Args:
+            threshold: Probability of hand, 0 to 1.
+
+        Returns:
+            (H, W) bool, or None where there is no mask.
+        """
+        has_mask = "mask" in self.__dict__  # where cached_property keeps it
+        mask = self.mask if has_mask else self._draw_mask()
+        return None if mask is None else mask > threshold
+
+    @cached_property
+    def heatmaps(self) -> np.ndarray | None:
+        """The maximum of the heatmaps over the pyramid, (22, m, m) float32 (section 3.3).
+
+        The background's map is the minimum instead. The frame is the first level's input, the
+        letterboxed image; `frame_to_image` maps it to the image.
+        """
+        if self.level_heatmaps is None:
+            return None
+        return aggregate(self.level_heatmaps, self.image_to_input, self.input_size)
+
+    @property
+    def frame_to_image(self) -> np.ndarray:
+        """The affine map (2, 3) from pixels of `heatmaps` to image pixels."""
+        return invert(self.image_to_input[0])
+
+    @property
+    def levels(self) -> int | None:
+        """The number of pyramid levels that gave the answer, L; None where anything else did."""
+        is_of_levels = self.looks is None and self.method in (SINGLE_PASS, PYRAMID)
+        return len(self.image_to_input) if is_of_levels else None
+
+    @property
+    def score(self) -> float | None:
+        """The mean confidence of the 21 keypoints, about 0 to 1: how sure the net is of a hand."""
+        return None if self.keypoints is None else float(self.keypoints[:, 2].mean())
+
+    @property
+    def hand_present(self) -> bool | None:
+        """Whether the score says that the picture shows a hand, and a keypoint of it is present.
+
+        It is None without pose stages.
+        """
+        if self.present is None:
+            return None
+        return bool(self.shows_hand) and bool(self.present.any())
+
+    @property
+    def box(self) -> Box | None:
+        """Where a search found the hand, or else the bounding box of the confident keypoints.
+
+        Of fewer than 6 confident keypoints it is the box of all.
+        """
+        if self.keypoints is None:
+            return None
+        if self.found_box is not None:
+            # The box head learns x, y, x + width, y + height. Its boxes reach from -0.5 to W - 0.5
+            # at most, the picture's edges: a half is rounded up, to 0 and W.
+            left, top, right, bottom = np.floor(self.found_box + 0.5).astype(int).tolist()
+            return Box(left, top, right - left, bottom - top)
+        # Keypoints lie at centres of pixels, and the box has the last pixel, too.
+        left, top, right, bottom = keypoints_box(self.keypoints).round().astype(int).tolist()
+        return Box(left, top, right - left + 1, bottom - top + 1)
+
+    def mask_box(self, threshold: float = MASK_THRESHOLD) -> Box | None:
+        """Return the bounding box of the mask above `threshold`.
+
+        Args:
+            threshold: Probability of hand, 0 to 1.
+
+        Returns:
+            The box, or None where there is no mask or the mask is empty.
+        """
+        hand = self.hand_pixels(threshold)
+        if hand is None or not hand.any():
+            return None
+        return Box(*map(int, cv2.boundingRect(hand.view(np.uint8))))
