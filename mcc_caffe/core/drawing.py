@@ -20,7 +20,7 @@ _SHIFT = 4  # cv2 draws with 4 fractional bits
 
 
 class DrawablePose(Protocol):
-    """What the drawings need of a `mcc_caffe.inference.hand_pose.HandPose`, which describes the arrays."""
+    """What the drawings need of `inference.hand_pose.HandPose`, which describes the arrays."""
 
     @property
     def keypoints(self) -> np.ndarray | None:

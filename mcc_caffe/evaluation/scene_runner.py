@@ -37,7 +37,7 @@ class CountingEngine:
     """
 
     def __init__(
-        self, engine: Engine, prototxt: Path, input_size: int, whole_net: Path | None = None
+        self, engine: Engine, prototxt: Path, input_size: int, reference_net: Path | None = None
     ):
         """Start to count.
 
@@ -45,9 +45,9 @@ class CountingEngine:
             engine: What runs the net.
             prototxt: Its deploy net.
             input_size: The side of the input of a single pass in pixels.
-            whole_net: The deploy net whose single passes are counted; None for this one.
+            reference_net: The deploy net whose single passes are counted; None for this one.
         """
-        single_pass = multiply_adds(whole_net or prototxt) * input_size**2
+        single_pass = multiply_adds(reference_net or prototxt) * input_size**2
         self._engine, self._pixel_passes = engine, multiply_adds(prototxt) / single_pass
         self.passes = 0.0
         self.name, self.precision = engine.name, engine.precision
@@ -158,16 +158,16 @@ def compare(
         passes: What the search cost, in single passes of the net.
         seconds: What it took.
     """
-    is_found, is_right = match_hands(boxes, scene.boxes_ltrb)
+    is_detected, is_right = match_hands(boxes, scene.boxes_ltrb)
     matches = match_keypoints(keypoints, scene.boxes_ltrb, scene.keypoints)
     in_crowd = find_in_crowds(boxes, scene.crowds_ltrb)
     return SceneAnswer(
-        is_found=is_found,
+        is_detected=is_detected,
         sizes=(scene.boxes_ltrb[:, 2:] - scene.boxes_ltrb[:, :2]).max(axis=1, initial=0) / width,
         is_right=is_right,
-        counts=is_right | ~in_crowd,
+        is_counted=is_right | ~in_crowd,
         scores=np.array(scores, float),
-        keypoints=matches._replace(counts=matches.counts & (matches.is_right | ~in_crowd)),
+        keypoints=matches._replace(is_counted=matches.is_counted & (matches.is_right | ~in_crowd)),
         passes=passes,
         seconds=seconds,
     )

@@ -33,13 +33,13 @@ class KeypointMatches(NamedTuple):
 
     Attributes:
         is_right: (T, M) bool.
-        counts: (T, M) bool; a hand without labelled keypoints that is found, and one in a crowd of
-            hands, do not count.
+        is_counted: (T, M) bool; a hand without labelled keypoints that is found, and one in a crowd
+            of hands, do not count.
         labelled_count: The number of hands with labelled keypoints.
     """
 
     is_right: np.ndarray
-    counts: np.ndarray
+    is_counted: np.ndarray
     labelled_count: int
 
 
@@ -47,20 +47,20 @@ class SceneAnswer(NamedTuple):
     """What was found in one scene.
 
     Attributes:
-        is_found: (N,) bool for the scene's boxes.
+        is_detected: (N,) bool for the scene's boxes.
         sizes: (N,) longer side of the boxes as a share of the picture's width.
         is_right: (M,) bool for the M hands that were found, whether each has a box.
-        counts: (M,) bool for these hands; one without a box in a crowd of hands does not count.
+        is_counted: (M,) bool for these hands; one without a box in a crowd of hands does not count.
         scores: (M,) of these hands, which fall.
         keypoints: Whether these hands have the right keypoints.
         passes: Single passes of the net that the search cost.
         seconds: That it took.
     """
 
-    is_found: np.ndarray
+    is_detected: np.ndarray
     sizes: np.ndarray
     is_right: np.ndarray
-    counts: np.ndarray
+    is_counted: np.ndarray
     scores: np.ndarray
     keypoints: KeypointMatches
     passes: float
@@ -78,8 +78,8 @@ class SceneNumbers(NamedTuple):
         loose_keypoint_precision: The same at an OKS of 0.5.
         recall_by_size: For each of SIZE_CLASSES.
         count_by_size: Number of boxes for each of SIZE_CLASSES.
-        passes: Mean of the scenes' passes.
-        seconds: Mean of the scenes' seconds.
+        passes: Mean of the scenes' passes; None where they are not known.
+        seconds: Mean of the scenes' seconds; None where they are not known.
     """
 
     recall: float | None
@@ -112,39 +112,41 @@ class PresenceNumbers(NamedTuple):
 
 
 def match_hands(
-    found_boxes: Sequence[np.ndarray], boxes: np.ndarray
+    detected_boxes: Sequence[np.ndarray], boxes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Assign found hands to drawn boxes, the first hand first, each box once.
 
     Args:
-        found_boxes: Left, top, right, bottom of each of the M hands, the surest first.
+        detected_boxes: Left, top, right, bottom of each of the M hands, the surest first.
         boxes: (N, 4) of left, top, right, bottom.
 
     Returns:
         Whether each box is found, (N,) bool, and whether each hand has a box, (M,) bool.
     """
-    is_found, is_right = np.zeros(len(boxes), bool), np.zeros(len(found_boxes), bool)
-    for hand, box in enumerate(found_boxes):
-        overlaps = [-1.0 if taken else box_iou(box, other) for other, taken in zip(boxes, is_found)]
+    is_detected, is_right = np.zeros(len(boxes), bool), np.zeros(len(detected_boxes), bool)
+    for hand, box in enumerate(detected_boxes):
+        overlaps = [
+            -1.0 if taken else box_iou(box, other) for other, taken in zip(boxes, is_detected)
+        ]
         if overlaps and max(overlaps) >= MATCH_IOU:
-            is_found[int(np.argmax(overlaps))] = is_right[hand] = True
-    return is_found, is_right
+            is_detected[int(np.argmax(overlaps))] = is_right[hand] = True
+    return is_detected, is_right
 
 
-def find_in_crowds(found_boxes: Sequence[np.ndarray], crowds: np.ndarray) -> np.ndarray:
+def find_in_crowds(detected_boxes: Sequence[np.ndarray], crowds: np.ndarray) -> np.ndarray:
     """Tell which found hands lie in a crowd of hands.
 
     As COCO does it, the overlap is the share of the hand's box that lies in the crowd's.
 
     Args:
-        found_boxes: Left, top, right, bottom of each of the M hands.
+        detected_boxes: Left, top, right, bottom of each of the M hands.
         crowds: (N, 4) of left, top, right, bottom.
 
     Returns:
         (M,) bool.
     """
     return np.array(
-        [any(covered_share(box, crowd) >= MATCH_IOU for crowd in crowds) for box in found_boxes],
+        [any(covered_share(box, crowd) >= MATCH_IOU for crowd in crowds) for box in detected_boxes],
         bool,
     )
 
@@ -175,7 +177,7 @@ def match_keypoints(
     has_labels = [bool((label[:, 2] > 0).any()) for label in labels]
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     is_right = np.zeros((len(OKS_THRESHOLDS), len(keypoints)), bool)
-    counts = np.ones_like(is_right)
+    is_counted = np.ones_like(is_right)
     is_taken = np.zeros((len(OKS_THRESHOLDS), len(boxes)), bool)
     for hand, points in enumerate(keypoints):
         similarities = np.array(
@@ -193,8 +195,8 @@ def match_keypoints(
             if free.max(initial=0.0) >= threshold:
                 is_taken[index, free.argmax()] = is_right[index, hand] = True
             else:
-                counts[index, hand] = not at_unlabelled
-    return KeypointMatches(is_right, counts, sum(has_labels))
+                is_counted[index, hand] = not at_unlabelled
+    return KeypointMatches(is_right, is_counted, sum(has_labels))
 
 
 def complete_keypoints(keypoints: np.ndarray) -> np.ndarray:
@@ -215,27 +217,29 @@ def enlarged_box(keypoints: np.ndarray) -> np.ndarray:
 
 def summarise_scenes(answers: Sequence[SceneAnswer]) -> SceneNumbers:
     """Join what was found in all scenes."""
-    is_found = np.concatenate([answer.is_found for answer in answers])
+    is_detected = np.concatenate([answer.is_detected for answer in answers])
     sizes = np.concatenate([answer.sizes for answer in answers])
     is_right = np.concatenate([answer.is_right for answer in answers])
     scores = np.concatenate([answer.scores for answer in answers])
     order = np.argsort(-scores, kind="stable")
     has_right_keypoints = np.concatenate([a.keypoints.is_right for a in answers], axis=1)
-    counts = np.concatenate([answer.counts for answer in answers])
-    keypoint_counts = np.concatenate([answer.keypoints.counts for answer in answers], axis=1)
+    is_counted = np.concatenate([answer.is_counted for answer in answers])
+    is_keypoint_counted = np.concatenate(
+        [answer.keypoints.is_counted for answer in answers], axis=1
+    )
     labelled_count = sum(answer.keypoints.labelled_count for answer in answers)
     keypoint_precisions = [
-        _average_precision(is_right_at[order][counts_at[order]], labelled_count)
-        for is_right_at, counts_at in zip(has_right_keypoints, keypoint_counts)
+        _average_precision(is_right_at[order][is_counted_at[order]], labelled_count)
+        for is_right_at, is_counted_at in zip(has_right_keypoints, is_keypoint_counted)
     ]
     classes = [(sizes >= low) & (sizes < high) for low, high in SIZE_CLASSES]
     return SceneNumbers(
-        recall=_mean(is_found),
-        precision=_mean(is_right[counts]),
-        average_precision=_average_precision(is_right[order][counts[order]], len(is_found)),
+        recall=_mean(is_detected),
+        precision=_mean(is_right[is_counted]),
+        average_precision=_average_precision(is_right[order][is_counted[order]], len(is_detected)),
         keypoint_precision=_mean(np.array(keypoint_precisions)) if labelled_count else None,
         loose_keypoint_precision=keypoint_precisions[0],
-        recall_by_size=[_mean(is_found[is_in]) for is_in in classes],
+        recall_by_size=[_mean(is_detected[is_in]) for is_in in classes],
         count_by_size=[int(is_in.sum()) for is_in in classes],
         passes=_finite_mean([answer.passes for answer in answers]),
         seconds=_finite_mean([answer.seconds for answer in answers]),

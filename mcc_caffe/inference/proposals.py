@@ -181,11 +181,11 @@ def _passes(octaves: Octaves, network: NetworkCall, scales: Sequence[int]) -> li
         # The halves leave an odd last row or column out.
         covered_height, covered_width = (pixels << halvings for pixels in finer.shape[:2])
         to_image = invert(resize_affine(size[0] / covered_width, size[1] / covered_height))
-        passes.append(_Pass(network(_whole_input(finer, size)), to_image))
+        passes.append(_Pass(network(_image_input(finer, size)), to_image))
     return passes
 
 
-def _whole_input(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _image_input(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the picture at a size as a net's input (1, 3, h, w), grey up to whole cells."""
     reduces = size[0] < image.shape[1]
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if reduces else cv2.INTER_LINEAR)

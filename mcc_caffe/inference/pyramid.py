@@ -24,8 +24,8 @@ from mcc_caffe.core.geometry import (
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.paper import BACKGROUND_INDEX, STRIDE
 
-# The halved image keeps at least so many pixels in each direction to one of the input, so that the
-# halving is hardly seen.
+# A halved image has at least this many pixels a side for each input pixel. The input then hardly
+# differs.
 _PIXELS_PER_REDUCED_PIXEL = 4
 # The smaller side of a halved image has at least so many pixels, because each halving leaves an odd
 # last row out.

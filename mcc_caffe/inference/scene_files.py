@@ -238,7 +238,7 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
 
     Raises:
         UserError: The file does not list a picture, lists it or others of its name several times,
-            or gives it another size; or two pictures are one in the file.
+            or gives it another size; or two of the pictures match the same image of the file.
     """
     by_path: dict[Path, list[Scene]] = {}
     by_name: dict[str, list[Scene]] = {}

@@ -16,7 +16,7 @@ from mcc_caffe.inference.looks import keypoints_box, longer_side
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_one_hand, has_plausible_bones
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
-# Frames from one search to the next, and the same where no hand is followed.
+# Frames between two searches: while a hand is followed, and while none is.
 SEARCH_INTERVAL = 30
 IDLE_SEARCH_INTERVAL = 10
 # A hand that is followed may be less sure than one that is found anew, and may have an implausible
@@ -65,7 +65,7 @@ class Track:
         sighting: The last one.
         time: When that was, in seconds.
         velocity: (2,) pixels a second.
-        least_score: The score with which it is followed.
+        least_score: The lowest score at which a look's answer is still taken for this hand.
         is_missing: Whether the hand was not seen in the last frame.
     """
 

@@ -39,7 +39,7 @@ from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
 
 _JPEG_QUALITY = 92
 _LONGEST_SIDE = 65_500  # pixels, of a JPEG
-_KEPT_JPEGS = 4
+_JPEG_CACHE_SIZE = 4
 _ANSWER_SECONDS = 20.0  # that a request waits for the net
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class LabelSession:
         self._split_by_group: dict[str, Split] = {}
         self._export = LabelExport(files)
         self._load(changed=follow_moved_pictures(files, listed.pictures))
-        self._jpeg = functools.lru_cache(_KEPT_JPEGS)(_make_jpeg)
+        self._jpeg = functools.lru_cache(_JPEG_CACHE_SIZE)(_make_jpeg)
         self._answers = NetAnswers(files, listed.pictures, net, self._take_answer)
 
     def _load(self, changed: set[str]) -> None:

@@ -61,7 +61,7 @@ def write_table(path, *names):
 
 def finds_each_hand(path, scenes):
     """Tell of each scene whether the file has its hand."""
-    return [bool(answer.is_found[0]) for answer in compare_file(path, scenes, scenes)]
+    return [bool(answer.is_detected[0]) for answer in compare_file(path, scenes, scenes)]
 
 
 def test_a_result_is_the_pictures_in_whose_folder_it_is(tmp_path):
@@ -158,7 +158,7 @@ def test_a_hand_without_keypoints_is_none(tmp_path):
     assert (file.entry("3.png").keypoints[:, :2] == points()).all()
     nowhere = write_own_results(tmp_path / "nowhere", scenes[1:2], nothing)
     (answer,) = compare_file(nowhere, scenes[1:2], scenes[1:2])
-    assert answer.is_found.tolist() == [False] and not len(answer.scores)
+    assert answer.is_detected.tolist() == [False] and not len(answer.scores)
     with pytest.raises(UserError, match="nowhere has none of these pictures"):
         compare_file(nowhere, scenes[:1], scenes[:1])
 
@@ -261,7 +261,7 @@ def test_a_hand_in_a_crowd_is_neither_right_nor_wrong(tmp_path):
     results = write_own_results(tmp_path / "out", [scene], {"hands": hands})
     (answer,) = compare_file(results, [scene], [scene])
     assert answer.is_right.tolist() == [False, True, False]
-    assert answer.counts.tolist() == [False, True, True]
+    assert answer.is_counted.tolist() == [False, True, True]
     numbers = summarise_scenes([answer])
     assert numbers.recall == 1 and numbers.precision == 0.5
     assert numbers.average_precision == numbers.keypoint_precision == 1

@@ -30,8 +30,8 @@ def test_each_box_is_found_once_and_the_keypoints_box_is_enlarged():
     # 62 x 62 pixels enlarged by 8 % a side are 71.9 x 71.9: IoU .517 with the first box. Without
     # the enlargement it would be .384.
     hands = [hand_in(19, 19, 81, 81), hand_in(0, 0, 100, 100), hand_in(150, 0, 250, 100)]
-    is_found, is_right = match_hands([enlarged_box(hand) for hand in hands], boxes)
-    assert is_found.tolist() == [True, False] and is_right.tolist() == [True, False, False]
+    is_detected, is_right = match_hands([enlarged_box(hand) for hand in hands], boxes)
+    assert is_detected.tolist() == [True, False] and is_right.tolist() == [True, False, False]
     assert enlarged_box(hand_in(10, 20, 60, 120)).tolist() == [6, 12, 64, 128]
     assert [len(side) for side in match_hands([], np.zeros((0, 4)))] == [0, 0]
 
@@ -39,8 +39,8 @@ def test_each_box_is_found_once_and_the_keypoints_box_is_enlarged():
 def test_of_two_boxes_a_hand_gets_the_one_that_it_overlaps_most():
     """The IoU with the first box is .8, with the second one 1."""
     boxes = np.array([[0.0, 0, 100, 100], [0, 0, 100, 80]])
-    is_found, _ = match_hands([boxes[1]], boxes)
-    assert is_found.tolist() == [False, True]
+    is_detected, _ = match_hands([boxes[1]], boxes)
+    assert is_detected.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("keypoint", range(21))
@@ -65,7 +65,7 @@ def test_hands_are_matched_by_their_keypoints_each_once():
     assert matches.labelled_count == 2
     expected = [True, False, False, False, False]  # the second again: taken
     assert (matches.is_right == expected).all()
-    assert (matches.counts == [True, True, False, True, True]).all()
+    assert (matches.is_counted == [True, True, False, True, True]).all()
     assert match_keypoints([], boxes[:0], labels[:0]).is_right.shape == (10, 0)
 
 
@@ -94,20 +94,20 @@ def test_recall_precision_and_average_precision():
     wrist_alone[0, 1:, 2] = 0
     answers = [
         SceneAnswer(
-            is_found=np.array([True]),
+            is_detected=np.array([True]),
             sizes=np.array([0.35]),
             is_right=np.array([True]),
-            counts=np.array([True]),
+            is_counted=np.array([True]),
             scores=np.array([0.8]),
             keypoints=match_keypoints([labels[0] + (6.63, 0, 0)], boxes[:1], wrist_alone),
             passes=1,
             seconds=1,
         ),
         SceneAnswer(
-            is_found=np.array([True, False]),
+            is_detected=np.array([True, False]),
             sizes=np.array([0.05, 0.3]),
             is_right=np.array([False, True]),
-            counts=np.array([True, True]),
+            is_counted=np.array([True, True]),
             scores=np.array([0.9, 0.7]),
             keypoints=match_keypoints([elsewhere, labels[0]], boxes, labels),
             passes=1,
