@@ -31,7 +31,7 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count, require_ca
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_report, write_whole
+from mcc_caffe.core.files import check_report, write_atomically
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation import training_comparison
@@ -116,7 +116,7 @@ def write_net(size: Size, folder: pathlib.Path) -> None:
         "solver": solver(variant, net=str(folder.absolute() / "train.prototxt")),
     }
     for name, text in prototxts.items():
-        write_whole(folder / f"{name}.prototxt", text.encode())
+        write_atomically(folder / f"{name}.prototxt", text.encode())
 
 
 def compute_cost(prototxt: pathlib.Path) -> Cost:
@@ -346,13 +346,13 @@ def main(argv: list[str] | None = None) -> None:
     ]
 
     report.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(figure, draw(results))
+    write_atomically(figure, draw(results))
     setting = (
         f"{describe_setting(options, sample_counts)} A cell is the mean over the seeds, with the "
         "smallest and the largest. Milliseconds are the median of `HandPredictor.predict` on a "
         "picture of 640 x 480."
     )
-    write_whole(report, format_report(results, setting, figure.name).encode())
+    write_atomically(report, format_report(results, setting, figure.name).encode())
     print(format_report(results, setting, None))
     _log.info("%s: the same with its figure", report)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_build.errors import EditError
-from caffe_build.files import write_whole
+from caffe_build.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def apply_edits(tree: Path, edits: tuple[Edit, ...]) -> None:
         before = path.read_text(encoding="utf-8")
         after = edit_text(before, edit)
         if after != before:  # an untouched file keeps its time stamp, and ninja its objects
-            write_whole(path, after)  # no later run could go on with half of it
+            write_atomically(path, after)  # no later run could go on with half of it
 
 
 def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
@@ -72,4 +72,4 @@ def add_files(tree: Path, additions: tuple[Addition, ...]) -> None:
         path = tree / added.file
         if not path.is_file() or path.read_text(encoding="utf-8") != added.text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, added.text)
+            write_atomically(path, added.text)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_build.errors import PrefixError
-from caffe_build.files import write_whole
+from caffe_build.files import write_atomically
 
 _LAYOUTS = ("python", "lib/python3/dist-packages", "build/install/python", "distribute/python")
 _TREE_MARK = "# CAFFE_SOURCE="  # in the .pth file
@@ -145,4 +145,4 @@ def link(python_folder: Path, tree: Path | None = None) -> None:
     if tree:
         lines.append(f"{_TREE_MARK}{tree}")  # a comment for Python
     if _link_lines() != lines:
-        write_whole(link_path(), "".join(f"{line}\n" for line in lines))
+        write_atomically(link_path(), "".join(f"{line}\n" for line in lines))

@@ -54,7 +54,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_shipped, write_whole
+from mcc_caffe.core.files import require_shipped, write_atomically
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import SampleSet
@@ -333,7 +333,7 @@ def write_prototxts(writer: BakedSetWriter, variant: str, batch_size: int, seed:
         solver.random_seed, solver.display = seed, LOG_INTERVAL
         for name, message in (("train", net), ("solver", solver)):
             path = writer.partial / f"{name}{suffix}.prototxt"
-            write_whole(path, text_format.MessageToString(message).encode())
+            write_atomically(path, text_format.MessageToString(message).encode())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

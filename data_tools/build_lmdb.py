@@ -407,7 +407,7 @@ def write_set(
                 writer.add(sample)
                 keys.add(sample.key)
                 without_mask += sample.mask_png is None
-                cut += bool(sample.is_cut)
+                cut += bool(sample.is_crop)
                 turned += sample_orientation(sample) > 1
                 outside += len(sample.outside)
         if not keys:

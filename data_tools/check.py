@@ -27,7 +27,7 @@ from data_tools import sets
 from data_tools.faults import FAULTS, WARNINGS, CheckedSample, check_sample, find_duplicates
 from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
-from mcc_caffe.core.files import check_folder, check_own_results, write_whole
+from mcc_caffe.core.files import check_folder, check_own_results, write_atomically
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -271,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)
     paths = [options.out / REPORT, *draw_suspects(splits, options.out)]
-    write_whole(paths[0], (json.dumps(report, indent=1) + "\n").encode())
+    write_atomically(paths[0], (json.dumps(report, indent=1) + "\n").encode())
     print(format_report(report))
     counts = f"{report['faults']} faults, {report['warnings']} warnings"
     print(f"\n{counts}: {', '.join(map(str, paths))}")

@@ -36,7 +36,7 @@ class Record(Entry):
 
     def sample(self) -> Sample:
         """Read the record; SampleError where it cannot be read."""
-        return dataclasses.replace(self.samples[self.index], is_cut=self.samples.is_cut)
+        return dataclasses.replace(self.samples[self.index], is_crop=self.samples.is_crop)
 
 
 def add_set_argument(parser: argparse.ArgumentParser) -> None:

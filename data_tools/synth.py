@@ -44,7 +44,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import cannot_write, locked, write_whole
+from mcc_caffe.core.files import cannot_write, locked, write_atomically
 from mcc_caffe.core.ranks import shared_memory_errors
 
 MANIFEST = "manifest.json"
@@ -228,8 +228,8 @@ def _make_pictures(
     for split in counts:
         lines = [made[split][number] for number in sorted(made[split])]
         labels = (format_truth(json.loads(line)) for line in lines)
-        write_whole(out / split / LABELS, "".join(f"{label}\n" for label in labels).encode())
-        write_whole(out / split / TRUTH, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(out / split / LABELS, "".join(f"{label}\n" for label in labels).encode())
+        write_atomically(out / split / TRUTH, "".join(f"{line}\n" for line in lines).encode())
         (out / split / PARTIAL_TRUTH).unlink()
 
 
@@ -324,7 +324,7 @@ def _prepare_folder(
             "opencv": cv2.__version__,
         },
     }
-    write_whole(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    write_atomically(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     for split in counts:
         for kind in ("source", "mask"):
             (out / split / kind).mkdir(parents=True, exist_ok=True)
@@ -387,8 +387,8 @@ def _make_picture(job: PictureJob) -> MadePicture:
     """Render and write one picture and its mask."""
     picture = render_picture(job.split, job.number, job.options)
     folder = job.out / job.split
-    write_whole(folder / "mask" / f"{job.number}.png", picture.mask_png)
-    write_whole(folder / "source" / f"{job.number}.jpg", picture.jpeg)
+    write_atomically(folder / "mask" / f"{job.number}.png", picture.mask_png)
+    write_atomically(folder / "source" / f"{job.number}.jpg", picture.jpeg)
     return MadePicture(job.split, job.number, json.dumps(picture.truth))
 
 

@@ -23,7 +23,7 @@ from data_tools.readers.shared import KEYPOINT_BOX_FACTOR, clipped_square, read_
 from data_tools.teachers import AgreedHand
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import file_stamp, write_whole
+from mcc_caffe.core.files import file_stamp, write_atomically
 
 PROGRAM = "data_tools.teach"
 LABELS, IMAGES = "hands.json", "images"
@@ -153,7 +153,7 @@ class LabelFile:
                 "run the command again, it goes on from there"
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path, f"{text}\n".encode())
+        write_atomically(self._path, f"{text}\n".encode())
         self._text, self._stamp = text, file_stamp(self._path)
         self._last_written = time.monotonic()
 
@@ -299,7 +299,7 @@ class TaughtSet:
             keypoints = (keypoints + 0.5) * np.divide(size, crop.shape[1::-1]) - 0.5
             crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
         jpeg = cv2.imencode(".jpg", crop, _JPEG_OPTIONS)[1].tobytes()
-        write_whole(self.folder / file_name, jpeg)
+        write_atomically(self.folder / file_name, jpeg)
         return _Crop(crop.shape[1], crop.shape[0], keypoints)
 
     def write(self) -> None:

@@ -40,7 +40,7 @@ from mcc_caffe.core.files import (
     file_sha256,
     require_file,
     require_shipped,
-    write_whole,
+    write_atomically,
 )
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import absolute_source
@@ -181,12 +181,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         measured_set = MeasuredSet(name, results, figure_names)
         for claim in measured_set.claims():
             if claim.output == "masks":
-                write_whole(report.with_name(figure_names.masks), draw_masks(results))
+                write_atomically(report.with_name(figure_names.masks), draw_masks(results))
             else:
-                write_whole(report.with_name(figure_names.pck), draw_pck(results))
+                write_atomically(report.with_name(figure_names.pck), draw_pck(results))
         measured.append(measured_set)
     setting = _describe_setting(options)
-    write_whole(report, format_report(measured, setting).encode())
+    write_atomically(report, format_report(measured, setting).encode())
     print(
         format_report([replace(measured_set, figures=None) for measured_set in measured], setting)
     )

@@ -47,7 +47,7 @@ from mcc_caffe.core.files import (
     check_own_results,
     check_target,
     require_file,
-    write_whole,
+    write_atomically,
 )
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
@@ -364,11 +364,11 @@ def write_results(
     """
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / RESULTS, to_json(results))
-    write_whole(out / IMAGES, images_csv(samples, scores, options.thresholds))
+    write_atomically(out / RESULTS, to_json(results))
+    write_atomically(out / IMAGES, images_csv(samples, scores, options.thresholds))
     if any(result.distances is not None for result in scores.values()):
         for name, draw in zip(FIGURES, (draw_sets, draw_groups)):
-            write_whole(out / name, draw(results["models"]))
+            write_atomically(out / name, draw(results["models"]))
     else:
         for name in FIGURES:  # an earlier run's
             (out / name).unlink(missing_ok=True)

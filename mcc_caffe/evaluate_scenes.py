@@ -39,7 +39,7 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_whole
+from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_atomically
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.evaluation_report import RESULTS, to_json
 from mcc_caffe.evaluation.model_names import check_names, short_names
@@ -409,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "models": models,
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out / RESULTS, to_json(results))
+    write_atomically(options.out / RESULTS, to_json(results))
     _log.info("%s", options.out / RESULTS)
     if pictures.unreadable_count:
         raise UserError(

@@ -42,7 +42,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import describe, fitting_layers, write_caffemodel
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_distinct, check_output, starts_with, write_whole
+from mcc_caffe.core.files import check_distinct, check_output, starts_with, write_atomically
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
@@ -183,7 +183,7 @@ def export_onnx(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Pat
         )
     content = model.SerializeToString()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
+    write_atomically(path, content)
     print(
         f"{path}: {len(content) / 2**20:.1f} MiB of {weights}, opset {OPSET}; "
         f"{_shape_texts((*model.graph.input, *model.graph.output))}"
@@ -234,7 +234,7 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
     text = text_format.MessageToString(net)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_caffemodel(path, net.name + EXPORT_MARK, layers)
-    write_whole(net_path(path), _first_line(path) + text.encode())
+    write_atomically(net_path(path), _first_line(path) + text.encode())
     print(
         f"{path}: {path.stat().st_size / 2**20:.1f} MiB of {weights}; its net is {net_path(path)}"
     )

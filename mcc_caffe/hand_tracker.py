@@ -202,7 +202,7 @@ class _FrameFinder:
             looks=None if is_hand else 1,
             method=TRACKING,
         )
-        return replace(pose, found_box=None)  # in every frame the box goes around the keypoints
+        return replace(pose, detected_box=None)  # in every frame the box goes around the keypoints
 
 
 def _smoothed(pose: HandPose, keypoint_filter: KeypointFilter, time: float) -> HandPose:

@@ -28,7 +28,7 @@ from mcc_caffe.caffe_io.run_folder import data_layer_settings, run_input_size
 from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output, require_file, write_whole
+from mcc_caffe.core.files import check_output, require_file, write_atomically
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOX_LAYERS
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import MIXED, OPENERS, mixture_shares
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     content = packed_weights.to_bytes(layers, metadata)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, content)
+    write_atomically(options.out, content)
     print(f"{options.out}: {len(content) / 2**20:.1f} MiB")
     _log.info("%d layers, %s", len(layers), json.dumps(metadata))
 

@@ -20,7 +20,7 @@ from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_output, write_whole
+from mcc_caffe.core.files import check_output, write_atomically
 from mcc_caffe.core.images import is_png_of
 from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.paper import MASK_LOSS_BLOB
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_output(out, lambda path: is_png_of(path, "Author", AUTHOR), "is no plot of this command")
     figure = draw_curves({run: read_log(run) for run in options.runs})
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, as_png(figure, dpi=100, author=AUTHOR))
+    write_atomically(out, as_png(figure, dpi=100, author=AUTHOR))
     print(out)
 
 

@@ -371,7 +371,7 @@ class HandPredictor:
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],
             timings=timings,
-            found_box=answer.box,
+            detected_box=answer.box,
             looks=looks,
             shows_hand=shows_hand,
             method=method,

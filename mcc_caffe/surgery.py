@@ -43,7 +43,7 @@ from mcc_caffe.caffe_io.weights import (
 )
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import shorten_list
-from mcc_caffe.core.files import check_output, replacement, require_shipped
+from mcc_caffe.core.files import atomic_write, check_output, require_shipped
 from mcc_caffe.paper import (
     BACKGROUND_INDEX,
     HEATMAP_COUNT,
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         net.params[name][0].data[...] = layer.kernel
         net.params[name][1].data[...] = layer.bias
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with replacement(options.out) as (partial, _):
+    with atomic_write(options.out) as (partial, _):
         net.save(str(partial))
     print(f"{options.out}: {len(expected)} layers of {options.openpose}")
     _log.info("with zeros for the mask: %s", ", ".join((FIRST, *LATER)))

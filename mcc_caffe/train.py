@@ -51,7 +51,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_own_results, locked, write_whole
+from mcc_caffe.core.files import check_own_results, locked, write_atomically
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
 from mcc_caffe.data.sources import count_samples, open_source
@@ -314,7 +314,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     # A run's own solver, from which another may start, has a snapshot of 0.
     snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot
     write_prototxts(folder, solver, net)
-    write_whole(folder / SAMPLES_FILE, f"{json.dumps(sample_counts)}\n".encode())
+    write_atomically(folder / SAMPLES_FILE, f"{json.dumps(sample_counts)}\n".encode())
     return TrainingConfig(
         variant=variant,
         folder=folder,

@@ -35,7 +35,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError, shorten_list
-from mcc_caffe.core.files import check_output, require_file, write_whole
+from mcc_caffe.core.files import check_output, require_file, write_atomically
 from mcc_caffe.core.hand_boxes import BOXES_BLOB, covered_share
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.paper import VARIANTS
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if options.average:
                 head = mean_layers(head, stored.layers)
             content = packed_weights.to_bytes({**stored.layers, **head}, stored.metadata)
-            write_whole(target, content)
+            write_atomically(target, content)
     print(f"{target}: {len(pictures)} pictures, {options.rounds * options.samples} samples")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.drawing import draw_number, draw_over
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import replacement, write_whole
+from mcc_caffe.core.files import atomic_write, write_atomically
 from mcc_caffe.hand_tracker import HandTracker, TrackedHand
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
@@ -109,7 +109,7 @@ def write_video(
     check_clip_size(video)
     clip = with_suffix(result, ".mp4")
     clip.parent.mkdir(parents=True, exist_ok=True)
-    with replacement(clip) as (_, file):
+    with atomic_write(clip) as (_, file):
         with video_encoder(clip, file, video.fps, video.size) as add_frame:
             frames = _FollowedFrames(video, tracker, add_frame, result_format)
             with contextlib.closing(frames.lines()) as lines:
@@ -141,7 +141,7 @@ def write_video(
         if result_format:
             result_format.write_video(result, frame_lines)
         else:
-            write_whole(with_suffix(result, ".json"), video_json(video_report, frame_lines))
+            write_atomically(with_suffix(result, ".json"), video_json(video_report, frame_lines))
     missing = ""
     if len(frame_lines) < video.announced:
         missing = f" of the {video.announced} that the file announces"

@@ -13,7 +13,7 @@ import pathlib
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.commands import command_parser, run_command
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import write_atomically
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def write(files: dict[str, str], folder: pathlib.Path) -> None:
     for path, content in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, content.encode())
+        write_atomically(target, content.encode())
         print(target)
 
 

@@ -356,10 +356,10 @@ def frame_sample(
         keypoints=mark_missing(xy, is_in_window),
         outside=tuple((index, *xy[index].tolist()) for index in np.flatnonzero(outside).tolist()),
         picture_box=(-left, -top, width - left, height - top),
-        is_cut=(right - left, bottom - top) != (width, height),
+        is_crop=(right - left, bottom - top) != (width, height),
         orientation=exif_orientation(sample.image_bytes),  # a crop's own file has none
     )
-    if not sample.is_cut:
+    if not sample.is_crop:
         return sample
     pixels = np.s_[top:bottom, left:right]
     return dataclasses.replace(

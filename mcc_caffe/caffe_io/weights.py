@@ -14,7 +14,7 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
 from mcc_caffe.caffe_io.run_folder import run_input_size
 from mcc_caffe.core.errors import UserError, shorten_list
-from mcc_caffe.core.files import require_file, write_whole
+from mcc_caffe.core.files import require_file, write_atomically
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -194,7 +194,7 @@ def write_caffemodel(path: Path, name: str, layers: Mapping[str, Sequence[np.nda
             blob = layer.blobs.add()
             blob.shape.dim.extend(values.shape)
             blob.data.extend(values.ravel().tolist())
-    write_whole(path, model.SerializeToString())
+    write_atomically(path, model.SerializeToString())
 
 
 def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]:

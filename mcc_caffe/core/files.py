@@ -174,7 +174,7 @@ def empty_own_folder(folder: Path) -> None:
     elif mark.is_file():
         shutil.rmtree(actual_folder)
     actual_folder.mkdir(parents=True, exist_ok=True)
-    write_whole(mark, b"This folder is emptied when the command that made it runs again.\n")
+    write_atomically(mark, b"This folder is emptied when the command that made it runs again.\n")
 
 
 def check_target(path: Path, inputs: Iterable[Path] = ()) -> Path:
@@ -262,7 +262,7 @@ def check_output(
 
 
 @contextlib.contextmanager
-def replacement(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+def atomic_write(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Write a file completely or not at all.
 
     What the caller writes goes into a temporary file beside the target. It takes the target's
@@ -301,13 +301,13 @@ def replacement(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         raise cannot_write(path, error) from None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all, as `replacement` does.
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, as `atomic_write` does.
 
     Raises:
         UserError: It cannot be written.
     """
-    with replacement(path) as (_, file):
+    with atomic_write(path) as (_, file):
         file.write(content)
 
 

@@ -62,7 +62,7 @@ class Sample:
             why it is missing; x and y in image pixels.
         picture_box: Left, top, right, bottom of the source picture, in pixels of the image, which
             may be a crop of it.
-        is_cut: Whether the image is a crop of its picture.
+        is_crop: Whether the image is a crop of its picture.
         orientation: The EXIF orientation, 1 to 8, of the file that the image comes from. The image
             is not turned by it.
     """
@@ -73,7 +73,7 @@ class Sample:
     keypoints: np.ndarray
     outside: tuple[tuple[int, float, float], ...] = ()
     picture_box: tuple[int, int, int, int] | None = None
-    is_cut: bool | None = None
+    is_crop: bool | None = None
     orientation: int | None = None
 
     def image(self, reduction: int = 1) -> np.ndarray:
@@ -286,7 +286,7 @@ class SampleSet:
         return info
 
     @functools.cached_property
-    def is_cut(self) -> bool | None:
+    def is_crop(self) -> bool | None:
         """Whether all samples are parts of their pictures, or none; None where nobody says it."""
         try:
             cut_count = self.info().get("cut")

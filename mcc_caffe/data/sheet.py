@@ -10,7 +10,7 @@ import numpy as np
 
 from mcc_caffe.core.drawing import draw_skeleton
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output, write_whole
+from mcc_caffe.core.files import check_output, write_atomically
 from mcc_caffe.core.geometry import apply, resize_affine
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.core.images import is_png_of, marked_png
@@ -194,7 +194,7 @@ def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
     paths = [path] if len(sheets) == 1 else list(itertools.islice(_numbered(path), len(sheets)))
     path.parent.mkdir(parents=True, exist_ok=True)
     for page, page_path in zip(sheets, paths):
-        write_whole(page_path, marked_png(page, _PROGRAM))
+        write_atomically(page_path, marked_png(page, _PROGRAM))
     return paths
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.files import folder_being_written, write_whole
+from mcc_caffe.core.files import folder_being_written, write_atomically
 from mcc_caffe.data.mask_files import header_size
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
 
@@ -80,7 +80,7 @@ class FolderWriter:
         self._check_absent()
         self._complete()
         info = {"format": 1, "samples": self.count, **info}
-        write_whole(self.partial / INFO, f"{json.dumps(info, indent=2)}\n".encode())
+        write_atomically(self.partial / INFO, f"{json.dumps(info, indent=2)}\n".encode())
         self.partial.rename(self.folder)
 
     def __exit__(

@@ -25,7 +25,7 @@ import numpy as np
 
 from data_tools.readers.segmentation import draw_run_lengths
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file, write_whole
+from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.inference.formats.base import ReadImage, as_numbers, check_pixels
@@ -278,8 +278,8 @@ class PredictionsFile:
 
 def _is_cut(sample: Sample) -> bool:
     """Tell whether a sample is a part of its picture."""
-    if sample.is_cut is not None:
-        return sample.is_cut
+    if sample.is_crop is not None:
+        return sample.is_crop
     # An LMDB set does not say it, but what readers cut is stored as PNG.
     suffix = pathlib.Path(sample.key).suffix.lower()
     return suffix != ".png" and sample.image_bytes.startswith(b"\x89PNG")
@@ -326,4 +326,4 @@ def write_predictions(path: pathlib.Path, name: str, keypoints: dict[str, np.nda
         key: {"keypoints": [None if np.isnan(point[0]) else point.tolist() for point in points]}
         for key, points in keypoints.items()
     }
-    write_whole(path, (json.dumps({"name": name, "images": images}) + "\n").encode())
+    write_atomically(path, (json.dumps({"name": name, "images": images}) + "\n").encode())

@@ -127,7 +127,7 @@ def search_scene(
         keypoints,
         [hand.score for hand in hands if hand.score is not None],
         [
-            enlarged_box(points) if hand.found_box is None else hand.found_box
+            enlarged_box(points) if hand.detected_box is None else hand.detected_box
             for hand, points in zip(hands, keypoints)
         ],
         scene,

@@ -20,7 +20,7 @@ from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.core.commands import command_parser, positive_int, seed_number
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import MIXED, SampleSource, mixture_shares, open_source
 from mcc_caffe.evaluation.ablation_report import TrainingResult
@@ -152,7 +152,7 @@ def check_settings(out: pathlib.Path, source: str, settings: dict[str, Any]) -> 
                 "give another --out"
             )
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(settings).encode())
+    write_atomically(path, json.dumps(settings).encode())
 
 
 def train_once(

@@ -46,8 +46,8 @@ class HandPose:
             m x m input. Where several looks were taken, it is the surest look's, which may turn and
             mirror.
         timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
-        found_box: (4,) of left, top, right, bottom in pixels, where a search found the hand; None
-            where nothing but the keypoints says where it is.
+        detected_box: (4,) of left, top, right, bottom in pixels, where a search found the hand;
+            None where nothing but the keypoints says where it is.
         looks: 1, 2 or 4, how many looks gave the answer; None where levels of a pyramid, a search
             or a box of the user's did.
         shows_hand: Whether the score says that the picture shows a hand; True after a search and in
@@ -64,7 +64,7 @@ class HandPose:
     level_heatmaps: np.ndarray | None
     image_to_input: np.ndarray
     timings: dict[str, float]
-    found_box: np.ndarray | None = None
+    detected_box: np.ndarray | None = None
     looks: int | None = None
     shows_hand: bool | None = None
     method: str = SINGLE_PASS
@@ -138,10 +138,10 @@ class HandPose:
         """
         if self.keypoints is None:
             return None
-        if self.found_box is not None:
+        if self.detected_box is not None:
             # The box head learns x, y, x + width, y + height. Its boxes reach from -0.5 to W - 0.5
             # at most, the picture's edges: a half is rounded up, to 0 and W.
-            left, top, right, bottom = np.floor(self.found_box + 0.5).astype(int).tolist()
+            left, top, right, bottom = np.floor(self.detected_box + 0.5).astype(int).tolist()
             return Box(left, top, right - left, bottom - top)
         # Keypoints lie at centres of pixels, and the box has the last pixel, too.
         left, top, right, bottom = keypoints_box(self.keypoints).round().astype(int).tolist()

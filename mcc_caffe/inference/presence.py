@@ -16,7 +16,9 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 
 CALIBRATION = "calibration"  # in the metadata of packed weights
-_WHOLE_PYRAMID = 19  # levels; the paper's pyramid has 16 to 20 on average, by the picture's size
+_FULL_PYRAMID_LEVELS = (
+    19  # levels; the paper's pyramid has 16 to 20 on average, by the picture's size
+)
 
 
 class Calibration(NamedTuple):
@@ -46,7 +48,7 @@ class Calibration(NamedTuple):
 
         Between a single pass and the whole pyramid it grows with the logarithm of the levels.
         """
-        share = min(math.log(levels) / math.log(_WHOLE_PYRAMID), 1)
+        share = min(math.log(levels) / math.log(_FULL_PYRAMID_LEVELS), 1)
         return self.single + share * (self.pyramid - self.single)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from mcc_caffe.core.errors import NO_ROOM
-from mcc_caffe.core.files import replacement
+from mcc_caffe.core.files import atomic_write
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.video_reading import BT_709, HD_LINES, Colours, VideoFile
@@ -61,7 +61,7 @@ def video_writer(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        replacement(path) as (_, file),
+        atomic_write(path) as (_, file),
         video_encoder(path, file, fps, size, comment=comment) as add_frame,
     ):
         yield add_frame

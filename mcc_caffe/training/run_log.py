@@ -10,7 +10,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file, write_whole
+from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.paper import MASK_LOSS_BLOB
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class RunLog:
         self._interval: list[IterationStats] = []
         lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
         earlier_lines = [line for line in lines if _logged_iteration(line) <= iteration]
-        write_whole(self.path, b"".join(line + b"\n" for line in earlier_lines))
+        write_atomically(self.path, b"".join(line + b"\n" for line in earlier_lines))
         earlier_images = _logged_images(earlier_lines[-1]) if earlier_lines else None
         if earlier_images not in (None, images):
             _log.warning(

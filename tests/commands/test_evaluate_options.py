@@ -256,4 +256,4 @@ def test_upright_sets_take_results_of_whole_pictures(tmp_path):
         [str(source), str(tmp_path / "lmdb"), "--orientation", "upright", "--split", "0/1"]
     )
     (record,) = open_sets(tmp_path / "lmdb/validation")["validation"]
-    assert record.sample().image_bytes.startswith(b"\x89PNG") and record.sample().is_cut is False
+    assert record.sample().image_bytes.startswith(b"\x89PNG") and record.sample().is_crop is False

@@ -14,6 +14,7 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
+    atomic_write,
     check_not_inside,
     check_output,
     check_own_results,
@@ -22,35 +23,34 @@ from mcc_caffe.core.files import (
     folder_being_written,
     locked,
     replace_folder,
-    replacement,
     require_shipped,
-    write_whole,
+    write_atomically,
 )
 from tests.support.commands import ROOT
 
 
 def test_write_whole_replaces(tmp_path):
     path = tmp_path / "file"
-    write_whole(path, b"old")
-    write_whole(path, b"new")
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "fsync", lambda _: calls.append((tmp_path / "file").exists()))
-    write_whole(tmp_path / "file", b"new")
+    write_atomically(tmp_path / "file", b"new")
     assert calls == [False]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
-    write_whole(path, b"old")
+    write_atomically(path, b"old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(UserError, match="file cannot be written .File too large.: make room"):
-            write_whole(path, bytes(2000))
+            write_atomically(path, bytes(2000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
@@ -62,7 +62,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
     (tmp_path / "null").symlink_to("/dev/null")
     for name, kind in (("pipe", "a pipe"), ("folder", "a folder"), ("null", "a device")):
         with pytest.raises(UserError, match=f"{name} is {kind}, not a file: give the path"):
-            write_whole(tmp_path / name, b"new")
+            write_atomically(tmp_path / name, b"new")
     assert (tmp_path / "pipe").is_fifo() and (tmp_path / "null").is_symlink()
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -92,7 +92,7 @@ def test_a_link_stays_and_its_file_is_written(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk/file").write_bytes(b"old")
     (tmp_path / "link").symlink_to("disk/file")
-    write_whole(tmp_path / "link", b"new")
+    write_atomically(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "disk/file").read_bytes() == b"new"
 
 
@@ -102,7 +102,7 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path, mon
     for number in range(2):
         (tmp_path / ".mcc-0.partial").symlink_to("victim" if number else "not there")
         with pytest.raises(UserError, match="file cannot be written .File exists."):
-            write_whole(tmp_path / "file", b"new")
+            write_atomically(tmp_path / "file", b"new")
         assert (tmp_path / ".mcc-0.partial").is_symlink()
         (tmp_path / ".mcc-0.partial").unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["victim"]
@@ -111,12 +111,12 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path, mon
 
 def _write_often(path, letter):
     for _ in range(200):
-        write_whole(path, letter * 100_000)
+        write_atomically(path, letter * 100_000)
 
 
 def test_of_two_writers_the_last_complete_one_wins(tmp_path):
     path = tmp_path / "file"
-    write_whole(path, b"a" * 100_000)
+    write_atomically(path, b"a" * 100_000)
     writers = [multiprocessing.Process(target=_write_often, args=(path, x)) for x in (b"a", b"b")]
     for writer in writers:
         writer.start()
@@ -129,14 +129,14 @@ def test_of_two_writers_the_last_complete_one_wins(tmp_path):
 
 @pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])
 def test_the_longest_name_can_be_written(name, tmp_path):
-    write_whole(tmp_path / name, b"new")
+    write_atomically(tmp_path / name, b"new")
     assert (tmp_path / name).read_bytes() == b"new"
     with pytest.raises(UserError, match="cannot be written .File name too long.: give a shorter"):
-        write_whole(tmp_path / f"{name}xx", b"new")
+        write_atomically(tmp_path / f"{name}xx", b"new")
 
 
 def test_a_written_file_has_the_usual_permissions(tmp_path):
-    write_whole(tmp_path / "file", b"new")
+    write_atomically(tmp_path / "file", b"new")
     (tmp_path / "plain").write_bytes(b"new")
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
@@ -155,13 +155,13 @@ def _kill_inside(context, folder):
 
 def test_the_temporary_file_of_a_killed_process_is_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    _kill_inside("replacement(pathlib.Path('file'))", tmp_path)
+    _kill_inside("atomic_write(pathlib.Path('file'))", tmp_path)
     (left,) = tmp_path.iterdir()
     os.utime(left, (0, 0))
-    with replacement(tmp_path / "other") as (partial, _):
+    with atomic_write(tmp_path / "other") as (partial, _):
         os.utime(partial, (0, 0))
         code = "import pathlib; from mcc_caffe.core import files as f; " + (
-            "f.write_whole(pathlib.Path('third'), b'')"
+            "f.write_atomically(pathlib.Path('third'), b'')"
         )
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
         assert partial.exists() and not left.exists()

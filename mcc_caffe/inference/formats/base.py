@@ -8,7 +8,7 @@ import numpy as np
 
 from mcc_caffe.core import keypoint_labels
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 # OpenCV and OneHand10K count the centres of pixels as integers; every format gets them so.
@@ -123,7 +123,7 @@ class ResultFormat(Protocol):
             text: What `describe` returned.
         """
         (path,) = self.paths(result, False)
-        write_whole(path, self.document(text).encode(errors="surrogateescape"))
+        write_atomically(path, self.document(text).encode(errors="surrogateescape"))
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
         """Write the results of all frames of a video, complete or not at all."""

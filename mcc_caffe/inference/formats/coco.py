@@ -14,7 +14,7 @@ import numpy as np
 
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.inference.formats.base import (
     CONFIDENCE_DIGITS,
@@ -127,11 +127,11 @@ class CocoFormat(ResultFormat):
         out.mkdir(parents=True, exist_ok=True)
         own_categories = [CocoCategory(_CATEGORY_ID, "hand")]
         data_set = _data_set(images, self._labels.categories if self._labels else own_categories)
-        write_whole(out / IMAGES, json.dumps(data_set).encode() + b"\n")
+        write_atomically(out / IMAGES, json.dumps(data_set).encode() + b"\n")
         if results:
             results[0] = {"program": PROGRAM, **results[0]}  # the mark of a result
         lines = ",\n".join(json.dumps(result) for result in results)
-        write_whole(out / RESULTS, f"[{lines}]\n".encode())
+        write_atomically(out / RESULTS, f"[{lines}]\n".encode())
 
 
 def _order(picture: dict[str, Any]) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_whole
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.inference.formats.base import (
     CONFIDENCE_DIGITS,
     COORDINATE_DIGITS,
@@ -55,7 +55,7 @@ class MMPoseFormat(ResultFormat):
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
         """Write the file of a video, a frame in each line."""
         content = "[" + ",\n".join(texts) + "]\n"
-        write_whole(with_suffix(result, ".json"), content.encode())
+        write_atomically(with_suffix(result, ".json"), content.encode())
 
 
 def _instance(hand: HandRecord) -> dict[str, Any]:
