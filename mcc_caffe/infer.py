@@ -161,9 +161,10 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
     if bool(options.files) == (options.camera is not None):
         parser.error("give images, videos or folders, or --camera 0")
     of_results = options.format != OWN_FORMAT or options.heatmaps or options.overwrite
-    if options.camera is not None and of_results:
+    if options.camera is not None and (of_results or options.out != parser.get_default("out")):
         parser.error(
-            "--format, --heatmaps and --overwrite go without --camera, which writes no results"
+            "--out, --format, --heatmaps and --overwrite go without --camera, "
+            "which writes no results"
         )
     if options.hands == "all" or options.boxes:
         name = "--boxes" if options.boxes else "--hands all"

@@ -211,6 +211,7 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
             2,
         ),
         (["--camera", "0", "--heatmaps"], "--heatmaps and --overwrite go without --camera", 2),
+        (["--camera", "0", "--out", "here"], "--out, --format, --heatmaps and", 2),
         (["--camera", "0", "--overwrite"], "--heatmaps and --overwrite go without --camera", 2),
     ],
 )
