@@ -308,6 +308,7 @@ def upright_look(keypoints: np.ndarray, factor: float, image_size: tuple[int, in
         factor: The square's side in the longer sides of the turned keypoints' box.
         image_size: (W, H) in pixels.
     """
+    # Whole degrees: the net does not tell finer turns apart.
     turn = round(pointing_angle(keypoints, keypoints[:, 2] > CONFIDENCE_THRESHOLD) or 0.0)
     turned = keypoints.copy()
     turned[:, :2] = apply(rotation_about_centre(turn, image_size), keypoints[:, :2])
