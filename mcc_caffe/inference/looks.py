@@ -190,9 +190,10 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     first answer's keypoints, too. Four looks turn the whole image into four directions unless the
     net is sure of the first one, and pass the square both as it is and mirrored.
 
-    The squares show the hand larger than the whole image does, and upright. So the answer is
-    theirs alone, unless the net is far less sure of it than of the first one. Where it has the hand
-    elsewhere than the square was drawn for, a square around the new keypoints is passed as well.
+    The squares show the hand larger than the whole image does, and upright. So the surest of them
+    decides, unless the net is far less sure of it than of the first look, and the first look joins
+    in where it agrees. Where the hand lies elsewhere than the square was drawn for, a square around
+    the new keypoints takes its part.
 
     Where fewer than 6 of the first keypoints are confident, there is no square: in a picture
     without a hand it would only find more that resembles one.
@@ -210,12 +211,16 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
         look = upright_look(keypoints, SECOND_LOOK_FACTOR, looker.image_size)
         return looker.look([look, look.mirror(looker.image_size[0])] if count == 4 else [look])
 
-    answers = look_closely(first.keypoints)
-    answer = fuse_answers(answers)
+    crops = look_closely(first.keypoints)
+    answer = fuse_answers(crops)
+    others = [first]
     if box_iou(keypoints_box(first.keypoints), keypoints_box(answer.keypoints)) < _STEADY_OVERLAP:
-        answers += look_closely(answer.keypoints)
-        answer = fuse_answers(answers)
-    return answer if answer.score >= first.score - _MOST_DOUBT else fuse_answers([first, *answers])
+        crops += look_closely(answer.keypoints)
+        others = []
+    best = most_confident(crops)
+    if best.score < first.score - _MOST_DOUBT:
+        best, others = first, [first]
+    return fuse_answers([*crops, *others], best)
 
 
 def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAnswer]:
@@ -243,17 +248,18 @@ def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAn
     return answers
 
 
-def fuse_answers(answers: Sequence[LookAnswer]) -> LookAnswer:
-    """Return the surest answer with what other answers say of the same hand.
+def fuse_answers(answers: Sequence[LookAnswer], best: LookAnswer | None = None) -> LookAnswer:
+    """Return the best answer with what other answers say of the same hand.
 
     A keypoint becomes the mean, weighted by confidence, of the answers that have it within 0.15 of
-    the hand's longer side of the surest one's. Its confidence stays that of the surest answer. The
+    the hand's longer side of the best one's. Its confidence stays that of the best answer. The
     masks are those of the answers that agree on half of the keypoints or more.
 
     Args:
         answers: The answers of looks at one hand.
+        best: The one of these that decides which hand is meant; None for the surest.
     """
-    best = most_confident(answers)
+    best = best or most_confident(answers)
     if len(answers) == 1:
         return best
     keypoints = np.stack([answer.keypoints for answer in answers])

@@ -9,6 +9,7 @@ import pytest
 
 from mcc_caffe import export, pack, train
 from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import (
@@ -238,7 +239,9 @@ def test_an_ablation_gets_the_box_head_and_no_other_layer(tmp_path):
     write_caffemodel(learnt, "MCC_mini_without_mask_train", layers)
     pack.main([str(learnt), str(out), "--boxes", str(shipped)])
     assert list(packed_weights.read(out).layers) == [*layers, *BOX_LAYERS]
-    assert HandPredictor(out).boxes_engine is not None
+    deploy_net = find_deploy_net(out, "mini")
+    assert deploy_net.name == "deploy_without_mask.prototxt"
+    assert HandPredictor(out, prototxt=deploy_net).boxes_engine is not None
 
 
 def test_a_trunk_with_another_number_of_blobs_is_another(tmp_path):
