@@ -37,7 +37,7 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE, VARIANTS
 
 # The numbers of looks that HandPredictor can take (see `inference.looks.look_several_times`), and
 # the one that it takes unless it is told otherwise: on the larger sets it is more accurate than
-# the paper's pyramid, at a fifth to a quarter of its cost (docs/results.md).
+# the paper's pyramid, at a sixth to a third of its cost (docs/results.md).
 LOOKS = (1, 2, 4)
 DEFAULT_LOOKS = 4
 _LARGEST_BOX = 1e6  # pixels, side of a box
