@@ -67,9 +67,9 @@ class Row:
     """One line of the table, and one object of the JSON.
 
     Attributes:
-        name: The thing that was looked at.
+        name: What was checked.
         status: "ok", "failed" or, where finding hands can do without it, "absent".
-        state: What the thing is like, in words.
+        state: What the check says of it: a version, a path or a fault.
         remedy: What to do about it; empty where there is nothing to do.
     """
 

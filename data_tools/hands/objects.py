@@ -53,7 +53,7 @@ class Mesh(NamedTuple):
 
 
 class _Sheet(NamedTuple):
-    """A bent rectangle of a mesh: points (N, 3), texture places (N, 2) and triangles (T, 3)."""
+    """A bent rectangle of a mesh; the attributes are those of `Mesh`."""
 
     points: np.ndarray
     texture_coordinates: np.ndarray

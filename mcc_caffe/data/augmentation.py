@@ -24,7 +24,9 @@ from mcc_caffe.core.geometry import (
 )
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
-UPRIGHT_PROBABILITY = 0.5  # that a hand is turned to point up, before the paper's rotation
+# That a hand is turned to point up, or a picture without a hand by quarters of a circle, before the
+# paper's rotation.
+UPRIGHT_PROBABILITY = 0.5
 STRONG_PROBABILITY = 0.5  # that a sample is strong; the next probabilities are of a strong sample
 STRETCH_PROBABILITY = 0.7
 STRETCH_RANGE = (1 / 1.45, 1.45)

@@ -50,7 +50,8 @@ _MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 class Sample:
     """One labelled picture.
 
-    Readers set the last four; sets do not store them; None means unknown.
+    Readers set the last four, and sets do not store them. Where no reader says them, `outside` is
+    empty and the others are None.
 
     Attributes:
         key: The sample's name, unique in its set.

@@ -191,7 +191,9 @@ def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
         The paths of the pages.
     """
     sheets = pages(tiles)
-    paths = [path] if len(sheets) == 1 else list(itertools.islice(_numbered(path), len(sheets)))
+    paths = (
+        [path] if len(sheets) == 1 else list(itertools.islice(_numbered_paths(path), len(sheets)))
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     for page, page_path in zip(sheets, paths):
         write_atomically(page_path, marked_png(page, _PROGRAM))
@@ -209,12 +211,15 @@ def replace_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
         The paths of the pages; none where there are no tiles.
     """
     paths = write_pages(tiles, path) if tiles else []
-    for page in [*filter(_is_sheet, [path]), *itertools.takewhile(_is_sheet, _numbered(path))]:
+    for page in [
+        *filter(_is_sheet, [path]),
+        *itertools.takewhile(_is_sheet, _numbered_paths(path)),
+    ]:
         if page not in paths:
             page.unlink()
     return paths
 
 
-def _numbered(path: Path) -> Iterator[Path]:
+def _numbered_paths(path: Path) -> Iterator[Path]:
     """Return the paths of the pages where there are several, without end."""
     return (path.with_name(f"{path.stem}-{number}.png") for number in itertools.count(1))

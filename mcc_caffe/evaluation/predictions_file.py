@@ -242,7 +242,7 @@ class PredictionsFile:
                 does not say which pixels are hand.
         """
         entry = self.entry(sample.key) or ImageEntry(None, None)
-        if self._named and _is_cut(sample):
+        if self._named and _is_crop(sample):
             raise UserError(
                 f"{self.path}: {sample.key} is cut out of its picture, and results of "
                 f"mcc_caffe.infer speak of all of it: give predictions as {FORM}"
@@ -276,7 +276,7 @@ class PredictionsFile:
             ) from None
 
 
-def _is_cut(sample: Sample) -> bool:
+def _is_crop(sample: Sample) -> bool:
     """Tell whether a sample is a part of its picture."""
     if sample.is_crop is not None:
         return sample.is_crop

@@ -6,7 +6,7 @@ Pictures:
 - overlapped_map: reads the next file and writes the last one while the net works
 - pyramid: the crops of one image that go through the net (section 3.3), and their maps' way back
 - engines: what runs the net
-- looks: single passes over parts of an image, mirrored or not, and the answer they agree on
+- looks: single passes over parts of an image, also turned or mirrored, and their joint answer
 - hand_pose: the pose of a hand in one image, which users get
 - presence: the scores from which a picture shows a hand
 - proposals: where in a whole picture hands may be

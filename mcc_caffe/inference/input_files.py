@@ -260,8 +260,8 @@ def _is_transport_stream(path: Path) -> bool:
 def result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:
     """Choose a path for each file's results, without suffix, such that no two files share one.
 
-    A file whose path is taken gets its suffix added to the name, and then a number. What is too
-    long of a name or suffix is left out.
+    A file whose path is taken gets its suffix added to the name, and then a number. Names
+    and suffixes that are too long are shortened.
 
     Args:
         files: The files.

@@ -191,9 +191,10 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     net is sure of the first one, and pass the square both as it is and mirrored.
 
     The squares show the hand larger than the whole image does, and upright. So the surest of them
-    decides, unless the net is far less sure of it than of the first look, and the first look joins
-    in where it agrees. Where the hand lies elsewhere than the square was drawn for, a square around
-    the new keypoints takes its part.
+    decides, and the first look joins in where it agrees. Where the hand lies elsewhere than the
+    square was drawn for, a square around the new keypoints is passed as well, and the first look
+    does not join in. Where the net is far less sure of the squares than of the first look, that
+    look decides.
 
     Where fewer than 6 of the first keypoints are confident, there is no square: in a picture
     without a hand it would only find more that resembles one.
@@ -212,15 +213,14 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
         return looker.look([look, look.mirror(looker.image_size[0])] if count == 4 else [look])
 
     crops = look_closely(first.keypoints)
-    answer = fuse_answers(crops)
-    others = [first]
-    if box_iou(keypoints_box(first.keypoints), keypoints_box(answer.keypoints)) < _STEADY_OVERLAP:
-        crops += look_closely(answer.keypoints)
-        others = []
+    keypoints = fuse_answers(crops).keypoints
+    is_missed = box_iou(keypoints_box(first.keypoints), keypoints_box(keypoints)) < _STEADY_OVERLAP
+    if is_missed:
+        crops += look_closely(keypoints)
     best = most_confident(crops)
     if best.score < first.score - _MOST_DOUBT:
-        best, others = first, [first]
-    return fuse_answers([*crops, *others], best)
+        return fuse_answers([*crops, first], first)
+    return fuse_answers(crops if is_missed else [*crops, first], best)
 
 
 def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAnswer]:
@@ -314,7 +314,7 @@ def upright_look(keypoints: np.ndarray, factor: float, image_size: tuple[int, in
         factor: The square's side in the longer sides of the turned keypoints' box.
         image_size: (W, H) in pixels.
     """
-    # Whole degrees: the net does not tell finer turns apart.
+    # Whole degrees, as the live page has them (serving/static/live/following.js).
     turn = round(pointing_angle(keypoints, keypoints[:, 2] > CONFIDENCE_THRESHOLD) or 0.0)
     turned = keypoints.copy()
     turned[:, :2] = apply(rotation_about_centre(turn, image_size), keypoints[:, :2])

@@ -16,9 +16,8 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 
 CALIBRATION = "calibration"  # in the metadata of packed weights
-_FULL_PYRAMID_LEVELS = (
-    19  # levels; the paper's pyramid has 16 to 20 on average, by the picture's size
-)
+# The paper's pyramid has 16 to 20 levels on average, by the picture's size.
+_FULL_PYRAMID_LEVELS = 19
 
 
 class Calibration(NamedTuple):

@@ -341,8 +341,8 @@ def test_only_unsure_looks_are_taken_in_all_directions():
     hand = np.column_stack([60 + 90 * line, np.full(21, 70.0), np.ones(21)])
     net = NetForHandsThatPointRight(hand)
     image = draw_positions(240)
-    whole = Look(np.array([0.0, 0, 240, 240]))
-    looks = [whole.turned(90, (240, 240)), whole]
+    image_look = Look(np.array([0.0, 0, 240, 240]))
+    looks = [image_look.turned(90, (240, 240)), image_look]
     answers = look_in_all_directions(Looker(image, SIZE, net), looks)
     assert net.batches == [2, 3]
     for answer in answers:
