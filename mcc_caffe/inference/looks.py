@@ -23,6 +23,7 @@ from mcc_caffe.core.geometry import (
     invert,
     mirror_affine,
     rotation_about_centre,
+    to_cells,
 )
 from mcc_caffe.core.hand import ENOUGH_KEYPOINTS, pointing_angle
 from mcc_caffe.core.hand_boxes import box_iou
@@ -41,6 +42,8 @@ _OTHER_DIRECTIONS = (90.0, 180.0, 270.0)  # degrees
 _STEADY_OVERLAP = 0.85
 # How much lower than the first look's the score of the squares' answer may be.
 _MOST_DOUBT = 0.2
+# How far the hand's mask may reach beyond the square, in sides of it on each of the four sides.
+_MASK_MARGIN = 0.125
 # Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
 _AGREEMENT = 0.15
 # Two looks are at the same hand if they agree on at least this share of the keypoints.
@@ -194,7 +197,8 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     decides, and the first look joins in where it agrees. Where the hand lies elsewhere than the
     square was drawn for, a square around the new keypoints is passed as well, and the first look
     does not join in. Where the net is far less sure of the squares than of the first look, that
-    look decides.
+    look decides. Far from the square, where only the first look's mask could say otherwise, there
+    is no hand.
 
     Where fewer than 6 of the first keypoints are confident, there is no square: in a picture
     without a hand it would only find more that resembles one.
@@ -220,7 +224,9 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     best = most_confident(crops)
     if best.score < first.score - _MOST_DOUBT:
         return fuse_answers([*crops, first], first)
-    return fuse_answers(crops if is_missed else [*crops, first], best)
+    if is_missed:
+        return fuse_answers(crops, best)
+    return fuse_answers([*crops, _with_masks_near(first, best)], best)
 
 
 def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAnswer]:
@@ -277,6 +283,20 @@ def fuse_answers(answers: Sequence[LookAnswer], best: LookAnswer | None = None) 
         keypoints=np.column_stack([points / total, best.keypoints[:, 2]]),
         masks=(*best.masks, *others),
     )
+
+
+def _with_masks_near(answer: LookAnswer, crop: LookAnswer) -> LookAnswer:
+    """Return an answer whose masks have the probability 0 far from the square of a crop's look."""
+    masks = []
+    for cells, image_to_input in answer.masks:
+        side = len(cells)
+        centres = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
+        to_crop = compose(invert(compose(image_to_input, to_cells())), crop.image_to_input)
+        in_crop = apply(compose(to_crop, to_cells()), centres)
+        margin = _MASK_MARGIN * side
+        is_near = ((in_crop >= -margin) & (in_crop <= side - 1 + margin)).all(axis=1)
+        masks.append(MaskCells(cells * is_near.reshape(cells.shape), image_to_input))
+    return answer._replace(masks=tuple(masks))
 
 
 def most_confident(answers: Sequence[LookAnswer]) -> LookAnswer:

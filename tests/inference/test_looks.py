@@ -21,7 +21,7 @@ from mcc_caffe.inference.looks import (
     square_window,
     upright_look,
 )
-from mcc_caffe.inference.pyramid import MaskCells, window_map
+from mcc_caffe.inference.pyramid import MaskCells, mask_in_image, window_map
 from mcc_caffe.inference.scenes import look_at_boxes
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPredictor
@@ -333,6 +333,26 @@ def test_the_first_answer_counts_where_the_net_is_far_less_sure_of_the_square(
     share = {"later": 1, "both": later_height / (0.8 + later_height)}[answers]
     shift = (answer.keypoints - first)[:, 0].mean()
     assert shift == pytest.approx(6 * share, abs=1)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_mask_ends_near_the_square(count):
+    """The net sees a mask everywhere; the hand lies in the middle."""
+    line = np.linspace(0, 1, 21)
+    hand = np.column_stack([100 + 40 * line, 100 + 50 * line, np.ones(21)])
+    net = NetWithFirstImpression(hand, hand)
+
+    def net_with_mask(inputs):
+        return net(inputs)._replace(masks=np.ones((len(inputs), SIZE // 8, SIZE // 8), np.float32))
+
+    answer = look_several_times(Looker(draw_positions(240), SIZE, net_with_mask), count)
+    assert len(answer.masks) == 1 + count // 2
+    mask = mask_in_image(answer.masks, (240, 240))
+    # The square's half side is 0.75 x 64 pixels, half its diagonal 68; the mask may reach 12 pixels
+    # further, and a cell of the first look has 15.
+    np.testing.assert_allclose(mask[105:145, 100:140], 1, atol=0.01)
+    mask[20:230, 15:225] = 0
+    assert mask.max() < 0.1
 
 
 def test_only_unsure_looks_are_taken_in_all_directions():
