@@ -12,8 +12,10 @@ SOURCE_GIVEN := $(filter-out undefined,$(origin SOURCE))
 # What the user gives is data. Neither make nor the shell may read it as a command: here each
 # variable gets the text as it was given, and every recipe takes it from the environment.
 GIVEN := N PHOTOS TAUGHT SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS IMAGES SET ARGS
-# Those of the command line; others may lie in the environment for another program.
-NAMED := $(foreach name,$(GIVEN),$(if $(filter command,$(origin $(name))),$(name)))
+# All of the command line, misspelled ones too; the environment may have some for other programs.
+NAMED := $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+# Of these, variables that programs read in the environment, to which make hands them.
+HANDED_ON := PYTHON TMPDIR XDG_% CAFFE_% MCC_CAFFE_% CUDA% CUDNN% NVIDIA_% OMP_% OPENBLAS_%
 $(foreach name,$(GIVEN),$(if $(filter undefined,$(origin $(name))),,\
     $(eval override $(name) := $$(value $(name)))))
 
@@ -61,7 +63,7 @@ reads_fuzz := GPU N ARGS
 
 GOALS := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
 N_NAMED := $(filter N,$(NAMED))
-UNREAD := $(filter-out $(foreach goal,$(GOALS),$(reads_$(goal))),$(NAMED))
+UNREAD := $(filter-out $(HANDED_ON) $(foreach goal,$(GOALS),$(reads_$(goal))),$(NAMED))
 ifneq ($(UNREAD),)
 $(error no target of this call reads $(UNREAD)$(if $(filter FORMAT,$(UNREAD)), without BAKE): \
     leave that out, or name a target that does)

@@ -41,6 +41,7 @@ from mcc_caffe.caffe_io.pycaffe import (
 from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.files import require_shipped
+from mcc_caffe.inference.engines.onnx_engine import import_onnxruntime
 from mcc_caffe.paper import LAST_STAGE, VARIANTS, stage_blob, stage_loss_blob
 
 LAYERS = (
@@ -199,11 +200,9 @@ def _no_caffe() -> str:
 
 
 def _onnx_runtime() -> str:
-    # Both may be missing, which is a row of the table.
-    import onnx
-    import onnxruntime
+    import onnx  # may be missing, as ONNX Runtime may, which is a row of the table
 
-    return f"{onnxruntime.__version__}, with onnx {onnx.__version__}"
+    return f"{import_onnxruntime().__version__}, with onnx {onnx.__version__}"
 
 
 def _other_rows() -> list[Row]:

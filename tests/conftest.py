@@ -16,6 +16,7 @@ from tests.support.hands import drawn_sample, write_set
 from tests.support.weights import mini_net
 
 os.environ.setdefault("GLOG_minloglevel", "2")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ[PRECISION_VARIABLE] = FLOAT32  # the tests' reference
 # How long an example takes says nothing on a machine that does other work, too.
 hypothesis.settings.register_profile("any load", deadline=None)

@@ -231,6 +231,7 @@ def test_a_dry_run_runs_nothing(arguments, folder):
         (["ARGS=x"], "ARGS"),
         (["lmdb", "FORMAT=hdf5"], "FORMAT without BAKE"),
         (["doctor", "DATA=$(shell touch X)", "SET=b"], "DATA SET"),
+        (["eval", "WEIGHT=own.caffemodel"], "WEIGHT"),
     ],
 )
 def test_a_variable_that_no_target_reads_is_named(arguments, unread, folder):

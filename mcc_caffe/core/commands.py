@@ -242,7 +242,8 @@ def progress_bar(
 
     # Its own lock is a semaphore as well, which a process that is killed leaves behind.
     tqdm.set_lock(_BAR_LOCK)
-    return tqdm(iterable, disable=disable or _verbosity() == "quiet", **kwargs)
+    is_silent = disable or sys.stderr is None or _verbosity() == "quiet"
+    return tqdm(iterable, disable=is_silent, **kwargs)
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
@@ -341,6 +342,8 @@ class _StderrHandler(logging.Handler):
     """Writes to the stderr of the moment, above the progress bars where there are any."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr is None:  # closed from the start: print would write to stdout
+            return
         tqdm_module = sys.modules.get("tqdm")  # without it there are no bars
         if tqdm_module:
             tqdm_module.tqdm.set_lock(_BAR_LOCK)

@@ -4,12 +4,13 @@ import importlib
 import os
 import pickle
 import subprocess
+import sys
 
 import pytest
 
 from mcc_caffe.core.commands import command_parser, input_side, seed_number
 from mcc_caffe.core.errors import UserError
-from tests.support.commands import run, run_code
+from tests.support.commands import ROOT, run, run_code
 
 COMMAND = """
 import logging, sys, warnings
@@ -36,6 +37,13 @@ run_command(main)
 
 def count_sheep(*options: str) -> subprocess.CompletedProcess:
     return run_code(COMMAND, *options)
+
+
+def test_without_stderr_the_work_is_done():
+    """Daemons close it; the progress bar ended the run."""
+    command = ["bash", "-c", '"$@" 2>&-', "bash", sys.executable, "-c", COMMAND]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "0\n1\n2\n")
 
 
 def lines_without_bar(text: str) -> list[str]:

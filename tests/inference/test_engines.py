@@ -177,10 +177,22 @@ def test_onnx_runs_on_no_gpu():
 
 
 def test_onnx_takes_the_threads_that_it_is_told(monkeypatch):
-    for text, threads in (("1", 1), ("3", 3), ("4,2", len(os.sched_getaffinity(0)))):
+    """With 16 threads on 2 cores it took ten times as long, with 100000 it never ended."""
+    cores = len(os.sched_getaffinity(0))
+    for text, threads in (("1", 1), ("0", cores), ("4,2", cores), ("100000", cores)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         session = open_engine(MINI, SHIPPED, engine="onnx").session
         assert session.get_session_options().intra_op_num_threads == threads
+
+
+def test_onnx_runtime_reports_nothing_to_its_publisher(tmp_path):
+    """Since version 1.29 it keeps what it would send below the user's home, unless it is told."""
+    code = "from mcc_caffe import HandPredictor; HandPredictor(engine='onnx')"
+    unset = "CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    done = run_code(code, env=environment | {"HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*onnxruntime*"))
 
 
 @pytest.mark.parametrize(

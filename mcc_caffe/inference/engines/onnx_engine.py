@@ -66,6 +66,21 @@ class OnnxEngine:
         )
 
 
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime, which reports nothing about this machine to its publisher.
+
+    From version 1.29 on it collects such reports unless ORT_DISABLE_TELEMETRY is set before the
+    import. A value that the user has set stays.
+
+    Raises:
+        ImportError: It is not installed, or cannot be loaded.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime  # slow, and not every command needs it
+
+    return onnxruntime
+
+
 def open_session(model: Any) -> Any:
     """Open an ONNX model in ONNX Runtime, on the CPU.
 
@@ -73,23 +88,23 @@ def open_session(model: Any) -> Any:
         model: ModelProto.
 
     Returns:
-        The onnxruntime.InferenceSession. It takes as many threads as OMP_NUM_THREADS says or else
-        as there are cores, as Caffe does.
+        The onnxruntime.InferenceSession. It takes as many threads as OMP_NUM_THREADS says, but no
+        more than there are cores: more wait for each other. Without the variable, or with 0, it
+        takes one for each core.
 
     Raises:
         UserError: ONNX Runtime is not installed, or does not take the model.
     """
     try:
-        import onnxruntime  # slow, and not every command needs it
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise UserError(
             f"ONNX Runtime cannot be imported ({error}): `pip install onnxruntime`"
         ) from None
     threads = os.environ.get("OMP_NUM_THREADS", "")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = (
-        int(threads) if threads.isdecimal() else len(os.sched_getaffinity(0))
-    )
+    cores = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = min((threads.isdecimal() and int(threads)) or cores, cores)
     options.log_severity_level = 3  # errors; a warning about the machine would break the one line
     try:
         return onnxruntime.InferenceSession(
