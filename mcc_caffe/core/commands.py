@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import threading
@@ -251,7 +252,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
     A UserError, an OSError (a full disk, a missing file), a lack of memory, Ctrl-C, SIGTERM and
     SIGHUP end in one line on stderr, with --debug in a traceback as well; a warning becomes one
-    line.
+    line. Where nobody reads stdout any more, as behind `| head`, the command ends without a word.
 
     Args:
         main: The command. It returns its exit status, None for success.
@@ -266,10 +267,13 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     status = 0
     try:
         catch_stop_signals()
-        status = main() or 0
+        status = _run_main(main)
     except UserError as error:
         _log.error("%s", error, exc_info=_verbosity() == "debug")
         status = error.code
+    except BrokenPipeError:
+        _log.debug("nobody reads the output any more", exc_info=_verbosity() == "debug")
+        status = 128 + signal.SIGPIPE
     except OSError as error:
         _log.error("%s", escape_unprintable(_describe(error)), exc_info=_verbosity() == "debug")
         status = 2
@@ -288,7 +292,30 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         end_at_next_signal()  # or Ctrl-C during this message would print a traceback
         _log.info("interrupted", exc_info=_verbosity() == "debug")
         status = INTERRUPTED
+    _drop_unwritable_output()
     sys.exit(status)
+
+
+def _run_main(main: Callable[[], int | None]) -> int:
+    """Run a command until its results are written; return its status.
+
+    Raises:
+        OSError: Its results cannot be written.
+    """
+    try:
+        status = main() or 0
+    except SystemExit as ending:  # argparse has printed --help, or what is wrong
+        status = int(ending.code or 0)
+    print(end="", flush=True)  # unlike flush(), it does nothing where stdout is closed
+    return status
+
+
+def _drop_unwritable_output() -> None:
+    """Drop what stdout cannot take, or the interpreter would complain of it at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _describe(error: OSError) -> str:

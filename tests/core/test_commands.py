@@ -3,6 +3,8 @@
 import importlib
 import os
 import pickle
+import shlex
+import signal
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ import pytest
 
 from mcc_caffe.core.commands import command_parser, input_side, seed_number
 from mcc_caffe.core.errors import UserError
-from tests.support.commands import ROOT, run, run_code
+from tests.support.commands import ROOT, run, run_code, run_program
 
 COMMAND = """
 import logging, sys, warnings
@@ -210,6 +212,48 @@ run_command(main)
     assert f"error: {tmp_path / 'out'}" in done.stderr
     assert "cannot be written (File too large): make room" in done.stderr
     assert "--resume" not in done.stderr and not list(tmp_path.glob(".*"))
+
+
+PRINT_ONE_LINE = "from mcc_caffe.core.commands import run_command; run_command(lambda: print(1))"
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_a_full_disk_under_stdout_is_one_line(buffering):
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffering}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINT_ONE_LINE],
+            cwd=ROOT,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: No space left on device: make room")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize("code", [PRINT_ONE_LINE, COMMAND])
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(buffering, code):
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffering}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"],
+        cwd=ROOT,
+        env=environment,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_closed_stdout_hinders_no_command():
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(PRINT_ONE_LINE)} >&-"
+    assert run_program("sh", "-c", command).returncode == 0
 
 
 def test_a_lack_of_memory_is_one_line(tmp_path):
