@@ -23,7 +23,7 @@ from data_tools.readers.shared import KEYPOINT_BOX_FACTOR, clipped_square, read_
 from data_tools.teachers import AgreedHand
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import file_stamp, write_atomically
+from mcc_caffe.core.files import atomic_write, file_stamp, write_atomically
 
 PROGRAM = "data_tools.teach"
 LABELS, IMAGES = "hands.json", "images"
@@ -124,18 +124,45 @@ class LabelFile:
         content: What the file is to hold. Whoever changes it calls `write` at the end.
     """
 
-    def __init__(self, folder: Path, content: dict[str, Any]):
+    def __init__(
+        self, folder: Path, content: dict[str, Any], stamp: tuple[int, int, int] | None = None
+    ):
         """Name the file; nothing is read or written.
 
         Args:
             folder: The set's folder; it need not exist.
             content: What the file holds, or is to hold.
+            stamp: That of the file which holds it, taken before it was read; None where there is
+                no file yet.
         """
         self.content = content
         self._path = folder / LABELS
-        self._stamp = file_stamp(self._path)
-        self._text = None if self._stamp is None else json.dumps(content)  # what it holds
+        self._stamp = stamp
+        self._text = None if stamp is None else json.dumps(content)  # what the file holds
         self._last_written = time.monotonic()
+
+    @classmethod
+    def read(cls, folder: Path) -> "LabelFile":
+        """Read the file of a set that this program made.
+
+        Raises:
+            UserError: It is missing, of another program, or damaged, or an id is there twice.
+        """
+        # The stamp comes first, so that `check_unchanged` notices what is saved while it is read.
+        stamp = file_stamp(folder / LABELS)
+        return cls(folder, _read_content(folder / LABELS), stamp)
+
+    def check_unchanged(self) -> None:
+        """Check that the file is as it was read or written here.
+
+        Raises:
+            UserError: Somebody else has changed it.
+        """
+        if file_stamp(self._path) != self._stamp:
+            raise UserError(
+                f"{self._path} was changed while this command ran, and stays as it is now: "
+                "run the command again, it goes on from there"
+            )
 
     def write(self) -> None:
         """Write the file, completely or not at all, if it is to hold something else than it does.
@@ -147,14 +174,13 @@ class LabelFile:
         text = json.dumps(self.content)
         if text == self._text:
             return
-        if file_stamp(self._path) != self._stamp:
-            raise UserError(
-                f"{self._path} was changed while this command ran, and stays as it is now: "
-                "run the command again, it goes on from there"
-            )
+        self.check_unchanged()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path, f"{text}\n".encode())
-        self._text, self._stamp = text, file_stamp(self._path)
+        with atomic_write(self._path) as (partial, file):
+            file.write(f"{text}\n".encode())
+            file.flush()
+            stamp = file_stamp(partial)  # once it has its name, somebody may replace it
+        self._text, self._stamp = text, stamp
         self._last_written = time.monotonic()
 
     def write_if_due(self) -> None:
@@ -184,17 +210,19 @@ class TaughtSet:
             OSError: A crop that a killed run has left cannot be removed.
         """
         self.folder = folder
-        content = _new_content(teacher, agreement)
         path = folder / LABELS
         if path.exists():
-            content = _read_content(path, content["info"])
+            self._labels = LabelFile.read(folder)
+            _check_info(path, self._labels.content["info"], teacher, agreement)
         elif folder.is_dir() and any(folder.iterdir()):
             raise UserError(
                 f"{folder} holds other files and no {LABELS} of this program: "
                 "give a new folder, or that of an earlier run"
             )
+        else:
+            self._labels = LabelFile(folder, _new_content(teacher, agreement))
+        content = self._labels.content
         self.photographs: dict[str, PhotographRecord] = content["info"]["photographs"]
-        self._labels = LabelFile(folder, content)
         # Their count alone would give a number twice, once a photograph's records are deleted.
         self._last_number = max(len(self.photographs), _highest_number(content["images"]))
         self._remove_orphans()
@@ -349,7 +377,7 @@ def _new_content(teacher: str, agreement: float) -> dict[str, Any]:
     }
 
 
-def read_labels(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, Any]:
     """Read the labels of a set that this program made.
 
     Args:
@@ -379,24 +407,23 @@ def read_labels(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_content(path: Path, info: dict[str, Any]) -> dict[str, Any]:
-    """Read the labels of an earlier run and compare how they were made.
+def _check_info(path: Path, info: dict[str, Any], teacher: str, agreement: float) -> None:
+    """Check that the labels of an earlier run were made as now.
 
     Args:
         path: The COCO file.
-        info: What its `info` would say if it was made as now.
+        info: Its `info`.
+        teacher: The teacher's name.
+        agreement: The largest difference between two answers, as a share of the box.
 
     Raises:
-        UserError: The file is of another program, damaged, or was made in another way.
+        UserError: They were made in another way, or `info` is damaged.
     """
-    content = read_labels(path)
-    own = content["info"]
-    if not isinstance(own.get("photographs"), dict):
+    if not isinstance(info.get("photographs"), dict):
         raise UserError(f"{path}: `info` lists no photographs: is it damaged?")
-    for name in ("teacher", "agreement"):
-        if own.get(name) != info[name]:
+    for name, value in (("teacher", teacher), ("agreement", agreement)):
+        if info.get(name) != value:
             raise UserError(
-                f"{path} was made with the {name} {own.get(name)}, now it is {info[name]}: "
+                f"{path} was made with the {name} {info.get(name)}, now it is {value}: "
                 "give the same, or a new folder"
             )
-    return content

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from data_tools import readers
 from data_tools.hand_masks import make_trusted_mask
 from data_tools.readers.coco import CocoEntry
-from data_tools.taught_set import LABELS, LabelFile, read_labels
+from data_tools.taught_set import LABELS, LabelFile
 from data_tools.teachers import MaskTeacher
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
@@ -72,10 +72,11 @@ def add_masks(folder: Path, teacher: MaskTeacher) -> MaskOutcome:
         What became of the hands.
 
     Raises:
-        UserError: The folder holds no such set.
+        UserError: The folder holds no such set, or its labels were changed meanwhile.
     """
-    labels = LabelFile(folder, read_labels(folder / LABELS))
+    labels = LabelFile.read(folder)
     (entries,) = readers.read_dataset(folder / LABELS).values()
+    labels.check_unchanged()  # the entries are of the same labels
     annotations = {annotation["id"]: annotation for annotation in labels.content["annotations"]}
     outcome = MaskOutcome()
     try:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools import readers, teach
+from data_tools import readers, taught_set, teach
 from data_tools.taught_set import LARGEST_SIDE, TaughtSet
 from data_tools.teachers import AgreedHand, MediaPipeTeacher, find_agreed_hands, match_hands
 from mcc_caffe.core.errors import UserError
@@ -210,6 +210,27 @@ def test_corrections_made_while_a_command_runs_are_not_written_over(label, tmp_p
     before = correct()
     label(photos, out)
     assert (out / "hands.json").read_bytes() == before
+
+
+def test_corrections_made_while_the_labels_are_read_are_not_written_over(
+    label, tmp_path, monkeypatch
+):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photograph(photos / "a.png")
+    label(photos, out)
+    corrected = json.dumps(content_of(out), indent=1)
+    read_json = taught_set.read_json
+
+    def read_before_a_correction(path):
+        content = read_json(path)
+        (out / "hands.json").write_text(corrected)
+        return content
+
+    monkeypatch.setattr(taught_set, "read_json", read_before_a_correction)
+    photograph(photos / "bb.png")
+    with pytest.raises(UserError, match="was changed while this command ran"):
+        label(photos, out)
+    assert (out / "hands.json").read_text() == corrected
 
 
 def test_a_photograph_that_is_added_again_overwrites_no_crop(tmp_path):

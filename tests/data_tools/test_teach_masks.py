@@ -78,6 +78,21 @@ def test_an_interrupted_run_goes_on_and_drawn_masks_stay(taught, masks):
     assert sums == [100, 89, 400]
 
 
+def test_labels_changed_while_they_are_read_stay(taught, masks, monkeypatch):
+    """Each annotation and its entry come from the same labels."""
+    corrected = json.dumps(content_of(taught), indent=1)
+    read_dataset = readers.read_dataset
+
+    def read_after_a_correction(path):
+        (taught / "hands.json").write_text(corrected)
+        return read_dataset(path)
+
+    monkeypatch.setattr(readers, "read_dataset", read_after_a_correction)
+    with pytest.raises(UserError, match="was changed while this command ran"):
+        teach_masks.main([str(taught)])
+    assert (taught / "hands.json").read_text() == corrected
+
+
 def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks, caplog, capsys):
     first, *_ = sorted((taught / "images").iterdir())
     first.write_bytes(b"no jpeg")
