@@ -195,7 +195,7 @@ class _Loop:
         # Kept here, because it must live as long as the solver works.
         self.exchange = install_gradient_averaging(solver, ranks, on_gpus=bool(config.gpus))
         self.snapshot_folder = config.folder / SNAPSHOTS
-        self.last_snapshot: Path | None = None
+        self.last_weights: Path | None = None  # of the newest snapshot that this run took
         self.log: RunLog | None = None
         self.batches: list[_BatchStats] = []  # of the current iteration
         self.last_layer = len(solver.net.layers) - 1
@@ -300,10 +300,14 @@ class _Loop:
             self.ranks.average(np.zeros(1, np.float32))  # so rank 0 comes after what others say
         if not self.is_rank_0:
             signal.pause()  # rank 0 has the same losses: it says so, and its end is that of all
-        last_snapshot = self.last_snapshot or snapshots.newest(self.snapshot_folder)
+        last_state = (
+            self.last_weights.with_suffix(".solverstate")
+            if self.last_weights
+            else snapshots.newest(self.snapshot_folder)
+        )
         advice = (
-            f"the last snapshot is {last_snapshot}: lower base_lr and resume from it"
-            if last_snapshot
+            f"the last snapshot is {last_state}: lower base_lr and resume from it"
+            if last_state
             else "there is no snapshot yet: lower base_lr and start again"
         )
         raise DivergedError(
@@ -320,7 +324,7 @@ class _Loop:
         if iteration % config.log_interval == 0 or iteration == config.max_iter:
             bar.set_postfix_str(self.log.write(iteration))
         if iteration % config.snapshot_interval == 0:
-            self.last_snapshot = self._save()
+            self.last_weights = self._save()
 
     def _save(self) -> Path:
         """Write a snapshot; return the path of its weights."""
@@ -338,7 +342,7 @@ class _Loop:
         if self.log.pending:
             self.log.write(iteration)
         weights = snapshots.weights_path(self.snapshot_folder, iteration)
-        if weights != self.last_snapshot:  # a file of that name may be an earlier run's
+        if weights != self.last_weights:  # a file of that name may be an earlier run's
             weights = self._save()
         if iteration >= max_iter:
             ending = "finished"

@@ -462,12 +462,19 @@ def test_weights_load_by_name(finished, drawn_set, tmp_path):
     assert done.returncode == 0 and "layers loaded by name; random start: none" in done.stderr
 
 
-def test_nan_stops_with_the_iteration_and_the_keys(drawn_set, tmp_path):
+@pytest.fixture
+def diverging_solver(tmp_path):
+    """A solver after whose first step no loss is finite."""
     solver = tmp_path / "solver.prototxt"
     text = (ROOT / "solver/mini/solver.prototxt").read_text()
     solver.write_text(text.replace('"Adam"', '"SGD"').replace("base_lr: 0.001", "base_lr: 1e6"))
+    return solver
+
+
+def test_nan_stops_with_the_iteration_and_the_keys(diverging_solver, drawn_set, tmp_path):
     done = train(
-        drawn_set, "--solver", solver, "--out", tmp_path / "run", "--iterations", 20, *FAST
+        *(drawn_set, "--solver", diverging_solver, "--out", tmp_path / "run"),
+        *("--iterations", 20, *FAST),
     )
     assert done.returncode == 5
     assert re.search(
@@ -476,6 +483,17 @@ def test_nan_stops_with_the_iteration_and_the_keys(drawn_set, tmp_path):
         done.stderr,
     )
     assert not snapshots.pairs(tmp_path / "run/snapshots")
+
+
+def test_nan_names_a_snapshot_that_resume_takes(diverging_solver, drawn_set, tmp_path):
+    done = train(
+        *(drawn_set, "--solver", diverging_solver, "--out", tmp_path / "run"),
+        *("--iterations", 20, "--snapshot", 1, *FAST),
+    )
+    assert done.returncode == 5
+    named = re.search("the last snapshot is (.*): lower base_lr and resume from it", done.stderr)
+    assert named
+    assert snapshots.iteration(named[1]) == 1
 
 
 @pytest.mark.parametrize("workers, words", [(0, ""), (1, "loader worker 0, ")])
