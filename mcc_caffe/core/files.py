@@ -161,7 +161,7 @@ def empty_own_folder(folder: Path) -> None:
     """Make a folder, or empty the one that this function made earlier.
 
     Raises:
-        UserError: The folder holds other files.
+        UserError: The folder holds other files, or this process runs in it.
     """
     mark = folder / _MARK
     actual_folder = Path(os.path.realpath(folder))  # where `folder` is a link, it stays
@@ -172,6 +172,7 @@ def empty_own_folder(folder: Path) -> None:
                 "remove it, or give another folder"
             )
     elif mark.is_file():
+        check_not_inside(folder)
         shutil.rmtree(actual_folder)
     actual_folder.mkdir(parents=True, exist_ok=True)
     write_atomically(mark, b"This folder is emptied when the command that made it runs again.\n")

@@ -247,6 +247,18 @@ def test_only_a_folder_of_ones_own_is_emptied(tmp_path):
         (own / "result").touch()
 
 
+def test_a_folder_of_ones_own_is_not_emptied_from_inside(tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    empty_own_folder(own)
+    (own / "result").touch()
+    (own / "inner").mkdir()
+    for folder, target in ((own, Path(".")), (own / "inner", Path("..")), (own, own)):
+        monkeypatch.chdir(folder)
+        with pytest.raises(UserError, match="would be replaced, and this command runs in it"):
+            empty_own_folder(target)
+    assert (own / "result").exists()
+
+
 def test_the_root_is_no_folder_to_write():
     with (
         pytest.raises(UserError, match="/ is no folder to write: give another"),
