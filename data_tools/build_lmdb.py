@@ -28,7 +28,7 @@ from data_tools.readers.base import Entry
 from data_tools.readers.shared import sample_orientation
 from data_tools.sets import UPRIGHT, add_orientation_argument, find_divided_groups
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
-from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.errors import SampleError, UserError, shorten_list
 from mcc_caffe.core.files import check_not_inside, folder_being_written, replace_folder
 from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
@@ -179,6 +179,28 @@ def _check_numbers_of_paper(sets: Mapping[str, Sequence[Entry]]) -> None:
             f"--split {PAPER}: the set's own split has {train} samples to train on and "
             f"{validation} to validate on, the paper's has {TRAIN_IMAGES} and "
             f"{VALIDATION_IMAGES}: leave --split out to keep the set's own"
+        )
+
+
+def warn_of_unused_splits(splits: Mapping[str, Sequence[Entry]], split: str) -> None:
+    """Warn where the data set has splits of which no sample comes into a set.
+
+    Args:
+        splits: {split of the data set: its entries}.
+        split: The option --split; its numbers take all splits.
+    """
+    if split not in (ORIGINAL, PAPER):
+        return
+    used = readers.choose_original_splits(splits)
+    unused = [f"{name} ({len(splits[name])} samples)" for name in splits if name not in used]
+    if unused:
+        _log.warning(
+            "not used: %s; --split %s takes %s to train on and %s to validate on, --split N/M "
+            "takes samples of all",
+            shorten_list(unused),
+            split,
+            used.training,
+            used.validation,
         )
 
 
@@ -433,6 +455,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
     sets = split_entries(splits, options.split, options.seed)
     if ranks.rank == 0:
+        warn_of_unused_splits(splits, options.split)
         warn_of_divided_groups(sets)
     write_sets(
         sets,

@@ -95,6 +95,25 @@ def test_a_set_that_is_not_the_papers_has_no_split_of_the_papers(counts, message
         split_entries(splits, "paper", seed=0)
 
 
+def test_splits_that_are_in_neither_set_are_named(tmp_path, caplog):
+    samples = drawn(10, seed=0)
+    content, last = coco_content(samples), 0
+    for split, count in (("train", 2), ("val", 1), ("test", 3), ("extra", 4)):
+        first, last = last, last + count
+        own = {name: content[name][first:last] for name in ("images", "annotations")}
+        write(tmp_path / f"set/{split}.json", {**content, **own})
+    for number, sample in enumerate(samples):
+        write(tmp_path / f"set/{number}.jpg", sample.image_bytes)
+    build_lmdb.main([str(tmp_path / "set"), str(tmp_path / "lmdb")])
+    assert caplog.messages == [
+        "not used: extra (4 samples), test (3 samples); --split original takes train to train on "
+        "and val to validate on, --split N/M takes samples of all"
+    ]
+    caplog.clear()
+    build_lmdb.main([str(tmp_path / "set"), str(tmp_path / "pooled"), "--split", "6/4"])
+    assert not caplog.messages
+
+
 def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_path):
     replace_line(layout, 2, "2.jpg,160,120,1,5")
     (layout / "Train/source/4.jpg").write_bytes(b"no jpeg")
