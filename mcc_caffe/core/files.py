@@ -267,8 +267,9 @@ def atomic_write(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Write a file completely or not at all.
 
     What the caller writes goes into a temporary file beside the target. It takes the target's
-    place, on the disk, when the block ends, and vanishes when the block ends with an error. Of
-    several writers at a time the last complete one wins.
+    place, on the disk, when the block ends, and vanishes when the block ends with an error. A file
+    that is replaced hands its permissions on. Of several writers at a time the last complete one
+    wins.
 
     Args:
         path: The file to write. Its folder must exist.
@@ -295,11 +296,21 @@ def atomic_write(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
                 # Another library may have written it, by its path, into a file of that name.
                 with open(partial, "rb") as written:
                     os.fsync(written.fileno())
+                _copy_mode(target, partial)
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def _copy_mode(source: Path, path: Path) -> None:
+    """Give a file the permissions of another one, if that is there."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = stat.S_IMODE(source.stat().st_mode)
+        # Some file systems refuse any change, but there all files have the same permissions.
+        if mode != stat.S_IMODE(path.stat().st_mode):
+            path.chmod(mode)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
