@@ -181,7 +181,10 @@ def _from_cache(
         toolkit = cuda.find_toolkit(cache)
     build_options = options.gpu(toolkit) if toolkit else options.CPU
     prefix = build.cached_prefix(caffe_source.id, build_options, cache)
-    # Before what takes minutes: a Caffe that would hide the finished build.
+    root = caffe_source.root if isinstance(caffe_source, source.Tree) else None
+    # Before what takes minutes: a link that cannot be written, or a Caffe that would hide the
+    # finished build.
+    locate.check_linkable(prefix / "python", root)
     earlier = locate.folder_before_link()
     if earlier and earlier.resolve() != (prefix / "python").resolve():
         raise _hidden(prefix / "python", earlier)
@@ -189,7 +192,6 @@ def _from_cache(
         cuda.provide(toolkit)
     if not build.is_usable(prefix):
         build.build(caffe_source, build_options, prefix, jobs)
-    root = caffe_source.root if isinstance(caffe_source, source.Tree) else None
     return _Choice(prefix, build_options.name, root)
 
 

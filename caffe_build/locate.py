@@ -11,7 +11,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from caffe_build.errors import PrefixError
+from caffe_build.errors import DiskError, PrefixError
 from caffe_build.files import write_atomically
 
 _LAYOUTS = ("python", "lib/python3/dist-packages", "build/install/python", "distribute/python")
@@ -140,9 +140,36 @@ def link(python_folder: Path, tree: Path | None = None) -> None:
     Args:
         python_folder: The folder that holds caffe/.
         tree: The user's source tree that this Caffe was built from, to be remembered.
+
+    Raises:
+        DiskError: The file cannot be written.
     """
+    check_linkable(python_folder, tree)
+    lines = _new_link_lines(python_folder, tree)
+    if _link_lines() != lines:
+        write_atomically(link_path(), "".join(f"{line}\n" for line in lines))
+
+
+def check_linkable(python_folder: Path, tree: Path | None = None) -> None:
+    """Check that `link`, with the same arguments, can write its file or need not.
+
+    Raises:
+        DiskError: It must write it, and this interpreter's packages cannot be written to.
+    """
+    folder = link_path().parent
+    if _link_lines() == _new_link_lines(python_folder, tree):
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DiskError(
+            f"{folder}, which holds the packages of {sys.executable}, cannot be written to: make a "
+            "virtual environment (python3 -m venv), install this package there, and run this "
+            "command with its Python"
+        )
+
+
+def _new_link_lines(python_folder: Path, tree: Path | None) -> list[str]:
+    """Return the lines that `link` wants in the .pth file."""
     lines = [str(python_folder)]
     if tree:
         lines.append(f"{_TREE_MARK}{tree}")  # a comment for Python
-    if _link_lines() != lines:
-        write_atomically(link_path(), "".join(f"{line}\n" for line in lines))
+    return lines

@@ -58,6 +58,19 @@ def test_a_build_of_ours_in_another_cache_is_known_by_its_link(tmp_path, monkeyp
     assert not locate.is_linked_build(ours) and not locate.is_linked_build(foreign)
 
 
+def test_packages_that_cannot_be_written_are_told_before_a_build(
+    provide, caffe_like_tree, tmp_path, monkeypatch
+):
+    built = provide(caffe_like_tree)
+    with monkeypatch.context() as patch:
+        patch.setattr(locate.os, "access", lambda path, mode: path != tmp_path / "packages")
+        assert provide() == built  # there is nothing to write
+        (caffe_like_tree / "more.cpp").touch()
+        patch.setattr(build, "build", lambda *_: pytest.fail("was built"))
+        with pytest.raises(DiskError, match=f"^{tmp_path}/packages, .* make a virtual environment"):
+            provide(caffe_like_tree)
+
+
 @pytest.fixture
 def provide(tmp_path, monkeypatch):
     """A function that runs the command; a build is only the name of its source, and a link."""
