@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from caffe_build import check, locate
 from caffe_build.errors import CompileError, DiskError, PrefixError, SourceError, run_command
+from caffe_build.requirements import python_hint
 
 if TYPE_CHECKING:
     from caffe_build import source
@@ -72,10 +73,7 @@ def main() -> int:
     try:
         _provide(arguments.gpu, arguments.jobs)
     except ImportError as error:
-        raise CompileError(
-            f"{sys.executable} lacks {error.name}: "
-            "run caffe_build/setup.sh and use .venv/bin/python"
-        ) from error
+        raise CompileError(f"{sys.executable} lacks {error.name}: {python_hint()}") from error
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise DiskError(

@@ -21,11 +21,11 @@ from caffe_build.edits import add_files, apply_edits
 from caffe_build.errors import CheckError, CompileError, DiskError, SourceError
 from caffe_build.locate import read_about
 from caffe_build.options import CPU, Options, Toolkit, cache_key, gpu, machine_facts
+from caffe_build.requirements import packages_hint
 from caffe_build.source import Package, Tree
 
 _TOOLS = ("cmake", "ninja", "c++", "protoc")
 _FETCH_TOOLS = ("apt-get", "dpkg-source")
-_SETUP_HINT = "`caffe_build/setup.sh` installs what a build needs"
 _NEEDED_MB = 500  # a CPU build needs some 50, apt's lists up to 150 for a moment
 
 
@@ -180,13 +180,13 @@ def _look_for_tools(tools: tuple[str, ...], options: Options) -> None:
     """Raise CompileError where a tool or a library is missing."""
     missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
-        raise CompileError(f"missing: {', '.join(missing)}. {_SETUP_HINT}")
+        raise CompileError(f"missing: {', '.join(missing)}. {packages_hint()}")
     for library in options.libraries:
         link = ["c++", "-x", "c++", "-", "-x", "none", f"-l{library}", "-o", os.devnull]
         if subprocess.run(
             link, input=b"int main() {}", capture_output=True, check=False
         ).returncode:
-            hint = _SETUP_HINT
+            hint = packages_hint()
             if library.startswith("boost_python"):
                 hint += (
                     f"; for this Python ({sys.executable}) only if it is the distribution's own "

@@ -18,11 +18,7 @@ render_packages=(libegl1 libgl1-mesa-dri)                 # off-screen OpenGL, f
 # Wanted, but nothing ends without them: free photographs behind the synthetic hands, mpirun, and the browser
 # that tests drive the pages in.
 extra_packages=(mate-backgrounds lomiri-wallpapers-16.04 openmpi-bin chromium)
-caffe_packages=(
-    g++ cmake ninja-build dpkg-dev                        # dpkg-dev unpacks the source package
-    libboost-filesystem-dev libboost-python-dev libboost-system-dev libboost-thread-dev
-    libgflags-dev libgoogle-glog-dev libhdf5-dev libdnnl-dev liblmdb-dev libopenblas-dev libprotobuf-dev protobuf-compiler
-)
+mapfile -t caffe_packages < <(grep -v '^#' caffe_build/packages.txt)
 
 apt_get=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
 apt_install=("${apt_get[@]}" -y install --no-install-recommends)

@@ -51,6 +51,7 @@ def test_the_wheel_holds_what_it_uses_and_nothing_else(site):
         ROOT / "mcc_caffe/py.typed",
         *(ROOT / "mcc_caffe/pretrained").glob("*.npz"),
         *(ROOT / "caffe_build").glob("*.[ch]pp"),
+        ROOT / "caffe_build/packages.txt",
         *(path for path in (ROOT / "mcc_caffe/serving/static").rglob("*") if path.is_file()),
     ]
     prototxts = [

@@ -225,6 +225,28 @@ def test_an_interpreter_without_the_packages_is_told_which_to_use():
     assert bare.stderr.count("\n") == 1 and "run caffe_build/setup.sh" in bare.stderr
 
 
+def test_an_installed_package_names_no_script_that_it_lacks(tmp_path):
+    shutil.copytree(ROOT / "caffe_build", tmp_path / "caffe_build")
+    (tmp_path / "caffe_build/setup.sh").unlink()
+    bare, hint = (
+        subprocess.run(
+            [sys.executable, *words],
+            cwd=tmp_path,
+            env=environment(PYTHONPATH=str(tmp_path)),
+            capture_output=True,
+            text=True,
+        )
+        for words in (
+            ("-S", "-m", "caffe_build"),
+            ("-c", "from caffe_build import requirements as r; print(r.packages_hint())"),
+        )
+    )
+    assert bare.returncode == CompileError.code
+    assert "lacks tqdm: install mcc-caffe by" in bare.stderr and "setup.sh" not in bare.stderr
+    assert "apt-get install g++ cmake ninja-build dpkg-dev libboost-" in hint.stdout
+    assert "setup.sh" not in hint.stdout
+
+
 def test_print_prefix(tmp_path):
     package = tmp_path / "python" / "caffe"
     package.mkdir(parents=True)
@@ -295,7 +317,12 @@ def copy_for_setup(clone):
     """Copy what setup.sh reads into a folder with an empty .venv, and return the folder."""
     (clone / "caffe_build").mkdir(parents=True)
     (clone / ".venv").mkdir()
-    for name in ("caffe_build/setup.sh", "pyproject.toml", "setup.py"):
+    for name in (
+        "caffe_build/setup.sh",
+        "caffe_build/packages.txt",
+        "pyproject.toml",
+        "setup.py",
+    ):
         shutil.copy(ROOT / name, clone / name)
     return clone
 
