@@ -14,7 +14,6 @@ and `info.json`, which says how the set was made. `mcc_caffe.data.writers` write
 
 import functools
 import hashlib
-import io
 import json
 import os
 import weakref
@@ -25,11 +24,10 @@ from typing import Any
 import cv2
 import lmdb
 import numpy as np
-import PIL.Image
 
 from mcc_caffe.caffe_io.protobuf import DecodeError, messages
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.images import ImageError, decode_image, decode_pixels
+from mcc_caffe.core.images import ImageError, decode_image, decode_pixels, read_header
 from mcc_caffe.data.lmdb_pages import check_lmdb
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -104,12 +102,15 @@ class Sample:
         """Read the size of a JPEG from its header.
 
         Returns:
-            (width, height); None for other formats, whose size only decoding tells.
+            (width, height) as stored; None for other formats, and where the header is damaged.
         """
-        try:
-            return PIL.Image.open(io.BytesIO(self.image_bytes), formats=("JPEG",)).size
-        except (OSError, PIL.Image.DecompressionBombError):
+        if not self.image_bytes.startswith(_JPEG_START):
             return None
+        try:
+            header = read_header(self.image_bytes)
+        except ImageError:  # it is too large, as decoding says
+            return None
+        return (header.width, header.height) if header.width else None
 
     def mask(self) -> np.ndarray | None:
         """Decode the hand mask.
