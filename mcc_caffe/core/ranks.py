@@ -200,8 +200,7 @@ class Ranks:
         """Collect a value of every rank.
 
         Returns:
-            In rank 0 the values of all ranks in their order, in the other ranks an empty list. A
-            LocalRanks does not exchange values: it returns its own alone.
+            In rank 0 the values of all ranks in their order, in the other ranks an empty list.
         """
         return [value]
 
@@ -263,6 +262,9 @@ class LocalRanks(Ranks):
 
     def _average(self, array: np.ndarray) -> None:
         self._exchange(array, lambda slots, out: slots.mean(axis=0, out=out))
+
+    def gather(self, value: Value) -> list[Value]:
+        raise NotImplementedError("the shared memory holds float32 values alone")
 
     def _exchange(
         self, array: np.ndarray, combine: Callable[[np.ndarray, np.ndarray], object]

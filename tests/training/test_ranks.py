@@ -276,6 +276,12 @@ def _exchange(rank, shared, folder):
         time.sleep(0.01)
 
 
+def test_ranks_of_one_machine_gather_no_values():
+    """They could only give their own, which looks like the answer of all."""
+    with pytest.raises(NotImplementedError, match="float32 values alone"):
+        LocalRanks(0, 2, LocalRanks.shared(2)).gather("a value")
+
+
 def test_ranks_of_one_machine_average_and_broadcast(tmp_path):
     launch(_exchange, 3, LocalRanks.shared(3), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
