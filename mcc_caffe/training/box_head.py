@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.precision import choose_precision, nets_in
-from mcc_caffe.caffe_io.protobuf import read_text, text_format
+from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.files import require_shipped
-from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB
+from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
 
@@ -49,7 +48,7 @@ class HeadTraining:
             self.trunk = caffe.Net(
                 str(require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
             )
-        load_weights(self.trunk, weights, complete=False)
+        loaded = load_weights(self.trunk, weights, complete=False)
         net = read_text("NetParameter", require_shipped(f"prototxt/{variant}/train_boxes.prototxt"))
         for layer in net.layer:
             if layer.type == "Input":
@@ -59,18 +58,26 @@ class HeadTraining:
                     SAMPLE_SIZE // STRIDE,
                     SAMPLE_SIZE // STRIDE,
                 ]
-        (folder / "net.prototxt").write_text(text_format.MessageToString(net))
-        (folder / "solver.prototxt").write_text(
-            f'net: "{folder / "net.prototxt"}" type: "Adam" base_lr: {lr} lr_policy: "poly" '
-            f"power: 1 momentum: 0.9 momentum2: 0.999 weight_decay: 0.0005 "
-            f"max_iter: {iterations} random_seed: 1 display: 0"
+        net_path, solver_path = folder / "net.prototxt", folder / "solver.prototxt"
+        solver = messages().SolverParameter(
+            net=str(net_path),
+            type="Adam",
+            base_lr=lr,
+            lr_policy="poly",
+            power=1,
+            momentum=0.9,
+            momentum2=0.999,
+            weight_decay=0.0005,
+            max_iter=iterations,
+            random_seed=1,
+            display=0,
         )
+        for path, message in ((net_path, net), (solver_path, solver)):
+            path.write_text(text_format.MessageToString(message))
         with nets_in(precision):
-            self.solver = caffe.get_solver(str(folder / "solver.prototxt"))
-        stored = packed_weights.read(weights).layers
-        for name, blobs in self.solver.net.params.items():
-            for blob, values in zip(blobs, stored.get(name, ())):
-                blob.data[...] = values
+            self.solver = caffe.get_solver(str(solver_path))
+        if BOXES_BLOB in loaded:
+            load_weights(self.solver.net, weights)
 
     def features(self, inputs: np.ndarray) -> np.ndarray:
         """Return the trunk's features (N, C, H, W) of inputs (N, 3, m, m)."""
