@@ -6,7 +6,12 @@ This module needs Caffe as soon as it is imported.
 import caffe
 from caffe import layers as L
 
-from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB
+from mcc_caffe.core.hand_boxes import (
+    BOX_FEATURES_BLOB,
+    IN_HANDS_BLOB,
+    IS_HAND_BLOB,
+    SIDES_BLOB,
+)
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.paper import (
     ABLATIONS,
@@ -87,7 +92,7 @@ def train_boxes_net(variant: Variant) -> str:
 
     net = caffe.NetSpec()
     net[BOX_FEATURES_BLOB] = maps(variant.channels(512))
-    net.is_hand, net.in_hands, net.sides = maps(1), maps(4), maps(4)
+    net[IS_HAND_BLOB], net[IN_HANDS_BLOB], net[SIDES_BLOB] = maps(1), maps(4), maps(4)
     box_losses(net, box_head(net, variant, BOX_FEATURES_BLOB))
     return format_net(net, variant, None, "train_boxes")
 

@@ -12,7 +12,15 @@ from caffe import NetSpec
 from caffe import layers as L
 from caffe import params as P
 
-from mcc_caffe.core.hand_boxes import BOX_LAYERS, BOX_MAPS
+from mcc_caffe.core.hand_boxes import (
+    BOX_LAYERS,
+    BOX_MAPS,
+    IN_HANDS_BLOB,
+    IS_HAND_BLOB,
+    MIDDLE_LOSS_BLOB,
+    SIDES_BLOB,
+    SIDES_LOSS_BLOB,
+)
 from mcc_caffe.paper import (
     HEATMAP_COUNT,
     HEATMAPS_BLOB,
@@ -153,11 +161,13 @@ def box_losses(net: NetSpec, boxes: str) -> None:
     net.box_middle, net.box_sides = L.Slice(
         net[boxes], ntop=2, slice_param=dict(axis=1, slice_point=[1])
     )
-    net.loss_middle = L.SigmoidCrossEntropyLoss(
-        net.box_middle, net.is_hand, loss_param=dict(ignore_label=IGNORE_LABEL, normalize=False)
+    net[MIDDLE_LOSS_BLOB] = L.SigmoidCrossEntropyLoss(
+        net.box_middle,
+        net[IS_HAND_BLOB],
+        loss_param=dict(ignore_label=IGNORE_LABEL, normalize=False),
     )
-    net.box_sides_in_hands = L.Eltwise(net.box_sides, net.in_hands, operation=P.Eltwise.PROD)
-    net.loss_sides = L.EuclideanLoss(net.box_sides_in_hands, net.sides)
+    net.box_sides_in_hands = L.Eltwise(net.box_sides, net[IN_HANDS_BLOB], operation=P.Eltwise.PROD)
+    net[SIDES_LOSS_BLOB] = L.EuclideanLoss(net.box_sides_in_hands, net[SIDES_BLOB])
 
 
 def pose_stage(net: NetSpec, variant: Variant, stage: int, features: str) -> str:

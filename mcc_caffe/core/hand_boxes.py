@@ -16,6 +16,10 @@ from mcc_caffe.paper import IGNORE_LABEL, STRIDE
 BOXES_BLOB, BOX_MAPS = "hand_boxes", 5
 BOX_LAYERS = ("boxes_conv1", "boxes_conv2", "boxes_conv3", BOXES_BLOB)  # those of the head
 BOX_FEATURES_BLOB = "conv5_2"  # what the head sees: VGG-19's last features
+# Labels of the train net: whether a cell is in the middle of a hand, the same as 1 or 0 for each of
+# the four sides, and the sides' distances. Then the losses of the middles and of the sides.
+IS_HAND_BLOB, IN_HANDS_BLOB, SIDES_BLOB = "is_hand", "in_hands", "sides"
+MIDDLE_LOSS_BLOB, SIDES_LOSS_BLOB = "loss_middle", "loss_sides"
 DISTANCE_UNIT = 32.0  # pixels of the input
 SMALLEST_HAND, LARGEST_HAND = 24.0, 140.0  # longer side of a hand's box, pixels of the input
 # The middle is this share of the box's width and height. The rest of the box teaches nothing.

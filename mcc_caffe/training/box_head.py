@@ -14,7 +14,15 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.files import require_shipped
-from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOXES_BLOB
+from mcc_caffe.core.hand_boxes import (
+    BOX_FEATURES_BLOB,
+    BOXES_BLOB,
+    IN_HANDS_BLOB,
+    IS_HAND_BLOB,
+    MIDDLE_LOSS_BLOB,
+    SIDES_BLOB,
+    SIDES_LOSS_BLOB,
+)
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
 
@@ -93,7 +101,7 @@ class HeadTraining:
         for name, values in arrays.items():
             blobs[name].data[...] = values
         self.solver.step(1)
-        return float(blobs["loss_middle"].data), float(blobs["loss_sides"].data)
+        return float(blobs[MIDDLE_LOSS_BLOB].data), float(blobs[SIDES_LOSS_BLOB].data)
 
     def head(self) -> dict[str, list[np.ndarray]]:
         """Return the layers of the head."""
@@ -121,9 +129,9 @@ def draw_round(
         is_hand = np.stack([sample.labels.is_hand for sample in samples])
         batch = {
             BOX_FEATURES_BLOB: training.features(np.stack([s.network_input for s in samples])),
-            "is_hand": is_hand,
-            "in_hands": np.repeat(is_hand == 1, 4, axis=1),
-            "sides": np.stack([sample.labels.log_distances for sample in samples]),
+            IS_HAND_BLOB: is_hand,
+            IN_HANDS_BLOB: np.repeat(is_hand == 1, 4, axis=1),
+            SIDES_BLOB: np.stack([sample.labels.log_distances for sample in samples]),
         }
         for name, values in batch.items():
             if name not in arrays:
