@@ -29,10 +29,11 @@ import numpy as np
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.sets import open_sets
 from mcc_caffe import evaluate, train
-from mcc_caffe.caffe_io.precision import FLOAT32, TRAINING_PRECISION, choose_precision, nets_in
+from mcc_caffe.caffe_io.onnx_model import parameter_shapes
+from mcc_caffe.caffe_io.precision import TRAINING_PRECISION, choose_precision
 from mcc_caffe.caffe_io.protobuf import read_text
-from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
-from mcc_caffe.caffe_io.weights import fitting_layers, net_shapes, write_caffemodel
+from mcc_caffe.caffe_io.pycaffe import require_caffe
+from mcc_caffe.caffe_io.weights import fitting_layers, write_caffemodel
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
@@ -270,12 +271,8 @@ def read_trunk(weights: pathlib.Path) -> dict[str, list[np.ndarray]]:
     Raises:
         UserError: The file is missing, lacks a layer, or has a layer of another shape.
     """
-    caffe = import_caffe()
-    with nets_in(FLOAT32):
-        net = caffe.Net(
-            str(require_shipped("prototxt/mini/deploy_without_pose.prototxt")), caffe.TEST
-        )
-    shapes = net_shapes(net)
+    prototxt = require_shipped("prototxt/mini/deploy_without_pose.prototxt")
+    shapes = parameter_shapes(read_text("NetParameter", prototxt))
     del shapes[MASK_SCORES_BLOB]
     return fitting_layers(weights, shapes)
 
