@@ -122,14 +122,12 @@ def check_sample(entry: Entry) -> CheckedSample:
     try:
         sample = entry.sample()
         image, mask = sample.image(), sample.mask()
+        height, width = image.shape[:2]
+        if mask is not None:
+            sample.check_mask_size((mask.shape[1], mask.shape[0]), (width, height))
     except Exception as error:  # whatever a reader stumbles over
         prefix = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         return _unusable(entry, prefix + strip_location(error, entry.location))
-    height, width = image.shape[:2]
-    if mask is not None and mask.shape != (height, width):
-        return _unusable(
-            entry, f"the mask is {mask.shape[1]} x {mask.shape[0]}, the image {width} x {height}"
-        )
     digest = hashlib.blake2b(
         np.ascontiguousarray(image).data, digest_size=16, salt=b"%dx%d" % (width, height)
     )

@@ -324,14 +324,11 @@ def frame_sample(
     """
     try:
         image, mask = sample.image(), sample.mask()
+        height, width = image.shape[:2]
+        if mask is not None:
+            sample.check_mask_size((mask.shape[1], mask.shape[0]), (width, height))
     except SampleError as error:  # names the sample by its key
         raise SampleError(f"{location}: {error}") from None
-    height, width = image.shape[:2]
-    if mask is not None and mask.shape != (height, width):
-        raise SampleError(
-            f"{location}: the mask is {mask.shape[1]} x {mask.shape[0]}, "
-            f"the image {width} x {height}"
-        )
     window = Window(0, 0, width, height)
     if box is not None:
         window = clipped_square(box, factor, width, height)

@@ -77,7 +77,7 @@ def test_sizes_and_boxes_that_cannot_be_are_told():
 
 
 def test_a_mask_of_another_size_is_told():
-    with pytest.raises(SampleError, match="here: the mask is 10 x 20, the image 160 x 120"):
+    with pytest.raises(SampleError, match="here: x: the mask is 10 x 20, the image 160 x 120: "):
         frame_sample(
             Sample("x", plain_picture(), encoded(np.zeros((20, 10), np.uint8)), np.zeros((21, 3))),
             "here",
