@@ -16,6 +16,7 @@ from mcc_caffe.core.geometry import (
     apply,
     compose,
     letterbox_affine,
+    lie_inside,
     mirror_affine,
     rotation,
     to_cells,
@@ -361,5 +362,5 @@ def warp_keypoints(keypoints: np.ndarray, image_to_input: np.ndarray, size: int)
         (-1, -1, 0).
     """
     xy = apply(image_to_input, keypoints[:, :2])
-    inside = ((xy >= -0.5) & (xy < size - 0.5)).all(axis=1) & (keypoints[:, 2] > 0)
+    inside = lie_inside(xy, size, size) & (keypoints[:, 2] > 0)
     return np.where(inside[:, None], np.column_stack([xy, inside]), (-1.0, -1.0, 0.0))
