@@ -28,7 +28,7 @@ from mcc_caffe.training.run_log import LogLine, read_log
 
 CURVES = "curves.png"
 STAGE_LINES = ("solid", "dashed", "dashdot", "dotted", (0, (5, 1, 1, 1, 1, 1)))
-AUTHOR = "mcc_caffe.plot"
+_PROGRAM = "mcc_caffe.plot"
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,7 +61,7 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
         name for lines in logs.values() for line in lines for name in line["ratio_to_trivial"]
     )
     # Of one run the stages differ by colour, which is easier to tell apart.
-    looks: dict[str, dict[str, Any]] = {
+    styles: dict[str, dict[str, Any]] = {
         name: {"color": f"C{stage}"}
         if len(logs) == 1
         else {"linestyle": STAGE_LINES[stage % len(STAGE_LINES)]}
@@ -75,9 +75,9 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
         total.semilogy(iterations, losses, color=colour, label=label or None)
         stage_names = dict.fromkeys(name for line in lines for name in line["ratio_to_trivial"])
         for name in stage_names:
-            look = {"color": colour, "label": f"{label}{name}", "alpha": 0.8, **looks[name]}
+            style = {"color": colour, "label": f"{label}{name}", "alpha": 0.8, **styles[name]}
             ratios = [line["ratio_to_trivial"].get(name, math.nan) for line in lines]
-            stages.plot(iterations, ratios, **look)
+            stages.plot(iterations, ratios, **style)
         if MASK_LOSS_BLOB in lines[0]["losses"]:
             mask_losses = [line["losses"].get(MASK_LOSS_BLOB, math.nan) for line in lines]
             mask.plot(iterations, mask_losses, color=colour, label=label or None)
@@ -98,10 +98,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = options.out or options.runs[0] / CURVES
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the picture is a PNG: give a name that ends in .png")
-    check_output(out, lambda path: is_png_of(path, "Author", AUTHOR), "is no plot of this command")
+    check_output(
+        out,
+        lambda path: is_png_of(path, _PROGRAM),
+        "is no picture that this version of the command has drawn",
+    )
     figure = draw_curves({run: read_log(run) for run in options.runs})
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, as_png(figure, dpi=100, author=AUTHOR))
+    write_atomically(out, as_png(figure, dpi=100, program=_PROGRAM))
     print(out)
 
 

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["as_png", "pyplot"]
 
 
-def as_png(figure: "Figure", dpi: int = 110, author: str | None = None) -> bytes:
+def as_png(figure: "Figure", dpi: int = 110, program: str | None = None) -> bytes:
     """Encode a figure as PNG and close it.
 
     Args:
         figure: The figure.
         dpi: Pixels in an inch.
-        author: The program that the file names as its author.
+        program: The program that the file names as its "Software"; None for Matplotlib.
     """
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi, metadata={"Author": author} if author else None)
+    metadata = {"Software": program} if program else None
+    figure.savefig(content, format="png", dpi=dpi, metadata=metadata)
     pyplot.close(figure)
     return content.getvalue()

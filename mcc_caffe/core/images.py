@@ -317,17 +317,16 @@ def marked_png(picture: np.ndarray, program: str) -> bytes:
     return content[:_PNG_HEADER_BYTES] + chunk + content[_PNG_HEADER_BYTES:]
 
 
-def is_png_of(path: Path, key: str, program: str) -> bool:
+def is_png_of(path: Path, program: str) -> bool:
     """Tell whether a file is a PNG that a program has marked.
 
     Args:
         path: The file.
-        key: The name of the text in which the mark stands, "Software" where `marked_png` wrote it.
-        program: The program's name.
+        program: The program's name, which `marked_png` or `core.figures.as_png` put into it.
     """
     with path.open("rb") as file:
         start = file.read(_MARK_BYTES)
-    return start.startswith(_PNG_START) and f"{key}\0{program}".encode() in start
+    return start.startswith(_PNG_START) and f"Software\0{program}".encode() in start
 
 
 def silence_opencv() -> None:

@@ -177,7 +177,7 @@ def check_pages(path: Path) -> None:
 
 def _is_sheet(path: Path) -> bool:
     """Tell whether a file is a sheet of this program."""
-    return path.is_file() and is_png_of(path, "Software", _PROGRAM)
+    return path.is_file() and is_png_of(path, _PROGRAM)
 
 
 def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:

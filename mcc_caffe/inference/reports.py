@@ -110,7 +110,7 @@ def _is_own_file(path: Path) -> bool:
                 program = file.attrs.get("program")
                 return isinstance(program, str) and program == PROGRAM
         if suffix == ".png":
-            return is_png_of(path, "Software", PROGRAM)
+            return is_png_of(path, PROGRAM)
         if suffix not in (".json", ".mp4", ".csv"):
             return False
         with path.open("rb") as opened:

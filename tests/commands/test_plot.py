@@ -39,9 +39,10 @@ def test_curves_replace_no_other_picture_of_the_run(tmp_path):
     full = write_log(tmp_path / "full")
     (full / "curves.png").write_bytes(b"a photograph")
     done = run("mcc_caffe.plot", full)
+    assert done.returncode == 2
     assert (
-        done.returncode == 2
-        and "would be overwritten and is no plot of this command" in done.stderr
+        "would be overwritten and is no picture that this version of the command has drawn"
+        in done.stderr
     )
     assert (full / "curves.png").read_bytes() == b"a photograph"
     done = run("mcc_caffe.plot", full, "--out", full / "curves.png")
