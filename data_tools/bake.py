@@ -46,6 +46,7 @@ from mcc_caffe.caffe_io.protobuf import check_utf8, messages, read_text, text_fo
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.core.commands import (
+    add_variant_option,
     command_parser,
     non_negative_int,
     positive_int,
@@ -239,12 +240,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--format", choices=WRITERS, default="lmdb", help="format of the files (default: lmdb)"
     )
-    parser.add_argument(
-        "--variant",
-        choices=VARIANTS,
-        default="mini",
-        help="size of the network to bake for (default: mini)",
-    )
+    add_variant_option(parser, "size of the network to bake for")
     parser.add_argument(
         "--batch-size",
         type=positive_int,

@@ -20,6 +20,7 @@ import numpy as np
 from data_tools import sets
 from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import (
+    add_variant_option,
     command_parser,
     positive_int,
     progress_bar,
@@ -71,12 +72,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=0,
         help="seed of the choice and the augmentation (default: 0)",
     )
-    parser.add_argument(
-        "--variant",
-        choices=VARIANTS,
-        default="mini",
-        help="size of the network, for LMDB sets (default: mini)",
-    )
+    add_variant_option(parser, "size of the network, for LMDB sets")
     parser.add_argument(
         "--no-augmentation",
         action="store_true",

@@ -34,6 +34,7 @@ from mcc_caffe.caffe_io.precision import FLOAT32, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
+    add_variant_option,
     command_parser,
     level_count,
     positive_float,
@@ -76,7 +77,7 @@ from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predict
 from mcc_caffe.inference.engines import ENGINES, add_engine_options, choose_engine
 from mcc_caffe.inference.engines.base import engine_title
 from mcc_caffe.inference.presence import read_calibration
-from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
+from mcc_caffe.paper import ABLATION_OF_STAGE
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, choose_look_count, searches_after_looks
 
 FIGURES = ("pck.png", "pck_groups.png")
@@ -156,7 +157,7 @@ def _add_model_arguments(group: argparse._ArgumentGroup) -> None:
         help="predictions of other systems, and results of mcc_caffe.infer in any format: files or "
         "folders; docs/evaluation.md has the forms",
     )
-    add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
+    add_variant_option(group, "size of the networks")
     add(
         "--without",
         choices=ABLATION_OF_STAGE,

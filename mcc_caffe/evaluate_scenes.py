@@ -33,6 +33,7 @@ from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
+    add_variant_option,
     command_parser,
     finite_number,
     progress_bar,
@@ -55,7 +56,7 @@ from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.input_files import UnreadableError, find_files, read_image
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
-from mcc_caffe.paper import PAPER_LEVELS, VARIANTS
+from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
 # (name, levels, looks) of each way to find the one hand of a picture.
@@ -108,7 +109,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="caffemodels or packed weights (default: as mcc_caffe.infer)",
     )
-    add("--variant", choices=VARIANTS, default="mini", help="size of the networks (default: mini)")
+    add_variant_option(parser, "size of the networks")
     add(
         "--out",
         type=Path,

@@ -43,6 +43,7 @@ from mcc_caffe.caffe_io.protobuf import check_utf8
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
 from mcc_caffe.caffe_io.run_folder import LOG_FILE, NET_FILE, SAMPLES_FILE, SOLVER_FILE
 from mcc_caffe.core.commands import (
+    add_variant_option,
     command_parser,
     input_side,
     non_negative_int,
@@ -101,7 +102,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options that say which net is trained, and where the run is kept."""
     add = group.add_argument
-    add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
+    add_variant_option(group)
     add(
         "--without",
         choices=ABLATION_OF_STAGE,

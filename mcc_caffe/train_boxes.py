@@ -27,6 +27,7 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus, select_device
 from mcc_caffe.core.commands import (
+    add_variant_option,
     command_parser,
     positive_float,
     positive_int,
@@ -38,7 +39,6 @@ from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import check_output, require_file, write_atomically
 from mcc_caffe.core.hand_boxes import BOXES_BLOB, covered_share
 from mcc_caffe.inference.scene_files import Scene, read_scenes
-from mcc_caffe.paper import VARIANTS
 from mcc_caffe.training.box_head import (
     BATCH_SIZE,
     EPOCHS,
@@ -58,7 +58,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("scenes", nargs="+", type=Path, metavar="SCENES", help="COCO file of boxes around hands")
     add("--out", type=Path, required=True, metavar="OUT.npz", help="file to write")
     add("--weights", type=Path, metavar="FILE.npz", help="packed weights (default: the package's)")
-    add("--variant", choices=VARIANTS, default="mini", help="size of the network (default: mini)")
+    add_variant_option(parser)
     add("--rounds", type=positive_int, default=4, help="number of rounds (default: %(default)s)")
     add(
         "--samples",

@@ -64,11 +64,27 @@ def add_network_options(group: argparse._ActionsContainer, *, is_subcommand: boo
         help="caffemodel or packed weights (default: those that come with the package or, for a "
         "variant without, the newest of runs/VARIANT)",
     )
+    add_variant_option(group, is_subcommand=is_subcommand)
+
+
+def add_variant_option(
+    group: argparse._ActionsContainer,
+    purpose: str = "size of the network",
+    *,
+    is_subcommand: bool = False,
+) -> None:
+    """Add the option --variant.
+
+    Args:
+        group: The command's parser, or a group of its options.
+        purpose: What --help says of it.
+        is_subcommand: As `add_network_options` takes it.
+    """
     group.add_argument(
         "--variant",
         choices=VARIANTS,
         default=argparse.SUPPRESS if is_subcommand else "mini",
-        help="size of the network (default: mini)",
+        help=f"{purpose} (default: mini)",
     )
 
 
