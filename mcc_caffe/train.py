@@ -60,8 +60,8 @@ from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.resume import (
+    check_resumed,
     choose_weights,
-    read_resumed,
     resume_state,
     warn_of_changes,
     warn_of_other_samples,
@@ -283,7 +283,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     """
     precision = _choose_run_precision(options)
     folder = _run_folder(options)
-    resume = resume_state(options.resume, folder)
+    state = resume_state(options.resume, folder)
+    resume = state.path if state else None
     if options.only_stages and not (options.weights or resume):
         raise UserError(
             f"--only-stages keeps the trunk as it is, and {folder} has no snapshot with one: "
@@ -292,7 +293,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     run_options = _select_run_options(options)
     solver_path, solver = read_solver(run_options)
     net_path, net = read_net(solver_path, solver, run_options)
-    state = read_resumed(resume, solver) if resume else None
+    if state:
+        check_resumed(state, solver)
     loader = prepare_net(net, solver, run_options, state)
     if resume:
         warn_of_changes(resume, solver, net, loader, options.iterations)

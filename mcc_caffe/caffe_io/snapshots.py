@@ -22,8 +22,8 @@ from mcc_caffe.caffe_io.pycaffe import parameter_count
 from mcc_caffe.caffe_io.weights import (
     Shapes,
     blob_values,
-    file_shapes,
     load_weights,
+    model_shapes,
     net_shapes,
 )
 from mcc_caffe.core.errors import UserError
@@ -186,28 +186,18 @@ def _files(folder: str | Path, suffix: str) -> list[Path]:
     return sorted(paths, key=lambda path: int(path.stem.rsplit("_", 1)[1]), reverse=True)
 
 
-def newest(folder: str | Path) -> Path | None:
-    """Find the newest solver state in `folder` that is complete; damaged ones give a warning.
+def newest(folder: str | Path) -> SolverState | None:
+    """Read the newest solver state in `folder` that is complete; damaged ones give a warning.
 
     Returns:
-        Its path, or None where there is none.
+        The state, or None where there is none.
     """
-    for state in pairs(folder):
+    for path in pairs(folder):
         try:
-            iteration(state)
-            return state
+            return read_state(path)
         except UserError as error:
             _log.warning("passed over: %s", error)
     return None
-
-
-def iteration(state: str | Path) -> int:
-    """Read the iteration at which a solver state was taken.
-
-    Raises:
-        UserError: The state or its weights are damaged or missing.
-    """
-    return read_state(state).message.iter
 
 
 def read_state(path: str | Path) -> SolverState:
@@ -217,9 +207,11 @@ def read_state(path: str | Path) -> SolverState:
         UserError: The state or its weights are damaged or missing.
     """
     path = require_file(path, "snapshot")
-    shapes = file_shapes(path.with_suffix(".caffemodel"))
+    weights = require_file(path.with_suffix(".caffemodel"), "weights file")
+    model = read_binary("NetParameter", weights)
+    shapes = model_shapes(weights, model)
     message = read_binary("SolverState", path)
-    blobs = _learned_shapes(path.with_suffix(".caffemodel"), shapes)
+    blobs = _learned_shapes(model, shapes)
     histories = [tuple(blob.shape.dim) for blob in message.history]
     # Caffe writes all of them, the current step last.
     if min(message.iter, message.current_step) < 0:
@@ -235,7 +227,7 @@ def read_state(path: str | Path) -> SolverState:
     if histories not in (blobs, 2 * blobs):
         raise UserError(
             f"{path} does not fit its weights: its {len(histories)} history blobs have other "
-            f"shapes than the {len(blobs)} blobs of {path.stem}.caffemodel; "
+            f"shapes than the {len(blobs)} blobs of {weights.name}; "
             "resume from another snapshot"
         )
     for index, blob in enumerate(message.history):
@@ -253,14 +245,14 @@ def read_state(path: str | Path) -> SolverState:
     return SolverState(path, message, shapes, blobs, _solver_type(message))
 
 
-def _learned_shapes(weights: Path, shapes: Shapes) -> list[tuple[int, ...]]:
-    """Return the shapes of the parameters that a solver learns.
+def _learned_shapes(model: Any, shapes: Shapes) -> list[tuple[int, ...]]:
+    """Return the shapes of the parameters of a NetParameter that a solver learns.
 
     Layers share a parameter by its name; Caffe learns it once and keeps one history of it.
     """
     learned: list[tuple[int, ...]] = []
     names = set()
-    for layer in read_binary("NetParameter", weights).layer:
+    for layer in model.layer:
         for index, shape in enumerate(shapes.get(as_text(layer.name), ())):
             name = layer.param[index].name if index < len(layer.param) else ""
             if not name or name not in names:

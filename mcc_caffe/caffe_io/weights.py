@@ -67,9 +67,22 @@ def file_shapes(path: str | Path) -> Shapes:
             name: [blob.shape for blob in blobs]
             for name, blobs in packed_weights.read(path).layers.items()
         }
+    return model_shapes(path, read_binary("NetParameter", path))
+
+
+def model_shapes(path: str | Path, model: Any) -> Shapes:
+    """Return the shapes of the parameters in a caffemodel that was read.
+
+    Args:
+        path: The file, for messages.
+        model: Its NetParameter.
+
+    Raises:
+        UserError: It is damaged.
+    """
     return {
         name: [_checked_shape(path, name, blob) for blob in blobs]
-        for name, blobs in _parameters(path, read_binary("NetParameter", path)).items()
+        for name, blobs in _parameters(path, model).items()
     }
 
 

@@ -300,16 +300,9 @@ class _Loop:
             self.ranks.average(np.zeros(1, np.float32))  # so rank 0 comes after what others say
         if not self.is_rank_0:
             signal.pause()  # rank 0 has the same losses: it says so, and its end is that of all
-        last_state = (
-            self.last_weights.with_suffix(".solverstate")
-            if self.last_weights
-            else snapshots.newest(self.snapshot_folder)
-        )
-        advice = (
-            f"the last snapshot is {last_state}: lower base_lr and resume from it"
-            if last_state
-            else "there is no snapshot yet: lower base_lr and start again"
-        )
+        advice = "there is no snapshot yet: lower base_lr and start again"
+        if newest := snapshots.newest(self.snapshot_folder):
+            advice = f"the last snapshot is {newest.path}: lower base_lr and resume from it"
         raise DivergedError(
             f"iteration {self.solver.iter}: the loss is {losses}, {batch}; {advice}"
         )

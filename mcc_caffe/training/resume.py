@@ -23,19 +23,20 @@ _NOT_COMPARED = ("net", "snapshot", "snapshot_prefix", "display", "random_seed")
 _log = logging.getLogger(__name__)
 
 
-def resume_state(resume: str | None, folder: Path) -> Path | None:
-    """Return the solver state to resume from, or None for a fresh start.
+def resume_state(resume: str | None, folder: Path) -> snapshots.SolverState | None:
+    """Read the solver state to resume from; None for a fresh start.
 
     Raises:
-        UserError: It is missing, or the run would replace snapshots that it does not go on from.
+        UserError: It is missing or damaged, or the run would replace snapshots that it does not go
+            on from.
     """
     own_folder = folder / SNAPSHOTS
     newest = snapshots.newest(own_folder)
-    state = None if resume in (None, "auto") else require_file(resume, "snapshot")
-    if state and state.parent.resolve() == own_folder.resolve():
-        if newest and snapshots.iteration(newest) > snapshots.iteration(state):
+    state = None if resume in (None, "auto") else snapshots.read_state(resume)
+    if state and state.path.parent.resolve() == own_folder.resolve():
+        if newest and newest.message.iter > state.message.iter:
             raise UserError(
-                f"{folder} has later snapshots than {resume}, up to {newest.name}, from which "
+                f"{folder} has later snapshots than {resume}, up to {newest.path.name}, from which "
                 "--resume auto would go on: move them away, or give another --out"
             )
         return state
@@ -46,7 +47,7 @@ def resume_state(resume: str | None, folder: Path) -> Path | None:
         return state
     if resume != "auto":
         raise UserError(
-            f"{folder} holds a run, up to {newest.name}: "
+            f"{folder} holds a run, up to {newest.path.name}: "
             "go on with --resume auto, or give another --out"
         )
     return newest
@@ -67,20 +68,18 @@ def _check_no_remains(folder: Path) -> None:
         )
 
 
-def read_resumed(path: Path, solver: Any) -> snapshots.SolverState:
-    """Read the solver state that the run goes on from.
+def check_resumed(state: snapshots.SolverState, solver: Any) -> None:
+    """Check that a run with this solver can go on from a solver state.
 
     Raises:
-        UserError: It is damaged, of another type of solver, or at the end of the run.
+        UserError: It is of another type of solver, or at the end of the run.
     """
-    state = snapshots.read_state(path)
     snapshots.check_type(state, solver.type)
     if state.message.iter >= solver.max_iter:
         raise UserError(
-            f"{path} is at iteration {state.message.iter} already, "
+            f"{state.path} is at iteration {state.message.iter} already, "
             f"the run ends at {solver.max_iter}: give --iterations N"
         )
-    return state
 
 
 def choose_weights(weights: Path | None, resume: Path | None) -> Path | None:

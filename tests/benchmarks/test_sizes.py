@@ -162,10 +162,8 @@ def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):
     )
     assert "on 6 samples of" in report and "4 others to measure on" in report
     assert "](sizes.png)" in report and cv2.imread(str(tmp_path / "docs/sizes.png")).size
-    assert (
-        snapshots.iteration(snapshots.newest(tmp_path / "out/width0.125_input64/seed3/snapshots"))
-        == 1
-    )
+    state = snapshots.newest(tmp_path / "out/width0.125_input64/seed3/snapshots")
+    assert state.message.iter == 1
     with caplog.at_level(logging.INFO, logger="mcc_caffe.evaluation.training_comparison"):
         sizes.main(options)
     assert caplog.text.count("finished before") == 2 and (tmp_path / "out/sizes.md").is_file()

@@ -24,10 +24,10 @@ def folder(tmp_path):
 
 def test_a_restored_solver_goes_on_as_the_uninterrupted_one(folder, tmp_path):
     state = snapshots.newest(folder)
-    assert state == folder / "mcc_iter_4.solverstate" and snapshots.iteration(state) == 4
+    assert state.path == folder / "mcc_iter_4.solverstate" and state.message.iter == 4
     uninterrupted, resumed = make_solver(tmp_path / "a/s"), make_solver(tmp_path / "b/s")
     snapshots.restore(resumed, "SGD", folder / "mcc_iter_2.solverstate")
-    snapshots.restore(uninterrupted, "SGD", state)
+    snapshots.restore(uninterrupted, "SGD", state.path)
     resumed.step(2)
     assert resumed.iter == 4
     for name, blobs in uninterrupted.net.params.items():
@@ -40,7 +40,7 @@ def test_a_restored_solver_goes_on_as_the_uninterrupted_one(folder, tmp_path):
 def test_an_empty_or_damaged_file_is_no_snapshot(suffix, content, folder, caplog):
     damaged = folder / f"mcc_iter_4.{suffix}"
     damaged.write_bytes(content)
-    assert snapshots.newest(folder) == folder / "mcc_iter_2.solverstate"
+    assert snapshots.newest(folder).path == folder / "mcc_iter_2.solverstate"
     assert str(damaged) in caplog.text
 
 
@@ -55,7 +55,7 @@ def test_a_file_cut_anywhere_is_no_snapshot(suffix, folder):
     end = content.rindex(unneeded) - 10
     for length in range(end):
         path.write_bytes(content[:length])
-        assert snapshots.newest(folder) == folder / "mcc_iter_2.solverstate", length
+        assert snapshots.newest(folder).path == folder / "mcc_iter_2.solverstate", length
 
 
 def test_other_files_in_the_folder_are_no_snapshots(folder):
@@ -63,7 +63,7 @@ def test_other_files_in_the_folder_are_no_snapshots(folder):
         name = name[:200]
         for suffix in ("solverstate", "caffemodel"):
             (folder / f"{name}.{suffix}").write_bytes(b"")
-    assert snapshots.newest(folder) == folder / "mcc_iter_4.solverstate"
+    assert snapshots.newest(folder).path == folder / "mcc_iter_4.solverstate"
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_a_solver_of_another_type_with_as_much_history_is_refused(written, resum
     state = snapshots.newest(tmp_path / "s")
     message = f"solver type {written}, the solver has {resumed}"
     with pytest.raises(UserError, match=message):
-        snapshots.check_type(snapshots.read_state(state), resumed)
+        snapshots.check_type(state, resumed)
     with pytest.raises(UserError, match=message):
-        snapshots.restore(make_solver(tmp_path / "other/s", resumed), resumed, state)
+        snapshots.restore(make_solver(tmp_path / "other/s", resumed), resumed, state.path)
 
 
 def test_a_snapshot_of_the_stock_caffe_names_no_type_and_is_taken(folder, tmp_path):
@@ -119,7 +119,7 @@ def test_a_state_with_a_wrong_history_is_refused(change, words, folder, tmp_path
     state.write_bytes(message.SerializeToString())
     with pytest.raises(UserError, match=words):
         snapshots.restore(make_solver(tmp_path / "other/s"), "SGD", state)
-    assert snapshots.newest(folder) == folder / "mcc_iter_2.solverstate"
+    assert snapshots.newest(folder).path == folder / "mcc_iter_2.solverstate"
 
 
 def test_a_history_of_doubles_is_restored(folder, tmp_path):
@@ -192,7 +192,7 @@ def test_layers_that_share_parameters_have_one_history(parameters, solver_type, 
     solver = make_solver(tmp_path / "a/s", solver_type, SHARED % parameters)
     solver.step(2)
     snapshots.save(solver, solver_type, tmp_path / "a/s")
-    state = snapshots.newest(tmp_path / "a/s")
+    state = snapshots.newest(tmp_path / "a/s").path
     assert state == tmp_path / "a/s/mcc_iter_2.solverstate"
     resumed = make_solver(tmp_path / "b/s", solver_type, SHARED % parameters)
     snapshots.restore(resumed, solver_type, state)

@@ -179,7 +179,7 @@ def test_every_net_is_trained_with_every_seed_on_the_same_budget(finished):
     for net in NETS:
         for seed in (0, 5):
             folder = out / f"{net}_seed{seed}"
-            assert snapshots.iteration(snapshots.newest(folder / "snapshots")) == 2
+            assert snapshots.newest(folder / "snapshots").message.iter == 2
             settings = (folder / "train.prototxt").read_text()
             assert (
                 f'\\"seed\\": {seed}' in settings

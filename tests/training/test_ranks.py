@@ -161,7 +161,7 @@ def end(process, ranks, folder):
         assert time.monotonic() < until, "ranks outlive the run"
         time.sleep(0.05)
     state = snapshots.newest(folder / "snapshots")
-    assert state and snapshots.iteration(state) >= log(folder)[-1]["iteration"], output
+    assert state and state.message.iter >= log(folder)[-1]["iteration"], output
     return output
 
 
@@ -175,7 +175,7 @@ def test_a_killed_rank_ends_the_run_with_a_snapshot_that_resumes(launcher, drawn
         r"error: rank 1 was killed by SIGKILL: the other|process rank 1 .* exited on signal 9",
         output,
     ), output
-    last = snapshots.iteration(snapshots.newest(tmp_path / "snapshots"))
+    last = snapshots.newest(tmp_path / "snapshots").message.iter
     done = run(
         "mcc_caffe.train",
         drawn_set,
@@ -221,7 +221,7 @@ def test_bad_data_of_one_rank_ends_all_with_one_line(rank, launcher, drawn_set, 
     assert "--resume" not in done.stdout + done.stderr  # it would meet the same record
     assert "stopped: iteration 1 of 20, weights " in done.stdout
     assert not list((tmp_path / "run").glob("bad-record*"))
-    assert snapshots.newest(tmp_path / "run/snapshots").stem == "mcc_iter_1"
+    assert snapshots.newest(tmp_path / "run/snapshots").path.stem == "mcc_iter_1"
     assert [line["iteration"] for line in log(tmp_path / "run")] == [1]
 
 

@@ -130,7 +130,7 @@ def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and "stopped; go on with --resume auto" in output
     state = snapshots.newest(folder / "snapshots")
-    assert state and f"mcc_iter_{log(folder)[-1]['iteration']}." in state.name
+    assert state and f"mcc_iter_{log(folder)[-1]['iteration']}." in state.path.name
 
 
 def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path):
@@ -493,7 +493,7 @@ def test_nan_names_a_snapshot_that_resume_takes(diverging_solver, drawn_set, tmp
     assert done.returncode == 5
     named = re.search("the last snapshot is (.*): lower base_lr and resume from it", done.stderr)
     assert named
-    assert snapshots.iteration(named[1]) == 1
+    assert snapshots.read_state(named[1]).message.iter == 1
 
 
 @pytest.mark.parametrize("workers, words", [(0, ""), (1, "loader worker 0, ")])
@@ -516,7 +516,7 @@ def test_an_unreadable_record_ends_the_run_after_a_snapshot(
     assert "--resume" not in done.stdout + done.stderr  # which would meet the same record
     assert [line["iteration"] for line in log(folder)] == [bad] * (bad > 0)
     snapshot = snapshots.newest(folder / "snapshots")
-    assert snapshot.stem == f"mcc_iter_{bad}" if bad else snapshot is None
+    assert snapshot.path.stem == f"mcc_iter_{bad}" if bad else snapshot is None
 
 
 def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
