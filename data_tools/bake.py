@@ -352,13 +352,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=options.seed,
         workers=options.workers,
     )
-    samples = len(SampleSet(options.data))
-    total = options.copies * samples
+    sample_count = len(SampleSet(options.data))
+    total = options.copies * sample_count
     writer: BakedSetWriter = WRITERS[options.format](options.out, config)
     needed = total * writer.sample_bytes(config)
     require_space(options.out, needed)
     _log.info(
-        "%s: %d x %d samples, about %d MiB", options.out, options.copies, samples, needed >> 20
+        "%s: %d x %d samples, about %d MiB",
+        options.out,
+        options.copies,
+        sample_count,
+        needed >> 20,
     )
     with writer:
         write_samples(writer, config, total)

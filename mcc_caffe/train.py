@@ -69,7 +69,7 @@ from mcc_caffe.training.resume import (
 from mcc_caffe.training.run_net import (
     RunOptions,
     ablation_suffix,
-    check_kept_layers,
+    check_frozen_layers,
     prepare_net,
     read_net,
     read_solver,
@@ -304,7 +304,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         warn_of_other_samples(resume, sample_counts)
     weights = choose_weights(options.weights, resume)
     if options.only_stages and weights:
-        check_kept_layers(weights, net)
+        check_frozen_layers(weights, net)
     check_own_results(
         folder,
         (SOLVER_FILE, NET_FILE, SAMPLES_FILE, LOG_FILE),

@@ -233,14 +233,14 @@ def starts_with(path: str | Path, start: bytes) -> bool:
 
 
 def check_output(
-    path: Path, is_own: Callable[[Path], bool], otherwise: str, inputs: Iterable[Path] = ()
+    path: Path, is_own: Callable[[Path], bool], complaint: str, inputs: Iterable[Path] = ()
 ) -> Path:
     """Check that the file that the user names as output replaces none of another kind.
 
     Args:
         path: The file to write.
         is_own: Tells by its content whether a file is one that the command may replace.
-        otherwise: What the error says of another file, such as "holds no packed weights".
+        complaint: What the error says of another file, such as "holds no packed weights".
         inputs: Files that the command reads, which it must not replace.
 
     Returns:
@@ -256,7 +256,7 @@ def check_output(
         may_replace = False
     if not may_replace:
         raise UserError(
-            f"{path} would be overwritten and {otherwise}: "
+            f"{path} would be overwritten and {complaint}: "
             "give another file to write, or move this one away"
         )
     return target

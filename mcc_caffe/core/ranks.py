@@ -141,12 +141,12 @@ class Ranks:
     Attributes:
         rank: The number of this process, 0 to size - 1.
         size: The number of processes.
-        local: The number of this process among those of this machine.
+        local_rank: The number of this process among those of this machine.
         threads: The number of threads that the BLAS of this process may use.
         stop: The signal handler; `stop.received` tells whether a signal has come.
     """
 
-    rank, size, local = 0, 1, 0
+    rank, size, local_rank = 0, 1, 0
 
     def __init__(self) -> None:
         self.stop = StopSignal()
@@ -247,7 +247,7 @@ class LocalRanks(Ranks):
             shared: What `LocalRanks.shared` returned before the processes were started.
         """
         super().__init__()
-        self.rank, self.size, self.local = rank, size, rank
+        self.rank, self.size, self.local_rank = rank, size, rank
         self.threads = max(self.threads // size, 1)
         self._barrier = shared.barrier
         self._halves = np.frombuffer(shared.slots, np.float32).reshape(2, size, _CHUNK)
@@ -316,7 +316,7 @@ class MpiRanks(Ranks):
                 f"({MPI.get_vendor()[0]}) is another MPI's; start with that one's mpirun"
             )
         neighbours = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local = neighbours.rank
+        self.local_rank = neighbours.rank
         # mpirun may have bound each rank to cores of its own.
         cores = set().union(*neighbours.allgather(os.sched_getaffinity(0)))
         self.threads = max(len(cores) // neighbours.size, 1)

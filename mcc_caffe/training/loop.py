@@ -114,9 +114,9 @@ def _check_machine(config: TrainingConfig, ranks: Ranks) -> None:
             f"{config.solver} is not on {host}: "
             "the machines of an mpirun must share the run's folder and the data"
         )
-    if config.gpus and ranks.local >= len(config.gpus):
+    if config.gpus and ranks.local_rank >= len(config.gpus):
         raise UserError(
-            f"rank {ranks.rank} is number {ranks.local + 1} on {host}, for which --gpus names "
+            f"rank {ranks.rank} is number {ranks.local_rank + 1} on {host}, for which --gpus names "
             f"{len(config.gpus)}: give as many GPUs as ranks a machine"
         )
 
@@ -125,7 +125,7 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     """Load Caffe for this rank and make its solver, whose net takes its batches from `loader`."""
     set_threads(ranks.threads)
     caffe = import_caffe()
-    select_device(config.gpus[ranks.local] if config.gpus else None)
+    select_device(config.gpus[ranks.local_rank] if config.gpus else None)
     caffe.set_solver_count(ranks.size)
     caffe.set_solver_rank(ranks.rank)
     caffe.set_multiprocess(ranks.size > 1)

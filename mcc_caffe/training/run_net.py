@@ -226,7 +226,7 @@ def _let_stages_alone_learn(net: Any) -> None:
             parameter.lr_mult = parameter.decay_mult = 0
 
 
-def check_kept_layers(weights: Path, net: Any) -> None:
+def check_frozen_layers(weights: Path, net: Any) -> None:
     """Raise WeightsError where weights lack a layer that --only-stages keeps as they have it."""
     stored = file_shapes(weights)
     missing = [
