@@ -218,7 +218,7 @@ def find_splits(root: Path) -> list[str]:
 
 
 def read_entries(root: Path, split: str) -> list[CocoEntry]:
-    """Return one entry for each hand of a JSON file, in the file's order."""
+    """Return one entry for each hand of a JSON file: persons' hands, then the others, as listed."""
     path = _find_files(root)[split]
     content = _read_content(path)
     images = _group_by_id(content["images"])

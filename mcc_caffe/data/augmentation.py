@@ -25,10 +25,10 @@ from mcc_caffe.core.geometry import (
 )
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
-# That a hand is turned to point up, or a picture without a hand by quarters of a circle, before the
-# paper's rotation.
+# How likely a hand is turned to point up, or a picture without a hand by quarters of a circle; the
+# paper's rotation comes after it.
 UPRIGHT_PROBABILITY = 0.5
-STRONG_PROBABILITY = 0.5  # that a sample is strong; the next probabilities are of a strong sample
+STRONG_PROBABILITY = 0.5  # of a strong sample; the next probabilities are of what changes it
 STRETCH_PROBABILITY = 0.7
 STRETCH_RANGE = (1 / 1.45, 1.45)
 TURN_RANGE = (-25.0, 25.0)  # degrees

@@ -1,10 +1,10 @@
 """Makes batches in worker processes, ahead of the training that uses them.
 
-Worker w makes the batches of iterations w, w + workers, ... Each worker has some slots in shared
-memory and fills them in turn. It waits until the training process says that the next slot is free,
-so it never runs far ahead. Workers are spawned and not forked, so that they inherit no CUDA state,
-and they end as soon as the training process does. The content of a batch never depends on timing
-(`mcc_caffe.data.batches`).
+Counted from `first_iteration`, which is above 0 where a run is resumed, worker w makes the batches
+w, w + workers, ... Each worker has some slots in shared memory and fills them in turn. It waits
+until the training process says that the next slot is free, so it never runs far ahead. Workers are
+spawned and not forked, so that they inherit no CUDA state, and they end as soon as the training
+process does. The content of a batch never depends on timing (`mcc_caffe.data.batches`).
 """
 
 import contextlib
@@ -29,97 +29,6 @@ from mcc_caffe.data.loader_config import LoaderConfig, LoaderError, RecordError
 from mcc_caffe.data.sources import open_source
 
 SLOTS = 2  # the batches that each worker may be ahead
-
-
-def _slots(config: LoaderConfig, memory: Any) -> list[Arrays]:
-    """Divide a shared block of float32 into slots; return the arrays of each."""
-    offset, slots = 0, []
-    for _ in range(SLOTS):
-        arrays = {}
-        for name, shape in config.shapes().items():
-            arrays[name] = np.ndarray(shape, np.float32, memory, offset)
-            offset += arrays[name].nbytes
-        slots.append(arrays)
-    return slots
-
-
-def _floats_of_batch(config: LoaderConfig) -> int:
-    """Return the number of values in a batch."""
-    return sum(math.prod(shape) for shape in config.shapes().values())
-
-
-def _check_memory(config: LoaderConfig) -> None:
-    """Raise LoaderError where this machine cannot hold the batches."""
-    batches = max(config.workers * SLOTS, 1)
-    needed = 4 * _floats_of_batch(config) * batches
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory:
-        raise LoaderError(
-            f"{batches} batches of {config.batch_size} images at {config.input_size} pixels need "
-            f"{needed >> 20} MiB, this machine has {memory >> 20}: give a smaller batch size"
-        )
-
-
-def _keep_memory() -> None:
-    """Tell glibc to keep memory that is freed, for the next picture.
-
-    To give it back to the system and ask for it again takes as long as to decode a small picture.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-
-
-def _work(
-    config: LoaderConfig, worker: int, rank: int, rank_count: int, memory: Any, pipe: Connection
-) -> None:
-    """Run a worker process: fill slot after slot until the pipe is closed.
-
-    Each message on the pipe says that the next slot is free.
-    """
-    cv2.setNumThreads(1)
-    _keep_memory()
-    try:
-        samples = open_source(config.source, config.seed)
-        for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):
-            pipe.recv()
-            iteration = config.first_iteration + worker + turn * config.workers
-            keys = fill_batch(config, samples, iteration, rank, rank_count, arrays)
-            pipe.send((iteration, keys, None))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the training process is gone
-    except UserError as error:
-        pipe.send((None, None, _Failure(str(error), isinstance(error, SampleError))))
-    except Exception as error:  # whatever it is, the training process must hear of it
-        pipe.send((None, None, _Failure(f"{type(error).__name__}: {error}")))
-
-
-class _Failure(NamedTuple):
-    """What ended the making of a batch.
-
-    Attributes:
-        reason: What was wrong.
-        is_of_record: Whether a record was, so that to start again would not help.
-    """
-
-    reason: str
-    is_of_record: bool = False
-
-    def as_error(self, batch: str) -> LoaderError:
-        """Return the error that says it; `batch` names the batch."""
-        if not self.is_of_record:
-            return LoaderError(f"{batch}: {self.reason}")
-        return RecordError(
-            f"{batch}: {self.reason}; data_tools.check lists all bad records of a set: "
-            "mend them, or build the set again with --skip-bad"
-        )
-
-
-class _Worker(NamedTuple):
-    process: SpawnProcess
-    pipe: Connection
-    slots: list[Arrays]
 
 
 class Loader:
@@ -278,3 +187,94 @@ def take_loader(config: LoaderConfig) -> Loader | None:
         lent = next(iter(_lent_loaders))
         raise LoaderError(f"the loader was started with {lent}, the net says {config}")
     return loader
+
+
+def _slots(config: LoaderConfig, memory: Any) -> list[Arrays]:
+    """Divide a shared block of float32 into slots; return the arrays of each."""
+    offset, slots = 0, []
+    for _ in range(SLOTS):
+        arrays = {}
+        for name, shape in config.shapes().items():
+            arrays[name] = np.ndarray(shape, np.float32, memory, offset)
+            offset += arrays[name].nbytes
+        slots.append(arrays)
+    return slots
+
+
+def _floats_of_batch(config: LoaderConfig) -> int:
+    """Return the number of values in a batch."""
+    return sum(math.prod(shape) for shape in config.shapes().values())
+
+
+def _check_memory(config: LoaderConfig) -> None:
+    """Raise LoaderError where this machine cannot hold the batches."""
+    batches = max(config.workers * SLOTS, 1)
+    needed = 4 * _floats_of_batch(config) * batches
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise LoaderError(
+            f"{batches} batches of {config.batch_size} images at {config.input_size} pixels need "
+            f"{needed >> 20} MiB, this machine has {memory >> 20}: give a smaller batch size"
+        )
+
+
+def _keep_memory() -> None:
+    """Tell glibc to keep memory that is freed, for the next picture.
+
+    To give it back to the system and ask for it again takes as long as to decode a small picture.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
+def _work(
+    config: LoaderConfig, worker: int, rank: int, rank_count: int, memory: Any, pipe: Connection
+) -> None:
+    """Run a worker process: fill slot after slot until the pipe is closed.
+
+    Each message on the pipe says that the next slot is free.
+    """
+    cv2.setNumThreads(1)
+    _keep_memory()
+    try:
+        samples = open_source(config.source, config.seed)
+        for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):
+            pipe.recv()
+            iteration = config.first_iteration + worker + turn * config.workers
+            keys = fill_batch(config, samples, iteration, rank, rank_count, arrays)
+            pipe.send((iteration, keys, None))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the training process is gone
+    except UserError as error:
+        pipe.send((None, None, _Failure(str(error), isinstance(error, SampleError))))
+    except Exception as error:  # whatever it is, the training process must hear of it
+        pipe.send((None, None, _Failure(f"{type(error).__name__}: {error}")))
+
+
+class _Failure(NamedTuple):
+    """What ended the making of a batch.
+
+    Attributes:
+        reason: What was wrong.
+        is_of_record: Whether a record was, so that to start again would not help.
+    """
+
+    reason: str
+    is_of_record: bool = False
+
+    def as_error(self, batch: str) -> LoaderError:
+        """Return the error that says it; `batch` names the batch."""
+        if not self.is_of_record:
+            return LoaderError(f"{batch}: {self.reason}")
+        return RecordError(
+            f"{batch}: {self.reason}; data_tools.check lists all bad records of a set: "
+            "mend them, or build the set again with --skip-bad"
+        )
+
+
+class _Worker(NamedTuple):
+    process: SpawnProcess
+    pipe: Connection
+    slots: list[Arrays]

@@ -215,7 +215,11 @@ def require_data_layer(net: Any, net_name: str) -> Any:
 
 
 def _let_stages_alone_learn(net: Any) -> None:
-    """Set the rates and decays of all layers but those of the pose stages to 0."""
+    """Set the rates and decays of all layers but those of the pose stages to 0.
+
+    A layer that is no convolution and has no `param`, such as one that a user adds, goes on
+    learning at the solver's rate.
+    """
     for layer in net.layer:
         if layer.name.endswith(_STAGE_ENDS):
             continue
