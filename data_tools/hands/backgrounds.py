@@ -69,6 +69,7 @@ PHOTO_SHARE = 0.5
 LARGEST = 1500  # pixels that a photograph is reduced to
 
 
+@functools.cache
 def list_photographs(split: str) -> tuple[str, ...]:
     """Return the paths of the installed photographs of "Train" or "Test".
 
@@ -175,12 +176,9 @@ def add_skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> n
     )
 
 
-_cached_paths = functools.lru_cache(list_photographs)
-
-
 def _crop_photograph(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
     """Crop a random part of a photograph, turned, flipped and recoloured."""
-    paths = _cached_paths(split)
+    paths = list_photographs(split)
     picture = _load_photograph(paths[rng.integers(len(paths))])
     if rng.random() < 0.5:
         picture = picture[:, ::-1]

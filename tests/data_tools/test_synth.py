@@ -181,6 +181,8 @@ def test_sets_with_other_photographs_are_not_mixed(made, monkeypatch, tmp_path):
     monkeypatch.setattr(
         backgrounds, "BUNDLED", {split: names[:1] for split, names in backgrounds.BUNDLED.items()}
     )
+    uncached = backgrounds.list_photographs.__wrapped__
+    monkeypatch.setattr(backgrounds, "list_photographs", uncached)
     with pytest.raises(UserError, match="made with other photographs"):
         synth.main(["--out", str(made), *map(str, COUNTS)])
 
