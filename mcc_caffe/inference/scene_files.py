@@ -11,11 +11,16 @@ import numpy as np
 from mcc_caffe.core.coco import annotation_name, find_image_folder, id_text
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import require_file
-from mcc_caffe.core.hand import NAMES, names_a_hand
+from mcc_caffe.core.hand import names_a_hand
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
-from mcc_caffe.core.keypoint_names import find_order, only_count
-from mcc_caffe.inference.formats.coco import CocoCategory, CocoLabels, CocoNumbers
+from mcc_caffe.inference.formats.coco import (
+    UNKNOWN_ORDER,
+    CocoCategory,
+    CocoLabels,
+    CocoNumbers,
+    parse_category,
+)
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -123,20 +128,17 @@ def read_scenes(path: Path) -> list[Scene]:
     try:
         content: Any = json.loads(require_file(path, "COCO file").read_bytes())
         categories = {
-            id_text(category["id"]): category
+            id_text(category["id"]): parse_category(category)
             for category in content["categories"]
             if names_a_hand(category["name"])
         }
-        orders = {number: _keypoint_order(category) for number, category in categories.items()}
+        orders = {number: category.keypoint_order for number, category in categories.items()}
         hands = _group_hands(content, orders)
-        hand_categories = tuple(
-            CocoCategory(category["id"], category["name"]) for category in categories.values()
-        )
         names = [image["file_name"] for image in content["images"]]
         folder = find_image_folder(path, names) or path.parent
         scenes = [
             _make_scene(folder, image, hands[id_text(image["id"])])._replace(
-                hand_categories=hand_categories
+                hand_categories=tuple(categories.values())
             )
             for image in content["images"]
         ]
@@ -273,16 +275,23 @@ def coco_labels(scenes: Mapping[Path, Scene]) -> CocoLabels:
 
     Args:
         scenes: {picture: its scene}, at least one, all of one file.
+
+    Raises:
+        UserError: The names of a category's keypoints do not say their order, in which results have
+            to be.
     """
     categories = next(iter(scenes.values())).hand_categories
     # A box may give the id 7 as "7"; results go by the category's own id.
-    ids = {id_text(category.id): category.id for category in categories}
-    numbers = {
-        str(path): CocoNumbers(
-            scene.image_id, [ids[id_text(number)] for number in scene.category_ids]
+    by_id = {id_text(category.id): category for category in categories}
+    numbers = {}
+    for path, scene in scenes.items():
+        hand_categories = [by_id[id_text(number)] for number in scene.category_ids]
+        for category in hand_categories:
+            if category.keypoint_order is None:
+                raise UserError(f"--format coco, category {category.name}: {UNKNOWN_ORDER}")
+        numbers[str(path)] = CocoNumbers(
+            scene.image_id, [category.id for category in hand_categories]
         )
-        for path, scene in scenes.items()
-    }
     return CocoLabels(numbers, categories)
 
 
@@ -301,14 +310,6 @@ def _upright_size(image_path: Path) -> tuple[int, int] | None:
         return None
     size = (header.width, header.height)
     return (size[::-1] if header.orientation > 4 else size) if header.width else None
-
-
-def _keypoint_order(category: dict[str, Any]) -> Sequence[int] | None:
-    """Return where our keypoints stand in a category's list; None where its names do not say it."""
-    names = [str(name) for name in category.get("keypoints") or ()]
-    if not names or only_count(names):
-        return range(KEYPOINT_COUNT)
-    return find_order(names)
 
 
 def _labelled_keypoints(
@@ -333,10 +334,7 @@ def _labelled_keypoints(
     check_visibilities(keypoints[:, 2], location, highest=2)
     make_keypoints(keypoints[:, :2], keypoints[:, 2] > 0, location)  # which checks the places
     if order is None:
-        raise ValueError(
-            "the names of the category's keypoints do not say which of a hand's they are; call "
-            f"them {', '.join(NAMES[:3])}, ..."
-        )
+        raise ValueError(UNKNOWN_ORDER)
     return keypoints[list(order)]
 
 

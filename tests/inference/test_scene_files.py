@@ -8,7 +8,9 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.scene_files import read_scenes, scenes_of_images
+from mcc_caffe.inference.formats import open_format
+from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
+from mcc_caffe.inference.scene_files import coco_labels, read_scenes, scenes_of_images
 from tests.support.hands import turned_jpeg
 
 
@@ -111,6 +113,44 @@ def test_keypoints_get_our_order_by_the_categorys_names(tmp_path):
     del content["annotations"][0]["keypoints"]
     path.write_text(json.dumps(content))
     assert not read_scenes(path)[0].keypoints.any()
+
+
+def write_category(path, **fields):
+    """Change the category of hands of a file of boxes."""
+    content = json.loads(path.read_text())
+    content["categories"][0].update(fields)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_results_have_the_order_of_the_users_own_file(tmp_path):
+    """The file counts each finger from its tip, as RHD does."""
+    theirs = [NAMES[0]] + [
+        name for base in range(1, 21, 4) for name in NAMES[base : base + 4][::-1]
+    ]
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 30, 40]])
+    write_category(path, keypoints=theirs)
+    picture = tmp_path / "x.jpg"
+    form = open_format("coco", coco_labels(scenes_of_images(path, [picture])))
+    points = np.column_stack([np.arange(10.0, 52).reshape(21, 2), np.full(21, 0.5)])
+    hand = HandRecord(points, np.ones(21, bool), 0.5, (1, 2, 30, 40), lambda: None)
+    form.write_image(tmp_path / "x", form.describe(ImageRecord(str(picture), 90, 80, [hand])))
+    form.write_run(tmp_path, form.run_content())
+    (result,) = json.loads((tmp_path / "coco_results.json").read_text())
+    expected = points[[NAMES.index(name) for name in theirs]]
+    assert np.array_equal(np.reshape(result["keypoints"], (21, 3)), expected)
+    (category,) = json.loads((tmp_path / "coco_images.json").read_text())["categories"]
+    assert category["keypoints"] == theirs
+    bones = {frozenset(theirs[end - 1] for end in bone) for bone in category["skeleton"]}
+    assert frozenset(("wrist", "thumb_1")) in bones and frozenset(("ring_3", "ring_4")) in bones
+
+
+@pytest.mark.parametrize("names", [[f"nose_{number}" for number in "abc"], ["0", "1", "2"]])
+def test_results_in_an_unknown_order_are_refused(names, tmp_path):
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 30, 40]])
+    scenes = scenes_of_images(write_category(path, keypoints=names), [tmp_path / "x.jpg"])
+    with pytest.raises(UserError, match="category Hand: the names of the category's keypoints do"):
+        coco_labels(scenes)
 
 
 def test_a_crowd_is_no_hand(tmp_path):

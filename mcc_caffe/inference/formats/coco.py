@@ -1,8 +1,8 @@
 """COCO: the results of a run in one file, with keypoints and the mask's run lengths of each hand.
 
 coco_results.json is the list that `COCO.loadRes` of pycocotools reads, and coco_images.json the
-data set that goes with it: the pictures with their numbers, and the categories of hands. Numbers
-and names are those of the COCO file of boxes where the user gave one.
+data set that goes with it: the pictures with their numbers, and the categories of hands. Numbers,
+names and the order of the keypoints are those of the COCO file of boxes where the user gave one.
 """
 
 import json
@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.coco import hand_category
+from mcc_caffe.core.coco import hand_category, id_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.hand import NAMES, SKELETON
+from mcc_caffe.core.keypoint_names import find_order, only_count
 from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.inference.formats.base import (
     CONFIDENCE_DIGITS,
@@ -30,16 +32,45 @@ from mcc_caffe.inference.formats.base import (
     frames_error,
 )
 from mcc_caffe.inference.reports import PROGRAM
+from mcc_caffe.paper import KEYPOINT_COUNT
 
 RESULTS, IMAGES = "coco_results.json", "coco_images.json"
 _CATEGORY_ID = 1
 
 
 class CocoCategory(NamedTuple):
-    """A category of hands: its id and its name in a COCO file."""
+    """A category of hands of a COCO file.
+
+    Attributes:
+        id: Its id in the file.
+        name: Its name in the file.
+        keypoint_names: The file's names of its keypoints, in the file's order; () where it has
+            none.
+    """
 
     id: Any
     name: str
+    keypoint_names: tuple[str, ...] = ()
+
+    @property
+    def keypoint_order(self) -> Sequence[int] | None:
+        """Where our keypoints stand among the file's; None where its names do not say it."""
+        names = self.keypoint_names
+        if not names or (len(names) == KEYPOINT_COUNT and only_count(names)):
+            return range(KEYPOINT_COUNT)
+        return find_order(names)
+
+
+UNKNOWN_ORDER = (
+    "the names of the category's keypoints do not say which of a hand's they are; call them "
+    f"{', '.join(NAMES[:3])}, ..."
+)
+
+
+def parse_category(record: dict[str, Any]) -> CocoCategory:
+    """Return a category of a COCO file; KeyError or TypeError where it is none."""
+    names = tuple(str(name) for name in record.get("keypoints") or ())
+    return CocoCategory(record["id"], record["name"], names)
 
 
 class CocoNumbers(NamedTuple):
@@ -112,6 +143,10 @@ class CocoFormat(ResultFormat):
 
     def write_run(self, out: Path, content: Sequence[str]) -> None:
         """Write the results of all processes, and the data set with their numbers."""
+        categories = (
+            self._labels.categories if self._labels else [CocoCategory(_CATEGORY_ID, "hand")]
+        )
+        orders = {id_text(category.id): category.keypoint_order for category in categories}
         images, results = [], []
         # Sorted, so that the numbers do not depend on the number of processes.
         pictures = sorted(map(json.loads, content), key=_order)
@@ -123,10 +158,10 @@ class CocoFormat(ResultFormat):
                 image_id, category_ids = self._labels.numbers[image["file_name"]]
             images.append({"id": image_id, **image})
             for category_id, hand in zip(category_ids, hands, strict=True):
+                hand["keypoints"] = _in_order(hand["keypoints"], orders[id_text(category_id)])
                 results.append({"image_id": image_id, "category_id": category_id, **hand})
         out.mkdir(parents=True, exist_ok=True)
-        own_categories = [CocoCategory(_CATEGORY_ID, "hand")]
-        data_set = _data_set(images, self._labels.categories if self._labels else own_categories)
+        data_set = _data_set(images, categories)
         write_atomically(out / IMAGES, json.dumps(data_set).encode() + b"\n")
         if results:
             results[0] = {"program": PROGRAM, **results[0]}  # the mark of a result
@@ -152,13 +187,38 @@ def _hand_entry(hand: HandRecord) -> dict[str, Any]:
     return entry
 
 
+def _in_order(numbers: Sequence[float], order: Sequence[int] | None) -> list[float]:
+    """Return x, y and confidence of our 21 keypoints in the order of a COCO file.
+
+    Args:
+        numbers: 63 numbers in our order.
+        order: Where our keypoints stand in the file's. It is known: `coco_labels` checks it.
+    """
+    assert order is not None
+    triples: list[list[float]] = [[]] * KEYPOINT_COUNT
+    for ours, theirs in enumerate(order):
+        triples[theirs] = list(numbers[3 * ours : 3 * ours + 3])
+    return [number for triple in triples for number in triple]
+
+
+def _category_record(category: CocoCategory) -> dict[str, Any]:
+    """Return the record of a category for `categories`, with the file's names in its order."""
+    record = {**hand_category(category.id, category.name), "supercategory": "person"}
+    order = category.keypoint_order
+    if category.keypoint_names:
+        record["keypoints"] = list(category.keypoint_names)
+    if order is None:
+        del record["skeleton"]  # it cannot be said which keypoints a bone joins
+    else:
+        record["skeleton"] = [[order[start] + 1, order[end] + 1] for start, end, _ in SKELETON]
+    return record
+
+
 def _data_set(images: list[dict[str, Any]], categories: Sequence[CocoCategory]) -> dict[str, Any]:
     return {
         "program": PROGRAM,
         "info": {"description": "the pictures that the results beside this file are of"},
-        "categories": [
-            {**hand_category(*category), "supercategory": "person"} for category in categories
-        ],
+        "categories": [_category_record(category) for category in categories],
         "annotations": [],
         "images": images,
     }
