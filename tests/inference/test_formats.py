@@ -293,6 +293,27 @@ def test_a_present_keypoint_of_hardly_any_confidence_is_read_back(name, tmp_path
     assert np.allclose(read.keypoints, written.keypoints, atol=1.4e-4)
 
 
+def write_coco(folder, results, categories=(), file_name="0.jpg"):
+    """Write COCO results of one picture, with the data set beside them; return their path."""
+    images = {"images": [{"id": 1, "file_name": file_name}], "categories": list(categories)}
+    (folder / "coco_images.json").write_text(json.dumps(images))
+    (folder / "coco_results.json").write_text(json.dumps(results))
+    return folder / "coco_results.json"
+
+
+def test_coco_results_are_in_the_order_of_their_categorys_names(tmp_path):
+    points = random_hand(np.random.default_rng(1)).keypoints
+    theirs = [NAMES[0], *reversed(NAMES[1:])]
+    numbers = points[[NAMES.index(name) for name in theirs]].ravel().tolist()
+    result = {"image_id": 1, "category_id": 7, "score": 0.9, "keypoints": numbers}
+    category = {"id": "7", "name": "hand", "keypoints": theirs}
+    read = PredictionsFile(write_coco(tmp_path, [result], [category])).predict(hand(0))
+    assert np.array_equal(read.keypoints, points)
+    category["keypoints"] = [f"nose_{letter}" for letter in "abcdefghijklmnopqrstu"]
+    with pytest.raises(UserError, match="entry 0 .* do not say which of a hand's they are"):
+        PredictionsFile(write_coco(tmp_path, [result], [category]))
+
+
 @pytest.mark.parametrize("name", ["op-0.1", "results"])
 def test_results_of_a_folder_are_called_like_it(name, tmp_path, monkeypatch):
     out = tmp_path / name

@@ -227,12 +227,17 @@ def _data_set(images: list[dict[str, Any]], categories: Sequence[CocoCategory]) 
 def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
     """Read COCO results; the pictures' names come from the data set that lies beside them.
 
+    Keypoints are put into our order by the names that the data set gives to them.
+
     Raises:
         UserError: There is no such data set, or the content is not of this form.
     """
     data_set = path.with_name(IMAGES)
     try:
-        images = json.loads(data_set.read_text(encoding="utf-8"))["images"]
+        content = json.loads(data_set.read_text(encoding="utf-8"))
+        images = content["images"]
+        categories = map(parse_category, content.get("categories") or [])
+        orders = {id_text(category.id): category.keypoint_order for category in categories}
         names = {image["id"]: as_name(image["file_name"]) for image in images}
         is_of_video = any("frame" in image for image in images)
     except (ArithmeticError, OSError, ValueError, KeyError, TypeError) as error:
@@ -249,9 +254,12 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
         try:
             numbers = as_numbers(result["keypoints"]).reshape(-1, 3)
             numbers[numbers[:, 2] == 0] = np.nan
+            order = orders.get(id_text(result.get("category_id")), range(KEYPOINT_COUNT))
+            if order is None:
+                raise ValueError(UNKNOWN_ORDER)
             score = float(as_numbers(result["score"]))
             box, rle = box_of_sides(result.get("bbox")), result.get("segmentation")
-            hand = ReadHand(as_keypoints(numbers), score, rle, box)
+            hand = ReadHand(as_keypoints(numbers)[list(order)], score, rle, box)
             hands[result["image_id"]].append(hand)
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(
