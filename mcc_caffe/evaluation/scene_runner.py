@@ -1,6 +1,7 @@
 """Searches scenes for hands, and compares what was found with the hands that people drew."""
 
 import itertools
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -180,9 +181,9 @@ def compare_file(
 
     Args:
         path: A file or folder of results in a format that `mcc_caffe.infer` writes.
-        scenes: The pictures and their hands. A picture is known by the name of its file and, of
-            several of that name, by the folders above it; where the results do not have it, no
-            hand was found in it. A hand with neither a keypoint nor a box is none.
+        scenes: The pictures and their hands; `_count_shared_parts` says how a picture is known.
+            Where the results do not have it, no hand was found in it. A hand with neither a
+            keypoint nor a box is none.
         readable_scenes: Those of them whose pictures can be read.
 
     Returns:
@@ -194,7 +195,10 @@ def compare_file(
     """
     results = _match_results(path, scenes)
     if not any(results):
-        raise UserError(f"{path} has none of these pictures: their file names are to agree")
+        raise UserError(
+            f"{path} has none of these pictures: the names of the files, and of the folders that "
+            "both sides name, are to agree"
+        )
     readable_paths = {scene.path for scene in readable_scenes}
     answers = []
     for scene, result in zip(scenes, results):
@@ -253,8 +257,8 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
     pictures: dict[str, dict[Path, int]] = {}
     for scene in scenes:
         named = by_name.get((scene.path.name, True), []) + by_name.get((scene.path.stem, False), [])
-        counts = [_count_shared_parts(scene.path, image) for image in named]
-        nearest = [image for image, count in zip(named, counts) if count == max(counts)]
+        counts = [_count_shared_parts(scene, image) for image in named]
+        nearest = [image for image, count in zip(named, counts) if 0 < count == max(counts)]
         if len(nearest) > 1:
             raise UserError(
                 f"{path} has {nearest[0].name} and {nearest[1].name}, which may both be "
@@ -278,9 +282,23 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
     ]
 
 
-def _count_shared_parts(picture: Path, image: ReadImage) -> int:
-    """Return how many names, from the last one up, a picture and a result have in common."""
+def _count_shared_parts(scene: Scene, image: ReadImage) -> int:
+    """Return how many names, from the last one up, a picture and a result have in common.
+
+    The result may be the picture's if its path ends in the picture's name in the COCO file, or is
+    the end of the picture's path: folders that both name are the same. Otherwise it is 0.
+    """
+    picture, file_name = (
+        _path_parts(path) for path in (os.path.abspath(scene.path), scene.file_name)
+    )
     if not image.has_suffix:
-        picture = picture.with_suffix("")
-    pairs = zip(reversed(picture.parts), reversed(Path(image.name).parts))
-    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        picture[-1] = Path(picture[-1]).stem
+    name = _path_parts(image.name)
+    pairs = zip(reversed(picture), reversed(name))
+    count = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    return count if count >= min(len(file_name), len(name)) else 0
+
+
+def _path_parts(path: str) -> list[str]:
+    """Return the names of a path, without those that only lead to a folder above."""
+    return [part for part in Path(os.path.normpath(path)).parts if part != os.pardir]

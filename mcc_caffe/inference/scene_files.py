@@ -38,6 +38,7 @@ class Scene(NamedTuple):
         category_ids: The N ids of the boxes' categories.
         crowds_ltrb: (M, 4), the boxes around crowds of hands (`iscrowd`).
         hand_categories: All categories of hands of the file.
+        file_name: The image file as the file names it, from the folder of its pictures on.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Scene(NamedTuple):
     category_ids: tuple[Any, ...] = ()
     crowds_ltrb: np.ndarray = np.empty((0, 4))
     hand_categories: tuple[CocoCategory, ...] = ()
+    file_name: str = ""
 
     def boxes_xywh(self) -> np.ndarray:
         """Return the boxes as (N, 4) of x, y, width, height."""
@@ -197,6 +199,7 @@ def _make_scene(folder: Path, image: dict[str, Any], labelled: Sequence[_Labelle
         image["id"],
         tuple(hand.category_id for hand in hands),
         _as_ltrb([hand.box_xywh for hand in labelled if hand.is_crowd]),
+        file_name=image["file_name"],
     )
 
 

@@ -72,19 +72,34 @@ def test_a_result_is_the_pictures_in_whose_folder_it_is(tmp_path):
         (["A/1.png"], [True, False, False]),
         ([str(tmp_path / "B/1.png")], [False, True, False]),
         (["B/1.png", "A/1.png"], [True, True, False]),
-        (["elsewhere/2.png"], [False, False, True]),  # the only picture of its name
+        ([str(tmp_path / "elsewhere/A/1.png"), "2.png"], [True, False, True]),
+        (["./x/../A/1.png", f"{tmp_path.name}/C/2.png"], [True, False, True]),
         (["2.png", "photos/A/1.png"], [True, False, True]),
+        (["2.png", "photos/D/1.png"], [False, False, True]),
     ):
         assert finds_each_hand(write_table(table, *names), scenes) == expected, names
 
 
+@pytest.mark.parametrize("name", ["a/1.png", "photos/C/2.png", "{folder}/A/1.png"])
+def test_a_result_is_not_another_pictures_of_the_same_name(name, tmp_path):
+    """Of the folder A there are only results, and of C only the picture."""
+    scenes = write_scenes(tmp_path, "C/1.png")
+    table = write_table(tmp_path / "table.csv", name.format(folder=tmp_path))
+    with pytest.raises(UserError, match="table.csv has none of these pictures: the names of the f"):
+        compare_file(table, scenes, scenes)
+
+
+def test_a_picture_without_a_folder_in_the_file_may_lie_elsewhere(tmp_path):
+    scenes = write_scenes(tmp_path, "1.png")
+    assert finds_each_hand(write_table(tmp_path / "table.csv", "/photos/1.png"), scenes) == [True]
+
+
 def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
     scenes = write_scenes(tmp_path, "A/1.png", "B/1.png")
-    for name in ("1.png", "photos/1.png"):
-        with pytest.raises(UserError, match=f"{name} may be .*A/1.png or .*B/1.png: name the pic"):
-            compare_file(write_table(tmp_path / "table.csv", name), scenes, scenes)
-    with pytest.raises(UserError, match="has x/1.png and y/1.png, which may both be .*A/1.png"):
-        compare_file(write_table(tmp_path / "table.csv", "x/1.png", "y/1.png"), scenes, scenes)
+    with pytest.raises(UserError, match="1.png may be .*A/1.png or .*B/1.png: name the pic"):
+        compare_file(write_table(tmp_path / "table.csv", "1.png"), scenes, scenes)
+    with pytest.raises(UserError, match="has x/A/1.png and y/A/1.png, which may both be .*A/1.png"):
+        compare_file(write_table(tmp_path / "table.csv", "x/A/1.png", "y/A/1.png"), scenes, scenes)
     keypoints = [number for x, y in points() for number in (x, y, 0.9)]
     content = {"version": 1.3, "people": [{"hand_left_keypoints_2d": keypoints}]}
     (tmp_path / "1_keypoints.json").write_text(json.dumps(content))  # OpenPose drops the suffix
