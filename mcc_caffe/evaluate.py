@@ -18,6 +18,7 @@ label never counts.
 """
 
 import argparse
+import dataclasses
 import logging
 import os
 import pathlib
@@ -266,7 +267,11 @@ def check_predictions_fit(
         UserError: A predictions file has none of the samples, as its keys are of another set, or
             has an image that stands for two.
     """
-    files = [PredictionsFile(spec.path) for spec in model_specs if isinstance(spec, FileModelSpec)]
+    files = [
+        PredictionsFile(spec.path, spec.splits)
+        for spec in model_specs
+        if isinstance(spec, FileModelSpec)
+    ]
     if not files:
         return
     keys = [
@@ -463,6 +468,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = sets.open_sets(options.data, upright=upright)
     splits = choose_splits(options.data, list(records), options.split)
     check_split_names(splits)
+    model_specs = tuple(
+        dataclasses.replace(model_spec, splits=tuple(records))
+        if isinstance(model_spec, FileModelSpec)
+        else model_spec
+        for model_spec in model_specs
+    )
     sample_ids = [
         SampleId(split, index)
         for split in splits

@@ -96,14 +96,16 @@ class FileModelSpec:
     Attributes:
         name: Name in the reports.
         path: File of the form that `mcc_caffe.evaluation.predictions_file` describes.
+        splits: Names of the set's splits.
     """
 
     name: str
     path: pathlib.Path
+    splits: tuple[str, ...] = ()
 
     def load(self) -> Callable[[Sample], HandPrediction]:
         """Read the file; return the function that looks up the hand of a sample."""
-        return PredictionsFile(self.path).predict
+        return PredictionsFile(self.path, self.splits).predict
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
+from mcc_caffe.evaluation.picture_keys import find_pictures, parse_key
 from mcc_caffe.inference.formats.base import ReadImage, as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -75,15 +76,18 @@ class PredictionsFile:
 
     Args:
         path: Path of the file.
+        splits: Names of the set's splits, with which the keys of its samples may begin.
 
     Raises:
         UserError: The file is missing or does not have the form of this module.
     """
 
-    def __init__(self, path: str | pathlib.Path) -> None:
+    def __init__(self, path: str | pathlib.Path, splits: Sequence[str] = ()) -> None:
         self.path = pathlib.Path(path)
         self.images: dict[str, ImageEntry] = {}
-        self._named: dict[str, list[ReadImage]] = {}  # of other formats, by the file's name
+        self._splits = splits
+        # Of other formats, by the file's name and whether it has the picture's suffix.
+        self._images_by_name: dict[tuple[str, bool], list[ReadImage]] = {}
         content = None  # of a folder and of a table
         if not self.path.is_dir():
             require_file(self.path, "predictions file")
@@ -124,14 +128,14 @@ class PredictionsFile:
                 if hand is None
                 else ImageEntry(hand.keypoints, None, hand.rle)
             )
-            self._named.setdefault(pathlib.Path(image.name).name, []).append(image)
+            name = pathlib.Path(image.name).name, image.has_suffix
+            self._images_by_name.setdefault(name, []).append(image)
 
     def entry(self, key: str) -> ImageEntry | None:
         """Return what the file says of an image; None where it says nothing.
 
-        In the formats of `mcc_caffe.infer` an image has the path that it was given there. The key
-        of a sample is the name of its picture's file, before which names of folders above it may
-        stand, with "_" between them.
+        In the formats of `mcc_caffe.infer` an image has the path that it was given there, by which
+        `find_pictures` finds it.
 
         Args:
             key: The sample's key.
@@ -175,22 +179,13 @@ class PredictionsFile:
         """Return the name that the file has for an image, as `entry` looks it up."""
         if key in self.images:
             return key
-        words = key.split("_")
-        names = []
-        for start in range(len(words)):
-            folder, file_name = "_".join(words[:start]), "_".join(words[start:])
-            for name, has_suffix in ((file_name, True), (pathlib.Path(file_name).stem, False)):
-                names += [
-                    image.name
-                    for image in self._named.get(name, [])
-                    if image.has_suffix == has_suffix and _may_lie_in(image.name, folder)
-                ]
-        if len(names) > 1:
+        images = find_pictures(key, self._images_by_name, self._splits)
+        if len(images) > 1:
             raise UserError(
-                f"{self.path} has {names[0]} and {names[1]}, which may both be the image {key!r}: "
-                "leave one of them there"
+                f"{self.path} has {images[0].name} and {images[1].name}, which may both be the "
+                f"image {key!r}: leave one of them there"
             )
-        return names[0] if names else None
+        return images[0].name if images else None
 
     def _parse_image(self, key: str, entry: Any) -> ImageEntry:
         """Check the JSON value of one image."""
@@ -242,7 +237,7 @@ class PredictionsFile:
                 does not say which pixels are hand.
         """
         entry = self.entry(sample.key) or ImageEntry(None, None)
-        if self._named and _is_crop(sample):
+        if self._images_by_name and _is_crop(sample):
             raise UserError(
                 f"{self.path}: {sample.key} is cut out of its picture, and results of "
                 f"mcc_caffe.infer speak of all of it: give predictions as {FORM}"
@@ -281,23 +276,8 @@ def _is_crop(sample: Sample) -> bool:
     if sample.is_crop is not None:
         return sample.is_crop
     # An LMDB set does not say it, but what readers cut is stored as PNG.
-    suffix = pathlib.Path(sample.key).suffix.lower()
+    suffix = pathlib.Path(parse_key(sample.key).text).suffix.lower()
     return suffix != ".png" and sample.image_bytes.startswith(b"\x89PNG")
-
-
-def _may_lie_in(name: str, folder: str) -> bool:
-    """Tell whether a path, if it names folders at all, has those of a text joined by "_"."""
-    folders = pathlib.Path(name).parts[:-1]
-    return not folder or not folders or _is_joined(folder, folders)
-
-
-def _is_joined(text: str, folders: Sequence[str]) -> bool:
-    """Tell whether a text is some of the folders in their order, with "_" between them."""
-    return any(
-        text == folder
-        or (text.startswith(f"{folder}_") and _is_joined(text[len(folder) + 1 :], folders[depth:]))
-        for depth, folder in enumerate(folders, start=1)
-    )
 
 
 def _is_text(text: str) -> bool:

@@ -372,7 +372,8 @@ def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
     for name, record in records.items():
         expected = record.hands[0].keypoints
         assert np.array_equal(file.entry(f"{name}_1.jpg").keypoints[2:], expected[2:])
-    for key in ("Test_11.jpg", "Other_1.jpg", "00000001_Test_1.jpg"):
+        assert file.entry(f"00000007_{name}_1.jpg") is file.entry(f"{name}_1.jpg")
+    for key in ("Test_11.jpg", "Other_1.jpg", "00000001_Test_11.jpg"):
         assert file.entry(key) is None
     with pytest.raises(UserError, match="which may both be the image '1.jpg'"):
         file.entry("1.jpg")

@@ -1,0 +1,122 @@
+"""Finds the picture of a sample among results, by the sample's key and the results' paths.
+
+The key is the name of the split and the picture's name below the split's folder, with "_" for "/".
+Before it stands the number of the record in an LMDB set, and after it, of a COCO file, the
+annotation's id: `00000042_Test_17.jpg` is the picture Test/source/17.jpg, and `street_a_17.jpg_9`
+is a/17.jpg of street.json.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mcc_caffe.inference.formats.base import ReadImage
+from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
+
+_RECORD_NUMBER = re.compile(r"\d{8}_")
+_PICTURE_AND_ID = re.compile(
+    rf"(.*(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(_.*)?", re.IGNORECASE | re.DOTALL
+)
+
+
+class PictureKey(NamedTuple):
+    """What the key of a sample says of its picture.
+
+    Attributes:
+        text: The split and the picture's name, with "_" between the names of the path.
+        has_id: Whether an annotation's id follows them in the key.
+    """
+
+    text: str
+    has_id: bool
+
+
+def parse_key(key: str) -> PictureKey:
+    """Take a sample's key apart."""
+    number = _RECORD_NUMBER.match(key)
+    text = key[number.end() :] if number else key
+    match = _PICTURE_AND_ID.fullmatch(text)
+    return PictureKey(match[1], match[2] is not None) if match else PictureKey(text, False)
+
+
+class _Candidate(NamedTuple):
+    """An image that may be a sample's picture.
+
+    Attributes:
+        rank: Low where much of the key is said by the image's path, and by its file name.
+        folders: The folders of its path that the key does not name.
+        image: The image.
+    """
+
+    rank: tuple[int, int]
+    folders: tuple[str, ...]
+    image: ReadImage
+
+
+def find_pictures(
+    key: str,
+    images_by_name: Mapping[tuple[str, bool], Sequence[ReadImage]],
+    splits: Sequence[str] = (),
+) -> list[ReadImage]:
+    """Return the images that a sample's picture may be; several where that is unclear.
+
+    Args:
+        key: The sample's key.
+        images_by_name: {(name of the file, whether it has the picture's suffix): images}.
+        splits: Names with which keys may begin; others may stand there where the key has none of
+            them, as in LMDB sets.
+    """
+    text, has_id = parse_key(key)
+    own_splits = [split for split in splits if text.startswith(f"{split}_")]
+    words = text.split("_")
+    candidates = []
+    for start in range(len(words)):
+        file_name = "_".join(words[start:])
+        for name, has_suffix in ((file_name, True), (Path(file_name).stem, False)):
+            for image in images_by_name.get((name, has_suffix), ()):
+                above, folders = _match_folders(
+                    "_".join(words[:start]), Path(image.name).parts[:-1]
+                )
+                # A split's folder has the pictures in itself or in one below it, such as source/.
+                if above in folders[-2:]:
+                    above = ""
+                if above and not _may_be_unnamed(above, folders, own_splits, has_id=has_id):
+                    continue
+                candidates.append(_Candidate((len(above), start), folders, image))
+    best_rank = min((candidate.rank for candidate in candidates), default=None)
+    best = [candidate for candidate in candidates if candidate.rank == best_rank]
+    # A file without hands and without the picture's name says no more than if it were missing.
+    best = [each for each in best if each.image.has_suffix or each.image.hands] or best[:1]
+    nearest = min((candidate.folders for candidate in best), key=len, default=())
+    if all(candidate.folders[: len(nearest)] == nearest for candidate in best):
+        best = [candidate for candidate in best if candidate.folders == nearest]
+    return [candidate.image for candidate in best]
+
+
+def _may_be_unnamed(
+    text: str, folders: Sequence[str], splits: Sequence[str], *, has_id: bool
+) -> bool:
+    """Tell whether an image's path may lack what a key names before it.
+
+    Args:
+        text: What the key names, split and folders.
+        folders: The folders of the path that the key does not name.
+        splits: The splits with which the key may begin; none where they are unknown.
+        has_id: Whether the key is that of a COCO file, which has no folder of the split's name,
+            and whose pictures often lie in folders that other systems do not name.
+    """
+    may_be_split = not splits or text in splits
+    return has_id and may_be_split if folders else has_id or may_be_split
+
+
+def _match_folders(text: str, folders: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Take the names of folders, the last one first, from the end of a text, as far as they agree.
+
+    Returns:
+        What is left of the text and of the folders.
+    """
+    while folders and (text == folders[-1] or text.endswith(f"_{folders[-1]}")):
+        text = text[: -len(folders[-1])].removesuffix("_")
+        folders = folders[:-1]
+    return text, folders
