@@ -158,6 +158,7 @@ def read_scenes(path: Path) -> list[Scene]:
         raise UserError(f"{path}: no category's name has 'hand': give the hands' category one")
     if not scenes:
         raise UserError(f"{path}: lists no image")
+    _check_listed_once(path, scenes)
     _check_pixels(path, scenes)
     return scenes
 
@@ -201,6 +202,22 @@ def _make_scene(folder: Path, image: dict[str, Any], labelled: Sequence[_Labelle
         _as_ltrb([hand.box_xywh for hand in labelled if hand.is_crowd]),
         file_name=image["file_name"],
     )
+
+
+def _check_listed_once(path: Path, scenes: Sequence[Scene]) -> None:
+    """Check that no picture is listed twice: each of its records would lack the other's hands.
+
+    Raises:
+        UserError: One is.
+    """
+    scene_by_file: dict[str, Scene] = {}
+    for scene in scenes:
+        other = scene_by_file.setdefault(os.path.realpath(scene.path), scene)
+        if other is not scene:
+            raise UserError(
+                f"{path} lists {scene.path} twice, as the images {other.image_id} and "
+                f"{scene.image_id}: list it once, with all its hands"
+            )
 
 
 def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:

@@ -108,11 +108,6 @@ def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
     assert finds_each_hand(tmp_path / "1_keypoints.json", scenes[1:]) == [True]
 
 
-def test_a_picture_that_is_listed_twice_has_one_result(tmp_path):
-    scenes = write_scenes(tmp_path, "A/1.png", "A/1.png")
-    assert finds_each_hand(write_table(tmp_path / "table.csv", "1.png"), scenes) == [True, True]
-
-
 def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_path):
     """The picture is stored as 40 x 20 and shown as 20 x 40."""
     (tmp_path / "1.jpg").write_bytes(turned_jpeg())

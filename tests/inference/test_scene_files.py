@@ -173,8 +173,11 @@ def test_a_picture_that_is_listed_twice_is_an_error(tmp_path):
     }
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="lists 2 images of the name x.jpg, which .*: list it once"):
+    message = "boxes.json lists .*a/x.jpg twice, as the images 1 and 2: list it once"
+    with pytest.raises(UserError, match=message):
         scenes_of_images(path, [tmp_path / "a/x.jpg"])
+    with pytest.raises(UserError, match=message):
+        read_scenes(path)
 
 
 def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path):
