@@ -204,18 +204,18 @@ def compare_file(
     for scene, result in zip(scenes, results):
         if scene.path not in readable_paths:
             continue
-        hands = [
-            hand
-            for hand in (result.hands if result else [])
-            if hand.has_keypoints or hand.box_ltrb is not None
-        ]
+        result = result or ReadImage("", True, [])
+        hands = [hand for hand in result.hands if hand.has_keypoints or hand.box_ltrb is not None]
         hands.sort(key=lambda hand: -hand.score)
         keypoints = [complete_keypoints(hand.keypoints) for hand in hands]
         answers.append(
             compare(
                 keypoints,
                 [hand.score for hand in hands],
-                [_choose_box(hand, points) for hand, points in zip(hands, keypoints)],
+                [
+                    _choose_box(hand, points, is_own=result.is_own)
+                    for hand, points in zip(hands, keypoints)
+                ],
                 scene,
                 width=scene.read_size()[0],
             )
@@ -223,18 +223,19 @@ def compare_file(
     return answers
 
 
-def _choose_box(hand: ReadHand, keypoints: np.ndarray) -> np.ndarray:
+def _choose_box(hand: ReadHand, keypoints: np.ndarray, *, is_own: bool) -> np.ndarray:
     """Return the box of a hand that was read, (4,) of left, top, right, bottom.
 
-    It is the file's. Without any it is the enlarged box around the keypoints, and also where the
-    file's is the box around the keypoints itself: our results have that where no search found one.
+    It is the file's. Without any it is the enlarged box around the keypoints. The same holds where
+    our own results have the box around the keypoints itself, as where no search found the hand.
 
     Args:
         hand: The hand.
         keypoints: (21, 3), its completed keypoints.
+        is_own: Whether `mcc_caffe.infer` has written it.
     """
     box = hand.box_ltrb
-    if box is None or np.abs(box - keypoints_box(keypoints)).max() < _ROUNDING:
+    if box is None or (is_own and np.abs(box - keypoints_box(keypoints)).max() < _ROUNDING):
         return enlarged_box(keypoints)
     return box
 

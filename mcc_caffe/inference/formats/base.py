@@ -169,11 +169,13 @@ class ReadImage(NamedTuple):
         name: The picture's path as far as the file says it.
         has_suffix: Whether the name has the picture's suffix, which some formats drop.
         hands: Its hands.
+        is_own: Whether `mcc_caffe.infer` has written them, by their mark.
     """
 
     name: str
     has_suffix: bool
     hands: list[ReadHand]
+    is_own: bool = False
 
 
 def as_name(value: Any) -> str:

@@ -266,6 +266,8 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
                 f"{path}: entry {index} is no hand of a picture of {data_set.name} "
                 f"({type(error).__name__}: {error})"
             ) from None
+    is_own = bool(results) and results[0].get("program") == PROGRAM
     return [
-        ReadImage(names[image_id], True, picture_hands) for image_id, picture_hands in hands.items()
+        ReadImage(names[image_id], True, picture_hands, is_own)
+        for image_id, picture_hands in hands.items()
     ]

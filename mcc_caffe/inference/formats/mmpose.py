@@ -92,4 +92,5 @@ def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
             raise UserError(
                 f"{path}: instance {index} is none of MMPose's ({type(error).__name__}: {error})"
             ) from None
-    return ReadImage(name or path.stem, bool(name), hands)
+    is_own = bool(instances) and instances[0].get("program") == PROGRAM
+    return ReadImage(name or path.stem, bool(name), hands, is_own)

@@ -93,7 +93,7 @@ def read_openpose(path: Path, content: dict[str, Any]) -> ReadImage:
         raise UserError(
             f"{path}: its people are not OpenPose's ({type(error).__name__}: {error})"
         ) from None
-    name = content.get("image")
+    name, is_own = content.get("image"), content.get("program") == PROGRAM
     if isinstance(name, str) and name:
-        return ReadImage(name, True, hands)
-    return ReadImage(path.stem.removesuffix(ENDING), False, hands)
+        return ReadImage(name, True, hands, is_own)
+    return ReadImage(path.stem.removesuffix(ENDING), False, hands, is_own)

@@ -23,6 +23,7 @@ from mcc_caffe.inference.formats.coco import IMAGES, RESULTS, read_coco
 from mcc_caffe.inference.formats.mmpose import read_mmpose
 from mcc_caffe.inference.formats.openpose import read_openpose
 from mcc_caffe.inference.formats.table import read_table
+from mcc_caffe.inference.reports import PROGRAM
 
 _SUFFIXES = (".json", ".csv")
 _KNOWN = (
@@ -111,7 +112,7 @@ def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
             f"{path}: its hands are not ours ({type(error).__name__}: {error})"
         ) from None
     name = content["image"]
-    return ReadImage(name or path.stem, bool(name), hands)
+    return ReadImage(name or path.stem, bool(name), hands, content.get("program") == PROGRAM)
 
 
 def _read_keypoints(points: list[Any]) -> np.ndarray:

@@ -69,7 +69,8 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
         UserError: The content is not of this form, or is a video's.
     """
     reader = csv.DictReader(lines)
-    if tuple(reader.fieldnames or ()) not in (CSV_COLUMNS, POINT_COLUMNS):
+    columns = tuple(reader.fieldnames or ())
+    if columns not in (CSV_COLUMNS, POINT_COLUMNS):
         raise UserError(f"{path}: its first line is not {_HEADER.strip()}")
     hands: dict[str, dict[str, ReadHand]] = {}
     for row in reader:
@@ -92,7 +93,9 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
             as_keypoints(hand.keypoints)
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+    # Our tables have no other mark than their columns.
+    is_own = columns == CSV_COLUMNS
     return [
-        ReadImage(name or path.stem, bool(name), list(picture_hands.values()))
+        ReadImage(name or path.stem, bool(name), list(picture_hands.values()), is_own)
         for name, picture_hands in hands.items()
     ]
