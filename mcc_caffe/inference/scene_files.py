@@ -14,6 +14,7 @@ from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import names_a_hand
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
+from mcc_caffe.inference.formats.base import check_box_pixels
 from mcc_caffe.inference.formats.coco import (
     UNKNOWN_ORDER,
     CocoCategory,
@@ -237,11 +238,7 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
             f"{path}: the bbox {[*corners[index, :2].tolist(), *sides[index].tolist()]} has a "
             "side below 0: give x and y of the left top corner, width and height"
         )
-    if len(corners) and (np.abs(corners) <= 2).all():
-        raise UserError(
-            f"{path}: all boxes lie between 0 and 1: pixels are needed, "
-            "multiply them by the picture's width and height"
-        )
+    check_box_pixels(path, corners)
 
 
 def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scene]:

@@ -437,6 +437,13 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
             ),
             r"instance 0 is none of MMPose's .*\[9, 1, 8, 2\] is no box",
         ),
+        (
+            "a.json",
+            json.dumps(
+                [{"keypoints": [[9, 9]] * 21, "keypoint_scores": [1] * 21, "bbox": [0.1, 0, 1, 1]}]
+            ),
+            "a.json: all boxes lie between 0 and 1: pixels are needed, multiply them by the pict",
+        ),
         ("a.json", own_report(), "are not ours .*21 keypoints are needed"),
         ("a.json", own_report(*NAMES[:20]), "are not ours .*21 keypoints are needed"),
         ("a.json", own_report(*NAMES[:20], "elbow"), "are not ours .*21 keypoints are needed"),

@@ -246,6 +246,20 @@ def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
     keypoint_labels.check_pixels(xy, str(source))
 
 
+def check_box_pixels(source: Path, corners: np.ndarray) -> None:
+    """Raise a UserError where a file's boxes are shares of the pictures' sides.
+
+    Args:
+        source: The file, or the folder of files.
+        corners: (N, 4) of left, top, right, bottom.
+    """
+    if len(corners) and (np.abs(corners) <= 2).all():
+        raise UserError(
+            f"{source}: all boxes lie between 0 and 1: pixels are needed, "
+            "multiply them by the picture's width and height"
+        )
+
+
 def as_keypoints(numbers: np.ndarray) -> np.ndarray:
     """Return the numbers as keypoints.
 

@@ -16,6 +16,7 @@ from mcc_caffe.inference.formats.base import (
     as_keypoints,
     as_numbers,
     box_of_sides,
+    check_box_pixels,
     check_pixels,
     frames_error,
 )
@@ -62,7 +63,10 @@ def read_results(path: Path) -> list[ReadImage]:
             images[image.name] = image
     if not images:
         raise UserError(f"{path} has no hand of any picture")
-    check_pixels(path, (hand.keypoints for image in images.values() for hand in image.hands))
+    hands = [hand for image in images.values() for hand in image.hands]
+    check_pixels(path, (hand.keypoints for hand in hands))
+    boxes = [hand.box_ltrb for hand in hands if hand.box_ltrb is not None]
+    check_box_pixels(path, np.reshape(boxes, (-1, 4)))
     return list(images.values())
 
 
