@@ -65,6 +65,9 @@ class TableFormat(ResultFormat):
 def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
     """Read the hands of the pictures of a table, which may lack the columns of the boxes.
 
+    A table without rows is that of a picture without hands, of which it says no more than its own
+    name does.
+
     Raises:
         UserError: The content is not of this form, or is a video's.
     """
@@ -95,6 +98,8 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
             raise UserError(f"{path}, line {reader.line_num}: {error}") from None
     # Our tables have no other mark than their columns.
     is_own = columns == CSV_COLUMNS
+    if not hands:
+        return [ReadImage(path.stem, False, [], is_own)]
     return [
         ReadImage(name or path.stem, bool(name), list(picture_hands.values()), is_own)
         for name, picture_hands in hands.items()
