@@ -86,8 +86,7 @@ def find_pictures(
                 candidates.append(_Candidate((len(above), start), folders, image))
     best_rank = min((candidate.rank for candidate in candidates), default=None)
     best = [candidate for candidate in candidates if candidate.rank == best_rank]
-    # A file without hands and without the picture's name says no more than if it were missing.
-    best = [each for each in best if each.image.has_suffix or each.image.hands] or best[:1]
+    best = [candidate for candidate in best if not candidate.image.is_blank] or best[:1]
     nearest = min((candidate.folders for candidate in best), key=len, default=())
     if all(candidate.folders[: len(nearest)] == nearest for candidate in best):
         best = [candidate for candidate in best if candidate.folders == nearest]

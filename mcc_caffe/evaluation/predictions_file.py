@@ -147,7 +147,7 @@ class PredictionsFile:
         return None if name is None else self.images[name]
 
     def check_no_image_twice(self, keys: Iterable[str]) -> None:
-        """Check that no image of the file stands for two samples.
+        """Check that no image of the file stands for two samples, unless it has no hand.
 
         Args:
             keys: The samples' keys, one for each sample.
@@ -160,7 +160,8 @@ class PredictionsFile:
             name = self._find_name(key)
             if name is None:
                 continue
-            if (other := keys_by_name.get(name)) is not None:
+            other = keys_by_name.get(name)
+            if other == key or (other is not None and self.images[name] != ImageEntry(None, None)):
                 raise UserError(
                     f"{self.path}: {name} may be the image {other!r} or {key!r}: put its folder "
                     "before its name there, or evaluate one --split at a time"

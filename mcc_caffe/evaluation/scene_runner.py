@@ -248,25 +248,26 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
         scenes: The pictures.
 
     Raises:
-        UserError: Two results may be of one picture, or one result of two pictures.
+        UserError: Two results may be of one picture, or one result with hands of two pictures.
     """
     by_name: dict[tuple[str, bool], list[ReadImage]] = {}
     for image in read_results(path):
         by_name.setdefault((Path(image.name).name, image.has_suffix), []).append(image)
     results: list[ReadImage | None] = []
-    # {result: {picture that it may be of: number of names that the two paths share}}
+    # {result with hands: {picture that it may be of: number of names that the two paths share}}
     pictures: dict[str, dict[Path, int]] = {}
     for scene in scenes:
         named = by_name.get((scene.path.name, True), []) + by_name.get((scene.path.stem, False), [])
         counts = [_count_shared_parts(scene, image) for image in named]
         nearest = [image for image, count in zip(named, counts) if 0 < count == max(counts)]
+        nearest = [image for image in nearest if not image.is_blank] or nearest[:1]
         if len(nearest) > 1:
             raise UserError(
                 f"{path} has {nearest[0].name} and {nearest[1].name}, which may both be "
                 f"{scene.path}: leave one of them there"
             )
         results.append(nearest[0] if nearest else None)
-        if nearest:
+        if nearest and nearest[0].hands:
             pictures.setdefault(nearest[0].name, {})[scene.path] = max(counts)
     owners: dict[str, Path] = {}
     for name, shared in pictures.items():
@@ -278,7 +279,7 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
             )
         owners[name] = best[0]
     return [
-        result if result and owners[result.name] == scene.path else None
+        result if result and owners.get(result.name, scene.path) == scene.path else None
         for scene, result in zip(scenes, results)
     ]
 

@@ -84,3 +84,12 @@ def test_results_that_may_both_be_the_picture_are_both_returned():
     assert find_names("Test_1.jpg", *map(read_image, names), splits=["Test"]) == names
     names = ["a/x/1.jpg", "b/1.jpg"]
     assert find_names("1.jpg", *map(read_image, names)) == names
+
+
+def test_a_result_without_hands_and_name_gives_way_to_one_with_a_name():
+    named, blank = read_image("Test/source/1.jpg"), read_image("1.json", hand_count=0)
+    for splits in (["Test"], []):
+        assert find_names("Test_1.jpg", blank, named, splits=splits) == [named.name]
+        assert find_names("Test_1.jpg", blank, splits=splits) == ["1"]
+    assert find_names("1.jpg", read_image("1.jpg"), blank) == ["1.jpg"]
+    assert find_names("1.jpg", read_image("1.jpg"), read_image("1.json")) == ["1.jpg", "1"]

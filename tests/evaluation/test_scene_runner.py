@@ -1,6 +1,7 @@
 """Other systems' hands in scenes, read from real files: which result is of which picture."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import summarise_scenes
 from mcc_caffe.inference.formats import open_format
-from mcc_caffe.inference.formats.base import ImageRecord
+from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
 from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, hands_report
@@ -106,6 +107,27 @@ def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
     with pytest.raises(UserError, match="1 may be .*A/1.png or .*B/1.png"):
         compare_file(tmp_path / "1_keypoints.json", scenes, scenes)
     assert finds_each_hand(tmp_path / "1_keypoints.json", scenes[1:]) == [True]
+
+
+@pytest.mark.parametrize("form", ["csv", "mmpose"])
+def test_files_without_hands_do_not_say_of_which_picture_they_are(form, tmp_path):
+    """Only in B/ there is a hand; every file of results has the name of its picture."""
+    scenes = write_scenes(tmp_path, "A/1.png", "B/1.png", "C/1.png", "C/2.png")
+    points_of_hand = np.column_stack([points(), np.full(21, 0.9)])
+    hand = HandRecord(points_of_hand, np.ones(21, bool), 0.9, tuple(BOX), lambda: None)
+    result_format = open_format(form)
+    for scene in scenes:
+        hands = [hand] if scene.file_name == "B/1.png" else []
+        result = tmp_path / "out" / Path(scene.file_name).with_suffix("")
+        result.parent.mkdir(parents=True, exist_ok=True)
+        record = ImageRecord(str(scene.path), 160, 120, hands)
+        result_format.write_image(result, result_format.describe(record))
+    assert finds_each_hand(tmp_path / "out", scenes) == [False, True, False, False]
+    assert finds_each_hand(tmp_path / "out/C", scenes[2:]) == [False, False]
+    file = PredictionsFile(tmp_path / "out", ["Test"])
+    entries = [file.entry(f"Test_{name}.jpg") for name in ("1", "2")]
+    assert entries == 2 * [(None, None, None)]
+    file.check_no_image_twice(["Test_1.jpg", "Test_2.jpg", "Train_1.jpg"])
 
 
 def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_path):

@@ -177,6 +177,11 @@ class ReadImage(NamedTuple):
     hands: list[ReadHand]
     is_own: bool = False
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it has neither a hand nor its picture's full name, as if it were missing."""
+        return not self.hands and not self.has_suffix
+
 
 def as_name(value: Any) -> str:
     """Return the name that a file gives a picture; ValueError where it is no text."""

@@ -54,7 +54,8 @@ def read_results(path: Path) -> list[ReadImage]:
     images: dict[str, ReadImage] = {}
     for file in files:
         for image in _read_file(file):
-            if image.name in images:
+            other = images.get(image.name)
+            if other and not (other.is_blank and image.is_blank):
                 raise UserError(
                     f"{path} has several results for {image.name}: leave one of them there"
                 )
@@ -62,7 +63,7 @@ def read_results(path: Path) -> list[ReadImage]:
                 raise UserError(f"{file}: a score of {image.name} is not finite: mend that number")
             images[image.name] = image
     if not images:
-        raise UserError(f"{path} has no hand of any picture")
+        raise UserError(f"{path} has the results of no picture")
     hands = [hand for image in images.values() for hand in image.hands]
     check_pixels(path, (hand.keypoints for hand in hands))
     boxes = [hand.box_ltrb for hand in hands if hand.box_ltrb is not None]
