@@ -240,7 +240,10 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
         )
         for name, path in zip(short_names(weights), weights)
     ]
-    model_specs += [FileModelSpec(PredictionsFile(path).name, path) for path in options.predictions]
+    files = [PredictionsFile(path) for path in options.predictions]
+    unnamed_paths = [file.path for file in files if not file.is_named]
+    names = dict(zip(unnamed_paths, short_names(unnamed_paths)))
+    model_specs += [FileModelSpec(names.get(file.path, file.name), file.path) for file in files]
     check_names([as_file_name(model_spec.name) for model_spec in model_specs])
     return tuple(model_specs)
 

@@ -1,5 +1,6 @@
 """The names of the models that a command compares, and of the sets that it measures on."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from mcc_caffe.core.errors import UserError
 
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Return the ends of the paths, files' without suffix, as short as tells them apart."""
-    absolute_paths = [path.absolute() for path in paths]
+    absolute_paths = [Path(os.path.abspath(path)) for path in paths]  # "." and ".." are no names
     path_parts = [
         (path if path.is_dir() else path.with_suffix("")).parts for path in absolute_paths
     ]

@@ -16,7 +16,6 @@ writes (`mcc_caffe.inference.formats`). Of several hands of a picture the surest
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
+from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.evaluation.picture_keys import find_pictures, parse_key
 from mcc_caffe.inference.formats.base import ReadImage, as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
@@ -72,6 +72,7 @@ class PredictionsFile:
     Attributes:
         path: Path of the file.
         name: Name of the system that made the predictions.
+        is_named: Whether the file says the name; else it is the file's or folder's own.
         images: {key of the image: its entry}.
 
     Args:
@@ -94,10 +95,11 @@ class PredictionsFile:
             if self.path.suffix.lower() != ".csv":
                 content = self._load_json()
         if content is None or is_results(content):
-            path = pathlib.Path(os.path.abspath(self.path))  # "." has no name
-            self.name = path.name if path.is_dir() else path.stem
+            self.is_named = False
+            (self.name,) = short_names([self.path])
             self._read_results()
             return
+        self.is_named = True
         images = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, dict) or not images:
             raise UserError(f"{path} has no images: {FORM} is needed")

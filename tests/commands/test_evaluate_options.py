@@ -229,6 +229,24 @@ def test_no_results_are_written_among_the_predictions(tmp_path, out):
     assert list(numbers(tmp_path / "eval")) == ["op"]
 
 
+def test_results_of_two_runs_are_told_apart_by_their_folders(tmp_path):
+    source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
+    keypoints = np.column_stack([hand(1).keypoints[:, :2], np.full(21, 0.9)])
+    paths = [tmp_path / name / "coco_results.json" for name in ("first", "second")]
+    for path in paths:
+        path.parent.mkdir()
+        result = {"image_id": 1, "score": 0.9, "keypoints": keypoints.ravel().tolist()}
+        path.write_text(json.dumps([result]))
+        images = {"images": [{"id": 1, "file_name": "1.jpg"}]}
+        path.with_name("coco_images.json").write_text(json.dumps(images))
+    command = [str(source), "--processes", "1", "--out", str(tmp_path / "eval"), "--predictions"]
+    evaluate.main([*command, *map(str, paths)])
+    assert list(numbers(tmp_path / "eval")) == ["first/coco_results", "second/coco_results"]
+    assert (tmp_path / "eval/worst_first_coco_results.png").exists()
+    with pytest.raises(UserError, match="two models are called coco_results: give each once"):
+        evaluate.main([*command, *map(str, paths[:1] * 2)])
+
+
 def test_pictures_of_an_earlier_run_do_not_stay(drawn_set, drawn_samples, tmp_path):
     """Masks alone have no curves of keypoints."""
     for kind, has_curves in (("keypoints", True), ("mask", False)):
