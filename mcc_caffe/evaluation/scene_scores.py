@@ -36,11 +36,13 @@ class KeypointMatches(NamedTuple):
         is_counted: (T, M) bool; a hand without labelled keypoints that is found, and one in a crowd
             of hands, do not count.
         labelled_count: The number of hands with labelled keypoints.
+        has_keypoints: (M,) bool, whether any keypoint of the hand was predicted.
     """
 
     is_right: np.ndarray
     is_counted: np.ndarray
     labelled_count: int
+    has_keypoints: np.ndarray
 
 
 class SceneAnswer(NamedTuple):
@@ -74,7 +76,8 @@ class SceneNumbers(NamedTuple):
         recall: Share of the boxes that are found.
         precision: Share of the found hands that have a box, of those that count.
         average_precision: Area under precision over recall, by falling score.
-        keypoint_precision: The same with keypoints instead of boxes, mean over OKS_THRESHOLDS.
+        keypoint_precision: The same with keypoints instead of boxes, mean over OKS_THRESHOLDS; None
+            also where the hands that were found have boxes alone.
         loose_keypoint_precision: The same at an OKS of 0.5.
         recall_by_size: For each of SIZE_CLASSES.
         count_by_size: Number of boxes for each of SIZE_CLASSES.
@@ -170,7 +173,7 @@ def match_keypoints(
     """Assign found hands to labelled ones by OKS, the first hand first, each once.
 
     Args:
-        keypoints: (21, 3) of each of the M hands, the surest first.
+        keypoints: (21, 3) of each of the M hands, the surest first; zeros where there are none.
         boxes: (N, 4) of left, top, right, bottom around each hand of the scene.
         labels: (N, 21, 3) of x, y and v; a hand may have no labelled keypoint.
     """
@@ -196,11 +199,15 @@ def match_keypoints(
                 is_taken[index, free.argmax()] = is_right[index, hand] = True
             else:
                 is_counted[index, hand] = not at_unlabelled
-    return KeypointMatches(is_right, is_counted, sum(has_labels))
+    has_keypoints = np.array([points.any() for points in keypoints], bool)
+    return KeypointMatches(is_right, is_counted, sum(has_labels), has_keypoints)
 
 
 def complete_keypoints(keypoints: np.ndarray) -> np.ndarray:
-    """Return keypoints (21, 3) with each missing one, NaN, at the mean of the others, unsure."""
+    """Return keypoints (21, 3) with each missing one, NaN, at the mean of the others, unsure.
+
+    Without any others they are zeros.
+    """
     missing = np.isnan(keypoints[:, :2]).any(axis=1)
     completed = np.where(missing[:, None], 0.0, keypoints)
     if missing.any() and not missing.all():
@@ -228,6 +235,9 @@ def summarise_scenes(answers: Sequence[SceneAnswer]) -> SceneNumbers:
         [answer.keypoints.is_counted for answer in answers], axis=1
     )
     labelled_count = sum(answer.keypoints.labelled_count for answer in answers)
+    has_keypoints = np.concatenate([answer.keypoints.has_keypoints for answer in answers])
+    if len(has_keypoints) and not has_keypoints.any():
+        labelled_count = 0  # a detector's boxes alone say nothing of keypoints
     keypoint_precisions = [
         _average_precision(is_right_at[order][is_counted_at[order]], labelled_count)
         for is_right_at, is_counted_at in zip(has_right_keypoints, is_keypoint_counted)

@@ -280,6 +280,26 @@ def test_a_hand_with_a_box_alone_is_one(tmp_path):
     assert PredictionsFile(results).entry("1.png").keypoints is None
 
 
+@pytest.mark.parametrize("fields", [{}, {"keypoints": None}, {"keypoints": [0] * 63}])
+def test_a_detectors_boxes_are_measured_without_keypoints(fields, tmp_path):
+    """Ids may be numbers or text."""
+    (scene,) = write_scenes(tmp_path, "1.png")
+    scene = scene._replace(keypoints=np.column_stack([points(), np.full(21, 2.0)])[None])
+    images = {"images": [{"id": 7, "file_name": "1.png"}]}
+    (tmp_path / "coco_images.json").write_text(json.dumps(images))
+    result = {"image_id": "7", "category_id": "1", "bbox": BOX, "score": 0.9, **fields}
+    path = tmp_path / "coco_results.json"
+    path.write_text(json.dumps([result]))
+    numbers = summarise_scenes(compare_file(path, [scene], [scene]))
+    assert numbers.recall == numbers.precision == numbers.average_precision == 1
+    assert numbers.keypoint_precision is numbers.loose_keypoint_precision is None
+    path.write_text("[]")
+    assert summarise_scenes(compare_file(path, [scene], [scene])).keypoint_precision == 0
+    path.write_text(json.dumps([{"image_id": 7, "category_id": 1, "score": 0.9}]))
+    with pytest.raises(UserError, match="entry 0 .* has none of keypoints, bbox and segmentation"):
+        read_results(path)
+
+
 def test_a_hand_in_a_crowd_is_neither_right_nor_wrong(tmp_path):
     """Of the surest hand 60 % lies in the crowd, of the last one 40 %; the middle one is drawn."""
     (scene,) = write_scenes(tmp_path, "1.png")

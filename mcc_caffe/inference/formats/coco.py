@@ -224,6 +224,25 @@ def _data_set(images: list[dict[str, Any]], categories: Sequence[CocoCategory]) 
     }
 
 
+def _parse_keypoints(values: Any, order: Sequence[int] | None) -> np.ndarray:
+    """Return the keypoints of a result as a `ReadHand` has them; a detector's results have none.
+
+    Args:
+        values: The result's keypoints, or None.
+        order: Where our keypoints stand among them; None where that is unknown.
+
+    Raises:
+        ValueError, TypeError or OverflowError: They are no 21 keypoints, or in an unknown order.
+    """
+    if not values:
+        return np.full((KEYPOINT_COUNT, 3), np.nan)
+    numbers = as_numbers(values).reshape(-1, 3)
+    numbers[numbers[:, 2] == 0] = np.nan
+    if order is None:
+        raise ValueError(UNKNOWN_ORDER)
+    return as_keypoints(numbers)[list(order)]
+
+
 def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
     """Read COCO results; the pictures' names come from the data set that lies beside them.
 
@@ -238,7 +257,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
         images = content["images"]
         categories = map(parse_category, content.get("categories") or [])
         orders = {id_text(category.id): category.keypoint_order for category in categories}
-        names = {image["id"]: as_name(image["file_name"]) for image in images}
+        names = {id_text(image["id"]): as_name(image["file_name"]) for image in images}
         is_of_video = any("frame" in image for image in images)
     except (ArithmeticError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -249,18 +268,16 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
         raise frames_error(path)
     if len(names) != len(images):
         raise UserError(f"{data_set}: several images have one id: give each an id of its own")
-    hands: dict[Any, list[ReadHand]] = {image_id: [] for image_id in names}
+    hands: dict[str | None, list[ReadHand]] = {image_id: [] for image_id in names}
     for index, result in enumerate(results):
         try:
-            numbers = as_numbers(result["keypoints"]).reshape(-1, 3)
-            numbers[numbers[:, 2] == 0] = np.nan
             order = orders.get(id_text(result.get("category_id")), range(KEYPOINT_COUNT))
-            if order is None:
-                raise ValueError(UNKNOWN_ORDER)
             score = float(as_numbers(result["score"]))
             box, rle = box_of_sides(result.get("bbox")), result.get("segmentation")
-            hand = ReadHand(as_keypoints(numbers)[list(order)], score, rle, box)
-            hands[result["image_id"]].append(hand)
+            if box is None and rle is None and "keypoints" not in result:
+                raise ValueError("it has none of keypoints, bbox and segmentation")
+            hand = ReadHand(_parse_keypoints(result.get("keypoints"), order), score, rle, box)
+            hands[id_text(result["image_id"])].append(hand)
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}: entry {index} is no hand of a picture of {data_set.name} "
