@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from data_tools import sets
 from data_tools.readers.base import Entry
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
@@ -335,6 +336,16 @@ class _Pictures(NamedTuple):
         return self.total_count - readable_count
 
 
+def _read_hand(entry: Entry) -> np.ndarray:
+    """Read the picture of a labelled hand; SampleError, which names its set, where that fails."""
+    try:
+        return entry.sample().image()
+    except SampleError as error:
+        raise SampleError(
+            f"{entry.location}: {sets.strip_location(error, entry.location)}"
+        ) from None
+
+
 def _open_pictures(options: argparse.Namespace) -> _Pictures:
     """Open all pictures before the work: what is wrong would end it after minutes."""
     scenes = read_scenes(options.scenes) if options.scenes else []
@@ -343,7 +354,7 @@ def _open_pictures(options: argparse.Namespace) -> _Pictures:
     listed_images = _find_images(options.without_hands)
     images = _keep_readable(listed_images, read_image)
     entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
-    hands = _keep_readable(entries, lambda entry: entry.sample().image())
+    hands = _keep_readable(entries, _read_hand)
     total_count = len(scenes) + len(listed_images) + len(entries)
     return _Pictures(scenes, readable_scenes, images, hands, total_count)
 

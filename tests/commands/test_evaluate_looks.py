@@ -175,10 +175,12 @@ def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog, drawn_s
     arguments += ["--with-hands", str(hands)]
     with pytest.raises(UserError, match="3 of 6 pictures could not be read .*; the others are mea"):
         evaluate_scenes.main(arguments)
-    assert [record.getMessage().split(":")[1] for record in caplog.records][:3] == [
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[2].count(damaged.key) == 1 and "(10 bytes) cannot be decoded" in messages[2]
+    assert [message.split(":")[1] for message in messages][:3] == [
         f" {tmp_path / 'damaged.png'}",
         f" {tmp_path / 'empty/damaged.png'}",
-        f" 00000001_{damaged.key}",
+        f" hands/00000001_{damaged.key}",
     ]
     assert "\n1 pictures, hands by" in capsys.readouterr().out
     results = json.loads((tmp_path / "out/results.json").read_text())
