@@ -5,11 +5,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, escape_unprintable
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the ends of the paths, files' without suffix, as short as tells them apart."""
+    """Return the ends of the paths, files' without suffix, as short as tells them apart.
+
+    What cannot be printed is escaped.
+    """
     absolute_paths = [Path(os.path.abspath(path)) for path in paths]  # "." and ".." are no names
     path_parts = [
         (path if path.is_dir() else path.with_suffix("")).parts for path in absolute_paths
@@ -17,7 +20,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     for length in range(1, max(map(len, path_parts), default=0) + 1):
         names = ["/".join(parts[-length:]) for parts in path_parts]
         if len(set(names)) == len(set(path_parts)):
-            return names
+            return [escape_unprintable(name) for name in names]
     return []
 
 

@@ -170,6 +170,8 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
     for folder in folders:
         folder.mkdir()
     assert short_names(folders) == ["hands.v1", "hands.v2"]
+    assert short_names([tmp_path / "a\nb\udcff.csv"]) == ["a\\nb\\udcff"]
+    assert short_names([folders[0] / "."]) == short_names([folders[1] / "../hands.v1"])
 
 
 def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
