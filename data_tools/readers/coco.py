@@ -64,6 +64,7 @@ LAYOUT = (
 _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories)"')
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
 _FREIHAND_PICTURE = re.compile(r"/training/rgb/(\d{8})\.jpg$")  # the end of a path
+_NO_ID = "hand"  # stands in the key of a hand whose annotation has no id
 _LABEL_FOLDERS = ("annotations", "labels")  # whose pictures may lie in a folder beside them
 
 
@@ -287,7 +288,8 @@ def _group_by_id(records: Sequence[dict[str, Any]]) -> dict[str | None, list[dic
 
 def _sample_key(path: Path, image: dict[str, Any], hand: Hand) -> str:
     """Return the key of a hand's sample, which another hand may have, too."""
-    parts = [path.stem, str(image.get("file_name")), str(hand.annotation_id)]
+    annotation_id = _NO_ID if hand.annotation_id is None else str(hand.annotation_id)
+    parts = [path.stem, str(image.get("file_name")), annotation_id]
     return make_key(*parts, *([hand.side] if hand.side else []))
 
 

@@ -50,7 +50,7 @@ def test_coco_hands_without_an_id_have_keys_of_their_own_and_equal_ids_have_not(
     content["annotations"] = [unnumbered, unnumbered, annotation, {**annotation, "id": "70"}]
     entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
     first, second, *same = (entry.sample().key for entry in entries)
-    assert second == f"{first}_2"
+    assert first == "hands_0.jpg_hand" and second == f"{first}_2"
     assert same[0] == same[1] != first
 
 
