@@ -14,7 +14,8 @@ from typing import NamedTuple
 from mcc_caffe.inference.formats.base import ReadImage
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
 
-_RECORD_NUMBER = re.compile(r"\d{8}_")
+_RECORD_NUMBER = re.compile(r"^\d{8}_")
+_STEPS = re.compile(r"_\.\.?(?=_)")  # "." and ".." of a path, which are no names
 _PICTURE_AND_ID = re.compile(
     rf"(.*(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(_.*)?", re.IGNORECASE | re.DOTALL
 )
@@ -32,12 +33,17 @@ class PictureKey(NamedTuple):
     has_id: bool
 
 
-def parse_key(key: str) -> PictureKey:
-    """Take a sample's key apart."""
-    number = _RECORD_NUMBER.match(key)
-    text = key[number.end() :] if number else key
+def parse_key(key: str, splits: Sequence[str] = ()) -> PictureKey:
+    """Take a sample's key apart.
+
+    Args:
+        key: The key.
+        splits: Names with which keys may begin. One may look like the number of a record.
+    """
+    has_split = any(key.startswith(f"{split}_") for split in splits)
+    text = key if has_split else _RECORD_NUMBER.sub("", key)
     match = _PICTURE_AND_ID.fullmatch(text)
-    return PictureKey(match[1], match[2] is not None) if match else PictureKey(text, False)
+    return PictureKey(_STEPS.sub("", match[1] if match else text), bool(match and match[2]))
 
 
 class _Candidate(NamedTuple):
@@ -67,7 +73,7 @@ def find_pictures(
         splits: Names with which keys may begin; others may stand there where the key has none of
             them, as in LMDB sets.
     """
-    text, has_id = parse_key(key)
+    text, has_id = parse_key(key, splits)
     own_splits = [split for split in splits if text.startswith(f"{split}_")]
     words = text.split("_")
     candidates = []

@@ -61,6 +61,14 @@ def find_names(key, *images, splits=()):
         ("street_a_1.jpg_17", "street", ["images/b/1.jpg"], None),
         ("street_a_1.jpg_17", "street", ["1.json"], "1"),
         ("street_1.jpg_17", "street", ["images/1.jpg", "images/a/1.jpg"], "images/1.jpg"),
+        ("street_._1.jpg_17", "street", ["images/1.jpg"], "images/1.jpg"),
+        ("street_.._a_1.jpg_17", "street", ["/photos/a/1.jpg"], "/photos/a/1.jpg"),
+        (
+            "20240101_set_1.jpg",
+            "20240101_set",
+            ["20240101_set/source/1.jpg"],
+            "20240101_set/source/1.jpg",
+        ),
         # LMDB sets: their own splits are no part of the keys, which begin with a number.
         ("00000042_Test_1.jpg", "validation", ["/x/Test/source/1.jpg"], "/x/Test/source/1.jpg"),
         ("00000042_Test_1.jpg", "validation", ["1.json"], "1"),
