@@ -65,6 +65,11 @@ class ImageEntry(NamedTuple):
     mask_path: pathlib.Path | None
     mask_rle: dict[str, Any] | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is predicted."""
+        return self.keypoints is None and self.mask_path is None and self.mask_rle is None
+
 
 class PredictionsFile:
     """A predictions file, read and checked.
@@ -163,7 +168,7 @@ class PredictionsFile:
             if name is None:
                 continue
             other = keys_by_name.get(name)
-            if other == key or (other is not None and self.images[name] != ImageEntry(None, None)):
+            if other == key or (other is not None and not self.images[name].is_empty):
                 raise UserError(
                     f"{self.path}: {name} may be the image {other!r} or {key!r}: put its folder "
                     "before its name there, or evaluate one --split at a time"

@@ -104,6 +104,19 @@ def test_two_samples_of_one_key_are_told(tmp_path):
         file.check_no_image_twice(["0.jpg", "1.jpg", "0.jpg"])
 
 
+def test_a_result_with_a_hand_stands_for_one_sample(tmp_path):
+    points = np.column_stack([hand(0).keypoints[:, :2], np.full(21, 0.9)])
+    person = {"hand_right_keypoints_2d": points.ravel().tolist()}
+    for people in ([person], []):
+        (tmp_path / "0_keypoints.json").write_text(json.dumps({"people": people}))
+        file = PredictionsFile(tmp_path, ["Test", "Train"])
+        if people:
+            with pytest.raises(UserError, match="0 may be the image 'Test_0.jpg' or 'Train_0.jpg'"):
+                file.check_no_image_twice(["Test_0.jpg", "Train_0.jpg"])
+        else:
+            file.check_no_image_twice(["Test_0.jpg", "Train_0.jpg"])
+
+
 def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     """A hand that is wholly at (0, 0) is an answer, though, where others are in pixels."""
     path = tmp_path / "x.json"
