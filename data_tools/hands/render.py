@@ -255,38 +255,12 @@ class Renderer:
         ]
         matrix = camera.matrix()
         shadow = _light_matrix(appearance.lights[0].direction, centre, radius)
-        self._shadow_target.use()
-        self._shadow_target.clear(depth=1.0)
-        self._programs["shadow"]["matrix"].write(_bytes(shadow))
-        hand.arrays["shadow"].render()
-        for surface, buffers in others:
-            if surface.casts:
-                buffers.arrays["shadow"].render()
-
-        targets.picture.use()
-        targets.picture.clear(0, 0, 0, 0, depth=1.0)
+        self._draw_shadow(hand, others, shadow)
         for name in ("skin", "plain"):
             self._set_light(self._programs[name], appearance, matrix, shadow)
         self._set_skin(appearance)
-        self._shadow_map.use(0)
-        self._texture.use(1)
-        self._programs["plain"]["picture"] = 1
-        hand.arrays["picture"].render()
-        for surface, buffers in others:
-            texture = _WHITE if surface.texture is None else surface.texture
-            self._texture.write(np.ascontiguousarray(texture).tobytes())
-            buffers.arrays["picture"].render()
-        self.context.copy_framebuffer(targets.resolved, targets.picture)
-
-        targets.truth.use()
-        targets.truth.clear(0, 0, 0, 0, depth=1.0)
-        program = self._programs["truth"]
-        program["matrix"].write(_bytes(matrix))
-        program["hand_share"], program["otherwise"] = HAND_SHARE, shaders.ARM
-        hand.arrays["truth"].render()
-        program["hand_share"], program["otherwise"] = _NEVER_HAND, shaders.OTHER
-        for _, buffers in others:
-            buffers.arrays["truth"].render()
+        self._draw_picture(targets, hand, others)
+        self._draw_truth(targets, hand, others, matrix)
         size = camera.height, camera.width
         pixels = targets.resolved.read(components=4, alignment=1)
         truth = np.frombuffer(targets.truth.read(components=2, dtype="f4"), np.float32).reshape(
@@ -297,6 +271,52 @@ class Renderer:
             truth[..., 0].astype(np.uint8),
             truth[..., 1],
         )
+
+    def _draw_shadow(
+        self, hand: _Buffers, others: Sequence[tuple[Surface, _Buffers]], shadow: np.ndarray
+    ) -> None:
+        """Draw how far the first light reaches; `shadow` is its matrix."""
+        self._shadow_target.use()
+        self._shadow_target.clear(depth=1.0)
+        self._programs["shadow"]["matrix"].write(_bytes(shadow))
+        hand.arrays["shadow"].render()
+        for surface, buffers in others:
+            if surface.casts:
+                buffers.arrays["shadow"].render()
+
+    def _draw_picture(
+        self, targets: _Targets, hand: _Buffers, others: Sequence[tuple[Surface, _Buffers]]
+    ) -> None:
+        """Draw what the camera sees, and resolve its samples."""
+        targets.picture.use()
+        targets.picture.clear(0, 0, 0, 0, depth=1.0)
+        self._shadow_map.use(0)
+        self._texture.use(1)
+        self._programs["plain"]["picture"] = 1
+        hand.arrays["picture"].render()
+        for surface, buffers in others:
+            texture = _WHITE if surface.texture is None else surface.texture
+            self._texture.write(np.ascontiguousarray(texture).tobytes())
+            buffers.arrays["picture"].render()
+        self.context.copy_framebuffer(targets.resolved, targets.picture)
+
+    def _draw_truth(
+        self,
+        targets: _Targets,
+        hand: _Buffers,
+        others: Sequence[tuple[Surface, _Buffers]],
+        matrix: np.ndarray,
+    ) -> None:
+        """Draw what is at each pixel and how far away; `matrix` is the camera's."""
+        targets.truth.use()
+        targets.truth.clear(0, 0, 0, 0, depth=1.0)
+        program = self._programs["truth"]
+        program["matrix"].write(_bytes(matrix))
+        program["hand_share"], program["otherwise"] = HAND_SHARE, shaders.ARM
+        hand.arrays["truth"].render()
+        program["hand_share"], program["otherwise"] = _NEVER_HAND, shaders.OTHER
+        for _, buffers in others:
+            buffers.arrays["truth"].render()
 
     def _buffers_of(self, index: int, surface: Surface) -> _Buffers:
         """Return the buffers of a listed surface, the last ones as long as the mesh is the same."""
