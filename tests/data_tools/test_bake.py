@@ -69,6 +69,13 @@ def baked(request, source, tmp_path_factory):
     return variant, form, baked_set(variant, source, tmp_path_factory.mktemp("baked") / "set", form)
 
 
+def of_form(form):
+    """Run a test on the sets of one form alone."""
+    cases = [case for case in CASES if case[1] == form]
+    names = [f"{variant.name}-{form}" for variant, _ in cases]
+    return pytest.mark.parametrize("baked", cases, indirect=True, ids=names)
+
+
 @pytest.fixture(scope="module", params=baking.WRITERS)
 def baked_mini(request, source, tmp_path_factory):
     return baked_set(MINI, source, tmp_path_factory.mktemp("baked") / "mini", request.param)
@@ -161,10 +168,9 @@ def test_the_records_are_the_loaders_first_epochs(baked, source):
             assert len({key[9:] for key in epoch}) == 10
 
 
+@of_form("hdf5")
 def test_hdf5_files_have_the_releases_datasets(baked):
-    variant, form, folder = baked
-    if form == "lmdb":
-        return
+    variant, _, folder = baked
     (path,) = (folder / "files.txt").read_text().splitlines()
     assert path == str(folder / "data_0000.h5")
     cells = variant.input_size // 8
@@ -311,11 +317,16 @@ def test_nets_and_solvers_lie_beside_the_records(suffix, baked_mini):
     }
 
 
-@pytest.mark.parametrize(
+ABLATED_BLOBS = pytest.mark.parametrize(
     "suffix, unused", [("", None), ("_without_mask", "mask_label"), ("_without_pose", "heatmaps")]
 )
-def test_a_baked_train_net_differs_in_its_data_layers_alone(suffix, unused, baked):
-    variant, form, folder = baked
+
+
+def split_off_data_layers(variant, folder, suffix, unused):
+    """Check that the layers behind a baked train net's data layers are those of the plain net.
+
+    Returns the data layers, and the names of the blobs that they have to give.
+    """
     plain = read_text("NetParameter", ROOT / f"prototxt/{variant.name}/train{suffix}.prototxt")
     baked_net = read_text("NetParameter", folder / f"train{suffix}.prototxt")
     names = {blob: name for blob, name in names_of(folder).items() if blob != unused}
@@ -324,17 +335,27 @@ def test_a_baked_train_net_differs_in_its_data_layers_alone(suffix, unused, bake
         layer.bottom[:] = [names.get(bottom, bottom) for bottom in layer.bottom]
     data = baked_net.layer[: len(baked_net.layer) - len(layers)]
     assert list(baked_net.layer[len(data) :]) == layers
-    assert sorted(top for layer in data for top in layer.top) == sorted(names.values())
-    if form == "hdf5":
-        assert [layer.type for layer in data] == ["HDF5Data"] and data[
-            0
-        ].hdf5_data_param.batch_size == BATCH
-        assert list(data[0].top) == [
-            name for name in ("data", "label", "mask") if name in names.values()
-        ]
-        return
+    return data, list(names.values())
+
+
+@of_form("hdf5")
+@ABLATED_BLOBS
+def test_an_hdf5_train_net_has_one_data_layer_and_the_plain_nets_others(suffix, unused, baked):
+    variant, _, folder = baked
+    (layer,), names = split_off_data_layers(variant, folder, suffix, unused)
+    assert (layer.type, layer.hdf5_data_param.batch_size) == ("HDF5Data", BATCH)
+    assert list(layer.top) == [name for name in ("data", "label", "mask") if name in names]
+
+
+@of_form("lmdb")
+@ABLATED_BLOBS
+def test_an_lmdb_train_net_has_a_data_layer_a_blob_and_the_plain_nets_others(suffix, unused, baked):
+    variant, _, folder = baked
+    data, names = split_off_data_layers(variant, folder, suffix, unused)
+    assert [list(layer.top) for layer in data] == [[name] for name in names]
     for layer in data:
         assert (layer.type, layer.data_param.batch_size) == ("Data", BATCH)
+        assert layer.data_param.source == str(folder / layer.name)
         pixels = layer.transform_param
         assert (list(pixels.mean_value), pixels.scale) == (
             ([128], 1 / 256) if layer.name == "data" else ([], 1)
