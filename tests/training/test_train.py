@@ -665,9 +665,18 @@ def test_a_run_is_not_overwritten(finished, drawn_set):
     assert done.returncode == 2 and "is at iteration 6 already" in done.stderr
 
 
+def _write_pid(rank, folder):
+    """Write the process's id to the file of its rank, which has it at once or is not there."""
+    (folder / f"new{rank}").write_text(str(os.getpid()))
+    (folder / f"new{rank}").rename(folder / str(rank))
+
+
 def _fail_in_rank_1(rank, folder):
-    (folder / str(rank)).write_text(str(os.getpid()))
+    _write_pid(rank, folder)
     if rank == 1:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not all((folder / name).exists() for name in "02"):
+            time.sleep(0.01)
         sys.exit(7)
     time.sleep(300)
     (folder / f"{rank}_was_not_ended").write_text("")
@@ -676,7 +685,7 @@ def _fail_in_rank_1(rank, folder):
 def test_a_failed_rank_ends_the_others(tmp_path):
     with pytest.raises(UserError, match="rank 1 ended with exit code 7") as caught:
         launch(_fail_in_rank_1, 3, tmp_path)
-    assert caught.value.code == 7 and {path.name for path in tmp_path.iterdir()} <= set("012")
+    assert caught.value.code == 7 and {path.name for path in tmp_path.iterdir()} == set("012")
     for path in tmp_path.iterdir():
         assert not pathlib.Path(f"/proc/{path.read_text()}").exists()
 
@@ -686,7 +695,7 @@ def _end_after_the_first_signal(rank, folder):
     if rank == 0:
         numbers = []
         signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number))
-    (folder / str(rank)).write_text(str(os.getpid()))
+    _write_pid(rank, folder)
     if rank:
         time.sleep(300)
     while not numbers:
@@ -703,7 +712,7 @@ def test_rank_0_gets_one_signal_from_its_launcher(tmp_path):
     def send_signals():
         paths = [tmp_path / str(rank) for rank in range(2)]
         until = time.monotonic() + 60
-        while time.monotonic() < until and not all(p.exists() and p.read_text() for p in paths):
+        while time.monotonic() < until and not all(path.exists() for path in paths):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(int(paths[1].read_text()), signal.SIGTERM)
