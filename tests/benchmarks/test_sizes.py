@@ -15,6 +15,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import MINI
+from tests.support.commands import Begun, begin
 from tests.support.hands import write_set
 
 SMALL = (Size(0.125, 64), Size(MINI.width, MINI.input_size))
@@ -197,15 +198,9 @@ def test_a_set_that_was_built_again_of_other_data_is_refused(two_sets, tmp_path,
     shutil.copytree(two_sets, data)
     options = ["--data", str(data), "--out", str(out)]
 
-    class MeasuringBeginsError(Exception):
-        pass
-
-    def fail(*_):
-        raise MeasuringBeginsError
-
-    monkeypatch.setattr(sizes, "draw", fail)
+    monkeypatch.setattr(sizes, "draw", begin)
     for _ in range(2):
-        with pytest.raises(MeasuringBeginsError):
+        with pytest.raises(Begun):
             sizes.main(options)
     shutil.rmtree(data / "train")
     shutil.copytree(data / "validation", data / "train")

@@ -32,7 +32,7 @@ from mcc_caffe.evaluation.ablation_report import (
     decide,
     format_report,
 )
-from tests.support.commands import ROOT, run, start, wait_for
+from tests.support.commands import ROOT, Begun, begin, run, start, wait_for
 from tests.support.hands import write_set
 
 NETS = ("full", "without_mask", "without_pose")
@@ -356,13 +356,6 @@ def test_what_cannot_be_is_refused_in_one_line(two_sets, tmp_path, arguments, me
 
 def test_what_a_solver_makes_of_a_length_is_recorded(two_sets, tmp_path, monkeypatch):
     """The first half of a training whose rate falls to 0 is no training of half the length."""
-
-    class Begun(Exception):
-        """The first training would begin now."""
-
-    def begin(*_):
-        raise Begun
-
     monkeypatch.setattr(ablation, "train_once", begin)
     falling, stepped = tmp_path / "falling.prototxt", tmp_path / "stepped.prototxt"
     shutil.copy(ROOT / "solver/mini/solver_fine_tuning.prototxt", falling)
@@ -407,12 +400,12 @@ def test_its_own_set_is_made_once(tmp_path):
 
 @pytest.mark.parametrize("name", ["notes.md", "a.md"])
 def test_a_report_replaces_no_file_of_the_user(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablation, "require_caffe", None)  # the checks come before
+    monkeypatch.setattr(ablation, "require_caffe", begin)
     report = tmp_path / name
     for path in (tmp_path / "notes.md", tmp_path / "a_masks.png"):
         path.write_text("of the user")
     with pytest.raises(UserError, match="would be overwritten and is no result of this command"):
         ablation.main(["--report", str(report), "--out", str(tmp_path / "out")])
     report.write_text(f"{TITLE}\n\nOf an earlier run.\n")
-    with pytest.raises(TypeError):
+    with pytest.raises(Begun):
         ablation.main(["--report", str(report), "--out", str(tmp_path / "out")])

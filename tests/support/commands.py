@@ -11,6 +11,15 @@ import time
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+class Begun(Exception):
+    """A command has found nothing wrong, and its work begins."""
+
+
+def begin(*_, **__):
+    """Stand for what a command begins its work with."""
+    raise Begun
+
+
 def run(*command, **options) -> subprocess.CompletedProcess:
     """Run `python -m <command>` from the top of the project, as a user would."""
     return run_program(sys.executable, "-m", *command, **options)
