@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools.check import EXIT_FAULTS
 from mcc_caffe import HandPredictor
 from mcc_caffe.inference.engines import open_engine
 from tests.support.clean_environment import CleanEnvironment, keypoints_of, succeed
@@ -96,8 +97,10 @@ def test_evaluate_reads_lmdb_sets_and_measures_what_caffe_measures(clean, drawn_
 def test_data_tools_read_and_write_sets(clean, drawn_set, tmp_path):
     done = succeed(clean.run("mcc-data", "inspect", drawn_set, "--out", "sheet.png", cwd=tmp_path))
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None, done.stderr
-    clean.run("mcc-data", "check", drawn_set, "--out", "check", cwd=tmp_path)
-    assert list((tmp_path / "check").iterdir())
+    checked = clean.run("mcc-data", "check", drawn_set, "--out", "check", cwd=tmp_path)
+    assert checked.returncode == EXIT_FAULTS, checked.stderr  # drawn hands reach beyond pictures
+    written = {path.name for path in (tmp_path / "check").iterdir()}
+    assert written == {"report.json", "suspects.png"}
 
 
 def test_export_writes_the_network(clean, tmp_path):
