@@ -12,8 +12,12 @@ from caffe_build.locate import importable_folder, prefix_of
 from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.commands import OWN_LOGGERS, VERBOSITY_VARIABLE
-from tests.support.hands import drawn_sample, write_set
-from tests.support.weights import mini_net
+
+# Before their imports: else an assertion in them says no values.
+pytest.register_assert_rewrite("tests.support", "tests.fuzz")
+
+from tests.support.hands import drawn_sample, write_set  # noqa: E402
+from tests.support.weights import mini_net  # noqa: E402
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
