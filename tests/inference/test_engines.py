@@ -63,10 +63,10 @@ def test_engines_find_the_same_keypoints(drawn_samples):
     caffe, onnx = (HandPredictor(engine=name) for name in ("caffe", "onnx"))
     for sample in drawn_samples[:3]:
         expected, actual = (each.predict(sample.image()) for each in (caffe, onnx))
-        assert np.abs(actual.keypoints - expected.keypoints).max() <= 1e-2
+        assert np.abs(actual.keypoints - expected.keypoints).max() <= 1e-4  # pixels
         assert (actual.present == expected.present).all()
-        assert np.abs(actual.heatmaps - expected.heatmaps).max() <= 1e-4
-        assert np.abs(actual.mask - expected.mask).max() <= 1e-4
+        assert np.abs(actual.heatmaps - expected.heatmaps).max() <= 1e-5
+        assert np.abs(actual.mask - expected.mask).max() <= 1e-5
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -10,7 +10,7 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe
 
 caffe = import_caffe()
 
-TOLERANCE = 1e-6  # of the largest value
+TOLERANCE = 3e-6  # of the largest value; rounding alone differs by up to 1.5e-6
 
 # What the nets below begin with.
 CONVOLUTION = """
@@ -93,7 +93,7 @@ def result(net, seed=0, shape=None):
 def assert_near(values, wanted):
     assert values.shape == wanted.shape
     assert np.abs(wanted).max() > 0
-    assert np.abs(values - wanted).max() <= 3 * TOLERANCE * np.abs(wanted).max()
+    assert np.abs(values - wanted).max() <= TOLERANCE * np.abs(wanted).max()
 
 
 def settled(folder):
