@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from benchmarks import hands_api
+from tests.support.commands import run
 
 ANSWER_SECONDS = 0.3
 
@@ -49,3 +50,13 @@ def test_answers_after_the_end_do_not_raise_the_rate():
         server.server_close()
     answered, a_second = (float(cell) for cell in table.splitlines()[-1].split("|")[2:4])
     assert answered >= 7 and a_second <= 1 / ANSWER_SECONDS
+
+
+def test_the_command_loads_a_server_for_some_seconds():
+    done = run("benchmarks.hands_api", "--seconds", 2, "--clients", 3, "--quiet")
+    assert done.returncode == 0, done.stderr
+    header, _, row = done.stdout.splitlines()[-3:]
+    cells = dict(zip(*([cell.strip() for cell in line.split("|")[1:-1]] for line in (header, row))))
+    assert cells["clients"] == "3" and int(cells["answered"]) >= 3
+    assert cells["lost"] == cells["refused (503)"] == "0"
+    assert int(cells["highest"]) >= int(cells["at the end"]) > 50

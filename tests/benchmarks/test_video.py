@@ -1,12 +1,17 @@
 """What the benchmark of videos computes from the hands that it follows."""
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 
 from benchmarks import video
 from benchmarks.video import FPS, ids_of_hands, steadiness
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.hand_tracker import TrackedHand
 from tests.support.hands import hand
+from tests.support.rendered import render_hand
 
 SHAPE = hand(3).keypoints[:, :2]
 ALL = np.ones((20, 21), bool)
@@ -39,3 +44,19 @@ def test_a_clip_that_is_too_short_to_be_measured_is_refused(capsys):
     with pytest.raises(SystemExit):
         video.parse_arguments(["--frames", "11"])
     assert "--frames 11: give 12 or more" in capsys.readouterr().err
+
+
+def test_photographs_make_a_still_and_a_moving_clip(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "rendered_clips", lambda frame_count: [])
+    cv2.imwrite(str(tmp_path / "hand.jpg"), render_hand(9, 320).image)
+    video.main(["--pictures", str(tmp_path), "--frames", "12", "--out", str(tmp_path / "out")])
+    written = json.loads((tmp_path / "out/video.json").read_text())
+    clips = ["photographs, still", "photographs, moving"]
+    assert list(dict.fromkeys(row["clip"] for row in written["costs"])) == clips
+    assert [row["clip"] for row in written["steadiness"]] == [clips[0]] * 2 + [clips[1]] * 2
+    assert all(0 < row["jitter"] < 20 for row in written["steadiness"])  # percent of the hand
+
+
+def test_a_folder_without_photographs_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} has no photograph in it"):
+        video.photograph_clips(tmp_path, 12)

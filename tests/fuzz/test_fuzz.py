@@ -1,10 +1,14 @@
 """A few mutated files for each reader; `make fuzz` tries a thousand of each."""
 
+import collections
+import re
+
 import numpy as np
 import pytest
 
 from tests.fuzz.parts import DESCRIPTIONS, PARTS
-from tests.fuzz.runner import BAD, REFUSED, Process
+from tests.fuzz.runner import BAD, READ, REFUSED, Process
+from tests.support.commands import run
 
 # Of a prototxt each try starts a process and runs a net.
 FEW, MANY = 3, 15
@@ -69,3 +73,24 @@ def test_what_ended_badly_once(part, number, process):
 )
 def test_what_ended_badly_once_with_another_seed(part, number, process):
     assert process.ask(part, 1, number).verdict != BAD
+
+
+def test_the_command_counts_how_tries_end_and_repeats_a_single_one(process):
+    expected = [process.ask("coco", 1, number) for number in range(8)]
+    verdicts = collections.Counter(outcome.verdict for outcome in expected)
+    assert verdicts[READ] and verdicts[REFUSED]
+    done = run("tests.fuzz", "--seed", 1, "--count", 8, "coco", "--quiet")
+    counts = f"| 8 | {verdicts[READ]} | {verdicts[REFUSED]} | 0 |"
+    assert done.returncode == 0 and counts in done.stdout.splitlines()[-1], done.stderr
+    number = max(outcome.number for outcome in expected if outcome.verdict == REFUSED)
+    done = run("tests.fuzz", "--seed", 1, "--only", number, "coco", "--quiet")
+    table, outcome = done.stdout.splitlines()[-2:]
+    assert done.returncode == 0 and "| 1 | 0 | 1 | 0 |" in table
+    # Each process has a folder of its own.
+    own_folder = re.compile(r"mcc-fuzz-\w+")
+    assert own_folder.sub("", outcome) == own_folder.sub("", repr(expected[number]))
+
+
+def test_a_reader_that_is_not_there_is_named():
+    done = run("tests.fuzz", "--count", 1, "cocoa")
+    assert done.returncode == 2 and "there is no reader cocoa: give some of coco," in done.stderr
