@@ -215,7 +215,9 @@ def test_both_precisions_find_the_same_hands(rendered_hands):
         map_differences.append(np.abs(exact.level_heatmaps - rounded.level_heatmaps).max())
         mask_differences.append(np.abs(exact.mask - rounded.mask).max())
     assert 1e-4 < np.median(map_differences) < 0.02
-    assert max(map_differences) < 0.15
+    assert 1e-4 < np.median(mask_differences) < 0.04
+    # Where the network is unsure, rounding may change single values by more.
+    assert max(map_differences) < 0.1
     assert max(mask_differences) < 0.15
     # A keypoint may move to another maximum that is as high: one of 4,200 on 200 photographs did.
     assert np.mean(np.array(cells) <= 1) >= 0.995
