@@ -21,7 +21,7 @@ from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.run_lengths import decode_runs
 from tests.support.commands import log, run
 from tests.support.labels import read_back
-from tests.support.pages import wait_until
+from tests.support.pages import wait_for_frames, wait_until
 from tests.support.servers import MODULE, running_server, served
 
 SIZE = 256  # pixels, the longer side of the rendered pictures
@@ -119,6 +119,17 @@ class LabelPage:
         with self.page.expect_response("**/image?*"):
             requests[0].continue_()
         self.page.unroute("**/image?*")
+
+    def image_requests(self) -> list[str]:
+        """Return a list that gets the address of each picture whose pixels the page asks for."""
+        urls: list[str] = []
+
+        def note(request) -> None:
+            if "/image?" in request.url:
+                urls.append(request.url)
+
+        self.page.on("request", note)
+        return urls
 
     def look(self) -> None:
         """Look at a picture that has just been opened, for so long that it can be done."""
@@ -302,7 +313,7 @@ def test_keys_that_were_on_their_way_to_the_picture_answer_no_conflict(new_page,
     page.wait_for_selector("#conflict[open]")
     assert page.evaluate("document.activeElement.id") == "conflict-title"
     mine.press("Enter", "Space", "Escape", "Escape")  # Chromium closes a dialog at the second one
-    page.wait_for_timeout(200)
+    wait_for_frames(page)
     assert page.is_visible("#conflict") and theirs.labels() == saved
     mine.press("Tab", "Tab", "Enter")
     mine.wait_for_message("Your labels were kept")
@@ -338,7 +349,7 @@ def test_a_drag_stays_on_the_picture_where_it_began(new_page, shared_url, tool):
 @pytest.mark.parametrize(("tool", "key"), [("points", "."), ("brush", "v"), ("brush", "n")])
 def test_a_key_changes_nothing_while_a_drag_goes_on(new_page, shared_url, tool, key):
     label = LabelPage(new_page(shared_url))
-    page, first = label.page, label.key()
+    page, first, images = label.page, label.key(), label.image_requests()
     page.click(f"[data-tool={tool}]")
     page.click("#points li:first-child button")
     before = label.labels()
@@ -350,9 +361,9 @@ def test_a_key_changes_nothing_while_a_drag_goes_on(new_page, shared_url, tool, 
     page.mouse.move(*end, steps=3)
     label.press(key)
     page.mouse.up()
-    page.wait_for_timeout(200)
+    wait_for_frames(page)
     after = label.labels(first)
-    assert label.key() == first
+    assert label.key() == first and not images
     if tool == "points":
         assert_point(after.points[0], SIZE / 2 + 3, SIZE / 2)
         assert after.points[1:] == before.points[1:]
@@ -463,12 +474,19 @@ def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, share
 
 
 def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_page, shared_url):
-    page = new_page("about:blank")
-    page.route("**/pictures/*", lambda route: route.abort())
+    page, attempts = new_page("about:blank"), []
+
+    def refuse(route) -> None:
+        attempts.append(route.request.url)
+        route.abort()
+
+    page.route("**/pictures/*", refuse)
     page.goto(shared_url)
     away = "the server does not answer: is mcc-web label still running?"
     page.wait_for_selector(f"#message:has-text('{away}')")
-    page.wait_for_timeout(2500)
+    tried = len(attempts)
+    wait_until(page, lambda: len(attempts) > tried)
+    wait_for_frames(page)
     assert page.text_content("#message") == away
     page.unroute("**/pictures/*")
     LabelPage(page)  # which waits for the first picture
@@ -525,10 +543,7 @@ def test_a_picture_that_loads_slowly_does_not_bring_old_labels_back(new_page, sh
 
 def test_a_picture_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
-    page, images = label.page, []
-    page.on(
-        "request", lambda request: images.append(request.url) if "/image?" in request.url else 0
-    )
+    page, images = label.page, label.image_requests()
     other, first = page.locator("#pictures button[aria-current=false]"), label.key()
     with label.held_image():
         with page.expect_request("**/image?*"):

@@ -18,3 +18,8 @@ def wait_until(page: Any, condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {_LONGEST_WAIT} s"
         page.wait_for_timeout(20)
+
+
+def wait_for_frames(page: Any) -> None:
+    """Let a page handle what it was sent, and draw it."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
