@@ -14,7 +14,7 @@ from data_tools import build_lmdb
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.hands.live import LiveHands
 from mcc_caffe.core.files import LABELS_FOLDER
-from mcc_caffe.data.samples import SampleSet
+from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
@@ -78,7 +78,7 @@ class LabelPage:
         picture = self.picture(key)
         return decode_runs(picture["labels"]["runs"], picture["width"], picture["height"])
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
+    def to_page(self, x: float, y: float) -> tuple[float, float]:
         """Return where a pixel lies on the page while the whole picture is shown."""
         picture, box = self.picture(), self.page.locator("#picture").bounding_box()
         width, height = picture["width"], picture["height"]
@@ -96,7 +96,7 @@ class LabelPage:
     def drag_point(self, index: int, x: float, y: float) -> None:
         """Drag a point by some pixels of the picture."""
         point = self.labels().points[index]
-        self.drag(self.place(point.x, point.y), self.place(point.x + x, point.y + y))
+        self.drag(self.to_page(point.x, point.y), self.to_page(point.x + x, point.y + y))
 
     def press(self, *keys: str) -> None:
         for key in keys:
@@ -106,8 +106,16 @@ class LabelPage:
         """Open the next picture; return its key."""
         key = self.key()
         self.press("n")
-        self.page.wait_for_function("key => location.hash !== `#${key}`", arg=key)
+        self.wait_for_another(key)
         return self.key()
+
+    def wait_for(self, key: str) -> None:
+        """Wait until a picture is open."""
+        self.page.wait_for_function("key => location.hash === `#${key}`", arg=key)
+
+    def wait_for_another(self, *keys: str) -> None:
+        """Wait until a picture is open that is none of these."""
+        self.page.wait_for_function("keys => !keys.includes(location.hash.slice(1))", arg=keys)
 
     @contextlib.contextmanager
     def held_image(self) -> Iterator[None]:
@@ -142,6 +150,14 @@ class LabelPage:
         return key
 
 
+def look_at_the_list_often(page) -> None:
+    """Load a page again, with timers that wait for 200 milliseconds at most."""
+    page.add_init_script(
+        "const wait = setTimeout; window.setTimeout = (act, time) => wait(act, Math.min(time, 200))"
+    )
+    page.reload()
+
+
 def wrist_text(point) -> str:
     return f"wrist: {int(point.x + 0.5)}, {int(point.y + 0.5)}"
 
@@ -167,100 +183,53 @@ def test_from_the_first_picture_to_a_training(new_page, folder, tmp_path):
         page.wait_for_function(
             "() => document.getElementById('name').textContent.startsWith('hand #')"
         )
-
-        # Points: mouse, arrows, missing.
-        before = label.labels().points
-        x, y = label.picture()["width"] / 2, label.picture()["height"] / 2
-        label.drag_point(4, x - before[4].x, y - before[4].y)
-        assert_point(label.labels().points[4], x, y)
-        label.press("ArrowRight", "ArrowRight", "Shift+ArrowDown")
-        assert_point(label.labels().points[4], x + 2, y + 10)
-        label.press("Control+z")
-        assert_point(label.labels().points[4], x, y)
-        label.press(".", "m")
-        assert label.labels().points[5].missing != before[5].missing
-        page.click("#missing")
-        assert label.labels().points[5].missing == before[5].missing
-        assert "index, base" in page.locator("#message").text_content()
-
-        # The mask: brush, eraser, undo, redo.
-        mask = label.mask()
         page.click("[data-tool=brush]")
-        page.fill("#width", "20")
-        page.locator("#picture").focus()
-        label.drag(label.place(15, 25), label.place(85, 25))
-        painted = label.mask()
-        stroke = cv2.line(np.zeros_like(mask), (15, 25), (85, 25), 1, 20)
-        assert np.count_nonzero(painted != (mask | stroke)) < 0.1 * stroke.sum()
-        label.press("e")
-        label.drag(label.place(15, 25), label.place(85, 25))
-        assert np.count_nonzero(label.mask() & stroke) < 0.1 * stroke.sum()
-        label.press("Control+z")
-        assert np.array_equal(label.mask(), painted)
-        label.press("Control+z")
-        assert np.array_equal(label.mask(), mask)
-        label.press("Control+y")
-        assert np.array_equal(label.mask(), painted)
-        label.press("b", "ArrowUp", "Space")
-        assert label.mask().sum() > painted.sum()
-
-        # Zoom: a drag of the same pixels on the page moves the point by less.
-        label.press("v")
-        point = label.labels().points[4]
-        place = label.place(point.x, point.y)
-        page.mouse.move(*place)
-        page.mouse.wheel(0, -700)
-        page.wait_for_timeout(50)
-        label.drag(place, (place[0] + 40, place[1]))
-        moved = label.labels().points[4].x - point.x
-        scale = label.place(1, 0)[0] - label.place(0, 0)[0]
-        assert 0 < moved < 0.6 * 40 / scale
-        label.press("0")
-
-        done = {label.finish()}
+        label.drag(label.to_page(15, 25), label.to_page(85, 25))
+        label.look()
+        done = [label.finish()]
         for _ in range(2):
-            page.wait_for_function("key => location.hash !== `#${key}`", arg=max(done, key=len))
-            page.wait_for_function(
-                "keys => !keys.includes(location.hash.slice(1))", arg=sorted(done)
-            )
-            done.add(label.key())
+            label.wait_for_another(*done)
+            done.append(label.key())
             page.locator("#picture").focus()
+            label.press("v", "ArrowRight")
             label.look()
             label.press("Enter")
         label.wait_for_message("all are done")
-        label.wait_until_saved()
-        shown = {
-            key: page.request.get(f"{url}pictures/{key}").json()["labels"] for key in sorted(done)
-        }
+        labels = {key: label.labels(key) for key in done}
 
-    assert len(done) == 3
+    assert len(labels) == 3
     for samples in read_back(folder):
-        assert set(samples) == done
-    sets = []
-    for kind in (ONEHAND10K, COCO):
-        build_lmdb.main([str(folder / LABELS_FOLDER / kind), str(tmp_path / kind), "--quiet"])
-        samples = {}
-        for name in (TRAIN, VALIDATION):
-            stored = SampleSet(tmp_path / kind / name)
-            for index in range(len(stored)):
-                key = re.search("hand-[0-9]-[0-9a-f]{12}", stored[index].key)[0]
-                samples[key] = name, stored[index]
-        sets.append(samples)
-    for key, labels in shown.items():
-        (layout_set, layout), (coco_set, coco) = sets[0][key], sets[1][key]
+        assert samples.keys() == labels.keys()
+    layout, coco = (
+        stored_samples(folder / LABELS_FOLDER / kind, tmp_path / kind)
+        for kind in (ONEHAND10K, COCO)
+    )
+    for key, expected in labels.items():
+        (layout_set, in_layout), (coco_set, in_coco) = layout[key], coco[key]
         assert layout_set == coco_set
-        expected = Labels.model_validate(labels).keypoints()
-        assert np.allclose(coco.keypoints, expected, atol=0.006)
-        assert np.allclose(layout.keypoints, expected.round())
-        mask = decode_runs(labels["runs"], *layout.mask().shape[::-1])
-        assert np.array_equal(layout.mask(), mask) and np.array_equal(coco.mask(), mask)
-        assert layout.image_bytes == coco.image_bytes
+        assert np.allclose(in_coco.keypoints, expected.keypoints(), atol=0.006)
+        assert np.allclose(in_layout.keypoints, expected.keypoints().round())
+        mask = decode_runs(expected.runs, *in_layout.mask().shape[::-1])
+        assert np.array_equal(in_layout.mask(), mask) and np.array_equal(in_coco.mask(), mask)
+        assert in_layout.image_bytes == in_coco.image_bytes
     trained = run(
         *("mcc_caffe.train", tmp_path / ONEHAND10K / TRAIN, "--out", tmp_path / "run"),
         *("--iterations", 2, "--batch-size", 2, "--interval", 1, "--workers", 1, "--quiet"),
     )
     assert trained.returncode == 0, trained.stderr
     assert log(tmp_path / "run")[-1]["iteration"] == 2
+
+
+def stored_samples(source: pathlib.Path, out: pathlib.Path) -> dict[str, tuple[str, Sample]]:
+    """Build LMDB sets of a data set of labels; return each picture's set and sample by its key."""
+    build_lmdb.main([str(source), str(out), "--quiet"])
+    samples = {}
+    for name in (TRAIN, VALIDATION):
+        stored = SampleSet(out / name)
+        for index in range(len(stored)):
+            key = re.search("hand-[0-9]-[0-9a-f]{12}", stored[index].key)[0]
+            samples[key] = name, stored[index]
+    return samples
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +240,57 @@ def shared_url(pictures, tmp_path_factory):
         (folder / f"{index}.jpg").write_bytes(content)
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         yield url
+
+
+def test_mouse_and_keys_move_a_point_and_say_that_it_is_missing(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, before = label.page, label.labels().points
+    x, y = label.picture()["width"] / 2, label.picture()["height"] / 2
+    label.drag_point(4, x - before[4].x, y - before[4].y)
+    assert_point(label.labels().points[4], x, y)
+    label.press("ArrowRight", "ArrowRight", "Shift+ArrowDown")
+    assert_point(label.labels().points[4], x + 2, y + 10)
+    label.press("Control+z")
+    assert_point(label.labels().points[4], x, y)
+    label.press(".", "m")
+    assert label.labels().points[5].missing != before[5].missing
+    page.click("#missing")
+    assert label.labels().points[5].missing == before[5].missing
+    assert "index, base" in page.text_content("#message")
+
+
+def test_the_mask_is_painted_erased_and_brought_back(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, mask = label.page, label.mask()
+    page.click("[data-tool=brush]")
+    page.fill("#width", "20")
+    page.locator("#picture").focus()
+    label.drag(label.to_page(15, 25), label.to_page(85, 25))
+    painted = label.mask()
+    stroke = cv2.line(np.zeros_like(mask), (15, 25), (85, 25), 1, 20)
+    assert np.count_nonzero(painted != (mask | stroke)) < 0.1 * stroke.sum()
+    label.press("e")
+    label.drag(label.to_page(15, 25), label.to_page(85, 25))
+    assert np.count_nonzero(label.mask() & stroke) < 0.1 * stroke.sum()
+    label.press("Control+z")
+    assert np.array_equal(label.mask(), painted)
+    label.press("Control+z")
+    assert np.array_equal(label.mask(), mask)
+    label.press("Control+y")
+    assert np.array_equal(label.mask(), painted)
+
+
+def test_a_drag_of_an_enlarged_picture_moves_a_point_by_less(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, point = label.page, label.labels().points[4]
+    x, y = label.to_page(point.x, point.y)
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -700)
+    wait_for_frames(page)
+    label.drag((x, y), (x + 40, y))
+    moved = label.labels().points[4].x - point.x
+    scale = label.to_page(1, 0)[0] - label.to_page(0, 0)[0]
+    assert 0 < moved < 0.6 * 40 / scale
 
 
 def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
@@ -328,13 +348,13 @@ def test_a_drag_stays_on_the_picture_where_it_began(new_page, shared_url, tool):
     page.locator("#picture").focus()
     before = label.picture()
     point = label.labels().points[0]
-    start, end = label.place(point.x, point.y), label.place(SIZE / 2, SIZE / 2)
+    start, end = label.to_page(point.x, point.y), label.to_page(SIZE / 2, SIZE / 2)
     with label.held_image():
         label.press("n")
         page.mouse.move(*start)
         page.mouse.down()
         page.mouse.move(*end, steps=4)
-    page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+    label.wait_for_another(first)
     opened = label.picture()
     page.mouse.move(*start, steps=4)
     page.mouse.up()
@@ -354,7 +374,7 @@ def test_a_key_changes_nothing_while_a_drag_goes_on(new_page, shared_url, tool, 
     page.click("#points li:first-child button")
     before = label.labels()
     point = before.points[0]
-    start, end = label.place(point.x, point.y), label.place(SIZE / 2 + 3, SIZE / 2)
+    start, end = label.to_page(point.x, point.y), label.to_page(SIZE / 2 + 3, SIZE / 2)
     page.mouse.move(*start)
     page.mouse.down()
     label.press(key)
@@ -415,13 +435,10 @@ def test_the_focus_stays_in_a_list_of_pictures_that_is_sorted_anew(new_page, sha
 @pytest.mark.parametrize("begins", ["before the list is looked at", "while theirs are loaded"])
 def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url, begins):
     page = new_page(shared_url)
-    page.add_init_script(  # look at the list often
-        "const wait = setTimeout; window.setTimeout = (act, time) => wait(act, Math.min(time, 200))"
-    )
-    page.reload()
+    look_at_the_list_often(page)
     mine = LabelPage(page)
     columns = 20, 90, 160
-    start, middle, end = (mine.place(x, SIZE / 2) for x in columns)
+    start, middle, end = (mine.to_page(x, SIZE / 2) for x in columns)
     page.click("[data-tool=brush]")
     mine.drag(start, end)
     assert mine.mask()[SIZE // 2, columns].all()
@@ -470,7 +487,7 @@ def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, share
     assert len(images) == 2 and label.key() in images[1] and label.key() not in images[0]
     opened = label.key()
     page.locator("#pictures button[aria-current=false]").click()
-    page.wait_for_function("key => location.hash !== `#${key}`", arg=opened)
+    label.wait_for_another(opened)
 
 
 def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_page, shared_url):
@@ -533,7 +550,7 @@ def test_a_picture_that_loads_slowly_does_not_bring_old_labels_back(new_page, sh
         with page.expect_request("**/image?*"):
             label.press("p")
         send_held_save(page, waiting)
-    page.wait_for_function("key => location.hash === `#${key}`", arg=first)
+    label.wait_for(first)
     wrist = label.labels(first).points[0]
     assert abs(wrist.y - before["labels"]["points"][0]["y"]) == pytest.approx(10, abs=0.01)
     assert label.shown_wrist() == wrist_text(wrist)
@@ -549,7 +566,7 @@ def test_a_picture_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
         with page.expect_request("**/image?*"):
             other.click()
         other.click()
-    page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+    label.wait_for_another(first)
     page.wait_for_timeout(300)
     assert len(images) == 1
 
@@ -617,7 +634,7 @@ def test_a_double_click_labels_one_picture(new_page, folder):
         first = label.key()
         label.look()
         label.page.dblclick("#done", delay=60)
-        label.page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+        label.wait_for_another(first)
         assert list(statuses(label).values()).count("done") == 1
         with label.held_image():
             label.look()
@@ -646,7 +663,7 @@ def test_what_was_clicked_gives_the_focus_back_to_the_picture(new_page, folder):
         page.click("#missing")
         label.look()
         label.press("Enter")
-        page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+        label.wait_for_another(first)
         after = label.labels(first)
         assert after.status == "done" and after.points[4].missing != before.points[4].missing
 
@@ -695,10 +712,10 @@ def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_pag
         page, name = label.page, label.page.locator("#name")
         label.look()
         key = label.finish()
-        page.wait_for_function("key => location.hash !== `#${key}`", arg=key)
+        label.wait_for_another(key)
         page.locator("#picture").focus()
         label.press("p")
-        page.wait_for_function("key => location.hash === `#${key}`", arg=key)
+        label.wait_for(key)
         assert name.text_content().endswith(", done")
         for index, point in enumerate(label.labels().points):
             if not point.missing:
@@ -768,13 +785,13 @@ def test_a_refusal_stays_until_the_labels_are_sent_again(new_page, shared_url):
     page.route("**/pictures/*", refuse)
     label.look()
     page.click("#none")
-    page.wait_for_function("key => location.hash !== `#${key}`", arg=first)
+    label.wait_for_another(first)
     refusal = f"Not saved: {first[0]}.jpg: these labels are too new"
     assert page.text_content("#saved") == refusal
     page.unroute("**/pictures/*")
     page.locator("#picture").focus()
     label.press("p")
-    page.wait_for_function("key => location.hash === `#${key}`", arg=first)
+    label.wait_for(first)
     assert page.text_content("#saved") == refusal
     label.look()
     page.click("#none")
@@ -838,7 +855,7 @@ def test_a_click_chooses_a_point_and_a_drag_places_it(new_page, shared_url):
     if not label.labels().points[0].missing:
         label.press("m")
     before = label.labels()
-    x, y = label.place(before.points[0].x, before.points[0].y)
+    x, y = label.to_page(before.points[0].x, before.points[0].y)
     label.press(",")
     page.mouse.move(x, y)
     page.mouse.down()
@@ -858,9 +875,9 @@ def test_the_right_button_changes_nothing(new_page, shared_url, tool):
     page.click(f"[data-tool={tool}]")
     before = label.picture()
     point = before["labels"]["points"][0]
-    page.mouse.move(*label.place(point["x"], point["y"]))
+    page.mouse.move(*label.to_page(point["x"], point["y"]))
     page.mouse.down(button="right")
-    page.mouse.move(*label.place(10, 10), steps=4)
+    page.mouse.move(*label.to_page(10, 10), steps=4)
     page.mouse.up(button="right")
     assert label.picture() == before
 
@@ -893,7 +910,7 @@ def test_no_labels_of_a_picture_become_those_of_one_that_has_replaced_it(
         label.turn()
         (folder / before["name"]).write_bytes(pictures[(index + 2) % 3])
         page.click(f"#pictures button:has-text('{before['name']}')")
-        page.wait_for_function("key => location.hash === `#${key}`", arg=first)
+        label.wait_for(first)
         label.wait_for_message("is another one now")
         page.unroute("**/pictures/*")
         assert label.picture()["revision"] == 0
@@ -905,11 +922,7 @@ def test_no_labels_of_a_picture_become_those_of_one_that_has_replaced_it(
 def test_a_picture_that_is_gone_is_named_once(new_page, folder):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         page = new_page(url)
-        page.add_init_script(  # look at the list often
-            "const wait = setTimeout;"
-            "window.setTimeout = (act, time) => wait(act, Math.min(time, 200))"
-        )
-        page.reload()
+        look_at_the_list_often(page)
         label = LabelPage(page)
         name = label.picture()["name"]
         (folder / name).unlink()
@@ -1001,7 +1014,7 @@ def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
     box = page.locator("#picture").bounding_box()
     assert box["y"] + box["height"] <= 640, "tools and picture do not fit one screen"
     point = label.labels().points[9]
-    x, y = label.place(point.x, point.y)
+    x, y = label.to_page(point.x, point.y)
     touch = page.context.new_cdp_session(page)
     for kind, dx in (("touchStart", 0), ("touchMove", 10), ("touchMove", 20), ("touchEnd", 0)):
         points = [] if kind == "touchEnd" else [{"x": x + dx, "y": y}]
