@@ -1,4 +1,4 @@
-"""Every data set's layout, from its files to an LMDB set that real Caffe trains on."""
+"""Every data set's layout, from its files to an LMDB set; real Caffe trains on two of these."""
 
 import dataclasses
 import json
@@ -70,23 +70,12 @@ def test_the_lmdb_sets_hold_the_sources_pictures_and_masks(built):
         assert mask is None or np.mean(mask != original.mask()) < 0.01
 
 
-def test_caffe_trains_on_the_lmdb_set(built, tmp_path):
+@pytest.mark.parametrize("built", ["onehand10k", "cmu"], indirect=True)
+def test_caffe_trains_on_lmdb_sets_with_and_without_masks(built, tmp_path):
     format, _, _, lmdb = built
     done = run(
-        "mcc_caffe.train",
-        lmdb / TRAIN,
-        "--out",
-        tmp_path / "run",
-        "--variant",
-        "mini",
-        "--iterations",
-        2,
-        "--batch-size",
-        2,
-        "--interval",
-        1,
-        "--workers",
-        1,
+        *("mcc_caffe.train", lmdb / TRAIN, "--out", tmp_path / "run", "--variant", "mini"),
+        *("--iterations", 2, "--batch-size", 2, "--interval", 1, "--workers", 1),
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
