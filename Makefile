@@ -185,5 +185,5 @@ lint: setup  ## check the code: ruff, mypy, import-linter
 test: caffe  ## all tests
 	@$(call split,ARGS); $(RUN) pytest -q -n 2 --dist loadfile tests "$${ARGS_WORDS[@]}"
 
-fuzz: caffe  ## N mutated files (default 2000) for each reader, which must read or refuse them
-	@$(call split,ARGS); $(RUN) tests.fuzz --count "$$N" "$${ARGS_WORDS[@]}"
+fuzz: caffe  ## N mutated files (default 1000) for each reader, which must read or refuse them
+	@$(call split,ARGS); $(RUN) tests.fuzz $(if $(N_NAMED),--count "$$N") "$${ARGS_WORDS[@]}"

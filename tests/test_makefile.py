@@ -105,6 +105,8 @@ def test_spaces_do_not_split_paths(folder):
             ["mcc_caffe.web", "--variant", "mini", "--weights", "a b.npz", "label", "photos"],
         ),
         (["doctor", "ARGS=--json"], ["mcc_caffe.doctor", "--json"]),
+        (["fuzz"], ["tests.fuzz"]),
+        (["fuzz", "N=5", "ARGS=coco"], ["tests.fuzz", "--count", "5", "coco"]),
         (
             ["train", "DATA=a b", "WEIGHTS=c d.npz", "GPUS=0,1"],
             [

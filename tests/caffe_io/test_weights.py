@@ -181,33 +181,3 @@ def test_infer_names_the_layer_whose_weights_are_not_finite(weights, tmp_path):
     )
     assert done.returncode == 3 and "layer conv1_1 are not finite" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def mutate(content, random):
-    """Change, cut or repeat a few bytes."""
-    content = bytearray(content)
-    for _ in range(random.integers(1, 4)):
-        start, length = int(random.integers(len(content))), int(random.integers(1, 20))
-        part = content[start : start + length]
-        content[start : start + length] = [random.bytes(length), b"", part * 2][random.integers(3)]
-    return bytes(content)
-
-
-def test_a_thousand_mutations_of_a_caffemodel_load_or_are_refused_in_a_line(tmp_path):
-    random = np.random.default_rng(0)
-    model = messages().NetParameter(name="MCC_mini_train")
-    for name, shape in (("a", (2, 3)), ("b", (4,))):
-        layer = model.layer.add(name=name, type="InnerProduct")
-        layer.blobs.add(data=random.normal(size=shape).ravel()).shape.dim.extend(shape)
-    path, content, refused = tmp_path / "x.caffemodel", model.SerializeToString(), 0
-    for _ in range(1000):
-        path.write_bytes(mutate(content, random))
-        try:
-            layers = read_caffemodel(path).layers
-            assert file_shapes(path) == {
-                name: [blob.shape for blob in blobs] for name, blobs in layers.items()
-            }
-        except UserError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert 300 < refused < 1000

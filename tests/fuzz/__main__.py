@@ -21,7 +21,7 @@ from mcc_caffe.core.commands import (
     run_command,
     seed_number,
 )
-from tests.fuzz.parts import DESCRIPTIONS, PARTS
+from tests.fuzz.parts import PARTS
 from tests.fuzz.runner import BAD, READ, REFUSED, Outcome, run_tries
 
 
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         verdicts = collections.Counter(outcome.verdict for outcome in outcomes)
         counts = " | ".join(str(verdicts[verdict]) for verdict in (READ, REFUSED, BAD))
         seconds = time.monotonic() - start
-        print(f"| {DESCRIPTIONS[part]} | {len(outcomes)} | {counts} | {seconds:.0f} |", flush=True)
+        description = PARTS[part].description
+        print(f"| {description} | {len(outcomes)} | {counts} | {seconds:.0f} |", flush=True)
         bad_count += verdicts[BAD]
         if options.only is not None:
             print(outcomes[0])

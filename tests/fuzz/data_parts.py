@@ -19,6 +19,7 @@ from tests.fuzz.mutations import (
     mutate_bytes,
     mutate_fields,
     mutate_json,
+    mutate_json_line,
     mutate_lines,
     mutate_value,
 )
@@ -151,13 +152,7 @@ class Truth(DataSet):
             lines.append(json.dumps({**line, "parameters": {}}))
         path = self.root / "Train" / truth.TRUTH
         path.write_text("\n".join(lines))
-        return {
-            path: mutate_lines(
-                lambda line, random: mutate_json(
-                    line.encode(errors="surrogatepass"), random
-                ).decode(errors="surrogateescape")
-            )
-        }
+        return {path: mutate_lines(mutate_json_line)}
 
     def attempt(self, random):
         self.files.mutate(random)

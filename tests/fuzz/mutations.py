@@ -114,6 +114,12 @@ def mutate_json(content: bytes, random: np.random.Generator) -> bytes:
     return text.replace(json.dumps(_DEEP), "[" * _DEPTH + "]" * _DEPTH).encode()
 
 
+def mutate_json_line(line: str, random: np.random.Generator) -> str:
+    """Mutate a line of JSON, for `mutate_lines`."""
+    content = mutate_json(line.encode(errors="surrogatepass"), random)
+    return content.decode(errors="surrogateescape")
+
+
 def mutate_lines(
     line_mutation: Callable[[str, np.random.Generator], str],
 ) -> Callable[[bytes, np.random.Generator], bytes]:

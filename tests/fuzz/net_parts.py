@@ -24,7 +24,13 @@ from mcc_caffe.inference.engines.onnx_engine import OnnxEngine
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
 from mcc_caffe.training.run_log import IterationStats, RunLog, read_log
 from tests.fuzz.data_parts import Files
-from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_lines, mutate_prototxt_line
+from tests.fuzz.mutations import (
+    mutate_bytes,
+    mutate_json,
+    mutate_json_line,
+    mutate_lines,
+    mutate_prototxt_line,
+)
 from tests.support.commands import ROOT
 from tests.support.hands import write_set
 from tests.support.readers import drawn
@@ -124,13 +130,7 @@ class RunLogFile:
     def __init__(self, folder: Path):
         self.folder = folder
         (folder / LOG_FILE).write_text("\n".join(map(_log_line, range(20, 120, 20))) + "\n")
-
-        def mutate_line(line: str, random: np.random.Generator) -> str:
-            return mutate_json(line.encode(errors="surrogatepass"), random).decode(
-                errors="surrogateescape"
-            )
-
-        self.files = Files({folder / LOG_FILE: mutate_lines(mutate_line)})
+        self.files = Files({folder / LOG_FILE: mutate_lines(mutate_json_line)})
 
     def attempt(self, random: np.random.Generator) -> Sequence[str]:
         self.files.mutate(random)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,54 +52,40 @@ class Part(Protocol):
         """
 
 
-PARTS: dict[str, Callable[[Path], Part]] = {
-    "coco": Coco,
-    "onehand10k": OneHand10K,
-    "freihand": Freihand,
-    "rhd": Rhd,
-    "cmu": Cmu,
-    "truth": Truth,
-    "mask": MaskFile,
-    "lmdb": LmdbFile,
-    "lmdb-info": LmdbInfo,
-    "predictions": Predictions,
-    "results": Results,
-    "own-results": OwnResults,
-    "boxes": BoxesFile,
-    "image": Image,
-    "video": Video,
-    "caffemodel": Caffemodel,
-    "solverstate": SolverState,
-    "packed": PackedWeights,
-    "log": RunLogFile,
-    "data-layer": DataLayerSettings,
-    "solver": SolverPrototxt,
-    "net": NetPrototxt,
-    "deploy": DeployPrototxt,
-}
-# What each of them reads, in words.
-DESCRIPTIONS = {
-    "coco": "COCO-style JSON (`data_tools`)",
-    "onehand10k": "OneHand10K: `label_joint.txt` and masks",
-    "freihand": "FreiHAND: `*_K.json`, `*_xyz.json` and masks",
-    "rhd": "RHD: pickle and masks",
-    "cmu": "CMU's `X.json`",
-    "truth": "`truth.jsonl` of synthetic hands",
-    "mask": "mask files of any kind",
-    "lmdb": "`data.mdb` of LMDB sets: pages, keys, records",
-    "lmdb-info": "`info.json` of LMDB sets",
-    "predictions": "predictions files and their masks",
-    "results": "results in other formats (OpenPose, MMPose, COCO, table, ours)",
-    "own-results": "marked results of `infer`: PNG, JSON, MP4, HDF5",
-    "boxes": "COCO files of boxes, for `infer --boxes` and scenes",
-    "image": "pictures: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, JPEG 2000, PNM",
-    "video": "videos and animated pictures",
-    "caffemodel": "caffemodels, of both formats",
-    "solverstate": "solver states with their weights, restored by Caffe",
-    "packed": "packed weights (`.npz`)",
-    "log": "`log.jsonl`, read for a plot and gone on with",
-    "data-layer": "`param_str` of the data layer",
-    "solver": "solver prototxts, built and stepped by Caffe",
-    "net": "train nets, built and stepped by Caffe",
-    "deploy": "deploy nets, run by Caffe and by ONNX Runtime",
+class Reader(NamedTuple):
+    """How a part is made, and what it reads.
+
+    Attributes:
+        make: Takes a folder to write the whole files to.
+        description: What it reads, in words.
+    """
+
+    make: Callable[[Path], Part]
+    description: str
+
+
+PARTS = {
+    "coco": Reader(Coco, "COCO-style JSON (`data_tools`)"),
+    "onehand10k": Reader(OneHand10K, "OneHand10K: `label_joint.txt` and masks"),
+    "freihand": Reader(Freihand, "FreiHAND: `*_K.json`, `*_xyz.json` and masks"),
+    "rhd": Reader(Rhd, "RHD: pickle and masks"),
+    "cmu": Reader(Cmu, "CMU's `X.json`"),
+    "truth": Reader(Truth, "`truth.jsonl` of synthetic hands"),
+    "mask": Reader(MaskFile, "mask files of any kind"),
+    "lmdb": Reader(LmdbFile, "`data.mdb` of LMDB sets: pages, keys, records"),
+    "lmdb-info": Reader(LmdbInfo, "`info.json` of LMDB sets"),
+    "predictions": Reader(Predictions, "predictions files and their masks"),
+    "results": Reader(Results, "results in other formats (OpenPose, MMPose, COCO, table, ours)"),
+    "own-results": Reader(OwnResults, "marked results of `infer`: PNG, JSON, MP4, HDF5"),
+    "boxes": Reader(BoxesFile, "COCO files of boxes, for `infer --boxes` and scenes"),
+    "image": Reader(Image, "pictures: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, JPEG 2000, PNM"),
+    "video": Reader(Video, "videos and animated pictures"),
+    "caffemodel": Reader(Caffemodel, "caffemodels, of both formats"),
+    "solverstate": Reader(SolverState, "solver states with their weights, restored by Caffe"),
+    "packed": Reader(PackedWeights, "packed weights (`.npz`)"),
+    "log": Reader(RunLogFile, "`log.jsonl`, read for a plot and gone on with"),
+    "data-layer": Reader(DataLayerSettings, "`param_str` of the data layer"),
+    "solver": Reader(SolverPrototxt, "solver prototxts, built and stepped by Caffe"),
+    "net": Reader(NetPrototxt, "train nets, built and stepped by Caffe"),
+    "deploy": Reader(DeployPrototxt, "deploy nets, run by Caffe and by ONNX Runtime"),
 }

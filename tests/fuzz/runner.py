@@ -120,7 +120,7 @@ def _work(pipe: Connection, folder: str) -> None:
         if part not in opened:
             own_folder = Path(folder, part)
             own_folder.mkdir()
-            opened[part] = PARTS[part](own_folder)
+            opened[part] = PARTS[part].make(own_folder)
         pipe.send(_try(opened[part], generator(part, seed, number)))
 
 

@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from mcc_caffe import plot
 from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.training.run_log import IterationStats, RunLog, read_log
-from tests.fuzz.mutations import mutate_bytes
 
 
 def line(iteration):
@@ -39,18 +37,6 @@ def test_damaged_lines_go_when_a_run_is_resumed(tmp_path):
     (tmp_path / LOG_FILE).write_bytes(b"\n".join(content))
     RunLog(tmp_path, iteration=2, images=1, loss_weights={})
     assert [entry["iteration"] for entry in read_log(tmp_path)] == [1, 2]
-
-
-def test_mutations_of_a_log_are_taken(tmp_path):
-    random = np.random.default_rng(0)
-    content = "\n".join(map(line, range(5))).encode()
-    for _ in range(300):
-        mutated = mutate_bytes(content, random)
-        (tmp_path / LOG_FILE).write_bytes(mutated)
-        log = RunLog(tmp_path, iteration=5, images=1, loss_weights={"loss2": 1.0})
-        log.add(IterationStats({"loss2": 1.0}, 2.0, 0.1, 0.0))
-        log.write(6)
-        assert read_log(tmp_path)[-1]["iteration"] == 6
 
 
 def test_an_interval_without_keypoints_has_no_ratio(tmp_path):
