@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
-from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from tests.support.builds import needs_onednn
 from tests.support.chains import (
     BOTH_PHASES,
     assert_near,
@@ -20,17 +21,13 @@ from tests.support.chains import (
     chain,
     fresh,
     result,
-    settled,
 )
 from tests.support.commands import run_code
 from tests.support.convolutions import SHAPES, TOLERANCE, assert_equal, convolution, passes
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
-if not has_onednn():
-    pytest.skip(
-        f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True
-    )
+pytestmark = needs_onednn
 
 # The processor multiplies channels in pairs. Where the second of a pair is lacking, oneDNN
 # multiplies the next pixel by 0, which is not 0 where that pixel is infinite: so there are two.
@@ -257,17 +254,6 @@ def test_what_layers_hand_on_is_float32(tmp_path):
     for name in ("a", "b", "pool", "joined", "h"):
         values = net.blobs[name].data
         assert np.mean(values != rounded(values)) > 0.3, name
-
-
-def test_changed_weights_count_at_once(tmp_path):
-    net = settled(tmp_path)
-    before = result(net)
-    for name in ("a", "d", "h"):
-        net.params[name][0].data[...] *= 1.5
-        now = result(net)
-        assert np.abs(now - before).max() > 0
-        np.testing.assert_array_equal(now, result(fresh(tmp_path, net)))
-        before = now
 
 
 def test_a_net_keeps_the_precision_that_it_was_made_with(tmp_path, monkeypatch):

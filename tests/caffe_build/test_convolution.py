@@ -5,16 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from tests.support.builds import needs_onednn
 from tests.support.commands import run_code
 from tests.support.convolutions import SHAPES, assert_equal, convolution, passes
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
-if not has_onednn():
-    pytest.skip(
-        f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True
-    )
+pytestmark = needs_onednn
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcc_caffe.caffe_io.pycaffe import has_onednn, import_caffe
+from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32, PRECISION_VARIABLE
+from mcc_caffe.caffe_io.pycaffe import import_caffe
+from tests.support.builds import needs_onednn
 from tests.support.chains import (
     BOTH_PHASES,
     CHAIN,
@@ -28,10 +30,7 @@ from tests.support.commands import run_code
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
-if not has_onednn():
-    pytest.skip(
-        f"{caffe.__file__} was built elsewhere, without our convolutions", allow_module_level=True
-    )
+pytestmark = needs_onednn
 
 # Behind a pooling: a layer in place, and one whose gradients are plain.
 IN_PLACE = (
@@ -54,7 +53,9 @@ SPARSE = (
 )
 
 
-def test_changed_weights_count_at_once(tmp_path):
+@pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
+def test_changed_weights_count_at_once(precision, tmp_path, monkeypatch):
+    monkeypatch.setenv(PRECISION_VARIABLE, precision)
     net = settled(tmp_path)
     before = result(net)
     for name in ("a", "d", "h"):

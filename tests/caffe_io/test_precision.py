@@ -23,18 +23,14 @@ from mcc_caffe.caffe_io.precision import (
     nets_in,
     warn_of_rounding,
 )
-from mcc_caffe.caffe_io.pycaffe import has_onednn
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.predictor import HandPredictor
+from tests.support.builds import needs_onednn
 from tests.support.commands import ROOT, log, run
 
 NATIVE = "processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n"
 OTHER = "processor\t: 0\nmodel name\t: avx512_bf16\nflags\t\t: fpu avx512_bf16x sse\n"
-
-needs_own_caffe = pytest.mark.skipif(
-    not has_onednn(), reason="this Caffe was built elsewhere, without our convolutions"
-)
 
 
 @pytest.fixture
@@ -108,7 +104,7 @@ def test_a_caffe_without_it(machine):
         choose_precision(BFLOAT16)
 
 
-@needs_own_caffe
+@needs_onednn
 def test_our_caffe_has_it():
     assert precision.caffe_has_bfloat16()
 
@@ -202,7 +198,7 @@ def rendered_hands(tmp_path_factory) -> list[np.ndarray]:
     return [cv2.imread(str(path)) for path in paths]
 
 
-@needs_own_caffe
+@needs_onednn
 def test_both_precisions_find_the_same_hands(rendered_hands):
     high, low = (HandPredictor(levels=1, precision=name) for name in (FLOAT32, BFLOAT16))
     assert (high.engine.precision, low.engine.precision) == (FLOAT32, BFLOAT16)
@@ -223,7 +219,7 @@ def test_both_precisions_find_the_same_hands(rendered_hands):
     assert np.mean(np.array(cells) <= 1) >= 0.995
 
 
-@needs_own_caffe
+@needs_onednn
 def test_infer_and_evaluate_say_which_ran(drawn_set, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 80, 3), 90, np.uint8))
     low = ("--precision", "bfloat16")
@@ -241,7 +237,7 @@ def test_infer_and_evaluate_say_which_ran(drawn_set, tmp_path):
     assert model["engine"] == "caffe in bfloat16"
 
 
-@needs_own_caffe
+@needs_onednn
 def test_a_training_goes_on_in_the_other_precision(drawn_set, tmp_path):
     fast = ("--batch-size", 2, "--interval", 1, "--workers", 1)
     start = ("--weights", ROOT / "mcc_caffe/pretrained/mini.npz")

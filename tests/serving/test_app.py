@@ -183,10 +183,11 @@ def test_weights_without_mask_stage_are_refused(tmp_path):
     assert not (tmp_path / "site").exists()
 
 
-def test_a_port_in_use_is_named():
+@pytest.mark.parametrize("words", [(), ("serve",)])
+def test_a_port_in_use_is_named(words):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        done = run("mcc_caffe.web", "--port", port)
+        done = run("mcc_caffe.web", *words, "--port", port)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == (
         f"error: nothing can listen at 127.0.0.1, port {port} (Address already in use): "

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import signal
-import socket
 import subprocess
 import threading
 import urllib.request
@@ -28,7 +27,6 @@ from mcc_caffe.predictor import DEFAULT_LOOKS, HandPredictor
 from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hands_router
 from mcc_caffe.serving.site import PROGRAMS_PAGE
-from tests.support.commands import run
 from tests.support.hands import drawn_sample, turned_jpeg
 from tests.support.rendered import render_hand
 from tests.support.servers import MODULE, running_server
@@ -252,11 +250,3 @@ def test_a_real_server_answers_and_ends_at_ctrl_c_after_its_last_answer():
         assert len({json.dumps(answer["hands"]) for answer in answers}) == 1
         _, errors = server.communicate(timeout=60)
     assert server.returncode == 130 and "Traceback" not in errors
-
-
-def test_a_port_that_is_taken_is_said_in_one_line(service):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        done = run("mcc_caffe.web", "serve", "--port", port)
-    assert done.returncode == 2 and f"port {port}" in done.stderr
-    assert len(done.stderr.splitlines()) == 1

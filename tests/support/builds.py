@@ -3,7 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from mcc_caffe.caffe_io.pycaffe import has_onednn
+
 FACTS = {"release": "debian 12", "machine": "x86_64", "python": "cpython-311", "numpy": "2"}
+needs_onednn = pytest.mark.skipif(
+    not has_onednn(), reason="this Caffe was built elsewhere, without our convolutions"
+)
 
 
 def environment(**more):

@@ -69,6 +69,35 @@ def wait_for(condition, process, seconds=120):
     raise AssertionError("waited in vain")
 
 
+def _running_process(pid: int) -> tuple[int, ...]:
+    """Return the process group of a process, (group,); () of one that is gone or a zombie."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ()
+    state, _, group = text.rpartition(")")[2].split()[:3]
+    return () if state == "Z" else (int(group),)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie that nobody has fetched yet."""
+    return bool(_running_process(pid))
+
+
+def group_processes(leader: int) -> list[int]:
+    """Return the ids of the processes of a process group that still run."""
+    pids = [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if _running_process(pid) == (leader,)]
+
+
+def wait_until_ended(is_left, seconds=300):
+    """Wait until `is_left()` is false: no process outlives the one that started it."""
+    until = time.monotonic() + seconds
+    while is_left():
+        assert time.monotonic() < until, "processes outlive the one that started them"
+        time.sleep(0.05)
+
+
 def files_of(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
     """Return {path: content} of all files in a folder and the folders below it."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

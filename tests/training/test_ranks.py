@@ -20,7 +20,17 @@ from mcc_caffe.core.ranks import LocalRanks
 from mcc_caffe.data.batches import batch_indices
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.training.launcher import launch
-from tests.support.commands import ROOT, log, losses, run, run_program, start_program, wait_for
+from tests.support.commands import (
+    ROOT,
+    is_running,
+    log,
+    losses,
+    run,
+    run_program,
+    start_program,
+    wait_for,
+    wait_until_ended,
+)
 
 _HANGS_AFTER = 300  # seconds; far more than any load of the machine costs
 FAST = ("--no-augmentation", "--interval", 1, "--workers", 0)
@@ -128,14 +138,6 @@ def children(process):
     ]
 
 
-def lives(pid):
-    """Whether a process exists and is no zombie that nobody fetched yet."""
-    try:
-        return _proc(pid, "stat").rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def begin(launcher, drawn_set, folder):
     """Starts a long run of two ranks and waits until it has done two iterations.
 
@@ -156,10 +158,7 @@ def end(process, ranks, folder):
     only keep a run that hangs from holding up the tests.
     """
     output = "".join(process.communicate(timeout=_HANGS_AFTER))
-    until = time.monotonic() + _HANGS_AFTER
-    while any(map(lives, ranks)):  # mpirun does not wait for those it kills
-        assert time.monotonic() < until, "ranks outlive the run"
-        time.sleep(0.05)
+    wait_until_ended(lambda: any(map(is_running, ranks)))  # mpirun does not wait for those it kills
     state = snapshots.newest(folder / "snapshots")
     assert state and state.message.iter >= log(folder)[-1]["iteration"], output
     return output

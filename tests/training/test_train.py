@@ -27,6 +27,7 @@ from tests.support.builds import write_program
 from tests.support.commands import (
     ROOT,
     files_of,
+    group_processes,
     hear_a_hang_up,
     log,
     losses,
@@ -34,6 +35,7 @@ from tests.support.commands import (
     run_program,
     start,
     wait_for,
+    wait_until_ended,
 )
 from tests.support.hands import write_set
 
@@ -773,27 +775,6 @@ def start_training(*arguments, **options):
     return start("mcc_caffe.train", *arguments, start_new_session=True, **options)
 
 
-def group_processes(leader):
-    """Return the ids of the processes of a process group that still run."""
-    ids = []
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(group) == leader and state != "Z":
-            ids.append(int(path.parent.name))
-    return ids
-
-
-def wait_for_the_end(leader):
-    """Wait until no process of a process group runs any more."""
-    until = time.monotonic() + 60
-    while group_processes(leader):
-        assert time.monotonic() < until, "processes outlive the one that started them"
-        time.sleep(0.1)
-
-
 def test_two_trainings_in_one_folder_are_refused(drawn_set, tmp_path):
     folder = tmp_path / "run"
     first = start_training(drawn_set, "--out", folder, "--iterations", 500, *FAST)
@@ -819,7 +800,7 @@ def test_ranks_end_with_a_launcher_that_is_killed_at_any_time(delay, drawn_set, 
     time.sleep(delay)
     process.kill()
     process.communicate()
-    wait_for_the_end(process.pid)
+    wait_until_ended(lambda: group_processes(process.pid))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -842,7 +823,7 @@ def test_a_signal_to_all_ranks_leaves_nothing_behind(number, delay, drawn_set, t
     os.killpg(process.pid, number)
     errors = process.communicate(timeout=120)[1]
     assert "leaked" not in errors and "Traceback" not in errors, errors
-    wait_for_the_end(process.pid)
+    wait_until_ended(lambda: group_processes(process.pid))
 
 
 @pytest.fixture
@@ -875,7 +856,7 @@ def test_a_signal_to_all_ranks_takes_a_snapshot(number, pair_of_ranks):
     assert process.returncode == 0, errors
     assert "stopped; go on with --resume auto" in output and "error" not in errors
     assert snapshots.newest(folder / "snapshots")
-    wait_for_the_end(process.pid)
+    wait_until_ended(lambda: group_processes(process.pid))
 
 
 @pytest.mark.parametrize("times", [2, 3, 5])
@@ -889,7 +870,7 @@ def test_a_second_signal_ends_the_ranks_at_once(times, pair_of_ranks):
     assert process.returncode in (0, 130, -signal.SIGINT), errors
     assert "Traceback" not in errors and "leaked" not in errors and "error" not in errors, errors
     assert errors.count("interrupted") <= 1, errors
-    wait_for_the_end(process.pid)
+    wait_until_ended(lambda: group_processes(process.pid))
 
 
 def test_a_limit_on_the_size_of_files_is_told_before_the_first_iteration(drawn_set, tmp_path):
