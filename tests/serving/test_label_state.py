@@ -15,12 +15,10 @@ import time
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from data_tools import readers
-from data_tools.readers.segmentation import draw_mask
 from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.default_weights import shipped_weights
@@ -46,7 +44,6 @@ from mcc_caffe.serving.labelling import (
     UnknownPictureError,
     open_session,
 )
-from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 from tests.support.hands import hand, keypoints_at
@@ -59,11 +56,6 @@ from tests.support.labels import (
     write_pictures,
 )
 
-MASKS = arrays.arrays(
-    np.uint8,
-    st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    elements=st.integers(0, 1),
-)
 ODD_NAMES = (
     'quote".jpg',
     "it's.jpg",
@@ -122,21 +114,6 @@ def assert_same_sets(folder, expected):
             assert np.array_equal(mask, decode_runs(labels.runs, *mask.shape[::-1])), key
 
 
-@given(MASKS)
-def test_runs_are_the_mask(mask):
-    runs = encode_runs(mask)
-    height, width = mask.shape
-    assert np.array_equal(decode_runs(runs, width, height), mask)
-    segmentation = {"size": [height, width], "counts": encode_runs(mask.T)}
-    assert np.array_equal(draw_mask(segmentation, (width, height), ""), mask)
-
-
-@pytest.mark.parametrize("runs", [[], [5], [6, 1], [-1, 7], [10**30]])
-def test_runs_of_another_size_are_refused(runs):
-    with pytest.raises(UserError, match="3 x 2 = 6 are needed"):
-        decode_runs(runs, 3, 2)
-
-
 @given(st.lists(st.binary(min_size=1, max_size=80).filter(lambda name: b"\0" not in name)))
 def test_keys_and_shown_names_are_plain(names):
     paths = {pathlib.Path(os.fsdecode(name)) for name in names}
@@ -182,8 +159,8 @@ def test_every_name_can_be_labelled(tmp_path, net):
             assert save(session, key, expected[key]).status == "done"
     assert_same_sets(folder, expected)
     pictures = {sample.image_bytes for sample in samples.values()}
-    for exported in read_back(folder):
-        assert {sample.image_bytes for sample in exported.values()} == pictures
+    for samples_by_key in read_back(folder):
+        assert {sample.image_bytes for sample in samples_by_key.values()} == pictures
 
 
 def test_turned_photographs_come_back_as_they_were_shown(tmp_path, net):
@@ -201,13 +178,13 @@ def test_turned_photographs_come_back_as_they_were_shown(tmp_path, net):
             shown = cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1)
             assert shown.shape == (120, 160, 3)
             save(session, key, labels_of(samples[name]))
-    for exported in (*read_back(folder), *read_back(folder, upright=True)):
+    for samples_by_key in (*read_back(folder), *read_back(folder, upright=True)):
         for name, key in keys.items():
             original = samples[name]
-            assert np.array_equal(exported[key].image(), hand(int(name[0])).image())
-            assert np.array_equal(exported[key].mask(), original.mask())
+            assert np.array_equal(samples_by_key[key].image(), hand(int(name[0])).image())
+            assert np.array_equal(samples_by_key[key].mask(), original.mask())
             labelled = labels_of(original).keypoints()
-            assert np.abs(exported[key].keypoints - labelled).max() <= 0.5
+            assert np.abs(samples_by_key[key].keypoints - labelled).max() <= 0.5
 
 
 def test_nothing_is_written_but_in_the_folder_of_labels(folder, net):
@@ -407,11 +384,8 @@ def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
 
 def test_a_picture_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(folder, net):
     with open_session(folder, net) as session:
-        keys = keys_by_name(session)
-        expected = {}
-        for name in ("0.jpg", "1.jpg", "2.jpg"):
-            expected[keys[name]] = labels_of(hand(int(name[0])))
-            save(session, keys[name], expected[keys[name]])
+        keys = save_hands(session)
+        expected = {key: labels_of(hand(int(name[0]))) for name, key in keys.items()}
         key = keys["0.jpg"]
         new = change(session.open_picture(key), labels_of(hand(0), "open"))
         label_file = folder / LABELS_FOLDER / "onehand10k/Train/label_joint.txt"
@@ -577,8 +551,7 @@ def test_labels_follow_pictures_that_take_each_others_names(
     for name, content in samples.items():
         (folder / name).write_bytes(content)
     with open_session(folder, net) as session:
-        for name, key in keys_by_name(session).items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        save_hands(session)
         splits = session.overview().splits
     for name in new_names:
         (folder / f"{name}.png").rename(folder / f"{name}.moving")
@@ -593,9 +566,9 @@ def test_labels_follow_pictures_that_take_each_others_names(
             picture = session.open_picture(keys[name])
             assert picture.labels == labels_of(hand(number)) and picture.revision == 1
     assert_same_sets(folder, {keys[name]: labels_of(hand(n)) for name, n in numbers.items()})
-    for exported in read_back(folder):
+    for samples_by_key in read_back(folder):
         for name, number in numbers.items():
-            assert np.array_equal(exported[keys[name]].image(), hand(number).image())
+            assert np.array_equal(samples_by_key[keys[name]].image(), hand(number).image())
     state = folder / LABELS_FOLDER / "state"
     assert {path.stem for path in state.iterdir()} == set(keys.values())
     layout = folder / LABELS_FOLDER / "onehand10k"
@@ -605,8 +578,7 @@ def test_labels_follow_pictures_that_take_each_others_names(
 def test_labels_stay_where_another_picture_has_taken_the_name(folder, net, caplog):
     """They come back with their picture, under any name."""
     with open_session(folder, net) as session:
-        for name, key in keys_by_name(session).items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        save_hands(session)
     (folder / "0.jpg").rename(folder.parent / "0.jpg")
     (folder / "1.jpg").rename(folder / "0.jpg")
     with open_session(folder, net) as session:
@@ -665,8 +637,7 @@ def test_data_sets_refuse_pictures_that_changed_since_they_were_labelled(folder,
 
 def test_sha256sum_knows_the_pictures_of_a_data_set(folder, net):
     with open_session(folder, net) as session:
-        for name, key in keys_by_name(session).items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        save_hands(session)
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
     layout = folder / LABELS_FOLDER / ONEHAND10K
     outputs = [
@@ -834,8 +805,7 @@ def test_a_disk_that_is_full_for_a_moment_makes_no_picture_unreadable(folder, ne
 
     monkeypatch.setattr(LabelFiles, "write", refuse_answers)
     with open_session(folder, net) as session:
-        for name, key in keys_by_name(session).items():
-            save(session, key, labels_of(hand(int(name[0]))))
+        save_hands(session)
         assert not session.overview().unreadable
     monkeypatch.setattr(LabelFiles, "write", write)
     monkeypatch.setattr(LabelSession, "_compare_with_file", compare_later)
@@ -917,32 +887,3 @@ def test_copies_take_the_place_of_links_where_there_are_none(folder, net, monkey
         save(session, key, labels_of(hand(0)))
     assert not any(path.is_symlink() for path in (folder / LABELS_FOLDER).rglob("*"))
     assert_same_sets(folder, {key: labels_of(hand(0))})
-
-
-@settings(max_examples=20)
-@given(
-    arrays.arrays(np.float32, (9, 11), elements=st.floats(0, 1, width=32)),
-    st.integers(0, 2**32 - 1),
-)
-def test_refining_takes_any_picture(probability, seed):
-    image = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    refined = refine_mask(image, probability)
-    assert refined.shape == (9, 11) and refined.dtype == np.uint8
-    assert set(np.unique(refined)) <= {0, 1}
-    assert np.array_equal(refined, refine_mask(image, probability))
-
-
-def test_refining_follows_the_edge_of_the_hand():
-    """A coarse mask of a disc on another ground becomes nearly the disc itself."""
-    rng = np.random.default_rng(0)
-    disc = cv2.circle(np.zeros((450, 600), np.uint8), (300, 225), 150, 1, -1)
-    colours = np.where(disc[..., None], (120, 160, 220), (90, 110, 60))
-    image = (colours + rng.normal(0, 6, colours.shape)).clip(0, 255).astype(np.uint8)
-    moved = np.roll(disc, (10, 15), (0, 1)).astype(np.float32)
-    coarse = cv2.resize(cv2.resize(moved, (24, 18), interpolation=cv2.INTER_AREA), (600, 450))
-
-    def overlap(mask):
-        return np.count_nonzero(mask & disc) / np.count_nonzero(mask | disc)
-
-    assert overlap((coarse > 0.5).astype(np.uint8)) < 0.9
-    assert overlap(refine_mask(image, coarse)) > 0.97
