@@ -17,6 +17,7 @@ from mcc_caffe.core.commands import OWN_LOGGERS, VERBOSITY_VARIABLE
 pytest.register_assert_rewrite("tests.support", "tests.fuzz")
 
 from tests.support.hands import drawn_sample, write_set  # noqa: E402
+from tests.support.packages import Packages, build_packages  # noqa: E402
 from tests.support.weights import mini_net  # noqa: E402
 
 os.environ.setdefault("GLOG_minloglevel", "2")
@@ -60,6 +61,12 @@ def two_sets(drawn_samples, tmp_path_factory) -> pathlib.Path:
     write_set(folder / "train", drawn_samples[:6])
     write_set(folder / "validation", drawn_samples[6:])
     return folder
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory) -> Packages:
+    """The wheel and the sdist that are built from the checkout."""
+    return build_packages(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture(scope="session")

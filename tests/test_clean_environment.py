@@ -13,10 +13,10 @@ import pytest
 
 from data_tools.check import EXIT_FAULTS
 from mcc_caffe import HandPredictor
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.inference.engines import open_engine
 from tests.support.clean_environment import CleanEnvironment, keypoints_of, succeed
 from tests.support.commands import ROOT
-from tests.support.packages import build_packages
 
 pytestmark = pytest.mark.clean_environment
 
@@ -25,9 +25,8 @@ WEB_PACKAGES = ("fastapi", "pydantic", "starlette", "uvicorn")  # what the extra
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory) -> CleanEnvironment:
-    wheel = build_packages(tmp_path_factory.mktemp("packages")).wheel
-    return CleanEnvironment(tmp_path_factory.mktemp("environment"), wheel)
+def clean(packages, tmp_path_factory) -> CleanEnvironment:
+    return CleanEnvironment(tmp_path_factory.mktemp("environment"), packages.wheel)
 
 
 def test_every_module_can_be_imported(clean, tmp_path):
@@ -113,9 +112,7 @@ def test_export_writes_the_network(clean, tmp_path):
     )
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 96, 96)).astype(np.float32)
     heatmaps = session.run(["Mconv7_stage6"], {"image": images})[0]
-    caffe = open_engine(
-        ROOT / "prototxt/mini/deploy.prototxt", ROOT / "mcc_caffe/pretrained/mini.npz"
-    )
+    caffe = open_engine(ROOT / "prototxt/mini/deploy.prototxt", shipped_weights("mini"))
     assert np.abs(heatmaps - caffe(images).heatmaps).max() <= 1e-4
 
 

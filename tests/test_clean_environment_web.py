@@ -12,16 +12,14 @@ import onnxruntime
 import pytest
 
 from tests.support.clean_environment import CleanEnvironment, keypoints_of, succeed
-from tests.support.packages import build_packages
 from tests.support.rendered import render_hand
 
 pytestmark = pytest.mark.clean_environment
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory) -> CleanEnvironment:
-    wheel = build_packages(tmp_path_factory.mktemp("packages")).wheel
-    return CleanEnvironment(tmp_path_factory.mktemp("environment"), wheel, "[web]")
+def clean(packages, tmp_path_factory) -> CleanEnvironment:
+    return CleanEnvironment(tmp_path_factory.mktemp("environment"), packages.wheel, "[web]")
 
 
 @pytest.fixture

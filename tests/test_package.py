@@ -11,7 +11,7 @@ import pytest
 
 import mcc_caffe
 from tests.support.commands import ROOT, run_code
-from tests.support.packages import Packages, build_packages, build_wheel
+from tests.support.packages import build_wheel
 
 PACKAGES = ("mcc_caffe", "data_tools", "caffe_build")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -19,12 +19,6 @@ FOLDERS = (*PACKAGES, "prototxt", "solver", "benchmarks", "tests", "docs")
 # A file or folder of the checkout in backticks, without placeholders such as NAME or {a,b}.
 NAMED_PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[a-z0-9_./-]*)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory) -> Packages:
-    """The wheel and the sdist that are built from the checkout."""
-    return build_packages(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture(scope="module")

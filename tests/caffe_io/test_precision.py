@@ -12,6 +12,7 @@ import pytest
 
 from mcc_caffe import train
 from mcc_caffe.caffe_io import precision
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.precision import (
     AUTO,
     BFLOAT16,
@@ -179,7 +180,7 @@ def test_threads_wait_for_each_other(monkeypatch):
 
 
 def test_onnx_runtime_has_float32_alone():
-    mini, shipped = ROOT / "prototxt/mini/deploy.prototxt", ROOT / "mcc_caffe/pretrained/mini.npz"
+    mini, shipped = ROOT / "prototxt/mini/deploy.prototxt", shipped_weights("mini")
     assert open_engine(mini, shipped, engine="onnx", precision=AUTO).precision == FLOAT32
     with pytest.raises(UserError, match="^precision=half: give one of"):
         open_engine(mini, shipped, engine="onnx", precision="half")
@@ -240,7 +241,7 @@ def test_infer_and_evaluate_say_which_ran(drawn_set, tmp_path):
 @needs_onednn
 def test_a_training_goes_on_in_the_other_precision(drawn_set, tmp_path):
     fast = ("--batch-size", 2, "--interval", 1, "--workers", 1)
-    start = ("--weights", ROOT / "mcc_caffe/pretrained/mini.npz")
+    start = ("--weights", shipped_weights("mini"))
     losses = {}
     for name in (FLOAT32, BFLOAT16):
         folder = tmp_path / name

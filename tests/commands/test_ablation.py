@@ -11,6 +11,7 @@ import pytest
 
 from mcc_caffe import ablation
 from mcc_caffe.caffe_io import packed_weights, snapshots
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.weights import read_caffemodel, write_caffemodel
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleSet
@@ -277,7 +278,7 @@ def test_another_source_and_sets_and_a_trained_trunk(two_sets, tmp_path):
         for sample in (samples[0], samples[1])
     ]
     write_set(tmp_path / "photographs", bare)
-    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    shipped = shipped_weights("mini")
     done = run(
         "mcc_caffe.ablation",
         *("--train-on", f"mix:{two_sets}/train*0.5+{two_sets}/validation*0.5"),

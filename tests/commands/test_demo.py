@@ -7,7 +7,8 @@ import signal
 import cv2
 import pytest
 
-from tests.support.commands import ROOT, run, start, wait_for
+from mcc_caffe.caffe_io.default_weights import shipped_weights
+from tests.support.commands import run, start, wait_for
 
 
 def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
@@ -18,7 +19,7 @@ def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
     assert "Look at" in done.stdout.splitlines()[-1]
     for folder, weights in (
         ("found", out / "run/snapshots/mcc_iter_2.caffemodel"),
-        ("found_shipped", ROOT / "mcc_caffe/pretrained/mini.npz"),
+        ("found_shipped", shipped_weights("mini")),
     ):
         pictures = sorted((out / folder).glob("*.png"))
         assert len(pictures) == 12 and all(cv2.imread(str(path)).size for path in pictures)

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from mcc_caffe import __version__, export
-from mcc_caffe.caffe_io.default_weights import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights, shipped_weights
 from mcc_caffe.caffe_io.onnx_model import parameter_shapes, to_onnx
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.caffe_io.protobuf import messages
@@ -262,7 +262,7 @@ def test_wrong_arguments_give_one_line(options, message, tmp_path):
         "mcc_caffe.export",
         "--onnx",
         tmp_path / "x.onnx",
-        *(option.format(mini=ROOT / "mcc_caffe/pretrained/mini.npz") for option in options),
+        *(option.format(mini=shipped_weights("mini")) for option in options),
     )
     assert (
         done.returncode in (2, 3)
@@ -274,7 +274,7 @@ def test_wrong_arguments_give_one_line(options, message, tmp_path):
 
 def test_the_weights_that_no_option_names_are_not_replaced(tmp_path, monkeypatch):
     weights = tmp_path / "mini.npz"
-    weights.write_bytes((ROOT / "mcc_caffe/pretrained/mini.npz").read_bytes())
+    weights.write_bytes(shipped_weights("mini").read_bytes())
     monkeypatch.setattr(export, "default_weights", lambda variant: weights)
     before = weights.read_bytes()
     with pytest.raises(UserError, match="is an input of this command"):

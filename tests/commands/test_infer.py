@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mcc_caffe.caffe_io.default_weights import default_weights
+from mcc_caffe.caffe_io.default_weights import default_weights, shipped_weights
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
@@ -99,7 +99,7 @@ def infer_in(folder, *arguments):
 def test_without_options_it_runs_with_the_weights_that_ship(photos):
     done = infer_in(photos, "hand.jpg")
     assert done.returncode == 0, done.stderr
-    path = ROOT / "mcc_caffe/pretrained/mini.npz"
+    path = shipped_weights("mini")
     assert done.stdout.splitlines()[0].startswith(
         f"weights: file {path}, variant mini, net MCC_mini, iterations "
     )

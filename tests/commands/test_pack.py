@@ -9,6 +9,7 @@ import pytest
 
 from mcc_caffe import export, pack, train
 from mcc_caffe.caffe_io import packed_weights
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
@@ -200,7 +201,7 @@ def test_a_training_starts_from_packed_weights(small, drawn_set, tmp_path):
 
 def test_stages_alone_learn_and_the_box_head_stays(drawn_set, tmp_path):
     """Trunk and mask head are those of the start to the last bit, so that its box head fits."""
-    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    shipped = shipped_weights("mini")
     done = run(
         *("mcc_caffe.train", drawn_set, "--out", tmp_path / "run", "--weights", shipped),
         *("--only-stages", "--iterations", 2, "--batch-size", 2, "--input-size", 64),
@@ -227,7 +228,7 @@ def test_stages_alone_learn_and_the_box_head_stays(drawn_set, tmp_path):
 
 def test_an_ablation_gets_the_box_head_and_no_other_layer(tmp_path):
     """Its stages have other shapes than those of the full net, which has a mask head as well."""
-    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    shipped = shipped_weights("mini")
     stored = packed_weights.read(shipped).layers
     caffe = import_caffe()
     net = caffe.Net(str(ROOT / "prototxt/mini/deploy_without_mask.prototxt"), caffe.TEST)
@@ -245,7 +246,7 @@ def test_an_ablation_gets_the_box_head_and_no_other_layer(tmp_path):
 
 
 def test_a_trunk_with_another_number_of_blobs_is_another(tmp_path):
-    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    shipped = shipped_weights("mini")
     layers = packed_weights.read(shipped).layers
     layers["conv1_2"] = layers["conv1_2"][:1]
     with pytest.raises(UserError, match=r"the trunk of .*mini.npz is another \(layer conv1_2\)"):
@@ -270,7 +271,7 @@ def test_packed_weights_replace_packed_weights_alone(snapshot, small, tmp_path):
 
 
 def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
-    shipped = ROOT / "mcc_caffe/pretrained/mini.npz"
+    shipped = shipped_weights("mini")
     out = tmp_path / "out.npz"
     with pytest.raises(UserError, match=r"the trunk of .*mini.npz is another \(layer conv1_1\)"):
         pack.main([str(snapshot), str(out), "--boxes", str(shipped)])
@@ -299,7 +300,7 @@ def test_only_stages_needs_a_trunk_and_stages(options, message, tmp_path):
 @pytest.fixture
 def options_of_stages(drawn_set, tmp_path):
     """A function that gives the options to train the stages alone on a part of the weights."""
-    layers = packed_weights.read(ROOT / "mcc_caffe/pretrained/mini.npz").layers
+    layers = packed_weights.read(shipped_weights("mini")).layers
 
     def options(is_kept):
         weights = tmp_path / "part.caffemodel"
@@ -436,7 +437,7 @@ def test_a_foreign_net_and_packed_weights_are_not_packed(small, tmp_path):
 
 
 def test_the_shipped_weights_are_a_complete_net_below_16_mib():
-    path = ROOT / "mcc_caffe/pretrained/mini.npz"
+    path = shipped_weights("mini")
     assert path.stat().st_size <= 16 << 20
     assert load_weights(mini_net(), path) == list(mini_net().params)
     facts = describe(path)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe import surgery
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.protobuf import messages, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights
@@ -237,9 +238,7 @@ def test_weights_of_another_net_give_one_line(openpose, transplanted, tmp_path):
     )
     shapes = "is [(128, 130, 7, 7), (128,)] and should be [(128, 150, 7, 7), (128,)]"
     assert f"layer Mconv1_stage2 {shapes}" in message(transplanted[1])
-    assert "is packed: give a caffemodel" in message(
-        shutil.copy(ROOT / "mcc_caffe/pretrained/mini.npz", tmp_path)
-    )
+    assert "is packed: give a caffemodel" in message(shutil.copy(shipped_weights("mini"), tmp_path))
 
 
 def test_a_file_that_is_no_caffemodel_gives_one_line(tmp_path):

@@ -25,6 +25,7 @@ from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import BACKGROUND_MAX, GREY, IGNORE_LABEL
 from tests.support.hands import hand, keypoints_at, write_set, write_unchecked_set
+from tests.support.pictures import encoded
 
 STRONG_PARTS = ("STRETCH_PROBABILITY", "NOISE_PROBABILITY", "COVER_PROBABILITY")
 SAME_COLOURS = augmentation.ColourRanges((0, 0), (1, 1), (1, 1), 0.0, (0, 0))  # change nothing
@@ -77,12 +78,12 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
 
     They are 3 of 256 levels apart on average at the most.
     """
-    photograph = cv2.imencode(
-        ".jpg", cv2.resize(skimage.data.astronaut()[..., ::-1], size, interpolation=cv2.INTER_AREA)
-    )[1].tobytes()
+    photograph = encoded(
+        cv2.resize(skimage.data.astronaut()[..., ::-1], size, interpolation=cv2.INTER_AREA), ".jpg"
+    )
     keypoints = np.zeros((21, 3), np.float32)
     jpeg = Sample("x", photograph, None, keypoints)
-    png = Sample("x", cv2.imencode(".png", jpeg.image())[1].tobytes(), None, keypoints)
+    png = Sample("x", encoded(jpeg.image()), None, keypoints)
     setting, reduced_count = config("unused", input_size=input_size), 0
     of_jpeg, of_png = (
         [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()] for _ in range(2)
@@ -200,8 +201,8 @@ def test_an_unreadable_record_ends_the_run_with_its_key(workers, drawn_samples, 
 
 @pytest.mark.parametrize("kind", [".jpg", ".png"])
 def test_a_mask_of_another_size_ends_the_run_with_its_key(kind, tmp_path):
-    image_bytes = cv2.imencode(kind, np.full((200, 300, 3), 90, np.uint8))[1].tobytes()
-    mask_png = cv2.imencode(".png", np.full((400, 600), 255, np.uint8))[1].tobytes()
+    image_bytes = encoded(np.full((200, 300, 3), 90, np.uint8), kind)
+    mask_png = encoded(np.full((400, 600), 255, np.uint8))
     folder = write_unchecked_set(
         tmp_path / "set", [hand(0, key="own", image_bytes=image_bytes, mask_png=mask_png)]
     )
@@ -318,8 +319,8 @@ def test_a_large_jpeg_is_blurred_as_much_as_a_png(monkeypatch):
     always = augmentation.COLOURS._replace(blur_probability=1.0, blur=(1.6, 1.6))
     monkeypatch.setattr("mcc_caffe.data.batches.COLOURS", always)
     photograph = cv2.resize(skimage.data.astronaut()[..., ::-1], (2000, 2000))
-    jpeg = Sample("x", cv2.imencode(".jpg", photograph)[1].tobytes(), None, np.zeros((21, 3)))
-    png = dataclasses.replace(jpeg, image_bytes=cv2.imencode(".png", jpeg.image())[1].tobytes())
+    jpeg = Sample("x", encoded(photograph, ".jpg"), None, np.zeros((21, 3)))
+    png = dataclasses.replace(jpeg, image_bytes=encoded(jpeg.image()))
     setting = config("unused", input_size=128, colours=True)
     for seed in range(4):
         pair = []
@@ -341,7 +342,7 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
     cv2.circle(mask, (90, 50), 30, 255, -1)
     keypoints = np.full((21, 3), [90.0, 50, 1])
     keypoints[1:5, :2] = (60, 50), (120, 50), (90, 20), (90, 80)
-    png = [cv2.imencode(".png", image)[1].tobytes() for image in (picture, mask)]
+    png = [encoded(image) for image in (picture, mask)]
     sample = Sample("disc", *png, keypoints)
     setting = config("unused", input_size=128, strong=True)
     widths = []
@@ -381,7 +382,7 @@ def test_half_of_the_hands_point_up_before_the_papers_rotation(monkeypatch):
     monkeypatch.setattr(augmentation, "ROTATION_RANGE", (0.0, 0.0))
     keypoints = np.full((21, 3), [-1.0, -1, 0])
     keypoints[[0, 5, 9, 13, 17]] = (90, 30, 1), (50, 60, 1), (56, 64, 1), (64, 76, 1), (70, 80, 1)
-    picture = cv2.imencode(".png", np.zeros((120, 160)))[1].tobytes()
+    picture = encoded(np.zeros((120, 160)))
     sample = Sample("hand", picture, None, keypoints)
     window = {"smallest_window": 1.5, "largest_window": 1.5}
     setting = config("unused", input_size=128, upright=True, **window)
@@ -405,7 +406,7 @@ def test_half_of_the_pictures_without_a_hand_are_turned_into_any_direction(monke
     monkeypatch.setattr(augmentation, "ROTATION_RANGE", (0.0, 0.0))
     pixels = np.zeros((128, 128), np.uint8)
     pixels[:64] = 255
-    picture = cv2.imencode(".png", pixels)[1].tobytes()
+    picture = encoded(pixels)
     sample = Sample("empty", picture, None, np.full((21, 3), [-1.0, -1, 0]))
     setting = config(
         "unused", input_size=128, upright=True, smallest_window=1.5, largest_window=1.5

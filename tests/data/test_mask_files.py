@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
-from tests.support.pictures import oriented_picture
-from tests.support.readers import encoded
+from tests.support.pictures import encoded, oriented_picture
 
 HAND = np.zeros((6, 8), bool)
 HAND[2:5, 3:6] = True

@@ -14,6 +14,7 @@ from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from tests.support.commands import run
 from tests.support.hands import HEIGHT, WIDTH, hand, turned_jpeg, write_set
+from tests.support.pictures import encoded
 
 
 def test_a_set_gives_back_what_was_written(drawn_samples, drawn_set):
@@ -67,13 +68,13 @@ def test_exif_orientation_is_ignored():
     assert Sample("x", turned_jpeg(), None, np.zeros((21, 3))).image().shape == (20, 40, 3)
 
 
-def encoded(ending: str, size: tuple = (83, 45)) -> Sample:
+def plain_sample(ending: str, size: tuple = (83, 45)) -> Sample:
     picture = np.full((size[1], size[0], 3), (50, 100, 150), np.uint8)
-    return Sample("x", cv2.imencode(ending, picture)[1].tobytes(), None, np.zeros((21, 3)))
+    return Sample("x", encoded(picture, ending), None, np.zeros((21, 3)))
 
 
 def test_a_jpeg_tells_its_size_and_is_decoded_at_a_part_of_it():
-    sample = encoded(".jpg")
+    sample = plain_sample(".jpg")
     assert sample.jpeg_size() == (83, 45)
     for reduced, shape in ((1, (45, 83, 3)), (2, (23, 42, 3)), (4, (12, 21, 3)), (8, (6, 11, 3))):
         image = sample.image(reduced)
@@ -97,7 +98,7 @@ def test_a_large_jpeg_tells_its_size_without_a_warning(width, height, recwarn):
 
 @pytest.mark.parametrize("ending", [".png", ".webp", ".bmp", ".tiff"])
 def test_other_formats_do_not_tell_their_size(ending):
-    assert encoded(ending).jpeg_size() is None
+    assert plain_sample(ending).jpeg_size() is None
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
@@ -126,7 +127,7 @@ def test_an_error_leaves_nothing(tmp_path, drawn_samples):
 
 
 def test_a_mask_of_another_size_is_not_written(tmp_path):
-    mask_png = cv2.imencode(".png", np.full((2 * HEIGHT, 2 * WIDTH), 255, np.uint8))[1].tobytes()
+    mask_png = encoded(np.full((2 * HEIGHT, 2 * WIDTH), 255, np.uint8))
     with pytest.raises(SampleError, match="3.jpg: the mask is 320 x 240, the image 160 x 120"):
         write_set(tmp_path / "set", [hand(0), hand(3, mask_png=mask_png)])
     assert not list(tmp_path.iterdir())
@@ -238,18 +239,18 @@ def test_a_record_of_the_build_that_cannot_be_read_is_an_error(tmp_path, content
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_a_stored_mask_of_0_and_1_is_an_error_instead_of_empty(kind):
     mask = np.zeros((HEIGHT, WIDTH), kind)
-    assert not hand(0, mask_png=cv2.imencode(".png", mask)[1].tobytes()).mask().any()
+    assert not hand(0, mask_png=encoded(mask)).mask().any()
     mask[3:9, 4:8] = 1
     with pytest.raises(SampleError, match="values up to 1, 0 and 255 are needed"):
-        hand(0, mask_png=cv2.imencode(".png", mask)[1].tobytes()).mask()
+        hand(0, mask_png=encoded(mask)).mask()
 
 
 def test_deep_and_transparent_pictures_are_decoded_as_infer_decodes_them():
     """12 bits in 16 keep their brightness, and what is hidden by transparency is white."""
     deep = np.full((HEIGHT, WIDTH, 3), 4095, np.uint16)
-    assert (hand(0, image_bytes=cv2.imencode(".png", deep)[1].tobytes()).image() == 255).all()
+    assert (hand(0, image_bytes=encoded(deep)).image() == 255).all()
     hidden = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
-    assert (hand(0, image_bytes=cv2.imencode(".png", hidden)[1].tobytes()).image() == 255).all()
+    assert (hand(0, image_bytes=encoded(hidden)).image() == 255).all()
 
 
 def test_another_set_has_another_digest(tmp_path, drawn_samples):

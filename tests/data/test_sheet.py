@@ -1,6 +1,5 @@
 """Contact sheets."""
 
-import cv2
 import numpy as np
 
 from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, WRIST_COLOUR
@@ -21,6 +20,7 @@ from mcc_caffe.data.sheet import (
     write_pages,
 )
 from tests.support.hands import hand, keypoints_at, moved
+from tests.support.pictures import encoded
 
 
 def test_missing_keypoints_are_named_short():
@@ -41,8 +41,8 @@ def test_a_tile_shows_mask_and_keypoints_in_their_places():
     mask[60:80, 300:340] = 0  # a hole has an outline, too
     keypoints = keypoints_at((141, 101))
     keypoints[NAMES.index("index_4")] = (241, 121, 1)
-    image = cv2.imencode(".png", np.full((240, 480, 3), 90, np.uint8))[1].tobytes()
-    tile = sample_tile(Sample("x", image, cv2.imencode(".png", mask)[1].tobytes(), keypoints))
+    image = encoded(np.full((240, 480, 3), 90, np.uint8))
+    tile = sample_tile(Sample("x", image, encoded(mask), keypoints))
     assert tile[50, 70].tolist() == list(WRIST_COLOUR) and tile[60, 120].tolist() == list(
         FINGER_COLOURS[1]
     )

@@ -29,11 +29,12 @@ from tests.support.hands import (
     write_set,
     write_unchecked_set,
 )
-from tests.support.readers import encoded, write_shared_picture
+from tests.support.pictures import encoded
+from tests.support.readers import write_shared_picture
 
 
 def mask_png(value: int, size: tuple = (HEIGHT, WIDTH)) -> bytes:
-    return cv2.imencode(".png", np.full(size, value, np.uint8))[1].tobytes()
+    return encoded(np.full(size, value, np.uint8))
 
 
 def at_half_size(image: np.ndarray) -> bytes:
@@ -48,9 +49,7 @@ def faulty_samples() -> dict:
     Train has a clean one, then one with each fault; Test a clean one and two of Train's pictures.
     """
     clean = [hand(number) for number in range(14)]
-    corner = cv2.imencode(
-        ".png", np.pad(np.full((10, 10), 255, np.uint8), ((0, HEIGHT - 10), (0, WIDTH - 10)))
-    )[1].tobytes()
+    corner = encoded(np.pad(np.full((10, 10), 255, np.uint8), ((0, HEIGHT - 10), (0, WIDTH - 10))))
     collapsed = np.column_stack(
         [clean[7].keypoints[0, :2] + np.arange(21)[:, None] % 2, np.ones(21)]
     )
@@ -402,8 +401,8 @@ def test_when_keypoints_are_collapsed(points, collapsed):
 
 def test_the_same_pixels_in_another_file_are_the_same_picture_and_another_crop_is_not(tmp_path):
     original = hand(1)
-    as_png = cv2.imencode(".png", original.image())[1].tobytes()
-    turned = cv2.imencode(".png", np.ascontiguousarray(original.image()[::-1]))[1].tobytes()
+    as_png = encoded(original.image())
+    turned = encoded(np.ascontiguousarray(original.image()[::-1]))
     samples = [original, hand(1, key="2", image_bytes=as_png), hand(1, key="3", image_bytes=turned)]
     report, _ = check(write_set(tmp_path / "set", samples), tmp_path / "out", code=0)
     assert [

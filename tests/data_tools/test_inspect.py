@@ -17,6 +17,7 @@ from mcc_caffe.data.sheet import EMPTY, GAP, OUTLINE, TILE
 from mcc_caffe.paper import VARIANTS
 from tests.support.commands import run
 from tests.support.hands import hand, keypoints_at, write_layout, write_set
+from tests.support.pictures import encoded
 
 TEXT = CAPTION_LINES * 14 + 6
 INDEX_TIP, POINT = NAMES.index("index_4"), (300.0, 150.0)
@@ -28,10 +29,8 @@ def grey_sample(key: str, mask: bool = True) -> Sample:
     keypoints[INDEX_TIP] = *POINT, 1
     hand_mask = np.zeros((240, 480), np.uint8)
     hand_mask[60:200, 100:400] = 255
-    image = cv2.imencode(".png", np.full((240, 480, 3), 128, np.uint8))[1].tobytes()
-    return Sample(
-        key, image, cv2.imencode(".png", hand_mask)[1].tobytes() if mask else None, keypoints
-    )
+    image = encoded(np.full((240, 480, 3), 128, np.uint8))
+    return Sample(key, image, encoded(hand_mask) if mask else None, keypoints)
 
 
 def inspect(source, out, *options) -> np.ndarray:
@@ -168,7 +167,7 @@ def test_pages_replace_sheets_alone(tmp_path):
     assert done.returncode == 2 and "sheet-2.png might be overwritten" in done.stderr
     assert foreign.read_bytes() == b"a photograph" and not out.exists()
     foreign.unlink()
-    out.write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    out.write_bytes(encoded(np.zeros((9, 9, 3), np.uint8)))
     before = out.read_bytes()
     done = run("data_tools.inspect", source, "--out", out)
     assert done.returncode == 2 and "would be overwritten and is no sheet" in done.stderr

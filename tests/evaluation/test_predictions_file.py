@@ -8,7 +8,7 @@ import pytest
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from tests.support.hands import hand
-from tests.support.readers import encoded
+from tests.support.pictures import encoded
 
 
 def test_predictions_come_back_as_they_were_written(tmp_path):

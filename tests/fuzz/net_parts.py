@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights, snapshots, trial_build
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.run_folder import LOG_FILE
@@ -267,7 +268,7 @@ class DeployPrototxt(_Prototxt):
         net = read_text("NetParameter", ROOT / "prototxt/mini/deploy.prototxt")
         net.layer[0].input_param.shape[0].dim[2:] = [_INPUT_SIZE, _INPUT_SIZE]
         super().__init__(folder / "net.prototxt", text_format.MessageToString(net))
-        self.weights = ROOT / "mcc_caffe/pretrained/mini.npz"
+        self.weights = shipped_weights("mini")
         import_caffe()
 
     def attempt(self, random: np.random.Generator) -> Sequence[str]:

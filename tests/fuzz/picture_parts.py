@@ -23,7 +23,7 @@ from mcc_caffe.inference.video_reading import VideoFile
 from mcc_caffe.inference.video_writing import video_writer
 from tests.fuzz.data_parts import Files
 from tests.fuzz.mutations import mutate_bytes, mutate_fields, mutate_json, mutate_lines
-from tests.support.pictures import oriented_picture
+from tests.support.pictures import encoded, oriented_picture
 from tests.support.readers import coco_content, drawn, plain_picture, write
 
 _MOST_FRAMES = 1000  # that a mutated file of a few may give
@@ -50,15 +50,15 @@ class Image:
             "a.jpg": oriented_picture(colour, "JPEG", 6),
             "progressive.jpg": _encode(colour, "JPEG", progressive=True),
             "a.png": _encode(_small(4), "PNG"),
-            "deep.png": cv2.imencode(".png", colour.astype(np.uint16) * 16)[1].tobytes(),
+            "deep.png": encoded(colour.astype(np.uint16) * 16),
             "palette.gif": _encode(grey, "GIF"),
             "a.webp": oriented_picture(_small(4), "WEBP", 3),
             "a.avif": _encode(colour, "AVIF"),
             "a.bmp": _encode(colour, "BMP"),
             "a.tif": oriented_picture(colour, "TIFF", 8),
             "packed.tif": _encode(colour, "TIFF", compression="tiff_lzw"),
-            "float.tif": cv2.imencode(".tiff", grey.astype(np.float32) / 255)[1].tobytes(),
-            "a.jp2": cv2.imencode(".jp2", colour)[1].tobytes(),
+            "float.tif": encoded(grey.astype(np.float32) / 255, ".tiff"),
+            "a.jp2": encoded(colour, ".jp2"),
             "a.ppm": _encode(colour, "PPM"),
             "a.pbm": b"P4\n16 4\n" + bytes(8),
         }
@@ -118,12 +118,12 @@ class MaskFile:
         mask[5:30, 10:40] = 1
         alpha = np.dstack([_small(), mask * 255])
         contents = {
-            "one.png": cv2.imencode(".png", mask)[1].tobytes(),
-            "many.png": cv2.imencode(".png", mask * 255)[1].tobytes(),
-            "deep.png": cv2.imencode(".png", mask.astype(np.uint16) * 65535)[1].tobytes(),
-            "alpha.png": cv2.imencode(".png", alpha)[1].tobytes(),
-            "soft.jpg": cv2.imencode(".jpg", mask * 255)[1].tobytes(),
-            "float.tif": cv2.imencode(".tiff", mask.astype(np.float32))[1].tobytes(),
+            "one.png": encoded(mask),
+            "many.png": encoded(mask * 255),
+            "deep.png": encoded(mask.astype(np.uint16) * 65535),
+            "alpha.png": encoded(alpha),
+            "soft.jpg": encoded(mask * 255, ".jpg"),
+            "float.tif": encoded(mask.astype(np.float32), ".tiff"),
             "palette.gif": _encode(mask, "GIF"),
         }
         for name, content in contents.items():

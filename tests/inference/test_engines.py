@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference import engines
 from mcc_caffe.inference.engines import ENGINES, choose_engine, open_engine
@@ -18,7 +19,7 @@ from tests.support.hands import drawn_sample
 from tests.support.weights import lively_weights
 
 MINI = ROOT / "prototxt/mini/deploy.prototxt"
-SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
+SHIPPED = shipped_weights("mini")
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -26,6 +26,7 @@ from mcc_caffe.inference.reports import (
     is_own_result,
 )
 from tests.support.hands import hand
+from tests.support.pictures import encoded
 
 OTHERS = [name for name in FORMATS if name != "ours"]
 
@@ -390,13 +391,13 @@ def test_results_are_not_measured_on_cut_pictures(tmp_path):
     record = ImageRecord("photos/0.jpg", 160, 120, [random_hand(np.random.default_rng(0))])
     file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
     pixels = cv2.imdecode(np.frombuffer(hand(0).image_bytes, np.uint8), cv2.IMREAD_COLOR)
-    png = cv2.imencode(".png", pixels[:90, :90])[1].tobytes()
+    png = encoded(pixels[:90, :90])
     with pytest.raises(UserError, match="0.jpg is cut out of its picture"):
         file.predict(hand(0, image_bytes=png))
 
 
 def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
-    picture = cv2.imencode(".png", hand(0).image())[1].tobytes()
+    picture = encoded(hand(0).image())
     sample = hand(0, key="0.png", image_bytes=picture)
     record = ImageRecord("photos/0.png", 160, 120, [random_hand(np.random.default_rng(0))])
     file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))

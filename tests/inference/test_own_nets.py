@@ -4,13 +4,14 @@ import re
 
 import pytest
 
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import is_shipped
 from tests.support.commands import ROOT, run
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
-WEIGHTS = ROOT / "mcc_caffe/pretrained/mini.npz"
+WEIGHTS = shipped_weights("mini")
 
 
 def write_changed(folder, old, new):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.drawing import draw_mask, draw_over, draw_pose, draw_skeleton
 from mcc_caffe.core.errors import UserError
@@ -380,7 +381,7 @@ def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):
 
 
 def test_a_search_takes_the_weights_that_the_predictor_was_made_of(image, tmp_path, monkeypatch):
-    shipped = (ROOT / "mcc_caffe/pretrained/mini.npz").read_bytes()
+    shipped = shipped_weights("mini").read_bytes()
     (tmp_path / "w.npz").write_bytes(shipped)
     monkeypatch.chdir(tmp_path)
     early, late, replaced = (HandPredictor("w.npz", levels=1) for _ in range(3))
@@ -402,7 +403,7 @@ def test_without_weights_those_of_the_package_are_taken(image):
     shipped = HandPredictor(levels=1).predict(image)
     assert (
         shipped.keypoints
-        == HandPredictor(ROOT / "mcc_caffe/pretrained/mini.npz", levels=1).predict(image).keypoints
+        == HandPredictor(shipped_weights("mini"), levels=1).predict(image).keypoints
     ).all()
     with pytest.raises(
         UserError, match="no weights of the variant paper come with the package: give a caffemodel"

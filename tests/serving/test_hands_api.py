@@ -28,6 +28,7 @@ from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hands_router
 from mcc_caffe.serving.site import PROGRAMS_PAGE
 from tests.support.hands import drawn_sample, turned_jpeg
+from tests.support.pictures import encoded
 from tests.support.rendered import render_hand
 from tests.support.servers import MODULE, running_server
 
@@ -36,7 +37,7 @@ JPEG = drawn_sample(np.random.default_rng(0), "x").image_bytes  # 160 x 120
 ICO = io.BytesIO()
 PIL.Image.new("RGB", (16, 16)).save(ICO, "ICO")
 LIMITS = Limits(megabytes=0.2, requests=3)
-GREY = cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
+GREY = encoded(np.full((240, 320, 3), 128, np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_the_orientation_is_applied(client):
 def test_every_format_is_offered(client):
     assert FormatChoice.__args__ == tuple(FORMATS)
     image = render_hand(0).image
-    content = cv2.imencode(".png", image)[1].tobytes()
+    content = encoded(image)
     answers = {
         name: client.post(f"/hands?hands=one&format={name}", content=content) for name in FORMATS
     }
@@ -112,7 +113,7 @@ def test_every_format_is_offered(client):
 
 def png_header(width, height):
     """The start of a PNG file: its header says its size, and its pixels are missing."""
-    content = bytearray(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
+    content = bytearray(encoded(np.zeros((1, 1), np.uint8)))
     content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     return bytes(content)

@@ -27,7 +27,7 @@ from mcc_caffe.inference.reports import ImageReport
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 from tests.support.pages import wait_until
-from tests.support.pictures import orientation_tags
+from tests.support.pictures import encoded, orientation_tags
 from tests.support.servers import served
 
 # Of following.js.
@@ -152,7 +152,7 @@ def assert_same_answer(report: dict, pose, pixels: float) -> None:
 
 
 def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
-    content = cv2.imencode(".png", rendered_hand)[1].tobytes()
+    content = encoded(rendered_hand)
     drop(page, content, "hand.png", "image/png")
     wait_for_answer(page, "hand.png")
     report, pose = copied_report(page), predictor.predict(rendered_hand)
@@ -181,7 +181,7 @@ def test_pictures_of_every_size_get_pythons_answer(page, rendered_hand, predicto
     """Reduced by averaging, halved, enlarged; not square, and with odd sides."""
     picture = cv2.resize(rendered_hand, shape, interpolation=cv2.INTER_AREA)
     name = f"hand{shape[0]}.png"
-    drop(page, cv2.imencode(".png", picture)[1].tobytes(), name, "image/png")
+    drop(page, encoded(picture), name, "image/png")
     wait_for_answer(page, name)
     assert_same_answer(copied_report(page), predictor.predict(picture), pixels=1.5)
 
@@ -322,7 +322,7 @@ def test_without_cameras_a_file_may_still_be_called_camera(page, rendered_hand):
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { configurable: true })")
     page.click("#camera")
     page.wait_for_selector("#problem:has-text('open it at https:// or localhost')")
-    drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "camera", "image/png")
+    drop(page, encoded(rendered_hand), "camera", "image/png")
     wait_for_answer(page, "camera")
     assert page.is_hidden("#problem") and page.inner_text("#camera") == "Start camera"
     page.evaluate("() => { delete navigator.mediaDevices; }")
@@ -334,7 +334,7 @@ def test_a_picture_dropped_while_the_network_loads_is_opened_then(
     page, models = new_page("about:blank"), []
     page.route("**/model.json", lambda route: models.append(route))
     page.goto(site_url)
-    drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "early.png", "image/png")
+    drop(page, encoded(rendered_hand), "early.png", "image/png")
     wait_until(page, lambda: models)
     models[0].continue_()
     wait_for_answer(page, "early.png")
@@ -417,7 +417,7 @@ def test_picture_camera_and_json_say_the_same_of_a_hand(new_page, site_url, conf
     )
     page.goto(site_url)
     wait_until_ready(page)
-    content = cv2.imencode(".png", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
+    content = encoded(np.zeros((60, 80, 3), np.uint8))
     drop(page, content, "still.png", "image/png")
     wait_for_answer(page, "still.png")
     words = "3 of 21 keypoints are surer than 0.20." if is_hand else "no hand is found."
@@ -675,7 +675,7 @@ def test_a_picture_without_a_hand_has_no_keypoint_present(page, predictor):
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     picture = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
     assert not predictor.predict(picture).present.any()
-    drop(page, cv2.imencode(".png", picture)[1].tobytes(), "noise.png", "image/png")
+    drop(page, encoded(picture), "noise.png", "image/png")
     wait_for_answer(page, "noise.png")
     assert page.inner_text("#status") == "noise.png: no hand is found."
     page.fill("#threshold", "0")
@@ -706,7 +706,7 @@ def test_what_is_no_picture_is_refused_in_one_line(page):
 
 
 def test_of_several_files_the_first_picture_is_shown(page):
-    content = cv2.imencode(".png", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
+    content = encoded(np.zeros((60, 80, 3), np.uint8))
     pictures = [(content, f"{name}.png", "image/png") for name in ("one", "two")]
     drop_files(page, [(b"no picture", "notes.txt", "text/plain"), *pictures])
     wait_for_answer(page, "one.png")
@@ -719,7 +719,7 @@ def test_of_several_files_the_first_picture_is_shown(page):
 
 def test_nothing_lies_over_a_picture(page):
     """One of 400 x 60 pixels, as of a small picture."""
-    content = cv2.imencode(".png", np.zeros((60, 400, 3), np.uint8))[1].tobytes()
+    content = encoded(np.zeros((60, 400, 3), np.uint8))
     drop(page, content, "small.png", "image/png")
     wait_for_answer(page, "small.png")
     page.wait_for_function("() => document.getElementById('speed').textContent")
@@ -751,7 +751,7 @@ def test_a_sound_is_refused_and_the_camera_goes_on(page):
 
 def test_every_control_is_reached_by_keyboard_and_has_a_name(page):
     page.set_viewport_size({"width": 360, "height": 740})
-    content = cv2.imencode(".png", np.zeros((100, 300, 3), np.uint8))[1].tobytes()
+    content = encoded(np.zeros((100, 300, 3), np.uint8))
     drop(page, content, "dark.png", "image/png")
     wait_for_answer(page, "dark.png")
     reached = []
@@ -827,7 +827,7 @@ def test_the_exported_site_works_on_a_plain_server(new_page, rendered_hand, pred
         page = new_page(url)
         wait_until_ready(page)
         assert not page.evaluate("crossOriginIsolated")
-        drop(page, cv2.imencode(".png", rendered_hand)[1].tobytes(), "hand.png", "image/png")
+        drop(page, encoded(rendered_hand), "hand.png", "image/png")
         wait_for_answer(page, "hand.png")
         report = copied_report(page)
     assert_same_answer(report, predictor.predict(rendered_hand), pixels=1.01)

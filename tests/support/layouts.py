@@ -7,7 +7,8 @@ import numpy as np
 
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from tests.support.hands import write_layout
-from tests.support.readers import CAMERA, RHD_ORDER, coco_content, encoded, write
+from tests.support.pictures import encoded
+from tests.support.readers import CAMERA, RHD_ORDER, coco_content, write
 
 # A function for each layout: make_X(root, {set name: drawn samples}) writes a tiny set in it and
 # returns {set name: {key: keypoints}}.

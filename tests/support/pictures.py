@@ -1,11 +1,17 @@
-"""Pictures whose EXIF orientation tells programs to turn them."""
+"""Encoded pictures, also such as the EXIF orientation tells programs to turn."""
 
 import io
 
+import cv2
 import numpy as np
 import PIL.Image
 
 ORIENTATION = 0x0112  # the number of the EXIF tag
+
+
+def encoded(picture: np.ndarray, ending: str = ".png") -> bytes:
+    """Encode a picture as OpenCV does for files with an ending."""
+    return cv2.imencode(ending, picture)[1].tobytes()
 
 
 def orientation_tags(orientation: int) -> PIL.Image.Exif:

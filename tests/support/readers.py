@@ -8,6 +8,7 @@ import numpy as np
 
 from data_tools.readers.onehand10k import LABELS
 from tests.support.hands import drawn_sample
+from tests.support.pictures import encoded
 
 # Typed from RHD's description: wrist, thumb, index, middle, ring, pinky, each from tip to base.
 RHD_ORDER = [0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17]
@@ -29,10 +30,6 @@ def drawn(count, seed):
         keypoints = np.where(inside, sample.keypoints, (-1, -1, 0)).astype(np.float32)
         samples.append(dataclasses.replace(sample, keypoints=keypoints))
     return samples
-
-
-def encoded(picture, ending=".png"):
-    return cv2.imencode(ending, picture)[1].tobytes()
 
 
 def plain_picture(width=160, height=120, ending=".jpg"):

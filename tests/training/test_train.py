@@ -16,6 +16,7 @@ import pytest
 
 from caffe_build.locate import importable_folder
 from mcc_caffe.caffe_io import pycaffe, snapshots
+from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
@@ -40,7 +41,7 @@ from tests.support.commands import (
 from tests.support.hands import write_set
 
 # Two images an iteration, so that an iteration takes a fraction of a second.
-SHIPPED = ROOT / "mcc_caffe/pretrained/mini.npz"
+SHIPPED = shipped_weights("mini")
 FAST = ("--batch-size", 2, "--interval", 1, "--workers", 1)
 
 

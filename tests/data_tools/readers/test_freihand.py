@@ -5,7 +5,8 @@ import pytest
 
 from data_tools import readers
 from mcc_caffe.core.errors import SampleError, UserError
-from tests.support.readers import CAMERA, encoded, plain_picture, write
+from tests.support.pictures import encoded
+from tests.support.readers import CAMERA, plain_picture, write
 
 
 def freihand_set(root, hands, pictures, masks=(), cameras=None):

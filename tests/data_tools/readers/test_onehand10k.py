@@ -10,6 +10,7 @@ from data_tools.readers.onehand10k import LABELS, format_label, read_entries
 from data_tools.readers.shared import binarize_mask, decode_mask
 from mcc_caffe.core.errors import SampleError
 from tests.support.hands import turned_jpeg
+from tests.support.pictures import encoded
 from tests.support.readers import replace_line
 
 
@@ -87,13 +88,9 @@ def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
 def test_a_mask_may_be_any_two_valued_picture_of_the_images_size(layout):
     path = layout / "Train/mask/1.png"
     drawn = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    path.write_bytes(
-        cv2.imencode(".png", np.where(drawn[..., None], (3, 200, 120), (9, 0, 0)).astype(np.uint8))[
-            1
-        ].tobytes()
-    )
+    path.write_bytes(encoded(np.where(drawn[..., None], (3, 200, 120), (9, 0, 0)).astype(np.uint8)))
     assert np.array_equal(read_entries(layout, "Train")[0].sample().mask() > 0, drawn > 0)
-    path.write_bytes(cv2.imencode(".png", drawn[:, :100])[1].tobytes())
+    path.write_bytes(encoded(drawn[:, :100]))
     with pytest.raises(
         SampleError,
         match="Train/label_joint.txt:1: mask/1.png: the mask is 100 x 120, the image 160 x 120",
@@ -202,11 +199,11 @@ def test_pictures_without_a_line_are_counted(layout, caplog):
 @pytest.mark.parametrize("values", [(0, 255), (0, 1), (3, 250)])
 def test_any_two_valued_mask_becomes_binary(values):
     mask = np.array([[values[0], values[1]]], np.uint8)
-    png = binarize_mask(cv2.imencode(".png", mask)[1].tobytes(), "here")
+    png = binarize_mask(encoded(mask), "here")
     assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).tolist() == [[0, 255]]
     assert png[24:26] == b"\1\0"  # one bit a pixel, grey
 
 
 def test_an_empty_mask_stays_empty():
-    png = binarize_mask(cv2.imencode(".png", np.zeros((3, 3), np.uint8))[1].tobytes(), "here")
+    png = binarize_mask(encoded(np.zeros((3, 3), np.uint8)), "here")
     assert not cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).any()

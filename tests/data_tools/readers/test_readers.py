@@ -13,7 +13,8 @@ from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.paper import LAST_STAGE, MASK_LOSS_BLOB, stage_loss_blob
 from tests.support.commands import run
 from tests.support.layouts import MAKERS, make_coco, make_freihand
-from tests.support.readers import drawn, encoded
+from tests.support.pictures import encoded
+from tests.support.readers import drawn
 
 WITHOUT_MASK = {
     "onehand10k": (0, 0),

@@ -11,7 +11,8 @@ import pytest
 from data_tools import readers
 from data_tools.readers import rhd
 from mcc_caffe.core.errors import SampleError, UserError
-from tests.support.readers import RHD_ORDER, encoded, plain_picture, write
+from tests.support.pictures import encoded
+from tests.support.readers import RHD_ORDER, plain_picture, write
 
 
 def rhd_set(root, labels, mask=None):

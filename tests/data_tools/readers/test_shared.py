@@ -16,7 +16,8 @@ from data_tools.readers.shared import (
 )
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.data.samples import Sample
-from tests.support.readers import encoded, plain_picture
+from tests.support.pictures import encoded
+from tests.support.readers import plain_picture
 
 
 def test_keys_fit_lmdb():
