@@ -24,12 +24,15 @@ def nowhere(tmp_path):
     """The environment of a user without a home folder and without an entry in passwd."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(NO_SUCH_USER)
-    kept = {
+    other_variables = {
         name: value
         for name, value in os.environ.items()
         if name not in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "USER")
     }
-    return {**kept, "PYTHONPATH": f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}"}
+    return {
+        **other_variables,
+        "PYTHONPATH": f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}",
+    }
 
 
 def drawn_layout(folder):

@@ -50,7 +50,7 @@ def nearest(joints, keypoints):
     return int(distances.argmin())
 
 
-def test_hands_keep_their_ids_at_half_a_pass_each(clip, predictor, monkeypatch):
+def test_hands_keep_their_ids_at_9_sixteenths_of_a_pass_each(clip, predictor, monkeypatch):
     frames, joints = clip
     for name in ("engine", "boxes_engine"):  # count_passes replaces them
         monkeypatch.setattr(predictor, name, getattr(predictor, name))

@@ -54,7 +54,7 @@ def models(weights, samples, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(drawn_set, models, tmp_path_factory):
+def evaluated(drawn_set, models, tmp_path_factory):
     """(folder of the results, stdout) of one run in one process."""
     out = tmp_path_factory.mktemp("eval") / "new/out"
     finished = run(
@@ -64,8 +64,8 @@ def done(drawn_set, models, tmp_path_factory):
     return out, finished.stdout
 
 
-def test_the_files_are_there_and_the_pictures_decode(done, samples, drawn_set):
-    out, printed = done
+def test_the_files_are_there_and_the_pictures_decode(evaluated, samples, drawn_set):
+    out, printed = evaluated
     pictures = {"pck.png", "pck_groups.png"} | {f"worst_{name}.png" for name in MODELS}
     other_files = {
         "results.json",
@@ -98,8 +98,8 @@ def test_the_files_are_there_and_the_pictures_decode(done, samples, drawn_set):
 
 
 @pytest.mark.parametrize("model", ["random", "without_mask", "partial"])
-def test_numbers_follow_from_the_images(done, model):
-    out, _ = done
+def test_numbers_follow_from_the_images(evaluated, model):
+    out, _ = evaluated
     reported, images = numbers(out)[model], rows(out, model)
     labelled = sum(row["keypoints"] for row in images)
     assert reported["keypoints"] == labelled > 150
@@ -122,8 +122,8 @@ def test_numbers_follow_from_the_images(done, model):
     )  # few keypoints lack a label
 
 
-def test_masks_follow_from_the_images(done):
-    out, _ = done
+def test_masks_follow_from_the_images(evaluated):
+    out, _ = evaluated
     for model in ("random", "without_pose", "perfect"):
         ious = np.array([row["iou"] for row in rows(out, model)])
         reported = numbers(out)[model]["mask"]
@@ -133,9 +133,9 @@ def test_masks_follow_from_the_images(done):
     assert numbers(out)["perfect"]["mask"]["AP80"] == 1
 
 
-def test_images_csv_agrees_with_the_predictor(done, samples, weights):
+def test_images_csv_agrees_with_the_predictor(evaluated, samples, weights):
     predictor = HandPredictor(weights, levels=1)
-    for sample, row in list(zip(samples, rows(done[0], "random")))[:3]:
+    for sample, row in list(zip(samples, rows(evaluated[0], "random")))[:3]:
         pose = predictor.predict(sample.image())
         labelled = sample.keypoints[:, 2] > 0
         distances = np.linalg.norm(
@@ -148,8 +148,8 @@ def test_images_csv_agrees_with_the_predictor(done, samples, weights):
         assert row["keypoints"] == row["predicted"] == labelled.sum()
 
 
-def test_a_perfect_predictor_and_a_partial_one(done, samples):
-    reported = numbers(done[0])
+def test_a_perfect_predictor_and_a_partial_one(evaluated, samples):
+    reported = numbers(evaluated[0])
     perfect = reported["perfect"]
     assert all(
         perfect[name]["PCK"]["values"][str(threshold)] == 1
@@ -174,25 +174,25 @@ def test_a_perfect_predictor_and_a_partial_one(done, samples):
     )
     assert partial["paper"]["PCK"]["values"]["0.2"] == pytest.approx(1 - lost / sum(labels))
     assert (
-        rows(done[0], "partial")[9]["pck_0.2"] == 0
-        and rows(done[0], "partial")[9]["mean_error_px"] is None
+        rows(evaluated[0], "partial")[9]["pck_0.2"] == 0
+        and rows(evaluated[0], "partial")[9]["mean_error_px"] is None
     )
 
 
-def test_each_ablation_is_measured_for_what_it_predicts(done):
-    reported = numbers(done[0])
+def test_each_ablation_is_measured_for_what_it_predicts(evaluated):
+    reported = numbers(evaluated[0])
     assert "paper" not in reported["without_pose"] and "mmpose" not in reported["without_pose"]
     assert "mask" in reported["without_pose"]
     assert "mask" not in reported["without_mask"] and "paper" in reported["without_mask"]
     assert "mask" not in reported["partial"]
     assert (
-        rows(done[0], "without_pose")[0]["pck_0.1"] is None
-        and rows(done[0], "without_mask")[0]["iou"] is None
+        rows(evaluated[0], "without_pose")[0]["pck_0.1"] is None
+        and rows(evaluated[0], "without_mask")[0]["iou"] is None
     )
 
 
-def test_every_number_stands_beside_its_conditions(done):
-    out, printed = done
+def test_every_number_stands_beside_its_conditions(evaluated):
+    out, printed = evaluated
     titles = [line for line in printed.splitlines() if line.startswith("Keypoints, protocol")]
     box = "larger side of the labelled keypoints' box"
     assert (
@@ -216,13 +216,13 @@ def test_every_number_stands_beside_its_conditions(done):
     assert f"| random | drawn | 10 | {' | '.join(cells)} |" in printed
 
 
-def test_the_figures_have_a_line_for_each_model_with_keypoints(done):
+def test_the_figures_have_a_line_for_each_model_with_keypoints(evaluated):
     """The lines have matplotlib's first colours; the third model has no keypoints.
 
     The line of the perfect predictor runs along the top.
     """
     for name in ("pck.png", "pck_groups.png"):
-        picture = cv2.imread(str(done[0] / name)).astype(int)
+        picture = cv2.imread(str(evaluated[0] / name)).astype(int)
         colours = {
             "C0": (180, 119, 31),
             "C1": (14, 127, 255),
@@ -236,12 +236,15 @@ def test_the_figures_have_a_line_for_each_model_with_keypoints(done):
             if (np.abs(picture - bgr).max(axis=2) < 3).sum() > 50
         }
         assert drawn == {"C0", "C1", "C3", "C4"}
-    red = np.abs(cv2.imread(str(done[0] / "pck.png")).astype(int) - colours["C3"]).max(axis=2) < 3
+    red = (
+        np.abs(cv2.imread(str(evaluated[0] / "pck.png")).astype(int) - colours["C3"]).max(axis=2)
+        < 3
+    )
     assert red.sum(axis=1).max() > 500  # one row, through both panels
 
 
-def test_the_sheet_begins_with_the_worst(done, samples):
-    out, _ = done
+def test_the_sheet_begins_with_the_worst(evaluated, samples):
+    out, _ = evaluated
     for model in ("random", "without_pose"):
         errors = [row["error"] for row in rows(out, model)]
         picture = cv2.imread(str(out / f"worst_{model}.png"))
@@ -264,7 +267,7 @@ def test_a_quiet_run_prints_the_tables_alone(drawn_set, models, tmp_path):
     assert "| perfect | drawn |" in finished.stdout
 
 
-def test_several_processes_give_exactly_the_same(done, drawn_set, models, tmp_path):
+def test_several_processes_give_exactly_the_same(evaluated, drawn_set, models, tmp_path):
     finished = run(
         "mcc_caffe.evaluate", drawn_set, *models, "--levels", 1, "--processes", 2, "--out", tmp_path
     )
@@ -276,15 +279,15 @@ def test_several_processes_give_exactly_the_same(done, drawn_set, models, tmp_pa
         "predictions_without_mask.json",
         "worst_random.png",
     ):
-        assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (evaluated[0] / name).read_bytes(), name
 
 
-def test_the_predictions_of_a_net_can_be_measured_again(done, drawn_set, tmp_path, capsys):
+def test_the_predictions_of_a_net_can_be_measured_again(evaluated, drawn_set, tmp_path, capsys):
     evaluate.main(
         [
             str(drawn_set),
             "--predictions",
-            str(done[0] / "predictions_random.json"),
+            str(evaluated[0] / "predictions_random.json"),
             "--out",
             str(tmp_path),
             "--processes",
@@ -295,7 +298,7 @@ def test_the_predictions_of_a_net_can_be_measured_again(done, drawn_set, tmp_pat
             "0.2",
         ]
     )
-    again, first = numbers(tmp_path)["random"], numbers(done[0])["random"]
+    again, first = numbers(tmp_path)["random"], numbers(evaluated[0])["random"]
     assert (
         again["paper"] == first["paper"]
         and again["mmpose"] == first["mmpose"]

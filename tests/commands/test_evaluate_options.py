@@ -7,9 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools import build_lmdb
 from data_tools.readers.onehand10k import format_label
-from data_tools.sets import open_sets
 from mcc_caffe import evaluate
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
@@ -262,18 +260,3 @@ def test_pictures_of_an_earlier_run_do_not_stay(drawn_set, drawn_samples, tmp_pa
         command = [str(drawn_set), "--predictions", str(predictions), "--processes", "1"]
         evaluate.main([*command, "--out", str(tmp_path / "out")])
         assert (tmp_path / "out/pck.png").exists() == has_curves
-
-
-def test_upright_sets_take_results_of_whole_pictures(tmp_path):
-    """A turned picture is stored as PNG, as those are that readers cut out of larger ones."""
-    source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
-    (source / "Test/mask/1.png").unlink()
-    (source / "Test/mask").rmdir()
-    (source / "Test/source/1.jpg").write_bytes(turned_jpeg())
-    points = np.array([(k % 20, k + 9, 1) for k in range(21)], float)
-    (source / "Test/label_joint.txt").write_text(format_label("1.jpg", 20, 40, points))
-    build_lmdb.main(
-        [str(source), str(tmp_path / "lmdb"), "--orientation", "upright", "--split", "0/1"]
-    )
-    (record,) = open_sets(tmp_path / "lmdb/validation")["validation"]
-    assert record.sample().image_bytes.startswith(b"\x89PNG") and record.sample().is_crop is False

@@ -29,7 +29,7 @@ from mcc_caffe.core.files import (
 from tests.support.commands import ROOT
 
 
-def test_write_whole_replaces(tmp_path):
+def test_an_atomic_write_replaces_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, b"old")
     write_atomically(path, b"new")

@@ -22,11 +22,17 @@ from mcc_caffe.core.hand_boxes import (
 CELLS = 32  # an input of 256 x 256 pixels
 
 
-def test_box_iou():
+def test_box_iou_is_the_share_of_the_union_that_both_cover():
     assert box_iou(np.array([0, 0, 10, 10]), np.array([5, 0, 15, 10])) == pytest.approx(1 / 3)
     assert box_iou(np.array([0, 0, 10, 10]), np.array([20, 0, 25, 10])) == 0
     assert box_iou(np.zeros(4), np.zeros(4)) == 0
+
+
+def test_the_share_inside_is_one_of_the_smaller_box():
     assert share_inside(np.array([0, 0, 10, 10]), np.array([5, 0, 105, 10])) == 0.5
+
+
+def test_the_covered_share_is_one_of_the_first_box():
     assert covered_share(np.array([5, 0, 105, 10]), np.array([0, 0, 10, 10])) == 0.05
 
 

@@ -21,7 +21,7 @@ from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId
 from tests.support.commands import run, start, wait_for
-from tests.support.hands import turned_jpeg
+from tests.support.hands import hand, turned_jpeg, write_layout
 from tests.support.readers import (
     coco_content,
     drawn,
@@ -477,3 +477,18 @@ def test_a_baked_set_is_named_where_overwriting_would_remove_it(layout, tmp_path
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert "lmdb/baked is a baked set (make lmdb BAKE=8), which --overwrite would" in done.stderr
     assert (lmdb / "baked/info.json").is_file()
+
+
+def test_an_upright_set_stores_a_turned_picture_as_png_that_is_no_crop(tmp_path):
+    """Pictures that readers cut out of larger ones are stored as PNG, too."""
+    source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
+    (source / "Test/mask/1.png").unlink()
+    (source / "Test/mask").rmdir()
+    (source / "Test/source/1.jpg").write_bytes(turned_jpeg())
+    points = np.array([(k % 20, k + 9, 1) for k in range(21)], float)
+    (source / "Test/label_joint.txt").write_text(format_label("1.jpg", 20, 40, points))
+    build_lmdb.main(
+        [str(source), str(tmp_path / "lmdb"), "--orientation", "upright", "--split", "0/1"]
+    )
+    (record,) = open_sets(tmp_path / "lmdb/validation")["validation"]
+    assert record.sample().image_bytes.startswith(b"\x89PNG") and record.sample().is_crop is False

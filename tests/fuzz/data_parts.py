@@ -171,10 +171,10 @@ class LmdbFile:
     def __init__(self, folder: Path):
         self.folder, self.count = folder, 0
         samples = drawn(12, seed=0)
-        self.whole = write_set(folder / "whole", samples)
+        self.undamaged = write_set(folder / "undamaged", samples)
         # Long keys make a tree of two levels, and long records such of pages of their own.
         for name in (IMAGES, ANNOTATIONS):
-            path = str(self.whole / name)
+            path = str(self.undamaged / name)
             with lmdb.open(path) as database, database.begin(write=True) as transaction:
                 ((_, record), *_) = list(transaction.cursor())
                 for number in range(60):
@@ -183,7 +183,7 @@ class LmdbFile:
     def attempt(self, random: np.random.Generator) -> list[str]:
         self.count += 1  # LMDB keeps a file open as long as anything refers to it
         folder = self.folder / str(self.count)
-        shutil.copytree(self.whole, folder)
+        shutil.copytree(self.undamaged, folder)
         try:
             path = folder / (IMAGES, ANNOTATIONS)[random.integers(2)] / "data.mdb"
             if random.random() < 0.2:

@@ -65,29 +65,29 @@ def odd_value(random: np.random.Generator) -> Any:
     return values[random.integers(len(values))]
 
 
-def _places(value: Any, limit: int = 20_000) -> list[tuple[Any, Any]]:
+def _slots(value: Any, limit: int = 20_000) -> list[tuple[Any, Any]]:
     """Return (container, key) of every value inside a value."""
-    places, pending = [], [value]
-    while pending and len(places) < limit:
+    slots, pending = [], [value]
+    while pending and len(slots) < limit:
         container = pending.pop()
         keys = container if isinstance(container, dict) else range(len(container))
         for key in keys:
-            places.append((container, key))
+            slots.append((container, key))
             if isinstance(container[key], dict | list):
                 pending.append(container[key])
-    return places
+    return slots
 
 
 def mutate_value(value: Any, random: np.random.Generator) -> Any:
     """Replace, remove, repeat or move one to three values inside dictionaries and lists."""
     value = copy.deepcopy(value)
     for _ in range(random.integers(1, 4)):
-        places = _places(value) if isinstance(value, dict | list) else []
-        if not places or random.random() < 0.01:
+        slots = _slots(value) if isinstance(value, dict | list) else []
+        if not slots or random.random() < 0.01:
             return odd_value(random)
         # Long lists of numbers would hide everything else.
-        depths = [place for place in places if not isinstance(place[0], list)]
-        pool = depths if depths and random.random() < 0.5 else places
+        fields = [slot for slot in slots if not isinstance(slot[0], list)]
+        pool = fields if fields and random.random() < 0.5 else slots
         container, key = pool[random.integers(len(pool))]
         kind = random.integers(5)
         if kind == 0:
@@ -95,7 +95,7 @@ def mutate_value(value: Any, random: np.random.Generator) -> Any:
         elif kind == 1 and isinstance(container, list):
             container.insert(key, copy.deepcopy(container[key]))
         elif kind == 2:
-            other, other_key = places[random.integers(len(places))]
+            other, other_key = slots[random.integers(len(slots))]
             container[key] = copy.deepcopy(other[other_key])
         else:
             container[key] = odd_value(random)
