@@ -3,16 +3,14 @@
 import pytest
 
 from caffe_build.edits_cpu import CPU_EDITS
+from tests.support.builds import write_edited_files
 
 
 @pytest.fixture
 def caffe_like_tree(tmp_path):
     """A source tree with what is looked at before compiling, the edited files in it."""
     tree = tmp_path / "tree"
-    for edit in CPU_EDITS:
-        path = tree / edit.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text((path.read_text() if path.exists() else "") + edit.old + "\n")
+    write_edited_files(tree, CPU_EDITS)
     (tree / "src/caffe/proto").mkdir()
     (tree / "src/caffe/proto/caffe.proto").write_text("syntax = 'proto2';")
     return tree

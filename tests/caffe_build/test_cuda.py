@@ -15,7 +15,7 @@ from caffe_build import build, cuda, edits, locate, options, source
 from caffe_build.edits_gpu import GPU_EDITS
 from caffe_build.errors import CompileError, DiskError, PrefixError
 from caffe_build.options import CPU, Toolkit, cache_key
-from tests.support.builds import FACTS, environment, write_program
+from tests.support.builds import FACTS, environment, write_edited_files, write_program
 from tests.support.commands import ROOT, run
 
 TOOLKIT = Toolkit("13.0", "/cuda/bin/nvcc", "/cuda", "/usr/bin/c++", "/cache/cuda-13.0-1", "80;90")
@@ -24,10 +24,7 @@ TOOLKIT = Toolkit("13.0", "/cuda/bin/nvcc", "/cuda", "/usr/bin/c++", "/cache/cud
 
 
 def test_the_edits_for_cuda_take_in_the_places_they_were_written_for(tmp_path):
-    for edit in GPU_EDITS:
-        path = tmp_path / edit.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text((path.read_text() if path.exists() else "") + edit.old + "\n")
+    write_edited_files(tmp_path, GPU_EDITS)
     for _ in range(2):
         edits.apply_edits(tmp_path, GPU_EDITS)
     factory = (tmp_path / "src/caffe/layer_factory.cpp").read_text()

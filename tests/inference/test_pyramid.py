@@ -187,7 +187,7 @@ def test_aggregation_is_the_maximum_at_each_pixel():
 
 
 def test_maps_are_drawn_as_opencv_warps_them():
-    """Aggregation and mask against cv2.warpAffine of every map, with random windows."""
+    """Aggregation against cv2.warpAffine of every map, with random windows."""
     rng = np.random.default_rng(0)
     image_to_input = np.stack(
         [window_map(window, SIZE) for window in pyramid_windows(333, 217, rng, 6)]
@@ -214,6 +214,11 @@ def test_maps_are_drawn_as_opencv_warps_them():
         np.concatenate([drawn[:, :21].max(axis=0), drawn[:, 21:].min(axis=0)]),
         atol=1e-5,
     )
+
+
+def test_a_mask_is_drawn_as_opencv_warps_it():
+    rng = np.random.default_rng(0)
+    image_to_input = window_map(pyramid_windows(333, 217, rng, 1)[0], SIZE)[None]
     mask = rng.uniform(-0.2, 1.2, (16, 16)).astype(np.float32)
     expected = cv2.warpAffine(
         mask,

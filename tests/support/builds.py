@@ -20,6 +20,14 @@ def environment(**more):
     }
 
 
+def write_edited_files(tree: Path, source_edits) -> None:
+    """Write what the edits look for into the files that they change."""
+    for edit in source_edits:
+        path = tree / edit.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text((path.read_text() if path.exists() else "") + edit.old + "\n")
+
+
 def write_program(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
