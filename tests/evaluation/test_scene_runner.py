@@ -195,53 +195,65 @@ def test_a_hand_without_keypoints_is_none(tmp_path):
         compare_file(nowhere, scenes[:1], scenes[:1])
 
 
+def write_ours(folder, scenes, xy, box, program):
+    names = ("x", "y", "width", "height")
+    hand = {**own_hand(0.9, xy.tolist()), "box": box and dict(zip(names, box))}
+    return write_own_results(folder, scenes, {"program": program, "hands": [hand]})
+
+
+def write_coco(folder, scenes, xy, box, program):
+    folder.mkdir()
+    keypoints = np.column_stack([xy, np.full(21, 0.9)]).ravel().tolist()
+    hand = {"keypoints": keypoints, "score": 0.9, "bbox": box, "program": program}
+    results = [{"image_id": 0, "category_id": 1, **hand}]
+    (folder / "coco_results.json").write_text(json.dumps(results))
+    images = [{"id": 0, "file_name": "1.png"}]
+    (folder / "coco_images.json").write_text(json.dumps({"images": images}))
+    return folder / "coco_results.json"
+
+
+def write_mmpose(folder, scenes, xy, box, program):
+    folder.mkdir()
+    hand = {"keypoints": xy.tolist(), "keypoint_scores": [0.9] * 21, "program": program}
+    hand["bbox"] = box and [[*box[:2], box[0] + box[2], box[1] + box[3]]]
+    (folder / "1.json").write_text(json.dumps([hand]))
+    return folder / "1.json"
+
+
+def write_csv(folder, scenes, xy, box, program):
+    """A table does not say which program wrote it."""
+    folder.mkdir()
+    lines = [
+        ["1.png", "", "", 0, "", 0.9, name, *point, 0.9, *(box or [""] * 4)]
+        for name, point in zip(NAMES, xy.tolist())
+    ]
+    rows = [",".join(map(str, line)) for line in (CSV_COLUMNS, *lines)]
+    (folder / "1.csv").write_text("\n".join(rows) + "\n")
+    return folder / "1.csv"
+
+
 @pytest.mark.parametrize("program", [PROGRAM, "another program"])
-@pytest.mark.parametrize("form", ["ours", "coco", "mmpose", "csv"])
-def test_a_hands_box_is_the_files(form, program, tmp_path):
+@pytest.mark.parametrize("write_results", [write_ours, write_coco, write_mmpose, write_csv])
+@pytest.mark.parametrize(
+    "share, box, is_hit",
+    [
+        (0.5, BOX, True),
+        (0.5, [100, 80, 20, 20], False),
+        (1.0, [100, 80, 20, 20], False),
+        # Tight around the keypoints, the IoU is .49. Of our own results such a box says no more
+        # than the keypoints do: enlarged, the IoU is .56.
+        (0.7, [BOX[0], BOX[1], 70, 35], "where it is ours"),
+        (0.5, None, False),
+    ],
+)
+def test_a_hands_box_is_the_files(write_results, program, share, box, is_hit, tmp_path):
     """The keypoints lie in the left upper quarter of the drawn box, or fill it."""
-    is_own = program == PROGRAM or form == "csv"
+    if is_hit == "where it is ours":
+        is_hit = program == PROGRAM or write_results == write_csv
     scenes = write_scenes(tmp_path, "1.png")
-    for number, (share, box, is_found) in enumerate(
-        (
-            (0.5, BOX, True),
-            (0.5, [100, 80, 20, 20], False),
-            (1.0, [100, 80, 20, 20], False),
-            # Tight around the keypoints, the IoU is .49. Of our own results such a box says no more
-            # than the keypoints do: enlarged, the IoU is .56.
-            (0.7, [BOX[0], BOX[1], 70, 35], is_own),
-            (0.5, None, False),
-        )
-    ):
-        xy = np.array(BOX[:2]) + share * (np.array(points()) - BOX[:2])
-        numbers = np.column_stack([xy, np.full(21, 0.9)]).tolist()
-        folder = tmp_path / f"{number}"
-        if form == "ours":
-            names = ("x", "y", "width", "height")
-            hand = {**own_hand(0.9, xy.tolist()), "box": box and dict(zip(names, box))}
-            results = write_own_results(folder, scenes, {"program": program, "hands": [hand]})
-        elif form == "coco":
-            folder.mkdir()
-            hand = {"keypoints": sum(numbers, []), "score": 0.9, "bbox": box, "program": program}
-            results = folder / "coco_results.json"
-            results.write_text(json.dumps([{"image_id": 0, "category_id": 1, **hand}]))
-            images = [{"id": 0, "file_name": "1.png"}]
-            (folder / "coco_images.json").write_text(json.dumps({"images": images}))
-        elif form == "csv":
-            folder.mkdir()
-            results = folder / "1.csv"
-            lines = [
-                ["1.png", "", "", 0, "", 0.9, name, *point, *(box or [""] * 4)]
-                for name, point in zip(NAMES, numbers)
-            ]
-            rows = [",".join(map(str, line)) for line in (CSV_COLUMNS, *lines)]
-            results.write_text("\n".join(rows) + "\n")
-        else:
-            folder.mkdir()
-            results = folder / "1.json"
-            hand = {"keypoints": xy.tolist(), "keypoint_scores": [0.9] * 21, "program": program}
-            hand["bbox"] = box and [[*box[:2], box[0] + box[2], box[1] + box[3]]]
-            results.write_text(json.dumps([hand]))
-        assert finds_each_hand(results, scenes) == [is_found], (share, box)
+    xy = np.array(BOX[:2]) + share * (np.array(points()) - BOX[:2])
+    results = write_results(tmp_path / "results", scenes, xy, box, program)
+    assert finds_each_hand(results, scenes) == [is_hit]
 
 
 @pytest.mark.parametrize("form", ["ours", "coco", "mmpose", "csv"])
