@@ -12,6 +12,7 @@ hands are found better with another input than the variant's; the net is convolu
 """
 
 import contextlib
+import errno
 import io
 import json
 import lzma
@@ -158,7 +159,11 @@ def _damage_as_user_error(name: str | Path) -> Iterator[None]:
         zlib.error,
         lzma.LZMAError,
         tokenize.TokenError,
+        OSError,
     ) as error:
+        # A damaged archive may point before its start; what else the disk says stays as it is.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise UserError(
             f"{name} is no whole file of packed weights ({str(error)[:300]}): get it again"
         ) from None

@@ -87,6 +87,7 @@ class PackedWeights:
     def attempt(self, random: np.random.Generator) -> Sequence[str]:
         path = self.files.mutate(random)
         if packed_weights.is_packed(path):
+            packed_weights.read_metadata(path)
             size = packed_weights.read(path).metadata.get("input_size", 8)
             assert 8 <= size <= 4096 and size % 8 == 0
         assert {name: len(blobs) for name, blobs in fitting_layers(path, _SHAPES).items()} == {
