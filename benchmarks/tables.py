@@ -103,7 +103,7 @@ heatmaps included, beside the usual loader.""",
         "Where an image's time goes",
         """\
 `python -m benchmarks.pyramid`: every step from the JPEG to the picture of the hand, with the
-weights that ship, which look at 192 x 192.""",
+weights that ship.""",
     ),
     STARTUP: Section(
         "How long `infer` takes to start",

@@ -30,8 +30,8 @@ from mcc_caffe.predictor import HandPose, HandPredictor, TimedNetwork, check_fin
 
 # Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
 # box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
-# (docs/trials.md) and costs .56 of a pass.
-_SQUARE_FACTOR, _INPUT_SHARE = 1.6, 0.75
+# (docs/trials.md) and costs .48 of a pass.
+_SQUARE_FACTOR, _INPUT_SHARE = 1.6, 0.7
 
 
 class TrackedHand(NamedTuple):

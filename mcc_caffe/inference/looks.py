@@ -34,7 +34,7 @@ from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # The side of the square of a second look, in sides of the box around the first look's keypoints.
 # The net was trained on squares of 1.1 to 2.6 sides.
-SECOND_LOOK_FACTOR = 1.5
+SECOND_LOOK_FACTOR = 1.7
 # The net is sure of an answer whose keypoints have at least this mean confidence.
 _SURE_SCORE = 0.65
 _OTHER_DIRECTIONS = (90.0, 180.0, 270.0)  # degrees

@@ -80,7 +80,7 @@ def find_hands(
     answers = [
         answer
         for proposal, answer in zip(proposals, look_twice_at_boxes(looker, proposals))
-        if answer.score + vote_bonus(proposal) >= score_threshold
+        if score_of_box(answer) + vote_bonus(proposal) >= score_threshold
         and (not proposal.is_guess or has_plausible_bones(answer.keypoints))
     ]
     return nms_answers_by_keypoints(answers)[:max_hands]
@@ -122,6 +122,15 @@ def look_twice_at_boxes(looker: Looker, proposals: Sequence[Proposal]) -> list[L
         box = None if proposal.is_guess else proposal.box
         answers.append(fuse_answers(plausible or pair)._replace(box=box))
     return answers
+
+
+def score_of_box(answer: LookAnswer) -> float:
+    """Return what a look says of the box that it was for; 0 where it strayed to another hand."""
+    has_strayed = (
+        answer.box is not None
+        and box_iou(answer.box, keypoints_box(answer.keypoints)) < _OVERLAP_OF_DOUBLES
+    )
+    return 0.0 if has_strayed else answer.score
 
 
 def vote_bonus(proposal: Proposal) -> float:

@@ -90,7 +90,7 @@ def test_the_file_says_what_it_is(tmp_path):
     )
     assert session.get_modelmeta().custom_metadata_map == {
         "input": "(BGR - 128) / 256",
-        "input_size": "192",
+        "input_size": "208",
         "keypoints": ", ".join(NAMES),
         "license": "MIT",
         "version": __version__,
@@ -325,7 +325,7 @@ def test_a_caffemodel_answers_in_caffe_and_in_opencv_as_the_packed_weights_do(tm
     layers = {MASK_BLOB: "mask", "Mconv7_stage6": "Mconv7_stage6"}
     by_opencv = dict(zip(layers, opencv.forward(list(layers.values()))))
     assert set(by_caffe) == {MASK_BLOB, "Mconv7_stage6"}
-    assert CaffeEngine(file.with_suffix(".prototxt"), file).input_size == 192  # as mini.npz says
+    assert CaffeEngine(file.with_suffix(".prototxt"), file).input_size == 208  # as mini.npz says
     for name, values in by_caffe.items():
         assert np.array_equal(values, expected.blobs[name].data)
         assert np.abs(by_opencv[name] - values).max() <= export.TOLERANCE and np.ptp(values) > 0.1

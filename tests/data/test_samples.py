@@ -89,7 +89,7 @@ def test_a_jpeg_tells_its_size_and_is_decoded_at_a_part_of_it():
 
 @pytest.mark.parametrize("width, height", [(12_000, 10_000), (16_000, 12_000)])
 def test_a_large_jpeg_tells_its_size_without_a_warning(width, height, recwarn):
-    jpeg = encoded(".jpg").image_bytes
+    jpeg = plain_sample(".jpg").image_bytes
     sides = jpeg.index(b"\xff\xc0") + 5  # of the frame's header: height and width
     large = jpeg[:sides] + struct.pack(">HH", height, width) + jpeg[sides + 4 :]
     assert Sample("x", large, None, np.zeros((21, 3))).jpeg_size() == (width, height)

@@ -322,24 +322,25 @@ def test_a_hand_that_lies_elsewhere_than_the_square_is_looked_at_once_more():
 def test_the_first_answer_counts_where_the_net_is_far_less_sure_of_the_square(
     later_height, answers
 ):
-    """The first look has 0.8. The second one's keypoints lie 6 pixels to the right."""
+    """The first look has 0.8. The keypoints of the two at squares lie 12 pixels to the right."""
     line = np.linspace(0, 1, 21)
     first = np.column_stack([60 + 90 * line, 70 + 100 * line, np.ones(21)])
-    later = first + (6, 0, 0)
+    later = first + (12, 0, 0)
     net = NetWithFirstImpression(first, later, later_height)
     answer = look_several_times(Looker(draw_positions(240), SIZE, net), 2)
+    assert net.batches == [1, 1, 1]
     height = {"later": later_height, "both": 0.8}[answers]
     assert answer.score == pytest.approx(height, abs=0.05)
-    share = {"later": 1, "both": later_height / (0.8 + later_height)}[answers]
+    share = {"later": 1, "both": 2 * later_height / (0.8 + 2 * later_height)}[answers]
     shift = (answer.keypoints - first)[:, 0].mean()
-    assert shift == pytest.approx(6 * share, abs=1)
+    assert shift == pytest.approx(12 * share, abs=1)
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_mask_ends_near_the_square(count):
     """The net sees a mask everywhere; the hand lies in the middle."""
     line = np.linspace(0, 1, 21)
-    hand = np.column_stack([100 + 40 * line, 100 + 50 * line, np.ones(21)])
+    hand = np.column_stack([100 + 30 * line, 100 + 40 * line, np.ones(21)])
     net = NetWithFirstImpression(hand, hand)
 
     def net_with_mask(inputs):
@@ -348,9 +349,9 @@ def test_the_mask_ends_near_the_square(count):
     answer = look_several_times(Looker(draw_positions(240), SIZE, net_with_mask), count)
     assert len(answer.masks) == 1 + count // 2
     mask = mask_in_image(answer.masks, (240, 240))
-    # The square's half side is 0.75 x 64 pixels, half its diagonal 68; the mask may reach 12 pixels
+    # The square's half side is 0.85 x 50 pixels, half its diagonal 60; the mask may reach 15 pixels
     # further, and a cell of the first look has 15.
-    np.testing.assert_allclose(mask[105:145, 100:140], 1, atol=0.01)
+    np.testing.assert_allclose(mask[100:140, 95:135], 1, atol=0.01)
     mask[20:230, 15:225] = 0
     assert mask.max() < 0.1
 

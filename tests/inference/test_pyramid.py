@@ -160,8 +160,8 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
             cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_CUBIC)[y, x]
             for heatmap, (x, y) in zip(heatmaps[0], pixels)
         ]
-        assert np.abs(pose.keypoints[:, 2] - plain[:, 2]).max() < 0.1
-        assert (plain[:, 2] - plain_heights)[moved > 8].max(initial=0) < 0.1
+        assert np.abs(pose.keypoints[:, 2] - plain[:, 2]).max() < 0.12
+        assert (plain[:, 2] - plain_heights)[moved > 8].max(initial=0) < 0.12
         if index < len(hands):
             within.append(moved <= 1)
     assert np.mean(within) >= 0.8, np.mean(within)

@@ -19,6 +19,7 @@ from mcc_caffe.inference.scenes import (
     has_plausible_bones,
     nms_answers_by_box,
     nms_answers_by_keypoints,
+    score_of_box,
     vote_bonus,
 )
 from mcc_caffe.predictor import HandPredictor
@@ -114,6 +115,14 @@ def test_a_hand_that_two_boxes_lead_to_is_given_once():
     beside, guess = answer_at(12, 0.6, (0, 0, 100, 100)), answer_at(5, 0.5)
     answers = nms_answers_by_keypoints([guess, beside, apart, doubled, sure])
     assert [answer.score for answer in answers] == pytest.approx([0.9, 0.7, 0.6])
+
+
+def test_a_look_that_strayed_says_nothing_of_its_box():
+    """A rendered shoulder was called a hand by the score of the hand beside it."""
+    inside, beside = (0, 0, 100, 100), (95, 0, 195, 100)  # the latter's IoU with the keypoints: .03
+    assert score_of_box(answer_at(0, 0.8, inside)) == pytest.approx(0.8)
+    assert score_of_box(answer_at(0, 0.8, beside)) == 0
+    assert score_of_box(answer_at(0, 0.8)) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("width, height", [(4000, 3000), (4001, 3003), (1999, 7001), (640, 480)])

@@ -124,7 +124,7 @@ def test_the_model_computes_what_caffe_computes(form, model, weights):
 def test_the_first_load_is_small(model, client):
     """Under 15 MB, where WebGPU is and where it is not."""
     description = client.get("/model.json").json()
-    assert description["input_size"] == 192 and client.get("/model.onnx").content == model.onnx
+    assert description["input_size"] == 208 and client.get("/model.onnx").content == model.onnx
     vendor = STATIC / "vendor/onnxruntime-web"
     own = [path for name in ("live", "shared") for path in (STATIC / name).iterdir()]
     for module, binary in (("wasm", "threaded"), ("webgpu", "threaded.asyncify")):

@@ -137,18 +137,30 @@ def drop_files(page, files: list[tuple[bytes, str, str]]) -> None:
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
 
 
-def assert_same_answer(report: dict, pose, pixels: float) -> None:
-    """Compare a report of the page with Python's answer, within some pixels of the input."""
+def assert_same_answer(report: dict, pose, pixels: float, doubt: float = 0.02) -> None:
+    """Compare a report of the page with Python's answer.
+
+    Args:
+        report: The page's.
+        pose: Python's.
+        pixels: How far keypoints may lie apart, in pixels of the input.
+        doubt: How far their confidences may be apart, and how much lower than the highest point
+            the map of a keypoint that lies further away may be.
+    """
     scale = max(pose.image_size) / pose.input_size
     is_present = [point is not None for point in report["keypoints"]]
     margin = np.abs(pose.keypoints[:, 2] - 0.2) > 0.02  # the others may fall on either side
     assert (np.array(is_present) == pose.present)[margin].all()
-    for point, (x, y, confidence) in zip(report["keypoints"], pose.keypoints):
+    for point, (x, y, confidence), heatmap in zip(
+        report["keypoints"], pose.keypoints, pose.heatmaps
+    ):
         if point is None:
             continue
-        assert abs(point["confidence"] - confidence) < 0.02, point
-        if confidence > 0.5:  # a weak map is flat at its top, and a grey level moves its maximum
-            assert np.hypot(point["x"] - x, point["y"] - y) < pixels * scale, point
+        assert abs(point["confidence"] - confidence) < doubt, point
+        is_near = np.hypot(point["x"] - x, point["y"] - y) < pixels * scale
+        # Of two maxima that are nearly as high, or of a flat one, a grey level moves the highest.
+        column, row = apply(pose.image_to_input[0], [(point["x"], point["y"])])[0].astype(int)
+        assert is_near or heatmap.max() - heatmap[row, column] < doubt, point
 
 
 def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
@@ -183,7 +195,9 @@ def test_pictures_of_every_size_get_pythons_answer(page, rendered_hand, predicto
     name = f"hand{shape[0]}.png"
     drop(page, encoded(picture), name, "image/png")
     wait_for_answer(page, name)
-    assert_same_answer(copied_report(page), predictor.predict(picture), pixels=1.5)
+    # OpenCV interpolates at multiples of 1/32 of a pixel, which shows where a picture is enlarged.
+    doubt = 0.06 if max(shape) < predictor.input_size else 0.02
+    assert_same_answer(copied_report(page), predictor.predict(picture), pixels=1.5, doubt=doubt)
 
 
 def turned_webp(orientation: int, endian: str = "<") -> bytes:
