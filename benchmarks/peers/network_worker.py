@@ -65,6 +65,7 @@ def caffe_bfloat16(folder: pathlib.Path) -> Engine:
 
 def onnxruntime(folder: pathlib.Path) -> Engine:
     """Open the net in ONNX Runtime."""
+    # As in mcc_caffe's onnx_engine, which needs packages that this environment may lack.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as module
 

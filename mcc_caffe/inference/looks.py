@@ -197,8 +197,7 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     decides, and the first look joins in where it agrees. Where the hand lies elsewhere than the
     square was drawn for, a square around the new keypoints is passed as well, and the first look
     does not join in. Where the net is far less sure of the squares than of the first look, that
-    look decides. Far from the square, where only the first look's mask could say otherwise, there
-    is no hand.
+    look decides. Where the first look joins in, its mask counts only in the square and near it.
 
     Where fewer than 6 of the first keypoints are confident, there is no square: in a picture
     without a hand it would only find more that resembles one.
@@ -225,7 +224,7 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     if best.score < first.score - _MOST_DOUBT:
         return fuse_answers([*crops, first], first)
     if is_missed:
-        return fuse_answers(crops, best)
+        return fuse_answers(crops)
     return fuse_answers([*crops, _with_masks_near(first, best)], best)
 
 
@@ -286,7 +285,7 @@ def fuse_answers(answers: Sequence[LookAnswer], best: LookAnswer | None = None) 
 
 
 def _with_masks_near(answer: LookAnswer, crop: LookAnswer) -> LookAnswer:
-    """Return an answer whose masks have the probability 0 far from the square of a crop's look."""
+    """Return an answer with masks that are 0 further than a margin from the square of a crop."""
     masks = []
     for cells, image_to_input in answer.masks:
         side = len(cells)

@@ -32,8 +32,8 @@ _WORTH_A_SECOND_LOOK = 0.15  # score of the first look
 # number, or if more than the second, as a share of the smaller box, lies in the other.
 _NMS_IOU = 0.4
 _NMS_SHARE_INSIDE = 0.6
-# Two boxes of this IoU or more are of one hand if the keypoints are the same, too.
-_OVERLAP_OF_DOUBLES = 0.15
+# Boxes with a lower IoU are apart: they are of two hands.
+_LEAST_OVERLAP = 0.15
 # The longest bone in median bones; a hand's is at most 4.
 _LONGEST_BONE = 6.0
 SCORE_THRESHOLD = 0.35
@@ -126,10 +126,7 @@ def look_twice_at_boxes(looker: Looker, proposals: Sequence[Proposal]) -> list[L
 
 def score_of_box(answer: LookAnswer) -> float:
     """Return what a look says of the box that it was for; 0 where it strayed to another hand."""
-    has_strayed = (
-        answer.box is not None
-        and box_iou(answer.box, keypoints_box(answer.keypoints)) < _OVERLAP_OF_DOUBLES
-    )
+    has_strayed = _are_apart(answer.box, keypoints_box(answer.keypoints))
     return 0.0 if has_strayed else answer.score
 
 
@@ -222,12 +219,14 @@ def nms_answers_by_keypoints(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
 
 def _see_one_hand(answer: LookAnswer, other: LookAnswer) -> bool:
     """Tell whether two answers have the same keypoints, and boxes that are not apart."""
-    are_apart = (
-        answer.box is not None
-        and other.box is not None
-        and box_iou(answer.box, other.box) < _OVERLAP_OF_DOUBLES
+    return not _are_apart(answer.box, other.box) and are_same_keypoints(
+        answer.keypoints, other.keypoints
     )
-    return not are_apart and are_same_keypoints(answer.keypoints, other.keypoints)
+
+
+def _are_apart(box: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Tell whether two boxes hardly meet; an answer without a box is nowhere apart."""
+    return box is not None and other is not None and box_iou(box, other) < _LEAST_OVERLAP
 
 
 def nms_answers_by_box(
