@@ -225,7 +225,7 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
         return fuse_answers([*crops, first], first)
     if is_missed:
         return fuse_answers(crops)
-    return fuse_answers([*crops, _with_masks_near(first, best)], best)
+    return fuse_answers([*crops, with_masks_near(first, best)], best)
 
 
 def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAnswer]:
@@ -284,7 +284,7 @@ def fuse_answers(answers: Sequence[LookAnswer], best: LookAnswer | None = None) 
     )
 
 
-def _with_masks_near(answer: LookAnswer, crop: LookAnswer) -> LookAnswer:
+def with_masks_near(answer: LookAnswer, crop: LookAnswer) -> LookAnswer:
     """Return an answer with masks that are 0 further than a margin from the square of a crop."""
     masks = []
     for cells, image_to_input in answer.masks:

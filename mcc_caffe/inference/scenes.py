@@ -23,6 +23,7 @@ from mcc_caffe.inference.looks import (
     look_in_all_directions,
     square_window,
     upright_look,
+    with_masks_near,
 )
 from mcc_caffe.inference.proposals import NetworkCall, Proposal, propose_boxes, propose_regions
 
@@ -114,10 +115,9 @@ def look_twice_at_boxes(looker: Looker, proposals: Sequence[Proposal]) -> list[L
     """
     if not proposals:
         return []
-    first = _look_at_squares(looker, proposals)
-    second = _look_at_keypoints(looker, first)
+    pairs = _look_again(looker, _look_at_squares(looker, proposals))
     answers = []
-    for proposal, *pair in zip(proposals, first, second):
+    for proposal, pair in zip(proposals, pairs):
         plausible = [answer for answer in pair if has_plausible_bones(answer.keypoints)]
         box = None if proposal.is_guess else proposal.box
         answers.append(fuse_answers(plausible or pair)._replace(box=box))
@@ -155,7 +155,7 @@ def look_at_boxes(looker: Looker, boxes_xywh: np.ndarray) -> list[LookAnswer]:
     boxes = [np.array([x, y, x + w - 1, y + h - 1]) for x, y, w, h in boxes_xywh]
     squares = [Look(square_window(box, SECOND_LOOK_FACTOR)) for box in boxes]
     first = look_in_all_directions(looker, squares)
-    return [fuse_answers(pair) for pair in zip(first, _look_at_keypoints(looker, first))]
+    return [fuse_answers(pair) for pair in _look_again(looker, first)]
 
 
 def look_twice_at_regions(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:
@@ -172,18 +172,24 @@ def look_twice_at_regions(looker: Looker, proposals: Sequence[Proposal]) -> list
     )
     if not promising:
         return []
-    second = _look_at_keypoints(looker, promising)
-    return [fuse_answers(pair) for pair in zip(promising, second)]
+    return [fuse_answers(pair) for pair in _look_again(looker, promising)]
 
 
-def _look_at_keypoints(looker: Looker, answers: Sequence[LookAnswer]) -> list[LookAnswer]:
-    """Take a second look at each hand, at an upright square around its keypoints."""
-    return looker.look(
-        [
-            upright_look(answer.keypoints, SECOND_LOOK_FACTOR, looker.image_size)
-            for answer in answers
-        ]
-    )
+def _look_again(
+    looker: Looker, answers: Sequence[LookAnswer]
+) -> list[tuple[LookAnswer, LookAnswer]]:
+    """Take a second look at each hand, at an upright square around its keypoints.
+
+    Returns:
+        Each answer, whose mask now ends near that square, and the second look's answer.
+    """
+    squares = [
+        upright_look(answer.keypoints, SECOND_LOOK_FACTOR, looker.image_size) for answer in answers
+    ]
+    return [
+        (with_masks_near(answer, again), again)
+        for answer, again in zip(answers, looker.look(squares))
+    ]
 
 
 def _look_at_squares(looker: Looker, proposals: Sequence[Proposal]) -> list[LookAnswer]:

@@ -21,8 +21,13 @@ from mcc_caffe.inference.looks import (
     square_window,
     upright_look,
 )
+from mcc_caffe.inference.proposals import Proposal
 from mcc_caffe.inference.pyramid import MaskCells, mask_in_image, window_map
-from mcc_caffe.inference.scenes import look_at_boxes
+from mcc_caffe.inference.scenes import (
+    look_at_boxes,
+    look_twice_at_boxes,
+    look_twice_at_regions,
+)
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
@@ -336,8 +341,21 @@ def test_the_first_answer_counts_where_the_net_is_far_less_sure_of_the_square(
     assert shift == pytest.approx(12 * share, abs=1)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_the_mask_ends_near_the_square(count):
+LARGE_BOX = np.array([60.0, 60, 180, 180])
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda looker: [look_several_times(looker, 2)],
+        lambda looker: [look_several_times(looker, 4)],
+        lambda looker: look_at_boxes(looker, np.array([[60.0, 60, 120, 120]])),
+        lambda looker: look_twice_at_boxes(looker, [Proposal(LARGE_BOX, 1.0)]),
+        lambda looker: look_twice_at_regions(looker, [Proposal(LARGE_BOX, 1.0)]),
+    ],
+    ids=["two looks", "four looks", "boxes", "proposed boxes", "proposed regions"],
+)
+def test_the_mask_ends_near_the_square(look):
     """The net sees a mask everywhere; the hand lies in the middle."""
     line = np.linspace(0, 1, 21)
     hand = np.column_stack([100 + 30 * line, 100 + 40 * line, np.ones(21)])
@@ -346,8 +364,8 @@ def test_the_mask_ends_near_the_square(count):
     def net_with_mask(inputs):
         return net(inputs)._replace(masks=np.ones((len(inputs), SIZE // 8, SIZE // 8), np.float32))
 
-    answer = look_several_times(Looker(draw_positions(240), SIZE, net_with_mask), count)
-    assert len(answer.masks) == 1 + count // 2
+    (answer,) = look(Looker(draw_positions(240), SIZE, net_with_mask))
+    assert len(answer.masks) > 1
     mask = mask_in_image(answer.masks, (240, 240))
     # The square's half side is 0.85 x 50 pixels, half its diagonal 60; the mask may reach 15 pixels
     # further, and a cell of the first look has 15.
