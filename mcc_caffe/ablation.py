@@ -162,15 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trunk = options.out / TRUNK
         write_caffemodel(trunk, "trunk", trunk_layers)
     trainings = [(network, seed) for seed in options.seeds for network in MISSING_STAGES]
-    weights = []
-    for network, seed in trainings:
-        folder = options.out / f"{network.replace(' ', '_')}_seed{seed}"
-        arguments = [source, "--variant", "mini", "--seed", seed]
-        arguments += ["--batch-size", options.batch_size, *options.training_options]
-        if MISSING_STAGES[network]:
-            arguments += ["--without", MISSING_STAGES[network]]
-        title = f"{network}, seed {seed}"
-        weights.append(train_once(folder, title, options.iterations, arguments, trunk))
+    weights = [_train(options, source, trunk, *training) for training in trainings]
 
     report.parent.mkdir(parents=True, exist_ok=True)
     measured = []
@@ -180,11 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         evaluate.main([*single_pass, "--weights", *map(str, weights)])
         results = read_results(evaluation, trainings)
         measured_set = MeasuredSet(name, results, figure_names)
-        for claim in measured_set.claims():
-            if claim.output == "masks":
-                write_atomically(report.with_name(figure_names.masks), draw_masks(results))
-            else:
-                write_atomically(report.with_name(figure_names.pck), draw_pck(results))
+        _write_figures(measured_set, figure_names, report.parent)
         measured.append(measured_set)
     setting = _describe_setting(options)
     write_atomically(report, format_report(measured, setting).encode())
@@ -192,6 +180,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         format_report([replace(measured_set, figures=None) for measured_set in measured], setting)
     )
     _log.info("%s: the same with figures", report)
+
+
+def _train(
+    options: argparse.Namespace, source: str, trunk: pathlib.Path | None, network: str, seed: int
+) -> pathlib.Path:
+    """Train a network with a seed, unless that is done, and return the path of its weights."""
+    folder = options.out / f"{network.replace(' ', '_')}_seed{seed}"
+    arguments = [source, "--variant", "mini", "--seed", seed]
+    arguments += ["--batch-size", options.batch_size, *options.training_options]
+    if MISSING_STAGES[network]:
+        arguments += ["--without", MISSING_STAGES[network]]
+    return train_once(folder, f"{network}, seed {seed}", options.iterations, arguments, trunk)
+
+
+def _write_figures(measured_set: MeasuredSet, names: FigureNames, folder: pathlib.Path) -> None:
+    """Write the figure of each claim that the set can answer."""
+    for claim in measured_set.claims():
+        if claim.output == "masks":
+            write_atomically(folder / names.masks, draw_masks(measured_set.results))
+        else:
+            write_atomically(folder / names.pck, draw_pck(measured_set.results))
 
 
 def _name_figures(report: pathlib.Path, sets: Sequence[pathlib.Path]) -> list[FigureNames]:

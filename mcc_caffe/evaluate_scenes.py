@@ -49,6 +49,7 @@ from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
     PresenceNumbers,
+    SceneAnswer,
     SceneNumbers,
     summarise_presence,
     summarise_scenes,
@@ -370,6 +371,17 @@ def _measure_pictures_without_hands(
     print(f"{presence.text(score)}\n")
 
 
+def _compare_in_scenes(
+    models: Sequence[dict[str, Any]], answers: Sequence[Sequence[SceneAnswer]]
+) -> None:
+    """Print the table of all models' answers to the scenes, and add the numbers to the models."""
+    numbers = [summarise_scenes(model_answers) for model_answers in answers]
+    for model, model_numbers in zip(models, numbers):
+        model["scenes"] = model_numbers._asdict()
+    print(f"{len(answers[0])} pictures, hands by their share of the picture's width, means:\n")
+    print(scenes_table({model["name"]: own for model, own in zip(models, numbers)}))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
@@ -405,12 +417,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             search_scenes(predictor, pictures.readable_scenes, options.score)
             for predictor in predictors
         ]
-        systems = dict(zip(names, map(summarise_scenes, [*own_answers, *other_answers])))
-        for model, numbers in zip(models, systems.values()):
-            model["scenes"] = numbers._asdict()
-        count = len(pictures.readable_scenes)
-        print(f"{count} pictures, hands by their share of the picture's width, means:\n")
-        print(scenes_table(systems))
+        _compare_in_scenes(models, [*own_answers, *other_answers])
     results = {
         "score_threshold": options.score,
         "scenes": str(options.scenes) if options.scenes else None,

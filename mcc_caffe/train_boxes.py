@@ -120,28 +120,18 @@ def _find_weights(options: argparse.Namespace) -> Path:
     return weights
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    options = parse_arguments(argv)
-    require_caffe("training")
-    if options.samples % BATCH_SIZE:
-        raise UserError(f"--samples {options.samples}: give a multiple of {BATCH_SIZE}")
-    weights = _find_weights(options)
-    stored = packed_weights.read(weights)
-    if options.average and BOXES_BLOB not in stored.layers:
-        raise UserError(f"{weights} has no box head to average with: leave --average out")
-    scenes = [scene for path in options.scenes for scene in read_scenes(path)]
-    inputs = [weights, *options.scenes, *(scene.path for scene in scenes)]
-    target = check_output(
-        options.out, packed_weights.are_readable, packed_weights.NOT_PACKED, inputs
-    )
-    pictures = read_pictures(scenes)
-    if not any(len(picture.boxes) for picture in pictures):
-        raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box in it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if options.gpu is not None:
-        require_gpus([options.gpu])
-        select_device(options.gpu)
+def _train_head(
+    options: argparse.Namespace,
+    weights: Path,
+    stored: packed_weights.PackedWeights,
+    pictures: Sequence[LabelledPicture],
+    target: Path,
+) -> None:
+    """Train the box head and write OUT after every round.
+
+    Raises:
+        UserError: A round's losses are not finite.
+    """
     iterations = options.rounds * EPOCHS * options.samples // BATCH_SIZE
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -168,6 +158,31 @@ def main(argv: Sequence[str] | None = None) -> None:
                 head = mean_layers(head, stored.layers)
             content = packed_weights.to_bytes({**stored.layers, **head}, stored.metadata)
             write_atomically(target, content)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options = parse_arguments(argv)
+    require_caffe("training")
+    if options.samples % BATCH_SIZE:
+        raise UserError(f"--samples {options.samples}: give a multiple of {BATCH_SIZE}")
+    weights = _find_weights(options)
+    stored = packed_weights.read(weights)
+    if options.average and BOXES_BLOB not in stored.layers:
+        raise UserError(f"{weights} has no box head to average with: leave --average out")
+    scenes = [scene for path in options.scenes for scene in read_scenes(path)]
+    inputs = [weights, *options.scenes, *(scene.path for scene in scenes)]
+    target = check_output(
+        options.out, packed_weights.are_readable, packed_weights.NOT_PACKED, inputs
+    )
+    pictures = read_pictures(scenes)
+    if not any(len(picture.boxes) for picture in pictures):
+        raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box in it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if options.gpu is not None:
+        require_gpus([options.gpu])
+        select_device(options.gpu)
+    _train_head(options, weights, stored, pictures, target)
     print(f"{target}: {len(pictures)} pictures, {options.rounds * options.samples} samples")
 
 

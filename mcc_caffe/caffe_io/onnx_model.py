@@ -286,25 +286,15 @@ def is_own_model(path: Path) -> bool:
     return starts_with(path, start)
 
 
-def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
-    """Convert a deploy net to ONNX.
+def _make_nodes(
+    input_blob: str, layers: Sequence[Any], parameters: Mapping[str, Sequence[np.ndarray]]
+) -> tuple[list[Any], list[Any]]:
+    """Return a NodeProto for each layer, and a TensorProto for each of its parameters.
 
-    Args:
-        net: NetParameter. Its first layer is an Input; the others have the types in CONVERTERS
-            and one top each.
-        parameters: {layer: [kernel, bias]}, float32.
-
-    Returns:
-        The ModelProto.
-
-    Raises:
-        UserError: The net has something that cannot be exported, or onnx is not installed.
+    In Caffe a layer may overwrite its blob; in ONNX each value has a name of its own. The last
+    layer that writes a blob gives its value the blob's name.
     """
     onnx = import_onnx()
-    input_blob, layers = _input_and_layers(net)
-    channels = _channels(net)
-    # In Caffe a layer may overwrite its blob; in ONNX each value has a name of its own. The last
-    # layer that writes a blob gives its value the blob's name.
     value_of_blob = {input_blob: input_blob}
     last_writer = {top: layer.name for layer in layers for top in layer.top}
     nodes, initializers = [], []
@@ -323,19 +313,41 @@ def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
                 operator.name, inputs, [value_of_blob[top]], layer.name, **operator.attributes
             )
         )
+    return nodes, initializers
+
+
+def to_onnx(net: Any, parameters: Mapping[str, Sequence[np.ndarray]]) -> Any:
+    """Convert a deploy net to ONNX.
+
+    Args:
+        net: NetParameter. Its first layer is an Input; the others have the types in CONVERTERS
+            and one top each.
+        parameters: {layer: [kernel, bias]}, float32.
+
+    Returns:
+        The ModelProto.
+
+    Raises:
+        UserError: The net has something that cannot be exported, or onnx is not installed.
+    """
+    onnx = import_onnx()
+    input_blob, layers = _input_and_layers(net)
+    channels = _channels(net)
+    nodes, initializers = _make_nodes(input_blob, layers, parameters)
 
     def describe_value(name: str, height: str, width: str) -> Any:
         shape = ["batch", channels[name], height, width]
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
     read_blobs = {bottom for layer in layers for bottom in layer.bottom if bottom not in layer.top}
+    written_blobs = dict.fromkeys(top for layer in layers for top in layer.top)
     graph = onnx.helper.make_graph(
         nodes,
         net.name,
         [describe_value(input_blob, "height", "width")],
         [
             describe_value(name, f"height / {STRIDE}", f"width / {STRIDE}")
-            for name in last_writer
+            for name in written_blobs
             if name not in read_blobs
         ],
         initializers,
