@@ -392,6 +392,12 @@ def test_the_document_says_what_the_generator_does():
     )
 
 
+def test_the_example_hand_takes_no_further_looks():
+    """An unsure one would be looked at in four directions, or searched for, and cost twice."""
+    hand = HandPredictor().predict(hands.example_picture())
+    assert hand.method == "looks" and hand.keypoints[:, 2].mean() > 0.7
+
+
 def test_the_seconds_of_a_folder():
     assert 0 < pyramid.folder_seconds(HandPredictor(levels=1), hands.example_jpeg(), 2) < 60
 
