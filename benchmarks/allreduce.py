@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count
+from mcc_caffe.caffe_io.onnx_model import count_parameters
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_shipped
@@ -29,8 +29,7 @@ COLUMNS = ["network", "ranks", "MB", "ms, median (least, most)", "GB/s a link"]
 
 def count_gradients(variant: Variant) -> int:
     """Return the number of float32 gradients of a variant's network."""
-    net = import_caffe().Net(str(require_shipped(f"prototxt/{variant.name}/deploy.prototxt")), 1)
-    return parameter_count(net)
+    return count_parameters(require_shipped(f"prototxt/{variant.name}/deploy.prototxt"))
 
 
 def measure(ranks: Ranks, sizes: dict[str, int], repeats: int) -> None:

@@ -27,7 +27,8 @@ from benchmarks.jobs import TURNS, Row, in_process, in_turns
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
-from mcc_caffe.caffe_io.pycaffe import import_caffe, parameter_count, require_caffe
+from mcc_caffe.caffe_io.onnx_model import count_parameters, multiply_adds
+from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
@@ -119,16 +120,6 @@ def write_net(size: Size, folder: pathlib.Path) -> None:
         write_atomically(folder / f"{name}.prototxt", text.encode())
 
 
-def compute_cost(prototxt: pathlib.Path) -> Cost:
-    """Return the cost of a deploy net."""
-    net = import_caffe().Net(str(prototxt), 1)
-    multiply_adds = 0
-    for layer, (kernel, _) in net.params.items():
-        output = net.blobs[net.top_names[layer][0]]
-        multiply_adds += kernel.count * int(np.prod(output.data.shape[2:]))
-    return Cost(multiply_adds, parameter_count(net))
-
-
 def time_size(prototxt: pathlib.Path, weights: pathlib.Path) -> list[Row]:
     """Time a single pass over the example picture in this process, as a measurement of a turn."""
     predictor = HandPredictor(weights, prototxt=prototxt, levels=1)
@@ -181,7 +172,7 @@ def measure(
     ]
     return Measured(
         size=size,
-        cost=in_process(compute_cost, prototxt),
+        cost=Cost(round(multiply_adds(prototxt) * size.input_size**2), count_parameters(prototxt)),
         seconds=seconds,
         scores={name: [seed_scores[name] for seed_scores in scores] for name in MEASURES},
         diverged=diverged,

@@ -3,6 +3,7 @@
 `mcc_caffe.export` writes such a model, the engine `onnx` runs it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -250,6 +251,25 @@ def parameter_shapes(net: Any) -> Shapes:
             if parameters.bias_term:
                 shapes[layer.name].append((parameters.num_output,))
     return shapes
+
+
+def count_parameters(prototxt: Path) -> int:
+    """Return the number of a deploy net's parameters."""
+    layers = parameter_shapes(read_text("NetParameter", prototxt)).values()
+    return sum(math.prod(shape) for shapes in layers for shape in shapes)
+
+
+def multiply_adds(prototxt: Path) -> float:
+    """Return the multiply-adds of a deploy net's convolutions for one pixel of its input."""
+    net = read_text("NetParameter", prototxt)
+    shapes = parameter_shapes(net)
+    total, outputs = 0.0, 1.0  # outputs of a layer for a pixel of the input
+    for layer in net.layer:
+        if layer.type == "Pooling":
+            outputs /= layer.pooling_param.stride**2
+        elif layer.type == "Convolution":
+            total += outputs * math.prod(shapes[layer.name][0])
+    return total
 
 
 class OnnxModel(NamedTuple):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcc_caffe.caffe_io.onnx_model import parameter_shapes
-from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.caffe_io.onnx_model import multiply_adds
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_scores import (
@@ -59,19 +58,6 @@ class CountingEngine:
         """Run the net on a batch; see `base.Engine`."""
         self.passes += self._pixel_passes * batch.shape[0] * batch.shape[2] * batch.shape[3]
         return self._engine(batch)
-
-
-def multiply_adds(prototxt: Path) -> float:
-    """Return the multiply-adds of a deploy net's convolutions for one pixel of its input."""
-    net = read_text("NetParameter", prototxt)
-    shapes = parameter_shapes(net)
-    total, outputs = 0.0, 1.0  # outputs of a layer for a pixel of the input
-    for layer in net.layer:
-        if layer.type == "Pooling":
-            outputs /= layer.pooling_param.stride**2
-        elif layer.type == "Convolution":
-            total += outputs * float(np.prod(shapes[layer.name][0]))
-    return total
 
 
 def search_scenes(

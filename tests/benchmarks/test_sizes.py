@@ -41,22 +41,6 @@ def test_a_net_of_another_size(tmp_path):
     assert '"input_size": 64' in data.python_param.param_str
 
 
-def test_the_cost_by_hand(tmp_path):
-    (tmp_path / "net.prototxt").write_text("""
-        layer { name: "data" type: "Input" top: "data"
-                input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
-        layer { name: "a" type: "Convolution" bottom: "data" top: "a"
-                convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
-        layer { name: "pool" type: "Pooling" bottom: "a" top: "pool"
-                pooling_param { kernel_size: 2 stride: 2 } }
-        layer { name: "b" type: "Convolution" bottom: "pool" top: "b"
-                convolution_param { num_output: 2 kernel_size: 1 } }""")
-    assert sizes.compute_cost(tmp_path / "net.prototxt") == (
-        3 * 4 * 9 * 64 + 4 * 2 * 16,
-        3 * 4 * 9 + 4 + 4 * 2 + 2,
-    )
-
-
 def test_the_table_compares_with_mini():
     seconds = {"median": 0.004}
     results = [

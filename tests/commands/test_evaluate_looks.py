@@ -9,10 +9,11 @@ import pytest
 
 from mcc_caffe import evaluate, evaluate_scenes
 from mcc_caffe.caffe_io.default_weights import shipped_weights
+from mcc_caffe.caffe_io.onnx_model import multiply_adds
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.prediction_runner import held_out_entries
-from mcc_caffe.evaluation.scene_runner import CountingEngine, multiply_adds
+from mcc_caffe.evaluation.scene_runner import CountingEngine
 from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
