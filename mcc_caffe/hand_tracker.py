@@ -22,11 +22,10 @@ from mcc_caffe.inference.looks import (
     upright_look,
 )
 from mcc_caffe.inference.reports import TRACKING
-from mcc_caffe.inference.scenes import find_hands
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
 from mcc_caffe.paper import STRIDE
-from mcc_caffe.predictor import HandPose, HandPredictor, TimedNetwork, check_finite, check_image
+from mcc_caffe.predictor import HandPose, HandPredictor, check_finite, check_image
 
 # Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
 # box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
@@ -147,7 +146,7 @@ class _FrameFinder:
     ):
         self._predictor, self._image = predictor, image
         self._one_hand, self._every_frame = one_hand, every_frame
-        self._network = TimedNetwork(predictor.engine, predictor.batch)
+        self._network = predictor.open_network()
         self._looker = Looker(image, predictor.input_size, self._network)
         close_size = round(_INPUT_SHARE * predictor.input_size / STRIDE) * STRIDE
         self._close_looker = Looker(image, close_size, self._network)
@@ -174,12 +173,7 @@ class _FrameFinder:
             # A pose of several looks or levels needs a higher score than one look to be a hand.
             shows_hand = not isinstance(sighting.payload, HandPose) or sighting.payload.shows_hand
             return [sighting] if shows_hand and is_sure(sighting) else []
-        answers = find_hands(
-            self._looker,
-            self._network,
-            self._network.with_shared_timer(self._predictor.boxes_engine),
-            known=known,
-        )
+        answers = self._predictor.search(self._looker, self._network, known=known)
         return [Sighting(answer.keypoints, answer) for answer in answers]
 
     def _search_one_hand(self) -> Sighting:

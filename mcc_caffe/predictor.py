@@ -9,7 +9,6 @@ import math
 import numbers
 import os
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,7 +24,8 @@ from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.inference.engines import open_engine
-from mcc_caffe.inference.engines.base import Engine, StageMaps
+from mcc_caffe.inference.engines.base import Engine
+from mcc_caffe.inference.engines.timed import TimedNetwork
 from mcc_caffe.inference.hand_pose import Box as Box
 from mcc_caffe.inference.hand_pose import HandPose
 from mcc_caffe.inference.looks import LookAnswer, Looker, look_several_times
@@ -252,10 +252,12 @@ class HandPredictor:
                 f"max_hands={max_hands!r}: give a whole number above 0, or None for no limit"
             )
         with self.lock:
-            network = TimedNetwork(self.engine, self.batch)
+            network = self.open_network()
             looker = Looker(image, self.input_size, network)
             if boxes is None:
-                answers = self._search(looker, network, score_threshold, max_hands)
+                answers = self.search(
+                    looker, network, score_threshold=score_threshold, max_hands=max_hands
+                )
                 method = SEARCH
             else:
                 answers = look_at_boxes(looker, check_boxes(boxes, *looker.image_size))
@@ -266,31 +268,52 @@ class HandPredictor:
                 for answer in answers
             ]
 
-    def _search(
+    def open_network(self) -> TimedNetwork:
+        """Return what runs the net and times it from now on."""
+        return TimedNetwork(self.engine, self.batch)
+
+    def search(
         self,
         looker: Looker,
-        network: "TimedNetwork",
-        score_threshold: float,
-        max_hands: int | None,
+        network: TimedNetwork,
+        *,
+        score_threshold: float = SCORE_THRESHOLD,
+        max_hands: int | None = None,
+        known: Sequence[np.ndarray] = (),
     ) -> list[LookAnswer]:
-        """Search a picture for hands, by the box head where the weights have one."""
+        """Search a picture for hands, by the box head where the weights have one.
+
+        The caller holds `lock`.
+
+        Args:
+            looker: The Looker of the picture.
+            network: What `open_network` returned; it times the search, too.
+            score_threshold: The score from which an answer is a hand.
+            max_hands: The most hands to return; None for no limit.
+            known: Boxes (4,) of hands that are known already; there is no look at what shows only
+                them.
+
+        Returns:
+            The hands, the surest first.
+        """
         return find_hands(
             looker,
             network,
             network.with_shared_timer(self.boxes_engine),
             score_threshold=score_threshold,
             max_hands=max_hands,
+            known=known,
         )
 
     def _predict_looks(self, image: np.ndarray, looks: int) -> HandPose:
         """Find the hand by looks, or by a search if the user asked for neither looks nor levels."""
-        network = TimedNetwork(self.engine, self.batch)
+        network = self.open_network()
         looker = Looker(image, self.input_size, network)
         answer = look_several_times(looker, looks)
         shows_hand = answer.score >= self.calibration.least_score(looks)
         if not shows_hand and searches_after_looks(self.levels, self.looks, self.calibration):
             # The hand may be too small for looks at the whole picture.
-            hands = self._search(looker, network, SCORE_THRESHOLD, max_hands=1)
+            hands = self.search(looker, network, max_hands=1)
             if hands:
                 timings = network.timings()
                 return self.make_pose(hands[0], looker.image_size, timings, method=SEARCH)
@@ -300,7 +323,7 @@ class HandPredictor:
 
     def _predict_levels(self, image: np.ndarray) -> HandPose:
         """Find the hand in the image's pyramid."""
-        network = TimedNetwork(self.engine, self.batch)
+        network = self.open_network()
         height, width = image.shape[:2]
         rng = np.random.default_rng(self.seed)
         windows = pyramid_windows(width, height, rng, self.most_levels)
@@ -376,52 +399,6 @@ class HandPredictor:
             shows_hand=shows_hand,
             method=method,
         )
-
-
-class TimedNetwork:
-    """Runs an engine on batches of any size, some inputs at a time, and adds up the seconds."""
-
-    def __init__(self, engine: Engine, batch: int):
-        self._engine, self._batch = engine, batch
-        self._start = time.perf_counter()
-        self._seconds: list[float] = []  # of each call, also of those beside this one
-
-    def with_shared_timer(self, engine: Engine | None) -> "TimedNetwork | None":
-        """Return a TimedNetwork of another engine that adds its seconds to this one's.
-
-        It is None if `engine` is None.
-        """
-        if engine is None:
-            return None
-        other = TimedNetwork(engine, self._batch)
-        other._start, other._seconds = self._start, self._seconds
-        return other
-
-    def __call__(self, inputs: np.ndarray) -> StageMaps:
-        """Return the maps of all inputs (N, 3, h, w)."""
-        start = time.perf_counter()
-        answers = [
-            self._engine(inputs[first : first + self._batch])
-            for first in range(0, len(inputs), self._batch)
-        ]
-        self._seconds.append(time.perf_counter() - start)
-        return StageMaps(
-            _join([answer.masks for answer in answers]),
-            _join([answer.heatmaps for answer in answers]),
-            _join([answer.boxes for answer in answers]),
-        )
-
-    def timings(self) -> dict[str, float]:
-        """Return the seconds since the start, as HandPose.timings has them."""
-        return {"network": sum(self._seconds), "total": time.perf_counter() - self._start}
-
-
-def _join(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """Join the maps of several batches; None where the net has no such stage."""
-    arrays = [array for array in maps if array is not None]
-    if not arrays:
-        return None
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 # A fork copies our locks and those inside the engines as they are, but not the threads that hold
