@@ -52,13 +52,13 @@ def in_process(function: Callable[..., Result], *args: Any) -> Result:
         return pool.submit(function, *args).result()
 
 
-def ask(
+def run_module(
     python: str | pathlib.Path,
     module: str,
     *args: object,
     environment: Mapping[str, str] | None = None,
-) -> Row:
-    """Run `python -m module args` and return the JSON of its last line.
+) -> str:
+    """Run `python -m module args` and return what it prints.
 
     Args:
         python: The interpreter.
@@ -66,22 +66,37 @@ def ask(
         args: Its arguments.
         environment: Variables to set beside those of this process.
 
+    Raises:
+        UserError: The process fails; the message is "failed: " and the reason.
+    """
+    done = subprocess.run(
+        [python, "-m", module, *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    if done.returncode:
+        raise UserError(f"failed: {check.reason(done.returncode, done.stderr)}")
+    return done.stdout
+
+
+def ask(
+    python: str | pathlib.Path,
+    module: str,
+    *args: object,
+    environment: Mapping[str, str] | None = None,
+) -> Row:
+    """Run a module as `run_module` does, and return the JSON of its last line.
+
     Returns:
         The printed JSON, or {"status": "failed: reason"} where the process fails.
     """
-    with tempfile.TemporaryFile("w+") as stderr:
-        done = subprocess.run(
-            [python, "-m", module, *map(str, args)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        if done.returncode:
-            stderr.seek(0)
-            return {"status": f"failed: {check.reason(done.returncode, stderr.read())}"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    try:
+        output = run_module(python, module, *args, environment=environment)
+    except UserError as error:
+        return {"status": str(error)}
+    return json.loads(output.strip().splitlines()[-1])
 
 
 def run_training(
@@ -102,14 +117,7 @@ def run_training(
     with tempfile.TemporaryDirectory() as folder:
         all_options = {**options, "--interval": 1, "--out": folder}
         words = [source, *(word for option in all_options.items() for word in option)]
-        done = subprocess.run(
-            [sys.executable, "-m", "mcc_caffe.train", *map(str, words)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        if done.returncode:
-            raise UserError(f"failed: {check.reason(done.returncode, done.stderr)}")
+        run_module(sys.executable, "mcc_caffe.train", *words, environment=environment)
         return read_log(pathlib.Path(folder))
 
 
@@ -138,15 +146,13 @@ def in_turns(measurements: Sequence[Callable[[], list[Row]]], turns: int) -> lis
 
 def read_printed_table(module: str, *args: object) -> list[Row]:
     """Run one of our benchmarks and return the lines of the Markdown table that it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, args)], cwd=ROOT, capture_output=True, text=True
-    )
-    lines = [
+    try:
+        output = run_module(sys.executable, module, *args)
+    except UserError as error:
+        return [{"status": str(error)}]
+    columns, _, *lines = (
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in done.stdout.splitlines()
+        for line in output.splitlines()
         if line.startswith("|")
-    ]
-    if done.returncode or len(lines) < 3:
-        return [{"status": f"failed: {check.reason(done.returncode, done.stderr)}"}]
-    columns, _, *lines = lines
+    )
     return [dict(zip(columns, line)) | {"status": ""} for line in lines]

@@ -115,9 +115,8 @@ def test_our_rate_counts_images(drawn_set):
 
 
 def test_a_peer_that_fails_is_one_line(tmp_path, monkeypatch):
-    def run(command, *, stderr, **options):
-        stderr.write("Traceback\nImportError: no torch\n")
-        return SimpleNamespace(returncode=1)
+    def run(command, **options):
+        return SimpleNamespace(returncode=1, stderr="Traceback\nImportError: no torch\n")
 
     monkeypatch.setattr(jobs.subprocess, "run", run)
     with pytest.raises(UserError, match="^the peer failed: ImportError: no torch$"):
