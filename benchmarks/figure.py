@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 
-import matplotlib
 import numpy as np
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import end_to_end, network, training
 from benchmarks.jobs import Row
 from benchmarks.tables import format_value
-
-matplotlib.use("Agg")
-from matplotlib import pyplot, ticker  # noqa: E402  (the backend comes first)
+from mcc_caffe.core.figures import pyplot
 
 
 def draw(tables: dict[str, list[Row]]) -> Figure:
