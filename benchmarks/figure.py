@@ -24,7 +24,7 @@ def draw(tables: dict[str, list[Row]]) -> Figure:
     }
     figure, axes = pyplot.subplots(3, 3, figsize=(20, 15), layout="constrained")
     (*network_panels, memory), (*training_panels, empty), (levels, sizes, batches) = axes
-    network_rows = [row for row in measured.get(network.TABLE, []) if "p10" in row]
+    network_rows = measured.get(network.TABLE, [])
     for panel, variant in zip(network_panels, network.ORDER):
         rows = [row for row in network_rows if row["variant"] == variant]
         _draw_bars(
@@ -34,9 +34,7 @@ def draw(tables: dict[str, list[Row]]) -> Figure:
             [1000 * row["median"] / row["batch"] for row in rows],
         )
         panel.set(title=f"the network alone, {variant}", xlabel="ms an image")
-    rows = [
-        row for row in measured.get(network.TABLE, []) if "peak_mib" in row and row["batch"] == 1
-    ]
+    rows = [row for row in network_rows if row["batch"] == 1]
     _draw_bars(
         memory,
         [network.ENGINES[row["engine"]] for row in rows],
@@ -44,7 +42,7 @@ def draw(tables: dict[str, list[Row]]) -> Figure:
         [round(row["peak_mib"]) for row in rows],
     )
     memory.set(title="memory of the process, batch 1", xlabel="MiB")
-    training_rows = [row for row in measured.get(training.TABLE, []) if "p10" in row]
+    training_rows = measured.get(training.TABLE, [])
     for panel, variant in zip(training_panels, network.ORDER):
         rows = [row for row in training_rows if row["variant"] == variant]
         _draw_bars(

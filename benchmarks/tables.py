@@ -32,95 +32,6 @@ cannot be installed or run is a row that says why.
 """
 
 
-class Section(NamedTuple):
-    """The heading of a table, and the prose above it."""
-
-    heading: str
-    prose: str
-
-
-SECTIONS = {
-    network.TABLE: Section(
-        "The network alone",
-        """\
-The same deploy net, weights and pictures go through every engine, which may use all cores. "Caffe"
-runs convolutions by oneDNN where it was built with it; with `engine: CAFFE` in each
-convolution_param it runs them by its own code, as BVLC wrote it. Before an engine is timed, its
-mask and heatmaps are compared with those of Caffe's own code; where a value differs by more than
-1e-4 the row says so. `mini` has the weights that ship, `paper` random ones. Memory is the most that
-the process ever held, the engine's own libraries included. Rows in bfloat16 are
-there where the processor has it, and may differ from Caffe's own code by 0.1.""",
-    ),
-    end_to_end.TABLE: Section(
-        "A picture in, keypoints out",
-        """\
-`HandPredictor` on a picture of 640 x 480, with what it does before and after the network. Here and
-in the next three tables `mini` looks at 128 x 128, the variant's input.""",
-    ),
-    end_to_end.LEVELS: Section(
-        "Cost by levels of the pyramid",
-        """\
-Seconds an image of 640 x 480, whose whole pyramid has 19 levels.""",
-    ),
-    end_to_end.SIZES: Section(
-        "Cost by size of the picture",
-        """\
-Seconds an image, for a single pass and for the paper's pyramid, whose number of levels grows
-slowly with the size.""",
-    ),
-    end_to_end.BATCHES: Section(
-        "Cost by batch",
-        f"""\
-Seconds an image of {end_to_end.BATCH_LEVELS} levels. The batch is the number of levels that go
-through the network at a time (`HandPredictor(batch=...)`).""",
-    ),
-    training.TABLE: Section(
-        "Training",
-        """\
-`python -m mcc_caffe.train` is timed with its data layer. PyTorch trains the same net, built from
-its prototxt, with the same losses and optimizer, on random data that lie ready in memory. Threads
-are those of all processes; the loader's two processes come on top. Before PyTorch is timed, its
-loss and gradients are compared with those of Caffe's own code on the same weights and samples (1e-4
-of the loss, 1e-2 of each layer's gradients). PyTorch does in one process, with the batch twice as
-large, what two processes of Caffe do. The ratio is Caffe's time to that of the faster PyTorch row
-with as many images and threads; below 1 Caffe is faster. Rows in bfloat16
-(`--precision bfloat16`, PyTorch's autocast) are there where the processor has it. Their ratio is to
-PyTorch's row in bfloat16; loss and gradients are compared in float32 alone.""",
-    ),
-    training.ALLREDUCE: Section(
-        "Averaging gradients",
-        """\
-Two processes average them in shared memory (`python -m benchmarks.allreduce`). For mpirun and
-several machines see [scaling.md](scaling.md).""",
-    ),
-    DATA: Section(
-        "The data layer",
-        """\
-`python -m benchmarks.data_layer`: images a second of two loader processes, augmentation and
-heatmaps included, beside the usual loader.""",
-    ),
-    PYRAMID: Section(
-        "Where an image's time goes",
-        """\
-`python -m benchmarks.pyramid`: every step from the JPEG to the picture of the hand, with the
-weights that ship.""",
-    ),
-    STARTUP: Section(
-        "How long `infer` takes to start",
-        """\
-`python -m benchmarks.startup`: seconds of new processes, with all modules compiled and all files in
-the system's cache.""",
-    ),
-    FOLDER: Section(
-        "A folder of photographs",
-        """\
-`python -m benchmarks.folder`: `mcc_caffe.infer` with JPEGs of 4000 x 3000 pixels, its start taken
-off, and the milliseconds of each step of a photograph alone. The weights are those that ship.
-`infer` reads, looks and writes at the same time.""",
-    ),
-}
-
-
 class Machine(TypedDict):
     """What the figures depend on."""
 
@@ -166,7 +77,7 @@ def document(results: Results, picture: str) -> str:
     ]
     for name, rows in results["tables"].items():
         section = SECTIONS[name]
-        parts += [f"## {section.heading}\n", f"{section.prose}\n", TABLES[name](rows)]
+        parts += [f"## {section.heading}\n", f"{section.prose}\n", section.table(rows)]
     return "\n".join(parts)
 
 
@@ -187,10 +98,8 @@ def _format_time(row: Row, factor: float = 1.0) -> str:
     """Return the median and, in parentheses, the 10th and 90th percentile of a row's seconds."""
     if "median" not in row:
         return "-"
-    median, low, high = (
-        format_value(factor * row[name]) if name in row else "" for name in ("median", "p10", "p90")
-    )
-    return f"{median} ({low} to {high})" if low else median
+    median, low, high = (format_value(factor * row[name]) for name in ("median", "p10", "p90"))
+    return f"{median} ({low} to {high})"
 
 
 def _format_memory(row: Row) -> str:
@@ -357,16 +266,102 @@ def plain_table(rows: list[Row]) -> str:
     return (_table(columns, lines) if lines else "") + faults
 
 
-TABLES: dict[str, Callable[[list[Row]], str]] = {
-    network.TABLE: network_table,
-    end_to_end.TABLE: end_to_end_table,
-    end_to_end.LEVELS: levels_grid,
-    end_to_end.SIZES: sizes_grid,
-    end_to_end.BATCHES: batches_grid,
-    training.TABLE: training_table,
-    training.ALLREDUCE: plain_table,
-    DATA: plain_table,
-    PYRAMID: plain_table,
-    STARTUP: plain_table,
-    FOLDER: plain_table,
+class Section(NamedTuple):
+    """The heading of a table, the prose above it, and what makes it of the rows."""
+
+    heading: str
+    prose: str
+    table: Callable[[list[Row]], str]
+
+
+SECTIONS = {
+    network.TABLE: Section(
+        "The network alone",
+        """\
+The same deploy net, weights and pictures go through every engine, which may use all cores. "Caffe"
+runs convolutions by oneDNN where it was built with it; with `engine: CAFFE` in each
+convolution_param it runs them by its own code, as BVLC wrote it. Before an engine is timed, its
+mask and heatmaps are compared with those of Caffe's own code; where a value differs by more than
+1e-4 the row says so. `mini` has the weights that ship, `paper` random ones. Memory is the most that
+the process ever held, the engine's own libraries included. Rows in bfloat16 are
+there where the processor has it, and may differ from Caffe's own code by 0.1.""",
+        network_table,
+    ),
+    end_to_end.TABLE: Section(
+        "A picture in, keypoints out",
+        """\
+`HandPredictor` on a picture of 640 x 480, with what it does before and after the network. Here and
+in the next three tables `mini` looks at 128 x 128, the variant's input.""",
+        end_to_end_table,
+    ),
+    end_to_end.LEVELS: Section(
+        "Cost by levels of the pyramid",
+        """\
+Seconds an image of 640 x 480, whose whole pyramid has 19 levels.""",
+        levels_grid,
+    ),
+    end_to_end.SIZES: Section(
+        "Cost by size of the picture",
+        """\
+Seconds an image, for a single pass and for the paper's pyramid, whose number of levels grows
+slowly with the size.""",
+        sizes_grid,
+    ),
+    end_to_end.BATCHES: Section(
+        "Cost by batch",
+        f"""\
+Seconds an image of {end_to_end.BATCH_LEVELS} levels. The batch is the number of levels that go
+through the network at a time (`HandPredictor(batch=...)`).""",
+        batches_grid,
+    ),
+    training.TABLE: Section(
+        "Training",
+        """\
+`python -m mcc_caffe.train` is timed with its data layer. PyTorch trains the same net, built from
+its prototxt, with the same losses and optimizer, on random data that lie ready in memory. Threads
+are those of all processes; the loader's two processes come on top. Before PyTorch is timed, its
+loss and gradients are compared with those of Caffe's own code on the same weights and samples (1e-4
+of the loss, 1e-2 of each layer's gradients). PyTorch does in one process, with the batch twice as
+large, what two processes of Caffe do. The ratio is Caffe's time to that of the faster PyTorch row
+with as many images and threads; below 1 Caffe is faster. Rows in bfloat16
+(`--precision bfloat16`, PyTorch's autocast) are there where the processor has it. Their ratio is to
+PyTorch's row in bfloat16; loss and gradients are compared in float32 alone.""",
+        training_table,
+    ),
+    training.ALLREDUCE: Section(
+        "Averaging gradients",
+        """\
+Two processes average them in shared memory (`python -m benchmarks.allreduce`). For mpirun and
+several machines see [scaling.md](scaling.md).""",
+        plain_table,
+    ),
+    DATA: Section(
+        "The data layer",
+        """\
+`python -m benchmarks.data_layer`: images a second of two loader processes, augmentation and
+heatmaps included, beside the usual loader.""",
+        plain_table,
+    ),
+    PYRAMID: Section(
+        "Where an image's time goes",
+        """\
+`python -m benchmarks.pyramid`: every step from the JPEG to the picture of the hand, with the
+weights that ship.""",
+        plain_table,
+    ),
+    STARTUP: Section(
+        "How long `infer` takes to start",
+        """\
+`python -m benchmarks.startup`: seconds of new processes, with all modules compiled and all files in
+the system's cache.""",
+        plain_table,
+    ),
+    FOLDER: Section(
+        "A folder of photographs",
+        """\
+`python -m benchmarks.folder`: `mcc_caffe.infer` with JPEGs of 4000 x 3000 pixels, its start taken
+off, and the milliseconds of each step of a photograph alone. The weights are those that ship.
+`infer` reads, looks and writes at the same time.""",
+        plain_table,
+    ),
 }
