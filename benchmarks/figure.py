@@ -47,7 +47,7 @@ def draw(tables: dict[str, list[Row]]) -> Figure:
         rows = [row for row in training_rows if row["variant"] == variant]
         _draw_bars(
             panel,
-            [row["system"] for row in rows],
+            [network.ENGINES[row["engine"]] for row in rows],
             [_describe_work(row) for row in rows],
             [row["median"] for row in rows],
         )

@@ -106,6 +106,11 @@ def _format_memory(row: Row) -> str:
     return format_value(round(row["peak_mib"]) if "peak_mib" in row else None)
 
 
+def _format_engine(row: Row) -> str:
+    """Return the title of a row's engine, and its version where it is known."""
+    return f"{network.ENGINES[row['engine']]} {row.get('version', '')}".strip()
+
+
 def network_table(rows: list[Row]) -> str:
     """Return the table of the network alone, a line for each row."""
     caffe_medians = {
@@ -121,7 +126,7 @@ def network_table(rows: list[Row]) -> str:
             [
                 row["variant"],
                 row["batch"],
-                f"{network.ENGINES[row['engine']]} {row.get('version', '')}".strip(),
+                _format_engine(row),
                 _format_time(row, 1000 / row["batch"]),
                 format_value(ratio),
                 _format_memory(row),
@@ -222,20 +227,20 @@ def training_table(rows: list[Row]) -> str:
     """Return the table of training, a line for each row."""
     torch_medians: dict[training.Work, float] = {}
     for row in rows:
-        if row["system"] in training.TORCH and "median" in row and not row["status"]:
+        if row["engine"] in network.IN_TORCH and "median" in row and not row["status"]:
             work = training.work_of(row)
             torch_medians[work] = min(row["median"], torch_medians.get(work, row["median"]))
     lines = []
     for row in rows:
         work = training.work_of(row)
-        is_caffe = row["system"] not in training.TORCH
+        is_caffe = row["engine"] not in network.IN_TORCH
         has_ratio = is_caffe and "median" in row and work in torch_medians
         lines.append(
             [
                 row["variant"],
                 f"{row['processes']} x {row['batch']}",
                 format_value(row["threads"]),
-                f"{row['system']} {row.get('version', '')}".strip(),
+                _format_engine(row),
                 _format_time(row),
                 format_value(work.images / row["median"] if "median" in row else None),
                 format_value(row["median"] / torch_medians[work]) if has_ratio else "",

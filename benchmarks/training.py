@@ -38,12 +38,11 @@ LOSS_TOLERANCE = 1e-4  # relative
 # Relative; larger, since a ReLU that rounding sends across 0 moves a gradient but not the loss.
 GRADIENT_TOLERANCE = 1e-2
 SAMPLES = 2  # of the batch that loss and gradients are compared on
-CAFFE, OWN = network.ENGINES["caffe"], network.ENGINES["caffe_own"]
-CAFFE_BFLOAT16 = network.ENGINES["caffe_bfloat16"]
-TORCH = {  # system: PyTorch's name of the layout, and the precision
-    network.ENGINES["torch"]: ("contiguous_format", FLOAT32),
-    network.ENGINES["torch_channels_last"]: ("channels_last", FLOAT32),
-    network.ENGINES["torch_bfloat16"]: ("channels_last", BFLOAT16),
+CAFFE_ENGINES = ("caffe", "caffe_own", "caffe_bfloat16")  # of network.ENGINES
+LAYOUTS = {  # of the engines in PyTorch: its own names
+    "torch": "contiguous_format",
+    "torch_channels_last": "channels_last",
+    "torch_bfloat16": "channels_last",
 }
 SOLVER_FIELDS = ("type", "base_lr", "weight_decay", "momentum", "momentum2")
 
@@ -118,7 +117,7 @@ def caffe_row(
     processes: int,
     threads: int,
     iterations: int,
-    system: str = CAFFE,
+    engine: str = "caffe",
     own_solver: pathlib.Path | None = None,
 ) -> list[Row]:
     """Time `mcc_caffe.train`.
@@ -130,15 +129,15 @@ def caffe_row(
         processes: Number of processes.
         threads: Number of threads of all processes together.
         iterations: Iterations that count; the one before them does not.
-        system: CAFFE, CAFFE_BFLOAT16 or OWN.
-        own_solver: Solver whose net takes Caffe's own convolutions; for OWN.
+        engine: One of CAFFE_ENGINES.
+        own_solver: Solver whose net takes Caffe's own convolutions; for "caffe_own".
 
     Returns:
         One row.
     """
     row: Row = {
         "variant": variant,
-        "system": system,
+        "engine": engine,
         "processes": processes,
         "threads": threads,
         "batch": batch,
@@ -149,7 +148,7 @@ def caffe_row(
         "--batch-size": batch,
         "--processes": processes,
         "--iterations": iterations + 1,
-        "--precision": precision_of(system),
+        "--precision": precision_of(engine),
     }
     if own_solver:
         options["--solver"] = own_solver
@@ -162,13 +161,13 @@ def caffe_row(
 
 
 def torch_row(
-    variant: str, system: str, folder: pathlib.Path, *, batch: int, threads: int, least: int
+    variant: str, engine: str, folder: pathlib.Path, *, batch: int, threads: int, least: int
 ) -> list[Row]:
     """Time PyTorch, and compare its loss and gradients with those of Caffe's own code.
 
     Args:
         variant: Name of the variant.
-        system: One of TORCH.
+        engine: One of LAYOUTS.
         folder: What `prepare` wrote.
         batch: Images an iteration.
         threads: Number of threads.
@@ -179,7 +178,7 @@ def torch_row(
     """
     row: Row = {
         "variant": variant,
-        "system": system,
+        "engine": engine,
         "processes": 1,
         "threads": threads,
         "batch": batch,
@@ -190,7 +189,8 @@ def torch_row(
     except UserError as error:
         return [row | {"status": f"not installed: {error}"}]
     worker = "benchmarks.peers.torch_cpu_training"
-    row |= ask(python, worker, folder, *TORCH[system], batch, threads, least)
+    precision = precision_of(engine)
+    row |= ask(python, worker, folder, LAYOUTS[engine], precision, batch, threads, least)
     return [row | disagreement(row)]
 
 
@@ -202,15 +202,15 @@ def disagreement(row: Row) -> Row:
     return {"status": f"differs from Caffe: loss by {loss:.2g}, gradients by {gradients:.2g}"}
 
 
-def precision_of(system: str) -> str:
-    """Return what a system multiplies, FLOAT32 or BFLOAT16."""
-    return BFLOAT16 if BFLOAT16 in system else FLOAT32
+def precision_of(engine: str) -> str:
+    """Return what an engine multiplies, FLOAT32 or BFLOAT16."""
+    return BFLOAT16 if engine in network.IN_BFLOAT16 else FLOAT32
 
 
 def work_of(row: Row) -> Work:
     """Return the work of a row's iteration."""
     images = row["processes"] * row["batch"]
-    return Work(precision_of(row["system"]), row["variant"], images, row["threads"])
+    return Work(precision_of(row["engine"]), row["variant"], images, row["threads"])
 
 
 def preparations(folder: pathlib.Path) -> list[Job]:
@@ -234,9 +234,10 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
         quick: Take fewer turns, and leave out the paper variant's batch of 13.
     """
     steps = []
-    measured = [network.ENGINES[engine] for engine in network.measured_engines()]
+    measured = network.measured_engines()
 
     def add(variant: str, *, batch: int, processes: int, threads: set[int], least: int) -> None:
+        own_solvers = {"caffe_own": folder / variant / "own_solver.prototxt"}
         for count in sorted(threads):
             measurements: list[Callable[[], list[Row]]] = [
                 functools.partial(
@@ -247,24 +248,24 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
                     processes=processes,
                     threads=count,
                     iterations=least,
-                    system=system,
-                    own_solver=folder / variant / "own_solver.prototxt" if system == OWN else None,
+                    engine=engine,
+                    own_solver=own_solvers.get(engine),
                 )
-                for system in (CAFFE, OWN, CAFFE_BFLOAT16)
-                if system in measured
+                for engine in CAFFE_ENGINES
+                if engine in measured
             ]
             measurements += [
                 functools.partial(
                     torch_row,
                     variant,
-                    system,
+                    engine,
                     folder / variant,
                     batch=processes * batch,
                     threads=count,
                     least=least,
                 )
-                for system in TORCH
-                if system in measured
+                for engine in LAYOUTS
+                if engine in measured
             ]
             images = f"{processes} x {batch} images, {count} thread{'s' * (count > 1)}"
             turns = QUICK_TURNS if quick else TURNS

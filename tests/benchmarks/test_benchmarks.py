@@ -43,11 +43,11 @@ def measure_mini(engine, folder, *, batch, least=1):
     return network.measure("mini", engine, folder, batch=batch, least=least, seconds=0)
 
 
-def measure_torch(folder, system="PyTorch, channels last"):
-    return training.torch_row("mini", system, folder, batch=1, threads=1, least=1)
+def measure_torch(folder, engine="torch_channels_last"):
+    return training.torch_row("mini", engine, folder, batch=1, threads=1, least=1)
 
 
-def measure_caffe_training(source, *, batch=2, iterations=2, system=training.CAFFE):
+def measure_caffe_training(source, *, batch=2, iterations=2, engine="caffe"):
     return training.caffe_row(
         "mini",
         source,
@@ -55,7 +55,7 @@ def measure_caffe_training(source, *, batch=2, iterations=2, system=training.CAF
         processes=1,
         threads=1,
         iterations=iterations,
-        system=system,
+        engine=engine,
     )
 
 
@@ -204,8 +204,8 @@ def test_what_other_benchmarks_print():
 def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
     require_pytorch()
     jobs.in_process(training.prepare, "mini", tmp_path / "mini")
-    for system in training.TORCH:
-        (row,) = measure_torch(tmp_path / "mini", system)
+    for engine in network.IN_TORCH:
+        (row,) = measure_torch(tmp_path / "mini", engine)
         assert (
             row["status"] == ""
             and row["loss_difference"] <= training.LOSS_TOLERANCE
@@ -223,7 +223,7 @@ def test_training_is_that_of_the_command(drawn_set):
         and 0 < row["median"] < 60
         and 100 < row["loss_at_start"] < 1000
     )
-    (low,) = measure_caffe_training(drawn_set, iterations=1, system=training.CAFFE_BFLOAT16)
+    (low,) = measure_caffe_training(drawn_set, iterations=1, engine="caffe_bfloat16")
     assert low["loss_at_start"] == pytest.approx(row["loss_at_start"], rel=0.02)
     assert low["loss_at_start"] != row["loss_at_start"]
     (row,) = measure_caffe_training(drawn_set / "nowhere")
@@ -285,13 +285,13 @@ def test_the_ratios_of_training_by_hand():
     step = {"variant": "mini", "processes": 1, "threads": 2, "batch": 13}
     step |= {"p10": 0.5, "p90": 0.5, "status": ""}
     rows = [
-        {**step, "system": "Caffe", "median": 0.6},
-        {**step, "system": "PyTorch", "median": 0.5},
-        {**step, "system": "PyTorch, channels last", "median": 0.4},
-        {**step, "system": "PyTorch", "median": 0.1, "status": "differs from Caffe"},
-        {**step, "system": "Caffe", "processes": 2, "median": 0.65},
-        {**step, "system": "Caffe, bfloat16", "median": 0.3},
-        {**step, "system": "PyTorch, channels last, bfloat16", "median": 0.25},
+        {**step, "engine": "caffe", "median": 0.6},
+        {**step, "engine": "torch", "median": 0.5},
+        {**step, "engine": "torch_channels_last", "median": 0.4},
+        {**step, "engine": "torch", "median": 0.1, "status": "differs from Caffe"},
+        {**step, "engine": "caffe", "processes": 2, "median": 0.65},
+        {**step, "engine": "caffe_bfloat16", "median": 0.3},
+        {**step, "engine": "torch_bfloat16", "median": 0.25},
     ]
     assert [line[5:7] for line in cells(tables.training_table(rows))[1:]] == [
         ["21.7", "1.5"],
