@@ -45,12 +45,8 @@ from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ResultFormat
-from mcc_caffe.inference.input_files import (
-    PassedOver,
-    check_result_paths,
-    find_files,
-    result_paths,
-)
+from mcc_caffe.inference.input_files import PassedOver, find_files
+from mcc_caffe.inference.result_paths import check_result_paths, choose_result_paths
 from mcc_caffe.inference.scene_files import Scene, coco_labels, scenes_of_images
 from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
@@ -200,7 +196,7 @@ def _make_plan(options: argparse.Namespace) -> _Plan:
     files, passed_over = find_files(options.files)
     jobs = [
         Job(file.path, path, file.is_video)
-        for file, path in zip(files, result_paths(files, options.out))
+        for file, path in zip(files, choose_result_paths(files, options.out))
     ]
     if jobs:
         check_folder(options.out)

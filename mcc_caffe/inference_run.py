@@ -20,7 +20,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import marked_png
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ResultFormat
-from mcc_caffe.inference.input_files import UnreadableError, read_image, with_suffix
+from mcc_caffe.inference.input_files import UnreadableError, read_image
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import (
     NetworkInfo,
@@ -28,6 +28,7 @@ from mcc_caffe.inference.pose_reports import (
     picture_report,
 )
 from mcc_caffe.inference.reports import PROGRAM
+from mcc_caffe.inference.result_paths import with_suffix
 from mcc_caffe.predictor import HandPose, HandPredictor
 from mcc_caffe.video_results import TrackerOptions, write_video
 

@@ -18,10 +18,10 @@ from mcc_caffe.core.files import atomic_write, write_atomically
 from mcc_caffe.hand_tracker import HandTracker, TrackedHand
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
-from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import hand_records
 from mcc_caffe.inference.reports import PROGRAM, PYRAMID, SEVERAL_LOOKS, SINGLE_PASS, TRACKING
+from mcc_caffe.inference.result_paths import with_suffix
 from mcc_caffe.inference.video_reports import (
     DAMAGED_FRAME_LINE,
     VideoReport,

@@ -2,7 +2,7 @@
 
 Pictures:
 
-- input_files: which images and videos a command is to look at, and where their results go
+- input_files: which images and videos a command is to look at
 - overlapped_map: reads the next file and writes the last one while the net works
 - pyramid: the crops of one image that go through the net (section 3.3), and their maps' way back
 - engines: what runs the net
@@ -21,6 +21,7 @@ Videos:
 
 Results:
 
+- result_paths: where the results of each file go
 - reports: the files that `mcc_caffe.infer` writes, and the mark by which it knows them again
 - pose_reports: the JSON file of a picture, and what the other formats get of a pose
 - video_reports: the JSON file of a video

@@ -18,8 +18,9 @@ from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.input_files import InputFile, find_files, read_image, result_paths
+from mcc_caffe.inference.input_files import InputFile, find_files, read_image
 from mcc_caffe.inference.reports import is_own_result
+from mcc_caffe.inference.result_paths import choose_result_paths
 from tests.support.commands import ROOT, files_of, run, run_code
 from tests.support.hands import drawn_sample, turned_jpeg
 
@@ -472,12 +473,12 @@ def test_results_of_one_name_do_not_overwrite_each_other():
         InputFile(pathlib.Path(folder, name), pathlib.Path(name).with_suffix(""))
         for folder, name in (("a", "x.jpg"), ("a", "x.png"), ("b", "x.jpg"), ("c", "X.jpg"))
     ]
-    paths = result_paths(files, pathlib.Path("out"))
+    paths = choose_result_paths(files, pathlib.Path("out"))
     assert len({str(path).lower() for path in paths}) == 4 and paths[0] == pathlib.Path("out/x")
 
 
 def test_long_suffixes_leave_room_for_the_name_and_a_number():
     suffixes = [".jpg", f".{'s' * 250}", f".{'s' * 250}t", f".{'ü' * 125}"]
     files = [InputFile(pathlib.Path(f"a{suffix}"), pathlib.Path("a")) for suffix in suffixes]
-    names = [path.name for path in result_paths(files, pathlib.Path("out"))]
+    names = [path.name for path in choose_result_paths(files, pathlib.Path("out"))]
     assert names == ["a", f"a_{'s' * 100}", f"a_{'s' * 100}_2", f"a_{'ü' * 50}"]

@@ -27,8 +27,8 @@ from mcc_caffe.inference.formats.base import (
     as_numbers,
     frames_error,
 )
-from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.reports import PROGRAM
+from mcc_caffe.inference.result_paths import with_suffix
 
 
 class MMPoseFormat(ResultFormat):

@@ -20,8 +20,8 @@ from mcc_caffe.inference.formats.base import (
     box_of_sides,
     frames_error,
 )
-from mcc_caffe.inference.input_files import with_suffix
 from mcc_caffe.inference.reports import BOX_COLUMNS, CSV_COLUMNS, POINT_COLUMNS
+from mcc_caffe.inference.result_paths import with_suffix
 
 _HEADER = ",".join(CSV_COLUMNS) + "\n"
 
