@@ -1,8 +1,9 @@
 """The hands of a picture as every format gets them, and what a format has to offer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class ImageRecord(NamedTuple):
     time: float | None = None
 
 
-class ResultFormat(Protocol):
+class ResultFormat(ABC):
     """Writes results in one format. An object is for one run of a command.
 
     A picture or frame becomes a text first (`describe`), so that a video's results take little
@@ -92,6 +93,7 @@ class ResultFormat(Protocol):
     media_type: str = "application/json"
     notice: str = ""
 
+    @abstractmethod
     def paths(self, result: Path, is_video: bool) -> list[Path]:
         """Return the files or folders that a picture's or video's results become.
 
@@ -104,6 +106,7 @@ class ResultFormat(Protocol):
         """Return the files that the whole run writes into its folder of results."""
         return []
 
+    @abstractmethod
     def describe(self, image: ImageRecord) -> str:
         """Return the text of a picture or frame."""
 
@@ -125,6 +128,7 @@ class ResultFormat(Protocol):
         (path,) = self.paths(result, False)
         write_atomically(path, self.document(text).encode(errors="surrogateescape"))
 
+    @abstractmethod
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
         """Write the results of all frames of a video, complete or not at all."""
 
@@ -132,7 +136,9 @@ class ResultFormat(Protocol):
         """Return what the run's files need of this process, to be joined with the others'."""
         return []
 
-    def write_run(self, out: Path, content: Sequence[str]) -> None:
+    def write_run(  # noqa: B027  (most formats write no file of the run)
+        self, out: Path, content: Sequence[str]
+    ) -> None:
         """Write the run's files.
 
         Args:

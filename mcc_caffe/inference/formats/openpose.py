@@ -6,13 +6,14 @@ therefore every hand stands in `hand_right_keypoints_2d`, and the person says `"
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import cannot_write, folder_being_written, replace_folder
 from mcc_caffe.inference.formats.base import (
     HandRecord,
     ImageRecord,
@@ -22,7 +23,6 @@ from mcc_caffe.inference.formats.base import (
     as_keypoints,
     as_numbers,
 )
-from mcc_caffe.inference.formats.folders import write_folder
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -60,7 +60,26 @@ class OpenPoseFormat(ResultFormat):
             f"{result.name}_{frame:012d}{ENDING}.json": text.encode()
             for frame, text in enumerate(texts)
         }
-        write_folder(self.paths(result, True)[0], files)
+        _write_folder(self.paths(result, True)[0], files)
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files; one that is there already is replaced, and a link to it stays.
+
+    Args:
+        folder: The folder, whose own folder exists.
+        files: {name: content}.
+
+    Raises:
+        UserError: It cannot be written, or another process writes it.
+    """
+    try:
+        with folder_being_written(folder) as partial:
+            for name, content in files.items():
+                (partial / name).write_bytes(content)
+            replace_folder(partial, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
 
 
 def _person(hand: HandRecord) -> dict[str, Any]:
