@@ -117,10 +117,11 @@ class HandTracker:
         """Find the hands in the next frame; the predictor's lock is held."""
         finder = _FrameFinder(self._predictor, image, self.one_hand, self._every_frame)
         tracks = self._tracks.update(time, finder.look, finder.search)
-        self._filters = {
-            track_id: self._filters.get(track_id) or KeypointFilter(self.smoothing)
-            for track_id in self._tracks.ids
-        }
+        if self.smoothing:
+            self._filters = {
+                track_id: self._filters.get(track_id) or KeypointFilter(self.smoothing)
+                for track_id in self._tracks.ids
+            }
         hands = []
         for track in tracks:
             pose = finder.pose(track.sighting)

@@ -36,9 +36,9 @@ class KeypointFilter:
     that has passed decides how much that still counts.
     """
 
-    def __init__(self, parameters: FilterParameters | None = None):
+    def __init__(self, parameters: FilterParameters):
         """Start without a past: the first positions are returned as they are."""
-        self.parameters = parameters or FilterParameters()
+        self.parameters = parameters
         self._times = np.full((KEYPOINT_COUNT, 1), -np.inf)  # when each keypoint was last there
         self._raw = np.zeros((KEYPOINT_COUNT, 2))
         self._smooth = np.zeros((KEYPOINT_COUNT, 2))

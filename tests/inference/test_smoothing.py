@@ -6,9 +6,10 @@ import pytest
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 
 ALL = np.ones(21, bool)
+DEFAULTS = FilterParameters()
 
 
-def through(values, times, *, parameters=None, side=100.0):
+def through(values, times, *, parameters=DEFAULTS, side=100.0):
     """Filter keypoints that all are so far along a slanted line; return how far keypoint 0 is."""
     keypoint_filter, direction = KeypointFilter(parameters), np.array([0.6, 0.8])
     points = [np.tile(value * direction, (21, 1)) for value in values]
@@ -78,7 +79,7 @@ def test_a_still_hand_jitters_less_and_a_moving_one_hardly_lags():
 def test_a_missing_keypoint_is_returned_as_it_is_and_the_past_counts_less_after_it():
     frames = {}
     for gap in (1, 15):
-        keypoint_filter, present = KeypointFilter(), ALL.copy()
+        keypoint_filter, present = KeypointFilter(DEFAULTS), ALL.copy()
         keypoint_filter.smooth(np.zeros((21, 2)), ALL, time=0, side=1000)
         present[3] = False
         wild = np.full((21, 2), 77.0)
