@@ -43,7 +43,7 @@ WORKSPACES = (8, 64, 512)  # MiB
 ITERATIONS = 20
 
 
-class Job(NamedTuple):
+class Measurement(NamedTuple):
     """A figure that is to be measured."""
 
     task: str
@@ -75,8 +75,8 @@ def measure_with_loader(source: pathlib.Path, gpu: int) -> Row:
     }
 
 
-def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
-    """Return the jobs of every figure, in the table's order.
+def measurements(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Measurement]:
+    """Return the measurement of every figure, in the table's order.
 
     Args:
         gpu: Id of the GPU.
@@ -91,7 +91,7 @@ def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
         *numbers: int,
         workspace: int = WORKSPACES[0],
         tf32: bool = True,
-    ) -> Job:
+    ) -> Measurement:
         measure = functools.partial(
             ask,
             sys.executable,
@@ -103,7 +103,7 @@ def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
             environment=environment_for(workspace, tf32),
         )
         setting = f"{'TF32' if tf32 else 'no TF32'}, {workspace} MiB"
-        return Job(task, variant.name, setting, measure)
+        return Measurement(task, variant.name, setting, measure)
 
     batch = PAPER.batch_size
     training = f"training, batch {batch}"
@@ -129,9 +129,11 @@ def jobs(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Job]:
                 ITERATIONS,
                 int(tf32),
             )
-            steps.append(Job(f"PyTorch, training, batch {batch}", PAPER.name, setting, measure))
+            steps.append(
+                Measurement(f"PyTorch, training, batch {batch}", PAPER.name, setting, measure)
+            )
     steps.append(
-        Job(
+        Measurement(
             f"training with its data layer, batch {batch}",
             PAPER.name,
             "as it is",
@@ -219,10 +221,10 @@ def main(argv: list[str] | None = None) -> None:
         batch = nets.random_batch(PAPER.name, PAPER.batch_size)
         fed_net = nets.fed_by_hand(nets.read_train_net(PAPER.name), batch)
         (folder / "layers.json").write_text(describe_layers(fed_net))
-        bar = progress_bar(jobs(options.gpu, options.torch, folder), unit="figure")
-        for job in bar:
-            bar.set_postfix_str(f"{job.task}, {job.variant}, {job.setting}")
-            rows.append((job.task, job.variant, job.setting, job.measure()))
+        bar = progress_bar(measurements(options.gpu, options.torch, folder), unit="figure")
+        for task, variant, setting, measure in bar:
+            bar.set_postfix_str(f"{task}, {variant}, {setting}")
+            rows.append((task, variant, setting, measure()))
     lines = [[*labels, describe_figure(figure)] for *labels, figure in rows]
     table = markdown_table(["task", "variant", "setting", "figure"], lines)
     card = query_card(options.gpu, "name,driver_version")

@@ -90,7 +90,7 @@ def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
     assert maps.masks is not None and maps.heatmaps is not None
     np.savez(folder / "expected.npz", mask=maps.masks, heatmaps=maps.heatmaps)
     np.save(folder / "inputs.npy", inputs)
-    describe(prototxt, weights, folder)
+    write_description(prototxt, weights, folder)
 
 
 def with_own_convolutions(net: Any) -> Any:
@@ -119,7 +119,7 @@ def describe_layers(net: Any) -> str:
     )
 
 
-def describe(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path) -> None:
+def write_description(prototxt: pathlib.Path, weights: pathlib.Path, folder: pathlib.Path) -> None:
     """Write layers.json and weights.npz, which `peers.torch_net` builds a net from.
 
     weights.npz has an array `layer/0` for each kernel and `layer/1` for each bias.
@@ -163,7 +163,7 @@ def measure(
     return [row]
 
 
-def preparation(prepare_variant: Callable[..., None], *args: Any) -> list[Row]:
+def run_preparation(prepare_variant: Callable[..., None], *args: Any) -> list[Row]:
     """Call a function that only writes files, in a process of its own; return no rows."""
     in_process(prepare_variant, *args)
     return []
@@ -180,7 +180,7 @@ def jobs(folder: pathlib.Path, inputs: Mapping[str, np.ndarray], quick: bool) ->
     steps = []
     for variant in ORDER:
         prepare_variant = functools.partial(
-            preparation, prepare, variant, folder / variant, inputs[variant]
+            run_preparation, prepare, variant, folder / variant, inputs[variant]
         )
         steps.append(Job(TABLE, f"{variant}: the net in each engine's form", prepare_variant))
         for batch in BATCHES:

@@ -75,7 +75,7 @@ def prepare(variant: str, folder: pathlib.Path) -> None:
     nets.fill_weights(net)
     net.save(str(weights))
     loss, gradients = loss_and_gradients(net, batch)
-    network.describe(prototxt, weights, folder)
+    network.write_description(prototxt, weights, folder)
     np.savez(folder / "batch.npz", **batch)  # type: ignore[arg-type]  # mypy sees allow_pickle
     np.savez(folder / "gradients.npz", **gradients)  # type: ignore[arg-type]
     (folder / "loss.json").write_text(json.dumps(loss))
@@ -219,7 +219,7 @@ def preparations(folder: pathlib.Path) -> list[Job]:
         Job(
             TABLE,
             f"{variant}: Caffe's loss and gradients",
-            functools.partial(network.preparation, prepare, variant, folder / variant),
+            functools.partial(network.run_preparation, prepare, variant, folder / variant),
         )
         for variant in network.ORDER
     ]

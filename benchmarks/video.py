@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             }
             if clip.joints is not None and name.startswith("followed"):
                 ids = ids_of_hands(clip.joints, result.hands)
-                row["seen"] = [
+                row["tracked_shares"] = [
                     float(np.mean([i is not None for i in hand_ids])) for hand_ids in ids
                 ]
                 row["ids"] = [list(dict.fromkeys(filter(None, hand_ids))) for hand_ids in ids]
@@ -311,7 +311,7 @@ def _write(
             f"{row['passes']:.2f}",
             f"{row['ms']:.1f}",
             f"{row['of a search']:.2f}",
-            ", ".join(f"{share:.2f}" for share in row.get("seen", [])),
+            ", ".join(f"{share:.2f}" for share in row.get("tracked_shares", [])),
             "; ".join(" ".join(map(str, ids)) for ids in row.get("ids", [])),
         ]
         for row in costs

@@ -145,13 +145,13 @@ class HandPredictor:
     def check_options(self) -> None:
         """Check the options that may be changed; UserError where one has a wrong value."""
         levels, looks, batch, seed = self.levels, self.looks, self.batch, self.seed
-        if not (levels is None or levels == PAPER_LEVELS or _is_whole(levels, least=1)):
+        if not (levels is None or levels == PAPER_LEVELS or _is_integer(levels, least=1)):
             raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
-        if not (looks is None or (_is_whole(looks, least=1) and looks in LOOKS)):
+        if not (looks is None or (_is_integer(looks, least=1) and looks in LOOKS)):
             raise UserError(f"looks={looks}: give 1, 2 or 4")
-        if not _is_whole(batch, least=1):
+        if not _is_integer(batch, least=1):
             raise UserError(f"batch={batch}: give a whole number above 0")
-        if not _is_whole(seed, least=0):
+        if not _is_integer(seed, least=0):
             raise UserError(f"seed={seed}: give a whole number from 0 on")
         check_finite("threshold", self.threshold)
         if looks is not None and levels is not None:
@@ -247,7 +247,7 @@ class HandPredictor:
         self.check_options()
         check_finite("score_threshold", score_threshold)
         self.require_pose()
-        if not (max_hands is None or _is_whole(max_hands, least=1)):
+        if not (max_hands is None or _is_integer(max_hands, least=1)):
             raise UserError(
                 f"max_hands={max_hands!r}: give a whole number above 0, or None for no limit"
             )
@@ -431,8 +431,8 @@ os.register_at_fork(
 )
 
 
-def _is_whole(value: object, *, least: int) -> bool:
-    """Tell whether a value is a whole number, Python's or NumPy's, and at least so large."""
+def _is_integer(value: object, *, least: int) -> bool:
+    """Tell whether a value is an integer, Python's or NumPy's, and at least so large."""
     return isinstance(value, numbers.Integral) and int(value) >= least
 
 

@@ -163,11 +163,11 @@ def nms_boxes(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) 
     """
     return nms(
         range(len(boxes)),
-        lambda index, other: are_of_one_hand(boxes[index], boxes[other], overlap, inside_other),
+        lambda index, other: are_of_same_hand(boxes[index], boxes[other], overlap, inside_other),
     )
 
 
-def are_of_one_hand(
+def are_of_same_hand(
     box: np.ndarray, other: np.ndarray, overlap: float, inside_other: float
 ) -> bool:
     """Tell whether two boxes overlap so much that they are of one hand; see `nms_boxes`."""

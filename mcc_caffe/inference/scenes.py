@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcc_caffe.core.hand import SKELETON, are_same_keypoints, nms
-from mcc_caffe.core.hand_boxes import are_of_one_hand, box_iou, nms_boxes
+from mcc_caffe.core.hand_boxes import are_of_same_hand, box_iou, nms_boxes
 from mcc_caffe.inference.looks import (
     SECOND_LOOK_FACTOR,
     Look,
@@ -87,9 +87,9 @@ def find_hands(
     return nms_answers_by_keypoints(answers)[:max_hands]
 
 
-def are_one_hand(box: np.ndarray, other: np.ndarray) -> bool:
+def are_same_hand(box: np.ndarray, other: np.ndarray) -> bool:
     """Tell whether two boxes overlap so much that they are of one hand."""
-    return are_of_one_hand(box, other, _NMS_IOU, _NMS_SHARE_INSIDE)
+    return are_of_same_hand(box, other, _NMS_IOU, _NMS_SHARE_INSIDE)
 
 
 def _without_known(proposals: Sequence[Proposal], known: Sequence[np.ndarray]) -> list[Proposal]:
@@ -98,7 +98,7 @@ def _without_known(proposals: Sequence[Proposal], known: Sequence[np.ndarray]) -
         proposal
         for proposal in proposals
         if not any(
-            are_one_hand(proposal.box, box)
+            are_same_hand(proposal.box, box)
             # A larger box may show another hand, too.
             and (proposal.box[2:] - proposal.box[:2]).prod() < 2 * (box[2:] - box[:2]).prod()
             for box in known
@@ -220,10 +220,10 @@ def nms_answers_by_keypoints(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
     Args:
         answers: The answers of any looks at one image.
     """
-    return nms(sorted(answers, key=lambda answer: -answer.score), _see_one_hand)
+    return nms(sorted(answers, key=lambda answer: -answer.score), _show_same_hand)
 
 
-def _see_one_hand(answer: LookAnswer, other: LookAnswer) -> bool:
+def _show_same_hand(answer: LookAnswer, other: LookAnswer) -> bool:
     """Tell whether two answers have the same keypoints, and boxes that are not apart."""
     return not _are_apart(answer.box, other.box) and are_same_keypoints(
         answer.keypoints, other.keypoints

@@ -13,7 +13,7 @@ import numpy as np
 
 from mcc_caffe.core.hand import ENOUGH_KEYPOINTS, nms
 from mcc_caffe.inference.looks import keypoints_box, longer_side
-from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_one_hand, has_plausible_bones
+from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_same_hand, has_plausible_bones
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # Frames between two searches: while a hand is followed, and while none is.
@@ -187,7 +187,7 @@ class Tracks:
         sightings = [
             sighting
             for sighting in search(known)
-            if not any(are_one_hand(sighting.box, box) for box in known)
+            if not any(are_same_hand(sighting.box, box) for box in known)
         ]
         for sighting in self._assign(unsure, sightings, time):
             self._last_id += 1

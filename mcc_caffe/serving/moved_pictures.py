@@ -43,21 +43,21 @@ def follow_moved_pictures(files: LabelFiles, pictures: Sequence[Picture]) -> set
         return set()
     free = [picture for picture in pictures if picture.key not in labelled.difference(changed)]
     labels = _done_first({**orphans, **changed})
-    new_homes = _find_homes(files, labels, free)
+    new_pictures = _find_new_pictures(files, labels, free)
     # Names may have changed in a circle. Labels in the way of others first get a key of no picture,
     # by which the next start finds them, should this one be killed.
-    targets = {picture.key for picture in new_homes.values()}
-    moved = changed.keys() & (new_homes.keys() | targets)
+    targets = {picture.key for picture in new_pictures.values()}
+    moved = changed.keys() & (new_pictures.keys() | targets)
     aside = {key: _key_of_no_picture(key, changed[key]) for key in moved}
     for key, other_key in aside.items():
         files.give_to(key, other_key)
-    for key, picture in new_homes.items():
+    for key, picture in new_pictures.items():
         saved = labels[key]
         files.give_to(aside.get(key, key), picture.key)
         files.write(STATE, picture.key, saved.model_copy(update={"name": picture.name}))
         _log.info("%s is now %s: its labels go on there", saved.name, picture.name)
-    homeless = (orphans.keys() | moved) - new_homes.keys()
-    lost = [saved.name for key, saved in labels.items() if key in homeless]
+    unmatched = (orphans.keys() | moved) - new_pictures.keys()
+    lost = [saved.name for key, saved in labels.items() if key in unmatched]
     if lost:
         _log.warning(
             "%d labels belong to pictures that are not there (%s): the data sets are without them, "
@@ -95,14 +95,18 @@ def _read_orphans(files: LabelFiles, keys: set[str]) -> dict[str, SavedLabels]:
     return orphans
 
 
-def _find_homes(
+def _find_new_pictures(
     files: LabelFiles, labels: dict[str, SavedLabels], pictures: Sequence[Picture]
 ) -> dict[str, Picture]:
     """Return the picture of each labels' content, by the labels' key; the first labels choose."""
-    homes: defaultdict[str, list[Picture]] = defaultdict(list)
+    pictures_by_digest: defaultdict[str, list[Picture]] = defaultdict(list)
     for picture in progress_bar(pictures, desc="moved pictures", unit="img", delay=2):
-        homes[read_digest(files, picture)].append(picture)
-    return {key: homes[saved.digest].pop(0) for key, saved in labels.items() if homes[saved.digest]}
+        pictures_by_digest[read_digest(files, picture)].append(picture)
+    return {
+        key: pictures_by_digest[saved.digest].pop(0)
+        for key, saved in labels.items()
+        if pictures_by_digest[saved.digest]
+    }
 
 
 def _done_first(labels: dict[str, SavedLabels]) -> dict[str, SavedLabels]:

@@ -372,11 +372,11 @@ async function run(input, size) {
 # Returns the masks' first cells of three looks, and what two later ones are rejected with.
 _LOOK = """async () => {
     const { Network } = await import('/shared/network.js');
-    const { wholeWindow } = await import('/shared/letterbox.js');
+    const { pictureWindow } = await import('/shared/letterbox.js');
     const network = await Network.open();
     const look = async (size) => {
         const picture = await createImageBitmap(new ImageData(32, 32));
-        const { answer } = await network.look(picture, wholeWindow(32, 32), size);
+        const { answer } = await network.look(picture, pictureWindow(32, 32), size);
         return answer.mask[0];
     };
     const answers = await Promise.all([look(), look(), look()]);
@@ -535,9 +535,9 @@ def test_a_turned_window_gets_pythons_answer(page, rendered_hand, predictor, deg
 # The windows that follow from answers to successive frames, the first of which was looked at whole.
 _NEXT_WINDOWS = """async (hands) => {
     const { nextWindow } = await import('./live/following.js');
-    const { wholeWindow } = await import('./shared/letterbox.js');
+    const { pictureWindow } = await import('./shared/letterbox.js');
     const present = Array(21).fill(true);
-    const windows = [wholeWindow(640, 480)];
+    const windows = [pictureWindow(640, 480)];
     for (const keypoints of hands) {
         const answer = { keypoints, width: 640, height: 480 };
         windows.push(nextWindow(answer, windows.at(-1), present));

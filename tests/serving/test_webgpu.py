@@ -18,13 +18,13 @@ _OPTIONS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swif
 # the number of computations that the GPU got.
 _COMPARE = """async ([text, size]) => {
     const { openSession } = await import('/shared/session.js');
-    const { contentOf, networkInput, wholeWindow, windowMap } =
+    const { contentOf, networkInput, pictureWindow, windowMap } =
         await import('/shared/letterbox.js');
     const { decode, STRIDE } = await import('/shared/heatmaps.js');
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const picture = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
     const { width, height } = picture;
-    const map = windowMap(wholeWindow(width, height), width, height, size);
+    const map = windowMap(pictureWindow(width, height), width, height, size);
     const input = networkInput(picture, width, height, map, size);
     let computations = 0;
     const dispatch = GPUComputePassEncoder.prototype.dispatchWorkgroups;

@@ -25,7 +25,7 @@ export class Editor extends EventTarget {
   selected = 0;
   /** The brush's width in the picture's pixels, and where it is; null where no picture is open. */
   brushDiameter = 24;
-  brushPlace = null;
+  brushPosition = null;
   showsMask = true;
   showsPoints = true;
   #history = null;
@@ -66,7 +66,7 @@ export class Editor extends EventTarget {
     this.mask.setRuns(labels.runs);
     this.#history = new History(labels);
     if (!isSame) {
-      this.brushPlace = [picture.width / 2, picture.height / 2];
+      this.brushPosition = [picture.width / 2, picture.height / 2];
       this.view.show(picture);
     }
     this.#tell("view");
@@ -115,8 +115,8 @@ export class Editor extends EventTarget {
 
   /** Paint or erase from where the brush was to where it is; `endStroke` makes it a change. */
   strokeTo(x, y, isNew) {
-    const from = isNew ? [x, y] : this.brushPlace;
-    this.brushPlace = [x, y];
+    const from = isNew ? [x, y] : this.brushPosition;
+    this.brushPosition = [x, y];
     this.#isPainting = true;
     this.mask.stroke(from, [x, y], this.brushDiameter, this.tool === "brush" ? 1 : 0);
     this.#tell("view");
@@ -144,8 +144,8 @@ export class Editor extends EventTarget {
   }
 
   /** Move the brush without painting. */
-  placeBrush(x, y) {
-    this.brushPlace = insidePicture(x, y, this.picture);
+  moveBrush(x, y) {
+    this.brushPosition = insidePicture(x, y, this.picture);
     this.#tell("view");
   }
 

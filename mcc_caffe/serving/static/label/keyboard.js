@@ -73,11 +73,11 @@ export function listenToKeys(canvas, editor, actions) {
 
   function step(x, y) {
     if (editor.tool === "points") editor.stepPoint(x, y);
-    else editor.placeBrush(editor.brushPlace[0] + x, editor.brushPlace[1] + y);
+    else editor.moveBrush(editor.brushPosition[0] + x, editor.brushPosition[1] + y);
   }
 
   function dab() {
-    editor.strokeTo(...editor.brushPlace, true);
+    editor.strokeTo(...editor.brushPosition, true);
     editor.endStroke();
   }
 }

@@ -31,31 +31,31 @@ export function paint(canvas, editor) {
 }
 
 function drawPoints(context, { labels, view, selected }) {
-  const places = labels.points.map(({ x, y }) => view.toCanvas(x, y));
+  const positions = labels.points.map(({ x, y }) => view.toCanvas(x, y));
   context.lineWidth = BONE_WIDTH;
   for (const [start, end] of SKELETON) {
     if (labels.points[start].missing || labels.points[end].missing) continue;
     context.strokeStyle = keypointCss(end);
     context.beginPath();
-    context.moveTo(...places[start]);
-    context.lineTo(...places[end]);
+    context.moveTo(...positions[start]);
+    context.lineTo(...positions[end]);
     context.stroke();
   }
   labels.points.forEach(({ missing }, index) => {
-    drawCircle(context, places[index], POINT_RADIUS, "#000", 3);
+    drawCircle(context, positions[index], POINT_RADIUS, "#000", 3);
     context.setLineDash(missing ? [3, 3] : []);
-    drawCircle(context, places[index], POINT_RADIUS, "#fff", missing ? 2.5 : 1.5);
+    drawCircle(context, positions[index], POINT_RADIUS, "#fff", missing ? 2.5 : 1.5);
     context.setLineDash([]);
     if (missing) return;
     context.fillStyle = keypointCss(index);
     context.fill();
   });
-  drawCircle(context, places[selected], CHOSEN_RADIUS, "#000", 4);
-  drawCircle(context, places[selected], CHOSEN_RADIUS, "#ffd54a", 2);
+  drawCircle(context, positions[selected], CHOSEN_RADIUS, "#000", 4);
+  drawCircle(context, positions[selected], CHOSEN_RADIUS, "#ffd54a", 2);
 }
 
-function drawBrush(context, { brushPlace, brushDiameter, view }) {
-  const centre = view.toCanvas(...brushPlace);
+function drawBrush(context, { brushPosition, brushDiameter, view }) {
+  const centre = view.toCanvas(...brushPosition);
   const radius = Math.max((brushDiameter * view.scale) / 2, 1);
   drawCircle(context, centre, radius, "#000", 3);
   drawCircle(context, centre, radius, "#fff", 1);

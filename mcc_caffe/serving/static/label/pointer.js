@@ -43,7 +43,7 @@ export function listenToPointer(canvas, editor, redraw) {
     const position = positionOf(event);
     const before = pointers.get(event.pointerId);
     if (!before) {
-      if (editor.tool !== "points") editor.placeBrush(...editor.view.toPicture(...position));
+      if (editor.tool !== "points") editor.moveBrush(...editor.view.toPicture(...position));
       return;
     }
     if (action === "pinch") pinch(event.pointerId, before, position);

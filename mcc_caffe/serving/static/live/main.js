@@ -2,7 +2,7 @@
 
 import { element, setText } from "../shared/dom.js";
 import { NAMES } from "../shared/hand.js";
-import { wholeWindow } from "../shared/letterbox.js";
+import { pictureWindow } from "../shared/letterbox.js";
 import { Network } from "../shared/network.js";
 import { nextWindow } from "./following.js";
 import { Pace } from "./pace.js";
@@ -153,7 +153,7 @@ async function lookAtFrames(current) {
     const frame = await current.nextFrame();
     if (!frame || source !== current) return;
     const isFollowing = handWindow !== null && controls.follow.checked;
-    const window = isFollowing ? handWindow : wholeWindow(frame.width, frame.height);
+    const window = isFollowing ? handWindow : pictureWindow(frame.width, frame.height);
     const size = isFollowing ? pace.size() : modelSize;
     const { picture, answer } = await network.look(frame, window, size);
     if (source !== current) {

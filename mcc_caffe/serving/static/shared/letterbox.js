@@ -25,8 +25,8 @@ const SMALLEST_SIDE = 32; // pixels, of a reduced picture
 // The map of a halved picture's pixels to the picture's.
 const FROM_HALF = scaleAndShift(2, 2, 0.5, 0.5);
 
-/** Return the window of a whole picture. */
-export function wholeWindow(width, height) {
+/** Return the window that is all of a picture. */
+export function pictureWindow(width, height) {
   return { x: 0, y: 0, width, height, turn: 0 };
 }
 
@@ -94,8 +94,8 @@ function readPart(picture, width, height, map, size) {
   const step = Math.max(Math.floor(shrinkFactor(map)), 1);
   const input = { left: -1, top: -1, right: size, bottom: size };
   const box = movedBox(invert(map), input);
-  const [left, right] = wholeSteps(box.left, box.right, step, width);
-  const [top, bottom] = wholeSteps(box.top, box.bottom, step, height);
+  const [left, right] = alignedRange(box.left, box.right, step, width);
+  const [top, bottom] = alignedRange(box.top, box.bottom, step, height);
   const context = whiteCanvas(right - left, bottom - top, { willReadFrequently: true });
   context.drawImage(
     picture, left, top, right - left, bottom - top, 0, 0, right - left, bottom - top,
@@ -118,7 +118,7 @@ function whiteCanvas(width, height, options = {}) {
 }
 
 /** Return [first, last + 1] of the picture's pixels, in whole steps, around a part of an axis. */
-function wholeSteps(start, end, step, length) {
+function alignedRange(start, end, step, length) {
   const inSteps = (value) => Math.floor(value / step) * step;
   const first = inSteps(Math.floor(start));
   const last = inSteps(Math.ceil(end)) + 2 * step;

@@ -2,7 +2,7 @@
  * The network, for a page: it runs in a worker, so that the page stays responsive.
  *
  *     const network = await Network.open();
- *     const { answer, picture } = await network.look(imageBitmap, wholeWindow(width, height));
+ *     const { answer, picture } = await network.look(imageBitmap, pictureWindow(width, height));
  *
  * An answer has: keypoints, 21 of [x, y, confidence] in the picture's pixels; mask, (S, S)
  * Float32Array, the probability of hand; heatmaps, (22, S, S); cells, S; map, of the picture's
