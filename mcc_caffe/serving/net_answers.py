@@ -89,7 +89,7 @@ class NetAnswers:
         self._waiting = {picture.key: picture for picture in pictures}
         self._changed = threading.Condition()
         self._is_closed = False
-        self._predictor, self._net = net
+        self._predictor, self._net_name = net
         self._thread = threading.Thread(target=self._run, name="net answers", daemon=True)
         self._thread.start()
 
@@ -192,7 +192,7 @@ class NetAnswers:
         A file that was only touched or moved has another stamp and the same content.
         """
         answer = _read_answer(self._files, picture.key)
-        if answer is None or answer.net != self._net:
+        if answer is None or answer.net != self._net_name:
             return None
         if answer.stamp == stamp:
             return answer
@@ -208,7 +208,7 @@ class NetAnswers:
         content = picture.read_bytes()
         pose = self._predictor.predict(image)
         answer = Answer(
-            net=self._net,
+            net=self._net_name,
             stamp=stamp,
             digest=hashlib.sha256(content).hexdigest(),
             width=image.shape[1],
