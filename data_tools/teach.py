@@ -15,6 +15,7 @@ on where it was, more photographs can be added, and labels that you have correct
 """
 
 import argparse
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,8 +32,14 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, file_sha256, locked
-from mcc_caffe.inference.input_files import PassedOver, UnreadableError, find_files, read_image
+from mcc_caffe.core.files import check_folder, locked
+from mcc_caffe.inference.input_files import (
+    PassedOver,
+    UnreadableError,
+    decode_content,
+    find_files,
+    read_content,
+)
 
 # The largest difference of two answers for any keypoint, as a share of the keypoints' box.
 AGREEMENT = 0.1
@@ -170,12 +177,13 @@ def _label_photograph(
 ) -> TeachOutcome:
     """Add the hands of one photograph to the data set; see `label_photographs`."""
     try:
-        digest = file_sha256(path)
+        content = read_content(path)
+        digest = hashlib.sha256(content).hexdigest()
         if digest in taught.photographs:
             passed_over.add("photographs that the data set has already", path.name)
             return TeachOutcome()
-        image = read_image(path)
-    except (UnreadableError, OSError) as error:
+        image = decode_content(path, content)
+    except UnreadableError as error:
         _log.warning("skipped: %s", error)
         return TeachOutcome(unreadable=1)
     hands = find_agreed_hands(teacher, image)

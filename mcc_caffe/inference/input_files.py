@@ -264,13 +264,44 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UnreadableError: The file cannot be read.
     """
+    return decode_content(path, read_content(path))
+
+
+def read_content(path: Path) -> bytes:
+    """Read the bytes of an image file.
+
+    Raises:
+        UnreadableError: The file cannot be read, or is larger than any image that is decoded.
+    """
     bound = max_megapixels()
     try:
         size = path.stat().st_size
         if size > (bound + 1) * 1e6 * _BYTES_PER_PIXEL:
-            raise ImageError(f"{size} bytes are more than an image of {bound:g} megapixels has")
-        return decode_image(path.read_bytes())
-    except ImageError as error:
-        raise UnreadableError(f"{path}: {error}") from None
+            raise UnreadableError(
+                f"{path}: {size} bytes are more than an image of {bound:g} megapixels has"
+            )
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def decode_content(path: Path, content: bytes) -> np.ndarray:
+    """Decode what `read_content` has read, as `read_image` does.
+
+    Whoever needs the bytes, too, such as for their digest, so has pixels of the same bytes, even
+    where the file is replaced meanwhile.
+
+    Args:
+        path: The file, for the error.
+        content: Its bytes.
+
+    Returns:
+        HxWx3 uint8 BGR.
+
+    Raises:
+        UnreadableError: They are no image.
+    """
+    try:
+        return decode_image(content)
+    except ImageError as error:
+        raise UnreadableError(f"{path}: {error}") from None

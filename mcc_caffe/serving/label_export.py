@@ -201,7 +201,7 @@ class LabelExport:
         """Return the upright copy of a picture, which is made if it is not there."""
         copy = self._upright / f"{picture.key}.png"
         if not copy.is_file():
-            image = picture.read_image()
+            image = picture.decode(picture.read_bytes())
             write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
         return copy
 

@@ -30,9 +30,10 @@ from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, atomic_write, chec
 from mcc_caffe.inference.input_files import (
     PassedOver,
     UnreadableError,
+    decode_content,
     files_below,
     is_video,
-    read_image,
+    read_content,
 )
 from mcc_caffe.inference.reports import is_own_result
 
@@ -75,16 +76,23 @@ class Picture:
     name: str
 
     def read_bytes(self) -> bytes:
-        """Return the file's content; UserError where it cannot be read."""
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot be read ({error.strerror})") from None
+        """Return the file's content; UnreadableError where it cannot be read."""
+        with self._without_name():
+            return read_content(self.path)
 
-    def read_image(self) -> np.ndarray:
-        """Return the upright pixels, HxWx3 uint8 BGR; UnreadableError where there are none."""
+    def decode(self, content: bytes) -> np.ndarray:
+        """Return the upright pixels of the file's content, HxWx3 uint8 BGR.
+
+        Raises:
+            UnreadableError: It is no image.
+        """
+        with self._without_name():
+            return decode_content(self.path, content)
+
+    @contextlib.contextmanager
+    def _without_name(self) -> Iterator[None]:
         try:
-            return read_image(self.path)
+            yield
         except UnreadableError as error:
             raise UnreadableError(str(error).removeprefix(f"{self.path}: ")) from None
 

@@ -21,7 +21,6 @@ import cv2
 from data_tools.taught_set import read_photographs
 from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import LABELS_FOLDER, locked
-from mcc_caffe.core.images import decode_image
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.serving.label_documents import Answer, SavedLabels, Split, Status
 from mcc_caffe.serving.label_export import LabelExport, choose_split
@@ -353,7 +352,7 @@ def _make_jpeg(picture: Picture, digest: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != digest:
         raise NotReadyError(f"the file of {picture.name} is just being changed: try again")
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(".jpg", decode_image(content), quality)[1].tobytes()
+    return cv2.imencode(".jpg", picture.decode(content), quality)[1].tobytes()
 
 
 @contextlib.contextmanager

@@ -204,8 +204,8 @@ class NetAnswers:
 
     def _compute(self, picture: Picture, stamp: _Stamp) -> Answer:
         """Look at a picture and keep the answer; UserError where it cannot be read."""
-        image = picture.read_image()
         content = picture.read_bytes()
+        image = picture.decode(content)
         pose = self._predictor.predict(image)
         answer = Answer(
             net=self._net_name,

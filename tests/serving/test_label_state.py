@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import logging
@@ -465,6 +466,31 @@ def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
             session.save(keys["2.jpg"], change(picture, labels_of(hand(8))))
     aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
     assert '"status":"done"' in aside.read_text()
+
+
+def replace_once_read(monkeypatch, path, content):
+    """Let a file be replaced as soon as it has been read for the first time from now on."""
+    read_bytes, contents = pathlib.Path.read_bytes, [content]
+
+    def read_then_replace(self):
+        old_content = read_bytes(self)
+        if self == path and contents:
+            path.write_bytes(contents.pop())
+        return old_content
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", read_then_replace)
+
+
+def test_an_answer_is_about_the_file_that_it_names(folder, net, monkeypatch):
+    """Also where the file is replaced while the net looks at it."""
+    smaller = cv2.imencode(".jpg", cv2.resize(hand(0).image(), (80, 60)))[1].tobytes()
+    replace_once_read(monkeypatch, folder / "0.jpg", smaller)
+    with open_session(folder, net) as session:
+        key = picture_key(pathlib.Path("0.jpg"))
+        session.open_picture(key)  # perhaps as it was when the net began with it
+        picture = session.open_picture(key)
+        assert picture.digest == hashlib.sha256(smaller).hexdigest()
+        assert (picture.width, picture.height) == (80, 60)
 
 
 def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net):
