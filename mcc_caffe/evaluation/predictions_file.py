@@ -133,7 +133,7 @@ class PredictionsFile:
             self.images[image.name] = (
                 ImageEntry(None, None)
                 if hand is None
-                else ImageEntry(hand.keypoints, None, hand.rle)
+                else ImageEntry(hand.keypoints if hand.has_keypoints else None, None, hand.rle)
             )
             name = pathlib.Path(image.name).name, image.has_suffix
             self._images_by_name.setdefault(name, []).append(image)

@@ -315,6 +315,15 @@ def test_coco_results_are_in_the_order_of_their_categorys_names(tmp_path):
         PredictionsFile(write_coco(tmp_path, [result], [category]))
 
 
+def test_coco_results_of_masks_alone_predict_no_keypoints(tmp_path):
+    mask = hand(0).mask()
+    result = {"image_id": 1, "category_id": 7, "score": 0.9}
+    result["segmentation"] = encode_run_lengths(mask > 0)
+    prediction = PredictionsFile(write_coco(tmp_path, [result])).predict(hand(0))
+    assert prediction.keypoints is None
+    assert np.array_equal(prediction.mask, mask > 0)
+
+
 def test_coco_results_of_no_picture_are_refused(tmp_path):
     path = write_coco(tmp_path, [])
     (tmp_path / "coco_images.json").write_text('{"images": []}')
