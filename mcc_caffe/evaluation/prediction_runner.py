@@ -166,19 +166,32 @@ class EvaluationJob:
     model_specs: tuple[ModelSpec, ...]
     upright: bool = False
 
-    def evaluate_sample(self, sample_id: SampleId) -> EvaluatedSample:
+
+class _Evaluator:
+    """The opened set and models of a job, in one process."""
+
+    def __init__(self, job: EvaluationJob) -> None:
+        cv2.setNumThreads(1)
+        readers_log = logging.getLogger("data_tools.readers")
+        readers_log.setLevel(logging.ERROR)  # the command has said what is passed over
+        try:
+            self._records_of_split = sets.open_sets(job.data_path, upright=job.upright)
+        finally:
+            readers_log.setLevel(logging.NOTSET)
+        self._predict_functions = [spec.load() for spec in job.model_specs]
+
+    def evaluate(self, sample_id: SampleId) -> EvaluatedSample:
         """Let all models predict the hand of one sample.
 
         Raises:
             SampleError: The sample cannot be decoded or its mask has another size.
         """
-        records_of_split, predict_functions = _load(self)
-        sample = records_of_split[sample_id.split][sample_id.index].sample()
+        sample = self._records_of_split[sample_id.split][sample_id.index].sample()
         height, width = sample.image().shape[:2]
         true_mask = sample.mask()
         if true_mask is not None:
             sample.check_mask_size((true_mask.shape[1], true_mask.shape[0]), (width, height))
-        predictions = [_score(predict(sample), true_mask) for predict in predict_functions]
+        predictions = [_score(predict(sample), true_mask) for predict in self._predict_functions]
         return EvaluatedSample(
             sample_id,
             sample.key,
@@ -201,17 +214,14 @@ def _score(prediction: HandPrediction, true_mask: np.ndarray | None) -> ScoredPr
     )
 
 
-@functools.cache  # once in each process
-def _load(job: EvaluationJob) -> tuple[dict, list[Callable[[Sample], HandPrediction]]]:
-    """Open the set and the models of a job: ({split: records}, predict functions)."""
-    cv2.setNumThreads(1)
-    readers_log = logging.getLogger("data_tools.readers")
-    readers_log.setLevel(logging.ERROR)  # the command has said what is passed over
-    try:
-        splits = sets.open_sets(job.data_path, upright=job.upright)
-    finally:
-        readers_log.setLevel(logging.NOTSET)
-    return splits, [spec.load() for spec in job.model_specs]
+# Each process of a pool works on one job. It opens the files with its first sample, since an error
+# of the pool's initializer would not come back.
+_worker_evaluator = functools.cache(_Evaluator)
+
+
+def _evaluate_in_worker(job: EvaluationJob, sample_id: SampleId) -> EvaluatedSample:
+    """Evaluate a sample in a process of a pool."""
+    return _worker_evaluator(job).evaluate(sample_id)
 
 
 def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] | None) -> list[str]:
@@ -275,7 +285,8 @@ def run_models(
     """
     processes = min(processes, len(sample_ids))
     if processes == 1:
-        return list(map(job.evaluate_sample, progress_bar(sample_ids, unit="img")))
+        evaluator = _Evaluator(job)
+        return list(map(evaluator.evaluate, progress_bar(sample_ids, unit="img")))
     with shared_memory_errors("take --processes 1"):
         pool = concurrent.futures.ProcessPoolExecutor(
             processes,
@@ -284,7 +295,7 @@ def run_models(
             initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once, without a word
         )
     try:
-        evaluated = pool.map(job.evaluate_sample, sample_ids)
+        evaluated = pool.map(functools.partial(_evaluate_in_worker, job), sample_ids)
         return list(progress_bar(evaluated, total=len(sample_ids), unit="img"))
     except BrokenProcessPool:
         raise UserError(

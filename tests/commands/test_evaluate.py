@@ -305,3 +305,17 @@ def test_the_predictions_of_a_net_can_be_measured_again(evaluated, drawn_set, tm
         and "mask" not in again
     )
     assert "PCK@0.2" in capsys.readouterr().out
+
+
+def test_a_second_evaluation_in_one_process_reads_its_files_again(drawn_set, samples, tmp_path):
+    predictions = tmp_path / "system.json"
+    command = [str(drawn_set), "--predictions", str(predictions), "--processes", "1"]
+    for shift, pck in ((0, 1), (1000, 0)):
+        images = {sample.key: perfect_image(sample) for sample in samples}
+        for image in images.values():
+            image["keypoints"] = [
+                point and [point[0] + shift, *point[1:]] for point in image["keypoints"]
+            ]
+        predictions.write_text(json.dumps({"name": "system", "images": images}))
+        evaluate.main([*command, "--out", str(tmp_path / "out")])
+        assert numbers(tmp_path / "out")["system"]["paper"]["PCK"]["values"]["0.2"] == pck

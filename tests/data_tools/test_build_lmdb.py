@@ -19,7 +19,7 @@ from data_tools.sets import open_sets
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import folder_being_written
 from mcc_caffe.data.samples import SampleSet
-from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId
+from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId, run_models
 from tests.support.commands import run, start, wait_for
 from tests.support.hands import hand, turned_jpeg, write_layout
 from tests.support.readers import (
@@ -413,7 +413,8 @@ def test_an_exif_orientation_is_told_of_crops_too(tmp_path, caplog, capsys):
     check.main([str(tmp_path / "set"), "--out", str(tmp_path / "check")])
     assert "warning exif_orientation, 2 x" in capsys.readouterr().out
     job = EvaluationJob(tmp_path / "set", ())
-    assert job.evaluate_sample(SampleId("hands", 0)).is_turned
+    (evaluated,) = run_models(job, [SampleId("hands", 0)], 1)
+    assert evaluated.is_turned
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
