@@ -50,6 +50,7 @@ HEADERS = {
 _METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _START = "index.html"
+_FAULT = "the server has a fault: its output says more"
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +125,16 @@ def make_app(
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        response = _refusal(request, hosts) or await call_next(request)
+        response = _refusal(request, hosts)
+        if response is None:
+            try:
+                response = await call_next(request)
+            except UserError as error:  # such as of weights that are not finite
+                _log.error("%s", error)
+                response = JSONResponse({"detail": str(error)}, 500)
+            except Exception:
+                _log.exception("%s %s", request.method, request.url.path)
+                response = JSONResponse({"detail": _FAULT}, 500)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response

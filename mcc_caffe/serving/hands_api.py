@@ -267,6 +267,7 @@ def hands_router(service: HandsService) -> APIRouter:
         f"{max_megapixels():g} million pixels.",
         415: "The body is no image of a known format.",
         422: "The image is damaged, or a parameter's value is wrong.",
+        500: "The network's answer cannot be used, or the server has a fault.",
         503: f"{limits.requests} requests are there already; Retry-After says when to try again.",
     }
     binary = {"schema": {"type": "string", "format": "binary"}}

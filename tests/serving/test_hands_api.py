@@ -166,6 +166,29 @@ def test_another_method_is_refused_with_those_that_are_allowed(client, method, p
     assert answer.json() == {"detail": f"{path} takes no {method}: send {allowed}"}
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UserError("the net's heatmaps are not finite: train again"), "heatmaps are not finite"),
+        (ZeroDivisionError("division by zero"), "the server has a fault: its output says more"),
+    ],
+)
+def test_a_fault_of_the_network_is_an_answer_as_others_are(
+    client, service, monkeypatch, caplog, error, message
+):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(service._predictor, "predict", fail)
+    answer = client.post("/hands?hands=one", content=JPEG)
+    assert answer.status_code == 500 and list(answer.json()) == ["detail"]
+    assert message in answer.json()["detail"] and len(answer.text.splitlines()) == 1
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    (record,) = caplog.records
+    assert (record.exc_info is None) == isinstance(error, UserError)
+    assert service.requests == 0
+
+
 def test_the_bound_of_pixels_holds(client, monkeypatch):
     monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "0.01")
     answer = client.post("/hands", content=JPEG)
@@ -218,7 +241,8 @@ def test_requests_beyond_the_limit_are_refused_and_the_others_answered(service):
 def test_the_description_names_every_status_and_the_binary_body(client):
     description = client.get("/openapi.json").json()
     operation = description["paths"]["/hands"]["post"]
-    assert set(operation["responses"]) >= {"200", "400", "403", "408", "413", "415", "422", "503"}
+    statuses = ["200", "400", "403", "408", "413", "415", "422", "500", "503"]
+    assert set(operation["responses"]) >= set(statuses)
     schema = operation["requestBody"]["content"]["application/octet-stream"]["schema"]
     assert schema["format"] == "binary"
     assert client.get("/", follow_redirects=False).headers["location"] == "/api/index.html"

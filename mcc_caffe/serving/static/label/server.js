@@ -63,7 +63,8 @@ async function fetchOrFail(path, options) {
 function asError(status, text) {
   let message = text.trim();
   try {
-    message = JSON.parse(text).message ?? message;
+    const answer = JSON.parse(text);
+    message = answer.message ?? answer.detail ?? message; // detail: not of the labels' own errors
   } catch {
     // it is no JSON: the text itself says it
   }
