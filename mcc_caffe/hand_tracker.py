@@ -189,14 +189,15 @@ class _FrameFinder:
     def pose(self, sighting: Sighting, *, is_hand: bool = True) -> HandPose:
         """Return the pose of a sighting, which surely is a hand or may be none."""
         if isinstance(sighting.payload, HandPose):
-            return sighting.payload
-        pose = self._predictor.make_pose(
-            sighting.payload,
-            self._looker.image_size,
-            self._network.timings(),
-            looks=None if is_hand else 1,
-            method=TRACKING,
-        )
+            pose = sighting.payload
+        else:
+            pose = self._predictor.make_pose(
+                sighting.payload,
+                self._looker.image_size,
+                self._network.timings(),
+                looks=None if is_hand else 1,
+                method=TRACKING,
+            )
         return replace(pose, detected_box=None)  # in every frame the box goes around the keypoints
 
 

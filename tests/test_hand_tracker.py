@@ -111,6 +111,17 @@ def test_every_frame_may_be_looked_at_as_before(clip, predictor):
         assert hand.id == (None if frame is GREY else 1)
 
 
+def test_the_box_of_a_hand_that_is_searched_in_every_frame_goes_around_its_keypoints():
+    frame = np.full((600, 800, 3), 128, np.uint8)
+    sprite = render_hand(2, side=60).image
+    height, width = sprite.shape[:2]
+    frame[300 : 300 + height, 500 : 500 + width] = sprite
+    predictor = HandPredictor()
+    assert predictor.predict(frame).detected_box is not None
+    (hand,) = HandTracker(predictor, one_hand=True, every_frame=True).follow(frame, 0)
+    assert hand.pose.method == "search" and hand.pose.detected_box is None
+
+
 @pytest.mark.parametrize("options", [{"looks": 4}, {"levels": 2}])
 def test_a_hand_is_followed_from_the_score_that_its_way_of_looking_needs(clip, options):
     frame = clip[0][0][:190, :240]
