@@ -9,6 +9,7 @@ of its labels.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -42,6 +43,7 @@ from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 COCO_FILES: dict[Split, str] = {"Train": "hands_train.json", "Test": "hands_test.json"}
 TEST_SHARE = 10  # one picture in so many is kept for tests
 
+_COPY_DIGITS = 12  # of a picture's digest, in the name of its upright copy
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # on this file system
 
 
@@ -116,8 +118,11 @@ class LabelExport:
             own = {key for key, exported in written.items() if exported.split == split}
             for folder in self._sample_folders(split):
                 _remove_others(folder, own)
-        for folder in (self._coco / "images", self._upright):
-            _remove_others(folder, written.keys())
+        _remove_others(self._coco / "images", written.keys())
+        copies = {
+            self._copy_path(picture, saved).stem for picture, saved in done if saved.is_turned
+        }
+        _remove_others(self._upright, copies)
         return faults
 
     def put(self, picture: Picture, saved: SavedLabels) -> None:
@@ -169,7 +174,7 @@ class LabelExport:
         assert saved.split is not None
         source, sha256 = picture.path, saved.digest
         if saved.is_turned:
-            source = self._upright_copy(picture)
+            source = self._upright_copy(picture, saved)
             sha256 = file_sha256(source)
         file_name = f"{picture.key}{source.suffix.lower()}"
         source_folder, mask_folder = self._sample_folders(saved.split)
@@ -197,11 +202,22 @@ class LabelExport:
             json.dumps(_annotation(identifier, keypoints, mask)),
         )
 
-    def _upright_copy(self, picture: Picture) -> Path:
-        """Return the upright copy of a picture, which is made if it is not there."""
-        copy = self._upright / f"{picture.key}.png"
+    def _copy_path(self, picture: Picture, saved: SavedLabels) -> Path:
+        """Return the path of a picture's upright copy, which names the content of its file."""
+        return self._upright / f"{picture.key}.{saved.digest[:_COPY_DIGITS]}.png"
+
+    def _upright_copy(self, picture: Picture, saved: SavedLabels) -> Path:
+        """Return the upright copy of a picture, which is made if it is not there.
+
+        Raises:
+            UserError: The picture cannot be read, or is not the one that was labelled.
+        """
+        copy = self._copy_path(picture, saved)
         if not copy.is_file():
-            image = picture.decode(picture.read_bytes())
+            content = picture.read_bytes()
+            if hashlib.sha256(content).hexdigest() != saved.digest:
+                raise UserError(f"the file of {picture.name} is just being changed: try again")
+            image = picture.decode(content)
             write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
         return copy
 
@@ -228,10 +244,11 @@ class LabelExport:
                     writes.callback(path.unlink, missing_ok=True)
 
 
-def _remove_others(folder: Path, keys: Set[str]) -> None:
-    """Remove the files of pictures from a folder, except those with these keys."""
+def _remove_others(folder: Path, stems: Set[str]) -> None:
+    """Remove the files of pictures from a folder, except those with these names without suffix."""
     for path in folder.iterdir():
-        if KEY_PATTERN.fullmatch(path.stem) and path.stem not in keys:
+        key = path.name.partition(".")[0]
+        if KEY_PATTERN.fullmatch(key) and path.stem not in stems:
             path.unlink()
 
 

@@ -220,13 +220,8 @@ class LabelFiles:
         return {key for key in keys if KEY_PATTERN.fullmatch(key)}
 
     def give_to(self, key: str, other_key: str) -> None:
-        """Make a picture's labels, and what the net said of it, those of another key.
-
-        Upright copies are of the pictures that had the keys before: they are made anew.
-        """
+        """Make a picture's labels, and what the net said of it, those of another key."""
         self._path(STATE, key).replace(self._path(STATE, other_key))
-        for old_key in (key, other_key):
-            (self.root / UPRIGHT / f"{old_key}.png").unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self._path(ANSWERS, key).replace(self._path(ANSWERS, other_key))
 

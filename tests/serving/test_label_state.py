@@ -383,6 +383,23 @@ def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
         assert session.overview().splits == {"Train": 1, "Test": 1}
 
 
+def test_a_turned_picture_that_changes_after_a_failed_save_is_exported_as_it_is(folder, net):
+    path = folder / "0.png"
+    path.write_bytes(turned(hand(0).image(), 6))
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.png"]
+        label_file = folder / LABELS_FOLDER / "onehand10k/Train/label_joint.txt"
+        with folder_in_the_place_of(label_file), pytest.raises(UserError, match="is a folder"):
+            save(session, key, labels_of(hand(0)))
+        path.write_bytes(turned(hand(9).image(), 6))
+        save(session, key, labels_of(hand(9)))
+    for samples in read_back(folder):
+        assert np.array_equal(samples[key].image(), hand(9).image())
+    with open_session(folder, net):
+        (copy,) = (folder / LABELS_FOLDER / "upright").iterdir()
+    assert np.array_equal(cv2.imread(str(copy)), hand(9).image())
+
+
 def test_a_picture_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(folder, net):
     with open_session(folder, net) as session:
         keys = save_hands(session)
