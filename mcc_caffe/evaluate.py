@@ -114,6 +114,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     thresholds = [f"{threshold:g}" for threshold in options.thresholds]
     if len(set(thresholds)) < len(thresholds):
         parser.error(f"--thresholds {' '.join(thresholds)}: give different ones")
+    if options.prototxt and options.without:
+        parser.error(
+            f"--prototxt {options.prototxt} with --without {options.without}: either chooses the "
+            "deploy net, leave one out"
+        )
     return options
 
 

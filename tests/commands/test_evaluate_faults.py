@@ -171,6 +171,12 @@ def test_equal_thresholds_are_refused(capsys):
     assert "--thresholds 0.1 0.2 0.1: give different ones" in capsys.readouterr().err
 
 
+def test_two_choices_of_the_deploy_net_are_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["set", "--without", "pose", "--prototxt", "own.prototxt"])
+    assert "--prototxt own.prototxt with --without pose: either" in capsys.readouterr().err
+
+
 def test_a_result_that_would_count_for_two_pictures_is_named(tmp_path, capsys):
     """OpenPose's own files say neither the folder nor the suffix of their picture."""
     source = write_layout(tmp_path / "set", {"Test": [hand(1)], "Train": [hand(1), hand(2)]})
