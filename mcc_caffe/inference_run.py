@@ -162,7 +162,7 @@ class InferenceRun:
 
     def _describe_files(self, job: Job) -> str:
         """Return the first file of a job's results, and what the others' names add to its name."""
-        first, *others = job.result_paths(False, self._result_format)
+        first, *others = job.result_paths(self._heatmaps, self._result_format)
         endings = [path.name.removeprefix(job.result.name) for path in others]
         return ", ".join([str(first), *endings])
 

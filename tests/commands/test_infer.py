@@ -67,6 +67,7 @@ def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     stems = {"hand", "hand_png", "more/hand", "alpha", "deep", "pixel"}
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "json", "h5")}
+    assert f"{out}/hand.png, .json, .h5: " in done.stdout
     report = json.loads((out / "hand.json").read_text())
     assert (report["method"], report["hand_present"]) == ("pyramid", True)
     assert (report["width"], report["height"], report["levels"]) == (160, 120, 2) and report[
