@@ -204,7 +204,8 @@ def main(argv: list[str] | None = None) -> None:
                 for job in bar:
                     bar.set_description(job.label)
                     rows = job.run()  # first: an interrupted job leaves no empty table
-                    results["tables"].setdefault(job.table, []).extend(rows)
+                    if rows:  # a preparation has none
+                        results["tables"].setdefault(job.table, []).extend(rows)
         finally:  # an interrupted run leaves what it has measured
             results["seconds"] = time.perf_counter() - start
             write(results, options.out, options.report)

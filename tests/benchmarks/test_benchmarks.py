@@ -380,6 +380,19 @@ def test_an_interrupted_run_leaves_what_it_has(nets, drawn_set, tmp_path, monkey
     assert "training" not in tables_so_far
 
 
+def test_a_run_that_is_interrupted_after_a_preparation_leaves_no_empty_table(tmp_path, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    steps = [jobs.Job("network", "prepare", list), jobs.Job("network", "measure", interrupt)]
+    monkeypatch.setattr(bench, "jobs", lambda *_: steps)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["--out", str(tmp_path)])
+    assert json.loads((tmp_path / "bench.json").read_text())["tables"] == {}
+    heading = f"## {tables.SECTIONS['network'].heading}\n"
+    assert heading not in (tmp_path / "bench.md").read_text()
+
+
 def test_the_document_says_what_the_generator_does():
     text = (ROOT / "docs/benchmarks.md").read_text()
     assert text.startswith(tables.TITLE) and tables.INTRODUCTION in text
