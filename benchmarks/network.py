@@ -64,9 +64,10 @@ def interpreter(engine: str) -> pathlib.Path:
 
 
 def prepare(variant: str, folder: pathlib.Path, inputs: np.ndarray) -> None:
-    """Write the net in each engine's form, the inputs, and the outputs of Caffe's own code.
+    """Write the net for Caffe and PyTorch, the inputs, and the outputs of Caffe's own code.
 
-    The weights are those that ship with the package. Where none do, they are random.
+    OpenCV reads Caffe's form, and `write_onnx` writes that of ONNX Runtime. The weights are
+    those that ship with the package. Where none do, they are random.
 
     Args:
         variant: Name of the variant.

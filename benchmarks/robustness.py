@@ -32,6 +32,7 @@ from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.metrics import box_sizes
 from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.evaluation.prediction_runner import held_out_entries
+from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.predictor import LOOKS, HandPredictor
 
 JPEG_QUALITY = 60
@@ -109,7 +110,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
-    """Read the pictures of all splits of a set that have a keypoints' box.
+    """Read the pictures of a set that no training sees and that have a keypoints' box.
 
     Args:
         folder: The set.
@@ -162,7 +163,7 @@ def measure_moves(
     Returns:
         (changes, N, 21) distances as shares of the picture's box.
     """
-    moves = np.empty((len(CHANGES), len(pictures), 21))
+    moves = np.empty((len(CHANGES), len(pictures), KEYPOINT_COUNT))
     for index, (image, box_side) in enumerate(progress_bar(pictures, unit="img")):
         answer = find_keypoints(image)[:, :2]
         for change_moves, change in zip(moves, CHANGES):

@@ -62,12 +62,12 @@ class WayResult:
     Attributes:
         passes: Single passes of each frame.
         seconds: Of each frame.
-        hands: Of each frame.
+        hands: Of each frame: `TrackedHand`s where hands are followed, else `HandPose`s.
     """
 
     passes: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    hands: list[list[TrackedHand]] = field(default_factory=list)
+    hands: list[list[Any]] = field(default_factory=list)
 
 
 class Steadiness(NamedTuple):

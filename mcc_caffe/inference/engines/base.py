@@ -1,4 +1,4 @@
-"""What every engine offers: a batch of network inputs goes in, the two stages' maps come out."""
+"""What every engine offers: a batch of network inputs goes in, the net's maps come out."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,12 +12,12 @@ from mcc_caffe.paper import HEATMAP_COUNT, MAX_INPUT_SIZE, STRIDE, VARIANTS
 
 
 class StageMaps(NamedTuple):
-    """What a net answers to a batch of N inputs of m x m pixels; S = m / 8.
+    """What a net answers to a batch of N inputs of h x w pixels; H = h / 8 and W = w / 8.
 
     Attributes:
-        masks: (N, S, S) float32, the probability of hand; None without a mask head.
-        heatmaps: (N, 22, S, S) float32 of the last pose stage; None without a pose stage.
-        boxes: (N, 5, S, S) float32 of the box head (`core.hand_boxes`); None without one.
+        masks: (N, H, W) float32, the probability of hand; None without a mask head.
+        heatmaps: (N, 22, H, W) float32 of the last pose stage; None without a pose stage.
+        boxes: (N, 5, H, W) float32 of the box head (`core.hand_boxes`); None without one.
     """
 
     masks: np.ndarray | None
@@ -43,7 +43,10 @@ class Engine(Protocol):
     precision: str
 
     def __call__(self, batch: np.ndarray) -> StageMaps:
-        """Run the net on a batch (N, 3, m, m) float32 of (BGR - 128) / 256, for any N and m."""
+        """Run the net on a batch (N, 3, h, w) float32 of (BGR - 128) / 256.
+
+        N is any number, h and w are any multiples of 8.
+        """
         ...
 
 
