@@ -31,7 +31,7 @@ import numpy as np
 from data_tools import sets
 from data_tools.readers.base import Entry
 from mcc_caffe.caffe_io.default_weights import default_weights
-from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help, warn_of_rounding
+from mcc_caffe.caffe_io.precision import warn_of_rounding
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_variant_option,
@@ -54,6 +54,7 @@ from mcc_caffe.evaluation.scene_scores import (
     summarise_presence,
     summarise_scenes,
 )
+from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.input_files import UnreadableError, find_files, read_image
 from mcc_caffe.inference.scene_files import Scene, read_scenes
@@ -119,8 +120,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="folder for the results (default: %(default)s)",
     )
-    add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
-    add("--precision", choices=PRECISIONS, help=precision_help())
+    add_engine_options(parser)
     add(
         "--score",
         type=finite_number,
@@ -393,7 +393,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_own_results(options.out, [RESULTS], own=RESULTS, mark='"score_threshold": ')
     pictures = _open_pictures(options)
     predictors = [
-        HandPredictor(path, options.variant, gpu=options.gpu, precision=options.precision)
+        HandPredictor(
+            path,
+            options.variant,
+            gpu=options.gpu,
+            engine=options.engine,
+            precision=options.precision,
+        )
         for path in weights_paths
     ]
     warn_of_rounding(predictors[0].engine.precision)

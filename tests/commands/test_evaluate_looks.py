@@ -152,6 +152,13 @@ def test_wrong_paths_are_told_before_the_work(arguments, message, scenes, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_scenes_can_be_measured_on_onnx_runtime(scenes, tmp_path, capsys):
+    evaluate_scenes.main([str(scenes), "--engine", "onnx", "--out", str(tmp_path / "out")])
+    (model,) = json.loads((tmp_path / "out/results.json").read_text())["models"]
+    assert model["engine"] == "onnx" and model["scenes"]["recall"] == 0.5
+    assert "| mini |" in capsys.readouterr().out
+
+
 def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
     (tmp_path / "scene.png").unlink()
     with pytest.raises(UserError, match=r"scene.png, which is not there \(1 of 1 pictures"):
