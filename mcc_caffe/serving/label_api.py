@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.serving.label_documents import describe_first
 from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, Saved
 from mcc_caffe.serving.labelling import (
     ChangedFileError,
@@ -80,9 +81,7 @@ def _parse_change(content: bytes) -> Change:
     try:
         return Change.model_validate_json(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"])) or "the body"
-        raise UserError(f"{field}: {fault['msg']}: load the page again") from None
+        raise UserError(f"{describe_first(error)}: load the page again") from None
 
 
 def _error(error: UserError) -> Response:

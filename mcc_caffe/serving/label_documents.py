@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mcc_caffe.core.errors import SampleError, UserError
@@ -17,6 +17,13 @@ Status = Literal["open", "done", "none"]
 Split = Literal["Train", "Test"]  # OneHand10K's names
 
 _Count = Annotated[int, Field(ge=0)]
+
+
+def describe_first(error: ValidationError) -> str:
+    """Return the first error of a record as a line: its field, where it is of one, and a reason."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}" if field else first["msg"]
 
 
 class _Record(BaseModel):

@@ -36,6 +36,7 @@ from mcc_caffe.inference.input_files import (
     read_content,
 )
 from mcc_caffe.inference.reports import is_own_result
+from mcc_caffe.serving.label_documents import describe_first
 
 STATE, ANSWERS, UPRIGHT = LABELS_STATE, "answers", "upright"
 ONEHAND10K, COCO = "onehand10k", "coco"
@@ -189,11 +190,9 @@ class LabelFiles:
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}): mend or move it") from None
         except ValidationError as error:
-            fault = error.errors()[0]
-            field = ".".join(map(str, fault["loc"]))
-            reason = f"{field}: {fault['msg']}" if field else fault["msg"]
             raise UserError(
-                f"{path} is damaged ({reason}): mend it, or move it away to label the picture anew"
+                f"{path} is damaged ({describe_first(error)}): mend it, or move it away to label "
+                "the picture anew"
             ) from None
 
     def write(self, kind: str, key: str, record: BaseModel) -> None:

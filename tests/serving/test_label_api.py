@@ -92,6 +92,20 @@ def test_labels_that_are_none_are_refused_and_nothing_changes(client, key, chang
     assert client.get(f"{PICTURES}/{key}").json() == before
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Invalid JSON: EOF while parsing a value at line 1 column 0: load the page again"),
+        (b"[]", "Input should be an object: load the page again"),
+        (b'{"labels": {"points": 1}}', "labels.status: Field required: load the page again"),
+    ],
+)
+def test_the_first_fault_of_a_body_is_named_with_its_field(client, key, content, message):
+    body = content.replace(b"{", b'{"revision": 0, "digest": "", "token": "t", ', 1)
+    refused = client.put(f"{PICTURES}/{key}", content=body)
+    assert refused.status_code == 422 and refused.json()["message"] == message
+
+
 def test_labels_that_cannot_be_written_can_be_sent_again(client, key, change, folder):
     """The page sends them again where the status is 500 or above."""
     revision = client.put(f"{PICTURES}/{key}", json=change).json()["revision"]
