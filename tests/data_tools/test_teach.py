@@ -1,5 +1,6 @@
 """Photographs that a teacher labels, from the files to a training."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -15,6 +16,7 @@ from data_tools.teachers import AgreedHand, MediaPipeTeacher, find_agreed_hands,
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from tests.support.commands import log, run
+from tests.support.pictures import replace_once_read
 
 FIRST_BLUE = 100  # of the pixel at keypoint 0
 
@@ -159,6 +161,20 @@ def test_a_large_hand_is_reduced(label, tmp_path):
     assert sample.image().shape == (LARGEST_SIDE, LARGEST_SIDE, 3)
     expected = (points - (260, 210) + 0.5) * LARGEST_SIDE / 881 - 0.5
     assert np.abs(sample.keypoints[:, :2] - expected).max() < 0.006
+
+
+def test_a_photograph_that_is_replaced_while_it_is_read_is_known_by_what_was_labelled(
+    label, tmp_path, monkeypatch
+):
+    photos = tmp_path / "photos"
+    photograph(photos / "a.png")
+    photograph(tmp_path / "other.png", last=(120, 70))
+    digest = hashlib.sha256((photos / "a.png").read_bytes()).hexdigest()
+    replace_once_read(monkeypatch, photos / "a.png", (tmp_path / "other.png").read_bytes())
+    label(photos, tmp_path / "out")
+    content = content_of(tmp_path / "out")
+    assert list(content["info"]["photographs"]) == [digest]
+    assert content["annotations"][0]["bbox"][2:] == [40, 20]
 
 
 def test_more_photographs_can_be_added_and_corrected_labels_stay(label, tmp_path, capsys):

@@ -56,6 +56,7 @@ from tests.support.labels import (
     turned,
     write_pictures,
 )
+from tests.support.pictures import replace_once_read
 
 ODD_NAMES = (
     'quote".jpg',
@@ -483,19 +484,6 @@ def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
             session.save(keys["2.jpg"], change(picture, labels_of(hand(8))))
     aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
     assert '"status":"done"' in aside.read_text()
-
-
-def replace_once_read(monkeypatch, path, content):
-    """Let a file be replaced as soon as it has been read for the first time from now on."""
-    read_bytes, contents = pathlib.Path.read_bytes, [content]
-
-    def read_then_replace(self):
-        old_content = read_bytes(self)
-        if self == path and contents:
-            path.write_bytes(contents.pop())
-        return old_content
-
-    monkeypatch.setattr(pathlib.Path, "read_bytes", read_then_replace)
 
 
 def test_an_answer_is_about_the_file_that_it_names(folder, net, monkeypatch):

@@ -1,10 +1,12 @@
 """Encoded pictures, also such as the EXIF orientation tells programs to turn."""
 
 import io
+import pathlib
 
 import cv2
 import numpy as np
 import PIL.Image
+import pytest
 
 ORIENTATION = 0x0112  # the number of the EXIF tag
 
@@ -34,3 +36,16 @@ def oriented_picture(pixels: np.ndarray, kind: str, orientation: int, **options)
     exif = orientation_tags(orientation)
     PIL.Image.fromarray(pixels).save(content, kind, exif=exif, **options)
     return content.getvalue()
+
+
+def replace_once_read(monkeypatch: pytest.MonkeyPatch, path: pathlib.Path, content: bytes) -> None:
+    """Let a file be replaced as soon as it has been read for the first time from now on."""
+    read_bytes, contents = pathlib.Path.read_bytes, [content]
+
+    def read_then_replace(self):
+        old_content = read_bytes(self)
+        if self == path and contents:
+            path.write_bytes(contents.pop())
+        return old_content
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", read_then_replace)
