@@ -234,9 +234,10 @@ class HandPredictor:
             score_threshold: The score from which an answer to the search is a hand.
 
         Returns:
-            The hands, each with `score`, `box`, `keypoints` and `mask`. A search returns the surest
-            first, and none in a picture without hands. With `boxes` it is one for each box, in
-            their order and whatever its score. Each one's `timings` are those of the whole call.
+            The hands, each with `score`, `box`, `keypoints` and `mask`. A search returns the most
+            confident first, and none in a picture without hands. With `boxes` it is one for each
+            box, in their order and whatever its score. Each one's `timings` are those of the whole
+            call.
 
         Raises:
             UserError: The array is no image, a box is none or lies outside of the image,
@@ -294,7 +295,7 @@ class HandPredictor:
                 them.
 
         Returns:
-            The hands, the surest first.
+            The hands, the most confident first.
         """
         return find_hands(
             looker,
@@ -479,9 +480,9 @@ def check_boxes(
 
 
 def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
-    """Decode the keypoints, each from the level that is surest of it.
+    """Decode the keypoints, each from the level that is most confident of it.
 
-    The maximum over the levels' maps (section 3.3) peaks where the surest level's map does.
+    The maximum over the levels' maps (section 3.3) peaks where the most confident level's map does.
     Therefore each level is decoded at its own resolution, and only the winners are mapped back.
     The empty part of the letterbox is left out.
 

@@ -77,7 +77,7 @@ def keypoint_colour(index: int) -> tuple[int, int, int]:
 def nms(hands: Iterable[Hand], are_same: Callable[[Hand, Hand], bool]) -> list[Hand]:
     """Return the hands, in their order, without those that are the same as an earlier one.
 
-    This is non-maximum suppression where the surest hand comes first.
+    This is non-maximum suppression where the most confident hand comes first.
     """
     chosen: list[Hand] = []
     for hand in hands:

@@ -157,7 +157,7 @@ def nms_boxes(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) 
     """Return the indices of the boxes that overlap no earlier box that survives.
 
     Args:
-        boxes: Left, top, right, bottom of each box, the surest first.
+        boxes: Left, top, right, bottom of each box, the most confident first.
         overlap: IoU above which two boxes are of one hand.
         inside_other: The share of the smaller box in the other above which they are, too.
     """

@@ -12,7 +12,7 @@ of the image's size, of two values, of which the higher is hand, or of probabili
 the folder of the JSON file. Keypoints and mask may each be left out.
 
 In place of this form it may be a file, or a folder of files, in any format that `mcc_caffe.infer`
-writes (`mcc_caffe.inference.formats`). Of several hands of a picture the surest counts.
+writes (`mcc_caffe.inference.formats`). Of several hands of a picture the most confident counts.
 """
 
 import json

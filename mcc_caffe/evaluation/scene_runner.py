@@ -137,7 +137,7 @@ def compare(
     """Compare the hands that were found in a scene with the drawn ones.
 
     Args:
-        keypoints: (21, 3) of each hand, the surest first.
+        keypoints: (21, 3) of each hand, the most confident first.
         scores: The score of each hand.
         boxes: (4,) of left, top, right, bottom around each hand.
         scene: The picture and its hands.

@@ -120,7 +120,7 @@ def match_hands(
     """Assign found hands to drawn boxes, the first hand first, each box once.
 
     Args:
-        detected_boxes: Left, top, right, bottom of each of the M hands, the surest first.
+        detected_boxes: Left, top, right, bottom of each of the M hands, the most confident first.
         boxes: (N, 4) of left, top, right, bottom.
 
     Returns:
@@ -173,7 +173,8 @@ def match_keypoints(
     """Assign found hands to labelled ones by OKS, the first hand first, each once.
 
     Args:
-        keypoints: (21, 3) of each of the M hands, the surest first; zeros where there are none.
+        keypoints: (21, 3) of each of the M hands, the most confident first; zeros where there are
+            none.
         boxes: (N, 4) of left, top, right, bottom around each hand of the scene.
         labels: (N, 21, 3) of x, y and v; a hand may have no labelled keypoint.
     """

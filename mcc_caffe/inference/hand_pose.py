@@ -43,8 +43,8 @@ class HandPose:
         level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
             21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
-            m x m input. Where several looks were taken, it is the surest look's, which may turn and
-            mirror.
+            m x m input. Where several looks were taken, it is the most confident look's, which may
+            turn and mirror.
         timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
         detected_box: (4,) of left, top, right, bottom in pixels, where a search found the hand;
             None where nothing but the keypoints says where it is.

@@ -7,7 +7,7 @@ answer = fuse_answers(looker.look([look, look.mirror(width)]))
 
 A look at a square around the hand shows it larger than the first pass over the whole image did, and
 upright. The mean confidence of its keypoints says how sure the net is of it. The answer of several
-looks is the surest one's, with each keypoint averaged over the looks that agree on it.
+looks is the most confident one's, with each keypoint averaged over the looks that agree on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ _STEADY_OVERLAP = 0.85
 _MOST_DOUBT = 0.2
 # How far the hand's mask may reach beyond the square, in sides of it on each of the four sides.
 _MASK_MARGIN = 0.125
-# Looks agree on a keypoint within so much of the longer side of the box around the surest answer's.
+# Looks agree on a keypoint within so much of the longer side of the best answer's box.
 _AGREEMENT = 0.15
 # Two looks are at the same hand if they agree on at least this share of the keypoints.
 _MIN_AGREEING_SHARE = 0.5
@@ -193,11 +193,12 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     first answer's keypoints, too. Four looks turn the whole image into four directions unless the
     net is sure of the first one, and pass the square both as it is and mirrored.
 
-    The squares show the hand larger than the whole image does, and upright. So the surest of them
-    decides, and the first look joins in where it agrees. Where the hand lies elsewhere than the
-    square was drawn for, a square around the new keypoints is passed as well, and the first look
-    does not join in. Where the net is far less sure of the squares than of the first look, that
-    look decides. Where the first look joins in, its mask counts only in the square and near it.
+    The squares show the hand larger than the whole image does, and upright. So the most confident
+    of them decides, and the first look joins in where it agrees. Where the hand lies elsewhere than
+    the square was drawn for, a square around the new keypoints is passed as well, and the first
+    look does not join in. Where the net is far less sure of the squares than of the first look,
+    that look decides. Where the first look joins in, its mask counts only in the square and near
+    it.
 
     Where fewer than 6 of the first keypoints are confident, there is no square: in a picture
     without a hand it would only find more that resembles one.
@@ -236,7 +237,7 @@ def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAn
         looks: At least one.
 
     Returns:
-        The surest answer to each look, or to the same turned by 90, 180 or 270 degrees.
+        The most confident answer to each look, or to the same turned by 90, 180 or 270 degrees.
     """
     answers = looker.look(looks)
     unsure = [index for index, answer in enumerate(answers) if answer.score < _SURE_SCORE]
@@ -262,7 +263,7 @@ def fuse_answers(answers: Sequence[LookAnswer], best: LookAnswer | None = None) 
 
     Args:
         answers: The answers of looks at one hand.
-        best: The one of these that decides which hand is meant; None for the surest.
+        best: The one of these that decides which hand is meant; None for the most confident.
     """
     best = best or most_confident(answers)
     if len(answers) == 1:

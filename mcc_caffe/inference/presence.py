@@ -27,8 +27,8 @@ class Calibration(NamedTuple):
         single: Score of a single pass.
         two: Score of two looks.
         four: Score of four looks.
-        pyramid: Score of the paper's pyramid, whose keypoints are each the surest of 19 levels
-            or more.
+        pyramid: Score of the paper's pyramid, whose keypoints are each the most confident of 19
+            levels or more.
         pyramid_mask: The highest probability of the mask in any of the pyramid's levels.
     """
 

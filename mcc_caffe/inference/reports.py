@@ -79,8 +79,8 @@ class HandReport(TypedDict):
 class HandsReport(_PictureReport):
     """The JSON file of all hands of a picture.
 
-    hands: the surest first or, with the user's boxes, in the order of the boxes. The other entries
-    are those of an ImageReport.
+    hands: the most confident first or, with the user's boxes, in the order of the boxes. The other
+    entries are those of an ImageReport.
     """
 
     hands: list[HandReport]

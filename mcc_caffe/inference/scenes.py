@@ -4,7 +4,7 @@ Boxes in which a hand may be are proposed from passes over the whole picture
 (`inference.proposals`). At each a square is looked at twice: around the proposed box, then upright
 around the keypoints of the first look. Where the box head proposes, its votes decide more than the
 looks do. Without a box head, answers that stay unsure or have impossible bones are left out, and of
-answers that overlap the surest stays.
+answers that overlap the most confident stays.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def find_hands(
         known: Boxes (4,) of hands that are known already; there is no look at what shows only them.
 
     Returns:
-        The hands, the surest first.
+        The hands, the most confident first.
     """
     if boxes_network is None:
         regions = _without_known(propose_regions(looker.octaves(), network), known)
@@ -211,7 +211,7 @@ def has_plausible_bones(keypoints: np.ndarray) -> bool:
 
 
 def nms_answers_by_keypoints(answers: Sequence[LookAnswer]) -> list[LookAnswer]:
-    """Return the answers, surest first, without those that see a surer one's hand again.
+    """Return the answers, most confident first, without those that see the hand of a better one.
 
     Two proposed boxes of one hand may overlap too little to be known as such; the looks at them
     give the same keypoints. Where the boxes hardly meet, they show two hands, of which one look has
@@ -240,7 +240,7 @@ def nms_answers_by_box(
     overlap: float = _NMS_IOU,
     inside_other: float = _NMS_SHARE_INSIDE,
 ) -> list[LookAnswer]:
-    """Return the answers, surest first, without those that overlap a surer one.
+    """Return the answers, most confident first, without those that overlap a better one.
 
     Args:
         answers: The answers of any looks at one image.

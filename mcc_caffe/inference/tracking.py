@@ -119,7 +119,7 @@ class Tracks:
         """Start with no hand.
 
         Args:
-            most_hands: The most hands to follow, the surest ones; None for no limit.
+            most_hands: The most hands to follow, the most confident ones; None for no limit.
             idle_search_interval: The number of frames from one search to the next where no hand is
                 followed.
         """
@@ -214,9 +214,9 @@ class Tracks:
     def _forget(self, time: float) -> None:
         """Forget hands that have been missing for long, and those beyond the most."""
         self._tracks = [track for track in self._tracks if time - track.time <= MISSING_SECONDS]
-        surest = sorted(self.visible, key=lambda track: -track.sighting.score)
-        if self._most_hands is not None and len(surest) > self._most_hands:
-            self._tracks = sorted(surest[: self._most_hands], key=lambda track: track.id)
+        by_score = sorted(self.visible, key=lambda track: -track.sighting.score)
+        if self._most_hands is not None and len(by_score) > self._most_hands:
+            self._tracks = sorted(by_score[: self._most_hands], key=lambda track: track.id)
 
 
 def _nearest_pairs(
@@ -238,13 +238,13 @@ def _nearest_pairs(
 
 
 def nms_sightings(sightings: Sequence[Sighting]) -> list[Sighting]:
-    """Return the sightings, surest first, without those of a hand that a surer one shows.
+    """Return the sightings, most confident first, without those whose hand a better one shows.
 
     Two hands that cross may have the same box for a moment, so that keypoints are compared.
     """
 
-    def show_one_hand(sighting: Sighting, surer: Sighting) -> bool:
-        return keypoints_distance(surer.keypoints, sighting.keypoints) < _NMS_DISTANCE
+    def show_one_hand(sighting: Sighting, better: Sighting) -> bool:
+        return keypoints_distance(better.keypoints, sighting.keypoints) < _NMS_DISTANCE
 
     return nms(sorted(sightings, key=lambda sighting: -sighting.score), show_one_hand)
 

@@ -51,7 +51,7 @@ def stand_in(tmp_path, monkeypatch):
     return put
 
 
-def test_the_surest_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path):
+def test_the_most_confident_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path):
     stand_in(STAND_IN)
     for _ in range(2):  # it may replace its own file
         mediapipe_hands.main(

@@ -69,7 +69,7 @@ def test_decode_finds_what_was_encoded_within_half_a_cell(variant, data):
 @pytest.mark.parametrize("cells", [2, 3, 16, 46])
 @settings(max_examples=40)
 @given(data=st.data())
-def test_the_surest_level_is_that_of_up_sampling_everything(cells, data):
+def test_the_most_confident_level_is_that_of_up_sampling_everything(cells, data):
     """To the last bit, for rough, smooth, negative and constant maps and for any content."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     levels = rng.normal(0, 1, (data.draw(st.integers(1, 4)), 22, cells, cells)).astype(np.float32)

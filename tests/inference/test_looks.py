@@ -235,7 +235,7 @@ def test_looks_that_agree_are_averaged():
     assert [mask.cells[0, 0] for mask in answer.masks] == [np.float32(0.8), np.float32(0.4)]
 
 
-def test_looks_that_are_sure_of_nothing_give_the_surest():
+def test_looks_that_are_sure_of_nothing_give_the_most_confident():
     points = np.zeros((21, 2))
     answer = fuse_answers([answer_of(points, -0.2), answer_of(points + 0.1, -0.1)])
     assert np.isfinite(answer.keypoints).all() and (answer.keypoints[:, 2] == -0.1).all()

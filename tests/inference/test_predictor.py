@@ -204,7 +204,7 @@ def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data
     assert np.abs(decoded[:, :2] - (x, y)).max() <= 4 / image_to_input[0, 0]  # half a cell
 
 
-def test_the_surest_level_wins():
+def test_the_most_confident_level_wins():
     """Level 1 sees joint 3 at full height, level 0 elsewhere at half: the keypoint is level 1's."""
     windows = [[0, 0, 200, 200], [50, 60, 100, 100]]
     keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))

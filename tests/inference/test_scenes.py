@@ -168,7 +168,7 @@ def test_boxes_of_a_mirrored_picture_are_mirrored(predictor):
     assert np.allclose(mirrored, expected, atol=1e-3)
 
 
-def test_of_overlapping_answers_the_surest_stays():
+def test_of_overlapping_answers_the_most_confident_stays():
     answers = [answer_at(0, 0.5), answer_at(10, 0.9), answer_at(300, 0.4), answer_at(80, 0.6)]
     assert [answer.keypoints[0, 0] for answer in nms_answers_by_box(answers)] == [10, 80, 300]
     fingers = answer_at(330, 0.3)  # half as large, and inside of the hand at 300

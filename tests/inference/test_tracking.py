@@ -127,7 +127,7 @@ def test_ids_are_not_swapped_where_two_hands_cross(mirrored, hides):
         assert followed == ({1: 0} if is_hidden else {1: 0, 2: 1}), n
 
 
-def test_the_most_hands_are_the_surest():
+def test_the_most_hands_are_the_most_confident():
     world = World(most_hands=1, idle_search_interval=1)
     weak, sure = keypoints(100, 100, confidence=0.4), keypoints(500, 300, confidence=0.9)
     assert world.show(weak) == {1: 0}
@@ -178,7 +178,7 @@ def test_distances_count_in_sides_of_the_box():
     assert keypoints_distance(first, second) == pytest.approx(50 / SIDE)
 
 
-def test_of_sightings_of_one_hand_the_surest_stays():
+def test_of_sightings_of_one_hand_the_most_confident_stays():
     sightings = [
         Sighting(keypoints(100, 100, confidence=0.5), "weak"),
         Sighting(keypoints(105, 100, confidence=0.9), "sure"),

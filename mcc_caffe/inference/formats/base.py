@@ -65,7 +65,7 @@ class ImageRecord(NamedTuple):
         source: Path of the picture or video, as the user gave it.
         width: The upright picture's width in pixels.
         height: Its height in pixels.
-        hands: The surest first or, with the user's boxes, in the order of the boxes.
+        hands: The most confident first or, with the user's boxes, in the order of the boxes.
         frame: The frame's number from 0; None for a picture.
         time: When the frame is shown, in seconds from the start; None for a picture.
     """
