@@ -245,7 +245,7 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     """Read what a COCO file of boxes says of given pictures.
 
     A picture is the one whose path, seen from the COCO file's folder, is its `file_name`, or else
-    the only one that has its name.
+    the only one of its name that does not lie where the COCO file says.
 
     Args:
         path: The COCO file.
@@ -259,15 +259,26 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         UserError: The file does not list a picture, lists it or others of its name several times,
             or gives it another size; or two of the pictures match the same image of the file.
     """
-    by_path: dict[Path, list[Scene]] = {}
-    by_name: dict[str, list[Scene]] = {}
+    by_path: dict[Path, Scene] = {}
+    moved_by_name: dict[str, list[Scene]] = {}  # whose pictures do not lie where the file says
+    other_by_name: dict[str, Scene] = {}
     for scene in read_scenes(path):
-        by_path.setdefault(scene.path.resolve(), []).append(scene)
-        by_name.setdefault(scene.path.name, []).append(scene)
+        by_path[scene.path.resolve()] = scene
+        if scene.path.exists():
+            other_by_name[scene.path.name] = scene
+        else:
+            moved_by_name.setdefault(scene.path.name, []).append(scene)
     scenes: dict[Path, Scene] = {}
     pictures: dict[str | None, Path] = {}
     for image_path in image_paths:
-        listed = by_path.get(image_path.resolve()) or by_name.get(image_path.name, [])
+        exact = by_path.get(image_path.resolve())
+        listed = [exact] if exact else moved_by_name.get(image_path.name, [])
+        if not listed and image_path.name in other_by_name:
+            raise UserError(
+                f"{path} does not list {image_path}: its {image_path.name} is another file, "
+                f"{other_by_name[image_path.name].path}: list this one, too, with its path from "
+                "the file's folder"
+            )
         if len(listed) != 1:
             raise UserError(
                 f"{path} lists {len(listed)} images of the name {image_path.name}, which "

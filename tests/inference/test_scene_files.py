@@ -197,6 +197,23 @@ def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path)
     assert scenes_of_images(path, [day])[day].boxes_xywh().tolist() == [[1, 2, 3, 4]]
 
 
+def test_a_listed_picture_that_exists_gives_its_boxes_to_no_other_of_its_name(tmp_path):
+    content = {
+        "images": [{"id": 7, "file_name": "a/0001.jpg"}],
+        "annotations": [{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 1, "name": "hand"}],
+    }
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    listed, other = tmp_path / "a/0001.jpg", tmp_path / "c/0001.jpg"
+    assert scenes_of_images(path, [other])[other].image_id == 7  # the listed one has moved there
+    listed.parent.mkdir()
+    listed.touch()
+    with pytest.raises(UserError, match="not list .*c/0001.jpg: .*another file, .*a/0001.jpg:"):
+        scenes_of_images(path, [other])
+    assert scenes_of_images(path, [listed])[listed].image_id == 7
+
+
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
     (scene,) = read_scenes(boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40]]))
     assert scene.boxes_ltrb.tolist() == [[10, 20, 40, 60]]
