@@ -33,7 +33,10 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*")
 _EXTRA_SAMPLES_TAG = 338  # of TIFF: what a pixel holds beside its colours
 _STRAIGHT_ALPHA = (2,)  # its value for an opacity by which the colours are not multiplied
 _MULTIPLIED_ALPHA = (1,)
+_NO_ALPHA = (0,)  # its value for anything else, such as a mask
 _SAMPLES_TAG = 277  # of TIFF: how many numbers a pixel has
+_WHITE_TAG, _WHITE_IS_ZERO = 262, 0  # of TIFF: what its numbers mean
+_PLANES_TAG, _IN_PLANES = 284, 2  # of TIFF: whether the colours lie one behind the other
 _MARK_BYTES = 1024  # from the start of a PNG, in which its mark lies
 _PNG_BITS_OFFSET = 24  # of the byte in a PNG that says how many bits a sample has
 # What the binary PNM formats begin with: three numbers, of which the last is that of white.
@@ -72,6 +75,9 @@ class ImageHeader(NamedTuple):
         orientation: 1 to 8, as EXIF counts; 1 is upright.
         transparent_grey: The value of a grey PNG's transparent pixels, as stored; None without any.
         has_straight_alpha: Whether a TIFF says that its colours are not multiplied by its opacity.
+        has_other_channel: Whether a TIFF says that what it has beside its colours is no opacity.
+        is_negative: Whether white is 0 in a TIFF.
+        is_in_planes: Whether a TIFF has first all of one colour, then all of the next.
         decoded_orientation: The orientation that OpenCV makes upright itself, whatever one asks: a
             TIFF's own, not that of the XMP in it; 1 in other formats.
     """
@@ -83,6 +89,9 @@ class ImageHeader(NamedTuple):
     orientation: int
     transparent_grey: int | None = None
     has_straight_alpha: bool = False
+    has_other_channel: bool = False
+    is_negative: bool = False
+    is_in_planes: bool = False
     decoded_orientation: int = 1
 
 
@@ -140,13 +149,13 @@ def read_header(content: bytes) -> ImageHeader:
             orientation = 1
         try:
             tags = getattr(image, "tag_v2", {})
-            extra_samples = tags.get(_EXTRA_SAMPLES_TAG)
+            tiff_fields = _tiff_fields(tags)
             decoded_orientation = tags.get(_ORIENTATION_TAG, 1)
             # Pillow gives the size of the upright picture here.
             sides = map(tags.get, _TIFF_SIDES_TAGS) if image.format == "TIFF" else image.size
             width, height = sides
         except Exception:
-            extra_samples, decoded_orientation, (width, height) = None, 1, image.size
+            tiff_fields, decoded_orientation, (width, height) = {}, 1, image.size
     transparency = image.info.get("transparency")
     is_of_grey = image.format == "PNG" and image.mode != "P" and isinstance(transparency, int)
     return ImageHeader(
@@ -156,9 +165,24 @@ def read_header(content: bytes) -> ImageHeader:
         height,
         orientation if orientation in _TURNS else 1,
         transparent_grey=transparency if is_of_grey else None,
-        has_straight_alpha=extra_samples == _STRAIGHT_ALPHA,
+        **tiff_fields,
         decoded_orientation=decoded_orientation if decoded_orientation in _TURNS else 1,
     )
+
+
+def _tiff_fields(tags: Any) -> dict[str, bool]:
+    """Return the fields of an ImageHeader that a TIFF's tags alone tell.
+
+    Args:
+        tags: Has the tags' values by their numbers.
+    """
+    extra_samples = tags.get(_EXTRA_SAMPLES_TAG)
+    return {
+        "has_straight_alpha": extra_samples == _STRAIGHT_ALPHA,
+        "has_other_channel": extra_samples == _NO_ALPHA,
+        "is_negative": tags.get(_WHITE_TAG) == _WHITE_IS_ZERO,
+        "is_in_planes": tags.get(_PLANES_TAG) == _IN_PLANES and tags.get(_SAMPLES_TAG, 1) > 1,
+    }
 
 
 def _read_exif(image: PIL.Image.Image, content: bytes) -> PIL.Image.Exif:
@@ -188,6 +212,7 @@ def _read_tags_of_tiff(content: bytes) -> ImageHeader:
         width, height = (int(tags[tag]) for tag in _TIFF_SIDES_TAGS)
         orientation = tags.get(_ORIENTATION_TAG, 1)
         is_of_grey, extra_samples = tags.get(_SAMPLES_TAG) == 2, tags.get(_EXTRA_SAMPLES_TAG, ())
+        tiff_fields = _tiff_fields(tags)
     except Exception:  # damaged files make Pillow raise nearly anything
         return ImageHeader("", "", 0, 0, 1)
     orientation = orientation if orientation in _TURNS else 1
@@ -198,7 +223,7 @@ def _read_tags_of_tiff(content: bytes) -> ImageHeader:
         width,
         height,
         orientation,
-        has_straight_alpha=extra_samples == _STRAIGHT_ALPHA,
+        **tiff_fields,
         decoded_orientation=orientation,
     )
 
@@ -282,6 +307,16 @@ def decode_stored_pixels(content: bytes) -> np.ndarray:
 
 def _decode_as_stored(content: bytes, header: ImageHeader) -> np.ndarray:
     pixels = decode_pixels(content, cv2.IMREAD_UNCHANGED)
+    if pixels.dtype != np.uint8:  # of 8 bits libtiff sees to both itself
+        if header.is_in_planes:
+            raise ImageError(
+                "its colours lie in planes of more than 8 bits: store them pixel by pixel "
+                "(PlanarConfiguration 1), or with 8 bits"
+            )
+        if header.is_negative:
+            pixels = ~pixels if pixels.dtype == np.uint16 else 1 - pixels
+    if header.has_other_channel and pixels.shape[2:] == (4,):
+        pixels = pixels[..., :3]
     return _turn(pixels, header.decoded_orientation, back=True)
 
 

@@ -174,6 +174,55 @@ def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, ori
     assert np.abs(stored.astype(int) - expected[..., None]).max() <= 1
 
 
+@pytest.mark.parametrize("planar_configuration", ["contig", "separate"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_the_colours_of_a_tiff_may_lie_in_planes(kind, planar_configuration):
+    """OpenCV would mix planes of more than 8 bits into a picture of other colours."""
+    samples = (COLOURS / 255 * (np.iinfo(kind).max if kind != np.float32 else 1)).astype(kind)
+    is_in_planes = planar_configuration == "separate"
+    content = io.BytesIO()
+    tifffile.imwrite(
+        content,
+        np.moveaxis(samples, 2, 0) if is_in_planes else samples,
+        photometric="rgb",
+        planarconfig=planar_configuration,
+    )
+    if is_in_planes and kind != np.uint8:
+        with pytest.raises(ImageError, match="colours lie in planes .*: store them pixel by pixel"):
+            decode_image(content.getvalue())
+    else:
+        assert np.array_equal(decode_image(content.getvalue()), COLOURS[..., ::-1])
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_white_may_be_zero_in_a_tiff(kind, photometric):
+    white = 1 if kind == np.float32 else np.iinfo(kind).max
+    grey = np.array([[0, 51, 204, 255]])
+    samples = (grey if photometric == "minisblack" else 255 - grey) / 255 * white
+    content = io.BytesIO()
+    tifffile.imwrite(content, samples.astype(kind), photometric=photometric)
+    assert decode_image(content.getvalue())[..., 0].tolist() == grey.tolist()
+
+
+@pytest.mark.parametrize(
+    "kind, planar_configuration",
+    [(np.uint8, "contig"), (np.uint8, "separate"), (np.uint16, "contig")],
+)
+def test_a_channel_of_a_tiff_that_is_no_opacity_hides_nothing(kind, planar_configuration):
+    other = np.arange(24 * 16).reshape(24, 16, 1) % 256
+    samples = np.dstack([COLOURS, other]).astype(kind) * (257 if kind == np.uint16 else 1)
+    content = io.BytesIO()
+    tifffile.imwrite(
+        content,
+        np.moveaxis(samples, 2, 0) if planar_configuration == "separate" else samples,
+        photometric="rgb",
+        planarconfig=planar_configuration,
+        extrasamples=["unspecified"],
+    )
+    assert np.array_equal(decode_image(content.getvalue()), COLOURS[..., ::-1])
+
+
 @pytest.mark.parametrize("opacity", ["assocalpha", "unassalpha"])
 def test_an_opacity_that_no_library_decodes_is_an_error(opacity):
     """The pixels that it hides would be seen."""
