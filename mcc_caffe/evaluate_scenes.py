@@ -389,7 +389,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [*short_names(weights_paths), *short_names(options.predictions)]
     check_names(names)
     check_folder(options.out)
-    check_target(options.out / RESULTS, [*weights_paths, *options.predictions])
+    inputs = [*weights_paths, *options.predictions, *filter(None, [options.scenes])]
+    check_target(options.out / RESULTS, inputs)
     check_own_results(options.out, [RESULTS], own=RESULTS, mark='"score_threshold": ')
     pictures = _open_pictures(options)
     predictors = [

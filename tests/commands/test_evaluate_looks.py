@@ -165,6 +165,16 @@ def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
         evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
 
 
+def test_the_file_of_scenes_is_not_replaced_by_the_results(scenes):
+    content = json.loads(scenes.read_text())
+    content["info"] = {"score_threshold": 0.5}  # which the command's own results have, too
+    named_as_results = scenes.with_name("results.json")
+    named_as_results.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="results.json is an input of this command: give another"):
+        evaluate_scenes.main([str(named_as_results), "--out", str(scenes.parent)])
+    assert json.loads(named_as_results.read_text()) == content
+
+
 def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog, drawn_samples):
     """They ended the run after minutes, without results."""
     content = json.loads(scenes.read_text())

@@ -107,6 +107,23 @@ def test_pictures_without_boxes_bring_no_category_of_their_own(photos, tmp_path,
     assert [(each["id"], each["name"]) for each in data_set["categories"]] == [(5, "left hand")]
 
 
+@pytest.mark.parametrize(
+    "name, options", [("coco_images.json", ["--format", "coco"]), ("a.json", ["--overwrite"])]
+)
+def test_the_file_of_boxes_is_never_replaced_by_a_result(name, options, photos):
+    content = {
+        "program": "mcc_caffe.infer",  # as in the coco_images.json of an earlier run
+        "images": [{"id": 70, "file_name": "a.jpg"}],
+        "annotations": [],
+        "categories": [{"id": 5, "name": "hand"}],
+    }
+    boxes = photos / name
+    boxes.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{name} would be overwritten by a result of this run"):
+        infer.main([str(photos / "a.jpg"), "--boxes", str(boxes), "--out", str(photos), *options])
+    assert json.loads(boxes.read_text()) == content
+
+
 def test_a_wrong_box_is_told_before_the_work(photos, tmp_path):
     content = {
         "images": [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate("ab")],
