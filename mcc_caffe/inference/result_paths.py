@@ -8,7 +8,8 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.input_files import InputFile
 from mcc_caffe.inference.reports import is_own_result
 
-_LONGEST_NAME = 240  # bytes of a result's name without suffix; file systems allow 255 with it
+# Bytes of a result's name. File systems allow 255, of which OpenPose's frames of a video need 28.
+_LONGEST_NAME = 227
 _LONGEST_ADDED_SUFFIX = 100  # bytes of an input's suffix in a result's name
 
 

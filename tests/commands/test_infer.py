@@ -18,6 +18,8 @@ from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.inference.formats import FORMATS, OWN_FORMAT, open_format
+from mcc_caffe.inference.formats.base import ImageRecord
 from mcc_caffe.inference.input_files import InputFile, find_files, read_image
 from mcc_caffe.inference.reports import is_own_result
 from mcc_caffe.inference.result_paths import choose_result_paths
@@ -483,3 +485,18 @@ def test_long_suffixes_leave_room_for_the_name_and_a_number():
     files = [InputFile(pathlib.Path(f"a{suffix}"), pathlib.Path("a")) for suffix in suffixes]
     names = [path.name for path in choose_result_paths(files, pathlib.Path("out"))]
     assert names == ["a", f"a_{'s' * 100}", f"a_{'s' * 100}_2", f"a_{'ü' * 50}"]
+
+
+@pytest.mark.parametrize("is_video", [False, True])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != OWN_FORMAT])
+def test_results_of_the_longest_names_can_be_written(name, is_video, tmp_path):
+    (result,) = choose_result_paths(
+        [InputFile(pathlib.Path("x.mp4"), pathlib.Path("x" * 251))], tmp_path
+    )
+    result_format = open_format(name)
+    text = result_format.describe(ImageRecord("x.mp4", 2, 2, [], 0, 0.0))
+    if is_video:
+        result_format.write_video(result, [text])
+    else:
+        result_format.write_image(result, text)
+    assert all(path.exists() for path in result_format.paths(result, is_video))
