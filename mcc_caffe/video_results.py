@@ -110,7 +110,7 @@ def write_video(
     clip = with_suffix(result, ".mp4")
     clip.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(clip) as (_, file):
-        with video_encoder(clip, file, video.fps, video.size) as add_frame:
+        with video_encoder(clip, file, video.fps, video.size, seconds=video.seconds) as add_frame:
             frames = _FollowedFrames(video, tracker, add_frame, result_format)
             with contextlib.closing(frames.lines()) as lines:
                 frame_lines = list(

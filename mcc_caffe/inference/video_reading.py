@@ -76,6 +76,7 @@ class VideoFile:
         announced: The number of frames that the file announces; 0 where it does not.
         expected: The same or, where the file announces none, about as many as its length says; 0
             where it says no length.
+        seconds: How long the video is; 0 where the file does not say.
     """
 
     def __init__(self, path: Path):
@@ -87,7 +88,7 @@ class VideoFile:
         """
         _check_readable(path)
         self.path, self.fps = path, _USUAL_FPS
-        self.announced = self.expected = 0
+        self.announced, self.expected, self.seconds = 0, 0, 0.0
         is_animation = path.suffix.lower() not in VIDEO_SUFFIXES
         self._frames = self._animation() if is_animation else self._video()
         self._first_frames: list[Frame] = []  # damaged ones, then the first that is not
@@ -146,8 +147,8 @@ class VideoFile:
         if stream.duration and stream.time_base:  # of a trimmed video the file holds more frames
             shown = round(stream.duration * stream.time_base * self.fps)
             self.announced = min(self.announced, shown)
-        seconds = (container.duration or 0) / av.time_base
-        self.expected = self.announced or max(round(seconds * self.fps), 0)
+        self.seconds = max((container.duration or 0) / av.time_base, 0.0)
+        self.expected = self.announced or round(self.seconds * self.fps)
         self._check_size(stream.width, stream.height)
         times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded
@@ -192,6 +193,7 @@ class VideoFile:
         time = 0.0
         with image:
             self.fps = _average_rate(self.path, numbers)
+            self.seconds = len(numbers) / self.fps
             for number in numbers:
                 try:
                     image.seek(number)

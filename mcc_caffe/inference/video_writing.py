@@ -24,6 +24,10 @@ from mcc_caffe.inference.video_reading import BT_709, HD_LINES, Colours, VideoFi
 _CODEC = "libx264"  # H.264, which browsers play
 _CODEC_OPTIONS = {"crf": "18", "preset": "veryfast"}  # hardly to be told from the original
 _TICKS = 90000  # a second: the usual clock of videos, in which all usual rates are whole
+_LEAST_TICKS = 1000  # a second, where a longer video needs a slower clock
+# Ticks that a video may last whatever its pauses are. MP4 takes fewer than 2**31 from the time at
+# which a frame is decoded to the one at which it is shown, and these may be two pauses apart.
+_MOST_TICKS = 2**30 - 1
 _DISK_ERRORS = (*NO_ROOM, errno.EIO, errno.EROFS)
 _LARGEST_CLIP_SIDE = 16384  # pixels, of H.264
 _BT_601 = Colours(Colorspace.ITU601, 6)
@@ -42,7 +46,12 @@ def check_clip_size(video: VideoFile) -> None:
 
 @contextlib.contextmanager
 def video_writer(
-    path: Path, fps: float, size: tuple[int, int], *, comment: str = PROGRAM
+    path: Path,
+    fps: float,
+    size: tuple[int, int],
+    *,
+    seconds: float = 0.0,
+    comment: str = PROGRAM,
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Open an MP4 file to write; it appears when all frames are written, or not at all.
 
@@ -50,6 +59,8 @@ def video_writer(
         path: The file, whose folder is made.
         fps: Frames a second, on average.
         size: (width, height) of a frame in pixels.
+        seconds: How long the video is; 0 where that is unknown. In one of many hours the clock is
+            slower, so that it can hold a pause of any length.
         comment: What the file says of itself; PROGRAM marks a result, which is no input.
 
     Yields:
@@ -62,14 +73,20 @@ def video_writer(
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic_write(path) as (_, file),
-        video_encoder(path, file, fps, size, comment=comment) as add_frame,
+        video_encoder(path, file, fps, size, seconds=seconds, comment=comment) as add_frame,
     ):
         yield add_frame
 
 
 @contextlib.contextmanager
 def video_encoder(
-    path: Path, file: BinaryIO, fps: float, size: tuple[int, int], *, comment: str = PROGRAM
+    path: Path,
+    file: BinaryIO,
+    fps: float,
+    size: tuple[int, int],
+    *,
+    seconds: float = 0.0,
+    comment: str = PROGRAM,
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Encode frames as an MP4 file, all of which is on the disk when the block ends.
 
@@ -80,6 +97,8 @@ def video_encoder(
         file: The file, open for writing.
         fps: Frames a second, on average.
         size: (width, height) of a frame in pixels.
+        seconds: How long the video is; 0 where that is unknown. In one of many hours the clock is
+            slower, so that it can hold a pause of any length.
         comment: What the file says of itself.
 
     Yields:
@@ -91,13 +110,16 @@ def video_encoder(
     """
     av.logging.set_level(av.logging.PANIC)
     width, height = (max(side - side % 2, 2) for side in size)
-    container = av.open(file, "w", format="mp4")
+    ticks = min(max(int(_MOST_TICKS / (seconds + 1)), _LEAST_TICKS), _TICKS)
+    # FFmpeg would multiply a slow clock.
+    options = {"video_track_timescale": str(ticks)}
+    container = av.open(file, "w", format="mp4", options=options)
     container.metadata["comment"] = comment
     rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
     stream = container.add_stream(_CODEC, rate=rate or 1, options=_CODEC_OPTIONS)
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.codec_context.time_base = Fraction(1, _TICKS)
+    stream.codec_context.time_base = Fraction(1, ticks)
     colours = BT_709 if height >= HD_LINES else _BT_601
     stream.codec_context.colorspace = colours.number
     stream.codec_context.color_range = _LIMITED_RANGE
@@ -110,8 +132,8 @@ def video_encoder(
             pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")[:height, :width]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=colours.matrix)
-        last_ticks = max(round(time * _TICKS), last_ticks + 1)
-        frame.pts, frame.time_base = last_ticks, Fraction(1, _TICKS)
+        last_ticks = max(round(time * ticks), last_ticks + 1)
+        frame.pts, frame.time_base = last_ticks, Fraction(1, ticks)
         container.mux(stream.encode(frame))
 
     try:

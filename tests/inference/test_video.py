@@ -269,6 +269,24 @@ def test_every_rate_is_kept_and_every_frame_has_its_time(fps, times, tmp_path):
         assert report["fps"] == pytest.approx(fps, rel=1e-3) == clip.fps
 
 
+@pytest.mark.parametrize(
+    "times", [[0, 25000, 50000, 75000], [0, 0.001, 60000, 60000.001], [0, 60000, 60000.1, 60000.2]]
+)
+def test_a_clip_may_pause_for_many_hours(times, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    with video_writer(clip, 30, (64, 48), seconds=times[-1]) as add:
+        for time in times:
+            add(np.full((48, 64, 3), 90, np.uint8), time)
+    assert [frame.time for frame in VideoFile(clip).frames()] == pytest.approx(times, abs=1e-3)
+
+
+def test_a_video_says_how_long_it_is(tmp_path):
+    pictures = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=1500)
+    assert VideoFile(tmp_path / "a.gif").seconds == pytest.approx(3)
+    assert VideoFile(write_clip(tmp_path / "a.mp4", [0, 2], 0.5)).seconds == pytest.approx(4)
+
+
 def damage(path, frames):
     """Overwrite the content of some frames with zeros, as a bad sector of a disk does."""
     content = bytearray(path.read_bytes())
