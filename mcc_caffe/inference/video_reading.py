@@ -6,6 +6,7 @@ frame. Pillow reads animated pictures, as FFmpeg has no animated WebP.
 
 import contextlib
 import heapq
+import logging
 import math
 import os
 import subprocess
@@ -34,6 +35,9 @@ from mcc_caffe.core.images import (
 )
 from mcc_caffe.core.start import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
+from mcc_caffe.paper import GREY
+
+_log = logging.getLogger(__name__)
 
 _USUAL_FPS = 30.0  # assumed where the file does not say
 _USUAL_PAUSE = 0.1  # seconds; what browsers make of an animation's frame that lasts under 20 ms
@@ -106,13 +110,22 @@ class VideoFile:
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in the order in which they are shown; they can be read once.
 
-        Frames of another size than the first are stretched to it.
+        Frames of another size than the first are fitted into it, with grey borders where they have
+        another shape.
         """
         yield from self._first_frames
+        is_warned = False
         for frame in self._frames:
             pixels = frame.pixels
             if pixels is not None and pixels.shape[1::-1] != self.size:
-                pixels = cv2.resize(pixels, self.size, interpolation=cv2.INTER_AREA)
+                if not is_warned:
+                    _log.warning(
+                        "%s: at %.3f s the size of the frames changes from %d x %d to %d x %d: "
+                        "such frames are fitted into the first size, with grey borders",
+                        *(self.path, frame.time, *self.size, *pixels.shape[1::-1]),
+                    )
+                    is_warned = True
+                pixels = _fit(pixels, self.size)
             yield Frame(frame.time, pixels)
 
     def _video(self) -> Iterator[Frame]:
@@ -372,6 +385,18 @@ def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndar
             pixels, a, d = pixels.swapaxes(0, 1), c, b
         pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(pixels)
+
+
+def _fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a frame in the middle of a grey one of the size (width, height), in its own shape."""
+    (height, width), (new_width, new_height) = pixels.shape[:2], size
+    factor = min(new_width / width, new_height / height)
+    fitted_size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    fitted = cv2.resize(pixels, fitted_size, interpolation=cv2.INTER_AREA)
+    left, top = (new_width - fitted_size[0]) // 2, (new_height - fitted_size[1]) // 2
+    framed = np.full((new_height, new_width, 3), GREY, np.uint8)
+    framed[top : top + fitted_size[1], left : left + fitted_size[0]] = fitted
+    return framed
 
 
 def open_camera(number: int) -> cv2.VideoCapture:

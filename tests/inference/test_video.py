@@ -661,6 +661,28 @@ def test_a_file_whose_times_begin_again_goes_on(tmp_path):
     assert np.allclose(times, np.arange(12) / 25, atol=2e-3)
 
 
+def test_frames_of_another_size_keep_their_shape(tmp_path, caplog):
+    """A transport stream of two recordings, of which the second is upright."""
+    source, parts = tmp_path / "clip.ts", []
+    for width, height in ((320, 240), (240, 320)):
+        with open(source, "wb") as file, av.open(file, "w", format="mpegts") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            white = np.full((height, width, 3), 255, np.uint8)
+            for _ in range(3):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(white, format="bgr24")))
+            container.mux(stream.encode(None))
+        parts.append(source.read_bytes())
+    source.write_bytes(b"".join(parts))
+    pictures = [frame.pixels for frame in VideoFile(source).frames()]
+    assert len(pictures) == 6 and all(picture.shape == (240, 320, 3) for picture in pictures)
+    borders = np.r_[0:70, 250:320]  # the second's 240 x 320 pixels become 180 x 240
+    assert pictures[0].min() > 240 and pictures[-1][:, 70:250].min() > 240
+    assert (pictures[-1][:, borders] == 128).all()
+    (warning,) = caplog.messages
+    assert "clip.ts: at 0.120 s the size of the frames changes from 320 x 240 to 240 x 3" in warning
+
+
 def packet_starts(content):
     """Where the headers of a transport stream's video packets begin."""
     return [match.start() for match in re.finditer(b"\0\0\1\xe0", content)]
