@@ -31,6 +31,10 @@ _NEAR, _NEAR_MISSING = 0.7, 1.0
 _NMS_DISTANCE = 0.25  # two answers whose keypoints are nearer to each other are of one hand
 _COASTING_SECONDS = 0.5  # a missing hand is expected to go on for so long
 _VELOCITY_SECONDS = 0.1  # over which a hand's velocity is averaged
+# A hand that another one begins to cover is less sure from frame to frame, and its keypoints slide
+# off to what is still seen of it. So the velocity stays where the score is below this share of the
+# best score, which is forgotten over so many seconds.
+_SURE_SHARE, _BEST_SCORE_SECONDS = 0.9, 0.5
 _FORBIDDEN = 1e3  # assignment cost of a pair that is too far apart
 
 
@@ -67,6 +71,7 @@ class Track:
         velocity: (2,) pixels a second.
         least_score: The lowest score at which a look's answer is still taken for this hand.
         is_missing: Whether the hand was not seen in the last frame.
+        best_score: The best score of late; an older one counts for less.
     """
 
     id: int
@@ -75,6 +80,7 @@ class Track:
     velocity: np.ndarray
     least_score: float = FOLLOWED_SCORE
     is_missing: bool = False
+    best_score: float = 0.0
 
     @property
     def is_unsure(self) -> bool:
@@ -103,10 +109,13 @@ class Track:
         """Update position, time and velocity from a new sighting."""
         step = time - self.time
         if step > 0:  # a second sighting in one frame, or a stream whose times do not grow
-            before, now = self.sighting.keypoints, sighting.keypoints
-            moved = np.median((now - before)[_both_confident(before, now), :2], axis=0)
-            share = 1 - np.exp(-step / _VELOCITY_SECONDS)
-            self.velocity = self.velocity + share * (moved / step - self.velocity)
+            best_score = self.best_score * np.exp(-step / _BEST_SCORE_SECONDS)
+            if sighting.score >= _SURE_SHARE * best_score:
+                before, now = self.sighting.keypoints, sighting.keypoints
+                moved = np.median((now - before)[_both_confident(before, now), :2], axis=0)
+                share = 1 - np.exp(-step / _VELOCITY_SECONDS)
+                self.velocity = self.velocity + share * (moved / step - self.velocity)
+            self.best_score = max(sighting.score, best_score)
         self.sighting, self.time, self.is_missing = sighting, time, False
 
 

@@ -171,6 +171,21 @@ def test_a_hand_is_expected_where_its_velocity_takes_it():
     assert np.isfinite(track.velocity).all()
 
 
+@pytest.mark.parametrize("score", [0.8, 0.5])
+def test_the_velocity_of_a_hand_that_is_being_covered_stays(score):
+    """Its keypoints slide off to the part that is still seen, and its score sinks."""
+    track = Track(1, Sighting(keypoints(100, 100)), 0.0, np.zeros(2))
+    for n in range(1, 16):
+        track.update(Sighting(keypoints(100 + 8 * n, 100, confidence=0.8)), n / FPS)
+    velocity = track.velocity.tolist()
+    for n in range(16, 20):
+        track.update(Sighting(keypoints(220, 100, confidence=score)), n / FPS)
+    assert (track.velocity.tolist() == velocity) == (score == 0.5)
+    for n in range(20, 50):  # a hand that stays less sure is not covered
+        track.update(Sighting(keypoints(220, 100, confidence=score)), n / FPS)
+    assert np.abs(track.velocity).max() < 1
+
+
 def test_distances_count_in_sides_of_the_box():
     first, second = keypoints(0, 0), keypoints(30, 40)
     assert keypoints_distance(first, second) == pytest.approx(50 / SIDE)
