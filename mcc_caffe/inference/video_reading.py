@@ -77,7 +77,8 @@ class VideoFile:
         path: The file.
         fps: Frames a second, on average; 30 where the file does not say.
         size: (width, height) of a frame in pixels, upright.
-        announced: The number of frames that the file announces; 0 where it does not.
+        announced: The number of frames that the file announces; 0 where it does not. An AVI counts
+            empty frames, too, which are taken off as the frames are read.
         expected: The same or, where the file announces none, about as many as its length says; 0
             where it says no length.
         seconds: How long the video is; 0 where the file does not say.
@@ -166,7 +167,11 @@ class VideoFile:
         times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded
         last = -math.inf  # the time of the frame before
+        is_avi, last_number = container.format.name == "avi", -1
         for packet, frames in _decoded_packets(container, stream):
+            if is_avi and packet.dts is not None:  # the number of a frame, empty ones counted
+                self.announced -= max(packet.dts - last_number - 1, 0)
+                last_number = packet.dts
             if frames is None:
                 heapq.heappush(damaged, times.of_damaged(packet))
                 continue

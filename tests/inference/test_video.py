@@ -638,6 +638,26 @@ def test_an_avi_whose_frames_are_stored_in_another_order(codec, options, tmp_pat
     assert shifts(frames) == list(range(0, 120, 4))
 
 
+@pytest.mark.parametrize("kept_share", [1, 0.5])
+def test_the_empty_frames_of_an_avi_are_not_missing(kept_share, tmp_path):
+    """Recorders drop frames so. Those behind the end of a cut file are missing."""
+    source = tmp_path / "clip.avi"
+    with open(source, "wb") as file, av.open(file, "w", format="avi") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
+        for number in (0, 1, 5, 6, 9):
+            frame = av.VideoFrame.from_ndarray(hand(), format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    content = source.read_bytes()
+    source.write_bytes(content[: round(kept_share * len(content))])
+    video = VideoFile(source)
+    times = [frame.time for frame in video.frames() if frame.pixels is not None]
+    assert np.allclose(times, np.array([0, 1, 5, 6, 9])[: len(times)] / 25)
+    assert (len(times) < video.announced) == (kept_share < 1)
+
+
 def test_a_damaged_frame_of_an_avi_takes_its_own_time_with_it(tmp_path):
     source = encode(tmp_path / "x264.avi", "avi", "libx264", 30)
     damage(source, [9])
