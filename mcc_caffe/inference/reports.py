@@ -16,6 +16,7 @@ CSV_COLUMNS = (*POINT_COLUMNS, *BOX_COLUMNS)
 # How a hand was looked for, in the reports' "method".
 SINGLE_PASS, SEVERAL_LOOKS, PYRAMID, SEARCH = "single pass", "looks", "pyramid", "search"
 BOXES, TRACKING = "boxes", "tracking"
+TIME_DIGITS = 6  # of seconds, to which every format rounds when a frame is shown
 _MARK_BYTES = 1024  # from a file's start, of an MP4 from its end, in which the mark lies
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.hand_pose import Box, HandPose
 from mcc_caffe.inference.pose_reports import keypoint_reports
+from mcc_caffe.inference.reports import TIME_DIGITS
 
 DAMAGED_FRAME_LINE = "null"
 
@@ -48,7 +49,7 @@ def one_hand_line(time: float, pose: HandPose, track_id: int | None) -> str:
         A JSON object: "time", "hand_present", "id", "score", "keypoints", each [x, y, confidence]
         or null, and "mask_box", [x, y, width, height] or null.
     """
-    start = {"time": round(time, 6), "hand_present": pose.hand_present}
+    start = {"time": round(time, TIME_DIGITS), "hand_present": pose.hand_present}
     entries = _entries(pose, track_id)
     if not pose.hand_present:
         entries["mask_box"] = None
@@ -67,7 +68,7 @@ def all_hands_line(time: float, hands: Sequence[tuple[int | None, HandPose]]) ->
         of `one_hand_line` except for "time" and "hand_present".
     """
     entries = [{"box": _as_xywh(pose.box), **_entries(pose, track_id)} for track_id, pose in hands]
-    return _line({"time": round(time, 6), "hands": entries})
+    return _line({"time": round(time, TIME_DIGITS), "hands": entries})
 
 
 def _entries(pose: HandPose, track_id: int | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mcc_caffe.inference.reports import (
     PROGRAM,
     is_own_result,
 )
+from mcc_caffe.inference.video_reports import all_hands_line
 from tests.support.hands import hand
 from tests.support.pictures import encoded
 
@@ -205,6 +206,14 @@ def test_every_format_has_the_numbers_of_followed_hands():
     rows = list(csv.DictReader(written_file("csv", frame).splitlines()))
     assert [row["id"] for row in rows] == 21 * ["3"] + 21 * ["5"]
     assert {(row["frame"], row["time"]) for row in rows} == {("2", "0.25")}
+
+
+def test_every_format_has_the_same_time_of_a_frame():
+    frame = ImageRecord("clip.mp4", 160, 120, [random_hand(np.random.default_rng(0))], 1, 1 / 30)
+    assert json.loads(open_format("coco").describe(frame))["image"]["time"] == 0.033333
+    rows = csv.DictReader(written_file("csv", frame).splitlines())
+    assert {row["time"] for row in rows} == {"0.033333"}
+    assert json.loads(all_hands_line(1 / 30, []))["time"] == 0.033333
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -31,7 +31,7 @@ from mcc_caffe.inference.formats.base import (
     box_of_sides,
     frames_error,
 )
-from mcc_caffe.inference.reports import PROGRAM
+from mcc_caffe.inference.reports import PROGRAM, TIME_DIGITS
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 RESULTS, IMAGES = "coco_results.json", "coco_images.json"
@@ -120,8 +120,8 @@ class CocoFormat(ResultFormat):
         """Return a picture's entry and its hands' entries, without numbers."""
         entry: dict[str, Any] = {"file_name": image.source}
         entry.update(width=image.width, height=image.height)
-        if image.frame is not None:
-            entry.update(frame=image.frame, time=image.time)
+        if image.frame is not None and image.time is not None:
+            entry.update(frame=image.frame, time=round(image.time, TIME_DIGITS))
         return json.dumps({"image": entry, "hands": [_hand_entry(hand) for hand in image.hands]})
 
     def document(self, text: str) -> str:

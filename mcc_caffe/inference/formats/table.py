@@ -20,7 +20,7 @@ from mcc_caffe.inference.formats.base import (
     box_of_sides,
     frames_error,
 )
-from mcc_caffe.inference.reports import BOX_COLUMNS, CSV_COLUMNS, POINT_COLUMNS
+from mcc_caffe.inference.reports import BOX_COLUMNS, CSV_COLUMNS, POINT_COLUMNS, TIME_DIGITS
 from mcc_caffe.inference.result_paths import with_suffix
 
 _HEADER = ",".join(CSV_COLUMNS) + "\n"
@@ -40,7 +40,7 @@ class TableFormat(ResultFormat):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         frame = "" if image.frame is None else image.frame
-        time = "" if image.time is None else round(image.time, 6)
+        time = "" if image.time is None else round(image.time, TIME_DIGITS)
         for number, hand in enumerate(image.hands):
             track_id = "" if hand.track_id is None else hand.track_id
             score = round(hand.score, CONFIDENCE_DIGITS)
