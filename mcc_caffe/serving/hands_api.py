@@ -131,19 +131,30 @@ class HandsService:
         finally:
             self.requests -= 1
 
-    async def answer(self, content: bytes, hands: str, form: str) -> Response:
+    async def answer(self, request: Request, content: bytes, hands: str, form: str) -> Response:
         """Look at an image, when those before it are done.
 
         Args:
+            request: The request, whose body has been read.
             content: An image file's bytes.
             hands: "all" or "one".
             form: One of `mcc_caffe.inference.formats.FORMATS`.
 
         Raises:
             HTTPException: It is no image that can be looked at.
+            ClientDisconnect: The client has gone. A look that has not begun is left out.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._look, content, hands, form)
+        look = loop.run_in_executor(self._thread, self._look, content, hands, form)
+        client_gone = asyncio.create_task(_wait_until_gone(request))
+        try:
+            await asyncio.wait((look, client_gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            client_gone.cancel()
+        if not look.done():
+            look.cancel()
+            raise ClientDisconnect
+        return look.result()
 
     def _look(self, content: bytes, hands: str, form: str) -> Response:
         image = _decode(content)
@@ -156,6 +167,12 @@ class HandsService:
             return Response(result_format.document(text), media_type=result_format.media_type)
         report = picture_report(poses, "", size, self.network, one_hand=one_hand)
         return Response(json.dumps(report) + "\n", media_type="application/json")
+
+
+async def _wait_until_gone(request: Request) -> None:
+    """Wait until the client of a request whose body has been read has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _decode(content: bytes) -> np.ndarray:
@@ -304,7 +321,7 @@ def hands_router(service: HandsService) -> APIRouter:
             with service.room():
                 body = _read_body(request, most_bytes)
                 content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
-                return await service.answer(content, hands, format)
+                return await service.answer(request, content, hands, format)
         except HTTPException:
             await _discard_body(request, most_bytes)
             raise

@@ -9,6 +9,7 @@ import threading
 import urllib.request
 import zlib
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from unittest.mock import AsyncMock
 
 import cv2
 import httpx
@@ -236,6 +237,41 @@ def test_requests_beyond_the_limit_are_refused_and_the_others_answered(service):
     assert refused.json() == {"detail": "3 requests wait already: try again in a second"}
     assert health["status"] == "ok" and (health["requests"], health["most_requests"]) == (3, 3)
     assert service.requests == 0
+
+
+def test_a_request_whose_client_has_gone_is_not_looked_at(service, monkeypatch):
+    app = make_app(PROGRAMS_PAGE, routers=[hands_router(service)])
+    busy, go_on, looks = threading.Event(), threading.Event(), []
+
+    def block():
+        busy.set()
+        go_on.wait(30)
+
+    async def ask_and_go():
+        messages = asyncio.Queue()
+        scope = {
+            **{"type": "http", "method": "POST", "path": "/hands", "query_string": b""},
+            "headers": [(b"host", b"127.0.0.1")],
+        }
+        messages.put_nowait({"type": "http.request", "body": JPEG, "more_body": False})
+        asked = asyncio.create_task(app(scope, messages.get, AsyncMock()))
+        while not service._thread._work_queue.qsize():
+            await asyncio.sleep(0.01)
+        assert service.requests == 1
+        messages.put_nowait({"type": "http.disconnect"})
+        await asyncio.wait_for(asked, 20)
+
+    monkeypatch.setattr(service, "_look", lambda *_: looks.append(1))
+    service._thread.submit(block)
+    assert busy.wait(10)
+    try:
+        with ThreadPoolExecutor(1) as thread:  # in this one Chromium's event loop may run
+            thread.submit(lambda: asyncio.run(ask_and_go())).result()
+        assert service.requests == 0
+    finally:
+        go_on.set()
+    service._thread.submit(int).result()
+    assert looks == []
 
 
 def test_the_description_names_every_status_and_the_binary_body(client):
