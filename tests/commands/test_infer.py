@@ -380,8 +380,8 @@ def test_a_name_that_leaves_no_room_for_a_suffix(photos, weights, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.glob("*.json")) == [
         "z.json",
-        "ü" * 118 + "_jpg.json",
-        "ü" * 120 + ".json",
+        "ü" * 111 + "_jpg.json",
+        "ü" * 113 + ".json",
     ]
 
 
