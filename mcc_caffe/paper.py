@@ -184,6 +184,12 @@ NET_NAME = re.compile(
 )
 
 
+def net_variant(net_name: str) -> str | None:
+    """Return the variant of one of our nets by the net's name; None for the name of another net."""
+    match = NET_NAME.fullmatch(net_name)
+    return match[2] if match else None
+
+
 def file_suffix(ablation: str | None) -> str:
     """Return what an ablation's files and runs add to their names; "" for None, the full net."""
     return f"_{ablation}" if ablation else ""

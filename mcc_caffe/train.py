@@ -65,6 +65,7 @@ from mcc_caffe.training.resume import (
     resume_state,
     warn_of_changes,
     warn_of_other_samples,
+    warn_of_other_variant,
 )
 from mcc_caffe.training.run_net import (
     RunOptions,
@@ -303,8 +304,10 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     if resume:
         warn_of_other_samples(resume, sample_counts)
     weights = choose_weights(options.weights, resume)
-    if options.only_stages and weights:
-        check_frozen_layers(weights, net)
+    if weights:
+        warn_of_other_variant(weights, options.variant)
+        if options.only_stages:
+            check_frozen_layers(weights, net)
     check_own_results(
         folder,
         (SOLVER_FILE, NET_FILE, SAMPLES_FILE, LOG_FILE),

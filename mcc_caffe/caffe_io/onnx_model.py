@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.caffe_io.protobuf import read_text
+from mcc_caffe.caffe_io.protobuf import as_text, read_text
 from mcc_caffe.caffe_io.weights import Shapes, fitting_layers
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, starts_with
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
+from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE, net_variant
 
 _MOST = 1000  # pixels of a kernel's side, stride, dilation or pad
 PRODUCER = "mcc-caffe"  # in the file, by which it is known again
@@ -296,7 +296,8 @@ def make_onnx_model(prototxt: str | Path, weights: str | Path) -> OnnxModel:
             that cannot be exported, or onnx is not installed.
     """
     net = read_text("NetParameter", require_file(prototxt, "deploy net"))
-    model = to_onnx(net, fitting_layers(weights, parameter_shapes(net)))
+    layers = fitting_layers(weights, parameter_shapes(net), variant=net_variant(as_text(net.name)))
+    model = to_onnx(net, layers)
     return OnnxModel(model, net.layer[0].input_param.shape[0].dim[-1])
 
 

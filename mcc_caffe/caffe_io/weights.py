@@ -15,6 +15,7 @@ from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
 from mcc_caffe.caffe_io.run_folder import run_input_size
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file, write_atomically
+from mcc_caffe.paper import net_variant
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -84,6 +85,17 @@ def model_shapes(path: str | Path, model: Any) -> Shapes:
         name: [_checked_shape(path, name, blob) for blob in blobs]
         for name, blobs in _parameters(path, model).items()
     }
+
+
+def weights_variant(path: str | Path) -> str | None:
+    """Return the variant that a weights file says it is of; None where it says none.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    if packed_weights.is_packed(require_file(path, "weights file")):
+        return packed_weights.read_metadata(path).get("variant")
+    return net_variant(as_text(read_binary("NetParameter", path).name))
 
 
 def net_shapes(net: Any) -> Shapes:
@@ -210,7 +222,9 @@ def write_caffemodel(path: Path, name: str, layers: Mapping[str, Sequence[np.nda
     write_atomically(path, model.SerializeToString())
 
 
-def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]:
+def load_weights(
+    net: Any, path: str | Path, complete: bool = True, variant: str | None = None
+) -> list[str]:
     """Copy the layers of a weights file into a net, by their names.
 
     Caffe's own `copy_from` would abort the process where a file is damaged.
@@ -219,15 +233,17 @@ def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]
         net: The Caffe net.
         path: The file.
         complete: Whether the file must have every layer of the net.
+        variant: The net's variant, which the file's must not differ from; None to take any.
 
     Returns:
         The names of the layers that were copied.
 
     Raises:
         UserError: The file is missing or damaged.
-        WeightsError: A shape differs, no name agrees, a layer is missing, or a value is not finite.
+        WeightsError: A shape or the variant differs, no name agrees, a layer is missing, or a value
+            is not finite.
     """
-    layers = fitting_layers(path, net_shapes(net), complete)
+    layers = fitting_layers(path, net_shapes(net), complete, variant)
     for name, blobs in layers.items():
         for blob, values in zip(net.params[name], blobs):
             blob.data[...] = values
@@ -235,7 +251,7 @@ def load_weights(net: Any, path: str | Path, complete: bool = True) -> list[str]
 
 
 def fitting_layers(
-    path: str | Path, own: Shapes, complete: bool = True
+    path: str | Path, own: Shapes, complete: bool = True, variant: str | None = None
 ) -> dict[str, list[np.ndarray]]:
     """Read the layers of a net from a weights file.
 
@@ -243,26 +259,36 @@ def fitting_layers(
         path: The file.
         own: The shapes of the net's parameters.
         complete: Whether the file must have every layer of the net.
+        variant: The net's variant, which the file's must not differ from; None to take any.
 
     Returns:
         {layer: its float32 parameters, of the net's shapes}, of the layers that both have.
 
     Raises:
         UserError: The file is missing or damaged.
-        WeightsError: A shape differs, no name agrees, a layer is missing, or a value is not finite.
+        WeightsError: A shape or the variant differs, no name agrees, a layer is missing, or a value
+            is not finite.
     """
     path = require_file(path, "weights file")
     packed = packed_weights.is_packed(path)
     stored: Mapping[str, Sequence[Any]]  # arrays of packed weights, else BlobProtos
     if packed:
-        stored = packed_weights.read(path).layers
+        stored, metadata = packed_weights.read(path)
+        stored_variant = metadata.get("variant")
     else:
-        stored = _parameters(path, read_binary("NetParameter", path))
+        model = read_binary("NetParameter", path)
+        stored, stored_variant = _parameters(path, model), net_variant(as_text(model.name))
     in_file = {
         name: [blob.shape if packed else _shape(blob) for blob in blobs]
         for name, blobs in stored.items()
     }
     _check_fit(path, in_file, own, complete)
+    # Two variants may have the same shapes, and differ in their ReLUs.
+    if variant and stored_variant not in (None, variant):
+        raise WeightsError(
+            f"{path} does not fit the net: it is of the variant {stored_variant}, the net of "
+            f"{variant}; give the variant (--variant) that the weights were trained with"
+        )
     layers = {
         name: [blob if packed else _read_blob(path, name, blob) for blob in stored[name]]
         for name in own

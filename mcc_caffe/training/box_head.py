@@ -56,7 +56,7 @@ class HeadTraining:
             self.trunk = caffe.Net(
                 str(require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
             )
-        loaded = load_weights(self.trunk, weights, complete=False)
+        loaded = load_weights(self.trunk, weights, complete=False, variant=variant)
         net = read_text("NetParameter", require_shipped(f"prototxt/{variant}/train_boxes.prototxt"))
         for layer in net.layer:
             if layer.type == "Input":

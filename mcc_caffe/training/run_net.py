@@ -15,7 +15,7 @@ from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_atomically
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import absolute_source
-from mcc_caffe.paper import ABLATION_OF_STAGE, NET_NAME, POSE_STAGES, file_suffix
+from mcc_caffe.paper import ABLATION_OF_STAGE, POSE_STAGES, file_suffix, net_variant
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
 
 _STAGE_ENDS = tuple(f"_stage{stage}" for stage in POSE_STAGES)  # of the names of their layers
@@ -87,11 +87,11 @@ def read_net(solver_path: Path, solver: Any, options: RunOptions) -> tuple[Path,
     """
     path = _find_net(solver_path, solver.net)
     net = read_text("NetParameter", path)
-    ours = NET_NAME.fullmatch(net.name)
-    if ours and ours[2] != options.variant:
+    variant = net_variant(net.name)
+    if variant not in (None, options.variant):
         raise UserError(
-            f"{solver_path} is for the variant {ours[2]}, the training for {options.variant}: "
-            f"give --variant {ours[2]}, or another solver"
+            f"{solver_path} is for the variant {variant}, the training for {options.variant}: "
+            f"give --variant {variant}, or another solver"
         )
     if options.without:
         solver.net = _ablated_net(solver_path, solver.net, options)

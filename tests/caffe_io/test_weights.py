@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import messages, read_binary
 from mcc_caffe.caffe_io.weights import (
     WeightsError,
@@ -13,8 +14,12 @@ from mcc_caffe.caffe_io.weights import (
     file_shapes,
     load_weights,
     read_caffemodel,
+    weights_variant,
+    write_caffemodel,
 )
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.inference.engines import ENGINES, open_engine
+from mcc_caffe.training.resume import warn_of_other_variant
 from tests.support.commands import ROOT, run
 from tests.support.weights import mini_net
 
@@ -91,6 +96,44 @@ def test_weights_of_another_net_are_refused(net, tmp_path):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match="none of its 1 layers has a name of the net's"):
         load_weights(net, path)
+
+
+@pytest.fixture(params=["caffemodel", "npz"])
+def weights_of_paper(request, weights, tmp_path):
+    """Weights with mini's shapes that say that they are of the variant paper."""
+    path, layers = tmp_path / f"paper.{request.param}", read_caffemodel(weights).layers
+    if request.param == "npz":
+        path.write_bytes(packed_weights.to_bytes(layers, {"variant": "paper"}))
+    else:
+        write_caffemodel(path, "MCC_paper_train", layers)
+    return path
+
+
+def test_weights_say_their_variant(weights_of_paper, weights, tmp_path):
+    assert weights_variant(weights_of_paper) == "paper"
+    assert weights_variant(weights) == "mini"
+    foreign = tmp_path / "foreign.caffemodel"
+    write_caffemodel(foreign, "VGG", read_caffemodel(weights).layers)
+    assert weights_variant(foreign) is None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_of_another_variant_of_the_same_shapes_are_refused(engine, weights_of_paper):
+    with pytest.raises(WeightsError, match="it is of the variant paper, the net of mini"):
+        open_engine(ROOT / "prototxt/mini/deploy.prototxt", weights_of_paper, engine=engine)
+
+
+def test_export_does_not_make_weights_those_of_another_variant(weights_of_paper, tmp_path):
+    out = tmp_path / "hand.caffemodel"
+    done = run("mcc_caffe.export", "--weights", weights_of_paper, "--caffemodel", out)
+    assert done.returncode == 3 and "it is of the variant paper, the net of mini" in done.stderr
+    assert not out.exists()
+
+
+def test_a_training_may_start_from_another_variant_with_a_warning(net, weights_of_paper, caplog):
+    warn_of_other_variant(weights_of_paper, "mini")
+    assert f"{weights_of_paper} is of the variant paper, the training starts mini" in caplog.text
+    assert load_weights(net, weights_of_paper, complete=False) == list(net.params)
 
 
 def change_conv1_1(path, change):
