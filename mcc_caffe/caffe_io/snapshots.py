@@ -48,6 +48,7 @@ class SolverState(NamedTuple):
     Attributes:
         path: Its file.
         message: Caffe's SolverState.
+        net_name: The name of the net in its weights.
         shapes: The shapes of its weights.
         learned_shapes: The same in one list, in which a parameter that layers share comes once.
         solver_type: A key of SOLVERS; None where Caffe itself wrote the state.
@@ -55,6 +56,7 @@ class SolverState(NamedTuple):
 
     path: Path
     message: Any
+    net_name: str
     shapes: Shapes
     learned_shapes: list[tuple[int, ...]]
     solver_type: str | None
@@ -242,7 +244,7 @@ def read_state(path: str | Path) -> SolverState:
                 f"{path}: history blob {index} has values that are not finite (NaN or infinite): "
                 "resume from an earlier snapshot"
             )
-    return SolverState(path, message, shapes, blobs, _solver_type(message))
+    return SolverState(path, message, as_text(model.name), shapes, blobs, _solver_type(message))
 
 
 def _learned_shapes(model: Any, shapes: Shapes) -> list[tuple[int, ...]]:
@@ -282,7 +284,7 @@ def check_type(state: SolverState, solver_type: str) -> None:
 
 
 def check_net(state: SolverState, net: Any) -> None:
-    """Check by the convolutions of a net's prototxt that a solver state is of this net.
+    """Check by name and convolutions of a net's prototxt that a solver state is of this net.
 
     Args:
         state: The solver state.
@@ -300,6 +302,12 @@ def check_net(state: SolverState, net: Any) -> None:
     fits = [state.shapes.get(name, [()])[0][:1] == (count,) for name, count in channels.items()]
     if not (all(fits) and names.issuperset(state.shapes)):
         raise _other_net(state.path.with_suffix(".caffemodel"))
+    if state.net_name != as_text(net.name):  # such as of a variant with other ReLUs
+        raise UserError(
+            f"{state.path} is of the net {state.net_name!r}, the training's is "
+            f"{as_text(net.name)!r}: resume with the net of the run that wrote it, or start afresh "
+            "from its weights (--weights, another --out)"
+        )
 
 
 def _other_net(weights: Path) -> UserError:

@@ -1,5 +1,6 @@
 """Decides which snapshot a run resumes from, and warns of settings that have changed since."""
 
+import copy
 import json
 import logging
 from collections.abc import Mapping
@@ -181,6 +182,36 @@ def _warn_of_net_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> 
             "a box head on an earlier trunk may not fit any more",
             shorten_list(changed),
         )
+    other = _other_layers(earlier, net)
+    if other:
+        _log.warning("other from here on than in %s: %s", earlier_path, shorten_list(other))
+
+
+def _other_layers(earlier: Any, net: Any) -> list[str]:
+    """Return what differs in the layers of two nets, such as "relu_param of relu_conv1_1"."""
+    old, new = _comparable_layers(earlier), _comparable_layers(net)
+    fields = [
+        f"{field.name} of {name}"
+        for name in new
+        if name in old
+        for field in new[name].DESCRIPTOR.fields
+        if getattr(new[name], field.name) != getattr(old[name], field.name)
+    ]
+    return [*fields, *(f"layer {name}" for name in sorted(old.keys() ^ new.keys()))]
+
+
+def _comparable_layers(net: Any) -> dict[str, Any]:
+    """Return copies of a net's layers without what changes nothing or has warnings of its own.
+
+    These are start values, and learning rates and the settings of the data layer.
+    """
+    layers = {layer.name: copy.deepcopy(layer) for layer in net.layer}
+    for layer in layers.values():
+        layer.ClearField("param")
+        layer.python_param.ClearField("param_str")
+        for filler in ("weight_filler", "bias_filler"):
+            layer.convolution_param.ClearField(filler)
+    return layers
 
 
 def _learning_rates(net: Any) -> dict[str, list[float]]:

@@ -327,6 +327,42 @@ def test_a_resumed_run_says_what_is_other_in_its_solver(
     assert [text for text in caplog.messages if "from here on" in text] == expected
 
 
+def test_a_resumed_run_says_what_is_other_in_its_layers(finished, drawn_set, tmp_path, caplog):
+    run_folder = tmp_path / "run"
+    shutil.copytree(finished, run_folder)
+    words = [str(drawn_set), "--out", str(run_folder), "--resume", "auto", "--batch-size", "2"]
+    words += ["--workers", "0", "--iterations", "8"]
+    net = read_text("NetParameter", run_folder / "train.prototxt")
+    layers = {layer.name: layer for layer in net.layer}
+    layers["conv6_2_CPM_loss_mask"].loss_weight[:] = [0.125]
+    layers["conv1_1"].convolution_param.weight_filler.type = "gaussian"
+    layers["relu_conv1_1"].relu_param.negative_slope = 0.25
+    net.layer.add(name="silence", type="Silence")
+    (run_folder / "train.prototxt").write_text(str(net))
+    prepare_run(parse_arguments(words))
+    assert [text for text in caplog.messages if "from here on" in text] == [
+        f"other from here on than in {run_folder}/train.prototxt: relu_param of relu_conv1_1, "
+        "loss_weight of conv6_2_CPM_loss_mask, layer silence"
+    ]
+
+
+def test_a_run_is_not_gone_on_with_by_a_net_of_another_name(finished, drawn_set, tmp_path):
+    run_folder, net = tmp_path / "run", tmp_path / "other.prototxt"
+    shutil.copytree(finished, run_folder)
+    text = (ROOT / "prototxt/mini/train.prototxt").read_text()
+    net.write_text(text.replace("MCC_mini_train", "MCC_plain_train"))
+    solver = (ROOT / "solver/mini/solver.prototxt").read_text()
+    (tmp_path / "solver.prototxt").write_text(
+        solver.replace("prototxt/mini/train.prototxt", str(net))
+    )
+    words = [str(drawn_set), "--out", str(run_folder), "--resume", "auto", "--iterations", "8"]
+    words += ["--solver", str(tmp_path / "solver.prototxt")]
+    before = files_of(run_folder)
+    with pytest.raises(UserError, match="is of the net 'MCC_mini_train', the training's is 'MCC_p"):
+        prepare_run(parse_arguments(words))
+    assert files_of(run_folder) == before
+
+
 def test_a_refused_resume_leaves_the_run_as_it_was(finished, drawn_set, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
