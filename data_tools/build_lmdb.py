@@ -426,7 +426,11 @@ def write_set(
             elif sample.key in keys:
                 left_out.append(f"{entry.location}: the set has {sample.key} already")
             else:
-                writer.add(sample)
+                try:
+                    writer.add(sample)
+                except SampleError as error:
+                    left_out.append(f"{entry.location}: {error}")
+                    continue
                 keys.add(sample.key)
                 without_mask += sample.mask_png is None
                 cut += bool(sample.is_crop)

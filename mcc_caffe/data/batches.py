@@ -110,8 +110,10 @@ def fill_sample(
         heatmaps: (22, m / 8, m / 8) float32, overwritten with the heatmaps to be learnt.
 
     Raises:
-        SampleError: The image or the mask cannot be decoded, or their sizes differ.
+        SampleError: The image or the mask cannot be decoded, their sizes differ, or the keypoints
+            are malformed.
     """
+    sample.check_keypoints()
     mask, size = sample.mask(), config.input_size
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
     image, image_to_input, reduction, image_size = _decode_image(sample, augmentation, size)

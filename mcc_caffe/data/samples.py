@@ -15,6 +15,7 @@ and `info.json`, which says how the set was made. `mcc_caffe.data.writers` write
 import functools
 import hashlib
 import json
+import math
 import os
 import weakref
 from dataclasses import dataclass
@@ -143,6 +144,28 @@ class Sample:
                 f"{self.key}: the mask is {mask_size[0]} x {mask_size[1]}, the image "
                 f"{image_size[0]} x {image_size[1]}: give the mask the image's size"
             )
+
+    def check_keypoints(self) -> None:
+        """Check that the keypoints have the form that the class describes.
+
+        Raises:
+            SampleError: They have another shape, are not finite, or v is neither 0 nor 1.
+        """
+        try:
+            keypoints = np.asarray(self.keypoints, np.float32)
+        except (TypeError, ValueError):
+            raise SampleError(f"{self.key}: the keypoints are no array of numbers") from None
+        if keypoints.shape != (KEYPOINT_COUNT, 3):
+            raise SampleError(
+                f"{self.key}: the keypoints have the shape {keypoints.shape}, "
+                f"({KEYPOINT_COUNT}, 3) of x, y, v is needed"
+            )
+        for index, (x, y, v) in enumerate(keypoints.tolist()):
+            if not (math.isfinite(x) and math.isfinite(y) and v in (0, 1)):
+                raise SampleError(
+                    f"{self.key}: keypoint {index} is x {x:g}, y {y:g}, v {v:g}: finite x and y "
+                    "are needed, and 1 as v where it is labelled, else 0"
+                )
 
     def _decode(self, content: bytes, kind: str, flags: int) -> np.ndarray:
         """Decode a picture; the error calls it by its kind."""

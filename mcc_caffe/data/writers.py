@@ -177,8 +177,10 @@ class SampleWriter(RecordWriter):
         """Append one sample.
 
         Raises:
-            SampleError: Its mask has another size than its image, or one has too many pixels.
+            SampleError: Its mask has another size than its image, one has too many pixels, or its
+                keypoints have another form than a Sample's.
         """
+        sample.check_keypoints()
         if sample.mask_png is not None:
             try:
                 mask_size, image_size = map(header_size, (sample.mask_png, sample.image_bytes))

@@ -213,6 +213,17 @@ def test_a_mask_of_another_size_ends_the_run_with_its_key(kind, tmp_path):
         loader.next_batch()
 
 
+def test_a_keypoint_that_is_no_number_ends_the_run_with_its_key(tmp_path):
+    keypoints = hand(0).keypoints.copy()
+    keypoints[3, 0] = np.nan
+    folder = write_unchecked_set(tmp_path / "set", [hand(0, key="own", keypoints=keypoints)])
+    with (
+        Loader(config(folder, workers=0)) as loader,
+        pytest.raises(LoaderError, match="00000000_own: keypoint 3 is x nan"),
+    ):
+        loader.next_batch()
+
+
 def test_workers_end_with_the_loader(drawn_set):
     loader = Loader(config(drawn_set, workers=2))
     processes = [process for process, _, _ in loader._workers]

@@ -133,6 +133,34 @@ def test_a_mask_of_another_size_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def with_keypoint_3(**changes):
+    """The keypoints of a hand, of which number 3 has another value in a column."""
+    keypoints = hand(0).keypoints.copy()
+    for column, value in changes.items():
+        keypoints[3, "xyv".index(column)] = value
+    return keypoints
+
+
+@pytest.mark.parametrize(
+    "keypoints, words",
+    [
+        (np.zeros((21, 2)), r"the keypoints have the shape \(21, 2\), \(21, 3\)"),
+        (np.zeros((20, 3)), r"the keypoints have the shape \(20, 3\), \(21, 3\)"),
+        (None, r"the keypoints have the shape \(\), \(21, 3\)"),
+        ([[1, 2], [3]], "the keypoints are no array of numbers"),
+        (with_keypoint_3(x=np.nan), "keypoint 3 is x nan, "),
+        (with_keypoint_3(y=np.inf), "keypoint 3 is x .*, y inf, v 1: finite x and y are needed"),
+        (with_keypoint_3(v=2), "keypoint 3 is x .*, v 2: "),
+        (with_keypoint_3(v=np.nan), "keypoint 3 is x .*, v nan: "),
+    ],
+)
+def test_malformed_keypoints_are_not_written(keypoints, words, tmp_path):
+    sample = dataclasses.replace(hand(0), keypoints=keypoints)
+    with pytest.raises(SampleError, match=f"{sample.key}: {words}"):
+        write_set(tmp_path / "set", [sample])
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_existing_set_is_not_touched(tmp_path, drawn_samples):
     write_set(tmp_path / "set", drawn_samples[:1])
     with pytest.raises(UserError, match="exists already"):
@@ -256,7 +284,7 @@ def test_deep_and_transparent_pictures_are_decoded_as_infer_decodes_them():
 def test_another_set_has_another_digest(tmp_path, drawn_samples):
     first, second = drawn_samples[0], drawn_samples[2]
     assert first.image().shape == second.image().shape
-    moved = dataclasses.replace(first, keypoints=first.keypoints + 1)
+    moved = dataclasses.replace(first, keypoints=first.keypoints + [1, 1, 0])
     other_picture = dataclasses.replace(first, image_bytes=second.image_bytes)
     digests = [
         SampleSet(write_set(tmp_path / str(number), [sample])).digest()

@@ -13,7 +13,7 @@ from data_tools.build_lmdb import split_entries
 from data_tools.readers import read_dataset
 from data_tools.readers.cmu import CmuEntry
 from data_tools.readers.freihand import FreihandEntry
-from data_tools.readers.onehand10k import format_label, make_entries, read_entries
+from data_tools.readers.onehand10k import OneHand10KEntry, format_label, make_entries, read_entries
 from data_tools.readers.rhd import RhdEntry
 from data_tools.sets import open_sets
 from mcc_caffe.core.errors import UserError
@@ -126,6 +126,25 @@ def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_pa
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb", "--skip-bad")
     assert done.returncode == 0 and len(SampleSet(tmp_path / "lmdb/train")) == 4
     assert len(SampleSet(tmp_path / "lmdb/train").info()["left_out"]) == 2
+
+
+def test_malformed_keypoints_of_a_reader_are_bad_samples(layout, tmp_path, monkeypatch, caplog):
+    def sample_without_x(entry):
+        sample = read_sample(entry)
+        if entry.location.endswith(":2"):
+            sample.keypoints[5, 0] = np.nan
+        return sample
+
+    read_sample = OneHand10KEntry.sample
+    monkeypatch.setattr(OneHand10KEntry, "sample", sample_without_x)
+    out = tmp_path / "lmdb"
+    with pytest.raises(UserError, match="2 bad samples"):
+        build_lmdb.main([str(layout), str(out)])
+    assert not out.exists()
+    assert "left out: Train/label_joint.txt:2: " in caplog.text
+    assert "keypoint 5 is x nan" in caplog.text
+    build_lmdb.main([str(layout), str(out), "--skip-bad"])
+    assert len(SampleSet(out / "train").info()["left_out"]) == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--skip-bad"]])
