@@ -56,7 +56,7 @@ from mcc_caffe.core.files import check_own_results, locked, write_atomically
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
 from mcc_caffe.data.sources import count_samples, open_source
-from mcc_caffe.paper import ABLATION_OF_STAGE, VARIANTS
+from mcc_caffe.paper import ABLATION_OF_STAGE, MINI, PAPER, VARIANTS
 from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.resume import (
@@ -314,9 +314,9 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         own=SOLVER_FILE,
         mark=snapshots.PREFIX_END,
     )
-    if options.solver:
-        try_users_solver(solver, net, f"{solver_path} with {net_path}")
     variant = VARIANTS[options.variant]
+    if options.solver or variant not in (PAPER, MINI):  # Caffe is known to take the nets of these
+        try_users_solver(solver, net, f"{solver_path} with {net_path}")
     # A run's own solver, from which another may start, has a snapshot of 0.
     snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot
     write_prototxts(folder, solver, net)

@@ -1,5 +1,6 @@
 """Training as a user runs it: real Caffe, the mini net, drawn hands."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -22,6 +23,7 @@ from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.batches import batch_indices
 from mcc_caffe.data.loader_config import LoaderConfig
+from mcc_caffe.paper import MINI, VARIANTS
 from mcc_caffe.train import parse_arguments, prepare_run
 from mcc_caffe.training.launcher import launch
 from tests.support.builds import write_program
@@ -450,6 +452,22 @@ def test_a_solver_of_another_variant_is_refused(drawn_set, tmp_path):
     assert f"{solver} is for the variant paper, the training for mini: give --variant paper" in (
         done.stderr
     )
+
+
+def test_a_variant_that_caffe_refuses_is_told_before_anything_is_written(
+    drawn_set, tmp_path, monkeypatch
+):
+    net, solver = tmp_path / "train.prototxt", tmp_path / "solver.prototxt"
+    text = (ROOT / "prototxt/mini/train.prototxt").read_text()
+    net.write_text(text.replace("MCC_mini", "MCC_own").replace('"msra"', '"he"'))
+    text = (ROOT / "solver/mini/solver.prototxt").read_text()
+    solver.write_text(text.replace("prototxt/mini/train.prototxt", str(net)))
+    monkeypatch.setitem(VARIANTS, "own", dataclasses.replace(MINI, name="own"))
+    monkeypatch.setattr("mcc_caffe.training.run_net.require_shipped", lambda _: solver)
+    words = [str(drawn_set), "--variant", "own", "--out", str(tmp_path / "run")]
+    with pytest.raises(UserError, match="Caffe refuses it .*Unknown filler name: he"):
+        prepare_run(parse_arguments(words))
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_a_stage_by_a_solver_of_the_users(drawn_set, tmp_path):
