@@ -164,16 +164,37 @@ MINI = replace(
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )
 
-VARIANTS = {variant.name: variant for variant in (PAPER, MINI)}
-
-# For a training that starts from weights that are good already, such as those that ship.
-FINE_TUNING_SCHEDULE = replace(MINI.schedule, base_lr=2e-4, max_iter=3_000, snapshot=500)
-
 # The ablations of section 4.2: a network without its mask head, or without its pose stages.
 WITHOUT_MASK, WITHOUT_POSE = "without_mask", "without_pose"
 # The stages as the option --without names them, and the ablation that lacks each.
 ABLATION_OF_STAGE = {"mask": WITHOUT_MASK, "pose": WITHOUT_POSE}
 ABLATIONS = tuple(ABLATION_OF_STAGE.values())
+
+
+def variants_by_name(*variants: Variant) -> dict[str, Variant]:
+    """Return variants by their names, which are also those of folders, runs and nets.
+
+    Raises:
+        ValueError: Two have the same name, or a name cannot be that of a folder, a run and a net.
+    """
+    by_name: dict[str, Variant] = {}
+    for variant in variants:
+        name = variant.name
+        if not re.fullmatch(r"[a-z0-9_]+", name) or name.endswith(ABLATIONS):
+            raise ValueError(
+                f"a variant has the name {name!r}: give it one of small letters, digits and "
+                f"underscores that does not end in {' or '.join(ABLATIONS)}"
+            )
+        if name in by_name:
+            raise ValueError(f"two variants have the name {name!r}: give one another name")
+        by_name[name] = variant
+    return by_name
+
+
+VARIANTS = variants_by_name(PAPER, MINI)
+
+# For a training that starts from weights that are good already, such as those that ship.
+FINE_TUNING_SCHEDULE = replace(MINI.schedule, base_lr=2e-4, max_iter=3_000, snapshot=500)
 
 EXPORT_MARK = " (mcc_caffe.export)"  # ends the name of the net in a caffemodel of that command
 # The names of our nets, as prototxts and caffemodels have them: group 1 is the net, group 2 the

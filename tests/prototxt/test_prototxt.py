@@ -1,5 +1,6 @@
 """The committed nets and solvers are those that the generators write, and Caffe reads them."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -22,6 +23,7 @@ from mcc_caffe.paper import (
     VARIANTS,
     stage_blob,
     stage_loss_blob,
+    variants_by_name,
 )
 from mcc_caffe.training.loop import stage_losses
 from tests.support.commands import ROOT
@@ -34,6 +36,18 @@ from solver.generate import solvers  # noqa: E402
 
 SUFFIXES = ["", *(f"_{name}" for name in ABLATIONS)]
 VARIANT_NETS = [(variant, suffix) for variant in VARIANTS.values() for suffix in SUFFIXES]
+
+
+def test_no_variant_replaces_the_files_of_another():
+    assert variants_by_name(PAPER, MINI) == VARIANTS == {"paper": PAPER, "mini": MINI}
+    with pytest.raises(ValueError, match="two variants have the name 'mini'"):
+        variants_by_name(PAPER, MINI, dataclasses.replace(MINI, width=0.5))
+
+
+@pytest.mark.parametrize("name", ["a/b", "my net", "", "..", "mini_without_mask", "a|b", "Mini"])
+def test_a_variants_name_is_one_of_a_folder_and_a_net(name):
+    with pytest.raises(ValueError, match="a variant has the name '.*': give it one of small"):
+        variants_by_name(PAPER, dataclasses.replace(MINI, name=name))
 
 
 def shapes(net):
