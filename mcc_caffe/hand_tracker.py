@@ -86,6 +86,8 @@ class HandTracker:
                 "every_frame=True with one_hand=False: levels and looks find one hand; "
                 "give one_hand=True, or leave every_frame out"
             )
+        if not isinstance(predictor, HandPredictor):
+            raise UserError(f"predictor={predictor!r}: give a HandPredictor")
         predictor.require_pose()
         self._predictor, self.one_hand, self._every_frame = predictor, one_hand, every_frame
         self._tracks = Tracks(most_hands=1, idle_search_interval=1) if one_hand else Tracks()

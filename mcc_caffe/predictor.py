@@ -124,16 +124,22 @@ class HandPredictor:
         self.lock = threading.RLock()
         _PREDICTORS.add(self)
         self.check_options()
-        if variant not in VARIANTS:
+        if not isinstance(variant, str) or variant not in VARIANTS:
             raise UserError(f"variant={variant!r}: give one of {', '.join(VARIANTS)}")
-        weights = weights or shipped_weights(variant)
+        for name, path in (("weights", weights), ("prototxt", prototxt)):
+            if path is not None and not (isinstance(path, (str, os.PathLike)) and str(path)):
+                raise UserError(f"{name}={path!r}: give the path of a file, or None for ours")
+        if weights is None:
+            weights = shipped_weights(variant)
         if weights is None:
             raise UserError(
                 f"no weights of the variant {variant} come with the package: give a caffemodel, "
                 f"which `make train VARIANT={variant}` makes"
             )
         self.variant = variant
-        self.prototxt = Path(prototxt or require_shipped(f"prototxt/{variant}/deploy.prototxt"))
+        if prototxt is None:
+            prototxt = require_shipped(f"prototxt/{variant}/deploy.prototxt")
+        self.prototxt = Path(prototxt)
         self.boxes_prototxt = require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
         self._weights, self._gpu = require_file(weights, "weights file").absolute(), gpu
         self._weights_stamp = file_stamp(self._weights)
@@ -145,7 +151,8 @@ class HandPredictor:
     def check_options(self) -> None:
         """Check the options that may be changed; UserError where one has a wrong value."""
         levels, looks, batch, seed = self.levels, self.looks, self.batch, self.seed
-        if not (levels is None or levels == PAPER_LEVELS or _is_integer(levels, least=1)):
+        is_paper = isinstance(levels, str) and levels == PAPER_LEVELS
+        if not (levels is None or is_paper or _is_integer(levels, least=1)):
             raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
         if not (looks is None or (_is_integer(looks, least=1) and looks in LOOKS)):
             raise UserError(f"looks={looks}: give 1, 2 or 4")
@@ -434,7 +441,8 @@ os.register_at_fork(
 
 def _is_integer(value: object, *, least: int) -> bool:
     """Tell whether a value is an integer, Python's or NumPy's, and at least so large."""
-    return isinstance(value, numbers.Integral) and int(value) >= least
+    is_bool = isinstance(value, bool)  # an Integral, too
+    return isinstance(value, numbers.Integral) and not is_bool and int(value) >= least
 
 
 def check_image(image: np.ndarray) -> None:

@@ -141,6 +141,11 @@ def test_every_frame_without_one_hand_is_refused(predictor):
         HandTracker(predictor, every_frame=True)
 
 
+def test_what_is_no_predictor_is_refused():
+    with pytest.raises(UserError, match="predictor=None: give a HandPredictor"):
+        HandTracker(None)
+
+
 def test_without_hands_there_are_none(predictor):
     tracker = HandTracker(predictor)
     assert [tracker.follow(GREY, n / FPS) for n in range(3)] == [[], [], []]

@@ -95,8 +95,11 @@ def wanted_precision(precision: str | None, *, default: str) -> str:
     Raises:
         UserError: There is no such precision.
     """
-    wanted = precision or os.environ.get(PRECISION_VARIABLE) or default
-    check_name("precision" if precision else PRECISION_VARIABLE, wanted)
+    if precision is not None:
+        check_name("precision", precision)
+        return precision
+    wanted = os.environ.get(PRECISION_VARIABLE) or default
+    check_name(PRECISION_VARIABLE, wanted)
     return wanted
 
 

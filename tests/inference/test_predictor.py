@@ -1,6 +1,7 @@
 """HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
 import dataclasses
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -114,11 +115,26 @@ def test_other_numbers_of_levels_are_refused(weights, levels):
         ({"seed": -1}, "seed=-1: give a whole number from 0 on"),
         ({"threshold": np.nan}, "threshold=nan: give a finite number"),
         ({"threshold": "0.2"}, "threshold='0.2': give a finite number"),
+        ({"levels": True}, "levels=True: give a number above 0"),
+        ({"levels": np.array([1, 2])}, r"levels=\[1 2\]: give a number above 0"),
+        ({"looks": True}, "looks=True: give 1, 2 or 4"),
+        ({"variant": ["mini"]}, r"variant=\['mini'\]: give one of paper, mini"),
+        ({"engine": ["onnx"]}, r"there is no engine \['onnx'\]"),
+        ({"engine": "onnx", "precision": ""}, "precision=: give one of"),
+        ({"engine": "caffe", "precision": ""}, "precision=: give one of"),
+        ({"prototxt": 5}, "prototxt=5: give the path of a file, or None"),
+        ({"prototxt": ""}, "prototxt='': give the path of a file, or None"),
     ],
 )
 def test_other_options_are_refused(weights, options, message):
     with pytest.raises(UserError, match=message):
         HandPredictor(weights, **options)
+
+
+@pytest.mark.parametrize("wrong", ["", [], False, 0, 123, b"weights"])
+def test_only_none_takes_the_shipped_weights(wrong):
+    with pytest.raises(UserError, match=f"^weights={re.escape(repr(wrong))}: give the path of a"):
+        HandPredictor(wrong)
 
 
 @pytest.mark.parametrize(

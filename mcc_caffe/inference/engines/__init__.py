@@ -51,7 +51,7 @@ def choose_engine(engine: str | None = None, gpu: int | None = None) -> str:
         UserError: No engine has this name.
     """
     if engine is not None:
-        if engine not in ENGINES:
+        if not isinstance(engine, str) or engine not in ENGINES:
             raise UserError(f"there is no engine {engine!r}: take one of {', '.join(ENGINES)}")
         return engine
     if gpu is not None:

@@ -47,7 +47,7 @@ class OnnxEngine:
     @staticmethod
     def choose_precision(precision: str | None, gpu: int | None) -> str:
         """Return float32; UserError where bfloat16 is asked for, or what does not exist."""
-        check_name("precision", precision or FLOAT32)
+        check_name("precision", FLOAT32 if precision is None else precision)
         if precision == BFLOAT16:
             raise UserError(
                 "precision=bfloat16 was asked for, but the engine onnx computes in float32: "
