@@ -6,6 +6,7 @@ for time, image in frames:
         print(hand.id, hand.pose.keypoints)
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -93,27 +94,44 @@ class HandTracker:
         self._tracks = Tracks(most_hands=1, idle_search_interval=1) if one_hand else Tracks()
         self._filters: dict[int, KeypointFilter] = {}
         self.smoothing = FilterParameters() if smooth else None
+        self._image_shape: tuple[int, ...] | None = None  # of the frames
+        self._last_time = -math.inf
 
     def follow(self, image: np.ndarray, time: float) -> list[TrackedHand]:
         """Find the hands in the next frame.
 
         Args:
             image: HxWx3 uint8 BGR; of all frames the same size.
-            time: When the frame is shown, in seconds; steps may vary.
+            time: When the frame is shown, in seconds; steps may vary, and none goes back.
 
         Returns:
             The hands, by their ids. Where one hand is looked for, it is exactly one: if nothing is
             surely a hand, it is what a single pass says, without an id.
 
         Raises:
-            UserError: The array is no such image, the time is no finite number, or an option of
-                the predictor was changed to a wrong value.
+            UserError: The array is no such image, the time is no finite number or earlier than that
+                of the frame before, or an option of the predictor was changed to a wrong value.
         """
         check_image(image)
         check_finite("time", time)
         with self._predictor.lock:
             self._predictor.check_options()
+            self._check_continues(image, time)
             return self._follow(image, time)
+
+    def _check_continues(self, image: np.ndarray, time: float) -> None:
+        """Raise a UserError where a frame cannot come after the one before, and note it."""
+        if self._image_shape not in (None, image.shape):
+            raise UserError(
+                f"the frame has the shape {image.shape}, those before it {self._image_shape}: give "
+                "frames of one size, or a new HandTracker"
+            )
+        if time < self._last_time:
+            raise UserError(
+                f"time={time}: the frame before was shown at {self._last_time}, and times do not "
+                "go back; give a new video a new HandTracker"
+            )
+        self._image_shape, self._last_time = image.shape, time
 
     def _follow(self, image: np.ndarray, time: float) -> list[TrackedHand]:
         """Find the hands in the next frame; the predictor's lock is held."""

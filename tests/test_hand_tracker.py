@@ -93,22 +93,24 @@ def test_one_hand_is_followed_and_without_one_the_single_pass_counts(clip, predi
     for time in (0, 0.04):
         (hand,) = tracker.follow(picture, time)
         assert hand.id == 1
-    (nothing,) = tracker.follow(GREY, 0.08)
+    grey = GREY[:190, :240]
+    (nothing,) = tracker.follow(grey, 0.08)
     assert nothing.id is None and not nothing.pose.present.any()
-    assert np.array_equal(nothing.pose.keypoints, predictor.predict(GREY).keypoints)
+    assert np.array_equal(nothing.pose.keypoints, predictor.predict(grey).keypoints)
     assert tracker.follow(picture, 0.12)[0].id == 1
     for n in range(4):
-        tracker.follow(GREY, 0.5 * n + 0.16)
+        tracker.follow(grey, 0.5 * n + 0.16)
     assert tracker.follow(picture, 9)[0].id == 2
 
 
 def test_every_frame_may_be_looked_at_as_before(clip, predictor):
     frames, _ = clip
     tracker = HandTracker(predictor, one_hand=True, every_frame=True, smooth=False)
-    for n, frame in enumerate((frames[0][:190, :240], frames[1][:190, :240], GREY)):
+    grey = GREY[:190, :240]
+    for n, frame in enumerate((frames[0][:190, :240], frames[1][:190, :240], grey)):
         (hand,) = tracker.follow(frame, n / FPS)
         assert np.array_equal(hand.pose.keypoints, predictor.predict(frame).keypoints)
-        assert hand.id == (None if frame is GREY else 1)
+        assert hand.id == (None if frame is grey else 1)
 
 
 def test_the_box_of_a_hand_that_is_searched_in_every_frame_goes_around_its_keypoints():
@@ -144,6 +146,17 @@ def test_every_frame_without_one_hand_is_refused(predictor):
 def test_what_is_no_predictor_is_refused():
     with pytest.raises(UserError, match="predictor=None: give a HandPredictor"):
         HandTracker(None)
+
+
+def test_frames_have_one_size_and_times_that_do_not_go_back(predictor):
+    tracker = HandTracker(predictor)
+    for time in (1, 1, 1.5):
+        assert tracker.follow(GREY, time) == []
+    with pytest.raises(UserError, match=r"shape \(100, 480, 3\), those before it \(360, 480, 3\)"):
+        tracker.follow(GREY[:100], 2)
+    with pytest.raises(UserError, match="time=1.25: the frame before was shown at 1.5"):
+        tracker.follow(GREY, 1.25)
+    assert tracker.follow(GREY, 2) == []
 
 
 def test_without_hands_there_are_none(predictor):
