@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -147,6 +148,12 @@ class HandPredictor:
         description = describe(weights)
         self.input_size: int = description.get("input_size") or self.engine.input_size
         self.calibration = read_calibration(description)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a HandPredictor cannot be pickled or copied: make one in each process, such as in the "
+            "initializer of a pool"
+        )
 
     def check_options(self) -> None:
         """Check the options that may be changed; UserError where one has a wrong value."""

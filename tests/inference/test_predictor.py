@@ -1,6 +1,7 @@
 """HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
 import dataclasses
+import pickle
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,13 @@ def test_other_options_are_refused(weights, options, message):
 def test_only_none_takes_the_shipped_weights(wrong):
     with pytest.raises(UserError, match=f"^weights={re.escape(repr(wrong))}: give the path of a"):
         HandPredictor(wrong)
+
+
+def test_pickling_says_what_to_do_in_its_place(weights):
+    predictor = HandPredictor(weights, engine="onnx")
+    for pickled in (predictor, HandTracker(predictor)):
+        with pytest.raises(TypeError, match="cannot be pickled or copied: make one in each proces"):
+            pickle.dumps(pickled)
 
 
 @pytest.mark.parametrize(
