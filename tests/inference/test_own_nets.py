@@ -46,6 +46,15 @@ def test_a_net_that_cannot_be_used_is_refused(engine, old, new, words, tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["caffe", "onnx"])
+def test_a_net_to_train_is_refused_for_what_it_is(engine):
+    path = ROOT / "prototxt/mini/train.prototxt"
+    assert not is_shipped(path)
+    words = r"begins with a data layer \(type Python\), as a net to train does: give a deploy net"
+    with pytest.raises(UserError, match=f"{path} {words}"):
+        open_engine(path, WEIGHTS, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["caffe", "onnx"])
 def test_a_net_of_ones_own_is_used(engine, tmp_path):
     path = write_changed(tmp_path, 'name: "MCC_mini_deploy"', 'name: "mine"')
     assert not is_shipped(path) and is_shipped(DEPLOY)

@@ -15,7 +15,12 @@ from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
-from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
+from mcc_caffe.inference.engines.base import (
+    StageMaps,
+    check_no_train_net,
+    check_own_net,
+    is_shipped,
+)
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, net_variant, stage_blob
 
 _NAME = re.compile(r'\bname\s*:\s*"([^"]*)"')
@@ -42,6 +47,7 @@ class CaffeEngine:
         self.precision = self.choose_precision(precision, gpu)
         is_own = not is_shipped(require_file(prototxt, "deploy net"))
         if is_own:
+            check_no_train_net(prototxt)
             try_build(DEPLOY, Path(prototxt), str(prototxt))
         self._gpu = gpu
         select_device(gpu)
