@@ -8,7 +8,7 @@ pose = HandPredictor().predict(image)
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mcc_caffe.core.start import limit_image_size, prepare_command, starts_own_command
+from mcc_caffe.core.start import prepare_command, starts_own_command
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` imports them
     from mcc_caffe.core.errors import UserError as UserError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` im
 
 __version__ = "0.1.0"
 
-limit_image_size()
 if starts_own_command():
     prepare_command()
 

@@ -49,13 +49,14 @@ def starts_own_command() -> bool:
 
 
 def prepare_command() -> None:
-    """Let Ctrl-C end the process without a traceback until `run_command`, and check its limits.
+    """Let Ctrl-C end the process without a traceback until `run_command`, and see to its limits.
 
     Raises:
         SystemExit: The limit on address space is too small for the libraries; stderr says so.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _limit_image_size()
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     needed = _BASE_MIB + _MIB_A_CORE * len(os.sched_getaffinity(0))
     if limit != resource.RLIM_INFINITY and limit >> 20 < needed:
@@ -67,11 +68,12 @@ def prepare_command() -> None:
         sys.exit(2)
 
 
-def limit_image_size() -> None:
+def _limit_image_size() -> None:
     """Set OpenCV's own size limit from MCC_CAFFE_MAX_MEGAPIXELS, before OpenCV is loaded.
 
     OpenCV then refuses a larger picture by its header. `mcc_caffe.core.images` has the same bound,
-    but knows fewer formats.
+    but knows fewer formats. A program that imports the package reads pictures of its own, for which
+    OpenCV keeps its limit.
     """
     try:
         pixels = int(float(os.environ.get(MAX_MEGAPIXELS_VARIABLE) or MAX_MEGAPIXELS) * 1e6)

@@ -397,6 +397,8 @@ def test_a_chunk_that_claims_to_be_large_takes_no_memory():
 
 
 DECODE = """
+from mcc_caffe.core.start import prepare_command
+prepare_command()
 from mcc_caffe.core.images import ImageError, decode_image
 try:
     print(decode_image(open("a.jpg", "rb").read()).shape)
@@ -415,3 +417,11 @@ def test_formats_whose_header_only_opencv_reads_are_bounded_too(ending, tmp_path
         limited = {**environment, "MCC_CAFFE_MAX_MEGAPIXELS": bound}
         done = run_code(DECODE, cwd=tmp_path, env=limited)
         assert done.stdout.strip() == said, done.stderr
+
+
+def test_a_program_that_imports_the_package_keeps_opencvs_limit():
+    code = "import os, mcc_caffe; mcc_caffe.HandPredictor; print('OPENCV_IO_MAX_IMAGE_PIXELS' in "
+    environment = dict(os.environ)
+    environment.pop("OPENCV_IO_MAX_IMAGE_PIXELS", None)
+    done = run_code(code + "os.environ)", env=environment)
+    assert done.stdout.strip() == "False", done.stderr
