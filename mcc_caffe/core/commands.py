@@ -283,6 +283,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     status = 0
     try:
         catch_stop_signals()
+        _check_verbosity()
         status = _run_main(main)
     except UserError as error:
         _log.error("%s", error, exc_info=_verbosity() == "debug")
@@ -354,6 +355,13 @@ def _verbosity() -> str:
     """Return the verbosity in force: quiet, normal, verbose or debug."""
     verbosity = os.environ.get(VERBOSITY_VARIABLE, "normal")
     return verbosity if verbosity in _LEVELS else "normal"
+
+
+def _check_verbosity() -> None:
+    """Raise UserError where the variable of the environment names no verbosity."""
+    verbosity = os.environ.get(VERBOSITY_VARIABLE)
+    if verbosity and verbosity not in _LEVELS:
+        raise UserError(f"{VERBOSITY_VARIABLE} is {verbosity!r}: give one of {', '.join(_LEVELS)}")
 
 
 def _apply_verbosity() -> None:

@@ -53,6 +53,14 @@ def lines_without_bar(text: str) -> list[str]:
     return [line for line in lines if line.strip() and "sheep/s" not in line]
 
 
+def test_an_unknown_verbosity_is_told():
+    done = run_code(COMMAND, env={**os.environ, "MCC_CAFFE_VERBOSITY": "foo"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: MCC_CAFFE_VERBOSITY is 'foo': give one of quiet, normal, verbose, debug\n"
+    )
+
+
 def test_messages_go_to_stderr_above_the_bar_and_results_to_stdout():
     done = count_sheep()
     assert done.returncode == 0 and done.stdout == "0\n1\n2\n"
