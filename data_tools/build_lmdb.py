@@ -396,9 +396,14 @@ def read_samples(entries: Sequence[Entry], ranks: Ranks) -> Iterator[Sample | Sa
 def _read_sample(entry: Entry) -> Sample | SampleError:
     """Read one sample; an error is returned, since another rank has to report it."""
     try:
-        return entry.sample()
+        sample = entry.sample()
     except SampleError as error:
         return error
+    if not isinstance(sample, Sample):
+        return SampleError(
+            f"{entry.location}: its reader gives {type(sample).__name__}, a Sample is needed"
+        )
+    return sample
 
 
 def write_set(

@@ -47,7 +47,14 @@ def open_source(source: str, seed: int = 0) -> SampleSource:
     for scheme, address in OPENERS.items():
         if source.startswith(scheme):
             module, _, name = address.partition(":")
-            return getattr(importlib.import_module(module), name)(source)
+            try:
+                opener = getattr(importlib.import_module(module), name)
+            except (ImportError, AttributeError) as error:
+                raise UserError(
+                    f"{source}: {address}, which opens it, cannot be imported ({error}): install "
+                    "what is missing, or mend its line in OPENERS"
+                ) from error
+            return opener(source)
     return SampleSet(source)
 
 

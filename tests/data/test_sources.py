@@ -123,3 +123,10 @@ def test_another_seed_draws_other_samples_of_a_mixture(mixture_name):
         return Loader(config).next_batch().keys
 
     assert keys(0) == keys(0) != keys(1)
+
+
+@pytest.mark.parametrize("address", ["no_such_module:open", "json:no_such_name"])
+def test_an_opener_that_cannot_be_imported_is_told(address, monkeypatch):
+    monkeypatch.setitem(OPENERS, "own:", address)
+    with pytest.raises(UserError, match=f"own:1: {address}, which opens it, cannot be impor"):
+        open_source("own:1")

@@ -128,6 +128,13 @@ def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_pa
     assert len(SampleSet(tmp_path / "lmdb/train").info()["left_out"]) == 2
 
 
+def test_a_reader_that_gives_no_sample_is_told(layout, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(OneHand10KEntry, "sample", lambda entry: None)
+    with pytest.raises(UserError, match="none of its .* samples can be used"):
+        build_lmdb.main([str(layout), str(tmp_path / "lmdb")])
+    assert "label_joint.txt:2: its reader gives NoneType, a Sample is needed" in caplog.text
+
+
 def test_malformed_keypoints_of_a_reader_are_bad_samples(layout, tmp_path, monkeypatch, caplog):
     def sample_without_x(entry):
         sample = read_sample(entry)
