@@ -143,7 +143,7 @@ def write_video(
         else:
             write_atomically(with_suffix(result, ".json"), video_json(video_report, frame_lines))
     missing = ""
-    if len(frame_lines) < video.announced:
+    if len(frame_lines) + video.empty_count < video.announced:
         missing = f" of the {video.announced} that the file announces"
     if frames.damaged_count:
         without = "without hands" if result_format else "null in the JSON"

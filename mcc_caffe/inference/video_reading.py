@@ -78,9 +78,10 @@ class VideoFile:
         fps: Frames a second, on average; 30 where the file does not say.
         size: (width, height) of a frame in pixels, upright.
         announced: The number of frames that the file announces; 0 where it does not. An AVI counts
-            empty frames, too, which are taken off as the frames are read.
-        expected: The same or, where the file announces none, about as many as its length says; 0
-            where it says no length.
+            its empty frames, too.
+        empty_count: The number of empty frames between those that have been read; 0 but in an AVI.
+        expected: About as many frames as the file shows, by what it announces and by its length; 0
+            where it says neither.
         seconds: How long the video is; 0 where the file does not say.
     """
 
@@ -94,6 +95,7 @@ class VideoFile:
         _check_readable(path)
         self.path, self.fps = path, _USUAL_FPS
         self.announced, self.expected, self.seconds = 0, 0, 0.0
+        self.empty_count = 0
         is_animation = path.suffix.lower() not in VIDEO_SUFFIXES
         self._frames = self._animation() if is_animation else self._video()
         self._first_frames: list[Frame] = []  # damaged ones, then the first that is not
@@ -157,20 +159,24 @@ class VideoFile:
         _report_all_errors(stream.codec_context)
         rate = stream.average_rate or stream.guessed_rate
         self.fps = float(rate) if rate else _USUAL_FPS
-        self.announced = stream.frames
+        is_avi = container.format.name == "avi"
+        self.announced = shown = stream.frames
         if stream.duration and stream.time_base:  # of a trimmed video the file holds more frames
-            shown = round(stream.duration * stream.time_base * self.fps)
-            self.announced = min(self.announced, shown)
+            shown = min(shown, round(stream.duration * stream.time_base * self.fps))
+            # An AVI is never trimmed, and of a cut one FFmpeg makes the duration smaller.
+            if not is_avi:
+                self.announced = shown
         self.seconds = max((container.duration or 0) / av.time_base, 0.0)
-        self.expected = self.announced or round(self.seconds * self.fps)
+        self.expected = shown or round(self.seconds * self.fps)
         self._check_size(stream.width, stream.height)
         times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded
         last = -math.inf  # the time of the frame before
-        is_avi, last_number = container.format.name == "avi", -1
+        last_number: int | None = None  # that of the first frame need not be 0
         for packet, frames in _decoded_packets(container, stream):
             if is_avi and packet.dts is not None:  # the number of a frame, empty ones counted
-                self.announced -= max(packet.dts - last_number - 1, 0)
+                if last_number is not None:
+                    self.empty_count += max(packet.dts - last_number - 1, 0)
                 last_number = packet.dts
             if frames is None:
                 heapq.heappush(damaged, times.of_damaged(packet))
