@@ -297,7 +297,8 @@ def decode_stored_pixels(content: bytes) -> np.ndarray:
         content: The file's bytes.
 
     Returns:
-        HxW or HxWxC. No EXIF orientation has turned it.
+        HxW or HxWxC. No EXIF orientation has turned it. Of a TIFF in which white is 0 it is
+        inverted, and has 8 bits.
 
     Raises:
         ImageError: It cannot be decoded.
@@ -314,7 +315,10 @@ def _decode_as_stored(content: bytes, header: ImageHeader) -> np.ndarray:
                 "(PlanarConfiguration 1), or with 8 bits"
             )
         if header.is_negative:
-            pixels = ~pixels if pixels.dtype == np.uint16 else 1 - pixels
+            # First to 8 bits: of samples with fewer bits than their type, white is not the type's.
+            pixels = _to_8_bits(pixels)
+            colours = pixels if pixels.ndim == 2 else pixels[..., :3]
+            np.invert(colours, out=colours)
     if header.has_other_channel and pixels.shape[2:] == (4,):
         pixels = pixels[..., :3]
     return _turn(pixels, header.decoded_orientation, back=True)

@@ -16,7 +16,7 @@ import tifffile
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
-from mcc_caffe.data.mask_files import MaskError, decode_mask_values, header_size
+from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
 from tests.support.commands import run_code
 from tests.support.pictures import ORIENTATION, orientation_tags, oriented_picture
 
@@ -203,6 +203,25 @@ def test_white_may_be_zero_in_a_tiff(kind, photometric):
     content = io.BytesIO()
     tifffile.imwrite(content, samples.astype(kind), photometric=photometric)
     assert decode_image(content.getvalue())[..., 0].tolist() == grey.tolist()
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_where_white_is_zero_samples_may_have_fewer_bits_than_their_type(bits):
+    grey = np.array([[0, 51, 204, 255]])
+    samples = ((255 - grey) * 2 ** (bits - 8)).astype(np.uint16)
+    content = io.BytesIO()
+    tifffile.imwrite(content, samples, photometric="miniswhite")
+    assert decode_image(content.getvalue())[..., 0].tolist() == grey.tolist()
+    values = decode_mask_values(content.getvalue())
+    assert hand_pixels(values).tolist() == [[False, False, True, True]]
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_where_white_is_zero_the_error_names_the_values_that_are_stored(kind):
+    content = io.BytesIO()
+    tifffile.imwrite(content, np.array([[0, 127]], kind), photometric="miniswhite")
+    with pytest.raises(ImageError, match=f"values are {np.dtype(kind)} from 0 to 127"):
+        decode_image(content.getvalue())
 
 
 @pytest.mark.parametrize(
