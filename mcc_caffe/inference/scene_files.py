@@ -1,5 +1,6 @@
 """COCO files of boxes around hands."""
 
+import filecmp
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -245,7 +246,8 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     """Read what a COCO file of boxes says of given pictures.
 
     A picture is the one whose path, seen from the COCO file's folder, is its `file_name`, or else
-    the only one of its name that does not lie where the COCO file says.
+    the only one of its name. If that one still lies where the COCO file says, the picture has to be
+    a copy of it.
 
     Args:
         path: The COCO file.
@@ -260,31 +262,16 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
             or gives it another size; or two of the pictures match the same image of the file.
     """
     by_path: dict[Path, Scene] = {}
-    moved_by_name: dict[str, list[Scene]] = {}  # whose pictures do not lie where the file says
-    other_by_name: dict[str, Scene] = {}
+    by_name: dict[str, list[Scene]] = {}
     for scene in read_scenes(path):
         by_path[scene.path.resolve()] = scene
-        if scene.path.exists():
-            other_by_name[scene.path.name] = scene
-        else:
-            moved_by_name.setdefault(scene.path.name, []).append(scene)
+        by_name.setdefault(scene.path.name, []).append(scene)
     scenes: dict[Path, Scene] = {}
     pictures: dict[str | None, Path] = {}
     for image_path in image_paths:
-        exact = by_path.get(image_path.resolve())
-        listed = [exact] if exact else moved_by_name.get(image_path.name, [])
-        if not listed and image_path.name in other_by_name:
-            raise UserError(
-                f"{path} does not list {image_path}: its {image_path.name} is another file, "
-                f"{other_by_name[image_path.name].path}: list this one, too, with its path from "
-                "the file's folder"
-            )
-        if len(listed) != 1:
-            raise UserError(
-                f"{path} lists {len(listed)} images of the name {image_path.name}, which "
-                f"{image_path} has: list it once, with its path from the file's folder"
-            )
-        (scene,) = listed
+        scene = by_path.get(image_path.resolve()) or _scene_of_moved(
+            path, image_path, by_name.get(image_path.name, [])
+        )
         other = pictures.setdefault(id_text(scene.image_id), image_path)
         if other != image_path:
             raise UserError(
@@ -296,6 +283,41 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
             scene._replace(path=image_path).check_size(size)
         scenes[image_path] = scene._replace(size=size)
     return scenes
+
+
+def _scene_of_moved(path: Path, image_path: Path, namesakes: Sequence[Scene]) -> Scene:
+    """Return the scene of a picture that lies elsewhere than the COCO file says.
+
+    Args:
+        path: The COCO file.
+        image_path: The picture.
+        namesakes: The scenes of the file whose pictures have its name.
+
+    Raises:
+        UserError: None of them, or more than one, may be the picture's.
+    """
+    copied = [scene for scene in namesakes if _have_equal_content(scene.path, image_path)]
+    listed = copied or namesakes
+    if len(listed) != 1:
+        raise UserError(
+            f"{path} lists {len(listed)} images of the name {image_path.name}, which "
+            f"{image_path} has: list it once, with its path from the file's folder"
+        )
+    (scene,) = listed
+    if not copied and os.path.exists(scene.path):
+        raise UserError(
+            f"{path} does not list {image_path}: its {image_path.name} is another file, "
+            f"{scene.path}: list this one, too, with its path from the file's folder"
+        )
+    return scene
+
+
+def _have_equal_content(first: Path, second: Path) -> bool:
+    """Tell whether two files can be read and hold the same bytes."""
+    try:
+        return filecmp.cmp(first, second, shallow=False)
+    except OSError:
+        return False
 
 
 def coco_labels(scenes: Mapping[Path, Scene]) -> CocoLabels:

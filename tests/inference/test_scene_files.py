@@ -197,14 +197,22 @@ def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path)
     assert scenes_of_images(path, [day])[day].boxes_xywh().tolist() == [[1, 2, 3, 4]]
 
 
-def test_a_listed_picture_that_exists_gives_its_boxes_to_no_other_of_its_name(tmp_path):
+def listing(path, *file_names):
+    """A COCO file of pictures, which have the ids from 7 on and a hand each."""
     content = {
-        "images": [{"id": 7, "file_name": "a/0001.jpg"}],
-        "annotations": [{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "images": [{"id": 7 + n, "file_name": name} for n, name in enumerate(file_names)],
+        "annotations": [
+            {"image_id": 7 + n, "category_id": 1, "bbox": [1, 2, 3, 4]}
+            for n in range(len(file_names))
+        ],
         "categories": [{"id": 1, "name": "hand"}],
     }
-    path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_listed_picture_that_exists_gives_its_boxes_to_no_other_of_its_name(tmp_path):
+    path = listing(tmp_path / "boxes.json", "a/0001.jpg")
     listed, other = tmp_path / "a/0001.jpg", tmp_path / "c/0001.jpg"
     assert scenes_of_images(path, [other])[other].image_id == 7  # the listed one has moved there
     listed.parent.mkdir()
@@ -212,6 +220,32 @@ def test_a_listed_picture_that_exists_gives_its_boxes_to_no_other_of_its_name(tm
     with pytest.raises(UserError, match="not list .*c/0001.jpg: .*another file, .*a/0001.jpg:"):
         scenes_of_images(path, [other])
     assert scenes_of_images(path, [listed])[listed].image_id == 7
+
+
+def test_a_copy_of_a_listed_picture_has_its_boxes(tmp_path):
+    path = listing(tmp_path / "boxes.json", "a/0001.jpg", "b/0001.jpg")
+    for folder, content in (("a", b"day"), ("b", b"night"), ("c", b"night")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0001.jpg").write_bytes(content)
+    copy = tmp_path / "c/0001.jpg"
+    assert scenes_of_images(path, [copy])[copy].image_id == 8
+    (tmp_path / "b/0001.jpg").write_bytes(b"morning")
+    with pytest.raises(UserError, match="lists 2 images of the name 0001.jpg"):
+        scenes_of_images(path, [copy])
+
+
+def test_a_missing_picture_does_not_give_its_boxes_where_one_of_its_name_is_there(tmp_path):
+    path = listing(tmp_path / "boxes.json", "a/0001.jpg", "b/0001.jpg")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/0001.jpg").touch()
+    with pytest.raises(UserError, match="lists 2 images of the name 0001.jpg"):
+        scenes_of_images(path, [tmp_path / "c/0001.jpg"])
+
+
+def test_a_picture_may_be_listed_by_a_name_too_long_for_a_file(tmp_path):
+    path = listing(tmp_path / "boxes.json", "a" * 300 + ".jpg", "0001.jpg")
+    picture = tmp_path / "0001.jpg"
+    assert scenes_of_images(path, [picture])[picture].image_id == 8
 
 
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
