@@ -36,7 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     # The tool parses what follows its name. Options before it, such as --quiet, hold for the tool.
     position = next((i for i, text in enumerate(arguments) if not text.startswith("-")), None)
     before = arguments if position is None else arguments[: position + 1]
-    tool = parser.parse_args(before).tool
+    # Unlike parse_args this checks no verbosity, which the tool's options may still give.
+    options, unknown = parser.parse_known_args(before)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    tool = options.tool
     sys.argv[0] = f"mcc-data {tool}"  # the name in the tool's usage line
     # Only the chosen tool is imported: synth needs OpenGL and the hand mesh, bake needs Caffe.
     return importlib.import_module(TOOLS[tool]).main(arguments[len(before) :])

@@ -193,6 +193,12 @@ class _CommandParser(argparse.ArgumentParser):
         self.register("type", int, integer)
         self.register("type", float, any_number)
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the options; UserError where neither they nor the variable say a verbosity."""
+        options = super().parse_args(*args, **kwargs)
+        _check_verbosity()  # not before: --help needs none, and --quiet has set the variable
+        return options
+
 
 def _program_name() -> str:
     """Return the command as its user can repeat it, such as mcc-infer or `python -m MODULE`.
@@ -283,7 +289,6 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     status = 0
     try:
         catch_stop_signals()
-        _check_verbosity()
         status = _run_main(main)
     except UserError as error:
         _log.error("%s", error, exc_info=_verbosity() == "debug")
@@ -353,14 +358,14 @@ def _describe(error: OSError) -> str:
 
 def _verbosity() -> str:
     """Return the verbosity in force: quiet, normal, verbose or debug."""
-    verbosity = os.environ.get(VERBOSITY_VARIABLE, "normal")
+    verbosity = os.environ.get(VERBOSITY_VARIABLE, "normal").lower()
     return verbosity if verbosity in _LEVELS else "normal"
 
 
 def _check_verbosity() -> None:
     """Raise UserError where the variable of the environment names no verbosity."""
     verbosity = os.environ.get(VERBOSITY_VARIABLE)
-    if verbosity and verbosity not in _LEVELS:
+    if verbosity and verbosity.lower() not in _LEVELS:
         raise UserError(f"{VERBOSITY_VARIABLE} is {verbosity!r}: give one of {', '.join(_LEVELS)}")
 
 

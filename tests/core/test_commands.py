@@ -61,6 +61,19 @@ def test_an_unknown_verbosity_is_told():
     )
 
 
+@pytest.mark.parametrize("option", ["--help", "--quiet", "--verbose"])
+def test_an_unknown_verbosity_hinders_no_command_that_needs_none(option):
+    done = run_code(COMMAND, option, env={**os.environ, "MCC_CAFFE_VERBOSITY": "foo"})
+    assert done.returncode == 0 and "MCC_CAFFE_VERBOSITY" not in done.stderr
+    assert ("sheep 0 comes" in done.stderr) == (option == "--verbose")
+
+
+def test_the_verbosity_may_be_written_in_any_case():
+    done = run_code(COMMAND, env={**os.environ, "MCC_CAFFE_VERBOSITY": "Quiet"})
+    assert done.returncode == 0 and "sheep" not in done.stderr
+    assert "warning: the wolf is near" in done.stderr
+
+
 def test_messages_go_to_stderr_above_the_bar_and_results_to_stdout():
     done = count_sheep()
     assert done.returncode == 0 and done.stdout == "0\n1\n2\n"

@@ -24,6 +24,14 @@ def test_every_tool_gets_its_options_and_shows_its_own_name(tool):
     assert f"python -m {TOOLS[tool]}" in done.stdout
 
 
+def test_an_unknown_verbosity_hinders_no_tool_that_is_quiet(tmp_path, monkeypatch):
+    monkeypatch.setenv("MCC_CAFFE_VERBOSITY", "foo")
+    done = run("data_tools", "check", tmp_path / "set", "--quiet")
+    assert done.returncode == 2 and "set was not found" in done.stderr
+    done = run("data_tools", "check", tmp_path / "set")
+    assert done.returncode == 2 and "MCC_CAFFE_VERBOSITY is 'foo'" in done.stderr
+
+
 def test_a_tool_keeps_its_output_and_exit_code(tmp_path):
     write_layout(tmp_path / "set", {"Train": [hand(1), hand(1, key="2.jpg")], "Test": [hand(1)]})
     done = run("data_tools", "--quiet", "check", tmp_path / "set", "--out", tmp_path / "out")
@@ -36,6 +44,7 @@ def test_a_tool_keeps_its_output_and_exit_code(tmp_path):
     [
         ([], "the following arguments are required: TOOL"),
         (["paint"], "invalid choice: 'paint'"),
+        (["--paint", "check"], "unrecognized arguments: --paint"),
         (["check"], "the following arguments are required: SET"),
         (["check", "nowhere"], "nowhere was not found"),
     ],
