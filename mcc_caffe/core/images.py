@@ -21,7 +21,7 @@ import PIL.Image
 import PIL.TiffImagePlugin
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.start import MAX_MEGAPIXELS, MAX_MEGAPIXELS_VARIABLE
+from mcc_caffe.core.start import MAX_MEGAPIXELS, MAX_MEGAPIXELS_VARIABLE, OPENCV_LIMIT_VARIABLE
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 33  # the signature and the first chunk, IHDR
@@ -43,6 +43,7 @@ _PNG_BITS_OFFSET = 24  # of the byte in a PNG that says how many bits a sample h
 _PNM_START = re.compile(rb"P[56](?:\s+(?:#[^\n]*\n\s*)*(\d+)){3}\s")
 _SENSOR_BITS = (8, 10, 12, 14, 16)  # that cameras put into 16
 _WHITE = 255.0
+_OPENCV_LIMIT = "CV_IO_MAX_IMAGE_PIXELS"  # how OpenCV's error names its limit
 
 # What makes each EXIF orientation upright: whether to transpose, then flip rows, then columns.
 _TURNS = {
@@ -280,6 +281,12 @@ def decode_pixels(content: bytes, flags: int) -> np.ndarray:
         except cv2.error as error:  # too many pixels, or damaged in a certain way
             if error.code == cv2.Error.StsNoMem:
                 raise ImageError("not enough memory for its pixels: make it smaller") from None
+            if _OPENCV_LIMIT in str(error):
+                raise ImageError(
+                    "it has more pixels than OpenCV may decode: make it smaller, or set "
+                    f"{MAX_MEGAPIXELS_VARIABLE} (in Python {OPENCV_LIMIT_VARIABLE}, before OpenCV "
+                    "is imported)"
+                ) from None
     if pixels is None:
         raise ImageError(
             f"not a readable image ({len(content)} bytes): damaged, or of an unknown format"

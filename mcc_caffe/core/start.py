@@ -20,6 +20,7 @@ INTERRUPTED = 130  # the exit code of a command that a KeyboardInterrupt ended
 # The most pixels of a picture, in millions, and the variable of the environment with another bound.
 MAX_MEGAPIXELS = 200.0  # the largest that telephones take; infer needs some 2 GiB for it
 MAX_MEGAPIXELS_VARIABLE = "MCC_CAFFE_MAX_MEGAPIXELS"
+OPENCV_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"  # OpenCV reads it when it is imported
 
 # What raises Terminated: a request to end, and the loss of the terminal.
 _TERMINATING = (signal.SIGTERM, signal.SIGHUP)
@@ -80,7 +81,7 @@ def _limit_image_size() -> None:
     except (ValueError, OverflowError):
         return  # reading a picture says so
     if pixels > 0:
-        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(pixels))
+        os.environ.setdefault(OPENCV_LIMIT_VARIABLE, str(pixels))
 
 
 def catch_stop_signals() -> None:

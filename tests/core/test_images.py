@@ -438,6 +438,28 @@ def test_formats_whose_header_only_opencv_reads_are_bounded_too(ending, tmp_path
         assert done.stdout.strip() == said, done.stderr
 
 
+DECODE_IN_PYTHON = """
+from mcc_caffe.core.images import ImageError, decode_image
+try:
+    decode_image(open("a.jpg", "rb").read())
+except ImageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".hdr"])
+def test_a_picture_above_opencvs_own_limit_is_not_called_damaged(ending, tmp_path):
+    picture = np.full((40, 30, 3), 0.5, np.float32 if ending == ".hdr" else np.uint8)
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(ending, picture)[1].tobytes())
+    limited = {**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "1000"}
+    done = run_code(DECODE_IN_PYTHON, cwd=tmp_path, env=limited)
+    assert done.stdout == (
+        "it has more pixels than OpenCV may decode: make it smaller, or set "
+        "MCC_CAFFE_MAX_MEGAPIXELS (in Python OPENCV_IO_MAX_IMAGE_PIXELS, before OpenCV is "
+        "imported)\n"
+    )
+
+
 def test_a_program_that_imports_the_package_keeps_opencvs_limit():
     code = "import os, mcc_caffe; mcc_caffe.HandPredictor; print('OPENCV_IO_MAX_IMAGE_PIXELS' in "
     environment = dict(os.environ)
