@@ -117,10 +117,13 @@ class HandTracker:
         with self._predictor.lock:
             self._predictor.check_options()
             self._check_continues(image, time)
-            return self._follow(image, time)
+            hands = self._follow(image, time)
+            # Not before: a frame that could not be looked at is none that the next continues.
+            self._image_shape, self._last_time = image.shape, time
+        return hands
 
     def _check_continues(self, image: np.ndarray, time: float) -> None:
-        """Raise a UserError where a frame cannot come after the one before, and note it."""
+        """Raise a UserError where a frame cannot come after the one before."""
         if self._image_shape not in (None, image.shape):
             raise UserError(
                 f"the frame has the shape {image.shape}, those before it {self._image_shape}: give "
@@ -131,7 +134,6 @@ class HandTracker:
                 f"time={time}: the frame before was shown at {self._last_time}, and times do not "
                 "go back; give a new video a new HandTracker"
             )
-        self._image_shape, self._last_time = image.shape, time
 
     def _follow(self, image: np.ndarray, time: float) -> list[TrackedHand]:
         """Find the hands in the next frame; the predictor's lock is held."""

@@ -159,6 +159,19 @@ def test_frames_have_one_size_and_times_that_do_not_go_back(predictor):
     assert tracker.follow(GREY, 2) == []
 
 
+def test_a_frame_that_could_not_be_looked_at_does_not_count(predictor, monkeypatch):
+    tracker = HandTracker(predictor)
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HandPredictor, "search", fail)
+        with pytest.raises(MemoryError):
+            tracker.follow(GREY, 9)
+    assert tracker.follow(GREY[:100], 1) == []
+
+
 def test_without_hands_there_are_none(predictor):
     tracker = HandTracker(predictor)
     assert [tracker.follow(GREY, n / FPS) for n in range(3)] == [[], [], []]
