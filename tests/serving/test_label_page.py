@@ -490,6 +490,22 @@ def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, share
     label.wait_for_another(opened)
 
 
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        ({"json": {"message": "it is gone"}}, "it is gone"),
+        ({"json": {"detail": "the server has a fault"}}, "the server has a fault"),
+        ({"body": "no JSON"}, "no JSON"),
+        ({"body": ""}, "the server answers 500"),
+    ],
+)
+def test_the_page_shows_what_the_server_says_of_an_error(answer, message, new_page, shared_url):
+    page = new_page("about:blank")
+    page.route("**/label/pictures", lambda route: route.fulfill(status=500, **answer))
+    page.goto(shared_url)
+    page.wait_for_selector(f"#message:text-is('{message}')")
+
+
 def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_page, shared_url):
     page, attempts = new_page("about:blank"), []
 
