@@ -135,7 +135,7 @@ class Tracks:
         self._most_hands, self._idle_search_interval = most_hands, idle_search_interval
         self._tracks: list[Track] = []
         self._last_id = 0
-        self._frames_since_search: int | None = None  # None: there was no search yet
+        self._frames_since_search: int | None = None  # None: no search yet, or it failed
 
     @property
     def visible(self) -> list[Track]:
@@ -190,7 +190,7 @@ class Tracks:
         interval = SEARCH_INTERVAL if self.visible else self._idle_search_interval
         if not (is_first or is_lost or self._frames_since_search >= interval):
             return
-        self._frames_since_search = 0
+        self._frames_since_search = None  # where the search fails, the next frame has one
         unsure = [track for track in self._tracks if track.is_unsure]
         known = [track.sighting.box for track in self._tracks if not track.is_unsure]
         sightings = [
@@ -198,6 +198,7 @@ class Tracks:
             for sighting in search(known)
             if not any(are_same_hand(sighting.box, box) for box in known)
         ]
+        self._frames_since_search = 0
         for sighting in self._assign(unsure, sightings, time):
             self._last_id += 1
             least_score = min(FOLLOWED_SCORE, _FOLLOWED_SHARE * sighting.score)

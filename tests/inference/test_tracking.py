@@ -87,6 +87,23 @@ def test_a_frame_without_hands_is_searched_more_often():
     assert len(every_frame.searches) == 4
 
 
+@pytest.mark.parametrize("frames_before", [0, 5])
+def test_a_search_that_fails_is_made_again_in_the_next_frame(frames_before):
+    world = World()
+    for _ in range(frames_before):
+        world.show(keypoints(100, 100))
+
+    def see_nothing(expected):
+        return [Sighting(keypoints(-999, -999, confidence=0.01)) for _ in expected]
+
+    def fail(known):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        world.tracks.update((frames_before + 0.5) / FPS, see_nothing, fail)
+    assert world.show(keypoints(500, 400)) == {1 + bool(frames_before): 0}
+
+
 def test_a_lost_hand_is_searched_for_and_comes_back_with_its_id():
     world = World()
     for n in range(5):
