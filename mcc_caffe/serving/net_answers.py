@@ -176,6 +176,9 @@ class NetAnswers:
                 fault, is_of_picture = str(error) or type(error).__name__, False
             with self._changed:
                 self._waiting.pop(picture.key, None)
+                if _stamp(picture.path) != stamp:  # who asks now must not get the old file's answer
+                    self._waiting[picture.key] = picture
+                    continue
                 self._forget(picture.key)
                 self._stamps.pop(picture.key, None)
                 if is_of_picture:  # else whoever asks for it next has it tried again

@@ -23,11 +23,11 @@ def test_too_few_samples_are_refused(drawn_samples, tmp_path):
     assert done.returncode == 2 and "has 3 samples, 8 are needed" in done.stderr
 
 
-@pytest.mark.parametrize("change", [(0, 0, -1), (-1000, 0, 0)])
-def test_samples_without_keypoints_are_refused(change, drawn_samples, tmp_path):
+@pytest.mark.parametrize("factor, shift", [((1, 1, 0), 0), (1, (-1000, 0, 0))])
+def test_samples_without_keypoints_are_refused(factor, shift, drawn_samples, tmp_path):
     """They are labelled nowhere, or left of the image."""
     samples = [
-        dataclasses.replace(sample, keypoints=np.float32(sample.keypoints + change))
+        dataclasses.replace(sample, keypoints=np.float32(sample.keypoints * factor + shift))
         for sample in drawn_samples
     ]
     folder = write_set(tmp_path / "set", samples)
