@@ -1,11 +1,13 @@
-"""Finds the deploy net that a weights file belongs to."""
+"""Finds the deploy net that a weights file belongs to, and reads deploy nets."""
 
 from pathlib import Path
+from typing import Any
 
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import file_shapes
-from mcc_caffe.core.files import require_shipped
-from mcc_caffe.paper import ABLATION_OF_STAGE, ABLATIONS, file_suffix
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import require_file, require_shipped
+from mcc_caffe.paper import ABLATION_OF_STAGE, ABLATIONS, IMAGE_BLOB, file_suffix
 
 
 def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> Path:
@@ -37,3 +39,30 @@ def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> 
         ):
             return net
     return nets[0]
+
+
+def read_deploy_net(prototxt: str | Path) -> Any:
+    """Read a deploy net, which may be the user's own.
+
+    Args:
+        prototxt: Its file.
+
+    Returns:
+        The NetParameter.
+
+    Raises:
+        UserError: The file is missing or no such prototxt, or its net is one to train: it reads
+            its images from a data set.
+    """
+    net = read_text("NetParameter", require_file(prototxt, "deploy net"))
+    inputs = [
+        *net.input,
+        *(top for layer in net.layer if layer.type == "Input" for top in layer.top),
+    ]
+    kind = net.layer[0].type if net.layer else ""
+    if IMAGE_BLOB not in inputs and (kind == "Python" or kind.endswith("Data")):
+        raise UserError(
+            f"{prototxt} begins with a data layer (type {kind}), as a net to train does: "
+            "give a deploy net"
+        )
+    return net

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mcc_caffe.caffe_io.nets import read_deploy_net
 from mcc_caffe.caffe_io.protobuf import as_text, read_text
 from mcc_caffe.caffe_io.weights import Shapes, fitting_layers
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file, starts_with
+from mcc_caffe.core.files import starts_with
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE, net_variant
 
@@ -292,10 +293,10 @@ def make_onnx_model(prototxt: str | Path, weights: str | Path) -> OnnxModel:
         weights: Its weights, a caffemodel or packed weights.
 
     Raises:
-        UserError: A file is missing, the files do not fit each other, the net has something
-            that cannot be exported, or onnx is not installed.
+        UserError: A file is missing, the files do not fit each other, the net is one to train or
+            has something that cannot be exported, or onnx is not installed.
     """
-    net = read_text("NetParameter", require_file(prototxt, "deploy net"))
+    net = read_deploy_net(prototxt)
     layers = fitting_layers(weights, parameter_shapes(net), variant=net_variant(as_text(net.name)))
     model = to_onnx(net, layers)
     return OnnxModel(model, net.layer[0].input_param.shape[0].dim[-1])

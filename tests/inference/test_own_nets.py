@@ -54,6 +54,38 @@ def test_a_net_to_train_is_refused_for_what_it_is(engine):
         open_engine(path, WEIGHTS, engine=engine)
 
 
+@pytest.mark.parametrize("kind", ["Data", "HDF5Data", "ImageData", "DummyData"])
+@pytest.mark.parametrize("engine", ["caffe", "onnx"])
+def test_a_net_that_reads_another_kind_of_data_set_is_one_to_train(engine, kind, tmp_path):
+    path = write_changed(tmp_path, '"Input"', f'"{kind}"')
+    path.write_text(path.read_text().replace('top: "image"', 'top: "data"'))
+    with pytest.raises(UserError, match=rf"begins with a data layer \(type {kind}\)"):
+        open_engine(path, WEIGHTS, engine=engine)
+
+
+@pytest.mark.parametrize("has_input_layer", [True, False])
+def test_a_deploy_net_may_begin_with_a_constant(has_input_layer, tmp_path):
+    constant = """
+        layer { name: "none" type: "DummyData" top: "none" dummy_data_param { shape { dim: 1 } } }
+        layer { name: "silence" type: "Silence" bottom: "none" }
+    """
+    input_layer = r'layer \{\n  name: "image"[^}]*\}\n  \}\n\}\n'
+    if has_input_layer:
+        path = write_changed(tmp_path, f"({input_layer})", rf"{constant}\1")
+    else:
+        shape = "input_shape { dim: 1 dim: 3 dim: 128 dim: 128 }"
+        path = write_changed(tmp_path, input_layer, f'input: "image" {shape}{constant}')
+    engine = open_engine(path, WEIGHTS, engine="caffe")
+    assert engine.has_pose and engine.input_size == 128
+
+
+@pytest.mark.parametrize("engine", ["caffe", "onnx"])
+def test_the_variant_of_a_net_is_not_read_from_a_comment(engine, tmp_path):
+    comment = '# changed from the net of name: "MCC_paper_deploy"'
+    path = write_changed(tmp_path, '(name: "MCC_mini_deploy")', rf"{comment}\n\1")
+    assert open_engine(path, WEIGHTS, engine=engine).has_pose
+
+
 @pytest.mark.parametrize("engine", ["caffe", "onnx"])
 def test_a_net_of_ones_own_is_used(engine, tmp_path):
     path = write_changed(tmp_path, 'name: "MCC_mini_deploy"', 'name: "mine"')

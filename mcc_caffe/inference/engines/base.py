@@ -6,9 +6,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mcc_caffe.caffe_io.precision import FLOAT32
-from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file, require_shipped
+from mcc_caffe.core.files import require_shipped
 from mcc_caffe.paper import HEATMAP_COUNT, MAX_INPUT_SIZE, STRIDE, VARIANTS
 
 
@@ -68,17 +67,6 @@ def is_shipped(prototxt: str | Path) -> bool:
         path.parent == require_shipped(f"prototxt/{variant}/deploy.prototxt").resolve().parent
         for variant in VARIANTS
     )
-
-
-def check_no_train_net(prototxt: str | Path) -> None:
-    """Raise UserError where a user's net is one to train, which reads a data set."""
-    net = read_text("NetParameter", require_file(prototxt, "deploy net"))
-    kind = net.layer[0].type if net.layer else ""
-    if kind == "Python" or kind.endswith("Data"):
-        raise UserError(
-            f"{prototxt} begins with a data layer (type {kind}), as a net to train does: "
-            "give a deploy net"
-        )
 
 
 def check_own_net(engine: Engine, prototxt: str | Path) -> None:

@@ -8,22 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from mcc_caffe.caffe_io.nets import read_deploy_net
 from mcc_caffe.caffe_io.precision import choose_precision, nets_in
+from mcc_caffe.caffe_io.protobuf import as_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus, select_device
 from mcc_caffe.caffe_io.trial_build import DEPLOY, try_build
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
-from mcc_caffe.inference.engines.base import (
-    StageMaps,
-    check_no_train_net,
-    check_own_net,
-    is_shipped,
-)
+from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, net_variant, stage_blob
 
-_NAME = re.compile(r'\bname\s*:\s*"([^"]*)"')
+_NAME = re.compile(r'^name: "([^"]*)"', re.MULTILINE)  # of a net that ships
 _FILLERS = re.compile(r"(weight|bias)_filler\s*{[^{}]*}")
 
 # The process whose first forward pass started OpenMP's threads; None as long as none did.
@@ -47,8 +44,10 @@ class CaffeEngine:
         self.precision = self.choose_precision(precision, gpu)
         is_own = not is_shipped(require_file(prototxt, "deploy net"))
         if is_own:
-            check_no_train_net(prototxt)
+            variant = net_variant(as_text(read_deploy_net(prototxt).name))
             try_build(DEPLOY, Path(prototxt), str(prototxt))
+        else:
+            variant = _variant_of_shipped(prototxt)
         self._gpu = gpu
         select_device(gpu)
         caffe = import_caffe()
@@ -59,7 +58,7 @@ class CaffeEngine:
                 f"{prototxt} has no blob {IMAGE_BLOB} of images: give a deploy net, whose input "
                 "has this name and four sides"
             )
-        load_weights(self.net, weights, variant=_variant(prototxt))
+        load_weights(self.net, weights, variant=variant)
         self.input_size: int = self.net.blobs[IMAGE_BLOB].data.shape[-1]
         self.has_mask = MASK_BLOB in self.net.blobs
         self.has_pose = stage_blob(LAST_STAGE) in self.net.blobs
@@ -106,13 +105,12 @@ def _check_threads() -> None:
         )
 
 
-def _variant(prototxt: str | Path) -> str | None:
-    """Return the variant that a deploy net names.
+def _variant_of_shipped(prototxt: str | Path) -> str | None:
+    """Return the variant of one of the nets that ship.
 
-    The first name in the file is the net's in those of this project. To parse all of the file would
-    take some 30 ms.
+    To parse all of the file would take some 30 ms.
     """
-    name = _NAME.search(Path(prototxt).read_text(errors="replace"))
+    name = _NAME.search(Path(prototxt).read_text())
     return net_variant(name[1]) if name else None
 
 

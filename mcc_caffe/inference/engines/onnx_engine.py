@@ -10,12 +10,7 @@ from mcc_caffe.caffe_io.onnx_model import make_onnx_model
 from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32, check_name
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
-from mcc_caffe.inference.engines.base import (
-    StageMaps,
-    check_no_train_net,
-    check_own_net,
-    is_shipped,
-)
+from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 
@@ -37,9 +32,6 @@ class OnnxEngine:
                 "take the engine caffe, or leave the GPU out"
             )
         self.precision = self.choose_precision(precision, gpu)
-        is_own = not is_shipped(prototxt)
-        if is_own:
-            check_no_train_net(prototxt)
         model, self.input_size = make_onnx_model(prototxt, weights)
         self.session = open_session(model)
         self._outputs = [output.name for output in self.session.get_outputs()]
@@ -49,7 +41,7 @@ class OnnxEngine:
             raise UserError(
                 f"{prototxt} has no input {IMAGE_BLOB}: give a deploy net, whose input is so called"
             )
-        if is_own:
+        if not is_shipped(prototxt):
             check_own_net(self, prototxt)
 
     @staticmethod
