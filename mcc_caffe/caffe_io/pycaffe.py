@@ -22,7 +22,7 @@ HOW_TO_GET_CAFFE = (
     "`make caffe` in a checkout builds it, `python -m caffe_build` for an installed package"
 )
 
-_MOST_THREADS = 1024  # of oneDNN; with 100,000 the process dies
+_MOST_THREADS = 4096  # of oneDNN; they do no harm, but with 100,000 the process dies
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +42,28 @@ def caffe_folder() -> Path | None:
 
 
 def require_caffe(purpose: str) -> None:
-    """Check that there is a Caffe, without importing it.
+    """Check that there is a Caffe that can run nets, without importing it.
 
     Args:
         purpose: What needs it, the subject of the message, such as "training".
 
     Raises:
-        UserError: There is none; the message says the remedy.
+        UserError: There is none, or it is to take too many threads; the message says the remedy.
     """
     if caffe_folder() is None:
         raise UserError(f"{purpose} needs Caffe, which was not found: {HOW_TO_GET_CAFFE}")
+    check_thread_count()
+
+
+def check_thread_count() -> None:
+    """Raise UserError where Caffe would start more threads than a process can bear."""
+    # OpenMP takes a list, too, whose further numbers are of nested threads.
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if threads.isdecimal() and int(threads) > _MOST_THREADS:
+        raise UserError(
+            f"OMP_NUM_THREADS is {threads}: give a number up to {_MOST_THREADS}, best one of "
+            f"up to {len(os.sched_getaffinity(0))}, a thread for each core"
+        )
 
 
 def import_caffe() -> ModuleType:
@@ -61,11 +73,9 @@ def import_caffe() -> ModuleType:
         The module `caffe`.
 
     Raises:
-        UserError: It is missing or broken, or is to take too many threads; the message says the
-            remedy.
+        UserError: It is missing or broken; the message says the remedy.
     """
     set_environment()
-    _check_thread_count()
     if caffe_folder() is None:
         raise UserError(f"Caffe was not found: {HOW_TO_GET_CAFFE}")
     try:
@@ -89,16 +99,6 @@ def import_caffe() -> ModuleType:
 def parameter_count(net: Any) -> int:
     """Count the parameters of a Caffe net: the weights and biases of all layers."""
     return sum(blob.count for blobs in net.params.values() for blob in blobs)
-
-
-def _check_thread_count() -> None:
-    """Raise UserError where Caffe would start more threads than a process can bear."""
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdecimal() and int(threads) > _MOST_THREADS:
-        raise UserError(
-            f"OMP_NUM_THREADS is {threads}: give a number up to {_MOST_THREADS}, best one of "
-            f"up to {len(os.sched_getaffinity(0))}, a thread for each core"
-        )
 
 
 def set_environment() -> None:

@@ -11,7 +11,12 @@ import numpy as np
 from mcc_caffe.caffe_io.nets import read_deploy_net
 from mcc_caffe.caffe_io.precision import choose_precision, nets_in
 from mcc_caffe.caffe_io.protobuf import as_text
-from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus, select_device
+from mcc_caffe.caffe_io.pycaffe import (
+    check_thread_count,
+    import_caffe,
+    require_gpus,
+    select_device,
+)
 from mcc_caffe.caffe_io.trial_build import DEPLOY, try_build
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
@@ -39,6 +44,7 @@ class CaffeEngine:
         gpu: int | None = None,
         precision: str | None = None,
     ):
+        check_thread_count()
         if gpu is not None:
             require_gpus([gpu])
         self.precision = self.choose_precision(precision, gpu)
