@@ -65,6 +65,7 @@ class HandPredictor:
     """Finds the hand of an image. Construct one and use it for many images.
 
     Several threads may use it: it takes one image at a time, and the others wait.
+    `copy.copy` makes one with options of its own that shares the net.
 
     Attributes:
         engine: The engine that runs the net.
@@ -151,9 +152,16 @@ class HandPredictor:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a HandPredictor cannot be pickled or copied: make one in each process, such as in the "
+            "a HandPredictor cannot be pickled: make one in each process, such as in the "
             "initializer of a pool"
         )
+
+    def __copy__(self) -> "HandPredictor":
+        """Return a predictor with options of its own, which shares the net and its lock."""
+        predictor = object.__new__(type(self))
+        vars(predictor).update(vars(self))
+        _PREDICTORS.add(predictor)
+        return predictor
 
     def check_options(self) -> None:
         """Check the options that may be changed; UserError where one has a wrong value."""
@@ -435,8 +443,10 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    # A predictor and its copies share a lock.
+    new_locks = {predictor.lock: threading.RLock() for predictor in _PREDICTORS}
     for predictor in _PREDICTORS:
-        predictor.lock = threading.RLock()
+        predictor.lock = new_locks[predictor.lock]
 
 
 os.register_at_fork(

@@ -172,6 +172,22 @@ def test_a_fork_waits_for_the_thread_that_predicts():
     assert first == "let go" and sorted(others) == ["child", "parent"]
 
 
+FORKED_COPY = """
+import copy, os
+from mcc_caffe import HandPredictor
+predictor = HandPredictor(engine="onnx")
+twin, lock = copy.copy(predictor), predictor.lock
+if os.fork() == 0:
+    print(twin.lock is predictor.lock is not lock, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_in_a_fork_a_predictor_and_its_copy_share_a_new_lock():
+    assert run_code(FORKED_COPY).stdout == "True\n"
+
+
 def test_onnx_runs_on_no_gpu():
     with pytest.raises(UserError, match="GPU 1 was asked for, but the engine onnx runs on the CPU"):
         open_engine(MINI, SHIPPED, gpu=1, engine="onnx")

@@ -1,5 +1,6 @@
 """HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
+import copy
 import dataclasses
 import pickle
 import re
@@ -141,8 +142,19 @@ def test_only_none_takes_the_shipped_weights(wrong):
 def test_pickling_says_what_to_do_in_its_place(weights):
     predictor = HandPredictor(weights, engine="onnx")
     for pickled in (predictor, HandTracker(predictor)):
-        with pytest.raises(TypeError, match="cannot be pickled or copied: make one in each proces"):
+        with pytest.raises(TypeError, match="cannot be pickled: make one in each process"):
             pickle.dumps(pickled)
+        with pytest.raises(TypeError, match="cannot be pickled: make one"):
+            copy.deepcopy(pickled)
+
+
+def test_a_copy_has_options_of_its_own_and_shares_the_net(weights, image):
+    predictor = HandPredictor(weights, engine="onnx", looks=1)
+    twin = copy.copy(predictor)
+    twin.looks = 2
+    assert predictor.looks == 1
+    assert twin.engine is predictor.engine and twin.lock is predictor.lock
+    assert twin.predict(image).looks == 2 and predictor.predict(image).looks == 1
 
 
 @pytest.mark.parametrize(
