@@ -174,11 +174,11 @@ def _warn_of_net_changes(earlier_path: Path, net: Any, loader: LoaderConfig) -> 
         earlier_value = getattr(earlier_loader, name)
         if name not in _MAY_CHANGE and value != earlier_value:
             _warn_of_change(name, value, earlier_value)
-    old_rates, new_rates = _learning_rates(earlier), _learning_rates(net)
+    old_rates, new_rates = _rates_and_decays(earlier), _rates_and_decays(net)
     changed = [name for name, rates in new_rates.items() if rates != old_rates.get(name, rates)]
     if changed:
         _log.warning(
-            "%s learn at other rates from here on (--only-stages, or rates in the net): "
+            "%s learn at other rates or decays from here on (--only-stages, or those in the net): "
             "a box head on an earlier trunk may not fit any more",
             shorten_list(changed),
         )
@@ -203,21 +203,25 @@ def _other_layers(earlier: Any, net: Any) -> list[str]:
 def _comparable_layers(net: Any) -> dict[str, Any]:
     """Return copies of a net's layers without what changes nothing or has warnings of its own.
 
-    These are start values, and learning rates and the settings of the data layer.
+    These are start values, and the settings of the data layer and the rates and decays of
+    convolutions.
     """
-    layers = {layer.name: copy.deepcopy(layer) for layer in net.layer}
-    for layer in layers.values():
-        layer.ClearField("param")
-        layer.python_param.ClearField("param_str")
+    net = copy.deepcopy(net)
+    require_data_layer(net, net.name).ClearField("param_str")
+    for layer in net.layer:
+        if layer.type == "Convolution":
+            for parameter in layer.param:
+                parameter.ClearField("lr_mult")
+                parameter.ClearField("decay_mult")
         for filler in ("weight_filler", "bias_filler"):
             layer.convolution_param.ClearField(filler)
-    return layers
+    return {layer.name: layer for layer in net.layer}
 
 
-def _learning_rates(net: Any) -> dict[str, list[float]]:
-    """Return {convolution: learning-rate multipliers of its weights and bias}."""
+def _rates_and_decays(net: Any) -> dict[str, list[tuple[float, float]]]:
+    """Return {convolution: multipliers of learning rate and decay, of its weights and bias}."""
     return {
-        layer.name: [parameter.lr_mult for parameter in layer.param]
+        layer.name: [(parameter.lr_mult, parameter.decay_mult) for parameter in layer.param]
         for layer in net.layer
         if layer.type == "Convolution"
     }

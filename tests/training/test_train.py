@@ -267,7 +267,7 @@ def test_a_resumed_run_says_what_is_other_than_before(drawn_set, tmp_path):
         "batch_size is 3 from here on, it was 2",
         "input_size is 128 from here on, it was 64",
         "colours is True from here on, it was False",
-        "conv1_1, conv1_2, conv2_1, conv2_2, conv3_1 and 11 more learn at other rates from here on",
+        "conv1_1, conv1_2, conv2_1, conv2_2, conv3_1 and 11 more learn at other rates or decays",
         "an iteration has 3 images from here on, it had 2",
     ):
         assert words in done.stderr
@@ -345,6 +345,30 @@ def test_a_resumed_run_says_what_is_other_in_its_layers(finished, drawn_set, tmp
     assert [text for text in caplog.messages if "from here on" in text] == [
         f"other from here on than in {run_folder}/train.prototxt: relu_param of relu_conv1_1, "
         "loss_weight of conv6_2_CPM_loss_mask, layer silence"
+    ]
+
+
+def test_a_resumed_run_says_what_is_other_in_what_its_layers_learn(
+    finished, drawn_set, tmp_path, caplog
+):
+    run_folder = tmp_path / "run"
+    shutil.copytree(finished, run_folder)
+    words = [str(drawn_set), "--out", str(run_folder), "--resume", "auto", "--batch-size", "2"]
+    words += ["--workers", "0", "--iterations", "8"]
+    net = read_text("NetParameter", run_folder / "train.prototxt")
+    layers = {layer.name: layer for layer in net.layer}
+    layers["conv1_1"].param[0].decay_mult = 7
+    layers["conv1_2"].param[0].lr_mult = 7
+    layers["conv2_1"].param[0].name = "shared"
+    layers["relu_conv1_1"].param.add(decay_mult=7)
+    layers["relu_conv1_2"].python_param.param_str = "{}"
+    (run_folder / "train.prototxt").write_text(str(net))
+    prepare_run(parse_arguments(words))
+    assert [text for text in caplog.messages if "from here on" in text] == [
+        "conv1_1, conv1_2 learn at other rates or decays from here on (--only-stages, or those in "
+        "the net): a box head on an earlier trunk may not fit any more",
+        f"other from here on than in {run_folder}/train.prototxt: param of relu_conv1_1, "
+        "python_param of relu_conv1_2, param of conv2_1",
     ]
 
 
