@@ -19,6 +19,7 @@ from data_tools.readers.shared import sample_orientation
 from data_tools.sets import find_divided_groups, strip_location
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, SKELETON
+from mcc_caffe.data.samples import find_broken_keypoints
 
 EDGE = 1  # pixels that a keypoint may lie outside the picture: rounding, or counting from 1
 MASK_TOLERANCE = 0.05  # of the keypoint box's longer side, that a keypoint may lie outside the mask
@@ -174,7 +175,7 @@ def find_faults(
     Yields:
         One finding for each kind that applies.
     """
-    broken = ~np.isfinite(keypoints).all(axis=1) | ~np.isin(keypoints[:, 2], (0, 1))
+    broken = find_broken_keypoints(keypoints)
     if broken.any():
         values = (f"{NAMES[k]} is {tuple(keypoints[k].tolist())}" for k in np.flatnonzero(broken))
         yield Finding("bad_number", ", ".join(values))

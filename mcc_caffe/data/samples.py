@@ -15,7 +15,6 @@ and `info.json`, which says how the set was made. `mcc_caffe.data.writers` write
 import functools
 import hashlib
 import json
-import math
 import os
 import weakref
 from dataclasses import dataclass
@@ -160,12 +159,14 @@ class Sample:
                 f"{self.key}: the keypoints have the shape {keypoints.shape}, "
                 f"({KEYPOINT_COUNT}, 3) of x, y, v is needed"
             )
-        for index, (x, y, v) in enumerate(keypoints.tolist()):
-            if not (math.isfinite(x) and math.isfinite(y) and v in (0, 1)):
-                raise SampleError(
-                    f"{self.key}: keypoint {index} is x {x:g}, y {y:g}, v {v:g}: finite x and y "
-                    "are needed, and 1 as v where it is labelled, else 0"
-                )
+        broken = find_broken_keypoints(keypoints)
+        if broken.any():
+            index = int(broken.argmax())  # of the first
+            x, y, v = keypoints[index]
+            raise SampleError(
+                f"{self.key}: keypoint {index} is x {x:g}, y {y:g}, v {v:g}: finite x and y "
+                "are needed, and 1 as v where it is labelled, else 0"
+            )
 
     def _decode(self, content: bytes, kind: str, flags: int) -> np.ndarray:
         """Decode a picture; the error calls it by its kind."""
@@ -215,6 +216,18 @@ class Sample:
             )
         keypoints = np.array(numbers, np.float32).reshape(KEYPOINT_COUNT, 3)
         return Sample(key, image_datum.data, annotation_datum.data or None, keypoints)
+
+
+def find_broken_keypoints(keypoints: np.ndarray) -> np.ndarray:
+    """Return which keypoints have numbers that a Sample's may not have.
+
+    Args:
+        keypoints: (K, 3) float of x, y, v.
+
+    Returns:
+        (K,) bool: whether x or y is not finite, or v is neither 0 nor 1.
+    """
+    return ~np.isfinite(keypoints).all(axis=1) | ~np.isin(keypoints[:, 2], (0, 1))
 
 
 def key_text(key: bytes) -> str:

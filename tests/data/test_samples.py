@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet
+from mcc_caffe.data.samples import (
+    ANNOTATIONS,
+    IMAGES,
+    Sample,
+    SampleSet,
+    find_broken_keypoints,
+)
 from mcc_caffe.data.writers import SampleWriter
 from tests.support.commands import run
 from tests.support.hands import HEIGHT, WIDTH, hand, turned_jpeg, write_set
@@ -159,6 +165,12 @@ def test_malformed_keypoints_are_not_written(keypoints, words, tmp_path):
     with pytest.raises(SampleError, match=f"{sample.key}: {words}"):
         write_set(tmp_path / "set", [sample])
     assert not list(tmp_path.iterdir())
+
+
+def test_broken_keypoints_are_found():
+    values = [[1, 2, 1], [np.nan, 2, 1], [1, np.inf, 0], [1, 2, 0.5], [1, 2, np.nan], [-1, -1, 0]]
+    broken = find_broken_keypoints(np.array(values, np.float32))
+    assert broken.tolist() == [False, True, True, True, True, False]
 
 
 def test_an_existing_set_is_not_touched(tmp_path, drawn_samples):
