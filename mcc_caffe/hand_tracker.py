@@ -26,7 +26,7 @@ from mcc_caffe.inference.reports import TRACKING
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
 from mcc_caffe.paper import STRIDE
-from mcc_caffe.predictor import HandPose, HandPredictor, check_finite, check_image
+from mcc_caffe.predictor import HandPose, HandPredictor, check_finite, check_flag, check_image
 
 # Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
 # box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
@@ -79,9 +79,15 @@ class HandTracker:
             smooth: Whether to smooth the keypoints.
 
         Raises:
-            UserError: The predictor's net has no pose stage, or `every_frame` is given without
-                `one_hand`.
+            UserError: The predictor's net has no pose stage, a flag is neither true nor false, or
+                `every_frame` is given without `one_hand`.
         """
+        for name, flag in (
+            ("one_hand", one_hand),
+            ("every_frame", every_frame),
+            ("smooth", smooth),
+        ):
+            check_flag(name, flag)
         if every_frame and not one_hand:
             raise UserError(
                 "every_frame=True with one_hand=False: levels and looks find one hand; "

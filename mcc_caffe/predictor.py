@@ -118,8 +118,8 @@ class HandPredictor:
 
         Raises:
             UserError: A file is missing or does not fit; there is no such variant, or no weights
-                come with it; `levels`, `looks`, `threshold`, `seed` or `batch` is none of these
-                values; or both `levels` and `looks` are given.
+                come with it; `levels`, `looks`, `threshold`, `seed`, `batch` or `gpu` is none of
+                these values; or both `levels` and `looks` are given.
         """
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch
@@ -128,6 +128,10 @@ class HandPredictor:
         self.check_options()
         if not isinstance(variant, str) or variant not in VARIANTS:
             raise UserError(f"variant={variant!r}: give one of {', '.join(VARIANTS)}")
+        if not (gpu is None or _is_integer(gpu, least=0)):
+            raise UserError(
+                f"gpu={gpu!r}: give the id of a GPU, a whole number from 0 on, or None for the CPU"
+            )
         for name, path in (("weights", weights), ("prototxt", prototxt)):
             if path is not None and not (isinstance(path, (str, os.PathLike)) and str(path)):
                 raise UserError(f"{name}={path!r}: give the path of a file, or None for ours")
@@ -477,8 +481,15 @@ def check_image(image: np.ndarray) -> None:
 
 def check_finite(name: str, number: float) -> None:
     """Raise a UserError where an argument is no finite number."""
-    if not (isinstance(number, numbers.Real) and math.isfinite(number)):
+    is_bool = isinstance(number, bool)  # a Real, too
+    if is_bool or not (isinstance(number, numbers.Real) and math.isfinite(number)):
         raise UserError(f"{name}={number!r}: give a finite number")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raise a UserError where an argument is neither true nor false; 0 and 1 are taken, too."""
+    if not (isinstance(value, (numbers.Integral, np.bool_)) and value in (0, 1)):
+        raise UserError(f"{name}={value!r}: give True or False")
 
 
 def check_boxes(

@@ -43,6 +43,23 @@ def test_a_net_without_pose_stage_is_refused(weights):
         HandTracker(HandPredictor(weights, prototxt=net))
 
 
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"smooth": "no"}, "^smooth='no': give True or False"),
+        ({"one_hand": "x"}, "^one_hand='x': give True or False"),
+        ({"one_hand": True, "every_frame": None}, "^every_frame=None: give True or False"),
+    ],
+)
+def test_flags_of_other_types_are_refused(predictor, flags, message):
+    with pytest.raises(UserError, match=message):
+        HandTracker(predictor, **flags)
+
+
+def test_flags_may_be_those_of_numpy_or_0_and_1(predictor):
+    assert HandTracker(predictor, one_hand=np.bool_(True), smooth=0).smoothing is None
+
+
 def nearest(joints, keypoints):
     """Index of the true hand that keypoints are of; none may be far from it."""
     distances = np.median(np.linalg.norm(joints - keypoints[:, :2], axis=2), axis=1)
