@@ -19,7 +19,7 @@ from mcc_caffe.caffe_io.weights import (
 )
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import ENGINES, open_engine
-from mcc_caffe.training.resume import warn_of_other_variant
+from mcc_caffe.train import parse_arguments, prepare_run
 from tests.support.commands import ROOT, run
 from tests.support.weights import mini_net
 
@@ -130,8 +130,15 @@ def test_export_does_not_make_weights_those_of_another_variant(weights_of_paper,
     assert not out.exists()
 
 
-def test_a_training_may_start_from_another_variant_with_a_warning(net, weights_of_paper, caplog):
-    warn_of_other_variant(weights_of_paper, "mini")
+def test_a_training_may_start_from_another_variant_with_a_warning(
+    net, weights, weights_of_paper, drawn_set, tmp_path, caplog
+):
+    def prepare(start):
+        words = [drawn_set, "--out", tmp_path / "run", "--weights", start, "--batch-size", 2]
+        return prepare_run(parse_arguments(list(map(str, words))))
+
+    assert prepare(weights).weights == weights and "of the variant" not in caplog.text
+    assert prepare(weights_of_paper).weights == weights_of_paper
     assert f"{weights_of_paper} is of the variant paper, the training starts mini" in caplog.text
     assert load_weights(net, weights_of_paper, complete=False) == list(net.params)
 

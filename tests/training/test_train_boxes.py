@@ -8,6 +8,7 @@ import pytest
 
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
+from mcc_caffe.caffe_io.weights import WeightsError
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, apply_to_boxes, invert, lie_inside
 from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
@@ -129,6 +130,13 @@ def test_only_the_middles_of_hands_teach_where_the_sides_are():
     is_middle = np.broadcast_to(arrays["is_hand"] == 1, arrays["sides"].shape)
     np.testing.assert_array_equal(arrays["in_hands"], is_middle)
     assert arrays["sides"].any() and not arrays["sides"][~is_middle].any()
+
+
+def test_a_head_is_not_taught_on_the_trunk_of_another_variant(tmp_path):
+    path, stored = tmp_path / "paper.npz", packed_weights.read(shipped_weights("mini"))
+    path.write_bytes(packed_weights.to_bytes(stored.layers, {"variant": "paper"}))
+    with pytest.raises(WeightsError, match="it is of the variant paper, the net of mini"):
+        box_head.HeadTraining(path, "mini", tmp_path, iterations=1, lr=1e-3)
 
 
 @pytest.fixture(scope="module")
