@@ -75,7 +75,7 @@ def measure_with_loader(source: pathlib.Path, gpu: int) -> Row:
     }
 
 
-def measurements(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Measurement]:
+def list_measurements(gpu: int, torch: str | None, folder: pathlib.Path) -> list[Measurement]:
     """Return the measurement of every figure, in the table's order.
 
     Args:
@@ -221,7 +221,7 @@ def main(argv: list[str] | None = None) -> None:
         batch = nets.random_batch(PAPER.name, PAPER.batch_size)
         fed_net = nets.fed_by_hand(nets.read_train_net(PAPER.name), batch)
         (folder / "layers.json").write_text(describe_layers(fed_net))
-        bar = progress_bar(measurements(options.gpu, options.torch, folder), unit="figure")
+        bar = progress_bar(list_measurements(options.gpu, options.torch, folder), unit="figure")
         for task, variant, setting, measure in bar:
             bar.set_postfix_str(f"{task}, {variant}, {setting}")
             rows.append((task, variant, setting, measure()))

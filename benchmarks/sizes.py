@@ -27,7 +27,7 @@ from benchmarks.jobs import TURNS, Row, in_process, in_turns
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from mcc_caffe import evaluate
-from mcc_caffe.caffe_io.onnx_model import count_parameters, multiply_adds
+from mcc_caffe.caffe_io.onnx_model import count_multiply_adds, count_parameters
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
@@ -172,7 +172,9 @@ def measure(
     ]
     return Measured(
         size=size,
-        cost=Cost(round(multiply_adds(prototxt) * size.input_size**2), count_parameters(prototxt)),
+        cost=Cost(
+            round(count_multiply_adds(prototxt) * size.input_size**2), count_parameters(prototxt)
+        ),
         seconds=seconds,
         scores={name: [seed_scores[name] for seed_scores in scores] for name in MEASURES},
         diverged=diverged,

@@ -46,7 +46,7 @@ from mcc_caffe.core.files import check_distinct, check_output, starts_with, writ
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session
-from mcc_caffe.paper import ABLATION_OF_STAGE, EXPORT_MARK, IMAGE_BLOB, net_variant
+from mcc_caffe.paper import ABLATION_OF_STAGE, EXPORT_MARK, IMAGE_BLOB, find_variant
 
 LICENCE = "MIT"  # of the shipped weights, as of the code
 TOLERANCE = 1e-4  # largest absolute difference from Caffe
@@ -228,7 +228,7 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
         WeightsError: The weights do not fit the net.
     """
     net = read_text("NetParameter", prototxt)
-    layers = fitting_layers(weights, parameter_shapes(net), variant=net_variant(net.name))
+    layers = fitting_layers(weights, parameter_shapes(net), variant=find_variant(net.name))
     if size := describe(weights).get("input_size"):
         net.layer[0].input_param.shape[0].dim[2:] = [size, size]
     text = text_format.MessageToString(net)

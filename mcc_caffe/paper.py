@@ -171,7 +171,7 @@ ABLATION_OF_STAGE = {"mask": WITHOUT_MASK, "pose": WITHOUT_POSE}
 ABLATIONS = tuple(ABLATION_OF_STAGE.values())
 
 
-def variants_by_name(*variants: Variant) -> dict[str, Variant]:
+def index_variants(*variants: Variant) -> dict[str, Variant]:
     """Return variants by their names, which are also those of folders, runs and nets.
 
     Raises:
@@ -191,7 +191,7 @@ def variants_by_name(*variants: Variant) -> dict[str, Variant]:
     return by_name
 
 
-VARIANTS = variants_by_name(PAPER, MINI)
+VARIANTS = index_variants(PAPER, MINI)
 
 # For a training that starts from weights that are good already, such as those that ship.
 FINE_TUNING_SCHEDULE = replace(MINI.schedule, base_lr=2e-4, max_iter=3_000, snapshot=500)
@@ -205,7 +205,7 @@ NET_NAME = re.compile(
 )
 
 
-def net_variant(net_name: str) -> str | None:
+def find_variant(net_name: str) -> str | None:
     """Return the variant of one of our nets by the net's name; None for the name of another net."""
     match = NET_NAME.fullmatch(net_name)
     return match[2] if match else None

@@ -17,7 +17,7 @@ from mcc_caffe.caffe_io.weights import Shapes, fitting_layers
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import starts_with
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE, net_variant
+from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE, find_variant
 
 _MOST = 1000  # pixels of a kernel's side, stride, dilation or pad
 PRODUCER = "mcc-caffe"  # in the file, by which it is known again
@@ -260,7 +260,7 @@ def count_parameters(prototxt: Path) -> int:
     return sum(math.prod(shape) for shapes in layers for shape in shapes)
 
 
-def multiply_adds(prototxt: Path) -> float:
+def count_multiply_adds(prototxt: Path) -> float:
     """Return the multiply-adds of a deploy net's convolutions for one pixel of its input."""
     net = read_text("NetParameter", prototxt)
     shapes = parameter_shapes(net)
@@ -297,7 +297,7 @@ def make_onnx_model(prototxt: str | Path, weights: str | Path) -> OnnxModel:
             has something that cannot be exported, or onnx is not installed.
     """
     net = read_deploy_net(prototxt)
-    layers = fitting_layers(weights, parameter_shapes(net), variant=net_variant(as_text(net.name)))
+    layers = fitting_layers(weights, parameter_shapes(net), variant=find_variant(as_text(net.name)))
     model = to_onnx(net, layers)
     return OnnxModel(model, net.layer[0].input_param.shape[0].dim[-1])
 

@@ -15,7 +15,7 @@ from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
 from mcc_caffe.caffe_io.run_folder import run_input_size
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file, write_atomically
-from mcc_caffe.paper import net_variant
+from mcc_caffe.paper import find_variant
 
 # A layer that OpenPose's hand model has and ours has not, with its shape.
 _OPENPOSE_LAYER, _OPENPOSE_SHAPE = "conv6_1_CPM", (512, 128, 1, 1)
@@ -87,7 +87,7 @@ def model_shapes(path: str | Path, model: Any) -> Shapes:
     }
 
 
-def weights_variant(path: str | Path) -> str | None:
+def read_variant(path: str | Path) -> str | None:
     """Return the variant that a weights file says it is of; None where it says none.
 
     Raises:
@@ -95,7 +95,7 @@ def weights_variant(path: str | Path) -> str | None:
     """
     if packed_weights.is_packed(require_file(path, "weights file")):
         return packed_weights.read_metadata(path).get("variant")
-    return net_variant(as_text(read_binary("NetParameter", path).name))
+    return find_variant(as_text(read_binary("NetParameter", path).name))
 
 
 def net_shapes(net: Any) -> Shapes:
@@ -277,7 +277,7 @@ def fitting_layers(
         stored_variant = metadata.get("variant")
     else:
         model = read_binary("NetParameter", path)
-        stored, stored_variant = _parameters(path, model), net_variant(as_text(model.name))
+        stored, stored_variant = _parameters(path, model), find_variant(as_text(model.name))
     in_file = {
         name: [blob.shape if packed else _shape(blob) for blob in blobs]
         for name, blobs in stored.items()

@@ -170,7 +170,7 @@ def nms_boxes(boxes: Sequence[np.ndarray], overlap: float, inside_other: float) 
 def are_of_same_hand(
     box: np.ndarray, other: np.ndarray, overlap: float, inside_other: float
 ) -> bool:
-    """Tell whether two boxes overlap so much that they are of one hand; see `nms_boxes`."""
+    """Tell whether two boxes overlap so much that they are of the same hand; see `nms_boxes`."""
     return box_iou(box, other) > overlap or share_inside(box, other) > inside_other
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcc_caffe.caffe_io.onnx_model import multiply_adds
+from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_scores import (
@@ -47,8 +47,8 @@ class CountingEngine:
             input_size: The side of the input of a single pass in pixels.
             reference_net: The deploy net whose single passes are counted; None for this one.
         """
-        single_pass = multiply_adds(reference_net or prototxt) * input_size**2
-        self._engine, self._pixel_passes = engine, multiply_adds(prototxt) / single_pass
+        single_pass = count_multiply_adds(reference_net or prototxt) * input_size**2
+        self._engine, self._pixel_passes = engine, count_multiply_adds(prototxt) / single_pass
         self.passes = 0.0
         self.name, self.precision = engine.name, engine.precision
         self.input_size = engine.input_size

@@ -88,7 +88,7 @@ def find_hands(
 
 
 def are_same_hand(box: np.ndarray, other: np.ndarray) -> bool:
-    """Tell whether two boxes overlap so much that they are of one hand."""
+    """Tell whether two boxes overlap so much that they are of the same hand."""
     return are_of_same_hand(box, other, _NMS_IOU, _NMS_SHARE_INSIDE)
 
 

@@ -253,10 +253,10 @@ def nms_sightings(sightings: Sequence[Sighting]) -> list[Sighting]:
     Two hands that cross may have the same box for a moment, so that keypoints are compared.
     """
 
-    def show_one_hand(sighting: Sighting, better: Sighting) -> bool:
+    def show_same_hand(sighting: Sighting, better: Sighting) -> bool:
         return keypoints_distance(better.keypoints, sighting.keypoints) < _NMS_DISTANCE
 
-    return nms(sorted(sightings, key=lambda sighting: -sighting.score), show_one_hand)
+    return nms(sorted(sightings, key=lambda sighting: -sighting.score), show_same_hand)
 
 
 def keypoints_distance(keypoints: np.ndarray, others: np.ndarray) -> float:

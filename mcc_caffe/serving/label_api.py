@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.serving.label_documents import describe_first
+from mcc_caffe.serving.label_documents import describe_first_error
 from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, Saved
 from mcc_caffe.serving.labelling import (
     ChangedFileError,
@@ -81,7 +81,7 @@ def _parse_change(content: bytes) -> Change:
     try:
         return Change.model_validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{describe_first(error)}: load the page again") from None
+        raise UserError(f"{describe_first_error(error)}: load the page again") from None
 
 
 def _error(error: UserError) -> Response:

@@ -19,7 +19,7 @@ Split = Literal["Train", "Test"]  # OneHand10K's names
 _Count = Annotated[int, Field(ge=0)]
 
 
-def describe_first(error: ValidationError) -> str:
+def describe_first_error(error: ValidationError) -> str:
     """Return the first error of a record as a line: its field, where it is of one, and a reason."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))

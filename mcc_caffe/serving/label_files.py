@@ -36,7 +36,7 @@ from mcc_caffe.inference.input_files import (
     read_content,
 )
 from mcc_caffe.inference.reports import is_own_result
-from mcc_caffe.serving.label_documents import describe_first
+from mcc_caffe.serving.label_documents import describe_first_error
 
 STATE, ANSWERS, UPRIGHT = LABELS_STATE, "answers", "upright"
 ONEHAND10K, COCO = "onehand10k", "coco"
@@ -191,8 +191,8 @@ class LabelFiles:
             raise UserError(f"{path} cannot be read ({error.strerror}): mend or move it") from None
         except ValidationError as error:
             raise UserError(
-                f"{path} is damaged ({describe_first(error)}): mend it, or move it away to label "
-                "the picture anew"
+                f"{path} is damaged ({describe_first_error(error)}): mend it, or move it away to "
+                "label the picture anew"
             ) from None
 
     def write(self, kind: str, key: str, record: BaseModel) -> None:

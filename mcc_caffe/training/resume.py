@@ -10,7 +10,7 @@ from typing import Any
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.run_folder import SAMPLES_FILE, SNAPSHOTS, SOLVER_FILE, run_net_path
-from mcc_caffe.caffe_io.weights import weights_variant
+from mcc_caffe.caffe_io.weights import read_variant
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file
 from mcc_caffe.data.loader_config import LoaderConfig
@@ -94,7 +94,7 @@ def choose_weights(weights: Path | None, resume: Path | None) -> Path | None:
 
 def warn_of_other_variant(weights: Path, variant: str) -> None:
     """Warn of weights of another variant, which a training may start from."""
-    stored_variant = weights_variant(weights)
+    stored_variant = read_variant(weights)
     if stored_variant not in (None, variant):
         _log.warning(
             "%s is of the variant %s, the training starts %s from it",

@@ -15,7 +15,7 @@ from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_atomically
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import absolute_source
-from mcc_caffe.paper import ABLATION_OF_STAGE, POSE_STAGES, file_suffix, net_variant
+from mcc_caffe.paper import ABLATION_OF_STAGE, POSE_STAGES, file_suffix, find_variant
 from mcc_caffe.training.prototxt_check import check_finite, check_solver
 
 _STAGE_ENDS = tuple(f"_stage{stage}" for stage in POSE_STAGES)  # of the names of their layers
@@ -87,7 +87,7 @@ def read_net(solver_path: Path, solver: Any, options: RunOptions) -> tuple[Path,
     """
     path = _find_net(solver_path, solver.net)
     net = read_text("NetParameter", path)
-    variant = net_variant(net.name)
+    variant = find_variant(net.name)
     if variant not in (None, options.variant):
         raise UserError(
             f"{solver_path} is for the variant {variant}, the training for {options.variant}: "

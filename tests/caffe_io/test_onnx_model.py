@@ -1,6 +1,6 @@
 """What a deploy net costs, counted from its text alone."""
 
-from mcc_caffe.caffe_io.onnx_model import count_parameters, multiply_adds
+from mcc_caffe.caffe_io.onnx_model import count_multiply_adds, count_parameters
 
 
 def test_the_cost_by_hand(tmp_path):
@@ -14,5 +14,5 @@ def test_the_cost_by_hand(tmp_path):
                 pooling_param { kernel_size: 2 stride: 2 } }
         layer { name: "b" type: "Convolution" bottom: "pool" top: "b"
                 convolution_param { num_output: 2 kernel_size: 1 } }""")
-    assert multiply_adds(prototxt) * 8**2 == 3 * 4 * 9 * 64 + 4 * 2 * 16
+    assert count_multiply_adds(prototxt) * 8**2 == 3 * 4 * 9 * 64 + 4 * 2 * 16
     assert count_parameters(prototxt) == 3 * 4 * 9 + 4 + 4 * 2 + 2

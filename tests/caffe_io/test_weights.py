@@ -14,7 +14,7 @@ from mcc_caffe.caffe_io.weights import (
     file_shapes,
     load_weights,
     read_caffemodel,
-    weights_variant,
+    read_variant,
     write_caffemodel,
 )
 from mcc_caffe.core.errors import UserError
@@ -110,11 +110,11 @@ def weights_of_paper(request, weights, tmp_path):
 
 
 def test_weights_say_their_variant(weights_of_paper, weights, tmp_path):
-    assert weights_variant(weights_of_paper) == "paper"
-    assert weights_variant(weights) == "mini"
+    assert read_variant(weights_of_paper) == "paper"
+    assert read_variant(weights) == "mini"
     foreign = tmp_path / "foreign.caffemodel"
     write_caffemodel(foreign, "VGG", read_caffemodel(weights).layers)
-    assert weights_variant(foreign) is None
+    assert read_variant(foreign) is None
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -9,7 +9,7 @@ import pytest
 
 from mcc_caffe import evaluate, evaluate_scenes
 from mcc_caffe.caffe_io.default_weights import shipped_weights
-from mcc_caffe.caffe_io.onnx_model import multiply_adds
+from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.prediction_runner import held_out_entries
@@ -243,4 +243,4 @@ def test_passes_are_counted_in_single_passes(weights):
         blobs[0].count * np.prod(net.blobs[name].data.shape[2:])
         for name, blobs in net.params.items()
     )
-    assert multiply_adds(predictor.prototxt) * 128**2 == pytest.approx(by_hand)
+    assert count_multiply_adds(predictor.prototxt) * 128**2 == pytest.approx(by_hand)

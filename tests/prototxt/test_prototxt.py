@@ -21,9 +21,9 @@ from mcc_caffe.paper import (
     PAPER,
     POSE_STAGES,
     VARIANTS,
+    index_variants,
     stage_blob,
     stage_loss_blob,
-    variants_by_name,
 )
 from mcc_caffe.training.loop import stage_losses
 from tests.support.commands import ROOT
@@ -39,15 +39,15 @@ VARIANT_NETS = [(variant, suffix) for variant in VARIANTS.values() for suffix in
 
 
 def test_no_variant_replaces_the_files_of_another():
-    assert variants_by_name(PAPER, MINI) == VARIANTS == {"paper": PAPER, "mini": MINI}
+    assert index_variants(PAPER, MINI) == VARIANTS == {"paper": PAPER, "mini": MINI}
     with pytest.raises(ValueError, match="two variants have the name 'mini'"):
-        variants_by_name(PAPER, MINI, dataclasses.replace(MINI, width=0.5))
+        index_variants(PAPER, MINI, dataclasses.replace(MINI, width=0.5))
 
 
 @pytest.mark.parametrize("name", ["a/b", "my net", "", "..", "mini_without_mask", "a|b", "Mini"])
 def test_a_variants_name_is_one_of_a_folder_and_a_net(name):
     with pytest.raises(ValueError, match="a variant has the name '.*': give it one of small"):
-        variants_by_name(PAPER, dataclasses.replace(MINI, name=name))
+        index_variants(PAPER, dataclasses.replace(MINI, name=name))
 
 
 def shapes(net):

@@ -23,7 +23,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
-from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, net_variant, stage_blob
+from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, find_variant, stage_blob
 
 _NAME = re.compile(r'^name: "([^"]*)"', re.MULTILINE)  # of a net that ships
 _FILLERS = re.compile(r"(weight|bias)_filler\s*{[^{}]*}")
@@ -50,7 +50,7 @@ class CaffeEngine:
         self.precision = self.choose_precision(precision, gpu)
         is_own = not is_shipped(require_file(prototxt, "deploy net"))
         if is_own:
-            variant = net_variant(as_text(read_deploy_net(prototxt).name))
+            variant = find_variant(as_text(read_deploy_net(prototxt).name))
             try_build(DEPLOY, Path(prototxt), str(prototxt))
         else:
             variant = _variant_of_shipped(prototxt)
@@ -117,7 +117,7 @@ def _variant_of_shipped(prototxt: str | Path) -> str | None:
     To parse all of the file would take some 30 ms.
     """
     name = _NAME.search(Path(prototxt).read_text())
-    return net_variant(name[1]) if name else None
+    return find_variant(name[1]) if name else None
 
 
 def _net_to_fill(prototxt: str | Path) -> Any:
