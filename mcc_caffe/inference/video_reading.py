@@ -57,6 +57,8 @@ class Colours(NamedTuple):
 
 BT_709 = Colours(Colorspace.ITU709, 1)
 
+_NO_COUNT = 1 << 30  # frames that an AVI announces which FFmpeg has written to a pipe
+
 
 class Frame(NamedTuple):
     """A frame of a video.
@@ -160,7 +162,7 @@ class VideoFile:
         rate = stream.average_rate or stream.guessed_rate
         self.fps = float(rate) if rate else _USUAL_FPS
         is_avi = container.format.name == "avi"
-        self.announced = shown = stream.frames
+        self.announced = shown = 0 if stream.frames == _NO_COUNT else stream.frames
         if stream.duration and stream.time_base:  # of a trimmed video the file holds more frames
             shown = min(shown, round(stream.duration * stream.time_base * self.fps))
             # An AVI is never trimmed, and of a cut one FFmpeg makes the duration smaller.

@@ -1,6 +1,7 @@
 """Videos, as a user runs them: decoded again, frame by frame."""
 
 import functools
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import resource
 import signal
 import struct
 import subprocess
+import types
 from fractions import Fraction
 
 import av
@@ -672,6 +674,21 @@ def test_the_empty_frames_of_an_avi_are_not_missing(kept_share, text, first_numb
     times = [frame.time for frame in VideoFile(source).frames()]
     assert np.allclose(times, np.array([0, 1, 5, 6, 9])[: len(times)] / 25)
     assert written(source, tmp_path / "out").startswith(text)
+
+
+def test_an_avi_from_a_pipe_announces_no_frames(tmp_path):
+    """FFmpeg cannot go back to its header, and leaves 2^30 there."""
+    pipe, content = io.BytesIO(), tmp_path / "clip.avi"
+    not_seekable = types.SimpleNamespace(write=pipe.write)
+    with av.open(not_seekable, "w", format="avi") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(hand(), format="bgr24")))
+        container.mux(stream.encode(None))
+    content.write_bytes(pipe.getvalue())
+    assert VideoFile(content).announced == 0
+    assert written(content, tmp_path / "out").startswith("3 frames, ")
 
 
 def test_a_damaged_frame_of_an_avi_takes_its_own_time_with_it(tmp_path):
