@@ -329,19 +329,25 @@ def test_a_resumed_run_says_what_is_other_in_its_solver(
     assert [text for text in caplog.messages if "from here on" in text] == expected
 
 
-def test_a_resumed_run_says_what_is_other_in_its_layers(finished, drawn_set, tmp_path, caplog):
-    run_folder = tmp_path / "run"
+def resume_with_changed_net(finished, run_folder, data, change):
+    """Prepare a run that goes on with a finished one, whose net was another: `change` makes it."""
     shutil.copytree(finished, run_folder)
-    words = [str(drawn_set), "--out", str(run_folder), "--resume", "auto", "--batch-size", "2"]
-    words += ["--workers", "0", "--iterations", "8"]
     net = read_text("NetParameter", run_folder / "train.prototxt")
-    layers = {layer.name: layer for layer in net.layer}
-    layers["conv6_2_CPM_loss_mask"].loss_weight[:] = [0.125]
-    layers["conv1_1"].convolution_param.weight_filler.type = "gaussian"
-    layers["relu_conv1_1"].relu_param.negative_slope = 0.25
-    net.layer.add(name="silence", type="Silence")
+    change(net, {layer.name: layer for layer in net.layer})
     (run_folder / "train.prototxt").write_text(str(net))
-    prepare_run(parse_arguments(words))
+    words = [str(data), "--out", str(run_folder), "--resume", "auto", "--batch-size", "2"]
+    prepare_run(parse_arguments([*words, "--workers", "0", "--iterations", "8"]))
+
+
+def test_a_resumed_run_says_what_is_other_in_its_layers(finished, drawn_set, tmp_path, caplog):
+    def change(net, layers):
+        layers["conv6_2_CPM_loss_mask"].loss_weight[:] = [0.125]
+        layers["conv1_1"].convolution_param.weight_filler.type = "gaussian"
+        layers["relu_conv1_1"].relu_param.negative_slope = 0.25
+        net.layer.add(name="silence", type="Silence")
+
+    run_folder = tmp_path / "run"
+    resume_with_changed_net(finished, run_folder, drawn_set, change)
     assert [text for text in caplog.messages if "from here on" in text] == [
         f"other from here on than in {run_folder}/train.prototxt: relu_param of relu_conv1_1, "
         "loss_weight of conv6_2_CPM_loss_mask, layer silence"
@@ -351,19 +357,15 @@ def test_a_resumed_run_says_what_is_other_in_its_layers(finished, drawn_set, tmp
 def test_a_resumed_run_says_what_is_other_in_what_its_layers_learn(
     finished, drawn_set, tmp_path, caplog
 ):
+    def change(net, layers):
+        layers["conv1_1"].param[0].decay_mult = 7
+        layers["conv1_2"].param[0].lr_mult = 7
+        layers["conv2_1"].param[0].name = "shared"
+        layers["relu_conv1_1"].param.add(decay_mult=7)
+        layers["relu_conv1_2"].python_param.param_str = "{}"
+
     run_folder = tmp_path / "run"
-    shutil.copytree(finished, run_folder)
-    words = [str(drawn_set), "--out", str(run_folder), "--resume", "auto", "--batch-size", "2"]
-    words += ["--workers", "0", "--iterations", "8"]
-    net = read_text("NetParameter", run_folder / "train.prototxt")
-    layers = {layer.name: layer for layer in net.layer}
-    layers["conv1_1"].param[0].decay_mult = 7
-    layers["conv1_2"].param[0].lr_mult = 7
-    layers["conv2_1"].param[0].name = "shared"
-    layers["relu_conv1_1"].param.add(decay_mult=7)
-    layers["relu_conv1_2"].python_param.param_str = "{}"
-    (run_folder / "train.prototxt").write_text(str(net))
-    prepare_run(parse_arguments(words))
+    resume_with_changed_net(finished, run_folder, drawn_set, change)
     assert [text for text in caplog.messages if "from here on" in text] == [
         "conv1_1, conv1_2 learn at other rates or decays from here on (--only-stages, or those in "
         "the net): a box head on an earlier trunk may not fit any more",
