@@ -18,7 +18,6 @@ label never counts.
 """
 
 import argparse
-import dataclasses
 import logging
 import os
 import pathlib
@@ -69,6 +68,7 @@ from mcc_caffe.evaluation.prediction_runner import (
     EvaluatedSample,
     EvaluationJob,
     FileModelSpec,
+    ModelSpec,
     NetModelSpec,
     SampleId,
     choose_splits,
@@ -219,7 +219,7 @@ def _add_measure_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileModelSpec, ...]:
+def make_model_specs(options: argparse.Namespace) -> tuple[ModelSpec, ...]:
     """Return the networks and the predictions files that the options name.
 
     Raises:
@@ -231,7 +231,7 @@ def make_model_specs(options: argparse.Namespace) -> tuple[NetModelSpec | FileMo
         engine = choose_engine(options.engine, options.gpu)
         precision = ENGINES[engine].choose_precision(options.precision, options.gpu)
         warn_of_rounding(precision)
-    model_specs: list[NetModelSpec | FileModelSpec] = [
+    model_specs: list[ModelSpec] = [
         NetModelSpec(
             name,
             path,
@@ -260,7 +260,7 @@ def _choose_prototxt(options: argparse.Namespace, weights: pathlib.Path) -> path
 
 
 def check_predictions_fit(
-    model_specs: Sequence[NetModelSpec | FileModelSpec],
+    model_specs: Sequence[ModelSpec],
     records: dict[str, Any],
     sample_ids: Sequence[SampleId],
 ) -> None:
@@ -276,7 +276,7 @@ def check_predictions_fit(
             has an image that stands for two.
     """
     files = [
-        PredictionsFile(spec.path, spec.splits)
+        PredictionsFile(spec.path, tuple(records))
         for spec in model_specs
         if isinstance(spec, FileModelSpec)
     ]
@@ -331,7 +331,7 @@ def check_split_names(splits: Sequence[str]) -> None:
         )
 
 
-def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
+def describe_model(model_spec: ModelSpec) -> ModelResults:
     """Return what results.json says of a model, without its numbers."""
     if isinstance(model_spec, FileModelSpec):
         return {"name": model_spec.name, "predictions": str(model_spec.path)}
@@ -348,7 +348,7 @@ def describe_model(model_spec: NetModelSpec | FileModelSpec) -> ModelResults:
     }
 
 
-def _log_model(model_spec: NetModelSpec | FileModelSpec) -> None:
+def _log_model(model_spec: ModelSpec) -> None:
     """Log in one line which model is measured and what is known of its weights."""
     facts: dict[str, Any] = {**describe_model(model_spec)}
     facts = {**facts.pop("weights", {}), **facts}
@@ -359,7 +359,7 @@ def _log_model(model_spec: NetModelSpec | FileModelSpec) -> None:
 
 def write_results(
     options: argparse.Namespace,
-    model_specs: Sequence[NetModelSpec | FileModelSpec],
+    model_specs: Sequence[ModelSpec],
     samples: list[EvaluatedSample],
     *,
     scores: dict[str, ModelScores],
@@ -386,36 +386,57 @@ def write_results(
     else:
         for name in FIGURES:  # an earlier run's
             (out / name).unlink(missing_ok=True)
-    key, count = Counter(sample.key for sample in samples).most_common(1)[0]
     for index, model_spec in enumerate(model_specs):
-        worst, predictions = (out / name for name in _model_files(model_spec))
-        worst.unlink(missing_ok=True)
-        tiles = worst_tiles(samples, scores[model_spec.name], index, load_sample)
-        if tiles:
-            sheet.write_pages(tiles, worst)
-        if not isinstance(model_spec, NetModelSpec):
-            continue
-        predictions.unlink(missing_ok=True)
-        if count > 1:
-            _log.warning(
-                "%d images have the key %s: %s is not written; rename them", count, key, predictions
-            )
-        elif scores[model_spec.name].distances is not None:
-            keypoints = {
-                sample.key: points
-                for sample in samples
-                if (points := sample.predictions[index].keypoints) is not None
-            }
-            write_predictions(predictions, model_spec.name, keypoints)
+        _write_model_files(out, model_spec, index, samples, scores[model_spec.name], load_sample)
 
 
-def _model_files(model_spec: NetModelSpec | FileModelSpec) -> tuple[str, str]:
+def _write_model_files(
+    out: pathlib.Path,
+    model_spec: ModelSpec,
+    index: int,
+    samples: list[EvaluatedSample],
+    scores: ModelScores,
+    load_sample: Callable[[EvaluatedSample], Sample],
+) -> None:
+    """Write the page of a model's worst pictures and, of a network, its predictions.
+
+    Args:
+        out: The folder.
+        model_spec: The model.
+        index: The model's index in each sample's predictions.
+        samples: The N evaluated samples.
+        scores: The model's scores of these.
+        load_sample: Loads a sample with its picture.
+    """
+    worst, predictions = (out / name for name in _model_files(model_spec))
+    worst.unlink(missing_ok=True)
+    tiles = worst_tiles(samples, scores, index, load_sample)
+    if tiles:
+        sheet.write_pages(tiles, worst)
+    if not isinstance(model_spec, NetModelSpec):
+        return
+    predictions.unlink(missing_ok=True)
+    key, count = Counter(sample.key for sample in samples).most_common(1)[0]
+    if count > 1:
+        _log.warning(
+            "%d images have the key %s: %s is not written; rename them", count, key, predictions
+        )
+    elif scores.distances is not None:
+        keypoints = {
+            sample.key: points
+            for sample in samples
+            if (points := sample.predictions[index].keypoints) is not None
+        }
+        write_predictions(predictions, model_spec.name, keypoints)
+
+
+def _model_files(model_spec: ModelSpec) -> tuple[str, str]:
     """Return the names of a model's files: of its worst pictures and of a net's predictions."""
     file_name = as_file_name(model_spec.name)
     return f"worst_{file_name}.png", f"predictions_{file_name}.json"
 
 
-def check_out(out: pathlib.Path, model_specs: Sequence[NetModelSpec | FileModelSpec]) -> None:
+def check_out(out: pathlib.Path, model_specs: Sequence[ModelSpec]) -> None:
     """Check that the results replace no file of the user's and no input.
 
     Raises:
@@ -451,7 +472,7 @@ def _warn_of_turned(samples: Sequence[EvaluatedSample]) -> None:
 
 
 def _describe_results(
-    model_spec: NetModelSpec | FileModelSpec,
+    model_spec: ModelSpec,
     scores: ModelScores,
     samples: Sequence[EvaluatedSample],
     thresholds: Sequence[float],
@@ -476,12 +497,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = sets.open_sets(options.data, upright=upright)
     splits = choose_splits(options.data, list(records), options.split)
     check_split_names(splits)
-    model_specs = tuple(
-        dataclasses.replace(model_spec, splits=tuple(records))
-        if isinstance(model_spec, FileModelSpec)
-        else model_spec
-        for model_spec in model_specs
-    )
     sample_ids = [
         SampleId(split, index)
         for split in splits
@@ -498,21 +513,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = {
         model_spec.name: score_model(samples, index) for index, model_spec in enumerate(model_specs)
     }
-    models = [
-        _describe_results(model_spec, scores[model_spec.name], samples, options.thresholds)
-        for model_spec in model_specs
-    ]
+    evaluated_counts = Counter(sample.id.split for sample in samples)
     results: Results = {
         "data": str(options.data),
         "sets": {
-            split: {
-                "samples": len(records[split]),
-                "evaluated": sum(sample.id.split == split for sample in samples),
-            }
+            split: {"samples": len(records[split]), "evaluated": evaluated_counts[split]}
             for split in splits
         },
         "curve_thresholds": CURVE_THRESHOLDS.tolist(),
-        "models": models,
+        "models": [
+            _describe_results(model_spec, scores[model_spec.name], samples, options.thresholds)
+            for model_spec in model_specs
+        ],
     }
     write_results(
         options,
@@ -522,7 +534,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         results=results,
         load_sample=lambda sample: records[sample.id.split][sample.id.index].sample(),
     )
-    print(markdown_tables(models))
+    print(markdown_tables(results["models"]))
     _log.info("%s: %s, %s and pictures", options.out, RESULTS, IMAGES)
 
 

@@ -7,7 +7,7 @@ is a/17.jpg of street.json.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,16 +60,34 @@ class _Candidate(NamedTuple):
     image: ReadImage
 
 
+# Images by the names of their files and whether these have the pictures' suffixes.
+ImagesByName = Mapping[tuple[str, bool], Sequence[ReadImage]]
+
+
+def index_by_name(images: Iterable[ReadImage]) -> ImagesByName:
+    """Index images by the names of their files."""
+    by_name: dict[tuple[str, bool], list[ReadImage]] = {}
+    for image in images:
+        by_name.setdefault((Path(image.name).name, image.has_suffix), []).append(image)
+    return by_name
+
+
+def find_named(file_name: str, images_by_name: ImagesByName) -> list[ReadImage]:
+    """Return the images of a picture's file name, first those that have its suffix."""
+    names = (file_name, True), (Path(file_name).stem, False)
+    return [image for name in names for image in images_by_name.get(name, ())]
+
+
 def find_pictures(
     key: str,
-    images_by_name: Mapping[tuple[str, bool], Sequence[ReadImage]],
+    images_by_name: ImagesByName,
     splits: Sequence[str] = (),
 ) -> list[ReadImage]:
     """Return the images that a sample's picture may be; several where that is unclear.
 
     Args:
         key: The sample's key.
-        images_by_name: {(name of the file, whether it has the picture's suffix): images}.
+        images_by_name: The images, as `index_by_name` returns them.
         splits: Names with which keys may begin; others may stand there where the key has none of
             them, as in LMDB sets.
     """
@@ -78,18 +96,14 @@ def find_pictures(
     words = text.split("_")
     candidates = []
     for start in range(len(words)):
-        file_name = "_".join(words[start:])
-        for name, has_suffix in ((file_name, True), (Path(file_name).stem, False)):
-            for image in images_by_name.get((name, has_suffix), ()):
-                above, folders = _match_folders(
-                    "_".join(words[:start]), Path(image.name).parts[:-1]
-                )
-                # A split's folder has the pictures in itself or in one below it, such as source/.
-                if above in folders[-2:]:
-                    above = ""
-                if above and not _may_be_unnamed(above, folders, own_splits, has_id=has_id):
-                    continue
-                candidates.append(_Candidate((len(above), start), folders, image))
+        for image in find_named("_".join(words[start:]), images_by_name):
+            above, folders = _match_folders("_".join(words[:start]), Path(image.name).parts[:-1])
+            # A split's folder has the pictures in itself or in one below it, such as source/.
+            if above in folders[-2:]:
+                above = ""
+            if above and not _may_be_unnamed(above, folders, own_splits, has_id=has_id):
+                continue
+            candidates.append(_Candidate((len(above), start), folders, image))
     best_rank = min((candidate.rank for candidate in candidates), default=None)
     best = [candidate for candidate in candidates if candidate.rank == best_rank]
     best = [candidate for candidate in best if not candidate.image.is_blank] or best[:1]

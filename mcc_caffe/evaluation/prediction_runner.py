@@ -10,10 +10,9 @@ import logging
 import multiprocessing
 import pathlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -30,17 +29,6 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import iou
 from mcc_caffe.evaluation.predictions_file import HandPrediction, PredictionsFile
 from mcc_caffe.predictor import HandPredictor
-
-
-class ModelSpec(Protocol):
-    """The description of a model that an evaluation compares.
-
-    It is sent to other processes. It must therefore be small, hashable and picklable, and open the
-    model's files in `load` only.
-    """
-
-    def load(self) -> Callable[[Sample], HandPrediction]:
-        """Open the model's files; return the function that predicts the hand of a sample."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +57,12 @@ class NetModelSpec:
     looks: int | None = None
     precision: str = FLOAT32
 
-    def load(self) -> Callable[[Sample], HandPrediction]:
-        """Load the network; return the function that predicts the hand of a sample."""
+    def load(self, splits: Sequence[str]) -> Callable[[Sample], HandPrediction]:
+        """Load the network; return the function that predicts the hand of a sample.
+
+        Args:
+            splits: As `FileModelSpec.load` takes them; a network has no use for them.
+        """
         predictor = HandPredictor(
             self.weights,
             self.variant,
@@ -96,16 +88,22 @@ class FileModelSpec:
     Attributes:
         name: Name in the reports.
         path: File of the form that `mcc_caffe.evaluation.predictions_file` describes.
-        splits: Names of the set's splits.
     """
 
     name: str
     path: pathlib.Path
-    splits: tuple[str, ...] = ()
 
-    def load(self) -> Callable[[Sample], HandPrediction]:
-        """Read the file; return the function that looks up the hand of a sample."""
-        return PredictionsFile(self.path, self.splits).predict
+    def load(self, splits: Sequence[str]) -> Callable[[Sample], HandPrediction]:
+        """Read the file; return the function that looks up the hand of a sample.
+
+        Args:
+            splits: Names of the set's splits.
+        """
+        return PredictionsFile(self.path, splits).predict
+
+
+# Goes to other processes: small, hashable and picklable, it opens the model's files in `load` only.
+ModelSpec = NetModelSpec | FileModelSpec
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,8 @@ class _Evaluator:
             self._records_of_split = sets.open_sets(job.data_path, upright=job.upright)
         finally:
             readers_log.setLevel(logging.NOTSET)
-        self._predict_functions = [spec.load() for spec in job.model_specs]
+        splits = tuple(self._records_of_split)
+        self._predict_functions = [spec.load(splits) for spec in job.model_specs]
 
     def evaluate(self, sample_id: SampleId) -> EvaluatedSample:
         """Let all models predict the hand of one sample.

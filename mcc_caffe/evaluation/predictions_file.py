@@ -28,8 +28,13 @@ from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.model_names import short_names
-from mcc_caffe.evaluation.picture_keys import find_pictures, parse_key
-from mcc_caffe.inference.formats.base import ReadImage, as_numbers, check_pixels
+from mcc_caffe.evaluation.picture_keys import (
+    ImagesByName,
+    find_pictures,
+    index_by_name,
+    parse_key,
+)
+from mcc_caffe.inference.formats.base import as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -92,8 +97,7 @@ class PredictionsFile:
         self.path = pathlib.Path(path)
         self.images: dict[str, ImageEntry] = {}
         self._splits = splits
-        # Of other formats, by the file's name and whether it has the picture's suffix.
-        self._images_by_name: dict[tuple[str, bool], list[ReadImage]] = {}
+        self._images_by_name: ImagesByName = {}  # of the formats of `mcc_caffe.infer`
         content = None  # of a folder and of a table
         if not self.path.is_dir():
             require_file(self.path, "predictions file")
@@ -127,7 +131,9 @@ class PredictionsFile:
 
     def _read_results(self) -> None:
         """Read a file or folder in a format of `mcc_caffe.infer`."""
-        for image in read_results(self.path):
+        images = read_results(self.path)
+        self._images_by_name = index_by_name(images)
+        for image in images:
             hands = [hand for hand in image.hands if hand.has_keypoints or hand.rle]
             hand = max(hands, key=lambda hand: hand.score, default=None)
             self.images[image.name] = (
@@ -135,8 +141,6 @@ class PredictionsFile:
                 if hand is None
                 else ImageEntry(hand.keypoints if hand.has_keypoints else None, None, hand.rle)
             )
-            name = pathlib.Path(image.name).name, image.has_suffix
-            self._images_by_name.setdefault(name, []).append(image)
 
     def entry(self, key: str) -> ImageEntry | None:
         """Return what the file says of an image; None where it says nothing.

@@ -11,6 +11,7 @@ import numpy as np
 from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.evaluation.picture_keys import find_named, index_by_name
 from mcc_caffe.evaluation.scene_scores import (
     SceneAnswer,
     complete_keypoints,
@@ -236,14 +237,12 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
     Raises:
         UserError: Two results may be of one picture, or one result with hands of two pictures.
     """
-    by_name: dict[tuple[str, bool], list[ReadImage]] = {}
-    for image in read_results(path):
-        by_name.setdefault((Path(image.name).name, image.has_suffix), []).append(image)
+    images_by_name = index_by_name(read_results(path))
     results: list[ReadImage | None] = []
     # {result with hands: {picture that it may be of: number of names that the two paths share}}
     pictures: dict[str, dict[Path, int]] = {}
     for scene in scenes:
-        named = by_name.get((scene.path.name, True), []) + by_name.get((scene.path.stem, False), [])
+        named = find_named(scene.path.name, images_by_name)
         counts = [_count_shared_parts(scene, image) for image in named]
         nearest = [image for image, count in zip(named, counts) if 0 < count == max(counts)]
         nearest = [image for image in nearest if not image.is_blank] or nearest[:1]

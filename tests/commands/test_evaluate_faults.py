@@ -199,7 +199,7 @@ def test_a_result_that_would_count_for_two_pictures_is_named(tmp_path, capsys):
 class Killed:
     """A predictor whose process ends, as one that lacks memory does."""
 
-    def load(self):
+    def load(self, splits):
         return lambda sample: os._exit(9)
 
 
