@@ -52,7 +52,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_own_results, locked, write_atomically
+from mcc_caffe.core.files import check_folder, check_own_results, locked, write_atomically
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
 from mcc_caffe.data.sources import count_samples, open_source
@@ -362,9 +362,10 @@ def _choose_run_precision(options: argparse.Namespace) -> str:
 
 
 def _run_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of the run; UserError where Caffe's files cannot hold its path."""
+    """Return the folder of the run; UserError where it cannot be made, or Caffe not name it."""
     folder = options.out or Path("runs", options.variant + ablation_suffix(options.without))
     check_utf8(folder)
+    check_folder(folder)
     return folder
 
 

@@ -55,11 +55,17 @@ def require_caffe(purpose: str) -> None:
     check_thread_count()
 
 
-def check_thread_count() -> None:
-    """Raise UserError where Caffe would start more threads than a process can bear."""
+def read_thread_count() -> int:
+    """Return how many threads OMP_NUM_THREADS says; 0 where it says none."""
     # OpenMP takes a list, too, whose further numbers are of nested threads.
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if threads.isdecimal() and int(threads) > _MOST_THREADS:
+    return int(threads) if threads.isdecimal() else 0
+
+
+def check_thread_count() -> None:
+    """Raise UserError where Caffe would start more threads than a process can bear."""
+    threads = read_thread_count()
+    if threads > _MOST_THREADS:
         raise UserError(
             f"OMP_NUM_THREADS is {threads}: give a number up to {_MOST_THREADS}, best one of "
             f"up to {len(os.sched_getaffinity(0))}, a thread for each core"

@@ -329,6 +329,13 @@ def test_a_resumed_run_says_what_is_other_in_its_solver(
     assert [text for text in caplog.messages if "from here on" in text] == expected
 
 
+def test_a_file_in_the_place_of_the_runs_folder_is_named(drawn_set, tmp_path):
+    (tmp_path / "run").write_text("notes")
+    with pytest.raises(UserError, match=f"{tmp_path}/run is no folder: move it away"):
+        prepare_run(parse_arguments([str(drawn_set), "--out", str(tmp_path / "run")]))
+    assert (tmp_path / "run").read_text() == "notes"
+
+
 def resume_with_changed_net(finished, run_folder, data, change):
     """Prepare a run that goes on with a finished one, whose net was another: `change` makes it."""
     shutil.copytree(finished, run_folder)

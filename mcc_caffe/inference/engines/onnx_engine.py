@@ -8,6 +8,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
 from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32, check_name
+from mcc_caffe.caffe_io.pycaffe import read_thread_count
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
@@ -101,10 +102,9 @@ def open_session(model: Any) -> Any:
         raise UserError(
             f"ONNX Runtime cannot be imported ({error}): `pip install onnxruntime`"
         ) from None
-    threads = os.environ.get("OMP_NUM_THREADS", "")
     options = onnxruntime.SessionOptions()
     cores = len(os.sched_getaffinity(0))
-    options.intra_op_num_threads = min((threads.isdecimal() and int(threads)) or cores, cores)
+    options.intra_op_num_threads = min(read_thread_count() or cores, cores)
     options.log_severity_level = 3  # errors; a warning about the machine would break the one line
     try:
         return onnxruntime.InferenceSession(
