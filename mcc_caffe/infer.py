@@ -45,7 +45,7 @@ from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ResultFormat
-from mcc_caffe.inference.input_files import InputFile, PassedOver, find_files
+from mcc_caffe.inference.input_files import PassedOver, find_files
 from mcc_caffe.inference.result_paths import check_result_paths, choose_result_paths
 from mcc_caffe.inference.scene_files import Scene, coco_labels, scenes_of_images
 from mcc_caffe.inference_run import InferenceRun, Job
@@ -206,10 +206,9 @@ def _make_plan(options: argparse.Namespace) -> _Plan:
     results = [path for job in jobs for path in job.result_paths(options.heatmaps, result_format)]
     if result_format:
         results += result_format.run_paths(options.out)
-    other_inputs = [
-        InputFile(path, path) for path in (options.boxes, options.weights, options.prototxt) if path
-    ]
-    check_result_paths([*files, *other_inputs], results, options.overwrite)
+    inputs = [file.path for file in files]
+    inputs += [path for path in (options.boxes, options.weights, options.prototxt) if path]
+    check_result_paths(inputs, results, options.overwrite)
     # Before the work: what is wrong would end it halfway.
     for folder in dict.fromkeys(path.parent for path in results):
         check_folder(folder)

@@ -22,7 +22,7 @@ HOW_TO_GET_CAFFE = (
     "`make caffe` in a checkout builds it, `python -m caffe_build` for an installed package"
 )
 
-_MOST_THREADS = 4096  # of oneDNN; they do no harm, but with 100,000 the process dies
+_MOST_THREADS = 4096  # so many still start; with 100,000 the process dies
 
 _log = logging.getLogger(__name__)
 

@@ -56,13 +56,11 @@ def _shorten(name: str, most_bytes: int) -> str:
     return name
 
 
-def check_result_paths(
-    files: Sequence[InputFile], results: Sequence[Path], overwrite: bool
-) -> None:
+def check_result_paths(inputs: Iterable[Path], results: Sequence[Path], overwrite: bool) -> None:
     """Check that no file of the user would be lost, and no result of this run.
 
     Args:
-        files: The inputs.
+        inputs: All files that the run reads.
         results: All files and folders that are going to be written; a folder is replaced whole.
         overwrite: Whether files that this program did not write may be replaced; inputs never are.
 
@@ -71,7 +69,7 @@ def check_result_paths(
             lie in a folder that is another result.
     """
     _check_apart(results)
-    _check_replaced(files, results, overwrite)
+    _check_replaced(inputs, results, overwrite)
 
 
 def _check_apart(results: Sequence[Path]) -> None:
@@ -86,16 +84,16 @@ def _check_apart(results: Sequence[Path]) -> None:
                 )
 
 
-def _check_replaced(files: Iterable[InputFile], results: Iterable[Path], overwrite: bool) -> None:
+def _check_replaced(inputs: Iterable[Path], results: Iterable[Path], overwrite: bool) -> None:
     """Check that no result replaces an input, or a file that this program did not write."""
-    inputs = {(status.st_dev, status.st_ino): file.path for file, status in _statuses(files)}
+    input_of_inode = {(status.st_dev, status.st_ino): path for path, status in _statuses(inputs)}
     foreign = []
     for result in results:
         try:
             status = result.stat()
         except OSError:
             continue
-        source = inputs.get((status.st_dev, status.st_ino))
+        source = input_of_inode.get((status.st_dev, status.st_ino))
         if source:
             raise UserError(
                 f"{source} would be overwritten by a result of this run: "
@@ -118,11 +116,11 @@ def _check_replaced(files: Iterable[InputFile], results: Iterable[Path], overwri
         )
 
 
-def _statuses(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, os.stat_result]]:
-    """Yield each file that is still there with what `stat` says of it."""
-    for file in files:
+def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield each path where a file still is, with what `stat` says of it."""
+    for path in paths:
         try:
-            yield file, file.path.stat()
+            yield path, path.stat()
         except OSError:
             continue
 

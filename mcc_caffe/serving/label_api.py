@@ -19,12 +19,12 @@ from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.serving.label_documents import describe_first_error
+from mcc_caffe.serving.label_files import NotReadyError
 from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, Saved
 from mcc_caffe.serving.labelling import (
     ChangedFileError,
     ConflictError,
     LabelSession,
-    NotReadyError,
     NotWrittenError,
     UnknownPictureError,
 )

@@ -9,7 +9,6 @@ of its labels.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import secrets
@@ -214,10 +213,7 @@ class LabelExport:
         """
         copy = self._copy_path(picture, saved)
         if not copy.is_file():
-            content = picture.read_bytes()
-            if hashlib.sha256(content).hexdigest() != saved.digest:
-                raise UserError(f"the file of {picture.name} is just being changed: try again")
-            image = picture.decode(content)
+            image = picture.read_version(saved.digest)
             write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
         return copy
 

@@ -60,11 +60,15 @@ Pictures in onehand10k/ and coco/ are links to your own: `cp -rL` makes copies o
 _Record = TypeVar("_Record", bound=BaseModel)
 
 
+class NotReadyError(UserError):
+    """What is asked for of a picture is not there yet."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture that can be labelled.
 
-    The errors of its methods do not name it; whoever shows them does.
+    An UnreadableError of its methods does not name it; whoever shows the error does.
 
     Attributes:
         key: Names the picture in files and addresses.
@@ -89,6 +93,18 @@ class Picture:
         """
         with self._without_name():
             return decode_content(self.path, content)
+
+    def read_version(self, digest: str) -> np.ndarray:
+        """Return the upright pixels, HxWx3 uint8 BGR, of the file that had this digest.
+
+        Raises:
+            UnreadableError: It cannot be read.
+            NotReadyError: Another file has replaced it.
+        """
+        content = self.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise NotReadyError(f"the file of {self.name} is just being changed: try again")
+        return self.decode(content)
 
     @contextlib.contextmanager
     def _without_name(self) -> Iterator[None]:

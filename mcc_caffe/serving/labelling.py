@@ -10,7 +10,6 @@ where another tab has saved since, it is refused and nothing is lost.
 
 import contextlib
 import functools
-import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from mcc_caffe.serving.label_files import (
     STATE,
     FolderPictures,
     LabelFiles,
+    NotReadyError,
     Picture,
     list_pictures,
     shown_name,
@@ -46,10 +46,6 @@ _log = logging.getLogger(__name__)
 
 class UnknownPictureError(UserError):
     """There is no picture with this key."""
-
-
-class NotReadyError(UserError):
-    """The net's answer is not there yet."""
 
 
 class ConflictError(UserError):
@@ -348,11 +344,8 @@ class LabelSession:
 
 def _make_jpeg(picture: Picture, digest: str) -> bytes:
     """Encode a picture, whose file still has to have this digest."""
-    content = picture.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise NotReadyError(f"the file of {picture.name} is just being changed: try again")
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(".jpg", picture.decode(content), quality)[1].tobytes()
+    return cv2.imencode(".jpg", picture.read_version(digest), quality)[1].tobytes()
 
 
 @contextlib.contextmanager

@@ -25,7 +25,6 @@ from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, find_variant, stage_blob
 
-_NAME = re.compile(r'^name: "([^"]*)"', re.MULTILINE)  # of a net that ships
 _FILLERS = re.compile(r"(weight|bias)_filler\s*{[^{}]*}")
 
 # The process whose first forward pass started OpenMP's threads; None as long as none did.
@@ -53,7 +52,7 @@ class CaffeEngine:
             variant = find_variant(as_text(read_deploy_net(prototxt).name))
             try_build(DEPLOY, Path(prototxt), str(prototxt))
         else:
-            variant = _variant_of_shipped(prototxt)
+            variant = Path(prototxt).resolve().parent.name  # to parse the file would take 30 ms
         self._gpu = gpu
         select_device(gpu)
         caffe = import_caffe()
@@ -109,15 +108,6 @@ def _check_threads() -> None:
             "this process is a fork of one that has run Caffe, whose threads it lacks: start it "
             'with multiprocessing.get_context("spawn"), or take the engine onnx'
         )
-
-
-def _variant_of_shipped(prototxt: str | Path) -> str | None:
-    """Return the variant of one of the nets that ship.
-
-    To parse all of the file would take some 30 ms.
-    """
-    name = _NAME.search(Path(prototxt).read_text())
-    return find_variant(name[1]) if name else None
 
 
 def _net_to_fill(prototxt: str | Path) -> Any:
