@@ -33,7 +33,6 @@ from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 REPORT, SUSPECTS = "report.json", "suspects.png"
-SHEETS = "suspects-[0-9].png"  # pattern of the names of several sheets
 EXIT_FAULTS = 3  # exit code
 LISTED = 10  # findings of a kind that the terminal shows
 DRAWN = 200  # suspects on the sheets
@@ -265,8 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parse_arguments(argv)
     check_folder(options.out)
-    sheets = (path.name for path in options.out.glob(SHEETS))
-    check_own_results(options.out, (REPORT, SUSPECTS, *sheets), own=REPORT, mark='"findings": ')
+    check_own_results(options.out, [REPORT], own=REPORT, mark='"findings": ')
+    sheet.check_pages(options.out / SUSPECTS)
     splits = check_splits(sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT))
     report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -217,7 +217,7 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     for name in ("suspects-1.png", "suspects.png"):
         (tmp_path / "out" / name).write_bytes(b"of the user")
         done = run("data_tools.check", source, "--out", tmp_path / "out")
-        assert done.returncode == 2 and f"{name} would be overwritten" in done.stderr
+        assert done.returncode == 2 and f"{tmp_path / 'out' / name} " in done.stderr
         assert (tmp_path / "out" / name).read_bytes() == b"of the user"
     # Of an earlier run.
     (tmp_path / "out/report.json").write_text('{"findings": []}')
@@ -241,6 +241,27 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
         "index_4": 0.3333,
     }
     assert "index 0% 0% 0% 33%" in text
+
+
+@pytest.mark.parametrize("name", ["suspects.png", "suspects-1.png", "suspects-10.png"])
+def test_a_picture_of_the_user_beside_an_earlier_report_stays(tmp_path, name):
+    source = write_layout(tmp_path / "set", {"Train": [hand(1, image_bytes=b"no jpeg")]})
+    out = tmp_path / "out"
+    check(source, out, code=3)
+    picture, report = encoded(np.zeros((4, 4, 3), np.uint8)), (out / "report.json").read_bytes()
+    (out / name).write_bytes(picture)
+    done = run("data_tools.check", source, "--out", out)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert f"{out / name} " in done.stderr and "is no sheet of this program" in done.stderr
+    assert (out / name).read_bytes() == picture
+    assert (out / "report.json").read_bytes() == report
+
+
+def test_the_sheets_of_a_run_that_ended_before_its_report_are_replaced(tmp_path):
+    source = write_layout(tmp_path / "set", {"Train": [hand(1, image_bytes=b"no jpeg")]})
+    check(source, tmp_path / "out", code=3)
+    (tmp_path / "out/report.json").unlink()
+    check(source, tmp_path / "out", code=3)
 
 
 def test_keypoints_outside_the_picture_count_as_missing_in_a_source_as_in_its_lmdb(tmp_path):
