@@ -8,7 +8,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +54,7 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
             f"{root} was not found: give the folder of a data set, or a COCO-style .json file"
         )
     candidates = list(READERS) if format == AUTO else [format]
-    matches = [name for name in candidates if READERS[name].find_splits(root)]
+    matches = [name for name in candidates if _find_splits(root, name)]
     if len(matches) == 1:
         return matches[0]
     layouts = "; ".join(f"{name} ({READERS[name].LAYOUT})" for name in matches or candidates)
@@ -101,15 +101,32 @@ def read_dataset(
     Raises:
         UserError: No reader fits, or the labels cannot be read.
     """
-    reader = READERS[detect_format(root, format)]
+    format = detect_format(root, format)
     root = Path(root)
-    splits = {split: reader.read_entries(root, split) for split in reader.find_splits(root)}
+    splits = {
+        split: READERS[format].read_entries(root, split) for split in _find_splits(root, format)
+    }
     if not upright:
         return splits
     return {
         split: [dataclasses.replace(entry, upright=True) for entry in entries]
         for split, entries in splits.items()
     }
+
+
+def _find_splits(root: Path, format: str) -> list[str]:
+    """Return the names of the splits that a reader finds; UserError where it gives no names."""
+    splits = READERS[format].find_splits(root)
+    if (
+        isinstance(splits, str)  # which would be taken for the list of its letters
+        or not isinstance(splits, Collection)
+        or not all(isinstance(split, str) for split in splits)
+    ):
+        raise UserError(
+            f"{root}: find_splits of the reader {format} gives {repr(splits)[:100]}, a list of the "
+            "splits' names is needed: mend the reader"
+        )
+    return list(splits)
 
 
 def held_out_splits(names: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -106,6 +107,16 @@ def test_what_fits_two_formats_must_be_chosen(tmp_path):
         readers.read_dataset(tmp_path)
     assert list(readers.read_dataset(tmp_path, "coco")) == ["hands_test", "hands_train"]
     assert list(readers.read_dataset(tmp_path, "freihand")) == ["training", "evaluation"]
+
+
+@pytest.mark.parametrize("splits", ["train", ["train", 1], None, 1])
+def test_a_reader_that_gives_no_names_of_splits_is_told(splits, tmp_path, monkeypatch):
+    """A text would be read letter by letter."""
+    monkeypatch.setattr(readers.onehand10k, "find_splits", lambda root: splits)
+    message = f"{tmp_path}: find_splits of the reader onehand10k gives {splits!r}, a list of "
+    for format in (readers.AUTO, "onehand10k"):
+        with pytest.raises(UserError, match=re.escape(message)):
+            readers.read_dataset(tmp_path, format)
 
 
 @pytest.mark.parametrize(
