@@ -10,6 +10,7 @@ follow each other; the code calls each of them a pose stage. They have the numbe
 the release: [9] has six stages, of which the authors replaced the first one by the mask head.
 """
 
+import math
 import re
 from dataclasses import dataclass, field, replace
 
@@ -175,7 +176,8 @@ def index_variants(*variants: Variant) -> dict[str, Variant]:
     """Return variants by their names, which are also those of folders, runs and nets.
 
     Raises:
-        ValueError: Two have the same name, or a name cannot be that of a folder, a run and a net.
+        ValueError: Two have the same name, a name cannot be that of a folder, a run and a net, or a
+            number cannot be trained with.
     """
     by_name: dict[str, Variant] = {}
     for variant in variants:
@@ -187,8 +189,32 @@ def index_variants(*variants: Variant) -> dict[str, Variant]:
             )
         if name in by_name:
             raise ValueError(f"two variants have the name {name!r}: give one another name")
+        _check_numbers(variant)
         by_name[name] = variant
     return by_name
+
+
+def _check_numbers(variant: Variant) -> None:
+    """Raise a ValueError where a number would train nothing, or away from the labels.
+
+    Caffe takes any weight of a loss. What the solver says is checked when a training starts.
+    """
+    if type(variant.batch_size) is not int or variant.batch_size < 1:
+        raise ValueError(
+            f"the variant {variant.name} has the batch_size {variant.batch_size!r}: "
+            "give a whole number from 1 on"
+        )
+    if not 0 < variant.sigma < math.inf:
+        raise ValueError(
+            f"the variant {variant.name} has the sigma {variant.sigma!r}: give a number above 0"
+        )
+    for field_name in ("mask_loss_weight", "heatmap_loss_weight", "stage_lr_mult"):
+        value = getattr(variant, field_name)
+        if not 0 <= value < math.inf:
+            raise ValueError(
+                f"the variant {variant.name} has the {field_name} {value!r}: "
+                "give a number from 0 on"
+            )
 
 
 VARIANTS = index_variants(PAPER, MINI)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -48,6 +49,25 @@ def test_no_variant_replaces_the_files_of_another():
 def test_a_variants_name_is_one_of_a_folder_and_a_net(name):
     with pytest.raises(ValueError, match="a variant has the name '.*': give it one of small"):
         index_variants(PAPER, dataclasses.replace(MINI, name=name))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("batch_size", 0),
+        ("batch_size", 13.0),
+        ("batch_size", True),
+        ("sigma", 0.0),
+        ("sigma", math.inf),
+        ("mask_loss_weight", -0.5),
+        ("heatmap_loss_weight", math.nan),
+        ("heatmap_loss_weight", math.inf),
+        ("stage_lr_mult", -1.0),
+    ],
+)
+def test_a_variant_has_numbers_that_can_be_trained_with(name, value):
+    with pytest.raises(ValueError, match=f"^the variant mini has the {name} {value!r}: give a "):
+        index_variants(PAPER, dataclasses.replace(MINI, **{name: value}))
 
 
 def shapes(net):
