@@ -477,6 +477,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "reader": format_name,
             "joints": options.joints or "as labelled",
             "split": options.split,
+            "source_splits": list(splits),
             "seed": options.seed,
             "orientation": options.orientation,
         },

@@ -108,6 +108,22 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
     }
 
 
+def key_splits(splits: Mapping[str, Sequence[Entry]]) -> list[str]:
+    """Return the names with which the keys of a set's samples may begin.
+
+    They are those of its splits, but of an LMDB set those of its source's, where it says them.
+
+    Args:
+        splits: {split: its entries}, as `open_sets` returns them.
+    """
+    names: dict[str, None] = {}
+    for split, entries in splits.items():
+        first = next(iter(entries), None)
+        own = first.samples.source_splits if isinstance(first, Record) else []
+        names.update(dict.fromkeys(own or [split]))
+    return list(names)
+
+
 def find_divided_groups(
     splits: Mapping[str, Sequence[Item]], group_of: Callable[[Item], str]
 ) -> Iterator[tuple[Item, Item]]:

@@ -276,7 +276,7 @@ def check_predictions_fit(
             has an image that stands for two.
     """
     files = [
-        PredictionsFile(spec.path, tuple(records))
+        PredictionsFile(spec.path, sets.key_splits(records))
         for spec in model_specs
         if isinstance(spec, FileModelSpec)
     ]

@@ -332,6 +332,15 @@ class SampleSet:
             return None
         return {0: False, len(self): True}.get(cut_count) if isinstance(cut_count, int) else None
 
+    @functools.cached_property
+    def source_splits(self) -> list[str]:
+        """The names of its source's splits, with which its keys begin; [] where nobody says it."""
+        try:
+            names = self.info().get("source_splits")
+        except UserError:
+            return []
+        return names if isinstance(names, list) else []
+
     def digest(self) -> str:
         """Return a digest of all records, names included, by which another set differs."""
         digest = hashlib.sha256()

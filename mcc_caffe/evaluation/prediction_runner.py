@@ -97,7 +97,7 @@ class FileModelSpec:
         """Read the file; return the function that looks up the hand of a sample.
 
         Args:
-            splits: Names of the set's splits.
+            splits: Names with which the keys of the set's samples may begin.
         """
         return PredictionsFile(self.path, splits).predict
 
@@ -176,7 +176,7 @@ class _Evaluator:
             self._records_of_split = sets.open_sets(job.data_path, upright=job.upright)
         finally:
             readers_log.setLevel(logging.NOTSET)
-        splits = tuple(self._records_of_split)
+        splits = sets.key_splits(self._records_of_split)
         self._predict_functions = [spec.load(splits) for spec in job.model_specs]
 
     def evaluate(self, sample_id: SampleId) -> EvaluatedSample:

@@ -87,7 +87,7 @@ class PredictionsFile:
 
     Args:
         path: Path of the file.
-        splits: Names of the set's splits, with which the keys of its samples may begin.
+        splits: Names with which the keys of the set's samples may begin.
 
     Raises:
         UserError: The file is missing or does not have the form of this module.

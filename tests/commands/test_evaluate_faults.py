@@ -1,5 +1,6 @@
 """`python -m mcc_caffe.evaluate` on bad input: one line says what is wrong, nothing is written."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -8,11 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools import build_lmdb
 from mcc_caffe import evaluate
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId, run_models
 from tests.support.commands import run
 from tests.support.hands import hand, write_layout, write_set
+from tests.support.readers import coco_content, write
 
 
 @pytest.mark.parametrize(
@@ -194,6 +198,30 @@ def test_a_result_that_would_count_for_two_pictures_is_named(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     evaluate.main(command)
     assert "results" in capsys.readouterr().out
+
+
+def test_a_picture_without_result_gets_none_of_another_folder_in_an_lmdb_set(tmp_path):
+    """As in its source, whose splits the keys name."""
+    source, results, out = tmp_path / "set", tmp_path / "results", tmp_path / "out"
+    for split, folder, number in (("hands_train", "b", 1), ("hands_test", "a", 2)):
+        content = coco_content([hand(number)])
+        content["images"][0]["file_name"] = f"{folder}/1.jpg"
+        write(source / "images" / folder / "1.jpg", hand(number).image_bytes)
+        write(source / "annotations" / f"{split}.json", content)
+    build_lmdb.main([str(source), str(tmp_path / "lmdb"), "--split", "0/2"])
+    points = [
+        {"name": name, "x": x, "y": y, "confidence": 0.9}
+        for name, (x, y, _) in zip(NAMES, hand(1).keypoints.tolist())
+    ]
+    report = {"program": "x", "image": "b/1.jpg", "score": 0.9, "keypoints": points}
+    write(results / "1.json", report)
+    command = ["--predictions", str(results), "--processes", "1", "--out", str(out)]
+    for data in ("set", "lmdb"):
+        splits = ["hands_train", "hands_test"] if data == "set" else ["validation"]
+        evaluate.main([str(tmp_path / data), "--split", *splits, *command])
+        lines = list(csv.DictReader((out / "images.csv").read_text().splitlines()))
+        predicted = {line["key"].partition("hands_")[2]: line["predicted"] for line in lines}
+        assert predicted == {"train_b_1.jpg_70": "21", "test_a_1.jpg_70": "0"}
 
 
 class Killed:
