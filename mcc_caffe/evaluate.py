@@ -219,11 +219,17 @@ def _add_measure_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def make_model_specs(options: argparse.Namespace) -> tuple[ModelSpec, ...]:
-    """Return the networks and the predictions files that the options name.
+def make_model_specs(
+    options: argparse.Namespace, files: Sequence[PredictionsFile]
+) -> tuple[ModelSpec, ...]:
+    """Return the networks that the options name, and the predictions files, as models.
+
+    Args:
+        options: The command's options.
+        files: The predictions files that they name.
 
     Raises:
-        UserError: A file is missing, or two models have the same name.
+        UserError: A file of weights is missing, or two models have the same name.
     """
     weights = options.weights or ([] if options.predictions else [default_weights(options.variant)])
     engine, precision = "", FLOAT32
@@ -245,7 +251,6 @@ def make_model_specs(options: argparse.Namespace) -> tuple[ModelSpec, ...]:
         )
         for name, path in zip(short_names(weights), weights)
     ]
-    files = [PredictionsFile(path) for path in options.predictions]
     unnamed_paths = [file.path for file in files if not file.is_named]
     names = dict(zip(unnamed_paths, short_names(unnamed_paths)))
     model_specs += [FileModelSpec(names.get(file.path, file.name), file.path) for file in files]
@@ -260,14 +265,14 @@ def _choose_prototxt(options: argparse.Namespace, weights: pathlib.Path) -> path
 
 
 def check_predictions_fit(
-    model_specs: Sequence[ModelSpec],
+    files: Sequence[PredictionsFile],
     records: dict[str, Any],
     sample_ids: Sequence[SampleId],
 ) -> None:
     """Check that each predictions file has an image of the set, and none that stands for two.
 
     Args:
-        model_specs: The models to compare.
+        files: The predictions files; they are told the splits of the set.
         records: {split: its records}, as `data_tools.sets.open_sets` returns them.
         sample_ids: The samples to evaluate.
 
@@ -275,11 +280,6 @@ def check_predictions_fit(
         UserError: A predictions file has none of the samples, as its keys are of another set, or
             has an image that stands for two.
     """
-    files = [
-        PredictionsFile(spec.path, sets.key_splits(records))
-        for spec in model_specs
-        if isinstance(spec, FileModelSpec)
-    ]
     if not files:
         return
     keys = [
@@ -287,6 +287,7 @@ def check_predictions_fit(
         for each in progress_bar(sample_ids, desc="keys", unit="img", delay=2, leave=False)
     ]
     for file in files:
+        file.splits = sets.key_splits(records)
         if not any(map(file.entry, keys)):
             raise UserError(
                 f"{file.path} has none of the {len(keys)} images: they have keys like "
@@ -491,7 +492,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--out {options.out} is a file: give a folder")
     check_folder(options.out)
     set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
-    model_specs = make_model_specs(options)
+    files = [PredictionsFile(path) for path in options.predictions]
+    model_specs = make_model_specs(options, files)
     check_out(options.out, model_specs)
     upright = options.orientation == sets.UPRIGHT
     records = sets.open_sets(options.data, upright=upright)
@@ -502,7 +504,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for split in splits
         for index in range(len(records[split]))[: options.limit]
     ]
-    check_predictions_fit(model_specs, records, sample_ids)
+    check_predictions_fit(files, records, sample_ids)
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
     for model_spec in model_specs:
         _log_model(model_spec)

@@ -84,10 +84,11 @@ class PredictionsFile:
         name: Name of the system that made the predictions.
         is_named: Whether the file says the name; else it is the file's or folder's own.
         images: {key of the image: its entry}.
+        splits: Names with which the keys of the set's samples may begin.
 
     Args:
         path: Path of the file.
-        splits: Names with which the keys of the set's samples may begin.
+        splits: As the attribute, which may also be set once the set is open.
 
     Raises:
         UserError: The file is missing or does not have the form of this module.
@@ -96,7 +97,7 @@ class PredictionsFile:
     def __init__(self, path: str | pathlib.Path, splits: Sequence[str] = ()) -> None:
         self.path = pathlib.Path(path)
         self.images: dict[str, ImageEntry] = {}
-        self._splits = splits
+        self.splits = splits
         self._images_by_name: ImagesByName = {}  # of the formats of `mcc_caffe.infer`
         content = None  # of a folder and of a table
         if not self.path.is_dir():
@@ -191,7 +192,7 @@ class PredictionsFile:
         """Return the name that the file has for an image, as `entry` looks it up."""
         if key in self.images:
             return key
-        images = find_pictures(key, self._images_by_name, self._splits)
+        images = find_pictures(key, self._images_by_name, self.splits)
         if len(images) > 1:
             raise UserError(
                 f"{self.path} has {images[0].name} and {images[1].name}, which may both be the "

@@ -11,6 +11,7 @@ from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sheet import GAP, TILE, sample_tile
 from mcc_caffe.evaluation.metrics import iou
+from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
@@ -305,6 +306,25 @@ def test_the_predictions_of_a_net_can_be_measured_again(evaluated, drawn_set, tm
         and "mask" not in again
     )
     assert "PCK@0.2" in capsys.readouterr().out
+
+
+def test_predictions_are_read_once_before_the_processes_read_them(
+    drawn_set, samples, tmp_path, monkeypatch
+):
+    """They may be hundreds of megabytes."""
+    opened = []
+
+    def open_file(*arguments):
+        opened.append(arguments)
+        return PredictionsFile(*arguments)
+
+    monkeypatch.setattr(evaluate, "PredictionsFile", open_file)
+    path = tmp_path / "system.json"
+    images = {sample.key: perfect_image(sample) for sample in samples}
+    path.write_text(json.dumps({"name": "system", "images": images}))
+    command = [str(drawn_set), "--predictions", str(path), "--processes", "2"]
+    evaluate.main([*command, "--out", str(tmp_path / "out")])
+    assert opened == [(path,)]
 
 
 def test_a_second_evaluation_in_one_process_reads_its_files_again(drawn_set, samples, tmp_path):

@@ -52,7 +52,7 @@ def test_the_results_say_whether_pictures_are_searched(
     options, looks, is_searched, two_sets, weights
 ):
     words = [str(two_sets), *(option.format(uncalibrated=weights) for option in options)]
-    (model_spec,) = evaluate.make_model_specs(evaluate.parse_arguments(words))
+    (model_spec,) = evaluate.make_model_specs(evaluate.parse_arguments(words), [])
     described = evaluate.describe_model(model_spec)
     assert (described["looks"], described["search"]) == (looks, is_searched)
 

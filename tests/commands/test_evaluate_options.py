@@ -132,7 +132,7 @@ def test_a_net_searches_with_the_box_head_of_its_own_variant(weights, monkeypatc
         prediction_runner, "HandPredictor", lambda *args, **kwargs: calls.append((args, kwargs))
     )
     (spec,) = evaluate.make_model_specs(
-        evaluate.parse_arguments(["set", "--weights", str(weights), "--variant", "paper"])
+        evaluate.parse_arguments(["set", "--weights", str(weights), "--variant", "paper"]), []
     )
     spec.load(())
     ((arguments, options),) = calls
