@@ -16,7 +16,7 @@ from typing import Any
 
 from caffe_build import check
 from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
-from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.pycaffe import import_caffe, read_thread_count
 from mcc_caffe.caffe_io.weights import net_shapes
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
@@ -42,8 +42,15 @@ def try_build(kind: str, path: Path, described: str) -> None:
         UserError: Caffe refuses it; the error says why.
     """
     command = [sys.executable, "-m", __name__, kind, str(path)]
+    environment, cores = dict(os.environ), len(os.sched_getaffinity(0))
+    # The trial is of the net, not of a number of threads: the stacks of thousands of them would
+    # take the memory that `_bound_memory` admits.
+    if read_thread_count() > cores:
+        environment["OMP_NUM_THREADS"] = str(cores)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_SECONDS)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, timeout=_TIMEOUT_SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise UserError(
             f"{described}: Caffe has not built it within {_TIMEOUT_SECONDS} s: give a smaller net"
