@@ -45,6 +45,7 @@ _SHORTEST_PAUSE = 0.02
 HD_LINES = 720  # from which players take colours for those of BT.709 where a file does not say
 _UNKNOWN_COLOURS = 2  # FFmpeg's number
 _MOST_STRETCHED = 8  # times: a file that says that its pixels are wider is not believed
+_LEAST_FRAME_BYTES = 16  # of a file, for a frame with its header
 _MOST_DEMUX_ERRORS = 1000  # in a row, after which a file has ended
 
 
@@ -83,7 +84,7 @@ class VideoFile:
             its empty frames, too.
         empty_count: The number of empty frames between those that have been read; 0 but in an AVI.
         expected: About as many frames as the file shows, by what it announces and by its length; 0
-            where it says neither.
+            where it says neither, or is too small for as many as its length would hold.
         seconds: How long the video is; 0 where the file does not say.
     """
 
@@ -170,6 +171,8 @@ class VideoFile:
                 self.announced = shown
         self.seconds = max((container.duration or 0) / av.time_base, 0.0)
         self.expected = shown or round(self.seconds * self.fps)
+        if not shown and self.expected * _LEAST_FRAME_BYTES > self.path.stat().st_size:
+            self.expected = 0  # it has long pauses
         self._check_size(stream.width, stream.height)
         times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded

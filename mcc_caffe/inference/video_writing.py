@@ -5,6 +5,7 @@ PyAV writes: unlike OpenCV it takes frames that are not equally far apart.
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -21,6 +22,8 @@ from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.video_reading import BT_709, HD_LINES, Colours, VideoFile
 
+_log = logging.getLogger(__name__)
+
 _CODEC = "libx264"  # H.264, which browsers play
 _CODEC_OPTIONS = {"crf": "18", "preset": "veryfast"}  # hardly to be told from the original
 _TICKS = 90000  # a second: the usual clock of videos, in which all usual rates are whole
@@ -28,6 +31,9 @@ _LEAST_TICKS = 1000  # a second, where a longer video needs a slower clock
 # Ticks that a video may last whatever its pauses are. MP4 takes fewer than 2**31 from the time at
 # which a frame is decoded to the one at which it is shown, and these may be two pauses apart.
 _MOST_TICKS = 2**30 - 1
+_LONGEST_PAUSE = 2**31 - 2  # ticks that MP4 takes from one frame to the next
+# Where a video may last longer, each frame is decoded when it is shown.
+_NO_REORDERING = {"bf": "0"}
 _DISK_ERRORS = (*NO_ROOM, errno.EIO, errno.EROFS)
 _LARGEST_CLIP_SIDE = 16384  # pixels, of H.264
 _BT_601 = Colours(Colorspace.ITU601, 6)
@@ -103,6 +109,7 @@ def video_encoder(
 
     Yields:
         A function that adds a frame, HxWx3 uint8 BGR, and the second at which it is shown.
+        Pauses that MP4 cannot hold are shortened, with a warning.
 
     Raises:
         OSError: The file cannot be written.
@@ -116,23 +123,34 @@ def video_encoder(
     container = av.open(file, "w", format="mp4", options=options)
     container.metadata["comment"] = comment
     rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
-    stream = container.add_stream(_CODEC, rate=rate or 1, options=_CODEC_OPTIONS)
+    is_bounded = 0 < seconds * ticks < _MOST_TICKS
+    codec_options = _CODEC_OPTIONS if is_bounded else _CODEC_OPTIONS | _NO_REORDERING
+    stream = container.add_stream(_CODEC, rate=rate or 1, options=codec_options)
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.time_base = Fraction(1, ticks)
     colours = BT_709 if height >= HD_LINES else _BT_601
     stream.codec_context.colorspace = colours.number
     stream.codec_context.color_range = _LIMITED_RANGE
-    last_ticks = -1
+    last_ticks, left_out_ticks = -1, 0
 
     def write(pixels: np.ndarray, time: float) -> None:
-        nonlocal last_ticks
+        nonlocal last_ticks, left_out_ticks
         if pixels.shape[:2] != (height, width):
             padding = [(0, max(height - len(pixels), 0)), (0, max(width - pixels.shape[1], 0))]
             pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")[:height, :width]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=colours.matrix)
-        last_ticks = max(round(time * ticks), last_ticks + 1)
+        pause_ticks = round(time * ticks) - left_out_ticks - last_ticks
+        if pause_ticks > _LONGEST_PAUSE:
+            if not left_out_ticks:
+                _log.warning(
+                    "%s: the pause of %.1f hours before %.3f s is too long for an MP4 file: in "
+                    "this clip, though in no other result, a pause lasts at most %.1f hours",
+                    *(path, pause_ticks / ticks / 3600, time, _LONGEST_PAUSE / ticks / 3600),
+                )
+            left_out_ticks += pause_ticks - _LONGEST_PAUSE
+        last_ticks += min(max(pause_ticks, 1), _LONGEST_PAUSE)
         frame.pts, frame.time_base = last_ticks, Fraction(1, ticks)
         container.mux(stream.encode(frame))
 

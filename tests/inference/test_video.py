@@ -290,6 +290,38 @@ def test_a_clip_may_pause_for_many_hours(times, tmp_path):
         assert [frame.time for frame in VideoFile(path).frames()] == pytest.approx(times, abs=1e-3)
 
 
+@pytest.mark.parametrize("is_long", [True, False])
+def test_a_pause_that_mp4_cannot_hold_costs_no_result(is_long, tmp_path, caplog):
+    """Of weeks, or of hours where the file does not say how long it is; two of each."""
+    source, pause = tmp_path / "clip.mkv", 30 * 86400 if is_long else 7 * 3600
+    times = [0, 0.04, pause, pause + 0.04, 2 * pause]
+    content = io.BytesIO()
+    # A file that cannot be sought gets no length.
+    target = str(source) if is_long else types.SimpleNamespace(write=content.write)
+    with av.open(target, "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="bgr24")
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    if not is_long:
+        source.write_bytes(content.getvalue())
+    video = VideoFile(source)
+    assert (video.seconds > pause) == is_long and video.expected == 0
+    assert written(source, tmp_path / "out").startswith("5 frames, ")
+    report = json.loads((tmp_path / "out/clip.json").read_text())
+    assert [frame["time"] for frame in report["frames"]] == pytest.approx(times)
+    longest = (2**31 - 2) / (1000 if is_long else 90000)
+    shown = [frame.time for frame in VideoFile(tmp_path / "out/clip.mp4").frames()]
+    assert np.diff(shown) == pytest.approx([0.04, longest - 0.04, 0.04, longest - 0.04], abs=0.05)
+    (warning,) = caplog.messages
+    assert f"the pause of {pause / 3600:.1f} hours before {pause:.3f} s is too long" in warning
+    assert f"a pause lasts at most {longest / 3600:.1f} hours" in warning
+
+
 def test_a_video_says_how_long_it_is(tmp_path):
     pictures = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=1500)
@@ -402,7 +434,7 @@ def test_a_cover_picture_is_not_the_video(tmp_path):
     """An MP4 holds its cover in "udta", which may come before the video."""
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
-        film_stream = container.add_stream("mpeg4", rate=25)
+        film_stream = container.add_stream("ffv1", rate=25)
         film_stream.width, film_stream.height, film_stream.pix_fmt = 320, 240, "yuv420p"
         cover = container.add_stream("mjpeg", rate=25, options={"strict": "unofficial"})
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
@@ -766,7 +798,7 @@ def test_a_damaged_frame_of_a_file_whose_times_begin_again(tmp_path):
 def test_uneven_and_equal_times_stay_as_they_are(tmp_path):
     ticks = [0, 16, 16, 20, 24, 90, 91]  # milliseconds
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
+        stream = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         packets = []
         for index in range(len(ticks)):
