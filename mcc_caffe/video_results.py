@@ -145,6 +145,8 @@ def write_video(
     missing = ""
     if len(frame_lines) + video.empty_count < video.announced:
         missing = f" of the {video.announced} that the file announces"
+        if video.announces_empty:
+            missing += " (an AVI counts empty ones, too)"
     if frames.damaged_count:
         without = "without hands" if result_format else "null in the JSON"
         missing += f", {frames.damaged_count} of them damaged ({without})"

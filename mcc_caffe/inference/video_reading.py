@@ -80,9 +80,10 @@ class VideoFile:
         path: The file.
         fps: Frames a second, on average; 30 where the file does not say.
         size: (width, height) of a frame in pixels, upright.
-        announced: The number of frames that the file announces; 0 where it does not. An AVI counts
-            its empty frames, too.
+        announced: The number of frames that the file announces; 0 where it does not.
+        announces_empty: Whether these are with empty frames, as in an AVI.
         empty_count: The number of empty frames between those that have been read; 0 but in an AVI.
+            Those before the first frame and after the last one are not known.
         expected: About as many frames as the file shows, by what it announces and by its length; 0
             where it says neither, or is too small for as many as its length would hold.
         seconds: How long the video is; 0 where the file does not say.
@@ -98,7 +99,7 @@ class VideoFile:
         _check_readable(path)
         self.path, self.fps = path, _USUAL_FPS
         self.announced, self.expected, self.seconds = 0, 0, 0.0
-        self.empty_count = 0
+        self.announces_empty, self.empty_count = False, 0
         is_animation = path.suffix.lower() not in VIDEO_SUFFIXES
         self._frames = self._animation() if is_animation else self._video()
         self._first_frames: list[Frame] = []  # damaged ones, then the first that is not
@@ -162,7 +163,7 @@ class VideoFile:
         _report_all_errors(stream.codec_context)
         rate = stream.average_rate or stream.guessed_rate
         self.fps = float(rate) if rate else _USUAL_FPS
-        is_avi = container.format.name == "avi"
+        is_avi = self.announces_empty = container.format.name == "avi"
         self.announced = shown = 0 if stream.frames == _NO_COUNT else stream.frames
         if stream.duration and stream.time_base:  # of a trimmed video the file holds more frames
             shown = min(shown, round(stream.duration * stream.time_base * self.fps))

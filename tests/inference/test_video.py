@@ -680,13 +680,16 @@ def test_an_avi_whose_frames_are_stored_in_another_order(codec, options, tmp_pat
     assert shifts(frames) == list(range(0, 120, 4))
 
 
+ANNOUNCED = "that the file announces (an AVI counts empty ones, too)"
+
+
 @pytest.mark.parametrize("first_number", [0, 30])
 @pytest.mark.parametrize(
     "kept_share, text",
     [
         (1, "5 frames, "),
-        (0.8, "4 frames of the 10 that the file announces, 1 of them damaged"),
-        (0.5, "2 frames of the 10 that the file announces, 1 of them damaged"),
+        (0.8, f"4 frames of the 10 {ANNOUNCED}, 1 of them damaged"),
+        (0.5, f"2 frames of the 10 {ANNOUNCED}, 1 of them damaged"),
     ],
 )
 def test_the_empty_frames_of_an_avi_are_not_missing(kept_share, text, first_number, tmp_path):
@@ -706,6 +709,17 @@ def test_the_empty_frames_of_an_avi_are_not_missing(kept_share, text, first_numb
     times = [frame.time for frame in VideoFile(source).frames()]
     assert np.allclose(times, np.array([0, 1, 5, 6, 9])[: len(times)] / 25)
     assert written(source, tmp_path / "out").startswith(text)
+
+
+def test_an_avi_with_empty_frames_at_its_end_says_that_these_count(tmp_path):
+    """FFmpeg passes them over, and the header alone counts them."""
+    source = film(tmp_path / "clip.avi", "MJPG", frames=3)
+    content = bytearray(source.read_bytes())
+    for name, offset in (("strh", 40), ("avih", 24)):
+        assert struct.unpack_from("<I", content, content.index(name.encode()) + offset)[0] == 3
+        struct.pack_into("<I", content, content.index(name.encode()) + offset, 5)
+    source.write_bytes(content)
+    assert written(source, tmp_path / "out").startswith(f"3 frames of the 5 {ANNOUNCED}, ")
 
 
 def test_an_avi_from_a_pipe_announces_no_frames(tmp_path):
