@@ -31,7 +31,8 @@ class Scene(NamedTuple):
     """A picture with boxes around its hands.
 
     Attributes:
-        path: The image file.
+        folder: The folder that the file's names of pictures start from.
+        file_name: The picture's name in the file.
         boxes_ltrb: (N, 4) of left, top, right, bottom in pixels of the upright picture.
         keypoints: (N, 21, 3) of x, y in pixels and v, above 0 where the keypoint is labelled; 0
             where the file labels none.
@@ -40,18 +41,22 @@ class Scene(NamedTuple):
         category_ids: The N ids of the boxes' categories.
         crowds_ltrb: (M, 4), the boxes around crowds of hands (`iscrowd`).
         hand_categories: All categories of hands of the file.
-        file_name: The image file as the file names it, from the folder of its pictures on.
     """
 
-    path: Path
+    folder: Path
+    file_name: str
     boxes_ltrb: np.ndarray
     keypoints: np.ndarray
-    size: tuple[int, int] | None = None
-    image_id: Any = None
-    category_ids: tuple[Any, ...] = ()
-    crowds_ltrb: np.ndarray = np.empty((0, 4))
-    hand_categories: tuple[CocoCategory, ...] = ()
-    file_name: str = ""
+    size: tuple[int, int] | None
+    image_id: Any
+    category_ids: tuple[Any, ...]
+    crowds_ltrb: np.ndarray
+    hand_categories: tuple[CocoCategory, ...]
+
+    @property
+    def path(self) -> Path:
+        """The image file."""
+        return self.folder / self.file_name
 
     def boxes_xywh(self) -> np.ndarray:
         """Return the boxes as (N, 4) of x, y, width, height."""
@@ -68,7 +73,7 @@ class Scene(NamedTuple):
             UserError: It cannot be read, or the file of boxes gives it another size.
         """
         image = read_image(self.path)
-        self.check_size((image.shape[1], image.shape[0]))
+        self.check_size(self.path, (image.shape[1], image.shape[0]))
         return image
 
     def read_size(self) -> tuple[int, int]:
@@ -84,13 +89,14 @@ class Scene(NamedTuple):
         if size is None:
             height, width = self.read_picture().shape[:2]
             return width, height
-        self.check_size(size)
+        self.check_size(self.path, size)
         return size
 
-    def check_size(self, size: tuple[int, int]) -> None:
+    def check_size(self, path: Path, size: tuple[int, int]) -> None:
         """Check that the boxes speak of the picture as it is looked at.
 
         Args:
+            path: The picture, which may lie elsewhere than the file of boxes says.
             size: (width, height) of the upright picture in pixels.
 
         Raises:
@@ -99,7 +105,7 @@ class Scene(NamedTuple):
         if self.size is not None and self.size != size:
             turned = ": its EXIF orientation turns it, turn the boxes, too"
             raise UserError(
-                f"{self.path} is {size[0]} x {size[1]}, the file of boxes says "
+                f"{path} is {size[0]} x {size[1]}, the file of boxes says "
                 f"{self.size[0]} x {self.size[1]}{turned * (self.size == size[::-1])}"
             )
 
@@ -141,9 +147,7 @@ def read_scenes(path: Path) -> list[Scene]:
         names = [image["file_name"] for image in content["images"]]
         folder = find_image_folder(path, names) or path.parent
         scenes = [
-            _make_scene(folder, image, hands[id_text(image["id"])])._replace(
-                hand_categories=tuple(categories.values())
-            )
+            _make_scene(folder, image, hands[id_text(image["id"])], tuple(categories.values()))
             for image in content["images"]
         ]
     except SampleError as error:
@@ -191,18 +195,32 @@ def _group_hands(
     return hands
 
 
-def _make_scene(folder: Path, image: dict[str, Any], labelled: Sequence[_LabelledHand]) -> Scene:
-    """Return the scene of an image of the COCO file, whose names start from the folder."""
+def _make_scene(
+    folder: Path,
+    image: dict[str, Any],
+    labelled: Sequence[_LabelledHand],
+    hand_categories: tuple[CocoCategory, ...],
+) -> Scene:
+    """Return the scene of an image of the COCO file.
+
+    Args:
+        folder: The folder that the file's names of pictures start from.
+        image: The image's record.
+        labelled: Its hands and crowds.
+        hand_categories: All categories of hands of the file.
+    """
+    _check_name(image["file_name"])
     hands = [hand for hand in labelled if not hand.is_crowd]
     return Scene(
-        _picture_path(folder, image["file_name"]),
-        _as_ltrb([hand.box_xywh for hand in hands]),
-        np.array([hand.keypoints for hand in hands]).reshape(-1, KEYPOINT_COUNT, 3),
-        (int(image["width"]), int(image["height"])) if "width" in image else None,
-        image["id"],
-        tuple(hand.category_id for hand in hands),
-        _as_ltrb([hand.box_xywh for hand in labelled if hand.is_crowd]),
+        folder=folder,
         file_name=image["file_name"],
+        boxes_ltrb=_as_ltrb([hand.box_xywh for hand in hands]),
+        keypoints=np.array([hand.keypoints for hand in hands]).reshape(-1, KEYPOINT_COUNT, 3),
+        size=(int(image["width"]), int(image["height"])) if "width" in image else None,
+        image_id=image["id"],
+        category_ids=tuple(hand.category_id for hand in hands),
+        crowds_ltrb=_as_ltrb([hand.box_xywh for hand in labelled if hand.is_crowd]),
+        hand_categories=hand_categories,
     )
 
 
@@ -280,7 +298,7 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
             )
         size = _upright_size(image_path)
         if size:
-            scene._replace(path=image_path).check_size(size)
+            scene.check_size(image_path, size)
         scenes[image_path] = scene._replace(size=size)
     return scenes
 
@@ -345,11 +363,10 @@ def coco_labels(scenes: Mapping[Path, Scene]) -> CocoLabels:
     return CocoLabels(numbers, categories)
 
 
-def _picture_path(folder: Path, name: str) -> Path:
-    """Return the path of a picture; ValueError or TypeError where no file can have the name."""
+def _check_name(name: str) -> None:
+    """Raise a ValueError or TypeError where no file can have the name."""
     if not name or b"\0" in os.fsencode(name):
         raise ValueError(f"file_name is {name!r}")
-    return folder / name
 
 
 def _upright_size(image_path: Path) -> tuple[int, int] | None:
