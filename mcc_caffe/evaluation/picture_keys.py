@@ -46,18 +46,18 @@ def parse_key(key: str, splits: Sequence[str] = ()) -> PictureKey:
     return PictureKey(_STEPS.sub("", match[1] if match else text), bool(match and match[2]))
 
 
-class _Candidate(NamedTuple):
-    """An image that may be a sample's picture.
+class Candidate(NamedTuple):
+    """An image that may be a picture.
 
     Attributes:
-        rank: Low where much of the key is said by the image's path, and by its file name.
-        folders: The folders of its path that the key does not name.
+        likeness: High where much of what names the picture is in the image's path.
         image: The image.
+        folders: The folders of its path that a sample's key does not name.
     """
 
-    rank: tuple[int, int]
-    folders: tuple[str, ...]
+    likeness: tuple[int, ...]
     image: ReadImage
+    folders: tuple[str, ...] = ()
 
 
 # Images by the names of their files and whether these have the pictures' suffixes.
@@ -76,6 +76,13 @@ def find_named(file_name: str, images_by_name: ImagesByName) -> list[ReadImage]:
     """Return the images of a picture's file name, first those that have its suffix."""
     names = (file_name, True), (Path(file_name).stem, False)
     return [image for name in names for image in images_by_name.get(name, ())]
+
+
+def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return those that are most like the picture; a blank one only where no other is there."""
+    likeness = max((candidate.likeness for candidate in candidates), default=None)
+    best = [candidate for candidate in candidates if candidate.likeness == likeness]
+    return [candidate for candidate in best if not candidate.image.is_blank] or best[:1]
 
 
 def find_pictures(
@@ -103,10 +110,8 @@ def find_pictures(
                 above = ""
             if above and not _may_be_unnamed(above, folders, own_splits, has_id=has_id):
                 continue
-            candidates.append(_Candidate((len(above), start), folders, image))
-    best_rank = min((candidate.rank for candidate in candidates), default=None)
-    best = [candidate for candidate in candidates if candidate.rank == best_rank]
-    best = [candidate for candidate in best if not candidate.image.is_blank] or best[:1]
+            candidates.append(Candidate((-len(above), -start), image, folders))
+    best = best_candidates(candidates)
     nearest = min((candidate.folders for candidate in best), key=len, default=())
     if all(candidate.folders[: len(nearest)] == nearest for candidate in best):
         best = [candidate for candidate in best if candidate.folders == nearest]

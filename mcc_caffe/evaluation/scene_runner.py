@@ -11,7 +11,12 @@ import numpy as np
 from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.evaluation.picture_keys import find_named, index_by_name
+from mcc_caffe.evaluation.picture_keys import (
+    Candidate,
+    best_candidates,
+    find_named,
+    index_by_name,
+)
 from mcc_caffe.evaluation.scene_scores import (
     SceneAnswer,
     complete_keypoints,
@@ -239,30 +244,33 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
     """
     images_by_name = index_by_name(read_results(path))
     results: list[ReadImage | None] = []
-    # {result with hands: {picture that it may be of: number of names that the two paths share}}
-    pictures: dict[str, dict[Path, int]] = {}
+    # {result with hands: {picture that it may be of: how alike their paths are}}
+    pictures: dict[str, dict[Path, tuple[int, ...]]] = {}
     for scene in scenes:
-        named = find_named(scene.path.name, images_by_name)
-        counts = [_count_shared_parts(scene, image) for image in named]
-        nearest = [image for image, count in zip(named, counts) if 0 < count == max(counts)]
-        nearest = [image for image in nearest if not image.is_blank] or nearest[:1]
-        if len(nearest) > 1:
-            raise UserError(
-                f"{path} has {nearest[0].name} and {nearest[1].name}, which may both be "
-                f"{scene.path}: leave one of them there"
-            )
-        results.append(nearest[0] if nearest else None)
-        if nearest and nearest[0].hands:
-            pictures.setdefault(nearest[0].name, {})[scene.path] = max(counts)
-    owners: dict[str, Path] = {}
-    for name, shared in pictures.items():
-        best = [picture for picture, count in shared.items() if count == max(shared.values())]
+        candidates = [
+            Candidate((count,), image)
+            for image in find_named(scene.path.name, images_by_name)
+            if (count := _count_shared_parts(scene, image))
+        ]
+        best = best_candidates(candidates)
         if len(best) > 1:
             raise UserError(
-                f"{path}: {name} may be {best[0]} or {best[1]}: "
+                f"{path} has {best[0].image.name} and {best[1].image.name}, which may both be "
+                f"{scene.path}: leave one of them there"
+            )
+        results.append(best[0].image if best else None)
+        if best and best[0].image.hands:
+            pictures.setdefault(best[0].image.name, {})[scene.path] = best[0].likeness
+    owners: dict[str, Path] = {}
+    for name, likenesses in pictures.items():
+        highest = max(likenesses.values())
+        nearest = [picture for picture, likeness in likenesses.items() if likeness == highest]
+        if len(nearest) > 1:
+            raise UserError(
+                f"{path}: {name} may be {nearest[0]} or {nearest[1]}: "
                 "name the pictures with their folders there"
             )
-        owners[name] = best[0]
+        owners[name] = nearest[0]
     return [
         result if result and owners.get(result.name, scene.path) == scene.path else None
         for scene, result in zip(scenes, results)
