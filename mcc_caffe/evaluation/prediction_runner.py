@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import pathlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
@@ -57,12 +57,8 @@ class NetModelSpec:
     looks: int | None = None
     precision: str = FLOAT32
 
-    def load(self, splits: Sequence[str]) -> Callable[[Sample], HandPrediction]:
-        """Load the network; return the function that predicts the hand of a sample.
-
-        Args:
-            splits: As `FileModelSpec.load` takes them; a network has no use for them.
-        """
+    def load(self) -> Callable[[Sample], HandPrediction]:
+        """Load the network; return the function that predicts the hand of a sample."""
         predictor = HandPredictor(
             self.weights,
             self.variant,
@@ -93,16 +89,8 @@ class FileModelSpec:
     name: str
     path: pathlib.Path
 
-    def load(self, splits: Sequence[str]) -> Callable[[Sample], HandPrediction]:
-        """Read the file; return the function that looks up the hand of a sample.
 
-        Args:
-            splits: Names with which the keys of the set's samples may begin.
-        """
-        return PredictionsFile(self.path, splits).predict
-
-
-# Goes to other processes: small, hashable and picklable, it opens the model's files in `load` only.
+# Goes to other processes: small, hashable and picklable. They open the model's files themselves.
 ModelSpec = NetModelSpec | FileModelSpec
 
 
@@ -177,7 +165,12 @@ class _Evaluator:
         finally:
             readers_log.setLevel(logging.NOTSET)
         splits = sets.key_splits(self._records_of_split)
-        self._predict_functions = [spec.load(splits) for spec in job.model_specs]
+        self._predict_functions = [
+            PredictionsFile(spec.path, splits).predict
+            if isinstance(spec, FileModelSpec)
+            else spec.load()
+            for spec in job.model_specs
+        ]
 
     def evaluate(self, sample_id: SampleId) -> EvaluatedSample:
         """Let all models predict the hand of one sample.

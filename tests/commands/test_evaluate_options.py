@@ -134,7 +134,7 @@ def test_a_net_searches_with_the_box_head_of_its_own_variant(weights, monkeypatc
     (spec,) = evaluate.make_model_specs(
         evaluate.parse_arguments(["set", "--weights", str(weights), "--variant", "paper"]), []
     )
-    spec.load(())
+    spec.load()
     ((arguments, options),) = calls
     assert arguments == (weights, "paper")
     assert options["prototxt"].parts[-2:] == ("paper", "deploy.prototxt")
