@@ -7,7 +7,7 @@ import numpy as np
 
 from data_tools import build_lmdb, synth
 from data_tools.hands import hand_scene
-from mcc_caffe.paper import GREY
+from mcc_caffe.core.geometry import add_grey_borders
 
 COUNT, SIDE = 60, 640  # pictures, pixels
 WIDTH, HEIGHT = 640, 480  # pixels of the example picture
@@ -35,14 +35,4 @@ def example_picture() -> np.ndarray:
         (480, 640, 3) uint8 BGR.
     """
     hand = hand_scene.render(np.random.default_rng(_SURE_SEED), HEIGHT, "Train").image
-    height, width = hand.shape[:2]
-    top, left = (HEIGHT - height) // 2, (WIDTH - width) // 2
-    return cv2.copyMakeBorder(
-        hand,
-        top,
-        HEIGHT - height - top,
-        left,
-        WIDTH - width - left,
-        cv2.BORDER_CONSTANT,
-        value=3 * (GREY,),
-    )
+    return add_grey_borders(hand, (WIDTH, HEIGHT))

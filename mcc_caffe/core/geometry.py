@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mcc_caffe.paper import PYRAMID_CROP, PYRAMID_SMALLEST, STRIDE
+from mcc_caffe.paper import GREY, PYRAMID_CROP, PYRAMID_SMALLEST, STRIDE
 
 _LONGEST_SIDE = (1 << 15) - 2  # pixels, of an image that cv2.warpAffine takes
 
@@ -232,6 +232,20 @@ def _cut_to_square(
     end = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, first + 1, sides)
     (left, top), (right, bottom) = first.tolist(), end.tolist()
     return image[top:bottom, left:right], compose(translation(left, top), affine)
+
+
+def add_grey_borders(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image in the middle of a grey one.
+
+    Args:
+        image: HxWx3 uint8.
+        size: (width, height) of the grey image in pixels, no side of it below the image's.
+    """
+    (height, width), (new_width, new_height) = image.shape[:2], size
+    top, left = (new_height - height) // 2, (new_width - width) // 2
+    framed = np.full((new_height, new_width, 3), GREY, np.uint8)
+    framed[top : top + height, left : left + width] = image
+    return framed
 
 
 def pyramid_windows(

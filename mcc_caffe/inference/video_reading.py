@@ -26,6 +26,7 @@ from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.geometry import add_grey_borders
 from mcc_caffe.core.images import (
     ImageError,
     max_megapixels,
@@ -35,7 +36,6 @@ from mcc_caffe.core.images import (
 )
 from mcc_caffe.core.start import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.input_files import VIDEO_SUFFIXES, UnreadableError
-from mcc_caffe.paper import GREY
 
 _log = logging.getLogger(__name__)
 
@@ -409,11 +409,7 @@ def _fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     (height, width), (new_width, new_height) = pixels.shape[:2], size
     factor = min(new_width / width, new_height / height)
     fitted_size = (max(round(width * factor), 1), max(round(height * factor), 1))
-    fitted = cv2.resize(pixels, fitted_size, interpolation=cv2.INTER_AREA)
-    left, top = (new_width - fitted_size[0]) // 2, (new_height - fitted_size[1]) // 2
-    framed = np.full((new_height, new_width, 3), GREY, np.uint8)
-    framed[top : top + fitted_size[1], left : left + fitted_size[0]] = fitted
-    return framed
+    return add_grey_borders(cv2.resize(pixels, fitted_size, interpolation=cv2.INTER_AREA), size)
 
 
 def open_camera(number: int) -> cv2.VideoCapture:
