@@ -28,6 +28,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.precision import (
@@ -284,13 +285,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     """
     precision = _choose_run_precision(options)
     folder = _run_folder(options)
-    state = resume_state(options.resume, folder)
+    state = _choose_state(options, folder)
     resume = state.path if state else None
-    if options.only_stages and not (options.weights or resume):
-        raise UserError(
-            f"--only-stages keeps the trunk as it is, and {folder} has no snapshot with one: "
-            "give --weights to take it from"
-        )
     run_options = _select_run_options(options)
     solver_path, solver = read_solver(run_options)
     net_path, net = read_net(solver_path, solver, run_options)
@@ -303,11 +299,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     sample_counts = count_samples(open_source(loader.source))
     if resume:
         warn_of_other_samples(resume, sample_counts)
-    weights = choose_weights(options.weights, resume)
-    if weights:
-        warn_of_other_variant(weights, options.variant)
-        if options.only_stages:
-            check_frozen_layers(weights, net)
+    weights = _choose_fitting_weights(options, resume, net)
     check_own_results(
         folder,
         (SOLVER_FILE, NET_FILE, SAMPLES_FILE, LOG_FILE),
@@ -336,6 +328,42 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         gpus=options.gpus,
         precision=precision,
     )
+
+
+def _choose_state(options: argparse.Namespace, folder: Path) -> snapshots.SolverState | None:
+    """Return the snapshot that the run goes on from; None for a fresh start.
+
+    Raises:
+        UserError: It cannot be gone on from, or nothing has the trunk that --only-stages keeps.
+    """
+    state = resume_state(options.resume, folder)
+    if options.only_stages and not (options.weights or state):
+        raise UserError(
+            f"--only-stages keeps the trunk as it is, and {folder} has no snapshot with one: "
+            "give --weights to take it from"
+        )
+    return state
+
+
+def _choose_fitting_weights(
+    options: argparse.Namespace, resume: Path | None, net: Any
+) -> Path | None:
+    """Return the weights to start from, after a look at whether they fit the net.
+
+    Args:
+        options: The command's options.
+        resume: The solver state that the run goes on from; None for a fresh start.
+        net: The train net.
+
+    Raises:
+        UserError: They lack a layer that --only-stages keeps.
+    """
+    weights = choose_weights(options.weights, resume)
+    if weights:
+        warn_of_other_variant(weights, options.variant)
+        if options.only_stages:
+            check_frozen_layers(weights, net)
+    return weights
 
 
 def _select_run_options(options: argparse.Namespace) -> RunOptions:
