@@ -78,6 +78,15 @@ _log = logging.getLogger(__name__)
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
+    _add_picture_arguments(parser)
+    _add_network_arguments(parser)
+    options = parser.parse_args(argv)
+    _check_options(parser, options)
+    return options
+
+
+def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the pictures, and other systems' hands in them."""
     add = parser.add_argument
     add("scenes", nargs="?", type=Path, metavar="SCENES", help="COCO file of boxes around hands")
     add(
@@ -104,6 +113,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="with SCENES: files or folders of other systems' hands",
     )
+
+
+def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the networks, of what counts as a hand, and of the results' folder."""
+    add = parser.add_argument
     add(
         "--weights",
         nargs="+",
@@ -129,14 +143,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="score from which an answer is a hand: the mean confidence of its 21 keypoints, to "
         "which the votes of a search's box head add -4 to 4 (default: %(default)s)",
     )
-    options = parser.parse_args(argv)
+
+
+def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the command with a message where options do not go together."""
     if not options.scenes and not options.without_hands:
         parser.error("give a COCO file of scenes, or --without-hands")
     if options.predictions and not options.scenes:
         parser.error("--predictions goes with a COCO file of scenes")
     if options.with_hands and not options.without_hands:
         parser.error("--with-hands goes with --without-hands")
-    return options
 
 
 def scenes_table(systems: Mapping[str, SceneNumbers]) -> str:
