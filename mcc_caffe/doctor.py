@@ -126,10 +126,6 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
     rebuild = "run `make caffe`; for a Caffe of your own: CAFFE_PREFIX=DIR make caffe"
     if caffe is None:
         return [_row("Caffe", _no_caffe, f"needed for training only: {HOW_TO_GET_CAFFE}")]
-    cuda = (
-        "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; "
-        "or bring one, CAFFE_PREFIX=DIR make caffe"
-    )
     return [
         _row("Caffe", lambda: _caffe_version(caffe), rebuild),
         _row(
@@ -145,6 +141,17 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
         _row(
             "BLAS", lambda: _caffe_blas(caffe), "a Caffe without a known BLAS is slow: " + rebuild
         ),
+        *_optional_caffe_rows(caffe),
+    ]
+
+
+def _optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
+    """Return the rows about what makes a Caffe faster; see `_caffe_rows`."""
+    cuda = (
+        "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; "
+        "or bring one, CAFFE_PREFIX=DIR make caffe"
+    )
+    return [
         _row(
             "oneDNN",
             lambda: _optional(
