@@ -83,77 +83,101 @@ def list_measurements(gpu: int, torch: str | None, folder: pathlib.Path) -> list
         torch: Interpreter that has PyTorch for CUDA, if any.
         folder: Folder that has lmdb/train, and the paper's train net as layers.json.
     """
+    with_loader = Measurement(
+        f"training with its data layer, batch {PAPER.batch_size}",
+        PAPER.name,
+        "as it is",
+        functools.partial(measure_with_loader, folder / "lmdb/train", gpu),
+    )
+    return [
+        *_agreement_measurements(gpu),
+        *_training_measurements(gpu),
+        *(_torch_measurements(gpu, torch, folder) if torch else ()),
+        with_loader,
+        *_inference_measurements(gpu),
+    ]
 
-    def ask_worker(
-        task: str,
-        variant: Variant,
-        figure: str,
-        *numbers: int,
-        workspace: int = WORKSPACES[0],
-        tf32: bool = True,
-    ) -> Measurement:
-        measure = functools.partial(
-            ask,
-            sys.executable,
-            "benchmarks.gpu_worker",
-            figure,
-            variant.name,
-            gpu,
-            *numbers,
-            environment=environment_for(workspace, tf32),
-        )
-        setting = f"{'TF32' if tf32 else 'no TF32'}, {workspace} MiB"
-        return Measurement(task, variant.name, setting, measure)
 
-    batch = PAPER.batch_size
-    training = f"training, batch {batch}"
-    steps = [
-        ask_worker("GPU against CPU", variant, "agreement", tf32=tf32)
+def _agreement_measurements(gpu: int) -> list[Measurement]:
+    return [
+        _ask_worker(gpu, "GPU against CPU", variant, "agreement", tf32=tf32)
         for variant in VARIANTS.values()
         for tf32 in (False, True)
     ]
-    steps += [
-        ask_worker(training, PAPER, "training", batch, ITERATIONS, workspace=workspace)
-        for workspace in WORKSPACES
-    ]
-    steps.append(ask_worker(training, PAPER, "training", batch, ITERATIONS, tf32=False))
-    if torch:
-        for tf32, setting in ((True, "TF32"), (False, "no TF32")):
-            measure = functools.partial(
-                ask,
-                torch,
-                "benchmarks.peers.torch_gpu_training",
-                folder / "layers.json",
-                f"cuda:{gpu}",
-                batch,
-                ITERATIONS,
-                int(tf32),
-            )
-            steps.append(
-                Measurement(f"PyTorch, training, batch {batch}", PAPER.name, setting, measure)
-            )
-    steps.append(
-        Measurement(
-            f"training with its data layer, batch {batch}",
-            PAPER.name,
-            "as it is",
-            functools.partial(measure_with_loader, folder / "lmdb/train", gpu),
-        )
+
+
+def _training_measurements(gpu: int) -> list[Measurement]:
+    batch = PAPER.batch_size
+    ask_worker = functools.partial(
+        _ask_worker, gpu, f"training, batch {batch}", PAPER, "training", batch, ITERATIONS
     )
-    for variant in VARIANTS.values():
-        for levels, name in ((1, "single pass"), (0, "full pyramid")):
-            steps += [
-                ask_worker(
-                    f"inference, {name}",
-                    variant,
-                    "inference",
-                    levels,
-                    ITERATIONS,
-                    workspace=workspace,
-                )
-                for workspace in WORKSPACES[:2]
-            ]
-    return steps
+    return [*(ask_worker(workspace=workspace) for workspace in WORKSPACES), ask_worker(tf32=False)]
+
+
+def _torch_measurements(gpu: int, torch: str, folder: pathlib.Path) -> list[Measurement]:
+    batch = PAPER.batch_size
+    worker = "benchmarks.peers.torch_gpu_training"
+    inputs = (folder / "layers.json", f"cuda:{gpu}", batch, ITERATIONS)
+    return [
+        Measurement(
+            f"PyTorch, training, batch {batch}",
+            PAPER.name,
+            setting,
+            functools.partial(ask, torch, worker, *inputs, int(tf32)),
+        )
+        for tf32, setting in ((True, "TF32"), (False, "no TF32"))
+    ]
+
+
+def _inference_measurements(gpu: int) -> list[Measurement]:
+    return [
+        _ask_worker(
+            gpu,
+            f"inference, {name}",
+            variant,
+            "inference",
+            levels,
+            ITERATIONS,
+            workspace=workspace,
+        )
+        for variant in VARIANTS.values()
+        for levels, name in ((1, "single pass"), (0, "full pyramid"))
+        for workspace in WORKSPACES[:2]
+    ]
+
+
+def _ask_worker(
+    gpu: int,
+    task: str,
+    variant: Variant,
+    figure: str,
+    *numbers: int,
+    workspace: int = WORKSPACES[0],
+    tf32: bool = True,
+) -> Measurement:
+    """Return the measurement of a figure by `gpu_worker`.
+
+    Args:
+        gpu: Id of the GPU.
+        task: What is measured, for the table.
+        variant: The network's size.
+        figure: The worker's name of the figure.
+        numbers: What the worker takes after the GPU.
+        workspace: The limit of a layer's cuDNN workspace in MiB.
+        tf32: Whether cuDNN may take TF32.
+    """
+    measure = functools.partial(
+        ask,
+        sys.executable,
+        "benchmarks.gpu_worker",
+        figure,
+        variant.name,
+        gpu,
+        *numbers,
+        environment=environment_for(workspace, tf32),
+    )
+    setting = f"{'TF32' if tf32 else 'no TF32'}, {workspace} MiB"
+    return Measurement(task, variant.name, setting, measure)
 
 
 def describe_figure(figure: Row) -> str:
