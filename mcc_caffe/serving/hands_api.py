@@ -267,15 +267,9 @@ class _OneLineRoute(APIRoute):
         return handle_in_one_line
 
 
-def hands_router(service: HandsService) -> APIRouter:
-    """Return the routes: POST /hands, GET /health, and the page that describes them at /.
-
-    Args:
-        service: Answers the requests.
-    """
-    router = APIRouter(route_class=_OneLineRoute)
-    limits = service.limits
-    errors = {
+def _describe_errors(limits: Limits) -> dict[int, str]:
+    """Return what each status says that is no success, for the page that describes the routes."""
+    return {
         400: "The body is empty, a parameter is unknown or given twice, or the host name is "
         "another one.",
         403: "A page of another site has sent the request.",
@@ -287,6 +281,47 @@ def hands_router(service: HandsService) -> APIRouter:
         500: "The network's answer cannot be used, or the server has a fault.",
         503: f"{limits.requests} requests are there already; Retry-After says when to try again.",
     }
+
+
+async def _receive_and_answer(
+    service: HandsService, request: Request, hands: str, form: str
+) -> Response:
+    """Read the image of a request and look at it.
+
+    Args:
+        service: Looks at it.
+        request: The request, whose body is the image.
+        hands: As `HandsService.answer` takes it.
+        form: Likewise.
+
+    Raises:
+        HTTPException: There is no room, the image does not arrive, or it cannot be looked at.
+    """
+    most_bytes = int(service.limits.megabytes * 1e6)
+    try:
+        with service.room():
+            body = _read_body(request, most_bytes)
+            content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
+            return await service.answer(request, content, hands, form)
+    except HTTPException:
+        await _discard_body(request, most_bytes)
+        raise
+    except asyncio.TimeoutError:
+        raise HTTPException(
+            408, f"the image did not arrive within {_UPLOAD_SECONDS} seconds"
+        ) from None
+    except ClientDisconnect:
+        return Response(status_code=_CLIENT_GONE)
+
+
+def hands_router(service: HandsService) -> APIRouter:
+    """Return the routes: POST /hands, GET /health, and the page that describes them at /.
+
+    Args:
+        service: Answers the requests.
+    """
+    router = APIRouter(route_class=_OneLineRoute)
+    errors = _describe_errors(service.limits)
     binary = {"schema": {"type": "string", "format": "binary"}}
 
     @router.post(
@@ -316,21 +351,7 @@ def hands_router(service: HandsService) -> APIRouter:
         ] = "ours",
     ) -> Response:
         """Return the hands of an image, as `mcc_caffe.infer` writes them."""
-        most_bytes = int(limits.megabytes * 1e6)
-        try:
-            with service.room():
-                body = _read_body(request, most_bytes)
-                content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
-                return await service.answer(request, content, hands, format)
-        except HTTPException:
-            await _discard_body(request, most_bytes)
-            raise
-        except asyncio.TimeoutError:
-            raise HTTPException(
-                408, f"the image did not arrive within {_UPLOAD_SECONDS} seconds"
-            ) from None
-        except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
+        return await _receive_and_answer(service, request, hands, format)
 
     @router.get("/health", summary="Tell that the server works, and with what")
     async def health() -> JSONResponse:
@@ -341,7 +362,7 @@ def hands_router(service: HandsService) -> APIRouter:
                 "version": mcc_caffe.__version__,
                 **service.network._asdict(),
                 "requests": service.requests,
-                "most_requests": limits.requests,
+                "most_requests": service.limits.requests,
             }
         )
 
