@@ -197,15 +197,7 @@ class LabelSession:
         """
         picture = self._picture(key)
         answer = self._wait_for_answer(picture)
-        if change.digest != answer.digest:
-            raise ChangedFileError(
-                f"the file of {picture.name} has changed since the page showed it, and these are "
-                "labels of the old picture: load it again"
-            )
-        try:
-            change.labels.check_size(answer.width, answer.height)
-        except UserError as error:
-            raise UserError(f"{error}: load the picture again") from None
+        _check_labels_fit(picture, answer, change)
         labels, note = change.labels, ""
         if labels.status == "done" and (note := labels.find_gap()):
             labels = labels.model_copy(update={"status": "open"})
@@ -340,6 +332,24 @@ class LabelSession:
                 "labels": labels,
             }
             self._write(picture, saved.model_copy(update=update))
+
+
+def _check_labels_fit(picture: Picture, answer: Answer, change: Change) -> None:
+    """Check that labels are about the file that a picture has now.
+
+    Raises:
+        ChangedFileError: They are those of another file, which this one has replaced.
+        UserError: They do not lie on the picture.
+    """
+    if change.digest != answer.digest:
+        raise ChangedFileError(
+            f"the file of {picture.name} has changed since the page showed it, and these are "
+            "labels of the old picture: load it again"
+        )
+    try:
+        change.labels.check_size(answer.width, answer.height)
+    except UserError as error:
+        raise UserError(f"{error}: load the picture again") from None
 
 
 def _make_jpeg(picture: Picture, digest: str) -> bytes:
