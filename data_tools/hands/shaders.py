@@ -64,8 +64,8 @@ float hash(vec3 cell) {
     return fract((cell.x + cell.y) * cell.z);
 }
 
-float noise(vec3 place) {  // value noise in [-1, 1]
-    vec3 cell = floor(place), f = place - cell;
+float noise(vec3 point) {  // value noise in [-1, 1]
+    vec3 cell = floor(point), f = point - cell;
     f = f * f * (3.0 - 2.0 * f);
     float near = mix(mix(hash(cell), hash(cell + vec3(1, 0, 0)), f.x),
                      mix(hash(cell + vec3(0, 1, 0)), hash(cell + vec3(1, 1, 0)), f.x), f.y);
@@ -97,11 +97,11 @@ SKIN = (
 uniform vec3 back, palm, nail, cloth, noise_offset;
 uniform float mottling, creases, veins, gloss, roughness, sleeve;
 
-float line(vec2 place, vec2 a, vec2 b, float bow) {  // distance from a bowed line
+float line(vec2 point, vec2 a, vec2 b, float bow) {  // distance from a bowed line
     vec2 along = b - a;
-    float share = clamp(dot(place - a, along) / dot(along, along), 0.0, 1.0);
+    float share = clamp(dot(point - a, along) / dot(along, along), 0.0, 1.0);
     vec2 across = vec2(-along.y, along.x) * bow * 4.0 * share * (1.0 - share);
-    return length(place - a - along * share - across);
+    return length(point - a - along * share - across);
 }
 
 void main() {
@@ -130,10 +130,10 @@ void main() {
     if (coat.y > 0.5 && mark.x < 1.5) {
         // The palm's three lines, and the tendons and veins of the back, in hand lengths on the
         // rest hand (x radial, y distal).
-        vec2 place = on_rest.xy + 0.012 * vec2(noise(spot * 17.0), noise(spot * 17.0 + 5.0));
-        float lines = min(line(place, vec2(0.16, 0.34), vec2(0.02, 0.07), 0.28),
-                          line(place, vec2(0.16, 0.35), vec2(-0.17, 0.24), -0.06));
-        lines = min(lines, line(place, vec2(0.05, 0.47), vec2(-0.20, 0.36), -0.16));
+        vec2 point = on_rest.xy + 0.012 * vec2(noise(spot * 17.0), noise(spot * 17.0 + 5.0));
+        float lines = min(line(point, vec2(0.16, 0.34), vec2(0.02, 0.07), 0.28),
+                          line(point, vec2(0.16, 0.35), vec2(-0.17, 0.24), -0.06));
+        lines = min(lines, line(point, vec2(0.05, 0.47), vec2(-0.20, 0.36), -0.16));
         skin *= 1.0 - 0.5 * creases * smoothstep(0.6, 0.9, coat.x) * exp(-pow(lines / 0.007, 2.0))
             * vec3(0.7, 1.0, 1.0);
         float vein = abs(noise(vec3(spot.x * 11.0, spot.y * 3.5, spot.z * 2.0)));
