@@ -27,6 +27,7 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus, select_device
 from mcc_caffe.core.commands import (
+    add_gpu_option,
     add_variant_option,
     command_parser,
     positive_float,
@@ -79,7 +80,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="write the mean of the given weights' head and the one learnt from it",
     )
     add("--seed", type=seed_number, default=0, help="seed of the samples (default: %(default)s)")
-    add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
+    add_gpu_option(parser)
     return parser.parse_args(argv)
 
 

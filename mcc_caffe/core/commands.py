@@ -88,6 +88,11 @@ def add_variant_option(
     )
 
 
+def add_gpu_option(group: argparse._ActionsContainer) -> None:
+    """Add the option --gpu."""
+    group.add_argument("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
+
+
 def integer(text: str) -> int:
     """Parse an option that is a whole number; an argparse `type`.
 

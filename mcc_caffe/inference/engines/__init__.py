@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mcc_caffe.caffe_io.precision import PRECISIONS, precision_help
 from mcc_caffe.caffe_io.pycaffe import caffe_folder, import_caffe
+from mcc_caffe.core.commands import add_gpu_option
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines.base import Engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
@@ -24,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 def add_engine_options(group: argparse._ActionsContainer) -> None:
     """Add the options of a command that say what runs the net: --gpu, --engine and --precision."""
+    add_gpu_option(group)
     add = group.add_argument
-    add("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
     add(
         "--engine",
         choices=ENGINES,
