@@ -56,7 +56,6 @@ def video_writer(
     fps: float,
     size: tuple[int, int],
     *,
-    seconds: float = 0.0,
     comment: str = PROGRAM,
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Open an MP4 file to write; it appears when all frames are written, or not at all.
@@ -65,8 +64,6 @@ def video_writer(
         path: The file, whose folder is made.
         fps: Frames a second, on average.
         size: (width, height) of a frame in pixels.
-        seconds: How long the video is; 0 where that is unknown. In one of many hours the clock is
-            slower, so that it can hold a pause of any length.
         comment: What the file says of itself; PROGRAM marks a result, which is no input.
 
     Yields:
@@ -79,7 +76,7 @@ def video_writer(
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic_write(path) as (_, file),
-        video_encoder(path, file, fps, size, seconds=seconds, comment=comment) as add_frame,
+        video_encoder(path, file, fps, size, comment=comment) as add_frame,
     ):
         yield add_frame
 

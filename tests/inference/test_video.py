@@ -29,7 +29,7 @@ from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import UnreadableError, find_files
 from mcc_caffe.inference.video_reading import VideoFile, open_camera
-from mcc_caffe.inference.video_writing import video_writer
+from mcc_caffe.inference.video_writing import video_encoder, video_writer
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
 from tests.support.commands import run, start, wait_for
@@ -282,7 +282,10 @@ def test_every_rate_is_kept_and_every_frame_has_its_time(fps, times, tmp_path):
 )
 def test_a_clip_may_pause_for_many_hours(times, tmp_path):
     clip = tmp_path / "clip.mp4"
-    with video_writer(clip, 30, (64, 48), seconds=times[-1]) as add:
+    with (
+        open(clip, "wb") as file,
+        video_encoder(clip, file, 30, (64, 48), seconds=times[-1]) as add,
+    ):
         for time in times:
             add(np.full((48, 64, 3), 90, np.uint8), time)
     assert written(clip, tmp_path / "out").startswith(f"{len(times)} frames, ")
