@@ -103,8 +103,8 @@ def check_visibilities(
         admitted &= values == np.rint(values)
     if not admitted.all():
         index = int(np.flatnonzero(~admitted)[0])
-        whole_numbers = "0 or 1" if highest == 1 else "0, 1 or 2"
-        needed = f"0 to {highest}" if may_be_scores else whole_numbers
+        integers = "0 or 1" if highest == 1 else "0, 1 or 2"
+        needed = f"0 to {highest}" if may_be_scores else integers
         raise SampleError(
             f"{location}: the visibility of keypoint {index} is {values[index]:g}: {needed} is "
             "needed, and the order x, y, visibility, keypoint by keypoint"
