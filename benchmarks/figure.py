@@ -1,6 +1,6 @@
 """The results of a run as one picture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import ticker
@@ -23,36 +23,62 @@ def draw(tables: dict[str, list[Row]]) -> Figure:
         for name, rows in tables.items()
     }
     figure, axes = pyplot.subplots(3, 3, figsize=(20, 15), layout="constrained")
-    (*network_panels, memory), (*training_panels, empty), (levels, sizes, batches) = axes
+    (*network_panels, memory), (*training_panels, empty), predictor_panels = axes
     network_rows = measured.get(network.TABLE, [])
-    for panel, variant in zip(network_panels, network.ORDER):
-        rows = [row for row in network_rows if row["variant"] == variant]
+    _draw_network(network_panels, network_rows)
+    _draw_memory(memory, network_rows)
+    _draw_training(training_panels, measured.get(training.TABLE, []))
+    empty.set_axis_off()
+    _draw_predictor(predictor_panels, measured)
+    return figure
+
+
+def _draw_network(panels: Sequence[Axes], rows: list[Row]) -> None:
+    """Draw the time of the network alone, a panel for each variant."""
+    for panel, variant in zip(panels, network.ORDER):
+        own_rows = [row for row in rows if row["variant"] == variant]
         _draw_bars(
             panel,
-            [network.ENGINES[row["engine"]] for row in rows],
-            [f"batch {row['batch']}" for row in rows],
-            [1000 * row["median"] / row["batch"] for row in rows],
+            [network.ENGINES[row["engine"]] for row in own_rows],
+            [f"batch {row['batch']}" for row in own_rows],
+            [1000 * row["median"] / row["batch"] for row in own_rows],
         )
         panel.set(title=f"the network alone, {variant}", xlabel="ms an image")
-    rows = [row for row in network_rows if row["batch"] == 1]
+
+
+def _draw_memory(panel: Axes, rows: list[Row]) -> None:
+    """Draw the memory that the network alone takes."""
+    single_rows = [row for row in rows if row["batch"] == 1]
     _draw_bars(
-        memory,
-        [network.ENGINES[row["engine"]] for row in rows],
-        [row["variant"] for row in rows],
-        [round(row["peak_mib"]) for row in rows],
+        panel,
+        [network.ENGINES[row["engine"]] for row in single_rows],
+        [row["variant"] for row in single_rows],
+        [round(row["peak_mib"]) for row in single_rows],
     )
-    memory.set(title="memory of the process, batch 1", xlabel="MiB")
-    training_rows = measured.get(training.TABLE, [])
-    for panel, variant in zip(training_panels, network.ORDER):
-        rows = [row for row in training_rows if row["variant"] == variant]
+    panel.set(title="memory of the process, batch 1", xlabel="MiB")
+
+
+def _draw_training(panels: Sequence[Axes], rows: list[Row]) -> None:
+    """Draw the time of a training's iteration, a panel for each variant."""
+    for panel, variant in zip(panels, network.ORDER):
+        own_rows = [row for row in rows if row["variant"] == variant]
         _draw_bars(
             panel,
-            [network.ENGINES[row["engine"]] for row in rows],
-            [_describe_work(row) for row in rows],
-            [row["median"] for row in rows],
+            [network.ENGINES[row["engine"]] for row in own_rows],
+            [_describe_work(row) for row in own_rows],
+            [row["median"] for row in own_rows],
         )
         panel.set(title=f"training, {variant}", xlabel="s an iteration")
-    empty.set_axis_off()
+
+
+def _draw_predictor(panels: Sequence[Axes], measured: Mapping[str, list[Row]]) -> None:
+    """Draw the time of `HandPredictor` by levels, by the picture's size and by the batch.
+
+    Args:
+        panels: A panel for each.
+        measured: {table: rows}.
+    """
+    levels, sizes, batches = panels
     _draw_lines(levels, measured.get(end_to_end.LEVELS, []), "levels", _describe_net)
     levels.set(
         title="HandPredictor, 640 x 480", xlabel="levels of the pyramid", ylabel="s an image"
@@ -69,7 +95,6 @@ def draw(tables: dict[str, list[Row]]) -> Figure:
         xlabel="levels at a time",
         ylabel="s an image",
     )
-    return figure
 
 
 def _describe_net(row: Row) -> str:
