@@ -376,6 +376,36 @@ def _open_pictures(options: argparse.Namespace) -> _Pictures:
     return _Pictures(scenes, readable_scenes, images, hands, total_count)
 
 
+def _check_out(options: argparse.Namespace, weights_paths: Sequence[Path]) -> None:
+    """Check that the results can be written, and replace no file of the user's and no input.
+
+    Raises:
+        UserError: They cannot, or would.
+    """
+    check_folder(options.out)
+    inputs = [*weights_paths, *options.predictions, *filter(None, [options.scenes])]
+    check_target(options.out / RESULTS, inputs)
+    check_own_results(options.out, [RESULTS], own=RESULTS, mark='"score_threshold": ')
+
+
+def _open_predictors(
+    options: argparse.Namespace, weights_paths: Sequence[Path]
+) -> list[HandPredictor]:
+    """Open the network of each file of weights, as the options say."""
+    predictors = [
+        HandPredictor(
+            path,
+            options.variant,
+            gpu=options.gpu,
+            engine=options.engine,
+            precision=options.precision,
+        )
+        for path in weights_paths
+    ]
+    warn_of_rounding(predictors[0].engine.precision)
+    return predictors
+
+
 def _measure_pictures_without_hands(
     model: dict[str, Any], predictor: HandPredictor, pictures: _Pictures, score: float
 ) -> None:
@@ -404,22 +434,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights_paths = options.weights or [default_weights(options.variant)]
     names = [*short_names(weights_paths), *short_names(options.predictions)]
     check_names(names)
-    check_folder(options.out)
-    inputs = [*weights_paths, *options.predictions, *filter(None, [options.scenes])]
-    check_target(options.out / RESULTS, inputs)
-    check_own_results(options.out, [RESULTS], own=RESULTS, mark='"score_threshold": ')
+    _check_out(options, weights_paths)
     pictures = _open_pictures(options)
-    predictors = [
-        HandPredictor(
-            path,
-            options.variant,
-            gpu=options.gpu,
-            engine=options.engine,
-            precision=options.precision,
-        )
-        for path in weights_paths
-    ]
-    warn_of_rounding(predictors[0].engine.precision)
+    predictors = _open_predictors(options, weights_paths)
     other_answers = [
         compare_file(path, pictures.scenes, pictures.readable_scenes)
         for path in options.predictions
