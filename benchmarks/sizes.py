@@ -297,6 +297,51 @@ def describe_setting(options: argparse.Namespace, sample_counts: dict[str, int])
     )
 
 
+def train_sizes(
+    options: argparse.Namespace, data: pathlib.Path
+) -> dict[Size, dict[int, pathlib.Path]]:
+    """Train every size with every seed.
+
+    Args:
+        options: The command's options.
+        data: The folder of the LMDB sets.
+
+    Returns:
+        {size: {seed: its weights}}.
+    """
+    weights: dict[Size, dict[int, pathlib.Path]] = {}
+    for size in SIZES:
+        folder = options.out / size.folder
+        write_net(size, folder)
+        weights[size] = {}
+        for seed in options.seeds:
+            arguments = [data / TRAIN, "--solver", folder / "solver.prototxt", "--seed", seed]
+            arguments += ["--batch-size", options.batch_size]
+            weights[size][seed] = training_comparison.train_once(
+                folder / f"seed{seed}", f"{size.name}, seed {seed}", options.iterations, arguments
+            )
+    return weights
+
+
+def time_sizes(out: pathlib.Path, weights: dict[Size, dict[int, pathlib.Path]]) -> list[Row]:
+    """Time a single pass of every size, with the weights of its first seed, in turns.
+
+    Args:
+        out: The folder that has a folder for each size.
+        weights: As `train_sizes` returns them.
+
+    Returns:
+        A row for each size.
+    """
+    turns = [
+        functools.partial(
+            in_process, time_size, out / size.folder / "deploy.prototxt", next(iter(paths.values()))
+        )
+        for size, paths in weights.items()
+    ]
+    return in_turns(turns, TURNS)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = training_comparison.comparison_parser(__doc__, "runs/sizes").parse_args(argv)
@@ -313,29 +358,10 @@ def main(argv: list[str] | None = None) -> None:
     training_comparison.check_settings(
         options.out, str(data.absolute() / TRAIN), {"batch_size": options.batch_size}
     )
-    weights: dict[Size, dict[int, pathlib.Path]] = {}
-    for size in SIZES:
-        folder = options.out / size.folder
-        write_net(size, folder)
-        weights[size] = {}
-        for seed in options.seeds:
-            arguments = [data / TRAIN, "--solver", folder / "solver.prototxt", "--seed", seed]
-            arguments += ["--batch-size", options.batch_size]
-            weights[size][seed] = training_comparison.train_once(
-                folder / f"seed{seed}", f"{size.name}, seed {seed}", options.iterations, arguments
-            )
-    turns = [
-        functools.partial(
-            in_process,
-            time_size,
-            options.out / size.folder / "deploy.prototxt",
-            next(iter(paths.values())),
-        )
-        for size, paths in weights.items()
-    ]
+    weights = train_sizes(options, data)
     results = [
         measure(size, options.out / size.folder, data, weights=weights[size], seconds=row)
-        for size, row in zip(weights, in_turns(turns, TURNS))
+        for size, row in zip(weights, time_sizes(options.out, weights))
     ]
 
     report.parent.mkdir(parents=True, exist_ok=True)
