@@ -227,7 +227,7 @@ def test_a_picture_without_result_gets_none_of_another_folder_in_an_lmdb_set(tmp
 class Killed:
     """A predictor whose process ends, as one that lacks memory does."""
 
-    def load(self, splits):
+    def load(self):
         return lambda sample: os._exit(9)
 
 
