@@ -12,7 +12,8 @@ multiply-adds. Another system's hands are measured beside ours if they are in a 
 `mcc_caffe.infer` writes.
 
 Pictures without hands are looked at in every way that there is: in a single pass, with two and with
-four looks, in the paper's pyramid, and by the search. What is said to be present there is false.
+four looks, in the paper's pyramid, and by the search. Each keypoint and each hand that is called
+present there is a false positive.
 In sets of labelled hands, as `mcc_caffe.evaluate` takes them, the true keypoints that are lost are
 counted; of a set with several splits those for validation or test are taken.
 
@@ -140,8 +141,9 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         type=finite_number,
         default=SCORE_THRESHOLD,
         metavar="S",
-        help="score from which an answer is a hand: the mean confidence of its 21 keypoints, to "
-        "which the votes of a search's box head add -4 to 4 (default: %(default)s)",
+        help="from which number on an answer is a hand: in a search, the sum of the hand's score "
+        "(the mean confidence of its 21 keypoints) and the box head's votes, -4 to 4; in the other "
+        "ways, and without a box head, the score alone (default: %(default)s)",
     )
 
 

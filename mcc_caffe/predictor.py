@@ -257,11 +257,15 @@ class HandPredictor:
             boxes: (N, 4) of x, y, width, height in pixels, each around one hand; None to search the
                 picture.
             max_hands: The most hands to search for; None for no limit.
-            score_threshold: The score from which an answer to the search is a hand.
+            score_threshold: The least sum of a hand's `score` and the box head's votes for it (-4
+                to 4) with which a search keeps the hand. A kept hand's `score` may be lower: to
+                filter by confidence, test `score`. Without a box head `score` alone has to reach
+                it.
 
         Returns:
             The hands, each with `score`, `box`, `keypoints` and `mask`. A search returns the most
-            confident first, and none in a picture without hands. With `boxes` it is one for each
+            confident first, and an empty list if it finds none; a hand that it finds may have no
+            keypoint above the threshold (`hand_present`). With `boxes` it is one for each
             box, in their order and whatever its score. Each one's `timings` are those of the whole
             call.
 
@@ -315,7 +319,7 @@ class HandPredictor:
         Args:
             looker: The Looker of the picture.
             network: What `open_network` returned; it times the search, too.
-            score_threshold: The score from which an answer is a hand.
+            score_threshold: As `predict_all` takes it.
             max_hands: The most hands to return; None for no limit.
             known: Boxes (4,) of hands that are known already; there is no look at what shows only
                 them.

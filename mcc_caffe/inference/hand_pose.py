@@ -34,8 +34,8 @@ class HandPose:
     Attributes:
         keypoints: (21, 3) float64 of x, y in image pixels and confidence. The confidence is the
             value of the keypoint's heatmap there, about 0 to 1.
-        present: (21,) bool, whether the confidence is above the predictor's threshold, in a picture
-            whose score says that it shows a hand (`inference.presence`).
+        present: (21,) bool, whether the confidence is above the predictor's threshold, in an image
+            that shows a hand by `shows_hand` (`inference.presence`).
         image_size: (W, H), pixels.
         input_size: m, the side of the network's input in pixels; S = m / 8.
         masks: The masks to draw: the first level's, or those of the looks that agree, the best
@@ -50,10 +50,11 @@ class HandPose:
             None where nothing but the keypoints says where it is.
         looks: 1, 2 or 4, how many looks gave the answer; None where levels of a pyramid, a search
             or a box of the user's did.
-        shows_hand: Whether the score says that the picture shows a hand; True after a search and in
-            a box of the user's, None without pose stages.
+        shows_hand: Whether the score says that the image shows a hand. True after a search and in a
+            box of the user's, however low the score is; None without pose stages.
         method: What gave the answer: "single pass", "looks", "pyramid", "search", "boxes" of the
-            user's or "tracking".
+            user's or "tracking". A single pass is one look (`looks` is 1) or, with the paper's
+            decoding, one level (`levels` is 1).
     """
 
     keypoints: np.ndarray | None
@@ -122,9 +123,10 @@ class HandPose:
 
     @property
     def hand_present(self) -> bool | None:
-        """Whether the score says that the picture shows a hand, and a keypoint of it is present.
+        """Whether `shows_hand` is true and a keypoint of the hand is present.
 
-        It is None without pose stages.
+        It is False, too, where a search found a hand without a keypoint above the threshold, and
+        None without pose stages.
         """
         if self.present is None:
             return None

@@ -60,8 +60,8 @@ def find_hands(
         looker: The Looker of the picture.
         network: Runs the net on a batch (N, 3, h, w).
         boxes_network: Runs a net that has a box head; None without one.
-        score_threshold: The mean confidence of 21 keypoints from which an answer is a hand; with a
-            box head its votes count, too (`vote_bonus`).
+        score_threshold: The least sum of an answer's score and the box head's votes for it
+            (`vote_bonus`) with which it is a hand; without a box head, the least score.
         max_hands: The most hands to return; None for no limit.
         known: Boxes (4,) of hands that are known already; there is no look at what shows only them.
 

@@ -153,11 +153,12 @@ def test_warp_shrinks_an_image_of_80000_pixels(nearest):
     assert (drawn[9:] == -1).all()
 
 
-@pytest.mark.parametrize("size, mean", [((224, 224), 16), ((640, 480), 18), ((4000, 3000), 20)])
-def test_the_documented_numbers_of_levels_are_the_pyramids(size, mean):
-    """docs/results.md and docs/inference.md name them."""
-    counts = [len(pyramid_windows(*size, np.random.default_rng(seed))) for seed in range(500)]
-    assert round(np.mean(counts)) == mean
+@pytest.mark.parametrize(
+    "size, count", [((224, 224), 16), ((640, 480), 19), ((1280, 960), 20), ((4000, 3000), 20)]
+)
+def test_the_documented_numbers_of_levels_are_the_pyramids(size, count):
+    """docs/results.md, docs/inference.md and docs/differences.md name those of the default seed."""
+    assert len(pyramid_windows(*size, np.random.default_rng(0))) == count
 
 
 @given(st.integers(1, 1500), st.integers(1, 1500), st.integers(0, 5))
