@@ -166,7 +166,7 @@ vendor: setup  ## bring the files of others that the browser loads again, from n
 demo: prototxt  ## from nothing to pictures: prototxts, hands, LMDB, a short training, inference
 	@$(call split,ARGS); $(RUN) mcc_caffe.demo "$${ARGS_WORDS[@]}"
 
-bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 25 minutes
+bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 15 to 25 minutes
 	@$(call split,ARGS); $(RUN) benchmarks "$${ARGS_WORDS[@]}"
 
 bench-gpu: caffe  ## does the GPU compute as the CPU does, and how fast? (make caffe GPU=1)

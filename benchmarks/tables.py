@@ -17,12 +17,16 @@ of the network alone, of inference, of training and of the data layer. Look at t
 rows: they hold on other machines, too.
 
 `make bench` (`python -m benchmarks`) measures all of it on your machine, and writes bench.md,
-bench.json and bench.png to `runs/bench`; `--report FILE` writes the text to FILE as well. With
-`ARGS=--quick` it leaves out the slowest rows of `paper`, and takes 15 to 25 minutes. Every figure
-is measured in a process of its own. Rows of the network alone and of training that are compared
-with each other take turns, so that what else the machine does counts for all of them. Other
-programs on the machine still spoil them, and PyTorch's most of all, since its threads wait for each
-other.
+bench.json and bench.png to `runs/bench`; `--report FILE` writes the text to FILE as well. It takes
+more than an hour on 2 cores. With `ARGS=--quick` it leaves out the slowest rows of `paper`, and
+takes 15 to 25 minutes. `python -m benchmarks --only training` measures one part alone: `inference`,
+`training` (with the averaging of gradients), `data` (the data layer) or `files` (the last three
+sections).
+
+Every figure is measured in a process of its own. Rows of the network alone and of training that are
+compared with each other take turns, so that what else the machine does counts for all of them.
+Other programs on the machine still spoil them, and PyTorch's most of all, since its threads wait
+for each other.
 
 PyTorch runs our nets, built layer by layer from the prototxt's own description. It lives in an
 environment of its own in `~/.cache/mcc-caffe/peers`, made on first use (a gigabyte with its CPU

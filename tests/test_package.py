@@ -160,6 +160,13 @@ def test_a_document_names_and_links_only_what_is_there(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_sentence_interrupts_a_table(document):
+    """A table's first two lines are its heading and a rule; rows without them render as text."""
+    for rows in re.findall(r"(?:^\|.*\n)+", document.read_text(), re.MULTILINE):
+        assert re.match(r".*\n\|( ---+ \|)+\n", rows), f"{document.name}: {rows[:60]}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_document_names_only_targets_of_the_makefile(document):
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = re.findall(r"(?:`|^ {4,})make ([a-z-]+)", document.read_text(), re.MULTILINE)
