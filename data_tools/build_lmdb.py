@@ -94,7 +94,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--joints",
         choices=CONVENTIONS,
-        help="joints that are labelled, of synthetic hands; paper: all but those that an object "
+        help="keypoints that are labelled, of synthetic hands; paper: all but those that an object "
         "hides, visible: not those that the hand hides either, all: all in the image "
         "(default: paper)",
     )
@@ -318,7 +318,7 @@ def _warn_of_labels(folder: Path, written: WrittenSet) -> None:
     """Warn of labels that may not fit their pictures."""
     if written.turned_count:
         _log.warning(
-            "%s: %d pictures have an EXIF orientation; their labels are taken to speak of "
+            "%s: %d pictures have an EXIF orientation; their labels are taken to refer to "
             "the pixels as stored (--orientation upright says otherwise)",
             folder,
             written.turned_count,

@@ -46,7 +46,7 @@ FAULTS = {
 }
 WARNINGS = {
     "exif_orientation": "the picture's EXIF orientation says that it is to be turned; the labels "
-    "are taken to speak of the pixels as stored: --orientation upright says otherwise",
+    "are taken to refer to the pixels as stored: --orientation upright says otherwise",
     "no_keypoint": "not one keypoint is labelled",
     "outside_mask": f"a keypoint is farther from the mask than {MASK_TOLERANCE:.0%} "
     f"(the wrist {WRIST_TOLERANCE:.0%}) of the keypoint box's longer side, "

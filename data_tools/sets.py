@@ -55,8 +55,8 @@ def add_orientation_argument(parser: argparse.ArgumentParser) -> None:
         "--orientation",
         choices=(STORED, UPRIGHT),
         default=STORED,
-        help="which pixels a source's labels speak of, where a picture has an EXIF orientation: "
-        "those stored, or those turned as it says (default: stored)",
+        help="where an image has an EXIF orientation, whether a source's labels refer to the "
+        "pixels as stored or to the upright image (default: stored)",
     )
 
 
@@ -79,7 +79,7 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
 
     Args:
         folder: LMDB set, folder of LMDB sets, or a source that `data_tools.readers` reads.
-        upright: As `data_tools.readers.read_dataset` takes it. The labels of an LMDB set speak of
+        upright: As `data_tools.readers.read_dataset` takes it. The labels of an LMDB set refer to
             the pixels as stored, which are upright where it was built so.
 
     Returns:

@@ -114,7 +114,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=pathlib.Path,
         metavar="FILE",
         help="weights of which all networks take the trunk, conv1_1 to conv5_3_CPM; mask head and "
-        "pose stages start at random (default: all layers start at random)",
+        "pose stages are initialised at random (default: all layers are)",
     )
     add(
         "training_options",
@@ -304,10 +304,11 @@ def _describe_setting(options: argparse.Namespace) -> str:
     ]
     if options.trunk:
         sentences.append(
-            f"The trunk starts from {options.trunk.name}, mask head and pose stages at random."
+            f"The trunk is initialised with {options.trunk.name}, mask head and pose stages at "
+            "random."
         )
     else:
-        sentences.append("All layers start at random.")
+        sentences.append("All layers are initialised at random.")
     if not (options.data or options.train_on):
         sentences.append(f"It trained on {TRAIN_HANDS} easy synthetic hands.")
     if not (options.data or options.measure_on):

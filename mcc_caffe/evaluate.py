@@ -10,7 +10,7 @@ Prints Markdown tables, and writes to the folder DIR:
     results.json              every number, with the settings that it holds for
     images.csv                a line for each image and model
     pck.png, pck_groups.png   the PCK curves of the paper's Fig. 9 and 10
-    worst_MODEL.png           the model's 32 worst pictures, truth beside prediction
+    worst_MODEL.png           the model's 32 worst images, ground truth beside prediction
     predictions_MODEL.json    a network's keypoints, in the form that --predictions reads
 
 Every keypoint that has a label counts, however unsure the network is of it. A keypoint without a
@@ -466,7 +466,7 @@ def _warn_of_turned(samples: Sequence[EvaluatedSample]) -> None:
     """Warn of pictures whose labels may not fit their pixels."""
     if turned_count := sum(sample.is_turned for sample in samples):
         _log.warning(
-            "%d pictures have an EXIF orientation; labels and predictions are taken to speak of "
+            "%d pictures have an EXIF orientation; labels and predictions are taken to refer to "
             "the pixels as stored (--orientation upright says otherwise)",
             turned_count,
         )

@@ -190,7 +190,7 @@ def export_onnx(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Pat
     )
     if differences:
         _log.info(
-            "as Caffe within %.1e, at %d sizes and batches in ONNX Runtime",
+            "as Caffe within %.1e in ONNX Runtime, with inputs of %d shapes",
             largest,
             len(differences),
         )

@@ -107,17 +107,18 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "--looks",
         type=int,
         choices=LOOKS,
-        help="1: look at the whole image; 2: also at an upright square around its hand; 4: at the "
-        "image in four directions if need be, and at the square also mirrored. No search follows "
-        f"them (default: {DEFAULT_LOOKS}, then a search if they show no hand). A video's hand is "
-        "followed unless --looks or --levels is given: then they look at every frame",
+        help="1: look at the whole image, a single pass; 2: also at an upright square crop around "
+        "its hand; 4: at the image in four directions if need be, and at the crop also mirrored. "
+        f"No search follows them (default: {DEFAULT_LOOKS}, then a search if they show no hand). A "
+        "video's hand is followed unless --looks or --levels is given: then they look at every "
+        "frame",
     )
     add(
         "--levels",
         type=level_count,
         metavar="N",
         help="look at levels of the paper's pyramid, in place of looks: at most N of them, or "
-        "`paper` for as many as the paper takes; 1 is a single pass",
+        "`paper` for as many as the paper takes; 1 is a single pass with the paper's decoding",
     )
     add(
         "--threshold",

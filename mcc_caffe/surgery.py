@@ -18,7 +18,7 @@ first layers. Stage t of [9] sees the 22 heatmaps of the stage before it and the
   the heatmaps, [9] adds less.
 
 The first stage of [9], conv6_1_CPM and conv6_2_CPM, is left out. Our mask head has the name
-conv6_2_CPM; it starts at random, and so the masks mean nothing before training.
+conv6_2_CPM; it is initialised at random, and so the masks mean nothing before training.
 
 VGG-19 needs no surgery, because weights are loaded by name: `python -m mcc_caffe.train ...
 --weights VGG_ILSVRC_19_layers.caffemodel` fills conv1_1 to conv5_2.

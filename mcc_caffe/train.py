@@ -9,7 +9,7 @@
 
     # hands that are rendered meanwhile, never the same twice
     python -m mcc_caffe.train "synth:seed=0&size=224"
-    # own hands: the trunk, and with it mask and box head, stay as the weights have them
+    # own hands: fine-tunes the pose stages; the trunk, and with it mask and box head, are frozen
     python -m mcc_caffe.train data/own/train --weights mcc_caffe/pretrained/mini.npz --only-stages
     # seven photographs for three rendered hands, seen from nearer, half of them upright, recoloured
     python -m mcc_caffe.train "mix:data/lmdb/train*0.7+synth:seed=0&size=224*0.3" \\
@@ -144,8 +144,8 @@ def _add_start_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--only-stages",
         action="store_true",
-        help="let the pose stages alone learn; trunk and mask head stay as --weights has them, and "
-        "a box head on this trunk still fits",
+        help="freeze trunk and mask head as --weights has them: the pose stages alone learn, and a "
+        "box head on this trunk still fits",
     )
 
 
@@ -179,15 +179,15 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
         "--windows",
         type=_windows,
         metavar="LEAST,MOST",
-        help="show each hand in a square window of the picture, whose side is drawn between these "
-        "multiples of the side of its keypoints' box, as 1.1,2.5; it replaces the paper's random "
-        "scale and crop (default: show the whole picture, as the paper does)",
+        help="show a square crop around each hand, whose side is drawn between these multiples of "
+        "the side of its keypoints' box, as 1.1,2.5; it replaces the paper's random scale and crop "
+        "(default: show the whole image, as the paper does)",
     )
     add(
         "--upright",
         action="store_true",
-        help="in half of the samples, turn the window first so that the hand points up, as it does "
-        "in second looks, and pictures without a hand into any of four directions; only with "
+        help="in half of the samples, turn the image first so that the hand points up, as it does "
+        "in second looks, and images without a hand into any of four directions; only with "
         "--windows",
     )
     add(
@@ -199,7 +199,7 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--strong",
         action="store_true",
-        help="in half of the samples, also stretch and turn the hand, cover parts of the picture, "
+        help="in half of the samples, also stretch and turn the hand, cover parts of the image, "
         "and draw colours and sharpness from wider ranges, with noise: for photographs that are "
         "few or much alike",
     )
@@ -207,7 +207,7 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
         "--no-augmentation",
         dest="augment",
         action="store_false",
-        help="letterbox the pictures only",
+        help="letterbox the images only",
     )
 
 

@@ -92,7 +92,7 @@ def read_dataset(
     Args:
         root: Folder of the data set, or a JSON file.
         format: A key of READERS, or AUTO.
-        upright: Whether labels speak of pictures turned as their EXIF orientation says. The tools
+        upright: Whether labels refer to pictures turned as their EXIF orientation says. The tools
             of the formats' authors do not turn them.
 
     Returns:

@@ -21,7 +21,7 @@ A reader has to keep to this:
   sample raises SampleError from `sample()`, so that the other samples stay usable. Both messages
   begin with the file and the record.
 - Keypoints have the order of `mcc_caffe.core.hand.NAMES`. A missing keypoint is (-1, -1, 0).
-  They speak of the pixels as they are stored, whatever an EXIF orientation says, unless the user
+  They refer to the pixels as they are stored, whatever an EXIF orientation says, unless the user
   says otherwise: `Entry.read_picture` sees to that.
 """
 
@@ -40,7 +40,7 @@ class Entry(abc.ABC):
     """One labelled hand of a data set. It is light: its files are only read by `sample()`.
 
     Attributes:
-        upright: Whether the labels speak of the picture turned as its EXIF orientation says; else
+        upright: Whether the labels refer to the picture turned as its EXIF orientation says; else
             of the pixels as they are stored.
     """
 

@@ -6,7 +6,7 @@ a sub-folder of source/, in the same sub-folder of mask/), and
 
 A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no header. A missing
 keypoint is -1,-1; a single -1 makes it missing too. The keypoints are in our order already and
-speak of the pixels as stored, whatever the EXIF orientation. A split without a folder `mask` has
+refer to the pixels as stored, whatever the EXIF orientation. A split without a folder `mask` has
 no masks; where there is one, every picture needs its own. A picture that `{Train,Test}/SHA256SUMS`
 names, a file as `sha256sum` writes it, has to have the digest that stands there.
 """

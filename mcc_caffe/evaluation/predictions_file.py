@@ -253,7 +253,7 @@ class PredictionsFile:
         if self._images_by_name and _is_crop(sample):
             raise UserError(
                 f"{self.path}: {sample.key} is cut out of its picture, and results of "
-                f"mcc_caffe.infer speak of all of it: give predictions as {FORM}"
+                f"mcc_caffe.infer refer to all of it: give predictions as {FORM}"
             )
         if entry.mask_rle is not None:
             return HandPrediction(entry.keypoints, self._decode_rle(entry.mask_rle, sample))

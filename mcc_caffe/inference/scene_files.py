@@ -93,7 +93,7 @@ class Scene(NamedTuple):
         return size
 
     def check_size(self, path: Path, size: tuple[int, int]) -> None:
-        """Check that the boxes speak of the picture as it is looked at.
+        """Check that the boxes refer to the picture as it is looked at.
 
         Args:
             path: The picture, which may lie elsewhere than the file of boxes says.

@@ -202,7 +202,7 @@ def test_the_report_says_what_the_evaluation_found(finished):
     for values in (areas, ious):
         assert f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f}) |" in report
     assert "2 iterations of 2 images a process" in report
-    assert "All layers start at random." in report and "--seeds 0 5`" in report
+    assert "All layers are initialised at random." in report and "--seeds 0 5`" in report
     for name in ("report_pck.png", "report_masks.png"):
         assert f"]({name})" in report and cv2.imread(str(out.parent / "docs" / name)).size
     for claim in CLAIMS:
@@ -302,7 +302,8 @@ def test_another_source_and_sets_and_a_trained_trunk(two_sets, tmp_path):
     report = (tmp_path / "out/ablation.md").read_text()
     headings = ["Masks, validation", "Keypoints, validation", "Keypoints, photographs"]
     assert [line[3:] for line in report.splitlines() if line.startswith("## ")] == headings
-    assert "The trunk starts from mini.npz" in report and "-- --input-size 64 --colours`" in report
+    assert "The trunk is initialised with mini.npz" in report
+    assert "-- --input-size 64 --colours`" in report
     # One more set is measured without another training, and another trunk is refused.
     shutil.copytree(two_sets / "train", tmp_path / "more/validation")
     done = run(

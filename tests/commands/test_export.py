@@ -81,7 +81,7 @@ def test_the_file_says_what_it_is(tmp_path):
     ) in done.stdout
     assert (
         "as Caffe within " in done.stderr
-        and "at 6 sizes and batches in ONNX Runtime" in done.stderr
+        and "in ONNX Runtime, with inputs of 6 shapes" in done.stderr
     )
     model = onnx.load(str(tmp_path / "hand.onnx"))
     assert model.graph.name == "MCC_mini_deploy" and model.producer_version == __version__

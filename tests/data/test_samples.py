@@ -70,7 +70,7 @@ def test_a_sample_equals_itself_alone_and_can_be_a_key(drawn_set):
 
 
 def test_exif_orientation_is_ignored():
-    """The labels speak of the pixels as stored."""
+    """The labels refer to the pixels as stored."""
     assert Sample("x", turned_jpeg(), None, np.zeros((21, 3))).image().shape == (20, 40, 3)
 
 
