@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -321,6 +321,52 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with atomic_write(path) as (_, file):
         file.write(content)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: where one cannot be written, all stay as they were.
+
+    Args:
+        contents: {file: its content}.
+
+    Raises:
+        UserError: One cannot be written.
+    """
+    with contextlib.ExitStack() as writes:
+        for path, content in contents.items():
+            write_at_end(path, content, writes)
+
+
+def write_at_end(path: Path, content: bytes, writes: contextlib.ExitStack) -> None:
+    """Write a file that takes its target's place when `writes` ends, or vanishes on an error.
+
+    Its content is on the disk when this returns, so that little can fail at the end.
+
+    Args:
+        path: The file, as `atomic_write` takes it.
+        content: Its content.
+        writes: Ends when all files that belong together are written.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    _, file = writes.enter_context(atomic_write(path))
+    try:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def remove_at_end(path: Path, writes: contextlib.ExitStack) -> None:
+    """Remove a file, which may be missing, when `writes` ends without an error."""
+
+    def remove_after_success(error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None:
+            path.unlink(missing_ok=True)
+
+    writes.push(remove_after_success)
 
 
 @contextlib.contextmanager

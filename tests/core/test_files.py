@@ -1,9 +1,9 @@
 """Files are found, and written whole or not at all."""
 
+import contextlib
 import functools
 import multiprocessing
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -22,11 +22,15 @@ from mcc_caffe.core.files import (
     empty_own_folder,
     folder_being_written,
     locked,
+    remove_at_end,
     replace_folder,
     require_shipped,
+    write_at_end,
     write_atomically,
+    write_together,
 )
 from tests.support.commands import ROOT
+from tests.support.disks import file_size_limit
 
 
 def test_an_atomic_write_replaces_the_old_file(tmp_path):
@@ -46,14 +50,41 @@ def test_the_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monke
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, b"old")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(UserError, match="file cannot be written .File too large.: make room"):
-            write_atomically(path, bytes(2000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with (
+        file_size_limit(1000),
+        pytest.raises(UserError, match="file cannot be written .File too large.: make room"),
+    ):
+        write_atomically(path, bytes(2000))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("too_large", ["first", "second"])
+def test_files_that_belong_together_are_all_replaced_or_none(too_large, tmp_path):
+    paths = [tmp_path / name for name in ("first", "second")]
+    write_together(dict.fromkeys(paths, b"old"))
+    with file_size_limit(1000), pytest.raises(UserError, match=f"{too_large} cannot be written"):
+        write_together({path: bytes(2000 if path.name == too_large else 1) for path in paths})
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"old", b"old"]
+    write_together(dict.fromkeys(paths, b"new"))
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"new", b"new"]
+
+
+def test_a_file_is_removed_when_those_that_belong_to_it_are_written(tmp_path):
+    path, outdated = tmp_path / "file", tmp_path / "outdated"
+    outdated.touch()
+    with (
+        file_size_limit(1000),
+        pytest.raises(UserError, match="cannot be written"),
+        contextlib.ExitStack() as writes,
+    ):
+        remove_at_end(outdated, writes)
+        write_at_end(path, bytes(2000), writes)
+    assert list(tmp_path.iterdir()) == [outdated]
+    with contextlib.ExitStack() as writes:
+        remove_at_end(outdated, writes)
+        write_at_end(path, b"new", writes)
+        assert not path.exists() and outdated.exists()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_no_file_is_not_replaced_by_one(tmp_path):

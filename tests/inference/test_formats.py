@@ -26,6 +26,7 @@ from mcc_caffe.inference.reports import (
     is_own_result,
 )
 from mcc_caffe.inference.video_reports import all_hands_line
+from tests.support.disks import file_size_limit
 from tests.support.hands import hand
 from tests.support.pictures import encoded
 
@@ -132,6 +133,23 @@ def test_numbers_of_coco_images_do_not_depend_on_the_order(images, tmp_path):
     second = write_run(open_format("coco"), tmp_path / "2", turned)
     for name in ("coco_results.json", "coco_images.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.parametrize("too_large", ["results", "images"])
+def test_a_run_that_cannot_be_written_leaves_the_coco_results_before_it(
+    too_large, images, tmp_path
+):
+    out = write_run(open_format("coco"), tmp_path, images)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    name = {"results": "c", "images": 20_000 * "c"}[too_large]
+    hands = images["b"].hands * {"results": 20, "images": 1}[too_large]
+    other = {name[:1]: ImageRecord(name, 160, 120, hands)}
+    with (
+        file_size_limit(16_000),
+        pytest.raises(UserError, match=f"coco_{too_large}.json cannot be written"),
+    ):
+        write_run(open_format("coco"), tmp_path, other)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_openpose_files_have_a_person_for_each_hand(images, tmp_path):

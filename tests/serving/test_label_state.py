@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import pathlib
-import resource
 import shutil
 import subprocess
 import time
@@ -47,6 +46,7 @@ from mcc_caffe.serving.labelling import (
 )
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
+from tests.support.disks import file_size_limit
 from tests.support.hands import hand, keypoints_at
 from tests.support.labels import (
     change,
@@ -321,17 +321,6 @@ def exported(folder):
         *root.rglob("hands_*"),
     ]
     return {path: path.read_bytes() for path in paths if path.is_file()}
-
-
-@contextlib.contextmanager
-def file_size_limit(size):
-    """Let no file become larger than so many bytes, as a disk that is nearly full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @contextlib.contextmanager

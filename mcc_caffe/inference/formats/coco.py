@@ -14,7 +14,7 @@ import numpy as np
 
 from mcc_caffe.core.coco import hand_category, id_text
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.hand import NAMES, SKELETON
 from mcc_caffe.core.keypoint_names import find_order, only_count
 from mcc_caffe.data.mask_files import encode_run_lengths
@@ -142,7 +142,7 @@ class CocoFormat(ResultFormat):
         return self._texts
 
     def write_run(self, out: Path, content: Sequence[str]) -> None:
-        """Write the results of all processes, and the data set with their numbers."""
+        """Write the results of all processes, and the data set with their numbers, or neither."""
         categories = (
             self._labels.categories if self._labels else [CocoCategory(_CATEGORY_ID, "hand")]
         )
@@ -162,11 +162,16 @@ class CocoFormat(ResultFormat):
                 results.append({"image_id": image_id, "category_id": category_id, **hand})
         out.mkdir(parents=True, exist_ok=True)
         data_set = _data_set(images, categories)
-        write_atomically(out / IMAGES, json.dumps(data_set).encode() + b"\n")
         if results:
             results[0] = {"program": PROGRAM, **results[0]}  # the mark of a result
         lines = ",\n".join(json.dumps(result) for result in results)
-        write_atomically(out / RESULTS, f"[{lines}]\n".encode())
+        # Results name their pictures by numbers alone, which mean others in another run's data set.
+        write_together(
+            {
+                out / RESULTS: f"[{lines}]\n".encode(),
+                out / IMAGES: json.dumps(data_set).encode() + b"\n",
+            }
+        )
 
 
 def _order(picture: dict[str, Any]) -> tuple[str, int]:
