@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.drawing import draw_over, draw_pose
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.files import write_at_end
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import marked_png
 from mcc_caffe.inference.engines.base import title_of
@@ -131,7 +131,7 @@ class InferenceRun:
             raise UserError(f"{source}: {error}") from None
 
     def _write_image(self, image: _Image | Exception) -> str | None:
-        """Write the results of one image; return the line that says so."""
+        """Write the results of one image, all or none; return the line that says so."""
         if isinstance(image, Exception):
             self._skip_or_raise(image)
             return None
@@ -139,16 +139,18 @@ class InferenceRun:
         source, size = str(job.source), (pixels.shape[1], pixels.shape[0])
         job.result.parent.mkdir(parents=True, exist_ok=True)
         drawn = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
-        write_atomically(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM))
-        if self._result_format:
-            record = picture_record(hands, source, size, one_hand=self._one_hand)
-            self._result_format.write_image(job.result, self._result_format.describe(record))
-        else:
-            report = picture_report(hands, source, size, self._network, one_hand=self._one_hand)
-            content = json.dumps(report, indent=1) + "\n"
-            write_atomically(with_suffix(job.result, ".json"), content.encode())
-        if self._heatmaps:
-            write_atomically(with_suffix(job.result, ".h5"), _heatmaps_file(hands[0]))
+        with contextlib.ExitStack() as writes:
+            # A picture's files speak of one run: none takes its place before all are written.
+            write_at_end(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM), writes)
+            if self._heatmaps:
+                write_at_end(with_suffix(job.result, ".h5"), _heatmaps_file(hands[0]), writes)
+            if self._result_format:
+                record = picture_record(hands, source, size, one_hand=self._one_hand)
+                self._result_format.write_image(job.result, self._result_format.describe(record))
+            else:
+                report = picture_report(hands, source, size, self._network, one_hand=self._one_hand)
+                content = json.dumps(report, indent=1) + "\n"
+                write_at_end(with_suffix(job.result, ".json"), content.encode(), writes)
         return f"{self._describe_files(job)}: {self._summarize(hands)}"
 
     def _summarize(self, hands: Sequence[HandPose]) -> str:

@@ -13,17 +13,20 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from mcc_caffe import infer
 from mcc_caffe.caffe_io.default_weights import default_weights, shipped_weights
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.core.images import marked_png
 from mcc_caffe.inference.formats import FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ImageRecord
 from mcc_caffe.inference.input_files import InputFile, find_files, read_image
 from mcc_caffe.inference.reports import is_own_result
 from mcc_caffe.inference.result_paths import choose_result_paths
 from tests.support.commands import ROOT, files_of, run, run_code
+from tests.support.disks import file_size_limit
 from tests.support.hands import drawn_sample, turned_jpeg
 
 
@@ -425,6 +428,30 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(photos, weights
     )
     assert all(cv2.imread(str(path)) is not None for path in (tmp_path / "out").rglob("*.png"))
     assert not list((tmp_path / "out").rglob("*partial*"))
+
+
+@pytest.mark.parametrize("options", [[], ["--heatmaps"], ["--format", "mmpose"]])
+def test_a_picture_keeps_the_results_of_one_run_where_another_cannot_be_written(
+    options, weights, tmp_path, monkeypatch
+):
+    """The picture is drawn small enough for the disk, the other results are not."""
+    monkeypatch.setattr(
+        "mcc_caffe.inference_run.marked_png",
+        lambda image, program: marked_png(image[:4, :4], program),
+    )
+    photo, out = tmp_path / "x.png", tmp_path / "out"
+    arguments = [photo, "--weights", weights, "--out", out, "--levels", 1, "--threshold", 0]
+    arguments = [*map(str, arguments), *options]
+    cv2.imwrite(str(photo), np.full((40, 40, 3), 90, np.uint8))
+    infer.main(arguments)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    cv2.imwrite(str(photo), np.full((50, 50, 3), 20, np.uint8))
+    size = 10_000 if "--heatmaps" in options else 500
+    with file_size_limit(size), pytest.raises(UserError, match="cannot be written"):
+        infer.main(arguments)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    infer.main(arguments)
+    assert not before.items() & {path: path.read_bytes() for path in out.iterdir()}.items()
 
 
 def test_a_photograph_is_turned_upright(tmp_path):
