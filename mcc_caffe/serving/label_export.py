@@ -24,7 +24,7 @@ from data_tools.readers.shared import encode_mask
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import file_sha256
+from mcc_caffe.core.files import file_sha256, remove_at_end
 from mcc_caffe.serving.label_documents import SavedLabels, Split
 from mcc_caffe.serving.label_files import (
     COCO,
@@ -237,7 +237,7 @@ class LabelExport:
                 if exported:
                     replace_own_file(path, content, writes)
                 else:
-                    writes.callback(path.unlink, missing_ok=True)
+                    remove_at_end(path, writes)
 
 
 def _remove_others(folder: Path, stems: Set[str]) -> None:

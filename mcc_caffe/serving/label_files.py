@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
-from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, atomic_write, check_folder
+from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, check_folder, write_at_end
 from mcc_caffe.inference.input_files import (
     PassedOver,
     UnreadableError,
@@ -289,10 +289,7 @@ def replace_own_file(path: Path, content: bytes, writes: contextlib.ExitStack) -
     """
     if path.is_symlink():
         path.unlink()
-    _, file = writes.enter_context(atomic_write(path))
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
+    write_at_end(path, content, writes)
 
 
 def write_own_file(path: Path, content: bytes) -> None:

@@ -406,6 +406,24 @@ def test_a_picture_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(fold
         assert_same_sets(folder, expected)
 
 
+def test_the_only_picture_of_a_split_stays_in_it_where_the_other_split_cannot_be_written(
+    folder, net
+):
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        labels = {keys[name]: labels_of(hand(int(name[0]))) for name in ("0.jpg", "1.jpg")}
+        for key, label in labels.items():
+            save(session, key, label)
+        sets_before = exported(folder)
+        for split, name in (("Test", "0.jpg"), ("Train", "1.jpg")):
+            new = change(session.open_picture(keys[name]), labels_of(hand(int(name[0])), "open"))
+            label_file = folder / LABELS_FOLDER / f"onehand10k/{split}/label_joint.txt"
+            with folder_in_the_place_of(label_file), pytest.raises(UserError, match="is a folder"):
+                session.save(keys[name], new)
+            assert exported(folder) == sets_before
+        assert_same_sets(folder, labels)
+
+
 def test_what_is_not_complete_is_saved_but_not_done(folder, net):
     complete = labels_of(hand(0))
     missing = tuple(point.model_copy(update={"missing": True}) for point in complete.points)
