@@ -37,7 +37,7 @@ from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.figures import as_png
-from mcc_caffe.core.files import check_report, write_atomically
+from mcc_caffe.core.files import check_report, write_together
 from mcc_caffe.core.geometry import letterbox_affine
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
@@ -166,13 +166,14 @@ def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> N
         report: Path of the document, if one is asked for.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "bench.json", to_json(results))
+    contents = {out / "bench.json": to_json(results)}
     picture = as_png(draw(results["tables"]), dpi=80)
     for path in filter(None, (out / "bench.md", report)):
         path.parent.mkdir(parents=True, exist_ok=True)
         picture_path = path.with_suffix(".png")
-        write_atomically(picture_path, picture)
-        write_atomically(path, document(results, picture_path.name).encode())
+        contents[picture_path] = picture
+        contents[path] = document(results, picture_path.name).encode()
+    write_together(contents)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
-from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_atomically
+from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_together
 
 
 def describe_machine(*facts: str) -> str:
@@ -75,5 +75,9 @@ def write_results(
     print(text)
     out.mkdir(parents=True, exist_ok=True)
     json_text = json.dumps({"machine": machine, **content}, indent=1)
-    write_atomically(out / f"{name}.json", f"{json_text}\n".encode())
-    write_atomically(out / f"{name}.md", text.encode())
+    write_together(
+        {
+            out / f"{name}.json": f"{json_text}\n".encode(),
+            out / f"{name}.md": text.encode(),
+        }
+    )

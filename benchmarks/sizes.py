@@ -32,7 +32,7 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_report, write_atomically
+from mcc_caffe.core.files import check_report, write_together
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation import training_comparison
@@ -116,8 +116,7 @@ def write_net(size: Size, folder: pathlib.Path) -> None:
         "deploy": deploy_net(variant),
         "solver": solver(variant, net=str(folder.absolute() / "train.prototxt")),
     }
-    for name, text in prototxts.items():
-        write_atomically(folder / f"{name}.prototxt", text.encode())
+    write_together({folder / f"{name}.prototxt": text.encode() for name, text in prototxts.items()})
 
 
 def time_size(prototxt: pathlib.Path, weights: pathlib.Path) -> list[Row]:
@@ -365,13 +364,13 @@ def main(argv: list[str] | None = None) -> None:
     ]
 
     report.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(figure, draw(results))
     setting = (
         f"{describe_setting(options, sample_counts)} A cell is the mean over the seeds, with the "
         "smallest and the largest. Milliseconds are the median of `HandPredictor.predict` on a "
         "picture of 640 x 480."
     )
-    write_atomically(report, format_report(results, setting, figure.name).encode())
+    report_text = format_report(results, setting, figure.name)
+    write_together({figure: draw(results), report: report_text.encode()})
     print(format_report(results, setting, None))
     _log.info("%s: the same with its figure", report)
 

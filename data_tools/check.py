@@ -27,7 +27,7 @@ from data_tools import sets
 from data_tools.faults import FAULTS, WARNINGS, CheckedSample, check_sample, find_duplicates
 from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
-from mcc_caffe.core.files import check_folder, check_own_results, write_atomically
+from mcc_caffe.core.files import check_folder, check_own_results, write_together
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -231,22 +231,18 @@ def _format_statistics(statistics: Statistics) -> list[str]:
     ]
 
 
-def draw_suspects(splits: Mapping[str, Sequence[CheckedSample]], out: Path) -> list[Path]:
+def draw_suspects(splits: Mapping[str, Sequence[CheckedSample]]) -> list[np.ndarray]:
     """Draw the samples that have findings, those with faults first.
-
-    Sheets of an earlier run are removed.
 
     Args:
         splits: {split: its checked samples}.
-        out: Folder for the sheets.
 
     Returns:
-        The sheets' paths; none where no sample has a finding.
+        A tile a sample, at most DRAWN; none where no sample has a finding.
     """
     suspects = [sample for samples in splits.values() for sample in samples if sample.findings]
     suspects.sort(key=lambda sample: not any(finding.is_fault for finding in sample.findings))
-    tiles = [draw_suspect(sample) for sample in suspects[:DRAWN]]
-    return sheet.replace_pages(tiles, out / SUSPECTS)
+    return [draw_suspect(sample) for sample in suspects[:DRAWN]]
 
 
 def draw_suspect(sample: CheckedSample) -> np.ndarray:
@@ -269,11 +265,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     splits = check_splits(sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT))
     report = make_report(options.set, splits)
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = [options.out / REPORT, *draw_suspects(splits, options.out)]
-    write_atomically(paths[0], (json.dumps(report, indent=1) + "\n").encode())
+    contents = {
+        options.out / REPORT: (json.dumps(report, indent=1) + "\n").encode(),
+        **sheet.page_files(draw_suspects(splits), options.out / SUSPECTS),
+    }
+    write_together(contents, sheet.written_pages(options.out / SUSPECTS))
     print(format_report(report))
     counts = f"{report['faults']} faults, {report['warnings']} warnings"
-    print(f"\n{counts}: {', '.join(map(str, paths))}")
+    print(f"\n{counts}: {', '.join(map(str, contents))}")
     return EXIT_FAULTS if report["faults"] else 0
 
 

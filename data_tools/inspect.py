@@ -29,6 +29,7 @@ from mcc_caffe.core.commands import (
 )
 from mcc_caffe.core.drawing import draw_heatmaps, draw_mask
 from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.geometry import compose, invert, resize_affine, to_cells
 from mcc_caffe.data import sheet
 from mcc_caffe.data.batches import fill_sample
@@ -148,7 +149,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for index in progress_bar(chosen, unit="img"):
         rng = None if options.no_augmentation else np.random.default_rng((options.seed, index))
         tiles.append(draw_tile(entries[index], config, rng))
-    print(*sheet.replace_pages(tiles, options.out), sep="\n")
+    pages = sheet.page_files(tiles, options.out)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_together(pages, sheet.written_pages(options.out))
+    print(*pages, sep="\n")
 
 
 if __name__ == "__main__":

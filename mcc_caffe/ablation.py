@@ -41,7 +41,7 @@ from mcc_caffe.core.files import (
     file_sha256,
     require_file,
     require_shipped,
-    write_atomically,
+    write_together,
 )
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import absolute_source
@@ -164,18 +164,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainings = [(network, seed) for seed in options.seeds for network in MISSING_STAGES]
     weights = [_train(options, source, trunk, *training) for training in trainings]
 
-    report.parent.mkdir(parents=True, exist_ok=True)
-    measured = []
+    measured: list[MeasuredSet] = []
+    contents: dict[pathlib.Path, bytes] = {}
     for name, path, figure_names in zip(short_names(sets), sets, figures):
         evaluation = options.out / "evaluation" / as_file_name(name)
         single_pass = [str(path), "--levels", "1", "--out", str(evaluation)]
         evaluate.main([*single_pass, "--weights", *map(str, weights)])
         results = read_results(evaluation, trainings)
         measured_set = MeasuredSet(name, results, figure_names)
-        _write_figures(measured_set, figure_names, report.parent)
+        contents |= _draw_figures(measured_set, figure_names, report.parent)
         measured.append(measured_set)
     setting = _describe_setting(options)
-    write_atomically(report, format_report(measured, setting).encode())
+    contents[report] = format_report(measured, setting).encode()
+    report.parent.mkdir(parents=True, exist_ok=True)
+    write_together(contents)
     print(
         format_report([replace(measured_set, figures=None) for measured_set in measured], setting)
     )
@@ -194,13 +196,17 @@ def _train(
     return train_once(folder, f"{network}, seed {seed}", options.iterations, arguments, trunk)
 
 
-def _write_figures(measured_set: MeasuredSet, names: FigureNames, folder: pathlib.Path) -> None:
-    """Write the figure of each claim that the set can answer."""
+def _draw_figures(
+    measured_set: MeasuredSet, names: FigureNames, folder: pathlib.Path
+) -> dict[pathlib.Path, bytes]:
+    """Return {path: content} of the figure of each claim that the set can answer."""
+    contents = {}
     for claim in measured_set.claims():
         if claim.output == "masks":
-            write_atomically(folder / names.masks, draw_masks(measured_set.results))
+            contents[folder / names.masks] = draw_masks(measured_set.results)
         else:
-            write_atomically(folder / names.pck, draw_pck(measured_set.results))
+            contents[folder / names.pck] = draw_pck(measured_set.results)
+    return contents
 
 
 def _name_figures(report: pathlib.Path, sets: Sequence[pathlib.Path]) -> list[FigureNames]:

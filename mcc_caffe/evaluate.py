@@ -48,7 +48,7 @@ from mcc_caffe.core.files import (
     check_own_results,
     check_target,
     require_file,
-    write_atomically,
+    write_together,
 )
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
@@ -74,7 +74,7 @@ from mcc_caffe.evaluation.prediction_runner import (
     choose_splits,
     run_models,
 )
-from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
+from mcc_caffe.evaluation.predictions_file import PredictionsFile, predictions_json
 from mcc_caffe.inference.engines import ENGINES, add_engine_options, choose_engine
 from mcc_caffe.inference.engines.base import engine_title
 from mcc_caffe.inference.presence import read_calibration
@@ -367,7 +367,7 @@ def write_results(
     results: Results,
     load_sample: Callable[[EvaluatedSample], Sample],
 ) -> None:
-    """Write the files that the command's help names.
+    """Write the files that the command's help names, all or none.
 
     Args:
         options: The command's options.
@@ -378,28 +378,29 @@ def write_results(
         load_sample: Loads a sample with its picture.
     """
     out = options.out
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / RESULTS, to_json(results))
-    write_atomically(out / IMAGES, images_csv(samples, scores, options.thresholds))
+    contents = {
+        out / RESULTS: to_json(results),
+        out / IMAGES: images_csv(samples, scores, options.thresholds),
+    }
     if any(result.distances is not None for result in scores.values()):
         for name, draw in zip(FIGURES, (draw_sets, draw_groups)):
-            write_atomically(out / name, draw(results["models"]))
-    else:
-        for name in FIGURES:  # an earlier run's
-            (out / name).unlink(missing_ok=True)
+            contents[out / name] = draw(results["models"])
     for index, model_spec in enumerate(model_specs):
-        _write_model_files(out, model_spec, index, samples, scores[model_spec.name], load_sample)
+        model_scores = scores[model_spec.name]
+        contents |= _model_contents(out, model_spec, index, samples, model_scores, load_sample)
+    out.mkdir(parents=True, exist_ok=True)
+    write_together(contents, earlier=[out / name for name in _result_names(model_specs)])
 
 
-def _write_model_files(
+def _model_contents(
     out: pathlib.Path,
     model_spec: ModelSpec,
     index: int,
     samples: list[EvaluatedSample],
     scores: ModelScores,
     load_sample: Callable[[EvaluatedSample], Sample],
-) -> None:
-    """Write the page of a model's worst pictures and, of a network, its predictions.
+) -> dict[pathlib.Path, bytes]:
+    """Return the page of a model's worst pictures and, of a network, its predictions, as files.
 
     Args:
         out: The folder.
@@ -410,13 +411,9 @@ def _write_model_files(
         load_sample: Loads a sample with its picture.
     """
     worst, predictions = (out / name for name in _model_files(model_spec))
-    worst.unlink(missing_ok=True)
-    tiles = worst_tiles(samples, scores, index, load_sample)
-    if tiles:
-        sheet.write_pages(tiles, worst)
+    contents = sheet.page_files(worst_tiles(samples, scores, index, load_sample), worst)
     if not isinstance(model_spec, NetModelSpec):
-        return
-    predictions.unlink(missing_ok=True)
+        return contents
     key, count = Counter(sample.key for sample in samples).most_common(1)[0]
     if count > 1:
         _log.warning(
@@ -428,7 +425,8 @@ def _write_model_files(
             for sample in samples
             if (points := sample.predictions[index].keypoints) is not None
         }
-        write_predictions(predictions, model_spec.name, keypoints)
+        contents[predictions] = predictions_json(model_spec.name, keypoints)
+    return contents
 
 
 def _model_files(model_spec: ModelSpec) -> tuple[str, str]:
@@ -437,16 +435,22 @@ def _model_files(model_spec: ModelSpec) -> tuple[str, str]:
     return f"worst_{file_name}.png", f"predictions_{file_name}.json"
 
 
+def _result_names(model_specs: Sequence[ModelSpec]) -> list[str]:
+    """Return the names of all files that an evaluation of the models may write."""
+    names = [RESULTS, IMAGES, *FIGURES]
+    for model_spec in model_specs:
+        worst, predictions = _model_files(model_spec)
+        names += [worst, predictions] if isinstance(model_spec, NetModelSpec) else [worst]
+    return names
+
+
 def check_out(out: pathlib.Path, model_specs: Sequence[ModelSpec]) -> None:
     """Check that the results replace no file of the user's and no input.
 
     Raises:
         UserError: They would.
     """
-    names = [RESULTS, IMAGES, *FIGURES]
-    for model_spec in model_specs:
-        worst, predictions = _model_files(model_spec)
-        names += [worst, predictions] if isinstance(model_spec, NetModelSpec) else [worst]
+    names = _result_names(model_specs)
     inputs = [
         model_spec.weights if isinstance(model_spec, NetModelSpec) else model_spec.path
         for model_spec in model_specs

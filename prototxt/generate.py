@@ -13,7 +13,7 @@ import pathlib
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.commands import command_parser, run_command
-from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.files import write_together
 
 
 def main() -> None:
@@ -26,16 +26,16 @@ def main() -> None:
 
 
 def write(files: dict[str, str], folder: pathlib.Path) -> None:
-    """Write {relative path: text} below `folder`, each file completely or not at all.
+    """Write {relative path: text} below `folder`, all files or none.
 
     Raises:
         UserError: A file cannot be written.
     """
-    for path, content in files.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, content.encode())
-        print(target)
+    contents = {folder / path: text.encode() for path, text in files.items()}
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_together(contents)
+    print(*contents, sep="\n")
 
 
 if __name__ == "__main__":

@@ -323,16 +323,21 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
+def write_together(contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()) -> None:
     """Write files that belong together: where one cannot be written, all stay as they were.
 
     Args:
-        contents: {file: its content}.
+        contents: {file: its content}. The folders of the files must exist.
+        earlier: Files of an earlier run, which may be missing. Those that are not in `contents` are
+            removed.
 
     Raises:
         UserError: One cannot be written.
     """
     with contextlib.ExitStack() as writes:
+        for path in earlier:
+            if path not in contents:
+                remove_at_end(path, writes)
         for path, content in contents.items():
             write_at_end(path, content, writes)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mcc_caffe.core.drawing import draw_skeleton
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output, write_atomically
+from mcc_caffe.core.files import check_output
 from mcc_caffe.core.geometry import apply, resize_affine
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.core.images import is_png_of, marked_png
@@ -180,44 +180,31 @@ def _is_sheet(path: Path) -> bool:
     return path.is_file() and is_png_of(path, _PROGRAM)
 
 
-def write_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
-    """Write tiles as pages.
-
-    Args:
-        tiles: Pictures of one size.
-        path: The PNG to write; several pages are written as name-1.png, name-2.png, ...
-
-    Returns:
-        The paths of the pages.
-    """
-    sheets = pages(tiles)
-    paths = (
-        [path] if len(sheets) == 1 else list(itertools.islice(_numbered_paths(path), len(sheets)))
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for page, page_path in zip(sheets, paths):
-        write_atomically(page_path, marked_png(page, _PROGRAM))
-    return paths
-
-
-def replace_pages(tiles: Sequence[np.ndarray], path: Path) -> list[Path]:
-    """Write tiles as pages, and remove those that an earlier call wrote for `path` beyond them.
+def page_files(tiles: Sequence[np.ndarray], path: Path) -> dict[Path, bytes]:
+    """Return the files of the pages that hold the tiles.
 
     Args:
         tiles: Pictures of one size; there may be none.
-        path: As `write_pages` takes it.
+        path: The PNG of a single page; several are name-1.png, name-2.png, ...
 
     Returns:
-        The paths of the pages; none where there are no tiles.
+        {path: content}, a page a file; none where there are no tiles.
     """
-    paths = write_pages(tiles, path) if tiles else []
-    for page in [
+    sheets = pages(tiles) if tiles else []
+    paths = (
+        [path] if len(sheets) == 1 else list(itertools.islice(_numbered_paths(path), len(sheets)))
+    )
+    return {
+        page_path: marked_png(page, _PROGRAM) for page, page_path in zip(sheets, paths, strict=True)
+    }
+
+
+def written_pages(path: Path) -> list[Path]:
+    """Return the pages that are there, written earlier for `path` as `page_files` takes it."""
+    return [
         *filter(_is_sheet, [path]),
         *itertools.takewhile(_is_sheet, _numbered_paths(path)),
-    ]:
-        if page not in paths:
-            page.unlink()
-    return paths
+    ]
 
 
 def _numbered_paths(path: Path) -> Iterator[Path]:

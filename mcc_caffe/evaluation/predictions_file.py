@@ -17,7 +17,7 @@ writes (`mcc_caffe.inference.formats`). Of several hands of a picture the most c
 
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -306,11 +306,10 @@ def _shorten(value: Any) -> str:
     return ascii(value)[:80]
 
 
-def write_predictions(path: pathlib.Path, name: str, keypoints: dict[str, np.ndarray]) -> None:
-    """Write keypoints as a predictions file.
+def predictions_json(name: str, keypoints: Mapping[str, np.ndarray]) -> bytes:
+    """Return the content of a predictions file.
 
     Args:
-        path: File to write.
         name: Name of the system that made the predictions.
         keypoints: {key of the image: (21, 3) of x, y, confidence, x NaN where one was not
             predicted}.
@@ -319,4 +318,9 @@ def write_predictions(path: pathlib.Path, name: str, keypoints: dict[str, np.nda
         key: {"keypoints": [None if np.isnan(point[0]) else point.tolist() for point in points]}
         for key, points in keypoints.items()
     }
-    write_atomically(path, (json.dumps({"name": name, "images": images}) + "\n").encode())
+    return (json.dumps({"name": name, "images": images}) + "\n").encode()
+
+
+def write_predictions(path: pathlib.Path, name: str, keypoints: Mapping[str, np.ndarray]) -> None:
+    """Write keypoints as a predictions file; see `predictions_json`."""
+    write_atomically(path, predictions_json(name, keypoints))

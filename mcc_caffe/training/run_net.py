@@ -12,7 +12,7 @@ from mcc_caffe.caffe_io.run_folder import NET_FILE, SNAPSHOTS, SOLVER_FILE, find
 from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
 from mcc_caffe.caffe_io.weights import WeightsError, file_shapes
 from mcc_caffe.core.errors import UserError, shorten_list
-from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_atomically
+from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_together
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import absolute_source
 from mcc_caffe.paper import ABLATION_OF_STAGE, POSE_STAGES, file_suffix, find_variant
@@ -264,5 +264,10 @@ def write_prototxts(folder: Path, solver: Any, net: Any) -> None:
     solver.net = str(folder / NET_FILE)
     solver.snapshot = 0  # Caffe itself would write over what is there; training.loop does it
     solver.snapshot_prefix = snapshots.prepare(folder / SNAPSHOTS)
-    for name, message in ((SOLVER_FILE, solver), (NET_FILE, net)):
-        write_atomically(folder / name, text_format.MessageToString(message).encode())
+    messages = {SOLVER_FILE: solver, NET_FILE: net}
+    write_together(
+        {
+            folder / name: text_format.MessageToString(message).encode()
+            for name, message in messages.items()
+        }
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe import evaluate
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sheet import GAP, TILE, sample_tile
@@ -14,6 +15,7 @@ from mcc_caffe.evaluation.metrics import iou
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import run
+from tests.support.disks import room_for_files
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
 
 THRESHOLDS = (0.05, 0.1, 0.2)
@@ -339,3 +341,22 @@ def test_a_second_evaluation_in_one_process_reads_its_files_again(drawn_set, sam
         predictions.write_text(json.dumps({"name": "system", "images": images}))
         evaluate.main([*command, "--out", str(tmp_path / "out")])
         assert numbers(tmp_path / "out")["system"]["paper"]["PCK"]["values"]["0.2"] == pck
+
+
+def test_an_evaluation_that_cannot_be_written_leaves_all_files_of_the_one_before(
+    drawn_set, samples, tmp_path
+):
+    predictions, out = tmp_path / "system.json", tmp_path / "out"
+    command = [str(drawn_set), "--predictions", str(predictions), "--processes", "1"]
+    command += ["--out", str(out)]
+    images = {sample.key: perfect_image(sample) for sample in samples}
+    predictions.write_text(json.dumps({"name": "system", "images": images}))
+    evaluate.main(command)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert len(before) == 5
+    for image in images.values():
+        image["keypoints"][0] = None
+    predictions.write_text(json.dumps({"name": "system", "images": images}))
+    with room_for_files(2), pytest.raises(UserError, match="cannot be written .No space left"):
+        evaluate.main(command)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before

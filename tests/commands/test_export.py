@@ -17,6 +17,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import MASK_BLOB
 from tests.support.commands import ROOT, run, run_code
+from tests.support.disks import room_for_files
 from tests.support.weights import lively_weights
 
 onnx = pytest.importorskip("onnx")
@@ -358,6 +359,15 @@ def test_weights_never_take_the_place_of_a_net_or_of_other_weights(tmp_path):
     with pytest.raises(UserError, match="m.full.prototxt would be overwritten and is no net that"):
         export.main(["--caffemodel", str(tmp_path / "m.full.caffemodel")])
     assert not (tmp_path / "m.full.caffemodel").exists()
+
+
+def test_a_caffemodel_and_its_net_are_of_one_export(tmp_path):
+    export.main(["--caffemodel", str(tmp_path / "hand.caffemodel"), "--without", "pose"])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 2
+    with room_for_files(1), pytest.raises(UserError, match="cannot be written .No space left"):
+        export.main(["--caffemodel", str(tmp_path / "hand.caffemodel")])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Contact sheets."""
 
 import numpy as np
+import pytest
 
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.hand import FINGER_COLOURS, NAMES, WRIST_COLOUR
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sheet import (
@@ -13,12 +16,13 @@ from mcc_caffe.data.sheet import (
     TILE,
     captioned,
     missing_text,
+    page_files,
     pages,
-    replace_pages,
     sample_tile,
     wrap,
-    write_pages,
+    written_pages,
 )
+from tests.support.disks import room_for_files
 from tests.support.hands import hand, keypoints_at, moved
 from tests.support.pictures import encoded
 
@@ -84,12 +88,19 @@ def test_tiles_fill_pages_from_left_to_right():
     assert [int(second[300, 300 + 604 * column, 0]) for column in range(3)] == [12, 13, 255]
 
 
+def write_pages(tiles, path):
+    """Write the pages of tiles in the place of those before them; returns their paths."""
+    files = page_files(tiles, path)
+    write_together(files, written_pages(path))
+    return [*files]
+
+
 def test_pages_of_an_earlier_call_are_removed(tmp_path):
     """Twelve of these tiles fill a page."""
-    path, tile = tmp_path / "new/sheet.png", np.zeros((500, 600, 3), np.uint8)
+    path, tile = tmp_path / "sheet.png", np.zeros((500, 600, 3), np.uint8)
 
     def names_after(tile_count):
-        written = replace_pages([tile] * tile_count, path)
+        written = write_pages([tile] * tile_count, path)
         names = sorted(page.name for page in path.parent.iterdir())
         assert names == [page.name for page in written]
         return names
@@ -101,6 +112,16 @@ def test_pages_of_an_earlier_call_are_removed(tmp_path):
     assert names_after(0) == []
 
 
+def test_pages_of_an_earlier_call_stay_where_a_page_cannot_be_written(tmp_path):
+    tiles = [np.full((500, 600, 3), number, np.uint8) for number in range(30)]
+    write_pages(tiles, tmp_path / "sheet.png")
+    before = {page: page.read_bytes() for page in tmp_path.iterdir()}
+    assert len(before) == 3
+    with room_for_files(1), pytest.raises(UserError, match="sheet-2.png cannot be written"):
+        write_pages(tiles[:0:-2], tmp_path / "sheet.png")
+    assert {page: page.read_bytes() for page in tmp_path.iterdir()} == before
+
+
 def test_no_other_file_is_removed_with_the_pages(tmp_path):
     """The numbers of pages have no gap, so that sheet-2026.png is a sheet of another name."""
     path, tile = tmp_path / "sheet.png", np.zeros((500, 600, 3), np.uint8)
@@ -108,6 +129,6 @@ def test_no_other_file_is_removed_with_the_pages(tmp_path):
     write_pages([tile], tmp_path / "sheets-1.png")
     (tmp_path / "sheet-3.png").write_bytes(b"a photograph")
     write_pages([tile] * 13, path)
-    replace_pages([tile], path)
+    write_pages([tile], path)
     names = {page.name for page in tmp_path.iterdir()}
     assert names == {"sheet.png", "sheet-3.png", "sheet-2026.png", "sheets-1.png"}

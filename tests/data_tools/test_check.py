@@ -9,6 +9,7 @@ import pytest
 from data_tools import faults
 from data_tools.readers.onehand10k import LABELS, read_entries
 from data_tools.readers.shared import frame_sample
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
@@ -222,7 +223,7 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     # Of an earlier run.
     (tmp_path / "out/report.json").write_text('{"findings": []}')
     for name in ("suspects-1.png", "suspects.png"):
-        sheet.write_pages([sheet.empty_tile()], tmp_path / "out" / name)
+        write_together(sheet.page_files([sheet.empty_tile()], tmp_path / "out" / name))
     report, text = check(source, tmp_path / "out", code=0)
     assert report["findings"] == [] and [path.name for path in (tmp_path / "out").iterdir()] == [
         "report.json"

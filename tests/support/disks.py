@@ -1,8 +1,11 @@
 """A disk that is nearly full."""
 
 import contextlib
+import errno
+import os
 import resource
 from collections.abc import Iterator
+from unittest import mock
 
 
 @contextlib.contextmanager
@@ -14,3 +17,11 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def room_for_files(count: int) -> Iterator[None]:
+    """Let the disk be full, in this process, once so many files are written to it."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with mock.patch("os.fsync", side_effect=[*[None] * count, full]):
+        yield
