@@ -17,6 +17,7 @@ from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
 from mcc_caffe.inference.formats.base import check_box_pixels
 from mcc_caffe.inference.formats.coco import (
+    IMAGES,
     UNKNOWN_ORDER,
     CocoCategory,
     CocoLabels,
@@ -137,6 +138,11 @@ def read_scenes(path: Path) -> list[Scene]:
     """
     try:
         content: Any = json.loads(require_file(path, "COCO file").read_bytes())
+        if isinstance(content, list):
+            raise SampleError(
+                "a list, as COCO results are, and no COCO file: give the file that has images, "
+                "annotations and categories"
+            )
         categories = {
             id_text(category["id"]): parse_category(category)
             for category in content["categories"]
@@ -166,6 +172,22 @@ def read_scenes(path: Path) -> list[Scene]:
         raise UserError(f"{path}: lists no image")
     _check_listed_once(path, scenes)
     _check_pixels(path, scenes)
+    return scenes
+
+
+def read_boxes(path: Path) -> list[Scene]:
+    """Read a COCO file that says where hands are; as `read_scenes`, but some picture has a box.
+
+    Raises:
+        UserError: The file is missing or is no such file, or none of its pictures has a box.
+    """
+    scenes = read_scenes(path)
+    if not any(len(scene.boxes_ltrb) for scene in scenes):
+        own_list = f", as the {IMAGES} of a run" * (path.name == IMAGES)
+        raise UserError(
+            f"{path} lists {len(scenes)} images and no box around a hand{own_list}: give the COCO "
+            "file whose annotations have the boxes"
+        )
     return scenes
 
 
@@ -276,12 +298,13 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         None where that says nothing.
 
     Raises:
-        UserError: The file does not list a picture, lists it or others of its name several times,
-            or gives it another size; or two of the pictures match the same image of the file.
+        UserError: The file has no box, does not list a picture, lists it or others of its name
+            several times, or gives it another size; or two of the pictures match the same image of
+            the file.
     """
     by_path: dict[Path, Scene] = {}
     by_name: dict[str, list[Scene]] = {}
-    for scene in read_scenes(path):
+    for scene in read_boxes(path):
         by_path[scene.path.resolve()] = scene
         by_name.setdefault(scene.path.name, []).append(scene)
     scenes: dict[Path, Scene] = {}

@@ -165,6 +165,14 @@ def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
         evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
 
 
+def test_scenes_without_any_box_are_told_before_the_work(scenes, tmp_path):
+    content = json.loads(scenes.read_text())
+    scenes.write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(UserError, match="scenes.json lists 1 images and no box around a hand: giv"):
+        evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_file_of_scenes_is_not_replaced_by_the_results(scenes):
     content = json.loads(scenes.read_text())
     content["info"] = {"score_threshold": 0.5}  # which the command's own results have, too

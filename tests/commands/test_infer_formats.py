@@ -94,8 +94,8 @@ def test_coco_results_of_the_users_boxes_load_into_the_users_own_file(photos, tm
 
 def test_pictures_without_boxes_bring_no_category_of_their_own(photos, tmp_path, capsys):
     content = {
-        "images": [{"id": 70, "file_name": "a.jpg"}],
-        "annotations": [],
+        "images": [{"id": 70, "file_name": "a.jpg"}, {"id": 71, "file_name": "b.jpg"}],
+        "annotations": [{"image_id": 71, "category_id": 5, "bbox": [9, 9, 90, 90]}],
         "categories": [{"id": 5, "name": "left hand"}],
     }
     (photos / "own.json").write_text(json.dumps(content))
@@ -114,7 +114,7 @@ def test_the_file_of_boxes_is_never_replaced_by_a_result(name, options, photos):
     content = {
         "program": "mcc_caffe.infer",  # as in the coco_images.json of an earlier run
         "images": [{"id": 70, "file_name": "a.jpg"}],
-        "annotations": [],
+        "annotations": [{"image_id": 70, "category_id": 5, "bbox": [9, 9, 90, 90]}],
         "categories": [{"id": 5, "name": "hand"}],
     }
     boxes = photos / name

@@ -10,7 +10,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
-from mcc_caffe.inference.scene_files import coco_labels, read_scenes, scenes_of_images
+from mcc_caffe.inference.scene_files import coco_labels, read_boxes, read_scenes, scenes_of_images
 from tests.support.hands import turned_jpeg
 
 
@@ -34,6 +34,9 @@ def test_a_coco_file_of_boxes_is_read(tmp_path):
         read_scenes(path)
     path.write_text("{}")
     with pytest.raises(UserError, match="no COCO file of hands with boxes"):
+        read_scenes(path)
+    path.write_text('[{"image_id": 1, "bbox": [10, 20, 30, 40]}]')
+    with pytest.raises(UserError, match="scenes.json: a list, as COCO results are, and no COCO f"):
         read_scenes(path)
     content["categories"] = [{"id": 7, "name": "person"}]
     content["images"][1]["id"] = 2
@@ -80,6 +83,21 @@ def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
     for name, count in (("x.jpg", 2), ("z.jpg", 0)):
         with pytest.raises(UserError, match=f"lists {count} images of the name {name}"):
             scenes_of_images(path, [tmp_path / name])
+
+
+def test_a_list_of_pictures_does_not_say_where_hands_are(tmp_path):
+    """It has an annotation of another category. The box of one picture is enough for a file."""
+    path = boxes_file(tmp_path / "coco_images.json", [])
+    message = "coco_images.json lists 1 images and no box around a hand, as the coco_images.json of"
+    for read in (read_boxes, lambda file: scenes_of_images(file, [tmp_path / "x.jpg"])):
+        with pytest.raises(UserError, match=message):
+            read(path)
+    (scene,) = read_scenes(path)  # pictures without hands, to train on
+    assert scene.boxes_ltrb.shape == (0, 4)
+    content = json.loads(boxes_file(tmp_path / "boxes.json", [[1, 2, 3, 4]]).read_text())
+    content["images"].append({"id": 2, "file_name": "y.jpg"})
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    assert [len(scene.boxes_ltrb) for scene in read_boxes(tmp_path / "boxes.json")] == [1, 0]
 
 
 def boxes_file(path, boxes, size=(), **image):
