@@ -496,7 +496,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--out {options.out} is a file: give a folder")
     check_folder(options.out)
     set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
-    files = [PredictionsFile(path) for path in options.predictions]
+    files = [PredictionsFile(path, set_path=options.data) for path in options.predictions]
     model_specs = make_model_specs(options, files)
     check_out(options.out, model_specs)
     upright = options.orientation == sets.UPRIGHT

@@ -85,6 +85,16 @@ def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [candidate for candidate in best if not candidate.image.is_blank] or best[:1]
 
 
+def images_in(folder: Path, images: Iterable[ReadImage]) -> list[ReadImage]:
+    """Return the images whose paths, as they are written, lead to files below a folder."""
+    resolved = folder.resolve()
+    return [
+        image
+        for image in images
+        if resolved in Path(image.name).resolve().parents and Path(image.name).is_file()
+    ]
+
+
 def find_pictures(
     key: str,
     images_by_name: ImagesByName,

@@ -166,7 +166,7 @@ class _Evaluator:
             readers_log.setLevel(logging.NOTSET)
         splits = sets.key_splits(self._records_of_split)
         self._predict_functions = [
-            PredictionsFile(spec.path, splits).predict
+            PredictionsFile(spec.path, splits, job.data_path).predict
             if isinstance(spec, FileModelSpec)
             else spec.load()
             for spec in job.model_specs

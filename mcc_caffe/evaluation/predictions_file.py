@@ -31,6 +31,7 @@ from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.evaluation.picture_keys import (
     ImagesByName,
     find_pictures,
+    images_in,
     index_by_name,
     parse_key,
 )
@@ -89,15 +90,21 @@ class PredictionsFile:
     Args:
         path: Path of the file.
         splits: As the attribute, which may also be set once the set is open.
+        set_path: Path of the set; None where it is unknown.
 
     Raises:
         UserError: The file is missing or does not have the form of this module.
     """
 
-    def __init__(self, path: str | pathlib.Path, splits: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        splits: Sequence[str] = (),
+        set_path: pathlib.Path | None = None,
+    ) -> None:
         self.path = pathlib.Path(path)
         self.images: dict[str, ImageEntry] = {}
-        self.splits = splits
+        self.splits, self._set_path = splits, set_path
         self._images_by_name: ImagesByName = {}  # of the formats of `mcc_caffe.infer`
         content = None  # of a folder and of a table
         if not self.path.is_dir():
@@ -193,6 +200,10 @@ class PredictionsFile:
         if key in self.images:
             return key
         images = find_pictures(key, self._images_by_name, self.splits)
+        if len(images) > 1 and self._set_path is not None:
+            # Results of pictures of several sets in one run: a picture's own path tells them apart.
+            folder = self._set_path if self._set_path.is_dir() else self._set_path.parent
+            images = images_in(folder, images) or images
         if len(images) > 1:
             raise UserError(
                 f"{self.path} has {images[0].name} and {images[1].name}, which may both be the "

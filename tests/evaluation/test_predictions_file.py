@@ -117,6 +117,26 @@ def test_a_result_with_a_hand_stands_for_one_sample(tmp_path):
             file.check_no_image_twice(["Test_0.jpg", "Train_0.jpg"])
 
 
+def test_of_two_sets_results_those_of_the_samples_own_picture_are_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / "results"
+    results.mkdir()
+    for number, folder in enumerate("AB"):
+        picture = tmp_path / folder / "x.jpg"
+        picture.parent.mkdir()
+        picture.touch()
+        points = np.column_stack([hand(number).keypoints[:, :2], np.full(21, 0.9)])
+        person = {"hand_right_keypoints_2d": points.ravel().tolist()}
+        content = {"image": f"{folder}/x.jpg", "people": [person]}
+        (results / f"{folder}_keypoints.json").write_text(json.dumps(content))
+    for number, set_path in enumerate(("A", "B/hands.json")):
+        entry = PredictionsFile(results, set_path=tmp_path / set_path).entry("hands_x.jpg_1")
+        assert np.allclose(entry.keypoints[:, :2], hand(number).keypoints[:, :2])
+    for set_path in (None, tmp_path, tmp_path / "C"):
+        with pytest.raises(UserError, match="has A/x.jpg and B/x.jpg, which may both be the image"):
+            PredictionsFile(results, set_path=set_path).entry("hands_x.jpg_1")
+
+
 def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     """A hand that is wholly at (0, 0) is an answer, though, where others are in pixels."""
     path = tmp_path / "x.json"
