@@ -24,6 +24,7 @@ from mcc_caffe.core.files import file_stamp, require_file, require_shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
+from mcc_caffe.core.keypoint_labels import as_real_numbers
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine
 from mcc_caffe.inference.engines.timed import TimedNetwork
@@ -501,10 +502,10 @@ def check_boxes(
 ) -> np.ndarray:
     """Return boxes as (N, 4) float64, or raise a UserError that names a wrong one."""
     try:
-        array = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
+        array = as_real_numbers(boxes) if len(boxes) else np.zeros((0, 4))
     except (TypeError, ValueError):
         raise UserError(
-            f"boxes={str(boxes)[:100]}: give (N, 4) numbers, x, y, width, height of each box"
+            f"boxes={str(boxes)[:100]}: give (N, 4) real numbers, x, y, width, height of each box"
         ) from None
     if array.ndim != 2 or array.shape[1] != 4:
         raise UserError(f"boxes have the shape {array.shape}: (N, 4) of x, y, width, height")

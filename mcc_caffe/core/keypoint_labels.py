@@ -10,6 +10,18 @@ import numpy as np
 from mcc_caffe.core.errors import SampleError
 
 
+def as_real_numbers(values: Any, dtype: type[np.floating] = np.float64) -> np.ndarray:
+    """Return numbers as an array of floats, of any shape.
+
+    Raises:
+        OverflowError, TypeError or ValueError: They are no numbers, or complex ones, of which NumPy
+            would keep the real parts alone.
+    """
+    if np.iscomplexobj(np.asarray(values)):
+        raise TypeError("complex numbers")
+    return np.asarray(values, dtype)
+
+
 def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: str) -> np.ndarray:
     """Turn a label's value into an array of numbers.
 
@@ -27,7 +39,7 @@ def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: 
             that of a transposed array.
     """
     try:
-        array = np.asarray(values, np.float64)
+        array = as_real_numbers(values)
     except (OverflowError, TypeError, ValueError):
         array = None
     if values is None:

@@ -28,6 +28,7 @@ import numpy as np
 from mcc_caffe.caffe_io.protobuf import DecodeError, messages
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.images import ImageError, decode_image, decode_pixels, read_header
+from mcc_caffe.core.keypoint_labels import as_real_numbers
 from mcc_caffe.data.lmdb_pages import check_lmdb
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -151,7 +152,7 @@ class Sample:
             SampleError: They have another shape, are not finite, or v is neither 0 nor 1.
         """
         try:
-            keypoints = np.asarray(self.keypoints, np.float32)
+            keypoints = as_real_numbers(self.keypoints, np.float32)
         except (TypeError, ValueError):
             raise SampleError(f"{self.key}: the keypoints are no array of numbers") from None
         if keypoints.shape != (KEYPOINT_COUNT, 3):

@@ -154,6 +154,7 @@ def with_keypoint_3(**changes):
         (np.zeros((20, 3)), r"the keypoints have the shape \(20, 3\), \(21, 3\)"),
         (None, r"the keypoints have the shape \(\), \(21, 3\)"),
         ([[1, 2], [3]], "the keypoints are no array of numbers"),
+        (np.full((21, 3), 1 + 2j), "the keypoints are no array of numbers"),
         (with_keypoint_3(x=np.nan), "keypoint 3 is x nan, "),
         (with_keypoint_3(y=np.inf), "keypoint 3 is x .*, y inf, v 1: finite x and y are needed"),
         (with_keypoint_3(v=2), "keypoint 3 is x .*, v 2: "),

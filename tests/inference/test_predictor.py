@@ -200,8 +200,9 @@ def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
     for side in (1e300, np.inf, np.nan):
         with pytest.raises(UserError, match="box 0 is .* below 1e.06 that overlaps"):
             predictor.predict_all(image, boxes=[[0, 0, side, 9]])
-    for boxes in ([(1, 2, 3, 4), (1, 2, 3)], [(1, 2, "x", 4)], 7):
-        with pytest.raises(UserError, match=r"boxes=.*: give \(N, 4\) numbers, x, y, width"):
+    complex_box = np.array([(1, 2, 30, 40 + 5j)])
+    for boxes in ([(1, 2, 3, 4), (1, 2, 3)], [(1, 2, "x", 4)], 7, complex_box, [*complex_box]):
+        with pytest.raises(UserError, match=r"boxes=.*: give \(N, 4\) real numbers, x, y, w"):
             predictor.predict_all(image, boxes=boxes)
     for wrong in (1.5, "2", np.int64(0)):
         with pytest.raises(UserError, match="max_hands=.*: give a whole number above 0"):
