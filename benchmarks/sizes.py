@@ -363,14 +363,15 @@ def main(argv: list[str] | None = None) -> None:
         for size, row in zip(weights, time_sizes(options.out, weights))
     ]
 
-    report.parent.mkdir(parents=True, exist_ok=True)
+    contents = {figure: draw(results)}
     setting = (
         f"{describe_setting(options, sample_counts)} A cell is the mean over the seeds, with the "
         "smallest and the largest. Milliseconds are the median of `HandPredictor.predict` on a "
         "picture of 640 x 480."
     )
-    report_text = format_report(results, setting, figure.name)
-    write_together({figure: draw(results), report: report_text.encode()})
+    contents[report] = format_report(results, setting, figure.name).encode()
+    report.parent.mkdir(parents=True, exist_ok=True)
+    write_together(contents)
     print(format_report(results, setting, None))
     _log.info("%s: the same with its figure", report)
 
