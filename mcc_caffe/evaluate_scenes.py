@@ -58,7 +58,7 @@ from mcc_caffe.evaluation.scene_scores import (
 from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.input_files import UnreadableError, find_files, read_image
-from mcc_caffe.inference.scene_files import Scene, read_boxes
+from mcc_caffe.inference.scene_files import Scene, read_labelled_scenes
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPose, HandPredictor
@@ -367,7 +367,7 @@ def _read_hand(entry: Entry) -> np.ndarray:
 
 def _open_pictures(options: argparse.Namespace) -> _Pictures:
     """Open all pictures before the work: what is wrong would end it after minutes."""
-    scenes = read_boxes(options.scenes) if options.scenes else []
+    scenes = read_labelled_scenes(options.scenes) if options.scenes else []
     _check_pictures(options.scenes, scenes)
     readable_scenes = _keep_readable(scenes, Scene.read_picture)
     listed_images = _find_images(options.without_hands)

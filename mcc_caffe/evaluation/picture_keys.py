@@ -6,6 +6,7 @@ annotation's id: `00000042_Test_17.jpg` is the picture Test/source/17.jpg, and `
 is a/17.jpg of street.json.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -85,16 +86,6 @@ def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [candidate for candidate in best if not candidate.image.is_blank] or best[:1]
 
 
-def images_in(folder: Path, images: Iterable[ReadImage]) -> list[ReadImage]:
-    """Return the images whose paths, as they are written, lead to files below a folder."""
-    resolved = folder.resolve()
-    return [
-        image
-        for image in images
-        if resolved in Path(image.name).resolve().parents and Path(image.name).is_file()
-    ]
-
-
 def find_pictures(
     key: str,
     images_by_name: ImagesByName,
@@ -126,6 +117,16 @@ def find_pictures(
     if all(candidate.folders[: len(nearest)] == nearest for candidate in best):
         best = [candidate for candidate in best if candidate.folders == nearest]
     return [candidate.image for candidate in best]
+
+
+def images_in(folder: Path, images: Iterable[ReadImage]) -> list[ReadImage]:
+    """Return the images whose paths, as they are written, lead to files below a folder."""
+    resolved = folder.resolve()
+    return [
+        image
+        for image in images
+        if os.path.isfile(image.name) and resolved in Path(image.name).resolve().parents
+    ]
 
 
 def _may_be_unnamed(

@@ -17,7 +17,6 @@ from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
 from mcc_caffe.inference.formats.base import check_box_pixels
 from mcc_caffe.inference.formats.coco import (
-    IMAGES,
     UNKNOWN_ORDER,
     CocoCategory,
     CocoLabels,
@@ -175,20 +174,23 @@ def read_scenes(path: Path) -> list[Scene]:
     return scenes
 
 
-def read_boxes(path: Path) -> list[Scene]:
-    """Read a COCO file that says where hands are; as `read_scenes`, but some picture has a box.
+def read_labelled_scenes(path: Path) -> list[Scene]:
+    """Read a COCO file of which at least one picture has a box, as `read_scenes` does.
 
     Raises:
         UserError: The file is missing or is no such file, or none of its pictures has a box.
     """
     scenes = read_scenes(path)
-    if not any(len(scene.boxes_ltrb) for scene in scenes):
-        own_list = f", as the {IMAGES} of a run" * (path.name == IMAGES)
+    if not _have_box(scenes):
         raise UserError(
-            f"{path} lists {len(scenes)} images and no box around a hand{own_list}: give the COCO "
-            "file whose annotations have the boxes"
+            f"{path} lists {len(scenes)} images and no box around a hand: give the COCO file whose "
+            "annotations have the boxes"
         )
     return scenes
+
+
+def _have_box(scenes: Sequence[Scene]) -> bool:
+    return any(len(scene.boxes_ltrb) for scene in scenes)
 
 
 def _group_hands(
@@ -298,13 +300,15 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         None where that says nothing.
 
     Raises:
-        UserError: The file has no box, does not list a picture, lists it or others of its name
-            several times, or gives it another size; or two of the pictures match the same image of
-            the file.
+        UserError: The file does not list a picture, lists it or others of its name several times,
+            or gives it another size; or two of the pictures match the same image of the file.
     """
     by_path: dict[Path, Scene] = {}
     by_name: dict[str, list[Scene]] = {}
-    for scene in read_boxes(path):
+    all_scenes = read_scenes(path)
+    if not _have_box(all_scenes):
+        _log.warning("%s has no box around a hand: no hand is looked for", path)
+    for scene in all_scenes:
         by_path[scene.path.resolve()] = scene
         by_name.setdefault(scene.path.name, []).append(scene)
     scenes: dict[Path, Scene] = {}
