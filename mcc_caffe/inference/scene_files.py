@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from mcc_caffe.inference.formats.coco import (
 )
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.paper import KEYPOINT_COUNT
+
+_log = logging.getLogger(__name__)
 
 
 class Scene(NamedTuple):

@@ -10,7 +10,12 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
-from mcc_caffe.inference.scene_files import coco_labels, read_boxes, read_scenes, scenes_of_images
+from mcc_caffe.inference.scene_files import (
+    coco_labels,
+    read_labelled_scenes,
+    read_scenes,
+    scenes_of_images,
+)
 from tests.support.hands import turned_jpeg
 
 
@@ -85,19 +90,22 @@ def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
             scenes_of_images(path, [tmp_path / name])
 
 
-def test_a_list_of_pictures_does_not_say_where_hands_are(tmp_path):
-    """It has an annotation of another category. The box of one picture is enough for a file."""
-    path = boxes_file(tmp_path / "coco_images.json", [])
-    message = "coco_images.json lists 1 images and no box around a hand, as the coco_images.json of"
-    for read in (read_boxes, lambda file: scenes_of_images(file, [tmp_path / "x.jpg"])):
-        with pytest.raises(UserError, match=message):
-            read(path)
+def test_scenes_to_measure_need_a_box_and_boxes_to_look_at_do_not(tmp_path, caplog):
+    path = boxes_file(tmp_path / "boxes.json", [])
+    with pytest.raises(UserError, match="boxes.json lists 1 images and no box around a hand: give"):
+        read_labelled_scenes(path)
     (scene,) = read_scenes(path)  # pictures without hands, to train on
     assert scene.boxes_ltrb.shape == (0, 4)
-    content = json.loads(boxes_file(tmp_path / "boxes.json", [[1, 2, 3, 4]]).read_text())
+    photo = tmp_path / "x.jpg"
+    assert scenes_of_images(path, [photo])[photo].boxes_ltrb.shape == (0, 4)
+    assert "boxes.json has no box around a hand: no hand is looked for" in caplog.text
+    content = json.loads(boxes_file(path, [[1, 2, 3, 4]]).read_text())
     content["images"].append({"id": 2, "file_name": "y.jpg"})
-    (tmp_path / "boxes.json").write_text(json.dumps(content))
-    assert [len(scene.boxes_ltrb) for scene in read_boxes(tmp_path / "boxes.json")] == [1, 0]
+    path.write_text(json.dumps(content))
+    assert [len(scene.boxes_ltrb) for scene in read_labelled_scenes(path)] == [1, 0]
+    caplog.clear()
+    scenes_of_images(path, [photo])
+    assert not caplog.records
 
 
 def boxes_file(path, boxes, size=(), **image):
