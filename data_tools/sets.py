@@ -108,7 +108,7 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
     }
 
 
-def key_splits(splits: Mapping[str, Sequence[Entry]]) -> list[str]:
+def list_key_splits(splits: Mapping[str, Sequence[Entry]]) -> list[str]:
     """Return the names with which the keys of a set's samples may begin.
 
     They are those of its splits, but of an LMDB set those of its source's, where it says them.

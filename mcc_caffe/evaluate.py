@@ -34,9 +34,9 @@ from mcc_caffe.caffe_io.precision import FLOAT32, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
+    add_levels_option,
     add_variant_option,
     command_parser,
-    level_count,
     positive_float,
     positive_int,
     progress_bar,
@@ -74,7 +74,7 @@ from mcc_caffe.evaluation.prediction_runner import (
     choose_splits,
     run_models,
 )
-from mcc_caffe.evaluation.predictions_file import PredictionsFile, predictions_json
+from mcc_caffe.evaluation.predictions_file import PredictionsFile, format_predictions
 from mcc_caffe.inference.engines import ENGINES, add_engine_options, choose_engine
 from mcc_caffe.inference.engines.base import engine_title
 from mcc_caffe.inference.presence import read_calibration
@@ -176,13 +176,7 @@ def _add_model_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options that say how thoroughly a network looks for the hand."""
-    group.add_argument(
-        "--levels",
-        type=level_count,
-        metavar="N",
-        help="look at levels of the paper's pyramid: at most N of them, or `paper` for as many as "
-        "the paper takes; 1 is a single pass",
-    )
+    add_levels_option(group)
     group.add_argument(
         "--looks",
         type=int,
@@ -287,7 +281,7 @@ def check_predictions_fit(
         for each in progress_bar(sample_ids, desc="keys", unit="img", delay=2, leave=False)
     ]
     for file in files:
-        file.splits = sets.key_splits(records)
+        file.splits = sets.list_key_splits(records)
         if not any(map(file.entry, keys)):
             raise UserError(
                 f"{file.path} has none of the {len(keys)} images: they have keys like "
@@ -387,12 +381,12 @@ def write_results(
             contents[out / name] = draw(results["models"])
     for index, model_spec in enumerate(model_specs):
         model_scores = scores[model_spec.name]
-        contents |= _model_contents(out, model_spec, index, samples, model_scores, load_sample)
+        contents |= _make_model_files(out, model_spec, index, samples, model_scores, load_sample)
     out.mkdir(parents=True, exist_ok=True)
-    write_together(contents, earlier=[out / name for name in _result_names(model_specs)])
+    write_together(contents, earlier=[out / name for name in _list_result_names(model_specs)])
 
 
-def _model_contents(
+def _make_model_files(
     out: pathlib.Path,
     model_spec: ModelSpec,
     index: int,
@@ -400,7 +394,7 @@ def _model_contents(
     scores: ModelScores,
     load_sample: Callable[[EvaluatedSample], Sample],
 ) -> dict[pathlib.Path, bytes]:
-    """Return the page of a model's worst pictures and, of a network, its predictions, as files.
+    """Return the page of the worst pictures and, if the model is a network, its predictions.
 
     Args:
         out: The folder.
@@ -425,7 +419,7 @@ def _model_contents(
             for sample in samples
             if (points := sample.predictions[index].keypoints) is not None
         }
-        contents[predictions] = predictions_json(model_spec.name, keypoints)
+        contents[predictions] = format_predictions(model_spec.name, keypoints)
     return contents
 
 
@@ -435,7 +429,7 @@ def _model_files(model_spec: ModelSpec) -> tuple[str, str]:
     return f"worst_{file_name}.png", f"predictions_{file_name}.json"
 
 
-def _result_names(model_specs: Sequence[ModelSpec]) -> list[str]:
+def _list_result_names(model_specs: Sequence[ModelSpec]) -> list[str]:
     """Return the names of all files that an evaluation of the models may write."""
     names = [RESULTS, IMAGES, *FIGURES]
     for model_spec in model_specs:
@@ -450,7 +444,7 @@ def check_out(out: pathlib.Path, model_specs: Sequence[ModelSpec]) -> None:
     Raises:
         UserError: They would.
     """
-    names = _result_names(model_specs)
+    names = _list_result_names(model_specs)
     inputs = [
         model_spec.weights if isinstance(model_spec, NetModelSpec) else model_spec.path
         for model_spec in model_specs

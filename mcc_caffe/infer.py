@@ -31,10 +31,10 @@ from mcc_caffe.caffe_io.precision import warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
+    add_levels_option,
     add_network_options,
     command_parser,
     finite_number,
-    level_count,
     run_command,
     seed_number,
 )
@@ -113,13 +113,7 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "video's hand is followed unless --looks or --levels is given: then they look at every "
         "frame",
     )
-    add(
-        "--levels",
-        type=level_count,
-        metavar="N",
-        help="look at levels of the paper's pyramid, in place of looks: at most N of them, or "
-        "`paper` for as many as the paper takes; 1 is a single pass with the paper's decoding",
-    )
+    add_levels_option(group)
     add(
         "--threshold",
         type=finite_number,

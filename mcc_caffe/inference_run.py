@@ -140,7 +140,7 @@ class InferenceRun:
         job.result.parent.mkdir(parents=True, exist_ok=True)
         drawn = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
         with contextlib.ExitStack() as writes:
-            # A picture's files speak of one run: none takes its place before all are written.
+            # A picture's files come from one run: none is replaced before all are written.
             write_at_end(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM), writes)
             if self._heatmaps:
                 write_at_end(with_suffix(job.result, ".h5"), _heatmaps_file(hands[0]), writes)

@@ -11,6 +11,8 @@ the release: [9] has six stages, of which the authors replaced the first one by 
 """
 
 import math
+import numbers
+import operator
 import re
 from dataclasses import dataclass, field, replace
 
@@ -199,22 +201,21 @@ def _check_numbers(variant: Variant) -> None:
 
     Caffe takes any weight of a loss. What the solver says is checked when a training starts.
     """
-    if type(variant.batch_size) is not int or variant.batch_size < 1:
-        raise ValueError(
-            f"the variant {variant.name} has the batch_size {variant.batch_size!r}: "
-            "give a whole number from 1 on"
-        )
-    if not 0 < variant.sigma < math.inf:
-        raise ValueError(
-            f"the variant {variant.name} has the sigma {variant.sigma!r}: give a number above 0"
-        )
-    for field_name in ("mask_loss_weight", "heatmap_loss_weight", "stage_lr_mult"):
+    for field_name, number_type, is_above, needed in (
+        ("batch_size", numbers.Integral, operator.gt, "a whole number above 0"),
+        ("sigma", numbers.Real, operator.gt, "a number above 0"),
+        ("mask_loss_weight", numbers.Real, operator.ge, "a number from 0 on"),
+        ("heatmap_loss_weight", numbers.Real, operator.ge, "a number from 0 on"),
+        ("stage_lr_mult", numbers.Real, operator.ge, "a number from 0 on"),
+    ):
         value = getattr(variant, field_name)
-        if not 0 <= value < math.inf:
+        is_number = isinstance(value, number_type) and not isinstance(value, bool)
+        if not (is_number and is_above(value, 0) and value < math.inf):
             raise ValueError(
-                f"the variant {variant.name} has the {field_name} {value!r}: "
-                "give a number from 0 on"
+                f"the variant {variant.name} has the {field_name} {value!r}: give {needed}"
             )
+    if variant.mask_loss_weight == variant.heatmap_loss_weight == 0:
+        raise ValueError(f"the variant {variant.name} has no loss: give one a weight above 0")
 
 
 VARIANTS = index_variants(PAPER, MINI)

@@ -102,11 +102,12 @@ class HandPredictor:
             variant: The size of the network, "mini" or "paper".
             prototxt: A deploy net of your own; None for the variant's.
             gpu: Id of the GPU; None for the CPU.
-            levels: The most pyramid levels to look at; 1 for a single pass, "paper" for as many as
-                the paper's pyramid has (section 3.3). None for looks instead of a pyramid.
-            looks: 1, 2 or 4. 1: a single pass. 2: also an upright look at a square around its
+            levels: The most pyramid levels to look at; 1 for a single pass with the paper's
+                decoding, "paper" for as many as the paper's pyramid has (section 3.3). None for
+                looks instead of a pyramid.
+            looks: 1, 2 or 4. 1: a single pass. 2: also an upright look at a square crop around its
                 keypoints. 4: the image in four directions if the net is unsure of the first, and
-                the square also mirrored (`inference.looks.look_several_times`). None: 4 looks,
+                the crop also mirrored (`inference.looks.look_several_times`). None: 4 looks,
                 then a search if they show no hand (`predict_all`); with `levels`, no looks.
             threshold: The confidence above which a keypoint is present (section 3.3), about 0 to 1.
             seed: The seed of the pyramid's random crops, the same for every image.

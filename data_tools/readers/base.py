@@ -41,7 +41,7 @@ class Entry(abc.ABC):
 
     Attributes:
         upright: Whether the labels refer to the picture turned as its EXIF orientation says; else
-            of the pixels as they are stored.
+            to the pixels as they are stored.
     """
 
     upright: bool = False

@@ -255,7 +255,7 @@ def image_size(
         raise SampleError(
             f"{location}: the image is {width} x {height}, "
             f"the label says {labelled_size[0]} x {labelled_size[1]}"
-            + (": the label speaks of the upright picture, --orientation upright" * is_turned)
+            + (": the label refers to the upright picture, --orientation upright" * is_turned)
         )
     return width, height
 

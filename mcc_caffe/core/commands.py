@@ -88,6 +88,17 @@ def add_variant_option(
     )
 
 
+def add_levels_option(group: argparse._ActionsContainer) -> None:
+    """Add the option --levels, a number of pyramid levels or "paper"."""
+    group.add_argument(
+        "--levels",
+        type=lambda text: text if text == PAPER_LEVELS else positive_int(text),
+        metavar="N",
+        help="look at levels of the paper's pyramid, in place of looks: at most N of them, or "
+        "`paper` for as many as the paper takes; 1 is a single pass with the paper's decoding",
+    )
+
+
 def add_gpu_option(group: argparse._ActionsContainer) -> None:
     """Add the option --gpu."""
     group.add_argument("--gpu", type=int, metavar="ID", help="GPU to use (default: the CPU)")
@@ -153,11 +164,6 @@ def _named_path(text: str) -> pathlib.Path:
             "Give . for the current folder"
         )
     return pathlib.Path(text)
-
-
-def level_count(text: str) -> int | str:
-    """Parse an option that is a number of pyramid levels or "paper"; an argparse `type`."""
-    return text if text == PAPER_LEVELS else positive_int(text)
 
 
 def seed_number(text: str) -> int:

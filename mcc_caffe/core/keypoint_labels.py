@@ -14,12 +14,16 @@ def as_real_numbers(values: Any, dtype: type[np.floating] = np.float64) -> np.nd
     """Return numbers as an array of floats, of any shape.
 
     Raises:
-        OverflowError, TypeError or ValueError: They are no numbers, or complex ones, of which NumPy
-            would keep the real parts alone.
+        ValueError: They are no numbers, too large, or complex, of which NumPy would take the real
+            parts alone.
     """
-    if np.iscomplexobj(np.asarray(values)):
-        raise TypeError("complex numbers")
-    return np.asarray(values, dtype)
+    try:
+        array = np.asarray(values)
+        if np.iscomplexobj(array):
+            raise ValueError("complex numbers")
+        return np.asarray(array, dtype)
+    except (OverflowError, TypeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: str) -> np.ndarray:
@@ -40,12 +44,12 @@ def parse_numbers(values: Any, shape: tuple[int, ...], *, location: str, field: 
     """
     try:
         array = as_real_numbers(values)
-    except (OverflowError, TypeError, ValueError):
+    except ValueError:
         array = None
     if values is None:
         content = "missing"
     elif array is None:
-        content = "no array of numbers"
+        content = "no array of real numbers"
     elif array.size != np.prod(shape):
         content = f"{array.size} numbers"
     elif array.ndim > 1 and array.shape != shape:

@@ -153,8 +153,8 @@ class Sample:
         """
         try:
             keypoints = as_real_numbers(self.keypoints, np.float32)
-        except (TypeError, ValueError):
-            raise SampleError(f"{self.key}: the keypoints are no array of numbers") from None
+        except ValueError:
+            raise SampleError(f"{self.key}: the keypoints are no array of real numbers") from None
         if keypoints.shape != (KEYPOINT_COUNT, 3):
             raise SampleError(
                 f"{self.key}: the keypoints have the shape {keypoints.shape}, "
@@ -340,7 +340,9 @@ class SampleSet:
             names = self.info().get("source_splits")
         except UserError:
             return []
-        return names if isinstance(names, list) else []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return []
+        return names
 
     def digest(self) -> str:
         """Return a digest of all records, names included, by which another set differs."""

@@ -79,7 +79,7 @@ def find_named(file_name: str, images_by_name: ImagesByName) -> list[ReadImage]:
     return [image for name in names for image in images_by_name.get(name, ())]
 
 
-def best_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
+def choose_best(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return those that are most like the picture; a blank one only where no other is there."""
     likeness = max((candidate.likeness for candidate in candidates), default=None)
     best = [candidate for candidate in candidates if candidate.likeness == likeness]
@@ -112,21 +112,31 @@ def find_pictures(
             if above and not _may_be_unnamed(above, folders, own_splits, has_id=has_id):
                 continue
             candidates.append(Candidate((-len(above), -start), image, folders))
-    best = best_candidates(candidates)
+    best = choose_best(candidates)
     nearest = min((candidate.folders for candidate in best), key=len, default=())
     if all(candidate.folders[: len(nearest)] == nearest for candidate in best):
         best = [candidate for candidate in best if candidate.folders == nearest]
     return [candidate.image for candidate in best]
 
 
-def images_in(folder: Path, images: Iterable[ReadImage]) -> list[ReadImage]:
-    """Return the images whose paths, as they are written, lead to files below a folder."""
-    resolved = folder.resolve()
-    return [
-        image
-        for image in images
-        if os.path.isfile(image.name) and resolved in Path(image.name).resolve().parents
-    ]
+def select_images_of_set(set_path: Path, images: Iterable[ReadImage]) -> list[ReadImage]:
+    """Return the images whose paths, as they are written, lead to files of a data set.
+
+    Args:
+        set_path: The set's folder, or its file: its pictures lie below the file's folder, or below
+            the folder that this is in, as where a COCO file lies in `annotations`.
+        images: The images.
+    """
+    folder = set_path.resolve()
+    for root in [folder] if folder.is_dir() else folder.parents[:2]:
+        selected = [
+            image
+            for image in images
+            if os.path.isfile(image.name) and root in Path(image.name).resolve().parents
+        ]
+        if selected:
+            return selected
+    return []
 
 
 def _may_be_unnamed(

@@ -164,7 +164,7 @@ class _Evaluator:
             self._records_of_split = sets.open_sets(job.data_path, upright=job.upright)
         finally:
             readers_log.setLevel(logging.NOTSET)
-        splits = sets.key_splits(self._records_of_split)
+        splits = sets.list_key_splits(self._records_of_split)
         self._predict_functions = [
             PredictionsFile(spec.path, splits, job.data_path).predict
             if isinstance(spec, FileModelSpec)

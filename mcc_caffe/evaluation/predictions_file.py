@@ -31,9 +31,9 @@ from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.evaluation.picture_keys import (
     ImagesByName,
     find_pictures,
-    images_in,
     index_by_name,
     parse_key,
+    select_images_of_set,
 )
 from mcc_caffe.inference.formats.base import as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
@@ -89,7 +89,7 @@ class PredictionsFile:
 
     Args:
         path: Path of the file.
-        splits: As the attribute, which may also be set once the set is open.
+        splits: As the attribute; who opens the set later sets the attribute then.
         set_path: Path of the set; None where it is unknown.
 
     Raises:
@@ -202,8 +202,7 @@ class PredictionsFile:
         images = find_pictures(key, self._images_by_name, self.splits)
         if len(images) > 1 and self._set_path is not None:
             # Results of pictures of several sets in one run: a picture's own path tells them apart.
-            folder = self._set_path if self._set_path.is_dir() else self._set_path.parent
-            images = images_in(folder, images) or images
+            images = select_images_of_set(self._set_path, images) or images
         if len(images) > 1:
             raise UserError(
                 f"{self.path} has {images[0].name} and {images[1].name}, which may both be the "
@@ -317,7 +316,7 @@ def _shorten(value: Any) -> str:
     return ascii(value)[:80]
 
 
-def predictions_json(name: str, keypoints: Mapping[str, np.ndarray]) -> bytes:
+def format_predictions(name: str, keypoints: Mapping[str, np.ndarray]) -> bytes:
     """Return the content of a predictions file.
 
     Args:
@@ -333,5 +332,5 @@ def predictions_json(name: str, keypoints: Mapping[str, np.ndarray]) -> bytes:
 
 
 def write_predictions(path: pathlib.Path, name: str, keypoints: Mapping[str, np.ndarray]) -> None:
-    """Write keypoints as a predictions file; see `predictions_json`."""
-    write_atomically(path, predictions_json(name, keypoints))
+    """Write keypoints as a predictions file; see `format_predictions`."""
+    write_atomically(path, format_predictions(name, keypoints))

@@ -13,7 +13,7 @@ from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.picture_keys import (
     Candidate,
-    best_candidates,
+    choose_best,
     find_named,
     index_by_name,
 )
@@ -252,7 +252,7 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
             for image in find_named(scene.path.name, images_by_name)
             if (count := _count_shared_parts(scene, image))
         ]
-        best = best_candidates(candidates)
+        best = choose_best(candidates)
         if len(best) > 1:
             raise UserError(
                 f"{path} has {best[0].image.name} and {best[1].image.name}, which may both be "

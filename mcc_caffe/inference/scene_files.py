@@ -186,8 +186,8 @@ def read_labelled_scenes(path: Path) -> list[Scene]:
     scenes = read_scenes(path)
     if not _have_box(scenes):
         raise UserError(
-            f"{path} lists {len(scenes)} images and no box around a hand: give the COCO file whose "
-            "annotations have the boxes"
+            f"{path} has no box around a single hand in its {len(scenes)} images: give the COCO "
+            "file whose annotations have the boxes"
         )
     return scenes
 
@@ -310,7 +310,7 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     by_name: dict[str, list[Scene]] = {}
     all_scenes = read_scenes(path)
     if not _have_box(all_scenes):
-        _log.warning("%s has no box around a hand: no hand is looked for", path)
+        _log.warning("%s has no box around a single hand: no hand is looked for", path)
     for scene in all_scenes:
         by_path[scene.path.resolve()] = scene
         by_name.setdefault(scene.path.name, []).append(scene)

@@ -316,9 +316,9 @@ def test_predictions_are_read_once_before_the_processes_read_them(
     """They may be hundreds of megabytes."""
     opened = []
 
-    def open_file(*arguments):
-        opened.append(arguments)
-        return PredictionsFile(*arguments)
+    def open_file(path, **options):
+        opened.append(path)
+        return PredictionsFile(path, **options)
 
     monkeypatch.setattr(evaluate, "PredictionsFile", open_file)
     path = tmp_path / "system.json"
@@ -326,7 +326,7 @@ def test_predictions_are_read_once_before_the_processes_read_them(
     path.write_text(json.dumps({"name": "system", "images": images}))
     command = [str(drawn_set), "--predictions", str(path), "--processes", "2"]
     evaluate.main([*command, "--out", str(tmp_path / "out")])
-    assert opened == [(path,)]
+    assert opened == [path]
 
 
 def test_a_second_evaluation_in_one_process_reads_its_files_again(drawn_set, samples, tmp_path):

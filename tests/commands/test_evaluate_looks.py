@@ -168,7 +168,7 @@ def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
 def test_scenes_without_any_box_are_told_before_the_work(scenes, tmp_path):
     content = json.loads(scenes.read_text())
     scenes.write_text(json.dumps({**content, "annotations": []}))
-    with pytest.raises(UserError, match="scenes.json lists 1 images and no box around a hand: giv"):
+    with pytest.raises(UserError, match="scenes.json has no box around a single hand in its 1"):
         evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 

@@ -173,7 +173,7 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
 
 
 def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
-    """The picture is stored as 40 x 20 and shown as 20 x 40; the label speaks of the latter."""
+    """The picture is stored as 40 x 20 and shown as 20 x 40; the label refers to the latter."""
     source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
     (source / "Test/mask/1.png").unlink()
     (source / "Test/mask").rmdir()

@@ -22,6 +22,6 @@ def test_a_visibility_that_its_format_does_not_have_is_told(value):
 
 
 def test_complex_numbers_are_no_coordinates():
-    with pytest.raises(SampleError, match="here: keypoints is no array of numbers, 2 x 1 numbers"):
+    with pytest.raises(SampleError, match="here: keypoints is no array of real numbers, 2 x 1"):
         parse_numbers(np.array([1, 2 + 3j]), (2, 1), location="here", field="keypoints")
     assert parse_numbers([1, 2], (2, 1), location="here", field="keypoints").tolist() == [[1], [2]]

@@ -153,8 +153,8 @@ def with_keypoint_3(**changes):
         (np.zeros((21, 2)), r"the keypoints have the shape \(21, 2\), \(21, 3\)"),
         (np.zeros((20, 3)), r"the keypoints have the shape \(20, 3\), \(21, 3\)"),
         (None, r"the keypoints have the shape \(\), \(21, 3\)"),
-        ([[1, 2], [3]], "the keypoints are no array of numbers"),
-        (np.full((21, 3), 1 + 2j), "the keypoints are no array of numbers"),
+        ([[1, 2], [3]], "the keypoints are no array of real numbers"),
+        (np.full((21, 3), 1 + 2j), "the keypoints are no array of real numbers"),
         (with_keypoint_3(x=np.nan), "keypoint 3 is x nan, "),
         (with_keypoint_3(y=np.inf), "keypoint 3 is x .*, y inf, v 1: finite x and y are needed"),
         (with_keypoint_3(v=2), "keypoint 3 is x .*, v 2: "),
@@ -227,6 +227,17 @@ def test_a_damaged_record_is_named(tmp_path, drawn_samples):
 
 def test_info_is_json(drawn_set):
     assert json.loads((drawn_set / "info.json").read_text())["format"] == 1
+
+
+@pytest.mark.parametrize(
+    "info, splits",
+    [({"source_splits": ["a", "b"]}, ["a", "b"]), ({}, []), ({"source_splits": [["a"]]}, [])],
+)
+def test_the_splits_of_a_sets_source_are_those_that_it_says(tmp_path, info, splits):
+    folder = write_set(tmp_path / "set", [hand(0)])
+    content = json.loads((folder / "info.json").read_text())
+    (folder / "info.json").write_text(json.dumps({**content, **info}))
+    assert SampleSet(folder).source_splits == splits
 
 
 def test_a_cut_lmdb_is_an_error_before_it_is_mapped(tmp_path):

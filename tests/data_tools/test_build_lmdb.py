@@ -403,7 +403,7 @@ def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, t
     keypoints = np.tile([15.0, 30.0, 1.0], (21, 1))  # inside the upright 20 x 40 pixels only
     replace_line(layout, 1, format_label("1.jpg", 20, 40, keypoints))
     done = run("data_tools.build_lmdb", layout, tmp_path / "a", "--skip-bad")
-    assert "the label says 20 x 40: the label speaks of the upright picture, " in done.stderr
+    assert "the label says 20 x 40: the label refers to the upright picture, " in done.stderr
     done = run("data_tools.build_lmdb", layout, tmp_path / "b", "--orientation", "upright")
     assert done.returncode == 0, done.stderr
     samples = SampleSet(tmp_path / "b/train")

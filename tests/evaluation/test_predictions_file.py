@@ -129,7 +129,7 @@ def test_of_two_sets_results_those_of_the_samples_own_picture_are_taken(tmp_path
         person = {"hand_right_keypoints_2d": points.ravel().tolist()}
         content = {"image": f"{folder}/x.jpg", "people": [person]}
         (results / f"{folder}_keypoints.json").write_text(json.dumps(content))
-    for number, set_path in enumerate(("A", "B/hands.json")):
+    for number, set_path in ((0, "A"), (1, "B/hands.json"), (0, "A/annotations/hands.json")):
         entry = PredictionsFile(results, set_path=tmp_path / set_path).entry("hands_x.jpg_1")
         assert np.allclose(entry.keypoints[:, :2], hand(number).keypoints[:, :2])
     for set_path in (None, tmp_path, tmp_path / "C"):

@@ -92,13 +92,13 @@ def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
 
 def test_scenes_to_measure_need_a_box_and_boxes_to_look_at_do_not(tmp_path, caplog):
     path = boxes_file(tmp_path / "boxes.json", [])
-    with pytest.raises(UserError, match="boxes.json lists 1 images and no box around a hand: give"):
+    with pytest.raises(UserError, match="boxes.json has no box around a single hand in its 1"):
         read_labelled_scenes(path)
     (scene,) = read_scenes(path)  # pictures without hands, to train on
     assert scene.boxes_ltrb.shape == (0, 4)
     photo = tmp_path / "x.jpg"
     assert scenes_of_images(path, [photo])[photo].boxes_ltrb.shape == (0, 4)
-    assert "boxes.json has no box around a hand: no hand is looked for" in caplog.text
+    assert "boxes.json has no box around a single hand: no hand is looked for" in caplog.text
     content = json.loads(boxes_file(path, [[1, 2, 3, 4]]).read_text())
     content["images"].append({"id": 2, "file_name": "y.jpg"})
     path.write_text(json.dumps(content))

@@ -57,8 +57,10 @@ def test_a_variants_name_is_one_of_a_folder_and_a_net(name):
         ("batch_size", 0),
         ("batch_size", 13.0),
         ("batch_size", True),
+        ("batch_size", "13"),
         ("sigma", 0.0),
         ("sigma", math.inf),
+        ("sigma", None),
         ("mask_loss_weight", -0.5),
         ("heatmap_loss_weight", math.nan),
         ("heatmap_loss_weight", math.inf),
@@ -68,6 +70,13 @@ def test_a_variants_name_is_one_of_a_folder_and_a_net(name):
 def test_a_variant_has_numbers_that_can_be_trained_with(name, value):
     with pytest.raises(ValueError, match=f"^the variant mini has the {name} {value!r}: give a "):
         index_variants(PAPER, dataclasses.replace(MINI, **{name: value}))
+
+
+def test_a_variant_has_a_loss_and_may_have_numbers_of_numpy():
+    no_loss = dataclasses.replace(MINI, mask_loss_weight=0, heatmap_loss_weight=0)
+    with pytest.raises(ValueError, match="the variant mini has no loss: give one a weight above 0"):
+        index_variants(PAPER, no_loss)
+    index_variants(PAPER, dataclasses.replace(MINI, batch_size=np.int64(8), mask_loss_weight=0))
 
 
 def shapes(net):

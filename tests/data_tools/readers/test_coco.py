@@ -100,7 +100,10 @@ def test_coco_fields_that_nobody_asked_for_are_passed_over(tmp_path):
             "hands.json: annotation 70: keypoints is 60 numbers, 21 x 3 numbers are needed",
         ),
         (dict(keypoints=None), "hands.json: annotation 70: keypoints is missing"),
-        (dict(keypoints=["x"] * 63), "hands.json: annotation 70: keypoints is no array of numbers"),
+        (
+            dict(keypoints=["x"] * 63),
+            "hands.json: annotation 70: keypoints is no array of real numbers",
+        ),
         (
             dict(keypoints=[float("nan"), 2, 2] * 21),
             "hands.json: annotation 70: keypoint 0 is labelled but its place is",
@@ -190,7 +193,7 @@ def test_coco_labels_of_a_turned_picture_are_those_of_its_stored_pixels(
         assert entry.sample().image().shape == (20, 40, 3)
         assert entry.sample().keypoints[0].tolist() == [39, 19, 1]
     else:
-        with pytest.raises(SampleError, match="the label says 20 x 40: the label speaks of the up"):
+        with pytest.raises(SampleError, match="the label says 20 x 40: the label refers to the up"):
             entry.sample()
 
 
@@ -478,7 +481,7 @@ def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, ori
     write(tmp_path / "hands.json", content)
     (entry,) = readers.read_dataset(tmp_path / "hands.json")["hands"]
     if orientation > 4:
-        with pytest.raises(SampleError, match="speaks of the upright picture, --orientation upr"):
+        with pytest.raises(SampleError, match="refers to the upright picture, --orientation upr"):
             entry.sample()
 
 

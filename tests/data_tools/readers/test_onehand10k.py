@@ -76,7 +76,7 @@ def test_only_line_ends_end_a_line(layout, separator, line_end):
 
 
 def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
-    """The label speaks of the 40 x 20 pixels as stored; the EXIF data say "turn by 90 degrees"."""
+    """The label refers to the 40 x 20 pixels as stored; the EXIF data say "turn by 90 degrees"."""
     shutil.rmtree(layout / "Train/mask")
     (layout / "Train/source/1.jpg").write_bytes(turned_jpeg())
     replace_line(layout, 1, format_label("1.jpg", 40, 20, np.tile([39.0, 19.0, 1.0], (21, 1))))
