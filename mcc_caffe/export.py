@@ -20,7 +20,6 @@ the caffemodel; the box head, which finds hands for `--hands all`, is not in it.
 """
 
 import argparse
-import contextlib
 import logging
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -40,15 +39,15 @@ from mcc_caffe.caffe_io.onnx_model import (
 )
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.caffe_io.protobuf import read_text
-from mcc_caffe.caffe_io.weights import describe, fitting_layers, write_caffemodel
+from mcc_caffe.caffe_io.weights import describe, encode_caffemodel, fitting_layers
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
     check_distinct,
     check_output,
     starts_with,
-    write_at_end,
     write_atomically,
+    write_together,
 )
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
@@ -240,10 +239,13 @@ def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathl
         net.layer[0].input_param.shape[0].dim[2:] = [size, size]
     text = text_format.MessageToString(net)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as writes:
-        # The net's input has the weights' size: neither file goes with another of an earlier call.
-        write_at_end(net_path(path), _first_line(path) + text.encode(), writes)
-        write_caffemodel(path, net.name + EXPORT_MARK, layers)
+    # The net's input has the weights' size: neither file goes with another of an earlier call.
+    write_together(
+        {
+            net_path(path): _first_line(path) + text.encode(),
+            path: encode_caffemodel(net.name + EXPORT_MARK, layers),
+        }
+    )
     print(
         f"{path}: {path.stat().st_size / 2**20:.1f} MiB of {weights}; its net is {net_path(path)}"
     )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.drawing import draw_over, draw_pose
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_at_end
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import marked_png
 from mcc_caffe.inference.engines.base import title_of
@@ -139,18 +139,18 @@ class InferenceRun:
         source, size = str(job.source), (pixels.shape[1], pixels.shape[0])
         job.result.parent.mkdir(parents=True, exist_ok=True)
         drawn = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
-        with contextlib.ExitStack() as writes:
-            # A picture's files come from one run: none is replaced before all are written.
-            write_at_end(with_suffix(job.result, ".png"), marked_png(drawn, PROGRAM), writes)
-            if self._heatmaps:
-                write_at_end(with_suffix(job.result, ".h5"), _heatmaps_file(hands[0]), writes)
-            if self._result_format:
-                record = picture_record(hands, source, size, one_hand=self._one_hand)
-                self._result_format.write_image(job.result, self._result_format.describe(record))
-            else:
-                report = picture_report(hands, source, size, self._network, one_hand=self._one_hand)
-                content = json.dumps(report, indent=1) + "\n"
-                write_at_end(with_suffix(job.result, ".json"), content.encode(), writes)
+        contents = {with_suffix(job.result, ".png"): marked_png(drawn, PROGRAM)}
+        if self._heatmaps:
+            contents[with_suffix(job.result, ".h5")] = _heatmaps_file(hands[0])
+        # A picture's files come from one run: none is replaced before all are written.
+        if self._result_format:
+            record = picture_record(hands, source, size, one_hand=self._one_hand)
+            text = self._result_format.describe(record)
+            self._result_format.write_image(job.result, text, contents)
+        else:
+            report = picture_report(hands, source, size, self._network, one_hand=self._one_hand)
+            content = json.dumps(report, indent=1) + "\n"
+            write_together({**contents, with_suffix(job.result, ".json"): content.encode()})
         return f"{self._describe_files(job)}: {self._summarize(hands)}"
 
     def _summarize(self, hands: Sequence[HandPose]) -> str:

@@ -205,10 +205,14 @@ def _stripped(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def write_caffemodel(path: Path, name: str, layers: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Write layers with their parameters as a caffemodel, whole or not at all.
+    """Write layers as a caffemodel, as `encode_caffemodel` takes them, whole or not at all."""
+    write_atomically(path, encode_caffemodel(name, layers))
+
+
+def encode_caffemodel(name: str, layers: Mapping[str, Sequence[np.ndarray]]) -> bytes:
+    """Return the content of a caffemodel.
 
     Args:
-        path: The file.
         name: The net's name.
         layers: The float32 parameter blobs of each layer.
     """
@@ -219,7 +223,8 @@ def write_caffemodel(path: Path, name: str, layers: Mapping[str, Sequence[np.nda
             blob = layer.blobs.add()
             blob.shape.dim.extend(values.shape)
             blob.data.extend(values.ravel().tolist())
-    write_atomically(path, model.SerializeToString())
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def load_weights(

@@ -281,27 +281,50 @@ def atomic_write(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         UserError: The file cannot be written.
     """
     target = check_target(path)
-    _remove_stale_files(target.parent)
-    # The name is short, so that every target's name leaves room, and nobody can guess it.
-    partial = target.with_name(f"{_PARTIAL_START}{secrets.token_hex(8)}{_PARTIAL_END}")
     try:
-        descriptor = os.open(
-            partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-        )
-        with open(descriptor, "w+b") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # dies with this process: see _remove_stale_files
-            try:
-                yield partial, file
-                file.flush()
-                # Another library may have written it, by its path, into a file of that name.
-                with open(partial, "rb") as written:
-                    os.fsync(written.fileno())
-                _copy_mode(target, partial)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
+        with _temporary_file(target) as (partial, file):
+            yield partial, file
+            _complete(partial, file, target)
+            partial.replace(target)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+@contextlib.contextmanager
+def _temporary_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Give a new file beside the target, which vanishes when the block ends, if still there.
+
+    Yields:
+        Its path, and the same file open for writing in binary.
+    """
+    _remove_stale_files(target.parent)
+    partial = _temporary_path(target)
+    descriptor = os.open(
+        partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+    )
+    with open(descriptor, "w+b") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # dies with this process: see _remove_stale_files
+        try:
+            yield partial, file
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _temporary_path(target: Path) -> Path:
+    """Return a path beside the target that nobody can guess.
+
+    Its name is short, so that every target's name leaves room.
+    """
+    return target.with_name(f"{_PARTIAL_START}{secrets.token_hex(8)}{_PARTIAL_END}")
+
+
+def _complete(partial: Path, file: BinaryIO, target: Path) -> None:
+    """Bring a temporary file to the disk, with the permissions of the file that it replaces."""
+    file.flush()
+    # Another library may have written it, by its path, into a file of that name.
+    with open(partial, "rb") as written:
+        os.fsync(written.fileno())
+    _copy_mode(target, partial)
 
 
 def _copy_mode(source: Path, path: Path) -> None:
@@ -326,52 +349,85 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_together(contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()) -> None:
     """Write files that belong together: where one cannot be written, all stay as they were.
 
+    Only a process that is killed while the files take their places may leave some of each.
+
     Args:
         contents: {file: its content}. The folders of the files must exist.
         earlier: Files of an earlier run, which may be missing. Those that are not in `contents` are
-            removed.
+            removed, after all others are written.
 
     Raises:
-        UserError: One cannot be written.
+        UserError: One cannot be written or removed.
     """
-    with contextlib.ExitStack() as writes:
-        for path in earlier:
-            if path not in contents:
-                remove_at_end(path, writes)
+    with replaced_together(contents, earlier):
+        pass
+
+
+@contextlib.contextmanager
+def replaced_together(
+    contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()
+) -> Iterator[None]:
+    """Write files as `write_together` does, but let them take their places when the block ends.
+
+    Their contents are on the disk before the block begins, so that no lack of room can stop them at
+    its end. Where the block ends with an error, all stay as they were.
+    """
+    changes: dict[Path, Path | None] = {}
+    with contextlib.ExitStack() as partials:
         for path, content in contents.items():
-            write_at_end(path, content, writes)
+            target = check_target(path)
+            try:
+                partial, file = partials.enter_context(_temporary_file(target))
+                # By its path: what `file` held would fail once more when it is closed.
+                partial.write_bytes(content)
+                _complete(partial, file, target)
+            except OSError as error:
+                raise cannot_write(path, error) from None
+            changes[target] = partial
+        yield
+        _make_changes({**changes, **{path: None for path in earlier if path not in contents}})
 
 
-def write_at_end(path: Path, content: bytes, writes: contextlib.ExitStack) -> None:
-    """Write a file that takes its target's place when `writes` ends, or vanishes on an error.
-
-    Its content is on the disk when this returns, so that little can fail at the end.
+def _make_changes(changes: Mapping[Path, Path | None]) -> None:
+    """Replace and remove files in this order; where one cannot be, all stay as they were.
 
     Args:
-        path: The file, as `atomic_write` takes it.
-        content: Its content.
-        writes: Ends when all files that belong together are written.
+        changes: {file: the complete file that takes its place, or None to remove it}.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: One cannot be replaced or removed.
     """
-    _, file = writes.enter_context(atomic_write(path))
-    try:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    with contextlib.ExitStack() as asides, contextlib.ExitStack() as restoring:
+        for path, partial in changes.items():
+            aside = _temporary_path(path)
+            asides.callback(aside.unlink, missing_ok=True)
+            try:
+                _keep_aside(path, aside)
+                if partial:
+                    partial.replace(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise (cannot_write if partial else _cannot_remove)(path, error) from None
+            restoring.callback(_restore, path, aside)
+        restoring.pop_all()  # all is done, so that nothing is put back
 
 
-def remove_at_end(path: Path, writes: contextlib.ExitStack) -> None:
-    """Remove a file, which may be missing, when `writes` ends without an error."""
+def _keep_aside(path: Path, aside: Path) -> None:
+    """Give a file, if it is there, a second name, under which it outlives its replacement."""
+    if os.path.lexists(path):
+        try:
+            os.link(path, aside, follow_symlinks=False)
+        except OSError:  # a file system without hard links, or a file that may not be linked
+            shutil.copy2(path, aside, follow_symlinks=False)
 
-    def remove_after_success(error_type: type[BaseException] | None, *_: object) -> None:
-        if error_type is None:
-            path.unlink(missing_ok=True)
 
-    writes.push(remove_after_success)
+def _restore(path: Path, aside: Path) -> None:
+    """Put what `_keep_aside` kept back into its place; where it kept nothing, nothing was there."""
+    if os.path.lexists(aside):
+        aside.replace(path)
+    else:
+        path.unlink()
 
 
 @contextlib.contextmanager
@@ -543,3 +599,8 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     else:
         remedy = "give a path that you may write to"
     return UserError(f"{path} cannot be written ({reason}): {remedy}")
+
+
+def _cannot_remove(path: Path, error: OSError) -> UserError:
+    """Make the error that says that a path cannot be removed, why, and what to do."""
+    return UserError(f"{path} cannot be removed ({error.strerror or error}): move it away")

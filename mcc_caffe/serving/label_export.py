@@ -24,7 +24,7 @@ from data_tools.readers.shared import encode_mask
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import file_sha256, remove_at_end
+from mcc_caffe.core.files import file_sha256
 from mcc_caffe.serving.label_documents import SavedLabels, Split
 from mcc_caffe.serving.label_files import (
     COCO,
@@ -34,8 +34,7 @@ from mcc_caffe.serving.label_files import (
     LabelFiles,
     Picture,
     make_own_folder,
-    replace_own_file,
-    write_own_file,
+    write_own_files,
 )
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 
@@ -106,12 +105,12 @@ class LabelExport:
         faults, written = {}, {}
         for picture, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
             try:
-                with contextlib.ExitStack() as writes:
-                    written[picture.key] = self._write_sample(picture, saved, writes)
+                exported, contents = self._make_sample(picture, saved)
+                write_own_files(contents)
+                written[picture.key] = exported
             except UserError as error:
                 faults[picture.key] = str(error)
-        with contextlib.ExitStack() as writes:
-            self._write_label_files(written, writes)
+        self._write_label_files(written)
         self._by_key = written
         for split in SPLITS:
             own = {key for key, exported in written.items() if exported.split == split}
@@ -131,44 +130,38 @@ class LabelExport:
             UserError: The picture cannot be read, or a file not be written. The labels and the
                 masks in both sets are then what they were.
         """
-        with contextlib.ExitStack() as writes:
-            exported = self._write_sample(picture, saved, writes)
-            by_key = {**self._by_key, picture.key: exported}
-            self._write_label_files(by_key, writes)
+        exported, contents = self._make_sample(picture, saved)
+        by_key = {**self._by_key, picture.key: exported}
+        self._write_label_files(by_key, contents)
         self._by_key = by_key
 
     def remove(self, picture: Picture) -> None:
         """Take a picture out of both sets, if it is in them.
 
         Raises:
-            UserError: A file cannot be written.
+            UserError: A file cannot be written or removed. All are then what they were.
         """
         exported = self._by_key.get(picture.key)
         if exported is None:
             return
         others = {key: labels for key, labels in self._by_key.items() if key != picture.key}
-        with contextlib.ExitStack() as writes:
-            self._write_label_files(others, writes)
-        self._by_key = others
         folders = [*self._sample_folders(exported.split), self._coco / "images", self._upright]
-        for folder in folders:
-            for path in folder.glob(f"{picture.key}.*"):
-                path.unlink()
+        own = [path for folder in folders for path in folder.glob(f"{picture.key}.*")]
+        self._write_label_files(others, outdated=own)
+        self._by_key = others
 
     def split_counts(self) -> dict[Split, int]:
         """Count the pictures of each split."""
         splits = [exported.split for exported in self._by_key.values()]
         return {"Train": splits.count("Train"), "Test": splits.count("Test")}
 
-    def _write_sample(
-        self, picture: Picture, saved: SavedLabels, writes: contextlib.ExitStack
-    ) -> _Exported:
-        """Write a picture's link and mask, and return what the label files say of it.
+    def _make_sample(
+        self, picture: Picture, saved: SavedLabels
+    ) -> tuple[_Exported, dict[Path, bytes]]:
+        """Make a picture's links.
 
-        Args:
-            picture: The picture.
-            saved: Its labels.
-            writes: At its end the mask takes the place of the one before it.
+        Returns:
+            What the label files say of the picture, and {file of its mask: its content}.
         """
         assert saved.split is not None
         source, sha256 = picture.path, saved.digest
@@ -179,7 +172,6 @@ class LabelExport:
         source_folder, mask_folder = self._sample_folders(saved.split)
         mask = decode_runs(saved.labels.runs, saved.width, saved.height)
         keypoints = saved.labels.keypoints()
-        replace_own_file(mask_folder / f"{picture.key}.png", encode_mask(mask), writes)
         for folder in (source_folder, self._coco / "images"):
             link_file(source, folder / file_name)
         identifier = int(picture.key[-12:], 16)  # below 2 ** 53, which JavaScript can hold
@@ -193,13 +185,14 @@ class LabelExport:
         }
         if saved.group is not None:
             image["group"] = saved.group
-        return _Exported(
+        exported = _Exported(
             saved.split,
             format_label(file_name, saved.width, saved.height, keypoints),
             format_sum(file_name, sha256),
             json.dumps(image),
             json.dumps(_annotation(identifier, keypoints, mask)),
         )
+        return exported, {mask_folder / f"{picture.key}.png": encode_mask(mask)}
 
     def _copy_path(self, picture: Picture, saved: SavedLabels) -> Path:
         """Return the path of a picture's upright copy, which names the content of its file."""
@@ -214,30 +207,35 @@ class LabelExport:
         copy = self._copy_path(picture, saved)
         if not copy.is_file():
             image = picture.read_version(saved.digest)
-            write_own_file(copy, cv2.imencode(".png", image)[1].tobytes())
+            write_own_files({copy: cv2.imencode(".png", image)[1].tobytes()})
         return copy
 
     def _write_label_files(
-        self, by_key: dict[str, _Exported], writes: contextlib.ExitStack
+        self,
+        by_key: dict[str, _Exported],
+        others: Mapping[Path, bytes] | None = None,
+        outdated: Iterable[Path] = (),
     ) -> None:
-        """Write the label file of each split; of a split without pictures there is none.
+        """Write the label files of each split; of a split without pictures there are none.
 
         Args:
             by_key: What the files are to say.
-            writes: At its end the files take the places of those before them.
+            others: {other file: its content}, written with them, all or none.
+            outdated: Files to remove with them.
         """
+        contents, removed = dict(others or {}), list(outdated)
         for split, coco_name in COCO_FILES.items():
             exported = [by_key[key] for key in sorted(by_key) if by_key[key].split == split]
-            contents = {
+            split_contents = {
                 self._layout / split / LABELS: _lines(labels.label_line for labels in exported),
                 self._layout / split / SUMS: _lines(labels.sum_line for labels in exported),
                 self._coco / coco_name: _coco_file(exported),
             }
-            for path, content in contents.items():
-                if exported:
-                    replace_own_file(path, content, writes)
-                else:
-                    remove_at_end(path, writes)
+            if exported:
+                contents |= split_contents
+            else:
+                removed += split_contents
+        write_own_files(contents, removed)
 
 
 def _remove_others(folder: Path, stems: Set[str]) -> None:
@@ -266,7 +264,7 @@ def link_file(source: Path, link: Path) -> None:
             raise UserError(
                 f"{link} cannot be made ({error.strerror}): make the folder writable"
             ) from None
-        write_own_file(link, source.read_bytes())
+        write_own_files({link: source.read_bytes()})
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

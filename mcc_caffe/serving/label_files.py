@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,7 +26,13 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
-from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, check_folder, write_at_end
+from mcc_caffe.core.files import (
+    LABELS_FOLDER,
+    LABELS_STATE,
+    check_folder,
+    replaced_together,
+    write_together,
+)
 from mcc_caffe.inference.input_files import (
     PassedOver,
     UnreadableError,
@@ -182,7 +188,7 @@ class LabelFiles:
         check_folder(self.root)
         for path in (self.root, *(self.root / name for name in (STATE, ANSWERS, UPRIGHT))):
             make_own_folder(path)
-        write_own_file(self.root / "README.txt", _README.encode())
+        write_own_files({self.root / "README.txt": _README.encode()})
 
     def read(self, kind: str, key: str, record_type: type[_Record]) -> _Record | None:
         """Read a record.
@@ -224,9 +230,9 @@ class LabelFiles:
         end. Its folder is made again where it was removed meanwhile.
         """
         make_own_folder(self.root / kind)
-        with contextlib.ExitStack() as writes:
-            content = record.model_dump_json().encode() + b"\n"
-            replace_own_file(self._path(kind, key), content, writes)
+        path = self._path(kind, key)
+        _remove_links([path])
+        with replaced_together({path: record.model_dump_json().encode() + b"\n"}):
             yield
 
     def labelled_keys(self) -> set[str]:
@@ -279,20 +285,18 @@ def make_own_folder(path: Path) -> None:
         ) from None
 
 
-def replace_own_file(path: Path, content: bytes, writes: contextlib.ExitStack) -> None:
-    """Write a file that takes the place of the one before it when `writes` ends without an error.
-
-    A link in its place is removed, not followed.
+def write_own_files(contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()) -> None:
+    """Write files as `write_together` does; a link in the place of one is removed, not followed.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: One cannot be written or removed.
     """
-    if path.is_symlink():
-        path.unlink()
-    write_at_end(path, content, writes)
+    _remove_links(contents)
+    write_together(contents, earlier)
 
 
-def write_own_file(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all; a link in its place is removed, not followed."""
-    with contextlib.ExitStack() as writes:
-        replace_own_file(path, content, writes)
+def _remove_links(paths: Iterable[Path]) -> None:
+    """Remove what is a link."""
+    for path in paths:
+        if path.is_symlink():
+            path.unlink()

@@ -17,7 +17,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import MASK_BLOB
 from tests.support.commands import ROOT, run, run_code
-from tests.support.disks import room_for_files
+from tests.support.disks import replacement_fails, room_for_files
 from tests.support.weights import lively_weights
 
 onnx = pytest.importorskip("onnx")
@@ -368,6 +368,10 @@ def test_a_caffemodel_and_its_net_are_of_one_export(tmp_path):
     with room_for_files(1), pytest.raises(UserError, match="cannot be written .No space left"):
         export.main(["--caffemodel", str(tmp_path / "hand.caffemodel")])
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    for path in before:
+        with replacement_fails(path.name), pytest.raises(UserError, match=f"{path.name} cannot be"):
+            export.main(["--caffemodel", str(tmp_path / "hand.caffemodel")])
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(

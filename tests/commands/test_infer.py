@@ -26,7 +26,7 @@ from mcc_caffe.inference.input_files import InputFile, find_files, read_image
 from mcc_caffe.inference.reports import is_own_result
 from mcc_caffe.inference.result_paths import choose_result_paths
 from tests.support.commands import ROOT, files_of, run, run_code
-from tests.support.disks import file_size_limit
+from tests.support.disks import file_size_limit, replacement_fails
 from tests.support.hands import drawn_sample, turned_jpeg
 
 
@@ -450,6 +450,10 @@ def test_a_picture_keeps_the_results_of_one_run_where_another_cannot_be_written(
     with file_size_limit(size), pytest.raises(UserError, match="cannot be written"):
         infer.main(arguments)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+    for path in before:
+        with replacement_fails(path.name), pytest.raises(UserError, match=f"{path.name} cannot be"):
+            infer.main(arguments)
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
     infer.main(arguments)
     assert not before.items() & {path: path.read_bytes() for path in out.iterdir()}.items()
 

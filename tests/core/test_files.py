@@ -1,6 +1,5 @@
 """Files are found, and written whole or not at all."""
 
-import contextlib
 import functools
 import multiprocessing
 import os
@@ -9,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -22,15 +22,14 @@ from mcc_caffe.core.files import (
     empty_own_folder,
     folder_being_written,
     locked,
-    remove_at_end,
     replace_folder,
+    replaced_together,
     require_shipped,
-    write_at_end,
     write_atomically,
     write_together,
 )
 from tests.support.commands import ROOT
-from tests.support.disks import file_size_limit
+from tests.support.disks import file_size_limit, replacement_fails
 
 
 def test_an_atomic_write_replaces_the_old_file(tmp_path):
@@ -69,22 +68,64 @@ def test_files_that_belong_together_are_all_replaced_or_none(too_large, tmp_path
     assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [b"new", b"new"]
 
 
-def test_a_file_is_removed_when_those_that_belong_to_it_are_written(tmp_path):
-    path, outdated = tmp_path / "file", tmp_path / "outdated"
-    outdated.touch()
+@pytest.mark.parametrize("has_hard_links", [True, False])
+@pytest.mark.parametrize("failing", ["first", "second", "third"])
+def test_where_a_file_cannot_be_replaced_all_stay_as_they_were(
+    failing, has_hard_links, tmp_path, monkeypatch
+):
+    """The third file is new, and `outdated` would be removed."""
+    paths = [tmp_path / name for name in ("first", "second", "third")]
+    outdated = tmp_path / "outdated"
+    write_together(dict.fromkeys([*paths[:2], outdated], b"old"))
+    paths[0].chmod(0o640)
+    before = {path: (path.read_bytes(), path.stat().st_mode) for path in tmp_path.iterdir()}
+    if not has_hard_links:
+        monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
     with (
-        file_size_limit(1000),
-        pytest.raises(UserError, match="cannot be written"),
-        contextlib.ExitStack() as writes,
+        replacement_fails(failing),
+        pytest.raises(UserError, match=f"{failing} cannot be written .Device or resource busy.: "),
     ):
-        remove_at_end(outdated, writes)
-        write_at_end(path, bytes(2000), writes)
+        write_together(dict.fromkeys(paths, b"new"), [outdated])
+    assert {path: (path.read_bytes(), path.stat().st_mode) for path in tmp_path.iterdir()} == before
+    write_together(dict.fromkeys(paths, b"new"), [outdated])
+    assert sorted(tmp_path.iterdir()) == paths
+    assert {path.read_bytes() for path in paths} == {b"new"}
+    assert paths[0].stat().st_mode == before[paths[0]][1]
+
+
+def test_where_a_file_cannot_be_removed_all_stay_as_they_were(tmp_path):
+    path, new, outdated, folder = (tmp_path / name for name in ("file", "new", "old", "folder"))
+    write_together(dict.fromkeys([path, outdated], b"old"))
+    folder.mkdir()
+    with pytest.raises(UserError) as error:
+        write_together({path: b"new", new: b"new"}, [outdated, folder])
+    assert str(error.value) == f"{folder} cannot be removed (Is a directory): move it away"
+    assert sorted(tmp_path.iterdir()) == [path, folder, outdated]
+    assert path.read_bytes() == outdated.read_bytes() == b"old"
+
+
+def test_outdated_files_are_removed_once_the_others_are_written(tmp_path):
+    path, outdated, missing = (tmp_path / name for name in ("file", "outdated", "missing"))
+    outdated.symlink_to("nowhere")
+    with file_size_limit(1000), pytest.raises(UserError, match="cannot be written"):
+        write_together({path: bytes(2000)}, [outdated, missing])
     assert list(tmp_path.iterdir()) == [outdated]
-    with contextlib.ExitStack() as writes:
-        remove_at_end(outdated, writes)
-        write_at_end(path, b"new", writes)
-        assert not path.exists() and outdated.exists()
-    assert list(tmp_path.iterdir()) == [path]
+    with replaced_together({path: b"new"}, [path, outdated, missing]):
+        assert not path.exists() and outdated.is_symlink()
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"new"
+
+
+def test_an_error_meanwhile_leaves_all_files(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError), replaced_together({path: b"new"}):
+        (tmp_path / "missing").unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_file_of_several_is_brought_to_the_disk_once(tmp_path):
+    with mock.patch("os.fsync", wraps=os.fsync) as fsync:
+        write_together({tmp_path / "first": b"1", tmp_path / "second": b"2"})
+    assert fsync.call_count == 2
 
 
 def test_what_is_no_file_is_not_replaced_by_one(tmp_path):

@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 
@@ -24,4 +25,18 @@ def room_for_files(count: int) -> Iterator[None]:
     """Let the disk be full, in this process, once so many files are written to it."""
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with mock.patch("os.fsync", side_effect=[*[None] * count, full]):
+        yield
+
+
+@contextlib.contextmanager
+def replacement_fails(name: str) -> Iterator[None]:
+    """Let no file of this name be replaced, in this process, as where it is mounted there."""
+    replace = Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if Path(target).name == name:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return replace(path, target)
+
+    with mock.patch.object(Path, "replace", refuse):
         yield

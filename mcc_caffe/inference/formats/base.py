@@ -1,7 +1,7 @@
 """The hands of a picture as every format gets them, and what a format has to offer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mcc_caffe.core import keypoint_labels
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.files import write_together
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 # OpenCV and OneHand10K count the centres of pixels as integers; every format gets them so.
@@ -118,15 +118,19 @@ class ResultFormat(ABC):
         """
         return text
 
-    def write_image(self, result: Path, text: str) -> None:
-        """Write the results of a picture, complete or not at all.
+    def write_image(
+        self, result: Path, text: str, others: Mapping[Path, bytes] | None = None
+    ) -> None:
+        """Write the results of a picture and its other files, all or none.
 
         Args:
             result: Path of the results without suffix; its folder exists.
             text: What `describe` returned.
+            others: {other file of the picture: its content}.
         """
         (path,) = self.paths(result, False)
-        write_atomically(path, self.document(text).encode(errors="surrogateescape"))
+        content = self.document(text).encode(errors="surrogateescape")
+        write_together({**(others or {}), path: content})
 
     @abstractmethod
     def write_video(self, result: Path, texts: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ names and the order of the keypoints are those of the COCO file of boxes where t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,8 +129,11 @@ class CocoFormat(ResultFormat):
         numbers = {"image_id": 1, "category_id": _CATEGORY_ID}
         return json.dumps([{**numbers, **hand} for hand in json.loads(text)["hands"]]) + "\n"
 
-    def write_image(self, result: Path, text: str) -> None:
-        """Keep a picture's text until the run ends."""
+    def write_image(
+        self, result: Path, text: str, others: Mapping[Path, bytes] | None = None
+    ) -> None:
+        """Write the other files of a picture, and keep its text until the run ends."""
+        write_together(others or {})
         self._texts.append(text)
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
