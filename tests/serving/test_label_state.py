@@ -46,7 +46,7 @@ from mcc_caffe.serving.labelling import (
 )
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
-from tests.support.disks import file_size_limit
+from tests.support.disks import file_size_limit, replacement_fails
 from tests.support.hands import hand, keypoints_at
 from tests.support.labels import (
     change,
@@ -318,6 +318,7 @@ def exported(folder):
     paths = [
         *root.glob("onehand10k/*/mask/*"),
         *root.rglob("label_joint.txt"),
+        *root.rglob("SHA256SUMS"),
         *root.rglob("hands_*"),
     ]
     return {path: path.read_bytes() for path in paths if path.is_file()}
@@ -345,6 +346,9 @@ def folder_in_the_place_of(path):
         lambda root, key: folder_in_the_place_of(root / f"onehand10k/Train/mask/{key}.png"),
         lambda root, key: folder_in_the_place_of(root / "onehand10k/Train/label_joint.txt"),
         lambda root, key: folder_in_the_place_of(root / "coco/hands_train.json"),
+        lambda root, key: replacement_fails(f"{key}.png"),
+        lambda root, key: replacement_fails("label_joint.txt"),
+        lambda root, key: replacement_fails("hands_train.json"),
     ],
 )
 def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
@@ -421,7 +425,26 @@ def test_the_only_picture_of_a_split_stays_in_it_where_the_other_split_cannot_be
             with folder_in_the_place_of(label_file), pytest.raises(UserError, match="is a folder"):
                 session.save(keys[name], new)
             assert exported(folder) == sets_before
+            for other_name in ("label_joint.txt", "SHA256SUMS"):
+                with replacement_fails(other_name), pytest.raises(UserError, match="cannot be"):
+                    session.save(keys[name], new)
+                assert exported(folder) == sets_before
         assert_same_sets(folder, labels)
+
+
+def test_a_picture_stays_in_the_data_sets_where_one_of_its_files_cannot_be_removed(folder, net):
+    with open_session(folder, net) as session:
+        keys = save_hands(session)
+        key, sets_before = keys["0.jpg"], exported(folder)
+        new = change(session.open_picture(key), labels_of(hand(0), "open"))
+        folder_of_user = folder / LABELS_FOLDER / f"coco/images/{key}.d"
+        folder_of_user.mkdir()
+        with pytest.raises(UserError, match=f"{key}.d cannot be removed .Is a directory.: move it"):
+            session.save(key, new)
+        folder_of_user.rmdir()
+        assert exported(folder) == sets_before
+        assert session.open_picture(key).labels.status == "done"
+        assert session.save(key, new).revision == 2
 
 
 def test_what_is_not_complete_is_saved_but_not_done(folder, net):
