@@ -84,7 +84,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError(f"--out {options.out}: give a name that ends in .png")
     if options.out.exists() and options.set.resolve() in options.out.resolve().parents:
         raise UserError(f"--out {options.out} is a file of the data set: give another name")
-    sheet.check_pages(options.out)
+    largest_tile = sheet.captioned(sheet.empty_tile(*PANELS), lines=CAPTION_LINES)
+    sheet.check_pages(options.out, largest_tile, options.n)
     return options
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -143,8 +144,9 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
         The pages, each at most PAGE_WIDTH x PAGE_HEIGHT pixels.
     """
     height, width = np.add(tiles[0].shape[:2], GAP)
-    columns = min((PAGE_WIDTH - GAP) // width, len(tiles))
-    page_tiles = columns * ((PAGE_HEIGHT - GAP) // height)
+    rows, columns = _page_grid(tiles[0])
+    columns = min(columns, len(tiles))
+    page_tiles = columns * rows
     sheets = []
     for first in range(0, len(tiles), page_tiles):
         on_page = tiles[first : first + page_tiles]
@@ -159,16 +161,31 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
     return sheets
 
 
-def check_pages(path: Path) -> None:
+def _page_grid(tile: np.ndarray) -> tuple[int, int]:
+    """Return how many rows and columns of such tiles a page holds."""
+    height, width = tile.shape[:2]
+    return (PAGE_HEIGHT - GAP) // (height + GAP), (PAGE_WIDTH - GAP) // (width + GAP)
+
+
+def check_pages(path: Path, tile: np.ndarray, most_tiles: int) -> None:
     """Check that the pages of `path` replace nothing but sheets.
+
+    Args:
+        path: The PNG of a single page, as `page_files` takes it.
+        tile: One of the largest tiles that may come.
+        most_tiles: How many may come.
 
     Raises:
         UserError: There is a file that is no sheet at `path`, or where a further page may go, whose
             name the user did not give.
     """
     check_output(path, _is_sheet, "is no sheet of this program")
-    for page in path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*{glob.escape(path.suffix)}"):
-        if not _is_sheet(page):
+    rows, columns = _page_grid(tile)
+    most_pages = -(-most_tiles // (rows * columns))
+    for page in path.parent.glob(f"{glob.escape(path.stem)}-[1-9]*.png") if most_pages > 1 else ():
+        number = page.stem.removeprefix(f"{path.stem}-")
+        is_name_of_page = re.fullmatch("[0-9]+", number) and int(number) <= most_pages
+        if is_name_of_page and not _is_sheet(page):
             raise UserError(
                 f"{page} might be overwritten, as the second and further pages of {path} have such "
                 "names, and is no sheet of this program: give another --out"

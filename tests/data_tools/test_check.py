@@ -244,7 +244,7 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     assert "index 0% 0% 0% 33%" in text
 
 
-@pytest.mark.parametrize("name", ["suspects.png", "suspects-1.png", "suspects-10.png"])
+@pytest.mark.parametrize("name", ["suspects.png", "suspects-1.png", "suspects-4.png"])
 def test_a_picture_of_the_user_beside_an_earlier_report_stays(tmp_path, name):
     source = write_layout(tmp_path / "set", {"Train": [hand(1, image_bytes=b"no jpeg")]})
     out = tmp_path / "out"
@@ -256,6 +256,17 @@ def test_a_picture_of_the_user_beside_an_earlier_report_stays(tmp_path, name):
     assert f"{out / name} " in done.stderr and "is no sheet of this program" in done.stderr
     assert (out / name).read_bytes() == picture
     assert (out / "report.json").read_bytes() == report
+
+
+@pytest.mark.parametrize("name", ["suspects-5.png", "suspects-01.png", "suspects-2026.png"])
+def test_a_name_that_no_sheet_can_have_is_the_users(tmp_path, name):
+    """200 suspects, the most that are drawn, fill 4 sheets."""
+    source = write_layout(tmp_path / "set", {"Train": [hand(1, image_bytes=b"no jpeg")]})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(b"of the user")
+    check(source, tmp_path / "out", code=3)
+    check(source, tmp_path / "out", code=3)
+    assert (tmp_path / "out" / name).read_bytes() == b"of the user"
 
 
 def test_the_sheets_of_a_run_that_ended_before_its_report_are_replaced(tmp_path):
