@@ -215,10 +215,13 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     samples = {"Train": [hand(1), hand(2, keypoints=lacking), hand(5)], "Test": [hand(4)]}
     (tmp_path / "out").mkdir()
     source = write_layout(tmp_path / "set", samples)
-    for name in ("suspects-1.png", "suspects.png"):
+    for name, reason in (
+        ("suspects-1.png", "might be overwritten, as the second and further pages of "),
+        ("suspects.png", "would be overwritten and is no sheet of this program: "),
+    ):
         (tmp_path / "out" / name).write_bytes(b"of the user")
         done = run("data_tools.check", source, "--out", tmp_path / "out")
-        assert done.returncode == 2 and f"{tmp_path / 'out' / name} " in done.stderr
+        assert done.returncode == 2 and f"{tmp_path / 'out' / name} {reason}" in done.stderr
         assert (tmp_path / "out" / name).read_bytes() == b"of the user"
     # Of an earlier run.
     (tmp_path / "out/report.json").write_text('{"findings": []}')
@@ -271,9 +274,15 @@ def test_a_name_that_no_sheet_can_have_is_the_users(tmp_path, name):
 
 def test_the_sheets_of_a_run_that_ended_before_its_report_are_replaced(tmp_path):
     source = write_layout(tmp_path / "set", {"Train": [hand(1, image_bytes=b"no jpeg")]})
-    check(source, tmp_path / "out", code=3)
-    (tmp_path / "out/report.json").unlink()
-    check(source, tmp_path / "out", code=3)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("suspects.png", "suspects-1.png"):
+        write_together(sheet.page_files([sheet.empty_tile()], out / name))
+    report, _ = check(source, out, code=3)
+    assert [finding["kind"] for finding in report["findings"]] == ["unusable"]
+    height, width = TILE + 5 * 14 + 6, TILE
+    assert cv2.imread(str(out / "suspects.png")).shape == (height + 2 * GAP, width + 2 * GAP, 3)
+    assert {path.name for path in out.iterdir()} == {"report.json", "suspects.png"}
 
 
 def test_keypoints_outside_the_picture_count_as_missing_in_a_source_as_in_its_lmdb(tmp_path):
