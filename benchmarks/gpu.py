@@ -90,15 +90,15 @@ def list_measurements(gpu: int, torch: str | None, folder: pathlib.Path) -> list
         functools.partial(measure_with_loader, folder / "lmdb/train", gpu),
     )
     return [
-        *_agreement_measurements(gpu),
-        *_training_measurements(gpu),
-        *(_torch_measurements(gpu, torch, folder) if torch else ()),
+        *_list_agreement_measurements(gpu),
+        *_list_training_measurements(gpu),
+        *(_list_torch_measurements(gpu, torch, folder) if torch else ()),
         with_loader,
-        *_inference_measurements(gpu),
+        *_list_inference_measurements(gpu),
     ]
 
 
-def _agreement_measurements(gpu: int) -> list[Measurement]:
+def _list_agreement_measurements(gpu: int) -> list[Measurement]:
     return [
         _ask_worker(gpu, "GPU against CPU", variant, "agreement", tf32=tf32)
         for variant in VARIANTS.values()
@@ -106,7 +106,7 @@ def _agreement_measurements(gpu: int) -> list[Measurement]:
     ]
 
 
-def _training_measurements(gpu: int) -> list[Measurement]:
+def _list_training_measurements(gpu: int) -> list[Measurement]:
     batch = PAPER.batch_size
     ask_worker = functools.partial(
         _ask_worker, gpu, f"training, batch {batch}", PAPER, "training", batch, ITERATIONS
@@ -114,7 +114,7 @@ def _training_measurements(gpu: int) -> list[Measurement]:
     return [*(ask_worker(workspace=workspace) for workspace in WORKSPACES), ask_worker(tf32=False)]
 
 
-def _torch_measurements(gpu: int, torch: str, folder: pathlib.Path) -> list[Measurement]:
+def _list_torch_measurements(gpu: int, torch: str, folder: pathlib.Path) -> list[Measurement]:
     batch = PAPER.batch_size
     worker = "benchmarks.peers.torch_gpu_training"
     inputs = (folder / "layers.json", f"cuda:{gpu}", batch, ITERATIONS)
@@ -129,7 +129,7 @@ def _torch_measurements(gpu: int, torch: str, folder: pathlib.Path) -> list[Meas
     ]
 
 
-def _inference_measurements(gpu: int) -> list[Measurement]:
+def _list_inference_measurements(gpu: int) -> list[Measurement]:
     return [
         _ask_worker(
             gpu,

@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.out / REPORT: (json.dumps(report, indent=1) + "\n").encode(),
         **sheet.page_files(draw_suspects(splits), options.out / SUSPECTS),
     }
-    write_together(contents, sheet.written_pages(options.out / SUSPECTS))
+    write_together(contents, sheet.find_pages(options.out / SUSPECTS))
     print(format_report(report))
     counts = f"{report['faults']} faults, {report['warnings']} warnings"
     print(f"\n{counts}: {', '.join(map(str, contents))}")

@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tiles.append(draw_tile(entries[index], config, rng))
     pages = sheet.page_files(tiles, options.out)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_together(pages, sheet.written_pages(options.out))
+    write_together(pages, sheet.find_pages(options.out))
     print(*pages, sep="\n")
 
 

@@ -141,11 +141,11 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
         _row(
             "BLAS", lambda: _caffe_blas(caffe), "a Caffe without a known BLAS is slow: " + rebuild
         ),
-        *_optional_caffe_rows(caffe),
+        *_make_optional_caffe_rows(caffe),
     ]
 
 
-def _optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
+def _make_optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
     """Return the rows about what makes a Caffe faster; see `_caffe_rows`."""
     cuda = (
         "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; "

@@ -216,8 +216,8 @@ def page_files(tiles: Sequence[np.ndarray], path: Path) -> dict[Path, bytes]:
     }
 
 
-def written_pages(path: Path) -> list[Path]:
-    """Return the pages that are there, written earlier for `path` as `page_files` takes it."""
+def find_pages(path: Path) -> list[Path]:
+    """Return the sheets of this program that an earlier run left at `path`'s names."""
     return [
         *filter(_is_sheet, [path]),
         *itertools.takewhile(_is_sheet, _numbered_paths(path)),

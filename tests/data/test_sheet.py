@@ -15,12 +15,12 @@ from mcc_caffe.data.sheet import (
     PAGE_WIDTH,
     TILE,
     captioned,
+    find_pages,
     missing_text,
     page_files,
     pages,
     sample_tile,
     wrap,
-    written_pages,
 )
 from tests.support.disks import room_for_files
 from tests.support.hands import hand, keypoints_at, moved
@@ -91,7 +91,7 @@ def test_tiles_fill_pages_from_left_to_right():
 def write_pages(tiles, path):
     """Write the pages of tiles in the place of those before them; returns their paths."""
     files = page_files(tiles, path)
-    write_together(files, written_pages(path))
+    write_together(files, find_pages(path))
     return [*files]
 
 
