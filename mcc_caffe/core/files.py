@@ -408,7 +408,7 @@ def _make_changes(changes: Mapping[Path, Path | None]) -> None:
                 else:
                     path.unlink(missing_ok=True)
             except OSError as error:
-                raise (cannot_write if partial else _cannot_remove)(path, error) from None
+                raise (cannot_write if partial else cannot_remove)(path, error) from None
             restoring.callback(_restore, path, aside)
         restoring.pop_all()  # all is done, so that nothing is put back
 
@@ -601,6 +601,6 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(f"{path} cannot be written ({reason}): {remedy}")
 
 
-def _cannot_remove(path: Path, error: OSError) -> UserError:
+def cannot_remove(path: Path, error: OSError) -> UserError:
     """Make the error that says that a path cannot be removed, why, and what to do."""
     return UserError(f"{path} cannot be removed ({error.strerror or error}): move it away")

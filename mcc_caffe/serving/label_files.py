@@ -29,6 +29,7 @@ from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import (
     LABELS_FOLDER,
     LABELS_STATE,
+    cannot_remove,
     check_folder,
     replaced_together,
     write_together,
@@ -296,7 +297,10 @@ def write_own_files(contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()
 
 
 def _remove_links(paths: Iterable[Path]) -> None:
-    """Remove what is a link."""
+    """Remove what is a link; UserError where it cannot be removed."""
     for path in paths:
         if path.is_symlink():
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError as error:
+                raise cannot_remove(path, error) from None
