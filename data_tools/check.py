@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     contents = {
         options.out / REPORT: (json.dumps(report, indent=1) + "\n").encode(),
-        **sheet.page_files(draw_suspects(splits), options.out / SUSPECTS),
+        **sheet.make_page_files(draw_suspects(splits), options.out / SUSPECTS),
     }
     write_together(contents, sheet.find_pages(options.out / SUSPECTS))
     print(format_report(report))

@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for index in progress_bar(chosen, unit="img"):
         rng = None if options.no_augmentation else np.random.default_rng((options.seed, index))
         tiles.append(draw_tile(entries[index], config, rng))
-    pages = sheet.page_files(tiles, options.out)
+    pages = sheet.make_page_files(tiles, options.out)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_together(pages, sheet.find_pages(options.out))
     print(*pages, sep="\n")

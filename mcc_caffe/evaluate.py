@@ -405,7 +405,7 @@ def _make_model_files(
         load_sample: Loads a sample with its picture.
     """
     worst, predictions = (out / name for name in _model_files(model_spec))
-    contents = sheet.page_files(worst_tiles(samples, scores, index, load_sample), worst)
+    contents = sheet.make_page_files(worst_tiles(samples, scores, index, load_sample), worst)
     if not isinstance(model_spec, NetModelSpec):
         return contents
     key, count = Counter(sample.key for sample in samples).most_common(1)[0]

@@ -399,35 +399,35 @@ def _make_changes(changes: Mapping[Path, Path | None]) -> None:
     """
     with contextlib.ExitStack() as asides, contextlib.ExitStack() as restoring:
         for path, partial in changes.items():
-            aside = _temporary_path(path)
+            aside, existed = _temporary_path(path), os.path.lexists(path)
             asides.callback(aside.unlink, missing_ok=True)
             try:
-                _keep_aside(path, aside)
+                if existed:
+                    _keep_aside(path, aside)
                 if partial:
                     partial.replace(path)
                 else:
                     path.unlink(missing_ok=True)
             except OSError as error:
                 raise (cannot_write if partial else cannot_remove)(path, error) from None
-            restoring.callback(_restore, path, aside)
+            restoring.callback(_restore, path, aside, existed=existed)
         restoring.pop_all()  # all is done, so that nothing is put back
 
 
 def _keep_aside(path: Path, aside: Path) -> None:
-    """Give a file, if it is there, a second name, under which it outlives its replacement."""
-    if os.path.lexists(path):
-        try:
-            os.link(path, aside, follow_symlinks=False)
-        except OSError:  # a file system without hard links, or a file that may not be linked
-            shutil.copy2(path, aside, follow_symlinks=False)
+    """Give a file a second name, under which it outlives its replacement."""
+    try:
+        os.link(path, aside, follow_symlinks=False)
+    except OSError:  # a file system without hard links, or a file that may not be linked
+        shutil.copy2(path, aside, follow_symlinks=False)
 
 
-def _restore(path: Path, aside: Path) -> None:
-    """Put what `_keep_aside` kept back into its place; where it kept nothing, nothing was there."""
-    if os.path.lexists(aside):
+def _restore(path: Path, aside: Path, *, existed: bool) -> None:
+    """Put a file that `_keep_aside` was given back into its place, or remove the new one."""
+    if existed:
         aside.replace(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)  # one that was to be removed and was not there
 
 
 @contextlib.contextmanager

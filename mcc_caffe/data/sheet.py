@@ -171,7 +171,7 @@ def check_pages(path: Path, tile: np.ndarray, most_tiles: int) -> None:
     """Check that the pages of `path` replace nothing but sheets.
 
     Args:
-        path: The PNG of a single page, as `page_files` takes it.
+        path: The PNG of a single page, as `make_page_files` takes it.
         tile: One of the largest tiles that may come.
         most_tiles: How many may come.
 
@@ -197,7 +197,7 @@ def _is_sheet(path: Path) -> bool:
     return path.is_file() and is_png_of(path, _PROGRAM)
 
 
-def page_files(tiles: Sequence[np.ndarray], path: Path) -> dict[Path, bytes]:
+def make_page_files(tiles: Sequence[np.ndarray], path: Path) -> dict[Path, bytes]:
     """Return the files of the pages that hold the tiles.
 
     Args:

@@ -200,7 +200,7 @@ def worst_tiles(
         load_sample: Loads the sample with its picture.
 
     Returns:
-        At most WORST tiles, as `sheet.page_files` takes them.
+        At most WORST tiles, as `sheet.make_page_files` takes them.
     """
     columns = scores.image_columns([])
     order = [

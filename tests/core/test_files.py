@@ -98,7 +98,7 @@ def test_where_a_file_cannot_be_removed_all_stay_as_they_were(tmp_path):
     write_together(dict.fromkeys([path, outdated], b"old"))
     folder.mkdir()
     with pytest.raises(UserError) as error:
-        write_together({path: b"new", new: b"new"}, [outdated, folder])
+        write_together({path: b"new", new: b"new"}, [outdated, tmp_path / "missing", folder])
     assert str(error.value) == f"{folder} cannot be removed (Is a directory): move it away"
     assert sorted(tmp_path.iterdir()) == [path, folder, outdated]
     assert path.read_bytes() == outdated.read_bytes() == b"old"

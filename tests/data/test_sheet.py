@@ -16,8 +16,8 @@ from mcc_caffe.data.sheet import (
     TILE,
     captioned,
     find_pages,
+    make_page_files,
     missing_text,
-    page_files,
     pages,
     sample_tile,
     wrap,
@@ -90,7 +90,7 @@ def test_tiles_fill_pages_from_left_to_right():
 
 def write_pages(tiles, path):
     """Write the pages of tiles in the place of those before them; returns their paths."""
-    files = page_files(tiles, path)
+    files = make_page_files(tiles, path)
     write_together(files, find_pages(path))
     return [*files]
 

@@ -226,7 +226,7 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
     # Of an earlier run.
     (tmp_path / "out/report.json").write_text('{"findings": []}')
     for name in ("suspects-1.png", "suspects.png"):
-        write_together(sheet.page_files([sheet.empty_tile()], tmp_path / "out" / name))
+        write_together(sheet.make_page_files([sheet.empty_tile()], tmp_path / "out" / name))
     report, text = check(source, tmp_path / "out", code=0)
     assert report["findings"] == [] and [path.name for path in (tmp_path / "out").iterdir()] == [
         "report.json"
@@ -277,7 +277,7 @@ def test_the_sheets_of_a_run_that_ended_before_its_report_are_replaced(tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     for name in ("suspects.png", "suspects-1.png"):
-        write_together(sheet.page_files([sheet.empty_tile()], out / name))
+        write_together(sheet.make_page_files([sheet.empty_tile()], out / name))
     report, _ = check(source, out, code=3)
     assert [finding["kind"] for finding in report["findings"]] == ["unusable"]
     height, width = TILE + 5 * 14 + 6, TILE
