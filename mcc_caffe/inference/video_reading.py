@@ -14,13 +14,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.reformatter import Colorspace
@@ -393,7 +394,9 @@ def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndar
         height, width = pixels.shape[:2]
         size = (min(max(round(width * ratio), 1), _MOST_STRETCHED * width), height)
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
-    side_data: Any = frame.side_data  # the stubs say that its keys are strings
+    # Made here, as frame.side_data and the frame would hold each other: the frame, with the threads
+    # that convert its colours, would stay until Python looks for such circles.
+    side_data = SideDataContainer(frame)  # type: ignore[call-arg]  # the stubs lack the argument
     matrix = side_data.get(SideDataType.DISPLAYMATRIX)
     if matrix is not None:
         # x' = a x + c y, y' = b x + d y, of which a camera's turn leaves two that are not 0.

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
-from mcc_caffe.core.errors import NO_ROOM
+from mcc_caffe.core.errors import NO_ROOM, UserError
 from mcc_caffe.core.files import atomic_write
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
@@ -110,6 +110,7 @@ def video_encoder(
 
     Raises:
         OSError: The file cannot be written.
+        UserError: There is no memory left, or no thread.
         UnreadableError: The encoder does not take such frames.
     """
     av.logging.set_level(av.logging.PANIC)
@@ -158,6 +159,11 @@ def video_encoder(
     except av.FFmpegError as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise
+        if isinstance(error, BlockingIOError | MemoryError):  # no threads are left, or no memory
+            raise UserError(
+                f"{path}: the video cannot be written ({error.strerror}): end other programs, or "
+                "allow this one more memory and threads"
+            ) from None
         raise UnreadableError(
             f"{path}: frames of {size[0]} x {size[1]} pixels, {fps:g} a second, cannot be "
             f"written as a video ({error.strerror})"

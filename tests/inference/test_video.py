@@ -1,6 +1,8 @@
 """Videos, as a user runs them: decoded again, frame by frame."""
 
+import errno
 import functools
+import gc
 import io
 import json
 import os
@@ -610,6 +612,17 @@ def test_a_turned_video_is_shown_upright(turn, tmp_path):
     assert np.abs(next(iter(video.frames())).pixels.astype(int) - upright).mean() < 2
 
 
+def test_a_frame_that_was_read_is_gone_without_the_garbage_collector(tmp_path):
+    source = film(tmp_path / "clip.mp4", "mp4v", frames=60)
+    gc.disable()
+    try:
+        thread_counts = [len(os.listdir("/proc/self/task")) for _ in VideoFile(source).frames()]
+    finally:
+        gc.enable()
+    assert len(thread_counts) == 60
+    assert max(thread_counts[5:]) <= thread_counts[5]  # a frame has those that convert its colours
+
+
 def test_pixels_that_are_not_square_are_stretched(tmp_path):
     path = tmp_path / "wide.mkv"
     with av.open(str(path), "w") as container:
@@ -848,6 +861,15 @@ def test_frames_that_no_clip_can_hold_are_refused_by_the_videos_name(tmp_path):
         f"error: {source}: frames of 16390 x 2 pixels are too large for the clip that is written "
         "of it: a side may have 16384 pixels (H.264): make it smaller"
     )
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_a_lack_of_threads_or_memory_is_not_blamed_on_the_frames(number, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    message = f"^{re.escape(str(clip))}: the video cannot be written .{os.strerror(number)}.: end"
+    with pytest.raises(UserError, match=message), video_writer(clip, 25, (96, 96)):
+        av.error.err_check(-number)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("lines, number", [(480, 6), (720, 1)])
