@@ -4,6 +4,7 @@ Every page:
 
 - app: the web application; it needs FastAPI, which the extra `[web]` brings, and `mcc_caffe.web`
   imports it only when it serves
+- bounded_server: the server that it runs in, which bounds connections and waiting times
 - model: the network as a browser gets it
 - site: the page's files, and their export for any web server
 - hands_api: the hands of a picture over HTTP, for programs

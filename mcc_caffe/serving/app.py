@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import PurePath
 
-import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import mcc_caffe
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.serving.bounded_server import BoundedServer
 from mcc_caffe.serving.model import WebModel
 from mcc_caffe.serving.site import MODEL_DESCRIPTION_FILE, MODEL_FILE, STATIC
 
@@ -253,6 +253,4 @@ def serve(app: FastAPI, address: str, port: int, path: str = "/") -> None:
     with listener:
         print(f"http://{_url_host(address)}:{listener.getsockname()[1]}{path}", flush=True)
         _log.info("Ctrl-C ends it")
-        # No part of the application has a lifespan; a second Ctrl-C would log its end as an error.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
-        uvicorn.Server(config).run(sockets=[listener])
+        BoundedServer(app).run(sockets=[listener])

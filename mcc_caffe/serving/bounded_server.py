@@ -1,0 +1,94 @@
+"""An HTTP server that clients cannot fill up.
+
+uvicorn waits without end for a request's header and for free file descriptors, of which each
+connection takes one.
+"""
+
+import asyncio
+import functools
+import logging
+import resource
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_HEADER_SECONDS = 10  # within which a request's header has to arrive
+_MOST_CONNECTIONS = 500
+_MOST_WAITING = 64  # connections that the system keeps before the server takes them
+# asyncio's words. It would repeat them thousands of times a second.
+_NO_DESCRIPTOR = "socket.accept() out of system resource"
+
+_log = logging.getLogger(__name__)
+
+
+class BoundedServer(uvicorn.Server):
+    """Serves an application until Ctrl-C."""
+
+    def __init__(self, app: FastAPI):
+        """Say what is served; `run` serves it."""
+        config = uvicorn.Config(
+            app,
+            http=_Connection,
+            log_level="warning",
+            access_log=False,
+            # No part of the application has a lifespan; a second Ctrl-C would log its end as an
+            # error.
+            lifespan="off",
+            backlog=min(_descriptors() // 16, _MOST_WAITING),  # taken at once, before any is closed
+        )
+        super().__init__(config)
+        logging.getLogger("asyncio").addFilter(_is_no_lack_of_descriptors)
+
+
+class _Connection(H11Protocol):
+    """A connection, which is closed where no request comes or too many others are open."""
+
+    _header_limit: asyncio.TimerHandle | None = None  # runs while a header is waited for
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        most = min(_descriptors() // 2, _MOST_CONNECTIONS)
+        if len(self.connections) > most:
+            _warn_once(f"{most} connections are open: further ones are closed")
+            transport.abort()
+        else:
+            self._limit_header()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._end_header_limit()
+        elif self._header_limit is None:
+            self._limit_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._end_header_limit()
+
+    def _limit_header(self) -> None:
+        self._header_limit = self.loop.call_later(_HEADER_SECONDS, self.timeout_keep_alive_handler)
+
+    def _end_header_limit(self) -> None:
+        if self._header_limit is not None:
+            self._header_limit.cancel()
+            self._header_limit = None
+
+
+def _descriptors() -> int:
+    """Return how many file descriptors this process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _is_no_lack_of_descriptors(record: logging.LogRecord) -> bool:
+    """Tell whether a message of asyncio is to be logged; say once what the others mean."""
+    if not record.getMessage().startswith(_NO_DESCRIPTOR):
+        return True
+    _warn_once("no file descriptor is free for a connection: raise the limit (ulimit -n)")
+    return False
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    _log.warning("%s", message)

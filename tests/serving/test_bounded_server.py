@@ -1,0 +1,56 @@
+"""The server against clients that keep connections open, as a user would run it."""
+
+import contextlib
+import resource
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+from tests.support.servers import MODULE, running_server
+
+
+def limit_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+
+
+def connect(url):
+    return socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=60)
+
+
+def test_connections_that_send_no_request_neither_fill_the_server_nor_its_log():
+    command = [*MODULE, "mcc_caffe.web", "--port", 0]
+    options = {"stderr": subprocess.PIPE, "preexec_fn": limit_descriptors}
+    with running_server(command, **options) as (server, url), contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(connect(url)) for _ in range(90)]
+        for connection in sockets:
+            with contextlib.suppress(ConnectionError):  # of those that were too many
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.")
+        for connection in sockets:
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""  # closed without an answer
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            assert answer.status == 200
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=60)
+    assert errors.splitlines() == [
+        "Ctrl-C ends it",
+        "warning: 64 connections are open: further ones are closed",
+        "interrupted",
+    ]
+
+
+def test_the_rest_of_a_header_may_come_later_and_further_requests_after_it():
+    with (
+        running_server([*MODULE, "mcc_caffe.web", "--port", 0]) as (_, url),
+        connect(url) as connection,
+    ):
+        for _ in range(2):
+            connection.sendall(b"HEAD / HTTP/1.1\r\nHost: 127.")
+            time.sleep(1)
+            connection.sendall(b"0.0.1\r\n\r\n")
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 200 OK")
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: 127.")
+        assert connection.recv(10_000) == b""
