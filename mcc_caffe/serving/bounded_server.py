@@ -1,13 +1,14 @@
-"""An HTTP server that clients cannot fill up.
+"""An HTTP server that clients can neither fill up nor keep from ending.
 
-uvicorn waits without end for a request's header and for free file descriptors, of which each
-connection takes one.
+uvicorn waits without end for a request's header, for a client that reads no answer and for free
+file descriptors, of which each connection takes one.
 """
 
 import asyncio
 import functools
 import logging
 import resource
+import socket
 
 import h11
 import uvicorn
@@ -15,6 +16,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _HEADER_SECONDS = 10  # within which a request's header has to arrive
+_END_SECONDS = 10  # that requests have left to be answered after Ctrl-C
+_QUIET_SECONDS = 0.5  # after Ctrl-C, before a line says what is waited for
 _MOST_CONNECTIONS = 500
 _MOST_WAITING = 64  # connections that the system keeps before the server takes them
 # asyncio's words. It would repeat them thousands of times a second.
@@ -24,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class BoundedServer(uvicorn.Server):
-    """Serves an application until Ctrl-C."""
+    """Serves an application until Ctrl-C, and ends within seconds after it."""
 
     def __init__(self, app: FastAPI):
         """Say what is served; `run` serves it."""
@@ -37,9 +40,27 @@ class BoundedServer(uvicorn.Server):
             # error.
             lifespan="off",
             backlog=min(_descriptors() // 16, _MOST_WAITING),  # taken at once, before any is closed
+            timeout_graceful_shutdown=_END_SECONDS,
         )
         super().__init__(config)
         logging.getLogger("asyncio").addFilter(_is_no_lack_of_descriptors)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End after the requests that are there, at the latest after some seconds."""
+        # Our own line says it. uvicorn would log a traceback of each request that is cut off.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        telling = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._tell_of_waiting)
+        await super().shutdown(sockets)
+        telling.cancel()
+
+    def _tell_of_waiting(self) -> None:
+        count = len(self.server_state.connections)
+        _log.info(
+            "waiting for %d %s, %d s at most; Ctrl-C ends it at once",
+            count,
+            "connection" if count == 1 else "connections",
+            _END_SECONDS,
+        )
 
 
 class _Connection(H11Protocol):

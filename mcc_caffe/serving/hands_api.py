@@ -113,8 +113,8 @@ class HandsService:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the thread, after the requests that wait."""
-        self._thread.shutdown()
+        """End the thread, after the request that it answers."""
+        self._thread.shutdown(cancel_futures=True)
 
     @contextmanager
     def room(self) -> Iterator[None]:

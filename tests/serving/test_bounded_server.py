@@ -9,6 +9,8 @@ import time
 import urllib.request
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.servers import MODULE, running_server
 
 
@@ -54,3 +56,41 @@ def test_the_rest_of_a_header_may_come_later_and_further_requests_after_it():
             assert connection.recv(10_000).startswith(b"HTTP/1.1 200 OK")
         connection.sendall(b"HEAD / HTTP/1.1\r\nHost: 127.")
         assert connection.recv(10_000) == b""
+
+
+@pytest.mark.parametrize("count, most_seconds", [(1, 20), (2, 5)])
+def test_ctrl_c_ends_the_server_while_a_client_sends_no_more(count, most_seconds):
+    command = [*MODULE, "mcc_caffe.web", "serve", "--port", 0]
+    with running_server(command, stderr=subprocess.PIPE) as (server, url), connect(url) as client:
+        client.sendall(b"POST /hands HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\na")
+        errors = end_by_ctrl_c(server, count, most_seconds)
+    assert errors == [
+        "Ctrl-C ends it",
+        "waiting for 1 connection, 10 s at most; Ctrl-C ends it at once",
+        "interrupted",
+    ]
+
+
+def test_ctrl_c_ends_the_live_page_while_a_client_reads_nothing():
+    command = [*MODULE, "mcc_caffe.web", "--port", 0]
+    with (
+        running_server(command, stderr=subprocess.PIPE) as (server, url),
+        socket.socket() as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((urlsplit(url).hostname, urlsplit(url).port))
+        client.sendall(b"GET /model.onnx HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        errors = end_by_ctrl_c(server, 1, 20)
+    assert "waiting for 1 connection, 10 s at most; Ctrl-C ends it at once" in errors
+
+
+def end_by_ctrl_c(server, count, most_seconds):
+    """Press Ctrl-C while there is a request; return what the server then has logged."""
+    time.sleep(1)
+    start = time.monotonic()
+    for _ in range(count):
+        server.send_signal(signal.SIGINT)
+        time.sleep(1)
+    _, errors = server.communicate(timeout=60)
+    assert server.returncode == 130 and time.monotonic() - start < most_seconds
+    return errors.splitlines()
