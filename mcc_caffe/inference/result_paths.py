@@ -24,23 +24,27 @@ def choose_result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:
         out: The folder of the results.
     """
     taken: set[str] = set()
+    next_numbers: dict[tuple[Path, str], int] = {}  # of the variations of a path and a suffix
     paths = []
     for file in files:
-        relative = _free_path(file, taken)
+        suffix = _shorten(file.path.suffix[1:], _LONGEST_ADDED_SUFFIX)
+        variations = _with_name(file.relative, ""), suffix
+        number = next_numbers.get(variations, 0)  # those before it are taken
+        relative = _variation(file.relative, suffix, number)
+        while str(relative).lower() in taken:
+            number += 1
+            relative = _variation(file.relative, suffix, number)
+        next_numbers[variations] = number + 1
         taken.add(str(relative).lower())
         paths.append(out / relative)
     return paths
 
 
-def _free_path(file: InputFile, taken: set[str]) -> Path:
-    """Return the file's relative path or, where it is taken, the first free variation of it."""
-    candidate, number = _with_name(file.relative, ""), 1
-    while str(candidate).lower() in taken:
-        suffix = _shorten(file.path.suffix[1:], _LONGEST_ADDED_SUFFIX)
-        ending = suffix + (f"_{number}" if number > 1 else "")
-        candidate = _with_name(file.relative, f"_{ending}")
-        number += 1
-    return candidate
+def _variation(relative: Path, suffix: str, number: int) -> Path:
+    """Return a path itself as number 0, with its suffix as 1, and with a number, too, from 2 on."""
+    if number == 0:
+        return _with_name(relative, "")
+    return _with_name(relative, f"_{suffix}" + (f"_{number}" if number > 1 else ""))
 
 
 def _with_name(relative: Path, ending: str) -> Path:

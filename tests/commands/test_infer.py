@@ -1,11 +1,13 @@
 """`python -m mcc_caffe.infer`, as a user runs it."""
 
 import glob
+import itertools
 import json
 import os
 import pathlib
 import resource
 import shutil
+import time
 
 import cv2
 import h5py
@@ -509,6 +511,41 @@ def test_results_of_one_name_do_not_overwrite_each_other():
     ]
     paths = choose_result_paths(files, pathlib.Path("out"))
     assert len({str(path).lower() for path in paths}) == 4 and paths[0] == pathlib.Path("out/x")
+
+
+def first_free_names(files):
+    """The names that results get, each found by a count from the start."""
+    names = []
+    for file in files:
+        stem, suffix = file.relative.name, file.path.suffix[1:]
+        numbered = (f"{stem}_{suffix}_{number}" for number in itertools.count(2))
+        variations = itertools.chain([stem, f"{stem}_{suffix}"], numbered)
+        taken = {name.lower() for name in names}
+        names.append(next(name for name in variations if name.lower() not in taken))
+    return names
+
+
+def test_results_get_the_first_name_that_is_free():
+    """Small names, so that variations of some are those of others."""
+    stems = ["x", "X", "x_jpg", "x_jpg_2", "x_JPG_3", "x_png"]
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        files = [
+            InputFile(pathlib.Path(str(index), f"{stem}{suffix}"), pathlib.Path(stem))
+            for index, (stem, suffix) in enumerate(
+                zip(rng.choice(stems, 20), rng.choice([".jpg", ".JPG", ".png"], 20))
+            )
+        ]
+        paths = choose_result_paths(files, pathlib.Path())
+        assert list(map(str, paths)) == first_free_names(files)
+
+
+def test_the_results_of_thousands_of_files_of_one_name_are_chosen_at_once():
+    name = pathlib.Path("color.jpg")
+    files = [InputFile(str(index) / name, name.with_suffix("")) for index in range(5000)]
+    start = time.monotonic()
+    paths = choose_result_paths(files, pathlib.Path("out"))
+    assert time.monotonic() - start < 5 and paths[-1].name == "color_jpg_4999"
 
 
 def test_long_suffixes_leave_room_for_the_name_and_a_number():
