@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -125,11 +126,13 @@ class Loader:
             iteration, keys, failure = pipe.recv()
         except (EOFError, ConnectionResetError):
             process.join(timeout=5)
+            if process.exitcode == -signal.SIGBUS:  # a page of a file that is mapped is not there
+                cause = f"was a file of {self.config.source} cut short, or is /dev/shm full?"
+            else:
+                cause = "was it killed, or is the memory (or /dev/shm) full?"
             raise LoaderError(
-                f"{process.name} died (exit code {process.exitcode}) "
-                f"before iteration {self.iteration}: was it killed, or is the memory (or /dev/shm) "
-                "full? "
-                "Start again, training with --resume auto"
+                f"{process.name} died (exit code {process.exitcode}) before iteration "
+                f"{self.iteration}: {cause} Start again, training with --resume auto"
             ) from None
         if failure:
             raise failure.as_error(f"{process.name}, iteration {self.iteration}")

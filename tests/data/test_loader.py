@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import cv2
@@ -180,6 +181,18 @@ def test_a_killed_worker_ends_the_run_with_its_name(drawn_set):
         loader.next_batch()
         os.kill(loader._workers[1][0].pid, signal.SIGKILL)
         with pytest.raises(LoaderError, match=r"loader worker 1 died \(exit code -9\)"):
+            for _ in range(8):
+                loader.next_batch()
+
+
+def test_a_set_that_is_cut_short_is_named_as_what_may_have_ended_a_worker(drawn_set, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(drawn_set, folder)
+    with Loader(config(folder, workers=1)) as loader:
+        loader.next_batch()
+        os.truncate(folder / "images/data.mdb", 4096)
+        message = rf"died \(exit code -7\) .* was a file of {folder} cut short, or is /dev/shm full"
+        with pytest.raises(LoaderError, match=message):
             for _ in range(8):
                 loader.next_batch()
 
