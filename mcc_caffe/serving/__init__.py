@@ -7,6 +7,7 @@ Every page:
 - bounded_server: the server that it runs in, which bounds connections and waiting times
 - model: the network as a browser gets it
 - site: the page's files, and their export for any web server
+- request_body: reads what a request sends, no more of it than is allowed
 - hands_api: the hands of a picture over HTTP, for programs
 
 The labelling page:

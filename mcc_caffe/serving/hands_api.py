@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, NamedTuple
@@ -36,13 +36,12 @@ from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
 from mcc_caffe.inference.pose_reports import NetworkInfo, picture_record, picture_report
 from mcc_caffe.predictor import HandPredictor
+from mcc_caffe.serving.request_body import discard_body, read_body
 
 DOCS_PAGE = "/api/index.html"
 _UPLOAD_SECONDS = 60  # after which a request that has not arrived is given up
 _RETRY_SECONDS = 1  # what a refused client is told to wait
 _CLIENT_GONE = 499  # nobody reads it
-# How long the rest of a refused body is read: a client that still sends would miss the answer.
-_DISCARD_SECONDS = 5
 _LONGEST_QUOTE = 100  # characters of what a client has sent, in an answer
 
 # A body of these types is no image's bytes. Others are not believed: curl says a form by default.
@@ -194,8 +193,8 @@ def _is_known(image_format: str) -> bool:
     return image_format in {"MPO", *(formats.get(suffix) for suffix in IMAGE_SUFFIXES)}
 
 
-async def _read_body(request: Request, most_bytes: int) -> bytes:
-    """Read the body, no more of it than is allowed."""
+async def _read_image(request: Request, most_bytes: int) -> bytes:
+    """Read the body, which is to be an image, no more of it than is allowed."""
     content_type = request.headers.get("content-type", "").lower()
     if content_type.startswith(_OTHER_TYPES):
         raise HTTPException(
@@ -203,35 +202,10 @@ async def _read_body(request: Request, most_bytes: int) -> bytes:
             f"the body is {content_type.split(';')[0][:_LONGEST_QUOTE]}: "
             f"send the image's bytes ({_EXAMPLE})",
         )
-    too_large = HTTPException(
-        413, f"the image has more than {most_bytes / 1e6:g} million bytes: make it smaller"
-    )
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most_bytes:
-        raise too_large
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > most_bytes:
-            raise too_large
+    content = await read_body(request, most_bytes, "image")
     if not content:
         raise HTTPException(400, f"the body is empty: send the image's bytes ({_EXAMPLE})")
-    return bytes(content)
-
-
-async def _discard_body(request: Request, most_bytes: int) -> None:
-    """Read what a client still sends, so that it gets to the answer; not for long."""
-
-    async def discard() -> None:
-        discarded = 0
-        async for chunk in request.stream():
-            discarded += len(chunk)
-            if discarded > most_bytes:
-                return
-
-    # RuntimeError: there is no more to read.
-    with suppress(asyncio.TimeoutError, ClientDisconnect, RuntimeError):
-        await asyncio.wait_for(discard(), _DISCARD_SECONDS)
+    return content
 
 
 class _OneLineRoute(APIRoute):
@@ -300,11 +274,11 @@ async def _receive_and_answer(
     most_bytes = int(service.limits.megabytes * 1e6)
     try:
         with service.room():
-            body = _read_body(request, most_bytes)
+            body = _read_image(request, most_bytes)
             content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
             return await service.answer(request, content, hands, form)
     except HTTPException:
-        await _discard_body(request, most_bytes)
+        await discard_body(request, most_bytes)
         raise
     except asyncio.TimeoutError:
         raise HTTPException(

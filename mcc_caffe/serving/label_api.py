@@ -6,13 +6,14 @@
     PUT /label/pictures/KEY          saves labels
 
 An error is an object whose `message` is one line: 404 for a picture that does not exist, 409 where
-another tab has saved, 412 where the picture's file has changed, 503 where the net is still at work,
-507 where labels cannot be written, 422 for all else: labels or a picture that cannot be used.
+another tab has saved, 412 where the picture's file has changed, 413 for labels of too many bytes,
+503 where the net is still at work, 507 where labels cannot be written, 422 for all else: labels or
+a picture that cannot be used.
 """
 
 from collections.abc import Callable
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
@@ -28,6 +29,11 @@ from mcc_caffe.serving.labelling import (
     NotWrittenError,
     UnknownPictureError,
 )
+from mcc_caffe.serving.request_body import discard_body, read_body
+
+# Of a change. Its runs have some bytes each, and a mask of the largest picture has some hundred
+# thousand runs.
+_MOST_BYTES = 32_000_000
 
 _STATUS_BY_ERROR = {
     UnknownPictureError: 404,
@@ -70,7 +76,11 @@ def make_label_router(session: LabelSession) -> APIRouter:
 
     @router.put("/{key}", response_model=Saved)
     async def save(key: str, request: Request) -> Response:
-        content = await request.body()
+        try:
+            content = await read_body(request, _MOST_BYTES, "change")
+        except HTTPException as error:
+            await discard_body(request, _MOST_BYTES)
+            return JSONResponse({"message": error.detail}, error.status_code)
         return await run_in_threadpool(answer, lambda: session.save(key, _parse_change(content)))
 
     return router

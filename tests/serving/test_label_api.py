@@ -69,6 +69,16 @@ def test_a_picture_is_listed_shown_and_saved(client, key, change, folder):
     assert page.status_code == 200 and "<title>Label hands</title>" in page.text
 
 
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_change_of_too_many_bytes_is_refused_and_not_kept_in_memory(is_chunked, client, key):
+    content = b" " * 32_000_001
+    sent = iter([content[:1000], content[1000:]]) if is_chunked else content
+    answer = client.put(f"{PICTURES}/{key}", content=sent)
+    assert answer.status_code == 413
+    message = "the change has more than 32 million bytes: make it smaller"
+    assert answer.json() == {"message": message}
+
+
 @pytest.mark.parametrize(
     "damage",
     [
