@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from mcc_caffe.core.errors import NO_ROOM, UserError
+from mcc_caffe.core.errors import NO_ROOM, UserError, escape_unprintable
 
 # The labelling page's folder in a folder of photographs, and the one in it that holds the labels.
 LABELS_FOLDER, LABELS_STATE = "mcc-labels", "state"
@@ -480,7 +480,8 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside the target, which vanishes when the block ends.
 
     The caller renames it to the target when it is complete. Meanwhile no other process can do the
-    same, and what a killed process has left of an earlier try is removed.
+    same, and what a killed process has left of an earlier try is removed. Errors that name the
+    temporary folder name the target instead, which the user knows.
 
     Args:
         folder: The target; where it is a link, the temporary folder is beside the real one.
@@ -489,9 +490,9 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
         The temporary folder, which exists.
 
     Raises:
-        UserError: Another process writes the target.
+        UserError: Another process writes the target, or there is no room for it.
     """
-    folder = Path(os.path.realpath(folder))
+    given, folder = folder, Path(os.path.realpath(folder))
     with locked(folder, "is writing it"):
         start = f".{_shortened(folder.name)}."
         for stale in folder.parent.glob(f"{glob.escape(start)}*{_PARTIAL_END}"):
@@ -501,6 +502,15 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
+        except UserError as error:
+            hidden, shown = (escape_unprintable(str(path)) for path in (partial, given))
+            error.args = (str(error).replace(hidden, shown),)
+            raise
+        except OSError as error:
+            names = (str(error.filename), str(error.filename2))
+            if error.errno in NO_ROOM or any(name.startswith(str(partial)) for name in names):
+                raise cannot_write(given, error) from None
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -90,12 +90,14 @@ class FolderWriter:
         trace: TracebackType | None,
     ) -> None:
         self._close()
-        self._resources.close()
-        if isinstance(error, self.disk_errors):
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"the set {self.folder} could not be written ({reason}): is the disk full?"
-            ) from None
+        with self._resources:  # an error in it names the target
+            if isinstance(error, self.disk_errors):
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"the set {self.folder} could not be written ({reason}): is the disk full?"
+                ) from None
+            if error is not None:
+                raise error
 
 
 class RecordWriter(FolderWriter):
@@ -121,10 +123,13 @@ class RecordWriter(FolderWriter):
 
     def __enter__(self: _Record) -> _Record:
         super().__enter__()
-        self._databases = [
-            lmdb.open(os.fsencode(self.partial / name), map_size=_FIRST_MAP_SIZE)
-            for name in self._names
-        ]
+        try:
+            for name in self._names:
+                path = os.fsencode(self.partial / name)
+                self._databases.append(lmdb.open(path, map_size=_FIRST_MAP_SIZE))
+        except lmdb.Error as error:
+            self.__exit__(type(error), error, error.__traceback__)  # raises what says more
+            raise
         return self
 
     def put(self, name: str, *records: bytes) -> None:

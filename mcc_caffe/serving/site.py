@@ -36,10 +36,13 @@ def export_site(model: WebModel, site: Path) -> int:
     check_not_inside(site)
     with folder_being_written(site) as partial:
         for name in LIVE_PAGE:
-            if (STATIC / name).is_dir():
-                shutil.copytree(STATIC / name, partial / name)
-            else:
-                shutil.copyfile(STATIC / name, partial / name)
+            # Not by copytree, which goes on after an error and then raises a list of them.
+            for source in (STATIC / name, *(STATIC / name).rglob("*")):
+                target = partial / source.relative_to(STATIC)
+                if source.is_dir():
+                    target.mkdir()
+                else:
+                    shutil.copyfile(source, target)
         (partial / MODEL_FILE).write_bytes(model.onnx)
         (partial / MODEL_DESCRIPTION_FILE).write_bytes(model.description_json())
         size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())

@@ -1,6 +1,7 @@
 """OneHand10K's layout to LMDB, with the faults that real label files have."""
 
 import os
+import resource
 import shutil
 import signal
 from pathlib import Path
@@ -467,6 +468,21 @@ def test_a_stopped_build_leaves_nothing_or_the_next_one_removes_it(number, layou
     done = run("data_tools.build_lmdb", layout, out, "--split", "3/2")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"set", "lmdb"}
+
+
+@pytest.mark.parametrize("most_bytes", [100, 6_000, 60_000])
+def test_a_full_disk_is_told_by_the_folder_that_the_user_gave(most_bytes, layout, tmp_path):
+    """As it is while the folder is locked, while LMDB opens its files, and later."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    out = tmp_path / "lmdb"
+    done = run("data_tools.build_lmdb", layout, out, preexec_fn=limit)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert f"{out}/train c" in message and ".partial" not in message
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_the_second_of_two_builds_says_who_holds_the_folder(layout, tmp_path):

@@ -25,6 +25,7 @@ from mcc_caffe.serving.app import find_address, hosts_for, make_app
 from mcc_caffe.serving.model import WebModel, make_web_model
 from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC, export_site
 from tests.support.commands import ROOT, run
+from tests.support.mounts import run_with_mounts
 from tests.support.servers import MODULE, running_server, served
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
@@ -270,6 +271,17 @@ def test_export_writes_what_the_page_loads(model, tmp_path):
     assert (tmp_path / "site/model.onnx").read_bytes() == model.onnx
     assert json.loads((tmp_path / "site/model.json").read_text()) == model.description
     assert (tmp_path / "site/vendor/onnxruntime-web/ThirdPartyNotices.txt").is_file()
+
+
+@pytest.mark.parametrize("size", ["300k", "14m"])
+def test_a_full_disk_is_told_by_the_folder_of_the_export(size, tmp_path):
+    mounts = f"mount -t tmpfs -o size={size} tmpfs {tmp_path}"
+    done = run_with_mounts(mounts, "mcc_caffe.web", "--export", tmp_path / "site")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {tmp_path}/site cannot be written (No space left on device): "
+        "make room, or give another folder\n"
+    )
 
 
 def test_without_the_extra_the_command_says_what_helps(tmp_path):
