@@ -24,7 +24,6 @@ from mcc_caffe.core.files import file_stamp, require_file, require_shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
-from mcc_caffe.core.keypoint_labels import as_real_numbers
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine
 from mcc_caffe.inference.engines.timed import TimedNetwork
@@ -503,8 +502,10 @@ def check_boxes(
 ) -> np.ndarray:
     """Return boxes as (N, 4) float64, or raise a UserError that names a wrong one."""
     try:
-        array = as_real_numbers(boxes) if len(boxes) else np.zeros((0, 4))
-    except (TypeError, ValueError):
+        if not _holds_only_real_numbers(boxes):
+            raise ValueError("NumPy would convert text, truth values, dates and complex numbers")
+        array = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
+    except (TypeError, ValueError, OverflowError):
         raise UserError(
             f"boxes={str(boxes)[:100]}: give (N, 4) real numbers, x, y, width, height of each box"
         ) from None
@@ -519,6 +520,14 @@ def check_boxes(
                 f"image of {width} x {height} pixels is needed"
             )
     return array
+
+
+def _holds_only_real_numbers(values: np.ndarray | Sequence[Sequence[float]]) -> bool:
+    """Tell whether all values are real numbers, which truth values and dates are not."""
+    return np.asarray(values).dtype.kind in "iufO" and all(
+        isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+        for value in np.asarray(values, object).flat
+    )
 
 
 def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:

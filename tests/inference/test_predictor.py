@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -200,10 +201,17 @@ def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
     for side in (1e300, np.inf, np.nan):
         with pytest.raises(UserError, match="box 0 is .* below 1e.06 that overlaps"):
             predictor.predict_all(image, boxes=[[0, 0, side, 9]])
+    no_numbers = [["1", "2", "3", "4"]], [(1, 2, 3, True)], np.array([["2020-01-01"] * 4], "M8[D]")
+    no_boxes = [(1, 2, 3, 4), (1, 2, 3)], [(1, 2, "x", 4)], [(1, 2, 10**400, 4)], 7
     complex_box = np.array([(1, 2, 30, 40 + 5j)])
-    for boxes in ([(1, 2, 3, 4), (1, 2, 3)], [(1, 2, "x", 4)], 7, complex_box, [*complex_box]):
+    for boxes in (*no_boxes, *no_numbers, complex_box, [*complex_box]):
         with pytest.raises(UserError, match=r"boxes=.*: give \(N, 4\) real numbers, x, y, w"):
             predictor.predict_all(image, boxes=boxes)
+    (expected,) = predictor.predict_all(image, boxes=[(1, 2, 30, 40)])
+    fractions = list(map(Fraction, (1, 2, 30, 40)))
+    for boxes in ([fractions], np.array([[1, 2, 30, 40]], np.uint8)):
+        (hand,) = predictor.predict_all(image, boxes=boxes)
+        np.testing.assert_array_equal(hand.keypoints, expected.keypoints)
     for wrong in (1.5, "2", np.int64(0)):
         with pytest.raises(UserError, match="max_hands=.*: give a whole number above 0"):
             predictor.predict_all(image, max_hands=wrong)
