@@ -20,6 +20,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import mcc_caffe
@@ -47,6 +48,7 @@ HEADERS = {
     "Cache-Control": "no-cache",  # the browser asks whether its copy is still right
 }
 
+_CLIENT_GONE = 499  # the status of an answer that nobody reads
 _METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _START = "index.html"
@@ -132,6 +134,8 @@ def make_app(
             except UserError as error:  # such as of weights that are not finite
                 _log.error("%s", error)
                 response = JSONResponse({"detail": str(error)}, 500)
+            except ClientDisconnect:  # while it sent a body
+                response = Response(status_code=_CLIENT_GONE)
             except Exception:
                 _log.exception("%s %s", request.method, request.url.path)
                 response = JSONResponse({"detail": _FAULT}, 500)

@@ -41,7 +41,6 @@ from mcc_caffe.serving.request_body import discard_body, read_body
 DOCS_PAGE = "/api/index.html"
 _UPLOAD_SECONDS = 60  # after which a request that has not arrived is given up
 _RETRY_SECONDS = 1  # what a refused client is told to wait
-_CLIENT_GONE = 499  # nobody reads it
 _LONGEST_QUOTE = 100  # characters of what a client has sent, in an answer
 
 # A body of these types is no image's bytes. Others are not believed: curl says a form by default.
@@ -284,8 +283,6 @@ async def _receive_and_answer(
         raise HTTPException(
             408, f"the image did not arrive within {_UPLOAD_SECONDS} seconds"
         ) from None
-    except ClientDisconnect:
-        return Response(status_code=_CLIENT_GONE)
 
 
 def hands_router(service: HandsService) -> APIRouter:

@@ -2,6 +2,12 @@
 
 import json
 import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -20,6 +26,7 @@ from mcc_caffe.serving.site import LABEL_PAGE
 from tests.support.commands import run
 from tests.support.hands import hand
 from tests.support.labels import labels_of, write_pictures
+from tests.support.servers import MODULE, running_server
 
 PICTURES = "/label/pictures"
 
@@ -67,6 +74,21 @@ def test_a_picture_is_listed_shown_and_saved(client, key, change, folder):
     assert stale.status_code == 409 and "another tab" in stale.json()["message"]
     page = client.get("/label/")
     assert page.status_code == 200 and "<title>Label hands</title>" in page.text
+
+
+def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "photos", ignore=shutil.ignore_patterns(LABELS_FOLDER))
+    command = [*MODULE, "mcc_caffe.web", "label", tmp_path / "photos", "--port", 0]
+    with running_server(command, stderr=subprocess.PIPE) as (server, url):
+        address = (urlsplit(url).hostname, urlsplit(url).port)
+        with socket.create_connection(address, timeout=60) as connection:
+            header = f"PUT {PICTURES}/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
+            connection.sendall(f"{header}abc".encode())
+            time.sleep(1)
+        time.sleep(1)
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=60)
+    assert "Traceback" not in errors and "error" not in errors
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
