@@ -114,10 +114,10 @@ def examine() -> list[Row]:
     """Look at everything. Nothing that is broken raises, not even a Caffe that aborts."""
     python = Row("Python", "ok", f"{platform.python_version()}, {sys.executable}", "")
     caffe = _caffe_facts() if importable_folder() else None
-    return [python, *_caffe_rows(caffe), *_engine_rows(caffe), *_other_rows()]
+    return [python, *_make_caffe_rows(caffe), *_make_engine_rows(caffe), *_make_other_rows()]
 
 
-def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
+def _make_caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
     """Return the rows about Caffe.
 
     Args:
@@ -146,7 +146,7 @@ def _caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
 
 
 def _make_optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
-    """Return the rows about what makes a Caffe faster; see `_caffe_rows`."""
+    """Return the rows about what makes a Caffe faster; see `_make_caffe_rows`."""
     cuda = (
         "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; "
         "or bring one, CAFFE_PREFIX=DIR make caffe"
@@ -187,7 +187,7 @@ def _make_optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
     ]
 
 
-def _engine_rows(caffe: CaffeFacts | str | None) -> list[Row]:
+def _make_engine_rows(caffe: CaffeFacts | str | None) -> list[Row]:
     """Return the rows about what runs the nets."""
     remedy = "`pip install onnx onnxruntime`"
     runtime = _row("ONNX Runtime", _onnx_runtime, remedy)
@@ -212,7 +212,7 @@ def _onnx_runtime() -> str:
     return f"{import_onnxruntime().__version__}, with onnx {onnx.__version__}"
 
 
-def _other_rows() -> list[Row]:
+def _make_other_rows() -> list[Row]:
     """Return the rows about everything but Python and Caffe."""
     setup = "run `make setup` in a checkout, else `pip install` the package again"
     return [

@@ -502,9 +502,7 @@ def check_boxes(
 ) -> np.ndarray:
     """Return boxes as (N, 4) float64, or raise a UserError that names a wrong one."""
     try:
-        if not _holds_only_real_numbers(boxes):
-            raise ValueError("NumPy would convert text, truth values, dates and complex numbers")
-        array = np.asarray(boxes, np.float64) if len(boxes) else np.zeros((0, 4))
+        array = _as_real_numbers(boxes) if len(boxes) else np.zeros((0, 4))
     except (TypeError, ValueError, OverflowError):
         raise UserError(
             f"boxes={str(boxes)[:100]}: give (N, 4) real numbers, x, y, width, height of each box"
@@ -522,12 +520,12 @@ def check_boxes(
     return array
 
 
-def _holds_only_real_numbers(values: np.ndarray | Sequence[Sequence[float]]) -> bool:
-    """Tell whether all values are real numbers, which truth values and dates are not."""
-    return np.asarray(values).dtype.kind in "iufO" and all(
-        isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-        for value in np.asarray(values, object).flat
-    )
+def _as_real_numbers(values: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+    """Return numbers as float64; ValueError where NumPy would make them of something else."""
+    kinds = {np.asarray(value).dtype.kind for value in np.asarray(values, object).flat}
+    if (kinds | {np.asarray(values).dtype.kind}) & set("bcSUmM"):
+        raise ValueError("truth values, complex numbers, text, dates or times")
+    return np.asarray(values, np.float64)
 
 
 def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:

@@ -11,7 +11,7 @@ from mcc_caffe.core.errors import SampleError
 
 
 def as_real_numbers(values: Any, dtype: type[np.floating] = np.float64) -> np.ndarray:
-    """Return numbers as an array of floats, of any shape.
+    """Return numbers, which may be text as in label files, as an array of floats of any shape.
 
     Raises:
         ValueError: They are no numbers, too large, or complex, of which NumPy would take the real

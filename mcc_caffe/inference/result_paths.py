@@ -24,24 +24,24 @@ def choose_result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:
         out: The folder of the results.
     """
     taken: set[str] = set()
-    next_numbers: dict[tuple[Path, str], int] = {}  # of the variations of a path and a suffix
+    next_numbers: dict[
+        tuple[Path, str], int
+    ] = {}  # of each path and suffix; those before are taken
     paths = []
     for file in files:
         suffix = _shorten(file.path.suffix[1:], _LONGEST_ADDED_SUFFIX)
-        variations = _with_name(file.relative, ""), suffix
-        number = next_numbers.get(variations, 0)  # those before it are taken
-        relative = _variation(file.relative, suffix, number)
-        while str(relative).lower() in taken:
+        key = _with_name(file.relative, ""), suffix
+        number = next_numbers.get(key, 0)
+        while str(relative := _vary_path(file.relative, suffix, number)).lower() in taken:
             number += 1
-            relative = _variation(file.relative, suffix, number)
-        next_numbers[variations] = number + 1
+        next_numbers[key] = number + 1
         taken.add(str(relative).lower())
         paths.append(out / relative)
     return paths
 
 
-def _variation(relative: Path, suffix: str, number: int) -> Path:
-    """Return a path itself as number 0, with its suffix as 1, and with a number, too, from 2 on."""
+def _vary_path(relative: Path, suffix: str, number: int) -> Path:
+    """Vary a path: 0 changes nothing, 1 adds the suffix, and n > 1 adds the suffix and n."""
     if number == 0:
         return _with_name(relative, "")
     return _with_name(relative, f"_{suffix}" + (f"_{number}" if number > 1 else ""))

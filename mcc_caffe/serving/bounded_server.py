@@ -1,7 +1,7 @@
-"""An HTTP server that clients can neither fill up nor keep from ending.
+"""An HTTP server with bounds on its connections and on the time that it waits.
 
-uvicorn waits without end for a request's header, for a client that reads no answer and for free
-file descriptors, of which each connection takes one.
+uvicorn waits without end for a request's header, after Ctrl-C for a client that reads no answer,
+and for free file descriptors, of which each connection takes one.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ _QUIET_SECONDS = 0.5  # after Ctrl-C, before a line says what is waited for
 _MOST_CONNECTIONS = 500
 _MOST_WAITING = 64  # connections that the system keeps before the server takes them
 # asyncio's words. It would repeat them thousands of times a second.
-_NO_DESCRIPTOR = "socket.accept() out of system resource"
+NO_DESCRIPTOR = "socket.accept() out of system resource"
 
 _log = logging.getLogger(__name__)
 
 
 class BoundedServer(uvicorn.Server):
-    """Serves an application until Ctrl-C, and ends within seconds after it."""
+    """Serves an application until Ctrl-C, and cuts off what is not answered seconds later."""
 
     def __init__(self, app: FastAPI):
         """Say what is served; `run` serves it."""
@@ -39,26 +39,30 @@ class BoundedServer(uvicorn.Server):
             # No part of the application has a lifespan; a second Ctrl-C would log its end as an
             # error.
             lifespan="off",
-            backlog=min(_descriptors() // 16, _MOST_WAITING),  # taken at once, before any is closed
+            # They are taken at once, before any is closed.
+            backlog=min(_count_descriptors() // 16, _MOST_WAITING),
             timeout_graceful_shutdown=_END_SECONDS,
         )
         super().__init__(config)
-        logging.getLogger("asyncio").addFilter(_is_no_lack_of_descriptors)
+        logging.getLogger("asyncio").addFilter(_drop_lack_of_descriptors)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End after the requests that are there, at the latest after some seconds."""
         # Our own line says it. uvicorn would log a traceback of each request that is cut off.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         telling = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._tell_of_waiting)
-        await super().shutdown(sockets)
-        telling.cancel()
+        try:
+            await super().shutdown(sockets)
+        finally:
+            telling.cancel()
 
     def _tell_of_waiting(self) -> None:
-        count = len(self.server_state.connections)
+        # A request may outlive its connection, and a connection may have no request yet.
+        count = max(len(self.server_state.connections), len(self.server_state.tasks))
         _log.info(
-            "waiting for %d %s, %d s at most; Ctrl-C ends it at once",
+            "waiting for %d %s, %d s at most; Ctrl-C cuts off at once",
             count,
-            "connection" if count == 1 else "connections",
+            "request" if count == 1 else "requests",
             _END_SECONDS,
         )
 
@@ -70,7 +74,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        most = min(_descriptors() // 2, _MOST_CONNECTIONS)
+        most = min(_count_descriptors() // 2, _MOST_CONNECTIONS)
         if len(self.connections) > most:
             _warn_once(f"{most} connections are open: further ones are closed")
             transport.abort()
@@ -97,14 +101,14 @@ class _Connection(H11Protocol):
             self._header_limit = None
 
 
-def _descriptors() -> int:
+def _count_descriptors() -> int:
     """Return how many file descriptors this process may have."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _is_no_lack_of_descriptors(record: logging.LogRecord) -> bool:
+def _drop_lack_of_descriptors(record: logging.LogRecord) -> bool:
     """Tell whether a message of asyncio is to be logged; say once what the others mean."""
-    if not record.getMessage().startswith(_NO_DESCRIPTOR):
+    if not record.getMessage().startswith(NO_DESCRIPTOR):
         return True
     _warn_once("no file descriptor is free for a connection: raise the limit (ulimit -n)")
     return False

@@ -36,10 +36,9 @@ from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
 from mcc_caffe.inference.pose_reports import NetworkInfo, picture_record, picture_report
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.serving.request_body import discard_body, read_body
+from mcc_caffe.serving.request_body import UPLOAD_SECONDS, discard_body, read_body
 
 DOCS_PAGE = "/api/index.html"
-_UPLOAD_SECONDS = 60  # after which a request that has not arrived is given up
 _RETRY_SECONDS = 1  # what a refused client is told to wait
 _LONGEST_QUOTE = 100  # characters of what a client has sent, in an answer
 
@@ -246,7 +245,7 @@ def _describe_errors(limits: Limits) -> dict[int, str]:
         400: "The body is empty, a parameter is unknown or given twice, or the host name is "
         "another one.",
         403: "A page of another site has sent the request.",
-        408: f"The image did not arrive within {_UPLOAD_SECONDS} seconds.",
+        408: f"The image did not arrive within {UPLOAD_SECONDS} seconds.",
         413: f"The image has more than {limits.megabytes:g} million bytes, or more than "
         f"{max_megapixels():g} million pixels.",
         415: "The body is no image of a known format.",
@@ -273,16 +272,11 @@ async def _receive_and_answer(
     most_bytes = int(service.limits.megabytes * 1e6)
     try:
         with service.room():
-            body = _read_image(request, most_bytes)
-            content = await asyncio.wait_for(body, _UPLOAD_SECONDS)
+            content = await _read_image(request, most_bytes)
             return await service.answer(request, content, hands, form)
     except HTTPException:
         await discard_body(request, most_bytes)
         raise
-    except asyncio.TimeoutError:
-        raise HTTPException(
-            408, f"the image did not arrive within {_UPLOAD_SECONDS} seconds"
-        ) from None
 
 
 def hands_router(service: HandsService) -> APIRouter:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
+UPLOAD_SECONDS = 60  # after which a body that has not arrived is given up
 # How long the rest of a refused body is read: a client that still sends would miss the answer.
 _DISCARD_SECONDS = 5
 
@@ -19,7 +20,7 @@ async def read_body(request: Request, most_bytes: int, kind: str) -> bytes:
         kind: What the error calls it, such as "image".
 
     Raises:
-        HTTPException: It has more bytes (413).
+        HTTPException: It has more bytes (413), or has not arrived within a minute (408).
         ClientDisconnect: The client has gone.
     """
     too_large = HTTPException(
@@ -29,10 +30,19 @@ async def read_body(request: Request, most_bytes: int, kind: str) -> bytes:
     if length.isdecimal() and int(length) > most_bytes:
         raise too_large
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > most_bytes:
-            raise too_large
+
+    async def receive() -> None:
+        async for chunk in request.stream():
+            content.extend(chunk)
+            if len(content) > most_bytes:
+                raise too_large
+
+    try:
+        await asyncio.wait_for(receive(), UPLOAD_SECONDS)
+    except asyncio.TimeoutError:
+        raise HTTPException(
+            408, f"the {kind} did not arrive within {UPLOAD_SECONDS} seconds"
+        ) from None
     return bytes(content)
 
 

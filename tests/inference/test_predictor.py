@@ -209,7 +209,8 @@ def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
             predictor.predict_all(image, boxes=boxes)
     (expected,) = predictor.predict_all(image, boxes=[(1, 2, 30, 40)])
     fractions = list(map(Fraction, (1, 2, 30, 40)))
-    for boxes in ([fractions], np.array([[1, 2, 30, 40]], np.uint8)):
+    arrays_of_a_number = list(map(np.array, (1, 2.0, 30, np.float32(40))))
+    for boxes in ([fractions], [arrays_of_a_number], np.array([[1, 2, 30, 40]], np.uint8)):
         (hand,) = predictor.predict_all(image, boxes=boxes)
         np.testing.assert_array_equal(hand.keypoints, expected.keypoints)
     for wrong in (1.5, "2", np.int64(0)):

@@ -1,6 +1,9 @@
 """The server against clients that keep connections open, as a user would run it."""
 
+import asyncio
 import contextlib
+import inspect
+import logging
 import resource
 import signal
 import socket
@@ -10,7 +13,9 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import pytest
+from fastapi import FastAPI
 
+from mcc_caffe.serving.bounded_server import NO_DESCRIPTOR, BoundedServer
 from tests.support.servers import MODULE, running_server
 
 
@@ -66,7 +71,7 @@ def test_ctrl_c_ends_the_server_while_a_client_sends_no_more(count, most_seconds
         errors = end_by_ctrl_c(server, count, most_seconds)
     assert errors == [
         "Ctrl-C ends it",
-        "waiting for 1 connection, 10 s at most; Ctrl-C ends it at once",
+        "waiting for 1 request, 10 s at most; Ctrl-C cuts off at once",
         "interrupted",
     ]
 
@@ -81,7 +86,19 @@ def test_ctrl_c_ends_the_live_page_while_a_client_reads_nothing():
         client.connect((urlsplit(url).hostname, urlsplit(url).port))
         client.sendall(b"GET /model.onnx HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         errors = end_by_ctrl_c(server, 1, 20)
-    assert "waiting for 1 connection, 10 s at most; Ctrl-C ends it at once" in errors
+    assert "waiting for 1 request, 10 s at most; Ctrl-C cuts off at once" in errors
+
+
+def test_a_lack_of_descriptors_is_told_once_and_not_in_asyncios_words(caplog):
+    assert NO_DESCRIPTOR in inspect.getsource(asyncio.selector_events)
+    BoundedServer(FastAPI())
+    for _ in range(3):
+        logging.getLogger("asyncio").error("%s\nsocket: ...", NO_DESCRIPTOR)
+    logging.getLogger("asyncio").error("another fault")
+    assert caplog.messages == [
+        "no file descriptor is free for a connection: raise the limit (ulimit -n)",
+        "another fault",
+    ]
 
 
 def end_by_ctrl_c(server, count, most_seconds):
