@@ -391,6 +391,8 @@ def replaced_together(
 def _make_changes(changes: Mapping[Path, Path | None]) -> None:
     """Replace and remove files in this order; where one cannot be, all stay as they were.
 
+    So they do where Ctrl-C comes meanwhile.
+
     Args:
         changes: {file: the complete file that takes its place, or None to remove it}.
 
@@ -404,13 +406,14 @@ def _make_changes(changes: Mapping[Path, Path | None]) -> None:
             try:
                 if existed:
                     _keep_aside(path, aside)
+                # Ctrl-C may come as soon as the file is replaced.
+                restoring.callback(_restore, path, partial, aside, existed=existed)
                 if partial:
                     partial.replace(path)
                 else:
                     path.unlink(missing_ok=True)
             except OSError as error:
                 raise (cannot_write if partial else cannot_remove)(path, error) from None
-            restoring.callback(_restore, path, aside, existed=existed)
         restoring.pop_all()  # all is done, so that nothing is put back
 
 
@@ -422,8 +425,10 @@ def _keep_aside(path: Path, aside: Path) -> None:
         shutil.copy2(path, aside, follow_symlinks=False)
 
 
-def _restore(path: Path, aside: Path, *, existed: bool) -> None:
-    """Put a file that `_keep_aside` was given back into its place, or remove the new one."""
+def _restore(path: Path, partial: Path | None, aside: Path, *, existed: bool) -> None:
+    """Undo a change: put the old file back into its place, or remove the new one."""
+    if partial and partial.exists():
+        return  # it has not taken its place
     if existed:
         aside.replace(path)
     else:

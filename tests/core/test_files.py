@@ -1,9 +1,11 @@
 """Files are found, and written whole or not at all."""
 
+import errno
 import functools
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -91,6 +93,43 @@ def test_where_a_file_cannot_be_replaced_all_stay_as_they_were(
     assert sorted(tmp_path.iterdir()) == paths
     assert {path.read_bytes() for path in paths} == {b"new"}
     assert paths[0].stat().st_mode == before[paths[0]][1]
+
+
+@pytest.mark.parametrize("has_hard_links", [True, False])
+@pytest.mark.parametrize("name", ["first", "second", "third"])
+def test_where_ctrl_c_comes_with_a_replacement_all_stay_as_they_were(
+    name, has_hard_links, tmp_path, monkeypatch
+):
+    """The third file is new."""
+    paths = [tmp_path / name for name in ("first", "second", "third")]
+    write_together(dict.fromkeys(paths[:2], b"old"))
+    replace = Path.replace
+
+    def replace_and_stop(path, target):
+        replace(path, target)
+        if Path(target).name == name and not stopped:
+            stopped.append(name)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = []
+    monkeypatch.setattr(Path, "replace", replace_and_stop)
+    if not has_hard_links:
+        monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
+    with pytest.raises(KeyboardInterrupt):
+        write_together(dict.fromkeys(paths, b"new"))
+    assert sorted(tmp_path.iterdir()) == paths[:2]
+    assert [path.read_bytes() for path in paths[:2]] == [b"old", b"old"]
+
+
+def test_a_file_that_appears_where_a_new_one_cannot_go_stays(tmp_path, monkeypatch):
+    def refuse(_, target):
+        target.write_bytes(b"of another process")
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(UserError, match="new cannot be written"):
+        write_together({tmp_path / "new": b"new"})
+    assert (tmp_path / "new").read_bytes() == b"of another process"
 
 
 def test_where_a_file_cannot_be_removed_all_stay_as_they_were(tmp_path):
