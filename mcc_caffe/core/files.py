@@ -26,7 +26,7 @@ LABELS_FOLDER, LABELS_STATE = "mcc-labels", "state"
 _PACKAGE = Path(__file__).parents[1]
 _PARTIAL_START, _PARTIAL_END = ".mcc-", ".partial"  # of the names of temporary files
 _MARK = ".made-by-mcc-caffe"  # a file in folders that a command may empty
-_STALE_SECONDS = 60  # an unlocked temporary file that is older belongs to no process
+_STALE_SECONDS = 60  # an unlocked temporary file that has been there longer belongs to no process
 _LONGEST_NAME = 120  # bytes of the target's name in the names of its lock and temporary folder
 
 
@@ -307,7 +307,7 @@ def _temporary_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
         try:
             yield partial, file
         finally:
-            partial.unlink(missing_ok=True)
+            _remove_temporary(partial)
 
 
 def _temporary_path(target: Path) -> Path:
@@ -402,12 +402,12 @@ def _make_changes(changes: Mapping[Path, Path | None]) -> None:
     with contextlib.ExitStack() as asides, contextlib.ExitStack() as restoring:
         for path, partial in changes.items():
             aside, existed = _temporary_path(path), os.path.lexists(path)
-            asides.callback(aside.unlink, missing_ok=True)
+            asides.callback(_remove_temporary, aside)
             try:
                 if existed:
                     _keep_aside(path, aside)
                 # Ctrl-C may come as soon as the file is replaced.
-                restoring.callback(_restore, path, partial, aside, existed=existed)
+                restoring.callback(_restore, path, partial, aside if existed else None)
                 if partial:
                     partial.replace(path)
                 else:
@@ -422,17 +422,43 @@ def _keep_aside(path: Path, aside: Path) -> None:
     try:
         os.link(path, aside, follow_symlinks=False)
     except OSError:  # a file system without hard links, or a file that may not be linked
-        shutil.copy2(path, aside, follow_symlinks=False)
+        # Not with its times, by which it would look stale where there are no others.
+        shutil.copy(path, aside, follow_symlinks=False)
 
 
-def _restore(path: Path, partial: Path | None, aside: Path, *, existed: bool) -> None:
-    """Undo a change: put the old file back into its place, or remove the new one."""
-    if partial and partial.exists():
-        return  # it has not taken its place
-    if existed:
-        aside.replace(path)
-    else:
-        path.unlink(missing_ok=True)  # one that was to be removed and was not there
+def _restore(path: Path, partial: Path | None, aside: Path | None) -> None:
+    """Undo a change: put the old file back into its place, or remove the new one.
+
+    Args:
+        path: The file that was changed.
+        partial: The file that took its place; None where it was removed.
+        aside: The old file; None where there was none.
+
+    Raises:
+        UserError: It cannot be undone. The old file then stays under the name that the error says.
+    """
+    try:
+        if partial and partial.exists():
+            return  # it has not taken its place
+        if aside:
+            aside.replace(path)
+        else:
+            path.unlink(missing_ok=True)  # one that was to be removed and was not there
+    except OSError as error:
+        if not aside:
+            raise cannot_remove(path, error) from None
+        kept = aside.with_suffix(".old")  # a name that is never stale
+        with contextlib.suppress(OSError):
+            aside.rename(kept)
+        remedy = f"move {kept} there" if os.path.lexists(kept) else "write it again"
+        reason = error.strerror or error
+        raise UserError(f"{path} was changed and cannot be put back ({reason}): {remedy}") from None
+
+
+def _remove_temporary(path: Path) -> None:
+    """Remove a temporary file, if it is there; one that cannot be removed becomes stale."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -560,13 +586,15 @@ def _shortened(name: str) -> str:
 def _remove_stale_files(folder: Path) -> None:
     """Remove the temporary files of killed processes from a folder, once in a process.
 
-    A process that still writes one holds a lock on it. A new file may not be locked yet, so that
-    only older ones are looked at.
+    A process that still writes one holds a lock on it. A new file may not be locked yet, and an old
+    file that is kept aside never is, so that only those are looked at that have had their name for
+    a while.
     """
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{_PARTIAL_START}*{_PARTIAL_END}"):
             with contextlib.suppress(OSError):
-                if time.time() - path.lstat().st_mtime < _STALE_SECONDS:
+                # Not st_mtime: a file that is kept aside has the one of its last change.
+                if time.time() - path.lstat().st_ctime < _STALE_SECONDS:
                     continue
                 with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

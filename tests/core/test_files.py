@@ -14,6 +14,7 @@ from unittest import mock
 
 import pytest
 
+from mcc_caffe.core import files
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import (
     atomic_write,
@@ -119,6 +120,74 @@ def test_where_ctrl_c_comes_with_a_replacement_all_stay_as_they_were(
         write_together(dict.fromkeys(paths, b"new"))
     assert sorted(tmp_path.iterdir()) == paths[:2]
     assert [path.read_bytes() for path in paths[:2]] == [b"old", b"old"]
+
+
+WRITER = """
+import pathlib
+from mcc_caffe.core import files
+files._STALE_SECONDS = {stale_seconds}
+files.write_atomically(pathlib.Path('third'), b'')
+"""
+
+
+def _write_in_another_process(folder, stale_seconds=files._STALE_SECONDS):
+    code = WRITER.format(stale_seconds=stale_seconds)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("has_hard_links", [True, False])
+def test_another_process_leaves_the_files_that_may_be_put_back(
+    has_hard_links, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    first, second = (tmp_path / name for name in ("first", "second"))
+    write_together({first: b"old", second: b"old"})
+    os.utime(first, (0, 0))
+    replace = Path.replace
+
+    def refuse_second(path, target):
+        if target == second:
+            _write_in_another_process(tmp_path)
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_second)
+    if not has_hard_links:
+        monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
+    with pytest.raises(UserError, match="second cannot be written"):
+        write_together({first: b"new", second: b"new"})
+    assert first.read_bytes() == second.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("is_old_one_there", [True, False])
+def test_a_file_that_cannot_be_put_back_is_named(is_old_one_there, tmp_path, monkeypatch):
+    first, second = (tmp_path / name for name in ("first", "second"))
+    write_together({first: b"old", second: b"old"})
+    replace = Path.replace
+
+    def refuse_from_second_on(path, target):
+        if target == second:
+            monkeypatch.setattr(Path, "replace", refuse)
+            if not is_old_one_there:
+                for partial in tmp_path.glob(".mcc-*"):
+                    partial.unlink()
+            refuse(path, target)
+        replace(path, target)
+
+    def refuse(_, __):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "replace", refuse_from_second_on)
+    with pytest.raises(UserError) as error:
+        write_together({first: b"new", second: b"new"})
+    kept = list(tmp_path.glob(".mcc-*.old"))
+    assert [path.read_bytes() for path in kept] == [b"old"] * is_old_one_there
+    remedy = f"move {kept[0]} there" if kept else "write it again"
+    busy = os.strerror(errno.EBUSY)
+    assert str(error.value) == f"{first} was changed and cannot be put back ({busy}): {remedy}"
+    assert set(tmp_path.iterdir()) == {first, second, *kept}
+    assert (first.read_bytes(), second.read_bytes()) == (b"new", b"old")
 
 
 def test_a_file_that_appears_where_a_new_one_cannot_go_stays(tmp_path, monkeypatch):
@@ -278,13 +347,8 @@ def test_the_temporary_file_of_a_killed_process_is_removed(tmp_path, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     _kill_inside("atomic_write(pathlib.Path('file'))", tmp_path)
     (left,) = tmp_path.iterdir()
-    os.utime(left, (0, 0))
     with atomic_write(tmp_path / "other") as (partial, _):
-        os.utime(partial, (0, 0))
-        code = "import pathlib; from mcc_caffe.core import files as f; " + (
-            "f.write_atomically(pathlib.Path('third'), b'')"
-        )
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        _write_in_another_process(tmp_path, stale_seconds=0)
         assert partial.exists() and not left.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "third"]
 
