@@ -370,7 +370,8 @@ def replaced_together(
     """Write files as `write_together` does, but let them take their places when the block ends.
 
     Their contents are on the disk before the block begins, so that no lack of room can stop them at
-    its end. Where the block ends with an error, all stay as they were.
+    its end. Only where there are no hard links does the end need room, for copies of the old files.
+    Where the block or its end fails, all stay as they were.
     """
     changes: dict[Path, Path | None] = {}
     with contextlib.ExitStack() as partials:

@@ -227,8 +227,9 @@ class LabelFiles:
     def replaced(self, kind: str, key: str, record: BaseModel) -> Iterator[None]:
         """Write a record when the block ends well; else the record before it stays.
 
-        It is stored on the disk before the block begins, so that no lack of room can stop it at the
-        end. Its folder is made again where it was removed meanwhile.
+        It is stored on the disk before the block begins. As `replaced_together` says, only a file
+        system without hard links needs room at the end. The record's folder is made again where it
+        was removed meanwhile.
         """
         make_own_folder(self.root / kind)
         path = self._path(kind, key)
