@@ -475,7 +475,7 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
             "is writing it".
 
     Raises:
-        UserError: Another process holds it; the message says which. Or there is no room for it.
+        UserError: Another process holds it; the message says which. Or it cannot be made.
     """
     path = Path(os.path.realpath(path))
     if not path.name:
@@ -483,7 +483,10 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{_shortened(path.name)}.lock")
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise cannot_write(path, error) from None
         with open(descriptor, "r+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -522,7 +525,7 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
         The temporary folder, which exists.
 
     Raises:
-        UserError: Another process writes the target, or there is no room for it.
+        UserError: Another process writes the target, or it cannot be written.
     """
     given, folder = folder, Path(os.path.realpath(folder))
     with locked(folder, "is writing it"):
@@ -531,16 +534,17 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
             if not stale.is_symlink():
                 shutil.rmtree(stale, ignore_errors=True)
         partial = folder.with_name(f"{start}{os.getpid()}{_PARTIAL_END}")
-        partial.mkdir(parents=True)
         try:
+            partial.mkdir()
             yield partial
         except UserError as error:
             hidden, shown = (escape_unprintable(str(path)) for path in (partial, given))
             error.args = (str(error).replace(hidden, shown),)
             raise
         except OSError as error:
-            names = (str(error.filename), str(error.filename2))
-            if error.errno in NO_ROOM or any(name.startswith(str(partial)) for name in names):
+            names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+            is_inside = any(name.startswith(str(partial)) for name in names)
+            if is_inside or (error.errno in NO_ROOM and not names):
                 raise cannot_write(given, error) from None
             raise
         finally:

@@ -376,6 +376,32 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path, monkeypatch):
         pass
 
 
+def test_what_keeps_a_folder_from_being_written_is_told_by_the_folder(tmp_path):
+    """Not by the hidden lock or temporary folder, which the user does not know."""
+    target = tmp_path / "set"
+    lock, partial = tmp_path / ".set.lock", tmp_path / f".set.{os.getpid()}.partial"
+    for hidden, number in ((lock, errno.ELOOP), (partial, errno.EEXIST)):
+        hidden.symlink_to("elsewhere")
+        with pytest.raises(UserError) as error, folder_being_written(target):
+            pass
+        assert str(error.value).startswith(f"{target} cannot be written ({os.strerror(number)}): ")
+        hidden.unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lack_of_room_elsewhere_is_not_blamed_on_the_folder_being_written(tmp_path):
+    def fail_for_room(*names):
+        with folder_being_written(tmp_path / "set") as partial:
+            paths = [str(partial / name) for name in names]
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *paths)
+
+    for names in ((), ("file",)):
+        with pytest.raises(UserError, match="set cannot be written .No space left on device.: "):
+            fail_for_room(*names)
+    with pytest.raises(OSError, match="No space left on device: '/dev/shm/batches'"):
+        fail_for_room("/dev/shm/batches")
+
+
 def test_a_folder_that_is_replaced_is_there_whole_whenever_ctrl_c_comes(tmp_path, monkeypatch):
     """Before the new one has its name the old one is there, and from then on the new one."""
     target = tmp_path / "set"
