@@ -328,9 +328,12 @@ def _complete(partial: Path, file: BinaryIO, target: Path) -> None:
 
 
 def _copy_mode(source: Path, path: Path) -> None:
-    """Give a file the permissions of another one, if that is there."""
+    """Give a file the permissions of another one, if that is there and no link."""
     with contextlib.suppress(FileNotFoundError):
-        mode = stat.S_IMODE(source.stat().st_mode)
+        source_mode = source.lstat().st_mode
+        if stat.S_ISLNK(source_mode):
+            return
+        mode = stat.S_IMODE(source_mode)
         # Some file systems refuse any change, but there all files have the same permissions.
         if mode != stat.S_IMODE(path.stat().st_mode):
             path.chmod(mode)
@@ -346,7 +349,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def write_together(contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()) -> None:
+def write_together(
+    contents: Mapping[Path, bytes], earlier: Iterable[Path] = (), *, follow_links: bool = True
+) -> None:
     """Write files that belong together: where one cannot be written, all stay as they were.
 
     Only a process that is killed while the files take their places may leave some of each.
@@ -355,17 +360,19 @@ def write_together(contents: Mapping[Path, bytes], earlier: Iterable[Path] = ())
         contents: {file: its content}. The folders of the files must exist.
         earlier: Files of an earlier run, which may be missing. Those that are not in `contents` are
             removed, after all others are written.
+        follow_links: Whether a link in the place of a file stays and what it points to is written;
+            else the file replaces the link.
 
     Raises:
         UserError: One cannot be written or removed.
     """
-    with replaced_together(contents, earlier):
+    with replaced_together(contents, earlier, follow_links=follow_links):
         pass
 
 
 @contextlib.contextmanager
 def replaced_together(
-    contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()
+    contents: Mapping[Path, bytes], earlier: Iterable[Path] = (), *, follow_links: bool = True
 ) -> Iterator[None]:
     """Write files as `write_together` does, but let them take their places when the block ends.
 
@@ -376,7 +383,8 @@ def replaced_together(
     changes: dict[Path, Path | None] = {}
     with contextlib.ExitStack() as partials:
         for path, content in contents.items():
-            target = check_target(path)
+            replaces_link = path.is_symlink() and not follow_links
+            target = path if replaces_link else check_target(path)
             try:
                 partial, file = partials.enter_context(_temporary_file(target))
                 # By its path: what `file` held would fail once more when it is closed.

@@ -29,7 +29,6 @@ from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import (
     LABELS_FOLDER,
     LABELS_STATE,
-    cannot_remove,
     check_folder,
     replaced_together,
     write_together,
@@ -232,9 +231,8 @@ class LabelFiles:
         was removed meanwhile.
         """
         make_own_folder(self.root / kind)
-        path = self._path(kind, key)
-        _remove_links([path])
-        with replaced_together({path: record.model_dump_json().encode() + b"\n"}):
+        contents = {self._path(kind, key): record.model_dump_json().encode() + b"\n"}
+        with replaced_together(contents, follow_links=False):
             yield
 
     def labelled_keys(self) -> set[str]:
@@ -288,20 +286,9 @@ def make_own_folder(path: Path) -> None:
 
 
 def write_own_files(contents: Mapping[Path, bytes], earlier: Iterable[Path] = ()) -> None:
-    """Write files as `write_together` does; a link in the place of one is removed, not followed.
+    """Write files as `write_together` does; a link in the place of one is replaced, not followed.
 
     Raises:
         UserError: One cannot be written or removed.
     """
-    _remove_links(contents)
-    write_together(contents, earlier)
-
-
-def _remove_links(paths: Iterable[Path]) -> None:
-    """Remove what is a link; UserError where it cannot be removed."""
-    for path in paths:
-        if path.is_symlink():
-            try:
-                path.unlink()
-            except OSError as error:
-                raise cannot_remove(path, error) from None
+    write_together(contents, earlier, follow_links=False)

@@ -32,7 +32,7 @@ from mcc_caffe.core.files import (
     write_together,
 )
 from tests.support.commands import ROOT
-from tests.support.disks import file_size_limit, replacement_fails
+from tests.support.disks import file_size_limit, replacement_fails, room_for_files
 
 
 def test_an_atomic_write_replaces_the_old_file(tmp_path):
@@ -274,6 +274,25 @@ def test_a_link_stays_and_its_file_is_written(tmp_path):
     (tmp_path / "link").symlink_to("disk/file")
     write_atomically(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "disk/file").read_bytes() == b"new"
+
+
+def test_a_link_that_is_not_followed_is_replaced_once_all_is_written(tmp_path):
+    paths = [tmp_path / name for name in ("file", "nowhere", "itself")]
+    (tmp_path / "victim").write_bytes(b"of the user")
+    (tmp_path / "victim").chmod(0o600)
+    targets = dict(zip(paths, ("victim", "missing", "itself"), strict=True))
+    for path, target in targets.items():
+        path.symlink_to(target)
+    contents = dict.fromkeys([*paths, tmp_path / "last"], b"new")
+    for failure in (room_for_files(3), replacement_fails("last")):
+        with failure, pytest.raises(UserError, match="last cannot be written"):
+            write_together(contents, follow_links=False)
+        assert {path: os.readlink(path) for path in paths} == targets
+        assert set(tmp_path.iterdir()) == {*paths, tmp_path / "victim"}
+    write_together(contents, follow_links=False)
+    assert [path.is_symlink() or path.read_bytes() for path in contents] == [b"new"] * 4
+    assert len({path.stat().st_mode for path in contents}) == 1
+    assert (tmp_path / "victim").read_bytes() == b"of the user"
 
 
 def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import itertools
 import json
@@ -448,25 +447,20 @@ def test_a_picture_stays_in_the_data_sets_where_one_of_its_files_cannot_be_remov
         assert session.save(key, new).revision == 2
 
 
-def test_a_link_that_cannot_be_removed_is_named_where_a_mask_goes(folder, net, monkeypatch):
+def test_a_link_in_the_place_of_own_files_stays_where_nothing_can_be_written(folder, net):
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
         new = change(session.open_picture(key), labels_of(hand(0)))
-        mask = folder / LABELS_FOLDER / f"onehand10k/Train/mask/{key}.png"
-        mask.symlink_to("elsewhere")
-        unlink = pathlib.Path.unlink
-
-        def refuse(path, missing_ok=False):
-            if path == mask:
-                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-            unlink(path, missing_ok)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(pathlib.Path, "unlink", refuse)
-            with pytest.raises(UserError, match="png cannot be removed .Operation not permitted"):
+        root = folder / LABELS_FOLDER
+        links = (root / f"onehand10k/Train/mask/{key}.png", root / f"state/{key}.json")
+        for link in links:
+            link.symlink_to("elsewhere")
+        for name in (f"{key}.png", "hands_train.json"):
+            with replacement_fails(name), pytest.raises(UserError, match="cannot be written"):
                 session.save(key, new)
-        assert session.open_picture(key).labels.status == "open" and not exported(folder)
+            assert [os.readlink(link) for link in links] == ["elsewhere"] * 2
         assert session.save(key, new).status == "done"
+        assert not any(link.is_symlink() for link in links)
 
 
 def test_what_is_not_complete_is_saved_but_not_done(folder, net):
