@@ -282,7 +282,7 @@ def atomic_write(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """
     target = check_target(path)
     try:
-        with _temporary_file(target) as (partial, file):
+        with _open_temporary_file(target) as (partial, file):
             yield partial, file
             _complete(partial, file, target)
             partial.replace(target)
@@ -291,14 +291,14 @@ def atomic_write(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 @contextlib.contextmanager
-def _temporary_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+def _open_temporary_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Give a new file beside the target, which vanishes when the block ends, if still there.
 
     Yields:
         Its path, and the same file open for writing in binary.
     """
     _remove_stale_files(target.parent)
-    partial = _temporary_path(target)
+    partial = _make_temporary_path(target)
     descriptor = os.open(
         partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
     )
@@ -310,7 +310,7 @@ def _temporary_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
             _remove_temporary(partial)
 
 
-def _temporary_path(target: Path) -> Path:
+def _make_temporary_path(target: Path) -> Path:
     """Return a path beside the target that nobody can guess.
 
     Its name is short, so that every target's name leaves room.
@@ -386,7 +386,7 @@ def replaced_together(
             replaces_link = path.is_symlink() and not follow_links
             target = path if replaces_link else check_target(path)
             try:
-                partial, file = partials.enter_context(_temporary_file(target))
+                partial, file = partials.enter_context(_open_temporary_file(target))
                 # By its path: what `file` held would fail once more when it is closed.
                 partial.write_bytes(content)
                 _complete(partial, file, target)
@@ -410,7 +410,7 @@ def _make_changes(changes: Mapping[Path, Path | None]) -> None:
     """
     with contextlib.ExitStack() as asides, contextlib.ExitStack() as restoring:
         for path, partial in changes.items():
-            aside, existed = _temporary_path(path), os.path.lexists(path)
+            aside, existed = _make_temporary_path(path), os.path.lexists(path)
             asides.callback(_remove_temporary, aside)
             try:
                 if existed:

@@ -2,7 +2,6 @@
 
 import glob
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
         The pages, each at most PAGE_WIDTH x PAGE_HEIGHT pixels.
     """
     height, width = np.add(tiles[0].shape[:2], GAP)
-    rows, columns = _page_grid(tiles[0])
+    rows, columns = _count_grid(tiles[0])
     columns = min(columns, len(tiles))
     page_tiles = columns * rows
     sheets = []
@@ -161,7 +160,7 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
     return sheets
 
 
-def _page_grid(tile: np.ndarray) -> tuple[int, int]:
+def _count_grid(tile: np.ndarray) -> tuple[int, int]:
     """Return how many rows and columns of such tiles a page holds."""
     height, width = tile.shape[:2]
     return (PAGE_HEIGHT - GAP) // (height + GAP), (PAGE_WIDTH - GAP) // (width + GAP)
@@ -172,19 +171,22 @@ def check_pages(path: Path, tile: np.ndarray, most_tiles: int) -> None:
 
     Args:
         path: The PNG of a single page, as `make_page_files` takes it.
-        tile: One of the largest tiles that may come.
-        most_tiles: How many may come.
+        tile: A tile of the size that all will have.
+        most_tiles: The most tiles.
 
     Raises:
         UserError: There is a file that is no sheet at `path`, or where a further page may go, whose
             name the user did not give.
     """
     check_output(path, _is_sheet, "is no sheet of this program")
-    rows, columns = _page_grid(tile)
+    rows, columns = _count_grid(tile)
     most_pages = -(-most_tiles // (rows * columns))
-    for page in path.parent.glob(f"{glob.escape(path.stem)}-[1-9]*.png") if most_pages > 1 else ():
+    if most_pages <= 1:
+        return
+    for page in path.parent.glob(f"{glob.escape(path.stem)}-[1-9]*.png"):
         number = page.stem.removeprefix(f"{path.stem}-")
-        is_name_of_page = re.fullmatch("[0-9]+", number) and int(number) <= most_pages
+        is_number = number.isascii() and number.isdecimal()
+        is_name_of_page = is_number and int(number) <= most_pages
         if is_name_of_page and not _is_sheet(page):
             raise UserError(
                 f"{page} might be overwritten, as the second and further pages of {path} have such "
