@@ -354,7 +354,8 @@ def write_together(
 ) -> None:
     """Write files that belong together: where one cannot be written, all stay as they were.
 
-    Only a process that is killed while the files take their places may leave some of each.
+    Only where a process is killed while the files take their places, or another one writes the same
+    files meanwhile, there may be some of each.
 
     Args:
         contents: {file: its content}. The folders of the files must exist.

@@ -158,7 +158,7 @@ class LabelExport:
     def _make_sample(
         self, picture: Picture, saved: SavedLabels
     ) -> tuple[_Exported, dict[Path, bytes]]:
-        """Make a picture's links.
+        """Link a picture into both sets, and make what their files say of it.
 
         Returns:
             What the label files say of the picture, and {file of its mask: its content}.
