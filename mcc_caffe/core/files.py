@@ -395,7 +395,8 @@ def replaced_together(
                 raise cannot_write(path, error) from None
             changes[target] = partial
         yield
-        _make_changes({**changes, **{path: None for path in earlier if path not in contents}})
+        outdated = [path for path in earlier if path not in contents and path not in changes]
+        _make_changes({**changes, **dict.fromkeys(outdated)})
 
 
 def _make_changes(changes: Mapping[Path, Path | None]) -> None:
@@ -448,19 +449,20 @@ def _restore(path: Path, partial: Path | None, aside: Path | None) -> None:
         UserError: It cannot be undone. The old file then stays under the name that the error says.
     """
     try:
-        if partial and partial.exists():
-            return  # it has not taken its place
+        is_unchanged = partial.exists() if partial else os.path.lexists(path)
+        if is_unchanged:
+            return
         if aside:
             aside.replace(path)
-        else:
-            path.unlink(missing_ok=True)  # one that was to be removed and was not there
+        elif partial:
+            path.unlink(missing_ok=True)
     except OSError as error:
         if not aside:
             raise cannot_remove(path, error) from None
-        kept = aside.with_suffix(".old")  # a name that is never stale
+        old_file = aside.with_suffix(".old")  # a name that is never stale
         with contextlib.suppress(OSError):
-            aside.rename(kept)
-        remedy = f"move {kept} there" if os.path.lexists(kept) else "write it again"
+            aside.rename(old_file)
+        remedy = f"move {old_file} there" if os.path.lexists(old_file) else "write it again"
         reason = error.strerror or error
         raise UserError(f"{path} was changed and cannot be put back ({reason}): {remedy}") from None
 

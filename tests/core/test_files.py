@@ -212,6 +212,14 @@ def test_where_a_file_cannot_be_removed_all_stay_as_they_were(tmp_path):
     assert path.read_bytes() == outdated.read_bytes() == b"old"
 
 
+def test_what_a_written_link_points_to_is_not_outdated(tmp_path):
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_bytes(b"old")
+    link.symlink_to(path)
+    write_together({link: b"new"}, [path])
+    assert path.read_bytes() == b"new" and link.is_symlink()
+
+
 def test_outdated_files_are_removed_once_the_others_are_written(tmp_path):
     path, outdated, missing = (tmp_path / name for name in ("file", "outdated", "missing"))
     outdated.symlink_to("nowhere")
