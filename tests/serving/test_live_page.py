@@ -665,8 +665,12 @@ def test_a_clip_is_answered_frame_by_frame_until_it_ends(page, rendered_hand, tm
     assert (report["image"], report["width"], report["height"]) == ("clip.mp4", 480, 480)
     wrists = [float(text) for text in page.evaluate("window.wrists") if text != "–"]
     assert len(set(wrists)) >= 2 and wrists[-1] > wrists[0] + 10
+    page.evaluate("window.wrists = []")
     page.click("#pause")  # from the start
-    page.wait_for_function(f"() => Number(window.wrists.at(-1)) < {wrists[-1] - 10}")
+    # Any answer counts: on a busy machine the clip may end before the list is looked at again.
+    page.wait_for_function(
+        "most => window.wrists.some((wrist) => Number(wrist) < most)", arg=wrists[-1] - 10
+    )
 
 
 def test_a_pasted_picture_is_answered(page, rendered_hand, predictor):
