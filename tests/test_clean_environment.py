@@ -21,7 +21,8 @@ from tests.support.commands import ROOT
 pytestmark = pytest.mark.clean_environment
 
 NEEDS_CAFFE = ("mcc_caffe.data_layer",)  # Caffe itself imports it
-WEB_PACKAGES = ("fastapi", "pydantic", "starlette", "uvicorn")  # what the extra [web] brings
+# What the extra [web] brings.
+WEB_PACKAGES = ("fastapi", "h11", "pydantic", "starlette", "uvicorn")
 
 
 @pytest.fixture(scope="module")
