@@ -266,7 +266,7 @@ def check_predictions_fit(
     """Check that each predictions file has an image of the set, and none that stands for two.
 
     Args:
-        files: The predictions files; they are told the splits of the set.
+        files: The predictions files, which know the splits of the set.
         records: {split: its records}, as `data_tools.sets.open_sets` returns them.
         sample_ids: The samples to evaluate.
 
@@ -281,7 +281,6 @@ def check_predictions_fit(
         for each in progress_bar(sample_ids, desc="keys", unit="img", delay=2, leave=False)
     ]
     for file in files:
-        file.splits = sets.list_key_splits(records)
         if not any(map(file.entry, keys)):
             raise UserError(
                 f"{file.path} has none of the {len(keys)} images: they have keys like "
@@ -495,6 +494,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_out(options.out, model_specs)
     upright = options.orientation == sets.UPRIGHT
     records = sets.open_sets(options.data, upright=upright)
+    key_splits = sets.list_key_splits(records)
+    for file in files:
+        file.splits = key_splits
     splits = choose_splits(options.data, list(records), options.split)
     check_split_names(splits)
     sample_ids = [

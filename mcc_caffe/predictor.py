@@ -24,6 +24,7 @@ from mcc_caffe.core.files import file_stamp, require_file, require_shipped
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
+from mcc_caffe.core.keypoint_labels import as_real_numbers
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine
 from mcc_caffe.inference.engines.timed import TimedNetwork
@@ -502,8 +503,9 @@ def check_boxes(
 ) -> np.ndarray:
     """Return boxes as (N, 4) float64, or raise a UserError that names a wrong one."""
     try:
-        array = _as_real_numbers(boxes) if len(boxes) else np.zeros((0, 4))
-    except (TypeError, ValueError, OverflowError):
+        _check_kinds(boxes)
+        array = as_real_numbers(boxes) if len(boxes) else np.zeros((0, 4))
+    except (TypeError, ValueError):
         raise UserError(
             f"boxes={str(boxes)[:100]}: give (N, 4) real numbers, x, y, width, height of each box"
         ) from None
@@ -520,12 +522,11 @@ def check_boxes(
     return array
 
 
-def _as_real_numbers(values: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
-    """Return numbers as float64; ValueError where NumPy would make them of something else."""
+def _check_kinds(values: np.ndarray | Sequence[Sequence[float]]) -> None:
+    """Raise a ValueError where NumPy would make numbers of truth values, text, dates or times."""
     kinds = {np.asarray(value).dtype.kind for value in np.asarray(values, object).flat}
-    if (kinds | {np.asarray(values).dtype.kind}) & set("bcSUmM"):
-        raise ValueError("truth values, complex numbers, text, dates or times")
-    return np.asarray(values, np.float64)
+    if (kinds | {np.asarray(values).dtype.kind}) & set("bSUmM"):
+        raise ValueError("truth values, text, dates or times")
 
 
 def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:

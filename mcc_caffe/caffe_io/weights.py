@@ -205,7 +205,7 @@ def _stripped(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def write_caffemodel(path: Path, name: str, layers: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Write layers as a caffemodel, as `encode_caffemodel` takes them, whole or not at all."""
+    """Write a caffemodel completely or not at all; see `encode_caffemodel`."""
     write_atomically(path, encode_caffemodel(name, layers))
 
 

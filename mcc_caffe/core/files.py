@@ -424,7 +424,7 @@ def _make_changes(changes: Mapping[Path, Path | None]) -> None:
                 else:
                     path.unlink(missing_ok=True)
             except OSError as error:
-                raise (cannot_write if partial else cannot_remove)(path, error) from None
+                raise (cannot_write if partial else _cannot_remove)(path, error) from None
         restoring.pop_all()  # all is done, so that nothing is put back
 
 
@@ -458,7 +458,7 @@ def _restore(path: Path, partial: Path | None, aside: Path | None) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         if not aside:
-            raise cannot_remove(path, error) from None
+            raise _cannot_remove(path, error) from None
         old_file = aside.with_suffix(".old")  # a name that is never stale
         with contextlib.suppress(OSError):
             aside.rename(old_file)
@@ -660,6 +660,6 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(f"{path} cannot be written ({reason}): {remedy}")
 
 
-def cannot_remove(path: Path, error: OSError) -> UserError:
+def _cannot_remove(path: Path, error: OSError) -> UserError:
     """Make the error that says that a path cannot be removed, why, and what to do."""
     return UserError(f"{path} cannot be removed ({error.strerror or error}): move it away")

@@ -327,22 +327,23 @@ class SampleSet:
     @functools.cached_property
     def is_crop(self) -> bool | None:
         """Whether all samples are parts of their pictures, or none; None where nobody says it."""
-        try:
-            cut_count = self.info().get("cut")
-        except UserError:
-            return None
+        cut_count = self._find_info("cut")
         return {0: False, len(self): True}.get(cut_count) if isinstance(cut_count, int) else None
 
     @functools.cached_property
     def source_splits(self) -> list[str]:
         """The names of its source's splits, with which its keys begin; [] where nobody says it."""
-        try:
-            names = self.info().get("source_splits")
-        except UserError:
-            return []
+        names = self._find_info("source_splits")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return []
         return names
+
+    def _find_info(self, name: str) -> Any:
+        """Return an entry of info.json; None where the file is broken or lacks it."""
+        try:
+            return self.info().get(name)
+        except UserError:
+            return None
 
     def digest(self) -> str:
         """Return a digest of all records, names included, by which another set differs."""

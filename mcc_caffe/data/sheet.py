@@ -171,8 +171,8 @@ def check_pages(path: Path, tile: np.ndarray, most_tiles: int) -> None:
 
     Args:
         path: The PNG of a single page, as `make_page_files` takes it.
-        tile: A tile of the size that all will have.
-        most_tiles: The most tiles.
+        tile: A tile as large as the largest that may come.
+        most_tiles: How many tiles may come.
 
     Raises:
         UserError: There is a file that is no sheet at `path`, or where a further page may go, whose
@@ -185,9 +185,9 @@ def check_pages(path: Path, tile: np.ndarray, most_tiles: int) -> None:
         return
     for page in path.parent.glob(f"{glob.escape(path.stem)}-[1-9]*.png"):
         number = page.stem.removeprefix(f"{path.stem}-")
-        is_number = number.isascii() and number.isdecimal()
-        is_name_of_page = is_number and int(number) <= most_pages
-        if is_name_of_page and not _is_sheet(page):
+        if not (number.isascii() and number.isdecimal() and int(number) <= most_pages):
+            continue  # no page gets such a name
+        if not _is_sheet(page):
             raise UserError(
                 f"{page} might be overwritten, as the second and further pages of {path} have such "
                 "names, and is no sheet of this program: give another --out"

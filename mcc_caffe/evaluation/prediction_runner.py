@@ -90,7 +90,7 @@ class FileModelSpec:
     path: pathlib.Path
 
 
-# Goes to other processes: small, hashable and picklable. They open the model's files themselves.
+# It goes to other processes, so that it is small, hashable and picklable, and holds no open file.
 ModelSpec = NetModelSpec | FileModelSpec
 
 

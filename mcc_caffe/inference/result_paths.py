@@ -24,9 +24,8 @@ def choose_result_paths(files: Iterable[InputFile], out: Path) -> list[Path]:
         out: The folder of the results.
     """
     taken: set[str] = set()
-    next_numbers: dict[
-        tuple[Path, str], int
-    ] = {}  # of each path and suffix; those before are taken
+    # {(path, suffix): number}: the variations of the path with numbers before it are taken.
+    next_numbers: dict[tuple[Path, str], int] = {}
     paths = []
     for file in files:
         suffix = _shorten(file.path.suffix[1:], _LONGEST_ADDED_SUFFIX)

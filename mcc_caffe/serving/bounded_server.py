@@ -39,7 +39,7 @@ class BoundedServer(uvicorn.Server):
             # No part of the application has a lifespan; a second Ctrl-C would log its end as an
             # error.
             lifespan="off",
-            # They are taken at once, before any is closed.
+            # The server takes all that wait before it closes any of those that are too many.
             backlog=min(_count_descriptors() // 16, _MOST_WAITING),
             timeout_graceful_shutdown=_END_SECONDS,
         )

@@ -181,12 +181,12 @@ def test_a_file_that_cannot_be_put_back_is_named(is_old_one_there, tmp_path, mon
     monkeypatch.setattr(Path, "replace", refuse_from_second_on)
     with pytest.raises(UserError) as error:
         write_together({first: b"new", second: b"new"})
-    kept = list(tmp_path.glob(".mcc-*.old"))
-    assert [path.read_bytes() for path in kept] == [b"old"] * is_old_one_there
-    remedy = f"move {kept[0]} there" if kept else "write it again"
+    old_files = list(tmp_path.glob(".mcc-*.old"))
+    assert [path.read_bytes() for path in old_files] == [b"old"] * is_old_one_there
+    remedy = f"move {old_files[0]} there" if old_files else "write it again"
     busy = os.strerror(errno.EBUSY)
     assert str(error.value) == f"{first} was changed and cannot be put back ({busy}): {remedy}"
-    assert set(tmp_path.iterdir()) == {first, second, *kept}
+    assert set(tmp_path.iterdir()) == {first, second, *old_files}
     assert (first.read_bytes(), second.read_bytes()) == (b"new", b"old")
 
 
