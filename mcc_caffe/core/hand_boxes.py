@@ -171,7 +171,7 @@ def are_of_same_hand(
     box: np.ndarray, other: np.ndarray, overlap: float, inside_other: float
 ) -> bool:
     """Tell whether two boxes overlap so much that they are of the same hand; see `nms_boxes`."""
-    return box_iou(box, other) > overlap or share_inside(box, other) > inside_other
+    return box_iou(box, other) > overlap or smaller_covered_share(box, other) > inside_other
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -181,16 +181,15 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> float:
     return intersection / union if union > 0 else 0.0
 
 
-def share_inside(first: np.ndarray, second: np.ndarray) -> float:
-    """Return which share of the smaller box lies in the other."""
-    smaller = min(_area(first), _area(second))
-    return _intersection(first, second) / smaller if smaller > 0 else 0.0
-
-
 def covered_share(box: np.ndarray, cover: np.ndarray) -> float:
-    """Return which share of a box lies in another one."""
+    """Return which share of `box`, the first of the two, lies in `cover`."""
     area = _area(box)
     return _intersection(box, cover) / area if area > 0 else 0.0
+
+
+def smaller_covered_share(first: np.ndarray, second: np.ndarray) -> float:
+    """Return which share of the smaller of two boxes lies in the larger one, in either order."""
+    return max(covered_share(first, second), covered_share(second, first))
 
 
 def _intersection(first: np.ndarray, second: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from mcc_caffe.core.hand_boxes import (
     encode_boxes,
     merge_boxes,
     nms_boxes,
-    share_inside,
+    smaller_covered_share,
 )
 
 CELLS = 32  # an input of 256 x 256 pixels
@@ -28,8 +28,11 @@ def test_box_iou_is_the_share_of_the_union_that_both_cover():
     assert box_iou(np.zeros(4), np.zeros(4)) == 0
 
 
-def test_the_share_inside_is_one_of_the_smaller_box():
-    assert share_inside(np.array([0, 0, 10, 10]), np.array([5, 0, 105, 10])) == 0.5
+def test_the_smaller_box_is_covered_by_the_same_share_in_either_order():
+    small, large = np.array([0, 0, 10, 10]), np.array([5, 0, 105, 10])
+    assert smaller_covered_share(small, large) == 0.5
+    assert smaller_covered_share(large, small) == 0.5
+    assert smaller_covered_share(np.zeros(4), small) == 0
 
 
 def test_the_covered_share_is_one_of_the_first_box():
