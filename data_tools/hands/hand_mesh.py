@@ -417,7 +417,12 @@ def vertex_normals(
     """
     a, b, c, d = (points[quads[:, i]] for i in range(4))
     normals = incidence @ np.cross(c - a, d - b)  # area-weighted mean of the faces around
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return unit_rows(normals)
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Return the vectors (N, 3) at length 1; those of length 0 stay as they are."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 class ObjMesh(NamedTuple):

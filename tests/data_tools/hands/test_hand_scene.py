@@ -53,6 +53,11 @@ def test_subdivision_of_a_cube():
     np.testing.assert_allclose(points.mean(axis=0), 0.5)
 
 
+def test_unit_rows_leaves_a_row_of_zeros():
+    rows = hand_mesh.unit_rows(np.array([(3.0, 0, 4), (0, 0, 0), (0, -1e-3, 0)]))
+    np.testing.assert_allclose(rows, [(0.6, 0, 0.8), (0, 0, 0), (0, -1, 0)])
+
+
 def test_subdivision_keeps_the_border_flat():
     matrix, _ = hand_mesh.catmull_clark(np.array([(0, 1, 2, 3)]), 4)
     points = matrix @ np.array([(0.0, 0, 0), (8, 0, 0), (8, 8, 0), (0, 8, 0)])
