@@ -10,7 +10,7 @@ import logging
 import multiprocessing
 import pathlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
@@ -29,6 +29,8 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import iou
 from mcc_caffe.evaluation.predictions_file import HandPrediction, PredictionsFile
 from mcc_caffe.predictor import HandPredictor
+
+PredictFunction = Callable[[Sample], HandPrediction]
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ class NetModelSpec:
     looks: int | None = None
     precision: str = FLOAT32
 
-    def load(self) -> Callable[[Sample], HandPrediction]:
-        """Load the network; return the function that predicts the hand of a sample."""
+    def load(self, splits: Sequence[str], set_path: pathlib.Path) -> PredictFunction:
+        """Load the network; return the function that predicts the hand of a sample.
+
+        `FileModelSpec.load` has the same arguments. A network needs neither.
+        """
         predictor = HandPredictor(
             self.weights,
             self.variant,
@@ -88,6 +93,15 @@ class FileModelSpec:
 
     name: str
     path: pathlib.Path
+
+    def load(self, splits: Sequence[str], set_path: pathlib.Path) -> PredictFunction:
+        """Read the file; return the function that predicts the hand of a sample.
+
+        Args:
+            splits: Names with which the keys of the set's samples may begin.
+            set_path: Path of the set.
+        """
+        return PredictionsFile(self.path, splits, set_path).predict
 
 
 # It goes to other processes, so that it is small, hashable and picklable, and holds no open file.
@@ -165,12 +179,7 @@ class _Evaluator:
         finally:
             readers_log.setLevel(logging.NOTSET)
         splits = sets.list_key_splits(self._records_of_split)
-        self._predict_functions = [
-            PredictionsFile(spec.path, splits, job.data_path).predict
-            if isinstance(spec, FileModelSpec)
-            else spec.load()
-            for spec in job.model_specs
-        ]
+        self._predict_functions = [spec.load(splits, job.data_path) for spec in job.model_specs]
 
     def evaluate(self, sample_id: SampleId) -> EvaluatedSample:
         """Let all models predict the hand of one sample.

@@ -1,6 +1,7 @@
 """`python -m mcc_caffe.evaluate`: the choice of splits and nets, and the names of models."""
 
 import json
+import pathlib
 import shutil
 
 import cv2
@@ -134,7 +135,7 @@ def test_a_net_searches_with_the_box_head_of_its_own_variant(weights, monkeypatc
     (spec,) = evaluate.make_model_specs(
         evaluate.parse_arguments(["set", "--weights", str(weights), "--variant", "paper"]), []
     )
-    spec.load()
+    spec.load([], pathlib.Path("set"))
     ((arguments, options),) = calls
     assert arguments == (weights, "paper")
     assert options["prototxt"].parts[-2:] == ("paper", "deploy.prototxt")
