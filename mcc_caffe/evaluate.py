@@ -368,7 +368,7 @@ def write_results(
         samples: The N evaluated samples.
         scores: {name of the model: its scores of the N samples}.
         results: The content of results.json.
-        load_sample: Loads a sample with its picture.
+        load_sample: Loads a sample with its image.
     """
     out = options.out
     contents = {
@@ -393,7 +393,7 @@ def _make_model_files(
     scores: ModelScores,
     load_sample: Callable[[EvaluatedSample], Sample],
 ) -> dict[pathlib.Path, bytes]:
-    """Return the page of the worst pictures and, if the model is a network, its predictions.
+    """Return the page of the worst images and, if the model is a network, its predictions.
 
     Args:
         out: The folder.
@@ -401,7 +401,7 @@ def _make_model_files(
         index: The model's index in each sample's predictions.
         samples: The N evaluated samples.
         scores: The model's scores of these.
-        load_sample: Loads a sample with its picture.
+        load_sample: Loads a sample with its image.
     """
     worst, predictions = (out / name for name in _model_files(model_spec))
     contents = sheet.make_page_files(worst_tiles(samples, scores, index, load_sample), worst)
@@ -423,7 +423,7 @@ def _make_model_files(
 
 
 def _model_files(model_spec: ModelSpec) -> tuple[str, str]:
-    """Return the names of a model's files: of its worst pictures and of a net's predictions."""
+    """Return the names of a model's files: of its worst images and of a net's predictions."""
     file_name = as_file_name(model_spec.name)
     return f"worst_{file_name}.png", f"predictions_{file_name}.json"
 
@@ -460,7 +460,7 @@ def check_out(out: pathlib.Path, model_specs: Sequence[ModelSpec]) -> None:
 
 
 def _warn_of_turned(samples: Sequence[EvaluatedSample]) -> None:
-    """Warn of pictures whose labels may not fit their pixels."""
+    """Warn of images whose labels may not fit their pixels."""
     if turned_count := sum(sample.is_turned for sample in samples):
         _log.warning(
             "%d pictures have an EXIF orientation; labels and predictions are taken to refer to "

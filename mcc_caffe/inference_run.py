@@ -24,8 +24,8 @@ from mcc_caffe.inference.input_files import UnreadableError, read_image
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import (
     NetworkInfo,
-    picture_record,
-    picture_report,
+    image_record,
+    image_report,
 )
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.result_paths import with_suffix
@@ -142,13 +142,13 @@ class InferenceRun:
         contents = {with_suffix(job.result, ".png"): marked_png(drawn, PROGRAM)}
         if self._heatmaps:
             contents[with_suffix(job.result, ".h5")] = _heatmaps_file(hands[0])
-        # A picture's files come from one run: none is replaced before all are written.
+        # An image's files come from one run: none is replaced before all are written.
         if self._result_format:
-            record = picture_record(hands, source, size, one_hand=self._one_hand)
+            record = image_record(hands, source, size, one_hand=self._one_hand)
             text = self._result_format.describe(record)
             self._result_format.write_image(job.result, text, contents)
         else:
-            report = picture_report(hands, source, size, self._network, one_hand=self._one_hand)
+            report = image_report(hands, source, size, self._network, one_hand=self._one_hand)
             content = json.dumps(report, indent=1) + "\n"
             write_together({**contents, with_suffix(job.result, ".json"): content.encode()})
         return f"{self._describe_files(job)}: {self._summarize(hands)}"

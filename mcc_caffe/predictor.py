@@ -73,7 +73,7 @@ class HandPredictor:
         prototxt: The deploy net's file.
         boxes_prototxt: The file of the variant's deploy net of the trunk with the box head.
         variant: The name of the network's size.
-        calibration: The scores from which a picture shows a hand; they come with the weights.
+        calibration: The scores from which an image shows a hand; they come with the weights.
         input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
             packed weights name an input size of their own, theirs.
         levels, looks, threshold, seed, batch: The options of the constructor; they may be changed.
@@ -252,12 +252,12 @@ class HandPredictor:
         max_hands: int | None = None,
         score_threshold: float = SCORE_THRESHOLD,
     ) -> list[HandPose]:
-        """Find every hand in a picture, or the hand in each of your boxes.
+        """Find every hand in an image, or the hand in each of your boxes.
 
         Args:
             image: HxWx3 uint8 BGR of any size.
             boxes: (N, 4) of x, y, width, height in pixels, each around one hand; None to search the
-                picture.
+                image.
             max_hands: The most hands to search for; None for no limit.
             score_threshold: The least sum of a hand's `score` and the box head's votes for it (-4
                 to 4) with which a search keeps the hand. A kept hand's `score` may be lower: to
@@ -314,12 +314,12 @@ class HandPredictor:
         max_hands: int | None = None,
         known: Sequence[np.ndarray] = (),
     ) -> list[LookAnswer]:
-        """Search a picture for hands, by the box head where the weights have one.
+        """Search an image for hands, by the box head where the weights have one.
 
         The caller holds `lock`.
 
         Args:
-            looker: The Looker of the picture.
+            looker: The Looker of the image.
             network: What `open_network` returned; it times the search, too.
             score_threshold: As `predict_all` takes it.
             max_hands: The most hands to return; None for no limit.
@@ -345,7 +345,7 @@ class HandPredictor:
         answer = look_several_times(looker, looks)
         shows_hand = answer.score >= self.calibration.least_score(looks)
         if not shows_hand and searches_after_looks(self.levels, self.looks, self.calibration):
-            # The hand may be too small for looks at the whole picture.
+            # The hand may be too small for looks at the whole image.
             hands = self.search(looker, network, max_hands=1)
             if hands:
                 timings = network.timings()

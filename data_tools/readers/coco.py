@@ -49,7 +49,7 @@ from data_tools.readers.shared import (
     say_passed_over,
 )
 from mcc_caffe.core import keypoint_names
-from mcc_caffe.core.coco import annotation_name, find_image_folder, holds_pictures, id_text
+from mcc_caffe.core.coco import annotation_name, find_image_folder, holds_images, id_text
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.hand import NAMES, names_a_hand
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
@@ -485,7 +485,7 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
         folder
         for parent in parents
         for folder in sorted(parent.iterdir())
-        if holds_pictures(folder, names)
+        if holds_images(folder, names)
     ]
     if len(others) == 1:
         return others[0]

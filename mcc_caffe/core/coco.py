@@ -7,7 +7,7 @@ from typing import Any
 
 from mcc_caffe.core.hand import NAMES, SKELETON
 
-_PROBED_PICTURES = 20  # of a file, that tell where its file names start from
+_PROBED_IMAGES = 20  # of a file, that tell where its file names start from
 
 
 def id_text(value: Any) -> str | None:
@@ -34,20 +34,20 @@ def find_image_folder(path: Path, names: Sequence[str]) -> Path | None:
 
     Args:
         path: The COCO file.
-        names: The file names of its pictures.
+        names: The file names of its images.
 
     Returns:
-        The first folder in which one of the first pictures lies: the file's own, `images` in it,
+        The first folder in which one of the first images lies: the file's own, `images` in it,
         its parent, `images` in that; None where none of them has any.
     """
     here = path.absolute().parent
     folders = (here, here / "images", here.parent, here.parent / "images")
-    return next((folder for folder in folders if holds_pictures(folder, names)), None)
+    return next((folder for folder in folders if holds_images(folder, names)), None)
 
 
-def holds_pictures(folder: Path, names: Sequence[str]) -> bool:
-    """Tell whether one of the first pictures of a COCO file lies in a folder."""
-    return any(os.path.isfile(folder / name) for name in names[:_PROBED_PICTURES])
+def holds_images(folder: Path, names: Sequence[str]) -> bool:
+    """Tell whether one of the first images of a COCO file lies in a folder."""
+    return any(os.path.isfile(folder / name) for name in names[:_PROBED_IMAGES])
 
 
 def hand_category(category_id: Any = 1, name: str = "hand") -> dict[str, Any]:

@@ -18,11 +18,11 @@ _LONGEST_SIDE = (1 << 15) - 2  # pixels, of an image that cv2.warpAffine takes
 
 
 def lie_inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Tell which points lie on the pixels of a picture, whose centres are integers.
+    """Tell which points lie on the pixels of an image, whose centres are integers.
 
     Args:
         points: (N, 2) of x and y in pixels.
-        width: Of the picture in pixels.
+        width: Of the image in pixels.
         height: Likewise.
 
     Returns:
@@ -35,7 +35,7 @@ def lie_inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
 def letterbox_affine(width: float, height: float, size: int) -> np.ndarray:
     """Return the affine map of an image into a square input (section 3.1, Eq. 1).
 
-    The map is x' = tau x with tau = min(size / width, size / height). It puts the picture into the
+    The map is x' = tau x with tau = min(size / width, size / height). It puts the image into the
     left-top corner. The caller fills the part of the square that stays empty.
 
     Args:

@@ -1,4 +1,4 @@
-"""Refines a network's mask by the picture's colours, with OpenCV's GrabCut."""
+"""Refines a network's mask by the image's colours, with OpenCV's GrabCut."""
 
 import cv2
 import numpy as np
@@ -11,9 +11,9 @@ _ROUNDS = 3
 def refine_by_colours(
     image: np.ndarray, probability: np.ndarray, *, sure_hand: float, sure_background: float
 ) -> np.ndarray | None:
-    """Move the border of a mask to where the picture's colours change.
+    """Move the border of a mask to where the image's colours change.
 
-    The same picture always gives the same mask.
+    The same image always gives the same mask.
 
     Args:
         image: HxWx3 uint8 BGR.

@@ -1,6 +1,6 @@
 """The maps of the box head: which cells lie in the middle of a hand, and how far its sides are.
 
-The head looks at whole pictures and finds hands of SMALLEST_HAND to LARGEST_HAND pixels of its
+The head looks at whole images and finds hands of SMALLEST_HAND to LARGEST_HAND pixels of its
 input. It gives five maps: the logit of "here is the middle of a hand", and the logarithms of the
 distances to the hand's left, top, right and bottom, in units of DISTANCE_UNIT pixels.
 """
@@ -27,7 +27,7 @@ _MIDDLE = 0.5
 _MERGED_IOU = 0.5  # IoU above which two cells' boxes are of one hand
 # IoU above which merged boxes are of one hand; and the share of the smaller box inside the other.
 _NMS_IOU, _NMS_SHARE_INSIDE = 0.4, 0.5
-MAX_ENLARGEMENT = 1.5  # a picture is enlarged by at most so much for the head
+MAX_ENLARGEMENT = 1.5  # an image is enlarged by at most so much for the head
 _LONGEST_LOGARITHM = 4.0  # distances beyond 32 e^4 pixels are no hand's
 
 

@@ -73,7 +73,7 @@ def decode_smoothed(maps: np.ndarray, content: tuple[int, ...]) -> np.ndarray:
 
     Args:
         maps: (K + 1, S, S) float32.
-        content: (width, height, x, y) in pixels of the part of the input that holds the picture.
+        content: (width, height, x, y) in pixels of the part of the input that holds the image.
 
     Returns:
         (K, 3) float64 of x, y in input pixels and confidence.
@@ -103,7 +103,7 @@ def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> Le
     Args:
         levels: (L, K + 1, S, S) float32, the heatmaps of L inputs.
         contents: For each input, (width, height) in pixels of the part of it, from its left-top
-            corner, that holds the picture: only there a maximum counts. Or (width, height, x, y) of
+            corner, that holds the image: only there a maximum counts. Or (width, height, x, y) of
             a part whose left-top corner is at (x, y).
 
     Raises:

@@ -62,7 +62,7 @@ _PILLOW_BOUND_LOCK = threading.Lock()  # held while Pillow has another bound tha
 
 
 class ImageError(ValueError):
-    """A picture cannot be decoded. The message says why, without the file's name."""
+    """An image cannot be decoded. The message says why, without the file's name."""
 
 
 class ImageHeader(NamedTuple):
@@ -99,14 +99,14 @@ class ImageHeader(NamedTuple):
 def open_with_pillow(file: Path | BinaryIO) -> PIL.Image.Image:
     """Open an image file with Pillow, which reads the header and decodes nothing yet.
 
-    Pillow refuses pictures above a bound of its own. Ours takes its place meanwhile.
+    Pillow refuses images above a bound of its own. Ours takes its place meanwhile.
 
     Args:
         file: The file.
 
     Raises:
-        ImageError: The picture has more pixels than allowed.
-        Exception: The file is damaged, or no picture: Pillow raises nearly anything.
+        ImageError: The image has more pixels than allowed.
+        Exception: The file is damaged, or no image: Pillow raises nearly anything.
     """
     bound = max_megapixels()
     with _PILLOW_BOUND_LOCK, warnings.catch_warnings():
@@ -132,7 +132,7 @@ def read_header(content: bytes) -> ImageHeader:
         content: The file's bytes.
 
     Raises:
-        ImageError: The picture has more pixels than allowed.
+        ImageError: The image has more pixels than allowed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged tags
@@ -152,7 +152,7 @@ def read_header(content: bytes) -> ImageHeader:
             tags = getattr(image, "tag_v2", {})
             tiff_fields = _tiff_fields(tags)
             decoded_orientation = tags.get(_ORIENTATION_TAG, 1)
-            # Pillow gives the size of the upright picture here.
+            # Pillow gives the size of the upright image here.
             sides = map(tags.get, _TIFF_SIDES_TAGS) if image.format == "TIFF" else image.size
             width, height = sides
         except Exception:
@@ -187,7 +187,7 @@ def _tiff_fields(tags: Any) -> dict[str, bool]:
 
 
 def _read_exif(image: PIL.Image.Image, content: bytes) -> PIL.Image.Exif:
-    """Return the EXIF tags of an open picture; Pillow adds the orientation of its XMP.
+    """Return the EXIF tags of an open image; Pillow adds the orientation of its XMP.
 
     Those of a PNG may stand behind its pixels. Pillow would decode these to get there.
     """
@@ -351,14 +351,14 @@ def _png_chunk(body: bytes) -> bytes:
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def marked_png(picture: np.ndarray, program: str) -> bytes:
-    """Encode a picture as a PNG file that says which program made it, as its "Software".
+def marked_png(image: np.ndarray, program: str) -> bytes:
+    """Encode an image as a PNG file that says which program made it, as its "Software".
 
     Args:
-        picture: HxWx3 uint8 BGR.
+        image: HxWx3 uint8 BGR.
         program: The program's name, in ASCII.
     """
-    content = cv2.imencode(".png", picture)[1].tobytes()
+    content = cv2.imencode(".png", image)[1].tobytes()
     chunk = _png_chunk(b"tEXtSoftware\0" + program.encode())
     return content[:_PNG_HEADER_BYTES] + chunk + content[_PNG_HEADER_BYTES:]
 
@@ -382,7 +382,7 @@ def silence_opencv() -> None:
 
 
 def max_megapixels() -> float:
-    """Return how many million pixels a picture may have.
+    """Return how many million pixels an image may have.
 
     Raises:
         UserError: The environment variable MCC_CAFFE_MAX_MEGAPIXELS is no number above 0.
@@ -454,7 +454,7 @@ def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _to_bgr(pixels: np.ndarray, premultiplied: bool) -> np.ndarray:
-    """Return the colours of a grey, colour or alpha picture, on white where it is transparent."""
+    """Return the colours of a grey, colour or alpha image, on white where it is transparent."""
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     if pixels.shape[2] == 3:
@@ -465,7 +465,7 @@ def _to_bgr(pixels: np.ndarray, premultiplied: bool) -> np.ndarray:
 
 
 def on_white(pixels: np.ndarray, *, premultiplied: bool = False) -> np.ndarray:
-    """Return the colours of a picture on a white background, as a browser shows it.
+    """Return the colours of an image on a white background, as a browser shows it.
 
     Args:
         pixels: HxWx4 uint8, BGR and opacity.

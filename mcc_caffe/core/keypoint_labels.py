@@ -75,7 +75,7 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
         (21, 3) float32 of x, y, v; a keypoint that is not labelled is (-1, -1, 0).
 
     Raises:
-        SampleError: A labelled keypoint is not finite, or the keypoints are shares of the picture's
+        SampleError: A labelled keypoint is not finite, or the keypoints are shares of the image's
             sides instead of pixels.
     """
     check_pixels(xy[labelled], location)

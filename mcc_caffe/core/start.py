@@ -17,7 +17,7 @@ _BASE_MIB, _MIB_A_CORE = 1900, 80  # measured: 1800 and 55
 
 INTERRUPTED = 130  # the exit code of a command that a KeyboardInterrupt ended
 
-# The most pixels of a picture, in millions, and the variable of the environment with another bound.
+# The most pixels of an image, in millions, and the variable of the environment with another bound.
 MAX_MEGAPIXELS = 200.0  # the largest that telephones take; infer needs some 2 GiB for it
 MAX_MEGAPIXELS_VARIABLE = "MCC_CAFFE_MAX_MEGAPIXELS"
 OPENCV_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"  # OpenCV reads it when it is imported
@@ -72,14 +72,14 @@ def prepare_command() -> None:
 def _limit_image_size() -> None:
     """Set OpenCV's own size limit from MCC_CAFFE_MAX_MEGAPIXELS, before OpenCV is loaded.
 
-    OpenCV then refuses a larger picture by its header. `mcc_caffe.core.images` has the same bound,
-    but knows fewer formats. A program that imports the package reads pictures of its own, for which
+    OpenCV then refuses a larger image by its header. `mcc_caffe.core.images` has the same bound,
+    but knows fewer formats. A program that imports the package reads images of its own, for which
     OpenCV keeps its limit.
     """
     try:
         pixels = int(float(os.environ.get(MAX_MEGAPIXELS_VARIABLE) or MAX_MEGAPIXELS) * 1e6)
     except (ValueError, OverflowError):
-        return  # reading a picture says so
+        return  # reading an image says so
     if pixels > 0:
         os.environ.setdefault(OPENCV_LIMIT_VARIABLE, str(pixels))
 

@@ -25,7 +25,7 @@ from mcc_caffe.core.geometry import (
 )
 from mcc_caffe.paper import FLIP_PROBABILITY, GREY, PIXEL_SCALE, ROTATION_RANGE, SCALE_RANGE
 
-# How likely a hand is turned to point up, or a picture without a hand by quarters of a circle; the
+# How likely a hand is turned to point up, or an image without a hand by quarters of a circle; the
 # paper's rotation comes after it.
 UPRIGHT_PROBABILITY = 0.5
 STRONG_PROBABILITY = 0.5  # of a strong sample; the next probabilities are of what changes it
@@ -45,9 +45,9 @@ class ColourRanges(NamedTuple):
     Attributes:
         gamma: Of the exponent's logarithm to base 2.
         channel_gain: Of the factor on each channel.
-        saturation: 0 is a grey picture.
-        blur_probability: The share of the pictures that are blurred.
-        blur: Of the standard deviation of a Gaussian, pixels of the picture.
+        saturation: 0 is a grey image.
+        blur_probability: The share of the images that are blurred.
+        blur: Of the standard deviation of a Gaussian, pixels of the image.
     """
 
     gamma: tuple[float, float]
@@ -63,14 +63,14 @@ STRONG_COLOURS = ColourRanges((-0.8, 0.8), (0.75, 1.33), (0.0, 1.8), 0.3, (0.4, 
 
 @dataclass(frozen=True)
 class ColourChange:
-    """A change of a picture's colours and sharpness, as other cameras and lights would bring.
+    """A change of an image's colours and sharpness, as other cameras and lights would bring.
 
     Attributes:
         gamma: The exponent of all channels, whose values are taken from 0 to 1.
         gains: The factor on each channel (B, G, R).
-        saturation: 1 leaves the colours, 0 makes the picture grey.
-        blur: The standard deviation of a Gaussian in pixels of the full-size picture; 0 leaves the
-            picture sharp.
+        saturation: 1 leaves the colours, 0 makes the image grey.
+        blur: The standard deviation of a Gaussian in pixels of the full-size image; 0 leaves the
+            image sharp.
     """
 
     gamma: float
@@ -80,7 +80,7 @@ class ColourChange:
 
     @staticmethod
     def draw(rng: np.random.Generator, ranges: ColourRanges = COLOURS) -> "ColourChange":
-        """Draw a change; half of all pictures keep their saturation, most keep their sharpness."""
+        """Draw a change; half of all images keep their saturation, most keep their sharpness."""
         return ColourChange(
             gamma=2 ** rng.uniform(*ranges.gamma),
             gains=tuple(rng.uniform(*ranges.channel_gain, size=3).tolist()),
@@ -89,14 +89,14 @@ class ColourChange:
         )
 
     def apply(self, image: np.ndarray, reduction: int = 1) -> np.ndarray:
-        """Change a picture.
+        """Change an image.
 
         Args:
             image: HxWx3 BGR uint8.
             reduction: The factor by which decoding has divided each side: 1, 2, 4 or 8.
 
         Returns:
-            A picture of the same shape.
+            An image of the same shape.
         """
         if self.saturation != 1:
             grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
@@ -248,10 +248,10 @@ class Augmentation:
 
     Attributes:
         scale: The factor on the letterboxed frame.
-        rotation: The angle in degrees, counter-clockwise as seen in the picture.
+        rotation: The angle in degrees, counter-clockwise as seen in the image.
         crop: The position of the crop, from 0 (left, top) to 1 (right, bottom) in x and y.
         flip: Whether the input is mirrored in x.
-        window: The square that the network sees instead of the picture; None for the picture.
+        window: The square that the network sees instead of the image; None for the image.
     """
 
     scale: float = 1.0

@@ -159,7 +159,7 @@ def _draw_augmentation(
     if window is not None:
         return dataclasses.replace(augmentation, scale=1.0, window=window)
     if is_turned:
-        # Looks turn a picture into every direction, and shall see no hand in any of them.
+        # Looks turn an image into every direction, and shall see no hand in any of them.
         quarters = 90.0 * int(rng.integers(4))
         return dataclasses.replace(augmentation, rotation=augmentation.rotation + quarters)
     return augmentation

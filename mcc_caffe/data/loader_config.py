@@ -41,16 +41,16 @@ class LoaderConfig:
         background: BACKGROUND_SUM or BACKGROUND_MAX, as `heatmaps.encode` takes it.
         augment: Augment as in section 3.3; otherwise only letterbox.
         smallest_window: Above 0, the network sees each hand in a square window instead of the whole
-            picture. This is the least side of the window, as a multiple of the larger side of the
+            image. This is the least side of the window, as a multiple of the larger side of the
             keypoints' box.
         largest_window: The greatest side of the window, as such a multiple. 0 for the whole
-            picture, as in the paper.
-        upright: In half of the samples, drawn at random, turn the picture so that the hand points
-            up, before the window is cut and turned as in section 3.3; a picture without a hand
+            image, as in the paper.
+        upright: In half of the samples, drawn at random, turn the image so that the hand points
+            up, before the window is cut and turned as in section 3.3; an image without a hand
             into one of four directions.
         colours: Change colours and sharpness at random, too.
         strong: In half of the samples, drawn at random, stretch and turn the hand, cover parts of
-            the picture, and change colours and sharpness further than `colours` does, with noise.
+            the image, and change colours and sharpness further than `colours` does, with noise.
         shuffle: Take the samples in a new random order in each epoch; otherwise in their own.
         seed: The seed of order and augmentation.
         first_iteration: The iteration to begin at, above 0 in a resumed run. Where Caffe adds up

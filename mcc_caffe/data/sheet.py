@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures on one PNG, each with mask outline, skeleton and a caption."""
+"""Contact sheets: many images on one PNG, each with mask outline, skeleton and a caption."""
 
 import glob
 import itertools
@@ -16,7 +16,7 @@ from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.core.images import is_png_of, marked_png
 from mcc_caffe.data.samples import Sample
 
-TILE = 240  # pixels, side of a picture's tile
+TILE = 240  # pixels, side of an image's tile
 OUTLINE = (0, 255, 255)  # BGR, yellow: no finger's colour
 PAPER, INK, EMPTY = 255, 30, 225
 PAGE_WIDTH, PAGE_HEIGHT = 1960, 2460
@@ -26,7 +26,7 @@ _FONT, _FONT_SCALE, _LINE, _MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 14, 18
 
 
 def fit(width: int, height: int) -> np.ndarray:
-    """Return the affine map that fits a picture into a tile, from the left-top corner."""
+    """Return the affine map that fits an image into a tile, from the left-top corner."""
     scale = TILE / max(width, height)
     return resize_affine(
         max(1, round(width * scale)) / width, max(1, round(height * scale)) / height
@@ -137,7 +137,7 @@ def pages(tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Lay tiles out in rows, from left to right, on as few pages as hold them.
 
     Args:
-        tiles: Pictures of one size.
+        tiles: Images of one size.
 
     Returns:
         The pages, each at most PAGE_WIDTH x PAGE_HEIGHT pixels.
@@ -203,7 +203,7 @@ def make_page_files(tiles: Sequence[np.ndarray], path: Path) -> dict[Path, bytes
     """Return the files of the pages that hold the tiles.
 
     Args:
-        tiles: Pictures of one size; there may be none.
+        tiles: Images of one size; there may be none.
         path: The PNG of a single page; several are name-1.png, name-2.png, ...
 
     Returns:

@@ -1,4 +1,4 @@
-"""Writes an evaluation as JSON, Markdown tables, CSV and a sheet of the worst pictures."""
+"""Writes an evaluation as JSON, Markdown tables, CSV and a sheet of the worst images."""
 
 import csv
 import dataclasses
@@ -25,7 +25,7 @@ from mcc_caffe.evaluation.model_scores import (
 from mcc_caffe.evaluation.prediction_runner import EvaluatedSample, ScoredPrediction
 
 RESULTS, IMAGES = "results.json", "images.csv"  # files of an evaluation
-WORST = 32  # pictures on a sheet: a page of pairs
+WORST = 32  # images on a sheet: a page of pairs
 _CAPTION_LINES = 3
 
 
@@ -34,7 +34,7 @@ class ModelResults(TypedDict, total=False):
     search.
 
     predictions: path of the file of another system's predictions. weights: as
-    `caffe_io.weights.describe` returns it. search: whether a picture is searched where the looks
+    `caffe_io.weights.describe` returns it. search: whether an image is searched where the looks
     show no hand. sets: {name of the set: its numbers}.
     """
 
@@ -197,7 +197,7 @@ def worst_tiles(
         samples: The N evaluated samples.
         scores: One model's scores of the N samples.
         model_index: Index of the model in each sample's predictions.
-        load_sample: Loads the sample with its picture.
+        load_sample: Loads the sample with its image.
 
     Returns:
         At most WORST tiles, as `sheet.make_page_files` takes them.

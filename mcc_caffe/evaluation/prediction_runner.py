@@ -141,7 +141,7 @@ class EvaluatedSample:
         true_keypoints: (21, 3) of x, y in pixels of the image and v, 1 or 0.
         has_mask: Whether the sample has a true mask.
         predictions: The predictions, in the order of the job's models.
-        is_turned: Whether the picture has an EXIF orientation, which was ignored.
+        is_turned: Whether the image has an EXIF orientation, which was ignored.
     """
 
     id: SampleId

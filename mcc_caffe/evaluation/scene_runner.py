@@ -111,7 +111,7 @@ def search_scene(
     Raises:
         UserError: The picture cannot be read, or the labels are of another size.
     """
-    image = scene.read_picture()
+    image = scene.read_image()
     before, start = sum(counter.passes for counter in counters), time.perf_counter()
     hands = predictor.predict_all(image, score_threshold=score_threshold)
     seconds = time.perf_counter() - start

@@ -1,6 +1,6 @@
-"""From the files of a user to what the net says of each picture.
+"""From the files of a user to what the net says of each image.
 
-Pictures:
+Images:
 
 - input_files: which images and videos a command is to look at
 - overlapped_map: reads the next file and writes the last one while the net works
@@ -8,13 +8,13 @@ Pictures:
 - engines: what runs the net
 - looks: single passes over parts of an image, also turned or mirrored, and their joint answer
 - hand_pose: the pose of a hand in one image, which users get
-- presence: the scores from which a picture shows a hand
-- proposals: where in a whole picture hands may be
-- scenes: finds every hand of a picture with looks at the proposals
+- presence: the scores from which an image shows a hand
+- proposals: where in a whole image hands may be
+- scenes: finds every hand of an image with looks at the proposals
 
 Videos:
 
-- video_reading: the frames of video files and animated pictures, and cameras
+- video_reading: the frames of video files and animated images, and cameras
 - video_writing: frames as a video file
 - tracking: follows hands from frame to frame
 - smoothing: the filter that steadies their keypoints
@@ -23,7 +23,7 @@ Results:
 
 - result_paths: where the results of each file go
 - reports: the files that `mcc_caffe.infer` writes, and the mark by which it knows them again
-- pose_reports: the JSON file of a picture, and what the other formats get of a pose
+- pose_reports: the JSON file of an image, and what the other formats get of a pose
 - video_reports: the JSON file of a video
 - scene_files: COCO files of boxes around hands
 - formats: the results in other systems' formats

@@ -82,7 +82,7 @@ class HandPose:
     def hand_pixels(self, threshold: float = MASK_THRESHOLD) -> np.ndarray | None:
         """Return which pixels are the hand's: where the mask is above `threshold`.
 
-        Unlike `mask` it is not kept, so that the many hands of a large picture take little memory.
+        Unlike `mask` it is not kept, so that the many hands of a large image take little memory.
 
         Args:
             threshold: Probability of hand, 0 to 1.
@@ -142,7 +142,7 @@ class HandPose:
             return None
         if self.detected_box is not None:
             # The box head learns x, y, x + width, y + height. Its boxes reach from -0.5 to W - 0.5
-            # at most, the picture's edges: a half is rounded up, to 0 and W.
+            # at most, the image's edges: a half is rounded up, to 0 and W.
             left, top, right, bottom = np.floor(self.detected_box + 0.5).astype(int).tolist()
             return Box(left, top, right - left, bottom - top)
         # Keypoints lie at centres of pixels, and the box has the last pixel, too.

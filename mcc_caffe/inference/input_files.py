@@ -43,7 +43,7 @@ class InputFile(NamedTuple):
         path: The file.
         relative: Its path below the folder that the user named, without suffix; the result gets
             the same path below the folder of the results.
-        is_video: Whether it is a video or an animated picture.
+        is_video: Whether it is a video or an animated image.
     """
 
     path: Path
@@ -84,7 +84,7 @@ class InputFiles(NamedTuple):
 
 
 def is_video(path: Path) -> bool:
-    """Tell whether a file is a video, by its name, or an animated picture, by its header."""
+    """Tell whether a file is a video, by its name, or an animated image, by its header."""
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return True
@@ -243,7 +243,7 @@ def _left_out_file(file: Path) -> tuple[str, str] | None:
 
 
 def _holds_labels(folder: Path) -> bool:
-    """Tell whether a folder is the labelling page's, with masks and copies of the pictures."""
+    """Tell whether a folder is the labelling page's, with masks and copies of the images."""
     return folder.name == LABELS_FOLDER and (folder / LABELS_STATE).is_dir()
 
 

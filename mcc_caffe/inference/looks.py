@@ -171,7 +171,7 @@ class Looker:
             keypoints = decode_smoothed(heatmaps[index], content)
             if look.mirrored:
                 image_to_input = compose(mirror_affine(width), image_to_input)
-            # A picture of one pixel's height may lie between two pixels of the input.
+            # An image of one pixel's height may lie between two pixels of the input.
             points = apply(invert(image_to_input), keypoints[:, :2])
             keypoints[:, :2] = points.clip(0, (width - 1, height - 1))
             own_masks = () if masks is None else (MaskCells(masks[index], image_to_input),)
@@ -200,7 +200,7 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     that look decides. Where the first look joins in, its mask counts only in the square and near
     it.
 
-    Where fewer than 6 of the first keypoints are confident, there is no square: in a picture
+    Where fewer than 6 of the first keypoints are confident, there is no square: in an image
     without a hand it would only find more that resembles one.
 
     Args:

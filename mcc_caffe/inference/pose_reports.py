@@ -1,4 +1,4 @@
-"""What is reported of poses: our own JSON of a picture, and what the other formats get."""
+"""What is reported of poses: our own JSON of an image, and what the other formats get."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ from mcc_caffe.inference.reports import (
     PROGRAM,
     HandReport,
     HandsReport,
-    ImageReport,
     KeypointReport,
+    OneHandReport,
 )
 
 
@@ -27,34 +27,34 @@ class NetworkInfo(NamedTuple):
     engine: str
 
 
-def picture_report(
+def image_report(
     hands: Sequence[HandPose],
     source: str,
     image_size: tuple[int, int],
     network: NetworkInfo,
     *,
     one_hand: bool,
-) -> ImageReport | HandsReport:
-    """Return our JSON of a picture.
+) -> OneHandReport | HandsReport:
+    """Return our JSON of an image.
 
     Args:
         hands: The poses, with keypoints.
-        source: The picture's path.
+        source: The image's path.
         image_size: (W, H) in pixels.
         network: What looked.
         one_hand: Whether one hand was looked for, whose pose is the only one.
     """
     if one_hand:
-        return image_report(hands[0], source, network)
+        return one_hand_report(hands[0], source, network)
     return hands_report(hands, source, image_size, network)
 
 
-def image_report(pose: HandPose, source: str, network: NetworkInfo) -> ImageReport:
-    """Return our JSON of a picture of one hand.
+def one_hand_report(pose: HandPose, source: str, network: NetworkInfo) -> OneHandReport:
+    """Return our JSON of an image of one hand.
 
     Args:
         pose: The hand's pose, with keypoints.
-        source: The picture's path.
+        source: The image's path.
         network: What looked.
     """
     # Commands refuse nets without a pose stage.
@@ -81,11 +81,11 @@ def image_report(pose: HandPose, source: str, network: NetworkInfo) -> ImageRepo
 def hands_report(
     hands: Sequence[HandPose], source: str, image_size: tuple[int, int], network: NetworkInfo
 ) -> HandsReport:
-    """Return our JSON of all hands of a picture.
+    """Return our JSON of all hands of an image.
 
     Args:
         hands: The poses, with keypoints.
-        source: The picture's path.
+        source: The image's path.
         image_size: (W, H) in pixels.
         network: What looked.
     """
@@ -132,10 +132,10 @@ def keypoint_reports(pose: HandPose) -> list[KeypointReport | None]:
 def hand_records(
     hands: Iterable[tuple[int | None, HandPose]], *, one_hand: bool
 ) -> list[HandRecord]:
-    """Return what the formats beside our own get of the hands of a picture or frame.
+    """Return what the formats beside our own get of the hands of an image or frame.
 
     Where one hand was looked for, it is left out if none of its keypoints is present. A threshold
-    below 0 asks for every keypoint of every picture. Then all are present, and the pose is listed
+    below 0 asks for every keypoint of every image. Then all are present, and the pose is listed
     whether or not it is a hand.
 
     Args:
@@ -147,10 +147,10 @@ def hand_records(
     return [record for record in records if not one_hand or record.present.any()]
 
 
-def picture_record(
+def image_record(
     hands: Iterable[HandPose], source: str, image_size: tuple[int, int], *, one_hand: bool
 ) -> ImageRecord:
-    """Return what the formats beside our own get of a picture; see `hand_records`."""
+    """Return what the formats beside our own get of an image; see `hand_records`."""
     records = hand_records([(None, pose) for pose in hands], one_hand=one_hand)
     return ImageRecord(source, *image_size, records)
 

@@ -1,9 +1,9 @@
-"""Tells which keypoints are present: those that are sure, in a picture that surely shows a hand.
+"""Tells which keypoints are present: those that are sure, in an image that surely shows a hand.
 
-In a picture without a hand some keypoints rise above the threshold by chance. Each further look
+In an image without a hand some keypoints rise above the threshold by chance. Each further look
 raises more of them, because the highest of several answers counts. The mean confidence of the
-keypoints, the score, tells such pictures from those of a hand. Packed weights say from which score
-on a picture shows a hand (`calibration` in their metadata). These scores differ from weights to
+keypoints, the score, tells such images from those of a hand. Packed weights say from which score
+on an image shows a hand (`calibration` in their metadata). These scores differ from weights to
 weights; `python -m mcc_caffe.evaluate_scenes` measured them.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 
 CALIBRATION = "calibration"  # in the metadata of packed weights
-# The paper's pyramid has 16 to 20 levels on average, by the picture's size.
+# The paper's pyramid has 16 to 20 levels on average, by the image's size.
 _FULL_PYRAMID_LEVELS = 19
 
 
 class Calibration(NamedTuple):
-    """What a picture must reach to show a hand, by the way in which it was looked at.
+    """What an image must reach to show a hand, by the way in which it was looked at.
 
     Attributes:
         single: Score of a single pass.
@@ -79,8 +79,8 @@ def find_present(keypoints: np.ndarray, threshold: float, *, shows_hand: bool) -
     Args:
         keypoints: (21, 3) of x, y and confidence.
         threshold: The confidence above which a keypoint is present (section 3.3). One below 0 asks
-            for every keypoint of every picture.
-        shows_hand: Whether the picture surely shows a hand.
+            for every keypoint of every image.
+        shows_hand: Whether the image surely shows a hand.
 
     Returns:
         (21,) bool.

@@ -1,4 +1,4 @@
-"""Proposes where in a whole picture hands may be.
+"""Proposes where in a whole image hands may be.
 
 A net with a box head proposes boxes itself (`propose_boxes`). With other weights the regions of the
 mask and the peaks of the heatmaps are proposed (`propose_regions`); that finds fewer and costs
@@ -33,7 +33,7 @@ from mcc_caffe.paper import GREY, PIXEL_SCALE, STRIDE
 
 NetworkCall = Callable[[np.ndarray], StageMaps]  # runs a net on a batch (N, 3, h, w)
 
-# Longer sides of the picture, in pixels, at which the box head passes over all of it.
+# Longer sides of the image, in pixels, at which the box head passes over all of it.
 BOX_SCALES = (160, 320, 640)
 # Those at which it passes over the mirror image, too, and what share of its votes each of the two
 # passes then has.
@@ -66,7 +66,7 @@ class Proposal(NamedTuple):
     Attributes:
         box: (4,) of left, top, right, bottom in pixels of the image.
         strength: How much speaks for it; the strongest proposals are looked at.
-        is_guess: Whether nothing speaks for it: it is the middle of the picture.
+        is_guess: Whether nothing speaks for it: it is the middle of the image.
     """
 
     box: np.ndarray
@@ -75,10 +75,10 @@ class Proposal(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """What a net says of a whole picture at one scale.
+    """What a net says of a whole image at one scale.
 
     Attributes:
-        maps: What the net answers to the picture, a batch of 1.
+        maps: What the net answers to the image, a batch of 1.
         to_image: (2, 3), the affine map of pixels of the input to pixels of the image.
     """
 
@@ -87,17 +87,17 @@ class _Pass(NamedTuple):
 
 
 def propose_boxes(octaves: Octaves, mirrored: Octaves, network: NetworkCall) -> list[Proposal]:
-    """Propose the boxes that the box head gives for the whole picture at several scales.
+    """Propose the boxes that the box head gives for the whole image at several scales.
 
     Args:
-        octaves: The picture.
+        octaves: The image.
         mirrored: Its mirror image.
         network: Runs a net that has a box head.
 
     Returns:
         At most 20 proposals, the strongest first; their strength is the votes of the head's cells
         (`core.hand_boxes.ScoredBoxes`), 1 for as many as a hand of that size has. Where there is
-        none, it is the middle of the picture, which a hand may fill that is too large for the head.
+        none, it is the middle of the image, which a hand may fill that is too large for the head.
     """
     height, width = octaves.image.shape[:2]
     cell_boxes = []
@@ -130,14 +130,14 @@ def _boxes_in_image(
 
 
 def propose_regions(octaves: Octaves, network: NetworkCall) -> list[Proposal]:
-    """Propose boxes from the mask and heatmaps of the whole picture at several scales.
+    """Propose boxes from the mask and heatmaps of the whole image at several scales.
 
     Args:
-        octaves: The picture.
+        octaves: The image.
         network: Runs a net with a mask or a pose stage.
 
     Returns:
-        At most 12 proposals, the strongest first. The first is the middle of the picture.
+        At most 12 proposals, the strongest first. The first is the middle of the image.
     """
     height, width = octaves.image.shape[:2]
     proposals = [_middle(width, height, np.inf)]
@@ -167,7 +167,7 @@ def _middle(width: int, height: int, strength: float) -> Proposal:
 
 
 def _passes(octaves: Octaves, network: NetworkCall, scales: Sequence[int]) -> list[_Pass]:
-    """Pass a picture through a net at several scales, given as longer sides in pixels."""
+    """Pass an image through a net at several scales, given as longer sides in pixels."""
     height, width = octaves.image.shape[:2]
     longer = max(height, width)
     passes = []
@@ -186,7 +186,7 @@ def _passes(octaves: Octaves, network: NetworkCall, scales: Sequence[int]) -> li
 
 
 def _image_input(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the picture at a size as a net's input (1, 3, h, w), grey up to whole cells."""
+    """Return the image at a size as a net's input (1, 3, h, w), grey up to whole cells."""
     reduces = size[0] < image.shape[1]
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if reduces else cv2.INTER_LINEAR)
     width, height = (-(-side // STRIDE) * STRIDE for side in size)

@@ -29,8 +29,8 @@ class KeypointReport(TypedDict):
     confidence: float
 
 
-class _PictureReport(TypedDict):
-    """What the JSON files of a picture have in common."""
+class _CommonReport(TypedDict):
+    """What the JSON files of an image have in common."""
 
     program: str
     image: str
@@ -40,8 +40,8 @@ class _PictureReport(TypedDict):
     engine: str
 
 
-class ImageReport(_PictureReport):
-    """The JSON file of an image.
+class OneHandReport(_CommonReport):
+    """The JSON file of an image in which one hand was looked for.
 
     program: PROGRAM, see there.
     width, height: the image's sides in pixels. weights: as `weights.describe` returns them. engine:
@@ -64,11 +64,11 @@ class ImageReport(_PictureReport):
 
 
 class HandReport(TypedDict):
-    """One hand in the JSON file of all hands of a picture.
+    """One hand in the JSON file of all hands of an image.
 
     score: the mean confidence of the 21 keypoints. box: x, y, width, height in pixels, where the
     search's box head found the hand, or else around the keypoints. keypoints, mask_box: as in an
-    ImageReport.
+    OneHandReport.
     """
 
     score: float
@@ -77,11 +77,11 @@ class HandReport(TypedDict):
     mask_box: dict[str, int] | None
 
 
-class HandsReport(_PictureReport):
-    """The JSON file of all hands of a picture.
+class HandsReport(_CommonReport):
+    """The JSON file of all hands of an image.
 
     hands: the most confident first or, with the user's boxes, in the order of the boxes. The other
-    entries are those of an ImageReport.
+    entries are those of a OneHandReport.
     """
 
     hands: list[HandReport]

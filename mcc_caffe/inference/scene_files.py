@@ -31,16 +31,16 @@ _log = logging.getLogger(__name__)
 
 
 class Scene(NamedTuple):
-    """A picture with boxes around its hands.
+    """An image with boxes around its hands.
 
     Attributes:
-        folder: The folder that the file's names of pictures start from.
-        file_name: The picture's name in the file.
-        boxes_ltrb: (N, 4) of left, top, right, bottom in pixels of the upright picture.
+        folder: The folder that the file's names of images start from.
+        file_name: The image's name in the file.
+        boxes_ltrb: (N, 4) of left, top, right, bottom in pixels of the upright image.
         keypoints: (N, 21, 3) of x, y in pixels and v, above 0 where the keypoint is labelled; 0
             where the file labels none.
         size: (width, height) in pixels that the file gives; None where it gives none.
-        image_id: The picture's id in the file.
+        image_id: The image's id in the file.
         category_ids: The N ids of the boxes' categories.
         crowds_ltrb: (M, 4), the boxes around crowds of hands (`iscrowd`).
         hand_categories: All categories of hands of the file.
@@ -66,8 +66,8 @@ class Scene(NamedTuple):
         corners, far_corners = self.boxes_ltrb[:, :2], self.boxes_ltrb[:, 2:]
         return np.concatenate([corners, far_corners - corners], axis=1)
 
-    def read_picture(self) -> np.ndarray:
-        """Read the picture.
+    def read_image(self) -> np.ndarray:
+        """Read the image.
 
         Returns:
             HxWx3 uint8 BGR, upright.
@@ -80,27 +80,27 @@ class Scene(NamedTuple):
         return image
 
     def read_size(self) -> tuple[int, int]:
-        """Read the size of the picture, by its header where that is possible.
+        """Read the size of the image, by its header where that is possible.
 
         Returns:
-            (width, height) of the upright picture in pixels.
+            (width, height) of the upright image in pixels.
 
         Raises:
             UserError: It cannot be read, or the file of boxes gives it another size.
         """
         size = _upright_size(self.path)
         if size is None:
-            height, width = self.read_picture().shape[:2]
+            height, width = self.read_image().shape[:2]
             return width, height
         self.check_size(self.path, size)
         return size
 
     def check_size(self, path: Path, size: tuple[int, int]) -> None:
-        """Check that the boxes refer to the picture as it is looked at.
+        """Check that the boxes refer to the image as it is looked at.
 
         Args:
-            path: The picture, which may lie elsewhere than the file of boxes says.
-            size: (width, height) of the upright picture in pixels.
+            path: The image, which may lie elsewhere than the file of boxes says.
+            size: (width, height) of the upright image in pixels.
 
         Raises:
             UserError: The file gives it another size.
@@ -132,7 +132,7 @@ class _LabelledHand(NamedTuple):
 def read_scenes(path: Path) -> list[Scene]:
     """Read a COCO file of boxes around hands.
 
-    The pictures lie where `core.coco.find_image_folder` finds them. A box around a crowd of hands
+    The images lie where `core.coco.find_image_folder` finds them. A box around a crowd of hands
     (`iscrowd`) is no hand to find. `Scene.crowds_ltrb` has these boxes.
 
     Raises:
@@ -178,10 +178,10 @@ def read_scenes(path: Path) -> list[Scene]:
 
 
 def read_labelled_scenes(path: Path) -> list[Scene]:
-    """Read a COCO file of which at least one picture has a box, as `read_scenes` does.
+    """Read a COCO file of which at least one image has a box, as `read_scenes` does.
 
     Raises:
-        UserError: The file is missing or is no such file, or none of its pictures has a box.
+        UserError: The file is missing or is no such file, or none of its images has a box.
     """
     scenes = read_scenes(path)
     if not _have_box(scenes):
@@ -231,7 +231,7 @@ def _make_scene(
     """Return the scene of an image of the COCO file.
 
     Args:
-        folder: The folder that the file's names of pictures start from.
+        folder: The folder that the file's names of images start from.
         image: The image's record.
         labelled: Its hands and crowds.
         hand_categories: All categories of hands of the file.
@@ -252,7 +252,7 @@ def _make_scene(
 
 
 def _check_listed_once(path: Path, scenes: Sequence[Scene]) -> None:
-    """Check that no picture is listed twice: each of its records would lack the other's hands.
+    """Check that no image is listed twice: each of its records would lack the other's hands.
 
     Raises:
         UserError: One is.
@@ -288,23 +288,23 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
 
 
 def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scene]:
-    """Read what a COCO file of boxes says of given pictures.
+    """Read what a COCO file of boxes says of given images.
 
-    A picture is the one whose path, seen from the COCO file's folder, is its `file_name`, or else
-    the only one of its name. If that one still lies where the COCO file says, the picture has to be
-    a copy of it.
+    An image has the scene whose `file_name`, seen from the COCO file's folder, is the image's path,
+    or else the only scene of its name. Where the file of the latter is still there, the image has
+    to be a copy of it.
 
     Args:
         path: The COCO file.
-        image_paths: The pictures.
+        image_paths: The images.
 
     Returns:
-        {picture: its scene}, whose boxes may be none. Its size is what the picture's header says,
+        {image: its scene}, whose boxes may be none. Its size is what the image's header says,
         None where that says nothing.
 
     Raises:
-        UserError: The file does not list a picture, lists it or others of its name several times,
-            or gives it another size; or two of the pictures match the same image of the file.
+        UserError: The file does not list an image, lists it or others of its name several times,
+            or gives it another size; or two of the images have the same scene.
     """
     by_path: dict[Path, Scene] = {}
     by_name: dict[str, list[Scene]] = {}
@@ -315,12 +315,12 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         by_path[scene.path.resolve()] = scene
         by_name.setdefault(scene.path.name, []).append(scene)
     scenes: dict[Path, Scene] = {}
-    pictures: dict[str | None, Path] = {}
+    image_path_of_id: dict[str | None, Path] = {}
     for image_path in image_paths:
         scene = by_path.get(image_path.resolve()) or _scene_of_moved(
             path, image_path, by_name.get(image_path.name, [])
         )
-        other = pictures.setdefault(id_text(scene.image_id), image_path)
+        other = image_path_of_id.setdefault(id_text(scene.image_id), image_path)
         if other != image_path:
             raise UserError(
                 f"{other} and {image_path} are both the picture {scene.image_id} of {path}: "
@@ -334,15 +334,15 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
 
 
 def _scene_of_moved(path: Path, image_path: Path, namesakes: Sequence[Scene]) -> Scene:
-    """Return the scene of a picture that lies elsewhere than the COCO file says.
+    """Return the scene of an image that lies elsewhere than the COCO file says.
 
     Args:
         path: The COCO file.
-        image_path: The picture.
-        namesakes: The scenes of the file whose pictures have its name.
+        image_path: The image.
+        namesakes: The scenes of the file whose images have its name.
 
     Raises:
-        UserError: None of them, or more than one, may be the picture's.
+        UserError: None of them, or more than one, may be the image's.
     """
     copied = [scene for scene in namesakes if _have_equal_content(scene.path, image_path)]
     listed = copied or namesakes
@@ -369,10 +369,10 @@ def _have_equal_content(first: Path, second: Path) -> bool:
 
 
 def coco_labels(scenes: Mapping[Path, Scene]) -> CocoLabels:
-    """Return how a COCO file calls its pictures and hands, for COCO results.
+    """Return how a COCO file calls its images and hands, for COCO results.
 
     Args:
-        scenes: {picture: its scene}, at least one, all of one file.
+        scenes: {image: its scene}, at least one, all of one file.
 
     Raises:
         UserError: The names of a category's keypoints do not say their order, in which results have
@@ -400,10 +400,10 @@ def _check_name(name: str) -> None:
 
 
 def _upright_size(image_path: Path) -> tuple[int, int] | None:
-    """Return (width, height) of an upright picture by its header; None where that says nothing."""
+    """Return (width, height) of an upright image by its header; None where that says nothing."""
     try:
         header = read_header(image_path.read_bytes())
-    except (ImageError, OSError):  # whoever reads the picture says so
+    except (ImageError, OSError):  # whoever reads the image says so
         return None
     size = (header.width, header.height)
     return (size[::-1] if header.orientation > 4 else size) if header.width else None

@@ -1,6 +1,6 @@
-"""Finds every hand of a picture, of any size.
+"""Finds every hand of an image, of any size.
 
-Boxes in which a hand may be are proposed from passes over the whole picture
+Boxes in which a hand may be are proposed from passes over the whole image
 (`inference.proposals`). At each a square is looked at twice: around the proposed box, then upright
 around the keypoints of the first look. Where the box head proposes, its votes decide more than the
 looks do. Without a box head, answers that stay unsure or have impossible bones are left out, and of
@@ -54,10 +54,10 @@ def find_hands(
     max_hands: int | None = None,
     known: Sequence[np.ndarray] = (),
 ) -> list[LookAnswer]:
-    """Find the hands of a picture.
+    """Find the hands of an image.
 
     Args:
-        looker: The Looker of the picture.
+        looker: The Looker of the image.
         network: Runs the net on a batch (N, 3, h, w).
         boxes_network: Runs a net that has a box head; None without one.
         score_threshold: The least sum of an answer's score and the box head's votes for it

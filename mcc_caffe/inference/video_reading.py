@@ -1,7 +1,7 @@
-"""Reads video files and animated pictures frame by frame, and opens cameras.
+"""Reads video files and animated images frame by frame, and opens cameras.
 
 PyAV reads videos: unlike OpenCV it tells when each frame is shown, and goes on after a damaged
-frame. Pillow reads animated pictures, as FFmpeg has no animated WebP.
+frame. Pillow reads animated images, as FFmpeg has no animated WebP.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ class Frame(NamedTuple):
 
 
 class VideoFile:
-    """A video or an animated picture to read.
+    """A video or an animated image to read.
 
     Attributes:
         path: The file.
@@ -210,10 +210,10 @@ class VideoFile:
             )
 
     def _animation(self) -> Iterator[Frame]:
-        """Yield the frames of an animated picture, upright, on white where it is transparent."""
+        """Yield the frames of an animated image, upright, on white where it is transparent."""
         try:
             image = open_with_pillow(self.path)
-            # The picture of an APNG for programs that show no animation may be no frame of it.
+            # The image of an APNG for programs that show no animation may be no frame of it.
             first = int(getattr(image, "default_image", False))
             numbers = range(first, getattr(image, "n_frames", 1))
         except ImageError as error:
@@ -250,7 +250,7 @@ def _check_readable(path: Path) -> None:
 
 
 def _is_cover(stream: "av.VideoStream") -> bool:
-    """Tell whether a stream is the one picture that players show as the cover of the file."""
+    """Tell whether a stream is the one image that players show as the cover of the file."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
@@ -267,7 +267,7 @@ def _report_all_errors(decoder: "av.VideoCodecContext") -> None:
 
 
 def _average_rate(path: Path, numbers: Sequence[int]) -> float:
-    """Return the frames a second of an animated picture, up to the first damaged frame.
+    """Return the frames a second of an animated image, up to the first damaged frame.
 
     Some formats tell how long a frame lasts only when it has been decoded. The file is opened for
     it, as an animated PNG gives no frame at all after going back from a damaged one.
@@ -283,7 +283,7 @@ def _average_rate(path: Path, numbers: Sequence[int]) -> float:
 
 
 def _pause(image: PIL.Image.Image) -> float:
-    """Return how long the present frame of an animated picture lasts, in seconds."""
+    """Return how long the present frame of an animated image lasts, in seconds."""
     pause = float(image.info.get("duration") or 0) / 1000
     return pause if pause >= _SHORTEST_PAUSE else _USUAL_PAUSE
 

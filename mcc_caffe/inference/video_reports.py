@@ -17,7 +17,7 @@ class VideoReport(TypedDict):
 
     program: reports.PROGRAM, see there.
     width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
-    ImageReport. method: reports.TRACKING, or how each frame was looked at by itself. levels: the
+    OneHandReport. method: reports.TRACKING, or how each frame was looked at by itself. levels: the
     most pyramid levels of a frame, null where none were asked for. looks: how many looks each frame
     got, null where none were asked for. smoothing: the parameters of the One-Euro filter that
     smoothed the keypoints, null where none did. seconds: the time that the video took.

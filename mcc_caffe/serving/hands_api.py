@@ -1,4 +1,4 @@
-"""The hands of a picture over HTTP, for programs.
+"""The hands of an image over HTTP, for programs.
 
     with HandsService(HandPredictor, describe(weights), Limits(32, 16)) as service:
         serve(make_app(PROGRAMS_PAGE, routers=[hands_router(service)]), "127.0.0.1", 8000)
@@ -34,7 +34,7 @@ from mcc_caffe.core.images import (
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
-from mcc_caffe.inference.pose_reports import NetworkInfo, picture_record, picture_report
+from mcc_caffe.inference.pose_reports import NetworkInfo, image_record, image_report
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.serving.request_body import UPLOAD_SECONDS, discard_body, read_body
 
@@ -160,9 +160,9 @@ class HandsService:
         poses = [predictor.predict(image)] if one_hand else predictor.predict_all(image)
         result_format = open_format(form)
         if result_format is not None:
-            text = result_format.describe(picture_record(poses, "", size, one_hand=one_hand))
+            text = result_format.describe(image_record(poses, "", size, one_hand=one_hand))
             return Response(result_format.document(text), media_type=result_format.media_type)
-        report = picture_report(poses, "", size, self.network, one_hand=one_hand)
+        report = image_report(poses, "", size, self.network, one_hand=one_hand)
         return Response(json.dumps(report) + "\n", media_type="application/json")
 
 
@@ -187,7 +187,7 @@ def _decode(content: bytes) -> np.ndarray:
 def _is_known(image_format: str) -> bool:
     """Tell whether Pillow's name of a format is that of one that is read."""
     formats = PIL.Image.registered_extensions()
-    # MPO is a JPEG with further pictures behind it.
+    # MPO is a JPEG with further images behind it.
     return image_format in {"MPO", *(formats.get(suffix) for suffix in IMAGE_SUFFIXES)}
 
 

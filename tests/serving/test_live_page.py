@@ -23,7 +23,7 @@ from mcc_caffe.core.hand import (
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.inference.looks import Looker, upright_look
 from mcc_caffe.inference.pyramid import mask_in_image
-from mcc_caffe.inference.reports import ImageReport
+from mcc_caffe.inference.reports import OneHandReport
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
 from tests.support.pages import wait_until
@@ -169,7 +169,7 @@ def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
     wait_for_answer(page, "hand.png")
     report, pose = copied_report(page), predictor.predict(rendered_hand)
     assert_same_answer(report, pose, pixels=1.01)
-    assert list(report) == list(ImageReport.__annotations__), "infer writes other entries"
+    assert list(report) == list(OneHandReport.__annotations__), "infer writes other entries"
     assert (report["method"], report["levels"], report["looks"]) == ("single pass", None, 1)
     assert report["hand_present"] is True
     assert report["program"] == "mcc_caffe.web" and report["image"] == "hand.png"

@@ -30,7 +30,7 @@ def open_format(name: str, labels: CocoLabels | None = None) -> ResultFormat | N
 
     Args:
         name: One of FORMATS.
-        labels: How the user's own COCO file calls pictures and hands, for COCO results.
+        labels: How the user's own COCO file calls images and hands, for COCO results.
     """
     if name == "coco":
         return CocoFormat(labels)

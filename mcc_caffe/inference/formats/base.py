@@ -1,4 +1,4 @@
-"""The hands of a picture as every format gets them, and what a format has to offer."""
+"""The hands of an image as every format gets them, and what a format has to offer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ class HandRecord(NamedTuple):
     """A hand to write.
 
     Attributes:
-        keypoints: (21, 3) of x, y in pixels of the upright picture, and confidence.
+        keypoints: (21, 3) of x, y in pixels of the upright image, and confidence.
         present: (21,) bool, whether the confidence is above the threshold.
         score: The mean confidence of the 21 keypoints.
         box: x, y, width, height in pixels, where the search's box head found the hand, or else
@@ -59,15 +59,15 @@ class HandRecord(NamedTuple):
 
 
 class ImageRecord(NamedTuple):
-    """The hands of a picture or of a video's frame.
+    """The hands of an image or of a video's frame.
 
     Attributes:
-        source: Path of the picture or video, as the user gave it.
-        width: The upright picture's width in pixels.
+        source: Path of the image or video, as the user gave it.
+        width: The upright image's width in pixels.
         height: Its height in pixels.
         hands: The most confident first or, with the user's boxes, in the order of the boxes.
-        frame: The frame's number from 0; None for a picture.
-        time: When the frame is shown, in seconds from the start; None for a picture.
+        frame: The frame's number from 0; None for an image.
+        time: When the frame is shown, in seconds from the start; None for an image.
     """
 
     source: str
@@ -81,8 +81,8 @@ class ImageRecord(NamedTuple):
 class ResultFormat(ABC):
     """Writes results in one format. An object is for one run of a command.
 
-    A picture or frame becomes a text first (`describe`), so that a video's results take little
-    memory until they are written. A format whose pictures and videos each have files of their own
+    An image or frame becomes a text first (`describe`), so that a video's results take little
+    memory until they are written. A format whose images and videos each have files of their own
     needs no method for those of the run.
 
     Attributes:
@@ -95,7 +95,7 @@ class ResultFormat(ABC):
 
     @abstractmethod
     def paths(self, result: Path, is_video: bool) -> list[Path]:
-        """Return the files or folders that a picture's or video's results become.
+        """Return the files or folders that an image's or video's results become.
 
         Args:
             result: Path of the results without suffix.
@@ -108,10 +108,10 @@ class ResultFormat(ABC):
 
     @abstractmethod
     def describe(self, image: ImageRecord) -> str:
-        """Return the text of a picture or frame."""
+        """Return the text of an image or frame."""
 
     def document(self, text: str) -> str:
-        """Return the content of a file of one picture, by itself.
+        """Return the content of a file of one image, by itself.
 
         Args:
             text: What `describe` returned.
@@ -121,12 +121,12 @@ class ResultFormat(ABC):
     def write_image(
         self, result: Path, text: str, others: Mapping[Path, bytes] | None = None
     ) -> None:
-        """Write the results of a picture and its other files, all or none.
+        """Write the results of an image and its other files, all or none.
 
         Args:
             result: Path of the results without suffix; its folder exists.
             text: What `describe` returned.
-            others: {other file of the picture: its content}.
+            others: {other file of the image: its content}.
         """
         (path,) = self.paths(result, False)
         content = self.document(text).encode(errors="surrogateescape")
@@ -173,11 +173,11 @@ class ReadHand(NamedTuple):
 
 
 class ReadImage(NamedTuple):
-    """The hands of one picture, as a file of any format says them.
+    """The hands of one image, as a file of any format says them.
 
     Attributes:
-        name: The picture's path as far as the file says it.
-        has_suffix: Whether the name has the picture's suffix, which some formats drop.
+        name: The image's path as far as the file says it.
+        has_suffix: Whether the name has the image's suffix, which some formats drop.
         hands: Its hands.
         is_own: Whether `mcc_caffe.infer` has written them, by their mark.
     """
@@ -189,12 +189,12 @@ class ReadImage(NamedTuple):
 
     @property
     def is_blank(self) -> bool:
-        """Whether it has neither a hand nor its picture's full name, as if it were missing."""
+        """Whether it has neither a hand nor its image's full name, as if it were missing."""
         return not self.hands and not self.has_suffix
 
 
 def as_name(value: Any) -> str:
-    """Return the name that a file gives a picture; ValueError where it is no text."""
+    """Return the name that a file gives an image; ValueError where it is no text."""
     if not isinstance(value, str):
         raise ValueError(f"the name of a picture is {ascii(value)[:60]}, no text")
     return value
@@ -245,7 +245,7 @@ def frames_error(path: Path) -> UserError:
 
 
 def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
-    """Raise a UserError where a file's keypoints are all 0, or shares of the pictures' sides.
+    """Raise a UserError where a file's keypoints are all 0, or shares of the images' sides.
 
     Args:
         source: The file, or the folder of files.
@@ -262,7 +262,7 @@ def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
 
 
 def check_box_pixels(source: Path, corners: np.ndarray) -> None:
-    """Raise a UserError where a file's boxes are shares of the pictures' sides.
+    """Raise a UserError where a file's boxes are shares of the images' sides.
 
     Args:
         source: The file, or the folder of files.

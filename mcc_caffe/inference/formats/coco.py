@@ -1,7 +1,7 @@
 """COCO: the results of a run in one file, with keypoints and the mask's run lengths of each hand.
 
 coco_results.json is the list that `COCO.loadRes` of pycocotools reads, and coco_images.json the
-data set that goes with it: the pictures with their numbers, and the categories of hands. Numbers,
+data set that goes with it: the images with their numbers, and the categories of hands. Numbers,
 names and the order of the keypoints are those of the COCO file of boxes where the user gave one.
 """
 
@@ -74,10 +74,10 @@ def parse_category(record: dict[str, Any]) -> CocoCategory:
 
 
 class CocoNumbers(NamedTuple):
-    """The numbers by which the user's own COCO file calls a picture and its boxes.
+    """The numbers by which the user's own COCO file calls an image and its boxes.
 
     Attributes:
-        image_id: The picture's id.
+        image_id: The image's id.
         category_ids: The id of each box's category, in the order of the boxes.
     """
 
@@ -86,10 +86,10 @@ class CocoNumbers(NamedTuple):
 
 
 class CocoLabels(NamedTuple):
-    """How the user's own COCO file calls pictures and hands.
+    """How the user's own COCO file calls images and hands.
 
     Attributes:
-        numbers: {picture: its numbers}.
+        numbers: {image: its numbers}.
         categories: The file's categories of hands.
     """
 
@@ -101,7 +101,7 @@ class CocoFormat(ResultFormat):
     """Writes the hands of a run as COCO results.
 
     Args:
-        labels: How the user's own COCO file calls the pictures and hands, if there is one.
+        labels: How the user's own COCO file calls the images and hands, if there is one.
     """
 
     def __init__(self, labels: CocoLabels | None = None) -> None:
@@ -109,7 +109,7 @@ class CocoFormat(ResultFormat):
         self._texts: list[str] = []
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
-        """Return nothing: the results of all pictures go into the run's files."""
+        """Return nothing: the results of all images go into the run's files."""
         return []
 
     def run_paths(self, out: Path) -> list[Path]:
@@ -117,7 +117,7 @@ class CocoFormat(ResultFormat):
         return [out / RESULTS, out / IMAGES]
 
     def describe(self, image: ImageRecord) -> str:
-        """Return a picture's entry and its hands' entries, without numbers."""
+        """Return an image's entry and its hands' entries, without numbers."""
         entry: dict[str, Any] = {"file_name": image.source}
         entry.update(width=image.width, height=image.height)
         if image.frame is not None and image.time is not None:
@@ -125,14 +125,14 @@ class CocoFormat(ResultFormat):
         return json.dumps({"image": entry, "hands": [_hand_entry(hand) for hand in image.hands]})
 
     def document(self, text: str) -> str:
-        """Return the results of a picture by itself, which has the number 1."""
+        """Return the results of an image by itself, which has the number 1."""
         numbers = {"image_id": 1, "category_id": _CATEGORY_ID}
         return json.dumps([{**numbers, **hand} for hand in json.loads(text)["hands"]]) + "\n"
 
     def write_image(
         self, result: Path, text: str, others: Mapping[Path, bytes] | None = None
     ) -> None:
-        """Write the other files of a picture, and keep its text until the run ends."""
+        """Write the other files of an image, and keep its text until the run ends."""
         write_together(others or {})
         self._texts.append(text)
 
@@ -141,7 +141,7 @@ class CocoFormat(ResultFormat):
         self._texts += texts
 
     def run_content(self) -> list[str]:
-        """Return the texts of this process's pictures."""
+        """Return the texts of this process's images."""
         return self._texts
 
     def write_run(self, out: Path, content: Sequence[str]) -> None:
@@ -152,9 +152,9 @@ class CocoFormat(ResultFormat):
         orders = {id_text(category.id): category.keypoint_order for category in categories}
         images, results = [], []
         # Sorted, so that the numbers do not depend on the number of processes.
-        pictures = sorted(map(json.loads, content), key=_order)
-        for number, picture in enumerate(pictures, start=1):
-            image, hands = picture["image"], picture["hands"]
+        described = sorted(map(json.loads, content), key=_order)
+        for number, entries in enumerate(described, start=1):
+            image, hands = entries["image"], entries["hands"]
             image_id: Any = number
             category_ids = [_CATEGORY_ID] * len(hands)
             if self._labels:
@@ -168,7 +168,7 @@ class CocoFormat(ResultFormat):
         if results:
             results[0] = {"program": PROGRAM, **results[0]}  # the mark of a result
         lines = ",\n".join(json.dumps(result) for result in results)
-        # Results name their pictures by numbers alone, which mean others in another run's data set.
+        # Results name their images by numbers alone, which mean others in another run's data set.
         write_together(
             {
                 out / RESULTS: f"[{lines}]\n".encode(),
@@ -177,8 +177,9 @@ class CocoFormat(ResultFormat):
         )
 
 
-def _order(picture: dict[str, Any]) -> tuple[str, int]:
-    return picture["image"]["file_name"], picture["image"].get("frame", 0)
+def _order(entries: dict[str, Any]) -> tuple[str, int]:
+    """Return what the entries of an image or frame are sorted by; see `CocoFormat.describe`."""
+    return entries["image"]["file_name"], entries["image"].get("frame", 0)
 
 
 def _hand_entry(hand: HandRecord) -> dict[str, Any]:
@@ -252,7 +253,7 @@ def _parse_keypoints(values: Any, order: Sequence[int] | None) -> np.ndarray:
 
 
 def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
-    """Read COCO results; the pictures' names come from the data set that lies beside them.
+    """Read COCO results; the images' names come from the data set that lies beside them.
 
     Keypoints are put into our order by the names that the data set gives to them.
 
@@ -293,6 +294,6 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
             ) from None
     is_own = bool(results) and results[0].get("program") == PROGRAM
     return [
-        ReadImage(names[image_id], True, picture_hands, is_own)
-        for image_id, picture_hands in hands.items()
+        ReadImage(names[image_id], True, image_hands, is_own)
+        for image_id, image_hands in hands.items()
     ]

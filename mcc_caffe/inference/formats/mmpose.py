@@ -1,4 +1,4 @@
-"""MMPose: the predictions that its inferencers write, a list of instances for each picture.
+"""MMPose: the predictions that its inferencers write, a list of instances for each image.
 
 A video's file is a list of {"frame_id", "instances"}. MMPose has no missing keypoints: all 21 have
 their coordinates, and `keypoint_scores` says how sure they are.
@@ -32,24 +32,24 @@ from mcc_caffe.inference.result_paths import with_suffix
 
 
 class MMPoseFormat(ResultFormat):
-    """Writes RESULT.json for a picture or a video."""
+    """Writes RESULT.json for an image or a video."""
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
-        """Return the file of a picture or video."""
+        """Return the file of an image or video."""
         return [with_suffix(result, ".json")]
 
     def describe(self, image: ImageRecord) -> str:
-        """Return the list of a picture's instances, or the object of a frame."""
+        """Return the list of an image's instances, or the object of a frame."""
         instances = [_instance(hand) for hand in image.hands]
         if image.frame is None:
-            # The first instance has the mark of a result, and the picture's name.
+            # The first instance has the mark of a result, and the image's name.
             first = [{"program": PROGRAM, "image": image.source, **each} for each in instances[:1]]
             return json.dumps(first + instances[1:])
         mark = {"program": PROGRAM, "video": image.source} if image.frame == 0 else {}
         return json.dumps({**mark, "frame_id": image.frame, "instances": instances})
 
     def document(self, text: str) -> str:
-        """Return the content of a picture's file."""
+        """Return the content of an image's file."""
         return f"{text}\n"
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ def _instance(hand: HandRecord) -> dict[str, Any]:
 
 
 def read_mmpose(path: Path, instances: list[Any]) -> ReadImage:
-    """Read the instances of a picture.
+    """Read the instances of an image.
 
     Raises:
         UserError: The content is not of this form, or is a video's.

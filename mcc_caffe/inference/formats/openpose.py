@@ -1,4 +1,4 @@
-"""OpenPose: a JSON file of `people` for each picture and frame, as its `--write_json` writes them.
+"""OpenPose: a JSON file of `people` for each image and frame, as its `--write_json` writes them.
 
 Each hand is a person of its own, without a body. The network does not tell left from right:
 therefore every hand stands in `hand_right_keypoints_2d`, and the person says `"hand_side":
@@ -33,19 +33,19 @@ _NO_HAND = [0] * (3 * KEYPOINT_COUNT)
 
 
 class OpenPoseFormat(ResultFormat):
-    """Writes RESULT_keypoints.json for a picture, and a folder of such files for a video."""
+    """Writes RESULT_keypoints.json for an image, and a folder of such files for a video."""
 
     notice = (
         "every hand stands in hand_right_keypoints_2d: the network does not tell left from right"
     )
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
-        """Return the file of a picture, or the folder of a video."""
+        """Return the file of an image, or the folder of a video."""
         name = result.name + ENDING
         return [result.with_name(name if is_video else f"{name}.json")]
 
     def describe(self, image: ImageRecord) -> str:
-        """Return the content of the file of a picture or frame."""
+        """Return the content of the file of an image or frame."""
         content = {
             "program": PROGRAM,
             "image": image.source,

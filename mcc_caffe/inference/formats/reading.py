@@ -33,13 +33,13 @@ _KNOWN = (
 
 
 def read_results(path: Path) -> list[ReadImage]:
-    """Read the hands of pictures.
+    """Read the hands of images.
 
     Args:
         path: A file, or a folder, in which all JSON files and tables are read.
 
     Raises:
-        UserError: A file cannot be read or is in none of the formats, or two are of one picture.
+        UserError: A file cannot be read or is in none of the formats, or two are of one image.
     """
     if path.is_dir():
         files = [
@@ -103,7 +103,7 @@ def is_results(content: Any) -> bool:
 
 
 def _read_report(path: Path, content: dict[str, Any]) -> ReadImage:
-    """Read our own JSON file of one hand or of all hands of a picture."""
+    """Read our own JSON file of one hand or of all hands of an image."""
     hands = []
     try:
         for hand in content.get("hands", [content]):

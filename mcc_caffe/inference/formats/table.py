@@ -27,16 +27,16 @@ _HEADER = ",".join(CSV_COLUMNS) + "\n"
 
 
 class TableFormat(ResultFormat):
-    """Writes RESULT.csv for a picture or a video."""
+    """Writes RESULT.csv for an image or a video."""
 
     media_type = "text/csv"
 
     def paths(self, result: Path, is_video: bool) -> list[Path]:
-        """Return the file of a picture or video."""
+        """Return the file of an image or video."""
         return [with_suffix(result, ".csv")]
 
     def describe(self, image: ImageRecord) -> str:
-        """Return the rows of a picture or frame; x and y are empty where a keypoint is missing."""
+        """Return the rows of an image or frame; x and y are empty where a keypoint is missing."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         frame = "" if image.frame is None else image.frame
@@ -54,7 +54,7 @@ class TableFormat(ResultFormat):
         return text.getvalue()
 
     def document(self, text: str) -> str:
-        """Return the content of a picture's file."""
+        """Return the content of an image's file."""
         return _HEADER + text
 
     def write_video(self, result: Path, texts: Sequence[str]) -> None:
@@ -63,9 +63,9 @@ class TableFormat(ResultFormat):
 
 
 def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
-    """Read the hands of the pictures of a table, which may lack the columns of the boxes.
+    """Read the hands of the images of a table, which may lack the columns of the boxes.
 
-    A table without rows is that of a picture without hands, of which it says no more than its own
+    A table without rows is that of an image without hands, of which it says no more than its own
     name does.
 
     Raises:
@@ -101,6 +101,6 @@ def read_table(path: Path, lines: Iterable[str]) -> list[ReadImage]:
     if not hands:
         return [ReadImage(path.stem, False, [], is_own)]
     return [
-        ReadImage(name or path.stem, bool(name), list(picture_hands.values()), is_own)
-        for name, picture_hands in hands.items()
+        ReadImage(name or path.stem, bool(name), list(image_hands.values()), is_own)
+        for name, image_hands in hands.items()
     ]
