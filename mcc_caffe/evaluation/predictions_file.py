@@ -111,25 +111,11 @@ class PredictionsFile:
             require_file(self.path, "predictions file")
             if self.path.suffix.lower() != ".csv":
                 content = self._load_json()
-        if content is None or is_results(content):
-            self.is_named = False
-            (self.name,) = short_names([self.path])
+        self.is_named = content is not None and not is_results(content)
+        if self.is_named:
+            self._read_own_form(content)
+        else:
             self._read_results()
-            return
-        self.is_named = True
-        images = content.get("images") if isinstance(content, dict) else None
-        if not isinstance(images, dict) or not images:
-            raise UserError(f"{path} has no images: {FORM} is needed")
-        self.name = content.get("name")
-        if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
-            raise UserError(f"{path}: the name is {_shorten(self.name)}: {FORM} is needed")
-        if not self.name.isprintable():
-            raise UserError(
-                f"{path}: the name is {_shorten(self.name)}: one that can be printed is needed"
-            )
-        self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
-        hands = (entry.keypoints for entry in self.images.values())
-        check_pixels(self.path, (keypoints for keypoints in hands if keypoints is not None))
 
     def _load_json(self) -> Any:
         try:
@@ -137,8 +123,25 @@ class PredictionsFile:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self.path} is no JSON file ({error}): {FORM} is needed") from None
 
+    def _read_own_form(self, content: Any) -> None:
+        """Read a JSON value of the form that this module describes."""
+        images = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(images, dict) or not images:
+            raise UserError(f"{self.path} has no images: {FORM} is needed")
+        self.name = content.get("name")
+        if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
+            raise UserError(f"{self.path}: the name is {_shorten(self.name)}: {FORM} is needed")
+        if not self.name.isprintable():
+            raise UserError(
+                f"{self.path}: the name is {_shorten(self.name)}: one that can be printed is needed"
+            )
+        self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
+        hands = (entry.keypoints for entry in self.images.values())
+        check_pixels(self.path, (keypoints for keypoints in hands if keypoints is not None))
+
     def _read_results(self) -> None:
         """Read a file or folder in a format of `mcc_caffe.infer`."""
+        (self.name,) = short_names([self.path])
         images = read_results(self.path)
         self._images_by_name = index_by_name(images)
         for image in images:
@@ -180,13 +183,15 @@ class PredictionsFile:
             if name is None:
                 continue
             other = keys_by_name.get(name)
-            if other == key or (other is not None and not self.images[name].is_empty):
+            if other == key:
+                raise UserError(
+                    f"{self.path}: {name} may be either of two images with the key {key!r}: "
+                    "rename one of them"
+                )
+            if other is not None and not self.images[name].is_empty:
                 raise UserError(
                     f"{self.path}: {name} may be the image {other!r} or {key!r}: put its folder "
                     "before its name there, or evaluate one --split at a time"
-                    if other != key
-                    else f"{self.path}: {name} may be either of two images with the key {key!r}: "
-                    "rename one of them"
                 )
             keys_by_name[name] = key
 

@@ -16,7 +16,7 @@ class VideoReport(TypedDict):
     """The head of a video's JSON file: what holds for all frames.
 
     program: reports.PROGRAM, see there.
-    width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in an
+    width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in a
     OneHandReport. method: reports.TRACKING, or how each frame was looked at by itself. levels: the
     most pyramid levels of a frame, null where none were asked for. looks: how many looks each frame
     got, null where none were asked for. smoothing: the parameters of the One-Euro filter that
