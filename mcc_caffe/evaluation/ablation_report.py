@@ -184,32 +184,32 @@ def collect_measures(
 
 def answer_claim(measured: Sequence[MeasuredSet], claim: Claim) -> str:
     """Return the verdicts on a claim in words, set by set, with the numbers they follow from."""
+    answers = "; ".join(_answer_on_set(measured_set, claim) for measured_set in measured)
+    return f"**{claim.sentence}:** {answers}."
+
+
+def _answer_on_set(measured_set: MeasuredSet, claim: Claim) -> str:
+    """Return the verdict on a claim on one set in words, with the numbers it follows from."""
+    if claim not in measured_set.claims():
+        return f"nothing could be measured on {measured_set.name}: {_LACKING[claim.output]}"
     measure = claim.deciding_measure
+    full_values, ablated_values = (
+        collect_measures(measured_set.results, network, claim.output)[measure]
+        for network in (FULL, claim.ablated)
+    )
+    difference = compare(full_values, ablated_values)
     digits = _digits(measure)
-    answers = []
-    for measured_set in measured:
-        if claim not in measured_set.claims():
-            answers.append(
-                f"nothing could be measured on {measured_set.name}: {_LACKING[claim.output]}"
-            )
-            continue
-        full_values = collect_measures(measured_set.results, FULL, claim.output)[measure]
-        ablated_values = collect_measures(measured_set.results, claim.ablated, claim.output)[
-            measure
-        ]
-        difference = compare(full_values, ablated_values)
-        chance = (
-            ", the same with every seed, so that the test says nothing"
-            if np.isnan(difference.p)
-            else f" ± {difference.margin:.{digits}f}, p = {difference.p:.3g}"
-        )
-        answers.append(
-            f"{decide(full_values, ablated_values)} on {measured_set.name} ({measure} "
-            f"{np.mean(full_values):.{digits}f} of the full net, "
-            f"{np.mean(ablated_values):.{digits}f} {claim.ablated}: a difference of "
-            f"{difference.mean:+.{digits}f}{chance})"
-        )
-    return f"**{claim.sentence}:** {'; '.join(answers)}."
+    chance = (
+        ", the same with every seed, so that the test says nothing"
+        if np.isnan(difference.p)
+        else f" ± {difference.margin:.{digits}f}, p = {difference.p:.3g}"
+    )
+    return (
+        f"{decide(full_values, ablated_values)} on {measured_set.name} ({measure} "
+        f"{np.mean(full_values):.{digits}f} of the full net, "
+        f"{np.mean(ablated_values):.{digits}f} {claim.ablated}: a difference of "
+        f"{difference.mean:+.{digits}f}{chance})"
+    )
 
 
 def format_report(measured: Sequence[MeasuredSet], setting: str) -> str:
