@@ -13,6 +13,7 @@ from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.picture_keys import (
     Candidate,
+    ImagesByName,
     choose_best,
     find_named,
     index_by_name,
@@ -243,38 +244,60 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
         UserError: Two results may be of one picture, or one result with hands of two pictures.
     """
     images_by_name = index_by_name(read_results(path))
-    results: list[ReadImage | None] = []
+    candidates = [_best_candidate(path, scene, images_by_name) for scene in scenes]
     # {result with hands: {picture that it may be of: how alike their paths are}}
-    pictures: dict[str, dict[Path, tuple[int, ...]]] = {}
-    for scene in scenes:
-        candidates = [
-            Candidate((count,), image)
-            for image in find_named(scene.path.name, images_by_name)
-            if (count := _count_shared_parts(scene, image))
-        ]
-        best = choose_best(candidates)
-        if len(best) > 1:
-            raise UserError(
-                f"{path} has {best[0].image.name} and {best[1].image.name}, which may both be "
-                f"{scene.path}: leave one of them there"
-            )
-        results.append(best[0].image if best else None)
-        if best and best[0].image.hands:
-            pictures.setdefault(best[0].image.name, {})[scene.path] = best[0].likeness
-    owners: dict[str, Path] = {}
-    for name, likenesses in pictures.items():
-        highest = max(likenesses.values())
-        nearest = [picture for picture, likeness in likenesses.items() if likeness == highest]
-        if len(nearest) > 1:
-            raise UserError(
-                f"{path}: {name} may be {nearest[0]} or {nearest[1]}: "
-                "name the pictures with their folders there"
-            )
-        owners[name] = nearest[0]
+    likenesses: dict[str, dict[Path, tuple[int, ...]]] = {}
+    for scene, candidate in zip(scenes, candidates):
+        if candidate and candidate.image.hands:
+            likenesses.setdefault(candidate.image.name, {})[scene.path] = candidate.likeness
+    owners = {name: _nearest_picture(path, name, likenesses[name]) for name in likenesses}
     return [
-        result if result and owners.get(result.name, scene.path) == scene.path else None
-        for scene, result in zip(scenes, results)
+        candidate.image
+        if candidate and owners.get(candidate.image.name, scene.path) == scene.path
+        else None
+        for scene, candidate in zip(scenes, candidates)
     ]
+
+
+def _best_candidate(path: Path, scene: Scene, images_by_name: ImagesByName) -> Candidate | None:
+    """Return the result that is most like a scene's picture; None where no result may be its.
+
+    Raises:
+        UserError: Two results are equally like it.
+    """
+    candidates = [
+        Candidate((count,), image)
+        for image in find_named(scene.path.name, images_by_name)
+        if (count := _count_shared_parts(scene, image))
+    ]
+    best = choose_best(candidates)
+    if len(best) > 1:
+        raise UserError(
+            f"{path} has {best[0].image.name} and {best[1].image.name}, which may both be "
+            f"{scene.path}: leave one of them there"
+        )
+    return best[0] if best else None
+
+
+def _nearest_picture(path: Path, name: str, likenesses: dict[Path, tuple[int, ...]]) -> Path:
+    """Return the picture that a result is most like.
+
+    Args:
+        path: The file or folder of results.
+        name: The result's.
+        likenesses: {picture that it may be of: how alike their paths are}, at least one.
+
+    Raises:
+        UserError: It is equally like two pictures.
+    """
+    highest = max(likenesses.values())
+    nearest = [picture for picture, likeness in likenesses.items() if likeness == highest]
+    if len(nearest) > 1:
+        raise UserError(
+            f"{path}: {name} may be {nearest[0]} or {nearest[1]}: "
+            "name the pictures with their folders there"
+        )
+    return nearest[0]
 
 
 def _count_shared_parts(scene: Scene, image: ReadImage) -> int:
