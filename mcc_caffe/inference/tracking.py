@@ -87,6 +87,12 @@ class Track:
         """Whether a search has to find the hand again."""
         return self.is_missing or self.sighting.score < FOLLOWED_SCORE
 
+    def may_be(self, sighting: Sighting) -> bool:
+        """Tell whether a look's answer is sure enough to be this hand."""
+        if self.is_missing:  # where the hand should be there may be nothing, or another thing
+            return is_sure(sighting)
+        return sighting.score >= self.least_score
+
     def expected_keypoints(self, time: float) -> np.ndarray:
         """Return where the keypoints should be at a time, (21, 3) with the last confidences."""
         seconds = min(max(time - self.time, 0.0), _COASTING_SECONDS)
@@ -170,7 +176,7 @@ class Tracks:
         sightings = [
             sighting
             for track, sighting in zip(self._tracks, look(expected) if expected else [])
-            if (is_sure(sighting) if track.is_missing else sighting.score >= track.least_score)
+            if track.may_be(sighting)
         ]
         self._assign(self._tracks, nms_sightings(sightings), time)
         is_lost = any(track.is_missing and track.id in followed_before for track in self._tracks)
