@@ -114,28 +114,7 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
     input_files: dict[Path, InputFile] = {}  # by the real path of the folder, and the file's name
     passed_over = PassedOver()
     for pattern in patterns:
-        if not pattern.strip():
-            raise UserError(
-                f"{pattern!r} is no file name: is a variable of the command line not set? "
-                "Give . for the current folder"
-            )
-        root, matches = _matching_files(pattern, passed_over)
-        files = []
-        for file in matches:
-            if is_own_result(file):
-                passed_over.add("results of this program", file.name)
-            else:
-                files.append(file)
-        if not files and not os.path.lexists(pattern) and not glob.has_magic(pattern):
-            raise UserError(
-                f"{pattern} was not found: give an image, a video, a folder or a quoted glob"
-            )
-        if not files:
-            reasons = f"; passed over: {passed_over}" if str(passed_over) else ""
-            raise UserError(
-                f"{pattern}: no such image or video, and no folder or glob with any "
-                f"({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}) in it{reasons}"
-            )
+        root, files = _files_of_pattern(pattern, passed_over)
         real_folders = {folder: folder.resolve() for folder in {file.parent for file in files}}
         for file in files:
             real_path = real_folders[file.parent] / file.name
@@ -143,6 +122,37 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
                 relative = file.relative_to(root or file.parent).with_suffix("")
                 input_files[real_path] = InputFile(file, relative, is_video(file))
     return InputFiles(list(input_files.values()), passed_over)
+
+
+def _files_of_pattern(pattern: str, passed_over: PassedOver) -> tuple[Path | None, list[Path]]:
+    """Return the folder that a pattern names, if it is one, and its files that are no results.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if not pattern.strip():
+        raise UserError(
+            f"{pattern!r} is no file name: is a variable of the command line not set? "
+            "Give . for the current folder"
+        )
+    root, matches = _matching_files(pattern, passed_over)
+    files = []
+    for file in matches:
+        if is_own_result(file):
+            passed_over.add("results of this program", file.name)
+        else:
+            files.append(file)
+    if files:
+        return root, files
+    if not os.path.lexists(pattern) and not glob.has_magic(pattern):
+        raise UserError(
+            f"{pattern} was not found: give an image, a video, a folder or a quoted glob"
+        )
+    reasons = f"; passed over: {passed_over}" if str(passed_over) else ""
+    raise UserError(
+        f"{pattern}: no such image or video, and no folder or glob with any "
+        f"({', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}) in it{reasons}"
+    )
 
 
 def _matching_files(pattern: str, passed_over: PassedOver) -> tuple[Path | None, list[Path]]:
