@@ -162,26 +162,15 @@ class VideoFile:
         frame that is shown after it comes.
         """
         _report_all_errors(stream.codec_context)
-        rate = stream.average_rate or stream.guessed_rate
-        self.fps = float(rate) if rate else _USUAL_FPS
-        is_avi = self.announces_empty = container.format.name == "avi"
-        self.announced = shown = 0 if stream.frames == _NO_COUNT else stream.frames
-        if stream.duration and stream.time_base:  # of a trimmed video the file holds more frames
-            shown = min(shown, round(stream.duration * stream.time_base * self.fps))
-            # An AVI is never trimmed, and of a cut one FFmpeg makes the duration smaller.
-            if not is_avi:
-                self.announced = shown
-        self.seconds = max((container.duration or 0) / av.time_base, 0.0)
-        self.expected = shown or round(self.seconds * self.fps)
-        if not shown and self.expected * _LEAST_FRAME_BYTES > self.path.stat().st_size:
-            self.expected = 0  # it has long pauses
+        self._read_counts(container, stream)
         self._check_size(stream.width, stream.height)
         times = _ShownTimes(container, stream, 1 / self.fps)
         damaged: list[float] = []  # the times of packets that could not be decoded
         last = -math.inf  # the time of the frame before
         last_number: int | None = None  # that of the first frame need not be 0
         for packet, frames in _decoded_packets(container, stream):
-            if is_avi and packet.dts is not None:  # the number of a frame, empty ones counted
+            # An AVI's times are the numbers of its frames, empty ones counted.
+            if self.announces_empty and packet.dts is not None:
                 if last_number is not None:
                     self.empty_count += max(packet.dts - last_number - 1, 0)
                 last_number = packet.dts
@@ -200,6 +189,24 @@ class VideoFile:
         while damaged:
             last = max(heapq.heappop(damaged), last)
             yield Frame(last, None)
+
+    def _read_counts(
+        self, container: "av.container.InputContainer", stream: "av.VideoStream"
+    ) -> None:
+        """Set what the file says of its length and of the rate and number of its frames."""
+        rate = stream.average_rate or stream.guessed_rate
+        self.fps = float(rate) if rate else _USUAL_FPS
+        is_avi = self.announces_empty = container.format.name == "avi"
+        self.announced = shown = 0 if stream.frames == _NO_COUNT else stream.frames
+        if stream.duration and stream.time_base:  # of a trimmed video the file holds more frames
+            shown = min(shown, round(stream.duration * stream.time_base * self.fps))
+            # An AVI is never trimmed, and of a cut one FFmpeg makes the duration smaller.
+            if not is_avi:
+                self.announced = shown
+        self.seconds = max((container.duration or 0) / av.time_base, 0.0)
+        self.expected = shown or round(self.seconds * self.fps)
+        if not shown and self.expected * _LEAST_FRAME_BYTES > self.path.stat().st_size:
+            self.expected = 0  # it has long pauses
 
     def _check_size(self, width: int, height: int) -> None:
         """Raise an UnreadableError where the frames have too many pixels."""
