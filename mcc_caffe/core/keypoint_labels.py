@@ -9,6 +9,8 @@ import numpy as np
 
 from mcc_caffe.core.errors import SampleError
 
+_SHARES_END = 2  # a landmark outside its picture goes beyond 1; no hand is smaller than 2 pixels
+
 
 def as_real_numbers(values: Any, dtype: type[np.floating] = np.float64) -> np.ndarray:
     """Return numbers, which may be text as in label files, as an array of floats of any shape.
@@ -91,12 +93,22 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
 
 
 def check_pixels(xy: np.ndarray, location: str) -> None:
-    """Check that keypoints (N, 2) are pixels; SampleError where they are shares of the sides."""
-    if len(xy) > 1 and (np.abs(xy) <= 1).all():
-        raise SampleError(
-            f"{location}: all keypoints lie between -1 and 1: pixels are needed, "
-            "multiply them by the picture's width and height"
-        )
+    """Check that a hand's keypoints (N, 2) are pixels; SampleError where they are shares."""
+    if len(xy) > 1 and are_shares(xy):
+        raise SampleError(f"{location}: {describe_shares('keypoints')}")
+
+
+def are_shares(coordinates: np.ndarray) -> bool:
+    """Tell whether a hand's coordinates, of any shape, are shares of its picture's sides."""
+    return bool((np.abs(coordinates) < _SHARES_END).all())
+
+
+def describe_shares(what: str) -> str:
+    """Return what a message says of keypoints or boxes that are shares of the sides."""
+    return (
+        f"all {what} lie between -{_SHARES_END} and {_SHARES_END}, as shares of the picture's "
+        "sides do: pixels are needed, multiply them by the picture's width and height"
+    )
 
 
 def check_visibilities(

@@ -136,8 +136,10 @@ class PredictionsFile:
                 f"{self.path}: the name is {_shorten(self.name)}: one that can be printed is needed"
             )
         self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
-        hands = (entry.keypoints for entry in self.images.values())
-        check_pixels(self.path, (keypoints for keypoints in hands if keypoints is not None))
+        hands = ((key, entry.keypoints) for key, entry in self.images.items())
+        check_pixels(
+            self.path, ((key, keypoints) for key, keypoints in hands if keypoints is not None)
+        )
 
     def _read_results(self) -> None:
         """Read a file or folder in a format of `mcc_caffe.infer`."""

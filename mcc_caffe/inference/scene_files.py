@@ -273,9 +273,10 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
     Raises:
         UserError: They are not.
     """
-    corners = np.concatenate(
-        [boxes for scene in scenes for boxes in (scene.boxes_ltrb, scene.crowds_ltrb)]
-    )
+    boxes_of_scenes = [
+        (scene.file_name, np.concatenate([scene.boxes_ltrb, scene.crowds_ltrb])) for scene in scenes
+    ]
+    corners = np.concatenate([boxes for _, boxes in boxes_of_scenes])
     if not np.isfinite(corners).all():
         raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
     sides = corners[:, 2:] - corners[:, :2]
@@ -284,7 +285,7 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
             f"{path}: the bbox {[*corners[index, :2].tolist(), *sides[index].tolist()]} has a "
             "side below 0: give x and y of the left top corner, width and height"
         )
-    check_box_pixels(path, corners)
+    check_box_pixels(path, boxes_of_scenes)
 
 
 def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scene]:

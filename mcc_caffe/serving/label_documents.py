@@ -65,7 +65,7 @@ class Labels(_Record):
         """Return the keypoints as a `Sample` has them, (21, 3) float32.
 
         Raises:
-            SampleError: They cannot be pixels of a picture, since all lie in its first one.
+            SampleError: They cannot be pixels of a picture, since all lie in its left top corner.
         """
         xy = np.array([(point.x, point.y) for point in self.points])
         labelled = np.array([not point.missing for point in self.points])
@@ -102,7 +102,7 @@ class Labels(_Record):
         try:
             self.keypoints()
         except SampleError:
-            return "all points lie in the picture's first pixel: drag them to their joints"
+            return "all points lie in the picture's left top corner: drag them to their joints"
         return ""
 
 

@@ -143,12 +143,32 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     keypoints = hand(0).keypoints.astype(float)
     shares = keypoints / (160, 120, 1)
     write_predictions(path, "x", {"a": shares, "b": keypoints * (0, 0, 1)})
-    with pytest.raises(UserError, match="x.json: all keypoints lie between -1 and 1: pixels are"):
+    with pytest.raises(
+        UserError, match="x.json: all keypoints lie between -2 and 2, as shares of the"
+    ):
         PredictionsFile(path)
     write_predictions(path, "x", {"a": keypoints, "b": keypoints * (0, 0, 1)})
     assert not PredictionsFile(path).images["b"].keypoints[:, :2].any()
     write_predictions(path, "x", {"a": np.full((21, 3), np.nan)})
     assert np.isnan(PredictionsFile(path).images["a"].keypoints).all()
+
+
+def test_one_hand_of_shares_among_hands_of_pixels_is_refused(tmp_path):
+    """Also where a landmark lies outside the picture; a hand in a corner is a wrong answer."""
+    path = tmp_path / "x.json"
+    keypoints = hand(0).keypoints.astype(float)
+    shares = keypoints / (160, 120, 1)
+    shares[3, 1] = 1.04
+    for others in ({}, {"a": keypoints}):
+        write_predictions(path, "x", {**others, "b": shares})
+        with pytest.raises(UserError, match="all keypoints lie between -2 and 2, .* multiply them"):
+            PredictionsFile(path)
+    with pytest.raises(UserError, match="x.json: image 'b': all keypoints lie between -2 and 2"):
+        PredictionsFile(path)
+    corner = np.zeros((21, 3))
+    corner[3] = (0.5, 1.5, 0.1)
+    write_predictions(path, "x", {"a": keypoints, "b": corner})
+    assert np.array_equal(PredictionsFile(path).images["b"].keypoints, corner)
 
 
 def test_zeros_that_stand_for_missing_keypoints_are_refused(tmp_path):

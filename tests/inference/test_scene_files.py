@@ -280,8 +280,18 @@ def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
 
 
 def test_shares_of_the_sides_are_no_pixels(tmp_path):
-    with pytest.raises(UserError, match="all boxes lie between 0 and 1: pixels are needed"):
+    with pytest.raises(UserError, match="all boxes lie between -2 and 2, .*: pixels are needed"):
         read_scenes(boxes_file(tmp_path / "boxes.json", [[0.1, 0.2, 0.3, 0.4]]))
+    path = boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40]])
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 8, "file_name": "8.jpg"})
+    content["annotations"].append({"image_id": 8, "category_id": 7, "bbox": [0.3, 0.2, 0.9, 0.8]})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="boxes.json: image '8.jpg': all boxes lie between -2"):
+        read_scenes(path)
+    content["annotations"][-1]["bbox"] = [0, 0, 1, 1]  # of a pixel
+    path.write_text(json.dumps(content))
+    assert read_scenes(path)[1].boxes_ltrb.tolist() == [[0, 0, 1, 1]]
     with pytest.raises(UserError, match="a number that is not finite: give pixels"):
         read_scenes(boxes_file(tmp_path / "boxes.json", [[1, 2, float("nan"), 4]]))
 
@@ -305,7 +315,7 @@ POINTS = np.column_stack([np.arange(10.0, 52).reshape(21, 2), np.full(21, 2)])
     "keypoints, message",
     [
         (POINTS.T.ravel(), r"annotation 70: the visibility of keypoint 0 is 14: 0, 1 or 2 is need"),
-        (POINTS / (60, 60, 1), "annotation 70: all keypoints lie between -1 and 1: pixels are"),
+        (POINTS / (60, 60, 1), "annotation 70: all keypoints lie between -2 and 2, as shares"),
         (np.where(POINTS == 13, np.nan, POINTS), "keypoint 1 is labelled but its place is"),
         (POINTS[:20], "annotation 70: keypoints is 60 numbers, 21 x 3 numbers are needed"),
     ],

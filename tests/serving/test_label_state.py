@@ -472,7 +472,7 @@ def test_what_is_not_complete_is_saved_but_not_done(folder, net):
         for update, note in (
             ({"points": missing}, "all 21 points are missing"),
             ({"runs": (160 * 120,)}, "the mask is empty"),
-            ({"points": corner}, "all points lie in the picture's first pixel"),
+            ({"points": corner}, "all points lie in the picture's left top corner"),
             ({"status": "open"}, ""),
             ({"status": "none"}, ""),
         ):

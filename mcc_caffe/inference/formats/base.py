@@ -244,35 +244,43 @@ def frames_error(path: Path) -> UserError:
     return UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
 
 
-def check_pixels(source: Path, keypoints: Iterable[np.ndarray]) -> None:
-    """Raise a UserError where a file's keypoints are all 0, or shares of the images' sides.
+def check_pixels(source: Path, hands: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Raise a UserError where a file's keypoints are all 0, or those of a hand are shares.
 
     Args:
         source: The file, or the folder of files.
-        keypoints: (21, 3) of each of its hands, NaN where one is missing.
+        hands: Of each hand the name of its image and (21, 3) keypoints, NaN where one is missing.
     """
-    xy = np.concatenate([np.empty((0, 2)), *(points[:, :2] for points in keypoints)])
-    xy = xy[~np.isnan(xy).any(axis=1)]
-    if len(xy) > 1 and not xy.any():
+    xy_of_hands = [
+        (name, points[~np.isnan(points[:, :2]).any(axis=1), :2]) for name, points in hands
+    ]
+    all_xy = np.concatenate([np.empty((0, 2)), *(xy for _, xy in xy_of_hands)])
+    if len(all_xy) > 1 and not all_xy.any():
         raise UserError(
             f"{source}: all keypoints lie at 0, 0, so nothing is predicted: write a missing "
             "keypoint as null (in a table, without x and y)"
         )
-    keypoint_labels.check_pixels(xy, str(source))
+    keypoint_labels.check_pixels(all_xy, str(source))
+    for name, xy in xy_of_hands:
+        if len(np.unique(xy, axis=0)) > 2:  # a wrong answer may have all keypoints in a corner
+            keypoint_labels.check_pixels(xy, f"{source}: image {name!r}")
 
 
-def check_box_pixels(source: Path, corners: np.ndarray) -> None:
-    """Raise a UserError where a file's boxes are shares of the images' sides.
+def check_box_pixels(source: Path, images: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Raise a UserError where the boxes of a file, or of an image of it, are shares.
 
     Args:
         source: The file, or the folder of files.
-        corners: (N, 4) of left, top, right, bottom.
+        images: Names of images, each with (N, 4) of left, top, right, bottom of boxes in it.
     """
-    if len(corners) and (np.abs(corners) <= 2).all():
-        raise UserError(
-            f"{source}: all boxes lie between 0 and 1: pixels are needed, "
-            "multiply them by the picture's width and height"
-        )
+    boxes = [(name, corners) for name, corners in images if len(corners)]
+    shares = [(name, corners) for name, corners in boxes if keypoint_labels.are_shares(corners)]
+    message = keypoint_labels.describe_shares("boxes")
+    if boxes and len(shares) == len(boxes):
+        raise UserError(f"{source}: {message}")
+    for name, corners in shares:
+        if (corners % 1).any():  # a wrong answer may be a box of whole pixels in a corner
+            raise UserError(f"{source}: image {name!r}: {message}")
 
 
 def as_keypoints(numbers: np.ndarray) -> np.ndarray:

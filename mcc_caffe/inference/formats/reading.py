@@ -64,10 +64,10 @@ def read_results(path: Path) -> list[ReadImage]:
             images[image.name] = image
     if not images:
         raise UserError(f"{path} has the results of no picture")
-    hands = [hand for image in images.values() for hand in image.hands]
-    check_pixels(path, (hand.keypoints for hand in hands))
-    boxes = [hand.box_ltrb for hand in hands if hand.box_ltrb is not None]
-    check_box_pixels(path, np.reshape(boxes, (-1, 4)))
+    hands = [(image.name, hand) for image in images.values() for hand in image.hands]
+    check_pixels(path, ((name, hand.keypoints) for name, hand in hands))
+    boxes = ((name, hand.box_ltrb[None]) for name, hand in hands if hand.box_ltrb is not None)
+    check_box_pixels(path, boxes)
     return list(images.values())
 
 

@@ -456,8 +456,11 @@ def test_coco_other_categories_are_passed_over(tmp_path, caplog):
 
 def test_coco_shares_of_the_sides_are_no_pixels(tmp_path):
     points = np.random.default_rng(0).uniform(0, 1, (21, 2))
+    points[3] = (1.04, -0.2)  # a landmark outside the picture
     keypoints = np.column_stack([points, np.full(21, 2)]).ravel().tolist()
-    with pytest.raises(SampleError, match="all keypoints lie between -1 and 1: pixels are needed"):
+    with pytest.raises(
+        SampleError, match="all keypoints lie between -2 and 2, .*: pixels are needed"
+    ):
         coco_sample(tmp_path, keypoints=keypoints)
 
 

@@ -36,8 +36,8 @@ export function findGap(labels) {
   if (!labels.runs.some((run, index) => index % 2 === 1 && run > 0)) {
     return "The mask is empty: paint the hand with the brush.";
   }
-  if (placed.length > 1 && placed.every(({ x, y }) => x <= 1 && y <= 1)) {
-    return "All points lie in the picture's first pixel: drag them to their joints.";
+  if (placed.length > 1 && placed.every(({ x, y }) => x < 2 && y < 2)) {
+    return "All points lie in the picture's left top corner: drag them to their joints.";
   }
   return "";
 }
