@@ -24,8 +24,20 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
         HxW uint8 of {0, 1}; None where all polygons are empty or only boxes.
 
     Raises:
-        SampleError: The segmentation is malformed, or of another size.
+        SampleError: The segmentation is malformed, of another size, or without a pixel of the
+            image.
     """
+    mask = _draw_any(segmentation, size, location)
+    if mask is not None and not mask.any():  # it would teach that there is no hand
+        raise SampleError(
+            f"{location}: the segmentation has no pixel of the image, {size[0]} x {size[1]}: "
+            "the hand's outline in pixels is needed, or [] where there is no mask"
+        )
+    return mask
+
+
+def _draw_any(segmentation: Any, size: tuple[int, int], location: str) -> np.ndarray | None:
+    """Draw a segmentation as `draw_mask` does, also where that leaves no pixel."""
     try:
         if isinstance(segmentation, dict):
             return draw_run_lengths(segmentation, size)

@@ -33,7 +33,30 @@ def test_polygons_are_masks_of_the_pixels_in_them():
         [0, 1, 0, 0, 1, 1],
         [0, 0, 0, 0, 1, 1],
     ]
-    assert not draw_mask([line], (6, 4), "here").any()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 1, 5, 3]],  # a line
+        [[7, 1, 9, 1, 9, 3]],  # right of the picture
+        [[7, 1, 9, 1, 9, 3], [1, 1, 5, 3]],
+        {"size": [4, 6], "counts": [24]},
+    ],
+)
+def test_a_segmentation_without_a_pixel_of_the_image_is_an_error(segmentation):
+    """The net would learn that the picture shows no hand."""
+    with pytest.raises(SampleError, match="here: the segmentation has no pixel of the image, 6 x"):
+        draw_mask(segmentation, (6, 4), "here")
+
+
+def test_a_polygon_that_leaves_the_image_is_clipped():
+    assert draw_mask([[4, 2, 9, 2, 9, 7, 4, 5]], (6, 4), "here").tolist() == [
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 1, 1],
+        [0, 0, 0, 0, 1, 1],
+    ]
 
 
 @pytest.mark.parametrize("radius", [5, 10, 40])
