@@ -858,6 +858,14 @@ def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_pat
     assert (tmp_path / "mcc_iter_2.caffemodel").is_file()
 
 
+def test_the_page_makes_the_folder_into_which_the_stock_tool_writes():
+    """Caffe aborts where the folder of the snapshots is not there."""
+    prefix = read_text("SolverParameter", ROOT / "solver/mini/solver.prototxt").snapshot_prefix
+    page = (ROOT / "docs/training.md").read_text()
+    command = page.index("caffe train -solver solver/mini/solver.prototxt")
+    assert f"mkdir -p {pathlib.Path(prefix).parent}\n" in page[:command]
+
+
 def start_training(*arguments, **options):
     """Start a training as a user would, in a process group of its own."""
     return start("mcc_caffe.train", *arguments, start_new_session=True, **options)
