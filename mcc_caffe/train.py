@@ -16,9 +16,9 @@
         --windows 1.1,2.5 --upright --colours
 
 Everything of a run lies in its folder: the prototxts that it uses, samples.json with the sizes of
-its sets, log.jsonl with a line for every interval, and snapshots/. Ctrl-C takes a snapshot and
-ends. Several processes, which --processes, --gpus or mpirun start, average their gradients: N of
-them with a batch of b each learn as one process with a batch of N x b would.
+its sets, precision.txt, log.jsonl with a line for every interval, and snapshots/. Ctrl-C takes a
+snapshot and ends. Several processes, which --processes, --gpus or mpirun start, average their
+gradients: N of them with a batch of b each learn as one process with a batch of N x b would.
 """
 
 import argparse
@@ -42,7 +42,13 @@ from mcc_caffe.caffe_io.precision import (
 )
 from mcc_caffe.caffe_io.protobuf import check_utf8
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus
-from mcc_caffe.caffe_io.run_folder import LOG_FILE, NET_FILE, SAMPLES_FILE, SOLVER_FILE
+from mcc_caffe.caffe_io.run_folder import (
+    LOG_FILE,
+    NET_FILE,
+    PRECISION_FILE,
+    SAMPLES_FILE,
+    SOLVER_FILE,
+)
 from mcc_caffe.core.commands import (
     add_variant_option,
     command_parser,
@@ -65,6 +71,7 @@ from mcc_caffe.training.resume import (
     choose_weights,
     resume_state,
     warn_of_changes,
+    warn_of_other_precision,
     warn_of_other_samples,
     warn_of_other_variant,
 )
@@ -293,8 +300,10 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     if state:
         check_resumed(state, solver)
     loader = prepare_net(net, solver, run_options, state)
+    computed_precision = choose_precision(precision, on_gpu=bool(options.gpus))
     if resume:
         warn_of_changes(resume, solver, net, loader, options.iterations)
+        warn_of_other_precision(resume, computed_precision)
     # Raises where a set is missing, before anything is written.
     sample_counts = count_samples(open_source(loader.source))
     if resume:
@@ -302,7 +311,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     weights = _choose_fitting_weights(options, resume, net)
     check_own_results(
         folder,
-        (SOLVER_FILE, NET_FILE, SAMPLES_FILE, LOG_FILE),
+        (SOLVER_FILE, NET_FILE, SAMPLES_FILE, PRECISION_FILE, LOG_FILE),
         own=SOLVER_FILE,
         mark=snapshots.PREFIX_END,
     )
@@ -313,6 +322,7 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot
     write_prototxts(folder, solver, net)
     write_atomically(folder / SAMPLES_FILE, f"{json.dumps(sample_counts)}\n".encode())
+    write_atomically(folder / PRECISION_FILE, f"{computed_precision}\n".encode())
     return TrainingConfig(
         variant=variant,
         folder=folder,

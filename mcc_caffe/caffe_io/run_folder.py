@@ -2,6 +2,7 @@
 
 train.prototxt, solver.prototxt    the net and the solver, with the options of the run
 samples.json                       the number of samples of each set that it trains on
+precision.txt                      float32 or bfloat16: in what its convolutions multiply
 log.jsonl                          the losses (`mcc_caffe.training.run_log`)
 snapshots/                         weights and solver states (`mcc_caffe.caffe_io.snapshots`)
 """
@@ -18,6 +19,7 @@ from mcc_caffe.core.errors import UserError
 NET_FILE = "train.prototxt"
 SOLVER_FILE = "solver.prototxt"
 SAMPLES_FILE = "samples.json"
+PRECISION_FILE = "precision.txt"
 LOG_FILE = "log.jsonl"
 SNAPSHOTS = "snapshots"
 

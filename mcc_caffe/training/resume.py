@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32
 from mcc_caffe.caffe_io.protobuf import read_text
-from mcc_caffe.caffe_io.run_folder import SAMPLES_FILE, SNAPSHOTS, SOLVER_FILE, run_net_path
+from mcc_caffe.caffe_io.run_folder import (
+    PRECISION_FILE,
+    SAMPLES_FILE,
+    SNAPSHOTS,
+    SOLVER_FILE,
+    run_net_path,
+)
 from mcc_caffe.caffe_io.weights import read_variant
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file
@@ -141,6 +148,21 @@ def warn_of_other_samples(state_path: Path, sample_counts: Mapping[str, int]) ->
                 count,
                 earlier[folder],
             )
+
+
+def warn_of_other_precision(state_path: Path, precision: str) -> None:
+    """Warn of convolutions in another precision than in the run so far.
+
+    Args:
+        state_path: The solver state that the run goes on from.
+        precision: FLOAT32 or BFLOAT16, in which they multiply from now on.
+    """
+    try:
+        earlier = run_net_path(state_path).with_name(PRECISION_FILE).read_text().strip()
+    except (OSError, ValueError):
+        return  # an older run, or somebody changed it: there is nothing to compare with
+    if earlier in (FLOAT32, BFLOAT16) and earlier != precision:
+        _warn_of_change("precision", precision, earlier)
 
 
 def _warn_of_solver_changes(earlier_path: Path, solver: Any, iterations: int | None) -> None:

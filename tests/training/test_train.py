@@ -293,6 +293,24 @@ def test_a_resumed_run_says_which_set_has_other_samples(drawn_samples, two_sets,
     assert "from here on" not in caplog.text
 
 
+def test_a_resumed_run_says_that_its_precision_is_another(drawn_set, tmp_path, caplog):
+    words = [drawn_set, "--out", tmp_path / "run", *FAST, "--precision", "float32"]
+    done = train(*words, "--iterations", 1)
+    assert done.returncode == 0, done.stderr
+    precision_file = tmp_path / "run/precision.txt"
+    assert precision_file.read_text() == "float32\n"
+    resumed = [*map(str, words), "--resume", "auto", "--iterations", "2"]
+    precision_file.write_text("bfloat16\n")
+    prepare_run(parse_arguments(resumed))
+    assert "precision is float32 from here on, it was bfloat16" in caplog.text
+    assert precision_file.read_text() == "float32\n"
+    caplog.clear()
+    prepare_run(parse_arguments(resumed))
+    precision_file.unlink()  # as in an older run
+    prepare_run(parse_arguments(resumed))
+    assert "from here on" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "earlier, options, expected",
     [
