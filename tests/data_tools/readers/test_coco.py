@@ -454,6 +454,18 @@ def test_coco_other_categories_are_passed_over(tmp_path, caplog):
         entries[1].sample()
 
 
+@pytest.mark.parametrize("name", ["0", "gesture", "thumbs_up"])
+def test_coco_the_only_category_is_a_hands_whatever_it_is_called(tmp_path, name):
+    content = coco_content(drawn(1, seed=0))
+    (category,) = content["categories"]
+    category.update(name=name, keypoints=[])
+    (entry,) = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert entry.sample().keypoints[:, 2].any()
+    category["keypoints"] = [f"leg{number}" for number in range(17)]
+    with pytest.raises(UserError, match=f"the category '{name}' has 17 keypoints: only hands of"):
+        readers.read_dataset(coco_set(tmp_path, content))
+
+
 def test_coco_shares_of_the_sides_are_no_pixels(tmp_path):
     points = np.random.default_rng(0).uniform(0, 1, (21, 2))
     points[3] = (1.04, -0.2)  # a landmark outside the picture
