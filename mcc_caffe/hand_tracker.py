@@ -38,7 +38,8 @@ class TrackedHand(NamedTuple):
     """A hand in a frame of a video.
 
     Attributes:
-        id: Its number, from 1; None where one hand is looked for and nothing is surely a hand.
+        id: Its number, from 1; None where one hand is looked for and none is followed, since
+            nothing has both the score and the bones of a new hand. `pose.hand_present` may be true.
         pose: Its pose, with smoothed keypoints unless the tracker smooths none.
         raw_keypoints: (21, 3), the keypoints before they were smoothed.
     """

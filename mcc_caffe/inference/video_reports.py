@@ -43,7 +43,7 @@ def one_hand_line(time: float, pose: HandPose, track_id: int | None) -> str:
     Args:
         time: When the frame is shown, in seconds from the start of the video.
         pose: The hand's pose, with keypoints.
-        track_id: The number by which the hand is followed; None where nothing is surely a hand.
+        track_id: The number by which the hand is followed; None where none is.
 
     Returns:
         A JSON object: "time", "hand_present", "id", "score", "keypoints", each [x, y, confidence]
