@@ -320,7 +320,7 @@ def hands_router(service: HandsService) -> APIRouter:
 
     @router.get("/health", summary="Tell that the server works, and with what")
     async def health() -> JSONResponse:
-        """Return the version, the network and the number of requests."""
+        """Return the version, the network, how many requests are handled now, and the most."""
         return JSONResponse(
             {
                 "status": "ok",
