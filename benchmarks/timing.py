@@ -59,7 +59,13 @@ class StepTimer:
 
 
 def run_worker(main: Callable[..., None], description: str | None) -> None:
-    """Call main with the process's arguments, or end with the description where they do not fit."""
+    """Call main with the process's arguments, or end with the description where they do not fit.
+
+    `--help` prints the description.
+    """
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(description)
+        return
     try:
         inspect.signature(main).bind(*sys.argv[1:])
     except TypeError:

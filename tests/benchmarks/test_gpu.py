@@ -93,6 +93,13 @@ def test_the_cpu_agrees_with_itself_and_the_comparison_is_not_blind():
     ) == {"blob": "conv1_1/0", "error": pytest.approx(0.01, rel=1e-3)}
 
 
+def test_the_worker_describes_itself():
+    done = run("benchmarks.gpu_worker", "--help")
+    assert done.returncode == 0 and "benchmarks.gpu_worker training VARIANT GPU" in done.stdout
+    done = run("benchmarks.gpu_worker", "training")
+    assert done.returncode == 1 and "benchmarks.gpu_worker training VARIANT GPU" in done.stderr
+
+
 def test_the_workers_figures_on_the_cpu():
     done = run("benchmarks.gpu_worker", "training", "mini", "cpu", "1", "1")
     figure = json.loads(done.stdout)
