@@ -369,7 +369,7 @@ def _open_pictures(options: argparse.Namespace) -> _Pictures:
     """Open all pictures before the work: what is wrong would end it after minutes."""
     scenes = read_labelled_scenes(options.scenes) if options.scenes else []
     _check_pictures(options.scenes, scenes)
-    readable_scenes = _keep_readable(scenes, Scene.read_image)
+    readable_scenes = _keep_readable(scenes, Scene.read_upright_image)
     listed_images = _find_images(options.without_hands)
     images = _keep_readable(listed_images, read_image)
     entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]

@@ -94,7 +94,7 @@ def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
     """
     pictures, passed_over = [], []
     for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False):
-        image = scene.read_image()
+        image = scene.read_upright_image()
         height, width = image.shape[:2]
         picture_ltrb = np.array([0, 0, width, height])
         shows_pixels = np.array(

@@ -417,11 +417,11 @@ def vertex_normals(
     """
     a, b, c, d = (points[quads[:, i]] for i in range(4))
     normals = incidence @ np.cross(c - a, d - b)  # area-weighted mean of the faces around
-    return unit_rows(normals)
+    return normalize_rows(normals)
 
 
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return the vectors (N, 3) at length 1; those of length 0 stay as they are."""
+def normalize_rows(vectors: np.ndarray) -> np.ndarray:
+    """Return the vectors (N, 3) at length 1; those shorter than 1e-9 stay shorter."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 

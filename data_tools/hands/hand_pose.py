@@ -23,7 +23,7 @@ from data_tools.hands.hand_mesh import (
     Rest,
     bone_points,
     posed_joints,
-    unit_rows,
+    normalize_rows,
 )
 
 # Where the four fingers point in the palm's plane, towards the thumb, at spread 1.
@@ -235,7 +235,7 @@ def _thumb_rotations(
     angles: np.ndarray, joints: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rotations of the thumb's bones. angles: Pose.thumb; joints: its own at rest (4, 3)."""
-    bones = unit_rows(np.diff(joints, axis=0))
+    bones = normalize_rows(np.diff(joints, axis=0))
     raise_, open_ = np.radians(angles[:2])
     aim = np.array([np.cos(raise_) * np.sin(open_), np.cos(raise_) * np.cos(open_), np.sin(raise_)])
     base = rotation(aim, angles[2]) @ _shortest_turn(bones[0], aim)

@@ -22,7 +22,7 @@ from data_tools.hands.hand_mesh import (
     PINKY_BASE,
     WRIST,
     bone_points,
-    unit_rows,
+    normalize_rows,
 )
 from data_tools.hands.render import TEXTURE_SIZE, Surface
 
@@ -91,7 +91,7 @@ def make_primitive(kind: str) -> Mesh:
     normals = np.zeros_like(points)
     for corner in range(3):
         np.add.at(normals, triangles[:, corner], area_vectors)
-    return Mesh(points, unit_rows(normals), texture_coordinates, triangles)
+    return Mesh(points, normalize_rows(normals), texture_coordinates, triangles)
 
 
 def _box_sheets() -> list[_Sheet]:
@@ -172,7 +172,7 @@ def place_primitive(
     mesh = make_primitive(kind)
     vertices = np.zeros((len(mesh.points), vertex_layout.VERTEX_FLOATS), np.float32)
     vertices[:, vertex_layout.POSITION] = mesh.points * half_sizes @ axes + centre
-    vertices[:, vertex_layout.NORMAL] = unit_rows(mesh.normals / half_sizes @ axes)
+    vertices[:, vertex_layout.NORMAL] = normalize_rows(mesh.normals / half_sizes @ axes)
     vertices[:, vertex_layout.REST] = mesh.points * half_sizes + rng.uniform(0, 9, 3)
     textured = rng.random() < 0.6
     grey = rng.uniform(0.02, 0.9)

@@ -189,7 +189,8 @@ def covered_share(box: np.ndarray, cover: np.ndarray) -> float:
 
 def smaller_covered_share(first: np.ndarray, second: np.ndarray) -> float:
     """Return which share of the smaller of two boxes lies in the larger one, in either order."""
-    return max(covered_share(first, second), covered_share(second, first))
+    smaller_area = min(_area(first), _area(second))
+    return _intersection(first, second) / smaller_area if smaller_area > 0 else 0.0
 
 
 def _intersection(first: np.ndarray, second: np.ndarray) -> float:

@@ -112,7 +112,7 @@ def search_scene(
     Raises:
         UserError: The picture cannot be read, or the labels are of another size.
     """
-    image = scene.read_image()
+    image = scene.read_upright_image()
     before, start = sum(counter.passes for counter in counters), time.perf_counter()
     hands = predictor.predict_all(image, score_threshold=score_threshold)
     seconds = time.perf_counter() - start
@@ -244,13 +244,13 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
         UserError: Two results may be of one picture, or one result with hands of two pictures.
     """
     images_by_name = index_by_name(read_results(path))
-    candidates = [_best_candidate(path, scene, images_by_name) for scene in scenes]
+    candidates = [_choose_candidate(path, scene, images_by_name) for scene in scenes]
     # {result with hands: {picture that it may be of: how alike their paths are}}
     likenesses: dict[str, dict[Path, tuple[int, ...]]] = {}
     for scene, candidate in zip(scenes, candidates):
         if candidate and candidate.image.hands:
             likenesses.setdefault(candidate.image.name, {})[scene.path] = candidate.likeness
-    owners = {name: _nearest_picture(path, name, likenesses[name]) for name in likenesses}
+    owners = {name: _choose_picture(path, name, likenesses[name]) for name in likenesses}
     return [
         candidate.image
         if candidate and owners.get(candidate.image.name, scene.path) == scene.path
@@ -259,7 +259,7 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
     ]
 
 
-def _best_candidate(path: Path, scene: Scene, images_by_name: ImagesByName) -> Candidate | None:
+def _choose_candidate(path: Path, scene: Scene, images_by_name: ImagesByName) -> Candidate | None:
     """Return the result that is most like a scene's picture; None where no result may be its.
 
     Raises:
@@ -279,7 +279,7 @@ def _best_candidate(path: Path, scene: Scene, images_by_name: ImagesByName) -> C
     return best[0] if best else None
 
 
-def _nearest_picture(path: Path, name: str, likenesses: dict[Path, tuple[int, ...]]) -> Path:
+def _choose_picture(path: Path, name: str, likenesses: dict[Path, tuple[int, ...]]) -> Path:
     """Return the picture that a result is most like.
 
     Args:

@@ -114,7 +114,7 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
     input_files: dict[Path, InputFile] = {}  # by the real path of the folder, and the file's name
     passed_over = PassedOver()
     for pattern in patterns:
-        root, files = _files_of_pattern(pattern, passed_over)
+        root, files = _find_files_of_pattern(pattern, passed_over)
         real_folders = {folder: folder.resolve() for folder in {file.parent for file in files}}
         for file in files:
             real_path = real_folders[file.parent] / file.name
@@ -124,11 +124,11 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
     return InputFiles(list(input_files.values()), passed_over)
 
 
-def _files_of_pattern(pattern: str, passed_over: PassedOver) -> tuple[Path | None, list[Path]]:
+def _find_files_of_pattern(pattern: str, passed_over: PassedOver) -> tuple[Path | None, list[Path]]:
     """Return the folder that a pattern names, if it is one, and its files that are no results.
 
     Raises:
-        UserError: There is no such file.
+        UserError: The pattern is empty, or names no image or video.
     """
     if not pattern.strip():
         raise UserError(

@@ -27,7 +27,7 @@ class NetworkInfo(NamedTuple):
     engine: str
 
 
-def image_report(
+def report_image(
     hands: Sequence[HandPose],
     source: str,
     image_size: tuple[int, int],

@@ -66,7 +66,7 @@ class Scene(NamedTuple):
         corners, far_corners = self.boxes_ltrb[:, :2], self.boxes_ltrb[:, 2:]
         return np.concatenate([corners, far_corners - corners], axis=1)
 
-    def read_image(self) -> np.ndarray:
+    def read_upright_image(self) -> np.ndarray:
         """Read the image.
 
         Returns:
@@ -90,7 +90,7 @@ class Scene(NamedTuple):
         """
         size = _upright_size(self.path)
         if size is None:
-            height, width = self.read_image().shape[:2]
+            height, width = self.read_upright_image().shape[:2]
             return width, height
         self.check_size(self.path, size)
         return size
@@ -292,8 +292,8 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     """Read what a COCO file of boxes says of given images.
 
     An image has the scene whose `file_name`, seen from the COCO file's folder, is the image's path,
-    or else the only scene of its name. Where the file of the latter is still there, the image has
-    to be a copy of it.
+    or else the only scene of its name. If the file of that scene still exists, the image must have
+    the same content.
 
     Args:
         path: The COCO file.

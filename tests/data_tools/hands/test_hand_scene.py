@@ -53,8 +53,8 @@ def test_subdivision_of_a_cube():
     np.testing.assert_allclose(points.mean(axis=0), 0.5)
 
 
-def test_unit_rows_leaves_a_row_of_zeros():
-    rows = hand_mesh.unit_rows(np.array([(3.0, 0, 4), (0, 0, 0), (0, -1e-3, 0)]))
+def test_normalize_rows_leaves_a_row_of_zeros():
+    rows = hand_mesh.normalize_rows(np.array([(3.0, 0, 4), (0, 0, 0), (0, -1e-3, 0)]))
     np.testing.assert_allclose(rows, [(0.6, 0, 0.8), (0, 0, 0), (0, -1, 0)])
 
 
