@@ -95,19 +95,23 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
 def check_pixels(xy: np.ndarray, location: str) -> None:
     """Check that a hand's keypoints (N, 2) are pixels; SampleError where they are shares."""
     if len(xy) > 1 and are_shares(xy):
-        raise SampleError(f"{location}: {describe_shares('keypoints')}")
+        raise SampleError(f"{location}: {describe_shares('all keypoints')}")
 
 
 def are_shares(coordinates: np.ndarray) -> bool:
-    """Tell whether a hand's coordinates, of any shape, are shares of its picture's sides."""
+    """Tell whether coordinates of a hand, of any shape, are shares of its image's sides."""
     return bool((np.abs(coordinates) < _SHARES_END).all())
 
 
-def describe_shares(what: str) -> str:
-    """Return what a message says of keypoints or boxes that are shares of the sides."""
+def describe_shares(subject: str) -> str:
+    """Return what a message says of shares of the sides.
+
+    Args:
+        subject: What they are, in the plural, such as "all keypoints".
+    """
     return (
-        f"all {what} lie between -{_SHARES_END} and {_SHARES_END}, as shares of the picture's "
-        "sides do: pixels are needed, multiply them by the picture's width and height"
+        f"{subject} lie between -{_SHARES_END} and {_SHARES_END}, as shares of the image's sides "
+        "do: pixels are needed, multiply them by the image's width and height"
     )
 
 

@@ -273,10 +273,12 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
     Raises:
         UserError: They are not.
     """
-    boxes_of_scenes = [
-        (scene.file_name, np.concatenate([scene.boxes_ltrb, scene.crowds_ltrb])) for scene in scenes
+    boxes = [
+        (scene.file_name, box)
+        for scene in scenes
+        for box in (*scene.boxes_ltrb, *scene.crowds_ltrb)
     ]
-    corners = np.concatenate([boxes for _, boxes in boxes_of_scenes])
+    corners = np.array([box for _, box in boxes]).reshape(-1, 4)
     if not np.isfinite(corners).all():
         raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
     sides = corners[:, 2:] - corners[:, :2]
@@ -285,7 +287,7 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
             f"{path}: the bbox {[*corners[index, :2].tolist(), *sides[index].tolist()]} has a "
             "side below 0: give x and y of the left top corner, width and height"
         )
-    check_box_pixels(path, boxes_of_scenes)
+    check_box_pixels(path, boxes)
 
 
 def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scene]:

@@ -144,7 +144,9 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     shares = keypoints / (160, 120, 1)
     write_predictions(path, "x", {"a": shares, "b": keypoints * (0, 0, 1)})
     with pytest.raises(
-        UserError, match="x.json: all keypoints lie between -2 and 2, as shares of the"
+        UserError,
+        match=r"x.json: all keypoints of 1 of 1 hands \(first in image 'a'\) lie between -2 and 2, "
+        "as shares of the image's sides do: pixels are needed, multiply them by the image's width",
     ):
         PredictionsFile(path)
     write_predictions(path, "x", {"a": keypoints, "b": keypoints * (0, 0, 1)})
@@ -153,22 +155,46 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     assert np.isnan(PredictionsFile(path).images["a"].keypoints).all()
 
 
-def test_one_hand_of_shares_among_hands_of_pixels_is_refused(tmp_path):
-    """Also where a landmark lies outside the picture; a hand in a corner is a wrong answer."""
+def test_a_file_is_refused_where_half_of_its_hands_are_shares(tmp_path, caplog):
+    """Also where a landmark lies outside the picture; of fewer hands a warning tells."""
     path = tmp_path / "x.json"
     keypoints = hand(0).keypoints.astype(float)
     shares = keypoints / (160, 120, 1)
     shares[3, 1] = 1.04
-    for others in ({}, {"a": keypoints}):
-        write_predictions(path, "x", {**others, "b": shares})
-        with pytest.raises(UserError, match="all keypoints lie between -2 and 2, .* multiply them"):
-            PredictionsFile(path)
-    with pytest.raises(UserError, match="x.json: image 'b': all keypoints lie between -2 and 2"):
+    few = {"a": keypoints, "b": shares, "c": keypoints}
+    write_predictions(path, "x", {**few, "d": shares})
+    with pytest.raises(UserError, match=r"x.json: all keypoints of 2 of 4 hands .*image 'b'\) lie"):
         PredictionsFile(path)
-    corner = np.zeros((21, 3))
-    corner[3] = (0.5, 1.5, 0.1)
-    write_predictions(path, "x", {"a": keypoints, "b": corner})
-    assert np.array_equal(PredictionsFile(path).images["b"].keypoints, corner)
+    assert not caplog.records
+    write_predictions(path, "x", few)
+    assert np.array_equal(PredictionsFile(path).images["b"].keypoints, shares)
+    (record,) = caplog.records
+    assert "x.json: all keypoints of 1 of 3 hands (first in image 'b') lie" in record.getMessage()
+    assert "pixels are needed" in record.getMessage()
+
+
+def _hand_at(xy):
+    """Return (21, 3) keypoints at (N, 2) places, each in turn."""
+    return np.column_stack([np.resize(xy, (21, 2)), np.full(21, 0.1)])
+
+
+@pytest.mark.parametrize(
+    "wrong, warnings",
+    [
+        (_hand_at([(0, 0), (0.5, 0), (0.5, 1.5)]), 1),  # collapsed in the left top corner
+        (_hand_at(np.linspace(-1.9, -0.1, 42).reshape(21, 2)), 1),  # left of and above the picture
+        (_hand_at([(0.2, 0.3), (1.4, 0.5), (0.6, 1.5), (1.2, 1.1)]), 1),  # of a 2x2 picture
+        (_hand_at([(0, 0), (0.5, 1.5)]), 0),  # in two places
+        (np.vstack([[(1, 1, 0.5)], np.full((20, 3), np.nan)]), 0),  # a single keypoint
+    ],
+)
+def test_a_wrong_answer_in_a_corner_does_not_refuse_its_file(wrong, warnings, tmp_path, caplog):
+    path = tmp_path / "x.json"
+    keypoints = hand(0).keypoints.astype(float)
+    write_predictions(path, "x", {**{f"{n}": keypoints for n in range(9)}, "wrong": wrong})
+    read = PredictionsFile(path).images["wrong"].keypoints
+    assert np.array_equal(read, wrong, equal_nan=True)
+    assert len(caplog.records) == warnings
 
 
 def test_zeros_that_stand_for_missing_keypoints_are_refused(tmp_path):

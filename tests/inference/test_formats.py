@@ -18,6 +18,7 @@ from mcc_caffe.data.mask_files import encode_run_lengths
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 from mcc_caffe.inference.formats import FORMATS, open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
+from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.reports import (
     BOX_COLUMNS,
     CSV_COLUMNS,
@@ -443,6 +444,23 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
         file.predict(frame_sample(sample, "0.png", box=(40, 10, 120, 119)))
 
 
+@pytest.mark.parametrize("part", ["keypoints", "bbox"])
+def test_shares_are_counted_hand_by_hand_also_of_one_image(part, tmp_path, caplog):
+    path = tmp_path / "a.json"
+    points = np.arange(10.0, 52).reshape(21, 2)
+    pixels = {"keypoints": points.tolist(), "keypoint_scores": [1] * 21, "bbox": [9, 9, 60, 60]}
+    shares = {**pixels, part: (np.array(pixels[part]) / 64).tolist()}
+    path.write_text(json.dumps([pixels, shares]))
+    with pytest.raises(UserError, match=r"a.json: all .* of 1 of 2 .*image 'a'\) lie between -2"):
+        read_results(path)
+    assert not caplog.records
+    path.write_text(json.dumps([pixels, shares, pixels]))
+    (image,) = read_results(path)
+    assert len(image.hands) == 3
+    (record,) = caplog.records
+    assert " of 1 of 3 " in record.getMessage()
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -453,8 +471,10 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
         ("a.json", '{"people": 5}', "not OpenPose's"),
         (
             "a.json",
-            json.dumps({"people": [{"hand_left_keypoints_2d": [0.25, 0.5, 1] * 21}]}),
-            "all keypoints lie between -2 and 2, .*: pixels are needed",
+            json.dumps(
+                {"people": [{"hand_left_keypoints_2d": [0.2, 0.5, 1, 0.4, 0.3, 1, 0, 1, 1] * 7}]}
+            ),
+            "all keypoints of 1 of 1 hands .* lie between -2 and 2, .*: pixels are needed",
         ),
         (
             "a.json",
@@ -486,7 +506,7 @@ def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
             json.dumps(
                 [{"keypoints": [[9, 9]] * 21, "keypoint_scores": [1] * 21, "bbox": [0.1, 0, 1, 1]}]
             ),
-            "a.json: all boxes lie between -2 and 2, as shares of .*: pixels are needed, multiply",
+            "a.json: all corners of 1 of 1 boxes .* lie between -2 and 2, .*: pixels are needed",
         ),
         ("a.json", own_report(), "are not ours .*21 keypoints are needed"),
         ("a.json", own_report(*NAMES[:20]), "are not ours .*21 keypoints are needed"),

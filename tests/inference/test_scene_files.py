@@ -279,19 +279,27 @@ def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
     assert scene.boxes_ltrb.tolist() == [[10, 20, 40, 60]]
 
 
-def test_shares_of_the_sides_are_no_pixels(tmp_path):
-    with pytest.raises(UserError, match="all boxes lie between -2 and 2, .*: pixels are needed"):
-        read_scenes(boxes_file(tmp_path / "boxes.json", [[0.1, 0.2, 0.3, 0.4]]))
-    path = boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40]])
-    content = json.loads(path.read_text())
-    content["images"].append({"id": 8, "file_name": "8.jpg"})
-    content["annotations"].append({"image_id": 8, "category_id": 7, "bbox": [0.3, 0.2, 0.9, 0.8]})
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="boxes.json: image '8.jpg': all boxes lie between -2"):
-        read_scenes(path)
-    content["annotations"][-1]["bbox"] = [0, 0, 1, 1]  # of a pixel
-    path.write_text(json.dumps(content))
-    assert read_scenes(path)[1].boxes_ltrb.tolist() == [[0, 0, 1, 1]]
+def test_shares_of_the_sides_are_no_pixels(tmp_path, caplog):
+    """Box by box, also of one image; of fewer than half a warning tells."""
+    path, pixels, share = tmp_path / "boxes.json", [10, 20, 30, 40], [0.3, 0.2, 0.9, 0.8]
+    for boxes, count in (([share], "1 of 1"), ([pixels, share], "1 of 2")):
+        with pytest.raises(
+            UserError,
+            match=rf"boxes.json: all corners of {count} boxes \(first in image 'x.jpg'\) lie "
+            "between -2 and 2, as shares of the image's sides do: pixels are needed, multiply them",
+        ):
+            read_scenes(boxes_file(path, boxes))
+    assert not caplog.records
+    for small in (share, [0, 0, 1, 1]):
+        (scene,) = read_scenes(boxes_file(path, [pixels, small, pixels]))
+        assert scene.boxes_ltrb[1].tolist() == [
+            *small[:2],
+            small[0] + small[2],
+            small[1] + small[3],
+        ]
+        (record,) = caplog.records
+        assert "all corners of 1 of 3 boxes (first in image 'x.jpg') lie" in record.getMessage()
+        caplog.clear()
     with pytest.raises(UserError, match="a number that is not finite: give pixels"):
         read_scenes(boxes_file(tmp_path / "boxes.json", [[1, 2, float("nan"), 4]]))
 

@@ -1,5 +1,6 @@
 """The hands of an image as every format gets them, and what a format has to offer."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from mcc_caffe.core import keypoint_labels
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_together
 from mcc_caffe.paper import KEYPOINT_COUNT
+
+_log = logging.getLogger(__name__)
 
 # OpenCV and OneHand10K count the centres of pixels as integers; every format gets them so.
 COORDINATE_DIGITS = 2
@@ -245,11 +248,17 @@ def frames_error(path: Path) -> UserError:
 
 
 def check_pixels(source: Path, hands: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Raise a UserError where a file's keypoints are all 0, or those of a hand are shares.
+    """Check that a file's keypoints are pixels; see `_judge_shares`.
+
+    A hand with keypoints in one or two places of the image's corner may be a wrong answer in
+    pixels. It says nothing of its file.
 
     Args:
         source: The file, or the folder of files.
         hands: Of each hand the name of its image and (21, 3) keypoints, NaN where one is missing.
+
+    Raises:
+        UserError: All keypoints lie at 0, 0, or at least half of the hands are shares.
     """
     xy_of_hands = [
         (name, points[~np.isnan(points[:, :2]).any(axis=1), :2]) for name, points in hands
@@ -260,27 +269,54 @@ def check_pixels(source: Path, hands: Iterable[tuple[str, np.ndarray]]) -> None:
             f"{source}: all keypoints lie at 0, 0, so nothing is predicted: write a missing "
             "keypoint as null (in a table, without x and y)"
         )
-    keypoint_labels.check_pixels(all_xy, str(source))
+    verdicts = []
     for name, xy in xy_of_hands:
-        if len(np.unique(xy, axis=0)) > 2:  # a wrong answer may have all keypoints in a corner
-            keypoint_labels.check_pixels(xy, f"{source}: image {name!r}")
+        is_share = keypoint_labels.are_shares(xy)
+        if not is_share or len(np.unique(xy, axis=0)) > 2:
+            verdicts.append((name, is_share))
+    _judge_shares(source, "keypoints", "hands", verdicts)
 
 
-def check_box_pixels(source: Path, images: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Raise a UserError where the boxes of a file, or of an image of it, are shares.
+def check_box_pixels(source: Path, boxes: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Check that a file's boxes are pixels; see `_judge_shares`.
 
     Args:
         source: The file, or the folder of files.
-        images: Names of images, each with (N, 4) of left, top, right, bottom of boxes in it.
+        boxes: Of each box the name of its image and (4,) of left, top, right, bottom.
+
+    Raises:
+        UserError: At least half of the boxes are shares.
     """
-    boxes = [(name, corners) for name, corners in images if len(corners)]
-    shares = [(name, corners) for name, corners in boxes if keypoint_labels.are_shares(corners)]
-    message = keypoint_labels.describe_shares("boxes")
-    if boxes and len(shares) == len(boxes):
+    verdicts = [(name, keypoint_labels.are_shares(box_ltrb)) for name, box_ltrb in boxes]
+    _judge_shares(source, "corners", "boxes", verdicts)
+
+
+def _judge_shares(
+    source: Path, parts: str, things: str, verdicts: Sequence[tuple[str, bool]]
+) -> None:
+    """Refuse a file of shares of the images' sides, or warn of those in a file of pixels.
+
+    A hand of a file of pixels may lie in the left top corner of its image, or its image may have
+    few pixels. Where fewer than half are shares, they are therefore taken as pixels.
+
+    Args:
+        source: The file, or the folder of files.
+        parts: What the coordinates of one thing are, for messages: "keypoints" or "corners".
+        things: What is judged: "hands" or "boxes".
+        verdicts: Of each thing the name of its image, and whether it looks like shares.
+
+    Raises:
+        UserError: At least half of them do.
+    """
+    names = [name for name, is_share in verdicts if is_share]
+    if not names:
+        return
+    message = keypoint_labels.describe_shares(
+        f"all {parts} of {len(names)} of {len(verdicts)} {things} (first in image {names[0]!r})"
+    )
+    if 2 * len(names) >= len(verdicts):
         raise UserError(f"{source}: {message}")
-    for name, corners in shares:
-        if (corners % 1).any():  # a wrong answer may be a box of whole pixels in a corner
-            raise UserError(f"{source}: image {name!r}: {message}")
+    _log.warning("%s: %s (they were taken as pixels)", source, message)
 
 
 def as_keypoints(numbers: np.ndarray) -> np.ndarray:

@@ -66,8 +66,9 @@ def read_results(path: Path) -> list[ReadImage]:
         raise UserError(f"{path} has the results of no picture")
     hands = [(image.name, hand) for image in images.values() for hand in image.hands]
     check_pixels(path, ((name, hand.keypoints) for name, hand in hands))
-    boxes = ((name, hand.box_ltrb[None]) for name, hand in hands if hand.box_ltrb is not None)
-    check_box_pixels(path, boxes)
+    check_box_pixels(
+        path, ((name, hand.box_ltrb) for name, hand in hands if hand.box_ltrb is not None)
+    )
     return list(images.values())
 
 
