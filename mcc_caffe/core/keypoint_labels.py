@@ -9,7 +9,10 @@ import numpy as np
 
 from mcc_caffe.core.errors import SampleError
 
-_SHARES_END = 2  # a landmark outside its picture goes beyond 1; no hand is smaller than 2 pixels
+_LARGEST_SHARE = 1  # of a landmark in the image
+_TOLERATED_SHARE = 2  # a tolerance: a landmark outside the image goes beyond 1
+# Fewer points may lie there in pixels, as two fingertips of a hand that the image's corner cuts.
+_MANY_POINTS = 5
 
 
 def as_real_numbers(values: Any, dtype: type[np.floating] = np.float64) -> np.ndarray:
@@ -94,24 +97,31 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
 
 def check_pixels(xy: np.ndarray, location: str) -> None:
     """Check that a hand's keypoints (N, 2) are pixels; SampleError where they are shares."""
-    if len(xy) > 1 and are_shares(xy):
-        raise SampleError(f"{location}: {describe_shares('all keypoints')}")
+    limit = _TOLERATED_SHARE if len(xy) >= _MANY_POINTS else _LARGEST_SHARE
+    if len(xy) > 1 and are_shares(xy, limit):
+        raise SampleError(f"{location}: {describe_shares('all keypoints', limit)}")
 
 
-def are_shares(coordinates: np.ndarray) -> bool:
-    """Tell whether coordinates of a hand, of any shape, are shares of its image's sides."""
-    return bool((np.abs(coordinates) < _SHARES_END).all())
+def are_shares(coordinates: np.ndarray, limit: int = _TOLERATED_SHARE) -> bool:
+    """Tell whether coordinates of a hand, of any shape, are shares of its image's sides.
+
+    Args:
+        coordinates: Those of keypoints or boxes.
+        limit: The largest share, in either direction.
+    """
+    return bool((np.abs(coordinates) <= limit).all())
 
 
-def describe_shares(subject: str) -> str:
+def describe_shares(subject: str, limit: int = _TOLERATED_SHARE) -> str:
     """Return what a message says of shares of the sides.
 
     Args:
         subject: What they are, in the plural, such as "all keypoints".
+        limit: As `are_shares` takes it.
     """
     return (
-        f"{subject} lie between -{_SHARES_END} and {_SHARES_END}, as shares of the image's sides "
-        "do: pixels are needed, multiply them by the image's width and height"
+        f"{subject} lie between -{limit} and {limit}, as shares of the image's sides do: "
+        "pixels are needed, multiply them by the image's width and height"
     )
 
 

@@ -706,8 +706,11 @@ def test_page_and_server_ask_for_the_same(new_page, shared_url):
         make_labels([(0, 0)], mask),
         make_labels([(0, 0), (1, 1)], mask),
         make_labels([(0, 0), (1, 1)], (100,)),
-        make_labels([(0, 0), (0.5, 1.99)], mask),
-        make_labels([(0, 0), (0.5, 2)], mask),
+        make_labels([(1.5, 0.5), (0.5, 1.6)], mask),
+        make_labels([(1.5, 0.5)] * 4, mask),
+        make_labels([(1.5, 0.5)] * 5, mask),
+        make_labels([(1.5, 2)] * 5, mask),
+        make_labels([(1.5, 2.01)] * 5, mask),
         make_labels([(1, 1)] * KEYPOINT_COUNT, mask),
     ]
     shown = new_page(shared_url).evaluate(

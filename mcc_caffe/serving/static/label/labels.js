@@ -5,6 +5,10 @@
 
 import { FINGERS, NAMES } from "../shared/hand.js";
 
+// As in mcc_caffe/core/keypoint_labels.py: of a hand that the picture's corner cuts, a few points
+// may lie in its second pixel.
+const MANY_POINTS = 5;
+
 const JOINTS = { 1: "base", 2: "second joint", 3: "third joint", 4: "tip" };
 
 /** Return the labels with a point at another position; it is then no longer missing. */
@@ -36,7 +40,8 @@ export function findGap(labels) {
   if (!labels.runs.some((run, index) => index % 2 === 1 && run > 0)) {
     return "The mask is empty: paint the hand with the brush.";
   }
-  if (placed.length > 1 && placed.every(({ x, y }) => x < 2 && y < 2)) {
+  const limit = placed.length >= MANY_POINTS ? 2 : 1;
+  if (placed.length > 1 && placed.every(({ x, y }) => x <= limit && y <= limit)) {
     return "All points lie in the picture's left top corner: drag them to their joints.";
   }
   return "";
