@@ -20,8 +20,8 @@ COCO-WholeBody's scenes, each hand makes a sample: a square whose side is 1.5 ti
 of its bbox, with this hand's keypoints and mask only. A crowd of hands (`iscrowd`) is no sample,
 but the image then has several hands.
 
-The mask is the segmentation: polygons or run lengths, compressed or not. A polygon that is its own
-bounding box, which is all that MMPose's files have, is no mask.
+The mask is the segmentation: polygons or run lengths, compressed or not. It has a pixel of the
+sample. A polygon that is its own bounding box, which is all that MMPose's files have, is no mask.
 """
 
 import collections
@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 from data_tools.readers import freihand
 from data_tools.readers.base import Entry
-from data_tools.readers.segmentation import draw_mask
+from data_tools.readers.segmentation import draw_mask, has_only_boxes
 from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
     Box,
@@ -161,8 +161,36 @@ class CocoEntry(Entry):
             if mask is not None:
                 sample = dataclasses.replace(sample, mask_png=encode_mask(mask))
         if self.is_alone:
-            return frame_sample(sample, self.location)
-        return frame_sample(sample, self.location, box=self._box(), factor=HAND_BOX_FACTOR)
+            sample = frame_sample(sample, self.location)
+        else:
+            sample = frame_sample(sample, self.location, box=self._box(), factor=HAND_BOX_FACTOR)
+        return self._check_mask(sample)
+
+    def _check_mask(self, sample: Sample) -> Sample:
+        """Check that the segmentation has a pixel of the sample, which may be a crop.
+
+        Returns:
+            The sample, without its mask where that is only boxes.
+
+        Raises:
+            SampleError: It has none: the net would learn that the sample shows no hand.
+        """
+        mask = sample.mask()
+        if mask is None:
+            return sample
+        if not mask.any():
+            part = (
+                f"the square around its bbox {self.hand.box}"
+                if sample.is_crop
+                else f"the image, {mask.shape[1]} x {mask.shape[0]}"
+            )
+            raise SampleError(
+                f"{self.location}: the segmentation has no pixel of {part}: the hand's outline in "
+                "pixels is needed, or [] where there is no mask"
+            )
+        if has_only_boxes(self.hand.segmentation):
+            return dataclasses.replace(sample, mask_png=None)
+        return sample
 
     def _box(self) -> Box:
         """The hand's box; SampleError where the label has something else."""

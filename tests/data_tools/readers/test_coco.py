@@ -208,8 +208,9 @@ def test_coco_several_hands_of_an_image_are_crops(tmp_path):
     first.update(
         bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21, segmentation=[[30, 40, 50, 40, 30, 60]]
     )
+    second = {"bbox": [100, 50, 20, 20], "keypoints": [101, 52, 1] * 20 + [0, 0, 0]}
     content["annotations"] += [
-        {**first, "id": 71, "bbox": [100, 50, 20, 20], "keypoints": [101, 52, 1] * 20 + [0, 0, 0]},
+        {**first, **second, "id": 71, "segmentation": []},
         {"id": 72, "image_id": 7, "iscrowd": 1, "keypoints": [0] * 63, "bbox": [0, 0, 160, 120]},
     ]
     left, right = readers.read_dataset(coco_set(tmp_path, content))["hands"]
@@ -219,7 +220,59 @@ def test_coco_several_hands_of_an_image_are_crops(tmp_path):
     assert right.sample().keypoints[0].tolist() == [6, 7, 1] and right.sample().keypoints[
         20
     ].tolist() == [-1, -1, 0]
-    assert not right.sample().mask().any()  # its segmentation is of the first hand's place
+    assert right.sample().mask_png is None
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[30, 40, 50, 40, 30, 60]],  # where the first hand is
+        [[30, 40, 50, 40, 50, 60, 30, 60]],  # the same, a box
+        {"size": [120, 160], "counts": [120 * 30, 50, 120 * 130 - 50]},
+    ],
+)
+def test_a_segmentation_without_a_pixel_of_its_crop_is_an_error(segmentation, tmp_path):
+    content = coco_content(drawn(1, seed=0))
+    first = content["annotations"][0]
+    first.update(bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21, segmentation=segmentation)
+    second = {"bbox": [100, 50, 20, 20], "keypoints": [101, 52, 1] * 21}
+    content["annotations"].append({**first, **second, "id": 71})
+    left, right = readers.read_dataset(coco_set(tmp_path, content))["hands"]
+    assert left.sample().is_crop
+    with pytest.raises(
+        SampleError,
+        match=r"hands.json: annotation 71: the segmentation has no pixel of the square around its "
+        r"bbox \[100, 50, 20, 20\]: the hand's outline in pixels is needed, or \[\] where",
+    ):
+        right.sample()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 1, 5, 3]],  # a line
+        [[1, 1, 5, 1]],  # a line that is its own box
+        [[170, 1, 190, 1, 190, 3]],  # right of the picture
+        [[170, 1, 190, 1, 190, 3, 170, 3]],  # a box there
+        [[170, 1, 190, 1, 190, 3], [1, 1, 5, 3]],
+        {"size": [120, 160], "counts": [19200]},
+    ],
+)
+def test_a_segmentation_without_a_pixel_of_the_image_is_an_error(segmentation, tmp_path):
+    """The net would learn that the picture shows no hand."""
+    with pytest.raises(
+        SampleError,
+        match="annotation 70: the segmentation has no pixel of the image, 160 x 120: the hand's",
+    ):
+        coco_sample(tmp_path, segmentation=segmentation)
+
+
+@pytest.mark.parametrize(
+    "segmentation", [[[30, 40, 50, 40, 50, 60, 30, 60]], [[9, 9, 9, 300, 300, 300, 300, 9]]]
+)
+def test_a_box_is_no_mask(segmentation, tmp_path):
+    """Also one that leaves the picture."""
+    assert coco_sample(tmp_path, segmentation=segmentation).mask_png is None
 
 
 def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):

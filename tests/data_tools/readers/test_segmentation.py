@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_tools.readers.segmentation import draw_mask
+from data_tools.readers.segmentation import draw_mask, has_only_boxes
 from mcc_caffe.core.errors import SampleError
 
 
@@ -33,21 +33,6 @@ def test_polygons_are_masks_of_the_pixels_in_them():
         [0, 1, 0, 0, 1, 1],
         [0, 0, 0, 0, 1, 1],
     ]
-
-
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        [[1, 1, 5, 3]],  # a line
-        [[7, 1, 9, 1, 9, 3]],  # right of the picture
-        [[7, 1, 9, 1, 9, 3], [1, 1, 5, 3]],
-        {"size": [4, 6], "counts": [24]},
-    ],
-)
-def test_a_segmentation_without_a_pixel_of_the_image_is_an_error(segmentation):
-    """The net would learn that the picture shows no hand."""
-    with pytest.raises(SampleError, match="here: the segmentation has no pixel of the image, 6 x"):
-        draw_mask(segmentation, (6, 4), "here")
 
 
 def test_a_polygon_that_leaves_the_image_is_clipped():
@@ -84,16 +69,10 @@ def test_compressed_runs_as_pycocotools_writes_them():
     assert np.array_equal(mask, expected)
 
 
-def test_a_box_is_no_mask():
+def test_boxes_are_told_from_outlines():
     """MMPose's segmentations: the corners of the box and the middles of its sides."""
-    assert (
-        draw_mask(
-            [[63, 92, 63, 188.5, 63, 285, 112, 285, 161, 285, 161, 188.5, 161, 92, 112, 92]],
-            (238, 358),
-            "here",
-        )
-        is None
-    )
-    assert (
-        draw_mask([[63, 92, 63, 285, 161, 285, 161, 92, 112, 150]], (238, 358), "here") is not None
-    )
+    box = [63, 92, 63, 188.5, 63, 285, 112, 285, 161, 285, 161, 188.5, 161, 92, 112, 92]
+    outline = [63, 92, 63, 285, 161, 285, 161, 92, 112, 150]
+    assert has_only_boxes([box, [], [1, 1, 5, 1]])
+    assert not has_only_boxes([box, outline])
+    assert not has_only_boxes({"size": [4, 6], "counts": [9, 2, 1, 1, 11]})
