@@ -322,7 +322,6 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot
     write_prototxts(folder, solver, net)
     write_atomically(folder / SAMPLES_FILE, f"{json.dumps(sample_counts)}\n".encode())
-    write_atomically(folder / PRECISION_FILE, f"{computed_precision}\n".encode())
     return TrainingConfig(
         variant=variant,
         folder=folder,

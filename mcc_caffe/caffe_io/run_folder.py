@@ -2,7 +2,8 @@
 
 train.prototxt, solver.prototxt    the net and the solver, with the options of the run
 samples.json                       the number of samples of each set that it trains on
-precision.txt                      float32 or bfloat16: in what its convolutions multiply
+precision.txt                      float32 or bfloat16: the number format of the convolutions of
+                                   rank 0 before the newest snapshot
 log.jsonl                          the losses (`mcc_caffe.training.run_log`)
 snapshots/                         weights and solver states (`mcc_caffe.caffe_io.snapshots`)
 """

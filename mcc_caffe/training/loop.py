@@ -20,10 +20,11 @@ from tqdm import tqdm
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.precision import FLOAT32, choose_precision, nets_in
 from mcc_caffe.caffe_io.pycaffe import import_caffe, select_device, set_threads
-from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
+from mcc_caffe.caffe_io.run_folder import PRECISION_FILE, SNAPSHOTS
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.heatmaps import trivial_loss
 from mcc_caffe.core.ranks import RankLost, Ranks, Stopped
 from mcc_caffe.data.loader import Loader, lend_loader
@@ -88,6 +89,10 @@ class TrainingConfig:
     gpus: tuple[int, ...] = ()
     precision: str = FLOAT32
 
+    def choose_precision(self) -> str:
+        """Choose what the convolutions of this machine multiply: FLOAT32 or BFLOAT16."""
+        return choose_precision(self.precision, on_gpu=bool(self.gpus))
+
 
 def train(config: TrainingConfig, ranks: Ranks) -> None:
     """Train as one of `ranks` until `config.max_iter`, or until a signal comes.
@@ -131,7 +136,7 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     caffe.set_multiprocess(ranks.size > 1)
     lend_loader(loader)
     # Each machine of an mpirun has a Caffe and a processor of its own.
-    with nets_in(choose_precision(config.precision, on_gpu=bool(config.gpus))):
+    with nets_in(config.choose_precision()):
         return caffe.get_solver(str(config.solver))
 
 
@@ -195,6 +200,7 @@ class _Loop:
         # Kept here, because it must live as long as the solver works.
         self.exchange = install_gradient_averaging(solver, ranks, on_gpus=bool(config.gpus))
         self.snapshot_folder = config.folder / SNAPSHOTS
+        self.first_iteration = solver.iter
         self.last_weights: Path | None = None  # of the newest snapshot that this run took
         self.log: RunLog | None = None
         self.batches: list[_BatchStats] = []  # of the current iteration
@@ -213,7 +219,6 @@ class _Loop:
         """Step until the end of the training, a signal, bad data, or the loss of a rank."""
         config, ranks, solver = self.config, self.ranks, self.solver
         _listen_for_signals(solver, config, ranks)
-        first_iteration = solver.iter
         failure: Exception | None = None
         with progress_bar(
             total=config.max_iter,
@@ -229,7 +234,7 @@ class _Loop:
                     # A snapshot can be taken, because the weights are as the iteration before left
                     # them.
                     failure = self._failure(error)
-                    nothing_learnt = failure and solver.iter == first_iteration
+                    nothing_learnt = failure and solver.iter == self.first_iteration
                     if nothing_learnt or not self.is_rank_0:
                         raise (failure or error) from None
                     break
@@ -320,8 +325,12 @@ class _Loop:
             self.last_weights = self._save()
 
     def _save(self) -> Path:
-        """Write a snapshot; return the path of its weights."""
-        return snapshots.save(self.solver, self.config.solver_type, self.snapshot_folder)
+        """Write a snapshot, and the precision of its iterations; return the path of its weights."""
+        weights = snapshots.save(self.solver, self.config.solver_type, self.snapshot_folder)
+        if self.solver.iter > self.first_iteration:  # else it is as the run before left it
+            precision = f"{self.config.choose_precision()}\n".encode()
+            write_atomically(self.config.folder / PRECISION_FILE, precision)
+        return weights
 
     def _finish(self, failure: Exception | None) -> None:
         """Write the rest of the log and the last snapshot, and say how the run ended (rank 0).

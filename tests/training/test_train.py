@@ -1,6 +1,7 @@
 """Training as a user runs it: real Caffe, the mini net, drawn hands."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -35,6 +36,7 @@ from tests.support.commands import (
     log,
     losses,
     run,
+    run_code,
     run_program,
     start,
     wait_for,
@@ -299,16 +301,49 @@ def test_a_resumed_run_says_that_its_precision_is_another(drawn_set, tmp_path, c
     assert done.returncode == 0, done.stderr
     precision_file = tmp_path / "run/precision.txt"
     assert precision_file.read_text() == "float32\n"
-    resumed = [*map(str, words), "--resume", "auto", "--iterations", "2"]
-    precision_file.write_text("bfloat16\n")
-    prepare_run(parse_arguments(resumed))
-    assert "precision is float32 from here on, it was bfloat16" in caplog.text
-    assert precision_file.read_text() == "float32\n"
-    caplog.clear()
-    prepare_run(parse_arguments(resumed))
-    precision_file.unlink()  # as in an older run
-    prepare_run(parse_arguments(resumed))
+    resumed = [*map(str, words), "--resume", "auto", "--iterations"]
+    prepare_run(parse_arguments([*resumed, "2"]))
     assert "from here on" not in caplog.text
+    precision_file.write_text("bfloat16\n")
+    prepare_run(parse_arguments([*resumed, "2"]))
+    assert "precision is float32 from here on, it was bfloat16" in caplog.text
+    caplog.clear()
+    precision_file.unlink()  # as in an older run
+    prepare_run(parse_arguments([*resumed, "2"]))
+    assert "from here on" not in caplog.text
+
+
+# Ctrl-C in the first iteration.
+INTERRUPTED = """
+import os, signal
+from mcc_caffe import train
+from mcc_caffe.training.loop import _Loop
+
+step = _Loop._step
+
+def interrupted_step(loop):
+    os.kill(os.getpid(), signal.SIGINT)
+    return step(loop)
+
+_Loop._step = interrupted_step
+train.main()
+"""
+
+
+def test_a_run_that_ends_in_its_first_iteration_leaves_the_precision(drawn_set, tmp_path):
+    """The snapshot is then still that of the iterations in the other precision."""
+    words = [drawn_set, "--out", tmp_path / "run", *FAST, "--precision", "float32"]
+    done = train(*words, "--iterations", 1)
+    assert done.returncode == 0, done.stderr
+    precision_file = tmp_path / "run/precision.txt"
+    precision_file.write_text("bfloat16\n")
+    words = [*words, "--resume", "auto", "--iterations", "2"]
+    interrupt = functools.partial(run_code, INTERRUPTED)
+    for resume, expected in ((interrupt, "bfloat16"), (train, "float32")):
+        done = resume(*words)
+        assert done.returncode == 0, done.stderr
+        assert "precision is float32 from here on, it was bfloat16" in done.stderr
+        assert precision_file.read_text() == f"{expected}\n"
 
 
 @pytest.mark.parametrize(
