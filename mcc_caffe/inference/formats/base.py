@@ -292,7 +292,7 @@ def check_box_pixels(source: Path, boxes: Iterable[tuple[str, np.ndarray]]) -> N
 
 
 def _judge_shares(
-    source: Path, parts: str, things: str, verdicts: Sequence[tuple[str, bool]]
+    source: Path, coordinates: str, judged: str, verdicts: Sequence[tuple[str, bool]]
 ) -> None:
     """Refuse a file of shares of the images' sides, or warn of those in a file of pixels.
 
@@ -301,9 +301,9 @@ def _judge_shares(
 
     Args:
         source: The file, or the folder of files.
-        parts: What the coordinates of one thing are, for messages: "keypoints" or "corners".
-        things: What is judged: "hands" or "boxes".
-        verdicts: Of each thing the name of its image, and whether it looks like shares.
+        coordinates: What has the coordinates, for messages: "keypoints" or "corners".
+        judged: What is judged: "hands" or "boxes".
+        verdicts: Of each hand or box the name of its image, and whether it looks like shares.
 
     Raises:
         UserError: At least half of them do.
@@ -312,7 +312,7 @@ def _judge_shares(
     if not names:
         return
     message = keypoint_labels.describe_shares(
-        f"all {parts} of {len(names)} of {len(verdicts)} {things} (first in image {names[0]!r})"
+        f"all {coordinates} of {len(names)} of {len(verdicts)} {judged} (first in image {names[0]!r})"
     )
     if 2 * len(names) >= len(verdicts):
         raise UserError(f"{source}: {message}")
