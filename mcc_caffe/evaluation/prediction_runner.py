@@ -5,12 +5,13 @@ A model is a trained network (`NetModelSpec`) or a file with another system's pr
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import logging
 import multiprocessing
 import pathlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
@@ -167,19 +168,30 @@ class EvaluationJob:
     upright: bool = False
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep the readers of sets and results from repeating what the command has warned of."""
+    loggers = [
+        logging.getLogger(name) for name in ("data_tools.readers", "mcc_caffe.inference.formats")
+    ]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.setLevel(logging.NOTSET)
+
+
 class _Evaluator:
     """The opened set and models of a job, in one process."""
 
     def __init__(self, job: EvaluationJob) -> None:
         cv2.setNumThreads(1)
-        readers_log = logging.getLogger("data_tools.readers")
-        readers_log.setLevel(logging.ERROR)  # the command has said what is passed over
-        try:
+        with _without_warnings():
             self._records_of_split = sets.open_sets(job.data_path, upright=job.upright)
-        finally:
-            readers_log.setLevel(logging.NOTSET)
-        splits = sets.list_key_splits(self._records_of_split)
-        self._predict_functions = [spec.load(splits, job.data_path) for spec in job.model_specs]
+            splits = sets.list_key_splits(self._records_of_split)
+            self._predict_functions = [spec.load(splits, job.data_path) for spec in job.model_specs]
 
     def evaluate(self, sample_id: SampleId) -> EvaluatedSample:
         """Let all models predict the hand of one sample.

@@ -112,6 +112,23 @@ def test_predictions_that_match_no_picture_are_told_also_when_quiet(drawn_set, t
     )
 
 
+def test_a_hand_that_looks_like_shares_is_warned_of_once(drawn_set, tmp_path):
+    points = [[10.0 * number, 20.0, 0.9] for number in range(21)]
+    keys = [f"{number:08}_drawn{number}.jpg" for number in range(3)]
+    images = {key: {"keypoints": points} for key in keys}
+    images[keys[1]] = {"keypoints": [[x / 200, y / 200, 0.9] for x, y, _ in points]}
+    (tmp_path / "x.json").write_text(json.dumps({"name": "x", "images": images}))
+    done = run(
+        *("mcc_caffe.evaluate", drawn_set, "--predictions", tmp_path / "x.json"),
+        *("--processes", "2", "--out", tmp_path / "out", "--quiet"),
+    )
+    assert done.returncode == 0 and done.stderr == (
+        f"warning: {tmp_path}/x.json: all keypoints of 1 of 3 hands (first in image {keys[1]!r}) "
+        "lie between -2 and 2, as shares of the image's sides do: pixels are needed, multiply them "
+        "by the image's width and height (they were taken as pixels)\n"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
