@@ -244,7 +244,7 @@ def test_a_picture_without_result_gets_none_of_another_folder_in_an_lmdb_set(tmp
 class Killed:
     """A predictor whose process ends, as one that lacks memory does."""
 
-    def load(self):
+    def load(self, splits, set_path):
         return lambda sample: os._exit(9)
 
 
